@@ -1,0 +1,81 @@
+"""Every error that hpcnn raises on purpose: one tree, each branch also the standard class that fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NoReturn
+
+EXIT_DONE = 0
+EXIT_FAILURE = 1
+EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 75
+"""Stopped early on request, saved, resumable (``EX_TEMPFAIL`` of sysexits.h)."""
+
+
+class HpcnnError(Exception):
+    """Base of all errors that hpcnn raises on purpose. Its text says what was given, what is allowed, what to do."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class JobError(HpcnnError, ValueError):
+    """A setting of the job file, or two that contradict each other."""
+
+
+class DataError(HpcnnError, ValueError):
+    """A data file that is missing, damaged, or does not fit the job."""
+
+
+class ModelError(HpcnnError, ValueError):
+    """Layers that do not fit together, or do not fit the data."""
+
+
+class CheckpointError(HpcnnError, ValueError):
+    """A checkpoint or run folder that is missing, damaged, or of another job."""
+
+
+class CommunicatorError(HpcnnError, RuntimeError):
+    """The wrong MPI, the wrong launcher, or more ranks than gradient shards."""
+
+
+class MissingExtraError(HpcnnError, ImportError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'hpcnn[{extra}]'"
+        )
+
+
+class DivergedError(HpcnnError, ArithmeticError):
+    """The loss or a gradient is no longer finite. The weights were left as they were before the step."""
+
+    exit_code = EXIT_FAILURE
+
+
+class PeerError(HpcnnError, RuntimeError):
+    """Another rank failed; its own message says why."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name closest to `name`, or an empty string.
+
+    >>> nearest("adma", ["sgd", "adam"])
+    " Did you mean 'adam'?"
+    >>> nearest("zzz", ["sgd", "adam"])
+    ''
+    """
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str], error: type[HpcnnError] = JobError) -> NoReturn:
+    """Raise `error` for a name that is in no registry: the nearest known one, then the full list."""
+    names = sorted(known)
+    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {', '.join(names)}.")
