@@ -1,0 +1,137 @@
+"""`[data]`: where the samples come from, and how they are prepared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
+
+
+class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
+    """What every source of data has."""
+
+    validation_fraction: Fraction = 0.0
+    """Share of the samples held out for validation, chosen by `train.seed`."""
+    scale: Literal["none", "standardize", "minmax"] = "none"
+    """Scale the inputs: to mean 0 and deviation 1, or to [0, 1], with statistics of the training split."""
+    scale_over: Literal["feature", "all"] = "feature"
+    """Statistics for each feature on its own, or one pair for all (images)."""
+    one_hot: bool = False
+    """Turn integer labels into one-hot rows as wide as the model's output."""
+
+
+class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
+    """The UCI handwritten digits, shipped with hpcnn: 1,797 images of 8 x 8, ten classes."""
+
+
+class Npz(DataSection, frozen=True, kw_only=True, tag="npz"):
+    """One NumPy `.npz` archive."""
+
+    path: Text
+    """The archive."""
+    x: Text = "x"
+    """Name of the array of inputs."""
+    y: Text = "y"
+    """Name of the array of targets."""
+    validation_path: str = ""
+    """A second archive, for validation."""
+
+
+class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
+    """A pair of NumPy `.npy` files, memory-mapped."""
+
+    x_path: Text
+    """Inputs, one row a sample."""
+    y_path: Text
+    """Targets, one row a sample."""
+    validation_x_path: str = ""
+    """Inputs for validation."""
+    validation_y_path: str = ""
+    """Targets for validation."""
+
+
+class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
+    """IDX files, the format of MNIST; each may carry the ending `.gz`."""
+
+    folder: Text
+    """Folder that holds the files."""
+    images: Text = "train-images-idx3-ubyte"
+    """File of training images."""
+    labels: Text = "train-labels-idx1-ubyte"
+    """File of training labels."""
+    validation_images: str = "t10k-images-idx3-ubyte"
+    """File of validation images; empty for none."""
+    validation_labels: str = "t10k-labels-idx1-ubyte"
+    """File of validation labels; empty for none."""
+
+
+class Csv(DataSection, frozen=True, kw_only=True, tag="csv"):
+    """A CSV file of numbers."""
+
+    path: Text
+    """The file."""
+    targets: Annotated[list[str | int], Meta(min_length=1)]
+    """Columns to predict: names, or positions from 0 (-1 is the last)."""
+    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    """Separator of columns."""
+    header: bool = True
+    """Whether the first line names the columns."""
+    validation_path: str = ""
+    """A second file, for validation."""
+
+
+class Hdf5(DataSection, frozen=True, kw_only=True, tag="hdf5"):
+    """Two data sets of one HDF5 file, read row by row (extra `hdf5`)."""
+
+    path: Text
+    """The file."""
+    x: Text = "x"
+    """Path of the inputs in the file."""
+    y: Text = "y"
+    """Path of the targets in the file."""
+    validation_path: str = ""
+    """A second file, for validation."""
+
+
+class Parquet(DataSection, frozen=True, kw_only=True, tag="parquet"):
+    """A Parquet table of numbers (extra `parquet`)."""
+
+    path: Text
+    """The file."""
+    targets: Annotated[list[str], Meta(min_length=1)]
+    """Columns to predict."""
+    validation_path: str = ""
+    """A second file, for validation."""
+
+
+class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
+    """A data set bundled with scikit-learn, where that is installed."""
+
+    name: Literal["breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine"]
+    """Which one."""
+
+
+class Synthetic(DataSection, frozen=True, kw_only=True, tag="synthetic"):
+    """Made-up data of any size, computed row by row from a seed and never held in memory."""
+
+    kind: Literal["linear", "classification"]
+    """`linear`: y = x . slope + intercept + noise, uniform in [0, noise). `classification`: a Gaussian a class."""
+    samples: PositiveInt
+    """Number of rows."""
+    features: PositiveInt = 1
+    """Number of inputs a row."""
+    slope: float = 1.0
+    """`linear`: weight of every input."""
+    intercept: float = 0.0
+    """`linear`: constant term."""
+    classes: Annotated[int, Meta(ge=2)] = 2
+    """`classification`: number of classes."""
+    noise: NonNegative = 1.0
+    """Width of the noise, or deviation of a cloud."""
+    seed: NonNegativeInt = 0
+    """Seed of the data."""
+
+
+Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic

@@ -1,0 +1,66 @@
+"""A job as text and as plain values: what a run folder keeps, and what a resumed run is compared with."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcnn.job.schema import Job
+
+ABSENT = object()
+
+
+def resolved_toml(job: Job) -> str:
+    """Return the whole job as TOML, defaults written out. Reading it gives the same job."""
+    import msgspec
+
+    # TOML has dates of its own, and no null.
+    dates = (datetime.datetime, datetime.date, datetime.time)
+    return msgspec.toml.encode(_without_none(msgspec.to_builtins(job, builtin_types=dates))).decode()
+
+
+def result_settings(job: Job) -> dict[str, Any]:
+    """Return all settings that decide the result, as plain values: everything but `name` and `[run]`."""
+    import msgspec
+
+    settings: dict[str, Any] = msgspec.to_builtins(job)
+    return {key: value for key, value in settings.items() if key not in ("name", "run")}
+
+
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one line for each setting that differs between two results of `result_settings`.
+
+    >>> differing_settings({"train": {"batch_size": 32}}, {"train": {"batch_size": 64}})
+    ['train.batch_size: 32 -> 64']
+    """
+    before, after = dict(_leaves(old, "")), dict(_leaves(new, ""))
+    return [
+        f"{key}: {_text(before.get(key, ABSENT))} -> {_text(after.get(key, ABSENT))}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, ABSENT) != after.get(key, ABSENT)
+    ]
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield each setting under its dotted key. A list of plain values is one setting, a list of tables many."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        for place, inner in enumerate(value):
+            yield from _leaves(inner, f"{key}.{place}")
+    elif value is not None:
+        yield key, value
+
+
+def _text(value: Any) -> str:
+    return "none" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value

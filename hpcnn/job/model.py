@@ -1,0 +1,162 @@
+"""`[model]` and `[loss]`: the network, and what it minimises."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Section
+
+Activation = Literal[
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "softplus", "sigmoid", "tanh", "softmax"
+]
+Initializer = Literal[
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "orthogonal",
+    "zeros",
+    "ones",
+]
+
+
+class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):
+    """What every layer has."""
+
+    name: str = ""
+    """Name of the layer, as in checkpoints; `<type>_<number>` if left out."""
+
+
+class Dense(LayerSection, frozen=True, kw_only=True, tag="dense"):
+    """y = activation(x . kernel + bias), over the last axis."""
+
+    units: PositiveInt
+    """Width of the output."""
+    activation: Activation = "linear"
+    """Applied to the output."""
+    use_bias: bool = True
+    """Whether to add a bias."""
+    kernel_initializer: Initializer = "glorot_uniform"
+    """How the kernel starts."""
+    bias_initializer: Literal["zeros", "ones"] = "zeros"
+    """How the bias starts."""
+    kernel_l1: NonNegative = 0.0
+    """Penalty on the sum of |kernel|."""
+    kernel_l2: NonNegative = 0.0
+    """Penalty on the sum of kernel^2."""
+    bias_l1: NonNegative = 0.0
+    """Penalty on the sum of |bias|."""
+    bias_l2: NonNegative = 0.0
+    """Penalty on the sum of bias^2."""
+    trainable: bool = True
+    """`false` freezes the layer."""
+
+
+class ActivationLayer(LayerSection, frozen=True, kw_only=True, tag="activation"):
+    """An activation on its own."""
+
+    activation: Activation
+    """Which one."""
+
+
+class Flatten(LayerSection, frozen=True, kw_only=True, tag="flatten"):
+    """All axes of a sample into one."""
+
+
+class Reshape(LayerSection, frozen=True, kw_only=True, tag="reshape"):
+    """Another shape for each sample."""
+
+    shape: Annotated[list[int], Meta(min_length=1)]
+    """Shape of a sample; one entry may be -1."""
+
+
+class Dropout(LayerSection, frozen=True, kw_only=True, tag="dropout"):
+    """Zeroes inputs at random while training, and scales up the others."""
+
+    rate: Fraction
+    """Share of inputs to drop."""
+
+
+class LayerNorm(LayerSection, frozen=True, kw_only=True, tag="layer_norm"):
+    """Normalises the last axis of each sample, then scales and shifts it."""
+
+    epsilon: Positive = 0.001
+    """Added to the variance."""
+    center: bool = True
+    """Whether to learn a shift (beta)."""
+    scale: bool = True
+    """Whether to learn a scale (gamma)."""
+    trainable: bool = True
+    """`false` freezes the layer."""
+
+
+class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
+    """y = x + layers(x); the inner layers must keep the shape."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The inner layers."""
+
+
+Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+
+
+class Model(Section, frozen=True, kw_only=True):
+    """The network: a list of layers, or a Python function that returns one."""
+
+    layers: list[Layer] = []
+    """The layers, first to last."""
+    entry: str = ""
+    """`package.module:function` that returns the model (an `hpcnn.nn.Network`), in place of `layers`."""
+    options: dict[str, Any] = {}
+    """Keyword arguments for `entry`."""
+    input_shape: list[PositiveInt] | None = None
+    """Shape of one sample; taken from the data if left out. May differ from the data's by axes of length 1."""
+    initial_weights: str = ""
+    """Checkpoint to start from: parameters of the same name and shape are copied."""
+
+
+class LossSection(Section, frozen=True, kw_only=True, tag_field="name"):
+    """What is minimised: the mean over samples, plus the penalties of the layers."""
+
+
+class Mse(LossSection, frozen=True, kw_only=True, tag="mse"):
+    """Mean squared error."""
+
+
+class Mae(LossSection, frozen=True, kw_only=True, tag="mae"):
+    """Mean absolute error."""
+
+
+class Huber(LossSection, frozen=True, kw_only=True, tag="huber"):
+    """Quadratic for small errors, linear for large ones."""
+
+    delta: Positive = 1.0
+    """Where the linear part begins."""
+
+
+class ClassLoss(LossSection, frozen=True, kw_only=True):
+    """What every loss of classes has."""
+
+    label_smoothing: Fraction = 0.0
+    """Share of each label spread over all classes."""
+    class_weights: Literal["none", "balanced"] | list[float] = "none"
+    """Weight of each class in the loss; `balanced`: samples / (classes x samples of the class)."""
+
+
+class BinaryCrossentropy(ClassLoss, frozen=True, kw_only=True, tag="binary_crossentropy"):
+    """For outputs between 0 and 1; exact and stable after a sigmoid."""
+
+
+class CategoricalCrossentropy(ClassLoss, frozen=True, kw_only=True, tag="categorical_crossentropy"):
+    """For one-hot targets; exact and stable after a softmax."""
+
+
+class SparseCategoricalCrossentropy(ClassLoss, frozen=True, kw_only=True, tag="sparse_categorical_crossentropy"):
+    """For integer labels; exact and stable after a softmax."""
+
+
+Loss = Mse | Mae | Huber | BinaryCrossentropy | CategoricalCrossentropy | SparseCategoricalCrossentropy

@@ -1,0 +1,99 @@
+"""`--set key=value`: changes to a job from the command line, made on the tables before they are checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from hpcnn.errors import JobError
+
+TAG_FIELDS = {"data": "source", "loss": "name", "optimizer": "name", "schedule": "name"}
+"""The key that says what kind a section is; for a layer it is `type`."""
+
+DEFAULT_TAGS = {"optimizer": "adam", "schedule": "constant"}
+"""The kind of a section that the file leaves out, so that one of its settings can be set alone."""
+
+Keys = tuple[str, ...]
+
+
+def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> set[Keys]:
+    """Change `table` in place by each ``key=value`` in turn, and return the keys that were set.
+
+    A key is a path, with list positions as numbers: ``model.layers.0.units=64``. A value is TOML, or else a plain
+    string. An empty value takes the setting out of the file, so that its default applies. Missing tables are made.
+    Another kind (``optimizer.name=sgd``) replaces the whole table, apart from what an earlier override has set in
+    it: the settings of the old kind mean nothing to the new one.
+
+    Raises:
+        JobError: not of the form ``key=value``, or a path that leads nowhere.
+    """
+    done: set[Keys] = set()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        keys = tuple(part.strip() for part in key.split("."))
+        if not equals or not all(keys):
+            raise JobError(f"--set {override}: expected key=value, for example --set train.epochs=20")
+        try:
+            _set(table, keys, text.strip(), done)
+        except _PathError as error:
+            raise JobError(f"--set {override}: {error}") from None
+        done.add(keys)
+    return done
+
+
+class _PathError(Exception):
+    """A path that leads nowhere."""
+
+
+def _set(table: dict[str, Any], keys: Keys, text: str, done: set[Keys]) -> None:
+    node: Any = table
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(node, dict) and key not in node:
+            node[key] = {TAG_FIELDS[key]: DEFAULT_TAGS[key]} if depth == 0 and key in DEFAULT_TAGS else {}
+        node = _step(node, key, keys[:depth])
+    last = keys[-1]
+    if isinstance(node, list):
+        _step(node, last, keys[:-1])
+        if not text:
+            del node[int(last)]
+        else:
+            node[int(last)] = _parse(text)
+    elif not isinstance(node, dict):
+        raise _PathError(f"{'.'.join(keys[:-1])} is {node!r}, not a table")
+    elif not text:
+        node.pop(last, None)
+    else:
+        value = _parse(text)
+        if _is_tag(keys) and node.get(last, value) != value:
+            for old in [key for key in node if (*keys[:-1], key) not in done]:
+                del node[old]
+        node[last] = value
+
+
+def _step(node: Any, key: str, parents: Keys) -> Any:
+    where = ".".join(parents)
+    if isinstance(node, dict):
+        return node[key]
+    if not isinstance(node, list):
+        raise _PathError(f"{where} is {node!r}, not a table")
+    if not (key.isascii() and key.isdigit()):
+        raise _PathError(f"{where} is a list: expected a position, as {where}.0, not {key!r}")
+    if int(key) >= len(node):
+        have = f"positions 0 to {len(node) - 1}" if node else "no entries"
+        raise _PathError(f"{where} has {have}, not {key}")
+    return node[int(key)]
+
+
+def _is_tag(keys: Keys) -> bool:
+    if keys[:2] == ("model", "layers"):
+        return keys[-1] == "type"
+    return len(keys) == 2 and TAG_FIELDS.get(keys[0]) == keys[1]
+
+
+def _parse(text: str) -> Any:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if len(table) == 1 else text

@@ -1,0 +1,114 @@
+"""The job file, as types: every section, key, range and default. What is not here is no setting.
+
+A job is TOML. `[run]` holds what changes only what is shown and kept; every other section defines the result.
+Defaults and formulas follow Keras 3, so that a job means the same in either mode.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hpcnn.job.data import Data
+from hpcnn.job.model import Loss, Model
+from hpcnn.job.optimizer import Adam, Constant, Optimizer, Schedule
+from hpcnn.job.section import NonNegative, NonNegativeInt, PositiveInt, Section
+
+Metric = Literal[
+    "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
+    "mae", "mse", "r2", "precision", "recall", "f1", "confusion_matrix",
+]  # fmt: skip
+
+
+class EarlyStopping(Section, frozen=True, kw_only=True):
+    """Stop when a value has not improved for some epochs."""
+
+    monitor: str = "val_loss"
+    """The value watched: `loss`, `val_loss`, or a metric, as `val_accuracy`."""
+    patience: PositiveInt = 10
+    """Epochs without improvement before the stop."""
+    min_delta: NonNegative = 0.0
+    """Smallest change that counts."""
+    restore_best: bool = True
+    """End with the best epoch's weights."""
+
+
+class ReduceOnPlateau(Section, frozen=True, kw_only=True):
+    """Lower the learning rate when a value has not improved for some epochs."""
+
+    monitor: str = "val_loss"
+    """The value watched."""
+    patience: PositiveInt = 5
+    """Epochs without improvement before a drop."""
+    factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """What a drop multiplies the rate by."""
+    min_delta: NonNegative = 0.0001
+    """Smallest change that counts."""
+    min_learning_rate: NonNegative = 0.0
+    """The rate never falls below this."""
+
+
+class Train(Section, frozen=True, kw_only=True):
+    """How to train."""
+
+    epochs: PositiveInt = 10
+    """Passes over the training data."""
+    batch_size: PositiveInt | Literal["full"] = 32
+    """Samples a step, over all ranks together; `full` is all of them."""
+    shards: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
+    """Pieces a batch is cut into: the most ranks that the job can ever use. `auto`: as many as its first ranks."""
+    seed: NonNegativeInt = 0
+    """Seed of every random draw."""
+    shuffle: bool = True
+    """A new order of the samples in each epoch."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of weights and arithmetic."""
+    metrics: list[Metric] = []
+    """Values computed beside the loss."""
+    top_k: PositiveInt = 5
+    """The k of `top_k_accuracy`."""
+    eval_batch_size: PositiveInt = 256
+    """Samples a piece in evaluation and prediction."""
+    early_stopping: EarlyStopping | None = None
+    """Table of its own; left out, there is none."""
+    reduce_on_plateau: ReduceOnPlateau | None = None
+    """Table of its own; left out, there is none."""
+
+
+class Run(Section, frozen=True, kw_only=True):
+    """What is shown and kept. Nothing here changes the result."""
+
+    display: Literal["auto", "live", "plain", "quiet"] = "auto"
+    """`auto`: live in a terminal, plain lines elsewhere. `quiet`: only the last line."""
+    log_every_s: NonNegative = 10.0
+    """Seconds between two plain lines within an epoch."""
+    checkpoint_every_epochs: PositiveInt = 1
+    """Epochs between two checkpoints; the end is always saved."""
+    monitor: str = ""
+    """The value that decides which checkpoint is the best; empty: `val_loss`, or `loss` without validation."""
+    stop_at_step: NonNegativeInt = 0
+    """Save and stop, resumable, once this many steps are done in all; 0 is never."""
+
+
+class Job(Section, frozen=True, kw_only=True):
+    """A whole job file."""
+
+    name: str = ""
+    """Name of the job, and of its run folders; the file's name if left out."""
+    backend: Literal["numpy"] = "numpy"
+    """What computes."""
+    data: Data
+    """Where the samples come from, and how they are prepared."""
+    model: Model
+    """The network: a list of layers, or a Python function that returns one."""
+    loss: Loss
+    """What is minimised: the mean over samples, plus the penalties of the layers."""
+    optimizer: Optimizer = Adam()
+    """How a gradient becomes a step."""
+    schedule: Schedule = Constant()
+    """How the learning rate changes with time."""
+    train: Train = Train()
+    """How to train."""
+    run: Run = Run()
+    """What is shown and kept. Nothing here changes the result."""
