@@ -1,0 +1,67 @@
+"""Join the job that the launcher started, or say why that can't be done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from hpcnn.comm.launcher import Launch, detect_launch
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import CommunicatorError, MissingExtraError
+
+CHOICE = "HPCNN_COMM"
+"""Environment variable that overrules detection: ``mpi`` for a launcher that hpcnn does not know, or ``serial``."""
+
+
+def connect() -> Communicator:
+    """Return the communicator of this process: MPI under a launcher, one rank alone otherwise.
+
+    Never falls back in silence: a launcher that started n processes must give a world of n ranks.
+
+    Raises:
+        CommunicatorError: the MPI library does not work, or is not the launcher's.
+        MissingExtraError: a launcher started several processes, but mpi4py is not installed.
+    """
+    launch = detect_launch()
+    choice = os.environ.get(CHOICE, "")
+    if choice not in ("", "mpi", "serial"):
+        raise CommunicatorError(f"{CHOICE}={choice!r} is neither 'mpi' nor 'serial'")
+    if choice == "serial" or (choice == "" and launch.size == 1):
+        if launch.size > 1:
+            raise CommunicatorError(
+                f"{CHOICE}=serial, but {launch.launcher} started {launch.size} processes. "
+                f"Unset {CHOICE}, or start one process."
+            )
+        from hpcnn.comm.serial import SerialCommunicator
+
+        return SerialCommunicator()
+    return _connect_mpi(launch, known=choice == "")
+
+
+def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
+    try:
+        from mpi4py import MPI
+    except ModuleNotFoundError as error:
+        if error.name != "mpi4py":
+            raise
+        raise MissingExtraError(
+            "mpi4py", "mpi", f"{launch.launcher} started {launch.size} processes, and MPI"
+        ) from None
+    except (ImportError, RuntimeError) as error:
+        raise CommunicatorError(
+            f"mpi4py can't load an MPI library ({error}). Install one beside it: pip install 'hpcnn[mpi]' (MPICH), "
+            "or load your cluster's MPI module."
+        ) from None
+    world = MPI.COMM_WORLD.Get_size()
+    if known and world != launch.size:
+        library = MPI.Get_library_version().splitlines()[0].strip().rstrip("\x00")
+        mpirun = shutil.which("mpirun") or "none"
+        raise CommunicatorError(
+            f"{launch.launcher} started {launch.size} processes, but MPI sees a world of {world}: the launcher and the "
+            f"MPI library don't belong together. mpi4py uses: {library}. The first mpirun on the path is: {mpirun}. "
+            "Start with the mpirun of that library; under Slurm, srun --mpi=pmi2 fits MPICH and srun --mpi=pmix fits "
+            "Open MPI."
+        )
+    from hpcnn.comm.mpi import MpiCommunicator
+
+    return MpiCommunicator()

@@ -1,0 +1,41 @@
+"""What the environment says about who started this process: read before, and without, any MPI call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Most specific first: mpiexec inside a Slurm allocation starts its daemons with srun, whose variables ranks inherit.
+_VARIABLES = (
+    ("mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpirun of MVAPICH", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+    ("mpirun or srun through PMI (MPICH, Intel MPI)", "PMI_SIZE", "PMI_RANK"),
+    ("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),
+    ("aprun or PALS", "PALS_SIZE", "PALS_RANKID"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How many processes a launcher started, and which one this is."""
+
+    launcher: str
+    size: int
+    rank: int
+
+
+def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
+    """Return what the launcher's environment variables say; a plain process is rank 0 of 1.
+
+    >>> detect_launch({"PMI_SIZE": "4", "PMI_RANK": "2"})
+    Launch(launcher='mpirun or srun through PMI (MPICH, Intel MPI)', size=4, rank=2)
+    >>> detect_launch({}).size
+    1
+    """
+    environ = os.environ if environ is None else environ
+    for launcher, size, rank in _VARIABLES:
+        if environ.get(size, "").isdigit() and environ.get(rank, "").isdigit():
+            return Launch(launcher, int(environ[size]), int(environ[rank]))
+    return Launch("no launcher", 1, 0)

@@ -1,0 +1,123 @@
+"""The canonical summation tree: the one order in which numbers of different shards are ever added.
+
+The leaves 0 .. V-1 hang under a binary tree that splits [lo, hi) at (lo + hi) // 2. Floating-point addition does not
+associate, so a sum is the same on any number of ranks only if every rank adds along this tree: each contributes the
+maximal nodes whose leaves it owns, and the rest of the tree is added from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Node = tuple[int, int]
+"""The leaves [lo, hi) below one node of the tree."""
+
+
+def owned_leaves(leaves: int, size: int, rank: int) -> Node:
+    """Return the contiguous leaves [lo, hi) that `rank` of `size` computes; empty for some ranks if size > leaves.
+
+    >>> [owned_leaves(8, 3, rank) for rank in range(3)]
+    [(0, 2), (2, 5), (5, 8)]
+    """
+    return leaves * rank // size, leaves * (rank + 1) // size
+
+
+def maximal_nodes(leaves: int, owned: Node) -> list[Node]:
+    """Return the largest nodes of the tree over `leaves` that lie within `owned`, left to right.
+
+    There are O(log leaves) of them, and one where `owned` is itself a node.
+
+    >>> maximal_nodes(8, (2, 5))
+    [(2, 4), (4, 5)]
+    """
+
+    def descend(lo: int, hi: int) -> list[Node]:
+        if owned[0] <= lo and hi <= owned[1]:
+            return [(lo, hi)]
+        if hi <= owned[0] or owned[1] <= lo or hi - lo == 1:
+            return []
+        middle = (lo + hi) // 2
+        return descend(lo, middle) + descend(middle, hi)
+
+    return descend(0, leaves) if leaves else []
+
+
+def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:
+    """Return the additions that sum `nodes`, which cover all leaves from left to right, into the first of them.
+
+    Each pair (i, j) means: add the value of slot j to slot i. In the end slot 0 holds the sum.
+
+    >>> additions(8, [(0, 2), (2, 4), (4, 5), (5, 6), (6, 8)])
+    [(0, 1), (2, 3), (2, 4), (0, 2)]
+    """
+    slot = {node: place for place, node in enumerate(nodes)}
+    order: list[tuple[int, int]] = []
+
+    def descend(lo: int, hi: int) -> int:
+        if (lo, hi) in slot:
+            return slot[lo, hi]
+        middle = (lo + hi) // 2
+        left, right = descend(lo, middle), descend(middle, hi)
+        order.append((left, right))
+        return left
+
+    assert leaves > 0
+    descend(0, leaves)
+    return order
+
+
+@dataclass(frozen=True)
+class LeafStep:
+    """One move in summing the leaves below a node: compute `leaf` into `slot`, then fold later slots into it.
+
+    `fold` lists pairs (i, j): add slot j to slot i.
+    """
+
+    leaf: int
+    slot: int
+    fold: tuple[tuple[int, int], ...]
+
+
+def leaf_steps(node: Node) -> list[LeafStep]:
+    """Return how to sum the leaves of `node` in tree order with as few accumulators as the tree is deep.
+
+    Slot 0 ends up with the sum.
+
+    >>> for step in leaf_steps((0, 4)):
+    ...     print(step.leaf, step.slot, step.fold)
+    0 0 ()
+    1 1 ((0, 1),)
+    2 1 ()
+    3 2 ((1, 2), (0, 1))
+    """
+    steps: list[LeafStep] = []
+
+    def descend(lo: int, hi: int, slot: int) -> None:
+        if hi - lo == 1:
+            steps.append(LeafStep(lo, slot, ()))
+            return
+        middle = (lo + hi) // 2
+        descend(lo, middle, slot)
+        descend(middle, hi, slot + 1)
+        last = steps[-1]
+        steps[-1] = LeafStep(last.leaf, last.slot, (*last.fold, (slot, slot + 1)))
+
+    descend(*node, 0)
+    return steps
+
+
+def tree_total(values: Sequence[float]) -> float:
+    """Return the sum of `values`, one a leaf, in tree order.
+
+    >>> tree_total([1.0, 2.0, 3.0])
+    6.0
+    """
+
+    def descend(lo: int, hi: int) -> float:
+        if hi - lo == 1:
+            return float(values[lo])
+        middle = (lo + hi) // 2
+        return descend(lo, middle) + descend(middle, hi)
+
+    return descend(0, len(values)) if len(values) else 0.0
