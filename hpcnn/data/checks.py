@@ -1,0 +1,95 @@
+"""Checks of raw samples: counts that fit, and every value finite. Found alike on all ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hpcnn.data.reduction import Leaf, Reduction
+from hpcnn.data.rows import Array, Chunks, Rows
+from hpcnn.errors import DataError
+
+
+def first_rows(chunks: Chunks, is_bad: Leaf, reduction: Reduction) -> NDArray[np.float64]:
+    """Return, for each column, the first row where ``is_bad(i)``, booleans (k, columns) of chunk i, holds, or n."""
+    n = chunks.rows.shape[0]
+
+    def leaf(i: int) -> NDArray[np.float64]:
+        bad = is_bad(i)
+        return -np.where(bad.any(axis=0), chunks.start(i) + bad.argmax(axis=0), n).astype(np.float64)
+
+    return -reduction.max(len(chunks), leaf)
+
+
+def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] | None) -> str:
+    """Return how a message calls entry `column` of a flattened row.
+
+    >>> column_label(2, (4,), ("a", "b", "c", "d")), column_label(11, (8, 8), None), column_label(0, (), None)
+    ("column 'c' (number 2)", 'position (1, 3)', 'the values')
+    """
+    if names is not None and len(names) == math.prod(row_shape):
+        return f"column {names[column]!r} (number {column})"
+    if not row_shape:
+        return "the values"
+    if len(row_shape) == 1:
+        return f"column {column}"
+    return f"position {tuple(int(i) for i in np.unravel_index(column, row_shape))}"
+
+
+def check_finite(
+    rows: Rows, what: str, dtype: DTypeLike, reduction: Reduction, names: Sequence[str] | None = None
+) -> None:
+    """Raise DataError if a value is not finite once cast to `dtype`. Every rank raises, or none.
+
+    The message names the first such column, how many of its values are bad, the first of their rows, and how many
+    other columns are affected. `what` names the rows, as "inputs of the training data".
+    """
+    if rows.dtype.kind != "f":
+        return
+    chunks = Chunks(rows, dtype)
+
+    def bad(i: int) -> Array:
+        with np.errstate(over="ignore"):  # too large for dtype: becomes infinite, and is reported below
+            values = chunks[i]
+        return ~np.isfinite(values).reshape(len(values), -1)
+
+    counts = reduction.sum(len(chunks), lambda i: bad(i).sum(axis=0, dtype=np.float64))
+    columns = np.flatnonzero(counts)
+    if not len(columns):
+        return
+    column = int(columns[0])
+    row = int(first_rows(chunks, bad, reduction)[column])
+    others = f"; {len(columns) - 1} other columns have such values too" if len(columns) > 1 else ""
+    raise DataError(
+        f"{what}: {column_label(column, rows.shape[1:], names)} holds {int(counts[column])} values of {rows.shape[0]} "
+        f"that are not finite (NaN, infinite, or too large for {np.dtype(dtype).name}), the first in row {row}, "
+        f"counted from 0{others}. Clean the data: fill or drop what is missing."
+    )
+
+
+def check_not_empty(x: Rows, what: str) -> None:
+    """Raise DataError unless there is a sample, and it has an entry."""
+    if 0 in x.shape:
+        raise DataError(f"{what}: inputs of shape {x.shape} hold nothing. Needed is one sample at least.")
+
+
+def check_samples(
+    x: Rows,
+    y: Rows,
+    what: str,
+    dtypes: tuple[DTypeLike, DTypeLike],
+    reduction: Reduction,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Raise DataError unless there are as many inputs as targets, one at least, and all are finite in `dtypes`."""
+    if x.shape[0] != y.shape[0]:
+        raise DataError(
+            f"{what}: {x.shape[0]} inputs (shape {x.shape}), but {y.shape[0]} targets (shape {y.shape}). "
+            "The first axis of both is that of the samples, and must have one length."
+        )
+    check_not_empty(x, what)
+    check_finite(x, f"inputs of {what}", dtypes[0], reduction, names)
+    check_finite(y, f"targets of {what}", dtypes[1], reduction)

@@ -1,0 +1,95 @@
+"""From the `[data]` section to samples: read, check, split, scale. Alike on all ranks, whatever their number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.data.checks import check_samples
+from hpcnn.data.files import read_inputs, read_samples
+from hpcnn.data.readers import read_source
+from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
+from hpcnn.data.rows import Rows, SubsetRows, materialize
+from hpcnn.data.sampler import check_batch, validation_split
+from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling
+from hpcnn.data.source import Source
+from hpcnn.data.targets import class_counts, prepare_samples, prepare_targets
+from hpcnn.errors import DataError, JobError
+from hpcnn.job import data as schema
+
+__all__ = [
+    "SERIAL", "Reduction", "Samples", "Scaling", "SerialReduction", "Splits", "check_batch", "class_counts", "load",
+    "prepare_samples", "prepare_targets", "read_inputs", "read_samples",
+]  # fmt: skip
+
+TRAINING = "the training data"
+
+
+def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
+    """Raise the errors that need all of the data, or both files."""
+    if source.validation is not None and data.validation_fraction:
+        raise JobError(
+            f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
+            "Set validation_fraction = 0, or make the names of the validation files empty."
+        )
+    if source.computed:
+        return
+    check_samples(source.x, source.y, TRAINING, dtypes, reduction, source.feature_names)
+    if source.validation is None:
+        return
+    for held, rows, what in zip(source.validation, (source.x, source.y), ("inputs", "targets"), strict=True):
+        if held.shape[1:] != rows.shape[1:]:
+            raise DataError(
+                f"{what} have shape {held.shape[1:]} a sample in the validation data, but {rows.shape[1:]} in the "
+                "training data. Give files of one kind."
+            )
+    check_samples(*source.validation, "the validation data", dtypes, reduction, source.feature_names)
+
+
+def load(
+    data: schema.DataSection,
+    *,
+    seed: int,
+    dtype: DTypeLike,
+    base: Path,
+    reduction: Reduction = SERIAL,
+    scaling: Scaling | None = None,
+) -> Splits:
+    """Read, check, split and scale the data of a job. Collective where `reduction` is.
+
+    Args:
+        data: the `[data]` section.
+        seed: `train.seed`; decides which samples are held out.
+        dtype: type of inputs and values, float32 or float64. Small data in memory are cast to it once.
+        base: the job file's folder; relative paths start there, then at the working folder.
+        reduction: shares out checks and statistics among ranks.
+        scaling: of the training run, for evaluation; without it, it is measured over the training split.
+
+    Returns:
+        The splits. Targets are still to be prepared, once the model is known: `prepare_targets`.
+
+    Raises:
+        DataError: files that are missing, damaged, empty, not finite, or do not fit each other.
+        JobError: settings that contradict each other.
+    """
+    source = read_source(data, base)
+    scaled = scaling is not None or data.scale != "none"
+    _check(source, data, (np.float64 if scaled else dtype, dtype), reduction)
+
+    train, validation = (source.x, source.y), source.validation
+    if data.validation_fraction:
+        kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed)
+        validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
+        train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
+    if scaling is None and data.scale != "none":
+        scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction)
+
+    def samples(x: Rows, y: Rows) -> Samples:
+        return Samples(
+            materialize(scaling.apply(x) if scaling else x, dtype),
+            materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
+        )
+
+    return Splits(samples(*train), None if validation is None else samples(*validation), scaling, source.feature_names)

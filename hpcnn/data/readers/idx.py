@@ -1,0 +1,120 @@
+"""Reader of IDX files, the format of MNIST: mapped into memory, or inflated into it from `.gz`.
+
+The format: https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/ ("THE IDX FILE FORMAT").
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcnn.data.readers.npy import map_rows
+from hpcnn.data.rows import ArrayRows
+from hpcnn.data.source import Source, Stream, places, read_rest, unread
+from hpcnn.errors import DataError, JobError
+from hpcnn.job import data as schema
+
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+DEFLATE_RATIO = 1032
+"""No deflated byte holds more than this many."""
+
+
+def _read_header(file: Stream, what: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
+        raise unread(
+            what,
+            f"it begins with {magic.hex(' ') or 'nothing'}, but an IDX file with 00 00, a type code "
+            f"({', '.join(f'{code:02x}' for code in TYPES)}) and the number of axes",
+        )
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise unread(what, f"it ends within its header of {magic[3]} axes")
+    return np.dtype(TYPES[magic[2]]), tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+
+
+def _inflate(path: Path) -> ArrayRows:
+    with gzip.open(path, "rb") as file:
+        dtype, shape = _read_header(file, path)
+        declared = math.prod(shape) * dtype.itemsize
+        most = DEFLATE_RATIO * path.stat().st_size
+        if declared > most:
+            raise unread(path, f"its header declares {declared} bytes, but it can't hold more than {most}")
+        return ArrayRows(read_rest(file, declared, path).view(dtype).reshape(shape))
+
+
+def read_idx(path: Path) -> ArrayRows:
+    """Return the rows of one IDX file, of any type and number of axes, plain or `.gz`.
+
+    Raises:
+        DataError: wrong magic number, damaged, or another length than declared.
+    """
+    if path.suffix == ".gz":
+        try:
+            return _inflate(path)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise unread(path, f"damaged gzip file ({error})") from None
+    with path.open("rb") as file:
+        dtype, shape = _read_header(file, path)
+        declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+        if declared != held:
+            raise unread(path, f"its header declares {shape} {dtype}, {declared} bytes, but {held} bytes follow")
+        return map_rows(path, dtype, shape, file.tell())
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """Return the file `name` of `folder`, with or without the ending `.gz`, or None."""
+    plain = name.removesuffix(".gz")
+    ordered = (name, f"{name}.gz") if name == plain else (name, plain)
+    return next((folder / file for file in ordered if (folder / file).is_file()), None)
+
+
+def read_pair(folder: Path, images: str, labels: str) -> tuple[ArrayRows, ArrayRows]:
+    """Return the rows of a file of images and of one of labels, both of which exist in `folder`.
+
+    Raises:
+        DataError: one of them is damaged, labels have several axes, or there are more of one than of the other.
+    """
+    image_path, label_path = find(folder, images), find(folder, labels)
+    assert image_path is not None
+    assert label_path is not None
+    x, y = read_idx(image_path), read_idx(label_path)
+    if len(y.shape) != 1:
+        raise DataError(f"{label_path} has {len(y.shape)} axes, but labels have one. Are images and labels swapped?")
+    if x.shape[0] != y.shape[0]:
+        raise DataError(
+            f"{image_path} holds {x.shape[0]} images, but {label_path} {y.shape[0]} labels. "
+            "Give two files that belong together."
+        )
+    return x, y
+
+
+def read(data: schema.Idx, base: Path) -> Source:
+    """Read `[data] source = "idx"`.
+
+    Raises:
+        DataError: files are missing (all of them are listed), damaged, or do not fit each other.
+    """
+    if bool(data.validation_images) != bool(data.validation_labels):
+        raise JobError(
+            f"data.validation_images = {data.validation_images!r}, but data.validation_labels = "
+            f"{data.validation_labels!r}. Give both, or make both empty."
+        )
+    folders = places(data.folder, base)
+    folder = next((place for place in folders if place.is_dir()), folders[0])
+    pairs = [(data.images, data.labels)]
+    if data.validation_images:
+        pairs.append((data.validation_images, data.validation_labels))
+    missing = [name for pair in pairs for name in pair if find(folder, name) is None]
+    if missing:
+        raise DataError(
+            f"missing in the folder {folder}{'' if folder.is_dir() else ' (which does not exist)'}: "
+            f"{', '.join(missing)}; each may carry the ending .gz. Put the files there, or set data.folder."
+        )
+    read_pairs = [read_pair(folder, *pair) for pair in pairs]
+    return Source(*read_pairs[0], read_pairs[1] if len(read_pairs) > 1 else None)

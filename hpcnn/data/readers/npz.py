@@ -1,0 +1,83 @@
+"""Reader of `.npz` archives: stored members are mapped into memory, deflated ones are inflated into it."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import cast
+
+from hpcnn.data.readers.npy import map_rows, read_header
+from hpcnn.data.rows import ArrayRows
+from hpcnn.data.source import Source, read_rest, resolve, unread
+from hpcnn.errors import DataError, unknown_name
+from hpcnn.job import data as schema
+
+BOMB_BYTES = 2**30
+"""Members below this size are never suspected."""
+BOMB_RATIO = 500
+"""Largest factor by which a larger member may inflate; deflate ends at 1032, real data stay far below."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Start of a member in a zip file: signature, 22 bytes that the directory repeats, lengths of name and extra field."""
+
+
+def _check_size(info: zipfile.ZipInfo, what: str) -> None:
+    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
+        raise DataError(
+            f"{what} declares {info.file_size} bytes in {info.compress_size} compressed ones, more than {BOMB_RATIO} "
+            "times as many: refused as a zip bomb. If the array is real, save it uncompressed."
+        )
+
+
+def _data_offset(path: Path, info: zipfile.ZipInfo, what: str) -> int:
+    """Return where a member's bytes begin in the file."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(LOCAL_HEADER.size)
+    if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        raise unread(what, "the archive's directory does not fit its members")
+    _, name, extra = LOCAL_HEADER.unpack(header)
+    return int(info.header_offset + LOCAL_HEADER.size + name + extra)
+
+
+def _read_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, what: str) -> ArrayRows:
+    _check_size(info, what)
+    with cast(zipfile.ZipExtFile, archive.open(info)) as member:
+        shape, fortran, dtype = read_header(member, what, info.file_size)
+        offset = member.tell()
+        if info.compress_type != zipfile.ZIP_STORED:
+            values = read_rest(member, info.file_size - offset, what).view(dtype)
+            return ArrayRows(values.reshape(shape, order="F" if fortran else "C"))
+    start = _data_offset(path, info, what)
+    if start + info.file_size > path.stat().st_size:
+        raise unread(what, "the file ends within it")
+    return map_rows(path, dtype, shape, start + offset, fortran=fortran)
+
+
+def read_arrays(path: Path, *keys: str) -> tuple[ArrayRows, ...]:
+    """Return the arrays `keys` of an archive, in that order.
+
+    Raises:
+        DataError: no such array, or an archive that is damaged, truncated, encrypted, or holds other than numbers.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            for key in keys:
+                if key not in members:
+                    unknown_name(f"array in {path}", key, members, DataError)
+            return tuple(_read_member(archive, path, members[key], f"array {key!r} in {path}") for key in keys)
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise unread(path, f"no valid .npz archive ({error})") from None
+
+
+def read(data: schema.Npz, base: Path) -> Source:
+    """Read `[data] source = "npz"`."""
+    x, y = read_arrays(resolve(data.path, base), data.x, data.y)
+    if not data.validation_path:
+        return Source(x, y)
+    held_x, held_y = read_arrays(resolve(data.validation_path, base), data.x, data.y)
+    return Source(x, y, (held_x, held_y))

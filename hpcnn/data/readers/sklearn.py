@@ -1,0 +1,19 @@
+"""Reader of the small data sets that come with scikit-learn, where that is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcnn.data.rows import ArrayRows
+from hpcnn.data.source import Source, optional_import
+from hpcnn.job import data as schema
+
+
+def read(data: schema.Sklearn, _base: Path) -> Source:
+    """Read `[data] source = "sklearn"`."""
+    datasets = optional_import("sklearn.datasets", "sklearn", 'data.source = "sklearn"', package="scikit-learn")
+    bunch = getattr(datasets, f"load_{data.name}")()
+    x, y = np.asarray(bunch.data), np.asarray(bunch.target)
+    return Source(ArrayRows(x), ArrayRows(y), feature_names=tuple(map(str, bunch.feature_names)))

@@ -1,0 +1,214 @@
+"""Rows on demand: everything that can fill an array with chosen rows, without holding or copying the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hpcnn.data.sampler import Indices
+
+Array = NDArray[Any]
+BLOCK_BYTES = 2**17
+"""Rows that have to be converted pass through a buffer of this size: it stays in the second-level cache."""
+LEAF_ENTRIES = 2**16
+"""Entries that one leaf of a reduction over data reads."""
+MATERIALIZE_BYTES = 2**26
+"""Largest result of `materialize`. Above it, rows stay as they are and are converted as they are taken."""
+
+
+class Rows(Protocol):
+    """A table of samples, wherever it lies. `take` reuses its buffers: one object serves one thread."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, *features)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values before they are cast."""
+        ...
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write the rows `indices`, shape (k,), into `out`, C-ordered, shape (k, *features), cast to its type.
+
+        Indices lie in [0, n): that is the caller's duty and not checked.
+        """
+        ...
+
+
+class Buffer:
+    """Scratch rows that are made once, and again only where more rows are asked for than ever before."""
+
+    def __init__(self, row_shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.row_shape, self.dtype = row_shape, np.dtype(dtype)
+        self._array: Array = np.empty((0, *row_shape), dtype)
+        self.block = max(1, BLOCK_BYTES // max(1, math.prod(row_shape) * self.dtype.itemsize))
+        """Rows that fit into `BLOCK_BYTES`, one at least."""
+
+    def rows(self, n: int) -> Array:
+        """Return uninitialised rows, shape (n, *row_shape)."""
+        if len(self._array) < n:
+            self._array = np.empty((n, *self.row_shape), self.dtype)
+        return self._array[:n]
+
+
+def _as_bytes(array: Array) -> NDArray[np.uint8]:
+    """Return the bytes of each row of a C-ordered array, shape (n, bytes of a row), as a view."""
+    assert array.flags.c_contiguous, "a reshaped copy would swallow what is written"
+    return array.reshape(len(array), math.prod(array.shape[1:])).view(np.uint8)
+
+
+class ArrayRows:
+    """Rows of an array in memory or, with `mapped`, of a file mapped into memory."""
+
+    def __init__(self, array: Array, *, mapped: bool = False) -> None:
+        self.array = np.ascontiguousarray(array)
+        self.mapped = mapped
+        self.shape, self.dtype = array.shape, array.dtype
+        # As bytes, because np.take first copies the whole of an array that is not aligned (members of an .npz).
+        self._bytes = _as_bytes(self.array)
+        self._raw = Buffer((self._bytes.shape[1],), np.uint8)
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        if out.dtype == self.dtype:
+            # mode="clip": with the default, np.take fills a hidden array first and copies it to `out`.
+            np.take(self._bytes, indices, axis=0, out=_as_bytes(out), mode="clip")
+            return
+        for start in range(0, len(indices), self._raw.block):
+            part = indices[start : start + self._raw.block]
+            raw = self._raw.rows(len(part))
+            np.take(self._bytes, part, axis=0, out=raw, mode="clip")
+            values = raw.view(self.dtype).reshape(len(part), *self.shape[1:])
+            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+
+
+class SubsetRows:
+    """Some of the rows of others: row i is row ``index[i]``."""
+
+    def __init__(self, rows: Rows, index: Indices) -> None:
+        self.rows, self.index = rows, index
+        self.shape, self.dtype = (len(index), *rows.shape[1:]), rows.dtype
+        self._mapped = Buffer((), np.int64)
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        mapped = self._mapped.rows(len(indices))
+        np.take(self.index, indices, out=mapped, mode="clip")
+        self.rows.take(mapped, out)
+
+
+class ScaledRows:
+    """``(row - shift) * scale``, computed in float64 and then cast. `shift` and `scale` broadcast to a row."""
+
+    def __init__(self, rows: Rows, shift: Array, scale: Array) -> None:
+        self.rows = rows
+        self.shape, self.dtype = rows.shape, np.dtype(np.float64)
+        self._values = Buffer(rows.shape[1:], np.float64)
+        # Repeated for a whole block: broadcasting a short row is several times slower, and buffers in hidden arrays.
+        block = (self._values.block, *rows.shape[1:])
+        self._shift, self._scale = (
+            np.broadcast_to(value, block if np.ndim(value) else (1,) * len(block)).astype(np.float64, "C")
+            for value in (shift, scale)
+        )
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        for start in range(0, len(indices), self._values.block):
+            part = indices[start : start + self._values.block]
+            values = self._values.rows(len(part))
+            self.rows.take(part, values)
+            np.subtract(values, self._shift[: len(part)], out=values)
+            np.multiply(values, self._scale[: len(part)], out=values)
+            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+
+
+class ReshapedRows:
+    """The same values with another shape of a row."""
+
+    def __init__(self, rows: Rows, row_shape: tuple[int, ...]) -> None:
+        assert math.prod(rows.shape[1:]) == math.prod(row_shape)
+        self.rows = rows
+        self.shape, self.dtype = (rows.shape[0], *row_shape), rows.dtype
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        assert out.flags.c_contiguous, "a reshaped copy would swallow what is written"
+        self.rows.take(indices, out.reshape(len(out), *self.rows.shape[1:]))
+
+
+class OneHotRows:
+    """Integer labels, shape (n, ...), as rows of zeros with a single one, shape (n, ..., classes)."""
+
+    def __init__(self, labels: Rows, classes: int) -> None:
+        self.labels, self.classes = labels, classes
+        self.shape, self.dtype = (*labels.shape, classes), np.dtype(np.uint8)
+        self._positions = Buffer(labels.shape[1:], np.int64)
+        self._starts = np.empty(0, np.int64)
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        assert out.flags.c_contiguous, "a reshaped copy would swallow what is written"
+        positions = self._positions.rows(len(indices))
+        self.labels.take(indices, positions)
+        flat = positions.reshape(-1)
+        if len(self._starts) < len(flat):
+            self._starts = np.arange(len(flat), dtype=np.int64) * self.classes
+        np.add(flat, self._starts[: len(flat)], out=flat)
+        out.fill(0)
+        out.reshape(-1)[flat] = 1
+
+
+class Chunks:
+    """All rows in fixed consecutive pieces: the leaves of every reduction over data, the same for any rank count."""
+
+    def __init__(self, rows: Rows, dtype: DTypeLike) -> None:
+        self.rows = rows
+        self.size = max(1, LEAF_ENTRIES // max(1, math.prod(rows.shape[1:])))
+        self._buffer = Buffer(rows.shape[1:], dtype)
+
+    def __len__(self) -> int:
+        return -(-self.rows.shape[0] // self.size)
+
+    def start(self, i: int) -> int:
+        """Return the first row of chunk i."""
+        return i * self.size
+
+    def __getitem__(self, i: int) -> Array:
+        """Return the values of chunk i, shape (k, *features), valid until the next one is asked for."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        indices = np.arange(self.start(i), min(self.start(i + 1), self.rows.shape[0]), dtype=np.int64)
+        values = self._buffer.rows(len(indices))
+        self.rows.take(indices, values)
+        return values
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[i] for i in range(len(self)))
+
+
+def _in_memory(rows: Rows) -> bool:
+    while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows):
+        rows = rows.rows
+    return isinstance(rows, ArrayRows) and not rows.mapped
+
+
+def materialize(rows: Rows, dtype: DTypeLike) -> Rows:
+    """Return the same rows, scaled and cast to `dtype` once and for all where they are small and in memory anyway.
+
+    The bits are those that `take` would give.
+    """
+    dtype = np.dtype(dtype)
+    done = isinstance(rows, ArrayRows) and rows.dtype == dtype
+    if done or not _in_memory(rows) or math.prod(rows.shape) * dtype.itemsize > MATERIALIZE_BYTES:
+        return rows
+    values = np.empty(rows.shape, dtype)
+    for start in range(0, len(values), LEAF_ENTRIES):
+        stop = min(start + LEAF_ENTRIES, len(values))
+        rows.take(np.arange(start, stop, dtype=np.int64), values[start:stop])
+    return ArrayRows(values)

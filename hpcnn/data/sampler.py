@@ -1,0 +1,107 @@
+"""Which sample comes when: pure functions of the seed, so that any number of ranks sees one order of samples."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.errors import DataError
+
+Indices = NDArray[np.int64]
+
+ORDER_STREAM = 2
+"""Keeps the order of samples apart from all other uses of the job's seed."""
+SPLIT_STREAM = 3
+"""Keeps the choice of validation samples apart from all other uses of the job's seed."""
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool) -> Indices:
+    """Return the order of the n samples in one epoch, shape (n,): a function of its arguments and nothing else.
+
+    >>> epoch_order(4, seed=0, epoch=0, shuffle=False)
+    array([0, 1, 2, 3])
+    >>> sorted(epoch_order(4, seed=0, epoch=7, shuffle=True).tolist())
+    [0, 1, 2, 3]
+    """
+    order = np.arange(n, dtype=np.int64)
+    if shuffle:
+        _generator(seed, ORDER_STREAM, epoch).shuffle(order)
+    return order
+
+
+def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the indices of the training and of the validation samples, each sorted; together they are all n.
+
+    `fraction` is the share held out, in [0, 1); 0 leaves the second array empty.
+
+    Raises:
+        DataError: one of the two sides would be empty.
+
+    >>> train, validation = validation_split(10, 0.2, seed=0)
+    >>> len(train), len(validation)
+    (8, 2)
+    """
+    held_out = math.floor(n * fraction + 0.5)
+    if fraction > 0 and not 0 < held_out < n:
+        raise DataError(
+            f"validation_fraction = {fraction:g} of {n} samples leaves {held_out} for validation and {n - held_out} "
+            "for training; each needs at least one. Choose another fraction, or more data."
+        )
+    chosen = np.zeros(n, dtype=np.bool_)
+    if held_out:
+        chosen[_generator(seed, SPLIT_STREAM).permutation(n)[:held_out]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def check_batch(batch_size: int | Literal["full"], n: int) -> int:
+    """Return the number of samples in a whole batch of `n` samples of training data.
+
+    Raises:
+        DataError: the batch is larger than the data.
+
+    >>> check_batch("full", 100)
+    100
+    """
+    if batch_size == "full":
+        return n
+    if batch_size > n:
+        raise DataError(
+            f"train.batch_size = {batch_size} is larger than the training data: {n} samples. "
+            f'Choose at most {n}, or "full" for all of them.'
+        )
+    return batch_size
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """Return the number of batches that cover n samples; the last may be smaller."""
+    return -(-n // batch_size)
+
+
+def piece(n: int, pieces: int, i: int) -> tuple[int, int]:
+    """Return the start and stop of piece i of n things cut as evenly as possible; a piece may be empty.
+
+    >>> [piece(10, 4, i) for i in range(4)]
+    [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    return n * i // pieces, n * (i + 1) // pieces
+
+
+def batch_bounds(n: int, batch_size: int, step: int) -> tuple[int, int]:
+    """Return the start and stop of batch `step` of an epoch. Nothing is padded or dropped: the last may be smaller."""
+    start = step * batch_size
+    assert 0 <= start < n, f"step {step} of batches of {batch_size} lies outside of {n} samples"
+    return start, min(start + batch_size, n)
+
+
+def shard_indices(order: NDArray[Any], batch_size: int, step: int, shards: int, shard: int) -> NDArray[Any]:
+    """Return the samples of one gradient shard of one batch: a view of `order`, empty where the batch is too small."""
+    start, stop = batch_bounds(len(order), batch_size, step)
+    first, last = piece(stop - start, shards, shard)
+    return order[start + first : start + last]

@@ -1,0 +1,114 @@
+"""Inputs and targets that belong together, and the scaling that the inputs went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.data.reduction import Reduction
+from hpcnn.data.rows import Array, Chunks, Rows, ScaledRows
+from hpcnn.data.sampler import Indices
+from hpcnn.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """``(x - shift) * scale``: float64 arrays of the shape of one sample, or of shape () for one pair for all."""
+
+    shift: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return the arrays by name, as a checkpoint keeps them."""
+        return {"shift": self.shift, "scale": self.scale}
+
+    @classmethod
+    def from_dict(cls, arrays: Mapping[str, NDArray[Any]]) -> Scaling:
+        """Return the scaling that `to_dict` gave."""
+        return cls(np.asarray(arrays["shift"], np.float64), np.asarray(arrays["scale"], np.float64))
+
+    def apply(self, rows: Rows) -> ScaledRows:
+        """Return the scaled rows, computed as they are taken.
+
+        Raises:
+            DataError: the rows have another shape than those of the statistics.
+        """
+        if self.shift.shape not in ((), rows.shape[1:]):
+            raise DataError(
+                f"the inputs have shape {rows.shape[1:]} a sample, but the run was trained, and its scaling measured, "
+                f"with inputs of shape {self.shift.shape}. Give inputs of that shape."
+            )
+        return ScaledRows(rows, self.shift, self.scale)
+
+
+def _moments(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Array]:
+    """Return the mean and deviation of each column, or of all: two passes (Chan, Golub and LeVeque, 1983).
+
+    Deviations from the first row are summed rather than the values, so that a constant column gives exactly its
+    value and exactly 0.
+    """
+    axis = 0 if over == "feature" else None
+    n = chunks.rows.shape[0] * (1 if over == "feature" else int(np.prod(chunks.rows.shape[1:])))
+    first = chunks[0][0].copy()
+    origin = first if over == "feature" else first.reshape(-1)[0]
+    mean = origin + reduction.sum(len(chunks), lambda i: np.asarray((chunks[i] - origin).sum(axis=axis))) / n
+    squares = reduction.sum(len(chunks), lambda i: np.asarray(np.square(chunks[i] - mean).sum(axis=axis)))
+    return np.asarray(mean), np.sqrt(squares / n)
+
+
+def _range(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Array]:
+    """Return the minimum and the width of the range of each column, or of all."""
+    axis = 0 if over == "feature" else None
+
+    def leaf(i: int) -> Array:
+        values = chunks[i]
+        return np.stack([-values.min(axis=axis), values.max(axis=axis)])
+
+    negative_low, high = reduction.max(len(chunks), leaf)
+    return np.asarray(-negative_low), np.asarray(high + negative_low)
+
+
+def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> Scaling:
+    """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature" or "all".
+
+    Statistics are exact in float64, and the same for any number of ranks. Constant columns get scale 1.
+    """
+    statistics = {"standardize": _moments, "minmax": _range}[kind]
+    shift, width = statistics(Chunks(rows, np.float64), over, reduction)
+    usable = width >= np.finfo(np.float64).tiny  # below it, 1 / width may overflow
+    return Scaling(shift, np.asarray(1.0 / np.where(usable, width, 1.0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs `x` and targets `y`, one row of each a sample."""
+
+    x: Rows
+    y: Rows
+
+    def __len__(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the inputs of one sample."""
+        return self.x.shape[1:]
+
+    def take(self, indices: Indices, x_out: Array, y_out: Array) -> None:
+        """Write the samples `indices`, shape (k,), into arrays whose first axis is k, cast to their types."""
+        self.x.take(indices, x_out)
+        self.y.take(indices, y_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a job trains on and what it validates on."""
+
+    train: Samples
+    validation: Samples | None
+    scaling: Scaling | None
+    feature_names: tuple[str, ...] | None

@@ -1,0 +1,143 @@
+"""What every reader gives, and how it finds its files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.data.rows import Array, ReshapedRows, Rows
+from hpcnn.errors import DataError, MissingExtraError
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Data as they were read: nothing checked against the job, split or scaled."""
+
+    x: Rows
+    y: Rows
+    validation: tuple[Rows, Rows] | None = None
+    feature_names: tuple[str, ...] | None = None
+    computed: bool = False
+    """Made by a formula, hence finite: checking would mean computing it all."""
+
+
+def with_features(source: Source) -> Source:
+    """Return the source with inputs of shape (n,) as (n, 1): one feature a sample."""
+
+    def shaped(x: Rows) -> Rows:
+        return ReshapedRows(x, (1,)) if len(x.shape) == 1 else x
+
+    held = source.validation
+    return replace(source, x=shaped(source.x), validation=None if held is None else (shaped(held[0]), held[1]))
+
+
+def places(path: str, base: Path) -> tuple[Path, ...]:
+    """Return where `path` may be: itself if absolute, else under the job file's folder, then the working folder."""
+    given = Path(path).expanduser()
+    if given.is_absolute():
+        return (given,)
+    here, there = base / given, Path.cwd() / given
+    return (here,) if here.resolve() == there.resolve() else (here, there)
+
+
+def resolve(path: str, base: Path) -> Path:
+    """Return the file `path`, looked for in the job file's folder `base`, then in the working folder.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    candidates = places(path, base)
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    folders = [str(candidate) for candidate in candidates if candidate.is_dir()]
+    if folders:
+        raise DataError(f"{folders[0]} is a folder, but a file is needed. Name the file in it.")
+    raise DataError(
+        f"no data file {path!r}: looked for {' and '.join(map(str, candidates))}. "
+        "Relative paths start at the job file's folder, then at the working folder."
+    )
+
+
+def check_numeric(dtype: np.dtype[np.generic], what: str) -> None:
+    """Raise DataError unless `dtype` holds real numbers or booleans. `what` names the array and its file."""
+    if dtype.hasobject:
+        raise DataError(
+            f"{what} holds Python objects (dtype {dtype}), whose pickles could run code: refused. "
+            "Save it as an array of numbers."
+        )
+    if dtype.kind not in "biuf":
+        raise DataError(f"{what} has dtype {dtype}; allowed are booleans, integers and real floats. Convert it first.")
+
+
+def check_axes(shape: tuple[int, ...], what: str) -> None:
+    """Raise DataError unless `shape` has a first axis, that of the samples."""
+    if not shape:
+        raise DataError(f"{what} is a single number; needed is an array with one row a sample.")
+
+
+def unread(path: object, why: object) -> DataError:
+    """Return the error for a file that is damaged, or not of its format."""
+    return DataError(f"{path} can't be read: {why}. Is the file whole, and of the format that the job says?")
+
+
+class Stream(Protocol):
+    """What a file, and a member of an archive, can do."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return at most `size` bytes."""
+        ...
+
+    def tell(self) -> int:
+        """Return the number of bytes before the next one."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer as far as possible, and return the number of bytes."""
+        ...
+
+
+def read_rest(stream: Stream, declared: int, what: object) -> NDArray[np.uint8]:
+    """Return all the bytes that are left of a stream. Its end is reached, so that checksums are compared.
+
+    Raises:
+        DataError: they are not as many as declared.
+    """
+    values = np.empty(declared, np.uint8)
+    view, position = values.data, 0
+    while position < declared and (count := stream.readinto(view[position:])):
+        position += count
+    if position < declared or stream.read(1):
+        held = f"only {position}" if position < declared else "more"
+        raise unread(what, f"its header declares {declared} bytes, but {held} follow")
+    return values
+
+
+def column_values(columns: Iterable[Array], n: int) -> Array:
+    """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
+    columns = list(columns)
+    table = np.empty((n, len(columns)), np.result_type(*columns))
+    for place, column in enumerate(columns):
+        table[:, place] = column
+    return table
+
+
+def optional_import(module: str, extra: str, purpose: str, package: str = "") -> Any:
+    """Return an optional module, imported only now.
+
+    Raises:
+        MissingExtraError: it is not installed; the message names the extra that brings `package`.
+    """
+    top = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != top:
+            raise  # installed, but broken: its own message says why
+        raise MissingExtraError(package or top, extra, purpose) from None

@@ -1,0 +1,193 @@
+"""Targets as the loss wants them: labels in range, one-hot rows, or values of the shape of the model's output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.data.checks import first_rows
+from hpcnn.data.reduction import SERIAL, Reduction
+from hpcnn.data.rows import Array, Chunks, OneHotRows, ReshapedRows, Rows, materialize
+from hpcnn.data.samples import Samples, Splits
+from hpcnn.errors import DataError, JobError
+
+Kind = Literal["labels", "values"]
+
+
+def _count(chunks: Chunks, is_bad: Callable[[Array], Array], reduction: Reduction) -> tuple[int, int]:
+    """Return how many values are bad, and the first row with such a one (n if there is none)."""
+
+    def bad(i: int) -> Array:
+        values = chunks[i]
+        return is_bad(values).reshape(len(values), -1)
+
+    total = int(reduction.sum(len(chunks), lambda i: np.array([np.count_nonzero(bad(i))], np.float64))[0])
+    return (total, int(first_rows(chunks, bad, reduction).min())) if total else (0, chunks.rows.shape[0])
+
+
+def _range(chunks: Chunks, reduction: Reduction) -> tuple[float, float]:
+    def leaf(i: int) -> Array:
+        values = chunks[i]
+        return np.array([-values.min(), values.max()], np.float64)
+
+    negative_low, high = reduction.max(len(chunks), leaf)
+    return float(-negative_low), float(high)
+
+
+def _check_labels(y: Rows, classes: int, what: str, reduction: Reduction) -> None:
+    chunks = Chunks(y, np.float64)
+    if y.dtype.kind == "f":
+        count, row = _count(chunks, lambda values: values != np.floor(values), reduction)
+        if count:
+            raise DataError(
+                f"{what}: {count} labels are not whole numbers, the first in row {row}, counted from 0. "
+                "Labels number the classes from 0; for other targets choose a loss of values, as 'mse'."
+            )
+    low, high = _range(chunks, reduction)
+    if low < 0 or high >= classes:
+        count, row = _count(chunks, lambda values: (values < 0) | (values >= classes), reduction)
+        raise DataError(
+            f"{what}: labels run from {low:.0f} to {high:.0f}, but a model with {classes} outputs allows 0 to "
+            f"{classes - 1}; {count} are outside, the first in row {row}, counted from 0. Number the classes from 0, "
+            "and give the last layer one unit a class."
+        )
+
+
+def _shaped(y: Rows, row_shape: tuple[int, ...]) -> Rows:
+    return y if y.shape[1:] == row_shape else ReshapedRows(y, row_shape)
+
+
+def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
+    """Return checked labels, one for each row of outputs over the last axis."""
+    row_shape = output_shape[:-1]
+    if math.prod(y.shape[1:]) != math.prod(row_shape):
+        hint = ""
+        if y.shape[1:] == output_shape and loss_name == "sparse_categorical_crossentropy":
+            hint = " If these are one-hot rows, choose the loss 'categorical_crossentropy'."
+        raise DataError(
+            f"{what} have shape {y.shape[1:]} a sample, but labels for outputs of shape {output_shape} have shape "
+            f"{row_shape}.{hint}"
+        )
+    _check_labels(y, output_shape[-1], what, reduction)
+    return materialize(_shaped(y, row_shape), np.int64)
+
+
+def _values(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
+    """Return targets in the shape of the outputs."""
+    if math.prod(y.shape[1:]) != math.prod(output_shape):
+        hint = " Change the units of the last layer, or the targets."
+        if math.prod(y.shape[1:]) == 1:
+            hint = " If these are labels of classes, set data.one_hot = true"
+            sparse = loss_name == "categorical_crossentropy"
+            hint += ", or choose the loss 'sparse_categorical_crossentropy'." if sparse else "."
+        raise DataError(
+            f"{what} have shape {y.shape[1:]} a sample, but the model's outputs have shape {output_shape}.{hint}"
+        )
+    if loss_name.endswith("crossentropy"):
+        low, high = _range(Chunks(y, np.float64), reduction)
+        if low < 0 or high > 1:
+            raise DataError(
+                f"{what} run from {low:g} to {high:g}, but {loss_name} needs probabilities from 0 to 1. "
+                "Number two classes 0 and 1; for more of them use one-hot rows."
+            )
+    return _shaped(y, output_shape)
+
+
+def prepare_samples(
+    samples: Samples,
+    *,
+    kind: Kind,
+    one_hot: bool,
+    output_shape: tuple[int, ...],
+    loss_name: str,
+    what: str = "the targets",
+    reduction: Reduction = SERIAL,
+) -> Samples:
+    """Return the samples with targets as the loss wants them; see `prepare_targets`."""
+    if kind == "labels" and one_hot:
+        raise JobError(
+            f"data.one_hot = true makes one-hot rows, but the loss {loss_name!r} takes integer labels. "
+            "Set data.one_hot = false, or choose the loss 'categorical_crossentropy'."
+        )
+    if kind == "labels" or one_hot:
+        y = _labels(samples.y, output_shape, what, loss_name, reduction)
+        return replace(samples, y=OneHotRows(y, output_shape[-1]) if one_hot else y)
+    return replace(samples, y=_values(samples.y, output_shape, what, loss_name, reduction))
+
+
+def prepare_targets(
+    splits: Splits,
+    *,
+    kind: Kind,
+    one_hot: bool,
+    output_shape: tuple[int, ...],
+    loss_name: str,
+    reduction: Reduction = SERIAL,
+) -> Splits:
+    """Return the splits with targets as the loss wants them.
+
+    Args:
+        splits: what `load` gave.
+        kind: what the loss takes: "labels", integers (n, *output_shape[:-1]) from 0 to output_shape[-1] - 1 (floats
+            that are whole numbers are accepted, to be taken as int64), or "values", floats (n, *output_shape).
+        one_hot: with "values": the targets are labels, to be turned into one-hot rows.
+        output_shape: shape of the model's output for one sample.
+        loss_name: as in the job file; decides hints, and whether values must be probabilities.
+        reduction: shares out the checks among ranks; collective.
+
+    Raises:
+        DataError: shapes that do not fit, labels that are not whole or out of range, values out of [0, 1].
+        JobError: `one_hot` with a loss of labels.
+    """
+
+    def prepared(samples: Samples, part: str) -> Samples:
+        return prepare_samples(
+            samples,
+            kind=kind,
+            one_hot=one_hot,
+            output_shape=output_shape,
+            loss_name=loss_name,
+            what=f"targets of the {part} data",
+            reduction=reduction,
+        )
+
+    held = splits.validation
+    return replace(
+        splits,
+        train=prepared(splits.train, "training"),
+        validation=None if held is None else prepared(held, "validation"),
+    )
+
+
+def class_counts(y: Rows, classes: int, reduction: Reduction = SERIAL) -> NDArray[np.int64]:
+    """Return how many samples each class has, shape (classes,).
+
+    `y` holds prepared targets: integer labels (n,), one-hot rows (n, ..., classes), or, with two classes, the zeros
+    and ones (n, 1) of a binary loss.
+
+    Raises:
+        DataError: targets that are none of these.
+    """
+    row_shape = y.shape[1:]
+    if row_shape == () or (row_shape == (1,) and classes == 2):
+        labels = Chunks(y, np.int64)
+
+        def leaf(i: int) -> NDArray[np.float64]:
+            return np.bincount(labels[i].reshape(-1), minlength=classes)[:classes].astype(np.float64)
+
+        return reduction.sum(len(labels), leaf).astype(np.int64)
+    rows = math.prod(y.shape[:-1])
+    if row_shape[-1] == classes:
+        chunks = Chunks(y, np.float64)
+        sums = reduction.sum(len(chunks), lambda i: chunks[i].reshape(-1, classes).sum(axis=0))
+        if math.isclose(sums.sum(), rows, rel_tol=1e-6):
+            return np.rint(sums).astype(np.int64)
+    raise DataError(
+        f"balanced class weights need integer labels, or rows of {classes} numbers that add up to 1; the targets have "
+        f"shape {row_shape} a sample and are neither. Give class_weights as a list."
+    )

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+
+from hpcnn.data.readers import csv, read_source
+from hpcnn.errors import DataError, JobError
+from hpcnn.job import data as schema
+from tests.data.helpers import take
+
+TEXT = "a,b,price,c\n1,2,10,3\n4,5,20,6\n"
+
+
+def read(folder, text, name="d.csv", **settings):
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    settings = {"path": name, "targets": ["price"], **settings}
+    return read_source(schema.Csv(**settings), folder)
+
+
+X, Y = [[1, 2, 3], [4, 5, 6]], [10, 20]
+FORMS = {
+    "plain": (TEXT, {}),
+    "position": (TEXT, {"targets": [2]}),
+    "negative position": (TEXT, {"targets": [-2]}),
+    "windows": (TEXT.replace("\n", "\r\n"), {}),
+    "mark of spreadsheets": ("\ufeff" + TEXT, {}),
+    "no newline at the end": (TEXT[:-1], {}),
+    "blank lines": ("\n" + TEXT.replace("\n", "\n\n"), {}),
+    "spaces": (TEXT.replace(",", " , "), {}),
+    "semicolons": (TEXT.replace(",", ";"), {"delimiter": ";"}),
+    "tabs": (TEXT.replace(",", "\t"), {"delimiter": "\t"}),
+    "quotes": ('"a","b","price","c"\n"1",2,10,"3"\n4,5,20,6\n', {}),
+    "newline in a name": ('a,"b\nb",price,c\n1,2,10,3\n4,5,20,6\n', {}),
+    "exponents": ("a,b,price,c\n1e0,+2,1E1,3.\n4,5,.2e2,6\n", {}),
+    "hash in a name": (TEXT.replace("a,b", "#a,b"), {}),
+    "no header": (TEXT.split("\n", 1)[1], {"header": False, "targets": [2]}),
+    "no header, negative": (TEXT.split("\n", 1)[1], {"header": False, "targets": [-2]}),
+    "numbers as names": ("1,2,price,4\n1,2,10,3\n4,5,20,6\n", {}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form, tmp_path):
+    text, settings = FORMS[form]
+    source = read(tmp_path, text, **settings)
+    np.testing.assert_array_equal(take(source.x), X)
+    np.testing.assert_array_equal(take(source.y), Y)
+    assert source.validation is None
+
+
+def test_names(tmp_path):
+    assert read(tmp_path, TEXT).feature_names == ("a", "b", "c")
+    assert read(tmp_path, "1,2\n", header=False, targets=[0]).feature_names is None
+
+
+def test_several_targets_in_the_order_given(tmp_path):
+    source = read(tmp_path, TEXT, targets=["c", 0])
+    np.testing.assert_array_equal(take(source.y), [[3, 1], [6, 4]])
+    np.testing.assert_array_equal(take(source.x), [[2, 10], [5, 20]])
+
+
+def test_numbers_are_read_exactly(tmp_path):
+    values = np.random.default_rng(0).normal(size=(50, 3))
+    text = "a,b,price\n" + "\n".join(",".join(map(repr, row)) for row in values.tolist())
+    np.testing.assert_array_equal(take(read(tmp_path, text).x), values[:, :2])
+
+
+def test_validation_file(tmp_path):
+    (tmp_path / "v.csv").write_text("a,b,price,c\n7,8,30,9\n")
+    held_x, held_y = read(tmp_path, TEXT, validation_path="v.csv").validation
+    np.testing.assert_array_equal(take(held_x), [[7, 8, 9]])
+    np.testing.assert_array_equal(take(held_y), [30])
+
+
+BAD = {
+    "empty": ("", {}, r"d\.csv holds no row of data\."),
+    "only blanks": ("\n\n", {}, "holds no row of data"),
+    "only a header": ("a,price\n", {}, "holds no row of data below its header"),
+    "word": (TEXT + "7,8,cheap,9\n", {}, r"line 4, column 'price': 'cheap' is not a number"),
+    "word after blank lines": (TEXT + "\n\n7,x,1,9\n", {}, r"line 6, column 'b': 'x' is not a number"),
+    "word without header": ("1,2\n3,x\n", {"header": False, "targets": [0]}, "line 2, column 1: 'x'.*header = true"),
+    "missing cell": (TEXT + "7,,30,9\n", {}, r"line 4, column 'b': the cell is empty"),
+    "short line": (TEXT + "7,8\n", {}, r"line 4: 2 cells, but the header has 4"),
+    "long line": (TEXT + "7,8,9,10,11\n", {}, r"line 4: 5 cells, but the header has 4"),
+    "short header": ("a,price\n1,2,3\n4,5,6\n", {}, r"line 2: 3 cells, but the header has 2"),
+    "ragged without header": (
+        "1,2\n1\n",
+        {"header": False, "targets": [0]},
+        "line 2: 1 cells, but the first line has 2",
+    ),
+    "delimiter": (TEXT, {"delimiter": ";", "targets": [0]}, r"column 'a,b,price,c': '1,2,10,3' is not a number"),
+    "underscore": (TEXT + "1_0,8,9,9\n", {}, "can't be read"),
+    "binary": (b"\xff\xfe\0\0" * 9, {}, "no UTF-8 text"),
+    "latin-1": (TEXT.encode() + b"\xe9,1,1,1\n", {}, "no UTF-8 text"),
+    "huge cell": ("a,price\n" + "1" * 200_000 + "x,1\n", {}, "no UTF-8 text of comma-separated values"),
+    "no header there": ("1,2\n3,4\n", {"targets": [0]}, "holds only numbers. Set data.header = false"),
+    "unknown name": (
+        TEXT,
+        {"targets": ["prise"]},
+        r"unknown column in .*'prise'. Did you mean 'price'\? Known: a, b, c",
+    ),
+    "position": (TEXT, {"targets": [4]}, "no column 4 in .*which has 4 columns. Allowed are -4 to 3"),
+    "negative position": (TEXT, {"targets": [-5]}, "no column -5"),
+    "twice": (TEXT, {"targets": ["price", 2]}, r"targets = \['price', 2\] names one column of .* twice"),
+    "ambiguous": ("price,price,a\n1,2,3\n", {}, "'price' names several columns"),
+    "all": ("price\n1\n", {}, "has 1 columns and all are targets"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad(case, tmp_path):
+    text, settings, message = BAD[case]
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path, text, **settings)
+    assert "d.csv" in str(caught.value)
+
+
+def test_names_need_a_header(tmp_path):
+    with pytest.raises(JobError, match=r"names column 'price', but with data.header = false columns have no names"):
+        read(tmp_path, "1,2\n", header=False)
+
+
+@pytest.mark.parametrize("text", ["b,a,price,c\n1,2,3,4\n", "a,price\n1,2\n"])
+def test_validation_columns_must_be_the_same(text, tmp_path):
+    (tmp_path / "v.csv").write_text(text)
+    with pytest.raises(DataError, match=r"the columns of .*v\.csv .* are not those of .*d\.csv \(a, b, price, c\)"):
+        read(tmp_path, TEXT, validation_path="v.csv")
+
+
+SECTION = schema.Csv(path="", targets=["price"])
+POSITION = schema.Csv(path="", targets=[-1], header=False)
+INPUTS = {
+    "targets are dropped": (TEXT, SECTION, None, X),
+    "targets are absent": ("a,b,c\n1,2,3\n4,5,6\n", SECTION, None, X),
+    "position, present": ("1,2,3,9\n4,5,6,9\n", POSITION, 3, X),
+    "position, absent": ("1,2,3\n4,5,6\n", POSITION, 3, X),
+    "position, unknown": ("1,2,3,9\n4,5,6,9\n", POSITION, None, X),
+}
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_inputs_alone(case, tmp_path):
+    text, section, features, expected = INPUTS[case]
+    (tmp_path / "p.csv").write_text(text)
+    np.testing.assert_array_equal(take(csv.read_inputs(tmp_path / "p.csv", section, features)), expected)
+
+
+@pytest.mark.parametrize("text", ["a,b,c\n1,2,3\n4,5,6\n", "1,2,3\n4,5,6\n"])
+def test_a_file_that_the_job_does_not_describe(text, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(text)
+    np.testing.assert_array_equal(take(csv.read_inputs(path, csv.guess(path))), X)
+
+
+def test_a_damaged_file_that_the_job_does_not_describe(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="no UTF-8 text"):
+        csv.read_inputs(path, csv.guess(path))

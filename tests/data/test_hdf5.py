@@ -1,0 +1,92 @@
+import gc
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcnn.data import rows as rows_module
+from hpcnn.data.readers import hdf5, read_source
+from hpcnn.errors import DataError, MissingExtraError
+from hpcnn.job import data as schema
+from tests.data.helpers import take
+from tests.require import require
+
+X = np.random.default_rng(0).normal(size=(40, 3, 2))
+Y = np.arange(40)
+
+
+@pytest.fixture
+def h5py():
+    return require("h5py")
+
+
+@pytest.fixture
+def path(h5py, tmp_path):
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"] = X
+        file["y"] = Y
+        file.create_dataset("deep/chunked", data=X.astype(">f4"), chunks=(7, 3, 2), compression="gzip")
+        file["empty"] = np.empty((0, 3))
+        file["text"] = [b"a", b"b"]
+        file["scalar"] = 3.0
+    return tmp_path / "d.h5"
+
+
+def test_read(h5py, path):
+    source = read_source(schema.Hdf5(path="d.h5"), path.parent)
+    np.testing.assert_array_equal(take(source.x), X)
+    np.testing.assert_array_equal(take(source.y), Y)
+    assert source.validation is None
+    source = read_source(schema.Hdf5(path="d.h5", x="/deep/chunked", validation_path=str(path)), path.parent)
+    gc.collect()  # nothing but the rows keeps the file open
+    np.testing.assert_array_equal(take(source.x, np.float32), X.astype(np.float32))
+    np.testing.assert_array_equal(take(source.validation[1]), Y)
+
+
+@settings(max_examples=30, deadline=None)
+@given(indices=st.lists(st.integers(0, 39), max_size=60), block=st.sampled_from([1, 200, 2**17]))
+def test_rows_in_any_order_with_repeats(indices, block, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.h5"
+    if not path.exists():
+        with require("h5py").File(path, "w") as file:
+            file["x"] = X
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "BLOCK_BYTES", block)
+        (rows,) = hdf5.read_datasets(path, "x")
+    np.testing.assert_array_equal(take(rows, indices=indices), X[indices])
+
+
+def test_no_samples(path):
+    assert take(hdf5.read_datasets(path, "empty")[0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("z", r"unknown data set in .*d\.h5 'z'.*Known: deep/chunked, empty, scalar, text, x, y"),
+        ("deep/chunkd", r"Did you mean 'deep/chunked'"),
+        ("deep", r"unknown data set in .* 'deep'"),
+        ("text", r"data set 'text' in .* has dtype |Python objects"),
+        ("scalar", r"data set 'scalar' in .* is a single number"),
+    ],
+)
+def test_bad_keys(key, text, path):
+    with pytest.raises(DataError, match=text):
+        read_source(schema.Hdf5(path=str(path), x=key), path.parent)
+
+
+def test_damaged(path):
+    content = path.read_bytes()
+    for damaged in (b"", b"no file", content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"d\.h5 can't be read: no valid HDF5 file"):
+            hdf5.read_datasets(path, "x")
+
+
+def test_missing_package(tmp_path, monkeypatch):
+    (tmp_path / "d.h5").touch()
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"reading HDF5 files needs the package 'h5py'.*hpcnn\[hdf5\]"):
+        read_source(schema.Hdf5(path="d.h5"), tmp_path)

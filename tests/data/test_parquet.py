@@ -1,0 +1,96 @@
+import sys
+
+import numpy as np
+import pytest
+
+from hpcnn.data.readers import parquet, read_source
+from hpcnn.errors import DataError, MissingExtraError
+from hpcnn.job import data as schema
+from tests.data.helpers import take
+from tests.require import require
+
+COLUMNS = {
+    "a": np.arange(5, dtype=np.float32),
+    "label": np.arange(5) % 2,
+    "b": np.arange(5, dtype=np.int16),
+    "flag": np.arange(5) > 2,
+}
+
+
+def write(path, columns):
+    require("pyarrow.parquet").write_table(require("pyarrow").table(columns), path)
+    return path
+
+
+def test_read(tmp_path):
+    write(tmp_path / "d.parquet", COLUMNS)
+    source = read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
+    np.testing.assert_array_equal(take(source.x), np.stack([COLUMNS[name] for name in ("a", "b", "flag")], axis=1))
+    assert source.x.dtype == np.float32
+    np.testing.assert_array_equal(take(source.y), COLUMNS["label"])
+    assert source.y.dtype == np.int64
+    assert source.feature_names == ("a", "b", "flag")
+    assert source.validation is None
+
+
+def test_several_targets_in_the_order_given(tmp_path):
+    write(tmp_path / "d.parquet", COLUMNS)
+    source = read_source(schema.Parquet(path="d.parquet", targets=["b", "a"]), tmp_path)
+    np.testing.assert_array_equal(take(source.y), np.stack([COLUMNS["b"], COLUMNS["a"]], axis=1))
+
+
+def test_validation(tmp_path):
+    write(tmp_path / "d.parquet", COLUMNS)
+    write(tmp_path / "v.parquet", {name: column[:2] for name, column in COLUMNS.items()})
+    data = schema.Parquet(path="d.parquet", targets=["label"], validation_path="v.parquet")
+    assert read_source(data, tmp_path).validation[0].shape == (2, 3)
+    write(tmp_path / "v.parquet", {"a": [1.0], "label": [0]})
+    with pytest.raises(DataError, match=r"inputs of .*v\.parquet \(a\) are not those of .*d\.parquet \(a, b, flag\)"):
+        read_source(data, tmp_path)
+
+
+BAD = {
+    "unknown": ({"a": [1.0], "labels": [1]}, r"unknown column in .*'label'. Did you mean 'labels'"),
+    "null": ({"a": [1.0, None, None], "label": [1, 2, 3]}, r"column 'a' of .* lacks 2 of its 3 values"),
+    "text": ({"a": ["x"], "label": [1]}, r"column 'a' of .* has type string; allowed are"),
+    "lists": ({"a": [[1.0]], "label": [1]}, r"column 'a' of .* has type list"),
+    "times": ({"a": np.array(["2020-01-01"], "M8[s]"), "label": [1]}, r"column 'a' of .* has dtype datetime64"),
+    "all": ({"label": [1]}, "1 columns and all are targets"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad(case, tmp_path):
+    columns, text = BAD[case]
+    write(tmp_path / "d.parquet", columns)
+    with pytest.raises(DataError, match=text):
+        read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
+
+
+def test_two_columns_of_one_name(tmp_path):
+    table = require("pyarrow").table([[1.0], [2.0], [3]], names=["a", "a", "label"])
+    require("pyarrow.parquet").write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="several columns of one name: a"):
+        read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
+
+
+def test_damaged(tmp_path):
+    content = write(tmp_path / "d.parquet", COLUMNS).read_bytes()
+    for damaged in (b"", b"no file at all", content[: len(content) // 2]):
+        (tmp_path / "d.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"d\.parquet can't be read: no valid Parquet file"):
+            read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
+
+
+def test_inputs_alone(tmp_path):
+    path = write(tmp_path / "d.parquet", COLUMNS)
+    assert parquet.read_inputs(path, ["label"]).shape == (5, 3)
+    assert parquet.read_inputs(path, ["absent"]).shape == (5, 4)
+
+
+def test_missing_package(tmp_path, monkeypatch):
+    (tmp_path / "d.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
+    with pytest.raises(MissingExtraError, match=r"reading Parquet files needs .* 'pyarrow'.*hpcnn\[parquet\]"):
+        read_source(schema.Parquet(path="d.parquet", targets=["a"]), tmp_path)
