@@ -85,6 +85,8 @@ class Run(Section, frozen=True, kw_only=True):
     """Seconds between two plain lines within an epoch."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between two checkpoints; the end is always saved."""
+    checkpoint_every_s: NonNegative = 5.0
+    """Seconds that lie between two checkpoints at least, so that short epochs are not spent on writing files."""
     monitor: str = ""
     """The value that decides which checkpoint is the best; empty: `val_loss`, or `loss` without validation."""
     stop_at_step: NonNegativeInt = 0
