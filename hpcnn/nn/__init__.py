@@ -1,0 +1,27 @@
+"""Neural networks in NumPy: layers, losses and one flat vector of parameters. Pure mathematics, no communication."""
+
+from hpcnn.nn.context import Array, Context
+from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.network import Network
+from hpcnn.nn.normalization import LayerNorm
+from hpcnn.nn.params import ParamLayout, ParamSpec
+
+__all__ = [
+    "Activation",
+    "Array",
+    "Backward",
+    "Context",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LayerNorm",
+    "Network",
+    "ParamLayout",
+    "ParamSpec",
+    "Params",
+    "Reshape",
+    "Residual",
+    "Shape",
+]

@@ -1,0 +1,166 @@
+"""From the sections of a job file to a network and a loss."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
+from hpcnn.job import model as schema
+from hpcnn.nn.layer import Layer, Shape
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.losses import LOSSES
+from hpcnn.nn.network import Network, same_sample_shape
+from hpcnn.nn.normalization import LayerNorm
+
+LAYERS: dict[str, type[Layer]] = {
+    "dense": Dense,
+    "activation": Activation,
+    "flatten": Flatten,
+    "reshape": Reshape,
+    "dropout": Dropout,
+    "layer_norm": LayerNorm,
+    "residual": Residual,
+}
+"""Each takes the keys of its section."""
+
+
+def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
+    """Return the network of a `[model]` section, for data of `input_shape` (one sample).
+
+    The activation of the last layer becomes the network's head. The network's own `input_shape` may differ from the
+    data's by axes of length 1, if the section says so.
+
+    Raises:
+        JobError: the section names no layers, or an entry that doesn't exist.
+        ModelError: the layers don't fit together or to the data, or the entry's function fails.
+
+    >>> from hpcnn.job.model import Dense, Model
+    >>> network = build_network(Model(layers=[Dense(units=8), Dense(units=1, activation="sigmoid")]), (4,))
+    >>> [layer.name for layer in network.layers], network.head
+    (['dense_1', 'dense_2'], 'sigmoid')
+    """
+    shape = _input_shape(model, tuple(input_shape))
+    if bool(model.layers) == bool(model.entry):
+        given = "both" if model.entry else "neither"
+        raise JobError(f"[model] needs either layers ([[model.layers]]) or an entry (model.entry), but has {given}")
+    if model.entry:
+        return _call_entry(model, shape)
+    sections, head = _split_head(model.layers)
+    return Network(_build_layers(sections, Counter()), shape, head)
+
+
+def build_loss(loss: schema.Loss, network: Network) -> BoundLoss:
+    """Return the loss of a `[loss]` section, bound to the network's head. Class weights are the caller's.
+
+    Raises:
+        ModelError: the loss can't go with the network's output.
+    """
+    settings = msgspec.structs.asdict(loss)
+    settings.pop("class_weights", None)
+    built = LOSSES[_tag(loss)](**settings)
+    built.check_output(network.output_shape, network.head)
+    return built.bind(network.head)
+
+
+def _tag(section: schema.Layer | schema.Loss) -> str:
+    return str(section.__struct_config__.tag)
+
+
+def _input_shape(model: schema.Model, data_shape: Shape) -> Shape:
+    if model.input_shape is None:
+        return data_shape
+    shape = tuple(model.input_shape)
+    if not same_sample_shape(shape, data_shape):
+        raise ModelError(
+            f"model.input_shape is {shape}, but a sample of the data has shape {data_shape}. They may differ by axes "
+            "of length 1 only: correct it, or leave it out and add a reshape or flatten layer."
+        )
+    return shape
+
+
+def _split_head(layers: list[schema.Layer]) -> tuple[list[schema.Layer], str]:
+    """Take the activation off the last layer: an activation layer goes, a dense layer becomes linear."""
+    last = layers[-1]
+    if isinstance(last, schema.ActivationLayer) and len(layers) > 1:
+        return layers[:-1], last.activation
+    if isinstance(last, schema.Dense):
+        return [*layers[:-1], msgspec.structs.replace(last, activation="linear")], last.activation
+    return layers, "linear"
+
+
+def _build_layers(sections: Sequence[schema.Layer], counts: Counter[str]) -> list[Layer]:
+    """Build the layers in order. `counts` numbers those without a name, type by type, inner layers included."""
+    layers = []
+    for section in sections:
+        tag = _tag(section)
+        counts[tag] += 1
+        settings = msgspec.structs.asdict(section)
+        settings["name"] = section.name or f"{tag}_{counts[tag]}"
+        if isinstance(section, schema.Residual):
+            settings["layers"] = _build_layers(section.layers, counts)
+        layers.append(LAYERS[tag](**settings))
+    return layers
+
+
+def _call_entry(model: schema.Model, input_shape: Shape) -> Network:
+    """Call the user's function, and check what it returns."""
+    if "input_shape" in model.options:
+        raise JobError("model.options can't hold 'input_shape': set model.input_shape, or leave it to the data")
+    function = _find_entry(model.entry)
+    try:
+        network = function(input_shape=input_shape, **model.options)
+    except HpcnnError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model.entry {model.entry!r} failed with {type(error).__name__}: {error}") from error
+    if not isinstance(network, Network):
+        raise ModelError(
+            f"model.entry {model.entry!r} must return an hpcnn.nn.Network, but returned {type(network).__name__}"
+        )
+    if not same_sample_shape(network.input_shape, input_shape):
+        raise ModelError(
+            f"model.entry {model.entry!r} returned a network for samples of shape {network.input_shape}, but was asked "
+            f"for {input_shape}"
+        )
+    return network
+
+
+def _find_entry(entry: str) -> Callable[..., Any]:
+    module_name, colon, function_name = entry.partition(":")
+    if not (module_name and colon and function_name):
+        raise JobError(f"model.entry must look like 'package.module:function', but is {entry!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ModelError(f"model.entry {entry!r}: its module can't be imported: {error}") from error
+        raise JobError(
+            f"model.entry {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
+            "It must be installed, or lie in a folder of PYTHONPATH."
+        ) from None
+    except Exception as error:
+        raise ModelError(
+            f"model.entry {entry!r}: importing its module failed with {type(error).__name__}: {error}"
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]
+        what = "has no function" if function is None else "holds no function, but something else, under"
+        raise JobError(
+            f"model.entry {entry!r}: module {module_name!r} {what} {function_name!r}.{nearest(function_name, known)}"
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _siblings(module_name: str) -> list[str]:
+    """Return the full names of the modules beside a missing one."""
+    package, dot, _ = module_name.rpartition(".")
+    path = getattr(importlib.import_module(package), "__path__", []) if package else None
+    return [f"{package}{dot}{module.name}" for module in pkgutil.iter_modules(path)]

@@ -1,0 +1,59 @@
+"""What one pass through a network needs beside its input: scratch memory and random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hpcnn.memory import aligned_empty
+
+Array = NDArray[Any]
+
+
+class Context:
+    """Scratch memory, random numbers and the mode of one pass.
+
+    One context serves one replica for its whole life. Scratch is kept from step to step, so that a steady-state
+    step allocates nothing large; a buffer that has to hold more rows than before grows.
+    """
+
+    def __init__(self, *, training: bool = False) -> None:
+        self.training = training
+        self._random_key: tuple[int, ...] = (0,)
+        self._generator: np.random.Generator | None = None
+        self._buffers: dict[tuple[object, str], Array] = {}
+
+    def begin(self, *, training: bool, random_key: tuple[int, ...] = (0,)) -> None:
+        """Start a pass over one piece of a batch. `random_key` alone decides every random number drawn in it."""
+        self.training = training
+        self._random_key = random_key
+        self._generator = None
+
+    @property
+    def random_key(self) -> tuple[int, ...]:
+        """The key that the last pass began with."""
+        return self._random_key
+
+    @property
+    def random(self) -> np.random.Generator:
+        """The generator of this pass, made when first asked for (most networks draw nothing)."""
+        if self._generator is None:
+            self._generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self._random_key)))
+        return self._generator
+
+    def scratch(self, owner: object, use: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Return an uninitialised array of `shape`, the same memory each time for one (`owner`, `use`, row shape).
+
+        `owner` is the layer's name (unique in a network). The content is valid until the owner's next pass.
+        """
+        key = (owner, use)
+        buffer = self._buffers.get(key)
+        if buffer is not None and buffer.dtype == dtype:
+            if buffer.shape == shape:
+                return buffer
+            if buffer.shape[0] > shape[0] and buffer.shape[1:] == shape[1:]:
+                return buffer[: shape[0]]
+        buffer = self._buffers[key] = aligned_empty(shape, dtype)
+        return buffer

@@ -1,0 +1,96 @@
+"""How parameters start: the distributions of Keras 3, drawn in float64 from a generator that the caller keys."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hpcnn.errors import ModelError, unknown_name
+from hpcnn.nn.context import Array
+from hpcnn.nn.params import Initializer
+
+TRUNCATED_NORMAL_DEVIATION = 0.87962566103423978
+"""Standard deviation of a standard normal variable cut off at -2 and 2."""
+
+
+def fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return (fan_in, fan_out): the numbers of inputs to and outputs from one unit of a kernel (..., inputs, outputs).
+
+    >>> fans((784, 512)), fans((5,)), fans((3, 3, 8, 16))
+    ((784, 512), (5, 5), (72, 144))
+    """
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    field = math.prod(shape[:-2])
+    return shape[-2] * field, shape[-1] * field
+
+
+def truncated_normal(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Draw from the standard normal distribution, drawing anew what lies beyond -2 or 2."""
+    values = generator.standard_normal(shape)
+    while (far := np.abs(values) > 2).any():
+        values[far] = generator.standard_normal(np.count_nonzero(far))
+    return values
+
+
+def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
+    """Return an initializer of variance ``scale / fan``.
+
+    Args:
+        scale: 1 (Glorot and Bengio, 2010; LeCun et al., 1998) or 2 (He et al., 2015).
+        mode: ``fan_in``, or ``fan_avg``, the mean of fan in and fan out.
+        distribution: ``uniform``, or ``normal``, which is truncated at two deviations.
+    """
+
+    def initialize(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+        fan_in, fan_out = fans(shape)
+        variance = scale / max(1.0, fan_in if mode == "fan_in" else (fan_in + fan_out) / 2)
+        if distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return generator.uniform(-limit, limit, shape)
+        return truncated_normal(shape, generator) * (math.sqrt(variance) / TRUNCATED_NORMAL_DEVIATION)
+
+    return initialize
+
+
+def orthogonal(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Draw a matrix with orthonormal rows or columns, whichever are fewer (Saxe, McClelland and Ganguli, 2014)."""
+    if len(shape) < 2:
+        raise ModelError(f"the initializer 'orthogonal' needs at least two axes, but the parameter has shape {shape}")
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # without this the distribution is not uniform (Mezzadri, 2007)
+    return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
+
+
+def zeros(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """All 0."""
+    return np.zeros(shape)
+
+
+def ones(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """All 1."""
+    return np.ones(shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "glorot_uniform": variance_scaling(1, "fan_avg", "uniform"),
+    "glorot_normal": variance_scaling(1, "fan_avg", "normal"),
+    "he_uniform": variance_scaling(2, "fan_in", "uniform"),
+    "he_normal": variance_scaling(2, "fan_in", "normal"),
+    "lecun_uniform": variance_scaling(1, "fan_in", "uniform"),
+    "lecun_normal": variance_scaling(1, "fan_in", "normal"),
+    "orthogonal": orthogonal,
+    "zeros": zeros,
+    "ones": ones,
+}
+
+
+def initializer(name: str) -> Initializer:
+    """Return the initializer of that name.
+
+    Raises:
+        ModelError: there is none; the message holds the nearest name.
+    """
+    return INITIALIZERS[name] if name in INITIALIZERS else unknown_name("initializer", name, INITIALIZERS, ModelError)

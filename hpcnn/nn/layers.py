@@ -1,0 +1,262 @@
+"""The layers: dense, activation, shapes, dropout and residual blocks. Definitions and defaults are those of Keras 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnn.errors import ModelError
+from hpcnn.nn.activations import activation
+from hpcnn.nn.context import Array, Context
+from hpcnn.nn.initializers import initializer
+from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.params import ParamSpec
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """y = activation(x . kernel + bias), over the last axis: (n, ..., features) -> (n, ..., units)."""
+
+    units: int
+    activation: str = "linear"
+    use_bias: bool = True
+    kernel_initializer: str = "glorot_uniform"
+    bias_initializer: str = "zeros"
+    kernel_l1: float = 0.0
+    kernel_l2: float = 0.0
+    bias_l1: float = 0.0
+    bias_l2: float = 0.0
+    trainable: bool = True
+
+    def __post_init__(self) -> None:
+        if self.units < 1:
+            raise ModelError(f"layer {self.name!r}: units must be at least 1, but is {self.units}")
+        activation(self.activation)
+        initializer(self.kernel_initializer)
+        initializer(self.bias_initializer)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return ``(..., units)``."""
+        if not input_shape:
+            raise ModelError(
+                f"layer {self.name!r} needs inputs with at least one axis, but each sample is a single number (shape "
+                "()). Put a flatten layer before it."
+            )
+        return (*input_shape[:-1], self.units)
+
+    def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
+        """Return the kernel (features, units), and the bias (units,) if there is one."""
+        kernel = ParamSpec(
+            f"{self.name}/kernel",
+            (input_shape[-1], self.units),
+            initializer(self.kernel_initializer),
+            self.trainable,
+            self.kernel_l1,
+            self.kernel_l2,
+        )
+        bias = ParamSpec(
+            f"{self.name}/bias",
+            (self.units,),
+            initializer(self.bias_initializer),
+            self.trainable,
+            self.bias_l1,
+            self.bias_l2,
+        )
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y (n, ..., units), in scratch."""
+        kernel = params[f"{self.name}/kernel"]
+        rows = x.reshape(-1, x.shape[-1])  # copies only if x is no plain array
+        z = ctx.scratch(self.name, "z", (len(rows), self.units), kernel.dtype)
+        np.matmul(rows, kernel, out=z)
+        if self.use_bias:
+            np.add(z, params[f"{self.name}/bias"], out=z)
+        y, activation_backward = activation(self.activation)(z, ctx, self.name)
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            dz = activation_backward(dy.reshape(z.shape))
+            if self.trainable:
+                np.matmul(rows.T, dz, out=grads[f"{self.name}/kernel"])
+                if self.use_bias:
+                    sum_rows(dz, ctx, self.name, out=grads[f"{self.name}/bias"])
+            if not need_dx:
+                return None
+            dx = np.matmul(dz, kernel.T, out=ctx.scratch(self.name, "dx", rows.shape, kernel.dtype))
+            return dx.reshape(x.shape)
+
+        return y.reshape(*x.shape[:-1], self.units), backward
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """An activation on its own."""
+
+    activation: str
+
+    def __post_init__(self) -> None:
+        activation(self.activation)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return `input_shape`."""
+        if self.activation == "softmax" and not input_shape:
+            raise ModelError(
+                f"layer {self.name!r}: softmax needs inputs with at least one axis, but each sample is a single number "
+                "(shape ())"
+            )
+        return input_shape
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y, of x's shape, in scratch."""
+        z = ctx.scratch(self.name, "z", x.shape, x.dtype)
+        np.copyto(z, x)
+        y, activation_backward = activation(self.activation)(z, ctx, self.name)
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            return activation_backward(dy) if need_dx else None
+
+        return y, backward
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """All axes of a sample into one: (n, a, b, ...) -> (n, a b ...)."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape with one axis."""
+        return (math.prod(input_shape),)
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return a view of x, if x is a plain array."""
+        return _reshape(x, self.output_shape(x.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """Another shape for each sample; one entry of `shape` may be -1, and follows from the others."""
+
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.shape.count(-1) > 1 or any(entry < 1 and entry != -1 for entry in self.shape):
+            raise ModelError(
+                f"layer {self.name!r}: a shape is made of positive numbers and at most one -1, but is {self.shape}"
+            )
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return `shape`, with -1 filled in."""
+        size, known = math.prod(input_shape), math.prod(entry for entry in self.shape if entry != -1)
+        if size % known or (-1 not in self.shape and size != known):
+            raise ModelError(
+                f"layer {self.name!r} can't turn inputs of shape {input_shape} ({size} numbers a sample) into "
+                f"{self.shape}: {size} is not {'a multiple of ' if -1 in self.shape else ''}{known}"
+            )
+        return tuple(size // known if entry == -1 else entry for entry in self.shape)
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return a view of x, if x is a plain array."""
+        return _reshape(x, self.output_shape(x.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Zeroes a share `rate` of the inputs while training, and scales the others by 1 / (1 - rate).
+
+    Source: Srivastava et al., 2014, in the inverted form. The draws depend on the context's random key alone.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ModelError(f"layer {self.name!r}: rate must be at least 0 and below 1, but is {self.rate}")
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y, of x's shape: in scratch while training, else x itself."""
+        if not ctx.training or self.rate == 0:
+            return x, _identity_backward
+        factor = ctx.scratch(self.name, "factor", x.shape, x.dtype)
+        ctx.random.random(out=factor, dtype=x.dtype.type)
+        np.subtract(factor, self.rate, out=factor)
+        np.ceil(factor, out=factor)  # 1 where the draw is above the rate, else 0; needs no array of booleans
+        np.multiply(factor, 1 / (1 - self.rate), out=factor)
+        y = np.multiply(x, factor, out=ctx.scratch(self.name, "y", x.shape, x.dtype))
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            return np.multiply(dy, factor, out=dy) if need_dx else None
+
+        return y, backward
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """y = x + layers(x) (He et al., 2016)."""
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise ModelError(f"layer {self.name!r} holds no layers: give it at least one")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return `input_shape`, which the inner layers must keep."""
+        shape = input_shape
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        if shape != input_shape:
+            raise ModelError(
+                f"layer {self.name!r} adds its input of shape {input_shape} to what its inner layers make of it, but "
+                f"they make {shape}. Let its last layer, {self.layers[-1].name!r}, return the shape {input_shape}."
+            )
+        return input_shape
+
+    def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
+        """Return the parameters of the inner layers."""
+        specs: list[ParamSpec] = []
+        for layer in self.layers:
+            specs += layer.parameters(input_shape)
+            input_shape = layer.output_shape(input_shape)
+        return specs
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y, of x's shape, in scratch."""
+        inner, backwards = x, list[Backward]()
+        for layer in self.layers:
+            inner, layer_backward = layer.forward(params, inner, ctx)
+            backwards.append(layer_backward)
+        y = np.add(x, inner, out=ctx.scratch(self.name, "y", x.shape, x.dtype))
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            dx: Array | None = ctx.scratch(self.name, "dx", dy.shape, dy.dtype)
+            assert dx is not None
+            np.copyto(dx, dy)  # the inner layers may overwrite dy, which the sum below still needs
+            inner_dx: Array | None = dy
+            for place in reversed(range(len(backwards))):
+                assert inner_dx is not None, "a layer returned no dx"
+                inner_dx = backwards[place](inner_dx, grads, need_dx=need_dx or place > 0)
+            return None if inner_dx is None else np.add(dx, inner_dx, out=dx)
+
+        return y, backward
+
+
+def sum_rows(rows: Array, ctx: Context, owner: str, out: Array) -> None:
+    """Write the sum of `rows`, shape (n, units), over n to `out`, shape (units,)."""
+    ones = ctx.scratch(owner, "ones", (len(rows),), rows.dtype)
+    ones.fill(1)
+    np.matmul(ones, rows, out=out)  # twice as fast as np.add.reduce
+
+
+def _reshape(x: Array, shape: Shape) -> tuple[Array, Backward]:
+    def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+        return dy.reshape(x.shape) if need_dx else None
+
+    return x.reshape(len(x), *shape), backward
+
+
+def _identity_backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+    return dy if need_dx else None

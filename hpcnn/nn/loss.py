@@ -1,0 +1,200 @@
+"""What a loss is: a function of outputs, bound to a head so that it works on logits. Sums are in float64."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from hpcnn.errors import DataError, ModelError
+from hpcnn.nn.activations import activation
+from hpcnn.nn.context import Array, Context
+from hpcnn.nn.layer import Shape
+
+OWNER = ("loss",)
+"""Owner of the scratch arrays; no layer can have this name."""
+
+LossBackward = Callable[[], Array]
+"""``() -> gradient``; may overwrite what the forward pass returned."""
+Terms = tuple[Array, LossBackward]
+"""(loss of each sample (n,), gradient of their sum)."""
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """Base of all losses: frozen, owning no array."""
+
+    name: ClassVar[str]
+    """Name in the job file."""
+    target_kind: ClassVar[Literal["labels", "values"]] = "values"
+    """``values``: float targets (n, *output_shape). ``labels``: integers (n, *output_shape[:-1])."""
+    fused_head: ClassVar[str | None] = None
+    """The head with which the loss is computed from the logits, exactly and stably."""
+
+    def check_output(self, output_shape: Shape, head: str) -> None:
+        """Check that the loss can go with a network of that output and head.
+
+        Raises:
+            ModelError: it can't.
+        """
+        if not output_shape:
+            raise ModelError(f"the loss {self.name!r} needs outputs with at least one axis, but the network returns ()")
+        if head == "softmax" and output_shape[-1] == 1:
+            raise ModelError(
+                f"a softmax of one unit is always 1, so that nothing can learn (output shape {output_shape}). "
+                "Use activation 'sigmoid' with the loss 'binary_crossentropy', or one unit for each class."
+            )
+
+    def check_targets(self, logits: Array, targets: Array) -> None:  # noqa: B027 - most losses take any value
+        """Check the values of targets that have the right shape and kind.
+
+        Raises:
+            DataError: the loss is not defined for them.
+        """
+
+    def bind(self, head: str) -> BoundLoss:
+        """Return the loss as a function of the logits of a network with that head."""
+        return BoundLoss(self, head)
+
+    @abstractmethod
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+        """Return the loss of each sample, and the pass back to the gradient of `outputs`, which stay as they are."""
+
+    def from_logits(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+        """Return the outputs, the loss of each sample, and the pass back to the gradient of `logits`.
+
+        For the fused head only.
+        """
+        raise AssertionError(f"{self.name} has no fused head")
+
+
+@dataclass(frozen=True)
+class BoundLoss:
+    """A loss behind a head: a function of logits.
+
+    >>> from hpcnn.nn.losses import MeanSquaredError
+    >>> loss = MeanSquaredError().bind("linear")
+    >>> loss_sum, outputs, backward = loss(np.array([[3.0], [5.0]]), np.array([[1.0], [5.0]]), None, Context())
+    >>> loss_sum, backward().tolist()
+    (4.0, [[4.0], [0.0]])
+    """
+
+    loss: Loss
+    head: str
+
+    def __post_init__(self) -> None:
+        activation(self.head)
+
+    @property
+    def target_kind(self) -> Literal["labels", "values"]:
+        """``labels`` or ``values``."""
+        return self.loss.target_kind
+
+    def __call__(
+        self, logits: Array, targets: Array, weights: Array | None, ctx: Context
+    ) -> tuple[float, Array, LossBackward]:
+        """Return the loss summed over the samples, the outputs, and the pass back.
+
+        Args:
+            logits: (n, *output_shape).
+            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels.
+            weights: one for each sample (n,), or None.
+            ctx: scratch.
+
+        Returns:
+            The sum over the samples of weight x loss; the outputs, shape of `logits`, valid until ``backward`` is
+            called; ``backward() -> dlogits``, the gradient of the sum, to be called once at most.
+
+        Raises:
+            DataError: targets or weights don't fit the logits.
+        """
+        targets = self._fit_targets(logits, targets, ctx)
+        if weights is not None and weights.shape != logits.shape[:1]:
+            raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
+        with np.errstate(all="ignore"):  # a run that diverges shows in the loss
+            outputs, terms, gradient = self._forward(logits, targets, ctx)
+            total = _sum(terms, weights, ctx)
+
+        def backward() -> Array:
+            with np.errstate(all="ignore"):
+                return gradient() if weights is None else _scale(gradient(), weights, ctx)
+
+        return total, outputs, backward
+
+    def _forward(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+        """Return the outputs, the loss of each sample, and the pass back to the logits."""
+        if self.head == self.loss.fused_head:
+            return self.loss.from_logits(logits, targets, ctx)
+        if self.head == "linear":
+            terms, backward = self.loss.from_outputs(logits, targets, ctx)
+            return logits, terms, backward
+        z = scratch_like(logits, ctx, "z")
+        np.copyto(z, logits)
+        outputs, head_backward = activation(self.head)(z, ctx, OWNER)
+        terms, gradient = self.loss.from_outputs(outputs, targets, ctx)
+        return outputs, terms, lambda: head_backward(gradient())
+
+    def _fit_targets(self, logits: Array, targets: Array, ctx: Context) -> Array:
+        """Check the targets' shape; return labels as they are, values in the logits' type."""
+        labels = self.target_kind == "labels"
+        expected = logits.shape[:-1] if labels else logits.shape
+        if targets.shape != expected:
+            raise DataError(
+                f"the loss {self.loss.name!r} needs targets of shape {expected} for outputs of shape {logits.shape}, "
+                f"but they have {targets.shape}"
+            )
+        if labels:
+            if targets.dtype.kind not in "iu":
+                raise DataError(f"the loss {self.loss.name!r} needs integer labels, but they are {targets.dtype}")
+            self.loss.check_targets(logits, targets)
+            return targets
+        if targets.dtype == logits.dtype:
+            return targets
+        converted = scratch_like(logits, ctx, "targets")
+        np.copyto(converted, targets, casting="unsafe")
+        return converted
+
+
+def scratch_like(array: Array, ctx: Context, use: str) -> Array:
+    """Return scratch of the array's shape and type."""
+    return ctx.scratch(OWNER, use, array.shape, array.dtype)
+
+
+def sample_values(outputs: Array, ctx: Context) -> Array:
+    """Return scratch for the loss of each sample: shape (n,)."""
+    return ctx.scratch(OWNER, "terms", outputs.shape[:1], outputs.dtype)
+
+
+def sample_rows(outputs: Array) -> Array:
+    """Return (n, *output_shape) as (n, outputs)."""
+    return outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
+
+
+def mean_rows(values: Array, ctx: Context) -> Array:
+    """Return each sample's mean of `values` (n, ...): shape (n,), in scratch or a view of `values`."""
+    rows = sample_rows(values)
+    if rows.shape[1] == 1:
+        return rows[:, 0]
+    terms = np.add.reduce(rows, axis=1, out=sample_values(values, ctx))
+    return np.divide(terms, rows.shape[1], out=terms)
+
+
+def _sum(terms: Array, weights: Array | None, ctx: Context) -> float:
+    """Return the float64 sum of terms x weights."""
+    if weights is None:
+        return float(np.add.reduce(terms, dtype=np.float64))
+    double = ctx.scratch(OWNER, "double", terms.shape, np.float64)
+    np.copyto(double, terms)
+    np.multiply(double, weights, out=double)
+    return float(np.add.reduce(double))
+
+
+def _scale(gradient: Array, weights: Array, ctx: Context) -> Array:
+    """Multiply each sample's gradient by its weight, in place."""
+    factors = ctx.scratch(OWNER, "weights", weights.shape, gradient.dtype)
+    np.copyto(factors, weights, casting="same_kind")
+    return np.multiply(gradient, factors.reshape(-1, *[1] * (gradient.ndim - 1)), out=gradient)

@@ -1,0 +1,113 @@
+"""One flat vector of parameters, and the named views that layers see of it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hpcnn.errors import CheckpointError, ModelError
+from hpcnn.nn.context import Array
+
+Initializer = Callable[[tuple[int, ...], np.random.Generator], Array]
+"""``(shape, generator) -> float64 array of that shape``."""
+
+INIT_STREAM = 1
+"""Keeps the draws of initialisers apart from those of all other uses of the job's seed."""
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """One named array of parameters, before it exists."""
+
+    name: str
+    shape: tuple[int, ...]
+    initializer: Initializer
+    trainable: bool = True
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+class ParamLayout:
+    """Where each parameter lies in the flat vector: the trainable ones first, in the model's order, then the frozen.
+
+    Gradients and optimizer state are vectors over the trainable part alone.
+    """
+
+    def __init__(self, specs: Sequence[ParamSpec]) -> None:
+        names = [spec.name for spec in specs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ModelError(f"parameter names must differ, but these appear twice: {', '.join(twice)}")
+        self.specs = tuple(specs)
+        self.offsets: dict[str, int] = {}
+        position = 0
+        for spec in sorted(specs, key=lambda spec: not spec.trainable):  # stable: keeps the model's order
+            self.offsets[spec.name] = position
+            position += spec.size
+        self.size = position
+        self.trainable_size = sum(spec.size for spec in specs if spec.trainable)
+
+    def views(self, vector: Array) -> dict[str, Array]:
+        """Return each parameter as a shaped view of `vector`, of shape (size,)."""
+        return {s.name: self._view(vector, s) for s in self.specs}
+
+    def gradient_views(self, vector: Array) -> dict[str, Array]:
+        """Return each trainable parameter's gradient as a shaped view of `vector`, of shape (trainable_size,)."""
+        return {s.name: self._view(vector, s) for s in self.specs if s.trainable}
+
+    def _view(self, vector: Array, spec: ParamSpec) -> Array:
+        start = self.offsets[spec.name]
+        return vector[start : start + spec.size].reshape(spec.shape)
+
+    @cached_property
+    def penalized(self) -> tuple[ParamSpec, ...]:
+        """The trainable parameters that carry an L1 or L2 penalty."""
+        return tuple(s for s in self.specs if s.trainable and (s.l1 or s.l2))
+
+    def initialize(self, vector: Array, seed: int) -> None:
+        """Fill `vector` from the job's seed. Each parameter has a stream of its own, keyed by its place."""
+        views = self.views(vector)
+        for place, spec in enumerate(self.specs):
+            key = np.random.SeedSequence([seed, INIT_STREAM, place])
+            views[spec.name][...] = spec.initializer(spec.shape, np.random.Generator(np.random.Philox(key)))
+
+    def state_dict(self, vector: Array) -> dict[str, Array]:
+        """Return a copy of each parameter under its name."""
+        return {name: view.copy() for name, view in self.views(vector).items()}
+
+    def load_state_dict(self, vector: Array, state: Mapping[str, Array]) -> None:
+        """Fill `vector` from arrays by name. All names and shapes must be those of the model."""
+        views = self.views(vector)
+        missing, extra = sorted(views.keys() - state.keys()), sorted(state.keys() - views.keys())
+        if missing or extra:
+            raise CheckpointError(
+                "the parameters are those of another model: "
+                + "; ".join(
+                    f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
+                )
+            )
+        for name, view in views.items():
+            if state[name].shape != view.shape:
+                raise CheckpointError(
+                    f"parameter {name!r} has shape {state[name].shape} in the file, but the model needs {view.shape}"
+                )
+        for name, view in views.items():
+            view[...] = state[name]
+
+    def fingerprint(self, vector: Array) -> str:
+        """Return the SHA-256 of names, types, shapes and little-endian bytes of all parameters, in model order."""
+        digest = hashlib.sha256()
+        for name, view in self.views(vector).items():
+            digest.update(f"{name} {view.dtype.name} {view.shape}\n".encode())
+            digest.update(np.ascontiguousarray(view, dtype=view.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()
