@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcnn.errors import CheckpointError
 from hpcnn.memory import aligned_empty
-from hpcnn.optim.transforms import Array, ClipByValue, Scale, Tick, Transform
+from hpcnn.optim.transforms import Array, Block, ClipByValue, Tick, Transform, settle
 from hpcnn.tree import tree_total
 
 BLOCK = 32768
@@ -60,29 +60,38 @@ class BoundOptimizer:
         """Divide the gradient sum by `count` and update the parameters with it. The gradient is overwritten.
 
         Returns:
-            Whether every gradient was finite. If not, the parameters are no longer to be used.
+            Whether every gradient was finite, and its square too. If not, the parameters are no longer to be used,
+            and the gradient still holds what is not finite.
         """
-        chain = [Scale(1.0 / count), *self._clips(count), *self.optimizer.transforms]
-        work = [transform.at(tick) for transform in chain]
+        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
+            work, factor = self._work(tick, count)
         finite = True
         with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
             for gradient, state, params in self._blocks:
-                finite &= bool(np.isfinite(np.dot(gradient, gradient)))
+                if not np.isfinite(np.dot(gradient, gradient)):
+                    finite = False
+                    continue  # left as it is, to be looked at
                 scratch = self._scratch[: params.size]
                 for block in work:
                     block(gradient, state, params, scratch)
+                settle(gradient, factor)
                 np.subtract(params, gradient, out=params)
         return finite
 
-    def _clips(self, count: float) -> list[Transform]:
-        clips: list[Transform] = []
-        if self.optimizer.clip_norm:
+    def _work(self, tick: Tick, count: float) -> tuple[list[Block], float]:
+        """Return what each block goes through, and the factor that is outstanding in the end."""
+        optimizer, factor = self.optimizer, 1.0 / count
+        if optimizer.clip_norm:
             norm = self.gradient_norm() / count
-            if norm > self.optimizer.clip_norm:
-                clips.append(Scale(self.optimizer.clip_norm / norm))
-        if self.optimizer.clip_value:
-            clips.append(ClipByValue(self.optimizer.clip_value))
-        return clips
+            if norm > optimizer.clip_norm:
+                factor *= optimizer.clip_norm / norm
+        clip = [ClipByValue(optimizer.clip_value)] if optimizer.clip_value else []
+        work: list[Block] = []
+        for transform in (*clip, *optimizer.transforms):
+            block, factor = transform.at(tick, factor)
+            if block is not None:
+                work.append(block)
+        return work, factor
 
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of the gradient vector: squares added within blocks, blocks along the tree."""

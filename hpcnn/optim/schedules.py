@@ -19,7 +19,8 @@ def _constant(t: float, s: job.Constant, rest: float) -> float:
 
 
 def _step(t: float, s: job.Step, rest: float) -> float:
-    return float(s.factor ** math.floor(t / s.every))
+    # With the addition, a drop is not a step late where t / every falls just below a whole number by rounding.
+    return float(s.factor ** math.floor(t / s.every + 1e-9))
 
 
 def _exponential(t: float, s: job.Exponential, rest: float) -> float:

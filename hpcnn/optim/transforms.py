@@ -31,14 +31,21 @@ class Tick:
 
 
 class Transform(Protocol):
-    """One link of a chain."""
+    """One link of a chain.
+
+    Scaling is lazy: a factor that the updates are still to be multiplied by goes from link to link beside them, so that
+    links which can take it into their own constants save a pass over the vector.
+    """
 
     def init(self, params: Array) -> dict[str, Array]:
         """Return the state at the start, for parameters of shape (n,)."""
         ...
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block at `tick`: what is the same for all blocks is computed here."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block | None, float]:
+        """Return the work on each block of updates u at `tick`, and the factor that is outstanding after it.
+
+        What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do.
+        """
         ...
 
 
@@ -50,27 +57,18 @@ class Stateless:
         return {}
 
 
-@dataclass(frozen=True)
-class Scale(Stateless):
-    """u <- factor x u."""
-
-    factor: float
-
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            np.multiply(u, self.factor, out=u)
-
-        return block
-
-
 class ScaleByLearningRate(Stateless):
     """u <- learning rate x u."""
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
-        return Scale(tick.learning_rate).at(tick)
+    def at(self, tick: Tick, factor: float) -> tuple[None, float]:
+        """Leave it to the factor."""
+        return None, factor * tick.learning_rate
+
+
+def settle(u: Array, factor: float) -> None:
+    """Multiply the updates by the outstanding factor."""
+    if factor != 1.0:
+        np.multiply(u, factor, out=u)
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,15 @@ class ClipByValue(Stateless):
 
     limit: float
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
+            settle(u, factor)
             np.maximum(u, -self.limit, out=u)
             np.minimum(u, self.limit, out=u)
 
-        return block
+        return block, 1.0
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,15 @@ class AddDecayedWeights(Stateless):
 
     rate: float
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
+            settle(u, factor)
             np.multiply(params, self.rate, out=scratch)
             np.add(u, scratch, out=u)
 
-        return block
+        return block, 1.0
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,11 @@ class Momentum:
         """Return a velocity of zeros."""
         return {"velocity": np.zeros_like(params)}
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
+            settle(u, factor)
             velocity = state["velocity"]
             np.multiply(velocity, self.momentum, out=velocity)
             np.add(velocity, u, out=velocity)
@@ -132,7 +133,7 @@ class Momentum:
             else:
                 u[...] = velocity
 
-        return block
+        return block, 1.0
 
 
 @dataclass(frozen=True)
@@ -151,27 +152,27 @@ class ScaleByAdam:
         """Return moments of zeros."""
         return {"first_moment": np.zeros_like(params), "second_moment": np.zeros_like(params)}
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
         t = tick.step + 1
         correction = math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
         beta_1, beta_2, epsilon = self.beta_1, self.beta_2, self.epsilon
+        of_u, of_square = (1 - beta_1) * factor, (1 - beta_2) * factor**2
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
             first, second = state["first_moment"], state["second_moment"]
-            np.multiply(u, 1 - beta_1, out=scratch)
+            np.multiply(u, of_u, out=scratch)
             np.multiply(first, beta_1, out=first)
             np.add(first, scratch, out=first)
             np.multiply(u, u, out=u)
-            np.multiply(u, 1 - beta_2, out=u)
+            np.multiply(u, of_square, out=u)
             np.multiply(second, beta_2, out=second)
             np.add(second, u, out=second)
             np.sqrt(second, out=scratch)
             np.add(scratch, epsilon, out=scratch)
             np.divide(first, scratch, out=u)
-            np.multiply(u, correction, out=u)
 
-        return block
+        return block, correction
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,11 @@ class ScaleByRms:
         state = {"mean_square": np.zeros_like(params)}
         return state | {"mean": np.zeros_like(params)} if self.centered else state
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
+            settle(u, factor)
             square = state["mean_square"]
             np.multiply(u, u, out=scratch)
             np.multiply(scratch, 1 - self.rho, out=scratch)
@@ -206,13 +208,14 @@ class ScaleByRms:
                 np.add(mean, scratch, out=mean)
                 np.multiply(mean, mean, out=scratch)
                 np.subtract(square, scratch, out=scratch)
+                np.maximum(scratch, 0, out=scratch)  # below 0 by rounding, where gradients hardly change
                 np.add(scratch, self.epsilon, out=scratch)
             else:
                 np.add(square, self.epsilon, out=scratch)
             np.sqrt(scratch, out=scratch)
             np.divide(u, scratch, out=u)
 
-        return block
+        return block, 1.0
 
 
 @dataclass(frozen=True)
@@ -226,10 +229,11 @@ class ScaleByAdagrad:
         """Return a sum of squares that starts at `initial`."""
         return {"sum_of_squares": np.full_like(params, self.initial)}
 
-    def at(self, tick: Tick) -> Block:
-        """Return the work on each block."""
+    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+        """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
+            settle(u, factor)
             total = state["sum_of_squares"]
             np.multiply(u, u, out=scratch)
             np.add(total, scratch, out=total)
@@ -237,4 +241,4 @@ class ScaleByAdagrad:
             np.sqrt(scratch, out=scratch)
             np.divide(u, scratch, out=u)
 
-        return block
+        return block, 1.0
