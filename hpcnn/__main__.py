@@ -1,0 +1,34 @@
+"""The `hpcnn` command: one name for all commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hpcnn.command import Parser
+
+COMMANDS = ("train", "evaluate", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``hpcnn COMMAND ...`` and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = Parser(
+        "hpcnn",
+        "Train neural networks data-parallel on MPI clusters: the same bits on any number of ranks.",
+        example="mpirun -n 4 hpcnn train jobs/digits_mlp.toml",
+    )
+    parser.add_argument("command", choices=COMMANDS, help="what to do; each has its own --help")
+    name = parser.parse_args(argv[:1] or ["--help"]).command
+    match name:
+        case "train":
+            from hpcnn.train import main as command
+        case "evaluate":
+            from hpcnn.evaluate import main as command
+        case _:
+            from hpcnn.predict import main as command
+    return command(argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

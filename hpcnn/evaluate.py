@@ -1,0 +1,68 @@
+"""Loss and metrics of a trained model: ``mpirun -n 4 python -m hpcnn.evaluate RUN [--data FILE]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, run_command
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn evaluate",
+        "Compute loss and metrics of a trained model: each sample once, the same digits on any number of ranks.",
+        example="mpirun -n 4 python -m hpcnn.evaluate runs/digits_mlp",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="other data than the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', or a folder of IDX "
+        "files",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=("model", "best", "last"),
+        default="",
+        help="which of the run's files; the finished model if there is one, else the best, else the last",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.training.trained import checkpoint_path, evaluate_trained, open_trained
+
+        trained = agree(comm, lambda: open_trained(checkpoint_path(arguments.run, arguments.checkpoint)))
+        what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
+        if comm.rank == 0:
+            _show(str(trained.path), what, samples, values, as_json=arguments.json)
+        return 0
+
+    return run_command(body)
+
+
+def _show(path: str, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:
+    from hpcnn.training.display import print_results, write_line
+    from hpcnn.training.metrics import plain_values
+
+    if as_json:
+        write_line(json.dumps({"checkpoint": path, "data": what, "samples": samples, **plain_values(values)}))
+    else:
+        print_results(f"{path} on {samples:,} samples: {what}", values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Outputs of a trained model: ``mpirun -n 4 python -m hpcnn.predict RUN INPUT -o OUT.npy``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, run_command
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn predict",
+        "Compute the outputs of a trained model for the inputs in a file: in input order, the same bits on any number "
+        "of ranks.",
+        example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument("input", metavar="INPUT", help="inputs: .npy, .npz, .csv, .h5, .parquet, or an IDX file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npy", help="file to write")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("model", "best", "last"),
+        default="",
+        help="which of the run's files; the finished model if there is one, else the best, else the last",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.training.display import write_line
+        from hpcnn.training.trained import check_output, checkpoint_path, input_loader, open_trained, write_predictions
+
+        agree(comm, lambda: check_output(arguments.output))
+        trained = agree(comm, lambda: open_trained(checkpoint_path(arguments.run, arguments.checkpoint)))
+        loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
+        shape = write_predictions(trained, comm, loader, arguments.output)
+        if comm.rank == 0:
+            write_line(f"{loader.samples:,} predictions of shape {shape[1:]} in {arguments.output}")
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The main command: ``mpirun -n 4 python -m hpcnn.train [JOB]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, add_override_option, run_command
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+_EXIT_CODES = "exit codes: 0 done; 1 failed; 2 bad input; 75 stopped early and saved, resumable"
+
+
+def _parser(*, with_settings: bool) -> Parser:
+    parser = Parser(
+        "hpcnn train",
+        "Train the network that a job file describes, on as many ranks as the launcher starts. "
+        "The job file decides the result, bit for bit; the ranks decide how long it takes.",
+        example="mpirun -n 4 python -m hpcnn.train jobs/digits_mlp.toml --set train.epochs=5",
+    )
+    parser.add_argument("job", nargs="?", type=Path, metavar="JOB", help="job file (TOML); the digits job if left out")
+    add_override_option(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run folder to write; runs/<name of the job> if left out, numbered if taken",
+    )
+    parser.add_argument(
+        "--resume",
+        default="never",
+        metavar="auto|PATH|never",
+        help="auto: go on with the newest run of this name (or in DIR), else start one. PATH: with this run folder or "
+        "checkpoint. never (default): start anew, overwriting nothing",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print the last line only; short for --set run.display=quiet"
+    )
+    if with_settings:
+        from hpcnn.job.reference import as_text
+
+        parser.epilog = f"{parser.epilog}\n\n{_EXIT_CODES}\n\n{as_text()}"
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 2 bad input, 75 stopped early and resumable, 1 failed."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(with_settings=not {"-h", "--help"}.isdisjoint(argv)).parse_args(argv)
+    overrides = [*arguments.overrides, *(["run.display=quiet"] if arguments.quiet else [])]
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.job.load import load_job
+        from hpcnn.training.session import train
+
+        loaded = agree(comm, lambda: load_job(arguments.job, overrides))
+        return train(loaded, comm, out=arguments.out, resume=arguments.resume)
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

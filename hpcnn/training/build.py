@@ -1,0 +1,218 @@
+"""From a job to what trains it: data, network, loss, optimizer, replica. The one place where the parts meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.contributions import nodes_by_rank
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
+from hpcnn.data.sampler import check_batch
+from hpcnn.data.samples import Samples, Splits
+from hpcnn.errors import JobError, ModelError
+from hpcnn.job.schema import Job
+from hpcnn.nn.build import build_loss, build_network
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.network import Network
+from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.schedules import build_schedule
+from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from hpcnn.training.checkpoint import load_checkpoint
+from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.metrics import build_metrics
+from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.sums import SumsLayout
+from hpcnn.training.trainer import Plan
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its loss and the sums to keep."""
+
+    network: Network
+    loss: BoundLoss
+    layout: SumsLayout
+
+
+def build_model(job: Job, input_shape: tuple[int, ...]) -> Model:
+    """Return the job's model for samples of `input_shape`.
+
+    Raises:
+        ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
+    """
+    network = build_network(job.model, input_shape)
+    loss = build_loss(job.loss, network)
+    metrics = build_metrics(
+        job.train.metrics,
+        outputs=network.output_shape[-1] if network.output_shape else 1,
+        labels=loss.target_kind == "labels",
+        top_k=job.train.top_k,
+    )
+    return Model(network, loss, SumsLayout(metrics))
+
+
+def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> NumpyReplica:
+    """Return this rank's replica, with the weights at their start: the same on every rank."""
+    shards = job.train.shards
+    assert isinstance(shards, int)
+    exchange = comm.exchange(shards, model.network.layout.trainable_size, job.train.dtype, model.layout.size)
+    replica = NumpyReplica(
+        model.network,
+        model.loss,
+        model.layout,
+        build_optimizer(job.optimizer),
+        exchange,
+        seed=job.train.seed,
+        dtype=job.train.dtype,
+        class_weights=class_weights,
+    )
+    if job.model.initial_weights:
+        _start_from(replica, Path(job.model.initial_weights))
+    return replica
+
+
+def _start_from(replica: NumpyReplica, path: Path) -> None:
+    """Copy the parameters of a checkpoint that have the name and shape of one of ours; the others keep their start."""
+    given = load_checkpoint(path).part("model")
+    weights = replica.weights()
+    fitting = {name for name, array in given.items() if name in weights and weights[name].shape == array.shape}
+    if not fitting:
+        raise ModelError(
+            f"model.initial_weights: no parameter of {str(path)!r} has the name and shape of one of this model. "
+            f"The file has: {', '.join(sorted(given))}. The model has: {', '.join(weights)}."
+        )
+    replica.load_weights({name: given[name] if name in fitting else array for name, array in weights.items()})
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that the trainer needs, and what is shown of it."""
+
+    job: Job
+    splits: Splits
+    model: Model
+    replica: NumpyReplica
+    shards: ShardLoader
+    validation: PieceLoader | None
+    plan: Plan
+    callbacks: dict[str, Callback]
+
+
+def build_training(job: Job, base: Path, comm: Communicator) -> Training:
+    """Read the data and build everything that trains the job; ``train.shards`` must be a number by now.
+
+    Collective, and to be called within `agree`.
+
+    Raises:
+        HpcnnError: some part of the job does not fit.
+    """
+    train = job.train
+    assert isinstance(train.shards, int)
+    nodes_by_rank(train.shards, comm.size)  # too many ranks: say so before any data is read
+    reduction = TreeReduction(comm)
+    splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction)
+    model = build_model(job, splits.train.x_shape)
+    if not model.network.layout.trainable_size:
+        raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
+    splits = prepare_targets(
+        splits,
+        kind=model.loss.target_kind,
+        one_hot=job.data.one_hot,
+        output_shape=model.network.output_shape,
+        loss_name=model.loss.loss.name,
+        reduction=reduction,
+    )
+    weights = _class_weights(job, splits.train, model, reduction)
+    batch_size = check_batch(train.batch_size, len(splits.train))
+    shards = ShardLoader(
+        splits.train.x,
+        splits.train.y,
+        batch_size=batch_size,
+        shards=train.shards,
+        seed=train.seed,
+        shuffle=train.shuffle,
+        input_shape=model.network.input_shape,
+        dtype=train.dtype,
+    )
+    validation = None if splits.validation is None else piece_loader(job, model, splits.validation)
+    schedule = build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs)
+    plan = Plan(
+        epochs=train.epochs,
+        schedule=schedule,
+        monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
+        checkpoint_every_epochs=job.run.checkpoint_every_epochs,
+        stop_at_step=job.run.stop_at_step,
+    )
+    replica = build_replica(job, model, comm, weights)
+    return Training(job, splits, model, replica, shards, validation, plan, _steering(job))
+
+
+def prepared(job: Job, model: Model, samples: Samples, what: str, reduction: TreeReduction) -> Samples:
+    """Return samples of another file with targets as the job's loss wants them."""
+    return prepare_samples(
+        samples,
+        kind=model.loss.target_kind,
+        one_hot=job.data.one_hot,
+        output_shape=model.network.output_shape,
+        loss_name=model.loss.loss.name,
+        what=what,
+        reduction=reduction,
+    )
+
+
+def piece_loader(job: Job, model: Model, samples: Samples) -> PieceLoader:
+    """Return the loader that evaluates `samples`."""
+    return PieceLoader(
+        samples.x,
+        samples.y,
+        piece_size=job.train.eval_batch_size,
+        input_shape=model.network.input_shape,
+        dtype=job.train.dtype,
+    )
+
+
+def _steering(job: Job) -> dict[str, Callback]:
+    callbacks: dict[str, Callback] = {}
+    if job.train.early_stopping is not None:
+        callbacks["early_stopping"] = EarlyStopping(job.train.early_stopping)
+    if job.train.reduce_on_plateau is not None:
+        callbacks["reduce_on_plateau"] = ReduceOnPlateau(job.train.reduce_on_plateau)
+    return callbacks
+
+
+def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeReduction) -> Array | None:
+    """Return the weight of each class in the loss, or None; balanced: samples / (classes x samples of the class)."""
+    chosen = getattr(job.loss, "class_weights", "none")
+    if chosen == "none":
+        return None
+    if len(model.network.output_shape) > 1:
+        raise JobError(
+            f"loss.class_weights need one class a sample, but the model's outputs have shape "
+            f'{model.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
+        )
+    classes = max(2, model.network.output_shape[-1])
+    if isinstance(chosen, list):
+        if len(chosen) != classes:
+            raise JobError(f"loss.class_weights has {len(chosen)} entries, but there are {classes} classes")
+        return np.asarray(chosen, np.float64)
+    counts = class_counts(samples.y, classes, reduction)
+    if not counts.all():
+        empty = ", ".join(str(c) for c in np.flatnonzero(counts == 0))
+        raise JobError(
+            f'loss.class_weights = "balanced", but the training data has no sample of class {empty}. '
+            "Give the weights as a list, or fewer outputs."
+        )
+    weights: Array = counts.sum() / (classes * counts)
+    return weights
+
+
+def resolve_shards(job: Job, shards: int) -> Job:
+    """Return the job with ``train.shards = "auto"`` replaced by `shards`."""
+    if job.train.shards != "auto":
+        return job
+    return msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, shards=shards))

@@ -1,0 +1,52 @@
+"""Is a terminal at the other end? Under mpirun a rank's output is a pipe, so the launcher must be asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+_TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console)")
+_MAX_ANCESTORS = 8
+
+
+def terminal_path() -> str | None:
+    """Return the terminal device that standard output ends up at, or None.
+
+    If output is a pipe, the processes above this one are looked at: mpirun passes on what ranks write, so its own
+    standard output decides. A rank that a daemon on another node started finds no terminal.
+    """
+    if sys.stdout.isatty():
+        return os.ttyname(sys.stdout.fileno())
+    try:
+        if not str(Path("/proc/self/fd/1").readlink()).startswith("pipe:"):
+            return None
+        process = os.getpid()
+        for _ in range(_MAX_ANCESTORS):
+            stat = Path(f"/proc/{process}/stat").read_text()
+            name = stat[stat.index("(") + 1 : stat.rindex(")")]
+            if name.startswith(("mpirun", "mpiexec", "prterun", "prun", "srun", "orterun")):
+                target = str(Path(f"/proc/{process}/fd/1").readlink())
+                return target if _TERMINAL.fullmatch(target) else None
+            process = int(stat[stat.rindex(")") + 2 :].split()[1])
+            if process <= 1:
+                return None
+    except OSError:  # no /proc, or a process of another user
+        return None
+    return None
+
+
+def terminal_size(path: str) -> tuple[int, int]:
+    """Return columns and lines of the terminal at `path`; 80 x 24 if it does not say."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return 80, 24
+    try:
+        columns, lines = os.get_terminal_size(descriptor)
+    except OSError:
+        return 80, 24
+    finally:
+        os.close(descriptor)
+    return columns or 80, lines or 24

@@ -1,0 +1,99 @@
+"""From samples on disk or in memory to arrays for the model: gradient shards to train on, pieces to evaluate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hpcnn.data.rows import Rows
+from hpcnn.data.sampler import Indices, batch_bounds, epoch_order, shard_indices, steps_per_epoch
+from hpcnn.errors import DataError
+from hpcnn.memory import aligned_empty
+from hpcnn.nn.network import same_sample_shape
+
+Array = NDArray[Any]
+
+
+class _Buffer:
+    """Memory for up to so many rows, filled anew by each `take`."""
+
+    def __init__(self, rows: Rows, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+        if not same_sample_shape(rows.shape[1:], shape):
+            raise DataError(
+                f"the data have shape {rows.shape[1:]} a sample, but the model takes {shape}. "
+                "Give data of that shape, or another model."
+            )
+        self._rows = rows
+        self._shape = shape
+        self._memory = aligned_empty((0, *rows.shape[1:]), dtype)
+
+    def take(self, indices: Indices) -> Array:
+        if len(self._memory) < len(indices):
+            self._memory = aligned_empty((len(indices), *self._memory.shape[1:]), self._memory.dtype)
+        out = self._memory[: len(indices)]
+        self._rows.take(indices, out)
+        return out.reshape(len(indices), *self._shape)
+
+
+def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
+    labels = np.issubdtype(y.dtype, np.integer)
+    return _Buffer(y, np.int64 if labels else dtype, y.shape[1:])
+
+
+class ShardLoader:
+    """The training samples, cut into batches and those into gradient shards: each sample once an epoch."""
+
+    def __init__(
+        self,
+        x: Rows,
+        y: Rows,
+        *,
+        batch_size: int,
+        shards: int,
+        seed: int,
+        shuffle: bool,
+        input_shape: tuple[int, ...],
+        dtype: DTypeLike,
+    ) -> None:
+        self.samples = x.shape[0]
+        self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
+        self.batch_size, self._shards = batch_size, shards
+        self._seed, self._shuffle = seed, shuffle
+        self._x, self._y = _Buffer(x, dtype, input_shape), _target_buffer(y, dtype)
+        self._order = np.arange(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Fix the order of samples of `epoch`."""
+        self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle)
+
+    def shard(self, step: int, shard: int) -> tuple[Array, Array]:
+        """Return inputs and targets of one shard of batch `step` of the epoch, valid until the next call."""
+        indices = shard_indices(self._order, self.batch_size, step, self._shards, shard)
+        return self._x.take(indices), self._y.take(indices)
+
+
+class PieceLoader:
+    """Samples in their own order, in pieces of one size: what evaluation and prediction go through."""
+
+    def __init__(
+        self, x: Rows, y: Rows | None, *, piece_size: int, input_shape: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        self.samples = x.shape[0]
+        self.pieces = steps_per_epoch(self.samples, piece_size)
+        self._piece_size = piece_size
+        self._x = _Buffer(x, dtype, input_shape)
+        self._y = None if y is None else _target_buffer(y, dtype)
+
+    def inputs(self, i: int) -> Array:
+        """Return the inputs of piece `i`, valid until the next call."""
+        return self._x.take(self._indices(i))
+
+    def piece(self, i: int) -> tuple[Array, Array]:
+        """Return inputs and targets of piece `i`, valid until the next call."""
+        assert self._y is not None
+        return self.inputs(i), self._y.take(self._indices(i))
+
+    def _indices(self, i: int) -> Indices:
+        return np.arange(*batch_bounds(self.samples, self._piece_size, i), dtype=np.int64)

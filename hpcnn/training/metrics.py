@@ -1,0 +1,284 @@
+"""Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.errors import JobError, unknown_name
+
+Array = NDArray[Any]
+Sums = NDArray[np.float64]
+Value = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """One metric. Outputs are (n, *shape, k); targets are labels (n, *shape), or rows of the outputs' shape."""
+
+    name: str
+    outputs: int
+    """Width k of the outputs."""
+    labels: bool
+    """Whether targets are integer labels."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many sums the metric needs."""
+
+    @abstractmethod
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:
+        """Add the samples to `sums`, float64 of shape (size,)."""
+
+    @abstractmethod
+    def value(self, sums: Sums) -> Value:
+        """Return the metric of all samples in `sums`; NaN where it is not defined."""
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def _blocks(outputs: Array) -> Iterator[slice]:
+    """Yield rows of at most 4,096 entries at a time (one at least), so that temporaries stay small."""
+    rows = max(1, 4096 * len(outputs) // max(1, outputs.size))
+    for start in range(0, len(outputs), rows):
+        yield slice(start, start + rows)
+
+
+def _predicted(outputs: Array) -> Array:
+    return outputs[..., 0] > 0.5 if outputs.shape[-1] == 1 else np.argmax(outputs, axis=-1)
+
+
+def _true(outputs: Array, targets: Array, labels: bool) -> Array:
+    if labels:
+        return targets
+    return targets[..., 0] > 0.5 if outputs.shape[-1] == 1 else np.argmax(targets, axis=-1)
+
+
+class Accuracy(Metric):
+    """Share of samples whose class is right: output above 0.5 for one output, the largest output otherwise."""
+
+    size = 2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        right = _predicted(outputs) == _true(outputs, targets, self.labels)
+        sums[0] += np.count_nonzero(right)
+        sums[1] += right.size
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        return _ratio(sums[0], sums[1])
+
+
+class BinaryAccuracy(Metric):
+    """Share of outputs on the right side of 0.5, each output on its own."""
+
+    size = 2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        right = (outputs > 0.5) == (targets > 0.5)
+        sums[0] += np.count_nonzero(right)
+        sums[1] += right.size
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        return _ratio(sums[0], sums[1])
+
+
+@dataclass(frozen=True)
+class TopKAccuracy(Metric):
+    """Share of samples whose true class is among the k largest outputs; ties count for the sample, as in Keras."""
+
+    k: int = 5
+    size = 2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        true = _true(outputs, targets, self.labels)[..., np.newaxis]
+        above = np.count_nonzero(outputs > np.take_along_axis(outputs, true, axis=-1), axis=-1)
+        sums[0] += np.count_nonzero(above < self.k)
+        sums[1] += above.size
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        return _ratio(sums[0], sums[1])
+
+
+class MeanAbsoluteError(Metric):
+    """Mean of |output - target| over all outputs."""
+
+    size = 2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        for rows in _blocks(outputs):
+            sums[0] += np.add.reduce(np.abs(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
+        sums[1] += outputs.size
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        return _ratio(sums[0], sums[1])
+
+
+class MeanSquaredError(Metric):
+    """Mean of (output - target)^2 over all outputs."""
+
+    size = 2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        for rows in _blocks(outputs):
+            sums[0] += np.add.reduce(np.square(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
+        sums[1] += outputs.size
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        return _ratio(sums[0], sums[1])
+
+
+class R2(Metric):
+    """Coefficient of determination, 1 - residual / total sum of squares, the mean over the outputs.
+
+    The total sum of squares is taken from sums of y and y^2 in float64: it keeps about 15 digits less twice the
+    digits of mean / deviation. Where that leaves about two, the targets count as constant, and R2 is not defined.
+    """
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return 3 * self.outputs + 1
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        k = self.outputs
+        for rows in _blocks(outputs):
+            y = targets[rows].reshape(-1, k).astype(np.float64)
+            sums[:k] += np.square(outputs[rows].reshape(-1, k) - y).sum(axis=0)
+            sums[k : 2 * k] += y.sum(axis=0)
+            sums[2 * k : 3 * k] += np.square(y).sum(axis=0)
+            sums[-1] += len(y)
+
+    def value(self, sums: Sums) -> float:  # noqa: D102
+        residual, total, squares = np.split(sums[:-1], 3)
+        if not sums[-1]:
+            return float("nan")
+        spread = squares - total**2 / sums[-1]
+        spread[spread < 1e-13 * squares] = 0
+        return float(np.mean([1 - _ratio(r, s) for r, s in zip(residual, spread, strict=True)]))
+
+
+class ConfusionMatrix(Metric):
+    """Counts of samples by true class (row) and predicted class (column)."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes: two for one output."""
+        return max(2, self.outputs)
+
+    @property
+    def size(self) -> int:  # noqa: D102
+        return self.classes**2
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+        true = _true(outputs, targets, self.labels).astype(np.int64).reshape(-1)
+        predicted = _predicted(outputs).astype(np.int64).reshape(-1)
+        sums += np.bincount(true * self.classes + predicted, minlength=self.size)
+
+    def value(self, sums: Sums) -> Value:  # noqa: D102
+        return sums.reshape(self.classes, self.classes).copy()
+
+
+class _FromConfusion(ConfusionMatrix, ABC):
+    """A score for each class: that of the positive class for one output, the mean over classes otherwise (macro)."""
+
+    @staticmethod
+    @abstractmethod
+    def score(right: float, predicted: float, true: float) -> float:
+        """Return one class's score from its counts: rightly predicted, predicted in all, and true in all."""
+
+    def value(self, sums: Sums) -> float:
+        matrix = sums.reshape(self.classes, self.classes)
+        if not matrix.any():
+            return float("nan")
+        scores = [self.score(matrix[c, c], matrix[:, c].sum(), matrix[c].sum()) for c in range(self.classes)]
+        return scores[1] if self.outputs == 1 else float(np.mean(scores))
+
+
+class Precision(_FromConfusion):
+    """Share of the samples predicted as a class that are of it; 0 for a class that is never predicted."""
+
+    @staticmethod
+    def score(right: float, predicted: float, true: float) -> float:  # noqa: D102
+        return float(right / predicted) if predicted else 0.0
+
+
+class Recall(_FromConfusion):
+    """Share of the samples of a class that are predicted as it; 0 for a class without samples."""
+
+    @staticmethod
+    def score(right: float, predicted: float, true: float) -> float:  # noqa: D102
+        return float(right / true) if true else 0.0
+
+
+class F1(_FromConfusion):
+    """Harmonic mean of a class's precision and recall."""
+
+    @staticmethod
+    def score(right: float, predicted: float, true: float) -> float:  # noqa: D102
+        return float(2 * right / (predicted + true)) if predicted + true else 0.0
+
+
+METRICS: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "binary_accuracy": BinaryAccuracy,
+    "categorical_accuracy": Accuracy,
+    "sparse_categorical_accuracy": Accuracy,
+    "top_k_accuracy": TopKAccuracy,
+    "mae": MeanAbsoluteError,
+    "mse": MeanSquaredError,
+    "r2": R2,
+    "precision": Precision,
+    "recall": Recall,
+    "f1": F1,
+    "confusion_matrix": ConfusionMatrix,
+}
+_ROWS_ONLY = ("binary_accuracy", "categorical_accuracy", "mae", "mse", "r2")
+LOWER_IS_BETTER = ("loss", "mae", "mse")
+"""Values for which an improvement is a fall; all others should rise."""
+
+
+def build_metric(name: str, *, outputs: int, labels: bool, top_k: int = 5) -> Metric:
+    """Return the metric `name` for `outputs` outputs a sample and targets that are `labels` or rows.
+
+    Raises:
+        JobError: the name is unknown, or the metric can't be had from such targets.
+    """
+    if name not in METRICS:
+        unknown_name("metric", name, METRICS)
+    if labels and name in _ROWS_ONLY:
+        raise JobError(
+            f"train.metrics: {name!r} compares rows of outputs, but the targets are integer labels. "
+            "Use 'accuracy', or another loss (categorical_crossentropy with data.one_hot = true, say)."
+        )
+    if not labels and name == "sparse_categorical_accuracy":
+        raise JobError(f"train.metrics: {name!r} needs integer labels, but the targets are rows. Use 'accuracy'.")
+    if name == "categorical_accuracy" and outputs == 1:
+        raise JobError(f"train.metrics: {name!r} needs more than one output. Use 'binary_accuracy'.")
+    if name == "top_k_accuracy":
+        if outputs < 2:
+            raise JobError("train.metrics: 'top_k_accuracy' needs more than one output. Use 'binary_accuracy'.")
+        return TopKAccuracy(name, outputs, labels, top_k)
+    return METRICS[name](name, outputs, labels)
+
+
+def build_metrics(names: Sequence[str], *, outputs: int, labels: bool, top_k: int = 5) -> list[Metric]:
+    """Return the metrics of `names`, in order."""
+    return [build_metric(name, outputs=outputs, labels=labels, top_k=top_k) for name in names]
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the values that are single numbers."""
+    return {name: value for name, value in values.items() if isinstance(value, float)}
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as JSON can hold them: lists for matrices, None for what is not defined."""
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    return {name: None if value != value else value for name, value in plain.items()}

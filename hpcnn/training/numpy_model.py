@@ -1,0 +1,80 @@
+"""The NumPy model as it stands, without training: loss and metrics of samples, predictions, weights in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.protocol import Array
+from hpcnn.memory import aligned_empty
+from hpcnn.nn.context import Context
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.network import Network
+from hpcnn.training.sums import COUNT, LOSS, Sums, SumsLayout
+
+
+class NumpyModel:
+    """A `Network` with its parameters in one flat vector, its loss and its metrics.
+
+    Args:
+        network: the layers.
+        loss: the loss, bound to the network's head.
+        layout: the sums to keep, with the metrics.
+        dtype: type of parameters and arithmetic.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: BoundLoss,
+        layout: SumsLayout,
+        *,
+        dtype: DTypeLike,
+    ) -> None:
+        self.network, self.layout = network, layout
+        self.vector = aligned_empty(network.layout.size, dtype)
+        self._params = network.layout.views(self.vector)
+        self._loss = loss
+        self._context = Context()
+        self._spare = aligned_empty(max((spec.size for spec in network.layout.penalized), default=0), dtype)
+
+    def eval_piece(self, x: Array, y: Array) -> Sums:
+        """Return the sums over one piece of samples; see `Replica`."""
+        self._context.begin(training=False)
+        logits, _ = self.network.forward(self._params, x, self._context)
+        loss, outputs, _ = self._loss(logits, y, None, self._context)
+        sums = self.layout.zeros()
+        sums[COUNT], sums[LOSS] = len(x), loss
+        self.layout.add_metrics(sums, outputs, y)
+        return sums
+
+    def penalty(self) -> float:
+        """Return the sum of the L1 and L2 penalties of the weights as they are."""
+        penalty = 0.0
+        for spec in self.network.layout.penalized:
+            weights = self._params[spec.name].reshape(-1)
+            for rate, magnitude in ((spec.l2, np.square), (spec.l1, np.abs)):
+                if rate:
+                    each = magnitude(weights, out=self._spare[: spec.size])
+                    penalty += rate * float(np.add.reduce(each, dtype=np.float64))
+        return penalty
+
+    def predict_piece(self, x: Array) -> Array:
+        """Return the outputs for `x`; see `Replica`."""
+        self._context.begin(training=False)
+        logits, _ = self.network.forward(self._params, x, self._context)
+        return self.network.head_forward(logits, self._context)
+
+    def weights(self) -> dict[str, Array]:
+        """Return a copy of each parameter by name."""
+        return self.network.layout.state_dict(self.vector)
+
+    def load_weights(self, weights: Mapping[str, Array]) -> None:
+        """Overwrite the parameters."""
+        self.network.layout.load_state_dict(self.vector, weights)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the weights."""
+        return self.network.layout.fingerprint(self.vector)

@@ -1,0 +1,248 @@
+"""One run from start to end: its folder, where it starts from, its checkpoints, its display and its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcnn import __version__
+from hpcnn.blas import fingerprint
+from hpcnn.comm.collective import agree
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
+from hpcnn.job.dump import resolved_toml
+from hpcnn.job.load import LoadedJob
+from hpcnn.training.build import Training, build_training, resolve_shards
+from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
+from hpcnn.training.metrics import plain_values, scalars
+from hpcnn.training.replica import Replica
+from hpcnn.training.run_folder import RunFolder, new_folder, newest_folder
+from hpcnn.training.state import check_same_job, pack, pack_model, unpack
+from hpcnn.training.stop import StopRequest
+from hpcnn.training.trainer import Progress, Trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """Which folder a run writes to, and the checkpoint that it goes on from."""
+
+    folder: RunFolder
+    checkpoint: Path | None = None
+
+
+def choose_start(name: str, out: Path | None, resume: str) -> Start:
+    """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``.
+
+    Raises:
+        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never.
+    """
+    if resume == "never":
+        return Start(new_folder(name, out))
+    if resume == "auto":
+        folder = newest_folder(name, out)
+        if folder is None:
+            return Start(new_folder(name, out))
+        return Start(folder, folder.last if folder.last.exists() else None)
+    path = Path(resume)
+    checkpoint = RunFolder(path).last if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise CheckpointError(
+            f"--resume: there is no checkpoint {str(checkpoint)!r}. Give a run folder or a checkpoint."
+        )
+    if out is None and RunFolder(checkpoint.parent.parent).last.parent == checkpoint.parent:
+        return Start(RunFolder(checkpoint.parent.parent), checkpoint)
+    return Start(new_folder(name, out), checkpoint)
+
+
+def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str) -> int:
+    """Train the job, or go on with it, and return the exit code. Collective."""
+    begin = time.perf_counter()
+    chosen = agree(comm, lambda: _on_root(comm, lambda: choose_start(loaded.job.name, out, resume)))
+    start: Start = comm.broadcast(chosen)
+    checkpoint = agree(comm, lambda: load_checkpoint(start.checkpoint) if start.checkpoint else None)
+    shards = checkpoint.facts["job"]["train"]["shards"] if checkpoint else comm.size
+    job = resolve_shards(loaded.job, shards)
+    if checkpoint is not None:
+        agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
+    finished = agree(comm, start.folder.read_result)
+    if finished is not None and finished.get("epochs_asked", 0) >= job.train.epochs:
+        if comm.rank == 0:
+            write_line(f"the run in {start.folder.path} is complete already")
+            write_line(f"weights sha256 {finished['weights_sha256']}")
+        return EXIT_DONE
+    training = agree(comm, lambda: build_training(job, loaded.base, comm))
+    run = _Run(training, comm, start.folder, loaded.base)
+    return run.go(checkpoint, begin)
+
+
+def _on_root(comm: Communicator, action: Callable[[], Any]) -> Any:
+    return action() if comm.rank == 0 else None
+
+
+class _MetricsLog(Callback):
+    """Writes a line of JSON an epoch."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
+        self._folder.append_metrics(
+            {
+                "epoch": report.epoch,
+                "step": report.step,
+                "learning_rate": report.learning_rate,
+                **plain_values(report.values),
+                "seconds": report.seconds,
+                "samples_per_s": report.samples_per_s,
+            }
+        )
+
+
+class _Run:
+    """A training with its folder and display. Rank 0 alone writes and shows."""
+
+    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path) -> None:
+        self._training, self._comm, self._folder, self._base = training, comm, folder, base
+        self._root = comm.rank == 0
+        self._facts = _run_facts(training, comm, folder)
+        self._saved_at = time.monotonic()
+        self._best: Checkpoint | None = None
+        """The best state, if it is not written yet."""
+
+    def go(self, checkpoint: Checkpoint | None, begin: float) -> int:
+        training, comm = self._training, self._comm
+        progress = None
+        if checkpoint is not None:
+            progress = agree(comm, lambda: unpack(checkpoint, training))
+        else:
+            comm.broadcast_array(training.replica.vector)
+        epochs_done = progress.epoch if progress else 0
+        agree(comm, lambda: _on_root(comm, lambda: self._begin(epochs_done)))
+        self._warn_of_machines(checkpoint)
+        run = training.job.run
+        display = make_display(run.display, self._facts, run.log_every_s) if self._root else None
+        output: list[Callback] = [_MetricsLog(self._folder)] if self._root else []
+        with StopRequest() as stop:
+            trainer = Trainer(
+                training.plan,
+                comm,
+                training.replica,
+                training.shards,
+                training.validation,
+                callbacks=[*training.callbacks.values(), *output, *([display] if display else [])],
+                save=self._save,
+                stop=stop,
+            )
+            trainer.progress = progress or trainer.progress
+            try:
+                done = trainer.run()
+            finally:
+                if isinstance(display, LiveDisplay):
+                    display.close()
+        seconds = time.perf_counter() - begin
+        return self._finish(trainer.progress, seconds) if done else self._stopped(trainer.progress, stop)
+
+    def _begin(self, epochs_done: int) -> None:
+        self._folder.begin(resolved_toml(self._training.job))
+        self._folder.keep_metrics(epochs_done)
+
+    def _save(self, progress: Progress, *, best: bool, last: bool) -> None:
+        """Write what is due. Short epochs would else spend their time on syncing files: their best state waits."""
+        if not self._root:
+            return
+        due = last or time.monotonic() - self._saved_at >= self._training.job.run.checkpoint_every_s
+        if best:
+            self._best = pack(self._training, self._base, progress)
+        if not due:
+            return
+        try:
+            save_checkpoint(
+                self._folder.last, self._best if best and self._best else pack(self._training, self._base, progress)
+            )
+            if self._best is not None:
+                save_checkpoint(self._folder.best, self._best)
+            self._best, self._saved_at = None, time.monotonic()
+        except OSError as error:
+            write_line(f"warning: the checkpoint at step {progress.step} was not saved ({error}); training goes on")
+
+    def _stopped(self, progress: Progress, stop: StopRequest) -> int:
+        if self._root:
+            why = f" on {stop.reason}" if stop.reason else ""
+            within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
+            write_line(f"stopped{why} after step {progress.step} ({within}) and saved")
+            write_line(f"go on with: --resume {self._folder.path}")
+        return EXIT_STOPPED
+
+    def _finish(self, progress: Progress, seconds: float) -> int:
+        training = self._training
+        sha256 = training.replica.fingerprint()
+        if not self._root:
+            return EXIT_DONE
+        try:
+            save_checkpoint(self._folder.model, pack_model(training, self._base, progress))
+            self._folder.write_result(
+                {
+                    "weights_sha256": sha256,
+                    "epochs": progress.epoch,
+                    "epochs_asked": training.plan.epochs,
+                    "steps": progress.step,
+                    "best": {training.plan.monitor: progress.best},
+                    "values": plain_values(progress.values),
+                    "seconds": seconds,
+                    "ranks": self._comm.size,
+                    "shards": training.job.train.shards,
+                    "hpcnn": __version__,
+                    "machine": fingerprint(),
+                }
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
+            ) from None
+        if training.job.run.display != "quiet":
+            rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
+            rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
+            print_results("result", {**rows, "model": self._folder.model})
+        write_line(f"weights sha256 {sha256}")
+        return EXIT_DONE
+
+    def _warn_of_machines(self, checkpoint: Checkpoint | None) -> None:
+        """Say so, once, where bits may differ: unlike machines in this run, or since the run's start."""
+        machines = self._comm.allgather(fingerprint())
+        if not self._root:
+            return
+        if any(machine != machines[0] for machine in machines):
+            rank = next(rank for rank, machine in enumerate(machines) if machine != machines[0])
+            write_line(
+                "warning: the ranks run on unlike machines, so the bits of the result may depend on which does what: "
+                f"rank 0 {machines[0]}, rank {rank} {machines[rank]}"
+            )
+        if checkpoint is not None and checkpoint.facts.get("machine") != machines[0]:
+            write_line(
+                "warning: the run was started on another machine or library, so the bits of the result may differ: "
+                f"then {checkpoint.facts.get('machine')}, now {machines[0]}"
+            )
+
+
+def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunFacts:
+    hosts = len(set(comm.allgather(comm.host)))
+    job, splits = training.job, training.splits
+    assert isinstance(job.train.shards, int)
+    return RunFacts(
+        job=job.name,
+        folder=str(folder.path),
+        ranks=comm.size,
+        hosts=hosts,
+        shards=job.train.shards,
+        samples=len(splits.train),
+        validation_samples=len(splits.validation) if splits.validation else 0,
+        parameters=training.model.network.layout.size,
+        batch_size=training.shards.batch_size,
+        steps_per_epoch=training.shards.steps_per_epoch,
+        epochs=job.train.epochs,
+    )

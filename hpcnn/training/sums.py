@@ -1,0 +1,51 @@
+"""The float64 vector that travels beside the gradient: count, loss, metrics and the stop flag, all of them sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.training.metrics import Metric, Value
+
+Sums = NDArray[np.float64]
+
+COUNT, LOSS, PENALTY, STOP = range(4)
+_FIRST_METRIC = 4
+
+
+class SumsLayout:
+    """Where each sum lies.
+
+    `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum over samples of the penalty that
+    held for them, and `STOP` the number of ranks that were asked to stop.
+    """
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self.metrics = tuple(metrics)
+        self._parts: list[slice] = []
+        position = _FIRST_METRIC
+        for metric in metrics:
+            self._parts.append(slice(position, position + metric.size))
+            position += metric.size
+        self.size = position
+
+    def zeros(self) -> Sums:
+        """Return sums over no sample."""
+        return np.zeros(self.size)
+
+    def add_metrics(self, sums: Sums, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> None:
+        """Add the metrics of a piece of samples."""
+        for metric, part in zip(self.metrics, self._parts, strict=True):
+            metric.add(sums[part], outputs, targets)
+
+    def values(self, sums: Sums, prefix: str = "") -> Mapping[str, Value]:
+        """Return the mean loss and each metric by name. This is where sums are divided."""
+        count = sums[COUNT]
+        values: dict[str, Value] = {
+            f"{prefix}loss": float((sums[LOSS] + sums[PENALTY]) / count) if count else float("nan")
+        }
+        for metric, part in zip(self.metrics, self._parts, strict=True):
+            values[prefix + metric.name] = metric.value(sums[part])
+        return values

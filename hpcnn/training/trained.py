@@ -1,0 +1,178 @@
+"""A trained model, from its run folder: opened, evaluated, asked for predictions. On any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpcnn.atomic import atomic_path
+from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.data.load import load, read_inputs, read_samples
+from hpcnn.data.samples import Samples, Scaling
+from hpcnn.errors import CheckpointError, DataError
+from hpcnn.job.schema import Job
+from hpcnn.training.build import Model, build_model, piece_loader, prepared
+from hpcnn.training.checkpoint import load_checkpoint
+from hpcnn.training.loader import PieceLoader
+from hpcnn.training.metrics import Value
+from hpcnn.training.numpy_model import NumpyModel
+from hpcnn.training.run_folder import RunFolder
+from hpcnn.training.state import job_of
+from hpcnn.training.trainer import evaluate
+
+CHECKPOINTS = ("model", "best", "last")
+"""Names of a run's files, in the order in which one is chosen."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its weights, and the job that it came from."""
+
+    job: Job
+    base: Path
+    """Folder of the job file, where relative paths of the job start."""
+    path: Path
+    """The file that the weights came from."""
+    weights_sha256: str
+    scaling: Scaling | None
+    parts: Model
+    model: NumpyModel
+
+
+def checkpoint_path(run: Path, which: str = "") -> Path:
+    """Return the file of a run folder to take weights from: `which` of `CHECKPOINTS`, or the first that is there.
+
+    `run` may be a checkpoint itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if run.is_file():
+        return run
+    folder = RunFolder(run)
+    files = {"model": folder.model, "best": folder.best, "last": folder.last}
+    wanted = [files[which]] if which else [files[name] for name in CHECKPOINTS]
+    for path in wanted:
+        if path.is_file():
+            return path
+    if not run.exists():
+        raise CheckpointError(f"there is no run {str(run)!r}. Give the folder of a run, or one of its checkpoints.")
+    raise CheckpointError(
+        f"the run {str(run)!r} holds none of: {', '.join(str(path.relative_to(run)) for path in wanted)}. "
+        "Has it reached its first checkpoint?"
+    )
+
+
+def open_trained(path: Path) -> Trained:
+    """Return the model of a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged, or of another model than its own job says.
+    """
+    checkpoint = load_checkpoint(path)
+    job = job_of(checkpoint.facts["job"])
+    parts = build_model(job, tuple(checkpoint.facts["input_shape"]))
+    model = NumpyModel(parts.network, parts.loss, parts.layout, dtype=job.train.dtype)
+    model.load_weights(checkpoint.part("model"))
+    sha256 = model.fingerprint()
+    if sha256 != checkpoint.facts["weights_sha256"]:
+        raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
+    arrays = checkpoint.part("scaling")
+    scaling = Scaling.from_dict(arrays) if arrays else None
+    return Trained(job, Path(checkpoint.facts["base"]), path, sha256, scaling, parts, model)
+
+
+def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
+    """Return what was evaluated, how many samples, and loss and metrics.
+
+    `data` names other files than the job's; None takes the job's validation data, or its training data if it has none.
+    Collective, and to be called within `agree`.
+    """
+    job, reduction = trained.job, TreeReduction(comm)
+    what, samples = _samples(trained, data, reduction)
+    samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
+    values = evaluate(comm, trained.model, piece_loader(job, trained.parts, samples))
+    return what, len(samples), values
+
+
+def _samples(trained: Trained, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
+    job, scaling = trained.job, trained.scaling
+    if data is not None:
+        samples = read_samples(data, job.data, Path(), dtype=job.train.dtype, scaling=scaling, reduction=reduction)
+        return data, samples
+    splits = load(
+        job.data,
+        seed=job.train.seed,
+        dtype=job.train.dtype,
+        base=trained.base,
+        reduction=reduction,
+        scaling=scaling,
+    )
+    if splits.validation is not None:
+        return "validation data", splits.validation
+    return "training data (the job has no validation data)", splits.train
+
+
+def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader:
+    """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
+    job, network = trained.job, trained.parts.network
+    rows = read_inputs(
+        path,
+        job.data,
+        Path(),
+        dtype=job.train.dtype,
+        scaling=trained.scaling,
+        features=int(np.prod(network.input_shape)),
+        reduction=TreeReduction(comm),
+    )
+    return PieceLoader(
+        rows, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
+    )
+
+
+def predict(trained: Trained, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
+    """Yield the outputs in input order, in blocks, on rank 0; None elsewhere. Collective.
+
+    In each round every rank computes one piece. A piece has the same rows on any number of ranks, hence the same bits.
+    """
+    shape = trained.parts.network.output_shape
+    for first in range(0, loader.pieces, comm.size):
+        piece = first + comm.rank
+        if piece < loader.pieces:
+            outputs = trained.model.predict_piece(loader.inputs(piece))
+        else:
+            outputs = np.empty((0, *shape), trained.job.train.dtype)
+        parts = comm.gather_arrays(outputs)
+        yield None if parts is None else np.concatenate(parts)
+
+
+def write_predictions(trained: Trained, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
+    """Write the outputs for all inputs to `out`, a .npy file, block by block; return their shape. Collective."""
+    shape = (loader.samples, *trained.parts.network.output_shape)
+    with ExitStack() as stack:
+        file = None
+        if comm.rank == 0:
+            file = stack.enter_context(stack.enter_context(atomic_path(out)).open("wb"))
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(trained.job.train.dtype))}
+            np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
+        for outputs in predict(trained, comm, loader):
+            if file is not None and outputs is not None:
+                file.write(np.ascontiguousarray(outputs).data)
+    return shape
+
+
+def check_output(out: Path) -> None:
+    """Check where predictions are to go, before anything is computed.
+
+    Raises:
+        DataError: the name does not end in .npy, or there is no such folder.
+    """
+    if out.suffix != ".npy":
+        raise DataError(f"the output {str(out)!r} must be a .npy file")
+    if not out.parent.is_dir():
+        raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")

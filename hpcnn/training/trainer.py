@@ -1,0 +1,195 @@
+"""The training loop: epochs of steps, validation, checkpoints. Every rank runs it in step with the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from hpcnn.comm.collective import TreeReduction, gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import DivergedError
+from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
+from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.metrics import Value
+from hpcnn.training.replica import EvaluableModel, NotFiniteError, Replica
+from hpcnn.training.stop import StopRequest
+from hpcnn.training.sums import COUNT, PENALTY, STOP, Sums
+
+
+@dataclass
+class Progress:
+    """How far the training is: all that, with weights and optimizer state, it takes to go on."""
+
+    epoch: int = 0
+    """Epochs done."""
+    step_in_epoch: int = 0
+    """Updates done in the current epoch."""
+    step: int = 0
+    """Updates done in all."""
+    totals: Sums = field(default_factory=lambda: np.zeros(0))
+    """Sums over the samples of the current epoch so far."""
+    best: float | None = None
+    """Best value of the monitored metric so far."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Values of the last epoch."""
+    finish: str = ""
+    """Why a callback ended the training. Kept, so that a run that was killed after its end does not train on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What steers the loop."""
+
+    epochs: int
+    schedule: Callable[[int], float]
+    monitor: str
+    """The value that decides which epoch is the best."""
+    checkpoint_every_epochs: int = 1
+    stop_at_step: int = 0
+
+
+class Save(Protocol):
+    """Writes checkpoints. Called on all ranks."""
+
+    def __call__(self, progress: Progress, *, best: bool, last: bool) -> None:
+        """Save the state. `best`: it is the best so far. `last`: nothing comes after it, so it can't wait."""
+        ...
+
+
+class Trainer:
+    """Trains a replica until the plan is done, or until some rank is asked to stop.
+
+    Args:
+        plan: how long, and by which schedule.
+        comm: the ranks.
+        replica: this rank's model.
+        shards: the training samples.
+        validation: the validation samples, or None.
+        callbacks: called in this order, on all ranks.
+        save: writes checkpoints.
+        stop: this rank's wish to stop.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        comm: Communicator,
+        replica: Replica,
+        shards: ShardLoader,
+        validation: PieceLoader | None,
+        *,
+        callbacks: Sequence[Callback],
+        save: Save,
+        stop: StopRequest,
+    ) -> None:
+        self.progress = Progress(totals=replica.layout.zeros())
+        self._plan, self._comm, self._replica = plan, comm, replica
+        self._shards, self._validation = shards, validation
+        self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
+        self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
+
+    def run(self) -> bool:
+        """Train; return whether the plan is done. If not, a checkpoint was saved to go on from."""
+        progress = self.progress
+        control = Control(progress.finish)
+        for callback in self._callbacks:
+            callback.on_train_begin(progress.epoch, self._replica)
+        while progress.epoch < self._plan.epochs and not control.finish:
+            begin, begun_at = time.perf_counter(), progress.step_in_epoch
+            if self._train_epoch():
+                self._save(progress, best=False, last=True)
+                return False
+            self._end_epoch(time.perf_counter() - begin, begun_at, control)
+        for callback in self._callbacks:
+            callback.on_train_end(self._replica)
+        return True
+
+    def _train_epoch(self) -> bool:
+        """Do the rest of the current epoch; return whether it was broken off."""
+        progress, plan = self.progress, self._plan
+        self._shards.start_epoch(progress.epoch)
+        rate_factor = self._rate_factor()
+        while progress.step_in_epoch < self._shards.steps_per_epoch:
+            stop = self._stop.requested or 0 < plan.stop_at_step <= progress.step + 1
+            try:
+                sums = self._replica.train_step(
+                    progress.step,
+                    partial(self._shards.shard, progress.step_in_epoch),
+                    factor=plan.schedule(progress.step) * rate_factor,
+                    stop=stop,
+                )
+            except NotFiniteError as error:
+                self._diverged(error)
+            progress.totals += sums
+            progress.step += 1
+            progress.step_in_epoch += 1
+            for on_step in self._on_step:
+                on_step(progress.step_in_epoch)
+            if sums[STOP]:
+                return True
+        return False
+
+    def _rate_factor(self) -> float:
+        return float(np.prod([callback.rate_factor() for callback in self._callbacks]))
+
+    def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
+        progress, plan = self.progress, self._plan
+        samples = progress.totals[COUNT] * (1 - begun_at / self._shards.steps_per_epoch)
+        values = dict(self._replica.layout.values(progress.totals))
+        rate = self._replica.learning_rate(progress.step - 1, plan.schedule(progress.step - 1) * self._rate_factor())
+        begin = time.perf_counter()
+        if self._validation is not None:
+            values.update(evaluate(self._comm, self._replica, self._validation, prefix="val_"))
+            if not np.isfinite(values["val_loss"]):
+                raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        progress.totals = self._replica.layout.zeros()
+        progress.values = values
+        seconds = train_seconds + time.perf_counter() - begin
+        report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
+        for callback in self._callbacks:
+            callback.on_epoch_end(report, self._replica, control)
+        progress.finish = control.finish
+        self._checkpoint(values, done=progress.epoch == plan.epochs or bool(control.finish))
+
+    def _checkpoint(self, values: dict[str, Value], *, done: bool) -> None:
+        progress, plan = self.progress, self._plan
+        value = values[plan.monitor]
+        assert isinstance(value, float)
+        best = improves(plan.monitor, value, progress.best)
+        if best:
+            progress.best = value
+        if best or done or progress.epoch % plan.checkpoint_every_epochs == 0:
+            self._save(progress, best=best, last=done)
+
+    def _where(self) -> str:
+        return f"step {self.progress.step + 1} (epoch {self.progress.epoch + 1})"
+
+    def _diverged(self, error: NotFiniteError) -> None:
+        """Raise DivergedError on all ranks with what the first rank found that found something."""
+        found = gather_or_raise(self._comm, (error.where, self._comm.host))
+        rank, (where, host) = next(((r, f) for r, f in enumerate(found) if f[0]), (0, ("", self._comm.host)))
+        detail = f"; {where}" if where else ""
+        raise DivergedError(f"{self._where()}, rank {rank} on {host}: {error.what} is not finite{detail}. {_ADVICE}")
+
+
+_ADVICE = (
+    "The last checkpoint is as it was. Try a lower optimizer.learning_rate, optimizer.clip_norm = 1.0, a warm-up, "
+    "or data.scale."
+)
+
+
+def evaluate(comm: Communicator, model: EvaluableModel, loader: PieceLoader, *, prefix: str = "") -> dict[str, Value]:
+    """Return loss and metrics over all samples of `loader`: the same bits on any number of ranks."""
+
+    def leaf(i: int) -> Sums:
+        return model.eval_piece(*loader.piece(i))
+
+    sums = TreeReduction(comm).sum(loader.pieces, leaf)
+    sums[PENALTY] = model.penalty() * sums[COUNT]
+    return dict(model.layout.values(sums, prefix))
