@@ -1,0 +1,110 @@
+"""Starts real ranks: mpirun of the MPI under test, each call with a time limit, each rank with one BLAS thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPEN_MPI_PREFIX = "HPCNN_OPENMPI_PREFIX"
+_OPEN_MPI_ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":OVERSUBSCRIBE",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """One MPI: its name and the environment in which it is installed."""
+
+    name: str
+    prefix: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.prefix / "bin" / "python")
+
+    @property
+    def mpirun(self) -> str:
+        return str(self.prefix / "bin" / "mpirun")
+
+    def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
+        launchers = ("PMI_", "PMIX_", "OMPI_", "HYD", "SLURM_", "MPI_LOCAL", "HPCNN_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
+        own = _OPEN_MPI_ENVIRONMENT if self.name == "openmpi" else {}
+        path = f"{self.prefix / 'bin'}:{os.environ['PATH']}"
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        return inherited | threads | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | (extra or {})
+
+    def start(
+        self, ranks: int, *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start ``mpirun -n RANKS python ARGUMENTS``; ranks = 0 starts plain python."""
+        launcher = [self.mpirun, "-n", str(ranks)] if ranks else []
+        return subprocess.Popen(
+            [*launcher, self.python, *map(str, arguments)],
+            cwd=cwd,
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self,
+        ranks: int,
+        *arguments: str | Path,
+        cwd: Path,
+        timeout_s: float = 120,
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end; kill the whole session and fail if it takes longer than `timeout_s`."""
+        process = self.start(ranks, *arguments, cwd=cwd, environment=environment)
+        return finish(process, timeout_s)
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Wait for a started job."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"{process.args} took longer than {timeout_s} s\n{out}\n{err}")
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def mpich() -> Mpi:
+    return _installed("mpich", Path(sys.prefix), "make test installs it")
+
+
+def open_mpi() -> Mpi:
+    return _installed(
+        "openmpi", Path(os.environ.get(OPEN_MPI_PREFIX, "/nonexistent")), f"{OPEN_MPI_PREFIX} names its environment"
+    )
+
+
+def _installed(name: str, prefix: Path, hint: str) -> Mpi:
+    if not (prefix / "bin" / "mpirun").exists():
+        message = f"{name} is not installed in {prefix}; {hint}"
+        if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return Mpi(name, prefix)
+
+
+def sha256_of(output: str) -> str:
+    """Return the hash in the last line of a training's output."""
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("weights sha256 "), output
+    return last.removeprefix("weights sha256 ")

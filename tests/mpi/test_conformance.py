@@ -1,0 +1,18 @@
+"""The MPI communicator against the same checks as the others, under both MPIs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.comm.conformance import CHECKS
+from tests.mpi.launch import Mpi
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5])
+def test_mpi_communicator(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
+    # HPCNN_COMM=mpi: one rank under mpirun would otherwise need no MPI.
+    done = mpi.run(ranks, "-m", "tests.comm.conformance", cwd=tmp_path, environment={"HPCNN_COMM": "mpi"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{len(CHECKS)} checks passed on {ranks} ranks as MpiCommunicator"), done.stdout

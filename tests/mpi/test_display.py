@@ -1,0 +1,93 @@
+"""What a person sees: a live display in a terminal, also under mpirun, plain lines in a file, one line when quiet."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mpi.launch import ROOT, Mpi
+
+JOB = ROOT / "jobs" / "digits_mlp.toml"
+
+
+@pytest.fixture
+def tmux() -> str:
+    found = shutil.which("tmux")
+    if found is None:
+        if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
+            pytest.fail("tmux is not installed")
+        pytest.skip("tmux is not installed")
+    return found
+
+
+@pytest.mark.parametrize("columns", [100, 50])
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_live_display_in_a_terminal(mpich: Mpi, tmux: str, tmp_path: Path, ranks: int, columns: int) -> None:
+    """Under mpirun a rank writes to a pipe; the display finds the terminal behind the launcher."""
+    launcher = f"{mpich.mpirun} -n {ranks} " if ranks else ""
+    command = f"{launcher}{mpich.python} -m hpcnn.train {JOB} --set train.epochs=30; touch done; sleep 60"
+    socket = ("-S", str(tmp_path / "socket"))
+    start = ("new-session", "-d", "-s", "test", "-x", str(columns), "-y", "30", command)
+    subprocess.run([tmux, *socket, *start], cwd=tmp_path, env=mpich.environment(), check=True)
+
+    def screen() -> str:
+        shown = subprocess.run([tmux, *socket, "capture-pane", "-p", "-t", "test"], capture_output=True, text=True)
+        return shown.stdout
+
+    try:
+        seen, deadline = "", time.monotonic() + 60
+        while not (tmp_path / "done").exists():
+            assert time.monotonic() < deadline, screen()
+            now = screen()
+            seen = now if "samples/s" in now and "━" in now else seen
+            time.sleep(0.05)
+        time.sleep(0.3)
+        final = screen()
+    finally:
+        subprocess.run([tmux, *socket, "kill-server"], check=False)
+    assert re.search(r"epoch .*━.* \d+/30", seen), seen
+    assert re.search(r"step .*━.* \d+/23", seen), seen
+    assert "loss" in seen
+    assert "left 0:" in seen
+    assert "━" not in final.split("result")[-1].split("weights")[-1]
+    assert "val_accuracy" in final
+    assert "weights sha256" in final
+
+
+def test_plain_lines_elsewhere(mpich: Mpi, tmp_path: Path) -> None:
+    done = mpich.run(2, "-m", "hpcnn.train", JOB, "--set", "train.epochs=3", cwd=tmp_path)
+    assert "\x1b" not in done.stdout
+    assert re.search(
+        r"^digits_mlp: 2 ranks on 1 node, 8 gradient shards, results in runs/digits_mlp$", done.stdout, re.M
+    )
+    assert re.search(r"^epoch 3/3  loss 0\.\d+  accuracy 0\.\d+  val_loss .* samples/s", done.stdout, re.M)
+    assert "result" in done.stdout
+
+
+def test_lines_within_a_long_epoch(mpich: Mpi, tmp_path: Path) -> None:
+    options = ("--set", "train.epochs=2", "--set", "run.log_every_s=0.001")
+    done = mpich.run(0, "-m", "hpcnn.train", JOB, *options, cwd=tmp_path)
+    assert re.search(r"^epoch 1/2  step \d+/23", done.stdout, re.M), done.stdout
+
+
+def test_quiet(mpich: Mpi, tmp_path: Path) -> None:
+    done = mpich.run(2, "-m", "hpcnn.train", JOB, "--set", "train.epochs=1", "--quiet", cwd=tmp_path)
+    assert re.fullmatch(r"weights sha256 [0-9a-f]{64}\n", done.stdout)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict"])
+def test_help_fits_80_columns_and_has_an_example(mpich: Mpi, tmp_path: Path, command: str) -> None:
+    done = mpich.run(0, "-m", "hpcnn", command, "--help", cwd=tmp_path, environment={"COLUMNS": "80"})
+    assert done.returncode == 0
+    assert "example:" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert ("train.batch_size" in done.stdout or "batch_size" in done.stdout) == (command == "train")
+    under_mpirun = mpich.run(3, "-m", "hpcnn", command, "--help", cwd=tmp_path, environment={"COLUMNS": "80"})
+    assert under_mpirun.stdout == done.stdout  # once, not three times

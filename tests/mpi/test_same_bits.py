@@ -1,0 +1,101 @@
+"""The promise: one job file, one SHA-256 of the weights, on any number of ranks, under either MPI, resumed anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.mpi.launch import ROOT, Mpi, sha256_of
+
+TRAIN = ("-m", "hpcnn.train")
+JOB = ROOT / "jobs" / "digits_mlp.toml"
+SHORT = ("--quiet", "--set", "train.epochs=4")
+STOPPED = 75
+
+
+def train(mpi: Mpi, ranks: int, cwd: Path, *arguments: str | Path, expect: int = 0) -> str:
+    done = mpi.run(ranks, *TRAIN, JOB, *SHORT, *arguments, cwd=cwd)
+    assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the short job on one rank, without mpirun."""
+    return sha256_of(train(mpich, 0, tmp_path_factory.mktemp("reference")))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 8])
+def test_any_number_of_ranks(mpich: Mpi, ranks: int, tmp_path: Path, reference: str) -> None:
+    assert sha256_of(train(mpich, ranks, tmp_path)) == reference
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_open_mpi(open_mpi: Mpi, ranks: int, tmp_path: Path, reference: str) -> None:
+    assert sha256_of(train(open_mpi, ranks, tmp_path)) == reference
+
+
+VARIANTS = {
+    "no dropout": ["model.layers.2.rate=0.0", "model.layers.4.rate=0.0"],
+    "other shards, uneven batches": ["train.shards=12", "train.batch_size=50"],
+    "batches smaller than the shards": ["train.shards=16", "train.batch_size=10", "train.epochs=1"],
+    "float64, clipping, penalties": [
+        "train.dtype=float64",
+        "optimizer.clip_norm=0.5",
+        "model.layers.1.kernel_l2=0.001",
+        "model.layers.3.kernel_l1=0.0001",
+    ],
+    "balanced classes, early stopping, plateau": [
+        "loss.class_weights=balanced",
+        "train.early_stopping.patience=1",
+        "train.reduce_on_plateau.patience=1",
+        'train.metrics=["accuracy", "f1", "confusion_matrix", "top_k_accuracy"]',
+    ],
+}
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
+def test_variants(mpich: Mpi, tmp_path: Path, settings: list[str]) -> None:
+    options = [part for setting in settings for part in ("--set", setting)]
+    folders = {ranks: tmp_path / str(ranks) for ranks in (0, 3, 4)}
+    hashes = {sha256_of(train(mpich, ranks, tmp_path, *options, "--out", out)) for ranks, out in folders.items()}
+    assert len(hashes) == 1
+    # Not the weights alone: every value that was shown and that steered the run.
+    lines = [(out / "metrics.jsonl").read_text().splitlines() for out in folders.values()]
+    timings = ("seconds", "samples_per_s")
+    values = [[{k: v for k, v in json.loads(line).items() if k not in timings} for line in own] for own in lines]
+    assert values[0] == values[1] == values[2]
+
+
+@pytest.mark.parametrize(("step", "ranks"), [(1, (4, 2, 3)), (23, (3, 5, 2)), (40, (0, 7, 0)), (91, (2, 0, 4))])
+def test_stop_and_go_on_with_other_ranks(
+    mpich: Mpi, tmp_path: Path, reference: str, step: int, ranks: tuple[int, int, int]
+) -> None:
+    out = tmp_path / "run"
+    first, second, third = ranks
+    stopped = train(mpich, first, tmp_path, "--out", out, "--set", f"run.stop_at_step={step}", expect=STOPPED)
+    assert f"after step {step} " in stopped
+    later = step + 1
+    resume = ("--out", out, "--resume", "auto")
+    train(mpich, second, tmp_path, *resume, "--set", f"run.stop_at_step={later}", expect=STOPPED)
+    assert sha256_of(train(mpich, third, tmp_path, *resume)) == reference
+    epochs = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4]
+
+
+def test_resume_under_the_other_mpi(mpich: Mpi, open_mpi: Mpi, tmp_path: Path, reference: str) -> None:
+    out = tmp_path / "run"
+    train(mpich, 3, tmp_path, "--out", out, "--set", "run.stop_at_step=30", expect=STOPPED)
+    assert sha256_of(train(open_mpi, 2, tmp_path, "--out", out, "--resume", "auto")) == reference
+
+
+def test_the_check_can_fail(mpich: Mpi, tmp_path: Path) -> None:
+    """The same training with MPI's own order-free sum ends with other bits on other numbers of ranks."""
+    hashes = {}
+    for ranks in (2, 3, 5):
+        done = mpich.run(ranks, "-m", "tests.mpi.order_free_training", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        hashes[ranks] = sha256_of(done.stdout)
+    assert len(set(hashes.values())) > 1, hashes
