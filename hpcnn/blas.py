@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hpcnn.denormals import FlushDenormals
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
@@ -35,7 +37,7 @@ def fingerprint() -> dict[str, Any]:
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         "processor": _processor(),
     }
-    return facts | _openblas()
+    return facts | _openblas() | {"denormals": "zero" if FlushDenormals().active else "kept"}
 
 
 def _processor() -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array
+from hpcnn.denormals import FlushDenormals
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
@@ -38,18 +39,22 @@ class NumpyModel:
         self._params = network.layout.views(self.vector)
         self._loss = loss
         self._context = Context()
+        self._flush = FlushDenormals()
         self._spare = aligned_empty(max((spec.size for spec in network.layout.penalized), default=0), dtype)
 
+    @np.errstate(all="ignore")  # what is not finite shows in the values
     def eval_piece(self, x: Array, y: Array) -> Sums:
         """Return the sums over one piece of samples; see `Replica`."""
         self._context.begin(training=False)
-        logits, _ = self.network.forward(self._params, x, self._context)
-        loss, outputs, _ = self._loss(logits, y, None, self._context)
         sums = self.layout.zeros()
-        sums[COUNT], sums[LOSS] = len(x), loss
-        self.layout.add_metrics(sums, outputs, y)
+        with self._flush:
+            logits, _ = self.network.forward(self._params, x, self._context)
+            loss, outputs, _ = self._loss(logits, y, None, self._context)
+            sums[COUNT], sums[LOSS] = len(x), loss
+            self.layout.add_metrics(sums, outputs, y)
         return sums
 
+    @np.errstate(all="ignore")
     def penalty(self) -> float:
         """Return the sum of the L1 and L2 penalties of the weights as they are."""
         penalty = 0.0
@@ -64,8 +69,9 @@ class NumpyModel:
     def predict_piece(self, x: Array) -> Array:
         """Return the outputs for `x`; see `Replica`."""
         self._context.begin(training=False)
-        logits, _ = self.network.forward(self._params, x, self._context)
-        return self.network.head_forward(logits, self._context)
+        with self._flush:
+            logits, _ = self.network.forward(self._params, x, self._context)
+            return self.network.head_forward(logits, self._context)
 
     def weights(self) -> dict[str, Array]:
         """Return a copy of each parameter by name."""

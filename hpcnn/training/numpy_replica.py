@@ -71,8 +71,13 @@ class NumpyReplica(NumpyModel):
 
     # ------------------------------------------------------------------------------------------------------ training
 
+    @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool) -> Sums:
         """Do one update on the whole batch; see `Replica`."""
+        with self._flush:
+            return self._train_step(step, load, factor, stop)
+
+    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool) -> Sums:
         for slots, leaves in self._work:
             for leaf in leaves:
                 self._shard(step, leaf.leaf, load, slots[leaf.slot])
