@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from hpcnn.command import Parser
 
@@ -13,6 +14,8 @@ COMMANDS = ("train", "evaluate", "predict")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``hpcnn COMMAND ...`` and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if str(Path.cwd()) not in sys.path:  # as `python -m` does: a job may name a module that lies there
+        sys.path.insert(0, str(Path.cwd()))
     parser = Parser(
         "hpcnn",
         "Train neural networks data-parallel on MPI clusters: the same bits on any number of ranks.",

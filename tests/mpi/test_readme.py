@@ -1,0 +1,68 @@
+"""The README is true: its commands run, its job trains, its extras and targets exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.mpi.launch import ROOT, Mpi, sha256_of
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split(" #")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+MPIRUN = [command for command in COMMANDS if command.startswith("mpirun")]
+
+
+def folder_like_the_checkout(folder: Path) -> Path:
+    for name in ("jobs", "hpcnn"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def run(mpi: Mpi, command: str, cwd: Path) -> tuple[int, str]:
+    words = shlex.split(command)
+    assert words[:2] == ["mpirun", "-n"]
+    assert words[3] == "python"
+    done = mpi.run(int(words[2]), *words[4:], cwd=cwd)
+    return done.returncode, f"{done.stdout}{done.stderr}"
+
+
+def test_commands_run_one_after_the_other(mpich: Mpi, tmp_path: Path) -> None:
+    cwd = folder_like_the_checkout(tmp_path)
+    assert len(MPIRUN) >= 8
+    hashes = []
+    for command in MPIRUN:
+        code, output = run(mpich, command, cwd)
+        assert code == (75 if "stop_at_step" in command else 0), f"{command}\n{output}"
+        if "--quiet" in command and code == 0:
+            hashes.append(sha256_of(output))
+    assert len(hashes) == 3
+    assert len(set(hashes)) == 1
+
+
+def test_the_job_trains(mpich: Mpi, tmp_path: Path) -> None:
+    (job,) = [text for kind, text in BLOCKS if kind == "toml"]
+    (tmp_path / "job.toml").write_text(job)
+    done = mpich.run(2, "-m", "hpcnn.train", "job.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_targets_and_extras_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", "\n".join(COMMANDS), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set(re.findall(r"extra `(\w+)`", README)) | set(re.findall(r"'\.\[(\w+)\]'", README))
+    assert named <= extras.keys()
+    for path in (ROOT / "hpcnn").rglob("*.py"):
+        for extra in re.findall(r'MissingExtraError\("[^"]+", "(\w+)"', path.read_text()):
+            assert extra in extras, path
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:jobs|benchmarks|hpcnn)/[\w./]+)`", README))))
+def test_files_exist(path: str) -> None:
+    assert (ROOT / path).exists()
