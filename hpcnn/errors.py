@@ -50,7 +50,7 @@ class MissingExtraError(HpcnnError, ImportError):
 
 
 class DivergedError(HpcnnError, ArithmeticError):
-    """The loss or a gradient is no longer finite. The weights were left as they were before the step."""
+    """The loss or a gradient is no longer finite. No file is touched: the last checkpoint stays."""
 
     exit_code = EXIT_FAILURE
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "hpcnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "atomic", "blas", "errors", "memory", "tree"},
+    {"", "atomic", "blas", "denormals", "errors", "memory", "tree"},
     {"job", "comm", "optim", "data", "nn"},
     {"training"},
     {"keras", "slurm", "tools"},

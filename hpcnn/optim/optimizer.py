@@ -63,10 +63,9 @@ class BoundOptimizer:
             Whether every gradient was finite, and its square too. If not, the parameters are no longer to be used,
             and the gradient still holds what is not finite.
         """
-        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
-            work, factor = self._work(tick, count)
         finite = True
         with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
+            work, factor = self._work(tick, count)
             for gradient, state, params in self._blocks:
                 if not np.isfinite(np.dot(gradient, gradient)):
                     finite = False

@@ -24,6 +24,8 @@ class Checkpoint:
 
     tensors: Mapping[str, NDArray[Any]]
     facts: Mapping[str, Any]
+    content_sha256: str = ""
+    """Of the file that it was read from."""
 
     def part(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays under ``prefix/``, by the rest of their names."""
@@ -82,4 +84,4 @@ def load_checkpoint(path: Path) -> Checkpoint:
     facts = metadata.get("facts", "")
     if _content_sha256(tensors, facts) != metadata.get("content_sha256"):
         raise CheckpointError(f"{str(path)!r} is damaged: its content does not match its SHA-256. Use another one.")
-    return Checkpoint(tensors, json.loads(facts))
+    return Checkpoint(tensors, json.loads(facts), metadata["content_sha256"])

@@ -36,12 +36,17 @@ class RunFacts:
     def lines(self) -> list[str]:
         """Return the heading."""
         held = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
-        ranks = f"{self.ranks} rank{'s' * (self.ranks != 1)} on {self.hosts} node{'s' * (self.hosts != 1)}"
+        ranks = f"{_counted(self.ranks, 'rank')} on {_counted(self.hosts, 'node')}"
         return [
-            f"{self.job}: {ranks}, {self.shards} gradient shards, results in {self.folder}",
-            f"{self.samples:,} samples{held}, {self.parameters:,} parameters, "
-            f"{self.epochs} epochs of {self.steps_per_epoch} steps, batches of {self.batch_size}",
+            f"{self.job}: {ranks}, {_counted(self.shards, 'gradient shard')}, results in {self.folder}",
+            f"{_counted(self.samples, 'sample')}{held}, {_counted(self.parameters, 'parameter')}, "
+            f"{_counted(self.epochs, 'epoch')} of {_counted(self.steps_per_epoch, 'step')}, "
+            f"batches of {self.batch_size}",
         ]
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _columns(values: Mapping[str, Any]) -> str:
@@ -61,10 +66,16 @@ class _Pace:
         self._facts = facts
         self._begin = time.monotonic()
         self._epoch = self._done_at_begin = 0
+        self._stepped = False
 
     def start(self, epoch: int) -> None:
         self._begin, self._epoch = time.monotonic(), epoch
         self._done_at_begin = epoch * self._facts.steps_per_epoch
+
+    def step(self, step_in_epoch: int) -> None:
+        if not self._stepped:  # a resumed run may begin within an epoch
+            self._done_at_begin += step_in_epoch - 1
+            self._stepped = True
 
     def left(self, step_in_epoch: int) -> float | None:
         """Return the seconds left, or None while there is nothing to judge by."""
@@ -99,6 +110,7 @@ class PlainDisplay(Callback):
 
     def on_step(self, step_in_epoch: int) -> None:
         """Print a line if the last one is long ago."""
+        self._pace.step(step_in_epoch)
         now = time.monotonic()
         if self._every_s and now - self._last >= self._every_s and step_in_epoch < self._facts.steps_per_epoch:
             self._last = now
@@ -114,11 +126,13 @@ class PlainDisplay(Callback):
         now = time.monotonic()
         if report.epoch in (1, self._facts.epochs) or control.finish or now - self._last >= 1.0:
             self._last = now
-            left = self._pace.left(0)
+            left = None if control.finish else self._pace.left(0)
             write_line(
                 f"epoch {report.epoch}/{self._facts.epochs}  {_columns(report.values)}  "
                 f"{report.samples_per_s:,.0f} samples/s" + (f"  left {_duration(left)}" if left else "")
             )
+        if control.finish:
+            write_line(f"training ends here: {control.finish}")
 
 
 class LiveDisplay(Callback):
@@ -144,6 +158,7 @@ class LiveDisplay(Callback):
 
     def on_step(self, step_in_epoch: int) -> None:
         """Redraw, ten times a second at most."""
+        self._pace.step(step_in_epoch)
         self._step = step_in_epoch
         self._draw()
 
@@ -152,6 +167,8 @@ class LiveDisplay(Callback):
         self._report, self._step = report, 0
         self._pace.end_epoch()
         self._draw()
+        if control.finish:
+            self._console.print(f"training ends here: {control.finish}", highlight=False, markup=False)
 
     def close(self) -> None:
         """Stop drawing and leave the terminal as it was."""

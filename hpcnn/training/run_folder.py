@@ -82,10 +82,10 @@ class RunFolder:
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop the lines of epochs after `epochs`: they are about to be done again."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
-        kept = [line for line in lines if _epoch(line) <= epochs]
-        if kept != lines:
-            write_text(self.metrics, "".join(line + "\n" for line in kept))
+        text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        kept = "".join(line + "\n" for line in text.splitlines() if _epoch(line) <= epochs)
+        if kept != text:  # also where a crash cut off no more than the end of the last line
+            write_text(self.metrics, kept)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one epoch."""
@@ -133,3 +133,35 @@ def newest_folder(name: str, out: Path | None) -> RunFolder | None:
 
 def _numbered(name: str, number: int) -> Path:
     return RUNS / (name if number == 1 else f"{name}-{number}")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Which folder a run writes to, and the checkpoint that it goes on from."""
+
+    folder: RunFolder
+    checkpoint: Path | None = None
+
+
+def choose_start(name: str, out: Path | None, resume: str) -> Start:
+    """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``.
+
+    Raises:
+        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never.
+    """
+    if resume == "never":
+        return Start(new_folder(name, out))
+    if resume == "auto":
+        folder = newest_folder(name, out)
+        if folder is None:
+            return Start(new_folder(name, out))
+        return Start(folder, folder.last if folder.last.exists() else None)
+    path = Path(resume)
+    checkpoint = RunFolder(path).last if path.is_dir() else path
+    if not checkpoint.is_file():
+        raise CheckpointError(
+            f"--resume: there is no checkpoint {str(checkpoint)!r}. Give a run folder or a checkpoint."
+        )
+    if out is None and RunFolder(checkpoint.parent.parent).last.parent == checkpoint.parent:
+        return Start(RunFolder(checkpoint.parent.parent), checkpoint)
+    return Start(new_folder(name, out), checkpoint)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcnn import __version__
 from hpcnn.blas import fingerprint
-from hpcnn.comm.collective import agree
+from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, CommunicatorError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.load import LoadedJob
 from hpcnn.training.build import Training, build_training, resolve_shards
@@ -21,42 +20,10 @@ from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.replica import Replica
-from hpcnn.training.run_folder import RunFolder, new_folder, newest_folder
+from hpcnn.training.run_folder import RunFolder, Start, choose_start
 from hpcnn.training.state import check_same_job, pack, pack_model, unpack
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.trainer import Progress, Trainer
-
-
-@dataclass(frozen=True)
-class Start:
-    """Which folder a run writes to, and the checkpoint that it goes on from."""
-
-    folder: RunFolder
-    checkpoint: Path | None = None
-
-
-def choose_start(name: str, out: Path | None, resume: str) -> Start:
-    """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``.
-
-    Raises:
-        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never.
-    """
-    if resume == "never":
-        return Start(new_folder(name, out))
-    if resume == "auto":
-        folder = newest_folder(name, out)
-        if folder is None:
-            return Start(new_folder(name, out))
-        return Start(folder, folder.last if folder.last.exists() else None)
-    path = Path(resume)
-    checkpoint = RunFolder(path).last if path.is_dir() else path
-    if not checkpoint.is_file():
-        raise CheckpointError(
-            f"--resume: there is no checkpoint {str(checkpoint)!r}. Give a run folder or a checkpoint."
-        )
-    if out is None and RunFolder(checkpoint.parent.parent).last.parent == checkpoint.parent:
-        return Start(RunFolder(checkpoint.parent.parent), checkpoint)
-    return Start(new_folder(name, out), checkpoint)
 
 
 def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str) -> int:
@@ -64,12 +31,12 @@ def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: st
     begin = time.perf_counter()
     chosen = agree(comm, lambda: _on_root(comm, lambda: choose_start(loaded.job.name, out, resume)))
     start: Start = comm.broadcast(chosen)
-    checkpoint = agree(comm, lambda: load_checkpoint(start.checkpoint) if start.checkpoint else None)
+    checkpoint = agree(comm, lambda: _same_everywhere(comm, start.checkpoint))
     shards = checkpoint.facts["job"]["train"]["shards"] if checkpoint else comm.size
     job = resolve_shards(loaded.job, shards)
     if checkpoint is not None:
         agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
-    finished = agree(comm, start.folder.read_result)
+    finished = comm.broadcast(agree(comm, lambda: _on_root(comm, start.folder.read_result)))
     if finished is not None and finished.get("epochs_asked", 0) >= job.train.epochs:
         if comm.rank == 0:
             write_line(f"the run in {start.folder.path} is complete already")
@@ -82,6 +49,21 @@ def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: st
 
 def _on_root(comm: Communicator, action: Callable[[], Any]) -> Any:
     return action() if comm.rank == 0 else None
+
+
+def _same_everywhere(comm: Communicator, path: Path | None) -> Checkpoint | None:
+    """Return the checkpoint at `path`, which every rank must see alike: a network file system may lag behind."""
+    if path is None:
+        return None
+    checkpoint = load_checkpoint(path)
+    hashes = gather_or_raise(comm, (checkpoint.content_sha256, comm.host))
+    for rank, (sha256, host) in enumerate(hashes):
+        if sha256 != hashes[0][0]:
+            raise CheckpointError(
+                f"rank {rank} on {host} reads another {str(path)!r} than rank 0 on {hashes[0][1]} does. "
+                "Use a folder that all nodes share, and try again once it is in step."
+            )
+    return checkpoint
 
 
 class _MetricsLog(Callback):
@@ -161,11 +143,11 @@ class _Run:
         if not due:
             return
         try:
+            if self._best is not None:  # first: if the run is killed between the two, it comes to this epoch again
+                save_checkpoint(self._folder.best, self._best)
             save_checkpoint(
                 self._folder.last, self._best if best and self._best else pack(self._training, self._base, progress)
             )
-            if self._best is not None:
-                save_checkpoint(self._folder.best, self._best)
             self._best, self._saved_at = None, time.monotonic()
         except OSError as error:
             write_line(f"warning: the checkpoint at step {progress.step} was not saved ({error}); training goes on")
@@ -181,6 +163,12 @@ class _Run:
     def _finish(self, progress: Progress, seconds: float) -> int:
         training = self._training
         sha256 = training.replica.fingerprint()
+        for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
+            if other != sha256:
+                raise CommunicatorError(
+                    f"rank {rank} ended with other weights ({other}) than rank {self._comm.rank} ({sha256}): "
+                    "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
+                )
         if not self._root:
             return EXIT_DONE
         try:

@@ -97,3 +97,37 @@ def test_one_rank_needs_no_mpi(mpich: Mpi, tmp_path: Path) -> None:
     options = ("--quiet", "--set", "train.epochs=1")
     done = mpich.run(0, "-m", "hpcnn.train", *options, cwd=tmp_path, environment={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     assert done.returncode == 0, done.stderr
+
+
+NAN_PROGRAM = """
+import sys
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.training.loader import ShardLoader
+sound, epochs = ShardLoader.shard, 0
+def start_epoch(self, epoch, start=ShardLoader.start_epoch):
+    global epochs
+    epochs = epoch
+    start(self, epoch)
+def poisoned(self, step, shard):
+    x, y = sound(self, step, shard)
+    if epochs == 1 and step == 4 and shard == 5:
+        x[0] = float("nan")
+    return x, y
+ShardLoader.start_epoch, ShardLoader.shard = start_epoch, poisoned
+from hpcnn.train import main
+sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.checkpoint_every_s=0"]))
+"""
+
+
+@pytest.mark.parametrize(("ranks", "at_fault"), [(0, 0), (3, 2)])
+def test_a_loss_that_is_not_finite(mpich: Mpi, tmp_path: Path, ranks: int, at_fault: int) -> None:
+    """Step, rank and layer are named; the last good checkpoint stays and is gone on from."""
+    (tmp_path / "program.py").write_text(NAN_PROGRAM.format(job=str(JOB)))
+    done = mpich.run(ranks, "program.py", cwd=tmp_path)
+    assert done.returncode == 1
+    (message,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert f"step 28 (epoch 2), rank {at_fault} on " in message
+    assert "layer 'flatten_1' (shard 5)" in message
+    options = ("--out", "run", "--resume", "auto", "--quiet", "--set", "run.stop_at_step=30")
+    resumed = mpich.run(2, "-m", "hpcnn.train", JOB, *options, cwd=tmp_path)
+    assert resumed.returncode == 75, resumed.stderr

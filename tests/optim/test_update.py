@@ -1,0 +1,161 @@
+"""What every optimizer keeps: bits under cuts, no large arrays, what is not finite is told, a strict state."""
+
+import tracemalloc
+
+import msgspec
+import numpy as np
+import pytest
+
+from hpcnn.errors import CheckpointError
+from hpcnn.job import optimizer as job
+from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.optimizer import BLOCK
+from hpcnn.tree import tree_total
+from tests.optim.cases import CASES, PLAIN, gradient, start
+
+N = 3 * BLOCK + 1234
+LARGE = 70_000
+"""Bytes. NumPy's own buffer for a sum of float32 in float64 has 65,536."""
+
+
+def steps(optimizer, params, *, part=slice(None), count=2.0, n_steps=2):
+    """Update `params`, which are the entries `part` of N, and return them with the bound optimizer."""
+    arrived = np.empty_like(params)
+    bound = optimizer.bind(params, arrived)
+    for step in range(n_steps):
+        arrived[...] = gradient(step, N)[part] * count
+        assert bound.update(optimizer.tick(step), count)
+    return params, bound
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.section.clip_norm], ids=lambda case: case.id)
+def test_slices_cut_at_blocks_have_the_bits_of_the_whole(case, dtype):
+    optimizer = build_optimizer(case.section)
+    whole, bound = steps(optimizer, start(N).astype(dtype))
+    for part in (slice(0, BLOCK), slice(BLOCK, 3 * BLOCK), slice(3 * BLOCK, N)):
+        piece, cut = steps(optimizer, start(N)[part].astype(dtype), part=part)
+        assert piece.tobytes() == whole[part].tobytes()
+        for name, value in cut.state.items():
+            assert value.tobytes() == bound.state[name][part].tobytes(), name
+
+
+@pytest.mark.parametrize("n", [1, 100, BLOCK, 5 * BLOCK + 3])
+def test_the_norm_is_added_over_blocks_along_the_tree(n):
+    g = gradient(0, n).astype(np.float32)
+    bound = build_optimizer(job.Sgd(clip_norm=1.0)).bind(np.zeros(n, np.float32), g)
+    squares = [np.add.reduce(g[i : i + BLOCK] ** 2, dtype=np.float64) for i in range(0, n, BLOCK)]
+    assert bound.gradient_norm() == np.sqrt(tree_total(squares))
+    assert bound.gradient_norm() == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, BLOCK, N - 1])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("case", [*PLAIN, *CASES[-10:]], ids=lambda case: case.id)
+def test_a_gradient_that_is_not_finite_is_told_and_kept_to_be_looked_at(case, wrong, place):
+    optimizer = build_optimizer(case.section)
+    arrived = gradient(0, N).astype(np.float32)
+    arrived[place] = wrong
+    assert not optimizer.bind(start(N).astype(np.float32), arrived).update(optimizer.tick(0), 1.0)
+    assert np.flatnonzero(~np.isfinite(arrived)).tolist() == [place]
+
+
+@pytest.mark.parametrize("section", [job.Sgd(), job.Sgd(clip_norm=1.0), job.Adam(), job.Adam(clip_value=1.0)])
+def test_a_gradient_whose_square_overflows_counts_as_not_finite(section):
+    optimizer = build_optimizer(section)
+    params, arrived = np.ones(3, np.float32), np.array([1, 1e30, 1], np.float32)
+    assert not optimizer.bind(params, arrived).update(optimizer.tick(0), 1.0)
+
+
+def test_a_constant_gradient_keeps_centered_rmsprop_finite():
+    """The mean square less the squared mean is 0 then, and below 0 by rounding."""
+    optimizer = build_optimizer(job.RmsProp(centered=True))
+    params, arrived = np.zeros(1000, np.float32), np.empty(1000, np.float32)
+    bound = optimizer.bind(params, arrived)
+    for step in range(300):
+        arrived[...] = np.linspace(-300, 300, 1000)
+        assert bound.update(optimizer.tick(step), 1.0)
+    assert np.isfinite(params).all()
+    assert np.count_nonzero(params) >= 999
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_steady_update_allocates_nothing_large(case):
+    optimizer = build_optimizer(case.section)
+    params, arrived = start(N).astype(np.float32), gradient(0, N).astype(np.float32)
+    bound = optimizer.bind(params, arrived)
+    assert bound.update(optimizer.tick(0), 1.0)
+    tracemalloc.start()
+    try:
+        assert bound.update(optimizer.tick(1), 1.0)
+        assert tracemalloc.get_traced_memory()[1] < LARGE
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_state_taken_out_and_put_back_goes_on_with_the_same_bits(case):
+    optimizer = build_optimizer(case.section)
+    first, bound = steps(optimizer, start(N), n_steps=1)
+    kept = {name: value.copy() for name, value in bound.state.items()}
+    again = first.copy()
+    arrived = np.empty(N)
+    other = optimizer.bind(again, arrived)
+    other.load_state(kept)
+    arrived[...] = gradient(1, N) * 2.0
+    assert other.update(optimizer.tick(1), 2.0)
+    uninterrupted, _ = steps(optimizer, start(N), n_steps=2)
+    assert again.tobytes() == uninterrupted.tobytes()
+
+
+STATE = {
+    job.Sgd(): set(),
+    job.Sgd(momentum=0.5): {"velocity"},
+    job.Adam(): {"first_moment", "second_moment"},
+    job.AdamW(): {"first_moment", "second_moment"},
+    job.RmsProp(): {"mean_square"},
+    job.RmsProp(centered=True): {"mean_square", "mean"},
+    job.RmsProp(momentum=0.5): {"mean_square", "velocity"},
+    job.Adagrad(): {"sum_of_squares"},
+}
+
+
+@pytest.mark.parametrize(("section", "names"), STATE.items(), ids=str)
+def test_state_has_these_names_and_the_type_and_shape_of_the_parameters(section, names):
+    params = np.ones(5, np.float32)
+    bound = build_optimizer(section).bind(params, np.zeros(5, np.float32))
+    assert set(bound.state) == names
+    for value in bound.state.values():
+        assert (value.dtype, value.shape) == (params.dtype, params.shape)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"first_moment": np.zeros(5)},
+        {"first_moment": np.zeros(5), "second_moment": np.zeros(4)},
+        {"first_moment": np.zeros(5), "velocity": np.zeros(5)},
+        {"first_moment": np.zeros(5), "second_moment": np.zeros(5), "velocity": np.zeros(5)},
+    ],
+    ids=lambda state: "+".join(state) or "none",
+)
+def test_the_state_of_another_optimizer_or_model_is_refused(state):
+    bound = build_optimizer(job.Adam()).bind(np.ones(5), np.zeros(5))
+    with pytest.raises(CheckpointError, match=r"optimizer state is another's: the file holds .* the job needs"):
+        bound.load_state(state)
+
+
+def test_decay_and_the_schedules_factor_both_lower_the_rate():
+    optimizer = build_optimizer(job.Sgd(learning_rate=0.5, decay=0.25))
+    assert [optimizer.tick(step).learning_rate for step in (0, 4)] == [0.5, 0.25]
+    assert optimizer.tick(4, 0.1).learning_rate == pytest.approx(0.025)
+    assert build_optimizer(job.Adam(learning_rate=0.5)).tick(4, 0.5).learning_rate == 0.25
+
+
+def test_defaults_of_the_sections_are_those_of_keras():
+    """Keras names other defaults than papers do; a job without options must mean the same in both."""
+    assert msgspec.structs.asdict(job.Adam())["epsilon"] == 1e-7
+    assert job.AdamW().weight_decay == 0.004
+    assert job.RmsProp().rho == 0.9
+    assert job.Adagrad().initial_accumulator_value == 0.1

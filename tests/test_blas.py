@@ -1,0 +1,76 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcnn import blas
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_python(code, **settings):
+    """Return what `code` prints in a fresh Python without any setting of threads but `settings`."""
+    clean = {name: value for name, value in os.environ.items() if name not in blas.THREAD_VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | {"PYTHONPATH": str(ROOT)} | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+THREADS = """
+import json, os, sys
+{before}
+from hpcnn import blas
+blas.use_one_thread()
+print(json.dumps([os.environ.get(name) for name in blas.THREAD_VARIABLES]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "expected"),
+    [
+        ("", {}, ["1", "1", "1", "1"]),
+        ("", {"OMP_NUM_THREADS": ""}, ["1", "1", "1", "1"]),
+        ("", {"MKL_NUM_THREADS": "3"}, [None, None, "3", None]),
+        ("import numpy", {}, [None, None, None, None]),
+    ],
+)
+def test_one_thread_unless_the_environment_says_otherwise_or_it_is_too_late(before, settings, expected):
+    assert in_python(THREADS.format(before=before), **settings) == expected
+
+
+def test_importing_it_imports_no_numpy():
+    assert in_python("import sys, json, hpcnn.blas; print(json.dumps('numpy' in sys.modules))") is False
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_the_fingerprint_knows_the_threads(threads):
+    facts = in_python("import json, hpcnn.blas; print(json.dumps(hpcnn.blas.fingerprint()))", OMP_NUM_THREADS=threads)
+    assert facts["numpy"]
+    assert facts["processor"]
+    if "openblas" in facts["blas"]:  # as in NumPy's wheels
+        assert facts["kernel"]
+        assert facts["threads"] == min(int(threads), len(os.sched_getaffinity(0)))
+
+
+def test_the_fingerprint_is_the_same_each_time_and_fits_json():
+    facts = blas.fingerprint()
+    assert json.loads(json.dumps(facts)) == facts == blas.fingerprint()
+
+
+def test_the_fingerprint_needs_no_proc(monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    facts = blas.fingerprint()
+    assert facts["processor"] == os.uname().machine
+    assert "kernel" not in facts

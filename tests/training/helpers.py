@@ -1,0 +1,144 @@
+"""Small jobs, trained on ranks that are threads, to their last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.comm.threads import run_threads
+from hpcnn.job.checks import check_job
+from hpcnn.job.schema import Job
+from hpcnn.training.build import Training, build_training
+from hpcnn.training.callbacks import Callback
+from hpcnn.training.checkpoint import Checkpoint
+from hpcnn.training.state import pack, unpack
+from hpcnn.training.trainer import Trainer
+
+LAYERS = [
+    {"type": "layer_norm"},
+    {"type": "dense", "units": 9, "activation": "relu", "kernel_l1": 0.001, "kernel_l2": 0.01, "bias_l2": 0.02},
+    {"type": "dropout", "rate": 0.3},
+    {"type": "residual", "layers": [{"type": "dense", "units": 9, "activation": "tanh"}]},
+    {"type": "dense", "units": 3, "activation": "softmax"},
+]
+SETTINGS = {
+    "data": {"source": "synthetic", "kind": "classification", "samples": 37, "features": 5, "classes": 3, "seed": 2,
+             "validation_fraction": 0.2, "scale": "standardize"},
+    "model": {"layers": LAYERS},
+    "loss": {"name": "sparse_categorical_crossentropy"},
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+    "train": {"epochs": 2, "batch_size": 13, "shards": 8, "seed": 5, "eval_batch_size": 3, "metrics": ["accuracy"]},
+}  # fmt: skip
+"""30 samples to train on, in batches of 13, 13 and 4: the last leaves half of the shards empty."""
+
+
+def make_job(**changes: object) -> Job:
+    """Return the job of `SETTINGS` with some settings changed: ``train={"epochs": 3}``; None takes one away."""
+    table = {section: dict(values) for section, values in SETTINGS.items()}
+    for section, values in changes.items():
+        assert isinstance(values, dict)
+        fresh = {"source", "name"} & values.keys() and section != "run"  # another kind of section: start anew
+        merged = ({} if fresh else table.get(section, {})) | values
+        table[section] = {key: value for key, value in merged.items() if value is not None}
+    job = msgspec.convert(table, Job)
+    check_job(job)
+    return job
+
+
+@dataclass
+class Outcome:
+    """What a training came to: the same on all ranks."""
+
+    done: bool
+    fingerprint: str
+    state: Checkpoint
+    """The last that was saved, or the state at the end if nothing was."""
+    reports: list = field(default_factory=list)
+    states: list = field(default_factory=list)
+    """All that were saved, kept in memory."""
+    saves: list = field(default_factory=list)
+    """``(step, best, last)`` of each checkpoint."""
+
+    def bits(self) -> dict:
+        """Return weights, optimizer state, sums and callbacks' arrays, byte by byte, with what JSON holds."""
+        tensors = {name: (array.shape, array.tobytes()) for name, array in self.state.tensors.items()}
+        return tensors | {"progress": self.state.facts["progress"], "callbacks": self.state.facts["callbacks"]}
+
+
+class Reports(Callback):
+    def __init__(self):
+        self.reports = []
+
+    def on_epoch_end(self, report, replica, control):
+        self.reports.append(report)
+
+
+def train(
+    job: Job,
+    ranks: int = 1,
+    *,
+    start: Checkpoint | None = None,
+    stop_at: int = 0,
+    asked: int = 0,
+    callbacks=(),
+    prepare=None,
+) -> Outcome:
+    """Train `job` on `ranks` threads, from `start` on.
+
+    Args:
+        job: what to train.
+        ranks: how many threads.
+        start: a checkpoint to go on from.
+        stop_at: the step after which to stop; 0 for none. Only the rank `asked` is asked to.
+        asked: see `stop_at`.
+        callbacks: added after the job's own.
+        prepare: called with the built training on each rank.
+    """
+
+    def body(comm):
+        training = build_training(job, Path(), comm)
+        if prepare is not None:
+            prepare(training)
+        progress = unpack(start, training) if start else None
+        outcome, reports = Outcome(False, "", None), Reports()
+        stop = SimpleNamespace(requested=False)
+
+        class Stopper(Callback):
+            def on_step(self, step_in_epoch):
+                # Read before the step: `trainer` is bound by the time it is called.
+                stop.requested = 0 < stop_at <= trainer.progress.step + 1 and comm.rank == asked
+
+        def save(progress, *, best, last):
+            outcome.state = pack(training, Path(), progress)
+            outcome.states.append(outcome.state)
+            outcome.saves.append((progress.step, best, last))
+
+        trainer = Trainer(
+            training.plan, comm, training.replica, training.shards, training.validation,
+            callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()], save=save, stop=stop,
+        )  # fmt: skip
+        trainer.progress = progress or trainer.progress
+        stop.requested = 0 < stop_at <= trainer.progress.step + 1 and comm.rank == asked
+        outcome.done = trainer.run()
+        outcome.fingerprint = training.replica.fingerprint()
+        outcome.reports = reports.reports
+        outcome.state = outcome.state or pack(training, Path(), trainer.progress)
+        return outcome
+
+    outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)
+    first = outcomes[0]
+    for other in outcomes[1:]:
+        assert other.done == first.done
+        assert other.fingerprint == first.fingerprint
+        assert other.bits() == first.bits()
+        assert other.saves == first.saves
+    return first
+
+
+def build(job: Job) -> Training:
+    """Return a training on one rank."""
+    return build_training(job, Path(), SerialCommunicator())

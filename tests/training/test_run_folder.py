@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcnn.errors import CheckpointError
+from hpcnn.training.run_folder import RunFolder, Start, choose_start, new_folder, newest_folder
+
+FILES = ["job", "metrics", "result", "last", "model"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def fill(folder, name="job"):
+    path = getattr(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return folder
+
+
+def test_new_folders_are_numbered():
+    names = []
+    for _ in range(3):
+        folder = new_folder("digits", None)
+        names.append(str(folder.path))
+        folder.begin("")
+    assert names == ["runs/digits", "runs/digits-2", "runs/digits-3"]
+    assert str(new_folder("other", None).path) == "runs/other"
+
+
+def test_a_number_that_is_free_is_taken_and_an_empty_folder_is_not():
+    (RunFolder(new_folder("a", None).path).path).mkdir(parents=True)
+    assert str(new_folder("a", None).path) == "runs/a-2"
+
+
+def test_looking_for_a_folder_makes_none(tmp_path):
+    new_folder("a", None)
+    newest_folder("a", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_that_is_named_must_hold_no_run(tmp_path, name):
+    folder = RunFolder(tmp_path / "out")
+    assert new_folder("a", folder.path) == folder
+    folder.path.mkdir()
+    (folder.path / "notes.txt").write_text("mine")
+    assert new_folder("a", folder.path) == folder
+    fill(folder, name)
+    with pytest.raises(CheckpointError, match=r"out' holds a run already, and nothing is overwritten.*--resume auto"):
+        new_folder("a", folder.path)
+
+
+def test_the_newest_folder_is_the_last_that_holds_a_run(tmp_path):
+    assert newest_folder("a", None) is None
+    first, second = fill(RunFolder(new_folder("a", None).path)), fill(RunFolder(new_folder("a", None).path))
+    assert newest_folder("a", None) == second
+    (tmp_path / "runs" / "a-3").mkdir()  # made, and nothing in it
+    assert newest_folder("a", None) == second != first
+    fill(RunFolder(tmp_path / "runs" / "a-10"))  # not in the row
+    assert newest_folder("a", None) == second
+
+
+def test_the_newest_folder_by_name(tmp_path):
+    folder = RunFolder(tmp_path / "out")
+    assert newest_folder("a", folder.path) is None
+    assert newest_folder("a", fill(folder).path) == folder
+
+
+def test_a_begun_run_has_its_job_and_room_for_checkpoints_and_no_result(tmp_path):
+    folder = RunFolder(tmp_path / "out")
+    folder.begin("a = 1\n")
+    assert folder.job.read_text() == "a = 1\n"
+    assert folder.last.parent.is_dir()
+    assert folder.last.parent == folder.best.parent
+    assert folder.read_result() is None
+    folder.write_result({"weights_sha256": "0", "values": {"loss": 0.5}})
+    assert folder.read_result() == {"weights_sha256": "0", "values": {"loss": 0.5}}
+    folder.begin("a = 2\n")
+    assert folder.read_result() is None
+    assert folder.job.read_text() == "a = 2\n"
+
+
+def test_a_folder_that_can_not_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"can't write to the run folder .*Choose another --out"):
+        RunFolder(tmp_path / "file" / "out").begin("")
+
+
+def test_a_result_that_can_not_be_read(tmp_path):
+    folder = fill(RunFolder(tmp_path / "out"), "result")
+    with pytest.raises(CheckpointError, match=r"result.json' can't be read .*Delete it to go on"):
+        folder.read_result()
+
+
+def line(epoch):
+    return json.dumps({"epoch": epoch, "loss": 0.5}) + "\n"
+
+
+@pytest.mark.parametrize(("text", "epochs", "kept"), [
+    ("", 3, ""),
+    (line(1) + line(2), 2, line(1) + line(2)),
+    (line(1) + line(2) + line(3), 1, line(1)),
+    (line(1) + line(2), 0, ""),
+    (line(1) + line(2)[:9], 2, line(1)),  # cut off by a crash
+    (line(1) + line(2)[:-1], 2, line(1) + line(2)),  # by its last byte
+    (line(1) + "null\n[1]\n{}\n\n\"x\"\n" + line(2), 2, line(1) + line(2)),
+])  # fmt: skip
+def test_metrics_of_epochs_to_come_are_dropped(tmp_path, text, epochs, kept):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text(text)
+    folder.keep_metrics(epochs)
+    assert folder.metrics.read_text() == kept
+    folder.append_metrics({"epoch": epochs + 1})
+    assert folder.metrics.read_text() == kept + json.dumps({"epoch": epochs + 1}) + "\n"
+
+
+def test_without_metrics_there_is_nothing_to_drop(tmp_path):
+    RunFolder(tmp_path).keep_metrics(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def started(path):
+    """Return a folder that holds a run with a checkpoint."""
+    return fill(fill(RunFolder(path)), "last")
+
+
+def test_a_fresh_start():
+    assert choose_start("a", None, "auto") == choose_start("a", None, "never") == Start(RunFolder(Path("runs/a")))
+
+
+def test_auto_goes_on_with_the_newest_run_and_never_does_not():
+    folder = started(Path("runs/a"))
+    assert choose_start("a", None, "auto") == Start(folder, folder.last)
+    assert choose_start("a", None, "never") == Start(RunFolder(Path("runs/a-2")))
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        choose_start("a", folder.path, "never")
+
+
+def test_auto_without_a_checkpoint_starts_anew_in_the_same_folder():
+    folder = fill(RunFolder(Path("runs/a")))
+    assert choose_start("a", None, "auto") == Start(folder)
+
+
+@pytest.mark.parametrize("what", ["path", "last"])
+def test_a_run_by_name_goes_on_in_its_folder_or_in_another_one(tmp_path, what):
+    folder = started(tmp_path / "run")
+    given = str(getattr(folder, what))
+    assert choose_start("a", None, given) == Start(folder, folder.last)
+    assert choose_start("a", tmp_path / "new", given) == Start(RunFolder(tmp_path / "new"), folder.last)
+
+
+def test_a_checkpoint_that_lies_in_no_run_starts_a_new_folder(tmp_path):
+    (tmp_path / "some.safetensors").touch()
+    start = choose_start("a", None, str(tmp_path / "some.safetensors"))
+    assert start == Start(RunFolder(Path("runs/a")), tmp_path / "some.safetensors")
+
+
+@pytest.mark.parametrize("given", ["missing", "."])
+def test_nothing_to_go_on_with(given):
+    with pytest.raises(CheckpointError, match=r"--resume: there is no checkpoint .*Give a run folder or a checkpoint"):
+        choose_start("a", None, given)
