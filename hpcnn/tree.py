@@ -7,8 +7,12 @@ maximal nodes whose leaves it owns, and the rest of the tree is added from those
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 Node = tuple[int, int]
 """The leaves [lo, hi) below one node of the tree."""
@@ -107,17 +111,23 @@ def leaf_steps(node: Node) -> list[LeafStep]:
     return steps
 
 
+def fold_leaves(node: Node, leaf: Callable[[int], T], combine: Callable[[T, T], T]) -> T:
+    """Return ``leaf(i)`` of all leaves below `node`, combined along the tree. Keeps O(log leaves) values at a time.
+
+    >>> fold_leaves((0, 5), str, lambda left, right: f"({left}+{right})")
+    '((0+1)+(2+(3+4)))'
+    """
+    lo, hi = node
+    if hi - lo == 1:
+        return leaf(lo)
+    middle = (lo + hi) // 2
+    return combine(fold_leaves((lo, middle), leaf, combine), fold_leaves((middle, hi), leaf, combine))
+
+
 def tree_total(values: Sequence[float]) -> float:
     """Return the sum of `values`, one a leaf, in tree order.
 
     >>> tree_total([1.0, 2.0, 3.0])
     6.0
     """
-
-    def descend(lo: int, hi: int) -> float:
-        if hi - lo == 1:
-            return float(values[lo])
-        middle = (lo + hi) // 2
-        return descend(lo, middle) + descend(middle, hi)
-
-    return descend(0, len(values)) if len(values) else 0.0
+    return fold_leaves((0, len(values)), lambda i: float(values[i]), operator.add) if len(values) else 0.0

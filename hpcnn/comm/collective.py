@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import HpcnnError, PeerError
-from hpcnn.tree import additions, leaf_steps, maximal_nodes, owned_leaves
+from hpcnn.tree import additions, fold_leaves, maximal_nodes, owned_leaves
 
 T = TypeVar("T")
 Sums = NDArray[np.float64]
@@ -57,7 +57,7 @@ class TreeReduction:
         """
         comm = self._comm
         nodes = [maximal_nodes(n_leaves, owned_leaves(n_leaves, comm.size, rank)) for rank in range(comm.size)]
-        own = {node: _sum_leaves(node, leaf) for node in nodes[comm.rank]}
+        own = {node: fold_leaves(node, leaf, np.add) for node in nodes[comm.rank]}
         parts = [part for sums in gather_or_raise(comm, own) for part in sums.values()]
         slots: list[Sums] = [part.copy() for part in parts]
         for left, right in additions(n_leaves, [node for per_rank in nodes for node in per_rank]):
@@ -71,12 +71,3 @@ class TreeReduction:
         everyone = gather_or_raise(self._comm, np.max(own, axis=0) if own else None)
         result: Sums = np.max([part for part in everyone if part is not None], axis=0)
         return result
-
-
-def _sum_leaves(node: tuple[int, int], leaf: Leaf) -> Sums:
-    slots: dict[int, Sums] = {}
-    for step in leaf_steps(node):
-        slots[step.slot] = leaf(step.leaf)
-        for left, right in step.fold:
-            slots[left] = slots[left] + slots[right]
-    return slots[0]

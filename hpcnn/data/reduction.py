@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.tree import fold_leaves
+
 Leaf = Callable[[int], NDArray[np.float64]]
 """``leaf(i)``: a new array; all leaves have one shape."""
 
@@ -20,7 +22,7 @@ class Reduction(Protocol):
     """
 
     def sum(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:
-        """Return the sum of ``leaf(0) ... leaf(n_leaves - 1)`` along the tree that splits [lo, hi) at (lo+hi)//2."""
+        """Return the sum of ``leaf(0) ... leaf(n_leaves - 1)`` along the tree (see `hpcnn.tree`)."""
         ...
 
     def max(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:
@@ -29,22 +31,15 @@ class Reduction(Protocol):
 
 
 class SerialReduction:
-    """All leaves on this rank. It keeps log2(n_leaves) arrays at a time."""
+    """All leaves on this rank."""
 
     def sum(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:
         """Return the sum of all leaves; see `Reduction.sum`."""
-        return self._fold(np.add, leaf, 0, n_leaves)
+        return fold_leaves((0, n_leaves), leaf, np.add)
 
     def max(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:
         """Return the elementwise maximum over all leaves."""
-        return self._fold(np.maximum, leaf, 0, n_leaves)
-
-    def _fold(self, combine: np.ufunc, leaf: Leaf, lo: int, hi: int) -> NDArray[np.float64]:
-        if hi - lo == 1:
-            return leaf(lo)
-        mid = (lo + hi) // 2
-        total: NDArray[np.float64] = combine(self._fold(combine, leaf, lo, mid), self._fold(combine, leaf, mid, hi))
-        return total
+        return fold_leaves((0, n_leaves), leaf, np.maximum)
 
 
 SERIAL = SerialReduction()
