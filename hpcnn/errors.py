@@ -55,6 +55,12 @@ class DivergedError(HpcnnError, ArithmeticError):
     exit_code = EXIT_FAILURE
 
 
+class DriftError(HpcnnError, RuntimeError):
+    """The replicas of the ranks are no longer the same."""
+
+    exit_code = EXIT_FAILURE
+
+
 class PeerError(HpcnnError, RuntimeError):
     """Another rank failed; its own message says why."""
 

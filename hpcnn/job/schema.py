@@ -90,7 +90,7 @@ class Run(Section, frozen=True, kw_only=True):
     monitor: str = ""
     """The value that decides which checkpoint is the best; empty: `val_loss`, or `loss` without validation."""
     stop_at_step: NonNegativeInt = 0
-    """Save and stop, resumable, once this many steps are done in all; 0 is never."""
+    """Save and stop, resumable, after this step of the whole training, counted from 1; 0 is never."""
 
 
 class Job(Section, frozen=True, kw_only=True):

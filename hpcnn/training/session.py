@@ -11,7 +11,7 @@ from hpcnn import __version__
 from hpcnn.blas import fingerprint
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, CommunicatorError
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.load import LoadedJob
 from hpcnn.training.build import Training, build_training, resolve_shards
@@ -73,16 +73,18 @@ class _MetricsLog(Callback):
         self._folder = folder
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        self._folder.append_metrics(
-            {
-                "epoch": report.epoch,
-                "step": report.step,
-                "learning_rate": report.learning_rate,
-                **plain_values(report.values),
-                "seconds": report.seconds,
-                "samples_per_s": report.samples_per_s,
-            }
-        )
+        line = {
+            "epoch": report.epoch,
+            "step": report.step,
+            "learning_rate": report.learning_rate,
+            **plain_values(report.values),
+            "seconds": report.seconds,
+            "samples_per_s": report.samples_per_s,
+        }
+        try:
+            self._folder.append_metrics(line)
+        except OSError as error:
+            write_line(f"warning: epoch {report.epoch} was not logged ({error}); training goes on")
 
 
 class _Run:
@@ -165,7 +167,7 @@ class _Run:
         sha256 = training.replica.fingerprint()
         for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
             if other != sha256:
-                raise CommunicatorError(
+                raise DriftError(
                     f"rank {rank} ended with other weights ({other}) than rank {self._comm.rank} ({sha256}): "
                     "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
                 )

@@ -115,7 +115,7 @@ class Trainer:
         self._shards.start_epoch(progress.epoch)
         rate_factor = self._rate_factor()
         while progress.step_in_epoch < self._shards.steps_per_epoch:
-            stop = self._stop.requested or 0 < plan.stop_at_step <= progress.step + 1
+            stop = self._stop.requested or progress.step + 1 == plan.stop_at_step
             try:
                 sums = self._replica.train_step(
                     progress.step,

@@ -131,3 +131,28 @@ def test_a_loss_that_is_not_finite(mpich: Mpi, tmp_path: Path, ranks: int, at_fa
     options = ("--out", "run", "--resume", "auto", "--quiet", "--set", "run.stop_at_step=30")
     resumed = mpich.run(2, "-m", "hpcnn.train", JOB, *options, cwd=tmp_path)
     assert resumed.returncode == 75, resumed.stderr
+
+
+DRIFT_PROGRAM = """
+import sys
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.training.numpy_replica import NumpyReplica
+step = NumpyReplica.train_step
+def drifting(self, *arguments, **options):
+    sums = step(self, *arguments, **options)
+    if detect_launch().rank == 1:
+        self.vector[7] += 1e-4
+    return sums
+NumpyReplica.train_step = drifting
+from hpcnn.train import main
+sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "train.epochs=1"]))
+"""
+
+
+def test_replicas_that_drift_apart_are_found(mpich: Mpi, tmp_path: Path) -> None:
+    """A bit flipped in one rank's memory must not end as a result."""
+    (tmp_path / "program.py").write_text(DRIFT_PROGRAM.format(job=str(JOB)))
+    done = mpich.run(3, "program.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ended with other weights" in done.stderr
+    assert not (tmp_path / "run" / "result.json").exists()
