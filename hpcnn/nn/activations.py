@@ -31,13 +31,14 @@ def _row_values(z: Array, ctx: Context, owner: object) -> Array:
     return ctx.scratch(owner, "activation.row", (*z.shape[:-1], 1), z.dtype)
 
 
-def _mask(y: Array, ctx: Context, owner: object, *, positive: bool) -> Array:
+def _mask(y: Array, out: Array, *, positive: bool) -> Array:
     """Return integers as wide as y's entries: all bits set where y > 0 (else: where y's sign bit is set), or none.
 
-    Integer arithmetic on the bits is faster than booleans, which NumPy would convert element by element.
+    They lie in `out`, an array like y, or y itself. Integer arithmetic on the bits is faster than booleans, which
+    NumPy would convert element by element.
     """
     bits = y.view(f"i{y.itemsize}")
-    mask = ctx.scratch(owner, "activation.mask", y.shape, bits.dtype)
+    mask = out.view(bits.dtype)
     if positive:
         bits = np.negative(bits, out=mask)
     np.right_shift(bits, 8 * y.itemsize - 1, out=mask)
@@ -46,7 +47,7 @@ def _mask(y: Array, ctx: Context, owner: object, *, positive: bool) -> Array:
 
 def _step(y: Array, ctx: Context, owner: object, *, positive: bool) -> Array:
     """Return 1.0 where y > 0 (else: where y's sign bit is set) and 0.0 elsewhere."""
-    mask = _mask(y, ctx, owner, positive=positive)
+    mask = _mask(y, _temporary(y, ctx, owner, "mask"), positive=positive)
     np.bitwise_and(mask, int(np.ones((), y.dtype).view(mask.dtype)), out=mask)
     return mask.view(y.dtype)
 
@@ -61,7 +62,7 @@ def relu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwa
     np.maximum(z, 0, out=z)  # in this order -0.0 becomes +0.0, which the mask needs
 
     def backward(dy: Array) -> Array:
-        mask = _mask(z, ctx, owner, positive=True)
+        mask = _mask(z, z, positive=True)  # in place of y, which nobody needs any more
         bits = dy.view(mask.dtype)
         np.bitwise_and(bits, mask, out=bits)
         return dy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class BoundOptimizer:
         with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
             work, factor = self._work(tick, count)
             for gradient, state, params in self._blocks:
-                if not np.isfinite(np.dot(gradient, gradient)):
+                if not math.isfinite(np.dot(gradient, gradient)):
                     finite = False
                     continue  # left as it is, to be looked at
                 scratch = self._scratch[: params.size]
