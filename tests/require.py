@@ -1,10 +1,10 @@
-"""Optional modules in tests: skip where they are missing, unless the environment says that nothing may be missing."""
+"""Optional components in tests: skip where they are missing, or fail where the environment forbids that."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -14,6 +14,11 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
-            pytest.fail(f"HPCNN_REQUIRE_ALL=1, but {module} can't be imported: {error}")
-        pytest.skip(f"{module} is not installed")
+        missing(f"{module} can't be imported: {error}")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test, which needs `what`; with HPCNN_REQUIRE_ALL=1 fail it."""
+    if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
+        pytest.fail(f"HPCNN_REQUIRE_ALL=1, but {what}")
+    pytest.skip(what)

@@ -128,28 +128,33 @@ def build_training(job: Job, base: Path, comm: Communicator) -> Training:
         reduction=reduction,
     )
     weights = _class_weights(job, splits.train, model, reduction)
-    batch_size = check_batch(train.batch_size, len(splits.train))
-    shards = ShardLoader(
-        splits.train.x,
-        splits.train.y,
-        batch_size=batch_size,
-        shards=train.shards,
-        seed=train.seed,
-        shuffle=train.shuffle,
-        input_shape=model.network.input_shape,
-        dtype=train.dtype,
-    )
+    shards = _shard_loader(job, model, splits.train)
     validation = None if splits.validation is None else piece_loader(job, model, splits.validation)
-    schedule = build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs)
     plan = Plan(
         epochs=train.epochs,
-        schedule=schedule,
+        schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
         checkpoint_every_epochs=job.run.checkpoint_every_epochs,
         stop_at_step=job.run.stop_at_step,
     )
     replica = build_replica(job, model, comm, weights)
     return Training(job, splits, model, replica, shards, validation, plan, _steering(job))
+
+
+def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:
+    """Return the loader that trains on `samples`."""
+    train = job.train
+    assert isinstance(train.shards, int)
+    return ShardLoader(
+        samples.x,
+        samples.y,
+        batch_size=check_batch(train.batch_size, len(samples)),
+        shards=train.shards,
+        seed=train.seed,
+        shuffle=train.shuffle,
+        input_shape=model.network.input_shape,
+        dtype=train.dtype,
+    )
 
 
 def prepared(job: Job, model: Model, samples: Samples, what: str, reduction: TreeReduction) -> Samples:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.require import missing
+
 ROOT = Path(__file__).parents[2]
 OPEN_MPI_PREFIX = "HPCNN_OPENMPI_PREFIX"
 _OPEN_MPI_ENVIRONMENT = {
@@ -96,10 +98,7 @@ def open_mpi() -> Mpi:
 
 def _installed(name: str, prefix: Path, hint: str) -> Mpi:
     if not (prefix / "bin" / "mpirun").exists():
-        message = f"{name} is not installed in {prefix}; {hint}"
-        if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing(f"{name} is not installed in {prefix}; {hint}")
     return Mpi(name, prefix)
 
 

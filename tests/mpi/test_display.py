@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mpi.launch import ROOT, Mpi
+from tests.require import missing
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 
@@ -20,9 +20,7 @@ JOB = ROOT / "jobs" / "digits_mlp.toml"
 def tmux() -> str:
     found = shutil.which("tmux")
     if found is None:
-        if os.environ.get("HPCNN_REQUIRE_ALL") == "1":
-            pytest.fail("tmux is not installed")
-        pytest.skip("tmux is not installed")
+        missing("tmux is not installed")
     return found
 
 
