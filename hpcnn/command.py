@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
 
 EXIT_INTERRUPTED = 130
+_HEAD_START_S = 1.5
 _OTHERS_S = 3.0
 """How long a failing rank waits to see whether the others fail as well, and one message is enough."""
 
@@ -36,7 +38,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with the code of bad input."""
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {message}. See: {self.prog} --help\n")
+        self._print_message(f"{self.prog}: error: {message}. See: {self.prog} --help\n", sys.stderr)
+        _let_rank_0_speak()
+        self.exit(EXIT_BAD_INPUT)
 
     def _print_message(self, message: str, file: object = None) -> None:
         if detect_launch().rank == 0:
@@ -65,6 +69,7 @@ def run_command(body: Callable[[Communicator], int]) -> int:
     except HpcnnError as error:
         if detect_launch().rank == 0:
             _complain(str(error))
+        _let_rank_0_speak()
         return error.exit_code
     try:
         return body(comm)
@@ -80,9 +85,19 @@ def _fail(comm: Communicator, message: str, exit_code: int) -> int:
     if comm.all_failing(_OTHERS_S):
         if comm.rank == 0:
             _complain(message)
+        comm.barrier()  # some launchers end the whole job as soon as one rank leaves with a code that is not 0
         return exit_code
     _complain(f"rank {comm.rank} on {comm.host}: {message}")
     return comm.abort(exit_code)
+
+
+def _let_rank_0_speak() -> None:
+    """Wait a moment on all other ranks, where there is no barrier yet.
+
+    Open MPI's mpirun ends the whole job as soon as one rank leaves with a code that is not 0.
+    """
+    if detect_launch().rank != 0:
+        time.sleep(_HEAD_START_S)
 
 
 def _complain(message: str) -> None:

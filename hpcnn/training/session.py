@@ -160,6 +160,7 @@ class _Run:
             within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
             write_line(f"stopped{why} after step {progress.step} ({within}) and saved")
             write_line(f"go on with: --resume {self._folder.path}")
+        self._comm.barrier()  # some launchers end the job as soon as one rank leaves so: rank 0 may still be saving
         return EXIT_STOPPED
 
     def _finish(self, progress: Progress, seconds: float) -> int:

@@ -223,3 +223,13 @@ def test_file_missing_on_one_rank_alone(mpich: Mpi, finished: Path) -> None:
     assert done.returncode == BAD_INPUT, done.stderr
     assert "rank 1 on " in one_message(done.stderr)
     assert time.monotonic() - begin < LIMIT_S
+
+
+@pytest.mark.parametrize("options", [["--bogus"], ["--set", "train.epocs=1"], ["--set", "train.shards=1"], []])
+def test_one_message_under_open_mpi(open_mpi: Mpi, tmp_path: Path, options: list[str]) -> None:
+    """Its mpirun adds lines of its own, and ends the job as soon as one rank leaves with a code that is not 0."""
+    (tmp_path / "job.toml").write_text(JOB)  # and no data
+    done = open_mpi.run(2, "-m", "hpcnn.train", "job.toml", *options, cwd=tmp_path)
+    assert done.returncode == BAD_INPUT, done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("hpcnn")]) == 1, done.stderr
+    assert "Traceback" not in done.stderr

@@ -92,6 +92,28 @@ def test_open_mpi_hands_signals_on(open_mpi: Mpi, tmp_path: Path) -> None:
     check_stopped(process)
 
 
+SLOW_SAVE = """
+import sys, time
+from hpcnn.training import session
+save = session.save_checkpoint
+def slow(*arguments):
+    time.sleep(2)
+    save(*arguments)
+session.save_checkpoint = slow
+from hpcnn.train import main
+sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.stop_at_step=5"]))
+"""
+
+
+def test_nobody_leaves_while_rank_0_saves(mpi: Mpi, tmp_path: Path) -> None:
+    """A launcher may end the whole job as soon as one rank leaves with a code that is not 0."""
+    (tmp_path / "program.py").write_text(SLOW_SAVE.format(job=str(JOB)))
+    done = mpi.run(2, "program.py", cwd=tmp_path)
+    assert done.returncode == STOPPED, done.stderr
+    assert "after step 5 " in done.stdout
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+
+
 def test_a_second_interrupt_leaves_at_once(mpich: Mpi, tmp_path: Path) -> None:
     """In the midst of a step that takes long: the first asks, the second does not wait."""
     program = tmp_path / "slow.py"
