@@ -8,6 +8,7 @@ import textwrap
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn import __version__
@@ -47,15 +48,14 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)  # type: ignore[arg-type]
 
 
-def add_override_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--set key=value``."""
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what names a trained model: RUN and ``--checkpoint``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
     parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one setting of the job, as train.epochs=5; may be given again",
+        "--checkpoint",
+        choices=("model", "best", "last"),
+        default="",
+        help="which of the run's files; the finished model if there is one, else the best, else the last",
     )
 
 

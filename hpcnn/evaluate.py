@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, run_command
+from hpcnn.command import Parser, add_run_arguments, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -20,18 +19,12 @@ def _parser() -> Parser:
         "Compute loss and metrics of a trained model: each sample once, the same digits on any number of ranks.",
         example="mpirun -n 4 python -m hpcnn.evaluate runs/digits_mlp",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    add_run_arguments(parser)
     parser.add_argument(
         "--data",
         metavar="FILE",
         help="other data than the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', or a folder of IDX "
         "files",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        choices=("model", "best", "last"),
-        default="",
-        help="which of the run's files; the finished model if there is one, else the best, else the last",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser

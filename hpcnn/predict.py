@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, run_command
+from hpcnn.command import Parser, add_run_arguments, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -20,15 +20,9 @@ def _parser() -> Parser:
         "of ranks.",
         example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    add_run_arguments(parser)
     parser.add_argument("input", metavar="INPUT", help="inputs: .npy, .npz, .csv, .h5, .parquet, or an IDX file")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npy", help="file to write")
-    parser.add_argument(
-        "--checkpoint",
-        choices=("model", "best", "last"),
-        default="",
-        help="which of the run's files; the finished model if there is one, else the best, else the last",
-    )
     return parser
 
 

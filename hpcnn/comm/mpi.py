@@ -5,6 +5,7 @@ mpi4py is imported inside functions alone: importing `mpi4py.MPI` calls MPI_Init
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.contributions import allocate, fold, nodes_by_rank
 from hpcnn.comm.protocol import Array, Contribution, Exchange
 from hpcnn.memory import ALIGNMENT, aligned_empty
-from hpcnn.tree import Node, additions
+from hpcnn.tree import additions
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -29,26 +30,29 @@ def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-class _PackedNodes:
-    """A byte buffer with, per rank, the tails and then the vector parts of that rank's tree nodes."""
+class _Packed:
+    """A byte buffer of segments, one a peer: the tails of some tree nodes, then as many parts of their vectors."""
 
-    def __init__(self, nodes: list[list[Node]], length: int, dtype: np.dtype[Any], tail_length: int) -> None:
-        tail_bytes = _padded(tail_length * 8)
-        part_bytes = _padded(length * dtype.itemsize)
-        self.counts = [len(own) * (tail_bytes + part_bytes) for own in nodes]
-        self.starts = [sum(self.counts[:rank]) for rank in range(len(nodes))]
+    def __init__(self, segments: Sequence[tuple[int, int]], dtype: np.dtype[Any], tail_length: int) -> None:
+        """Lay out segments of (number of nodes, length of a part)."""
+        tail_size = tail_length * 8
+        sizes = [length * dtype.itemsize for _, length in segments]
+        self.counts = [
+            nodes * (_padded(tail_size) + _padded(size)) for (nodes, _), size in zip(segments, sizes, strict=True)
+        ]
+        self.starts = [sum(self.counts[:peer]) for peer in range(len(segments))]
         self.bytes = aligned_empty(sum(self.counts), np.uint8)
         self.tails: list[Array] = []
         self.parts: list[Array] = []
-        for start, own in zip(self.starts, nodes, strict=True):
-            position = start
-            for views, size, step, kind in (
-                (self.tails, tail_length * 8, tail_bytes, np.dtype(np.float64)),
-                (self.parts, length * dtype.itemsize, part_bytes, dtype),
-            ):
-                for _ in own:
-                    views.append(self.bytes[position : position + size].view(kind))
-                    position += step
+        for position, (nodes, _), size in zip(self.starts, segments, sizes, strict=True):
+            for _ in range(nodes):
+                self.tails.append(self.bytes[position : position + tail_size].view(np.float64))
+                position += _padded(tail_size)
+            for _ in range(nodes):
+                self.parts.append(self.bytes[position : position + size].view(dtype))
+                position += _padded(size)
+        self.message = [self.bytes, self.counts, self.starts, _byte()]
+        """The buffer as mpi4py's v-collectives take it."""
 
 
 class GatherExchange:
@@ -58,9 +62,9 @@ class GatherExchange:
         by_rank = nodes_by_rank(shards, world.size)
         self._world = world
         self._order = additions(shards, [node for nodes in by_rank for node in nodes])
-        self._received = _PackedNodes(by_rank, length, np.dtype(dtype), tail_length)
         own = by_rank[world.rank]
-        self._sent = _PackedNodes([own], length, np.dtype(dtype), tail_length)
+        self._sent = _Packed([(len(own), length)], np.dtype(dtype), tail_length)
+        self._received = _Packed([(len(nodes), length) for nodes in by_rank], np.dtype(dtype), tail_length)
         self.contributions: Sequence[Contribution] = allocate(own, length, dtype, tail_length)
         result = allocate([(0, shards)], length, dtype, tail_length)[0]
         self.vector, self.tail = result.vector, result.tail
@@ -71,7 +75,7 @@ class GatherExchange:
         for place, contribution in enumerate(self.contributions):
             sent.parts[place][...] = contribution.vector
             sent.tails[place][...] = contribution.tail
-        self._world.Allgatherv(sent.bytes, [received.bytes, received.counts, received.starts, _byte()])
+        self._world.Allgatherv(sent.bytes, received.message)
         fold(received.parts, self._order, self.vector)
         fold(received.tails, self._order, self.tail)
 
@@ -95,17 +99,8 @@ class SliceExchange:
         self._slices = [slice(bounds[rank], bounds[rank + 1]) for rank in range(world.size)]
         widths = [part.stop - part.start for part in self._slices]
 
-        self._sent = [_PackedNodes([own], width, kind, tail_length) for width in widths]
-        send_counts = [packed.bytes.size for packed in self._sent]
-        send_starts = [sum(send_counts[:rank]) for rank in range(world.size)]
-        send_bytes = aligned_empty(sum(send_counts), np.uint8)
-        for packed, start in zip(self._sent, send_starts, strict=True):
-            _move(packed, send_bytes[start : start + packed.bytes.size])
-        self._send = [send_bytes, send_counts, send_starts, _byte()]
-
-        self._received = _PackedNodes(by_rank, widths[world.rank], kind, tail_length)
-        self._receive = [self._received.bytes, self._received.counts, self._received.starts, _byte()]
-
+        self._sent = _Packed([(len(own), width) for width in widths], kind, tail_length)
+        self._received = _Packed([(len(nodes), widths[world.rank]) for nodes in by_rank], kind, tail_length)
         self.contributions: Sequence[Contribution] = allocate(own, length, dtype, tail_length)
         result = allocate([(0, shards)], length, dtype, tail_length)[0]
         self.vector, self.tail = result.vector, result.tail
@@ -121,27 +116,14 @@ class SliceExchange:
         """Alltoallv of slices, add the own slice along the tree, Allgatherv of the sums."""
         from mpi4py import MPI
 
-        for place, contribution in enumerate(self.contributions):
-            for packed, part in zip(self._sent, self._slices, strict=True):
-                packed.parts[place][...] = contribution.vector[part]
-                packed.tails[place][...] = contribution.tail
-        self._world.Alltoallv(self._send, self._receive)
+        places = ((part, contribution) for part in self._slices for contribution in self.contributions)
+        for (part, contribution), vector, tail in zip(places, self._sent.parts, self._sent.tails, strict=True):
+            vector[...] = contribution.vector[part]
+            tail[...] = contribution.tail
+        self._world.Alltoallv(self._sent.message, self._received.message)
         fold(self._received.parts, self._order, self.vector[self._slices[self._world.rank]])
         fold(self._received.tails, self._order, self.tail)
         self._world.Allgatherv(MPI.IN_PLACE, self._result)
-
-
-def _move(packed: _PackedNodes, target: Array) -> None:
-    """Let the views of `packed` lie in `target`, which is as long as its own buffer."""
-    origin = packed.bytes.ctypes.data
-
-    def moved(view: Array) -> Array:
-        start = view.ctypes.data - origin
-        return target[start : start + view.nbytes].view(view.dtype)
-
-    packed.parts = [moved(view) for view in packed.parts]
-    packed.tails = [moved(view) for view in packed.tails]
-    packed.bytes = target
 
 
 def _byte() -> Any:
@@ -190,14 +172,15 @@ class MpiCommunicator:
         if rows is None:
             self._world.Gatherv(data, None, root=0)
             return None
-        parts = [aligned_empty((count, *array.shape[1:]), array.dtype) for count in rows]
-        counts = [part.nbytes for part in parts]
-        received = aligned_empty(sum(counts), np.uint8)
+        row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
+        counts = [count * row_bytes for count in rows]
         starts = [sum(counts[:rank]) for rank in range(self.size)]
+        received = aligned_empty(sum(counts), np.uint8)
         self._world.Gatherv(data, [received, counts, starts, _byte()], root=0)
-        for part, start, count in zip(parts, starts, counts, strict=True):
-            part.reshape(-1).view(np.uint8)[...] = received[start : start + count]
-        return parts
+        return [
+            received[start : start + size].view(array.dtype).reshape(count, *array.shape[1:])
+            for count, start, size in zip(rows, starts, counts, strict=True)
+        ]
 
     def barrier(self) -> None:
         """Return once every rank has come here."""

@@ -140,16 +140,17 @@ class _Run:
         if not self._root:
             return
         due = last or time.monotonic() - self._saved_at >= self._training.job.run.checkpoint_every_s
+        if not (best or due):
+            return
+        state = pack(self._training, self._base, progress)
         if best:
-            self._best = pack(self._training, self._base, progress)
+            self._best = state
         if not due:
             return
         try:
             if self._best is not None:  # first: if the run is killed between the two, it comes to this epoch again
                 save_checkpoint(self._folder.best, self._best)
-            save_checkpoint(
-                self._folder.last, self._best if best and self._best else pack(self._training, self._base, progress)
-            )
+            save_checkpoint(self._folder.last, state)
             self._best, self._saved_at = None, time.monotonic()
         except OSError as error:
             write_line(f"warning: the checkpoint at step {progress.step} was not saved ({error}); training goes on")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from numpy.typing import NDArray
 
 from hpcnn import __version__
 from hpcnn.blas import fingerprint
@@ -21,12 +22,11 @@ from hpcnn.training.trainer import Progress
 
 def pack(training: Training, base: Path, progress: Progress) -> Checkpoint:
     """Return everything that it takes to go on with `training`, on any number of ranks."""
-    replica, scaling = training.replica, training.splits.scaling
+    optimizer = {name: vector.copy() for name, vector in training.replica.optimizer_state().items()}
     tensors = {
-        **prefixed("model", replica.weights()),
-        **prefixed("optimizer", {name: vector.copy() for name, vector in replica.optimizer_state().items()}),
+        **_model_tensors(training),
+        **prefixed("optimizer", optimizer),
         "progress/totals": progress.totals.copy(),
-        **prefixed("scaling", scaling.to_dict() if scaling else {}),
     }
     for name, callback in training.callbacks.items():
         tensors |= prefixed(f"callbacks/{name}", callback.arrays())
@@ -35,12 +35,13 @@ def pack(training: Training, base: Path, progress: Progress) -> Checkpoint:
 
 def pack_model(training: Training, base: Path, progress: Progress) -> Checkpoint:
     """Return the finished model: weights and scaling, without the state of training."""
+    return Checkpoint(_model_tensors(training), _facts(training, base, progress))
+
+
+def _model_tensors(training: Training) -> dict[str, NDArray[Any]]:
     scaling = training.splits.scaling
-    tensors = {
-        **prefixed("model", training.replica.weights()),
-        **prefixed("scaling", scaling.to_dict() if scaling else {}),
-    }
-    return Checkpoint(tensors, _facts(training, base, progress))
+    arrays = scaling.to_dict() if scaling else {}
+    return {**prefixed("model", training.replica.weights()), **prefixed("scaling", arrays)}
 
 
 def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]:
