@@ -55,6 +55,16 @@ def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:
     >>> additions(8, [(0, 2), (2, 4), (4, 5), (5, 6), (6, 8)])
     [(0, 1), (2, 3), (2, 4), (0, 2)]
     """
+    assert leaves > 0
+    return additions_below((0, leaves), nodes)
+
+
+def additions_below(node: Node, nodes: Sequence[Node]) -> list[tuple[int, int]]:
+    """Return the additions that sum those of `nodes` which cover `node` into the first of them.
+
+    >>> additions_below((4, 8), [(2, 4), (4, 5), (5, 6), (6, 8)])
+    [(1, 2), (1, 3)]
+    """
     slot = {node: place for place, node in enumerate(nodes)}
     order: list[tuple[int, int]] = []
 
@@ -66,8 +76,7 @@ def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:
         order.append((left, right))
         return left
 
-    assert leaves > 0
-    descend(0, leaves)
+    descend(*node)
     return order
 
 

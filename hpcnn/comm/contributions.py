@@ -1,55 +1,79 @@
-"""Buffers that a rank fills for the exchange, and the check that there are shards enough."""
+"""Buffers that a rank fills for the exchange, and their addition along the tree."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Contribution
-from hpcnn.errors import CommunicatorError
-from hpcnn.memory import aligned_empty
-from hpcnn.tree import Node, maximal_nodes, owned_leaves
+from hpcnn.memory import ALIGNMENT
+from hpcnn.tree import Node
+
+BLOCK = 32768
+"""Entries that are added at a time: what is added, and what comes of it, stays in the second-level cache."""
 
 
-def nodes_by_rank(shards: int, size: int) -> list[list[Node]]:
-    """Return the tree nodes that each rank contributes.
+class Slots:
+    """Where the vectors and tails of some tree nodes lie in one stretch of bytes."""
 
-    Raises:
-        CommunicatorError: there are more ranks than shards, so that some rank would have nothing to do.
-    """
-    if size > shards:
-        raise CommunicatorError(
-            f"{size} ranks for {shards} gradient shard{'s' * (shards != 1)}: each rank needs one shard at least. "
-            f"Start {shards} rank{'s' * (shards != 1)} or fewer, or set train.shards to {size} or more "
-            "(that makes it another job, with another result)."
-        )
-    return [maximal_nodes(shards, owned_leaves(shards, size, rank)) for rank in range(size)]
+    def __init__(self, count: int, length: int, dtype: DTypeLike, tail_length: int, *, alignment: int = ALIGNMENT):
+        """Lay out `count` slots: their vectors first, each at a multiple of `alignment`, then their tails."""
+        self._count, self._length, self._tail_length = count, length, tail_length
+        self._dtype = np.dtype(dtype)
+        self._vector_size = _whole(length * self._dtype.itemsize, alignment)
+        self._tail_size = _whole(tail_length * 8, ALIGNMENT)
+        self.size = count * (self._vector_size + self._tail_size)
+        """Bytes in all."""
+
+    def vectors(self, memory: Array) -> list[Array]:
+        """Return the vectors as views of `memory`, bytes."""
+        return [self._view(memory, slot * self._vector_size, self._length, self._dtype) for slot in range(self._count)]
+
+    def tails(self, memory: Array) -> list[Array]:
+        """Return the tails as views of `memory`, bytes."""
+        first, float64 = self._count * self._vector_size, np.dtype(np.float64)
+        return [
+            self._view(memory, first + slot * self._tail_size, self._tail_length, float64)
+            for slot in range(self._count)
+        ]
+
+    def contributions(self, memory: Array, nodes: Sequence[Node]) -> list[Contribution]:
+        """Return the slots as contributions of `nodes`."""
+        parts = zip(nodes, self.vectors(memory), self.tails(memory), strict=True)
+        return [Contribution(node, vector, tail) for node, vector, tail in parts]
+
+    @staticmethod
+    def _view(memory: Array, start: int, length: int, dtype: np.dtype[Any]) -> Array:
+        return memory[start : start + length * dtype.itemsize].view(dtype)
 
 
-def allocate(nodes: Sequence[Node], length: int, dtype: DTypeLike, tail_length: int) -> list[Contribution]:
-    """Return zeroed, cache-line-aligned buffers for `nodes`."""
-    buffers = [
-        Contribution(node, aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)) for node in nodes
-    ]
-    for buffer in buffers:
-        buffer.vector[...] = 0
-        buffer.tail[...] = 0
-    return buffers
+def _whole(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
-def fold(slots: Sequence[Array], order: Sequence[tuple[int, int]], out: Array, *, block: int = 65536) -> None:
+def fold(slots: Sequence[Array], order: Sequence[tuple[int, int]], out: Array) -> None:
     """Sum `slots`, equally long vectors, along `order` (see `hpcnn.tree.additions`) into `out`.
 
     Goes block by block, so that what is added stays in the cache. Overwrites the slots.
     """
-    if not order:
-        out[...] = slots[0]
+    if out.size <= BLOCK:
+        fold_block(slots, order, out)
         return
-    *inner, (last_left, last_right) = order
-    for start in range(0, out.size, block):
-        part = slice(start, start + block)
-        for left, right in inner:
-            np.add(slots[left][part], slots[right][part], out=slots[left][part])
-        np.add(slots[last_left][part], slots[last_right][part], out=out[part])
+    for start in range(0, out.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        fold_block([slot[part] for slot in slots], order, out[part])
+
+
+def fold_block(slots: Sequence[Array], order: Sequence[tuple[int, int]], out: Array) -> None:
+    """Sum `slots` as `fold` does, all at once."""
+    if not order:
+        if out is not slots[0]:
+            np.copyto(out, slots[0])
+        return
+    for left, right in order[:-1]:
+        np.add(slots[left], slots[right], out=slots[left])
+    left, right = order[-1]
+    np.add(slots[left], slots[right], out=out)

@@ -1,4 +1,4 @@
-"""MPI through mpi4py: the communicator, and the bandwidth-optimal exact exchange of gradients.
+"""MPI through mpi4py: the communicator of all ranks.
 
 mpi4py is imported inside functions alone: importing `mpi4py.MPI` calls MPI_Init.
 """
@@ -6,130 +6,34 @@ mpi4py is imported inside functions alone: importing `mpi4py.MPI` calls MPI_Init
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.contributions import allocate, fold, nodes_by_rank
-from hpcnn.comm.protocol import Array, Contribution, Exchange
-from hpcnn.memory import ALIGNMENT, aligned_empty
-from hpcnn.tree import additions
+from hpcnn.comm.exchange import Place, TreeExchange
+from hpcnn.comm.mpi_links import POLL_S, MpiLinks, byte_message
+from hpcnn.comm.node import Bytes, CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
+from hpcnn.comm.plan import Topology, check_shards
+from hpcnn.comm.protocol import Array, Exchange, NodeArray, ShardedExchange
+from hpcnn.comm.small import Gather, SmallExchange, gather_in_node
+from hpcnn.memory import aligned_empty
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-GATHER_ALL_BYTES = 32 * 1024
-"""Up to this much per rank in all, one Allgather of everything is faster than two passes over slices."""
+T = TypeVar("T")
 
+SMALL_BYTES = 32 * 1024
+"""Up to this much from all ranks together, it is fastest that every rank adds everything."""
 
-def _padded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-class _Packed:
-    """A byte buffer of segments, one a peer: the tails of some tree nodes, then as many parts of their vectors."""
-
-    def __init__(self, segments: Sequence[tuple[int, int]], dtype: np.dtype[Any], tail_length: int) -> None:
-        """Lay out segments of (number of nodes, length of a part)."""
-        tail_size = tail_length * 8
-        sizes = [length * dtype.itemsize for _, length in segments]
-        self.counts = [
-            nodes * (_padded(tail_size) + _padded(size)) for (nodes, _), size in zip(segments, sizes, strict=True)
-        ]
-        self.starts = [sum(self.counts[:peer]) for peer in range(len(segments))]
-        self.bytes = aligned_empty(sum(self.counts), np.uint8)
-        self.tails: list[Array] = []
-        self.parts: list[Array] = []
-        for position, (nodes, _), size in zip(self.starts, segments, sizes, strict=True):
-            for _ in range(nodes):
-                self.tails.append(self.bytes[position : position + tail_size].view(np.float64))
-                position += _padded(tail_size)
-            for _ in range(nodes):
-                self.parts.append(self.bytes[position : position + size].view(dtype))
-                position += _padded(size)
-        self.message = [self.bytes, self.counts, self.starts, _byte()]
-        """The buffer as mpi4py's v-collectives take it."""
-
-
-class GatherExchange:
-    """Every rank gets every contribution and adds them all: least latency, for short vectors."""
-
-    def __init__(self, world: MPI.Intracomm, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        by_rank = nodes_by_rank(shards, world.size)
-        self._world = world
-        self._order = additions(shards, [node for nodes in by_rank for node in nodes])
-        own = by_rank[world.rank]
-        self._sent = _Packed([(len(own), length)], np.dtype(dtype), tail_length)
-        self._received = _Packed([(len(nodes), length) for nodes in by_rank], np.dtype(dtype), tail_length)
-        self.contributions: Sequence[Contribution] = allocate(own, length, dtype, tail_length)
-        result = allocate([(0, shards)], length, dtype, tail_length)[0]
-        self.vector, self.tail = result.vector, result.tail
-
-    def allreduce(self) -> None:
-        """Allgather, then add along the tree."""
-        sent, received = self._sent, self._received
-        for place, contribution in enumerate(self.contributions):
-            sent.parts[place][...] = contribution.vector
-            sent.tails[place][...] = contribution.tail
-        self._world.Allgatherv(sent.bytes, received.message)
-        fold(received.parts, self._order, self.vector)
-        fold(received.tails, self._order, self.tail)
-
-
-class SliceExchange:
-    """Each rank adds one slice of the vector: every byte crosses the network twice at most, for long vectors.
-
-    The tails travel with every slice, so that each rank adds them for itself and the whole exchange is one Alltoallv
-    and one Allgatherv.
-    """
-
-    def __init__(self, world: MPI.Intracomm, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        kind = np.dtype(dtype)
-        by_rank = nodes_by_rank(shards, world.size)
-        own = by_rank[world.rank]
-        self._world = world
-        self._order = additions(shards, [node for nodes in by_rank for node in nodes])
-        line = ALIGNMENT // kind.itemsize
-        lines = -(-length // line)
-        bounds = [min(length, lines * rank // world.size * line) for rank in range(world.size + 1)]
-        self._slices = [slice(bounds[rank], bounds[rank + 1]) for rank in range(world.size)]
-        widths = [part.stop - part.start for part in self._slices]
-
-        self._sent = _Packed([(len(own), width) for width in widths], kind, tail_length)
-        self._received = _Packed([(len(nodes), widths[world.rank]) for nodes in by_rank], kind, tail_length)
-        self.contributions: Sequence[Contribution] = allocate(own, length, dtype, tail_length)
-        result = allocate([(0, shards)], length, dtype, tail_length)[0]
-        self.vector, self.tail = result.vector, result.tail
-        scale = kind.itemsize
-        self._result = [
-            self.vector.view(np.uint8),
-            [width * scale for width in widths],
-            [start * scale for start in bounds[:-1]],
-            _byte(),
-        ]
-
-    def allreduce(self) -> None:
-        """Alltoallv of slices, add the own slice along the tree, Allgatherv of the sums."""
-        from mpi4py import MPI
-
-        places = ((part, contribution) for part in self._slices for contribution in self.contributions)
-        for (part, contribution), vector, tail in zip(places, self._sent.parts, self._sent.tails, strict=True):
-            vector[...] = contribution.vector[part]
-            tail[...] = contribution.tail
-        self._world.Alltoallv(self._sent.message, self._received.message)
-        fold(self._received.parts, self._order, self.vector[self._slices[self._world.rank]])
-        fold(self._received.tails, self._order, self.tail)
-        self._world.Allgatherv(MPI.IN_PLACE, self._result)
-
-
-def _byte() -> Any:
-    from mpi4py import MPI
-
-    return MPI.BYTE
+SHARING = "HPCNN_SHARED_MEMORY"
+"""Environment variable: ``off`` keeps the ranks of a node from sharing memory."""
 
 
 class MpiCommunicator:
@@ -140,18 +44,107 @@ class MpiCommunicator:
 
         self._world = MPI.COMM_WORLD.Dup()
         self._failures = MPI.COMM_WORLD.Dup()  # apart, so that a failing rank disturbs no collective of the others
-        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.rank, self.size = self._world.rank, self._world.size
-        self.local_rank, self.local_size = node.rank, node.size
-        node.Free()
+        self.local_rank, self.local_size = self._node.rank, self._node.size
         self.host = MPI.Get_processor_name()
+        self.notes: list[str] = []
+        links = MpiLinks(self._world.Dup())
+        alone: NodeMemory = PrivateMemory()
+        self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
+        nodes = Topology.of(self._world.allgather(self._node.bcast(self.rank)))
+        memory: NodeMemory = alone
+        if self.local_size > 1:
+            memory = SharedMemory(self.local_rank, self.local_size, self._node.allgather, partial(_barrier, self._node))
+        self._together: Place | None = Place(self.rank, nodes, memory, links)
+        if os.environ.get(SHARING) == "off":
+            self._together = None
+        self._leaders = self._world.Split(0 if self.local_rank == 0 else 1)
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> Exchange:
+    @property
+    def nodes(self) -> int:
+        """How many groups of ranks there are that share memory."""
+        return len((self._together or self._apart).topology.nodes)
+
+    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0) -> Exchange:
         """Return the exchange that suits the length. The bits of the sums are the same in either."""
-        nodes = max(len(own) for own in nodes_by_rank(shards, self.size))
-        gathered = self.size * nodes * (length * np.dtype(dtype).itemsize + tail_length * 8)
-        kind = GatherExchange if gathered <= GATHER_ALL_BYTES else SliceExchange
-        return kind(self._world, shards, length, dtype, tail_length)
+        check_shards(shards, self.size)
+
+        def build(place: Place) -> Exchange:
+            slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
+            if slots * (length * np.dtype(dtype).itemsize + tail_length * 8) > SMALL_BYTES:
+                return TreeExchange(place, shards, length, dtype, tail_length, bucket=bucket)
+            one_node = len(place.topology.nodes) == 1
+            make = partial(gather_in_node, place.memory) if one_node else partial(self._gather_all, place.topology)
+            return SmallExchange(place.topology, self.rank, make, shards, length, dtype, tail_length)
+
+        return self._sharing(build)
+
+    def sharded_exchange(
+        self,
+        shards: int,
+        target: NodeArray,
+        length: int,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        grain: int = 1,
+    ) -> ShardedExchange:
+        """Return a sharded exchange for `target`."""
+        check_shards(shards, self.size)
+        array = target.array
+        return self._sharing(
+            lambda place: TreeExchange(
+                place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain
+            )
+        )
+
+    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> NodeArray:
+        """Return an array of zeros, shared by the ranks of the node if asked for and possible."""
+        kind = np.dtype(dtype)
+
+        def build(place: Place) -> NodeArray:
+            memory = place.memory if shared else self._apart.memory
+            array = memory.allocate_common(length * kind.itemsize)[: length * kind.itemsize].view(kind)
+            broadcast = self._broadcast_leaders if memory.size > 1 else self.broadcast_array
+            return CommonArray(memory, array, self.rank, broadcast)
+
+        return self._sharing(build)
+
+    def _sharing(self, build: Callable[[Place], T]) -> T:
+        """Build something where the ranks of each node share memory; if some node can't, where none do."""
+        if self._together is not None:
+            result, trouble = None, ""
+            try:
+                result = build(self._together)
+            except SharedMemoryError as error:
+                trouble = f"on {self.host}, {error}"
+            troubles = [text for text in self._world.allgather(trouble) if text]
+            if result is not None and not troubles:
+                return result
+            self._together = None
+            self.notes.append(
+                f"the ranks of a node send their gradients, since they can't share memory ({troubles[0]})"
+            )
+        return build(self._apart)
+
+    def _gather_all(self, topology: Topology, sizes: Sequence[int]) -> Gather:
+        from mpi4py import MPI
+
+        by_rank = [0] * self.size
+        starts = [0] * self.size
+        for position, rank in enumerate(topology.order):
+            by_rank[rank], starts[rank] = sizes[position], sum(sizes[:position])
+
+        def gather(own: Bytes, everyone: Bytes) -> None:
+            self._world.Allgatherv(own, [everyone, by_rank, starts, MPI.BYTE])
+
+        return gather
+
+    def _broadcast_leaders(self, array: Array) -> None:
+        if self.local_rank == 0:
+            self._leaders.Bcast(byte_message(array), root=0)
+        self._node.Barrier()
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
@@ -163,10 +156,12 @@ class MpiCommunicator:
 
     def broadcast_array(self, array: Array) -> None:
         """Overwrite the contiguous `array` with rank 0's."""
-        self._world.Bcast([array.reshape(-1).view(np.uint8), _byte()], root=0)
+        self._world.Bcast(byte_message(array), root=0)
 
     def gather_arrays(self, array: Array) -> list[Array] | None:
         """Return every rank's contiguous `array` by rank, on rank 0; None elsewhere."""
+        from mpi4py import MPI
+
         rows = self._world.gather(array.shape[0], root=0)
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         if rows is None:
@@ -176,7 +171,7 @@ class MpiCommunicator:
         counts = [count * row_bytes for count in rows]
         starts = [sum(counts[:rank]) for rank in range(self.size)]
         received = aligned_empty(sum(counts), np.uint8)
-        self._world.Gatherv(data, [received, counts, starts, _byte()], root=0)
+        self._world.Gatherv(data, [received, counts, starts, MPI.BYTE], root=0)
         return [
             received[start : start + size].view(array.dtype).reshape(count, *array.shape[1:])
             for count, start, size in zip(rows, starts, counts, strict=True)
@@ -202,3 +197,12 @@ class MpiCommunicator:
         sys.stderr.flush()
         self._world.Abort(exit_code)
         sys.exit(exit_code)
+
+
+def _barrier(node: MPI.Comm, politely: bool) -> None:
+    if not politely:
+        node.Barrier()
+        return
+    request = node.Ibarrier()
+    while not request.Test():
+        time.sleep(POLL_S)

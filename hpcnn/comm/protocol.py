@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from numpy.typing import DTypeLike, NDArray
 
+from hpcnn.phases import Phases
 from hpcnn.tree import Node
 
 Array = NDArray[Any]
+Consume = Callable[[int], bool]
+"""Takes the part of that number of the sum, and returns whether something is wrong with it: all ranks will know."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one rank adds for one tree node: filled by the rank before each `allreduce`."""
+    """What one rank adds for one tree node: filled by the rank before each exchange."""
 
     node: Node
     vector: Array
@@ -25,17 +28,109 @@ class Contribution:
 
 
 class Exchange(Protocol):
-    """Buffers for one vector and its tail, and the collective that sums them over all shards, along the tree."""
+    """Buffers for one vector and its tail, and the collective that sums them over all shards, along the tree.
+
+    `allreduce` does it at once. In place of it a step may be `start`, then `ready` as often as one likes, and
+    `finish`, so that what is ready can travel while the rest is computed.
+    """
 
     contributions: Sequence[Contribution]
-    """This rank's buffers, one a maximal tree node that it owns."""
+    """This rank's buffers, one a maximal tree node that it owns. An exchange uses them up."""
     vector: Array
-    """The sum over all shards; valid from `allreduce` until a contribution is written again."""
+    """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid until the next step
+    begins to fill the contributions."""
     tail: Array
     """The sum of the tails; valid as long as `vector`."""
+    phases: Phases | None
+    """Told what the exchange is doing, if set."""
+    overlap: bool
+    """Whether what is ready travels while the rest is computed. May be changed between steps, on all ranks alike."""
 
     def allreduce(self) -> None:
-        """Sum all contributions of all ranks. Collective; leaves the same bits on each rank, for any rank count."""
+        """Sum all contributions of all ranks. Collective."""
+        ...
+
+    def start(self) -> None:
+        """Begin a step."""
+        ...
+
+    def ready(self, start: int) -> None:
+        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        ...
+
+    def finish(self) -> bool:
+        """Complete the step. Collective. Returns false, since nothing can be wrong with a sum."""
+        ...
+
+
+class ShardedExchange(Protocol):
+    """An exchange in which each rank gets the sum of some parts of the vector, and gives on what it makes of them.
+
+    For each part that this rank owns, `consume` takes the sum by `sum_part`, and writes what all ranks are to have
+    there into the array that the exchange was made for.
+    """
+
+    contributions: Sequence[Contribution]
+    """As for `Exchange`."""
+    tail: Array
+    """The sum of the tails; valid from the first call of `consume` on."""
+    phases: Phases | None
+    """As for `Exchange`."""
+    overlap: bool
+    """As for `Exchange`."""
+    parts: list[slice]
+    """What this rank owns, in blocks."""
+
+    def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
+        """Begin a step.
+
+        `between` is called once, when all parts can be summed and none is consumed. Both may be called on another
+        thread, from the first `ready` on.
+        """
+        ...
+
+    def ready(self, start: int) -> None:
+        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        ...
+
+    def finish(self) -> bool:
+        """Complete the step; return whether `consume` found something wrong on any rank. Collective."""
+        ...
+
+    def sum_part(self, part: int, out: Array) -> None:
+        """Write the sum of the part of that number into `out`; once a step, since contributions are used up by it."""
+        ...
+
+    def allgather_parts(self, values: Array, grain: int) -> Array:
+        """Return one value for each block of `grain` entries of the vector, given those of the own parts in order.
+
+        Collective; for the call of `between`. The exchange must have been made for pieces of whole blocks.
+        """
+        ...
+
+    def gather_state(self, own: Array, out: Array | None) -> None:
+        """Put the entries of all ranks, `own` with its parts one after the other, into the whole vector `out` of rank 0.
+
+        Collective; `out` is None on the other ranks.
+        """
+        ...
+
+
+class NodeArray(Protocol):
+    """An array of which the ranks of a node have one copy together, or else each its own."""
+
+    array: Array
+    writes: bool
+    """Whether this rank writes what all ranks of the node would write alike."""
+    root: bool
+    """Whether this is rank 0 of all."""
+
+    def barrier(self) -> None:
+        """Return once every rank that shares the copy has come here, and sees what the others wrote."""
+        ...
+
+    def broadcast(self) -> None:
+        """Overwrite every copy with that of rank 0. Collective among all ranks."""
         ...
 
 
@@ -48,13 +143,45 @@ class Communicator(Protocol):
     """Rank among those of the same node."""
     local_size: int
     host: str
+    notes: list[str]
+    """What the user should know of how the ranks are connected, for rank 0 to say once."""
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> Exchange:
+    @property
+    def nodes(self) -> int:
+        """How many groups of ranks there are that share memory."""
+        ...
+
+    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0) -> Exchange:
         """Return an exchange for vectors of `length` over `shards` gradient shards.
+
+        `bucket` is the number of entries that travel together while the rest is computed; 0 sends all at the end.
 
         Raises:
             CommunicatorError: there are more ranks than shards.
         """
+        ...
+
+    def sharded_exchange(
+        self,
+        shards: int,
+        target: NodeArray,
+        length: int,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        grain: int = 1,
+    ) -> ShardedExchange:
+        """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
+
+        Pieces are cut at multiples of `grain` entries.
+
+        Raises:
+            CommunicatorError: there are more ranks than shards.
+        """
+        ...
+
+    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> NodeArray:
+        """Return an array of zeros, shared by the ranks of the node if asked for and possible."""
         ...
 
     def allgather(self, value: Any) -> list[Any]:

@@ -7,10 +7,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.contributions import allocate, nodes_by_rank
-from hpcnn.comm.protocol import Array, Contribution
+from hpcnn.comm.contributions import Slots
+from hpcnn.comm.exchange import Message, Place, TreeExchange
+from hpcnn.comm.node import CommonArray, PrivateMemory
+from hpcnn.comm.plan import Topology
+from hpcnn.comm.protocol import Array, Contribution, NodeArray
+from hpcnn.memory import aligned_empty
+from hpcnn.phases import Phases
 
 
 class SerialExchange:
@@ -20,9 +26,41 @@ class SerialExchange:
         self.contributions: Sequence[Contribution] = (contribution,)
         self.vector = contribution.vector
         self.tail = contribution.tail
+        self.phases: Phases | None = None
+        self.overlap = False
 
     def allreduce(self) -> None:
         """Do nothing: the one contribution is the sum."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def ready(self, start: int) -> None:
+        """Do nothing."""
+
+    def finish(self) -> bool:
+        """Do nothing."""
+        return False
+
+
+class _NoMessages:
+    """The links of one rank to nobody."""
+
+    def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> _NoMessages:
+        """Return a transfer of nothing."""
+        assert not sends
+        assert not receives
+        return self
+
+    def allgather(self, own: Array, counts: Sequence[int]) -> Array:
+        """Return `own`."""
+        return own
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def wait(self, *, politely: bool) -> None:
+        """Return at once."""
 
 
 class SerialCommunicator:
@@ -32,14 +70,41 @@ class SerialCommunicator:
     size = 1
     local_rank = 0
     local_size = 1
+    nodes = 1
 
     def __init__(self) -> None:
         self.host = socket.gethostname()
+        self.notes: list[str] = []
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> SerialExchange:
+    def exchange(
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0
+    ) -> SerialExchange:
         """Return the exchange of one rank."""
-        (nodes,) = nodes_by_rank(shards, 1)
-        return SerialExchange(*allocate(nodes, length, dtype, tail_length))
+        layout = Slots(1, length, dtype, tail_length)
+        memory = aligned_empty(layout.size, np.uint8)
+        memory[...] = 0
+        return SerialExchange(*layout.contributions(memory, [(0, shards)]))
+
+    def sharded_exchange(
+        self,
+        shards: int,
+        target: NodeArray,
+        length: int,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        grain: int = 1,
+    ) -> TreeExchange:
+        """Return an exchange in which the one rank owns everything."""
+        place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
+        array = target.array
+        return TreeExchange(place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain)
+
+    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
+        """Return an array of zeros."""
+        array = aligned_empty(length, dtype)
+        array[...] = 0
+        return CommonArray(PrivateMemory(), array, 0, self.broadcast_array)
 
     def allgather(self, value: Any) -> list[Any]:
         """Return ``[value]``."""

@@ -3,88 +3,187 @@
 from __future__ import annotations
 
 import copy
+import queue
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.contributions import allocate, fold, nodes_by_rank
-from hpcnn.comm.protocol import Array, Contribution
+from hpcnn.comm.exchange import Message, Place, TreeExchange
+from hpcnn.comm.node import Bytes, CommonArray, PrivateMemory
+from hpcnn.comm.plan import Topology, check_shards
+from hpcnn.comm.protocol import Array, NodeArray
 from hpcnn.errors import CommunicatorError
-from hpcnn.tree import additions
 
 T = TypeVar("T")
+_Box = queue.SimpleQueue[Array]
 _GRACE_S = 5.0
 """A rank that waits gives up first, and says why."""
 
 
-class ThreadWorld:
-    """What the ranks share: a barrier and one slot each."""
+class _Group:
+    """Threads that meet: a barrier and one slot each."""
 
     def __init__(self, size: int, timeout_s: float) -> None:
-        self.size = size
         self.slots: list[Any] = [None] * size
-        self._barrier = threading.Barrier(size, timeout=timeout_s)
+        self.barrier = threading.Barrier(size, timeout=timeout_s)
 
     def wait(self) -> None:
-        """Wait for all ranks.
+        """Wait for all threads of the group.
 
         Raises:
             CommunicatorError: some rank did not come in time, or has failed.
         """
         try:
-            self._barrier.wait()
+            self.barrier.wait()
         except threading.BrokenBarrierError:
             raise CommunicatorError("a rank failed, or did not reach a collective in time") from None
 
+    def share(self, index: int, value: T) -> list[T]:
+        """Return every thread's `value` itself, not a copy, by index."""
+        self.slots[index] = value
+        self.wait()
+        everyone = list(self.slots)
+        self.wait()
+        return everyone
+
+
+class ThreadWorld:
+    """What the ranks share, and who counts as being on one node with whom."""
+
+    def __init__(self, node_of_rank: Sequence[int], timeout_s: float) -> None:
+        self.topology = Topology.of(node_of_rank)
+        self.size = len(node_of_rank)
+        self.timeout_s = timeout_s
+        self.everyone = _Group(self.size, timeout_s)
+        self.nodes = [_Group(len(ranks), timeout_s) for ranks in self.topology.nodes]
+        self.mail: defaultdict[tuple[int, int, int], _Box] = defaultdict(queue.SimpleQueue)
+        self.lock = threading.Lock()
+
+    def box(self, source: int, target: int, tag: int) -> _Box:
+        """Return where messages from one rank to another wait."""
+        with self.lock:
+            return self.mail[source, target, tag]
+
     def abort(self) -> None:
         """Let every waiting rank fail."""
-        self._barrier.abort()
+        for group in (self.everyone, *self.nodes):
+            group.barrier.abort()
 
 
-class ThreadExchange:
-    """The exchange of ranks that see each other's buffers."""
+class ThreadMemory:
+    """The memory of the threads that count as one node."""
 
-    def __init__(self, comm: ThreadCommunicator, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        by_rank = nodes_by_rank(shards, comm.size)
-        self.contributions: Sequence[Contribution] = allocate(by_rank[comm.rank], length, dtype, tail_length)
-        result = allocate([(0, shards)], length, dtype, tail_length)[0]
-        self.vector, self.tail = result.vector, result.tail
-        self._comm = comm
-        self._order = additions(shards, [node for nodes in by_rank for node in nodes])
+    def __init__(self, group: _Group, rank: int) -> None:
+        self._group, self.rank, self.size = group, rank, len(group.slots)
 
-    def allreduce(self) -> None:
-        """Sum copies of all ranks' contributions along the tree."""
-        everyone: list[Sequence[Contribution]] = self._comm.share(self.contributions)
-        parts = [part for contributions in everyone for part in contributions]
-        vectors, tails = [part.vector.copy() for part in parts], [part.tail.copy() for part in parts]
-        self._comm.barrier()  # no rank may write its contribution again before all have copied it
-        fold(vectors, self._order, self.vector)
-        fold(tails, self._order, self.tail)
+    def allocate(self, size: int) -> list[Bytes]:
+        """Return one segment a rank."""
+        return self._group.share(self.rank, *PrivateMemory().allocate(size))
+
+    def allocate_common(self, size: int) -> Bytes:
+        """Return the segment of the first rank."""
+        return self.allocate(size)[0]
+
+    def barrier(self, *, politely: bool = False) -> None:
+        """Wait for all ranks of the node."""
+        self._group.wait()
+
+
+class _ThreadTransfer:
+    """Messages as copies in boxes."""
+
+    def __init__(self, sends: list[tuple[_Box, Array]], receives: list[tuple[_Box, Array]], timeout_s: float) -> None:
+        self._sends, self._receives, self._timeout_s = sends, receives, timeout_s
+
+    def start(self) -> None:
+        """Put copies into the boxes."""
+        for box, array in self._sends:
+            box.put(array.copy())
+
+    def wait(self, *, politely: bool) -> None:
+        """Take what has come."""
+        for box, array in self._receives:
+            try:
+                array[...] = box.get(timeout=self._timeout_s)
+            except queue.Empty:
+                raise CommunicatorError("a message did not come in time") from None
+
+
+class ThreadLinks:
+    """Links between threads."""
+
+    def __init__(self, world: ThreadWorld, rank: int) -> None:
+        self._world, self._rank = world, rank
+
+    def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> _ThreadTransfer:
+        """Return a transfer."""
+        world, own = self._world, self._rank
+        return _ThreadTransfer(
+            [(world.box(own, rank, tag), array) for rank, array in sends],
+            [(world.box(rank, own, tag), array) for rank, array in receives],
+            world.timeout_s,
+        )
+
+    def allgather(self, own: Array, counts: Sequence[int]) -> Array:
+        """Return the vectors of all ranks, one after the other."""
+        everyone = self._world.everyone.share(self._rank, own.copy())
+        assert [len(each) for each in everyone] == list(counts)
+        return np.concatenate(everyone)
 
 
 class ThreadCommunicator:
     """One rank of a `ThreadWorld`."""
 
     def __init__(self, world: ThreadWorld, rank: int) -> None:
+        node = world.topology.node_of(rank)
+        ranks = world.topology.nodes[node]
         self._world = world
-        self.rank = self.local_rank = rank
-        self.size = self.local_size = world.size
-        self.host = socket.gethostname()
+        self.rank, self.size = rank, world.size
+        self.local_rank, self.local_size = ranks.index(rank), len(ranks)
+        self.nodes = len(world.topology.nodes)
+        self.host = f"{socket.gethostname()}-{node}"
+        self.notes: list[str] = []
+        memory = ThreadMemory(world.nodes[node], self.local_rank)
+        self._place = Place(rank, world.topology, memory, ThreadLinks(world, rank))
 
     def share(self, value: T) -> list[T]:
         """Return every rank's `value` itself, not a copy, by rank."""
-        self._world.slots[self.rank] = value
-        self._world.wait()
-        everyone = list(self._world.slots)
-        self._world.wait()
-        return everyone
+        return self._world.everyone.share(self.rank, value)
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> ThreadExchange:
+    def exchange(
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0
+    ) -> TreeExchange:
         """Return an exchange over the ranks of this world."""
-        return ThreadExchange(self, shards, length, dtype, tail_length)
+        check_shards(shards, self.size)
+        return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket)
+
+    def sharded_exchange(
+        self,
+        shards: int,
+        target: NodeArray,
+        length: int,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        grain: int = 1,
+    ) -> TreeExchange:
+        """Return a sharded exchange for `target`."""
+        check_shards(shards, self.size)
+        array = target.array
+        return TreeExchange(
+            self._place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain
+        )
+
+    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
+        """Return an array of zeros."""
+        memory = self._place.memory if shared else PrivateMemory()
+        size = length * np.dtype(dtype).itemsize
+        return CommonArray(memory, memory.allocate_common(size)[:size].view(dtype), self.rank, self.broadcast_array)
 
     def allgather(self, value: Any) -> list[Any]:
         """Return a copy of every rank's `value`, by rank."""
@@ -109,7 +208,7 @@ class ThreadCommunicator:
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        self._world.wait()
+        self._world.everyone.wait()
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return false: a failing thread always releases the others by `abort`."""
@@ -121,8 +220,16 @@ class ThreadCommunicator:
         raise CommunicatorError(f"rank {self.rank} ended the job with exit code {exit_code}")
 
 
-def run_threads(size: int, body: Callable[[ThreadCommunicator], T], *, timeout_s: float = 60.0) -> list[T]:
+def run_threads(
+    size: int,
+    body: Callable[[ThreadCommunicator], T],
+    *,
+    node_of_rank: Sequence[int] | None = None,
+    timeout_s: float = 60.0,
+) -> list[T]:
     """Run ``body(communicator)`` on `size` ranks, each a thread, and return their results by rank.
+
+    `node_of_rank` deals the ranks to nodes that share no memory; left out, there is one node.
 
     Raises:
         Exception: whatever the first failing rank raised; the other ranks are released.
@@ -130,7 +237,7 @@ def run_threads(size: int, body: Callable[[ThreadCommunicator], T], *, timeout_s
     >>> run_threads(3, lambda comm: sum(comm.allgather(comm.rank)))
     [3, 3, 3]
     """
-    world = ThreadWorld(size, timeout_s)
+    world = ThreadWorld(node_of_rank or [0] * size, timeout_s)
     results: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []
 

@@ -23,10 +23,13 @@ def resolved_toml(job: Job) -> str:
 
 
 def result_settings(job: Job) -> dict[str, Any]:
-    """Return all settings that decide the result, as plain values: everything but `name` and `[run]`."""
+    """Return all settings that decide the result, as plain values: not `name`, `[run]` and what only makes it fast."""
     import msgspec
 
+    from hpcnn.job.schema import SPEED_SETTINGS
+
     settings: dict[str, Any] = msgspec.to_builtins(job)
+    settings["train"] = {key: value for key, value in settings["train"].items() if key not in SPEED_SETTINGS}
     return {key: value for key, value in settings.items() if key not in ("name", "run")}
 
 

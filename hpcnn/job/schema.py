@@ -70,10 +70,20 @@ class Train(Section, frozen=True, kw_only=True):
     """The k of `top_k_accuracy`."""
     eval_batch_size: PositiveInt = 256
     """Samples a piece in evaluation and prediction."""
+    optimizer_sharding: bool | Literal["auto"] = "auto"
+    """Each rank updates its share of the parameters only, and keeps the optimizer's state of that share: same result, \
+less memory, less work. `auto`: where it is faster."""
+    bucket_mb: NonNegative | Literal["auto"] = "auto"
+    """MB of gradients that travel while the rest is still computed; 0 sends all at the end. Same result. `auto`: \
+where it is faster."""
     early_stopping: EarlyStopping | None = None
     """Table of its own; left out, there is none."""
     reduce_on_plateau: ReduceOnPlateau | None = None
     """Table of its own; left out, there is none."""
+
+
+SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb")
+"""Keys of `[train]` that do not change the result."""
 
 
 class Run(Section, frozen=True, kw_only=True):

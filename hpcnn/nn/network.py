@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -14,8 +15,16 @@ from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.layers import Residual
 from hpcnn.nn.params import ParamLayout, ParamSpec
 
-NetworkBackward = Callable[[Array, Params], None]
-"""``(dlogits, grads) -> None``: writes every trainable parameter's gradient; dlogits may be overwritten."""
+Written = Callable[[int], None]
+"""``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""
+
+
+class NetworkBackward(Protocol):
+    """The way back through the whole network."""
+
+    def __call__(self, dlogits: Array, grads: Params, written: Written | None = None) -> None:
+        """Write every trainable parameter's gradient; dlogits may be overwritten."""
+        ...
 
 
 class Network:
@@ -45,6 +54,7 @@ class Network:
         self._head = activation(head)
         self._lowest_trainable = len(self.layers)
         specs: list[ParamSpec] = []
+        firsts: list[str | None] = []
         shape = self.input_shape
         for place, layer in enumerate(self.layers):
             output_shape = layer.output_shape(shape)
@@ -52,9 +62,11 @@ class Network:
             if any(spec.trainable for spec in own):
                 self._lowest_trainable = min(self._lowest_trainable, place)
             specs += own
+            firsts.append(next((spec.name for spec in own if spec.trainable), None))
             shape = output_shape
         self.output_shape = shape
         self.layout = ParamLayout(specs)
+        self._starts = [None if name is None else self.layout.offsets[name] for name in firsts]
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:
         """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both lie in scratch."""
@@ -66,13 +78,16 @@ class Network:
                 x, layer_backward = layer.forward(params, x, ctx)
                 backwards.append(layer_backward)
 
-        def backward(dlogits: Array, grads: Params) -> None:
+        def backward(dlogits: Array, grads: Params, written: Written | None = None) -> None:
             lowest = self._lowest_trainable
             dy: Array | None = dlogits
             with np.errstate(all="ignore"):
                 for place in range(len(backwards) - 1, lowest - 1, -1):
                     assert dy is not None, f"layer {self.layers[place + 1].name!r} returned no dx"
                     dy = backwards[place](dy, grads, need_dx=place > lowest)
+                    start = self._starts[place]
+                    if written is not None and start is not None:
+                        written(start)
 
         return x, backward
 

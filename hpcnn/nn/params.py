@@ -69,6 +69,10 @@ class ParamLayout:
         start = self.offsets[spec.name]
         return vector[start : start + spec.size].reshape(spec.shape)
 
+    def name_at(self, place: int) -> str:
+        """Return the name of the parameter that the entry at `place` of the vector belongs to."""
+        return next(s.name for s in self.specs if self.offsets[s.name] <= place < self.offsets[s.name] + s.size)
+
     @cached_property
     def penalized(self) -> tuple[ParamSpec, ...]:
         """The trainable parameters that carry an L1 or L2 penalty."""
@@ -87,8 +91,17 @@ class ParamLayout:
 
     def load_state_dict(self, vector: Array, state: Mapping[str, Array]) -> None:
         """Fill `vector` from arrays by name. All names and shapes must be those of the model."""
-        views = self.views(vector)
-        missing, extra = sorted(views.keys() - state.keys()), sorted(state.keys() - views.keys())
+        self.check_state_dict(state)
+        for name, view in self.views(vector).items():
+            view[...] = state[name]
+
+    def check_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Check that `state` has the names and shapes of the model.
+
+        Raises:
+            CheckpointError: it is of another model.
+        """
+        missing, extra = sorted(self.offsets.keys() - state.keys()), sorted(state.keys() - self.offsets.keys())
         if missing or extra:
             raise CheckpointError(
                 "the parameters are those of another model: "
@@ -96,13 +109,12 @@ class ParamLayout:
                     f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names
                 )
             )
-        for name, view in views.items():
-            if state[name].shape != view.shape:
+        for spec in self.specs:
+            if state[spec.name].shape != spec.shape:
                 raise CheckpointError(
-                    f"parameter {name!r} has shape {state[name].shape} in the file, but the model needs {view.shape}"
+                    f"parameter {spec.name!r} has shape {state[spec.name].shape} in the file, "
+                    f"but the model needs {spec.shape}"
                 )
-        for name, view in views.items():
-            view[...] = state[name]
 
     def fingerprint(self, vector: Array) -> str:
         """Return the SHA-256 of names, types, shapes and little-endian bytes of all parameters, in model order."""

@@ -1,9 +1,9 @@
-"""An optimizer: a chain of transforms, bound to the vectors that it updates."""
+"""An optimizer: a chain of transforms, bound to the parameters that it updates."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,14 @@ from hpcnn.optim.transforms import Array, Block, ClipByValue, Tick, Transform, s
 from hpcnn.tree import tree_total
 
 BLOCK = 32768
-"""Entries that pass through the chain at a time: with the state of Adam they fit the second-level cache.
+"""Entries that pass through the chain at a time: with the state of Adam they fit the second-level cache."""
 
-Whole-vector norms are added over blocks of this size, so it is part of what defines the bits.
-"""
+NORM_BLOCK = 8192
+"""Entries over which whole-vector norms are added at a time, counted from the first: part of what defines the bits."""
+
+
+Load = Callable[[int, Array], None]
+"""``(number, out) -> None``: writes the gradient sums of the part of that number."""
 
 
 @dataclass(frozen=True)
@@ -40,66 +44,113 @@ class Optimizer:
         """Return the tick of `step`; `factor` is what schedules make of the learning rate."""
         return Tick(step, self.learning_rate * factor / (1 + self.decay * step))
 
-    def bind(self, params: Array, gradient: Array) -> BoundOptimizer:
-        """Return this optimizer with fresh state, for two vectors that stay where they are, both of shape (n,)."""
-        return BoundOptimizer(self, params, gradient)
+    def plan(self, tick: Tick, count: float, norm: float = 0.0) -> Plan:
+        """Return what each block of gradient sums over `count` samples goes through at `tick`.
 
-
-class BoundOptimizer:
-    """An optimizer with its state, its parameters and the vector in which gradients arrive."""
-
-    def __init__(self, optimizer: Optimizer, params: Array, gradient: Array) -> None:
-        self.optimizer = optimizer
-        self.state = optimizer.init(params)
-        self._scratch = aligned_empty(min(BLOCK, params.size), params.dtype)
-        self._blocks = [
-            (gradient[part], {name: value[part] for name, value in self.state.items()}, params[part])
-            for part in (slice(start, start + BLOCK) for start in range(0, params.size, BLOCK))
-        ]
-
-    def update(self, tick: Tick, count: float) -> bool:
-        """Divide the gradient sum by `count` and update the parameters with it. The gradient is overwritten.
-
-        Returns:
-            Whether every gradient was finite, and its square too. If not, the parameters are no longer to be used,
-            and the gradient still holds what is not finite.
+        `norm` is that of the whole vector of sums; only `clip_norm` needs it.
         """
-        finite = True
-        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
-            work, factor = self._work(tick, count)
-            for gradient, state, params in self._blocks:
-                if not math.isfinite(np.dot(gradient, gradient)):
-                    finite = False
-                    continue  # left as it is, to be looked at
-                scratch = self._scratch[: params.size]
-                for block in work:
-                    block(gradient, state, params, scratch)
-                settle(gradient, factor)
-                np.subtract(params, gradient, out=params)
-        return finite
-
-    def _work(self, tick: Tick, count: float) -> tuple[list[Block], float]:
-        """Return what each block goes through, and the factor that is outstanding in the end."""
-        optimizer, factor = self.optimizer, 1.0 / count
-        if optimizer.clip_norm:
-            norm = self.gradient_norm() / count
-            if norm > optimizer.clip_norm:
-                factor *= optimizer.clip_norm / norm
-        clip = [ClipByValue(optimizer.clip_value)] if optimizer.clip_value else []
+        factor = 1.0 / count
+        if self.clip_norm and norm / count > self.clip_norm:
+            factor *= self.clip_norm / (norm / count)
         work: list[Block] = []
-        for transform in (*clip, *optimizer.transforms):
+        for transform in (*([ClipByValue(self.clip_value)] if self.clip_value else []), *self.transforms):
             block, factor = transform.at(tick, factor)
             if block is not None:
                 work.append(block)
-        return work, factor
+        return Plan(work, factor)
 
-    def gradient_norm(self) -> float:
-        """Return the Euclidean norm of the gradient vector: squares added within blocks, blocks along the tree."""
-        totals = []
-        for gradient, _, _ in self._blocks:
-            square = np.multiply(gradient, gradient, out=self._scratch[: gradient.size])
-            totals.append(float(np.add.reduce(square, dtype=np.float64)))
-        return float(np.sqrt(tree_total(totals)))
+    def bind(self, params: Array, gradient: Array) -> BoundOptimizer:
+        """Return this optimizer with fresh state, for two vectors that stay where they are, both of shape (n,)."""
+        parts = blocks_of(params.size)
+
+        def load(number: int, out: Array) -> None:
+            np.copyto(out, gradient[parts[number]])
+
+        return BoundOptimizer(self, params, parts, load)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One update, the same for all blocks."""
+
+    work: Sequence[Block]
+    factor: float
+    """What is to be multiplied in the end."""
+
+
+def blocks_of(size: int) -> list[slice]:
+    """Return the blocks of a vector of `size` entries."""
+    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+
+
+class BoundOptimizer:
+    """An optimizer with its state, for some parts of a vector of parameters that stays where it is.
+
+    Args:
+        optimizer: what to do.
+        params: the whole vector, of shape (n,).
+        parts: what this one updates; none longer than `BLOCK`.
+        load: writes the gradient sums of a part.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: Array, parts: Sequence[slice], load: Load) -> None:
+        self.optimizer, self.parts, self._load = optimizer, tuple(parts), load
+        sizes = [part.stop - part.start for part in parts]
+        self.state = optimizer.init(np.empty(sum(sizes), params.dtype))
+        """Vectors over the parts, one part after the other."""
+        self.not_finite_at: int | None = None
+        """The entry of the first gradient that was found not to be finite."""
+        self._scratch = aligned_empty(max(sizes, default=0), params.dtype)
+        self._gradient = aligned_empty(max(sizes, default=0), params.dtype)
+        self._blocks = []
+        position = 0
+        for part, size in zip(parts, sizes, strict=True):
+            own = slice(position, position + size)
+            self._blocks.append(
+                (self._gradient[:size], {name: value[own] for name, value in self.state.items()}, params[part])
+            )
+            position += size
+
+    def update(self, tick: Tick, count: float) -> bool:
+        """Update all parts; return whether every gradient was finite.
+
+        Where `clip_norm` is set, the parts must be the whole vector.
+        """
+        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
+            norm = norm_of(self.square_totals()) if self.optimizer.clip_norm else 0.0
+            plan = self.optimizer.plan(tick, count, norm)
+            finite = [self.update_part(plan, number) for number in range(len(self.parts))]
+        return all(finite)
+
+    def update_part(self, plan: Plan, number: int) -> bool:
+        """Update the part of that number.
+
+        Returns:
+            Whether every gradient was finite, and its square too. If not, nothing has changed.
+        """
+        gradient, state, params = self._blocks[number]
+        self._load(number, gradient)
+        if not math.isfinite(np.dot(gradient, gradient)):
+            wrong = np.flatnonzero(~np.isfinite(gradient))
+            if wrong.size and self.not_finite_at is None:
+                self.not_finite_at = self.parts[number].start + int(wrong[0])
+            return False
+        scratch = self._scratch[: params.size]
+        for block in plan.work:
+            block(gradient, state, params, scratch)
+        settle(gradient, plan.factor)
+        np.subtract(params, gradient, out=params)
+        return True
+
+    def square_totals(self) -> list[float]:
+        """Return the sum of the squared gradient sums of each `NORM_BLOCK` entries of the parts."""
+        totals: list[float] = []
+        for number, (gradient, _, _) in enumerate(self._blocks):
+            self._load(number, gradient)
+            square = np.multiply(gradient, gradient, out=gradient)
+            blocks = [square[start : start + NORM_BLOCK] for start in range(0, square.size, NORM_BLOCK)]
+            totals += [float(np.add.reduce(block, dtype=np.float64)) for block in blocks]
+        return totals
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the state by arrays of the same names and shapes.
@@ -113,3 +164,8 @@ class BoundOptimizer:
             raise CheckpointError(f"the optimizer state is another's: the file holds {given}, the job needs {wanted}")
         for name, value in state.items():
             self.state[name][...] = value
+
+
+def norm_of(totals: Sequence[float]) -> float:
+    """Return the Euclidean norm of a vector from the sums of squares of its blocks, added along the tree."""
+    return math.sqrt(tree_total(totals))

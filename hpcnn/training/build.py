@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from hpcnn.comm.collective import TreeReduction
-from hpcnn.comm.contributions import nodes_by_rank
+from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
 from hpcnn.data.sampler import check_batch
@@ -28,6 +28,8 @@ from hpcnn.training.metrics import build_metrics
 from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.sums import SumsLayout
 from hpcnn.training.trainer import Plan
+from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
+from hpcnn.training.updater import make_updater
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,21 @@ def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Arr
     """Return this rank's replica, with the weights at their start: the same on every rank."""
     shards = job.train.shards
     assert isinstance(shards, int)
-    exchange = comm.exchange(shards, model.network.layout.trainable_size, job.train.dtype, model.layout.size)
-    replica = NumpyReplica(
-        model.network,
-        model.loss,
-        model.layout,
+    network = model.network
+    size = network.layout.trainable_size
+    updater = make_updater(
+        comm,
+        network.layout,
         build_optimizer(job.optimizer),
-        exchange,
-        seed=job.train.seed,
+        shards=shards,
         dtype=job.train.dtype,
-        class_weights=class_weights,
+        tail_length=model.layout.size,
+        sharded=shards_optimizer(job.train, size, comm),
+        bucket=bucket_entries(job.train, size, comm),
+    )
+    trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
+    replica = NumpyReplica(
+        network, model.loss, model.layout, updater, seed=job.train.seed, trial=trial, class_weights=class_weights
     )
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
@@ -113,7 +120,7 @@ def build_training(job: Job, base: Path, comm: Communicator) -> Training:
     """
     train = job.train
     assert isinstance(train.shards, int)
-    nodes_by_rank(train.shards, comm.size)  # too many ranks: say so before any data is read
+    check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
     reduction = TreeReduction(comm)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction)
     model = build_model(job, splits.train.x_shape)

@@ -13,6 +13,7 @@ from hpcnn.memory import aligned_empty
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
+from hpcnn.training.penalty import penalty
 from hpcnn.training.sums import COUNT, LOSS, Sums, SumsLayout
 
 
@@ -24,6 +25,7 @@ class NumpyModel:
         loss: the loss, bound to the network's head.
         layout: the sums to keep, with the metrics.
         dtype: type of parameters and arithmetic.
+        vector: where the parameters are to lie; left out, in memory of its own.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class NumpyModel:
         layout: SumsLayout,
         *,
         dtype: DTypeLike,
+        vector: Array | None = None,
     ) -> None:
         self.network, self.layout = network, layout
-        self.vector = aligned_empty(network.layout.size, dtype)
+        self.vector = aligned_empty(network.layout.size, dtype) if vector is None else vector
         self._params = network.layout.views(self.vector)
         self._loss = loss
         self._context = Context()
@@ -57,14 +60,7 @@ class NumpyModel:
     @np.errstate(all="ignore")
     def penalty(self) -> float:
         """Return the sum of the L1 and L2 penalties of the weights as they are."""
-        penalty = 0.0
-        for spec in self.network.layout.penalized:
-            weights = self._params[spec.name].reshape(-1)
-            for rate, magnitude in ((spec.l2, np.square), (spec.l1, np.abs)):
-                if rate:
-                    each = magnitude(weights, out=self._spare[: spec.size])
-                    penalty += rate * float(np.add.reduce(each, dtype=np.float64))
-        return penalty
+        return penalty(self.network.layout, self._params, self._spare)
 
     def predict_piece(self, x: Array) -> Array:
         """Return the outputs for `x`; see `Replica`."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from hpcnn.comm.protocol import Array, Contribution, Exchange
+from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
-from hpcnn.optim.optimizer import Optimizer
+from hpcnn.phases import BACKWARD, DATA, FORWARD, OTHER, REDUCE, Phases
 from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.replica import LoadShard, NotFiniteError
 from hpcnn.training.sums import COUNT, LOSS, PENALTY, STOP, Sums, SumsLayout
+from hpcnn.training.tuning import OverlapTrial
+from hpcnn.training.updater import Updater
 from hpcnn.tree import LeafStep, leaf_steps
 
 DROPOUT_STREAM = 4
@@ -28,22 +30,17 @@ class _Slot:
         self.vector, self.tail = vector, tail
         self.grads = network.layout.gradient_views(vector)
 
-    def add(self, other: _Slot) -> None:
-        np.add(self.vector, other.vector, out=self.vector)
-        np.add(self.tail, other.tail, out=self.tail)
-
 
 class NumpyReplica(NumpyModel):
-    """A `NumpyModel` with its optimizer, training on the gradient shards of one rank.
+    """A `NumpyModel` in training, on the gradient shards of one rank.
 
     Args:
         network: the layers.
         loss: the loss, bound to the network's head.
         layout: the sums to keep, with the metrics.
-        optimizer: what turns gradients into steps.
-        exchange: buffers for the owned shards' gradients, as long as the trainable parameters, and their reduction.
+        updater: holds the parameters, and updates them with the gradients of all ranks.
         seed: the job's seed.
-        dtype: type of parameters and arithmetic.
+        trial: finds the faster way to exchange in the first steps, or None.
         class_weights: weight of each class in the training loss, shape (classes,), or None. As in Keras they weigh
             nothing in evaluation.
     """
@@ -53,59 +50,90 @@ class NumpyReplica(NumpyModel):
         network: Network,
         loss: BoundLoss,
         layout: SumsLayout,
-        optimizer: Optimizer,
-        exchange: Exchange,
+        updater: Updater,
         *,
         seed: int,
-        dtype: DTypeLike,
+        trial: OverlapTrial | None = None,
         class_weights: Array | None = None,
     ) -> None:
-        super().__init__(network, loss, layout, dtype=dtype)
-        self._class_weights = None if class_weights is None else np.asarray(class_weights, dtype)
-        network.layout.initialize(self.vector, seed)
-        self._exchange, self._seed = exchange, seed
-        trainable = self.vector[: network.layout.trainable_size]
-        self._bound = optimizer.bind(trainable, exchange.vector)
-        self._work = _plan(network, exchange.contributions)
-        self._gradients = network.layout.gradient_views(exchange.vector)
+        store = updater.store
+        super().__init__(network, loss, layout, dtype=store.array.dtype, vector=store.array)
+        self._class_weights = None if class_weights is None else np.asarray(class_weights, store.array.dtype)
+        if store.writes:
+            network.layout.initialize(self.vector, seed)
+        store.barrier()
+        self._updater, self._seed, self._trial = updater, seed, trial
+        self._work = _plan(network, updater.exchange.contributions)
+        self._phases: Phases | None = None
+
+    def keep_phases(self, phases: Phases) -> None:
+        """Tell `phases` from now on what each step is doing."""
+        self._phases = self._updater.exchange.phases = phases
 
     # ------------------------------------------------------------------------------------------------------ training
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool) -> Sums:
         """Do one update on the whole batch; see `Replica`."""
+        if self._trial is None:
+            with self._flush:
+                return self._train_step(step, load, factor, stop)
+        begin = time.perf_counter()
         with self._flush:
-            return self._train_step(step, load, factor, stop)
-
-    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool) -> Sums:
-        for slots, leaves in self._work:
-            for leaf in leaves:
-                self._shard(step, leaf.leaf, load, slots[leaf.slot])
-                for left, right in leaf.fold:
-                    slots[left].add(slots[right])
-        self._exchange.contributions[0].tail[STOP] += stop
-        self._exchange.allreduce()
-        sums = self._exchange.tail
-        if not np.isfinite(sums[LOSS]):
-            raise NotFiniteError("the loss", self._first_not_finite(step, load))
-        count = float(sums[COUNT])  # NumPy's own float64 would turn float32 arithmetic into buffered float64
-        sums[PENALTY] = self._penalize(count)
-        if not self._bound.update(self._bound.optimizer.tick(step, factor), count):
-            raise NotFiniteError("a gradient", self._first_bad_gradient())
+            sums = self._train_step(step, load, factor, stop)
+        if self._trial.took(time.perf_counter() - begin):
+            self._trial = None
         return sums
 
-    def _shard(self, step: int, shard: int, load: LoadShard, slot: _Slot) -> None:
-        x, y = load(shard)
+    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool) -> Sums:
+        updater = self._updater
+        penalty = self.penalty()  # of the weights as they are before the update
+        updater.start(updater.optimizer.tick(step, factor))
+        last = self._work[-1][1][-1]
+        for slots, leaves in self._work:
+            for leaf in leaves:
+                self._shard(step, leaf, load, slots, stop=stop if leaf is last else None)
+        if self._phases:
+            self._phases.enter(REDUCE)
+        finite = updater.finish()
+        if self._phases:
+            self._phases.enter(OTHER)
+        sums = updater.exchange.tail
+        if not np.isfinite(sums[LOSS]):
+            raise NotFiniteError("the loss", self._first_not_finite(step, load))
+        if not finite:
+            raise NotFiniteError("a gradient", self._first_bad_gradient())
+        sums[PENALTY] = penalty * float(sums[COUNT])
+        return sums
+
+    def _shard(self, step: int, leaf: LeafStep, load: LoadShard, slots: Sequence[_Slot], *, stop: bool | None) -> None:
+        """Compute one shard's gradient and add it where the tree wants it. `stop` is set for the last shard alone."""
+        phases, slot = self._phases, slots[leaf.slot]
+        if phases:
+            phases.enter(DATA)
+        x, y = load(leaf.leaf)
         slot.tail[...] = 0
-        if not len(x):
+        if phases:
+            phases.enter(FORWARD)
+        if len(x):
+            self._context.begin(training=True, random_key=(self._seed, DROPOUT_STREAM, step, leaf.leaf))
+            logits, network_backward = self.network.forward(self._params, x, self._context)
+            loss, outputs, loss_backward = self._loss(logits, y, self._weights_of(y), self._context)
+            slot.tail[COUNT], slot.tail[LOSS] = len(x), loss
+            self.layout.add_metrics(slot.tail, outputs, y)
+        for left, right in leaf.fold:
+            slots[left].tail += slots[right].tail
+        add = _Adder(slots, leaf.fold)
+        if stop is not None:
+            self._work[0][0][0].tail[STOP] += stop
+            add.then = self._updater.ready
+        if phases:
+            phases.enter(BACKWARD)
+        if len(x):
+            network_backward(loss_backward(), slot.grads, add.written if stop is not None else None)
+        else:
             slot.vector[...] = 0
-            return
-        self._context.begin(training=True, random_key=(self._seed, DROPOUT_STREAM, step, shard))
-        logits, network_backward = self.network.forward(self._params, x, self._context)
-        loss, outputs, loss_backward = self._loss(logits, y, self._weights_of(y), self._context)
-        slot.tail[COUNT], slot.tail[LOSS] = len(x), loss
-        self.layout.add_metrics(slot.tail, outputs, y)
-        network_backward(loss_backward(), slot.grads)
+        add.written(0)
 
     def _weights_of(self, y: Array) -> Array | None:
         if self._class_weights is None:
@@ -117,19 +145,6 @@ class NumpyReplica(NumpyModel):
         else:
             classes = np.argmax(y, axis=-1)
         return self._class_weights[classes]
-
-    def _penalize(self, count: float) -> float:
-        """Add the penalties' gradient to the gradient sum; return `count` x the penalty."""
-        penalty = self.penalty()
-        for spec in self.network.layout.penalized:
-            weights, gradient = self._params[spec.name], self._gradients[spec.name]
-            spare = self._spare[: spec.size].reshape(spec.shape)
-            if spec.l2:
-                np.add(gradient, np.multiply(weights, 2 * spec.l2 * count, out=spare), out=gradient)
-            if spec.l1:
-                np.sign(weights, out=spare)
-                np.add(gradient, np.multiply(spare, spec.l1 * count, out=spare), out=gradient)
-        return penalty * count
 
     def _first_not_finite(self, step: int, load: LoadShard) -> str | None:
         for _, leaves in self._work:
@@ -148,24 +163,55 @@ class NumpyReplica(NumpyModel):
         return None
 
     def _first_bad_gradient(self) -> str | None:
-        for name, gradient in self._gradients.items():
-            if not np.isfinite(gradient).all():
-                return f"the first gradient that is not finite is that of {name!r}"
-        return None
+        name = self._updater.first_bad_gradient()
+        return None if name is None else f"the first gradient that is not finite is that of {name!r}"
 
     # --------------------------------------------------------------------------------------------------------- state
 
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""
-        return self._bound.optimizer.tick(step, factor).learning_rate
+        return self._updater.optimizer.tick(step, factor).learning_rate
 
-    def optimizer_state(self) -> dict[str, Array]:
-        """Return the optimizer's vectors by name, each over the trainable parameters."""
-        return dict(self._bound.state)
+    def synchronize(self) -> None:
+        """Give all ranks the parameters of rank 0."""
+        self._updater.store.broadcast()
+
+    def load_weights(self, weights: Mapping[str, Array]) -> None:
+        """Overwrite the parameters."""
+        store = self._updater.store
+        self.network.layout.check_state_dict(weights)
+        store.barrier()  # a neighbour may still read them
+        if store.writes:
+            super().load_weights(weights)
+        store.barrier()
+
+    def optimizer_state(self) -> dict[str, Array] | None:
+        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere."""
+        return self._updater.optimizer_state()
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors."""
-        self._bound.load_state(state)
+        self._updater.load_optimizer_state(state)
+
+
+class _Adder:
+    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written."""
+
+    def __init__(self, slots: Sequence[_Slot], fold: Sequence[tuple[int, int]]) -> None:
+        self._pairs = [(slots[left].vector, slots[right].vector) for left, right in fold]
+        self._added = slots[0].vector.size
+        self.then: Callable[[int], None] | None = None
+        """Told from where on the sums are complete."""
+
+    def written(self, start: int) -> None:
+        """Add what was written since the last call: the entries from `start` on."""
+        if self._added > start:
+            part = slice(start, self._added)
+            for left, right in self._pairs:
+                np.add(left[part], right[part], out=left[part])
+            self._added = start
+        if self.then is not None:
+            self.then(start)
 
 
 def _plan(network: Network, contributions: Sequence[Contribution]) -> list[tuple[list[_Slot], list[LeafStep]]]:

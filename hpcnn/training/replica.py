@@ -46,7 +46,7 @@ class EvaluableModel(Protocol):
         ...
 
     def load_weights(self, weights: Mapping[str, Array]) -> None:
-        """Overwrite the parameters by arrays of the same names and shapes."""
+        """Overwrite the parameters by arrays of the same names and shapes. Collective in training."""
         ...
 
     def fingerprint(self) -> str:
@@ -75,10 +75,14 @@ class Replica(EvaluableModel, Protocol):
         """Return the learning rate of `step`."""
         ...
 
-    def optimizer_state(self) -> dict[str, Array]:
-        """Return the optimizer's vectors by name."""
+    def synchronize(self) -> None:
+        """Give all ranks the parameters of rank 0."""
+        ...
+
+    def optimizer_state(self) -> dict[str, Array] | None:
+        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere. Collective."""
         ...
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite the optimizer's vectors."""
+        """Overwrite the optimizer's vectors by whole ones of the same names."""
         ...

@@ -104,9 +104,10 @@ class _Run:
         if checkpoint is not None:
             progress = agree(comm, lambda: unpack(checkpoint, training))
         else:
-            comm.broadcast_array(training.replica.vector)
+            training.replica.synchronize()
         epochs_done = progress.epoch if progress else 0
         agree(comm, lambda: _on_root(comm, lambda: self._begin(epochs_done)))
+        self._say_notes()
         self._warn_of_machines(checkpoint)
         run = training.job.run
         display = make_display(run.display, self._facts, run.log_every_s) if self._root else None
@@ -137,12 +138,14 @@ class _Run:
 
     def _save(self, progress: Progress, *, best: bool, last: bool) -> None:
         """Write what is due. Short epochs would else spend their time on syncing files: their best state waits."""
-        if not self._root:
-            return
-        due = last or time.monotonic() - self._saved_at >= self._training.job.run.checkpoint_every_s
+        due = last or self._comm.broadcast(
+            time.monotonic() - self._saved_at >= self._training.job.run.checkpoint_every_s
+        )
         if not (best or due):
             return
         state = pack(self._training, self._base, progress)
+        if state is None:
+            return
         if best:
             self._best = state
         if not due:
@@ -202,6 +205,11 @@ class _Run:
             print_results("result", {**rows, "model": self._folder.model})
         write_line(f"weights sha256 {sha256}")
         return EXIT_DONE
+
+    def _say_notes(self) -> None:
+        if self._root:
+            for note in self._comm.notes:
+                write_line(f"note: {note}")
 
     def _warn_of_machines(self, checkpoint: Checkpoint | None) -> None:
         """Say so, once, where bits may differ: unlike machines in this run, or since the run's start."""

@@ -20,9 +20,11 @@ from hpcnn.training.metrics import plain_values
 from hpcnn.training.trainer import Progress
 
 
-def pack(training: Training, base: Path, progress: Progress) -> Checkpoint:
-    """Return everything that it takes to go on with `training`, on any number of ranks."""
-    optimizer = {name: vector.copy() for name, vector in training.replica.optimizer_state().items()}
+def pack(training: Training, base: Path, progress: Progress) -> Checkpoint | None:
+    """Return what it takes to go on with `training` on any number of ranks; None but on rank 0. Collective."""
+    optimizer = training.replica.optimizer_state()
+    if optimizer is None:
+        return None
     tensors = {
         **_model_tensors(training),
         **prefixed("optimizer", optimizer),

@@ -1,0 +1,95 @@
+"""Messages between ranks through MPI: set up once, started each step, of any size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcnn.comm.protocol import Array
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from hpcnn.comm.exchange import Message
+
+POLL_S = 50e-6
+"""Between two looks of a thread that waits beside the computation."""
+
+MOST_BYTES = 2**31 - 1
+"""What a count of MPI 3 can say."""
+
+_CHUNK = 2**20
+
+
+def byte_message(array: Array, most: int = MOST_BYTES) -> list[Any]:
+    """Return a contiguous array as a message: of bytes, or of one large item where there are more bytes than `most`.
+
+    Works with any MPI 3; only MPI 4 has calls with large counts, and not all of its implementations.
+    """
+    from mpi4py import MPI
+
+    data = array.reshape(-1).view(np.uint8)
+    if data.size <= most:
+        return [data, data.size, MPI.BYTE]
+    return [data, 1, large_type(data.size)]
+
+
+def large_type(size: int) -> MPI.Datatype:
+    """Return a committed type of `size` contiguous bytes."""
+    from mpi4py import MPI
+
+    chunks, rest = divmod(size, _CHUNK)
+    chunk = MPI.BYTE.Create_contiguous(_CHUNK)
+    whole = MPI.Datatype.Create_struct([chunks, rest], [0, chunks * _CHUNK], [chunk, MPI.BYTE]).Commit()
+    chunk.Free()
+    return whole
+
+
+class MpiTransfer:
+    """Persistent requests."""
+
+    def __init__(self, requests: Sequence[MPI.Prequest]) -> None:
+        from mpi4py import MPI
+
+        self._requests = list(requests)
+        self._start_all, self._wait_all = MPI.Prequest.Startall, MPI.Request.Waitall
+        self._test_all = MPI.Request.Testall
+
+    def start(self) -> None:
+        """Let the messages go."""
+        if self._requests:
+            self._start_all(self._requests)
+
+    def wait(self, *, politely: bool) -> None:
+        """Return once all have come."""
+        if not self._requests:
+            return
+        if not politely:
+            self._wait_all(self._requests)
+            return
+        while not self._test_all(self._requests):
+            time.sleep(POLL_S)
+
+
+class MpiLinks:
+    """Links over a communicator of their own."""
+
+    def __init__(self, world: MPI.Intracomm) -> None:
+        self._world = world
+
+    def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> MpiTransfer:
+        """Return a transfer of contiguous arrays."""
+        world = self._world
+        posted = [world.Recv_init(byte_message(array), source=rank, tag=tag) for rank, array in receives]
+        return MpiTransfer(
+            [*posted, *(world.Send_init(byte_message(array), dest=rank, tag=tag) for rank, array in sends)]
+        )
+
+    def allgather(self, own: Array, counts: Sequence[int]) -> Array:
+        """Return the float64 vectors of all ranks, one after the other."""
+        everyone = np.empty(sum(counts))
+        self._world.Allgatherv(own, [everyone, list(counts)])
+        return everyone

@@ -1,0 +1,200 @@
+"""Memory that the ranks of one node share.
+
+A segment is an anonymous file in memory (memfd), which its rank makes and the others map. Unlike the segments of MPI
+windows it needs no room in /dev/shm, reports at once when memory is short, and is gone with the last process that maps
+it, however that ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.errors import CommunicatorError
+
+Bytes = NDArray[np.uint8]
+
+
+class SharedMemoryError(CommunicatorError):
+    """The ranks of a node can't share memory."""
+
+
+class NodeMemory(Protocol):
+    """The ranks that share memory. Every method is collective among them."""
+
+    rank: int
+    size: int
+
+    def allocate(self, size: int) -> list[Bytes]:
+        """Return one zeroed, page-aligned segment a rank, by rank; `size` bytes is what this rank's own must hold."""
+        ...
+
+    def allocate_common(self, size: int) -> Bytes:
+        """Return one zeroed, page-aligned segment of `size` bytes for all of them together."""
+        ...
+
+    def barrier(self, *, politely: bool = False) -> None:
+        """Return once every rank has come here, and sees what the others wrote before.
+
+        Politely: without occupying a core meanwhile.
+        """
+        ...
+
+
+class PrivateMemory:
+    """One rank that shares with nobody."""
+
+    rank = 0
+    size = 1
+
+    def allocate(self, size: int) -> list[Bytes]:
+        """Return one segment."""
+        return [self.allocate_common(size)]
+
+    def allocate_common(self, size: int) -> Bytes:
+        """Return a segment."""
+        return np.frombuffer(mmap.mmap(-1, _whole_pages(size)), np.uint8)
+
+    def barrier(self, *, politely: bool = False) -> None:
+        """Return at once."""
+
+
+class SharedMemory:
+    """Ranks of one node as processes.
+
+    Args:
+        rank: this rank among them.
+        size: how many they are.
+        allgather: returns every rank's small object, by rank.
+        barrier: see `NodeMemory.barrier`; takes `politely`.
+    """
+
+    def __init__(
+        self, rank: int, size: int, allgather: Callable[[Any], list[Any]], barrier: Callable[[bool], None]
+    ) -> None:
+        self.rank, self.size = rank, size
+        self._allgather, self._barrier = allgather, barrier
+
+    def allocate(self, size: int) -> list[Bytes]:
+        """Return one segment a rank.
+
+        Raises:
+            SharedMemoryError: on all ranks alike, if memory is short or the ranks can't open each other's.
+        """
+        with ExitStack() as files:
+            offers = self._agree(lambda: _create(files, size, reserve=True))
+            segments: list[Bytes] = []
+            self._agree(lambda: segments.extend(_attach(files, offer) for offer in offers))
+            self._forget_token(offers[self.rank])
+        return segments
+
+    def allocate_common(self, size: int) -> Bytes:
+        """Return one segment for all. Each rank has an even part of it placed in the memory that is near to it.
+
+        Raises:
+            SharedMemoryError: as for `allocate`.
+        """
+        with ExitStack() as files:
+            offer, *_ = self._agree(lambda: _create(files, size, reserve=False))
+            segments: list[Bytes] = []
+            self._agree(lambda: segments.append(_attach(files, offer, share=(self.rank, self.size))))
+            if self.rank == 0:
+                self._forget_token(offer)
+            else:
+                self._barrier(False)
+        return segments[0]
+
+    def barrier(self, *, politely: bool = False) -> None:
+        """Wait for all ranks of the node."""
+        self._barrier(politely)
+
+    def _agree(self, action: Callable[[], Any]) -> list[Any]:
+        """Return what `action` returned on every rank, or raise on all of them."""
+        value, trouble = None, ""
+        try:
+            value = action()
+        except (OSError, ValueError) as error:
+            trouble = str(error)
+        replies = self._allgather((value, trouble))
+        for rank, (_, found) in enumerate(replies):
+            if found:
+                raise SharedMemoryError(f"rank {rank} of the node can't share memory: {found}")
+        return [reply for reply, _ in replies]
+
+    def _forget_token(self, own: _Offer) -> None:
+        os.pwrite(own.file, bytes(len(own.token)), 0)
+        self._barrier(False)
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """Where the others find a rank's file."""
+
+    process: int
+    file: int
+    size: int
+    token: bytes
+    """What they must find in it: process numbers differ between containers."""
+
+
+def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
+    file = os.memfd_create("hpcnn")
+    files.callback(os.close, file)  # mappings outlive it
+    whole = _whole_pages(size)
+    os.ftruncate(file, whole)
+    if reserve:  # now, and not by a bus error when a page is first written
+        os.posix_fallocate(file, 0, whole)
+    token = os.urandom(16)
+    os.pwrite(file, token, 0)
+    return _Offer(os.getpid(), file, whole, token)
+
+
+def _attach(files: ExitStack, offer: _Offer, *, share: tuple[int, int] | None = None) -> Bytes:
+    file = os.open(f"/proc/{offer.process}/fd/{offer.file}", os.O_RDWR)
+    files.callback(os.close, file)
+    if os.pread(file, len(offer.token), 0) != offer.token:
+        raise OSError(f"process {offer.process} is not the same one to all ranks")
+    if share is not None:
+        part, parts = share
+        pages = offer.size // mmap.PAGESIZE
+        start, stop = (pages * place // parts * mmap.PAGESIZE for place in (part, part + 1))
+        if start < stop:
+            os.posix_fallocate(file, start, stop - start)
+    return np.frombuffer(mmap.mmap(file, offer.size), np.uint8)
+
+
+def _whole_pages(size: int) -> int:
+    return max(1, -(-size // mmap.PAGESIZE)) * mmap.PAGESIZE
+
+
+class CommonArray:
+    """An array that the ranks of a `NodeMemory` share.
+
+    Args:
+        memory: the ranks.
+        array: their one copy.
+        rank: this rank among all.
+        broadcast: overwrites every copy with that of rank 0.
+    """
+
+    def __init__(
+        self, memory: NodeMemory, array: NDArray[Any], rank: int, broadcast: Callable[[NDArray[Any]], None]
+    ) -> None:
+        self.array = array
+        self.writes, self.root = memory.rank == 0, rank == 0
+        self._memory, self._broadcast = memory, broadcast
+
+    def barrier(self) -> None:
+        """Return once every rank that shares the copy has come here."""
+        self._memory.barrier()
+
+    def broadcast(self) -> None:
+        """Overwrite every copy with that of rank 0."""
+        self._broadcast(self.array)

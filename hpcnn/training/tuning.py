@@ -1,0 +1,62 @@
+"""Choices that change the speed alone: they are made for the machine at hand, unless the job makes them."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import numpy as np
+
+from hpcnn.comm.protocol import Communicator, Exchange, ShardedExchange
+from hpcnn.job.schema import Train
+
+SHARDING_PAYS = 4096
+"""Parameters a rank from which on it is faster that each updates its own."""
+OVERLAP_PAYS = 2**20
+"""Bytes of gradients from which on it is worth trying to send them while the rest is computed."""
+_BUCKETS, _SMALLEST_BUCKET = 8, 2**19
+_TRIALS = 4
+"""Steps on trial each way; the first does not count."""
+
+
+def shards_optimizer(train: Train, parameters: int, comm: Communicator) -> bool:
+    """Return whether each rank updates its own parameters only."""
+    if train.optimizer_sharding == "auto":
+        return comm.size > 1 and parameters >= SHARDING_PAYS * comm.size
+    return train.optimizer_sharding
+
+
+def bucket_entries(train: Train, parameters: int, comm: Communicator) -> int:
+    """Return how many gradient entries travel together while the rest is computed; 0: all at the end."""
+    size = np.dtype(train.dtype).itemsize
+    if train.bucket_mb != "auto":
+        return int(train.bucket_mb * 2**20) // size
+    if comm.nodes == 1 or parameters * size < OVERLAP_PAYS:
+        return 0
+    return max(_SMALLEST_BUCKET, parameters * size // _BUCKETS) // size
+
+
+class OverlapTrial:
+    """Finds out in the first steps of a run whether sending beside the computation is faster than after it.
+
+    Args:
+        exchange: what is tried both ways.
+        comm: the ranks, which must decide alike.
+    """
+
+    def __init__(self, exchange: Exchange | ShardedExchange, comm: Communicator) -> None:
+        self._exchange, self._comm = exchange, comm
+        self._seconds: dict[bool, list[float]] = {True: [], False: []}
+
+    def took(self, seconds: float) -> bool:
+        """Take the time of a step, and say how the next is to be done; return whether the trial is over. Collective."""
+        overlap = self._exchange.overlap
+        self._seconds[overlap].append(seconds)
+        if len(self._seconds[overlap]) < _TRIALS:
+            return False
+        if overlap:
+            self._exchange.overlap = False
+            return False
+        times = {way: median(seconds[1:]) for way, seconds in self._seconds.items()}
+        gains = self._comm.allgather(times[False] - times[True])
+        self._exchange.overlap = sum(gains) > 0
+        return True

@@ -1,0 +1,207 @@
+"""From the ranks' gradient sums to new parameters: on every rank alike, or by each rank for its own parts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.protocol import Array, Communicator, Exchange, NodeArray, ShardedExchange
+from hpcnn.errors import CheckpointError
+from hpcnn.memory import aligned_empty
+from hpcnn.nn.params import ParamLayout
+from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
+from hpcnn.optim.transforms import Tick
+from hpcnn.training.penalty import PenaltyGradient
+from hpcnn.training.sums import COUNT, LOSS
+
+
+class Updater(ABC):
+    """The parameters, their optimizer, and the exchange of gradients that drives it.
+
+    A step is `start`, `ready` as often as one likes while the contributions are filled, and `finish`.
+    """
+
+    exchange: Exchange | ShardedExchange
+
+    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, parts: Sequence[slice]) -> None:
+        self.store, self.layout, self.optimizer = store, layout, optimizer
+        params = store.array[: layout.trainable_size]
+        self._bound = BoundOptimizer(optimizer, params, parts, self._load)
+        self._penalty = PenaltyGradient(layout, params, parts)
+        self._tick, self._count = Tick(0, 0.0), 0.0
+
+    @abstractmethod
+    def start(self, tick: Tick) -> None:
+        """Begin a step: the contributions are about to be filled."""
+
+    @abstractmethod
+    def finish(self) -> bool:
+        """Sum the gradients and update the parameters; return whether every gradient was finite. Collective.
+
+        Where the sum of the losses is not finite, nothing is updated.
+        """
+
+    @abstractmethod
+    def _load(self, number: int, out: Array) -> None:
+        """Write the gradient sums of the part of that number, with what the penalties add to them."""
+
+    def ready(self, start: int) -> None:
+        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        self.exchange.ready(start)
+
+    @abstractmethod
+    def optimizer_state(self) -> dict[str, Array] | None:
+        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere. Collective."""
+
+    @abstractmethod
+    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
+        """Overwrite the optimizer's vectors by whole ones of the same names."""
+
+    def first_bad_gradient(self) -> str | None:
+        """Return the name of the parameter whose gradient this rank found not to be finite."""
+        place = self._bound.not_finite_at
+        return None if place is None else self.layout.name_at(place)
+
+    def _check_state(self, state: Mapping[str, Array]) -> None:
+        size = self.layout.trainable_size
+        given = {name: value.shape for name, value in state.items()}
+        wanted = dict.fromkeys(self._bound.state, (size,))
+        if given != wanted:
+            raise CheckpointError(f"the optimizer state is another's: the file holds {given}, the job needs {wanted}")
+
+
+class ReplicatedUpdater(Updater):
+    """Every rank has all sums, all parameters and all of the optimizer's state, and does the same as the others."""
+
+    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, exchange: Exchange) -> None:
+        super().__init__(store, layout, optimizer, blocks_of(layout.trainable_size))
+        self.exchange: Exchange = exchange
+
+    def start(self, tick: Tick) -> None:
+        """Begin a step."""
+        self._tick = tick
+        self.exchange.start()
+
+    def finish(self) -> bool:
+        """Sum the gradients and update the parameters."""
+        self.exchange.finish()
+        tail = self.exchange.tail
+        # float: NumPy's own float64 would turn float32 arithmetic into buffered float64
+        self._count = float(tail[COUNT])
+        return not np.isfinite(tail[LOSS]) or self._bound.update(self._tick, self._count)
+
+    def _load(self, number: int, out: Array) -> None:
+        np.copyto(out, self.exchange.vector[self._bound.parts[number]])
+        self._penalty.add(number, out, self._count)
+
+    def optimizer_state(self) -> dict[str, Array]:
+        """Return a copy of the optimizer's vectors."""
+        return {name: value.copy() for name, value in self._bound.state.items()}
+
+    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
+        """Overwrite the optimizer's vectors."""
+        self._check_state(state)
+        for name, value in self._bound.state.items():
+            value[...] = state[name]
+
+
+class ShardedUpdater(Updater):
+    """Each rank updates the parts whose sums it computes, in one pass over memory (ZeRO-1, arXiv:1910.02054).
+
+    The optimizer's state is held once over all ranks, and the parameters once a node.
+    """
+
+    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, exchange: ShardedExchange) -> None:
+        super().__init__(store, layout, optimizer, exchange.parts)
+        self.exchange: ShardedExchange = exchange
+        self._plan: Plan | None = None
+        self._sums: list[Array] = []
+        """The sums of the parts, where they are needed twice, first for their norm: an exchange gives them once."""
+        if optimizer.clip_norm:
+            self._sums = [aligned_empty(part.stop - part.start, store.array.dtype) for part in exchange.parts]
+
+    def start(self, tick: Tick) -> None:
+        """Begin a step."""
+        self._tick, self._plan = tick, None
+        self.exchange.start(self._consume, self._take_norm if self.optimizer.clip_norm else None)
+
+    def finish(self) -> bool:
+        """Sum the gradients, update the own parameters, and get the others'."""
+        return not self.exchange.finish()
+
+    def _take_norm(self) -> None:
+        """Between gathering and updating: agree on the norm of the whole vector of sums."""
+        self._count = float(self.exchange.tail[COUNT])
+        for number, sums in enumerate(self._sums):
+            self.exchange.sum_part(number, sums)
+        totals = self.exchange.allgather_parts(np.array(self._bound.square_totals()), NORM_BLOCK)
+        self._plan = self.optimizer.plan(self._tick, self._count, norm_of(totals.tolist()))
+
+    def _consume(self, part: int) -> bool:
+        if not np.isfinite(self.exchange.tail[LOSS]):
+            return False
+        if self._plan is None:
+            self._count = float(self.exchange.tail[COUNT])
+            self._plan = self.optimizer.plan(self._tick, self._count)
+        return not self._bound.update_part(self._plan, part)
+
+    def _load(self, number: int, out: Array) -> None:
+        if self._sums:
+            np.copyto(out, self._sums[number])
+        else:
+            self.exchange.sum_part(number, out)
+        self._penalty.add(number, out, self._count)
+
+    def optimizer_state(self) -> dict[str, Array] | None:
+        """Gather the optimizer's vectors from all ranks."""
+        gathered: dict[str, Array] = {}
+        for name, own in self._bound.state.items():
+            whole = np.empty(self.layout.trainable_size, own.dtype) if self.store.root else None
+            self.exchange.gather_state(own, whole)
+            if whole is not None:
+                gathered[name] = whole
+        return gathered if self.store.root else None
+
+    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
+        """Take the own parts of the optimizer's vectors."""
+        self._check_state(state)
+        for name, own in self._bound.state.items():
+            np.concatenate([state[name][part] for part in self._bound.parts] or [own[:0]], out=own)
+
+
+def make_updater(
+    comm: Communicator,
+    layout: ParamLayout,
+    optimizer: Optimizer,
+    *,
+    shards: int,
+    dtype: DTypeLike,
+    tail_length: int,
+    sharded: bool = False,
+    bucket: int = 0,
+) -> Updater:
+    """Return the updater of one rank.
+
+    Args:
+        comm: the ranks.
+        layout: of the parameters.
+        optimizer: what turns gradients into steps.
+        shards: gradient shards of a batch.
+        dtype: type of parameters and arithmetic.
+        tail_length: sums that travel with the gradients.
+        sharded: whether each rank updates its own parts only. The bits are the same.
+        bucket: entries that travel while later ones are still computed; 0: all at the end.
+    """
+    size = layout.trainable_size
+    store = comm.node_array(layout.size, dtype, shared=sharded)
+    if not sharded:
+        return ReplicatedUpdater(
+            store, layout, optimizer, comm.exchange(shards, size, dtype, tail_length, bucket=bucket)
+        )
+    grain = NORM_BLOCK if optimizer.clip_norm else 1
+    return ShardedUpdater(
+        store, layout, optimizer, comm.sharded_exchange(shards, store, size, tail_length, bucket=bucket, grain=grain)
+    )
