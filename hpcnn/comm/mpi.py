@@ -104,9 +104,10 @@ class MpiCommunicator:
         kind = np.dtype(dtype)
 
         def build(place: Place) -> NodeArray:
-            memory = place.memory if shared else self._apart.memory
+            shares = shared and place is self._together
+            memory = place.memory if shares else self._apart.memory
             array = memory.allocate_common(length * kind.itemsize)[: length * kind.itemsize].view(kind)
-            broadcast = self._broadcast_leaders if memory.size > 1 else self.broadcast_array
+            broadcast = self._broadcast_leaders if shares else self.broadcast_array
             return CommonArray(memory, array, self.rank, broadcast)
 
         return self._sharing(build)
