@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.mpi import launch
+from tests.mpi.nodes import Testbed, unavailable
+from tests.require import missing
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +22,18 @@ def open_mpi() -> launch.Mpi:
 @pytest.fixture(scope="session", params=["mpich", "openmpi"])
 def mpi(request: pytest.FixtureRequest) -> launch.Mpi:
     return launch.mpich() if request.param == "mpich" else launch.open_mpi()
+
+
+@pytest.fixture(scope="session")
+def testbed() -> type[Testbed]:
+    """Return the class of testbeds of several nodes, where they can be."""
+    if reason := unavailable():
+        missing(reason)
+    return Testbed
+
+
+@pytest.fixture(scope="session")
+def nodes(testbed: type[Testbed]) -> Iterator[Testbed]:
+    """Return four nodes for all tests, with links as fast as the machine."""
+    with testbed(4) as made:
+        yield made
