@@ -12,17 +12,25 @@ from typing import Any
 
 from hpcnn.denormals import FlushDenormals
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+THREADS = "HPCNN_THREADS"
+"""Environment variable: on how many threads each rank computes, or `AUTO`."""
+AUTO = "auto"
+"""As many threads as the rank has cores of its node for itself."""
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def use_one_thread() -> None:
-    """Let BLAS run on one thread, unless the environment asks for another number. Call before NumPy is imported.
+    """Let each call of BLAS run on one thread. Call before NumPy is imported; afterwards it does nothing.
 
-    One thread a rank is what a machine full of ranks wants, and it keeps a run on one rank and a run on many alike:
-    the number of threads can change the bits of a matrix product.
+    The number of threads within BLAS changes the bits of a matrix product. So the number that the environment asks for
+    moves to HPCNN_THREADS, unless that is set already, and hpcnn itself deals products to so many threads.
     """
-    if "numpy" in sys.modules or any(os.environ.get(name) for name in THREAD_VARIABLES):
+    if "numpy" in sys.modules:
         return
+    asked = (os.environ.get(name, "").partition(",")[0].strip() for name in THREAD_VARIABLES)
+    threads = next((number for number in asked if number.isdecimal() and int(number)), AUTO)
+    if not os.environ.get(THREADS):
+        os.environ[THREADS] = threads
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 

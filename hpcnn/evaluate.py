@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body(comm: Communicator) -> int:
         from hpcnn.comm.collective import agree
-        from hpcnn.training.trained import checkpoint_path, evaluate_trained, open_trained
+        from hpcnn.training.trained import evaluate_trained, open_on_ranks
 
-        trained = agree(comm, lambda: open_trained(checkpoint_path(arguments.run, arguments.checkpoint)))
+        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint)
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
         if comm.rank == 0:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)

@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body(comm: Communicator) -> int:
         from hpcnn.comm.collective import agree
         from hpcnn.training.display import write_line
-        from hpcnn.training.trained import check_output, checkpoint_path, input_loader, open_trained, write_predictions
+        from hpcnn.training.trained import check_output, input_loader, open_on_ranks, write_predictions
 
         agree(comm, lambda: check_output(arguments.output))
-        trained = agree(comm, lambda: open_trained(checkpoint_path(arguments.run, arguments.checkpoint)))
+        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
         shape = write_predictions(trained, comm, loader, arguments.output)
         if comm.rank == 0:

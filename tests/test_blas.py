@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 def in_python(code, **settings):
     """Return what `code` prints in a fresh Python without any setting of threads but `settings`."""
-    clean = {name: value for name, value in os.environ.items() if name not in blas.THREAD_VARIABLES}
+    clean = {name: value for name, value in os.environ.items() if name not in (blas.THREADS, *blas.THREAD_VARIABLES)}
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=clean | {"PYTHONPATH": str(ROOT)} | settings,
@@ -30,21 +30,42 @@ import json, os, sys
 {before}
 from hpcnn import blas
 blas.use_one_thread()
-print(json.dumps([os.environ.get(name) for name in blas.THREAD_VARIABLES]))
+print(json.dumps([os.environ.get(name) for name in (blas.THREADS, *blas.THREAD_VARIABLES)]))
 """
+NAMES = [blas.THREADS, *blas.THREAD_VARIABLES]
 
 
 @pytest.mark.parametrize(
-    ("before", "settings", "expected"),
+    ("settings", "threads"),
     [
-        ("", {}, ["1", "1", "1", "1"]),
-        ("", {"OMP_NUM_THREADS": ""}, ["1", "1", "1", "1"]),
-        ("", {"MKL_NUM_THREADS": "3"}, [None, None, "3", None]),
-        ("import numpy", {}, [None, None, None, None]),
+        ({}, "auto"),
+        ({"OMP_NUM_THREADS": ""}, "auto"),
+        ({"OMP_NUM_THREADS": "many"}, "auto"),
+        ({"OMP_NUM_THREADS": "0"}, "auto"),
+        ({"OMP_NUM_THREADS": "4"}, "4"),
+        ({"OMP_NUM_THREADS": "4, 2"}, "4"),
+        ({"MKL_NUM_THREADS": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, "1"),
+        ({"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "x"}, "4"),
+        ({"HPCNN_THREADS": "auto", "OMP_NUM_THREADS": "4"}, "auto"),
+        ({"HPCNN_THREADS": "2"}, "2"),
+        ({"HPCNN_THREADS": "", "OMP_NUM_THREADS": "4"}, "4"),
+        ({"HPCNN_THREADS": "two"}, "two"),  # for others to complain of
     ],
 )
-def test_one_thread_unless_the_environment_says_otherwise_or_it_is_too_late(before, settings, expected):
-    assert in_python(THREADS.format(before=before), **settings) == expected
+def test_blas_gets_one_thread_and_hpcnn_those_that_were_asked_for(settings, threads):
+    assert in_python(THREADS.format(before=""), **settings) == [threads, "1", "1", "1", "1"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"OMP_NUM_THREADS": "4"}])
+def test_nothing_changes_once_numpy_is_loaded(settings):
+    found = in_python(THREADS.format(before="import numpy"), **settings)
+    assert found == [settings.get(name) for name in NAMES]
+
+
+def test_the_threads_that_were_asked_for_do_not_reach_blas():
+    code = "from hpcnn import blas; blas.use_one_thread(); import json; print(json.dumps(blas.fingerprint()))"
+    assert in_python(code, OMP_NUM_THREADS="2") == in_python(code, OMP_NUM_THREADS="1")
 
 
 def test_importing_it_imports_no_numpy():

@@ -1,4 +1,4 @@
-"""What one pass through a network needs beside its input: scratch memory and random numbers."""
+"""What one pass through a network needs beside its input: scratch memory, random numbers and matrix products."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.memory import aligned_empty
+from hpcnn.nn.matmul import Matmul
 
 Array = NDArray[Any]
 
@@ -16,11 +17,11 @@ class Context:
     """Scratch memory, random numbers and the mode of one pass.
 
     One context serves one replica for its whole life. Scratch is kept from step to step, so that a steady-state
-    step allocates nothing large; a buffer that has to hold more rows than before grows.
+    step allocates nothing large; a buffer that has to hold more rows than before grows. `matmul` multiplies matrices.
     """
 
-    def __init__(self, *, training: bool = False) -> None:
-        self.training = training
+    def __init__(self, *, training: bool = False, matmul: Matmul = np.matmul) -> None:
+        self.training, self.matmul = training, matmul
         self._random_key: tuple[int, ...] = (0,)
         self._generator: np.random.Generator | None = None
         self._buffers: dict[tuple[object, str], Array] = {}

@@ -72,7 +72,7 @@ class Dense(Layer):
         kernel = params[f"{self.name}/kernel"]
         rows = x.reshape(-1, x.shape[-1])  # copies only if x is no plain array
         z = ctx.scratch(self.name, "z", (len(rows), self.units), kernel.dtype)
-        np.matmul(rows, kernel, out=z)
+        ctx.matmul(rows, kernel, out=z)
         if self.use_bias:
             np.add(z, params[f"{self.name}/bias"], out=z)
         y, activation_backward = activation(self.activation)(z, ctx, self.name)
@@ -80,12 +80,12 @@ class Dense(Layer):
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             dz = activation_backward(dy.reshape(z.shape))
             if self.trainable:
-                np.matmul(rows.T, dz, out=grads[f"{self.name}/kernel"])
+                ctx.matmul(rows.T, dz, out=grads[f"{self.name}/kernel"])
                 if self.use_bias:
                     sum_rows(dz, ctx, self.name, out=grads[f"{self.name}/bias"])
             if not need_dx:
                 return None
-            dx = np.matmul(dz, kernel.T, out=ctx.scratch(self.name, "dx", rows.shape, kernel.dtype))
+            dx = ctx.matmul(dz, kernel.T, out=ctx.scratch(self.name, "dx", rows.shape, kernel.dtype))
             return dx.reshape(x.shape)
 
         return y.reshape(*x.shape[:-1], self.units), backward

@@ -12,6 +12,7 @@ from hpcnn.denormals import FlushDenormals
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.matmul import matmul_on
 from hpcnn.nn.network import Network
 from hpcnn.training.penalty import penalty
 from hpcnn.training.sums import COUNT, LOSS, Sums, SumsLayout
@@ -44,6 +45,10 @@ class NumpyModel:
         self._context = Context()
         self._flush = FlushDenormals()
         self._spare = aligned_empty(max((spec.size for spec in network.layout.penalized), default=0), dtype)
+
+    def use_threads(self, threads: int) -> None:
+        """Multiply large matrices on so many threads from now on. The bits stay as they are."""
+        self._context.matmul = matmul_on(threads)
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
     def eval_piece(self, x: Array, y: Array) -> Sums:

@@ -14,7 +14,7 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.load import LoadedJob
-from hpcnn.training.build import Training, build_training, resolve_shards
+from hpcnn.training.build import Training, build_training, resolve_groups, resolve_shards
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
@@ -24,6 +24,7 @@ from hpcnn.training.run_folder import RunFolder, Start, choose_start
 from hpcnn.training.state import check_same_job, pack, pack_model, unpack
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.trainer import Progress, Trainer
+from hpcnn.training.tuning import use_cores
 
 
 def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str) -> int:
@@ -32,8 +33,10 @@ def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: st
     chosen = agree(comm, lambda: _on_root(comm, lambda: choose_start(loaded.job.name, out, resume)))
     start: Start = comm.broadcast(chosen)
     checkpoint = agree(comm, lambda: _same_everywhere(comm, start.checkpoint))
-    shards = checkpoint.facts["job"]["train"]["shards"] if checkpoint else comm.size
-    job = resolve_shards(loaded.job, shards)
+    before = checkpoint.facts["job"]["train"] if checkpoint else {}
+    job = resolve_shards(loaded.job, before.get("shards", comm.size))
+    groups = before.get("compression_groups", "auto")
+    job = agree(comm, lambda: resolve_groups(job, comm.nodes if groups == "auto" else groups))
     if checkpoint is not None:
         agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
     finished = comm.broadcast(agree(comm, lambda: _on_root(comm, start.folder.read_result)))
@@ -107,7 +110,7 @@ class _Run:
             training.replica.synchronize()
         epochs_done = progress.epoch if progress else 0
         agree(comm, lambda: _on_root(comm, lambda: self._begin(epochs_done)))
-        self._say_notes()
+        self._say_notes(use_cores(comm, training.replica))
         self._warn_of_machines(checkpoint)
         run = training.job.run
         display = make_display(run.display, self._facts, run.log_every_s) if self._root else None
@@ -206,10 +209,11 @@ class _Run:
         write_line(f"weights sha256 {sha256}")
         return EXIT_DONE
 
-    def _say_notes(self) -> None:
-        if self._root:
-            for note in self._comm.notes:
-                write_line(f"note: {note}")
+    def _say_notes(self, crowded: str | None) -> None:
+        """Say, once, what slows the run down."""
+        if self._root and self._training.job.run.display != "quiet":
+            for note in (*self._comm.notes, *([crowded] if crowded else [])):
+                write_line(f"warning: {note}")
 
     def _warn_of_machines(self, checkpoint: Checkpoint | None) -> None:
         """Say so, once, where bits may differ: unlike machines in this run, or since the run's start."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcnn.atomic import atomic_path
-from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.samples import Samples, Scaling
@@ -24,6 +24,7 @@ from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.run_folder import RunFolder
 from hpcnn.training.state import job_of
 from hpcnn.training.trainer import evaluate
+from hpcnn.training.tuning import use_cores
 
 CHECKPOINTS = ("model", "best", "last")
 """Names of a run's files, in the order in which one is chosen."""
@@ -85,6 +86,17 @@ def open_trained(path: Path) -> Trained:
     arrays = checkpoint.part("scaling")
     scaling = Scaling.from_dict(arrays) if arrays else None
     return Trained(job, Path(checkpoint.facts["base"]), path, sha256, scaling, parts, model)
+
+
+def open_on_ranks(comm: Communicator, run: Path, which: str) -> Trained:
+    """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't open it.
+    """
+    trained = agree(comm, lambda: open_trained(checkpoint_path(run, which)))
+    use_cores(comm, trained.model)
+    return trained
 
 
 def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:

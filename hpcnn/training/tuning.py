@@ -6,8 +6,11 @@ from statistics import median
 
 import numpy as np
 
+from hpcnn.comm.collective import agree
 from hpcnn.comm.protocol import Communicator, Exchange, ShardedExchange
+from hpcnn.cores import oversubscription, read_cores, threads_of
 from hpcnn.job.schema import Train
+from hpcnn.training.numpy_model import NumpyModel
 
 SHARDING_PAYS = 4096
 """Parameters a rank from which on it is faster that each updates its own."""
@@ -21,6 +24,8 @@ _TRIALS = 4
 def shards_optimizer(train: Train, parameters: int, comm: Communicator) -> bool:
     """Return whether each rank updates its own parameters only."""
     if train.optimizer_sharding == "auto":
+        if train.compression != "none" and comm.nodes > 1:
+            return False  # sums travel back in two bytes an entry, parameters do not
         return comm.size > 1 and parameters >= SHARDING_PAYS * comm.size
     return train.optimizer_sharding
 
@@ -33,6 +38,20 @@ def bucket_entries(train: Train, parameters: int, comm: Communicator) -> int:
     if comm.nodes == 1 or parameters * size < OVERLAP_PAYS:
         return 0
     return max(_SMALLEST_BUCKET, parameters * size // _BUCKETS) // size
+
+
+def use_cores(comm: Communicator, model: NumpyModel) -> str | None:
+    """Let `model` compute on this rank's share of its node's cores. Collective.
+
+    Returns, on rank 0, what is to be said if there are more ranks than cores.
+
+    Raises:
+        HpcnnError: the environment asks for an impossible number of threads.
+    """
+    ranks = comm.allgather((comm.host, read_cores()))
+    node = [cores for host, cores in ranks if host == comm.host]
+    model.use_threads(agree(comm, lambda: threads_of(ranks[comm.rank][1], node)))
+    return oversubscription(ranks) if comm.rank == 0 else None
 
 
 class OverlapTrial:
