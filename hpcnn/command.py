@@ -48,6 +48,19 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)  # type: ignore[arg-type]
 
 
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says what to train: JOB and ``--set``."""
+    parser.add_argument("job", nargs="?", type=Path, metavar="JOB", help="job file (TOML); the digits job if left out")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one setting of the job, as train.epochs=5; may be given again",
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what names a trained model: RUN and ``--checkpoint``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, run_command
+from hpcnn.command import Parser, add_job_arguments, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -22,15 +22,7 @@ def _parser(*, with_settings: bool) -> Parser:
         "The job file decides the result, bit for bit; the ranks decide how long it takes.",
         example="mpirun -n 4 python -m hpcnn.train jobs/digits_mlp.toml --set train.epochs=5",
     )
-    parser.add_argument("job", nargs="?", type=Path, metavar="JOB", help="job file (TOML); the digits job if left out")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one setting of the job, as train.epochs=5; may be given again",
-    )
+    add_job_arguments(parser)
     parser.add_argument(
         "--out",
         type=Path,

@@ -18,11 +18,11 @@ PACKAGE = Path(__file__).parents[1] / "hpcnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "atomic", "blas", "denormals", "errors", "memory", "tree"},
+    {"", "atomic", "blas", "cores", "denormals", "errors", "memory", "phases", "tree"},
     {"job", "comm", "optim", "data", "nn"},
     {"training"},
     {"keras", "slurm", "tools"},
-    {"__main__", "command", "evaluate", "predict", "train"},
+    {"__main__", "bench", "command", "evaluate", "predict", "train"},
 ]
 """Rooms of the package, from the ground up; the empty name is `hpcnn/__init__.py`. A room sees those below it."""
 
@@ -175,14 +175,14 @@ def seconds(statement: str) -> float:
     )
 
 
-@pytest.mark.parametrize("module", ["hpcnn", "hpcnn.train"])
+@pytest.mark.parametrize("module", ["hpcnn", "hpcnn.bench", "hpcnn.train"])
 def test_import_is_light(module: str) -> None:
     # Alternating pairs: what slows the machine for a while slows both of a pair.
     extra = [seconds(f"import numpy, {module}") - seconds("import numpy") for _ in range(7)]
     assert statistics.median(extra) < LIGHT_LIMIT_S
 
 
-@pytest.mark.parametrize("module", ["hpcnn", "hpcnn.train", "hpcnn.job", "hpcnn.errors"])
+@pytest.mark.parametrize("module", ["hpcnn", "hpcnn.bench", "hpcnn.train", "hpcnn.job", "hpcnn.errors"])
 def test_import_brings_in_nothing_heavy(module: str) -> None:
     heavy = "mpi4py", "rich", "msgspec", "safetensors", "h5py", "pyarrow", "sklearn", "matplotlib", "tensorflow"
     code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn import train
-from hpcnn.comm import mpi
-from hpcnn.comm.contributions import allocate, nodes_by_rank
+from hpcnn.comm.mpi import MpiCommunicator
+from hpcnn.comm.order_free import OrderFreeExchange
 from tests.mpi.launch import ROOT
 
+SETTINGS = ("train.epochs=2", "train.optimizer_sharding=false")  # sharded, it would be an exchange of another kind
 
-class OrderFreeExchange:
-    def __init__(self, world: object, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        self._world = world
-        nodes = nodes_by_rank(shards, world.size)[world.rank]
-        self.contributions = allocate(nodes, length, dtype, tail_length)
-        result = allocate([(0, shards)], length, dtype, tail_length)[0]
-        self.vector, self.tail = result.vector, result.tail
 
-    def allreduce(self) -> None:
-        vector = np.sum([part.vector for part in self.contributions], axis=0)
-        tail = np.sum([part.tail for part in self.contributions], axis=0)
-        self._world.Allreduce(vector, self.vector)
-        self._world.Allreduce(tail, self.tail)
+def exchange(
+    comm: MpiCommunicator, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: object
+) -> OrderFreeExchange:
+    return OrderFreeExchange(shards, length, dtype, tail_length)
 
 
 if __name__ == "__main__":
-    mpi.GatherExchange = mpi.SliceExchange = OrderFreeExchange
-    sys.exit(train.main([str(ROOT / "jobs" / "digits_mlp.toml"), "--quiet", "--set", "train.epochs=2"]))
+    MpiCommunicator.exchange = exchange  # type: ignore[assignment,method-assign]
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    sys.exit(train.main([str(ROOT / "jobs" / "digits_mlp.toml"), "--quiet", *settings]))

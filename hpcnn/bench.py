@@ -1,0 +1,177 @@
+"""How fast ranks exchange gradients, and where a job's time goes: ``mpirun -n 4 python -m hpcnn.bench WHAT``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcnn.command import Parser, add_job_arguments, run_command
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+BENCHMARKS = ("allreduce", "step")
+_ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = Parser(
+        "hpcnn bench",
+        "Measure how fast the ranks sum their gradients (allreduce), or where the time of a training step goes (step).",
+        example="mpirun -n 4 python -m hpcnn.bench allreduce --max 16M",
+    )
+    parser.add_argument("what", choices=BENCHMARKS, help="what to measure; each has its own --help")
+    what = parser.parse_args(argv[:1] or ["--help"]).what
+    return _allreduce(argv[1:]) if what == "allreduce" else _step(argv[1:])
+
+
+def _allreduce_parser() -> Parser:
+    parser = Parser(
+        "hpcnn bench allreduce",
+        "Sum a vector over all ranks, exactly as in training, in turn with MPI_Allreduce and with the limit of the "
+        "machine: between nodes the wire, within one the copying of memory. Medians; the slowest rank's time counts.",
+        example="mpirun -n 4 python -m hpcnn.bench allreduce --min 4 --max 256M --json allreduce.json",
+    )
+    size = "bytes; K, M and G are powers of 1024"
+    parser.add_argument("--min", type=_size, default=4, metavar="BYTES", help=f"smallest vector, 4 if left out: {size}")
+    parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector, 256M if left out")
+    parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="from one size to the next (4)")
+    parser.add_argument("--repeats", type=_positive, default=25, metavar="N", help="repetitions at most, 25")
+    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="about so long for each size, 1")
+    parser.add_argument("--dtype", choices=tuple(_ITEM_BYTES), default="float32", help="type of the entries (float32)")
+    _add_outputs(parser)
+    return parser
+
+
+def _allreduce(argv: Sequence[str]) -> int:
+    parser = _allreduce_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.max < arguments.min:
+        parser.error(f"--max {arguments.max} is less than --min {arguments.min}")
+    if arguments.min % _ITEM_BYTES[arguments.dtype]:
+        parser.error(
+            f"--min {arguments.min} is no multiple of the {_ITEM_BYTES[arguments.dtype]} bytes of {arguments.dtype}"
+        )
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.tools import bench_allreduce_report as report
+        from hpcnn.tools.bench_allreduce import AllreduceBench, sizes_between
+        from hpcnn.tools.bench_outputs import warnings
+
+        _check(comm, arguments)
+        bench = AllreduceBench(comm, dtype=arguments.dtype, repeats=arguments.repeats, seconds=arguments.seconds)
+        times = bench.run(sizes_between(arguments.min, arguments.max, arguments.factor))
+        troubles = warnings(comm)
+        if comm.rank == 0:
+            report.show(times, arguments.dtype, troubles)
+        figures = report.as_json(times, arguments.dtype)
+        _write(comm, arguments, figures, lambda path: report.plot(times, path))
+        return 0
+
+    return run_command(body)
+
+
+def _step_parser() -> Parser:
+    parser = Parser(
+        "hpcnn bench step",
+        "Train a job for some steps, without saving anything, and show where each rank's time goes: reading samples, "
+        "forward, backward, waiting for other ranks, adding their gradients, the optimizer. Names the slowest rank.",
+        example="mpirun -n 4 python -m hpcnn.bench step jobs/digits_mlp.toml --steps 200",
+    )
+    add_job_arguments(parser)
+    parser.add_argument("--steps", type=_positive, default=50, metavar="N", help="steps to measure, 50 if left out")
+    _add_outputs(parser)
+    return parser
+
+
+def _step(argv: Sequence[str]) -> int:
+    arguments = _step_parser().parse_args(argv)
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.job.load import load_job
+        from hpcnn.tools import bench_step_report as report
+        from hpcnn.tools.bench_outputs import warnings
+        from hpcnn.tools.bench_step import measure_steps
+        from hpcnn.training.build import build_training, resolve_shards
+
+        _check(comm, arguments)
+        loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
+        job = resolve_shards(loaded.job, comm.size)
+        training = agree(comm, lambda: build_training(job, loaded.base, comm))
+        times = measure_steps(training, comm, arguments.steps)
+        troubles = warnings(comm)
+        if comm.rank == 0:
+            report.show(times, job.name, troubles)
+        _write(comm, arguments, report.as_json(times, job.name), lambda path: report.plot(times, job.name, path))
+        return 0
+
+    return run_command(body)
+
+
+def _add_outputs(parser: Parser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures, without host names")
+    parser.add_argument("--hosts", action="store_true", help="name the hosts in that file")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw them (extra 'plot')")
+
+
+def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
+    from hpcnn.comm.collective import agree
+    from hpcnn.tools.bench_outputs import check_outputs
+
+    agree(comm, lambda: check_outputs(arguments.json, arguments.plot) if comm.rank == 0 else None)
+
+
+def _write(
+    comm: Communicator, arguments: argparse.Namespace, figures: dict[str, Any], plot: Callable[[Path], None]
+) -> None:
+    from hpcnn.comm.collective import agree
+    from hpcnn.tools.bench_outputs import machine_facts, write_json
+
+    facts = machine_facts(comm, with_hosts=arguments.hosts)
+
+    def write() -> None:
+        if arguments.json is not None:
+            write_json(arguments.json, facts | figures)
+        if arguments.plot is not None:
+            plot(arguments.plot)
+
+    agree(comm, lambda: write() if comm.rank == 0 else None)
+
+
+def _size(text: str) -> int:
+    """Return the bytes that `text` says: 4, 64K, 1M, 2GiB.
+
+    >>> _size("4"), _size("64K"), _size("1MiB")
+    (4, 65536, 1048576)
+    """
+    found = re.fullmatch(r"([1-9]\d*) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size. Give bytes, as 4, 64K or 16M")
+    return int(found[1]) << 10 * ("", "K", "M", "G").index(found[2].upper())
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

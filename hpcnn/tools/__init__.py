@@ -1,0 +1,1 @@
+"""What examines the machine and the runs: benchmarks."""

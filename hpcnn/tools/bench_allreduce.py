@@ -1,0 +1,216 @@
+"""The exact exchange against MPI_Allreduce: vectors of many sizes, in turn, beside what the machine can do at best."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange import Links
+from hpcnn.comm.order_free import OrderFreeExchange, plain_links
+from hpcnn.comm.plan import Topology
+from hpcnn.comm.protocol import Communicator, Exchange
+from hpcnn.errors import CommunicatorError, HpcnnError
+from hpcnn.tools.bench_limits import CopyLimit, WireLimit
+from hpcnn.tools.free_memory import free_memory
+
+Action = Callable[[], None]
+
+MIN_REPEATS = 3
+_SLICE_S = 1e-3
+"""What a repetition takes at least: short calls are repeated within it, as the barrier before it disturbs the first."""
+_MOST_CALLS = 1000
+_PROBES = 2
+
+_VECTORS_PER_RANK, _VECTORS_PER_NODE = 7, 5
+"""Memory of a measurement, in vectors: contributions, what MPI sends, receives and needs itself, copies; and for each
+node, what its ranks share, or get from others, and what the wire carries."""
+_SHARE_OF_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class SizeTimes:
+    """What came out for one size: seconds a call, by repetition, each that of the slowest rank."""
+
+    size: int
+    """Bytes of the vector."""
+    ours: list[float]
+    mpi: list[float]
+    limit: list[float]
+
+    @cached_property
+    def ratio(self) -> float:
+        """How many times as fast as MPI_Allreduce; the median over repetitions."""
+        return median(mpi / ours for mpi, ours in zip(self.mpi, self.ours, strict=True))
+
+    @cached_property
+    def share(self) -> float:
+        """The time of the limit as a share of ours; the median over repetitions."""
+        return median(limit / ours for limit, ours in zip(self.limit, self.ours, strict=True))
+
+    def bus_bandwidth(self, ranks: int) -> float:
+        """Return bytes a second, times 2 (P - 1)/P: comparable to the hardware's, whatever the number of ranks P.
+
+        The definition is that of nccl-tests (doc/PERFORMANCE.md of github.com/NVIDIA/nccl-tests).
+        """
+        return self.size / median(self.ours) * 2 * (ranks - 1) / ranks
+
+
+@dataclass(frozen=True)
+class AllreduceTimes:
+    """What came out in all."""
+
+    ranks_by_node: list[int]
+    limit: str
+    """What the limit is of."""
+    sizes: list[SizeTimes]
+    notes: list[str]
+    """What the user should know."""
+
+
+def sizes_between(least: int, most: int, factor: int) -> list[int]:
+    """Return `least` and its products with powers of `factor`, up to `most`.
+
+    >>> sizes_between(4, 300, 4)
+    [4, 16, 64, 256]
+    """
+    sizes = [least]
+    while sizes[-1] * factor <= most:
+        sizes.append(sizes[-1] * factor)
+    return sizes
+
+
+class AllreduceBench:
+    """Measures on the ranks of `comm`. Every method is collective.
+
+    Args:
+        comm: the ranks.
+        dtype: type of the vectors' entries.
+        repeats: repetitions a size, at most.
+        seconds: so long for each size, about; but there are `MIN_REPEATS` at least.
+        make_rival: makes the exchange to compare with.
+        make_links: makes what the wire is measured by.
+
+    Raises:
+        CommunicatorError: there is but one rank.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        *,
+        dtype: DTypeLike,
+        repeats: int,
+        seconds: float,
+        make_rival: Callable[[int, int, DTypeLike, int], Exchange] = OrderFreeExchange,
+        make_links: Callable[[], Links] = plain_links,
+    ) -> None:
+        if comm.size == 1:
+            raise CommunicatorError(
+                "one rank has nobody to exchange anything with. "
+                "Start several: mpirun -n 2 python -m hpcnn.bench allreduce"
+            )
+        self._comm, self._dtype = comm, np.dtype(dtype)
+        self._repeats, self._seconds = repeats, seconds
+        self._make_rival = make_rival
+        self._topology = Topology.of(comm.allgather(comm.host))
+        self._links = None if len(self._topology.nodes) == 1 else make_links()
+
+    def run(self, sizes: Sequence[int]) -> AllreduceTimes:
+        """Measure vectors of so many bytes each, as far as memory goes.
+
+        Raises:
+            HpcnnError: memory is too short for any size.
+        """
+        sizes, notes = self._affordable(sizes)
+        times = []
+        for size in sizes:
+            times.append(self._measure(size))
+            gc.collect()  # an exchange refers to itself, and its memory would stay for a while
+        limit = CopyLimit.name if self._links is None else WireLimit.name
+        return AllreduceTimes([len(ranks) for ranks in self._topology.nodes], limit, times, notes)
+
+    def _affordable(self, sizes: Sequence[int]) -> tuple[list[int], list[str]]:
+        """Return the sizes that fit into every node's memory, and a note if these are not all."""
+        free = self._comm.allgather(free_memory())
+        room, why = math.inf, ""
+        for ranks in self._topology.nodes:
+            held = _VECTORS_PER_RANK * len(ranks) + _VECTORS_PER_NODE
+            known = [amount for rank in ranks if (amount := free[rank]) is not None]
+            if known and min(known) * _SHARE_OF_MEMORY / held < room:
+                room = min(known) * _SHARE_OF_MEMORY / held
+                why = (
+                    f"{len(ranks)} ranks of a node hold {held} vectors, and {min(known) / 2**30:.3g} GB are free there"
+                )
+        fitting = [size for size in sizes if size <= room]
+        if not fitting:
+            raise HpcnnError(f"memory is too short: {why}. Start fewer ranks a node, or give a smaller --min.")
+        if len(fitting) < len(sizes):
+            return fitting, [f"sizes above {fitting[-1]:,} bytes are left out for want of memory: {why}"]
+        return fitting, []
+
+    def _measure(self, size: int) -> SizeTimes:
+        comm, length = self._comm, size // self._dtype.itemsize
+        ours: Exchange = comm.exchange(comm.size, length, self._dtype, 0)
+        rival = self._make_rival(comm.size, length, self._dtype, 0)
+        for exchange, name in ((ours, "hpcnn"), (rival, "MPI_Allreduce")):
+            check_sum(comm, exchange, name)
+        limit = self._limit(size)
+        return SizeTimes(size, *in_turn(comm, [ours.allreduce, rival.allreduce, limit], self._repeats, self._seconds))
+
+    def _limit(self, size: int) -> Action:
+        if self._links is None:
+            return CopyLimit(size, self._comm.size)
+        return WireLimit(size, self._topology, self._comm.rank, self._links)
+
+
+def check_sum(comm: Communicator, exchange: Exchange, name: str) -> None:
+    """Check that an exchange adds up; leave zeros, which can be added again and again.
+
+    Raises:
+        CommunicatorError: on all ranks, if it does not on some rank.
+    """
+    for part in exchange.contributions:
+        part.vector[...] = comm.rank + 1
+    exchange.allreduce()
+    right = bool((exchange.vector == comm.size * (comm.size + 1) // 2).all())
+    for rank, (fine, host) in enumerate(comm.allgather((right, comm.host))):
+        if not fine:
+            raise CommunicatorError(
+                f"rank {rank} on {host}: the sum of {exchange.vector.nbytes:,} bytes by {name} is wrong. "
+                "The MPI library, the network or memory is faulty."
+            )
+    for part in exchange.contributions:
+        part.vector[...] = 0
+    exchange.allreduce()
+
+
+def in_turn(comm: Communicator, actions: Sequence[Action], repeats: int, seconds: float) -> list[list[float]]:
+    """Return the seconds a call of each action, by repetition: A B C A B C ..., each time that of the slowest rank."""
+    one = [min(column) for column in zip(*_slowest(comm, actions, [1] * len(actions), _PROBES), strict=True)]
+    calls = [min(_MOST_CALLS, math.ceil(_SLICE_S / each)) for each in one]
+    round_s = sum(n * each for n, each in zip(calls, one, strict=True))
+    rounds = max(MIN_REPEATS, min(repeats, int(seconds / round_s)))
+    return [list(column) for column in zip(*_slowest(comm, actions, calls, rounds), strict=True)]
+
+
+def _slowest(comm: Communicator, actions: Sequence[Action], calls: Sequence[int], rounds: int) -> list[list[float]]:
+    """Return the slowest rank's seconds a call by round and action."""
+    own = [[_seconds(comm, action, n) for action, n in zip(actions, calls, strict=True)] for _ in range(rounds)]
+    slowest: list[list[float]] = np.max(comm.allgather(own), axis=0).tolist()
+    return slowest
+
+
+def _seconds(comm: Communicator, action: Action, calls: int) -> float:
+    comm.barrier()
+    begin = time.perf_counter()
+    for _ in range(calls):
+        action()
+    return (time.perf_counter() - begin) / calls

@@ -1,0 +1,144 @@
+"""What the benchmarks have in common: tables on the screen, raw figures as JSON, plots as PNG."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcnn import __version__
+from hpcnn.atomic import atomic_path, write_text
+from hpcnn.blas import fingerprint
+from hpcnn.comm.protocol import Communicator
+from hpcnn.cores import oversubscription, read_cores
+from hpcnn.errors import HpcnnError, MissingExtraError
+from hpcnn.training.console import terminal_path
+from hpcnn.training.display import rich_console, write_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PLAIN_WIDTH = 160
+
+
+def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
+    """Check where figures are to go, before anything is measured.
+
+    Raises:
+        HpcnnError: a folder that does not exist, a folder in place of a file, or a plot that is not to be a PNG.
+        MissingExtraError: a plot, but no matplotlib.
+    """
+    for option, path in (("--json", json_path), ("--plot", plot_path)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise HpcnnError(f"{option} {str(path)!r} is a folder. Name a file in it.")
+        if not path.parent.is_dir():
+            raise HpcnnError(f"{option}: there is no folder {str(path.parent)!r} to write {path.name!r} to")
+    if plot_path is not None:
+        if plot_path.suffix != ".png":
+            raise HpcnnError(f"--plot {str(plot_path)!r} must be a .png file")
+        new_figure(1, 1)
+
+
+def machine_facts(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
+    """Return what the figures were measured on; hosts only on request. Collective."""
+    hosts = comm.allgather(comm.host)
+    facts: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
+    facts["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
+    if comm.size > 1:
+        from hpcnn.comm.order_free import mpi_library
+
+        facts["mpi"] = mpi_library()
+    return facts | ({"hosts": hosts} if with_hosts else {})
+
+
+def warnings(comm: Communicator) -> list[str]:
+    """Return what makes the figures worse than they could be. Collective."""
+    crowd = oversubscription(comm.allgather((comm.host, read_cores())))
+    return [*comm.notes, *([crowd] if crowd else [])]
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the figures.
+
+    Raises:
+        HpcnnError: the file can't be written.
+    """
+    try:
+        write_text(path, json.dumps(values, indent=1) + "\n")
+    except OSError as error:
+        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}") from None
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise MissingExtraError("matplotlib", "plot", "--plot") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        HpcnnError: the file can't be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=150)
+    except OSError as error:
+        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}") from None
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    """Print a table of numbers, with lines in a terminal and plain elsewhere, and sentences below it."""
+    from rich.table import Table
+
+    terminal = terminal_path()
+    console = rich_console(terminal)
+    table = Table(*columns)
+    for column in table.columns:
+        column.justify = "right"
+    if terminal is None:
+        table.box, console.width = None, _PLAIN_WIDTH
+    for row in rows:
+        table.add_row(*row)
+    console.print(title, highlight=False, markup=False)
+    console.print(table, highlight=False, markup=False)
+    for note in notes:
+        write_line(note)
+
+
+def digits(value: float) -> str:
+    """Return a number with three significant digits, and no exponent.
+
+    >>> digits(0.01234), digits(12.34), digits(12345.6), digits(0)
+    ('0.0123', '12.3', '12,346', '0')
+    """
+    if value == 0:
+        return "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def counted(n: int, what: str) -> str:
+    """Return ``1 rank``, or ``2 ranks``."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def as_size(size: int) -> str:
+    """Return a number of bytes as people say it.
+
+    >>> as_size(4), as_size(65536), as_size(3 * 2**20), as_size(1000)
+    ('4 B', '64 KiB', '3 MiB', '1000 B')
+    """
+    power = next(power for power in (3, 2, 1, 0) if size % 1024**power == 0)
+    return f"{size // 1024**power} {('B', 'KiB', 'MiB', 'GiB')[power]}"

@@ -1,0 +1,107 @@
+"""Where the time of a training step goes, on each rank, and which rank the others wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import DivergedError
+from hpcnn.phases import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Phases
+from hpcnn.training.build import Training
+from hpcnn.training.replica import NotFiniteError
+from hpcnn.training.sums import COUNT
+
+PHASES = (DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, OTHER)
+WARM_UP = 10
+"""Steps before the clock starts: the first ones also allocate memory, and try out what is fastest."""
+
+
+@dataclass(frozen=True)
+class RankTimes:
+    """One rank's seconds over all steps, by phase."""
+
+    rank: int
+    host: str
+    seconds: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Seconds in all."""
+        return sum(self.seconds.values())
+
+    @property
+    def busy(self) -> float:
+        """Seconds in which it did not wait for other ranks."""
+        return self.total - self.seconds[WAIT]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What all ranks measured."""
+
+    steps: int
+    samples: int
+    """Over all steps and ranks."""
+    ranks: list[RankTimes]
+
+    @property
+    def total(self) -> float:
+        """Seconds of all steps."""
+        return max(rank.total for rank in self.ranks)
+
+    @property
+    def slowest(self) -> RankTimes:
+        """The rank that the others wait for: it waits least."""
+        return max(self.ranks, key=lambda rank: rank.busy)
+
+    @property
+    def typical(self) -> dict[str, float]:
+        """Return the median over ranks by phase, in seconds over all steps."""
+        return {phase: median(rank.seconds[phase] for rank in self.ranks) for phase in PHASES}
+
+    @property
+    def slowness(self) -> float:
+        """How long the slowest rank is busy, as a multiple of the median rank."""
+        return self.slowest.busy / median(rank.busy for rank in self.ranks)
+
+
+def measure_steps(training: Training, comm: Communicator, steps: int) -> StepTimes:
+    """Train for so many steps, after a few that do not count. Nothing is saved or evaluated. Collective.
+
+    Raises:
+        DivergedError: the loss or a gradient is no longer finite.
+    """
+    training.replica.synchronize()
+    _train(training, 0, WARM_UP, Phases())
+    comm.barrier()
+    phases = Phases()
+    training.replica.keep_phases(phases)
+    samples = _train(training, WARM_UP, steps, phases)
+    phases.enter(OTHER)  # ends the last phase
+    own = {phase: phases.seconds[phase] for phase in PHASES}
+    everyone = comm.allgather((comm.host, own))
+    return StepTimes(steps, samples, [RankTimes(rank, *each) for rank, each in enumerate(everyone)])
+
+
+def _train(training: Training, first: int, steps: int, phases: Phases) -> int:
+    """Do the steps from number `first` on and return how many samples they had; `phases` learns of new epochs."""
+    loader, samples = training.shards, 0
+    for step in range(first, first + steps):
+        epoch, in_epoch = divmod(step, loader.steps_per_epoch)
+        if in_epoch == 0 or step == first:
+            phases.enter(DATA)
+            loader.start_epoch(epoch)
+            phases.enter(OTHER)
+        try:
+            sums = training.replica.train_step(
+                step, partial(loader.shard, in_epoch), factor=training.plan.schedule(step), stop=False
+            )
+        except NotFiniteError as error:
+            raise DivergedError(
+                f"step {step + 1}: {error.what} is not finite, so its time says nothing. "
+                "Try a lower optimizer.learning_rate, or fewer --steps."
+            ) from None
+        samples += int(sums[COUNT])
+    return samples
