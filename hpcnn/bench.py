@@ -99,11 +99,12 @@ def _step(argv: Sequence[str]) -> int:
         from hpcnn.tools import bench_step_report as report
         from hpcnn.tools.bench_outputs import warnings
         from hpcnn.tools.bench_step import measure_steps
-        from hpcnn.training.build import build_training, resolve_shards
+        from hpcnn.training.build import build_training, resolve_groups, resolve_shards
 
         _check(comm, arguments)
         loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
         job = resolve_shards(loaded.job, comm.size)
+        job = agree(comm, lambda: resolve_groups(job, comm.nodes))
         training = agree(comm, lambda: build_training(job, loaded.base, comm))
         times = measure_steps(training, comm, arguments.steps)
         troubles = warnings(comm)

@@ -27,24 +27,27 @@ def owned_leaves(leaves: int, size: int, rank: int) -> Node:
     return leaves * rank // size, leaves * (rank + 1) // size
 
 
-def maximal_nodes(leaves: int, owned: Node) -> list[Node]:
+def maximal_nodes(leaves: int, owned: Node, groups: int = 1) -> list[Node]:
     """Return the largest nodes of the tree over `leaves` that lie within `owned`, left to right.
 
-    There are O(log leaves) of them, and one where `owned` is itself a node.
+    There are O(log leaves) of them, and one where `owned` is itself a node. `groups`, a power of two, cuts them where
+    they are larger than the nodes that there are so many of side by side.
 
     >>> maximal_nodes(8, (2, 5))
     [(2, 4), (4, 5)]
+    >>> maximal_nodes(8, (0, 5), groups=4)
+    [(0, 2), (2, 4), (4, 5)]
     """
 
-    def descend(lo: int, hi: int) -> list[Node]:
-        if owned[0] <= lo and hi <= owned[1]:
+    def descend(lo: int, hi: int, groups: int) -> list[Node]:
+        if groups == 1 and owned[0] <= lo and hi <= owned[1]:
             return [(lo, hi)]
         if hi <= owned[0] or owned[1] <= lo or hi - lo == 1:
             return []
-        middle = (lo + hi) // 2
-        return descend(lo, middle) + descend(middle, hi)
+        middle, below = (lo + hi) // 2, max(1, groups // 2)
+        return descend(lo, middle, below) + descend(middle, hi, below)
 
-    return descend(0, leaves) if leaves else []
+    return descend(0, leaves, groups) if leaves else []
 
 
 def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:

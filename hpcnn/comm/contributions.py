@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.memory import ALIGNMENT
-from hpcnn.tree import Node
+from hpcnn.tree import Node, additions_below
 
 BLOCK = 32768
 """Entries that are added at a time: what is added, and what comes of it, stays in the second-level cache."""
@@ -77,3 +78,17 @@ def fold_block(slots: Sequence[Array], order: Sequence[tuple[int, int]], out: Ar
         np.add(slots[left], slots[right], out=slots[left])
     left, right = order[-1]
     np.add(slots[left], slots[right], out=out)
+
+
+def summing(total: Array, node: Node, slots: Sequence[Array], nodes: Sequence[Node]) -> list[Callable[[], Any]]:
+    """Return the steps that sum the slots below `node` into `total` and leave the slots as they are."""
+    order = additions_below(node, nodes)
+    if not order:
+        return [partial(np.copyto, total, slots[nodes.index(node)])]
+    sums = list(slots)
+    steps: list[Callable[[], Any]] = []
+    for number, (left, right) in enumerate(order):
+        out = total if number == len(order) - 1 else np.empty_like(total)
+        steps.append(partial(np.add, sums[left], sums[right], out))
+        sums[left] = out
+    return steps

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange import Place, TreeExchange
-from hpcnn.comm.mpi_links import POLL_S, MpiLinks, byte_message
-from hpcnn.comm.node import Bytes, CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
+from hpcnn.comm.exchange import TreeExchange
+from hpcnn.comm.links import Place
+from hpcnn.comm.mpi_links import POLL_S, MpiLinks, WorldGather, byte_message
+from hpcnn.comm.node import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Array, Exchange, NodeArray, ShardedExchange
-from hpcnn.comm.small import Gather, SmallExchange, gather_in_node
+from hpcnn.comm.protocol import Array, Compression, Exchange, NodeArray, ShardedExchange
+from hpcnn.comm.small import Gather, NodeGather, SmallExchange
 from hpcnn.memory import aligned_empty
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SMALL_BYTES = 32 * 1024
-"""Up to this much from all ranks together, it is fastest that every rank adds everything."""
+SMALL_BYTES = {"in one node": 256 * 1024, "between nodes": 32 * 1024}
+"""Up to this much from all ranks together, it is fastest that every rank gets and adds everything."""
 
 SHARING = "HPCNN_SHARED_MEMORY"
 """Environment variable: ``off`` keeps the ranks of a node from sharing memory."""
@@ -66,16 +67,28 @@ class MpiCommunicator:
         """How many groups of ranks there are that share memory."""
         return len((self._together or self._apart).topology.nodes)
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0) -> Exchange:
+    def exchange(
+        self,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        compression: Compression | None = None,
+    ) -> Exchange:
         """Return the exchange that suits the length. The bits of the sums are the same in either."""
         check_shards(shards, self.size)
 
         def build(place: Place) -> Exchange:
-            slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
-            if slots * (length * np.dtype(dtype).itemsize + tail_length * 8) > SMALL_BYTES:
-                return TreeExchange(place, shards, length, dtype, tail_length, bucket=bucket)
             one_node = len(place.topology.nodes) == 1
-            make = partial(gather_in_node, place.memory) if one_node else partial(self._gather_all, place.topology)
+            slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
+            size = slots * (length * np.dtype(dtype).itemsize + tail_length * 8)
+            if compression or size > SMALL_BYTES["in one node" if one_node else "between nodes"]:
+                return TreeExchange(place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
+            make: Callable[[Sequence[int]], Gather] = (
+                partial(NodeGather, place.memory) if one_node else partial(WorldGather, self._world, place.topology)
+            )
             return SmallExchange(place.topology, self.rank, make, shards, length, dtype, tail_length)
 
         return self._sharing(build)
@@ -89,13 +102,22 @@ class MpiCommunicator:
         *,
         bucket: int = 0,
         grain: int = 1,
+        compression: Compression | None = None,
     ) -> ShardedExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         array = target.array
         return self._sharing(
             lambda place: TreeExchange(
-                place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain
+                place,
+                shards,
+                length,
+                array.dtype,
+                tail_length,
+                target=array,
+                bucket=bucket,
+                grain=grain,
+                compression=compression,
             )
         )
 
@@ -128,19 +150,6 @@ class MpiCommunicator:
                 f"the ranks of a node send their gradients, since they can't share memory ({troubles[0]})"
             )
         return build(self._apart)
-
-    def _gather_all(self, topology: Topology, sizes: Sequence[int]) -> Gather:
-        from mpi4py import MPI
-
-        by_rank = [0] * self.size
-        starts = [0] * self.size
-        for position, rank in enumerate(topology.order):
-            by_rank[rank], starts[rank] = sizes[position], sum(sizes[:position])
-
-        def gather(own: Bytes, everyone: Bytes) -> None:
-            self._world.Allgatherv(own, [everyone, by_rank, starts, MPI.BYTE])
-
-        return gather
 
     def _broadcast_leaders(self, array: Array) -> None:
         if self.local_rank == 0:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpcnn.comm.node import Bytes
+from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Array
+from hpcnn.memory import aligned_empty
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from hpcnn.comm.exchange import Message
+    from hpcnn.comm.links import Message
 
 POLL_S = 50e-6
 """Between two looks of a thread that waits beside the computation."""
@@ -22,6 +25,9 @@ MOST_BYTES = 2**31 - 1
 """What a count of MPI 3 can say."""
 
 _CHUNK = 2**20
+
+PIECE_BYTES = 2**19
+"""Longer messages are sent in pieces: over TCP some MPIs send a long one and receive another in turn, not at once."""
 
 
 def byte_message(array: Array, most: int = MOST_BYTES) -> list[Any]:
@@ -46,6 +52,11 @@ def large_type(size: int) -> MPI.Datatype:
     whole = MPI.Datatype.Create_struct([chunks, rest], [0, chunks * _CHUNK], [chunk, MPI.BYTE]).Commit()
     chunk.Free()
     return whole
+
+
+def _pieces(array: Array) -> list[list[Any]]:
+    data = array.reshape(-1).view(np.uint8)
+    return [byte_message(data[start : start + PIECE_BYTES]) for start in range(0, data.size, PIECE_BYTES)]
 
 
 class MpiTransfer:
@@ -73,6 +84,12 @@ class MpiTransfer:
         while not self._test_all(self._requests):
             time.sleep(POLL_S)
 
+    def free(self) -> None:
+        """Forget them."""
+        for request in self._requests:
+            request.Free()
+        self._requests = []
+
 
 class MpiLinks:
     """Links over a communicator of their own."""
@@ -83,13 +100,30 @@ class MpiLinks:
     def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> MpiTransfer:
         """Return a transfer of contiguous arrays."""
         world = self._world
-        posted = [world.Recv_init(byte_message(array), source=rank, tag=tag) for rank, array in receives]
-        return MpiTransfer(
-            [*posted, *(world.Send_init(byte_message(array), dest=rank, tag=tag) for rank, array in sends)]
-        )
+        posted = [world.Recv_init(piece, source=rank, tag=tag) for rank, array in receives for piece in _pieces(array)]
+        sent = [world.Send_init(piece, dest=rank, tag=tag) for rank, array in sends for piece in _pieces(array)]
+        return MpiTransfer([*posted, *sent])
 
     def allgather(self, own: Array, counts: Sequence[int]) -> Array:
         """Return the float64 vectors of all ranks, one after the other."""
         everyone = np.empty(sum(counts))
         self._world.Allgatherv(own, [everyone, list(counts)])
         return everyone
+
+
+class WorldGather:
+    """The gathering of ranks on several nodes, for `hpcnn.comm.small.SmallExchange`."""
+
+    def __init__(self, world: MPI.Intracomm, topology: Topology, sizes: Sequence[int]) -> None:
+        from mpi4py import MPI
+
+        counts, starts = [0] * world.size, [0] * world.size
+        for position, rank in enumerate(topology.order):
+            counts[rank], starts[rank] = sizes[position], sum(sizes[:position])
+        self.buffers: Sequence[Bytes] = [aligned_empty(sum(sizes), np.uint8)]
+        self._world, self._message = world, [self.buffers[0], counts, starts, MPI.BYTE]
+
+    def __call__(self, own: Bytes) -> int:
+        """Gather by one Allgatherv."""
+        self._world.Allgatherv(own, self._message)
+        return 0

@@ -65,17 +65,28 @@ class Topology:
         """Return the number of the node that `rank` is on."""
         return next(number for number, node in enumerate(self.nodes) if rank in node)
 
-    def rank_nodes(self, shards: int, rank: int) -> list[Node]:
-        """Return the tree nodes that `rank` contributes, where there are `shards` leaves."""
+    def rank_nodes(self, shards: int, rank: int, groups: int = 1) -> list[Node]:
+        """Return the tree nodes that `rank` contributes, where there are `shards` leaves; see `maximal_nodes`."""
         size = len(self.order)
-        return maximal_nodes(shards, owned_leaves(shards, size, self.order.index(rank)))
+        return maximal_nodes(shards, owned_leaves(shards, size, self.order.index(rank)), groups)
 
-    def node_nodes(self, shards: int, node: int) -> list[Node]:
+    def node_nodes(self, shards: int, node: int, groups: int = 1) -> list[Node]:
         """Return the tree nodes that a node's ranks contribute together."""
+        return maximal_nodes(shards, self.node_leaves(shards, node), groups)
+
+    def node_leaves(self, shards: int, node: int) -> Node:
+        """Return the leaves of a node's ranks."""
         size, first, last = len(self.order), self.starts[node], self.starts[node + 1] - 1
-        return maximal_nodes(
-            shards, (owned_leaves(shards, size, first)[0], owned_leaves(shards, size, last)[1])
-        )  # contiguous, since positions are
+        # contiguous, since positions are
+        return owned_leaves(shards, size, first)[0], owned_leaves(shards, size, last)[1]
+
+    def home_of(self, shards: int, tree_node: Node) -> int | None:
+        """Return the number of the node whose ranks have all leaves of `tree_node`, or None."""
+        for node in range(len(self.nodes)):
+            first, end = self.node_leaves(shards, node)
+            if first <= tree_node[0] and tree_node[1] <= end:
+                return node
+        return None
 
 
 def check_shards(shards: int, size: int) -> None:
@@ -107,7 +118,7 @@ def cut(bounds: Range, parts: int, grain: int) -> list[Range]:
 def buckets(length: int, size: int, grain: int) -> list[Range]:
     """Cut a vector into buckets of about `size` entries, in the order in which a backward pass fills them.
 
-    >>> buckets(100, 40, 16)
+    >>> buckets(100, 34, 16)
     [(64, 100), (32, 64), (0, 32)]
     """
     count = max(1, round(length / size)) if size else 1
@@ -133,11 +144,12 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> Buc
     own_node = topology.node_of(rank)
     own = pieces[topology.order.index(rank)]
     local = topology.nodes[own_node].index(rank)
+    own_shares = _foreign_shares(topology, own_node, pieces, bounds, grain)[local]
     relayed = [
         Span(topology.order[position], *part)
         for position, piece in enumerate(pieces)
         if not topology.starts[own_node] <= position < topology.starts[own_node + 1]
-        for share in _foreign_shares(topology, own_node, pieces, bounds, grain)[local]
+        for share in own_shares
         if (part := _overlap(piece, share)) is not None
     ]
     incoming = [
@@ -150,6 +162,15 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> Buc
         for node, ranks in enumerate(topology.nodes)
     ]
     return BucketPlan(bounds, own, tuple(relayed), tuple(incoming))
+
+
+def rank_ranges(topology: Topology, bounds: Range, grain: int) -> dict[int, tuple[Range, list[Range]]]:
+    """Return what each rank adds up of one bucket: the piece for all ranks, and parts of others' for its own node."""
+    pieces = cut(bounds, len(topology.order), grain)
+    shares = [
+        share for node in range(len(topology.nodes)) for share in _foreign_shares(topology, node, pieces, bounds, grain)
+    ]
+    return dict(zip(topology.order, zip(pieces, shares, strict=True), strict=True))
 
 
 def _foreign_shares(

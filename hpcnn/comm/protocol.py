@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -17,6 +17,16 @@ Consume = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
+class Compression:
+    """How gradient sums are rounded on their way. It is part of what defines the result."""
+
+    kind: str
+    """A name in `hpcnn.comm.formats.FORMATS`."""
+    groups: int
+    """How many sums are rounded on the way in, each of as many shards, nearly: a power of two."""
+
+
+@dataclass(frozen=True)
 class Contribution:
     """What one rank adds for one tree node: filled by the rank before each exchange."""
 
@@ -25,6 +35,22 @@ class Contribution:
     """The gradient sum over the node's shards, of shape (length,)."""
     tail: Array
     """Sums that travel with it (loss, metrics, count, stop flag), float64 of shape (tail_length,)."""
+
+
+class Residuals(Protocol):
+    """What compression has rounded off so far and still owes, each entry on the rank that rounds it."""
+
+    def gather(self) -> dict[str, Array] | None:
+        """Return whole vectors of shape (length,) by name, on rank 0; None elsewhere. Collective."""
+        ...
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take the own entries of whole vectors of the same names.
+
+        Raises:
+            CheckpointError: they are those of another job.
+        """
+        ...
 
 
 class Exchange(Protocol):
@@ -45,6 +71,8 @@ class Exchange(Protocol):
     """Told what the exchange is doing, if set."""
     overlap: bool
     """Whether what is ready travels while the rest is computed. May be changed between steps, on all ranks alike."""
+    residuals: Residuals | None
+    """What compression owes; None without it."""
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks. Collective."""
@@ -78,6 +106,8 @@ class ShardedExchange(Protocol):
     """As for `Exchange`."""
     overlap: bool
     """As for `Exchange`."""
+    residuals: Residuals | None
+    """As for `Exchange`."""
     parts: list[slice]
     """What this rank owns, in blocks."""
 
@@ -109,7 +139,7 @@ class ShardedExchange(Protocol):
         ...
 
     def gather_state(self, own: Array, out: Array | None) -> None:
-        """Put the entries of all ranks, `own` with its parts one after the other, into the whole vector `out` of rank 0.
+        """Put the entries of all ranks, `own` with its parts one after the other, into the whole `out` of rank 0.
 
         Collective; `out` is None on the other ranks.
         """
@@ -151,10 +181,20 @@ class Communicator(Protocol):
         """How many groups of ranks there are that share memory."""
         ...
 
-    def exchange(self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0) -> Exchange:
+    def exchange(
+        self,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        compression: Compression | None = None,
+    ) -> Exchange:
         """Return an exchange for vectors of `length` over `shards` gradient shards.
 
         `bucket` is the number of entries that travel together while the rest is computed; 0 sends all at the end.
+        With `compression` the sums are rounded.
 
         Raises:
             CommunicatorError: there are more ranks than shards.
@@ -170,10 +210,11 @@ class Communicator(Protocol):
         *,
         bucket: int = 0,
         grain: int = 1,
+        compression: Compression | None = None,
     ) -> ShardedExchange:
         """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
 
-        Pieces are cut at multiples of `grain` entries.
+        Pieces are cut at multiples of `grain` entries. With `compression` the sums are rounded.
 
         Raises:
             CommunicatorError: there are more ranks than shards.

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.contributions import Slots
-from hpcnn.comm.exchange import Message, Place, TreeExchange
+from hpcnn.comm.exchange import TreeExchange
+from hpcnn.comm.links import Message, Place
 from hpcnn.comm.node import CommonArray, PrivateMemory
 from hpcnn.comm.plan import Topology
-from hpcnn.comm.protocol import Array, Contribution, NodeArray
+from hpcnn.comm.protocol import Array, Compression, Contribution, Exchange, NodeArray, Residuals
 from hpcnn.memory import aligned_empty
 from hpcnn.phases import Phases
 
@@ -28,6 +29,7 @@ class SerialExchange:
         self.tail = contribution.tail
         self.phases: Phases | None = None
         self.overlap = False
+        self.residuals: Residuals | None = None
 
     def allreduce(self) -> None:
         """Do nothing: the one contribution is the sum."""
@@ -62,6 +64,9 @@ class _NoMessages:
     def wait(self, *, politely: bool) -> None:
         """Return at once."""
 
+    def free(self) -> None:
+        """Do nothing."""
+
 
 class SerialCommunicator:
     """A world of one rank."""
@@ -75,11 +80,21 @@ class SerialCommunicator:
     def __init__(self) -> None:
         self.host = socket.gethostname()
         self.notes: list[str] = []
+        self._place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0
-    ) -> SerialExchange:
+        self,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        compression: Compression | None = None,
+    ) -> Exchange:
         """Return the exchange of one rank."""
+        if compression is not None:  # what is rounded is rounded here too
+            return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
         layout = Slots(1, length, dtype, tail_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
@@ -94,11 +109,21 @@ class SerialCommunicator:
         *,
         bucket: int = 0,
         grain: int = 1,
+        compression: Compression | None = None,
     ) -> TreeExchange:
         """Return an exchange in which the one rank owns everything."""
-        place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
         array = target.array
-        return TreeExchange(place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain)
+        return TreeExchange(
+            self._place,
+            shards,
+            length,
+            array.dtype,
+            tail_length,
+            target=array,
+            bucket=bucket,
+            grain=grain,
+            compression=compression,
+        )
 
     def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
         """Return an array of zeros."""

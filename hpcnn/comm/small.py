@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.contributions import Slots, fold_block
+from hpcnn.comm.contributions import Slots, summing
 from hpcnn.comm.node import Bytes, NodeMemory
 from hpcnn.comm.plan import Topology
-from hpcnn.comm.protocol import Contribution
+from hpcnn.comm.protocol import Contribution, Residuals
 from hpcnn.memory import aligned_empty
-from hpcnn.phases import Phases
-from hpcnn.tree import additions
+from hpcnn.phases import REDUCE, WAIT, Phases
 
-Gather = Callable[[Bytes, Bytes], None]
-"""``(own, everyone) -> None``: fills `everyone` with all ranks' bytes, by position."""
+
+class Gather(Protocol):
+    """Brings all ranks' bytes within reach."""
+
+    buffers: Sequence[Bytes]
+    """Where they come to lie, by position; in turn, so that what came last stays while the next is on its way."""
+
+    def __call__(self, own: Bytes) -> int:
+        """Gather, and return the number of the buffer that holds everything now. Collective."""
+        ...
 
 
 class SmallExchange:
@@ -26,7 +34,7 @@ class SmallExchange:
     Args:
         topology: how the ranks are dealt.
         rank: this one.
-        make_gather: returns the gathering of so many bytes from each rank, by position.
+        make_gather: returns what gathers so many bytes from each rank, by position.
         shards: leaves of the tree.
         length: entries of the vectors.
         dtype: their type.
@@ -50,15 +58,21 @@ class SmallExchange:
         self._own = aligned_empty(sizes[position], np.uint8)
         self._own[...] = 0
         self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, nodes[position])
-        self._everyone = aligned_empty(sum(sizes), np.uint8)
-        pieces = [self._everyone[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
-        self._vectors = [view for layout, piece in zip(layouts, pieces, strict=True) for view in layout.vectors(piece)]
-        self._tails = [view for layout, piece in zip(layouts, pieces, strict=True) for view in layout.tails(piece)]
         self._gather = make_gather(sizes)
         self.phases: Phases | None = None
         self.overlap = False
-        self._order = additions(shards, [node for each in nodes for node in each])
+        self.residuals: Residuals | None = None
         self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
+        order = [node for each in nodes for node in each]
+        self._steps = []
+        for buffer in self._gather.buffers:
+            pieces = [buffer[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+            both = list(zip(layouts, pieces, strict=True))
+            vectors = [view for layout, piece in both for view in layout.vectors(piece)]
+            tails = [view for layout, piece in both for view in layout.tails(piece)]
+            self._steps.append(
+                summing(self.vector, (0, shards), vectors, order) + summing(self.tail, (0, shards), tails, order)
+            )
 
     def start(self) -> None:
         """Do nothing yet."""
@@ -68,9 +82,13 @@ class SmallExchange:
 
     def finish(self) -> bool:
         """Do the step."""
-        self._gather(self._own, self._everyone)
-        fold_block(self._vectors, self._order, self.vector)
-        fold_block(self._tails, self._order, self.tail)
+        if self.phases is not None:
+            self.phases.enter(WAIT)
+        steps = self._steps[self._gather(self._own)]
+        if self.phases is not None:
+            self.phases.enter(REDUCE)
+        for step in steps:
+            step()
         return False
 
     def allreduce(self) -> None:
@@ -78,19 +96,20 @@ class SmallExchange:
         self.finish()
 
 
-def gather_in_node(memory: NodeMemory, sizes: Sequence[int]) -> Gather:
-    """Return the gathering of ranks that all share memory: one copy in, one wait, one copy out."""
-    total, end = sum(sizes), sum(sizes[: memory.rank + 1])
-    both = memory.allocate_common(2 * total)[: 2 * total]
-    turn = 0
+class NodeGather:
+    """The gathering of ranks that all share memory: one copy, one wait."""
 
-    def gather(own: Bytes, everyone: Bytes) -> None:
-        # Two halves in turn: nobody writes into one before all have waited for the other, thus have read this one.
-        nonlocal turn
-        half = both[turn * total : (turn + 1) * total]
-        half[end - own.size : end] = own
-        memory.barrier()
-        everyone[...] = half
-        turn = 1 - turn
+    def __init__(self, memory: NodeMemory, sizes: Sequence[int]) -> None:
+        total, end = sum(sizes), sum(sizes[: memory.rank + 1])
+        both = memory.allocate_common(2 * total)
+        self.buffers: Sequence[Bytes] = [both[:total], both[total : 2 * total]]
+        self._own = [buffer[end - sizes[memory.rank] : end] for buffer in self.buffers]
+        self._barrier, self._turn = memory.barrier, 0
 
-    return gather
+    def __call__(self, own: Bytes) -> int:
+        """Copy into one buffer, and wait for the others to do so."""
+        # Nobody writes into a buffer before all have waited for the other one, and thus have read this one.
+        turn = self._turn = 1 - self._turn
+        self._own[turn][...] = own
+        self._barrier()
+        return turn

@@ -13,10 +13,11 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange import Message, Place, TreeExchange
+from hpcnn.comm.exchange import TreeExchange
+from hpcnn.comm.links import Message, Place
 from hpcnn.comm.node import Bytes, CommonArray, PrivateMemory
 from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Array, NodeArray
+from hpcnn.comm.protocol import Array, Compression, NodeArray
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")
@@ -113,6 +114,9 @@ class _ThreadTransfer:
             except queue.Empty:
                 raise CommunicatorError("a message did not come in time") from None
 
+    def free(self) -> None:
+        """Do nothing."""
+
 
 class ThreadLinks:
     """Links between threads."""
@@ -156,11 +160,18 @@ class ThreadCommunicator:
         return self._world.everyone.share(self.rank, value)
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, *, bucket: int = 0
+        self,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+        *,
+        bucket: int = 0,
+        compression: Compression | None = None,
     ) -> TreeExchange:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket)
+        return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
 
     def sharded_exchange(
         self,
@@ -171,12 +182,21 @@ class ThreadCommunicator:
         *,
         bucket: int = 0,
         grain: int = 1,
+        compression: Compression | None = None,
     ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         array = target.array
         return TreeExchange(
-            self._place, shards, length, array.dtype, tail_length, target=array, bucket=bucket, grain=grain
+            self._place,
+            shards,
+            length,
+            array.dtype,
+            tail_length,
+            target=array,
+            bucket=bucket,
+            grain=grain,
+            compression=compression,
         )
 
     def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:

@@ -10,7 +10,7 @@ from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
 from hpcnn.job import model as models
 from hpcnn.job.optimizer import Constant, Sgd
-from hpcnn.job.schema import Job
+from hpcnn.job.schema import Job, Train
 
 DIGITS_SAMPLES = 1797
 CLASS_METRICS = (
@@ -32,6 +32,7 @@ def check_job(job: Job) -> None:
     """Raise JobError for the first contradiction between settings of `job`."""
     for check in (_check_model, _check_data, _check_targets, _check_loss, _check_optimizer, _check_warmup):
         check(job)
+    check_compression(job.train)
     for key, monitor in _monitors(job):
         _check_monitor(job, key, monitor)
 
@@ -190,6 +191,25 @@ def _most_steps(job: Job) -> float:
         case _:
             return math.inf
     return job.train.epochs * math.ceil(samples / job.train.batch_size)
+
+
+def check_compression(train: Train) -> None:
+    """Raise JobError if ``train.compression_groups`` is not what the compression and the shards allow."""
+    groups = train.compression_groups
+    if groups == "auto":
+        return
+    if train.compression == "none":
+        raise JobError(
+            f'train.compression_groups = {groups}, but train.compression = "none", so that nothing is rounded: set it '
+            'to "auto", or the compression to "bf16" or "fp16"'
+        )
+    most = 65536 if train.shards == "auto" else train.shards
+    if groups & (groups - 1) or groups > most:
+        limit = "" if train.shards == "auto" else f", at most train.shards = {train.shards}"
+        raise JobError(
+            f"train.compression_groups = {groups}: expected a power of two{limit}. Each group is some shards whose "
+            f'sum is rounded; {1 << (min(groups, most).bit_length() - 1)} would do, or "auto".'
+        )
 
 
 def _monitors(job: Job) -> Iterator[tuple[str, str]]:

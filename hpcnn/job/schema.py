@@ -76,6 +76,12 @@ less memory, less work. `auto`: where it is faster."""
     bucket_mb: NonNegative | Literal["auto"] = "auto"
     """MB of gradients that travel while the rest is still computed; 0 sends all at the end. Same result. `auto`: \
 where it is faster."""
+    compression: Literal["none", "bf16", "fp16"] = "none"
+    """Gradients travel between nodes in two bytes an entry. What rounding loses is added to the next step's, but the \
+result is another one, on one rank too. `fp16` keeps 11 bits in place of 8, but sums beyond 65504 end the run."""
+    compression_groups: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
+    """Sums of shards that are rounded on their way, a power of two; part of the result. Best is one a node. `auto`: \
+as many as there are nodes at the start, or fewer."""
     early_stopping: EarlyStopping | None = None
     """Table of its own; left out, there is none."""
     reduce_on_plateau: ReduceOnPlateau | None = None

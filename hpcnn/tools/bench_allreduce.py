@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange import Links
+from hpcnn.comm.links import Links
 from hpcnn.comm.order_free import OrderFreeExchange, plain_links
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Communicator, Exchange

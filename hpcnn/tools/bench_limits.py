@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnn.comm.exchange import Links, Message
+from hpcnn.comm.links import Links, Message
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Array
 from hpcnn.memory import aligned_empty

@@ -10,12 +10,13 @@ import numpy as np
 
 from hpcnn.comm.collective import TreeReduction
 from hpcnn.comm.plan import check_shards
-from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.comm.protocol import Array, Communicator, Compression
 from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.errors import JobError, ModelError
-from hpcnn.job.schema import Job
+from hpcnn.job.checks import check_compression
+from hpcnn.job.schema import Job, Train
 from hpcnn.nn.build import build_loss, build_network
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
@@ -73,6 +74,7 @@ def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Arr
         tail_length=model.layout.size,
         sharded=shards_optimizer(job.train, size, comm),
         bucket=bucket_entries(job.train, size, comm),
+        compression=_compression(job.train),
     )
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     replica = NumpyReplica(
@@ -111,7 +113,7 @@ class Training:
 
 
 def build_training(job: Job, base: Path, comm: Communicator) -> Training:
-    """Read the data and build everything that trains the job; ``train.shards`` must be a number by now.
+    """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
 
     Collective, and to be called within `agree`.
 
@@ -221,6 +223,28 @@ def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeRedu
         )
     weights: Array = counts.sum() / (classes * counts)
     return weights
+
+
+def resolve_groups(job: Job, nodes: int) -> Job:
+    """Return the job with an open ``train.compression_groups`` set for `nodes` nodes; ``train.shards`` must be set.
+
+    Raises:
+        JobError: the groups that the job asks for do not suit its shards.
+    """
+    train = job.train
+    assert isinstance(train.shards, int)
+    check_compression(train)
+    if train.compression == "none" or train.compression_groups != "auto":
+        return job
+    groups = 1 << (min(nodes, train.shards).bit_length() - 1)
+    return msgspec.structs.replace(job, train=msgspec.structs.replace(train, compression_groups=groups))
+
+
+def _compression(train: Train) -> Compression | None:
+    if train.compression == "none":
+        return None
+    assert isinstance(train.compression_groups, int)
+    return Compression(train.compression, train.compression_groups)
 
 
 def resolve_shards(job: Job, shards: int) -> Job:

@@ -193,6 +193,14 @@ class NumpyReplica(NumpyModel):
         """Overwrite the optimizer's vectors."""
         self._updater.load_optimizer_state(state)
 
+    def compression_state(self) -> dict[str, Array] | None:
+        """Return what compression owes by name, on rank 0; None elsewhere. Collective."""
+        return self._updater.compression_state()
+
+    def load_compression_state(self, state: Mapping[str, Array]) -> None:
+        """Overwrite what compression owes."""
+        self._updater.load_compression_state(state)
+
 
 class _Adder:
     """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written."""

@@ -35,8 +35,8 @@ def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: st
     checkpoint = agree(comm, lambda: _same_everywhere(comm, start.checkpoint))
     before = checkpoint.facts["job"]["train"] if checkpoint else {}
     job = resolve_shards(loaded.job, before.get("shards", comm.size))
-    groups = before.get("compression_groups", "auto")
-    job = agree(comm, lambda: resolve_groups(job, comm.nodes if groups == "auto" else groups))
+    first = before.get("compression_groups", "auto")  # as many as there were nodes at the start, if they were open
+    job = agree(comm, lambda: resolve_groups(job, comm.nodes if first == "auto" else first))
     if checkpoint is not None:
         agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
     finished = comm.broadcast(agree(comm, lambda: _on_root(comm, start.folder.read_result)))

@@ -23,11 +23,13 @@ from hpcnn.training.trainer import Progress
 def pack(training: Training, base: Path, progress: Progress) -> Checkpoint | None:
     """Return what it takes to go on with `training` on any number of ranks; None but on rank 0. Collective."""
     optimizer = training.replica.optimizer_state()
-    if optimizer is None:
+    owed = training.replica.compression_state()
+    if optimizer is None or owed is None:
         return None
     tensors = {
         **_model_tensors(training),
         **prefixed("optimizer", optimizer),
+        **prefixed("compression", owed),
         "progress/totals": progress.totals.copy(),
     }
     for name, callback in training.callbacks.items():
@@ -81,6 +83,7 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
         )
     replica.load_weights(checkpoint.part("model"))
     replica.load_optimizer_state(checkpoint.part("optimizer"))
+    replica.load_compression_state(checkpoint.part("compression"))
     for name, callback in training.callbacks.items():
         callback.load(checkpoint.facts["callbacks"][name], checkpoint.part(f"callbacks/{name}"))
     return Progress(totals=totals.copy(), **checkpoint.facts["progress"])

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.protocol import Array, Communicator, Exchange, NodeArray, ShardedExchange
+from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, NodeArray, ShardedExchange
 from hpcnn.errors import CheckpointError
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
 from hpcnn.optim.transforms import Tick
+from hpcnn.phases import OPTIMIZER, REDUCE
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.sums import COUNT, LOSS
 
@@ -60,6 +61,16 @@ class Updater(ABC):
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors by whole ones of the same names."""
 
+    def compression_state(self) -> dict[str, Array] | None:
+        """Return what compression owes by name, empty without it, on rank 0; None elsewhere. Collective."""
+        residuals = self.exchange.residuals
+        return {} if residuals is None else residuals.gather()
+
+    def load_compression_state(self, state: Mapping[str, Array]) -> None:
+        """Overwrite what compression owes by whole vectors of the same names."""
+        if self.exchange.residuals is not None:
+            self.exchange.residuals.load(state)
+
     def first_bad_gradient(self) -> str | None:
         """Return the name of the parameter whose gradient this rank found not to be finite."""
         place = self._bound.not_finite_at
@@ -88,6 +99,8 @@ class ReplicatedUpdater(Updater):
     def finish(self) -> bool:
         """Sum the gradients and update the parameters."""
         self.exchange.finish()
+        if self.exchange.phases is not None:
+            self.exchange.phases.enter(OPTIMIZER)
         tail = self.exchange.tail
         # float: NumPy's own float64 would turn float32 arithmetic into buffered float64
         self._count = float(tail[COUNT])
@@ -146,13 +159,23 @@ class ShardedUpdater(Updater):
         if self._plan is None:
             self._count = float(self.exchange.tail[COUNT])
             self._plan = self.optimizer.plan(self._tick, self._count)
-        return not self._bound.update_part(self._plan, part)
+        self._enter(OPTIMIZER)
+        finite = self._bound.update_part(self._plan, part)
+        self._enter(REDUCE)
+        return not finite
+
+    def _enter(self, phase: str) -> None:
+        """Tell what is being done, unless a thread beside the computation does it."""
+        if self.exchange.phases is not None and not self.exchange.overlap:
+            self.exchange.phases.enter(phase)
 
     def _load(self, number: int, out: Array) -> None:
         if self._sums:
             np.copyto(out, self._sums[number])
         else:
+            self._enter(REDUCE)
             self.exchange.sum_part(number, out)
+            self._enter(OPTIMIZER)
         self._penalty.add(number, out, self._count)
 
     def optimizer_state(self) -> dict[str, Array] | None:
@@ -182,6 +205,7 @@ def make_updater(
     tail_length: int,
     sharded: bool = False,
     bucket: int = 0,
+    compression: Compression | None = None,
 ) -> Updater:
     """Return the updater of one rank.
 
@@ -194,14 +218,13 @@ def make_updater(
         tail_length: sums that travel with the gradients.
         sharded: whether each rank updates its own parts only. The bits are the same.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
+        compression: how gradient sums are rounded on their way, or None.
     """
     size = layout.trainable_size
     store = comm.node_array(layout.size, dtype, shared=sharded)
     if not sharded:
-        return ReplicatedUpdater(
-            store, layout, optimizer, comm.exchange(shards, size, dtype, tail_length, bucket=bucket)
-        )
+        exchange = comm.exchange(shards, size, dtype, tail_length, bucket=bucket, compression=compression)
+        return ReplicatedUpdater(store, layout, optimizer, exchange)
     grain = NORM_BLOCK if optimizer.clip_norm else 1
-    return ShardedUpdater(
-        store, layout, optimizer, comm.sharded_exchange(shards, store, size, tail_length, bucket=bucket, grain=grain)
-    )
+    parts = comm.sharded_exchange(shards, store, size, tail_length, bucket=bucket, grain=grain, compression=compression)
+    return ShardedUpdater(store, layout, optimizer, parts)

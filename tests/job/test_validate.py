@@ -42,7 +42,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 FAULTS: list[tuple[str, object, str]] = [
     # unknown keys
-    ("train.epocs", 3, "unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: batch_size, dtype, "),
+    ("train.epocs", 3, "unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: batch_size, bucket_mb, "),
     ("train.learning_rate", 0.1, "'learning_rate' is a setting of [optimizer]. Known: batch_size, "),
     ("optimizer.rho", 0.1, "unknown key 'rho' in [optimizer] of name 'sgd'. 'rho' is a setting of [optimizer] of n"),
     ("optimizer.beta_1", 0.1, "'beta_1' is a setting of [optimizer] of name 'adam' or 'adamw'. Known: clip_norm, "),

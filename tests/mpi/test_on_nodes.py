@@ -57,3 +57,51 @@ def test_same_bits(nodes: Testbed, mpi: Mpi, tmp_path: Path, reference: str, lay
     done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic, timeout_s=60)
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout) == reference
+
+
+COMPRESSED = (*TRAIN, "--set", "train.compression=bf16", "--set", "train.compression_groups=2")
+
+
+@pytest.fixture(scope="module")
+def compressed(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the short job with compression in one plain process."""
+    done = mpich.run(0, *COMPRESSED, cwd=tmp_path_factory.mktemp("compressed"))
+    assert done.returncode == 0, done.stderr
+    return sha256_of(done.stdout)
+
+
+def test_compression_halves_what_travels(
+    nodes: Testbed, mpich: Mpi, tmp_path: Path, reference: str, compressed: str
+) -> None:
+    sent = []
+    for job, sha256 in ((TRAIN, reference), (COMPRESSED, compressed)):
+        before = nodes.sent_bytes("node1")
+        replicated = (*job, "--set", "train.optimizer_sharding=false")
+        done = nodes.run(mpich, [1, 1], *replicated, cwd=tmp_path, timeout_s=60)
+        assert done.returncode == 0, done.stderr
+        sent.append(nodes.sent_bytes("node1") - before)
+        assert sha256_of(done.stdout) == sha256
+    assert compressed != reference
+    assert 0.45 < sent[1] / sent[0] < 0.6
+
+
+@pytest.mark.parametrize(("mpi", "sharding"), [("mpich", "true"), ("openmpi", "auto")], indirect=["mpi"])
+def test_compressed_stopped_on_nodes_and_resumed_alone(
+    nodes: Testbed, mpi: Mpi, tmp_path: Path, compressed: str, sharding: str
+) -> None:
+    """The number of groups that was left open stays that of the nodes at the start."""
+    job = (*TRAIN, "--set", "train.compression=bf16", "--out", tmp_path / "run")
+    faster = ("--set", f"train.optimizer_sharding={sharding}", "--set", "train.bucket_mb=0.03")
+    stopped = nodes.run(mpi, [1, 2], *job, *faster, "--set", "run.stop_at_step=9", cwd=tmp_path, timeout_s=60)
+    assert "stopped after step 9" in stopped.stdout, stopped.stderr
+    done = mpi.run(0, *job, "--resume", "auto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sha256_of(done.stdout) == compressed
+
+
+def test_few_parameters_are_compressed_too(nodes: Testbed, mpich: Mpi, tmp_path: Path) -> None:
+    few = (*COMPRESSED, "--set", "model.layers.1.units=4", "--set", "model.layers.3.units=4")
+    alone = mpich.run(0, *few, cwd=tmp_path)
+    together = nodes.run(mpich, [1, 1], *few, cwd=tmp_path, timeout_s=60)
+    assert together.returncode == 0, together.stderr
+    assert sha256_of(together.stdout) == sha256_of(alone.stdout)
