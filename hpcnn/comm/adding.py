@@ -69,6 +69,9 @@ class Reach:
 class Adder(Protocol):
     """Adds up the slots within the reach of one rank."""
 
+    one_pass: bool
+    """Whether it goes over each part of the slots only once."""
+
     def buffer(self, node: Node, size: int) -> Array:
         """Return room for `size` entries of the sum below a tree node, as another computer node sends it."""
         ...
@@ -88,6 +91,7 @@ class ExactAdder:
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
         self._whole = Fold.below((0, reach.shards), reach.nodes)
+        self.one_pass = len(self._whole.order) <= 1
         self._sent = [Fold.below(node, reach.local_nodes) for node in reach.sent[reach.node]]
 
     def buffer(self, node: Node, size: int) -> Array:

@@ -150,6 +150,7 @@ class CompressedAdder:
     """
 
     def __init__(self, reach: Reach, groups: Sequence[Node], form: Format, residuals: OwnResiduals) -> None:
+        self.one_pass = False
         self._reach, self._form, self._residuals = reach, form, residuals
         self._names = {group: name_of(number) for number, group in enumerate(groups)}
         self._ways = {group: Fold.below(group, reach.nodes) for group in groups}

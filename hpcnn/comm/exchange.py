@@ -34,9 +34,9 @@ class _Bucket:
     plan: BucketPlan
     relays: Sequence[Step]
     """What adds up the own node's slots for other nodes."""
-    inward: Transfer
-    """The node's sums to the owners of the pieces."""
-    outward: Transfer
+    inward: Transfer | None
+    """The node's sums to the owners of the pieces; None on one node."""
+    outward: Transfer | None
     """What the owners made of them, to all nodes."""
     parts: range
     """The numbers of the parts of the own piece."""
@@ -75,12 +75,14 @@ class TreeExchange:
         grain = -(-grain // line) * line
         self._place, self._grain = place, grain
         self._length = length
+        self._apart = len(place.topology.nodes) > 1
         self._bounds = buckets(length, bucket, grain)
         self._own_slots(shards, length, kind, tail_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
         """How the sums travel back, if not as they are."""
-        self._adder = self._choose_adder(shards, compression, gives_sums=target is None)
+        self._gives_sums = target is None
+        self._adder = self._choose_adder(shards, compression)
         if target is None:
             target = place.memory.allocate_common(length * kind.itemsize).view(kind)
         self.vector = target[:length]
@@ -91,7 +93,7 @@ class TreeExchange:
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
         self._tails = Tails(place, shards, self._local_tails, self._local_nodes, tail_length, _TAILS_TAG)
         self.tail = self._tails.total
-        self._flag_transfer = self._flag_messages()
+        self._flag_transfer = self._flag_messages() if self._apart else None
         self._schedule = Schedule(self._run, threaded=len(self._bounds) > 1)
         self._consume: Consume = self._copy_sum
         self.phases: Phases | None = None
@@ -115,7 +117,7 @@ class TreeExchange:
         self._local_vectors = [part.vector for part in local]
         self._local_tails = [part.tail for part in local]
 
-    def _choose_adder(self, shards: int, compression: Compression | None, *, gives_sums: bool) -> Adder:
+    def _choose_adder(self, shards: int, compression: Compression | None) -> Adder:
         topology, count = self._place.topology, compression.groups if compression else 1
         self._sent = [topology.node_nodes(shards, node, count) for node in range(len(topology.nodes))]
         reach = Reach(shards, self._place.node, self._sent, self._local_nodes, self._local_vectors)
@@ -126,7 +128,7 @@ class TreeExchange:
         groups = maximal_nodes(shards, (0, shards), count)
         residuals = OwnResiduals(self._place, shards, groups, self._bounds, self._grain, kind, _STATE_TAG)
         self.residuals = residuals
-        if gives_sums and len(topology.nodes) > 1:
+        if self._gives_sums and self._apart:
             self._form = form
         return CompressedAdder(reach, groups, form, residuals)
 
@@ -154,8 +156,8 @@ class TreeExchange:
         return _Bucket(
             plan,
             relays,
-            place.links.transfer(sends, receives, _FIRST_TAG + 2 * number),
-            self._way_back(plan, _FIRST_TAG + 2 * number + 1),
+            place.links.transfer(sends, receives, _FIRST_TAG + 2 * number) if self._apart else None,
+            self._way_back(plan, _FIRST_TAG + 2 * number + 1) if self._apart else None,
             self._cut_parts(plan.own, received),
         )
 
@@ -172,10 +174,12 @@ class TreeExchange:
         return EncodedTransfer(self._form, own, arriving, connect) if self._form else connect(own, arriving)
 
     def _cut_parts(self, own: tuple[int, int], received: Sequence[Sequence[Array]]) -> range:
-        """Cut the own piece of a bucket into parts of a block at most, each with its slots."""
+        """Cut the own piece of a bucket into parts, each with its slots."""
         first = len(self.parts)
         start, stop = own
-        marks = [start, *range((start // BLOCK + 1) * BLOCK, stop, BLOCK), stop] if start < stop else []
+        # Blocks stay in the cache from one use to the next. Where there is but one, they would only cost calls.
+        block = stop if self._gives_sums and self._adder.one_pass else BLOCK
+        marks = [start, *range((start // block + 1) * block, stop, block), stop] if start < stop else []
         for lo, hi in pairwise(marks):
             self.parts.append(slice(lo, hi))
             arrived = [[buffer[lo - start : hi - start] for buffer in buffers] for buffers in received]
@@ -237,7 +241,7 @@ class TreeExchange:
         for bucket in self._buckets:
             if wait_for is not None:
                 wait_for(bucket.plan.bounds[0])
-            self._gather(bucket, politely=politely)
+            self._gather(bucket, politely)
             if self._between is None:
                 wrong |= self._pass_on(bucket)
                 if under_way is not None:
@@ -249,33 +253,43 @@ class TreeExchange:
             self._between()
             for bucket in self._buckets:
                 wrong |= self._pass_on(bucket)
-                bucket.outward.wait(politely=politely)
+                if bucket.outward is not None:
+                    bucket.outward.wait(politely=politely)
         self._flags[self._place.rank] = wrong
-        self._flag_transfer.start()
-        self._flag_transfer.wait(politely=politely)
-        self._enter(WAIT)
-        self._place.memory.barrier(politely=politely)
-        self._enter(REDUCE)
+        if self._flag_transfer is not None:
+            self._flag_transfer.start()
+            self._flag_transfer.wait(politely=politely)
+        self._meet(politely)
 
-    def _gather(self, bucket: _Bucket, *, politely: bool) -> None:
+    def _gather(self, bucket: _Bucket, politely: bool) -> None:
         """Bring everything that the own piece of a bucket is the sum of within reach."""
-        self._enter(WAIT)
-        self._place.memory.barrier(politely=politely)
-        self._enter(REDUCE)
+        self._meet(politely)
         for relay in bucket.relays:
             relay()
-        bucket.inward.start()
+        if bucket.inward is not None:
+            bucket.inward.start()
         if bucket is self._buckets[0]:
             self._tails.reduce(politely=politely)
-        bucket.inward.wait(politely=politely)
+        if bucket.inward is not None:
+            bucket.inward.wait(politely=politely)
 
     def _pass_on(self, bucket: _Bucket) -> bool:
         """Consume the own piece and send what comes of it; return whether something was wrong."""
         wrong = False
         for part in bucket.parts:
             wrong |= self._consume(part)
-        bucket.outward.start()
+        if bucket.outward is not None:
+            bucket.outward.start()
         return wrong
+
+    def _meet(self, politely: bool) -> None:
+        """Wait for the other ranks of the node."""
+        if self.phases is None or self._schedule.threaded:
+            self._place.memory.barrier(politely=politely)
+            return
+        self.phases.enter(WAIT)
+        self._place.memory.barrier(politely=politely)
+        self.phases.enter(REDUCE)
 
     def sum_part(self, part: int, out: Array) -> None:
         """Write the sum of a part into `out`."""
@@ -284,10 +298,6 @@ class TreeExchange:
     def _copy_sum(self, part: int) -> bool:
         self.sum_part(part, self.vector[self.parts[part]])
         return False
-
-    def _enter(self, phase: str) -> None:
-        if self.phases is not None and not self._schedule.threaded:
-            self.phases.enter(phase)
 
     # ------------------------------------------------------------------------------------------ what is on each rank
 

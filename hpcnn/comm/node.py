@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -73,14 +74,23 @@ class SharedMemory:
         rank: this rank among them.
         size: how many they are.
         allgather: returns every rank's small object, by rank.
-        barrier: see `NodeMemory.barrier`; takes `politely`.
+        meet: see `NodeMemory.barrier`.
+        meet_politely: the same, without occupying a core.
     """
 
     def __init__(
-        self, rank: int, size: int, allgather: Callable[[Any], list[Any]], barrier: Callable[[bool], None]
+        self,
+        rank: int,
+        size: int,
+        allgather: Callable[[Any], list[Any]],
+        meet: Callable[[], None],
+        meet_politely: Callable[[], None],
     ) -> None:
         self.rank, self.size = rank, size
-        self._allgather, self._barrier = allgather, barrier
+        self._allgather, self._meet, self._meet_politely = allgather, meet, meet_politely
+        # Python keeps a file open for each mapping, and there is one a neighbour.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def allocate(self, size: int) -> list[Bytes]:
         """Return one segment a rank.
@@ -108,12 +118,12 @@ class SharedMemory:
             if self.rank == 0:
                 self._forget_token(offer)
             else:
-                self._barrier(False)
+                self._meet()
         return segments[0]
 
     def barrier(self, *, politely: bool = False) -> None:
         """Wait for all ranks of the node."""
-        self._barrier(politely)
+        (self._meet_politely if politely else self._meet)()
 
     def _agree(self, action: Callable[[], Any]) -> list[Any]:
         """Return what `action` returned on every rank, or raise on all of them."""
@@ -130,7 +140,7 @@ class SharedMemory:
 
     def _forget_token(self, own: _Offer) -> None:
         os.pwrite(own.file, bytes(len(own.token)), 0)
-        self._barrier(False)
+        self._meet()
 
 
 @dataclass(frozen=True)
@@ -145,9 +155,11 @@ class _Offer:
 
 
 def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
+    whole = _whole_pages(size)
+    if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would try, and kill a process in the end
+        raise OSError(f"{whole} bytes are more than this machine has")
     file = os.memfd_create("hpcnn")
     files.callback(os.close, file)  # mappings outlive it
-    whole = _whole_pages(size)
     os.ftruncate(file, whole)
     if reserve:  # now, and not by a bus error when a page is first written
         os.posix_fallocate(file, 0, whole)

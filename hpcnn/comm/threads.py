@@ -21,7 +21,7 @@ from hpcnn.comm.protocol import Array, Compression, NodeArray
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")
-_Box = queue.SimpleQueue[Array]
+_Box = queue.SimpleQueue[Array | None]
 _GRACE_S = 5.0
 """A rank that waits gives up first, and says why."""
 
@@ -74,6 +74,9 @@ class ThreadWorld:
         """Let every waiting rank fail."""
         for group in (self.everyone, *self.nodes):
             group.barrier.abort()
+        with self.lock:
+            for box in self.mail.values():
+                box.put(None)
 
 
 class ThreadMemory:
@@ -110,9 +113,12 @@ class _ThreadTransfer:
         """Take what has come."""
         for box, array in self._receives:
             try:
-                array[...] = box.get(timeout=self._timeout_s)
+                arrived = box.get(timeout=self._timeout_s)
             except queue.Empty:
-                raise CommunicatorError("a message did not come in time") from None
+                arrived = None
+            if arrived is None:
+                raise CommunicatorError("a rank failed, or did not send a message in time")
+            array[...] = arrived
 
     def free(self) -> None:
         """Do nothing."""

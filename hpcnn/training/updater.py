@@ -143,7 +143,8 @@ class ShardedUpdater(Updater):
 
     def finish(self) -> bool:
         """Sum the gradients, update the own parameters, and get the others'."""
-        return not self.exchange.finish()
+        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
+            return not self.exchange.finish()
 
     def _take_norm(self) -> None:
         """Between gathering and updating: agree on the norm of the whole vector of sums."""

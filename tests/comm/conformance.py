@@ -2,81 +2,61 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import CommunicatorError, DataError, PeerError
-from hpcnn.tree import leaf_steps
+from hpcnn.errors import DataError, PeerError
+from tests.comm import exchanges
 
-EXCHANGES = [
-    # shards, length, type, tail
-    (8, 1000, np.float32, 5),
-    (8, 100_003, np.float32, 5),
-    (12, 5, np.float64, 1),
-    (7, 77_777, np.float64, 3),
-    (64, 300, np.float32, 40),
-    (5, 1, np.float32, 1),
-    (13, 40_000, np.float32, 2),
-]
-
-
-def _leaf(case: int, turn: int, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    _, length, dtype, tail = EXCHANGES[case]
-    random = np.random.default_rng([case, turn, shard])
-    return random.standard_normal(length).astype(dtype), random.standard_normal(tail)
-
-
-def _tree_sum(case: int, turn: int, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-    """The definition, word for word."""
-    if hi - lo == 1:
-        return _leaf(case, turn, lo)
-    middle = (lo + hi) // 2
-    (left, left_tail), (right, right_tail) = _tree_sum(case, turn, lo, middle), _tree_sum(case, turn, middle, hi)
-    return left + right, left_tail + right_tail
+Check = Callable[[Communicator], None]
 
 
 def check_identity(comm: Communicator) -> None:
-    everyone = comm.allgather((comm.rank, comm.size, comm.local_size, comm.host))
+    everyone = comm.allgather((comm.rank, comm.size, comm.nodes, comm.host))
     assert [rank for rank, *_ in everyone] == list(range(comm.size))
-    assert {size for _, size, *_ in everyone} == {comm.size}
+    assert {(size, nodes) for _, size, nodes, _ in everyone} == {(comm.size, comm.nodes)}
+    assert comm.nodes >= len({host for *_, host in everyone})  # more where memory is not shared
     assert 0 <= comm.local_rank < comm.local_size <= comm.size
 
 
-def check_exchange_follows_the_tree(comm: Communicator) -> None:
-    for case, (shards, length, dtype, tail) in enumerate(EXCHANGES):
-        exchange = comm.exchange(shards, length, dtype, tail)
-        for turn in range(3):  # buffers are used again
-            for contribution in exchange.contributions:
-                vectors, tails = {}, {}
-                for step in leaf_steps(contribution.node):
-                    vectors[step.slot], tails[step.slot] = _leaf(case, turn, step.leaf)
-                    for left, right in step.fold:
-                        vectors[left] = vectors[left] + vectors[right]
-                        tails[left] = tails[left] + tails[right]
-                contribution.vector[...], contribution.tail[...] = vectors[0], tails[0]
-            exchange.allreduce()
-            vector, sums = _tree_sum(case, turn, 0, shards)
-            assert exchange.vector.dtype == dtype
-            assert exchange.vector.tobytes() == vector.tobytes()
-            assert exchange.tail.tobytes() == sums.tobytes()
+def check_node_array(comm: Communicator) -> None:
+    for shared in (False, True):
+        for length, dtype in ((1, np.float32), (10_000, np.float64)):
+            array = comm.node_array(length, dtype, shared=shared)
+            assert (array.array.shape, array.array.dtype) == ((length,), dtype)
+            assert not array.array.any()
+            assert array.array.ctypes.data % 64 == 0
+            array.barrier()
+            if array.writes:
+                array.array[...] = 7 + comm.rank
+            array.barrier()
+            seen = comm.allgather((comm.host, array.writes, float(array.array[-1])))
+            _, writes, value = seen[comm.rank]
+            assert value == 7 + comm.rank if writes else value < 7 + comm.rank
+            wrote = {(host, 7.0 + rank) for rank, (host, writes, _) in enumerate(seen) if writes}
+            assert all((host, value) in wrote for host, _, value in seen)
+            array.broadcast()
+            assert (array.array == 7).all()
+            array.barrier()
 
 
-def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
-    exchange = comm.exchange(8, 1001, np.float32, 3)
-    for array in (exchange.vector, *(part.vector for part in exchange.contributions)):
-        assert array.ctypes.data % 64 == 0
+def check_array_that_is_not_shared_is_each_ranks_own(comm: Communicator) -> None:
+    array = comm.node_array(3, np.float32, shared=False)
+    assert array.writes
+    array.array[...] = comm.rank
+    comm.barrier()
+    assert array.array.tolist() == [comm.rank] * 3
 
 
-def check_too_many_ranks(comm: Communicator) -> None:
-    if comm.size > 1:
-        with pytest.raises(CommunicatorError, match=rf"{comm.size} ranks for {comm.size - 1} gradient shard"):
-            comm.exchange(comm.size - 1, 10, np.float32, 1)
+def check_nothing_to_note(comm: Communicator) -> None:
+    assert comm.notes == []
 
 
 def check_broadcast(comm: Communicator) -> None:
@@ -142,7 +122,9 @@ def check_agree_within_a_reduction(comm: Communicator) -> None:
     assert TreeReduction(comm).sum(comm.size, lambda _: np.ones(1)) == [comm.size]  # still in step
 
 
-CHECKS = [check for name, check in sorted(globals().items()) if name.startswith("check_")]
+CHECKS: dict[str, Check] = {
+    name: check for name, check in sorted((globals() | vars(exchanges)).items()) if name.startswith("check_")
+}
 
 
 class CommunicatorConformance(ABC):
@@ -151,31 +133,40 @@ class CommunicatorConformance(ABC):
     sizes: tuple[int, ...]
 
     @abstractmethod
-    def run(self, size: int, check_name: str) -> None:
-        """Run the check of that name on `size` ranks; raise if it fails on any."""
+    def run(self, size: int, check: Check) -> None:
+        """Run the check on `size` ranks; raise if it fails on any."""
 
-    @pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
-    def test_conformance(self, check: str) -> None:
+    @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+    def test_conformance(self, check: Check) -> None:
         for size in self.sizes:
             self.run(size, check)
 
 
 def main() -> None:
-    """Run all checks on the ranks of mpirun, and print a line that names them, with the bits of one exchange."""
+    """Run all checks on the ranks of mpirun, with and without shared memory, and print a line for each."""
     from hpcnn.comm.connect import connect
+    from hpcnn.comm.mpi import SHARING, MpiCommunicator
 
     comm = connect()
     try:
-        for check in CHECKS:
-            check(comm)
+        _check_all(comm)
+        os.environ[SHARING] = "off"
+        _check_all(MpiCommunicator())
     except BaseException:
         import traceback
 
         traceback.print_exc()
         comm.abort(1)
-    digest = hashlib.sha256(b"".join(part.tobytes() for part in _tree_sum(1, 0, 0, 8))).hexdigest()
+
+
+def _check_all(comm: Communicator) -> None:
+    for check in CHECKS.values():
+        check(comm)
+    copies = sum(comm.allgather(comm.node_array(1, np.float32, shared=True).writes))
     if comm.rank == 0:
-        sys.stdout.write(f"{len(CHECKS)} checks passed on {comm.size} ranks as {type(comm).__name__}, {digest}\n")
+        sys.stdout.write(
+            f"{len(CHECKS)} checks passed on {comm.size} ranks as {type(comm).__name__}, copies of an array: {copies}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from tests.comm import conformance
-from tests.comm.conformance import CommunicatorConformance
+from tests.comm.conformance import Check, CommunicatorConformance
 
 
 class TestSerial(CommunicatorConformance):
     sizes = (1,)
 
-    def run(self, size: int, check_name: str) -> None:
-        getattr(conformance, check_name)(SerialCommunicator())
+    def run(self, size: int, check: Check) -> None:
+        check(SerialCommunicator())
 
 
 class TestThreads(CommunicatorConformance):
     sizes = (1, 2, 3, 4, 5)
 
-    def run(self, size: int, check_name: str) -> None:
-        run_threads(size, getattr(conformance, check_name), timeout_s=60)
+    def run(self, size: int, check: Check) -> None:
+        run_threads(size, check, timeout_s=60)
+
+
+class TestThreadsOnSeveralNodes(CommunicatorConformance):
+    sizes = (2, 3, 4, 5)
+
+    def run(self, size: int, check: Check) -> None:
+        for node_of_rank in NODES[size]:
+            run_threads(size, check, node_of_rank=node_of_rank, timeout_s=60)
+
+
+NODES = {
+    2: [[0, 1]],
+    3: [[0, 1, 1], [0, 1, 0]],
+    4: [[0, 1, 1, 1], [0, 1, 0, 1], [0, 1, 2, 3]],
+    5: [[0, 0, 1, 1, 1], [2, 0, 1, 0, 2]],
+}
+"""Ranks apart, unequal nodes, and numbers dealt in turn."""

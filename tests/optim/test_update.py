@@ -1,6 +1,7 @@
 """What every optimizer keeps: bits under cuts, no large arrays, what is not finite is told, a strict state."""
 
 import tracemalloc
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.optim.build import build_optimizer
-from hpcnn.optim.optimizer import BLOCK
+from hpcnn.optim.optimizer import BLOCK, NORM_BLOCK, BoundOptimizer, norm_of
 from hpcnn.tree import tree_total
 from tests.optim.cases import CASES, PLAIN, gradient, start
 
@@ -40,13 +41,23 @@ def test_slices_cut_at_blocks_have_the_bits_of_the_whole(case, dtype):
             assert value.tobytes() == bound.state[name][part].tobytes(), name
 
 
-@pytest.mark.parametrize("n", [1, 100, BLOCK, 5 * BLOCK + 3])
+@pytest.mark.parametrize("n", [1, 100, NORM_BLOCK, BLOCK, 5 * BLOCK + 3])
 def test_the_norm_is_added_over_blocks_along_the_tree(n):
     g = gradient(0, n).astype(np.float32)
     bound = build_optimizer(job.Sgd(clip_norm=1.0)).bind(np.zeros(n, np.float32), g)
-    squares = [np.add.reduce(g[i : i + BLOCK] ** 2, dtype=np.float64) for i in range(0, n, BLOCK)]
-    assert bound.gradient_norm() == np.sqrt(tree_total(squares))
-    assert bound.gradient_norm() == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
+    squares = [np.add.reduce(g[i : i + NORM_BLOCK] ** 2, dtype=np.float64) for i in range(0, n, NORM_BLOCK)]
+    assert bound.square_totals() == squares
+    assert norm_of(bound.square_totals()) == np.sqrt(tree_total(squares))
+    assert norm_of(squares) == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
+
+
+def test_the_norm_of_parts_cut_at_its_blocks_is_that_of_the_whole():
+    g = gradient(0, N).astype(np.float32)
+    optimizer = build_optimizer(job.Sgd(clip_norm=1.0))
+    marks = [0, NORM_BLOCK, 3 * NORM_BLOCK, 7 * NORM_BLOCK, 10 * NORM_BLOCK, N]
+    parts = [slice(lo, hi) for lo, hi in pairwise(marks)]
+    bound = BoundOptimizer(optimizer, np.zeros(N, np.float32), parts, lambda i, out: np.copyto(out, g[parts[i]]))
+    assert bound.square_totals() == optimizer.bind(np.zeros(N, np.float32), g).square_totals()
 
 
 @pytest.mark.parametrize("place", [0, BLOCK, N - 1])

@@ -1,0 +1,85 @@
+"""The side of hpcnn: replicas as its own training builds them, and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.problem import BATCH, SAMPLES, make_data
+from hpcnn.comm.order_free import OrderFreeExchange
+from hpcnn.comm.protocol import Communicator
+from hpcnn.data.rows import ArrayRows
+from hpcnn.job import data
+from hpcnn.job import model as layers
+from hpcnn.job.schema import Job, Train
+from hpcnn.optim.build import build_optimizer
+from hpcnn.training.build import Model, build_model, build_replica
+from hpcnn.training.loader import ShardLoader
+from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.updater import ReplicatedUpdater
+
+Sharding = bool | Literal["auto"]
+
+
+def hpcnn_steps(
+    widths: tuple[int, ...],
+    comm: Communicator,
+    *,
+    batch: int = BATCH,
+    samples: int = SAMPLES,
+    shards: int = 0,
+    sharding: Sharding = "auto",
+    bucket_mb: float | Literal["auto"] = "auto",
+    order_free: bool = False,
+) -> Iterator[None]:
+    """Train for ever, a step at a time. Building is part of the first step.
+
+    Args:
+        widths: of the network, from the input to the output.
+        comm: the ranks.
+        batch: samples a step and rank.
+        samples: in all.
+        shards: `train.shards`; 0: one a rank.
+        sharding: `train.optimizer_sharding`.
+        bucket_mb: `train.bucket_mb`.
+        order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
+    """
+    shards = shards or comm.size
+    job = _job(widths, batch * comm.size, shards, sharding, bucket_mb)
+    model = build_model(job, widths[:1])
+    replica = _order_free_replica(job, model, comm, shards) if order_free else build_replica(job, model, comm)
+    x, y = make_data(widths, samples)
+    loader = ShardLoader(
+        ArrayRows(x), ArrayRows(y), batch_size=batch * comm.size, shards=shards, seed=0, shuffle=True,
+        input_shape=widths[:1], dtype=np.float32,
+    )  # fmt: skip
+    step = 0
+    while True:
+        loader.start_epoch(step)
+        for number in range(loader.steps_per_epoch):
+            replica.train_step(step, partial(loader.shard, number), factor=1.0, stop=False)
+            step += 1
+            yield
+
+
+def _job(
+    widths: tuple[int, ...], batch_size: int, shards: int, sharding: Sharding, bucket_mb: float | Literal["auto"]
+) -> Job:
+    hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
+    return Job(
+        data=data.Synthetic(kind="classification", samples=1),  # not read: all sides train on the same arrays
+        model=layers.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
+        loss=layers.SparseCategoricalCrossentropy(),
+        train=Train(batch_size=batch_size, shards=shards, optimizer_sharding=sharding, bucket_mb=bucket_mb),
+    )
+
+
+def _order_free_replica(job: Job, model: Model, comm: Communicator, shards: int) -> NumpyReplica:
+    params, sums, dtype = model.network.layout, model.layout, job.train.dtype
+    store = comm.node_array(params.size, dtype, shared=False)
+    exchange = OrderFreeExchange(shards, params.trainable_size, dtype, sums.size)
+    updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
+    return NumpyReplica(model.network, model.loss, sums, updater, seed=job.train.seed)

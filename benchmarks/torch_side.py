@@ -1,0 +1,78 @@
+"""The side of PyTorch: the training loop of its tutorials, in one process or data-parallel.
+
+Denormals count as zero, as they do in hpcnn: they would slow PyTorch down once some gradients have died away.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.problem import BATCH, SAMPLES, make_data
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import CommunicatorError, HpcnnError
+
+
+def load_torch() -> ModuleType:
+    """Return PyTorch, set to one thread."""
+    try:
+        import torch
+    except ImportError:
+        raise HpcnnError(
+            "this benchmark compares with PyTorch, which is not installed. benchmarks/install.sh installs it."
+        ) from None
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    return torch
+
+
+@contextmanager
+def gloo_group(comm: Communicator) -> Iterator[None]:
+    """Make the ranks PyTorch's default process group, over gloo and the loopback interface."""
+    torch = load_torch()
+    if comm.local_size < comm.size:
+        raise CommunicatorError(f"{comm.size} ranks on several nodes: this benchmark compares the ranks of one node")
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    with tempfile.TemporaryDirectory() as folder:
+        path = comm.broadcast(str(Path(folder, "store")))
+        store = torch.distributed.FileStore(path, comm.size)
+        torch.distributed.init_process_group("gloo", store=store, rank=comm.rank, world_size=comm.size)
+        yield
+        torch.distributed.destroy_process_group()
+        comm.barrier()  # before rank 0 removes its folder
+
+
+def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool = False) -> Iterator[None]:
+    """Train for ever, a step at a time.
+
+    Args:
+        widths: of the network, from the input to the output.
+        parallel: with DistributedDataParallel, on all ranks of the process group.
+        tuned: with what the documentation offers for speed, in place of the defaults.
+    """
+    torch = load_torch()
+    layers = []
+    for before, after in pairwise(widths):
+        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers[:-1])
+    rank, size = 0, 1
+    if parallel:
+        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        network = torch.nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=tuned, static_graph=tuned)
+    optimizer = torch.optim.Adam(network.parameters(), fused=tuned or None)
+    criterion = torch.nn.CrossEntropyLoss()
+    x, y = (torch.from_numpy(array) for array in make_data(widths))
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        order = torch.randperm(SAMPLES, generator=generator)[rank::size]  # as DistributedSampler deals them
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            optimizer.zero_grad()
+            criterion(network(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+            yield

@@ -1,0 +1,194 @@
+"""What the exchanges of every communicator must do: sums of known vectors, in both kinds of exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hpcnn.comm.contributions import BLOCK
+from hpcnn.comm.protocol import Array, Communicator, Contribution, NodeArray, ShardedExchange
+from hpcnn.errors import CommunicatorError
+from hpcnn.tree import Node
+
+
+@dataclass(frozen=True)
+class Case:
+    """An exchange, with what each shard adds to it in each turn."""
+
+    shards: int
+    length: int
+    dtype: type
+    tail: int
+
+    def leaf(self, turn: int, shard: int) -> tuple[Array, Array]:
+        random = np.random.default_rng([self.shards, self.length, turn, shard])
+        scale = 10.0 ** random.integers(-3, 4)  # so that any other order of additions shows
+        return (
+            (scale * random.standard_normal(self.length)).astype(self.dtype),
+            scale * random.standard_normal(self.tail),
+        )
+
+    def part(self, turn: int, node: Node) -> tuple[Array, Array]:
+        """Return what a rank that has these leaves contributes: vector and tail."""
+        return _tree_sum(self, turn, *node)
+
+    def total(self, turn: int) -> tuple[Array, Array]:
+        """Return what the exchange must come to."""
+        return self.part(turn, (0, self.shards))
+
+    def fill(self, contributions: Sequence[Contribution], turn: int) -> None:
+        """Write what one rank contributes."""
+        for each in contributions:
+            each.vector[...], each.tail[...] = self.part(turn, each.node)
+
+
+@lru_cache(maxsize=1024)  # ranks that are threads all ask for the same
+def _tree_sum(case: Case, turn: int, lo: int, hi: int) -> tuple[Array, Array]:
+    """The definition, word for word."""
+    if hi - lo == 1:
+        return case.leaf(turn, lo)
+    middle = (lo + hi) // 2
+    (left, left_tail), (right, right_tail) = _tree_sum(case, turn, lo, middle), _tree_sum(case, turn, middle, hi)
+    return left + right, left_tail + right_tail
+
+
+EXCHANGES = [
+    Case(8, 1000, np.float32, 5),
+    Case(8, 100_003, np.float32, 5),
+    Case(12, 5, np.float64, 1),
+    Case(7, 77_777, np.float64, 3),
+    Case(64, 300, np.float32, 40),
+    Case(5, 1, np.float32, 1),
+    Case(13, 40_000, np.float32, 2),
+]
+SOME = [EXCHANGES[1], EXCHANGES[3], EXCHANGES[5]]
+
+
+def check_exchange_follows_the_tree(comm: Communicator) -> None:
+    for case in EXCHANGES:
+        for bucket in (0, case.length // 3):
+            exchange = comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=bucket)
+            for turn in range(3):  # buffers are used again
+                case.fill(exchange.contributions, turn)
+                exchange.allreduce()
+                vector, tail = case.total(turn)
+                assert exchange.vector.dtype == case.dtype
+                assert exchange.vector.tobytes() == vector.tobytes()
+                assert exchange.tail.tobytes() == tail.tobytes()
+
+
+def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
+    exchange = comm.exchange(8, 1001, np.float32, 3)
+    for array in (exchange.vector, *(part.vector for part in exchange.contributions)):
+        assert array.ctypes.data % 64 == 0
+
+
+def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[ShardedExchange, NodeArray]:
+    """Return a sharded exchange with its target, which is longer than what the exchange is for."""
+    target = comm.node_array(case.length + 2, case.dtype, shared=True)
+    return comm.sharded_exchange(case.shards, target, case.length, case.tail, bucket=bucket, grain=grain), target
+
+
+def sum_of(exchange: ShardedExchange, part: int, dtype: type) -> Array:
+    """Return the sum of the part of that number."""
+    own = exchange.parts[part]
+    out = np.empty(own.stop - own.start, dtype)
+    exchange.sum_part(part, out)
+    return out
+
+
+def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
+    for case in EXCHANGES:
+        for bucket, grain in ((0, 1), (case.length // 3, 64)):
+            exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
+
+            def consume(part: int, exchange=exchange, target=target, case=case) -> bool:
+                target.array[exchange.parts[part]] -= sum_of(exchange, part, case.dtype)
+                return False
+
+            expected = np.zeros(case.length, case.dtype)
+            for turn in range(2):
+                exchange.start(consume)
+                case.fill(exchange.contributions, turn)
+                exchange.ready(case.length // 2)
+                assert exchange.finish() is False
+                vector, tail = case.total(turn)
+                expected -= vector
+                assert target.array[: case.length].tobytes() == expected.tobytes()
+                assert not target.array[case.length :].any()
+                assert exchange.tail.tobytes() == tail.tobytes()
+
+
+def check_parts_cover_the_vector_once(comm: Communicator) -> None:
+    for case in SOME:
+        for bucket, grain in ((0, 1), (case.length // 3, 1), (30_000, 1024)):
+            exchange, _ = sharded(comm, case, bucket=bucket, grain=grain)
+            parts = sorted(part for own in comm.allgather([(p.start, p.stop) for p in exchange.parts]) for part in own)
+            assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
+            assert parts[-1][1] == case.length
+            assert all(0 < stop - start <= BLOCK for start, stop in parts)
+            ends = [(before, after) for before, after in pairwise(parts) if before[1] % BLOCK]
+            assert all(before[1] % grain == 0 for before, _ in ends)
+
+
+def check_what_is_wrong_on_one_rank_is_known_to_all(comm: Communicator) -> None:
+    case = Case(8, 80_000, np.float32, 1)
+    for bucket in (0, 40_000):
+        exchange, _ = sharded(comm, case, bucket=bucket)
+        for culprit in (None, *range(comm.size), None):
+            for place in (0, len(exchange.parts) - 1):
+                exchange.start(lambda part, culprit=culprit, place=place: part == place and comm.rank == culprit)
+                assert exchange.finish() is (culprit is not None)
+
+
+def check_between_gathering_and_consuming(comm: Communicator) -> None:
+    """As for the norm of the whole vector, by which each part is scaled."""
+    grain = 128
+    for case in SOME:
+        for bucket in (0, case.length // 3):
+            exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
+            sums: list[Array] = []
+            blocks: list[list[float]] = []
+
+            def between(exchange=exchange, target=target, case=case, sums=sums, blocks=blocks) -> None:
+                assert not target.array.any()
+                sums[:] = [sum_of(exchange, part, case.dtype) for part in range(len(exchange.parts))]
+                own = [float(part[i]) for part in sums for i in range(0, part.size, grain)]
+                blocks.append(exchange.allgather_parts(np.array(own), grain).tolist())
+
+            def consume(part: int, exchange=exchange, target=target, sums=sums) -> bool:
+                target.array[exchange.parts[part]] = sums[part]
+                return False
+
+            exchange.start(consume, between)
+            case.fill(exchange.contributions, 0)
+            exchange.finish()
+            vector, _ = case.total(0)
+            assert blocks == [vector[::grain].tolist()]
+            assert target.array[: case.length].tobytes() == vector.tobytes()
+
+
+def check_state_of_all_ranks_is_gathered(comm: Communicator) -> None:
+    for case in SOME:
+        for bucket in (0, case.length // 3):
+            exchange, target = sharded(comm, case, bucket=bucket)
+            whole = np.random.default_rng(1).standard_normal(case.length)
+            own = np.concatenate([whole[part] for part in exchange.parts] or [np.empty(0)])
+            out = np.empty(case.length) if target.root else None
+            exchange.gather_state(own, out)
+            assert target.root == (comm.rank == 0)
+            assert out is None or out.tobytes() == whole.tobytes()
+
+
+def check_too_many_ranks(comm: Communicator) -> None:
+    if comm.size > 1:
+        target = comm.node_array(10, np.float32, shared=True)
+        with pytest.raises(CommunicatorError, match=rf"{comm.size} ranks for {comm.size - 1} gradient shard"):
+            comm.exchange(comm.size - 1, 10, np.float32, 1)
+        with pytest.raises(CommunicatorError, match=rf"{comm.size} ranks for {comm.size - 1} gradient shard"):
+            comm.sharded_exchange(comm.size - 1, target, 10, 1)

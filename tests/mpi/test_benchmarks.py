@@ -1,0 +1,92 @@
+"""The benchmarks run, keep every figure, and name no machine; their figures are nobody's promise here."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from benchmarks.turns import Runner, rates, ratios, take_turns
+from hpcnn.comm.serial import SerialCommunicator
+from tests.mpi.launch import ROOT, Mpi
+
+NETWORKS = {"784-32-10", "784-512-512-10", "784-2048-2048-10"}
+
+
+def steps_of(name: str, seconds: float, log: list[str]) -> Iterator[None]:
+    for _ in count():
+        log.append(name)
+        time.sleep(seconds)
+        yield
+
+
+def test_turns_alternate_and_count_each_step() -> None:
+    log: list[str] = []
+    runners = [Runner("slow", steps_of("slow", 0.02, log)), Runner("fast", steps_of("fast", 0.004, log), alone=True)]
+    figures = take_turns(SerialCommunicator(), runners, rounds=3, seconds=0.08)
+    assert [len(seconds) for seconds in figures.values()] == [3, 3]
+    assert min(figures["slow"]) >= 0.02
+    assert 0.004 <= min(figures["fast"]) < 0.02
+    changes = [name for name, before in zip(log[1:], log, strict=False) if name != before]
+    assert changes == ["fast", "slow", "fast", "slow", "fast", "slow", "fast"][: len(changes)]
+    assert len(changes) == 1 + 2 * 3
+
+
+def test_ratios_are_of_one_round() -> None:
+    assert ratios([4.0, 9.0], [2.0, 3.0]) == [2.0, 3.0]
+    assert rates({"a": [0.5, 0.25]}, {"a": 128}) == {"a": [256.0, 512.0]}
+
+
+def measured(mpi: Mpi, ranks: int, folder: Path, *arguments: str) -> dict[str, object]:
+    raw = folder / "raw.json"
+    done = mpi.run(ranks, "-m", *arguments, "--rounds", "3", "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert socket.gethostname() not in raw.read_text()
+    found = json.loads(raw.read_text())
+    assert found["ranks"] == ranks
+    assert found["cpu"]
+    return found
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+def test_exactness(mpich: Mpi, tmp_path: Path, shards: int) -> None:
+    found = measured(mpich, 2, tmp_path, "benchmarks.exactness", "--seconds", "0.01", "--shards", str(shards))
+    assert found["shards"] == shards
+    assert found.keys() >= NETWORKS
+    for name in NETWORKS:
+        exact, free, ratio = found[name].values()
+        assert ratio == pytest.approx([a / b for a, b in zip(exact, free, strict=True)])
+
+
+def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> None:
+    found = measured(mpich, 3, tmp_path, "benchmarks.sharding", "--width", "1500", "--steps", "1")
+    memory = found["memory"]
+    assert all(0.05 < ratio < 0.8 for ratio in memory["sharded / not sharded"])
+    _, before, last = memory["not sharded"]  # the first round warms up the allocator
+    assert last == pytest.approx(before, rel=0.1), "what was measured stays behind"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "arguments", "message"),
+    [
+        (2, ["benchmarks.exactness", "--json", "/nowhere/raw.json"], "there is no folder '/nowhere'"),
+        (2, ["benchmarks.exactness", "--rounds", "0"], "'0' is not an integer >= 1"),
+        (0, ["benchmarks.exactness"], "one rank has nothing to exchange"),
+        (0, ["benchmarks.sharding"], "one rank has nobody to share with"),
+        (2, ["benchmarks.single_rank"], "2 ranks, but this measures one"),
+        (0, ["benchmarks.single_rank"], "benchmarks/install.sh installs it"),
+        (2, ["benchmarks.ddp"], "benchmarks/install.sh installs it"),
+    ],
+)
+def test_bad_input(mpich: Mpi, tmp_path: Path, ranks: int, arguments: list[str], message: str) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError")  # as if it were not installed
+    path = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = mpich.run(ranks, "-m", *arguments, cwd=ROOT, environment=path)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert message in done.stderr
