@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument(
         "--rate-mbit", type=float, default=0.0, metavar="R", help="what the wire is said to carry, Mbit/s"
     )
-    parser.add_argument("--batch", type=positive, default=512, help="samples a step and rank; 512")
+    parser.add_argument("--batch", type=positive, default=1024, help="samples a step and rank; 1024")
     parser.add_argument("--bucket-mb", type=float, default=2.0, help="train.bucket_mb of the overlapped exchange; 2")
     arguments = parser.parse_args()
     return run_command(lambda comm: measure(comm, arguments))
