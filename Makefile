@@ -34,7 +34,7 @@ lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmpi benchmarks/.venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/train.stamp: pyproject.toml scripts/venv.sh

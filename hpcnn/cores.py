@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hpcnn.blas import AUTO, THREADS
+from hpcnn.control_groups import groups_of, read_text
 from hpcnn.errors import HpcnnError
 
 
@@ -137,12 +138,12 @@ def _affinity() -> AbstractSet[int]:
 
 
 def _physical(cpus: AbstractSet[int], system: Path) -> frozenset[int]:
-    if _read(system / "smt/active") == "0":
+    if read_text(system / "smt/active") == "0":
         return frozenset(cpus)
     first = dict[int, int]()
     for cpu in sorted(cpus):
         if cpu not in first:
-            siblings = {cpu, *_numbers(_read(system / f"cpu{cpu}/topology/thread_siblings_list"))}
+            siblings = {cpu, *_numbers(read_text(system / f"cpu{cpu}/topology/thread_siblings_list"))}
             first |= dict.fromkeys(siblings, min(siblings))
     return frozenset(first[cpu] for cpu in cpus)
 
@@ -154,35 +155,18 @@ def _numbers(text: str) -> Iterator[int]:
 
 
 def _quotas(root: Path) -> Iterator[tuple[str, float]]:
-    """Yield the limits of the control groups that the process is in, from its own up to the root.
-
-    In a container the files may name a group as the host sees it, of which only the upper end can be found: that is
-    the container's own.
-    """
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")  # version 2 has one hierarchy, without a name
-        own = PurePosixPath(path)
-        for group in (own, *own.parents):
-            cpus = _quota(top / str(group).lstrip("/"))
-            if cpus:
-                yield str(group), cpus
+    """Yield the limits of the control groups that the process is in."""
+    for name, folder in groups_of("cpu", root):
+        cpus = _quota(folder)
+        if cpus:
+            yield name, cpus
 
 
 def _quota(group: Path) -> float | None:
     """Return how many CPUs' time the control group may use, if there is a limit."""
-    limit = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
+    older = (read_text(group / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    limit = read_text(group / "cpu.max") or " ".join(older)
     quota, _, period = limit.partition(" ")
     if quota.isdecimal() and period.isdecimal() and int(period):  # no limit reads "max" or "-1"
         return int(quota) / int(period)
     return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError):
-        return ""

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "hpcnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "atomic", "blas", "cores", "denormals", "errors", "memory", "phases", "tree"},
+    {"", "atomic", "blas", "control_groups", "cores", "denormals", "errors", "memory", "phases", "tree"},
     {"job", "comm", "optim", "data", "nn"},
     {"training"},
     {"keras", "slurm", "tools"},

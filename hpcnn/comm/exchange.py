@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from hpcnn.comm.adding import Adder, ExactAdder, Reach, Step, Sum
 from hpcnn.comm.compression import CompressedAdder, EncodedTransfer, OwnResiduals
 from hpcnn.comm.contributions import BLOCK, Slots
 from hpcnn.comm.formats import FORMATS, Format
-from hpcnn.comm.links import Message, Place, Transfer, send_once
+from hpcnn.comm.links import Message, Place, Transfer
 from hpcnn.comm.overlap import Schedule, WaitFor
-from hpcnn.comm.plan import BucketPlan, Range, buckets, cut, plan_bucket
+from hpcnn.comm.pieces import Pieces
+from hpcnn.comm.plan import BucketPlan, buckets, plan_bucket
 from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
 from hpcnn.comm.tails import Tails
 from hpcnn.memory import ALIGNMENT
@@ -77,6 +78,7 @@ class TreeExchange:
         self._length = length
         self._apart = len(place.topology.nodes) > 1
         self._bounds = buckets(length, bucket, grain)
+        self._pieces = Pieces(place, self._bounds, grain)
         self._own_slots(shards, length, kind, tail_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
@@ -303,33 +305,8 @@ class TreeExchange:
 
     def allgather_parts(self, values: Array, grain: int) -> Array:
         """Return one value a block, from those of every rank's pieces."""
-        blocks = {
-            rank: [block for start, stop in pieces for block in range(start // grain, -(-stop // grain))]
-            for rank, pieces in sorted(self._all_pieces().items())
-        }
-        everyone = self._place.links.allgather(values, [len(own) for own in blocks.values()])
-        result = np.empty_like(everyone)
-        result[[block for own in blocks.values() for block in own]] = everyone
-        return result
+        return self._pieces.allgather(values, grain)
 
     def gather_state(self, own: Array, out: Array | None) -> None:
         """Bring the entries of all ranks' parts to rank 0."""
-        pieces = self._all_pieces()
-        ends = list(accumulate(stop - start for start, stop in pieces[self._place.rank]))
-        mine = [own[before:end] for before, end in pairwise([0, *ends])]
-        if out is None:
-            sends, receives = [(0, piece) for piece in mine], []
-        else:
-            for (start, stop), piece in zip(pieces.pop(self._place.rank), mine, strict=True):
-                out[start:stop] = piece
-            sends, receives = [], [(rank, out[lo:hi]) for rank, theirs in pieces.items() for lo, hi in theirs]
-        send_once(self._place.links, sends, receives, _STATE_TAG)
-
-    def _all_pieces(self) -> dict[int, list[Range]]:
-        """Return what each rank owns, piece by piece."""
-        order = self._place.topology.order
-        by_bucket = [cut(bounds, len(order), self._grain) for bounds in self._bounds]
-        return {
-            rank: [pieces[position] for pieces in by_bucket if pieces[position][0] < pieces[position][1]]
-            for position, rank in enumerate(order)
-        }
+        self._pieces.gather(own, out, _STATE_TAG)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_MOUNTS = {"": "", "memory": "memory"}
-"""Folder of the control groups by the name of their controllers: version 2 has one hierarchy, without a name."""
+from hpcnn.control_groups import groups_of, read_text
 
 _NAMES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -25,7 +24,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     `root` is where the file system starts.
     """
     amounts = list(_in_groups(root))
-    available = re.search(r"^MemAvailable:\s*(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    available = re.search(r"^MemAvailable:\s*(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     if available:
         amounts.append(int(available[1]) * 1024)
     return min(amounts, default=None)
@@ -33,30 +32,17 @@ def free_memory(root: Path = Path("/")) -> int | None:
 
 def _in_groups(root: Path) -> Iterator[int]:
     """Yield what each control group that the process is in leaves, from its own up to the root."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers not in _MOUNTS:
-            continue
-        own = PurePosixPath(path)
-        for group in (own, *own.parents):
-            left = _left(root / "sys/fs/cgroup" / _MOUNTS[controllers] / str(group).lstrip("/"))
-            if left is not None:
-                yield left
+    for _, folder in groups_of("memory", root):
+        left = _left(folder)
+        if left is not None:
+            yield left
 
 
 def _left(group: Path) -> int | None:
     """Return the control group's limit less its use, or None if it has no limit."""
     for limit_name, use_name, cache_name in _NAMES:
-        limit, use = _read(group / limit_name), _read(group / use_name)
+        limit, use = read_text(group / limit_name), read_text(group / use_name)
         if limit.isdecimal() and use.isdecimal():  # no limit reads "max"
-            cached = re.search(rf"^{cache_name} (\d+)$", _read(group / "memory.stat"), re.MULTILINE)
+            cached = re.search(rf"^{cache_name} (\d+)$", read_text(group / "memory.stat"), re.MULTILINE)
             return max(0, int(limit) - int(use) + (int(cached[1]) if cached else 0))
     return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError):
-        return ""

@@ -15,8 +15,15 @@ SHORT = ("--quiet", "--set", "train.epochs=4")
 STOPPED = 75
 
 
-def train(mpi: Mpi, ranks: int, cwd: Path, *arguments: str | Path, expect: int = 0) -> str:
-    done = mpi.run(ranks, *TRAIN, JOB, *SHORT, *arguments, cwd=cwd)
+def train(
+    mpi: Mpi,
+    ranks: int,
+    cwd: Path,
+    *arguments: str | Path,
+    expect: int = 0,
+    environment: dict[str, str] | None = None,
+) -> str:
+    done = mpi.run(ranks, *TRAIN, JOB, *SHORT, *arguments, cwd=cwd, environment=environment)
     assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -83,6 +90,49 @@ def test_stop_and_go_on_with_other_ranks(
     assert sha256_of(train(mpich, third, tmp_path, *resume)) == reference
     epochs = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4]
+
+
+FOR_SPEED = {
+    "sharded": (["train.optimizer_sharding=true"], {}),
+    "not sharded": (["train.optimizer_sharding=false"], {}),
+    "sharded, in buckets": (["train.optimizer_sharding=true", "train.bucket_mb=0.01"], {}),
+    "not sharded, in buckets": (["train.optimizer_sharding=false", "train.bucket_mb=0.02"], {}),
+    "sharded, no shared memory": (["train.optimizer_sharding=true"], {"HPCNN_SHARED_MEMORY": "off"}),
+    "not sharded, no shared memory": (["train.optimizer_sharding=false"], {"HPCNN_SHARED_MEMORY": "off"}),
+}
+
+
+@pytest.mark.parametrize(("settings", "environment"), FOR_SPEED.values(), ids=FOR_SPEED.keys())
+def test_what_only_makes_it_fast(
+    mpich: Mpi, tmp_path: Path, reference: str, settings: list[str], environment: dict[str, str]
+) -> None:
+    options = [part for setting in settings for part in ("--set", setting)]
+    assert sha256_of(train(mpich, 3, tmp_path, *options, environment=environment)) == reference
+
+
+def test_a_checkpoint_serves_sharded_and_whole(mpich: Mpi, tmp_path: Path, reference: str) -> None:
+    out = tmp_path / "run"
+    sharded, whole = (("--set", f"train.optimizer_sharding={value}", "--out", out) for value in ("true", "false"))
+    train(mpich, 3, tmp_path, *sharded, "--set", "run.stop_at_step=30", expect=STOPPED)
+    train(mpich, 4, tmp_path, *whole, "--resume", "auto", "--set", "run.stop_at_step=50", expect=STOPPED)
+    assert sha256_of(train(mpich, 2, tmp_path, *sharded, "--resume", "auto")) == reference
+
+
+def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
+    """Products large enough to be dealt to threads: see SMALLEST_PIECE in hpcnn/nn/matmul.py."""
+    job = tmp_path / "large.toml"
+    job.write_text(
+        '[data]\nsource = "synthetic"\nkind = "classification"\nsamples = 512\nfeatures = 784\n'
+        '[model]\nlayers = [{ type = "dense", units = 1024, activation = "relu" }, '
+        '{ type = "dense", units = 2, activation = "softmax" }]\n'
+        '[loss]\nname = "sparse_categorical_crossentropy"\n[train]\nepochs = 1\nbatch_size = 256\nshards = 2\n'
+    )
+    hashes = set()
+    for ranks, threads in ((0, "1"), (0, "2"), (0, "3"), (2, "2")):
+        done = mpich.run(ranks, *TRAIN, job, "--quiet", cwd=tmp_path, environment={"HPCNN_THREADS": threads})
+        assert done.returncode == 0, done.stderr
+        hashes.add(sha256_of(done.stdout))
+    assert len(hashes) == 1
 
 
 def test_resume_under_the_other_mpi(mpich: Mpi, open_mpi: Mpi, tmp_path: Path, reference: str) -> None:

@@ -1,0 +1,56 @@
+"""What each rank has of its own pieces of the vector, brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from hpcnn.comm.links import Place, send_once
+from hpcnn.comm.plan import Range, cut
+from hpcnn.comm.protocol import Array
+
+
+class Pieces:
+    """The pieces of all ranks, one a bucket and rank.
+
+    Args:
+        place: this rank among the others.
+        bounds: the buckets.
+        grain: pieces are cut at multiples of so many entries.
+    """
+
+    def __init__(self, place: Place, bounds: Sequence[Range], grain: int) -> None:
+        self._place = place
+        order = place.topology.order
+        by_bucket = [cut(each, len(order), grain) for each in bounds]
+        self._of_rank = {
+            rank: [pieces[position] for pieces in by_bucket if pieces[position][0] < pieces[position][1]]
+            for position, rank in enumerate(order)
+        }
+
+    def allgather(self, values: Array, grain: int) -> Array:
+        """Return one value for each block of `grain` entries, given those of the own pieces. Collective."""
+        blocks = {
+            rank: [block for start, stop in pieces for block in range(start // grain, -(-stop // grain))]
+            for rank, pieces in sorted(self._of_rank.items())
+        }
+        everyone = self._place.links.allgather(values, [len(own) for own in blocks.values()])
+        result = np.empty_like(everyone)
+        result[[block for own in blocks.values() for block in own]] = everyone
+        return result
+
+    def gather(self, own: Array, out: Array | None, tag: int) -> None:
+        """Put all entries, `own` with one piece after the other, into the vector `out` of rank 0. Collective."""
+        of_rank = dict(self._of_rank)
+        pieces = of_rank.pop(self._place.rank)
+        ends = list(accumulate(stop - start for start, stop in pieces))
+        mine = [own[before:end] for before, end in pairwise([0, *ends])]
+        if out is None:
+            send_once(self._place.links, [(0, piece) for piece in mine], [], tag)
+            return
+        for (start, stop), piece in zip(pieces, mine, strict=True):
+            out[start:stop] = piece
+        receives = [(rank, out[start:stop]) for rank, theirs in of_rank.items() for start, stop in theirs]
+        send_once(self._place.links, [], receives, tag)
