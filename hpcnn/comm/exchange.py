@@ -75,7 +75,6 @@ class TreeExchange:
         line = ALIGNMENT // kind.itemsize
         grain = -(-grain // line) * line
         self._place, self._grain = place, grain
-        self._length = length
         self._apart = len(place.topology.nodes) > 1
         self._bounds = buckets(length, bucket, grain)
         self._pieces = Pieces(place, self._bounds, grain)
@@ -91,6 +90,7 @@ class TreeExchange:
         self._no_flags = bytes(len(place.topology.order))
         self._flags = place.memory.allocate_common(len(self._no_flags))[: len(self._no_flags)]
         self.parts: list[slice] = []
+        self._outs: list[Array] = []
         self._sums: list[Sum] = []
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
         self._tails = Tails(place, shards, self._local_tails, self._local_nodes, tail_length, _TAILS_TAG)
@@ -184,6 +184,7 @@ class TreeExchange:
         marks = [start, *range((start // block + 1) * block, stop, block), stop] if start < stop else []
         for lo, hi in pairwise(marks):
             self.parts.append(slice(lo, hi))
+            self._outs.append(self.vector[lo:hi])
             arrived = [[buffer[lo - start : hi - start] for buffer in buffers] for buffers in received]
             self._sums.append(self._adder.part(lo, hi, arrived))
         return range(first, len(self.parts))
@@ -298,7 +299,7 @@ class TreeExchange:
         self._sums[part](out)
 
     def _copy_sum(self, part: int) -> bool:
-        self.sum_part(part, self.vector[self.parts[part]])
+        self._sums[part](self._outs[part])
         return False
 
     # ------------------------------------------------------------------------------------------ what is on each rank

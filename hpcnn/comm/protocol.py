@@ -114,7 +114,7 @@ class ShardedExchange(Protocol):
     def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
         """Begin a step.
 
-        `between` is called once, when all parts can be summed and none is consumed. Both may be called on another
+        `between` is called once, when all own parts can be summed and none is consumed. Both may be called on another
         thread, from the first `ready` on.
         """
         ...
