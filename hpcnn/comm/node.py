@@ -11,7 +11,7 @@ import mmap
 import os
 import resource
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,7 +90,8 @@ class SharedMemory:
         self._allgather, self._meet, self._meet_politely = allgather, meet, meet_politely
         # Python keeps a file open for each mapping, and there is one a neighbour.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def allocate(self, size: int) -> list[Bytes]:
         """Return one segment a rank.
@@ -158,7 +159,7 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     whole = _whole_pages(size)
     if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would try, and kill a process in the end
         raise OSError(f"{whole} bytes are more than this machine has")
-    file = os.memfd_create("hpcnn")
+    file = _file_in_memory()
     files.callback(os.close, file)  # mappings outlive it
     os.ftruncate(file, whole)
     if reserve:  # now, and not by a bus error when a page is first written
@@ -166,6 +167,13 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     token = os.urandom(16)
     os.pwrite(file, token, 0)
     return _Offer(os.getpid(), file, whole, token)
+
+
+def _file_in_memory() -> int:
+    """Return a new file that has no name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("hpcnn")
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for old systems
 
 
 def _attach(files: ExitStack, offer: _Offer, *, share: tuple[int, int] | None = None) -> Bytes:

@@ -61,6 +61,22 @@ def test_each_rank_sees_what_its_neighbours_write(kind: Kind, size: int) -> None
     run_threads(RANKS, body)
 
 
+def test_a_python_without_memfd_shares_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As conda's, which are built for old systems."""
+    monkeypatch.delattr(os, "memfd_create")
+
+    def body(comm: ThreadCommunicator) -> None:
+        memory = shared(comm)
+        segment = memory.allocate_common(PAGE)
+        check_fresh(segment, PAGE)
+        memory.barrier()
+        segment[comm.rank] = 1 + comm.rank
+        memory.barrier()
+        assert segment[: comm.size].tolist() == [1, 2, 3]
+
+    run_threads(RANKS, body)
+
+
 @KINDS
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 7])
 def test_one_segment_for_all(kind: Kind, pages: int) -> None:
