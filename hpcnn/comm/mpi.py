@@ -63,6 +63,8 @@ class MpiCommunicator:
         if os.environ.get(SHARING) == "off":
             self._together = None
         self._leaders = self._world.Split(0 if self.local_rank == 0 else 1)
+        self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        """Whether another thread than the main one may exchange."""
 
     @property
     def nodes(self) -> int:
@@ -87,7 +89,15 @@ class MpiCommunicator:
             slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
             size = slots * (length * np.dtype(dtype).itemsize + tail_length * 8)
             if compression or size > SMALL_BYTES["in one node" if one_node else "between nodes"]:
-                return TreeExchange(place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
+                return TreeExchange(
+                    place,
+                    shards,
+                    length,
+                    dtype,
+                    tail_length,
+                    bucket=bucket if self._threads else 0,
+                    compression=compression,
+                )
             make: Callable[[Sequence[int]], Gather] = (
                 partial(NodeGather, place.memory) if one_node else partial(WorldGather, self._world, place.topology)
             )
@@ -117,7 +127,7 @@ class MpiCommunicator:
                 array.dtype,
                 tail_length,
                 target=array,
-                bucket=bucket,
+                bucket=bucket if self._threads else 0,
                 grain=grain,
                 compression=compression,
             )
