@@ -95,6 +95,7 @@ class BoundOptimizer:
 
     def __init__(self, optimizer: Optimizer, params: Array, parts: Sequence[slice], load: Load) -> None:
         self.optimizer, self.parts, self._load = optimizer, tuple(parts), load
+        self._shape = params.shape
         sizes = [part.stop - part.start for part in parts]
         self.state = optimizer.init(np.empty(sum(sizes), params.dtype))
         """Vectors over the parts, one part after the other."""
@@ -153,17 +154,17 @@ class BoundOptimizer:
         return totals
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite the state by arrays of the same names and shapes.
+        """Take the own parts of whole vectors, of the names of the state and the shape of the parameters.
 
         Raises:
             CheckpointError: the state is another optimizer's, or of another model.
         """
         given = {name: value.shape for name, value in state.items()}
-        wanted = {name: value.shape for name, value in self.state.items()}
+        wanted = dict.fromkeys(self.state, self._shape)
         if given != wanted:
             raise CheckpointError(f"the optimizer state is another's: the file holds {given}, the job needs {wanted}")
-        for name, value in state.items():
-            self.state[name][...] = value
+        for name, own in self.state.items():
+            np.concatenate([state[name][part] for part in self.parts] or [own[:0]], out=own)
 
 
 def norm_of(totals: Sequence[float]) -> float:

@@ -75,13 +75,10 @@ class NumpyReplica(NumpyModel):
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool) -> Sums:
         """Do one update on the whole batch; see `Replica`."""
-        if self._trial is None:
-            with self._flush:
-                return self._train_step(step, load, factor, stop)
         begin = time.perf_counter()
         with self._flush:
             sums = self._train_step(step, load, factor, stop)
-        if self._trial.took(time.perf_counter() - begin):
+        if self._trial is not None and self._trial.took(time.perf_counter() - begin):
             self._trial = None
         return sums
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, NodeArray, ShardedExchange
-from hpcnn.errors import CheckpointError
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
@@ -57,9 +56,9 @@ class Updater(ABC):
     def optimizer_state(self) -> dict[str, Array] | None:
         """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere. Collective."""
 
-    @abstractmethod
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors by whole ones of the same names."""
+        self._bound.load_state(state)
 
     def compression_state(self) -> dict[str, Array] | None:
         """Return what compression owes by name, empty without it, on rank 0; None elsewhere. Collective."""
@@ -75,13 +74,6 @@ class Updater(ABC):
         """Return the name of the parameter whose gradient this rank found not to be finite."""
         place = self._bound.not_finite_at
         return None if place is None else self.layout.name_at(place)
-
-    def _check_state(self, state: Mapping[str, Array]) -> None:
-        size = self.layout.trainable_size
-        given = {name: value.shape for name, value in state.items()}
-        wanted = dict.fromkeys(self._bound.state, (size,))
-        if given != wanted:
-            raise CheckpointError(f"the optimizer state is another's: the file holds {given}, the job needs {wanted}")
 
 
 class ReplicatedUpdater(Updater):
@@ -113,12 +105,6 @@ class ReplicatedUpdater(Updater):
     def optimizer_state(self) -> dict[str, Array]:
         """Return a copy of the optimizer's vectors."""
         return {name: value.copy() for name, value in self._bound.state.items()}
-
-    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite the optimizer's vectors."""
-        self._check_state(state)
-        for name, value in self._bound.state.items():
-            value[...] = state[name]
 
 
 class ShardedUpdater(Updater):
@@ -188,12 +174,6 @@ class ShardedUpdater(Updater):
             if whole is not None:
                 gathered[name] = whole
         return gathered if self.store.root else None
-
-    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
-        """Take the own parts of the optimizer's vectors."""
-        self._check_state(state)
-        for name, own in self._bound.state.items():
-            np.concatenate([state[name][part] for part in self._bound.parts] or [own[:0]], out=own)
 
 
 def make_updater(
