@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -21,7 +21,7 @@ from hpcnn.comm.links import Place
 from hpcnn.comm.mpi_links import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.node import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Array, Compression, Exchange, NodeArray, ShardedExchange
+from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, NodeArray, ShardedExchange, ShardedOptions
 from hpcnn.comm.small import Gather, NodeGather, SmallExchange
 from hpcnn.memory import aligned_empty
 
@@ -72,32 +72,19 @@ class MpiCommunicator:
         return len((self._together or self._apart).topology.nodes)
 
     def exchange(
-        self,
-        shards: int,
-        length: int,
-        dtype: DTypeLike,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        compression: Compression | None = None,
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return the exchange that suits the length. The bits of the sums are the same in either."""
         check_shards(shards, self.size)
+        if not self._threads:
+            options["bucket"] = 0
 
         def build(place: Place) -> Exchange:
             one_node = len(place.topology.nodes) == 1
             slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
             size = slots * (length * np.dtype(dtype).itemsize + tail_length * 8)
-            if compression or size > SMALL_BYTES["in one node" if one_node else "between nodes"]:
-                return TreeExchange(
-                    place,
-                    shards,
-                    length,
-                    dtype,
-                    tail_length,
-                    bucket=bucket if self._threads else 0,
-                    compression=compression,
-                )
+            if options.get("compression") or size > SMALL_BYTES["in one node" if one_node else "between nodes"]:
+                return TreeExchange(place, shards, length, dtype, tail_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
                 partial(NodeGather, place.memory) if one_node else partial(WorldGather, self._world, place.topology)
             )
@@ -106,30 +93,15 @@ class MpiCommunicator:
         return self._sharing(build)
 
     def sharded_exchange(
-        self,
-        shards: int,
-        target: NodeArray,
-        length: int,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        grain: int = 1,
-        compression: Compression | None = None,
+        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
-        array = target.array
+        if not self._threads:
+            options["bucket"] = 0
         return self._sharing(
             lambda place: TreeExchange(
-                place,
-                shards,
-                length,
-                array.dtype,
-                tail_length,
-                target=array,
-                bucket=bucket if self._threads else 0,
-                grain=grain,
-                compression=compression,
+                place, shards, length, target.array.dtype, tail_length, target=target.array, **options
             )
         )
 

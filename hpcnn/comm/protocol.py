@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypedDict, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -24,6 +24,22 @@ class Compression:
     """A name in `hpcnn.comm.formats.FORMATS`."""
     groups: int
     """How many sums are rounded on the way in, each of as many shards, nearly: a power of two."""
+
+
+class ExchangeOptions(TypedDict, total=False):
+    """What an exchange may be asked for beside its buffers."""
+
+    bucket: int
+    """Entries that travel together while the rest is computed; 0, or left out: all at the end."""
+    compression: Compression | None
+    """How the sums are rounded; left out, they are exact."""
+
+
+class ShardedOptions(ExchangeOptions, total=False):
+    """What a sharded exchange may be asked for beside its buffers."""
+
+    grain: int
+    """Pieces are cut at multiples of so many entries; 1 if left out."""
 
 
 @dataclass(frozen=True)
@@ -182,19 +198,9 @@ class Communicator(Protocol):
         ...
 
     def exchange(
-        self,
-        shards: int,
-        length: int,
-        dtype: DTypeLike,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        compression: Compression | None = None,
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return an exchange for vectors of `length` over `shards` gradient shards.
-
-        `bucket` is the number of entries that travel together while the rest is computed; 0 sends all at the end.
-        With `compression` the sums are rounded.
 
         Raises:
             CommunicatorError: there are more ranks than shards.
@@ -202,19 +208,9 @@ class Communicator(Protocol):
         ...
 
     def sharded_exchange(
-        self,
-        shards: int,
-        target: NodeArray,
-        length: int,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        grain: int = 1,
-        compression: Compression | None = None,
+        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
-
-        Pieces are cut at multiples of `grain` entries. With `compression` the sums are rounded.
 
         Raises:
             CommunicatorError: there are more ranks than shards.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,7 +15,7 @@ from hpcnn.comm.exchange import TreeExchange
 from hpcnn.comm.links import Message, Place
 from hpcnn.comm.node import CommonArray, PrivateMemory
 from hpcnn.comm.plan import Topology
-from hpcnn.comm.protocol import Array, Compression, Contribution, Exchange, NodeArray, Residuals
+from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, NodeArray, Residuals, ShardedOptions
 from hpcnn.memory import aligned_empty
 from hpcnn.phases import Phases
 
@@ -83,46 +83,22 @@ class SerialCommunicator:
         self._place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
 
     def exchange(
-        self,
-        shards: int,
-        length: int,
-        dtype: DTypeLike,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        compression: Compression | None = None,
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return the exchange of one rank."""
-        if compression is not None:  # what is rounded is rounded here too
-            return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
+        if options.get("compression"):  # what is rounded is rounded here too
+            return TreeExchange(self._place, shards, length, dtype, tail_length, **options)
         layout = Slots(1, length, dtype, tail_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
         return SerialExchange(*layout.contributions(memory, [(0, shards)]))
 
     def sharded_exchange(
-        self,
-        shards: int,
-        target: NodeArray,
-        length: int,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        grain: int = 1,
-        compression: Compression | None = None,
+        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return an exchange in which the one rank owns everything."""
-        array = target.array
         return TreeExchange(
-            self._place,
-            shards,
-            length,
-            array.dtype,
-            tail_length,
-            target=array,
-            bucket=bucket,
-            grain=grain,
-            compression=compression,
+            self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
         )
 
     def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:

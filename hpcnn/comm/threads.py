@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,7 +17,7 @@ from hpcnn.comm.exchange import TreeExchange
 from hpcnn.comm.links import Message, Place
 from hpcnn.comm.node import Bytes, CommonArray, PrivateMemory
 from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Array, Compression, NodeArray
+from hpcnn.comm.protocol import Array, ExchangeOptions, NodeArray, ShardedOptions
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")
@@ -166,43 +166,19 @@ class ThreadCommunicator:
         return self._world.everyone.share(self.rank, value)
 
     def exchange(
-        self,
-        shards: int,
-        length: int,
-        dtype: DTypeLike,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        compression: Compression | None = None,
+        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
     ) -> TreeExchange:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeExchange(self._place, shards, length, dtype, tail_length, bucket=bucket, compression=compression)
+        return TreeExchange(self._place, shards, length, dtype, tail_length, **options)
 
     def sharded_exchange(
-        self,
-        shards: int,
-        target: NodeArray,
-        length: int,
-        tail_length: int,
-        *,
-        bucket: int = 0,
-        grain: int = 1,
-        compression: Compression | None = None,
+        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
-        array = target.array
         return TreeExchange(
-            self._place,
-            shards,
-            length,
-            array.dtype,
-            tail_length,
-            target=array,
-            bucket=bucket,
-            grain=grain,
-            compression=compression,
+            self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
         )
 
     def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
