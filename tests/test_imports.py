@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "hpcnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "atomic", "blas", "control_groups", "cores", "denormals", "errors", "memory", "phases", "tree"},
+    {"", "activity", "atomic", "blas", "control_groups", "cores", "denormals", "errors", "memory", "tree"},
     {"job", "comm", "optim", "data", "nn"},
     {"training"},
     {"keras", "slurm", "tools"},

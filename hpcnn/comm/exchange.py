@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import REDUCE, WAIT, Activity
 from hpcnn.comm.adding import Adder, ExactAdder, Reach, Step, Sum
 from hpcnn.comm.compression import CompressedAdder, EncodedTransfer, OwnResiduals
 from hpcnn.comm.contributions import BLOCK, Slots
@@ -21,7 +22,6 @@ from hpcnn.comm.plan import BucketPlan, buckets, plan_bucket
 from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
 from hpcnn.comm.tails import Tails
 from hpcnn.memory import ALIGNMENT
-from hpcnn.phases import REDUCE, WAIT, Phases
 from hpcnn.tree import maximal_nodes
 
 _PAGE = 4096
@@ -98,7 +98,7 @@ class TreeExchange:
         self._flag_transfer = self._flag_messages() if self._apart else None
         self._schedule = Schedule(self._run, threaded=len(self._bounds) > 1)
         self._consume: Consume = self._copy_sum
-        self.phases: Phases | None = None
+        self.activity = Activity()
         self._between: Callable[[], None] | None = None
 
     # ----------------------------------------------------------------------------------------------------- building
@@ -232,8 +232,8 @@ class TreeExchange:
 
     def finish(self) -> bool:
         """Complete the step."""
-        if self.phases is not None and self.overlap:
-            self.phases.enter(WAIT)
+        if self.overlap:
+            self.activity.enter(WAIT)
         self._schedule.finish()
         return self._flags.tobytes() != self._no_flags
 
@@ -287,12 +287,12 @@ class TreeExchange:
 
     def _meet(self, politely: bool) -> None:
         """Wait for the other ranks of the node."""
-        if self.phases is None or self._schedule.threaded:
+        if self._schedule.threaded:
             self._place.memory.barrier(politely=politely)
             return
-        self.phases.enter(WAIT)
+        self.activity.enter(WAIT)
         self._place.memory.barrier(politely=politely)
-        self.phases.enter(REDUCE)
+        self.activity.enter(REDUCE)
 
     def sum_part(self, part: int, out: Array) -> None:
         """Write the sum of a part into `out`."""

@@ -5,6 +5,7 @@ mpi4py is imported inside functions alone: importing `mpi4py.MPI` calls MPI_Init
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import sys
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import WAIT, Activity
+from hpcnn.comm import survivors
 from hpcnn.comm.exchange import TreeExchange
 from hpcnn.comm.links import Place
 from hpcnn.comm.mpi_links import POLL_S, MpiLinks, WorldGather, byte_message
@@ -38,33 +41,49 @@ SHARING = "HPCNN_SHARED_MEMORY"
 
 
 class MpiCommunicator:
-    """All ranks of MPI_COMM_WORLD."""
+    """All ranks of MPI_COMM_WORLD; after a recovery, those of them that are left."""
 
     def __init__(self) -> None:
         from mpi4py import MPI
 
-        self._world = MPI.COMM_WORLD.Dup()
-        self._failures = MPI.COMM_WORLD.Dup()  # apart, so that a failing rank disturbs no collective of the others
-        self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        self.rank, self.size = self._world.rank, self._world.size
-        self.local_rank, self.local_size = self._node.rank, self._node.size
         self.host = MPI.Get_processor_name()
         self.notes: list[str] = []
-        links = MpiLinks(self._world.Dup())
+        self.activity = Activity()
+        self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        """Whether another thread than the main one may exchange."""
+        self._join(MPI.COMM_WORLD.Dup())
+
+    def _join(self, world: MPI.Intracomm) -> None:
+        """Become a rank of `world`. Nothing here but collectives of `world`, since a rank may die meanwhile."""
+        from mpi4py import MPI
+
+        self._world = world
+        self._open: list[MPI.Comm] = [world]
+        self._failures = world.Dup()  # apart, so that a failing rank disturbs no collective of the others
+        self._node = node = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.rank, self.size = world.rank, world.size
+        self.local_rank, self.local_size = node.rank, node.size
+        links = MpiLinks(world.Dup())
         alone: NodeMemory = PrivateMemory()
         self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
-        nodes = Topology.of(self._world.allgather(self._node.bcast(self.rank)))
+        first_of_node = node.Get_group().Translate_ranks([0], world.Get_group())[0]
+        self._members = world.allgather((first_of_node, self.host))
         memory: NodeMemory = alone
         if self.local_size > 1:
-            node = self._node
             polite = partial(_meet_politely, node)
             memory = SharedMemory(self.local_rank, self.local_size, node.allgather, _meeting(node), polite)
+        nodes = Topology.of([first for first, _ in self._members])
         self._together: Place | None = Place(self.rank, nodes, memory, links)
         if os.environ.get(SHARING) == "off":
             self._together = None
-        self._leaders = self._world.Split(0 if self.local_rank == 0 else 1)
-        self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        """Whether another thread than the main one may exchange."""
+        self._leaders = world.Split(0 if self.local_rank == 0 else 1)
+        self._open = [world, self._failures, node, links.world, self._leaders]
+        """What must be revoked when a rank is lost, so that nobody waits for it."""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host of each rank."""
+        return [host for _, host in self._members]
 
     @property
     def nodes(self) -> int:
@@ -123,10 +142,11 @@ class MpiCommunicator:
         if self._together is not None:
             result, trouble = None, ""
             try:
-                result = build(self._together)
+                with self.activity.during(WAIT):
+                    result = build(self._together)
             except SharedMemoryError as error:
                 trouble = f"on {self.host}, {error}"
-            troubles = [text for text in self._world.allgather(trouble) if text]
+            troubles = [text for text in self.allgather(trouble) if text]
             if result is not None and not troubles:
                 return result
             self._together = None
@@ -142,15 +162,18 @@ class MpiCommunicator:
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
-        return self._world.allgather(value)
+        with self.activity.during(WAIT):
+            return self._world.allgather(value)
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's small object `value`."""
-        return self._world.bcast(value, root=0)
+        with self.activity.during(WAIT):
+            return self._world.bcast(value, root=0)
 
     def broadcast_array(self, array: Array) -> None:
         """Overwrite the contiguous `array` with rank 0's."""
-        self._world.Bcast(byte_message(array), root=0)
+        with self.activity.during(WAIT):
+            self._world.Bcast(byte_message(array), root=0)
 
     def gather_arrays(self, array: Array) -> list[Array] | None:
         """Return every rank's contiguous `array` by rank, on rank 0; None elsewhere."""
@@ -173,7 +196,8 @@ class MpiCommunicator:
 
     def barrier(self) -> None:
         """Return once every rank has come here."""
-        self._world.Barrier()
+        with self.activity.during(WAIT):
+            self._world.Barrier()
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return whether every rank comes here within `timeout_s` seconds."""
@@ -184,6 +208,24 @@ class MpiCommunicator:
                 return False
             time.sleep(0.005)
         return True
+
+    @property
+    def recovery_obstacle(self) -> str:
+        """Why the ranks could not go on without one that died; empty if they could."""
+        return survivors.obstacle()
+
+    def recover(self, error: BaseException, progress: Any) -> list[str]:
+        """Go on without the ranks that died, if that is what `error` came from; return their names."""
+        from mpi4py import MPI
+
+        if not isinstance(error, MPI.Exception) or self.recovery_obstacle:
+            return []
+        atexit.unregister(MPI.Finalize)  # after a loss it may wait for the dead
+        group, names = self._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(self.hosts)]
+        survivors.revoke(self._open)
+        world = survivors.shrink(self._world, progress, self._join, lambda: self._open)
+        left = group.Translate_ranks(None, world.Get_group())
+        return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 
     def abort(self, exit_code: int) -> NoReturn:
         """End the whole job at once with `exit_code`."""

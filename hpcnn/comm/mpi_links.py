@@ -95,11 +95,11 @@ class MpiLinks:
     """Links over a communicator of their own."""
 
     def __init__(self, world: MPI.Intracomm) -> None:
-        self._world = world
+        self.world = world
 
     def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> MpiTransfer:
         """Return a transfer of contiguous arrays."""
-        world = self._world
+        world = self.world
         posted = [world.Recv_init(piece, source=rank, tag=tag) for rank, array in receives for piece in _pieces(array)]
         sent = [world.Send_init(piece, dest=rank, tag=tag) for rank, array in sends for piece in _pieces(array)]
         return MpiTransfer([*posted, *sent])
@@ -107,7 +107,7 @@ class MpiLinks:
     def allgather(self, own: Array, counts: Sequence[int]) -> Array:
         """Return the float64 vectors of all ranks, one after the other."""
         everyone = np.empty(sum(counts))
-        self._world.Allgatherv(own, [everyone, list(counts)])
+        self.world.Allgatherv(own, [everyone, list(counts)])
         return everyone
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import REDUCE, Activity
 from hpcnn.comm.contributions import Slots
 from hpcnn.comm.mpi_links import MpiLinks
 from hpcnn.comm.plan import Topology, check_shards
 from hpcnn.comm.protocol import Contribution, Residuals
 from hpcnn.memory import aligned_empty
-from hpcnn.phases import REDUCE, Phases
 
 
 class OrderFreeExchange:
@@ -36,14 +36,13 @@ class OrderFreeExchange:
         memory[...] = 0
         self.contributions: Sequence[Contribution] = layout.contributions(memory, nodes)
         self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
-        self.phases: Phases | None = None
+        self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks."""
-        if self.phases is not None:
-            self.phases.enter(REDUCE)
+        self.activity.enter(REDUCE)
         first, *others = self.contributions
         for other in others:
             np.add(first.vector, other.vector, out=first.vector)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, TypedDict, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
-from hpcnn.phases import Phases
+from hpcnn.activity import Activity
 from hpcnn.tree import Node
 
 Array = NDArray[Any]
@@ -83,8 +83,8 @@ class Exchange(Protocol):
     begins to fill the contributions."""
     tail: Array
     """The sum of the tails; valid as long as `vector`."""
-    phases: Phases | None
-    """Told what the exchange is doing, if set."""
+    activity: Activity
+    """Told what the exchange is doing. Of its own, until it is set to that of the rank."""
     overlap: bool
     """Whether what is ready travels while the rest is computed. May be changed between steps, on all ranks alike."""
     residuals: Residuals | None
@@ -118,7 +118,7 @@ class ShardedExchange(Protocol):
     """As for `Exchange`."""
     tail: Array
     """The sum of the tails; valid from the first call of `consume` on."""
-    phases: Phases | None
+    activity: Activity
     """As for `Exchange`."""
     overlap: bool
     """As for `Exchange`."""
@@ -191,6 +191,8 @@ class Communicator(Protocol):
     host: str
     notes: list[str]
     """What the user should know of how the ranks are connected, for rank 0 to say once."""
+    activity: Activity
+    """What this rank is doing."""
 
     @property
     def nodes(self) -> int:
@@ -246,6 +248,20 @@ class Communicator(Protocol):
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return whether every rank comes here within `timeout_s` seconds; for a rank that is about to fail."""
+        ...
+
+    @property
+    def recovery_obstacle(self) -> str:
+        """Why the ranks could not go on without one that died; empty if they could, or if there is but one."""
+        ...
+
+    def recover(self, error: BaseException, progress: Any) -> list[str]:
+        """Go on without the ranks that died, if that is what `error` came from; return their names.
+
+        Then this is the communicator of the ranks left, which are numbered anew: first comes one with the greatest
+        `progress`. What was made on it before is of no use any more. Collective among the ranks left, each of which
+        gets an error as long as it waits for the others. An empty list: `error` has another cause.
+        """
         ...
 
     def abort(self, exit_code: int) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import Activity
 from hpcnn.comm.contributions import Slots
 from hpcnn.comm.exchange import TreeExchange
 from hpcnn.comm.links import Message, Place
@@ -17,7 +18,6 @@ from hpcnn.comm.node import CommonArray, PrivateMemory
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, NodeArray, Residuals, ShardedOptions
 from hpcnn.memory import aligned_empty
-from hpcnn.phases import Phases
 
 
 class SerialExchange:
@@ -27,7 +27,7 @@ class SerialExchange:
         self.contributions: Sequence[Contribution] = (contribution,)
         self.vector = contribution.vector
         self.tail = contribution.tail
-        self.phases: Phases | None = None
+        self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
 
@@ -80,6 +80,7 @@ class SerialCommunicator:
     def __init__(self) -> None:
         self.host = socket.gethostname()
         self.notes: list[str] = []
+        self.activity = Activity()
         self._place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
 
     def exchange(
@@ -128,6 +129,12 @@ class SerialCommunicator:
     def all_failing(self, timeout_s: float) -> bool:
         """Return true."""
         return True
+
+    recovery_obstacle = ""
+
+    def recover(self, error: BaseException, progress: Any) -> list[str]:
+        """Return an empty list: nobody else can die."""
+        return []
 
     def abort(self, exit_code: int) -> NoReturn:
         """Leave with `exit_code`."""

@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import REDUCE, WAIT, Activity
 from hpcnn.comm.contributions import Slots, summing
 from hpcnn.comm.node import Bytes, NodeMemory
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Contribution, Residuals
 from hpcnn.memory import aligned_empty
-from hpcnn.phases import REDUCE, WAIT, Phases
 
 
 class Gather(Protocol):
@@ -59,7 +59,7 @@ class SmallExchange:
         self._own[...] = 0
         self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, nodes[position])
         self._gather = make_gather(sizes)
-        self.phases: Phases | None = None
+        self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
         self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
@@ -82,11 +82,9 @@ class SmallExchange:
 
     def finish(self) -> bool:
         """Do the step."""
-        if self.phases is not None:
-            self.phases.enter(WAIT)
+        self.activity.enter(WAIT)
         steps = self._steps[self._gather(self._own)]
-        if self.phases is not None:
-            self.phases.enter(REDUCE)
+        self.activity.enter(REDUCE)
         for step in steps:
             step()
         return False

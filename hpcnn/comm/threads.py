@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import Activity
 from hpcnn.comm.exchange import TreeExchange
 from hpcnn.comm.links import Message, Place
 from hpcnn.comm.node import Bytes, CommonArray, PrivateMemory
@@ -158,6 +159,7 @@ class ThreadCommunicator:
         self.nodes = len(world.topology.nodes)
         self.host = f"{socket.gethostname()}-{node}"
         self.notes: list[str] = []
+        self.activity = Activity()
         memory = ThreadMemory(world.nodes[node], self.local_rank)
         self._place = Place(rank, world.topology, memory, ThreadLinks(world, rank))
 
@@ -215,6 +217,12 @@ class ThreadCommunicator:
     def all_failing(self, timeout_s: float) -> bool:
         """Return false: a failing thread always releases the others by `abort`."""
         return False
+
+    recovery_obstacle = ""
+
+    def recover(self, error: BaseException, progress: Any) -> list[str]:
+        """Return an empty list: nobody else can die."""
+        return []
 
     def abort(self, exit_code: int) -> NoReturn:
         """Fail all ranks."""

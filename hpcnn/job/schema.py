@@ -101,12 +101,30 @@ class Run(Section, frozen=True, kw_only=True):
     """Seconds between two plain lines within an epoch."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between two checkpoints; the end is always saved."""
-    checkpoint_every_s: NonNegative = 5.0
-    """Seconds that lie between two checkpoints at least, so that short epochs are not spent on writing files."""
+    checkpoint_every_steps: NonNegativeInt = 0
+    """Steps between two checkpoints, within an epoch too; 0 is never."""
+    checkpoint_every_minutes: NonNegative = 10.0
+    """Minutes after which there is a checkpoint, within an epoch too; 0 is never."""
+    checkpoint_gap_s: NonNegative = 5.0
+    """An epoch ends without a checkpoint if the last one is younger than so many seconds: short epochs would else be \
+spent on writing files."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints that are kept, beside the best."""
     monitor: str = ""
     """The value that decides which checkpoint is the best; empty: `val_loss`, or `loss` without validation."""
     stop_at_step: NonNegativeInt = 0
     """Save and stop, resumable, after this step of the whole training, counted from 1; 0 is never."""
+    max_minutes: NonNegative = 0.0
+    """Minutes after which the run saves and stops, resumable: its last checkpoint is done by then. 0 is never."""
+    stall_warn_s: NonNegative = 60.0
+    """Seconds after which a rank that makes no progress is named, with what it is doing; 0 is never."""
+    stall_abort_s: NonNegative = 600.0
+    """Seconds after which a job in which a rank makes no progress is ended; 0 is never."""
+    on_rank_loss: Literal["end", "continue"] = "end"
+    """When a rank or a node dies: end the job, or let the others take over its share and go on, with the same result. \
+`continue` needs Open MPI 5, started with `mpirun --with-ft ulfm`."""
+    min_ranks: PositiveInt = 1
+    """With fewer ranks left than these, the run saves and stops, resumable."""
 
 
 class Job(Section, frozen=True, kw_only=True):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
+from hpcnn.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DivergedError
-from hpcnn.phases import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Phases
 from hpcnn.training.build import Training
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.sums import COUNT
@@ -74,29 +74,30 @@ def measure_steps(training: Training, comm: Communicator, steps: int) -> StepTim
         DivergedError: the loss or a gradient is no longer finite.
     """
     training.replica.synchronize()
-    _train(training, 0, WARM_UP, Phases())
+    activity = comm.activity
+    _train(training, 0, WARM_UP, activity)
     comm.barrier()
-    phases = Phases()
-    training.replica.keep_phases(phases)
-    samples = _train(training, WARM_UP, steps, phases)
-    phases.enter(OTHER)  # ends the last phase
-    own = {phase: phases.seconds[phase] for phase in PHASES}
+    activity.enter(OTHER)
+    activity.seconds.clear()
+    samples = _train(training, WARM_UP, steps, activity)
+    activity.enter(OTHER)  # ends the last phase
+    own = {phase: activity.seconds[phase] for phase in PHASES}
     everyone = comm.allgather((comm.host, own))
     return StepTimes(steps, samples, [RankTimes(rank, *each) for rank, each in enumerate(everyone)])
 
 
-def _train(training: Training, first: int, steps: int, phases: Phases) -> int:
-    """Do the steps from number `first` on and return how many samples they had; `phases` learns of new epochs."""
+def _train(training: Training, first: int, steps: int, activity: Activity) -> int:
+    """Do the steps from number `first` on and return how many samples they had; `activity` learns of new epochs."""
     loader, samples = training.shards, 0
     for step in range(first, first + steps):
         epoch, in_epoch = divmod(step, loader.steps_per_epoch)
         if in_epoch == 0 or step == first:
-            phases.enter(DATA)
+            activity.enter(DATA)
             loader.start_epoch(epoch)
-            phases.enter(OTHER)
+            activity.enter(OTHER)
         try:
             sums = training.replica.train_step(
-                step, partial(loader.shard, in_epoch), factor=training.plan.schedule(step), stop=False
+                step, partial(loader.shard, in_epoch), factor=training.plan.schedule(step)
             )
         except NotFiniteError as error:
             raise DivergedError(

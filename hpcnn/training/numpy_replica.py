@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from hpcnn.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
-from hpcnn.phases import BACKWARD, DATA, FORWARD, OTHER, REDUCE, Phases
 from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.replica import LoadShard, NotFiniteError
-from hpcnn.training.sums import COUNT, LOSS, PENALTY, STOP, Sums, SumsLayout
+from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 from hpcnn.tree import LeafStep, leaf_steps
@@ -64,37 +64,31 @@ class NumpyReplica(NumpyModel):
         store.barrier()
         self._updater, self._seed, self._trial = updater, seed, trial
         self._work = _plan(network, updater.exchange.contributions)
-        self._phases: Phases | None = None
-
-    def keep_phases(self, phases: Phases) -> None:
-        """Tell `phases` from now on what each step is doing."""
-        self._phases = self._updater.exchange.phases = phases
+        self._activity = updater.exchange.activity
 
     # ------------------------------------------------------------------------------------------------------ training
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
-    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool) -> Sums:
+    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Sums:
         """Do one update on the whole batch; see `Replica`."""
         begin = time.perf_counter()
         with self._flush:
-            sums = self._train_step(step, load, factor, stop)
+            sums = self._train_step(step, load, factor, stop, save)
         if self._trial is not None and self._trial.took(time.perf_counter() - begin):
             self._trial = None
         return sums
 
-    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool) -> Sums:
+    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Sums:
         updater = self._updater
         penalty = self.penalty()  # of the weights as they are before the update
         updater.start(updater.optimizer.tick(step, factor))
         last = self._work[-1][1][-1]
         for slots, leaves in self._work:
             for leaf in leaves:
-                self._shard(step, leaf, load, slots, stop=stop if leaf is last else None)
-        if self._phases:
-            self._phases.enter(REDUCE)
+                self._shard(step, leaf, load, slots, wishes=(stop, save) if leaf is last else None)
+        self._activity.enter(REDUCE)
         finite = updater.finish()
-        if self._phases:
-            self._phases.enter(OTHER)
+        self._activity.enter(OTHER)
         sums = updater.exchange.tail
         if not np.isfinite(sums[LOSS]):
             raise NotFiniteError("the loss", self._first_not_finite(step, load))
@@ -103,15 +97,15 @@ class NumpyReplica(NumpyModel):
         sums[PENALTY] = penalty * float(sums[COUNT])
         return sums
 
-    def _shard(self, step: int, leaf: LeafStep, load: LoadShard, slots: Sequence[_Slot], *, stop: bool | None) -> None:
-        """Compute one shard's gradient and add it where the tree wants it. `stop` is set for the last shard alone."""
-        phases, slot = self._phases, slots[leaf.slot]
-        if phases:
-            phases.enter(DATA)
+    def _shard(
+        self, step: int, leaf: LeafStep, load: LoadShard, slots: Sequence[_Slot], *, wishes: tuple[bool, bool] | None
+    ) -> None:
+        """Compute one shard's gradient and add it where the tree wants it. The last one takes this rank's wishes."""
+        activity, slot = self._activity, slots[leaf.slot]
+        activity.enter(DATA)
         x, y = load(leaf.leaf)
         slot.tail[...] = 0
-        if phases:
-            phases.enter(FORWARD)
+        activity.enter(FORWARD)
         if len(x):
             self._context.begin(training=True, random_key=(self._seed, DROPOUT_STREAM, step, leaf.leaf))
             logits, network_backward = self.network.forward(self._params, x, self._context)
@@ -121,13 +115,12 @@ class NumpyReplica(NumpyModel):
         for left, right in leaf.fold:
             slots[left].tail += slots[right].tail
         add = _Adder(slots, leaf.fold)
-        if stop is not None:
-            self._work[0][0][0].tail[STOP] += stop
+        if wishes is not None:
+            self._work[0][0][0].tail[[STOP, SAVE]] += wishes
             add.then = self._updater.ready
-        if phases:
-            phases.enter(BACKWARD)
+        activity.enter(BACKWARD)
         if len(x):
-            network_backward(loss_backward(), slot.grads, add.written if stop is not None else None)
+            network_backward(loss_backward(), slot.grads, add.written if wishes is not None else None)
         else:
             slot.vector[...] = 0
         add.written(0)

@@ -57,7 +57,7 @@ class EvaluableModel(Protocol):
 class Replica(EvaluableModel, Protocol):
     """One rank's copy of a model in training."""
 
-    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool) -> Sums:
+    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Sums:
         """Do forward, backward, reduce and update for the owned shards; return the sums over the whole batch.
 
         Args:
@@ -65,6 +65,7 @@ class Replica(EvaluableModel, Protocol):
             load: gives a shard's samples.
             factor: what schedules make of the learning rate.
             stop: whether this rank was asked to stop.
+            save: whether this rank finds it time for a checkpoint.
 
         Raises:
             NotFiniteError: on all ranks alike.

@@ -21,7 +21,8 @@ from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_re
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.replica import Replica
 from hpcnn.training.run_folder import RunFolder, Start, choose_start
-from hpcnn.training.state import check_same_job, pack, pack_model, unpack
+from hpcnn.training.saving import Saver
+from hpcnn.training.state import check_same_job, pack_model, unpack
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.trainer import Progress, Trainer
 from hpcnn.training.tuning import use_cores
@@ -97,9 +98,6 @@ class _Run:
         self._training, self._comm, self._folder, self._base = training, comm, folder, base
         self._root = comm.rank == 0
         self._facts = _run_facts(training, comm, folder)
-        self._saved_at = time.monotonic()
-        self._best: Checkpoint | None = None
-        """The best state, if it is not written yet."""
 
     def go(self, checkpoint: Checkpoint | None, begin: float) -> int:
         training, comm = self._training, self._comm
@@ -123,7 +121,7 @@ class _Run:
                 training.shards,
                 training.validation,
                 callbacks=[*training.callbacks.values(), *output, *([display] if display else [])],
-                save=self._save,
+                save=Saver(training, comm, self._folder, self._base),
                 stop=stop,
             )
             trainer.progress = progress or trainer.progress
@@ -138,28 +136,6 @@ class _Run:
     def _begin(self, epochs_done: int) -> None:
         self._folder.begin(resolved_toml(self._training.job))
         self._folder.keep_metrics(epochs_done)
-
-    def _save(self, progress: Progress, *, best: bool, last: bool) -> None:
-        """Write what is due. Short epochs would else spend their time on syncing files: their best state waits."""
-        due = last or self._comm.broadcast(
-            time.monotonic() - self._saved_at >= self._training.job.run.checkpoint_every_s
-        )
-        if not (best or due):
-            return
-        state = pack(self._training, self._base, progress)
-        if state is None:
-            return
-        if best:
-            self._best = state
-        if not due:
-            return
-        try:
-            if self._best is not None:  # first: if the run is killed between the two, it comes to this epoch again
-                save_checkpoint(self._folder.best, self._best)
-            save_checkpoint(self._folder.last, state)
-            self._best, self._saved_at = None, time.monotonic()
-        except OSError as error:
-            write_line(f"warning: the checkpoint at step {progress.step} was not saved ({error}); training goes on")
 
     def _stopped(self, progress: Progress, stop: StopRequest) -> int:
         if self._root:

@@ -1,4 +1,4 @@
-"""The float64 vector that travels beside the gradient: count, loss, metrics and the stop flag, all of them sums."""
+"""The float64 vector that travels beside the gradient: count, loss, metrics and what ranks wish, all of them sums."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from hpcnn.training.metrics import Metric, Value
 
 Sums = NDArray[np.float64]
 
-COUNT, LOSS, PENALTY, STOP = range(4)
-_FIRST_METRIC = 4
+COUNT, LOSS, PENALTY, STOP, SAVE = range(5)
+_FIRST_METRIC = 5
 
 
 class SumsLayout:
     """Where each sum lies.
 
     `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum over samples of the penalty that
-    held for them, and `STOP` the number of ranks that were asked to stop.
+    held for them, `STOP` the number of ranks that were asked to stop, and
+    `SAVE` that of ranks that find it time for a checkpoint.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:

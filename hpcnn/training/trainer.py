@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hpcnn.activity import EVALUATE, OTHER
+from hpcnn.activity import SAVE as SAVING
 from hpcnn.comm.collective import TreeReduction, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DivergedError
@@ -18,7 +20,7 @@ from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.replica import EvaluableModel, NotFiniteError, Replica
 from hpcnn.training.stop import StopRequest
-from hpcnn.training.sums import COUNT, PENALTY, STOP, Sums
+from hpcnn.training.sums import COUNT, PENALTY, SAVE, STOP, Sums
 
 
 @dataclass
@@ -54,10 +56,18 @@ class Plan:
 
 
 class Save(Protocol):
-    """Writes checkpoints. Called on all ranks."""
+    """Writes checkpoints."""
 
-    def __call__(self, progress: Progress, *, best: bool, last: bool) -> None:
-        """Save the state. `best`: it is the best so far. `last`: nothing comes after it, so it can't wait."""
+    def due(self, step: int) -> bool:
+        """Return whether this rank finds it time for a checkpoint after `step`, counted over the whole training."""
+        ...
+
+    def __call__(self, progress: Progress, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
+        """Save the state. Collective.
+
+        `best`: it is the best so far. `last`: nothing comes after it. `wait`: unless one of them holds, it need not be
+        written if the last checkpoint is young.
+        """
         ...
 
 
@@ -91,6 +101,9 @@ class Trainer:
         self._plan, self._comm, self._replica = plan, comm, replica
         self._shards, self._validation = shards, validation
         self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
+        self._activity = comm.activity
+        self._due = False
+        """Whether some rank finds it time for a checkpoint."""
         self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
 
     def run(self) -> bool:
@@ -100,28 +113,39 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_train_begin(progress.epoch, self._replica)
         while progress.epoch < self._plan.epochs and not control.finish:
-            begin, begun_at = time.perf_counter(), progress.step_in_epoch
-            if self._train_epoch():
-                self._save(progress, best=False, last=True)
+            if self._train_epoch(control):
+                self._write(last=True)
                 return False
-            self._end_epoch(time.perf_counter() - begin, begun_at, control)
         for callback in self._callbacks:
             callback.on_train_end(self._replica)
         return True
 
-    def _train_epoch(self) -> bool:
-        """Do the rest of the current epoch; return whether it was broken off."""
-        progress, plan = self.progress, self._plan
+    def _train_epoch(self, control: Control) -> bool:
+        """Do the rest of the current epoch, and what comes at its end; return whether it was broken off."""
+        begin, begun_at = time.perf_counter(), self.progress.step_in_epoch
+        if self._train_steps():
+            return True
+        try:
+            self._end_epoch(time.perf_counter() - begin, begun_at, control)
+        except StoppedError:
+            return True
+        return False
+
+    def _train_steps(self) -> bool:
+        """Do the rest of the current epoch's steps; return whether they were broken off."""
+        progress, plan, activity = self.progress, self._plan, self._activity
+        activity.epoch = progress.epoch + 1
         self._shards.start_epoch(progress.epoch)
         rate_factor = self._rate_factor()
         while progress.step_in_epoch < self._shards.steps_per_epoch:
-            stop = self._stop.requested or progress.step + 1 == plan.stop_at_step
+            step = activity.step = progress.step + 1
             try:
                 sums = self._replica.train_step(
                     progress.step,
                     partial(self._shards.shard, progress.step_in_epoch),
                     factor=plan.schedule(progress.step) * rate_factor,
-                    stop=stop,
+                    stop=self._stop.requested or step == plan.stop_at_step,
+                    save=self._save.due(step),
                 )
             except NotFiniteError as error:
                 self._diverged(error)
@@ -132,6 +156,9 @@ class Trainer:
                 on_step(progress.step_in_epoch)
             if sums[STOP]:
                 return True
+            self._due = bool(sums[SAVE])
+            if self._due and progress.step_in_epoch < self._shards.steps_per_epoch:  # else after the evaluation
+                self._write()
         return False
 
     def _rate_factor(self) -> float:
@@ -144,7 +171,7 @@ class Trainer:
         rate = self._replica.learning_rate(progress.step - 1, plan.schedule(progress.step - 1) * self._rate_factor())
         begin = time.perf_counter()
         if self._validation is not None:
-            values.update(evaluate(self._comm, self._replica, self._validation, prefix="val_"))
+            values.update(evaluate(self._comm, self._replica, self._validation, prefix="val_", stop=self._stop))
             if not np.isfinite(values["val_loss"]):
                 raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
@@ -164,8 +191,12 @@ class Trainer:
         best = improves(plan.monitor, value, progress.best)
         if best:
             progress.best = value
-        if best or done or progress.epoch % plan.checkpoint_every_epochs == 0:
-            self._save(progress, best=best, last=done)
+        if best or done or self._due or progress.epoch % plan.checkpoint_every_epochs == 0:
+            self._write(best=best, last=done, wait=not self._due)
+
+    def _write(self, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
+        with self._activity.during(SAVING):
+            self._save(self.progress, best=best, last=last, wait=wait)
 
     def _where(self) -> str:
         return f"step {self.progress.step + 1} (epoch {self.progress.epoch + 1})"
@@ -184,12 +215,35 @@ _ADVICE = (
 )
 
 
-def evaluate(comm: Communicator, model: EvaluableModel, loader: PieceLoader, *, prefix: str = "") -> dict[str, Value]:
-    """Return loss and metrics over all samples of `loader`: the same bits on any number of ranks."""
+class StoppedError(Exception):
+    """Some rank was asked to stop while the model was evaluated; raised on all of them."""
+
+
+def evaluate(
+    comm: Communicator,
+    model: EvaluableModel,
+    loader: PieceLoader,
+    *,
+    prefix: str = "",
+    stop: StopRequest | None = None,
+) -> dict[str, Value]:
+    """Return loss and metrics over all samples of `loader`: the same bits on any number of ranks. Collective.
+
+    Raises:
+        StoppedError: `stop` was requested on some rank.
+    """
 
     def leaf(i: int) -> Sums:
+        comm.activity.enter(EVALUATE)
+        if stop is not None and stop.requested:
+            broken_off = model.layout.zeros()
+            broken_off[STOP] = 1
+            return broken_off
         return model.eval_piece(*loader.piece(i))
 
     sums = TreeReduction(comm).sum(loader.pieces, leaf)
+    comm.activity.enter(OTHER)
+    if sums[STOP]:
+        raise StoppedError
     sums[PENALTY] = model.penalty() * sums[COUNT]
     return dict(model.layout.values(sums, prefix))

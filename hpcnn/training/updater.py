@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.activity import OPTIMIZER, REDUCE
 from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, NodeArray, ShardedExchange
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
 from hpcnn.optim.transforms import Tick
-from hpcnn.phases import OPTIMIZER, REDUCE
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.sums import COUNT, LOSS
 
@@ -91,8 +91,7 @@ class ReplicatedUpdater(Updater):
     def finish(self) -> bool:
         """Sum the gradients and update the parameters."""
         self.exchange.finish()
-        if self.exchange.phases is not None:
-            self.exchange.phases.enter(OPTIMIZER)
+        self.exchange.activity.enter(OPTIMIZER)
         tail = self.exchange.tail
         # float: NumPy's own float64 would turn float32 arithmetic into buffered float64
         self._count = float(tail[COUNT])
@@ -153,8 +152,8 @@ class ShardedUpdater(Updater):
 
     def _enter(self, phase: str) -> None:
         """Tell what is being done, unless a thread beside the computation does it."""
-        if self.exchange.phases is not None and not self.exchange.overlap:
-            self.exchange.phases.enter(phase)
+        if not self.exchange.overlap:
+            self.exchange.activity.enter(phase)
 
     def _load(self, number: int, out: Array) -> None:
         if self._sums:
@@ -205,7 +204,9 @@ def make_updater(
     store = comm.node_array(layout.size, dtype, shared=sharded)
     if not sharded:
         exchange = comm.exchange(shards, size, dtype, tail_length, bucket=bucket, compression=compression)
+        exchange.activity = comm.activity
         return ReplicatedUpdater(store, layout, optimizer, exchange)
     grain = NORM_BLOCK if optimizer.clip_norm else 1
     parts = comm.sharded_exchange(shards, store, size, tail_length, bucket=bucket, grain=grain, compression=compression)
+    parts.activity = comm.activity
     return ShardedUpdater(store, layout, optimizer, parts)

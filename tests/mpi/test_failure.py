@@ -115,7 +115,7 @@ def poisoned(self, step, shard):
     return x, y
 ShardLoader.start_epoch, ShardLoader.shard = start_epoch, poisoned
 from hpcnn.train import main
-sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.checkpoint_every_s=0"]))
+sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.checkpoint_gap_s=0"]))
 """
 
 

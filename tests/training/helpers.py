@@ -69,6 +69,24 @@ class Outcome:
         return tensors | {"progress": self.state.facts["progress"], "callbacks": self.state.facts["callbacks"]}
 
 
+@dataclass
+class Keeper:
+    """Keeps every state that the trainer would have saved, in memory."""
+
+    training: Training
+    states: list = field(default_factory=list)
+    saves: list = field(default_factory=list)
+    """``(step, best, last)`` of each."""
+
+    def due(self, step):
+        every = self.training.job.run.checkpoint_every_steps
+        return bool(every) and step % every == 0
+
+    def __call__(self, progress, *, best=False, last=False, wait=False):
+        self.states.append(pack(self.training, Path(), progress))
+        self.saves.append((progress.step, best, last))
+
+
 class Reports(Callback):
     def __init__(self):
         self.reports = []
@@ -108,25 +126,29 @@ def train(
         stop = SimpleNamespace(requested=False)
 
         class Stopper(Callback):
+            """Asks before the step, and not before an evaluation, which it would break off."""
+
             def on_step(self, step_in_epoch):
-                # Read before the step: `trainer` is bound by the time it is called.
-                stop.requested = 0 < stop_at <= trainer.progress.step + 1 and comm.rank == asked
+                if step_in_epoch < training.shards.steps_per_epoch:
+                    self.ask(trainer.progress.step + 1)
 
-        def save(progress, *, best, last):
-            outcome.state = pack(training, Path(), progress)
-            outcome.states.append(outcome.state)
-            outcome.saves.append((progress.step, best, last))
+            def on_epoch_end(self, report, replica, control):
+                self.ask(report.step + 1)
 
+            def ask(self, step):
+                stop.requested = 0 < stop_at <= step and comm.rank == asked
+
+        keeper = Keeper(training, outcome.states, outcome.saves)
         trainer = Trainer(
             training.plan, comm, training.replica, training.shards, training.validation,
-            callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()], save=save, stop=stop,
+            callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()], save=keeper, stop=stop,
         )  # fmt: skip
         trainer.progress = progress or trainer.progress
         stop.requested = 0 < stop_at <= trainer.progress.step + 1 and comm.rank == asked
         outcome.done = trainer.run()
         outcome.fingerprint = training.replica.fingerprint()
         outcome.reports = reports.reports
-        outcome.state = outcome.state or pack(training, Path(), trainer.progress)
+        outcome.state = outcome.states[-1] if outcome.states else pack(training, Path(), trainer.progress)
         return outcome
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)

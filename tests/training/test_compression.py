@@ -17,10 +17,10 @@ from hpcnn.job.checks import check_job
 from hpcnn.job.load import load_job
 from hpcnn.training.build import build_training, resolve_groups, resolve_shards
 from hpcnn.training.checkpoint import load_checkpoint, save_checkpoint
-from hpcnn.training.state import check_same_job, job_of, pack, unpack
+from hpcnn.training.state import check_same_job, job_of, unpack
 from hpcnn.training.trainer import Trainer
 from hpcnn.training.tuning import shards_optimizer
-from tests.training.helpers import build, make_job, train
+from tests.training.helpers import Keeper, build, make_job, train
 
 ROOT = Path(__file__).parents[2]
 ADAM = {"name": "adam", "learning_rate": 0.01, "clip_norm": 0.5}
@@ -40,19 +40,15 @@ def train_on(job, layout, *, start=None, stop_at=0):
     def body(comm):
         training = build_training(job, Path(), comm)
         progress = unpack(start, training) if start else None
-        states = []
-
-        def save(progress, *, best, last):
-            states.append(pack(training, Path(), progress))
-
+        keeper = Keeper(training)
         stop = SimpleNamespace(requested=False)
         trainer = Trainer(
             training.plan, comm, training.replica, training.shards, training.validation,
-            callbacks=list(training.callbacks.values()), save=save, stop=stop,
+            callbacks=list(training.callbacks.values()), save=keeper, stop=stop,
         )  # fmt: skip
         trainer.progress = progress or trainer.progress
         done = trainer.run()
-        return done, training.replica.fingerprint(), states[-1]
+        return done, training.replica.fingerprint(), keeper.states[-1]
 
     if stop_at:
         job = msgspec.structs.replace(job, run=msgspec.structs.replace(job.run, stop_at_step=stop_at))

@@ -1,0 +1,61 @@
+"""What a rank is doing: for reports of a failure, the watchdog, the account of where time goes, and injected faults."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SET_UP, DATA, FORWARD, BACKWARD = "set-up", "data", "forward", "backward"
+WAIT, REDUCE, OPTIMIZER, OTHER = "wait", "reduce", "optimizer", "other"
+EVALUATE, SAVE = "evaluate", "save"
+PHASES = (SET_UP, DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, EVALUATE, SAVE, OTHER)
+"""What a rank may be doing. `wait`: for other ranks; `reduce`: adding their gradients, and sending them on."""
+
+
+class Activity:
+    """The one phase that a rank is in, its place in the training, and the seconds spent in each phase so far.
+
+    >>> activity = Activity()
+    >>> activity.enter(FORWARD)
+    >>> activity.enter(BACKWARD)
+    >>> sorted(activity.seconds)
+    ['forward', 'set-up']
+    """
+
+    def __init__(self) -> None:
+        self.phase = SET_UP
+        self.since = time.perf_counter()
+        """When the phase began."""
+        self.epoch = 0
+        """The epoch under way, from 1; 0 before the training begins."""
+        self.step = 0
+        """The step under way, counted over the whole training from 1; 0 before it begins."""
+        self.changes = 0
+        """Grows with each phase entered: as long as it grows, the rank gets on."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.on_enter: Callable[[], None] | None = None
+        """Called in each phase entered; for faults that are injected."""
+
+    def enter(self, phase: str) -> None:
+        """End the current phase and begin `phase`, or begin it anew."""
+        now = time.perf_counter()
+        self.seconds[self.phase] += now - self.since
+        self.phase, self.since = phase, now
+        self.changes += 1
+        if self.on_enter is not None:
+            self.on_enter()
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Be in `phase` within the block, and in the phase of before after it; one that raises stays in its phase."""
+        before = self.phase
+        self.enter(phase)
+        yield
+        self.enter(before)
+
+    def __str__(self) -> str:
+        if not self.step:
+            return f"phase {self.phase}"
+        return f"phase {self.phase}, step {self.step} (epoch {self.epoch})"

@@ -1,0 +1,80 @@
+"""What ranks do when others die: wait for them no longer, find each other, and agree on who is left.
+
+It takes ULFM (Bland et al., 2013, https://doi.org/10.1177/1094342013488238): an MPI that reports the death of a process
+as an error, in place of ending the job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+_SWITCH = "OMPI_MCA_mpi_ft_enable"
+"""Environment variable that ``mpirun --with-ft ulfm`` sets for the ranks."""
+
+
+def obstacle() -> str:
+    """Return why this MPI could not go on without ranks that died; empty if it could."""
+    from mpi4py import MPI
+
+    library = MPI.Get_library_version().splitlines()[0].split(",")[0].strip().rstrip("\x00")
+    if not library.startswith("Open MPI") or MPI.Get_version() < (3, 1) or not hasattr(MPI.Comm, "Shrink"):
+        return f"the MPI is {library}, which ends all ranks when one dies"
+    if os.environ.get(_SWITCH, "0").lower() not in ("1", "true"):
+        return f"the MPI is {library}, started without --with-ft ulfm"
+    return ""
+
+
+def revoke(communicators: Sequence[MPI.Comm]) -> None:
+    """Let every call that waits on one of `communicators` fail, on all ranks."""
+    for communicator in communicators:
+        communicator.Revoke()
+
+
+def shrink(
+    world: MPI.Intracomm, progress: Any, join: Callable[[MPI.Intracomm], None], opened: Callable[[], Sequence[MPI.Comm]]
+) -> MPI.Intracomm:
+    """Make the ranks of `world` that are left a world of their own, in which all of them have joined.
+
+    Args:
+        world: a communicator that all of them have revoked.
+        progress: how far this rank is; any value that can be compared. The new rank 0 is one of the farthest, and the
+            others follow in the order in which they were.
+        join: called with the new world; its own collectives may fail, when yet another rank dies.
+        opened: returns what `join` has opened so far.
+    """
+    from mpi4py import MPI
+
+    while True:
+        world = MPI.Intracomm(world.Shrink())
+        made: list[MPI.Comm] = [world]
+        joined = False
+        try:
+            farthest = _place_of_largest(world.allgather(progress))
+            ordered = MPI.Intracomm(world.Split(0, key=(world.rank - farthest) % world.size))
+            made.append(ordered)
+            join(ordered)
+            joined = True
+        except MPI.Exception:
+            revoke([*made, *opened()])
+        if _all(world, joined):
+            return ordered
+        revoke([*made, *opened()])
+
+
+def _place_of_largest(values: Sequence[Any]) -> int:
+    return max(range(len(values)), key=lambda place: (values[place], -place))
+
+
+def _all(world: MPI.Intracomm, value: bool) -> bool:
+    """Return whether `value` holds on all ranks, and all of them live: the same answer on each."""
+    from mpi4py import MPI
+
+    try:
+        return bool(world.Agree(int(value)))
+    except MPI.Exception:
+        return False
