@@ -10,7 +10,11 @@ EXIT_DONE = 0
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_STOPPED = 75
-"""Stopped early on request, saved, resumable (``EX_TEMPFAIL`` of sysexits.h)."""
+"""Stopped early on request, resumable, and saved if there was anything to save (``EX_TEMPFAIL`` of sysexits.h)."""
+EXIT_STALLED = 70
+"""Some rank made no progress (``EX_SOFTWARE`` of sysexits.h)."""
+EXIT_INTERRUPTED = 130
+"""Interrupted twice: left at once."""
 
 
 class HpcnnError(Exception):
@@ -69,6 +73,9 @@ class PeerError(HpcnnError, RuntimeError):
         self.exit_code = exit_code
 
 
+_MOST_NAMES = 50
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name closest to `name`, or an empty string.
 
@@ -84,4 +91,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def unknown_name(kind: str, name: object, known: Iterable[str], error: type[HpcnnError] = JobError) -> NoReturn:
     """Raise `error` for a name that is in no registry: the nearest known one, then the full list."""
     names = sorted(known)
-    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {', '.join(names)}.")
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {', '.join(names[:_MOST_NAMES])}{more}.")

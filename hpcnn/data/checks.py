@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
+from hpcnn.data.source import shortened
 from hpcnn.errors import DataError
 
 
@@ -31,7 +32,7 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
     ("column 'c' (number 2)", 'position (1, 3)', 'the values')
     """
     if names is not None and len(names) == math.prod(row_shape):
-        return f"column {names[column]!r} (number {column})"
+        return f"column {shortened(names[column])!r} (number {column})"
     if not row_shape:
         return "the values"
     if len(row_shape) == 1:
@@ -52,7 +53,7 @@ def check_finite(
     chunks = Chunks(rows, dtype)
 
     def bad(i: int) -> Array:
-        with np.errstate(over="ignore"):  # too large for dtype: becomes infinite, and is reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite or NaN, and is reported below
             values = chunks[i]
         return ~np.isfinite(values).reshape(len(values), -1)
 

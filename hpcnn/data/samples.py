@@ -76,9 +76,18 @@ def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> S
     """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature" or "all".
 
     Statistics are exact in float64, and the same for any number of ranks. Constant columns get scale 1.
+
+    Raises:
+        DataError: values so large that their statistics are not finite.
     """
     statistics = {"standardize": _moments, "minmax": _range}[kind]
-    shift, width = statistics(Chunks(rows, np.float64), over, reduction)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift, width = statistics(Chunks(rows, np.float64), over, reduction)
+    if not (np.isfinite(shift).all() and np.isfinite(width).all()):
+        raise DataError(
+            f'data.scale = "{kind}": inputs of the training data are so large that their mean, deviation or range is '
+            'not finite in float64. Clean the data, or set data.scale = "none".'
+        )
     usable = width >= np.finfo(np.float64).tiny  # below it, 1 / width may overflow
     return Scaling(shift, np.asarray(1.0 / np.where(usable, width, 1.0)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,16 @@ from numpy.typing import NDArray
 
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError
+from hpcnn.free_memory import free_memory
+
+DEFLATE_RATIO = 1032
+"""No deflated byte holds more than this many."""
+AXES_LIMIT = 64
+"""Most axes that NumPy takes."""
+ENTRIES_LIMIT = 2**58
+"""NumPy counts bytes in 63 bits, with each axis of 0 taken as 1; an entry has 16 at most."""
+REASON_LIMIT = 300
+"""Characters; some libraries quote the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +49,23 @@ def with_features(source: Source) -> Source:
 
 
 def places(path: str, base: Path) -> tuple[Path, ...]:
-    """Return where `path` may be: itself if absolute, else under the job file's folder, then the working folder."""
-    given = Path(path).expanduser()
-    if given.is_absolute():
-        return (given,)
-    here, there = base / given, Path.cwd() / given
-    return (here,) if here.resolve() == there.resolve() else (here, there)
+    """Return where `path` may be: itself if absolute, else under the job file's folder, then the working folder.
+
+    Raises:
+        DataError: it can't be a path on any machine, or leads in circles.
+    """
+    try:
+        given = Path(path).expanduser()
+        if given.is_absolute():
+            found: tuple[Path, ...] = (given,)
+        else:
+            here, there = base / given, Path.cwd() / given
+            found = (here,) if here.resolve() == there.resolve() else (here, there)
+        for place in found:
+            place.is_file()  # False if there is none; raises if it can't be looked for
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path!r} can't be looked for: {shortened(error)}. Give another path.") from None
+    return found
 
 
 def resolve(path: str, base: Path) -> Path:
@@ -82,9 +104,40 @@ def check_axes(shape: tuple[int, ...], what: str) -> None:
         raise DataError(f"{what} is a single number; needed is an array with one row a sample.")
 
 
+def check_countable(shape: tuple[int, ...], what: object) -> None:
+    """Raise DataError unless NumPy can make an array of this shape, memory aside."""
+    if len(shape) > AXES_LIMIT or math.prod(max(1, size) for size in shape) > ENTRIES_LIMIT:
+        raise DataError(f"{what} has shape {shortened(shape)}; NumPy takes {AXES_LIMIT} axes, and fewer entries.")
+
+
+def check_memory(needed: int, what: object, advice: str) -> None:
+    """Raise DataError if so many bytes are not free, before anything takes them: the system might end the process."""
+    free = free_memory()
+    if free is not None and needed > free:
+        raise DataError(f"{what} takes {needed} bytes of memory, but this machine has only {free} to give. {advice}")
+
+
+def check_inflated(declared: int, deflated: int, what: object) -> None:
+    """Raise DataError if `deflated` bytes can't hold what is declared, or this machine's memory can't."""
+    most = DEFLATE_RATIO * deflated
+    if declared > most:
+        raise unread(what, f"its header declares {declared} bytes, but it can't hold more than {most}")
+    check_memory(declared, what, "Save it uncompressed: such a file is mapped, not held.")
+
+
+def shortened(text: object) -> str:
+    """Return a text, cut to a length that fits a message.
+
+    >>> shortened("x" * 1000)[-5:]
+    'xx...'
+    """
+    text = str(text)
+    return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 3] + "..."
+
+
 def unread(path: object, why: object) -> DataError:
     """Return the error for a file that is damaged, or not of its format."""
-    return DataError(f"{path} can't be read: {why}. Is the file whole, and of the format that the job says?")
+    return DataError(f"{path} can't be read: {shortened(why)}. Is the file whole, and of the format that the job says?")
 
 
 class Stream(Protocol):
@@ -123,8 +176,9 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
-    for place, column in enumerate(columns):
-        table[:, place] = column
+    with np.errstate(invalid="ignore"):  # a NaN that signals; found by the checks
+        for place, column in enumerate(columns):
+            table[:, place] = column
     return table
 
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 DEFAULT_JOB = "digits_mlp.toml"
 NAME_LIMIT = 100
 """Bytes; a run folder's name adds a number to the job's, and 255 is what file systems take."""
+SIZE_LIMIT = 2**20
+"""Bytes of a job file."""
+DEPTH_LIMIT = 64
+"""Tables and lists within each other. Python's own limit lies near 300, and is a crash."""
+LINE_SHOWN = 100
+"""Characters of a line with a fault."""
+MESSAGE_LIMIT = 2000
+"""Characters of what is wrong with a setting: messages quote values, which may be as long as the file."""
+DOTS_LIMIT = 4 * DEPTH_LIMIT
+"""Dots in one key: the time to parse a key grows with the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,9 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJ
         job = msgspec.structs.replace(job, name=_checked_name(job.name, path))
         check_job(job)
     except SettingError as error:
-        raise JobError(f"{path}{_blamed(error.path, changed)}: {error}") from None
+        raise JobError(f"{path}{_blamed(error.path, changed)}: {str(error)[:MESSAGE_LIMIT]}") from None
     except JobError as error:
-        raise JobError(f"{path}: {error}") from None
+        raise JobError(f"{path}: {str(error)[:MESSAGE_LIMIT]}") from None
     return LoadedJob(job, path, path.parent)
 
 
@@ -72,18 +82,45 @@ def builtin_jobs() -> Path:
 def _read_toml(path: Path) -> dict[str, Any]:
     import tomllib
 
+    text = _read_text(path)
+    if any(piece.count(".") > DOTS_LIMIT for piece in re.split("[=,\n]", text)):
+        raise JobError(f"{path}: a key or value has more than {DOTS_LIMIT} dots. Is it a job file?")
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors write a byte order mark
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise JobError(f"{path}{_toml_problem(str(error), text)}") from None
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"{path}: a number or a nesting that can't be read ({error})") from None
+    _check_depth(table, path)
+    return table
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe may never end, or never begin
+            raise JobError(f"can't read the job file {str(path)!r}: it is a pipe or device. Give a file.")
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+        if len(content) > SIZE_LIMIT:
+            raise JobError(
+                f"{path} has more than {SIZE_LIMIT} bytes, and is no job file. Data go into files of their own."
+            )
+        return content.decode("utf-8-sig")  # some editors write a byte order mark
     except FileNotFoundError:
         raise JobError(f"no job file {str(path)!r}.{_other_jobs(path)}") from None
     except OSError as error:
         raise JobError(f"can't read the job file {str(path)!r}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise JobError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{path}{_toml_problem(str(error), text)}") from None
+
+
+def _check_depth(table: dict[str, Any], path: Path) -> None:
+    level: list[Any] = [table]
+    for _ in range(DEPTH_LIMIT):
+        inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+        level = [value for value in inner if isinstance(value, dict | list)]
+    if level:
+        raise JobError(f"{path}: tables and lists lie more than {DEPTH_LIMIT} deep within each other")
 
 
 def _toml_problem(message: str, text: str) -> str:
@@ -92,7 +129,7 @@ def _toml_problem(message: str, text: str) -> str:
     found = re.match(r"line (\d+), column (\d+)", where)
     lines = text.splitlines() or [""]
     line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
-    return f", line {line}, column {column}: {what}: {lines[min(line, len(lines)) - 1].strip()!r}"
+    return f", line {line}, column {column}: {what}: {lines[min(line, len(lines)) - 1].strip()[:LINE_SHOWN]!r}"
 
 
 def _other_jobs(path: Path) -> str:

@@ -94,6 +94,6 @@ def _is_tag(keys: Keys) -> bool:
 def _parse(text: str) -> Any:
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number or a nesting that Python refuses
         return text
     return table["value"] if len(table) == 1 else text

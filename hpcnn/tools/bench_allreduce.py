@@ -18,8 +18,8 @@ from hpcnn.comm.order_free import OrderFreeExchange, plain_links
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Communicator, Exchange
 from hpcnn.errors import CommunicatorError, HpcnnError
+from hpcnn.free_memory import free_memory
 from hpcnn.tools.bench_limits import CopyLimit, WireLimit
-from hpcnn.tools.free_memory import free_memory
 
 Action = Callable[[], None]
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Source, resolve, unread
+from hpcnn.data.source import Source, resolve, shortened, unread
 from hpcnn.errors import DataError, JobError, unknown_name
 from hpcnn.job import data as schema
 
 ENCODING = "utf-8-sig"
 """UTF-8, with or without the mark at the beginning that spreadsheets write."""
+PACKED = (".gz", ".bz2", ".xz")
+"""Endings of files that NumPy would unpack, whatever they hold and grow to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _label(names: Sequence[str] | None, place: int) -> str:
-    return f"column {names[place]!r}" if names else f"column {place}"
+    return f"column {shortened(names[place])!r}" if names else f"column {place}"
 
 
 def _explain(path: Path, data: schema.Csv, names: Sequence[str] | None, width: int) -> None:
@@ -73,7 +75,7 @@ def _explain(path: Path, data: schema.Csv, names: Sequence[str] | None, width: i
             )
         for place, cell in enumerate(cells):
             if not _is_number(cell):
-                what = f"{cell!r} is not a number" if cell.strip() else "the cell is empty"
+                what = f"{shortened(cell)!r} is not a number" if cell.strip() else "the cell is empty"
                 hint = " If the first line names the columns, set data.header = true." if not names else ""
                 raise DataError(
                     f"{path}, line {number}, {_label(names, place)}: {what}. Only numbers are read: turn words into "
@@ -106,6 +108,8 @@ def read_table(path: Path, data: schema.Csv) -> Table:
     Raises:
         DataError: empty, not text, a ragged line, or a cell that is no number (each with its line).
     """
+    if path.suffix in PACKED:
+        raise DataError(f"{path} is packed, by its name. Unpack it: CSV files are read as plain text.")
     try:
         names, skip, width = _header(path, data)
         try:
@@ -119,6 +123,8 @@ def read_table(path: Path, data: schema.Csv) -> Table:
             _explain(path, data, names, width)
     except (UnicodeDecodeError, csv.Error) as error:
         raise unread(path, f"no UTF-8 text of comma-separated values ({error})") from None
+    except OSError as error:
+        raise unread(path, error.strerror or error) from None
     return Table(path, names, values)
 
 
@@ -161,6 +167,10 @@ def _split(table: Table, targets: Sequence[str | int]) -> tuple[ArrayRows, Array
     return ArrayRows(x), ArrayRows(y), names
 
 
+def _columns(table: Table) -> str:
+    return shortened(", ".join(table.names or [str(table.width)]))
+
+
 def read(data: schema.Csv, base: Path) -> Source:
     """Read `[data] source = "csv"`."""
     table = read_table(resolve(data.path, base), data)
@@ -170,8 +180,8 @@ def read(data: schema.Csv, base: Path) -> Source:
     held = read_table(resolve(data.validation_path, base), data)
     if held.names != table.names or held.width != table.width:
         raise DataError(
-            f"the columns of {held.path} ({', '.join(held.names or [str(held.width)])}) are not those of {table.path} "
-            f"({', '.join(table.names or [str(table.width)])}). Give both files the same columns in the same order."
+            f"the columns of {held.path} ({_columns(held)}) are not those of {table.path} ({_columns(table)}). "
+            "Give both files the same columns in the same order."
         )
     held_x, held_y, _ = _split(held, data.targets)
     return Source(x, y, (held_x, held_y), names)
@@ -181,7 +191,7 @@ def guess(path: Path) -> schema.Csv:
     """Return a section for a file that the job does not describe: a first line with a word in it is a header."""
     try:
         _, first = next(_lines(path, ","), (0, []))
-    except (UnicodeDecodeError, csv.Error):
+    except (UnicodeDecodeError, csv.Error, OSError):
         first = []  # said better by `read_table`
     return schema.Csv(path=str(path), targets=[], header=not all(map(_is_number, first)))
 

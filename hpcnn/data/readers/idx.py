@@ -15,13 +15,11 @@ import numpy as np
 
 from hpcnn.data.readers.npy import map_rows
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, Stream, places, read_rest, unread
+from hpcnn.data.source import Source, Stream, check_countable, check_inflated, places, read_rest, unread
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-DEFLATE_RATIO = 1032
-"""No deflated byte holds more than this many."""
 
 
 def _read_header(file: Stream, what: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -42,10 +40,19 @@ def _inflate(path: Path) -> ArrayRows:
     with gzip.open(path, "rb") as file:
         dtype, shape = _read_header(file, path)
         declared = math.prod(shape) * dtype.itemsize
-        most = DEFLATE_RATIO * path.stat().st_size
-        if declared > most:
-            raise unread(path, f"its header declares {declared} bytes, but it can't hold more than {most}")
+        check_inflated(declared, path.stat().st_size, path)
+        check_countable(shape, path)
         return ArrayRows(read_rest(file, declared, path).view(dtype).reshape(shape))
+
+
+def _map(path: Path) -> ArrayRows:
+    with path.open("rb") as file:
+        dtype, shape = _read_header(file, path)
+        declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+        if declared != held:
+            raise unread(path, f"its header declares {shape} {dtype}, {declared} bytes, but {held} bytes follow")
+        check_countable(shape, path)
+        return map_rows(path, dtype, shape, file.tell())
 
 
 def read_idx(path: Path) -> ArrayRows:
@@ -54,17 +61,12 @@ def read_idx(path: Path) -> ArrayRows:
     Raises:
         DataError: wrong magic number, damaged, or another length than declared.
     """
-    if path.suffix == ".gz":
-        try:
-            return _inflate(path)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise unread(path, f"damaged gzip file ({error})") from None
-    with path.open("rb") as file:
-        dtype, shape = _read_header(file, path)
-        declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
-        if declared != held:
-            raise unread(path, f"its header declares {shape} {dtype}, {declared} bytes, but {held} bytes follow")
-        return map_rows(path, dtype, shape, file.tell())
+    try:
+        return _inflate(path) if path.suffix == ".gz" else _map(path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise unread(path, f"damaged gzip file ({error})") from None
+    except OSError as error:
+        raise unread(path, error.strerror or error) from None
 
 
 def find(folder: Path, name: str) -> Path | None:

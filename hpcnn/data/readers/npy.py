@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import math
 import threading
 import tokenize
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, Stream, check_axes, check_numeric, resolve, unread
+from hpcnn.data.source import Source, Stream, check_axes, check_countable, check_memory, check_numeric, resolve, unread
 from hpcnn.errors import JobError
 from hpcnn.job import data as schema
 
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS = {(1, 0): (np.lib.format.read_array_header_1_0, 2), (2, 0): (np.lib.format.read_array_header_2_0, 4)}
+"""For each version of the format, who reads the header, and how many bytes say its length."""
+HEADER_LIMIT = 10_000
+"""Bytes that NumPy would parse. Its readers take in the whole header first, however long it says that it is."""
 PARSER = threading.Lock()
 """NumPy parses headers with `ast`, which fails at random in CPython 3.11 where two threads use it at once."""
+
+
+def _parse_header(file: Stream) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"version {version} of the format")
+    parse, width = HEADERS[version]
+    size = file.read(width)
+    length = int.from_bytes(size, "little")
+    if length > HEADER_LIMIT:
+        raise ValueError(f"it is said to be {length} bytes long, which no array of numbers needs")
+    with PARSER, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how it is written
+        shape, fortran, dtype = parse(io.BytesIO(size + file.read(length)))
+    return shape, fortran, dtype
 
 
 def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -32,12 +52,8 @@ def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...
         DataError: no such header, objects or other things than numbers, or another number of bytes than it declares.
     """
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in HEADERS:
-            raise ValueError(f"version {version} of the format")
-        with PARSER:
-            shape, fortran, dtype = HEADERS[version](file)
-    except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError) as error:
+        shape, fortran, dtype = _parse_header(file)
+    except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise unread(what, f"no valid .npy header ({error})") from None
     check_numeric(dtype, what)
     check_axes(shape, what)
@@ -45,6 +61,7 @@ def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...
     held = available - file.tell()
     if min(shape) < 0 or declared != held:
         raise unread(what, f"its header declares {shape} {dtype}, {declared} bytes, but {held} bytes follow")
+    check_countable(shape, what)
     return shape, fortran, dtype
 
 
@@ -59,6 +76,8 @@ def map_rows(
         return ArrayRows(np.empty(shape, dtype))
     mapped = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
     array = mapped.view(np.ndarray)  # plain: a slice of a memmap costs several times more
+    if not array.flags.c_contiguous:
+        check_memory(array.nbytes, path, "Save the array in C order: such a file is mapped, not held.")
     return ArrayRows(array, mapped=array.flags.c_contiguous)
 
 
@@ -68,9 +87,12 @@ def read_array(path: Path) -> ArrayRows:
     Raises:
         DataError: damaged, truncated, or not an array of numbers.
     """
-    with path.open("rb") as file:
-        shape, fortran, dtype = read_header(file, str(path), path.stat().st_size)
-        return map_rows(path, dtype, shape, file.tell(), fortran=fortran)
+    try:
+        with path.open("rb") as file:
+            shape, fortran, dtype = read_header(file, str(path), path.stat().st_size)
+            return map_rows(path, dtype, shape, file.tell(), fortran=fortran)
+    except OSError as error:
+        raise unread(path, error.strerror or error) from None
 
 
 def read(data: schema.Npy, base: Path) -> Source:

@@ -10,24 +10,24 @@ from typing import cast
 
 from hpcnn.data.readers.npy import map_rows, read_header
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, read_rest, resolve, unread
+from hpcnn.data.source import Source, check_inflated, read_rest, resolve, unread
 from hpcnn.errors import DataError, unknown_name
 from hpcnn.job import data as schema
 
-BOMB_BYTES = 2**30
-"""Members below this size are never suspected."""
-BOMB_RATIO = 500
-"""Largest factor by which a larger member may inflate; deflate ends at 1032, real data stay far below."""
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What NumPy writes. Other methods would make room for what a file says that it needs, however small it is."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Start of a member in a zip file: signature, 22 bytes that the directory repeats, lengths of name and extra field."""
 
 
-def _check_size(info: zipfile.ZipInfo, what: str) -> None:
-    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
-        raise DataError(
-            f"{what} declares {info.file_size} bytes in {info.compress_size} compressed ones, more than {BOMB_RATIO} "
-            "times as many: refused as a zip bomb. If the array is real, save it uncompressed."
-        )
+def _check_size(path: Path, info: zipfile.ZipInfo, what: str) -> None:
+    """Raise DataError unless the file can hold the member, by its own length."""
+    if info.compress_type not in METHODS:
+        raise unread(what, f"it is compressed by method {info.compress_type}, but .npz archives are stored or deflated")
+    if info.header_offset + info.compress_size > path.stat().st_size:
+        raise unread(what, "the file ends within it")
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        check_inflated(info.file_size, info.compress_size, what)
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo, what: str) -> int:
@@ -42,7 +42,7 @@ def _data_offset(path: Path, info: zipfile.ZipInfo, what: str) -> int:
 
 
 def _read_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo, what: str) -> ArrayRows:
-    _check_size(info, what)
+    _check_size(path, info, what)
     with cast(zipfile.ZipExtFile, archive.open(info)) as member:
         shape, fortran, dtype = read_header(member, what, info.file_size)
         offset = member.tell()

@@ -7,21 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Source, check_numeric, column_values, optional_import, resolve, unread
+from hpcnn.data.source import (
+    Source,
+    check_memory,
+    check_numeric,
+    column_values,
+    optional_import,
+    resolve,
+    shortened,
+    unread,
+)
 from hpcnn.errors import DataError, unknown_name
 from hpcnn.job import data as schema
+
+ENTRY_BYTES = 8
+"""Of a number in memory, at most."""
 
 
 def _read_table(path: Path) -> Any:
     parquet = optional_import("pyarrow.parquet", "parquet", "reading Parquet files")
+    arrow = optional_import("pyarrow", "parquet", "reading Parquet files")
     try:
-        known = parquet.read_schema(path).names
+        metadata = parquet.read_metadata(path)
+        known = metadata.schema.to_arrow_schema().names
         twice = sorted({name for name in known if known.count(name) > 1})
         if not twice:
+            needed = metadata.num_rows * metadata.num_columns * ENTRY_BYTES  # a few bytes may say "a million zeros"
+            check_memory(needed, path, "Give a part of it.")
             return parquet.read_table(path, use_threads=False)  # each core is a rank's already
-    except (OSError, ValueError) as error:  # pyarrow's errors are also these
+    except DataError:
+        raise
+    except (OSError, ValueError, arrow.ArrowException) as error:
         raise unread(path, f"no valid Parquet file ({error})") from None
-    raise DataError(f"{path} has several columns of one name: {', '.join(twice)}. Rename them.")
+    raise DataError(f"{path} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
 
 
 def _column(table: Any, name: str, path: Path) -> Array:
@@ -68,7 +86,8 @@ def read(data: schema.Parquet, base: Path) -> Source:
     held_x, held_y, held_names = _rows(held_path, data.targets)
     if held_names != names:
         raise DataError(
-            f"the inputs of {held_path} ({', '.join(held_names)}) are not those of {path} ({', '.join(names)}). "
+            f"the inputs of {held_path} ({shortened(', '.join(held_names))}) are not those of {path} "
+            f"({shortened(', '.join(names))}). "
             "Give both files the same columns in the same order."
         )
     return Source(x, y, (held_x, held_y), names)

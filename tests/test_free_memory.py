@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.tools.free_memory import free_memory
+from hpcnn.free_memory import free_memory
 
 MEMINFO = {"proc/meminfo": "MemTotal:  900 kB\nMemFree:  100 kB\nMemAvailable:  500 kB\n"}
 KB = 1024

@@ -1,0 +1,200 @@
+"""Sound files of every kind that hpcnn reads: what the fuzzer starts from."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcnn.job import data as schema
+from hpcnn.job.load import builtin_jobs
+
+ROWS, COLUMNS, CLASSES = 24, 4, 3
+X = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
+Y = np.arange(ROWS) % CLASSES
+IDX_CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Files that belong together, by name; the one called `target` is to be damaged."""
+
+    files: dict[str, bytes]
+    target: str
+    section: schema.DataSection | None = None
+    """How a job reads them; None where they are no data."""
+
+    @property
+    def content(self) -> bytes:
+        return self.files[self.target]
+
+
+def npy_bytes(array: np.ndarray[Any, Any], version: tuple[int, int] | None = None) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version)
+    return stream.getvalue()
+
+
+def npz_bytes(save: Callable[..., None] = np.savez, **arrays: Any) -> bytes:
+    stream = io.BytesIO()
+    save(stream, **arrays)
+    return stream.getvalue()
+
+
+def idx_bytes(array: np.ndarray[Any, Any], code: str = "u1") -> bytes:
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, IDX_CODES[code], array.ndim, *array.shape)
+    return header + array.astype(code).tobytes()
+
+
+def gz_bytes(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
+def csv_bytes(header: str = "a,b,c,d,label", delimiter: str = ",", newline: str = "\n") -> bytes:
+    rows = [[f"{value:.7g}" for value in row] + [str(label)] for row, label in zip(X.tolist(), Y, strict=True)]
+    lines = [*([header] if header else []), *(delimiter.join(row) for row in rows), ""]
+    return newline.join(lines).encode()
+
+
+def _npy() -> list[Sample]:
+    section = schema.Npy(x_path="x.npy", y_path="y.npy")
+    inputs = [X, np.asfortranarray(X), X.astype(">f8"), X.astype("<f2"), X > 0, X.reshape(ROWS, 2, 2)]
+    files = [{"x.npy": npy_bytes(x), "y.npy": npy_bytes(Y)} for x in inputs]
+    files.append({"x.npy": npy_bytes(X, (2, 0)), "y.npy": npy_bytes(Y.astype(np.uint8))})
+    return [Sample(one, "x.npy", section) for one in files] + [Sample(files[0], "y.npy", section)]
+
+
+def _npz() -> list[Sample]:
+    section = schema.Npz(path="d.npz")
+    contents = [
+        npz_bytes(save, x=x, y=Y, other=X)
+        for save in (np.savez, np.savez_compressed)
+        for x in (X, np.asfortranarray(X))
+    ]
+    samples = [Sample({"d.npz": content}, "d.npz", section) for content in contents]
+    held = schema.Npz(path="d.npz", validation_path="v.npz")
+    return [*samples, Sample({"d.npz": contents[0], "v.npz": contents[2]}, "v.npz", held)]
+
+
+def _idx(ending: str = "", pack: Callable[[bytes], bytes] = bytes) -> list[Sample]:
+    images, labels = f"images-ubyte{ending}", f"labels-ubyte{ending}"
+    section = schema.Idx(folder=".", images=images, labels=labels, validation_images="", validation_labels="")
+    values = (X * 50).astype(np.int8)
+    files = [
+        {images: pack(idx_bytes(values.reshape(shape), code)), labels: pack(idx_bytes(Y))}
+        for code, shape in (("u1", (ROWS, 2, 2)), ("i1", (ROWS, 4)), (">i2", (ROWS, 4)), (">f8", (ROWS, 2, 2)))
+    ]
+    return [Sample(one, images, section) for one in files] + [Sample(files[0], labels, section)]
+
+
+def _csv() -> list[Sample]:
+    named = schema.Csv(path="d.csv", targets=["label"])
+    unnamed = schema.Csv(path="d.csv", targets=[-1], header=False)
+    forms = [
+        (csv_bytes(), named),
+        (b"\xef\xbb\xbf" + csv_bytes(newline="\r\n"), named),
+        (csv_bytes('"a","b\n",c,d,"label"'), named),
+        (csv_bytes(""), unnamed),
+        (csv_bytes("", ";"), schema.Csv(path="d.csv", targets=[4], header=False, delimiter=";")),
+    ]
+    samples = [Sample({"d.csv": content}, "d.csv", section) for content, section in forms]
+    held = schema.Csv(path="d.csv", targets=["label"], validation_path="v.csv")
+    return [*samples, Sample({"d.csv": csv_bytes(), "v.csv": csv_bytes()}, "v.csv", held)]
+
+
+def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
+    """Return the file that ``fill(file)`` has written to."""
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        fill(file)
+    return stream.getvalue()
+
+
+def _hdf5() -> list[Sample]:
+    def contiguous(file: Any) -> None:
+        file["x"], file["y"] = X, Y
+
+    def chunked(file: Any) -> None:
+        file.create_dataset("group/x", data=X, chunks=(7, COLUMNS), compression="gzip", shuffle=True, fletcher32=True)
+        file.create_dataset("y", data=Y.astype(np.uint8), chunks=(5,))
+
+    return [
+        Sample({"d.h5": hdf5_bytes(contiguous)}, "d.h5", schema.Hdf5(path="d.h5")),
+        Sample({"d.h5": hdf5_bytes(chunked)}, "d.h5", schema.Hdf5(path="d.h5", x="group/x")),
+    ]
+
+
+def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), stream, **options)
+    return stream.getvalue()
+
+
+def _parquet() -> list[Sample]:
+    columns = {"a": X[:, 0], "b": X[:, 1].astype(np.float64), "flag": X[:, 2] > 0, "label": Y}
+    options: list[dict[str, Any]] = [{}, {"compression": "none", "use_dictionary": False}, {"row_group_size": 7}]
+    section = schema.Parquet(path="d.parquet", targets=["label"])
+    return [Sample({"d.parquet": parquet_bytes(columns, **one)}, "d.parquet", section) for one in options]
+
+
+def _job() -> list[Sample]:
+    return [Sample({"job.toml": path.read_bytes()}, "job.toml") for path in sorted(builtin_jobs().glob("*.toml"))]
+
+
+TINY_JOB = """
+data = { source = "digits", scale = "standardize" }
+loss = { name = "sparse_categorical_crossentropy" }
+train = { epochs = 1, batch_size = 256, shards = 2, reduce_on_plateau = { monitor = "loss" } }
+model = { layers = [{ type = "flatten" }, { type = "residual", layers = [{ type = "dense", units = 64 }] },
+    { type = "dense", units = 10, activation = "softmax" }] }
+"""
+
+
+def _checkpoint() -> list[Sample]:
+    """Train for one epoch, and return the files of the run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tiny.toml").write_text(TINY_JOB)
+        command = [sys.executable, "-m", "hpcnn.train", "tiny.toml", "--quiet", "--out", "run"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        subprocess.run(command, cwd=folder, env=environment, check=True, timeout=120, stdout=subprocess.DEVNULL)
+        contents = [path.read_bytes() for path in sorted((folder / "run").rglob("*.safetensors"))]
+    return [Sample({"c.safetensors": content}, "c.safetensors") for content in contents]
+
+
+KINDS: dict[str, Callable[[], list[Sample]]] = {
+    "job": _job,
+    "npy": _npy,
+    "npz": _npz,
+    "idx": _idx,
+    "idx.gz": lambda: _idx(".gz", gz_bytes),
+    "csv": _csv,
+    "hdf5": _hdf5,
+    "parquet": _parquet,
+    "checkpoint": _checkpoint,
+}
+"""Makes the sound samples of each kind."""
+
+NEEDS = {"hdf5": "h5py", "parquet": "pyarrow"}
+"""Kinds that need a package."""
+
+
+def available_kinds() -> list[str]:
+    """Return the kinds whose packages are installed."""
+    return [kind for kind in KINDS if kind not in NEEDS or importlib.util.find_spec(NEEDS[kind])]
