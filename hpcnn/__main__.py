@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcnn.command import Parser
 
-COMMANDS = ("train", "evaluate", "predict", "bench")
+COMMANDS = ("train", "evaluate", "predict", "checkpoints", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from hpcnn.train import main as command
         case "evaluate":
             from hpcnn.evaluate import main as command
+        case "checkpoints":
+            from hpcnn.checkpoints import main as command
         case "bench":
             from hpcnn.bench import main as command
         case _:

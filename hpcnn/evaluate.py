@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpcnn.comm.collective import agree
         from hpcnn.training.trained import evaluate_trained, open_on_ranks
 
-        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint)
+        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint, arguments.entry)
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
         if comm.rank == 0:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)

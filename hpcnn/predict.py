@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpcnn.training.trained import check_output, input_loader, open_on_ranks, write_predictions
 
         agree(comm, lambda: check_output(arguments.output))
-        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint)
+        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint, arguments.entry)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
         shape = write_predictions(trained, comm, loader, arguments.output)
         if comm.rank == 0:

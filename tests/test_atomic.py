@@ -1,9 +1,10 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from hpcnn.atomic import atomic_path, write_text
+from hpcnn.atomic import atomic_path, link, remove_leftovers, write_text
 
 
 def names(folder):
@@ -88,3 +89,38 @@ def test_a_folder_that_is_missing_is_an_error_and_is_not_made(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "missing" / "file", "text")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_another_name_takes_its_place_in_one_step(tmp_path, monkeypatch, links, old):
+    def fail(self, target):
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", fail)
+    write_text(tmp_path / "file", "new")
+    if old is not None:
+        (tmp_path / "name").write_text(old)
+    for _ in range(2):  # the second time they are one file already
+        link(tmp_path / "file", tmp_path / "name")
+        assert names(tmp_path) == ["file", "name"]
+        assert (tmp_path / "name").read_text() == "new"
+        assert (tmp_path / "file").samefile(tmp_path / "name") is links
+
+
+def test_another_name_for_a_file_that_is_missing(tmp_path):
+    (tmp_path / "name").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        link(tmp_path / "file", tmp_path / "name")
+    assert (tmp_path / "name").read_text() == "old"
+    assert names(tmp_path) == ["name"]
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
+    kept = ["a.tmp", ".b.tmp", ".c.12.tmp.safetensors", "d.12.tmp", "e"]
+    for name in [*kept, ".last.safetensors.123.tmp", ".job.toml.4.tmp"]:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    remove_leftovers(tmp_path / "missing")

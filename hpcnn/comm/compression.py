@@ -103,24 +103,27 @@ class OwnResiduals:
         first, array = next(piece for piece in self._own[name] if piece[0] <= start < piece[0] + piece[1].size)
         return array[start - first : stop - first]
 
-    def gather(self) -> dict[str, Array] | None:
-        """Return whole vectors by name, on rank 0; None elsewhere. Collective."""
-        links, root = self._place.links, self._place.rank == 0
-        gathered: dict[str, Array] = {}
-        for name, own in self._own.items():
-            if not root:
-                send_once(links, [(0, array) for _, array in own], [], self._tag)
-                continue
-            whole = gathered[name] = np.empty(self._length, self._dtype)
-            for start, array in own:
-                whole[start : start + array.size] = array
-            receives = [
-                (rank, whole[start:stop])
-                for rank in range(1, len(self._place.topology.order))
-                for start, stop in self._rounded(name, rank)
-            ]
-            send_once(links, [], receives, self._tag)
-        return gathered if root else None
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the vectors."""
+        return tuple(self._own)
+
+    def gather(self, name: str) -> Array | None:
+        """Return a whole vector, on rank 0; None elsewhere. Collective."""
+        links, own = self._place.links, self._own[name]
+        if self._place.rank != 0:
+            send_once(links, [(0, array) for _, array in own], [], self._tag)
+            return None
+        whole = np.empty(self._length, self._dtype)
+        for start, array in own:
+            whole[start : start + array.size] = array
+        receives = [
+            (rank, whole[start:stop])
+            for rank in range(1, len(self._place.topology.order))
+            for start, stop in self._rounded(name, rank)
+        ]
+        send_once(links, [], receives, self._tag)
+        return whole
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take the own entries of whole vectors.

@@ -2,86 +2,198 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hpcnn.atomic import atomic_path
+from hpcnn import faults
+from hpcnn.atomic import atomic_path, link
 from hpcnn.errors import CheckpointError
+from hpcnn.storage.lazy import Array, LazyArray
+from hpcnn.storage.tensor_file import Beat, Header, in_file_order, map_array, read_header, verify, write_tensors
 
-FORMAT = "hpcnn-1"
+T = TypeVar("T")
+
+_DEEPEST_FACTS = 100
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Arrays by name, as ``model/dense_1/kernel``, and facts that JSON can hold."""
 
-    tensors: Mapping[str, NDArray[Any]]
+    tensors: Mapping[str, Array]
+    """Those of a file are read when they are asked for, and may not be written to."""
     facts: Mapping[str, Any]
+    """With ``weights_sha256``, once it is in a file."""
     content_sha256: str = ""
     """Of the file that it was read from."""
 
-    def part(self, prefix: str) -> dict[str, NDArray[Any]]:
+    def part(self, prefix: str) -> dict[str, Array]:
         """Return the arrays under ``prefix/``, by the rest of their names."""
         start = len(prefix) + 1
-        return {name[start:]: array for name, array in self.tensors.items() if name.startswith(prefix + "/")}
+        return {name[start:]: self.tensors[name] for name in self.tensors if name.startswith(prefix + "/")}
 
 
-def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class Draft:
+    """A checkpoint to be: arrays that no rank may have yet as a whole. Every rank has the same draft."""
+
+    arrays: Mapping[str, LazyArray]
+    facts: Mapping[str, Any]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(lazy.size_bytes for lazy in self.arrays.values())
+
+    def fetch(self) -> Iterator[Array | None]:
+        """Yield the arrays in the order of a file. Collective."""
+        for lazy in in_file_order(self.arrays).values():
+            yield lazy.fetch()
+
+    def take_part(self) -> None:
+        """Fetch everything and keep nothing: for ranks that do not write."""
+        for _ in self.fetch():
+            pass
+
+    def collect(self) -> Checkpoint:
+        """Return a copy of everything, on rank 0; the other ranks take part."""
+        tensors = {}
+        for name, array in zip(in_file_order(self.arrays), self.fetch(), strict=True):
+            assert array is not None, "not on rank 0"
+            tensors[name] = array.copy()
+        return Checkpoint(tensors, self.facts)
+
+
+def prefixed(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
     """Return `arrays` under ``prefix/``: the reverse of `Checkpoint.part`."""
     return {f"{prefix}/{name}": array for name, array in arrays.items()}
 
 
-def _content_sha256(tensors: Mapping[str, NDArray[Any]], facts: str) -> str:
-    digest = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+# ------------------------------------------------------------------------------------------------------------ writing
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to `path`, whole or not at all."""
-    from safetensors.numpy import save_file
+def save_checkpoint(
+    path: Path, content: Checkpoint | Draft, *, also: Sequence[Path] = (), beat: Beat = lambda: None
+) -> None:
+    """Write a checkpoint to `path`, whole or not at all. Rank 0's part; the others' is `Draft.take_part`.
 
-    tensors = {name: np.asarray(array, order="C") for name, array in checkpoint.tensors.items()}
-    facts = json.dumps(checkpoint.facts, allow_nan=True, separators=(",", ":"))
-    metadata = {"format": FORMAT, "facts": facts, "content_sha256": _content_sha256(tensors, facts)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    Args:
+        path: where to.
+        content: what to write.
+        also: more names for the same file, which appear before `path` does.
+        beat: called now and then.
+
+    Raises:
+        OSError: it can't be written. All arrays were fetched even so, since other ranks may be giving them.
+    """
+    if isinstance(content, Checkpoint):
+        tensors = {name: np.asarray(array) for name, array in content.tensors.items()}
+        content = Draft({name: LazyArray.of(array) for name, array in tensors.items()}, content.facts)
+    facts = json.dumps(content.facts, allow_nan=True, separators=(",", ":"))
+    fetched = content.fetch()
+    try:
+        with atomic_path(path) as temporary:
+            write_tensors(temporary, in_file_order(content.arrays), fetched, facts, beat)
+            faults.writing(temporary)
+            for name in also:
+                link(temporary, name)
+        faults.written(path)
+    except OSError:
+        for _ in fetched:
+            beat()
+        raise
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint.
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint, whose arrays may be damaged.
+
+    Raises:
+        CheckpointError: there is no such file, it is not hpcnn's, or its header is damaged.
+    """
+    return _facts(path, _header(path))
+
+
+def load_checkpoint(path: Path, *, beat: Beat = lambda: None) -> Checkpoint:
+    """Verify a checkpoint, and return it; its arrays are read when they are asked for.
 
     Raises:
         CheckpointError: there is no such file, it is not hpcnn's, or it is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    before = _identity(path)
+    header = _header(path)
+    facts = _facts(path, header)
+    verify(path, header, beat)
+    return Checkpoint(_FileArrays(path, header, before), facts, header.content_sha256)
 
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {str(path)!r}. Give a file that hpcnn wrote, or a run folder.")
+
+class _FileArrays(Mapping[str, Array]):
+    """The arrays of a file, as long as it stays the same."""
+
+    def __init__(self, path: Path, header: Header, identity: object) -> None:
+        self._path, self._header, self._identity = path, header, identity
+
+    def __getitem__(self, name: str) -> Array:
+        stored = self._header.arrays[name]
+        try:
+            array = map_array(self._path, stored)
+        except (OSError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{str(self._path)!r}: {name!r} can't be read ({error}).") from None
+        if _identity(self._path) != self._identity:
+            raise CheckpointError(f"{str(self._path)!r} was replaced while it was being read. Try again.")
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header.arrays)
+
+    def __len__(self) -> int:
+        return len(self._header.arrays)
+
+
+def _identity(path: Path) -> object:
+    """Return what tells a file from one that takes its place; None if there is none."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _header(path: Path) -> Header:
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} can't be read ({error}). Give another checkpoint.") from None
+    if not there:
+        raise CheckpointError(f"there is no checkpoint {str(path)!r}. Give a file that hpcnn wrote, or a run folder.")
+    return read_header(path)
+
+
+def _facts(path: Path, header: Header) -> dict[str, Any]:
+    try:
+        facts = json.loads(header.facts)
+        if not isinstance(facts, dict) or _depth(facts) > _DEEPEST_FACTS:
+            raise ValueError("hpcnn writes no such")
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is not a whole safetensors file ({error}). Use another checkpoint of the run."
+            f"{str(path)!r} is damaged: its facts can't be read ({error}). Use another one."
         ) from None
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{str(path)!r} is a safetensors file, but not a checkpoint of this hpcnn: "
-            f"format {metadata.get('format')!r}, expected {FORMAT!r}."
-        )
-    facts = metadata.get("facts", "")
-    if _content_sha256(tensors, facts) != metadata.get("content_sha256"):
-        raise CheckpointError(f"{str(path)!r} is damaged: its content does not match its SHA-256. Use another one.")
-    return Checkpoint(tensors, json.loads(facts), metadata["content_sha256"])
+    return {**facts, "weights_sha256": header.weights_sha256}
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and tables lie in each other."""
+    deepest, open_values = 0, [(value, 1)]
+    while open_values:
+        value, depth = open_values.pop()
+        deepest = max(deepest, depth)
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        open_values += [(each, depth + 1) for each in inner]
+    return deepest

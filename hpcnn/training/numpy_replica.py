@@ -12,6 +12,7 @@ from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
+from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.replica import LoadShard, NotFiniteError
 from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
@@ -175,16 +176,20 @@ class NumpyReplica(NumpyModel):
             super().load_weights(weights)
         store.barrier()
 
-    def optimizer_state(self) -> dict[str, Array] | None:
-        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere."""
+    def lazy_weights(self) -> dict[str, LazyArray]:
+        """Return the parameters by name, as they are when they are fetched."""
+        return {name: LazyArray.of(view) for name, view in self._params.items()}
+
+    def optimizer_state(self) -> dict[str, LazyArray]:
+        """Return the optimizer's vectors by name."""
         return self._updater.optimizer_state()
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors."""
         self._updater.load_optimizer_state(state)
 
-    def compression_state(self) -> dict[str, Array] | None:
-        """Return what compression owes by name, on rank 0; None elsewhere. Collective."""
+    def compression_state(self) -> dict[str, LazyArray]:
+        """Return what compression owes by name."""
         return self._updater.compression_state()
 
     def load_compression_state(self, state: Mapping[str, Array]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.sums import Sums, SumsLayout
 
 Array = NDArray[Any]
@@ -80,8 +81,12 @@ class Replica(EvaluableModel, Protocol):
         """Give all ranks the parameters of rank 0."""
         ...
 
-    def optimizer_state(self) -> dict[str, Array] | None:
-        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere. Collective."""
+    def lazy_weights(self) -> dict[str, LazyArray]:
+        """Return the parameters by name, as they are when they are fetched."""
+        ...
+
+    def optimizer_state(self) -> dict[str, LazyArray]:
+        """Return the optimizer's vectors by name."""
         ...
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcnn.atomic import write_text
+from hpcnn.atomic import remove_leftovers, write_text
 from hpcnn.errors import CheckpointError
+from hpcnn.training.found import find_checkpoints
 
 RUNS = Path("runs")
 """Where run folders go if nothing else is said."""
@@ -37,14 +41,38 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
     def last(self) -> Path:
-        """The newest state of training, to go on from."""
-        return self.path / "checkpoints" / "last.safetensors"
+        """The newest state of training, to go on from: another name of the newest in `steps`."""
+        return self.checkpoints / "last.safetensors"
 
     @property
     def best(self) -> Path:
         """The state after the best epoch."""
-        return self.path / "checkpoints" / "best.safetensors"
+        return self.checkpoints / "best.safetensors"
+
+    def at_step(self, step: int) -> Path:
+        """The state after so many updates."""
+        return self.checkpoints / f"step-{step:010d}.safetensors"
+
+    def steps(self) -> list[Path]:
+        """Return the states that are named by their step, the newest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
+
+    def drop_old(self, step: int, keep: int) -> None:
+        """Keep the newest `keep` states up to `step`. Those of later steps go as well: the run went back behind them.
+
+        What can't be deleted stays.
+        """
+        newest = self.at_step(step)
+        kept = [path for path in self.steps() if path.name <= newest.name][:keep]
+        with suppress(OSError):
+            for path in set(self.steps()) - set(kept):
+                path.unlink()
 
     @property
     def model(self) -> Path:
@@ -53,12 +81,15 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         """Return whether some run has begun here."""
-        return any(path.exists() for path in (self.job, self.metrics, self.result, self.last, self.model))
+        files = (self.job, self.metrics, self.result, self.last, self.best, self.model, *self.steps())
+        return any(path.exists() for path in files)
 
     def begin(self, job_toml: str) -> None:
         """Make the folder and write the resolved job."""
         try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.checkpoints):
+                remove_leftovers(folder)
             self.result.unlink(missing_ok=True)  # of a run that now trains for more epochs
             write_text(self.job, job_toml)
         except OSError as error:
@@ -80,17 +111,26 @@ class RunFolder:
         """Mark the run as complete."""
         write_text(self.result, json.dumps(result, indent=2) + "\n")
 
-    def keep_metrics(self, epochs: int) -> None:
-        """Drop the lines of epochs after `epochs`: they are about to be done again."""
-        text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
-        kept = "".join(line + "\n" for line in text.splitlines() if _epoch(line) <= epochs)
-        if kept != text:  # also where a crash cut off no more than the end of the last line
-            write_text(self.metrics, kept)
+    def keep_metrics(self, epochs: int) -> int:
+        """Drop the lines of epochs after `epochs`: they are about to be done again. Return the last epoch kept."""
+        try:
+            text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+            kept = "".join(line + "\n" for line in text.splitlines() if _epoch(line) <= epochs)
+            if kept != text:  # also where a crash cut off no more than the end of the last line
+                write_text(self.metrics, kept)
+        except (OSError, UnicodeError) as error:
+            raise CheckpointError(
+                f"{str(self.metrics)!r} can't be brought up to date ({error}). Mend it, or delete it."
+            ) from None
+        return int(_epoch(kept.splitlines()[-1])) if kept else 0
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one epoch."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self.metrics.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            cut_off = file.read() not in (b"", b"\n")  # by a disk that was full
+            file.write(b"\n" * cut_off + json.dumps(line).encode() + b"\n")
 
 
 def _epoch(line: str) -> float:
@@ -155,13 +195,31 @@ def choose_start(name: str, out: Path | None, resume: str) -> Start:
         folder = newest_folder(name, out)
         if folder is None:
             return Start(new_folder(name, out))
-        return Start(folder, folder.last if folder.last.exists() else None)
+        return Start(folder, newest_that_verifies(folder))
     path = Path(resume)
-    checkpoint = RunFolder(path).last if path.is_dir() else path
-    if not checkpoint.is_file():
-        raise CheckpointError(
-            f"--resume: there is no checkpoint {str(checkpoint)!r}. Give a run folder or a checkpoint."
-        )
-    if out is None and RunFolder(checkpoint.parent.parent).last.parent == checkpoint.parent:
+    checkpoint = newest_that_verifies(RunFolder(path)) if path.is_dir() else path
+    if checkpoint is None or not checkpoint.is_file():
+        raise CheckpointError(f"--resume: there is no checkpoint {resume!r}. Give a run folder or a checkpoint.")
+    if out is None and RunFolder(checkpoint.parent.parent).checkpoints == checkpoint.parent:
         return Start(RunFolder(checkpoint.parent.parent), checkpoint)
     return Start(new_folder(name, out), checkpoint)
+
+
+def newest_that_verifies(folder: RunFolder) -> Path | None:
+    """Return the newest checkpoint of a run; None if it has none. Damaged ones are named on stderr and passed over.
+
+    Raises:
+        CheckpointError: it has some, and none verifies. To start anew then would throw away what may be rescued.
+    """
+    found = find_checkpoints([*folder.steps(), folder.last, folder.best])
+    for file in found:
+        trouble = file.verify()
+        if not trouble:
+            return file.path
+        sys.stderr.write(f"hpcnn: warning: passed over a checkpoint: {trouble}\n")
+    if found:
+        raise CheckpointError(
+            f"the run {str(folder.path)!r} has {len(found)} checkpoints, and none of them is whole. Go on from another "
+            "one by --resume PATH, or start a new run by another --out."
+        )
+    return None

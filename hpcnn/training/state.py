@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn import __version__
@@ -14,41 +15,88 @@ from hpcnn.blas import fingerprint
 from hpcnn.errors import CheckpointError, JobError
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
+from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
+from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.build import Training
-from hpcnn.training.checkpoint import Checkpoint, prefixed
+from hpcnn.training.callbacks import Callback
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.trainer import Progress
 
+Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
-def pack(training: Training, base: Path, progress: Progress) -> Checkpoint | None:
-    """Return what it takes to go on with `training` on any number of ranks; None but on rank 0. Collective."""
-    optimizer = training.replica.optimizer_state()
-    owed = training.replica.compression_state()
-    if optimizer is None or owed is None:
-        return None
-    tensors = {
-        **_model_tensors(training),
-        **prefixed("optimizer", optimizer),
-        **prefixed("compression", owed),
-        "progress/totals": progress.totals.copy(),
+
+class ProgressFacts(msgspec.Struct):
+    """`Progress` as JSON holds it."""
+
+    epoch: Natural
+    step_in_epoch: Natural
+    step: Natural
+    best: float | None
+    values: dict[str, float | list[list[float]] | None]
+    finish: str
+
+
+class Facts(msgspec.Struct):
+    """What a checkpoint says beside its arrays."""
+
+    job: dict[str, Any]
+    base: str
+    progress: ProgressFacts
+    callbacks: dict[str, dict[str, int | float | None]]
+    weights_sha256: str
+    input_shape: tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], ...]
+    hpcnn: str
+    machine: dict[str, Any]
+
+
+def facts_of(facts: Mapping[str, Any]) -> Facts:
+    """Return the facts of a checkpoint that a training wrote.
+
+    Raises:
+        CheckpointError: some are missing, or are not what they should be.
+    """
+    try:
+        return msgspec.convert(facts, Facts)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise CheckpointError(
+            f"the checkpoint is none of a training ({error}). Use one that hpcnn train wrote."
+        ) from None
+
+
+# ------------------------------------------------------------------------------------------------------------- saving
+
+
+def pack(training: Training, base: Path, progress: Progress) -> Draft:
+    """Return what it takes to go on with `training` on any number of ranks. The same on every rank."""
+    replica = training.replica
+    arrays = {
+        **_model_arrays(training),
+        **prefixed("optimizer", replica.optimizer_state()),
+        **prefixed("compression", replica.compression_state()),
+        "progress/totals": LazyArray.of(progress.totals),
     }
     for name, callback in training.callbacks.items():
-        tensors |= prefixed(f"callbacks/{name}", callback.arrays())
-    return Checkpoint(tensors, _facts(training, base, progress))
+        arrays |= prefixed(f"callbacks/{name}", _local(callback.arrays()))
+    return Draft(arrays, _facts(training, base, progress))
 
 
-def pack_model(training: Training, base: Path, progress: Progress) -> Checkpoint:
-    """Return the finished model: weights and scaling, without the state of training."""
-    return Checkpoint(_model_tensors(training), _facts(training, base, progress))
+def pack_model(training: Training, base: Path, progress: Progress) -> Draft:
+    """Return the finished model: weights and scaling, without the state of training. Every rank has it."""
+    return Draft(_model_arrays(training), _facts(training, base, progress))
 
 
-def _model_tensors(training: Training) -> dict[str, NDArray[Any]]:
+def _model_arrays(training: Training) -> dict[str, LazyArray]:
     scaling = training.splits.scaling
     arrays = scaling.to_dict() if scaling else {}
-    return {**prefixed("model", training.replica.weights()), **prefixed("scaling", arrays)}
+    return {**prefixed("model", training.replica.lazy_weights()), **prefixed("scaling", _local(arrays))}
+
+
+def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
+    return {name: LazyArray.of(array) for name, array in arrays.items()}
 
 
 def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]:
+    """Return all facts but the SHA-256 of the weights, which is found while they are written."""
     return {
         "job": msgspec.to_builtins(training.job),
         "base": str(base.resolve()),
@@ -61,11 +109,13 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
             "finish": progress.finish,
         },
         "callbacks": {name: callback.state() for name, callback in training.callbacks.items()},
-        "weights_sha256": training.replica.fingerprint(),
         "input_shape": list(training.model.network.input_shape),
         "hpcnn": __version__,
         "machine": fingerprint(),
     }
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
 
 
 def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
@@ -76,17 +126,37 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
     """
     replica = training.replica
     totals = checkpoint.tensors.get("progress/totals")
-    if totals is None or totals.shape != (replica.layout.size,):
+    if totals is None or totals.shape != (replica.layout.size,) or totals.dtype != np.float64:
         raise CheckpointError(
             "the checkpoint holds no state of training for this job: it is a finished model, or another job's. "
             "Resume from checkpoints/last.safetensors of the run."
         )
+    facts = facts_of(checkpoint.facts)
+    progress = Progress(totals=totals.copy(), **msgspec.structs.asdict(facts.progress))
+    steps = training.shards.steps_per_epoch
+    if progress.step_in_epoch > steps or progress.step != progress.epoch * steps + progress.step_in_epoch:
+        raise CheckpointError(
+            f"the checkpoint is of another training: epoch {progress.epoch} and step {progress.step_in_epoch} in it "
+            f"are not step {progress.step} where an epoch has {steps}"
+        )
     replica.load_weights(checkpoint.part("model"))
+    if replica.fingerprint() != facts.weights_sha256:
+        raise CheckpointError("the weights that were loaded do not have the SHA-256 that they were saved with")
     replica.load_optimizer_state(checkpoint.part("optimizer"))
     replica.load_compression_state(checkpoint.part("compression"))
     for name, callback in training.callbacks.items():
-        callback.load(checkpoint.facts["callbacks"][name], checkpoint.part(f"callbacks/{name}"))
-    return Progress(totals=totals.copy(), **checkpoint.facts["progress"])
+        _load_callback(callback, name, facts, checkpoint, training)
+    return progress
+
+
+def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Checkpoint, training: Training) -> None:
+    state, own = facts.callbacks.get(name, {}), callback.state()
+    arrays = checkpoint.part(f"callbacks/{name}")
+    if state.keys() != own.keys() or any(state[key] is None and own[key] is not None for key in own):
+        raise CheckpointError(f"the state of {name} is another's: the file holds {state}, the job needs {[*own]}")
+    if arrays:
+        training.model.network.layout.check_state_dict(arrays)
+    callback.load(state, {key: array.copy() for key, array in arrays.items()})
 
 
 def check_same_job(old: Mapping[str, Any], new: Job) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.samples import Samples, Scaling
-from hpcnn.errors import CheckpointError, DataError
+from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.schema import Job
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.training.build import Model, build_model, piece_loader, prepared
-from hpcnn.training.checkpoint import load_checkpoint
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.state import job_of
+from hpcnn.training.state import facts_of, job_of
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 
@@ -69,32 +69,71 @@ def checkpoint_path(run: Path, which: str = "") -> Path:
     )
 
 
-def open_trained(path: Path) -> Trained:
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the name of the file before what is wrong with it."""
+    try:
+        yield
+    except HpcnnError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{str(path)!r}: {error}") from None
+
+
+def open_trained(path: Path, entry: str = "") -> Trained:
     """Return the model of a checkpoint.
 
+    Args:
+        path: the file.
+        entry: the Python function that builds the model, if the job names one: a file from someone else is not to run
+            what it likes.
+
     Raises:
-        CheckpointError: it is damaged, or of another model than its own job says.
+        CheckpointError: it is damaged, or of another model than its own job says, or names another `entry`.
     """
     checkpoint = load_checkpoint(path)
-    job = job_of(checkpoint.facts["job"])
-    parts = build_model(job, tuple(checkpoint.facts["input_shape"]))
-    model = NumpyModel(parts.network, parts.loss, parts.layout, dtype=job.train.dtype)
-    model.load_weights(checkpoint.part("model"))
-    sha256 = model.fingerprint()
-    if sha256 != checkpoint.facts["weights_sha256"]:
-        raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
+    with named(path):
+        facts = facts_of(checkpoint.facts)
+        job = job_of(facts.job)
+        _check_entry(path, job.model.entry, entry)
+        parts = build_model(job, facts.input_shape)
+        weights = checkpoint.part("model")
+        parts.network.layout.check_state_dict(weights)  # before the memory for as many is taken
+        model = NumpyModel(parts.network, parts.loss, parts.layout, dtype=job.train.dtype)
+        model.load_weights(weights)
+        sha256 = model.fingerprint()
+        if sha256 != facts.weights_sha256:
+            raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
+        return Trained(job, Path(facts.base), path, sha256, _scaling(checkpoint), parts, model)
+
+
+def _check_entry(path: Path, needed: str, given: str) -> None:
+    if needed == given:
+        return
+    if needed:
+        raise CheckpointError(
+            f"the model in {str(path)!r} is built by Python code, the function {needed!r}. "
+            f"If you trust that code, name it: --entry {needed}"
+        )
+    raise CheckpointError(f"--entry {given}, but no Python function builds the model in {str(path)!r}. Leave it out.")
+
+
+def _scaling(checkpoint: Checkpoint) -> Scaling | None:
     arrays = checkpoint.part("scaling")
-    scaling = Scaling.from_dict(arrays) if arrays else None
-    return Trained(job, Path(checkpoint.facts["base"]), path, sha256, scaling, parts, model)
+    if not arrays:
+        return None
+    if arrays.keys() != {"shift", "scale"}:
+        raise CheckpointError(f"the checkpoint's scaling has {', '.join(sorted(arrays))} in place of shift and scale")
+    return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
 
 
-def open_on_ranks(comm: Communicator, run: Path, which: str) -> Trained:
+def open_on_ranks(comm: Communicator, run: Path, which: str, entry: str = "") -> Trained:
     """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
 
     Raises:
         HpcnnError: on all ranks, if any can't open it.
     """
-    trained = agree(comm, lambda: open_trained(checkpoint_path(run, which)))
+    trained = agree(comm, lambda: open_trained(checkpoint_path(run, which), entry))
     use_cores(comm, trained.model)
     return trained
 

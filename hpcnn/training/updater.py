@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,6 +15,7 @@ from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
 from hpcnn.optim.transforms import Tick
+from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.sums import COUNT, LOSS
 
@@ -53,17 +55,20 @@ class Updater(ABC):
         self.exchange.ready(start)
 
     @abstractmethod
-    def optimizer_state(self) -> dict[str, Array] | None:
-        """Return a copy of the optimizer's vectors by name, on rank 0; None elsewhere. Collective."""
+    def optimizer_state(self) -> dict[str, LazyArray]:
+        """Return the optimizer's vectors by name."""
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors by whole ones of the same names."""
         self._bound.load_state(state)
 
-    def compression_state(self) -> dict[str, Array] | None:
-        """Return what compression owes by name, empty without it, on rank 0; None elsewhere. Collective."""
+    def compression_state(self) -> dict[str, LazyArray]:
+        """Return what compression owes by name, empty without it."""
         residuals = self.exchange.residuals
-        return {} if residuals is None else residuals.gather()
+        if residuals is None:
+            return {}
+        dtype, shape = self.store.array.dtype, (self.layout.trainable_size,)
+        return {name: LazyArray(dtype, shape, partial(residuals.gather, name)) for name in residuals.names}
 
     def load_compression_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite what compression owes by whole vectors of the same names."""
@@ -101,9 +106,9 @@ class ReplicatedUpdater(Updater):
         np.copyto(out, self.exchange.vector[self._bound.parts[number]])
         self._penalty.add(number, out, self._count)
 
-    def optimizer_state(self) -> dict[str, Array]:
-        """Return a copy of the optimizer's vectors."""
-        return {name: value.copy() for name, value in self._bound.state.items()}
+    def optimizer_state(self) -> dict[str, LazyArray]:
+        """Return the optimizer's vectors, which every rank has."""
+        return {name: LazyArray.of(value) for name, value in self._bound.state.items()}
 
 
 class ShardedUpdater(Updater):
@@ -164,15 +169,17 @@ class ShardedUpdater(Updater):
             self._enter(OPTIMIZER)
         self._penalty.add(number, out, self._count)
 
-    def optimizer_state(self) -> dict[str, Array] | None:
-        """Gather the optimizer's vectors from all ranks."""
-        gathered: dict[str, Array] = {}
-        for name, own in self._bound.state.items():
-            whole = np.empty(self.layout.trainable_size, own.dtype) if self.store.root else None
-            self.exchange.gather_state(own, whole)
-            if whole is not None:
-                gathered[name] = whole
-        return gathered if self.store.root else None
+    def optimizer_state(self) -> dict[str, LazyArray]:
+        """Return the optimizer's vectors, each of which is gathered when it is fetched."""
+        shape = (self.layout.trainable_size,)
+        return {
+            name: LazyArray(own.dtype, shape, partial(self._gather, own)) for name, own in self._bound.state.items()
+        }
+
+    def _gather(self, own: Array) -> Array | None:
+        whole = np.empty(self.layout.trainable_size, own.dtype) if self.store.root else None
+        self.exchange.gather_state(own, whole)
+        return whole
 
 
 def make_updater(

@@ -169,7 +169,7 @@ def test_nothing_is_overwritten(mpich: Mpi, finished: Path, case: str) -> None:
 
 def test_checkpoint_of_another_model(mpich: Mpi, finished: Path) -> None:
     """The job in the file says one thing, its weights another."""
-    from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
     path = finished / "run" / "model.safetensors"
     checkpoint = load_checkpoint(path)

@@ -71,6 +71,15 @@ def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> No
     assert last == pytest.approx(before, rel=0.1), "what was measured stays behind"
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
+    found = measured(mpich, ranks, tmp_path, "benchmarks.checkpoint", "--width", "64", "--folder", str(tmp_path))
+    assert found["parameters"] == 784 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
+    plain, ours, ratio = found["time of a save"].values()
+    assert ratio == pytest.approx([a / b for a, b in zip(ours, plain, strict=True)])
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
+
+
 @pytest.mark.parametrize(
     ("ranks", "arguments", "message"),
     [

@@ -14,7 +14,7 @@ import pytest
 from hpcnn.data.load import load
 from hpcnn.job.data import Digits
 from hpcnn.job.load import load_job
-from hpcnn.training.checkpoint import load_checkpoint
+from hpcnn.storage.checkpoint import load_checkpoint
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 
 JOBS = {path.name: path for path in sorted((ROOT / "jobs").glob("*.toml"))}
@@ -147,5 +147,9 @@ def test_a_model_of_ones_own(mpich: Mpi, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / out / "result.json").read_text()) for out in ("0", "2")]
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
-    evaluated = mpich.run(2, "-m", "hpcnn.evaluate", "2", "--json", cwd=tmp_path)
+    evaluate = ("-m", "hpcnn.evaluate", "2", "--json")
+    refused = mpich.run(0, *evaluate, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "name it: --entry my_models:two_layers" in refused.stderr
+    evaluated = mpich.run(2, *evaluate, "--entry", "my_models:two_layers", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr

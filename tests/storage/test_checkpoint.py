@@ -1,12 +1,26 @@
+"""The file of a checkpoint: what goes in comes back, by another reader too; what is damaged or hostile is refused."""
+
+import errno
+import hashlib
 import json
+import os
+import shutil
 import stat
+import time
+import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from hpcnn.errors import CheckpointError
-from hpcnn.training.checkpoint import FORMAT, Checkpoint, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.storage import tensor_file
+from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, read_facts, save_checkpoint
+from hpcnn.storage.hashing import CHUNK
+from hpcnn.storage.lazy import LazyArray
+from hpcnn.storage.tensor_file import FORMAT
 
 FACTS = {"job": {"name": 'ünïcode \n"quoted"', "list": [1, 2.5, None, True]}, "nan": float("nan"), "large": 2**60}
 TENSORS = {
@@ -37,7 +51,10 @@ def test_bits_types_shapes_and_facts_come_back(path):
         back = loaded.tensors[name]
         assert (back.dtype, back.shape) == (array.dtype, array.shape), name
         assert back.tobytes() == array.tobytes(), name
-    assert json.dumps(loaded.facts) == json.dumps(FACTS)
+    facts = dict(loaded.facts)
+    assert len(facts.pop("weights_sha256")) == 64
+    assert json.dumps(facts) == json.dumps(FACTS)
+    assert json.dumps(read_facts(path)) == json.dumps(loaded.facts)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +71,96 @@ def test_every_type_and_shape(tmp_path, dtype, shape):
 def test_nothing_at_all_can_be_kept(tmp_path):
     save_checkpoint(tmp_path / "none", Checkpoint({}, {}))
     loaded = load_checkpoint(tmp_path / "none")
-    assert (loaded.tensors, loaded.facts) == ({}, {})
+    assert (dict(loaded.tensors), loaded.facts) == ({}, {"weights_sha256": hashlib.sha256().hexdigest()})
 
 
-def test_what_was_loaded_does_not_hang_on_the_file(path):
+LARGE = {
+    "model/kernel": np.arange(CHUNK // 4 * 2 + 3, dtype=np.float32).reshape(-1, 1),
+    "model/bias": np.arange(5, dtype=np.float32),
+    "optimizer/m": np.arange(CHUNK // 8 * 2, dtype=np.float64),
+    "optimizer/v": np.arange(CHUNK // 4 + 1, dtype=np.float32),
+}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A file of several chunks; to be copied before it is changed."""
+    path = tmp_path_factory.mktemp("large") / "large.safetensors"
+    save_checkpoint(path, Checkpoint(LARGE, FACTS))
+    return path
+
+
+def test_large_arrays_come_back_too(large):
+    loaded = load_checkpoint(large)
+    for name, array in LARGE.items():
+        np.testing.assert_array_equal(loaded.tensors[name], array)
+        assert loaded.tensors[name].flags.writeable is False
+
+
+def test_verifying_takes_little_memory_and_arrays_are_read_as_they_are_needed(tmp_path):
+    chunks = 25
+    save_checkpoint(tmp_path / "file", Checkpoint({"x": np.zeros(chunks * CHUNK, np.uint8)}, {}))
+    tracemalloc.start()
+    try:
+        loaded = load_checkpoint(tmp_path / "file")
+        assert loaded.tensors["x"][5:9].tolist() == [0, 0, 0, 0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * CHUNK  # what waits to be hashed
+
+
+def test_the_hashes_are_what_the_documentation_says(large):
+    """By another reader of the format. Weights: as results name them. Content: header, weights, the other chunks."""
+    weights, content = hashlib.sha256(), hashlib.sha256()
+    with safe_open(large, framework="numpy") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.offset_keys()}
+    assert arrays.keys() == LARGE.keys()
+    for name in ("model/kernel", "model/bias"):
+        weights.update(f"{name[6:]} float32 {LARGE[name].shape}\n".encode() + LARGE[name].tobytes())
+    assert metadata["weights_sha256"] == weights.hexdigest()
+    raw = large.read_bytes()
+    header = raw[: 8 + int.from_bytes(raw[:8], "little")]
+    for name in ("weights_sha256", "content_sha256"):
+        header = header.replace(metadata[name].encode(), b"0" * 64)
+    content.update(header + weights.hexdigest().encode())
+    for name, array in arrays.items():
+        if not name.startswith("model/"):
+            data = array.tobytes()
+            for start in range(0, len(data), CHUNK):
+                content.update(hashlib.sha256(data[start : start + CHUNK]).digest())
+    assert metadata["content_sha256"] == content.hexdigest()
+    assert load_checkpoint(large).content_sha256 == content.hexdigest()
+
+
+def test_each_array_lies_at_a_multiple_of_the_size_of_its_entries(path):
+    """Some readers of the format map arrays as they lie."""
+    header = tensor_file.read_header(path)
+    assert header.arrays.keys() == TENSORS.keys()
+    assert all(stored.start % stored.dtype.itemsize == 0 for stored in header.arrays.values())
+
+
+@pytest.mark.parametrize("place", [-1, -CHUNK, CHUNK, 3 * CHUNK])
+def test_a_flipped_bit_in_any_chunk_is_found(large, tmp_path, place):
+    copy = shutil.copy(large, tmp_path / "copy")
+    with copy.open("r+b") as file:
+        file.seek(place % large.stat().st_size)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 4]))
+    with pytest.raises(CheckpointError, match="is damaged: its content does not match its SHA-256"):
+        load_checkpoint(copy)
+
+
+def test_what_was_loaded_is_told_when_its_file_is_replaced(path):
     loaded = load_checkpoint(path)
-    path.write_bytes(b"")
-    loaded.tensors["model/kernel"][...] += 1
-    np.testing.assert_array_equal(loaded.tensors["model/kernel"], TENSORS["model/kernel"] + 1)
+    np.testing.assert_array_equal(loaded.tensors["model/kernel"], TENSORS["model/kernel"])
+    save_checkpoint(path, Checkpoint(TENSORS, FACTS))
+    with pytest.raises(CheckpointError, match=r"was replaced while it was being read\. Try again"):
+        loaded.part("model")
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"'model/bias' can't be read \(.*No such file"):
+        loaded.part("model")
 
 
 def test_parts_are_named_by_the_rest(path):
@@ -75,6 +174,11 @@ def test_a_file_that_is_missing(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(CheckpointError, match=r"there is no checkpoint .*Give a file that hpcnn wrote, or a run"):
             load_checkpoint(path)
+
+
+def test_a_path_that_may_not_be_looked_at(tmp_path):
+    with pytest.raises(CheckpointError, match=r"can't be read \(.*File name too long"):
+        load_checkpoint(tmp_path / ("x" * 5000))
 
 
 def test_a_file_that_is_cut_off_anywhere(path):
@@ -143,18 +247,158 @@ def test_a_file_that_is_no_safetensors_file(tmp_path, content):
         load_checkpoint(tmp_path / "other")
 
 
-def test_a_write_that_fails_leaves_the_old_checkpoint(path, monkeypatch):
-    before = path.read_bytes()
+def with_facts(path, facts, metadata=()):
+    """Write a file whose hashes hold, with facts of any kind."""
+    arrays = {"x": LazyArray.of(np.ones(3))}
+    tensor_file.write_tensors(path, arrays, iter([np.ones(3)]), facts, lambda: None)
+    return path
 
-    def fail(tensors, target, metadata):
-        target.write_bytes(b"half")
-        raise OSError("disk full")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(path, Checkpoint({}, {}))
+@pytest.mark.parametrize(
+    "facts", ["", "{", "[]", "3", "null", '"text"', "[" * 100_000, '{"a":' * 300 + "1" + "}" * 300, "1" * 5000]
+)
+def test_facts_that_are_none(tmp_path, facts):
+    with pytest.raises(CheckpointError, match="is damaged: its facts can't be read"):
+        load_checkpoint(with_facts(tmp_path / "file", facts))
+
+
+def raw_file(path, header, data=b""):
+    text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+METADATA = {"format": FORMAT, "facts": "{}"}
+
+
+@pytest.mark.parametrize(("header", "text"), [
+    ({"__metadata__": METADATA, "x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, "of a type that no"),
+    ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "is damaged"),
+    ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}}, "is not a whole"),
+    ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}}, "is damaged"),
+    ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": "a", "data_offsets": [0, 4]}}, "is not a whole"),
+    ({"__metadata__": {"format": 1}}, "is not a whole"),
+    (b" " * (9 * 2**20), "a header of 9,437,184 bytes"),
+    (b"[" * 100_000, "is not a whole"),
+    (b"\xff\xfe", "is not a whole"),
+], ids=range(9))  # fmt: skip
+def test_a_header_that_hpcnn_does_not_write(tmp_path, header, text):
+    with pytest.raises(CheckpointError, match=text):
+        load_checkpoint(raw_file(tmp_path / "file", header, b"\0" * 4 if "[0, 4]" in str(header) else b""))
+
+
+def test_a_shape_that_no_array_can_have(tmp_path):
+    path = tmp_path / "file"
+    array = LazyArray(np.dtype(np.float32), (0, 2**63), lambda: np.zeros(0, np.float32))
+    tensor_file.write_tensors(path, {"x": array}, iter([np.zeros(0, np.float32)]), "{}", lambda: None)
+    loaded = load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="'x' can't be read"):
+        dict(loaded.tensors)
+
+
+# ---------------------------------------------------------------------------------------------------- as a stream
+
+
+def draft_of(tensors, fetched):
+    """Return a draft that notes the names of what was fetched."""
+
+    def lazy(name, array):
+        def fetch():
+            fetched.append(name)
+            return array
+
+        return LazyArray(array.dtype, array.shape, fetch)
+
+    return Draft({name: lazy(name, np.asarray(array)) for name, array in tensors.items()}, FACTS)
+
+
+def test_a_draft_is_fetched_once_in_one_order_on_all_ranks(tmp_path):
+    orders = [[], [], []]
+    draft = draft_of(TENSORS, orders[0])
+    assert draft.size_bytes == sum(array.nbytes for array in TENSORS.values())
+    save_checkpoint(tmp_path / "a", draft)
+    draft_of(TENSORS, orders[1]).take_part()
+    kept = draft_of(TENSORS, orders[2]).collect()
+    assert sorted(orders[0]) == sorted(TENSORS)
+    assert orders[0] == orders[1] == orders[2]
+    assert all(kept.tensors[name].tobytes() == array.tobytes() for name, array in TENSORS.items())
+    kept.tensors["scalar"][...] = 7
+    assert TENSORS["scalar"] == 3.5
+    save_checkpoint(tmp_path / "b", Checkpoint(TENSORS, FACTS))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_was_fetched_is_let_go_before_the_next_is_fetched(tmp_path):
+    """A vector that was gathered from all ranks is a second copy of what they have: one at a time is enough."""
+    fetched = []
+
+    def fetch():
+        deadline = time.monotonic() + 10
+        while any(ref() is not None for ref in fetched):  # a thread may have it in hand for a moment
+            assert time.monotonic() < deadline
+        array = np.ones(CHUNK // 2 + 1, np.float32)
+        fetched.append(weakref.ref(array))
+        return array
+
+    lazy = LazyArray(np.dtype(np.float32), (CHUNK // 2 + 1,), fetch)
+    save_checkpoint(tmp_path / "file", Draft({"optimizer/m": lazy, "model/w": lazy, "optimizer/v": lazy}, {}))
+    assert len(fetched) == 3
+
+
+FAILURES = {
+    "no folder": lambda path, monkeypatch: path.parent.joinpath("gone"),
+    "the second write": lambda path, monkeypatch: monkeypatch.setattr(tensor_file._Writeback, "write", fails_at(2)),
+    "on the way to the disk": lambda path, monkeypatch: monkeypatch.setattr(os, "fdatasync", fails_at(1)),
+    "the last sync": lambda path, monkeypatch: monkeypatch.setattr(os, "fsync", fails_at(1)),
+    "the new name": lambda path, monkeypatch: monkeypatch.setattr(os, "replace", fails_at(1)),
+}
+
+
+def fails_at(call):
+    calls = []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) >= call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    return fail
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_write_that_fails_leaves_the_old_file_and_fetches_all_the_same(path, monkeypatch, failure):
+    """Else the ranks that give the arrays would wait for ever."""
+    before, fetched, beats = path.read_bytes(), [], []
+    monkeypatch.setattr(tensor_file, "_SYNC_BYTES", 1)
+    where = FAILURES[failure](path, monkeypatch)
+    target = where / path.name if where else path
+    with pytest.raises(OSError, match=r"No space left|No such file"):
+        save_checkpoint(target, draft_of(TENSORS, fetched), beat=lambda: beats.append(1))
+    assert sorted(fetched) == sorted(TENSORS)
+    assert beats
+    monkeypatch.undo()
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_more_names_of_one_file(path):
+    best, last = path.with_name("best"), path.with_name("last")
+    best.write_text("old")
+    save_checkpoint(path, Checkpoint({"x": np.ones(3)}, {}), also=[best, last])
+    assert path.samefile(best)
+    assert path.samefile(last)
+    assert len(list(path.parent.iterdir())) == 3
+    save_checkpoint(path, Checkpoint({"x": np.zeros(3)}, {}), also=[last])
+    assert load_checkpoint(best).tensors["x"].tolist() == [1, 1, 1]
+    assert load_checkpoint(last).tensors["x"].tolist() == [0, 0, 0]
+
+
+def test_it_beats_at_least_once_a_chunk(tmp_path):
+    beats = []
+    save_checkpoint(tmp_path / "file", Checkpoint(LARGE, {}), beat=lambda: beats.append("save"))
+    load_checkpoint(tmp_path / "file", beat=lambda: beats.append("load"))
+    assert beats.count("save") >= 7
+    assert beats.count("load") >= 7
 
 
 def test_others_may_read_it_if_the_umask_allows(path):

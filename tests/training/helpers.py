@@ -12,9 +12,9 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.job.checks import check_job
 from hpcnn.job.schema import Job
+from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.training.build import Training, build_training
 from hpcnn.training.callbacks import Callback
-from hpcnn.training.checkpoint import Checkpoint
 from hpcnn.training.state import pack, unpack
 from hpcnn.training.trainer import Trainer
 
@@ -69,6 +69,20 @@ class Outcome:
         return tensors | {"progress": self.state.facts["progress"], "callbacks": self.state.facts["callbacks"]}
 
 
+def fetched(state):
+    """Return copies of lazy arrays by name; None on a rank that has not all of them."""
+    arrays = {name: lazy.fetch() for name, lazy in state.items()}
+    return None if any(array is None for array in arrays.values()) else {k: v.copy() for k, v in arrays.items()}
+
+
+def collected(training, progress):
+    """Return the whole state in memory; None on a rank that has not all of it."""
+    draft = pack(training, Path(), progress)
+    tensors = fetched(draft.arrays)
+    sha256 = {"weights_sha256": training.replica.fingerprint()}
+    return tensors and Checkpoint(tensors, dict(draft.facts) | sha256)
+
+
 @dataclass
 class Keeper:
     """Keeps every state that the trainer would have saved, in memory."""
@@ -83,7 +97,7 @@ class Keeper:
         return bool(every) and step % every == 0
 
     def __call__(self, progress, *, best=False, last=False, wait=False):
-        self.states.append(pack(self.training, Path(), progress))
+        self.states.append(collected(self.training, progress))
         self.saves.append((progress.step, best, last))
 
 
@@ -102,8 +116,10 @@ def train(
     start: Checkpoint | None = None,
     stop_at: int = 0,
     asked: int = 0,
+    late: bool = False,
     callbacks=(),
     prepare=None,
+    saver=None,
 ) -> Outcome:
     """Train `job` on `ranks` threads, from `start` on.
 
@@ -113,8 +129,10 @@ def train(
         start: a checkpoint to go on from.
         stop_at: the step after which to stop; 0 for none. Only the rank `asked` is asked to.
         asked: see `stop_at`.
+        late: ask only when the step is done; if it ends an epoch, before the evaluation.
         callbacks: added after the job's own.
         prepare: called with the built training on each rank.
+        saver: called with the built training and the ranks, returns what saves in place of a `Keeper`.
     """
 
     def body(comm):
@@ -129,11 +147,13 @@ def train(
             """Asks before the step, and not before an evaluation, which it would break off."""
 
             def on_step(self, step_in_epoch):
-                if step_in_epoch < training.shards.steps_per_epoch:
+                if late:
+                    self.ask(trainer.progress.step)
+                elif step_in_epoch < training.shards.steps_per_epoch:
                     self.ask(trainer.progress.step + 1)
 
             def on_epoch_end(self, report, replica, control):
-                self.ask(report.step + 1)
+                self.ask(report.step + (not late))
 
             def ask(self, step):
                 stop.requested = 0 < stop_at <= step and comm.rank == asked
@@ -141,14 +161,15 @@ def train(
         keeper = Keeper(training, outcome.states, outcome.saves)
         trainer = Trainer(
             training.plan, comm, training.replica, training.shards, training.validation,
-            callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()], save=keeper, stop=stop,
+            callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()],
+            save=saver(training, comm) if saver else keeper, stop=stop,
         )  # fmt: skip
         trainer.progress = progress or trainer.progress
-        stop.requested = 0 < stop_at <= trainer.progress.step + 1 and comm.rank == asked
+        stop.requested = 0 < stop_at <= trainer.progress.step + (not late) and comm.rank == asked
         outcome.done = trainer.run()
         outcome.fingerprint = training.replica.fingerprint()
         outcome.reports = reports.reports
-        outcome.state = outcome.states[-1] if outcome.states else pack(training, Path(), trainer.progress)
+        outcome.state = outcome.states[-1] if outcome.states else collected(training, trainer.progress)
         return outcome
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)

@@ -6,9 +6,9 @@ import pytest
 
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, CommunicatorError, DataError, JobError, ModelError
+from hpcnn.storage.checkpoint import Checkpoint, prefixed, save_checkpoint
 from hpcnn.training.build import build_training, resolve_shards
 from hpcnn.training.callbacks import EarlyStopping, ReduceOnPlateau
-from hpcnn.training.checkpoint import Checkpoint, prefixed, save_checkpoint
 from tests.training.helpers import LAYERS, build, make_job
 
 DENSE = [{"type": "dense", "units": 3, "activation": "softmax"}]

@@ -9,7 +9,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.training.build import build_model, build_replica
 from hpcnn.training.sums import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
-from tests.training.helpers import make_job
+from tests.training.helpers import fetched, make_job
 
 N, FEATURES, CLASSES = 24, 5, 3
 
@@ -211,14 +211,14 @@ def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
 def test_evaluation_and_prediction_leave_the_model_as_it_is():
     x, y = data()
     replica = replica_of(double(), x)
-    before, state = replica.fingerprint(), {k: v.copy() for k, v in replica.optimizer_state().items()}
+    before, state = replica.fingerprint(), fetched(replica.optimizer_state())
     outputs = replica.predict_piece(x).copy()
     sums = replica.eval_piece(x, y)
     np.testing.assert_allclose(outputs.sum(axis=1), 1)
     assert sums[LOSS] == pytest.approx(-np.log(outputs[np.arange(N), y]).sum(), rel=1e-10)
     assert (sums[COUNT], sums[PENALTY], sums[STOP]) == (N, 0, 0)
     assert replica.fingerprint() == before
-    assert all(np.array_equal(state[name], value) for name, value in replica.optimizer_state().items())
+    assert all(np.array_equal(state[name], value) for name, value in fetched(replica.optimizer_state()).items())
 
 
 @pytest.mark.parametrize(("shards", "optimizer"), [(1, "adam"), (8, "adam"), (8, "sgd")])

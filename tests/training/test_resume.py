@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcnn.training.checkpoint import load_checkpoint, save_checkpoint
+from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from hpcnn.training.state import check_same_job
 from tests.training.helpers import make_job, train
 
@@ -108,3 +108,16 @@ def test_a_state_that_waits_in_memory_stays_as_it_was(uninterrupted):
         assert resumed.fingerprint == uninterrupted.fingerprint
         later = uninterrupted.reports[state.facts["progress"]["epoch"] :]
         assert [report.values for report in resumed.reports] == [report.values for report in later]
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("asked", [0, 2])
+def test_a_stop_that_is_asked_for_before_an_evaluation_breaks_it_off(epoch, asked, uninterrupted):
+    """The epoch's steps are saved, and the evaluation is done by whoever goes on."""
+
+    stopped = train(JOB, 3, stop_at=3 * epoch, asked=asked, late=True)
+    assert not stopped.done
+    assert stopped.state.facts["progress"]["step_in_epoch"] == 3
+    assert len(stopped.reports) == epoch - 1
+    resumed = train(JOB, 2, start=stopped.state)
+    assert resumed.bits() == uninterrupted.bits()

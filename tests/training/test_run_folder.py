@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from hpcnn.errors import CheckpointError
-from hpcnn.training.run_folder import RunFolder, Start, choose_start, new_folder, newest_folder
+from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
+from hpcnn.training.run_folder import RunFolder, Start, choose_start, new_folder, newest_folder, newest_that_verifies
+from tests.training.helpers import make_job, train
 
-FILES = ["job", "metrics", "result", "last", "model"]
+FILES = ["job", "metrics", "result", "last", "best", "model"]
 
 
 @pytest.fixture(autouse=True)
@@ -123,18 +125,122 @@ def test_without_metrics_there_is_nothing_to_drop(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def started(path):
-    """Return a folder that holds a run with a checkpoint."""
-    return fill(fill(RunFolder(path)), "last")
+@pytest.mark.parametrize("rest", [b"", b"x" * 10, line(1).encode()[:-1]])
+def test_a_line_after_one_that_a_full_disk_cut_off(tmp_path, rest):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_bytes(rest)
+    folder.append_metrics({"epoch": 2})
+    folder.append_metrics({"epoch": 3})
+    before = rest + b"\n" if rest else b""
+    assert folder.metrics.read_bytes() == before + b'{"epoch": 2}\n{"epoch": 3}\n'
+
+
+def test_a_beginning_removes_what_killed_writers_left(tmp_path):
+    folder = fill(RunFolder(tmp_path / "out"), "last")
+    leftovers = [folder.path / ".job.toml.7.tmp", folder.checkpoints / ".step-0000000003.safetensors.123.tmp"]
+    for path in leftovers:
+        path.touch()
+    folder.begin("")
+    assert not any(path.exists() for path in leftovers)
+    assert folder.last.exists()
+
+
+def test_states_by_their_step(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.steps() == []
+    folder.checkpoints.mkdir()
+    for step in (3, 30, 200, 1000):
+        folder.at_step(step).touch()
+    (folder.checkpoints / "step-other.txt").touch()
+    assert folder.holds_run()
+    assert folder.steps() == [folder.at_step(step) for step in (1000, 200, 30, 3)]
+    folder.drop_old(200, 2)
+    assert folder.steps() == [folder.at_step(200), folder.at_step(30)]
+
+
+@pytest.fixture(scope="module")
+def state():
+    return train(make_job()).state
+
+
+def write_state(state, path, epoch, within=0, *, damaged=False):
+    """Write a state after so many epochs, and steps within the next."""
+    progress = dict(state.facts["progress"]) | {"epoch": epoch, "step_in_epoch": within, "step": 3 * epoch + within}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, Checkpoint(state.tensors, dict(state.facts) | {"progress": progress}))
+    if damaged:
+        damage(path)
+    return path
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def started(state):
+    """Return what makes a folder that holds a run with a checkpoint."""
+
+    def make(path):
+        folder = fill(RunFolder(path))
+        write_state(state, folder.at_step(3), 1)
+        folder.last.hardlink_to(folder.at_step(3))
+        return folder
+
+    return make
+
+
+def test_the_newest_that_verifies(tmp_path, state, capsys):
+    folder = RunFolder(tmp_path / "run")
+    assert newest_that_verifies(folder) is None
+    write_state(state, folder.at_step(3), 1)
+    write_state(state, folder.at_step(5), 1, 2)
+    write_state(state, folder.last, 1, 1)  # older: the run was killed before it could be linked
+    write_state(state, folder.best, 1)
+    assert newest_that_verifies(folder) == folder.at_step(5)
+    write_state(state, folder.best, 2)  # a best state that waited in memory has no other name
+    assert newest_that_verifies(folder) == folder.best
+    assert capsys.readouterr().err == ""
+
+
+def test_an_epoch_that_was_evaluated_is_newer_than_its_last_step(tmp_path, state):
+    folder = RunFolder(tmp_path / "run")
+    write_state(state, folder.at_step(3), 0, 3)
+    write_state(state, folder.best, 1)
+    assert newest_that_verifies(folder) == folder.best
+
+
+def test_damaged_files_are_named_once_and_passed_over(tmp_path, state, capsys):
+    folder = RunFolder(tmp_path / "run")
+    good = write_state(state, folder.at_step(3), 1)
+    write_state(state, folder.at_step(5), 1, 2, damaged=True)
+    folder.last.hardlink_to(folder.at_step(5))
+    folder.best.write_bytes(b"no header")
+    assert newest_that_verifies(folder) == good
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("hpcnn: warning: passed over a checkpoint: ") for line in lines)
+    assert "best.safetensors' is not a whole safetensors file" in lines[0]
+    assert "step-0000000005.safetensors' is damaged" in lines[1]
+
+
+def test_a_run_whose_files_are_all_damaged_does_not_start_anew(tmp_path, state):
+    folder = RunFolder(tmp_path / "run")
+    for number, step in enumerate((3, 6), 1):
+        write_state(state, folder.at_step(step), number, damaged=True)
+    with pytest.raises(CheckpointError, match=r"has 2 checkpoints, and none of them is whole\. Go on from another one"):
+        choose_start("a", folder.path, "auto")
 
 
 def test_a_fresh_start():
     assert choose_start("a", None, "auto") == choose_start("a", None, "never") == Start(RunFolder(Path("runs/a")))
 
 
-def test_auto_goes_on_with_the_newest_run_and_never_does_not():
+def test_auto_goes_on_with_the_newest_run_and_never_does_not(started):
     folder = started(Path("runs/a"))
-    assert choose_start("a", None, "auto") == Start(folder, folder.last)
+    assert choose_start("a", None, "auto") == Start(folder, folder.at_step(3))
     assert choose_start("a", None, "never") == Start(RunFolder(Path("runs/a-2")))
     with pytest.raises(CheckpointError, match="holds a run already"):
         choose_start("a", folder.path, "never")
@@ -145,12 +251,12 @@ def test_auto_without_a_checkpoint_starts_anew_in_the_same_folder():
     assert choose_start("a", None, "auto") == Start(folder)
 
 
-@pytest.mark.parametrize("what", ["path", "last"])
-def test_a_run_by_name_goes_on_in_its_folder_or_in_another_one(tmp_path, what):
+@pytest.mark.parametrize(("what", "file"), [("path", "step-0000000003"), ("last", "last")])
+def test_a_run_by_name_goes_on_in_its_folder_or_in_another_one(tmp_path, started, what, file):
     folder = started(tmp_path / "run")
-    given = str(getattr(folder, what))
-    assert choose_start("a", None, given) == Start(folder, folder.last)
-    assert choose_start("a", tmp_path / "new", given) == Start(RunFolder(tmp_path / "new"), folder.last)
+    given, path = str(getattr(folder, what)), folder.checkpoints / f"{file}.safetensors"
+    assert choose_start("a", None, given) == Start(folder, path)
+    assert choose_start("a", tmp_path / "new", given) == Start(RunFolder(tmp_path / "new"), path)
 
 
 def test_a_checkpoint_that_lies_in_no_run_starts_a_new_folder(tmp_path):

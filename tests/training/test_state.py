@@ -1,13 +1,18 @@
 """Whether a run may be gone on with, and a state that does not fit."""
 
+import json
+import weakref
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError
-from hpcnn.training.checkpoint import Checkpoint
-from hpcnn.training.state import check_same_job, job_of, pack, pack_model, unpack
+from hpcnn.storage.checkpoint import Checkpoint
+from hpcnn.training.build import build_training
+from hpcnn.training.state import check_same_job, facts_of, job_of, pack, pack_model, unpack
 from hpcnn.training.trainer import Progress
 from tests.training.helpers import SETTINGS, build, make_job, train
 
@@ -104,9 +109,9 @@ def test_a_state_of_another_model_or_optimizer_is_refused():
 def test_a_finished_model_can_not_be_gone_on_with():
     training = build(make_job())
     model = pack_model(training, Path(), Progress(totals=training.replica.layout.zeros()))
-    assert {name.split("/")[0] for name in model.tensors} == {"model", "scaling"}
+    assert {name.split("/")[0] for name in model.arrays} == {"model", "scaling"}
     with pytest.raises(CheckpointError, match=r"finished model, or another job's\. Resume from checkpoints/last"):
-        unpack(model, training)
+        unpack(model.collect(), training)
 
 
 def test_everything_comes_back(tmp_path):
@@ -116,11 +121,13 @@ def test_everything_comes_back(tmp_path):
     state, training = train(job, stop_at=5).state, build(job)
     progress = unpack(state, training)
     assert (progress.epoch, progress.step_in_epoch, progress.step) == (1, 2, 5)
-    again = pack(training, tmp_path, progress)
+    again = pack(training, tmp_path, progress).collect()
     assert again.tensors.keys() == state.tensors.keys()
     for name, array in state.tensors.items():
         assert array.tobytes() == again.tensors[name].tobytes(), name
-    assert again.facts == dict(state.facts) | {"base": str(tmp_path)}
+    facts = dict(state.facts) | {"base": str(tmp_path)}
+    assert facts.pop("weights_sha256") == training.replica.fingerprint()
+    assert again.facts == facts
     assert any(name.startswith("callbacks/early_stopping/") for name in state.tensors)
 
 
@@ -133,3 +140,95 @@ def test_the_restored_progress_is_no_view_of_the_checkpoint():
 def test_a_checkpoint_without_a_state():
     with pytest.raises(CheckpointError, match="holds no state of training"):
         unpack(Checkpoint({}, {}), build(make_job()))
+
+
+EARLY = {"early_stopping": {"patience": 3}, "reduce_on_plateau": {"patience": 1}}
+
+
+@pytest.fixture(scope="module")
+def state():
+    return train(make_job(train=EARLY), stop_at=4).state
+
+
+def with_facts(state, **facts):
+    return Checkpoint(state.tensors, dict(state.facts) | facts)
+
+
+def with_progress(state, **changes):
+    return with_facts(state, progress=state.facts["progress"] | changes)
+
+
+def test_weights_that_are_not_those_of_the_sha256_are_refused(state):
+    with pytest.raises(CheckpointError, match="the weights that were loaded do not have the SHA-256"):
+        unpack(with_facts(state, weights_sha256="0"), build(make_job(train=EARLY)))
+
+
+@pytest.mark.parametrize("changes", [
+    {"step": 5}, {"epoch": 2}, {"step_in_epoch": 2}, {"epoch": 0, "step_in_epoch": 4}, {"step": 2**52},
+], ids=str)  # fmt: skip
+def test_a_place_that_the_training_does_not_have_is_refused(state, changes):
+    with pytest.raises(CheckpointError, match=r"of another training: epoch .* where an epoch has 3"):
+        unpack(with_progress(state, **changes), build(make_job(train=EARLY)))
+
+
+@pytest.mark.parametrize("changes", [
+    {"step": -1}, {"step": 1.5}, {"step": "1"}, {"step": None}, {"step": 10**400}, {"best": "x"}, {"best": []},
+    {"values": []}, {"values": {"loss": "x"}}, {"finish": 1}, {"epoch": True},
+], ids=str)  # fmt: skip
+def test_a_progress_of_other_types_is_refused(state, changes):
+    with pytest.raises(CheckpointError, match=r"none of a training \(.* Use one that hpcnn train wrote"):
+        unpack(with_progress(state, **changes), build(make_job(train=EARLY)))
+
+
+@pytest.mark.parametrize("name", ["job", "base", "progress", "callbacks", "weights_sha256", "input_shape", "machine"])
+@pytest.mark.parametrize("value", ["missing", None, 3, [None], {"x": [{}]}], ids=str)
+def test_facts_that_are_missing_or_of_other_types_are_refused(state, name, value):
+    facts = {key: fact for key, fact in state.facts.items() if key != name} | (
+        {name: value} if value != "missing" else {}
+    )
+    if name in ("job", "machine") and value == {"x": [{}]}:  # for others to judge
+        facts_of(facts)
+        return
+    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+        facts_of(facts)
+
+
+def test_facts_as_json_gives_them_back(state):
+    facts = json.loads(json.dumps(dict(state.facts)))
+    assert json.loads(msgspec.json.encode(facts_of(facts))) == facts
+
+
+@pytest.mark.parametrize("callbacks", [
+    {}, {"early_stopping": {}}, {"early_stopping": {"best": 1.0, "waited": None}},
+    {"early_stopping": {"best": None, "waited": 1, "more": 1}},
+], ids=str)  # fmt: skip
+def test_callbacks_of_another_kind_are_refused(state, callbacks):
+    with pytest.raises(CheckpointError, match=r"the state of early_stopping is another's: the file holds"):
+        unpack(with_facts(state, callbacks=callbacks), build(make_job(train=EARLY)))
+
+
+def test_best_weights_of_another_model_are_told_at_once_not_at_the_end(state):
+    tensors = dict(state.tensors)
+    name = next(name for name in tensors if name.startswith("callbacks/early_stopping/"))
+    for wrong in ({**tensors, name: np.zeros(99)}, {key: array for key, array in tensors.items() if key != name}):
+        with pytest.raises(CheckpointError, match=r"are those of another model|has shape"):
+            unpack(Checkpoint(wrong, state.facts), build(make_job(train=EARLY)))
+
+
+def test_a_sharded_state_is_gathered_one_vector_at_a_time(monkeypatch):
+    """No second copy of everything: while one is fetched, the one before can be freed."""
+    job, sizes = make_job(train={"optimizer_sharding": True}, optimizer={"name": "adam"}), []
+
+    def body(comm):
+        training = build_training(job, Path(), comm)
+        alive = []
+        for lazy in pack(training, Path(), Progress(totals=training.replica.layout.zeros())).arrays.values():
+            array = lazy.fetch()
+            if comm.rank == 0 and array.base is None and array.size == training.model.network.layout.trainable_size:
+                alive.append(weakref.ref(array))
+            del array
+        sizes.append([ref() for ref in alive])
+
+    run_threads(3, body)
+    assert [len(refs) for refs in sizes if refs] == [2]
+    assert all(array is None for refs in sizes for array in refs)

@@ -1,6 +1,9 @@
+import multiprocessing
 import os
+import queue
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -8,59 +11,158 @@ import pytest
 from hpcnn.training import stop
 from hpcnn.training.stop import SIGNALS, StopRequest
 
+WAIT_S = 10
+
+
+class Leaving:
+    """Takes down why and how a request would end the job."""
+
+    def __init__(self):
+        self._calls = queue.SimpleQueue()
+
+    def __call__(self, message, exit_code):
+        self._calls.put((message, exit_code))
+
+    def next(self):
+        return self._calls.get(timeout=WAIT_S)
+
+    def none(self):
+        return self._calls.empty()
+
+
+class Clock:
+    """A clock that is set, and knows how often it was read."""
+
+    now, reads = 50.0, 0
+
+    def monotonic(self):
+        self.reads += 1
+        return self.now
+
 
 @pytest.fixture
 def clock(monkeypatch):
-    clock = SimpleNamespace(now=50.0)
-    monkeypatch.setattr(stop, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    clock = Clock()
+    monkeypatch.setattr(stop, "time", clock)
     return clock
 
 
+@pytest.fixture
+def leaving():
+    return Leaving()
+
+
+@pytest.fixture
+def request_(leaving):
+    request = StopRequest()
+    request.listen(leaving)
+    yield request
+    request.close()
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+def wait_for(condition):
+    deadline = time.perf_counter() + WAIT_S
+    while not condition():
+        assert time.perf_counter() < deadline
+        threading.Event().wait(0.001)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_sets_the_flag_and_nothing_else(number):
-    with StopRequest() as request:
-        assert not request.requested
-        assert request.reason is None
-        os.kill(os.getpid(), number)
-        assert request.requested
-        assert request.reason == number.name
+def test_a_signal_in_training_sets_the_flag_and_nothing_else(request_, leaving, number):
+    request_.begin_training()
+    assert not request_.requested
+    assert request_.reason is None
+    send(number)
+    wait_for(lambda: request_.requested)
+    assert request_.reason == number.name
+    assert leaving.none()
 
 
-def test_handlers_are_as_before_in_the_end():
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_before_training_ends_the_job_at_once(request_, leaving, number):
+    send(number)
+    message, exit_code = leaving.next()
+    assert message == f"stopped by {number.name} before there was anything to save"
+    assert exit_code == 75
+
+
+def test_handlers_are_as_before_in_the_end(leaving):
     before = [signal.getsignal(number) for number in SIGNALS]
-    with StopRequest():
-        assert [signal.getsignal(number) for number in SIGNALS] != before
+    request = StopRequest()
+    request.listen(leaving)
+    assert [signal.getsignal(number) for number in SIGNALS] != before
+    request.close()
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    with pytest.raises(ZeroDivisionError), StopRequest():
-        raise ZeroDivisionError
-    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_a_second_interrupt_leaves_at_once_but_not_the_echo_of_the_first(clock):
-    with StopRequest() as request:
-        os.kill(os.getpid(), signal.SIGINT)
-        clock.now += 0.5
-        os.kill(os.getpid(), signal.SIGINT)
-        assert request.reason == "SIGINT"
-        clock.now += 0.6
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+def test_a_second_interrupt_leaves_at_once_but_not_the_echo_of_the_first(request_, leaving, clock):
+    request_.begin_training()
+    for passed in (0, 0.5):
+        clock.now, clock.reads = clock.now + passed, 0
+        send(signal.SIGINT)
+        wait_for(lambda: clock.reads)
+    clock.now += 0.6
+    wait_for(lambda: request_.reason)
+    assert leaving.none()
+    send(signal.SIGINT)
+    assert leaving.next() == ("interrupted twice: left at once, without saving", 130)
 
 
-def test_other_signals_may_come_as_often_as_they_like(clock):
-    with StopRequest() as request:
-        for _ in range(3):
-            os.kill(os.getpid(), signal.SIGTERM)
-            clock.now += 5
-        assert request.reason == "SIGTERM"
-        os.kill(os.getpid(), signal.SIGINT)
-        assert request.requested
+def test_other_signals_may_come_as_often_as_they_like(request_, leaving, clock):
+    request_.begin_training()
+    for _ in range(3):
+        send(signal.SIGTERM)
+        clock.now += 5
+    wait_for(lambda: request_.reason)
+    assert request_.reason == "SIGTERM"
+    assert leaving.none()
 
 
-def test_it_can_be_asked_without_being_entered():
+def test_the_first_reason_is_kept():
+    request = StopRequest()
+    request.ask("run.max_minutes")
+    request.ask("SIGTERM")
+    assert request.requested
+    assert request.reason == "run.max_minutes"
+
+
+def test_the_clock_asks_too():
+    request = StopRequest()
+    answers = iter([False, True])
+    request.clock = SimpleNamespace(time_is_up=lambda: next(answers))
+    assert not request.requested
+    assert request.requested
+    assert request.requested  # without a further look
+    assert request.reason == "run.max_minutes"
+
+
+def test_it_can_be_asked_without_listening():
     """As ranks that are threads do: only the main thread may handle signals."""
     seen = []
     thread = threading.Thread(target=lambda: seen.append(StopRequest().requested))
     thread.start()
     thread.join(10)
     assert seen == [False]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_can_be_ended_and_asks_for_nothing(request_, leaving):
+    """As a pool of a user's processes does; they share the parent's pipe."""
+    request_.begin_training()
+    fork = multiprocessing.get_context("fork")
+    up = fork.Event()
+    child = fork.Process(target=lambda: (up.set(), time.sleep(60)), daemon=True)
+    child.start()
+    assert up.wait(WAIT_S)
+    child.terminate()
+    child.join(WAIT_S)
+    assert child.exitcode == -signal.SIGTERM
+    assert request_.reason is None
+    send(signal.SIGUSR2)
+    wait_for(lambda: request_.reason)
+    assert request_.reason == "SIGUSR2"

@@ -8,7 +8,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, DataError
-from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.run_folder import RunFolder
 from hpcnn.training.trained import (
     check_output,
@@ -39,10 +40,60 @@ def test_the_model_comes_back_whole(path, outcome):
     assert trained.path == path
 
 
-def test_weights_with_another_sha256_are_refused(path):
+def rewrite(path, facts=None, tensors=None):
+    """Write a file with other facts or arrays in it, and a hash that is right."""
     good = load_checkpoint(path)
-    save_checkpoint(path, Checkpoint(good.tensors, dict(good.facts) | {"weights_sha256": "0"}))
+    save_checkpoint(path, Checkpoint({**good.tensors, **(tensors or {})}, {**good.facts, **(facts or {})}))
+
+
+def with_layers(outcome, layers):
+    return {"job": outcome.state.facts["job"] | {"model": {"layers": layers}}}
+
+
+def test_weights_with_another_sha256_are_refused(path, monkeypatch):
+    monkeypatch.setattr(NumpyModel, "fingerprint", lambda self: "0")
     with pytest.raises(CheckpointError, match="the weights do not have the SHA-256 that they were saved with"):
+        open_trained(path)
+
+
+def test_a_model_that_is_not_in_the_file_takes_no_memory(path, outcome):
+    """A stranger's job may ask for any size."""
+    rewrite(path, with_layers(outcome, [{"type": "dense", "units": 10**11}]))
+    with pytest.raises(CheckpointError, match="the parameters are those of another model"):
+        open_trained(path)
+    rewrite(path, {"job": outcome.state.facts["job"], "input_shape": [2**31]})
+    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+        open_trained(path)
+
+
+def test_a_model_of_layers_within_layers_without_end(path, outcome):
+    layers = [{"type": "dense", "units": 5}]
+    for _ in range(60):
+        layers = [{"type": "residual", "layers": layers}]
+    rewrite(path, with_layers(outcome, layers))
+    with pytest.raises(CheckpointError, match="its facts can't be read"):
+        open_trained(path)
+
+
+def test_code_that_a_file_names_is_run_only_if_it_is_named_to_us_too(path, outcome, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil_model.py").write_text("raise SystemExit('it ran')\n")
+    job = outcome.state.facts["job"]
+    rewrite(path, {"job": job | {"model": {"entry": "evil_model:build"}}})
+    with pytest.raises(CheckpointError, match=r"the function 'evil_model:build'.* name it: --entry evil_model:build"):
+        open_trained(path)
+    with pytest.raises(CheckpointError, match="name it: --entry evil_model:build"):
+        open_trained(path, "other:build")
+    with pytest.raises(SystemExit, match="it ran"):
+        open_trained(path, "evil_model:build")
+    rewrite(path, {"job": job})
+    with pytest.raises(CheckpointError, match=r"--entry evil_model:build, but no Python function builds"):
+        open_trained(path, "evil_model:build")
+
+
+def test_a_scaling_of_other_names(path):
+    rewrite(path, tensors={"scaling/more": np.zeros(3)})
+    with pytest.raises(CheckpointError, match="scaling has more, scale, shift in place of shift and scale"):
         open_trained(path)
 
 

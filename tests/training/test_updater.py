@@ -20,6 +20,7 @@ from hpcnn.training.sums import COUNT, LOSS
 from hpcnn.training.updater import Updater, make_updater
 from hpcnn.tree import fold_leaves
 from tests.optim.cases import CASES, PLAIN, gradient
+from tests.training.helpers import fetched
 
 SHARDS, TAIL, SAMPLES = 7, 3, 2
 """`SAMPLES` in each shard."""
@@ -93,7 +94,7 @@ def do_steps(updater: Updater, steps) -> None:
 
 def bits_of(updater: Updater):
     """Return parameters and state, on rank 0; the parameters alone elsewhere."""
-    state = updater.optimizer_state()
+    state = fetched(updater.optimizer_state())
     named = {} if state is None else {name: value.tobytes() for name, value in state.items()}
     return updater.store.array.tobytes(), named
 
@@ -160,7 +161,7 @@ def test_state_taken_out_on_some_ranks_goes_on_on_others(before, after, section)
     def first_half(comm):
         updater = before.updater(comm, section)
         do_steps(updater, range(1))
-        state, params = updater.optimizer_state(), updater.store.array.copy()
+        state, params = fetched(updater.optimizer_state()), updater.store.array.copy()
         assert (state is None) == (before.sharded and comm.rank > 0)
         do_steps(updater, range(1, 2))  # what was taken out stays as it was
         return params, state

@@ -1,0 +1,57 @@
+"""The checkpoints of a run, each read and verified: ``python -m hpcnn.checkpoints RUN``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, run_command
+from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.training.listing import Row
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn checkpoints",
+        "List the checkpoints of a run, and verify each: exit code 0 if all are whole, 1 if some are damaged.",
+        example="python -m hpcnn.checkpoints runs/digits_mlp",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.training.listing import list_run
+
+        rows = agree(comm, lambda: list_run(arguments.run) if comm.rank == 0 else [])
+        if comm.rank == 0:
+            _show(arguments.run, rows, as_json=arguments.json)
+        return int(comm.broadcast(EXIT_FAILURE if any(row.trouble for row in rows) else EXIT_DONE))
+
+    return run_command(body)
+
+
+def _show(run: Path, rows: Sequence[Row], *, as_json: bool) -> None:
+    from hpcnn.training.display import write_line
+    from hpcnn.training.listing import print_rows
+
+    if as_json:
+        write_line(json.dumps({"run": str(run), "checkpoints": [row.as_json() for row in rows]}))
+    else:
+        print_rows(run, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The file below a checkpoint: safetensors, written as a stream, with the SHA-256 of its content in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.errors import CheckpointError
+from hpcnn.storage.hashing import CHUNK, WEIGHTS, ContentHash, chunks, weights_line
+from hpcnn.storage.lazy import LazyArray
+
+Array = NDArray[Any]
+Beat = Callable[[], None]
+"""Called now and then by what takes long."""
+
+FORMAT = "hpcnn-2"
+_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_NAMES = {np.dtype(name): short for short, name in _TYPES.items()}
+_NO_HASH = "0" * 64
+_HASHES = ("weights_sha256", "content_sha256")
+_LENGTH_BYTES = 8
+_MOST_HEADER_BYTES = 8 * 2**20
+_SYNC_BYTES, _BACKLOG_BYTES = 64 * 2**20, 256 * 2**20
+"""After how much written the disk is told to begin, and how much it may be behind."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where an array lies in a file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: where each array lies, in the order in which they do, and what else it keeps."""
+
+    arrays: Mapping[str, Stored]
+    facts: str
+    weights_sha256: str
+    content_sha256: str
+    without_hashes: bytes
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def in_file_order(arrays: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
+    """Return the arrays in the order in which they are written: each lies at a multiple of the size of its entries."""
+    return dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
+
+
+def write_tensors(
+    path: Path, arrays: Mapping[str, LazyArray], contents: Iterator[Array | None], facts: str, beat: Beat
+) -> None:
+    """Write `arrays`, which are in file order, to `path`, and bring them to the disk.
+
+    Args:
+        path: where to.
+        arrays: names, types and shapes.
+        contents: gives each array's content; what it gave is not needed once the next is asked for.
+        facts: text to keep beside them.
+        beat: called after each chunk.
+    """
+    header = _header_without_hashes(arrays, facts)
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("wb"))
+        content = stack.enter_context(ContentHash())
+        disk = stack.enter_context(_Writeback(file))
+        file.write(header)
+        for name, lazy in arrays.items():
+            _write_array(name, lazy, next(contents), content, disk, beat)  # a call, so that nothing holds it afterwards
+        hashes = content.weights(), content.content(header)
+        disk.finish()
+        beat()
+        file.seek(0)
+        file.write(_with_hashes(header, hashes))
+        file.flush()
+        os.fsync(file.fileno())
+    beat()
+
+
+def _write_array(
+    name: str, lazy: LazyArray, array: Array | None, content: ContentHash, disk: _Writeback, beat: Beat
+) -> None:
+    """Hash and write an array."""
+    assert array is not None, "not on rank 0"
+    data = np.asarray(array, lazy.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
+    weights = name.startswith(WEIGHTS)
+    if weights:
+        content.add_weights(weights_line(name, lazy.dtype, lazy.shape))
+    for part in chunks(lazy.size_bytes):
+        (content.add_weights if weights else content.add)(data[part])
+        disk.write(data[part])
+        beat()
+    content.settle()
+
+
+def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes:
+    """Return the header with its length before it, and zeros where the hashes will be."""
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, **dict.fromkeys(_HASHES, _NO_HASH), "facts": facts}}
+    end = 0
+    for name, lazy in arrays.items():
+        start, end = end, end + lazy.size_bytes
+        header[name] = {"dtype": _NAMES[lazy.dtype], "shape": lazy.shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def _with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
+    """Return a header with other hashes in the places of those that it has."""
+    for name, found in zip(_HASHES, hashes, strict=True):
+        start = header.find(f'"{name}":"'.encode()) + len(f'"{name}":"')
+        header = header[:start] + found.encode() + header[start + len(found) :]
+    return header
+
+
+class _Writeback:
+    """Writes to a file, and brings what is written to the disk while more comes: an fsync at the end would wait longer.
+
+    What goes wrong on the way to the disk is raised at the next call.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._thread = file, ThreadPoolExecutor(1)
+        self._sync: Future[None] | None = None
+        self._behind = 0
+
+    def __enter__(self) -> _Writeback:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def write(self, data: memoryview) -> None:
+        """Write a chunk."""
+        self._file.write(data)
+        self._behind += len(data)
+        idle = self._sync is None or self._sync.done()
+        if self._behind >= (_SYNC_BYTES if idle else _BACKLOG_BYTES):
+            self.finish()
+            self._file.flush()
+            self._sync, self._behind = self._thread.submit(os.fdatasync, self._file.fileno()), 0
+
+    def finish(self) -> None:
+        """Return once what the disk was told to write is there."""
+        if self._sync is not None:
+            self._sync.result()
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a file, whose content may still be damaged.
+
+    Raises:
+        CheckpointError: it is no whole safetensors file, or not one of hpcnn.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError(f"a header of {length:,} bytes")
+            text = file.read(length)
+        with safe_open(path, framework="numpy"):  # checks the whole header, and all sizes against the file's length
+            header = json.loads(text)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is not a whole safetensors file ({str(error)[:300]}). Use another checkpoint of the run."
+        ) from None
+    metadata = header.pop("__metadata__", None) or {}
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{str(path)!r} is a safetensors file, but not a checkpoint of this hpcnn: "
+            f"format {metadata.get('format')!r}, expected {FORMAT!r}."
+        )
+    unknown = {entry["dtype"] for entry in header.values()} - _TYPES.keys()
+    if unknown:
+        raise CheckpointError(f"{str(path)!r} holds numbers of a type that no checkpoint has: {', '.join(unknown)}.")
+    without_hashes = _with_hashes(length.to_bytes(_LENGTH_BYTES, "little") + text, [_NO_HASH, _NO_HASH])
+    arrays = {name: _stored(entry, _LENGTH_BYTES + length) for name, entry in header.items()}
+    in_order = dict(sorted(arrays.items(), key=lambda item: (item[1].start, item[1].size)))
+    weights_sha256, content_sha256 = (metadata.get(name, "") for name in _HASHES)
+    return Header(in_order, metadata.get("facts", ""), weights_sha256, content_sha256, without_hashes)
+
+
+def _stored(entry: Mapping[str, Any], begin: int) -> Stored:
+    start, end = entry["data_offsets"]
+    return Stored(np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"]), begin + start, end - start)
+
+
+def verify(path: Path, header: Header, beat: Beat) -> None:
+    """Check the content of a file against its hash, with little memory.
+
+    Raises:
+        CheckpointError: it can't be read, or it does not match.
+    """
+    try:
+        with path.open("rb", buffering=0) as file, ContentHash() as content:
+            for name, stored in header.arrays.items():
+                weights = name.startswith(WEIGHTS)
+                if weights:
+                    content.add_weights(weights_line(name, stored.dtype, stored.shape))
+                file.seek(stored.start)
+                for part in chunks(stored.size):
+                    (content.add_weights if weights else content.add)(_read(file, part.stop - part.start))
+                    beat()
+            hashes = content.weights(), content.content(header.without_hashes)
+    except OSError as error:
+        raise CheckpointError(f"{str(path)!r} can't be read ({error}). Use another checkpoint of the run.") from None
+    if hashes != (header.weights_sha256, header.content_sha256):
+        raise CheckpointError(f"{str(path)!r} is damaged: its content does not match its SHA-256. Use another one.")
+
+
+def map_array(path: Path, stored: Stored) -> Array:
+    """Return an array of a file, which may not be written to: a large one is mapped, and read where it is needed."""
+    if stored.size < CHUNK:
+        with path.open("rb") as file:
+            file.seek(stored.start)
+            data = np.frombuffer(bytes(_read(file, stored.size)), stored.dtype)
+        return data.reshape(stored.shape)
+    return np.memmap(path, stored.dtype, "r", stored.start, stored.shape)
+
+
+def _read(file: Any, size: int) -> bytearray:
+    """Return the next `size` bytes of a file."""
+    data = bytearray(size)
+    view, done = memoryview(data), 0
+    while done < size:
+        got = file.readinto(view[done:])
+        if not got:
+            raise OSError("it ends too early")
+        done += got
+    return data
