@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 import textwrap
-import time
-import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn import __version__
 from hpcnn.blas import use_one_thread
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.errors import EXIT_BAD_INPUT, EXIT_FAILURE, HpcnnError
+from hpcnn.errors import EXIT_BAD_INPUT
+from hpcnn.failure import FailureGuard, limit_exit, report_unconnected
+from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-
-EXIT_INTERRUPTED = 130
-_HEAD_START_S = 1.5
-_OTHERS_S = 3.0
-"""How long a failing rank waits to see whether the others fail as well, and one message is enough."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,8 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with the code of bad input."""
-        self._print_message(f"{self.prog}: error: {message}. See: {self.prog} --help\n", sys.stderr)
-        _let_rank_0_speak()
+        report_unconnected(self.prog, f"{message}. See: {self.prog} --help", EXIT_BAD_INPUT)
         self.exit(EXIT_BAD_INPUT)
 
     def _print_message(self, message: str, file: object = None) -> None:
@@ -70,49 +65,33 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="which of the run's files; the finished model if there is one, else the best, else the last",
     )
+    parser.add_argument(
+        "--entry",
+        default="",
+        metavar="MODULE:FUNCTION",
+        help="the Python function that builds the model, where the job has one (model.entry): run only if named here",
+    )
 
 
-def run_command(body: Callable[[Communicator], int]) -> int:
-    """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message."""
-    use_one_thread()
-    from hpcnn.comm.connect import connect
+def run_command(body: Callable[[Communicator], int], stop: StopRequest | None = None) -> int:
+    """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
 
-    try:
-        comm = connect()
-    except HpcnnError as error:
-        if detect_launch().rank == 0:
-            _complain(str(error))
-        _let_rank_0_speak()
-        return error.exit_code
-    try:
-        return body(comm)
-    except HpcnnError as error:
-        return _fail(comm, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(comm, "interrupted twice: left at once, without saving", EXIT_INTERRUPTED)
-    except Exception:
-        return _fail(comm, f"unexpected failure\n{traceback.format_exc()}", EXIT_FAILURE)
-
-
-def _fail(comm: Communicator, message: str, exit_code: int) -> int:
-    if comm.all_failing(_OTHERS_S):
-        if comm.rank == 0:
-            _complain(message)
-        comm.barrier()  # some launchers end the whole job as soon as one rank leaves with a code that is not 0
-        return exit_code
-    _complain(f"rank {comm.rank} on {comm.host}: {message}")
-    return comm.abort(exit_code)
-
-
-def _let_rank_0_speak() -> None:
-    """Wait a moment on all other ranks, where there is no barrier yet.
-
-    Open MPI's mpirun ends the whole job as soon as one rank leaves with a code that is not 0.
+    From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
-    if detect_launch().rank != 0:
-        time.sleep(_HEAD_START_S)
+    guard = FailureGuard()
+    guard.install()
+    (stop or StopRequest()).listen(guard.leave)
+    try:
+        use_one_thread()
+        from hpcnn import faults
+        from hpcnn.comm.connect import connect
 
-
-def _complain(message: str) -> None:
-    sys.stderr.write(f"hpcnn: error: {message.rstrip()}\n")
-    sys.stderr.flush()
+        guard.comm = comm = connect()
+        faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
+        exit_code = body(comm)
+        with suppress(Exception):  # a rank that is lost now takes nothing with it
+            comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
+    except BaseException as error:
+        return guard.fail(error)
+    limit_exit()
+    return exit_code

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcnn.command import Parser, add_job_arguments, run_command
+from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
 
-_EXIT_CODES = "exit codes: 0 done; 1 failed; 2 bad input; 75 stopped early and saved, resumable"
+_EXIT_CODES = """exit codes:
+  0    done
+  1    failed
+  2    bad input
+  70   ended by the watchdog: some rank made no progress
+  75   stopped early by a signal, a limit of time or a setting; saved, if training had begun, and resumable
+  130  interrupted twice: left at once, without saving"""
 
 
 def _parser(*, with_settings: bool) -> Parser:
@@ -47,9 +54,10 @@ def _parser(*, with_settings: bool) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 2 bad input, 75 stopped early and resumable, 1 failed."""
+    """Run the command and return its exit code; ``--help`` says what each means."""
     argv = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser(with_settings=not {"-h", "--help"}.isdisjoint(argv)).parse_args(argv)
+    stop = StopRequest()
     overrides = [*arguments.overrides, *(["run.display=quiet"] if arguments.quiet else [])]
 
     def body(comm: Communicator) -> int:
@@ -58,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpcnn.training.session import train
 
         loaded = agree(comm, lambda: load_job(arguments.job, overrides))
-        return train(loaded, comm, out=arguments.out, resume=arguments.resume)
+        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop)
 
-    return run_command(body)
+    return run_command(body, stop)
 
 
 if __name__ == "__main__":

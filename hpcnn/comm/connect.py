@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import shutil
 
@@ -12,6 +13,9 @@ from hpcnn.errors import CommunicatorError, MissingExtraError
 
 CHOICE = "HPCNN_COMM"
 """Environment variable that overrules detection: ``mpi`` for a launcher that hpcnn does not know, or ``serial``."""
+
+_INIT_S = 600.0
+"""How long ranks wait for others to start: one that died before may go unnoticed by the launcher."""
 
 
 def connect() -> Communicator:
@@ -60,7 +64,9 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     open_mpi = library.startswith("Open MPI")
     if known and open_mpi != launch.of_open_mpi and launch.of_open_mpi is not None:
         raise _mismatch(launch, library, "which are of different MPIs")
+    faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
     MPI.Init_thread()
+    faulthandler.cancel_dump_traceback_later()
     atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD.Get_size()
     if known and world != launch.size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -14,50 +16,163 @@ JOB = ROOT / "jobs" / "digits_mlp.toml"
 ENDED_WITHIN_S = 10.0
 
 PROGRAM = """
-import os, sys
+import atexit, ctypes, importlib, os, pathlib, sys, threading, time
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.{module} import {name}
-original = {name}.{method}
-calls = 0
-def failing(self, *arguments, **options):
-    global calls
-    calls += 1
-    if detect_launch().rank == {rank} and calls == {call}:
-        raise {error}
-    return original(self, *arguments, **options)
-{name}.{method} = failing
+
+def fail():
+    if detect_launch().rank == {rank}:
+        pathlib.Path("failed").write_text(str(time.time()))
+        {way}
+
+def fail_in_call(module, name, call):
+    owner, name = importlib.import_module("hpcnn." + module), name.split(".")
+    while len(name) > 1:
+        owner = getattr(owner, name.pop(0))
+    original, calls = getattr(owner, name[0]), 0
+    def failing(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            fail()
+        return original(*arguments, **options)
+    setattr(owner, name[0], failing)
+
+def fail_at_exit():
+    from hpcnn.training.trainer import Trainer
+    run = Trainer.run
+    def later(self):
+        atexit.register(fail)  # after MPI's own end, so that it comes before that
+        return run(self)
+    Trainer.run = later
+
+def in_thread(action):
+    thread = threading.Thread(target=action, name="reader")
+    thread.start()
+    thread.join()
+
+{when}
 from hpcnn.train import main
-sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "train.epochs=3"]))
+sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "train.epochs=2"]))
 """
-PHASES = {
-    "set-up": ("data.samples", "Samples", "__len__", 1),
-    "forward": ("training.numpy_replica", "NumpyReplica", "_shard", 7),
-    "evaluation": ("training.numpy_replica", "NumpyReplica", "eval_piece", 1),
-    "end of an epoch": ("training.trainer", "Trainer", "_checkpoint", 1),
+WAYS = {
+    "exception": ("1 / 0", "ZeroDivisionError: division by zero"),
+    "exit": ("sys.exit(0)", "sys.exit(0) was called"),
+    "hard exit": ("os._exit(0)", "os._exit(0) was called"),
+    "thread": ("in_thread(lambda: 1 / 0)", "in thread 'reader'"),
 }
+"""What goes wrong, and a part of the report."""
+PLACES = {
+    "before MPI": ("fail_in_call('comm.connect', '_connect_mpi', 1)", "connecting"),
+    "connecting": ("fail_in_call('comm.mpi', 'MpiCommunicator.__init__', 1)", "connecting"),
+    "set-up": ("fail_in_call('data.samples', 'Samples.__len__', 1)", "phase set-up"),
+    "step": ("fail_in_call('training.numpy_replica', 'NumpyReplica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
+    "evaluation": (
+        "fail_in_call('training.numpy_replica', 'NumpyReplica.eval_piece', 1)",
+        r"phase evaluate, step 23 \(epoch 1\)",
+    ),
+    "save": ("fail_in_call('training.saving', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
+    "exit": ("fail_at_exit()", r"phase \w+, step 46 \(epoch 2\)"),
+}
+"""Where in the run, and how the report says it."""
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("phase", PHASES)
-def test_an_exception_on_one_rank(mpi: Mpi, tmp_path: Path, phase: str, rank: int) -> None:
-    module, name, method, call = PHASES[phase]
+def run_failing(mpi: Mpi, folder: Path, place: str, way: str, rank: int = 1) -> tuple[int, str, float]:
+    """Run on two ranks, one of which fails; return the exit code, the error output, and the seconds after it failed."""
+    program = PROGRAM.format(job=str(JOB), when=PLACES[place][0], way=way, rank=rank)
+    (folder / "program.py").write_text(program)
+    done = mpi.run(2, "program.py", cwd=folder, timeout_s=60)
+    assert (folder / "failed").exists(), f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.returncode, done.stderr, time.time() - float((folder / "failed").read_text())
+
+
+def check_one_rank_fails(mpi: Mpi, folder: Path, place: str, way: str, rank: int) -> None:
+    exit_code, said, seconds = run_failing(mpi, folder, place, WAYS[way][0], rank)
+    assert exit_code != 0, said
+    reports = re.findall(r"hpcnn: error: (rank \d+) on \S+, (.*?): .*", said)
+    assert len(reports) == 1, said
+    assert reports[0][0] == f"rank {rank}"
+    assert re.fullmatch(PLACES[place][1], reports[0][1]), said
+    assert WAYS[way][1] in said
+    assert "program.py" in said  # the stack
+    assert seconds < ENDED_WITHIN_S
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_exception_on_one_rank(mpi: Mpi, tmp_path: Path, place: str) -> None:
+    check_one_rank_fails(mpi, tmp_path, place, "exception", 1)
+
+
+@pytest.mark.parametrize("place", ["before MPI", "set-up", "step", "save"])
+def test_an_exception_on_rank_0(mpich: Mpi, tmp_path: Path, place: str) -> None:
+    check_one_rank_fails(mpich, tmp_path, place, "exception", 0)
+
+
+@pytest.mark.parametrize("place", ["before MPI", "step", "exit"])
+@pytest.mark.parametrize("way", ["exit", "hard exit", "thread"])
+def test_other_ways_to_fail(mpich: Mpi, tmp_path: Path, place: str, way: str) -> None:
+    check_one_rank_fails(mpich, tmp_path, place, way, 1)
+
+
+def test_a_hard_exit_under_open_mpi(open_mpi: Mpi, tmp_path: Path) -> None:
+    check_one_rank_fails(open_mpi, tmp_path, "exit", "hard exit", 1)
+
+
+@pytest.mark.parametrize("place", ["before MPI", "step", "exit"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_rank_that_can_say_nothing(mpi: Mpi, tmp_path: Path, place: str, number: signal.Signals) -> None:
+    """Its launcher says what killed it; Python writes the stack of a segmentation fault."""
+    way = "ctypes.string_at(0)" if number == signal.SIGSEGV else f"os.kill(os.getpid(), {int(number)})"
+    exit_code, said, seconds = run_failing(mpi, tmp_path, place, way)
+    assert exit_code in (number, 128 + number), said
+    assert ("Fatal Python error: Segmentation fault" in said) == (number == signal.SIGSEGV)
+    assert seconds < ENDED_WITHIN_S
+
+
+def test_what_all_ranks_raise_is_said_once(mpi: Mpi, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
-        PROGRAM.format(
-            module=module,
-            name=name,
-            method=method,
-            call=call,
-            rank=rank,
-            job=str(JOB),
-            error="ZeroDivisionError('boom')",
-        )
+        "import sys\n"
+        "from hpcnn.training.trainer import Trainer\n"
+        "Trainer.run = lambda self: 1 / 0\n"
+        "from hpcnn.train import main\n"
+        "sys.exit(main([]))\n"
+    )
+    done = mpi.run(3, "program.py", cwd=tmp_path, timeout_s=60)
+    assert done.returncode == 1
+    assert done.stderr.count("hpcnn: error: rank 0 on ") == done.stderr.count("hpcnn: error:") == 1, done.stderr
+
+
+def test_a_rank_that_never_comes_is_not_waited_for_without_end(mpi: Mpi, tmp_path: Path) -> None:
+    """MPICH's mpirun takes a rank that ends before hpcnn was there for one that has done its work."""
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from hpcnn.comm import connect, launcher\n"
+        "if launcher.detect_launch().rank == 1:\n"
+        "    sys.exit(0)\n"
+        "connect._INIT_S = 2.0\n"
+        "from hpcnn.train import main\n"
+        "sys.exit(main([]))\n"
     )
     begin = time.monotonic()
     done = mpi.run(2, "program.py", cwd=tmp_path, timeout_s=60)
     assert done.returncode != 0
-    assert f"rank {rank} on " in done.stderr
-    assert "ZeroDivisionError: boom" in done.stderr
-    assert time.monotonic() - begin < ENDED_WITHIN_S + 5  # and the start of the ranks
+    assert time.monotonic() - begin < ENDED_WITHIN_S
+
+
+def test_a_rank_that_does_not_exit_keeps_no_job_alive(mpi: Mpi, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import sys, threading, time\n"
+        "from hpcnn import failure\n"
+        "from hpcnn.comm import launcher\n"
+        "failure._EXIT_S = 2.0\n"
+        "if launcher.detect_launch().rank == 1:\n"
+        "    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "from hpcnn.train import main\n"
+        "sys.exit(main(['--quiet', '--out', 'run', '--set', 'train.epochs=1']))\n"
+    )
+    done = mpi.run(2, "program.py", cwd=tmp_path, timeout_s=60)
+    assert done.returncode != 0
+    assert "Timeout (0:00:02)!" in done.stderr
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 @pytest.mark.parametrize("launcher", ["mpich", "openmpi"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcnn.training.stop import SIGNALS
 from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
@@ -81,7 +82,7 @@ def test_signal_to_one_rank_stops_all_and_the_run_goes_on(mpich: Mpi, tmp_path: 
 
 
 def weights_sha256(path: Path) -> str:
-    from hpcnn.training.checkpoint import load_checkpoint
+    from hpcnn.storage.checkpoint import load_checkpoint
 
     return str(load_checkpoint(path).facts["weights_sha256"])
 
@@ -94,12 +95,14 @@ def test_open_mpi_hands_signals_on(open_mpi: Mpi, tmp_path: Path) -> None:
 
 SLOW_SAVE = """
 import sys, time
-from hpcnn.training import session
-save = session.save_checkpoint
-def slow(*arguments):
-    time.sleep(2)
-    save(*arguments)
-session.save_checkpoint = slow
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.training.saving import Saver
+save = Saver.__call__
+def slow(self, *arguments, **options):
+    result = save(self, *arguments, **options)
+    time.sleep(2 * (detect_launch().rank == 0))
+    return result
+Saver.__call__ = slow
 from hpcnn.train import main
 sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.stop_at_step=5"]))
 """
@@ -114,33 +117,120 @@ def test_nobody_leaves_while_rank_0_saves(mpi: Mpi, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
 
 
-def test_a_second_interrupt_leaves_at_once(mpich: Mpi, tmp_path: Path) -> None:
-    """In the midst of a step that takes long: the first asks, the second does not wait."""
-    program = tmp_path / "slow.py"
-    program.write_text(
-        "import sys, time\n"
-        "from hpcnn.training.loader import ShardLoader\n"
-        "fast = ShardLoader.shard\n"
-        "def slow(self, step, shard):\n"
-        "    if step == 2:\n"
-        "        print('slow step', flush=True)\n"
-        "        time.sleep(60)\n"
-        "    return fast(self, step, shard)\n"
-        "ShardLoader.shard = slow\n"
-        "from hpcnn.train import main\n"
-        f"sys.exit(main([{str(JOB)!r}, '--out', 'run']))\n"
+LONG_CALL = """
+import pathlib, sys, time
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.{module} import {owner}
+original, calls = {owner}.{name}, 0
+def long(*arguments, **options):
+    global calls
+    calls += 1
+    if detect_launch().rank == {rank} and calls == {call}:
+        pathlib.Path("called").touch()
+        time.sleep({seconds})
+    return original(*arguments, **options)
+{owner}.{name} = long
+from hpcnn.train import main
+sys.exit(main([{job!r}, "--out", "run", "--set", "train.epochs=1", "--set", "train.eval_batch_size=16"]))
+"""
+
+
+def start_long_call(
+    mpi: Mpi, ranks: int, folder: Path, call: tuple[str, str, str, int], *, rank: int = 0, seconds: float = 60
+) -> subprocess.Popen[str]:
+    """Start a run in which one rank takes long in a call, and return once it is there and the others wait."""
+    module, owner, name, number = call
+    (folder / "long.py").write_text(
+        LONG_CALL.format(module=module, owner=owner, name=name, call=number, rank=rank, seconds=seconds, job=str(JOB))
     )
-    process = mpich.start(0, program, cwd=tmp_path)
-    assert process.stdout is not None
-    while "slow step" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process = mpi.start(ranks, "long.py", cwd=folder)
+    deadline = time.monotonic() + 60
+    while not (folder / "called").exists():
+        assert process.poll() is None, finish(process, 5)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    return process
+
+
+BEFORE_MPI = ("comm", "connect", "_connect_mpi", 1)
+IN_SET_UP = ("data.samples", "Samples", "__len__", 1)
+IN_A_STEP = ("training.loader", "ShardLoader", "shard", 9)
+IN_EVALUATION = ("training.numpy_replica", "NumpyReplica", "eval_piece", 1)
+AT_THE_END = ("training.run_folder", "RunFolder", "write_result", 1)
+
+
+def check_stopped_before_training(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    begin = time.monotonic()
+    done = finish(process, 60)
+    assert time.monotonic() - begin < STOP_WITHIN_S
+    assert done.returncode == STOPPED, f"{done.stdout}\n{done.stderr}"
+    assert done.stderr.count(f"hpcnn: stopped by {number.name} before there was anything to save") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM), (2, signal.SIGUSR1)]
+)
+def test_a_signal_to_the_launcher_in_set_up(mpich: Mpi, tmp_path: Path, ranks: int, number: signal.Signals) -> None:
+    process = start_long_call(mpich, ranks, tmp_path, IN_SET_UP)
+    process.send_signal(number)
+    check_stopped_before_training(process, number)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the one that is busy", "one that waits within MPI"])
+def test_a_signal_to_one_rank_in_set_up(mpi: Mpi, tmp_path: Path, place: int) -> None:
+    process = start_long_call(mpi, 2, tmp_path, IN_SET_UP)
+    os.kill(ranks_below(process.pid)[place], signal.SIGUSR2)
+    check_stopped_before_training(process, signal.SIGUSR2)
+
+
+def test_a_signal_before_mpi_is_up(mpi: Mpi, tmp_path: Path) -> None:
+    process = start_long_call(mpi, 2, tmp_path, BEFORE_MPI, rank=1)
+    os.kill(ranks_below(process.pid)[1], signal.SIGTERM)
+    check_stopped_before_training(process, signal.SIGTERM)
+
+
+def test_a_signal_in_evaluation(mpich: Mpi, tmp_path: Path) -> None:
+    process = start_long_call(mpich, 2, tmp_path, IN_EVALUATION, seconds=3)
+    os.kill(ranks_below(process.pid)[0], signal.SIGTERM)
+    assert check_stopped(process) == 23
+
+
+def test_a_signal_once_training_is_done_changes_nothing(mpich: Mpi, tmp_path: Path) -> None:
+    process = start_long_call(mpich, 2, tmp_path, AT_THE_END, seconds=3)
+    for number in SIGNALS:
+        for rank in ranks_below(process.pid):
+            os.kill(rank, number)
+    done = finish(process, 60)
+    assert done.returncode == 0, done.stderr
+    assert sha256_of(done.stdout)
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_second_interrupt_leaves_at_once(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
+    """In the midst of a step that takes long: the first asks, the second does not wait. Others wait within MPI."""
+    process = start_long_call(mpich, ranks, tmp_path, IN_A_STEP)
+    interrupted = ranks_below(process.pid)[-1] if ranks else process.pid
+    os.kill(interrupted, signal.SIGINT)
     time.sleep(1.5)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    os.kill(interrupted, signal.SIGINT)
     done = finish(process, 10)
     assert done.returncode == 130
-    assert "interrupted twice" in done.stderr
+    assert done.stderr.count("interrupted twice") == 1
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_the_last_checkpoint_is_complete_within_max_minutes(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
+    begin = time.monotonic()
+    done = mpich.run(
+        ranks, "-m", "hpcnn.train", JOB, *LONG, "--out", "run", "--set", "run.max_minutes=0.1", cwd=tmp_path
+    )
+    assert done.returncode == STOPPED, done.stderr
+    assert "stopped on run.max_minutes after step" in done.stdout
+    assert (tmp_path / "run" / "checkpoints" / "last.safetensors").exists()
+    assert 1 < time.monotonic() - begin < 6 + 2  # and the start and the end of Python
 
 
 def test_the_hash_is_printed_by_the_last_line(mpich: Mpi, tmp_path: Path) -> None:
