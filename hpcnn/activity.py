@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 SET_UP, DATA, FORWARD, BACKWARD = "set-up", "data", "forward", "backward"
 WAIT, REDUCE, OPTIMIZER, OTHER = "wait", "reduce", "optimizer", "other"
-EVALUATE, SAVE = "evaluate", "save"
-PHASES = (SET_UP, DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, EVALUATE, SAVE, OTHER)
+EVALUATE, SAVE, RECOVER = "evaluate", "save", "recover"
+PHASES = (SET_UP, DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, EVALUATE, SAVE, RECOVER, OTHER)
 """What a rank may be doing. `wait`: for other ranks; `reduce`: adding their gradients, and sending them on."""
 
 

@@ -169,21 +169,27 @@ class Injector:
         self._entered()
 
     def due(self, *actions: str) -> list[Fault]:
-        """Return the faults of such an action that are to happen now, and say so."""
-        due = [fault for fault in self.faults if fault.action in actions and fault.befalls(self._activity)]
-        for fault in due:
-            if fault.count or fault.met == 1:
-                _say(f"fault injected on rank {self._rank} in {self._activity}: {fault.text}")
-        return due
+        """Return the faults of such an action that are to happen now."""
+        return [fault for fault in self.faults if fault.action in actions and fault.befalls(self._activity)]
+
+    def announce(self, fault: Fault) -> None:
+        """Say that it happens; once, if it happens again and again."""
+        if fault.count or fault.met == 1:
+            sys.stderr.write(f"hpcnn: fault injected on rank {self._rank} in {self._activity}: {fault.text}\n")
+            sys.stderr.flush()
 
     def _entered(self) -> None:
         for fault in self.due(*(action for action in _ACTIONS if action not in _IN_HOOKS)):
             if fault.after_s:
-                timer = threading.Timer(fault.after_s, _befall, [fault])
+                timer = threading.Timer(fault.after_s, self._befall, [fault])
                 timer.daemon = True
                 timer.start()
             else:
-                _befall(fault)
+                self._befall(fault)
+
+    def _befall(self, fault: Fault) -> None:
+        self.announce(fault)
+        _befall(fault)
 
 
 def _befall(fault: Fault) -> None:
@@ -213,11 +219,6 @@ def _hang() -> NoReturn:
         time.sleep(3600)
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(f"hpcnn: {text}\n")
-    sys.stderr.flush()
-
-
 _injectors: list[Injector] = []
 """The one of this process, if it is to suffer a fault."""
 
@@ -241,7 +242,7 @@ def follow(activity: Activity) -> None:
 
 def loading(load: Load) -> Load:
     """Return `load`; or, in a step that is to have it, what makes the first number of each shard a NaN."""
-    if not any(injector.due("nan") for injector in _injectors):
+    if not _happen("nan"):
         return load
 
     def spoilt(shard: int) -> tuple[Any, Any]:
@@ -255,18 +256,23 @@ def loading(load: Load) -> Load:
 
 def writing(temporary: Path) -> None:
     """Let the disk be full in the midst of a checkpoint that is being written to `temporary`."""
-    for injector in _injectors:
-        if injector.due("disk-full"):
-            os.truncate(temporary, temporary.stat().st_size // 2)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+    if _happen("disk-full"):
+        os.truncate(temporary, temporary.stat().st_size // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
 
 
 def written(path: Path) -> None:
     """Flip bits of the checkpoint that was just written to `path`."""
-    for injector in _injectors:
-        if injector.due("corrupt-checkpoint"):
-            with path.open("rb+") as file:
-                file.seek(path.stat().st_size * 2 // 3)
-                byte = file.read(1)
-                file.seek(-1, os.SEEK_CUR)
-                file.write(bytes([byte[0] ^ 0xFF]))
+    if _happen("corrupt-checkpoint"):
+        with path.open("rb+") as file:
+            file.seek(path.stat().st_size * 2 // 3)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 0xFF]))
+
+
+def _happen(action: str) -> bool:
+    happening = [(injector, fault) for injector in _injectors for fault in injector.due(action)]
+    for injector, fault in happening:
+        injector.announce(fault)
+    return bool(happening)

@@ -30,7 +30,8 @@ JOB = (
 )  # fmt: skip
 PROGRAM = """
 import sys
-from hpcnn.training import saving, tensor_file
+from hpcnn.storage import tensor_file
+from hpcnn.training import saving
 saving._SMALL_BYTES = 0  # so that states are gathered while they are written
 tensor_file._SYNC_BYTES = 65536
 save = saving.save_checkpoint

@@ -18,11 +18,24 @@ PACKAGE = Path(__file__).parents[1] / "hpcnn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "activity", "atomic", "blas", "control_groups", "cores", "denormals", "errors", "memory", "tree"},
-    {"job", "comm", "optim", "data", "nn"},
+    {
+        "",
+        "activity",
+        "atomic",
+        "blas",
+        "control_groups",
+        "cores",
+        "denormals",
+        "errors",
+        "faults",
+        "free_memory",
+        "memory",
+        "tree",
+    },
+    {"job", "comm", "optim", "data", "nn", "storage"},
     {"training"},
     {"keras", "slurm", "tools"},
-    {"__main__", "bench", "command", "evaluate", "predict", "train"},
+    {"__main__", "bench", "checkpoints", "command", "evaluate", "failure", "predict", "train"},
 ]
 """Rooms of the package, from the ground up; the empty name is `hpcnn/__init__.py`. A room sees those below it."""
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import atexit
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +19,7 @@ from numpy.typing import DTypeLike
 from hpcnn.activity import WAIT, Activity
 from hpcnn.comm import survivors
 from hpcnn.comm.exchange import TreeExchange
+from hpcnn.comm.heartbeats import Heartbeats, MpiHeartbeats, Process
 from hpcnn.comm.links import Place
 from hpcnn.comm.mpi_links import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.node import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
@@ -194,10 +194,23 @@ class MpiCommunicator:
             for count, start, size in zip(rows, starts, counts, strict=True)
         ]
 
-    def barrier(self) -> None:
+    def barrier(self, *, politely: bool = False) -> None:
         """Return once every rank has come here."""
         with self.activity.during(WAIT):
-            self._world.Barrier()
+            if politely:
+                _meet_politely(self._world)
+            else:
+                self._world.Barrier()
+
+    def heartbeats(self) -> Heartbeats | None:
+        """Return a new side channel, if MPI is for several threads at once."""
+        from mpi4py import MPI
+
+        if self.size == 1 or MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            return None
+        world = self._world.Dup()
+        self._open.append(world)
+        return MpiHeartbeats(world, self.allgather(Process.own(self.host)))
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return whether every rank comes here within `timeout_s` seconds."""
@@ -227,13 +240,6 @@ class MpiCommunicator:
         left = group.Translate_ranks(None, world.Get_group())
         return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 
-    def abort(self, exit_code: int) -> NoReturn:
-        """End the whole job at once with `exit_code`."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._world.Abort(exit_code)
-        sys.exit(exit_code)
-
 
 def _meeting(node: MPI.Comm) -> Callable[[], None]:
     """Return a barrier; a persistent one where MPI has it, which takes a fifth less time."""
@@ -250,7 +256,7 @@ def _meeting(node: MPI.Comm) -> Callable[[], None]:
     return meet
 
 
-def _meet_politely(node: MPI.Comm) -> None:
-    request = node.Ibarrier()
+def _meet_politely(ranks: MPI.Comm) -> None:
+    request = ranks.Ibarrier()
     while not request.Test():
         time.sleep(POLL_S)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.activity import Activity
+from hpcnn.comm.heartbeats import Heartbeats
 from hpcnn.tree import Node
 
 Array = NDArray[Any]
@@ -56,8 +57,13 @@ class Contribution:
 class Residuals(Protocol):
     """What compression has rounded off so far and still owes, each entry on the rank that rounds it."""
 
-    def gather(self) -> dict[str, Array] | None:
-        """Return whole vectors of shape (length,) by name, on rank 0; None elsewhere. Collective."""
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the vectors that it is kept in."""
+        ...
+
+    def gather(self, name: str) -> Array | None:
+        """Return a whole vector of shape (length,), on rank 0; None elsewhere. Collective."""
         ...
 
     def load(self, state: Mapping[str, Array]) -> None:
@@ -181,7 +187,7 @@ class NodeArray(Protocol):
 
 
 class Communicator(Protocol):
-    """A fixed group of ranks. Every method but `all_failing` and `abort` is collective."""
+    """A fixed group of ranks. Every method but `all_failing` is collective."""
 
     rank: int
     size: int
@@ -242,8 +248,12 @@ class Communicator(Protocol):
         """
         ...
 
-    def barrier(self) -> None:
-        """Return once every rank has come here."""
+    def barrier(self, *, politely: bool = False) -> None:
+        """Return once every rank has come here; politely: without occupying a core meanwhile."""
+        ...
+
+    def heartbeats(self) -> Heartbeats | None:
+        """Return a new side channel for a thread of this rank; None if there is nobody else, or none can be."""
         ...
 
     def all_failing(self, timeout_s: float) -> bool:
@@ -262,8 +272,4 @@ class Communicator(Protocol):
         `progress`. What was made on it before is of no use any more. Collective among the ranks left, each of which
         gets an error as long as it waits for the others. An empty list: `error` has another cause.
         """
-        ...
-
-    def abort(self, exit_code: int) -> NoReturn:
-        """End the whole job at once with `exit_code`, from any one rank."""
         ...

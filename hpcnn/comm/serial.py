@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -123,8 +122,11 @@ class SerialCommunicator:
         """Return ``[array]``."""
         return [array]
 
-    def barrier(self) -> None:
+    def barrier(self, *, politely: bool = False) -> None:
         """Return at once."""
+
+    def heartbeats(self) -> None:
+        """Return None: there is nobody else."""
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return true."""
@@ -135,7 +137,3 @@ class SerialCommunicator:
     def recover(self, error: BaseException, progress: Any) -> list[str]:
         """Return an empty list: nobody else can die."""
         return []
-
-    def abort(self, exit_code: int) -> NoReturn:
-        """Leave with `exit_code`."""
-        sys.exit(exit_code)

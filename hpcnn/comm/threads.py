@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -210,9 +210,12 @@ class ThreadCommunicator:
         everyone = self.share(array.copy())
         return everyone if self.rank == 0 else None
 
-    def barrier(self) -> None:
+    def barrier(self, *, politely: bool = False) -> None:
         """Wait for all ranks."""
         self._world.everyone.wait()
+
+    def heartbeats(self) -> None:
+        """Return None: ranks that are threads hang or fail together."""
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return false: a failing thread always releases the others by `abort`."""
@@ -223,11 +226,6 @@ class ThreadCommunicator:
     def recover(self, error: BaseException, progress: Any) -> list[str]:
         """Return an empty list: nobody else can die."""
         return []
-
-    def abort(self, exit_code: int) -> NoReturn:
-        """Fail all ranks."""
-        self._world.abort()
-        raise CommunicatorError(f"rank {self.rank} ended the job with exit code {exit_code}")
 
 
 def run_threads(

@@ -22,8 +22,8 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from hpcnn.training.checkpoint import load_checkpoint
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics
 from hpcnn.training.numpy_replica import NumpyReplica
@@ -65,6 +65,7 @@ def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Arr
     assert isinstance(shards, int)
     network = model.network
     size = network.layout.trainable_size
+    survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
     updater = make_updater(
         comm,
         network.layout,
@@ -72,8 +73,8 @@ def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Arr
         shards=shards,
         dtype=job.train.dtype,
         tail_length=model.layout.size,
-        sharded=shards_optimizer(job.train, size, comm),
-        bucket=bucket_entries(job.train, size, comm),
+        sharded=not survives and shards_optimizer(job.train, size, comm),
+        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
         compression=_compression(job.train),
     )
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
@@ -110,6 +111,7 @@ class Training:
     validation: PieceLoader | None
     plan: Plan
     callbacks: dict[str, Callback]
+    class_weights: Array | None = None
 
 
 def build_training(job: Job, base: Path, comm: Communicator) -> Training:
@@ -147,7 +149,7 @@ def build_training(job: Job, base: Path, comm: Communicator) -> Training:
         stop_at_step=job.run.stop_at_step,
     )
     replica = build_replica(job, model, comm, weights)
-    return Training(job, splits, model, replica, shards, validation, plan, _steering(job))
+    return Training(job, splits, model, replica, shards, validation, plan, _steering(job), weights)
 
 
 def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:

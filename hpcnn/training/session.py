@@ -1,54 +1,175 @@
-"""One run from start to end: its folder, where it starts from, its checkpoints, its display and its result."""
+"""A run on ranks that may be lost on the way: where it starts from, and how those left go on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcnn import __version__
+from hpcnn.activity import RECOVER, SET_UP
 from hpcnn.blas import fingerprint
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, DriftError
-from hpcnn.job.dump import resolved_toml
+from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.job.load import LoadedJob
-from hpcnn.training.build import Training, build_training, resolve_groups, resolve_shards
-from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
-from hpcnn.training.metrics import plain_values, scalars
-from hpcnn.training.replica import Replica
-from hpcnn.training.run_folder import RunFolder, Start, choose_start
-from hpcnn.training.saving import Saver
-from hpcnn.training.state import check_same_job, pack_model, unpack
+from hpcnn.job.schema import Job, Train
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.training.build import Training, build_replica, build_training, resolve_groups, resolve_shards
+from hpcnn.training.carried import Carried, carry, check_survivable, load, share
+from hpcnn.training.display import write_line
+from hpcnn.training.run import MetricsLog, Run
+from hpcnn.training.run_folder import Start, choose_start
+from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.training.stop import StopRequest
-from hpcnn.training.trainer import Progress, Trainer
+from hpcnn.training.trainer import Progress
 from hpcnn.training.tuning import use_cores
+from hpcnn.training.watchdog import Watchdog
 
 
-def train(loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str) -> int:
-    """Train the job, or go on with it, and return the exit code. Collective."""
-    begin = time.perf_counter()
-    chosen = agree(comm, lambda: _on_root(comm, lambda: choose_start(loaded.job.name, out, resume)))
-    start: Start = comm.broadcast(chosen)
-    checkpoint = agree(comm, lambda: _same_everywhere(comm, start.checkpoint))
-    before = checkpoint.facts["job"]["train"] if checkpoint else {}
-    job = resolve_shards(loaded.job, before.get("shards", comm.size))
-    first = before.get("compression_groups", "auto")  # as many as there were nodes at the start, if they were open
-    job = agree(comm, lambda: resolve_groups(job, comm.nodes if first == "auto" else first))
-    if checkpoint is not None:
-        agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
-    finished = comm.broadcast(agree(comm, lambda: _on_root(comm, start.folder.read_result)))
-    if finished is not None and finished.get("epochs_asked", 0) >= job.train.epochs:
+def train(
+    loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str, stop: StopRequest | None = None
+) -> int:
+    """Train the job, or go on with it, and return the exit code. Collective. `stop` is this rank's wish to stop."""
+    session = _Session(loaded, comm, out, resume, stop or StopRequest())
+    while True:
+        try:
+            return session.attempt()
+        except Exception as error:
+            if not session.recover(error):
+                raise
+
+
+class _Session:
+    """What a rank needs in order to begin a run, and to go on with it when others are lost."""
+
+    def __init__(self, loaded: LoadedJob, comm: Communicator, out: Path | None, resume: str, stop: StopRequest) -> None:
+        self._loaded, self._comm, self._out, self._resume, self._stop = loaded, comm, out, resume, stop
+        self._begin = time.perf_counter()
+        self._ranks, self._nodes = comm.size, comm.nodes
+        """As they were at first: settings that are left open are made for them."""
+        self._start: Start | None = None
+        self._log: MetricsLog | None = None
+        self._training: Training | None = None
+        self._progress = Progress()
+        self._carried: Carried | None = None
+        """The state to go on with after a loss."""
+        self._lost: list[str] = []
+        self._lost_at = 0.0
+
+    def attempt(self) -> int:
+        """Do all that is left to do, watched over, and return the exit code."""
+        run = self._loaded.job.run
+        with Watchdog(self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, stop=self._stop):
+            return self._attempt()
+
+    def _attempt(self) -> int:
+        recovered = bool(self._lost)
+        if recovered:
+            self._regroup()
+        if self._training is None:
+            code = self._set_up()
+            if code is not None:
+                return code
+        assert self._training is not None
+        assert self._start is not None
+        assert self._log is not None
+        comm, training, progress = self._comm, self._training, self._progress
+        run = Run(training, comm, self._start.folder, self._loaded.base, self._log)
+        agree(comm, lambda: run.begin(progress.epoch, recovered=recovered))
+        crowded = use_cores(comm, training.replica)
+        if not recovered:
+            run.say_notes(crowded)
+        self._stop.begin_training()
+        done = run.go(progress, self._stop, recovered=recovered)
+        return run.finish(progress, time.perf_counter() - self._begin) if done else run.stopped(progress, self._stop)
+
+    # ------------------------------------------------------------------------------------------------------- set-up
+
+    def _set_up(self) -> int | None:
+        """Build the training and bring it to where it starts from; return an exit code if nothing is left to do."""
+        comm, base = self._comm, self._loaded.base
+        agree(comm, lambda: check_survivable(self._loaded.job, comm))
+        if self._start is None:
+            self._start = comm.broadcast(agree(comm, lambda: _on_root(comm, self._choose_start)))
+        folder, path = self._start.folder, self._start.checkpoint
+        self._log = MetricsLog(folder)
+        checkpoint = agree(comm, lambda: _same_everywhere(comm, path))
+        job = self._resolve(checkpoint)
+        if checkpoint is not None:
+            agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
+        finished = comm.broadcast(agree(comm, lambda: _on_root(comm, folder.read_result)))
+        if finished is not None and finished.get("epochs_asked", 0) >= job.train.epochs:
+            if comm.rank == 0:
+                write_line(f"the run in {folder.path} is complete already")
+                write_line(f"weights sha256 {finished['weights_sha256']}")
+            return EXIT_DONE
+        training = agree(comm, lambda: build_training(job, base, comm))
+        if checkpoint is not None:
+            self._progress = agree(comm, lambda: unpack(checkpoint, training))
+        else:
+            self._progress = Progress(totals=training.replica.layout.zeros())
+            training.replica.synchronize()
+        _warn_of_machines(comm, checkpoint)
+        self._training = training
+        return None
+
+    def _choose_start(self) -> Start:
+        return choose_start(self._loaded.job.name, self._out, self._resume)
+
+    def _resolve(self, checkpoint: Checkpoint | None) -> Job:
+        """Return the job with its open settings made: as they were at the run's start."""
+        before = job_of(facts_of(checkpoint.facts).job).train if checkpoint else Train()
+        job = resolve_shards(self._loaded.job, self._ranks if before.shards == "auto" else before.shards)
+        first = before.compression_groups  # as many as there were nodes at the start, if they were open
+        return agree(self._comm, lambda: resolve_groups(job, self._nodes if first == "auto" else first))
+
+    # ---------------------------------------------------------------------------------------------- when ranks die
+
+    def recover(self, error: BaseException) -> bool:
+        """Return whether `error` is the loss of ranks, and those left are to make another attempt."""
+        if self._loaded.job.run.on_rank_loss != "continue":
+            return False
+        if not self._lost:
+            self._lost_at = time.perf_counter()
+        if self._carried is None and self._training is not None:
+            self._carried = carry(self._training, self._progress)
+        age = self._carried.age if self._carried else (-1, int(self._start is not None))
+        lost = self._comm.recover(error, age)
+        self._lost += lost
+        return bool(lost)
+
+    def _regroup(self) -> None:
+        """Agree with the others that are left on where to go on from, and get there. Collective."""
+        comm = self._comm
+        with comm.activity.during(RECOVER):
+            self._start = comm.broadcast(self._start)
+            everyone = comm.allgather(self._carried is not None)
+            if all(everyone):
+                self._rebuild()
+            else:  # some were not ready yet to train, so nobody has
+                self._training = self._carried = None
         if comm.rank == 0:
-            write_line(f"the run in {start.folder.path} is complete already")
-            write_line(f"weights sha256 {finished['weights_sha256']}")
-        return EXIT_DONE
-    training = agree(comm, lambda: build_training(job, loaded.base, comm))
-    run = _Run(training, comm, start.folder, loaded.base)
-    return run.go(checkpoint, begin)
+            left = f"the {comm.size} ranks that are left go on" if comm.size > 1 else "the rank that is left goes on"
+            step = f"from step {self._progress.step + 1}" if self._training else "from the start"
+            seconds = time.perf_counter() - self._lost_at
+            write_line(f"warning: lost {', '.join(self._lost)}; {left} after {seconds:.3f} s, {step}")
+        self._lost = []
+        if comm.size < self._loaded.job.run.min_ranks:
+            self._stop.ask("fewer ranks than run.min_ranks")
+
+    def _rebuild(self) -> None:
+        """Make a replica for the ranks that are left, and bring it to the carried state."""
+        assert self._carried is not None
+        assert self._training is not None
+        self._carried = share(self._comm, self._carried)
+        training = self._training
+        replica = build_replica(training.job, training.model, self._comm, training.class_weights)
+        self._training = replace(training, replica=replica)
+        self._progress = load(self._carried, self._training)
+        self._carried = None
 
 
 def _on_root(comm: Communicator, action: Callable[[], Any]) -> Any:
@@ -59,7 +180,7 @@ def _same_everywhere(comm: Communicator, path: Path | None) -> Checkpoint | None
     """Return the checkpoint at `path`, which every rank must see alike: a network file system may lag behind."""
     if path is None:
         return None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, beat=partial(comm.activity.enter, SET_UP))
     hashes = gather_or_raise(comm, (checkpoint.content_sha256, comm.host))
     for rank, (sha256, host) in enumerate(hashes):
         if sha256 != hashes[0][0]:
@@ -70,159 +191,19 @@ def _same_everywhere(comm: Communicator, path: Path | None) -> Checkpoint | None
     return checkpoint
 
 
-class _MetricsLog(Callback):
-    """Writes a line of JSON an epoch."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-
-    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        line = {
-            "epoch": report.epoch,
-            "step": report.step,
-            "learning_rate": report.learning_rate,
-            **plain_values(report.values),
-            "seconds": report.seconds,
-            "samples_per_s": report.samples_per_s,
-        }
-        try:
-            self._folder.append_metrics(line)
-        except OSError as error:
-            write_line(f"warning: epoch {report.epoch} was not logged ({error}); training goes on")
-
-
-class _Run:
-    """A training with its folder and display. Rank 0 alone writes and shows."""
-
-    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path) -> None:
-        self._training, self._comm, self._folder, self._base = training, comm, folder, base
-        self._root = comm.rank == 0
-        self._facts = _run_facts(training, comm, folder)
-
-    def go(self, checkpoint: Checkpoint | None, begin: float) -> int:
-        training, comm = self._training, self._comm
-        progress = None
-        if checkpoint is not None:
-            progress = agree(comm, lambda: unpack(checkpoint, training))
-        else:
-            training.replica.synchronize()
-        epochs_done = progress.epoch if progress else 0
-        agree(comm, lambda: _on_root(comm, lambda: self._begin(epochs_done)))
-        self._say_notes(use_cores(comm, training.replica))
-        self._warn_of_machines(checkpoint)
-        run = training.job.run
-        display = make_display(run.display, self._facts, run.log_every_s) if self._root else None
-        output: list[Callback] = [_MetricsLog(self._folder)] if self._root else []
-        with StopRequest() as stop:
-            trainer = Trainer(
-                training.plan,
-                comm,
-                training.replica,
-                training.shards,
-                training.validation,
-                callbacks=[*training.callbacks.values(), *output, *([display] if display else [])],
-                save=Saver(training, comm, self._folder, self._base),
-                stop=stop,
-            )
-            trainer.progress = progress or trainer.progress
-            try:
-                done = trainer.run()
-            finally:
-                if isinstance(display, LiveDisplay):
-                    display.close()
-        seconds = time.perf_counter() - begin
-        return self._finish(trainer.progress, seconds) if done else self._stopped(trainer.progress, stop)
-
-    def _begin(self, epochs_done: int) -> None:
-        self._folder.begin(resolved_toml(self._training.job))
-        self._folder.keep_metrics(epochs_done)
-
-    def _stopped(self, progress: Progress, stop: StopRequest) -> int:
-        if self._root:
-            why = f" on {stop.reason}" if stop.reason else ""
-            within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
-            write_line(f"stopped{why} after step {progress.step} ({within}) and saved")
-            write_line(f"go on with: --resume {self._folder.path}")
-        self._comm.barrier()  # some launchers end the job as soon as one rank leaves so: rank 0 may still be saving
-        return EXIT_STOPPED
-
-    def _finish(self, progress: Progress, seconds: float) -> int:
-        training = self._training
-        sha256 = training.replica.fingerprint()
-        for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
-            if other != sha256:
-                raise DriftError(
-                    f"rank {rank} ended with other weights ({other}) than rank {self._comm.rank} ({sha256}): "
-                    "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
-                )
-        if not self._root:
-            return EXIT_DONE
-        try:
-            save_checkpoint(self._folder.model, pack_model(training, self._base, progress))
-            self._folder.write_result(
-                {
-                    "weights_sha256": sha256,
-                    "epochs": progress.epoch,
-                    "epochs_asked": training.plan.epochs,
-                    "steps": progress.step,
-                    "best": {training.plan.monitor: progress.best},
-                    "values": plain_values(progress.values),
-                    "seconds": seconds,
-                    "ranks": self._comm.size,
-                    "shards": training.job.train.shards,
-                    "hpcnn": __version__,
-                    "machine": fingerprint(),
-                }
-            )
-        except OSError as error:
-            raise CheckpointError(
-                f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
-            ) from None
-        if training.job.run.display != "quiet":
-            rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
-            rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
-            print_results("result", {**rows, "model": self._folder.model})
-        write_line(f"weights sha256 {sha256}")
-        return EXIT_DONE
-
-    def _say_notes(self, crowded: str | None) -> None:
-        """Say, once, what slows the run down."""
-        if self._root and self._training.job.run.display != "quiet":
-            for note in (*self._comm.notes, *([crowded] if crowded else [])):
-                write_line(f"warning: {note}")
-
-    def _warn_of_machines(self, checkpoint: Checkpoint | None) -> None:
-        """Say so, once, where bits may differ: unlike machines in this run, or since the run's start."""
-        machines = self._comm.allgather(fingerprint())
-        if not self._root:
-            return
-        if any(machine != machines[0] for machine in machines):
-            rank = next(rank for rank, machine in enumerate(machines) if machine != machines[0])
-            write_line(
-                "warning: the ranks run on unlike machines, so the bits of the result may depend on which does what: "
-                f"rank 0 {machines[0]}, rank {rank} {machines[rank]}"
-            )
-        if checkpoint is not None and checkpoint.facts.get("machine") != machines[0]:
-            write_line(
-                "warning: the run was started on another machine or library, so the bits of the result may differ: "
-                f"then {checkpoint.facts.get('machine')}, now {machines[0]}"
-            )
-
-
-def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunFacts:
-    hosts = len(set(comm.allgather(comm.host)))
-    job, splits = training.job, training.splits
-    assert isinstance(job.train.shards, int)
-    return RunFacts(
-        job=job.name,
-        folder=str(folder.path),
-        ranks=comm.size,
-        hosts=hosts,
-        shards=job.train.shards,
-        samples=len(splits.train),
-        validation_samples=len(splits.validation) if splits.validation else 0,
-        parameters=training.model.network.layout.size,
-        batch_size=training.shards.batch_size,
-        steps_per_epoch=training.shards.steps_per_epoch,
-        epochs=job.train.epochs,
-    )
+def _warn_of_machines(comm: Communicator, checkpoint: Checkpoint | None) -> None:
+    """Say so where bits may differ: unlike machines in this run, or since the run's start. Collective."""
+    machines = comm.allgather(fingerprint())
+    if comm.rank != 0:
+        return
+    if any(machine != machines[0] for machine in machines):
+        rank = next(rank for rank, machine in enumerate(machines) if machine != machines[0])
+        write_line(
+            "warning: the ranks run on unlike machines, so the bits of the result may depend on which does what: "
+            f"rank 0 {machines[0]}, rank {rank} {machines[rank]}"
+        )
+    if checkpoint is not None and checkpoint.facts.get("machine") != machines[0]:
+        write_line(
+            "warning: the run was started on another machine or library, so the bits of the result may differ: "
+            f"then {checkpoint.facts.get('machine')}, now {machines[0]}"
+        )

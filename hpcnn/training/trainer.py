@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hpcnn import faults
 from hpcnn.activity import EVALUATE, OTHER
 from hpcnn.activity import SAVE as SAVING
 from hpcnn.comm.collective import TreeReduction, gather_or_raise
@@ -83,6 +84,7 @@ class Trainer:
         callbacks: called in this order, on all ranks.
         save: writes checkpoints.
         stop: this rank's wish to stop.
+        progress: where to go on, and what grows from there.
     """
 
     def __init__(
@@ -96,8 +98,9 @@ class Trainer:
         callbacks: Sequence[Callback],
         save: Save,
         stop: StopRequest,
+        progress: Progress | None = None,
     ) -> None:
-        self.progress = Progress(totals=replica.layout.zeros())
+        self.progress = progress or Progress(totals=replica.layout.zeros())
         self._plan, self._comm, self._replica = plan, comm, replica
         self._shards, self._validation = shards, validation
         self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
@@ -142,7 +145,7 @@ class Trainer:
             try:
                 sums = self._replica.train_step(
                     progress.step,
-                    partial(self._shards.shard, progress.step_in_epoch),
+                    faults.loading(partial(self._shards.shard, progress.step_in_epoch)),
                     factor=plan.schedule(progress.step) * rate_factor,
                     stop=self._stop.requested or step == plan.stop_at_step,
                     save=self._save.due(step),
@@ -193,6 +196,13 @@ class Trainer:
             progress.best = value
         if best or done or self._due or progress.epoch % plan.checkpoint_every_epochs == 0:
             self._write(best=best, last=done, wait=not self._due)
+
+    def save_epoch(self) -> None:
+        """Save the state that an epoch ended with: what was to save it may be lost. Within an epoch do nothing."""
+        progress, plan = self.progress, self._plan
+        if progress.step and not progress.step_in_epoch:
+            done = progress.epoch == plan.epochs or bool(progress.finish)
+            self._write(best=progress.values[plan.monitor] == progress.best, last=done)
 
     def _write(self, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
         with self._activity.during(SAVING):

@@ -145,6 +145,7 @@ class CommunicatorConformance(ABC):
 def main() -> None:
     """Run all checks on the ranks of mpirun, with and without shared memory, and print a line for each."""
     from hpcnn.comm.connect import connect
+    from hpcnn.comm.end import end_job
     from hpcnn.comm.mpi import SHARING, MpiCommunicator
 
     comm = connect()
@@ -156,7 +157,7 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        comm.abort(1)
+        end_job(1)
 
 
 def _check_all(comm: Communicator) -> None:

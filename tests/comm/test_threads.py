@@ -25,16 +25,6 @@ def test_a_rank_that_does_not_come_is_found() -> None:
         run_threads(2, lambda comm: comm.barrier() if comm.rank else time.sleep(0.5), timeout_s=0.2)
 
 
-def test_abort_fails_all() -> None:
-    def body(comm: ThreadCommunicator) -> None:
-        if comm.rank == 0:
-            comm.abort(3)
-        comm.barrier()
-
-    with pytest.raises(CommunicatorError, match="exit code 3"):
-        run_threads(2, body, timeout_s=30)
-
-
 def test_objects_are_copies() -> None:
     def body(comm: ThreadCommunicator) -> list[list[int]]:
         everyone: list[list[int]] = comm.allgather([comm.rank])

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,11 @@ _OPEN_MPI_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Mpi:
-    """One MPI: its name and the environment in which it is installed."""
+    """One MPI: its name, the environment in which it is installed, and what its mpirun is always told."""
 
     name: str
     prefix: Path
+    options: tuple[str, ...] = ()
 
     @property
     def python(self) -> str:
@@ -50,7 +51,7 @@ class Mpi:
         self, ranks: int, *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start ``mpirun -n RANKS python ARGUMENTS``; ranks = 0 starts plain python."""
-        launcher = [self.mpirun, "-n", str(ranks)] if ranks else []
+        launcher = [self.mpirun, *self.options, "-n", str(ranks)] if ranks else []
         return subprocess.Popen(
             [*launcher, self.python, *map(str, arguments)],
             cwd=cwd,
@@ -94,6 +95,11 @@ def open_mpi() -> Mpi:
     return _installed(
         "openmpi", Path(os.environ.get(OPEN_MPI_PREFIX, "/nonexistent")), f"{OPEN_MPI_PREFIX} names its environment"
     )
+
+
+def ulfm() -> Mpi:
+    """Return an MPI whose ranks outlive each other."""
+    return replace(open_mpi(), options=("--with-ft", "ulfm"))
 
 
 def _installed(name: str, prefix: Path, hint: str) -> Mpi:

@@ -118,7 +118,7 @@ class Testbed:
         assert len(ranks_per_node) <= len(self.names)
         nodes = placement(ranks_per_node, cyclic=cyclic)
         launcher = self._mpich(nodes) if mpi.name == "mpich" else self._open_mpi(nodes)
-        command = [mpi.mpirun, *launcher, "-n", str(len(nodes)), mpi.python, *map(str, arguments)]
+        command = [mpi.mpirun, *mpi.options, *launcher, "-n", str(len(nodes)), mpi.python, *map(str, arguments)]
         files = {"TMPDIR": str(self._folder)}  # a killed prterun leaves its files behind
         return self._popen(HEAD, command, cwd, mpi.environment(files | (environment or {})))
 
@@ -160,6 +160,10 @@ class Testbed:
         if silent:
             self._ip(HEAD, [f"link set {_port(name)} down"])
         _kill(self._hosts.pop(name))
+
+    def kill_ranks(self, name: str) -> None:
+        """Kill all Python processes of a node, as when it runs out of memory; the launcher's daemon there lives on."""
+        subprocess.run([*self._enter(name), "pkill", "-KILL", "python"], check=True)
 
     def clear(self) -> None:
         """End all that was started here and all that runs on the nodes; the nodes stay up."""

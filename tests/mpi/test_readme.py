@@ -12,9 +12,17 @@ import pytest
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line.split(" #")[0].strip() for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
-MPIRUN = [command for command in COMMANDS if command.startswith("mpirun")]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def commands_of(text: str) -> list[str]:
+    blocks = [block for kind, block in BLOCK.findall(text) if kind == "sh"]
+    return [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+COMMANDS = commands_of(README)
+RUNS = [command for command in COMMANDS if command.startswith(("mpirun", "python -m hpcnn"))]
 
 
 def folder_like_the_checkout(folder: Path) -> Path:
@@ -25,17 +33,21 @@ def folder_like_the_checkout(folder: Path) -> Path:
 
 def run(mpi: Mpi, command: str, cwd: Path) -> tuple[int, str]:
     words = shlex.split(command)
-    assert words[:2] == ["mpirun", "-n"]
-    assert words[3] == "python"
-    done = mpi.run(int(words[2]), *words[4:], cwd=cwd)
+    environment = {}
+    while "=" in words[0]:
+        name, _, environment[name] = words.pop(0).partition("=")
+    ranks = int(words[2]) if words[0] == "mpirun" else 0
+    start = words.index("python")
+    assert start == (3 if ranks else 0), command
+    done = mpi.run(ranks, *words[start + 1 :], cwd=cwd, environment=environment)
     return done.returncode, f"{done.stdout}{done.stderr}"
 
 
 def test_commands_run_one_after_the_other(mpich: Mpi, tmp_path: Path) -> None:
     cwd = folder_like_the_checkout(tmp_path)
-    assert len(MPIRUN) >= 8
+    assert len(RUNS) >= 10
     hashes = []
-    for command in MPIRUN:
+    for command in RUNS:
         code, output = run(mpich, command, cwd)
         assert code == (75 if "stop_at_step" in command else 0), f"{command}\n{output}"
         if "--quiet" in command and code == 0:
@@ -44,8 +56,24 @@ def test_commands_run_one_after_the_other(mpich: Mpi, tmp_path: Path) -> None:
     assert len(set(hashes)) == 1
 
 
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_commands_of_the_guides_run_one_after_the_other(mpich: Mpi, tmp_path: Path, guide: Path) -> None:
+    cwd = folder_like_the_checkout(tmp_path)
+    commands = commands_of(guide.read_text(encoding="utf-8"))
+    assert commands
+    for command in commands:
+        code, output = run(mpich, command, cwd)
+        assert (code != 0) == ("HPCNN_FAULT" in command), f"{command}\n{output}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
 def test_the_job_trains(mpich: Mpi, tmp_path: Path) -> None:
-    (job,) = [text for kind, text in BLOCKS if kind == "toml"]
+    (job,) = [text for kind, text in BLOCK.findall(README) if kind == "toml"]
     (tmp_path / "job.toml").write_text(job)
     done = mpich.run(2, "-m", "hpcnn.train", "job.toml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

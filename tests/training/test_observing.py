@@ -61,4 +61,5 @@ def test_stacks_name_the_threads() -> None:
         thread.join()
     heads = [line for line in text.splitlines() if not line.startswith("  ")]
     assert heads[0] == "MainThread (most recent call first):"
-    assert sorted(heads[1:]) == ["exchange (most recent call first):", "signals (most recent call first):"]
+    # Other tests may have left threads behind.
+    assert {"exchange (most recent call first):", "signals (most recent call first):"} <= set(heads[1:])

@@ -9,8 +9,8 @@ import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
+from hpcnn.storage import checkpoint as checkpoint_module
 from hpcnn.storage.checkpoint import load_checkpoint
-from hpcnn.training import checkpoint as checkpoint_module
 from hpcnn.training import saving
 from hpcnn.training.build import build_training
 from hpcnn.training.run_folder import RunFolder

@@ -1,0 +1,221 @@
+"""One training, from where it stands to its end or a stop: checkpoints, display, log, result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcnn import __version__
+from hpcnn.blas import fingerprint
+from hpcnn.comm.collective import agree, gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
+from hpcnn.job.dump import resolved_toml
+from hpcnn.storage.checkpoint import save_checkpoint
+from hpcnn.training.build import Training
+from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
+from hpcnn.training.metrics import plain_values, scalars
+from hpcnn.training.replica import Replica
+from hpcnn.training.run_folder import RunFolder
+from hpcnn.training.saving import Saver
+from hpcnn.training.state import pack_model
+from hpcnn.training.stop import StopRequest
+from hpcnn.training.trainer import Progress, Trainer
+from hpcnn.training.walltime import WallTime
+
+
+class MetricsLog(Callback):
+    """Writes a line of JSON an epoch. Every rank has one; that of rank 0 writes.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._line: dict[str, Any] = {}
+        self._writes = False
+
+    def begin(self, epochs: int, *, writes: bool) -> None:
+        """Keep the lines of the first `epochs` epochs, on the rank that writes from now on."""
+        self._writes = writes
+        if writes and self._folder.keep_metrics(epochs) < epochs == self._line.get("epoch"):
+            self._write()  # the rank that should have done it was lost
+
+    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
+        """Write the epoch's line."""
+        self._line = {
+            "epoch": report.epoch,
+            "step": report.step,
+            "learning_rate": report.learning_rate,
+            **plain_values(report.values),
+            "seconds": report.seconds,
+            "samples_per_s": report.samples_per_s,
+        }
+        if self._writes:
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            self._folder.append_metrics(self._line)
+        except OSError as error:
+            write_line(f"warning: epoch {self._line['epoch']} was not logged ({error}); training goes on")
+
+
+class Run:
+    """A training with its folder and display. Rank 0 alone writes and shows. To be made on all ranks.
+
+    Args:
+        training: what is trained.
+        comm: the ranks.
+        folder: where to write.
+        base: folder of the job file.
+        log: of the run.
+    """
+
+    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path, log: MetricsLog) -> None:
+        self._training, self._comm, self._folder, self._base, self._log = training, comm, folder, base, log
+        self._root = comm.rank == 0
+        self._facts = _run_facts(training, comm, folder)
+        self._saver = Saver(training, comm, folder, base)
+
+    def begin(self, epochs_done: int, *, recovered: bool) -> None:
+        """Make the folder ready for what comes after `epochs_done` epochs.
+
+        Raises:
+            CheckpointError: it can't be written to. Not if ranks were lost on the way: training goes on.
+        """
+        try:
+            if self._root:
+                self._folder.begin(resolved_toml(self._training.job))
+            self._log.begin(epochs_done, writes=self._root)
+        except CheckpointError as error:
+            if not recovered:
+                raise
+            write_line(f"warning: {error}")
+
+    def go(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
+        """Train until the end or a stop, and return whether it was the end. Collective.
+
+        `progress` grows. `recovered`: ranks were lost, and maybe what they were to save.
+        """
+        training, root = self._training, self._root
+        run = training.job.run
+        stop.clock = WallTime(
+            60 * run.max_minutes,
+            stop.begin,
+            state_bytes=3 * training.model.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
+            save_seconds=lambda: self._saver.save_seconds,
+        )
+        display = make_display(run.display, self._facts, run.log_every_s) if root else None
+        trainer = Trainer(
+            training.plan,
+            self._comm,
+            training.replica,
+            training.shards,
+            training.validation,
+            callbacks=[*training.callbacks.values(), self._log, *([display] if display else [])],
+            save=self._saver,
+            stop=stop,
+            progress=progress,
+        )
+        if recovered:
+            trainer.save_epoch()
+        try:
+            return trainer.run()
+        finally:
+            if isinstance(display, LiveDisplay):
+                display.close()
+
+    def stopped(self, progress: Progress, stop: StopRequest) -> int:
+        """Say where the run stopped, and return the exit code. Collective."""
+        reasons, saver = self._comm.allgather(stop.reason), self._saver
+        if self._root:
+            why = next((f" on {reason}" for reason in reasons if reason), "")
+            within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
+            stopped = f"stopped{why} after step {progress.step} ({within})"
+            if saver.unsaved:
+                since = (
+                    "there is no checkpoint" if saver.saved_step is None else f"the last is of step {saver.saved_step}"
+                )
+                write_line(f"{stopped}, but its state could not be saved ({saver.unsaved}); {since}")
+            else:
+                write_line(f"{stopped} and saved")
+            write_line(f"go on with: --resume {self._folder.path}")
+        self._comm.barrier()  # some launchers end the job as soon as one rank leaves so: rank 0 may still be saving
+        return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
+
+    def finish(self, progress: Progress, seconds: float) -> int:
+        """Write the finished model and the result, and return the exit code. Collective.
+
+        Raises:
+            DriftError: the ranks do not end with the same weights.
+            CheckpointError: the model can't be written.
+        """
+        training = self._training
+        sha256 = training.replica.fingerprint()
+        for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
+            if other != sha256:
+                raise DriftError(
+                    f"rank {rank} ended with other weights ({other}) than rank {self._comm.rank} ({sha256}): "
+                    "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
+                )
+        agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else None)
+        return EXIT_DONE
+
+    def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
+        training = self._training
+        try:
+            save_checkpoint(self._folder.model, pack_model(training, self._base, progress))
+            self._folder.write_result(
+                {
+                    "weights_sha256": sha256,
+                    "epochs": progress.epoch,
+                    "epochs_asked": training.plan.epochs,
+                    "steps": progress.step,
+                    "best": {training.plan.monitor: progress.best},
+                    "values": plain_values(progress.values),
+                    "seconds": seconds,
+                    "ranks": self._comm.size,
+                    "shards": training.job.train.shards,
+                    "hpcnn": __version__,
+                    "machine": fingerprint(),
+                }
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
+            ) from None
+        if training.job.run.display != "quiet":
+            rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
+            rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
+            print_results("result", {**rows, "model": self._folder.model})
+        write_line(f"weights sha256 {sha256}")
+
+    def say_notes(self, crowded: str | None) -> None:
+        """Say what slows the run down."""
+        if self._root and self._training.job.run.display != "quiet":
+            for note in (*self._comm.notes, *([crowded] if crowded else [])):
+                write_line(f"warning: {note}")
+
+
+def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunFacts:
+    hosts = len(set(comm.allgather(comm.host)))
+    job, splits = training.job, training.splits
+    assert isinstance(job.train.shards, int)
+    return RunFacts(
+        job=job.name,
+        folder=str(folder.path),
+        ranks=comm.size,
+        hosts=hosts,
+        shards=job.train.shards,
+        samples=len(splits.train),
+        validation_samples=len(splits.validation) if splits.validation else 0,
+        parameters=training.model.network.layout.size,
+        batch_size=training.shards.batch_size,
+        steps_per_epoch=training.shards.steps_per_epoch,
+        epochs=job.train.epochs,
+    )

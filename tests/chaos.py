@@ -1,0 +1,216 @@
+"""Random faults at random ranks, steps and phases: every run must end, and after resuming with the same SHA-256.
+
+``python -m tests.chaos --runs 200 --seed 1`` lets runs fail and resumes them on other rank counts;
+``python -m tests.chaos --survivors --runs 50 --seed 1`` kills ranks of runs that go on without them (Open MPI, ULFM).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from tests.mpi.launch import OPEN_MPI_PREFIX, ROOT, Mpi, sha256_of
+
+EPOCHS, STEPS_PER_EPOCH = 4, 23
+STALL_ABORT_S = 3
+STOPPED = 75
+JOB = (
+    "-m", "hpcnn.train", ROOT / "jobs" / "digits_mlp.toml", "--out", "run",
+    "--set", f"train.epochs={EPOCHS}", "--set", "run.display=plain", "--set", "run.checkpoint_gap_s=0",
+    "--set", "run.stall_warn_s=2", "--set", f"run.stall_abort_s={STALL_ABORT_S}",
+)  # fmt: skip
+START_S = 30.0
+"""What a start and the training may take on a busy machine."""
+END_S = 10.0
+"""Within so many seconds after a fault, a job has ended."""
+STEP_PHASES = ("data", "forward", "backward", "reduce", "optimizer", "wait")
+ENDING = {"kill": 6, "raise": 3, "exit": 2, "hang": 1, "stop": 1, "nan": 1, "signal": 3}
+"""Faults that end a run, and how often each is drawn."""
+LASTING = {"slow": 1, "disk-full": 2, "corrupt-checkpoint": 2}
+"""Faults that a run survives, drawn beside an ending one."""
+
+
+@dataclass
+class Tally:
+    """What came of all runs."""
+
+    good: int = 0
+    attempts: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    seconds_lost: list[float] = field(default_factory=list)
+
+
+def drawn(rng: random.Random, weights: dict[str, int]) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def random_fault(rng: random.Random, action: str, ranks: int) -> str:
+    """Return one fault as `HPCNN_FAULT` takes it."""
+    rank = f"rank={rng.randrange(ranks)}"
+    step = rng.randrange(1, EPOCHS * STEPS_PER_EPOCH + 1)
+    if action in ("disk-full", "corrupt-checkpoint"):
+        return f"{action} rank=0 step={rng.randrange(1, step + 1)}-{EPOCHS * STEPS_PER_EPOCH}"
+    if action == "slow":
+        return f"slow {rank} step={step}-{step + 5} seconds=0.02"
+    if action == "nan":
+        return f"nan {rank} step={step}"
+    kind = rng.choices(["step", "epoch", "moment"], [5, 3, 2])[0]
+    if kind == "moment" and action in ("kill", "raise", "signal"):
+        return f"{action} {rank} phase=set-up after_s={rng.uniform(0, 2):.3f}"
+    if kind == "epoch":
+        last = STEPS_PER_EPOCH * rng.randrange(1, EPOCHS + 1)
+        return f"{action} {rank} step={last} phase={rng.choice(['evaluate', 'save', 'wait'])}"
+    return f"{action} {rank} step={step} phase={rng.choice(STEP_PHASES)} count={rng.choice([1, 1, 2])}"
+
+
+@dataclass
+class Ended:
+    """One attempt."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    hung: bool = False
+
+
+def attempt(mpi: Mpi, ranks: int, folder: Path, options: list[str], fault: str) -> Ended:
+    """Run or go on with the run in `folder`, and kill what does not end."""
+    launcher = [mpi.mpirun, *mpi.options, "-n", str(ranks)] if ranks > 1 else []
+    command = [*launcher, mpi.python, *map(str, JOB), "--resume", "auto", *options]
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        command, cwd=folder, env=mpi.environment({"HPCNN_FAULT": fault}), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=START_S + END_S + STALL_ABORT_S)
+        return Ended(process.returncode, out, err, time.monotonic() - begin)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        return Ended(process.returncode, out, err, time.monotonic() - begin, hung=True)
+
+
+def reference(mpi: Mpi, folder: Path) -> str:
+    """Return the hash of the job on one rank that nothing disturbs."""
+    done = attempt(mpi, 1, folder, [], "")
+    assert done.code == 0, done.err
+    return sha256_of(done.out)
+
+
+def fail_and_resume(rng: random.Random, mpi: Mpi, folder: Path, expected: str, tally: Tally) -> str | None:
+    """Let a run fail up to three times, then go on undisturbed; return what was wrong, or None."""
+    story = []
+    most = 5 if mpi.name == "mpich" else 3  # Open MPI's ranks wait busily: more of them than cores crawl
+    for left in reversed(range(rng.randrange(1, 4))):
+        ranks = rng.randrange(1, most + 1)
+        options = ["--set", f"run.checkpoint_every_steps={rng.choice([0, 5, 9, 30])}"]
+        actions = [drawn(rng, ENDING), *([drawn(rng, LASTING)] if rng.random() < 0.3 else [])]
+        fault = "; ".join(random_fault(rng, action, ranks) for action in actions)
+        done = attempt(mpi, ranks, folder, options, fault)
+        tally.attempts += 1
+        story.append(f"{mpi.name} {ranks} ranks, {fault}: code {done.code}, {done.seconds:.1f} s")
+        if done.hung:
+            return f"{'; '.join(story)}: HUNG\n{done.out[-1500:]}\n{done.err[-3000:]}"
+        for action in actions:
+            tally.faults[action] += f": {action}" in done.err or action in ("slow", "kill", "stop")
+        if done.code == 0 and expected not in done.out:
+            return f"{'; '.join(story)}: WRONG BITS\n{done.out[-1500:]}\n{done.err[-3000:]}"
+        if "Traceback" in done.err and not {"raise", "exit"} & set(actions):
+            return f"{'; '.join(story)}: TRACEBACK\n{done.err[-3000:]}"
+        if left == 0:
+            break
+    ranks = rng.randrange(1, most + 1)
+    done = attempt(mpi, ranks, folder, [], "")
+    tally.attempts += 1
+    story.append(f"resumed on {ranks}: code {done.code}")
+    if done.hung or done.code != 0 or expected not in done.out:
+        return f"{'; '.join(story)}\n{done.out[-1500:]}\n{done.err[-3000:]}"
+    return None
+
+
+def kill_and_carry_on(rng: random.Random, mpi: Mpi, folder: Path, expected: str, tally: Tally) -> str | None:
+    """Kill one or two ranks of a run that goes on without them; return what was wrong, or None."""
+    ranks = rng.randrange(2, 5)
+    victims = rng.sample(range(ranks), 2 if ranks > 2 and rng.random() < 0.3 else 1)
+    faults = []
+    for victim in victims:
+        step = rng.randrange(1, EPOCHS * STEPS_PER_EPOCH + 1)
+        phase = rng.choice(STEP_PHASES)
+        if rng.random() < 0.3:
+            step, phase = STEPS_PER_EPOCH * rng.randrange(1, EPOCHS + 1), rng.choice(["evaluate", "save", "wait"])
+        faults.append(f"kill rank={victim} step={step} phase={phase} count={rng.choice([1, 1, 2])}")
+    if len(faults) == 2 and rng.random() < 0.5:  # at once
+        faults[1] = faults[0].replace(f"rank={victims[0]}", f"rank={victims[1]}")
+    fault = "; ".join(faults)
+    done = attempt(mpi, ranks, folder, ["--set", "run.on_rank_loss=continue"], fault)
+    tally.attempts += 1
+    tally.faults["kill"] += done.out.count("warning: lost ")
+    tally.seconds_lost += [float(found) for found in re.findall(r"after (\d+\.\d+) s, from step", done.out)]
+    if done.hung or done.code != 0 or expected not in done.out:
+        return f"{ranks} ranks, {fault}: code {done.code}, hung {done.hung}\n{done.out[-1500:]}\n{done.err[-3000:]}"
+    return None
+
+
+def chaos(runs: int, seed: int, mpis: list[Mpi], *, survivors: bool, verbose: bool = False) -> Tally:
+    """Do so many runs, each drawn from `seed` and its number."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="hpcnn-chaos-") as top:
+        calm = Path(top) / "calm"
+        calm.mkdir()
+        expected = reference(mpis[0], calm)
+        for number in range(runs):
+            rng = random.Random(f"{seed} {number}")
+            mpi = rng.choice(mpis)
+            folder = Path(top) / str(number)
+            folder.mkdir()
+            test = kill_and_carry_on if survivors else fail_and_resume
+            wrong = test(rng, mpi, folder, expected, tally)
+            tally.good += wrong is None
+            if wrong is not None:
+                tally.wrong.append(f"run {number}: {wrong}")
+            if verbose:
+                print(f"run {number}: {wrong or 'good'}", flush=True)
+    return tally
+
+
+def installed() -> list[Mpi]:
+    """Return the MPIs at hand: MPICH in this environment, Open MPI in the one that the variable names."""
+    mpis = [Mpi("mpich", Path(sys.prefix)), Mpi("openmpi", Path(os.environ.get(OPEN_MPI_PREFIX, "/nonexistent")))]
+    return [mpi for mpi in mpis if Path(mpi.mpirun).exists()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--survivors", action="store_true", help="kill ranks of runs that go on without them")
+    arguments = parser.parse_args()
+    mpis = installed()
+    if arguments.survivors:
+        mpis = [replace(mpi, options=("--with-ft", "ulfm")) for mpi in mpis if mpi.name == "openmpi"]
+    if not mpis:
+        parser.error(f"no MPI found; {OPEN_MPI_PREFIX} names an environment with Open MPI")
+    tally = chaos(arguments.runs, arguments.seed, mpis, survivors=arguments.survivors, verbose=True)
+    print(f"{tally.good} of {arguments.runs} runs good, {tally.attempts} starts, faults: {dict(tally.faults)}")
+    if tally.seconds_lost:
+        lost = tally.seconds_lost
+        print(f"seconds lost a fault: median {median(lost):.3f}, largest {max(lost):.3f} of {len(lost)}")
+    return int(bool(tally.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
