@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tests.mpi.launch import OPEN_MPI_PREFIX, ROOT, Mpi, sha256_of
 
 EPOCHS, STEPS_PER_EPOCH = 4, 23
 STALL_ABORT_S = 3
-STOPPED = 75
+NOTHING_WHOLE = "none of them is whole"
 JOB = (
     "-m", "hpcnn.train", ROOT / "jobs" / "digits_mlp.toml", "--out", "run",
     "--set", f"train.epochs={EPOCHS}", "--set", "run.display=plain", "--set", "run.checkpoint_gap_s=0",
@@ -47,6 +48,8 @@ class Tally:
 
     good: int = 0
     attempts: int = 0
+    begun_anew: int = 0
+    """Runs whose only checkpoint was damaged on purpose."""
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     seconds_lost: list[float] = field(default_factory=list)
@@ -129,6 +132,9 @@ def fail_and_resume(rng: random.Random, mpi: Mpi, folder: Path, expected: str, t
             tally.faults[action] += f": {action}" in done.err or action in ("slow", "kill", "stop")
         if done.code == 0 and expected not in done.out:
             return f"{'; '.join(story)}: WRONG BITS\n{done.out[-1500:]}\n{done.err[-3000:]}"
+        if NOTHING_WHOLE in done.err and any("corrupt-checkpoint" in line for line in story):
+            shutil.rmtree(folder / "run")  # what a user has to do: the one checkpoint there was is damaged
+            tally.begun_anew += 1
         if "Traceback" in done.err and not {"raise", "exit"} & set(actions):
             return f"{'; '.join(story)}: TRACEBACK\n{done.err[-3000:]}"
         if left == 0:
@@ -136,6 +142,10 @@ def fail_and_resume(rng: random.Random, mpi: Mpi, folder: Path, expected: str, t
     ranks = rng.randrange(1, most + 1)
     done = attempt(mpi, ranks, folder, [], "")
     tally.attempts += 1
+    if NOTHING_WHOLE in done.err and any("corrupt-checkpoint" in line for line in story):
+        shutil.rmtree(folder / "run")
+        tally.begun_anew += 1
+        done = attempt(mpi, ranks, folder, [], "")
     story.append(f"resumed on {ranks}: code {done.code}")
     if done.hung or done.code != 0 or expected not in done.out:
         return f"{'; '.join(story)}\n{done.out[-1500:]}\n{done.err[-3000:]}"
@@ -165,14 +175,14 @@ def kill_and_carry_on(rng: random.Random, mpi: Mpi, folder: Path, expected: str,
     return None
 
 
-def chaos(runs: int, seed: int, mpis: list[Mpi], *, survivors: bool, verbose: bool = False) -> Tally:
-    """Do so many runs, each drawn from `seed` and its number."""
+def chaos(runs: range, seed: int, mpis: list[Mpi], *, survivors: bool, verbose: bool = False) -> Tally:
+    """Do the runs of such numbers, each drawn from `seed` and its number."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="hpcnn-chaos-") as top:
         calm = Path(top) / "calm"
         calm.mkdir()
         expected = reference(mpis[0], calm)
-        for number in range(runs):
+        for number in runs:
             rng = random.Random(f"{seed} {number}")
             mpi = rng.choice(mpis)
             folder = Path(top) / str(number)
@@ -196,6 +206,7 @@ def installed() -> list[Mpi]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run; 0")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--survivors", action="store_true", help="kill ranks of runs that go on without them")
     arguments = parser.parse_args()
@@ -204,8 +215,11 @@ def main() -> int:
         mpis = [replace(mpi, options=("--with-ft", "ulfm")) for mpi in mpis if mpi.name == "openmpi"]
     if not mpis:
         parser.error(f"no MPI found; {OPEN_MPI_PREFIX} names an environment with Open MPI")
-    tally = chaos(arguments.runs, arguments.seed, mpis, survivors=arguments.survivors, verbose=True)
+    runs = range(arguments.first, arguments.first + arguments.runs)
+    tally = chaos(runs, arguments.seed, mpis, survivors=arguments.survivors, verbose=True)
     print(f"{tally.good} of {arguments.runs} runs good, {tally.attempts} starts, faults: {dict(tally.faults)}")
+    if tally.begun_anew:
+        print(f"{tally.begun_anew} begun anew, since the only checkpoint was damaged on purpose")
     if tally.seconds_lost:
         lost = tally.seconds_lost
         print(f"seconds lost a fault: median {median(lost):.3f}, largest {max(lost):.3f} of {len(lost)}")

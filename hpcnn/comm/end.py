@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from hpcnn.comm.launcher import outlive_each_other
+
 _GRACE_S = 3
 _READ_S = 0.2
 """A launcher that is told to end a job drops what it has not read of its output yet."""
@@ -18,7 +20,11 @@ _exit = os._exit
 
 
 def end_job(exit_code: int) -> NoReturn:
-    """End all ranks, with `exit_code` wherever the launcher passes it on. Nothing but the output is cleaned up."""
+    """End all ranks, with `exit_code` wherever the launcher passes it on. Nothing but the output is cleaned up.
+
+    Where ranks outlive each other, neither MPI_Abort nor an exit code does that. There a rank that fails dies, which
+    the others notice: they end as well, or go on without it if they are to.
+    """
     signal.alarm(_GRACE_S)  # kills this process if the rest hangs; no thread could, since MPI_Abort keeps the GIL
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -27,6 +33,8 @@ def end_job(exit_code: int) -> NoReturn:
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized():
         _abort_through_pmi(exit_code)
+    elif outlive_each_other():
+        os.kill(os.getpid(), signal.SIGKILL)
     elif not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(exit_code)
     _exit(exit_code)

@@ -76,9 +76,13 @@ class Process:
             namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the link leads nowhere
         return cls(host, os.getpid(), namespace)
 
+    def is_near(self, other: Process) -> bool:
+        """Return whether the two see each other."""
+        return bool(self.namespace) and (self.host, self.namespace) == (other.host, other.namespace)
+
     def state(self, seen_from: Process) -> str:
         """Return what has become of it, in words; empty if nothing, or if another process can't see it."""
-        if not self.namespace or (self.host, self.namespace) != (seen_from.host, seen_from.namespace):
+        if not self.is_near(seen_from):
             return ""
         try:
             state = Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 # Most specific first: mpiexec inside a Slurm allocation starts its daemons with srun, whose variables ranks inherit.
 _OPEN_MPI = "mpirun of Open MPI"
+_OPEN_MPI_ULFM = "OMPI_MCA_mpi_ft_enable"
 _PMI = "mpirun or srun through PMI (MPICH, Intel MPI)"
 _VARIABLES = (
     (_OPEN_MPI, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
@@ -46,3 +47,8 @@ def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
         if environ.get(size, "").isdigit() and environ.get(rank, "").isdigit():
             return Launch(launcher, int(environ[size]), int(environ[rank]))
     return Launch("no launcher", 1, 0)
+
+
+def outlive_each_other() -> bool:
+    """Return whether the launcher was told that the death of ranks does not end the job: ``mpirun --with-ft ulfm``."""
+    return os.environ.get(_OPEN_MPI_ULFM, "0").lower() in ("1", "true")

@@ -6,15 +6,13 @@ as an error, in place of ending the job.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hpcnn.comm.launcher import outlive_each_other
+
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-_SWITCH = "OMPI_MCA_mpi_ft_enable"
-"""Environment variable that ``mpirun --with-ft ulfm`` sets for the ranks."""
 
 
 def obstacle() -> str:
@@ -24,7 +22,7 @@ def obstacle() -> str:
     library = MPI.Get_library_version().splitlines()[0].split(",")[0].strip().rstrip("\x00")
     if not library.startswith("Open MPI") or MPI.Get_version() < (3, 1) or not hasattr(MPI.Comm, "Shrink"):
         return f"the MPI is {library}, which ends all ranks when one dies"
-    if os.environ.get(_SWITCH, "0").lower() not in ("1", "true"):
+    if not outlive_each_other():
         return f"the MPI is {library}, started without --with-ft ulfm"
     return ""
 

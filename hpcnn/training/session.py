@@ -62,7 +62,8 @@ class _Session:
     def attempt(self) -> int:
         """Do all that is left to do, watched over, and return the exit code."""
         run = self._loaded.job.run
-        with Watchdog(self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, stop=self._stop):
+        spare = run.on_rank_loss == "continue"
+        with Watchdog(self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, spare=spare, stop=self._stop):
             return self._attempt()
 
     def _attempt(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Self
 
 from hpcnn.activity import SAVE, SET_UP, WAIT
 from hpcnn.comm.end import end_job
-from hpcnn.comm.heartbeats import Heartbeats, Status
+from hpcnn.comm.heartbeats import Heartbeats, Process, Status
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
 from hpcnn.training.observing import Effort, is_within, stacks
@@ -51,6 +52,7 @@ class Watchdog:
         comm: the ranks. The thread that makes the watchdog is the one that is watched.
         warn_s: seconds without progress after which a rank is named; 0 is never.
         abort_s: seconds without progress after which the job ends; 0 is never.
+        spare: whether the others can go on without a rank that is stuck: then it alone is ended.
         stop: the wish to stop, of which the others hear by the signs of life.
         end: ends the job with an exit code, from any thread.
         tell: prints a message.
@@ -62,6 +64,7 @@ class Watchdog:
         *,
         warn_s: float,
         abort_s: float,
+        spare: bool = False,
         stop: StopRequest | None = None,
         end: Callable[[int], object] = end_job,
         tell: Callable[[str], object] = _print,
@@ -69,7 +72,7 @@ class Watchdog:
         self._comm, self._activity, self._stop = comm, comm.activity, stop
         self._warn_s, self._abort_s = warn_s or math.inf, abort_s or math.inf
         self._limit_s = min(self._warn_s, self._abort_s)
-        self._end, self._tell = end, tell
+        self._end, self._tell, self._spare = end, tell, spare
         self._period_s = min(max(_PERIODS_S[0], self._limit_s / 4), _PERIODS_S[1])
         self._beats: Heartbeats | None = comm.heartbeats() if self._limit_s < math.inf else None
         self._silent_s = dict.fromkeys(self._beats.sources, 0.0) if self._beats is not None else {}
@@ -84,7 +87,6 @@ class Watchdog:
         """The greatest numbers of such news."""
         self._busy_s = 0.0
         """For which this rank has been excused."""
-        self._launcher = os.getppid()
         self._changes, self._effort, self._watched = -1, Effort(), threading.get_ident()
         self._named: set[str] = set()
         self._closed = threading.Event()
@@ -157,12 +159,10 @@ class Watchdog:
             self._learn(self._progress + 1, self._stuck)
         if self._beats is not None:
             self._talk(self._beats, seconds)
-        self._judge(self._name(self._comm.rank), self._idle_s, self._say_stuck)
+        self._judge(self._comm.rank, self._idle_s, self._say_stuck)
         if self._beats is not None:
             self._judge_neighbour(self._beats)
         self._judge_all(waits)
-        if self._comm.size > 1 and os.getppid() != self._launcher:
-            self._end_job(f"the launcher of {self._name(self._comm.rank)} is gone")
 
     def _waits(self) -> bool:
         """Return whether this rank waits for others: it says so, or is in a call of theirs in another phase."""
@@ -210,12 +210,13 @@ class Watchdog:
 
     # ------------------------------------------------------------------------------------------------------- judging
 
-    def _judge(self, who: str, stuck_s: float, what: Callable[[str], str]) -> None:
-        """Name whoever is stuck, once; take it back if it gets on again; end the job if it does not."""
+    def _judge(self, rank: int, stuck_s: float, what: Callable[[str], str]) -> None:
+        """Name a rank that is stuck, once; take it back if it gets on again; end it or the job if it does not."""
+        who = self._name(rank)
         if stuck_s >= self._limit_s:
             self._learn(self._progress, self._stuck + 1)
         if stuck_s >= self._abort_s:
-            self._give_up(what(who))
+            self._give_up(rank, what(who))
         elif stuck_s >= self._warn_s:
             self._warn(who, what)
         elif who in self._named:
@@ -225,14 +226,14 @@ class Watchdog:
     def _judge_neighbour(self, beats: Heartbeats) -> None:
         neighbour = beats.sources[0]
         if neighbour not in beats.left:
-            self._judge(self._name(neighbour), self._silent_s[neighbour], self._say_silent)
+            self._judge(neighbour, self._silent_s[neighbour], self._say_silent)
 
     def _judge_all(self, waits: bool) -> None:
         """Name all ranks if they wait for one another, and end the job if nobody else does."""
         first, margin_s = self._comm.rank == 0, self._margin_s
         late_s, blameless = self._quiet_s - margin_s, self._blamed_s > margin_s
         if waits and late_s >= self._abort_s + (0 if first and blameless else margin_s):
-            self._give_up(self._say_everybody(_EVERYBODY))
+            self._give_up(self._comm.rank, self._say_everybody(_EVERYBODY))
         elif waits and late_s >= self._warn_s and blameless and self._comm.rank < _MOST_STACKS:
             self._warn(_EVERYBODY, self._say_everybody)
         elif late_s < self._warn_s:
@@ -251,13 +252,17 @@ class Watchdog:
             self._named.add(who)
             self._effort.grew(0.0)  # what that took to write is no progress
 
-    def _give_up(self, text: str) -> None:
-        self._end_job(f"{text}\nThe job ends, since run.stall_abort_s = {self._abort_s:g}.")
-
-    def _end_job(self, text: str) -> None:
-        self._tell(f"hpcnn: error: {text}")
+    def _give_up(self, rank: int, text: str) -> None:
+        """End a rank, so that the others see that it is lost, if they can do without; else end the job."""
+        process = self._beats.processes[rank] if self._beats is not None and self._spare else None
+        alone = process is not None and process.is_near(Process.own(self._comm.host))
+        ends = f"Rank {rank}" if alone else "The job"
+        self._tell(f"hpcnn: error: {text}\n{ends} ends, since run.stall_abort_s = {self._abort_s:g}.")
         self._closed.set()
-        self._end(EXIT_STALLED)
+        if process is not None and alone:
+            os.kill(process.number, signal.SIGKILL)
+        else:
+            self._end(EXIT_STALLED)
 
     # ---------------------------------------------------------------------------------------------------- describing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -52,6 +53,7 @@ class Rank:
     """A rank with its watchdog, which a test puts into the state that it wants."""
 
     def __init__(self, mail: dict, rank: int, size: int, *, deaf: bool = False, **options: float) -> None:
+        self.number = rank
         self.activity, self.stop = Activity(), SimpleNamespace(reason=None)
         self.stop.ask = lambda reason: setattr(self.stop, "reason", reason)
         self.beats = Beats(mail, rank, size)
@@ -246,7 +248,7 @@ def test_all_wait_for_one_another(size: int) -> None:
 
 def test_others_end_the_job_if_rank_0_does_not() -> None:
     ranks = make(3)
-    ranks[0].dog._end_job = lambda text: None
+    ranks[0].dog._give_up = lambda rank, text: None
     assert ABORT_S + 2 * 6 <= pass_time(ranks, 100) <= ABORT_S + 2 * 6 + 1
     assert EXIT_STALLED in ranks[1].codes + ranks[2].codes
 
@@ -311,20 +313,28 @@ def test_without_a_channel_each_looks_after_itself(how: str) -> None:
     assert [number for number, rank in enumerate(ranks) if rank.codes] == [0]
 
 
-def test_nobody_outlives_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But a single process may: the shell that started it may have ended long ago."""
-    alone, (first, second) = make(1)[0], make(2)
-    for rank in (alone, first, second):
-        rank.works = True
-    pass_time([first, second, alone], 3)
-    assert said([first, second, alone]) == []
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    pass_time([first, second, alone], 3)
-    assert said([first, second, alone]) == [
-        (0, "hpcnn: error: the launcher of rank 0 on node0 is gone"),
-        (1, "hpcnn: error: the launcher of rank 1 on node1 is gone"),
-    ]
-    assert first.codes == second.codes == [EXIT_STALLED]
+@pytest.mark.parametrize(("spare", "near"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_rank_that_others_can_do_without_is_killed_alone(
+    monkeypatch: pytest.MonkeyPatch, silent: bool, spare: bool, near: bool
+) -> None:
+    """If this one can reach it: be it itself, or its left neighbour."""
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: killed.append((process, number)))
+    ranks = make(2, spare=spare)
+    for rank in ranks:
+        own = Process.own(f"node{rank.number}")
+        here = own if near else Process("nowhere", 17, own.namespace)
+        rank.beats.processes = [here, here]
+    pass_time(ranks, 2)
+    ranks[0].activity.phase, ranks[0].alive = FORWARD, not silent
+    pass_time(ranks, 50, until=lambda: killed)
+    speaker = ranks[1] if silent else ranks[0]
+    assert killed == ([(os.getpid(), signal.SIGKILL)] if spare and near else [])
+    assert speaker.codes == ([] if spare and near else [EXIT_STALLED])
+    assert speaker.said[-1].endswith(
+        f"\n{'Rank 0' if spare and near else 'The job'} ends, since run.stall_abort_s = 30."
+    )
 
 
 def test_a_suspended_job_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +400,6 @@ def test_good_bye() -> None:
 
 def test_a_neighbour_that_never_says_good_bye() -> None:
     first, _ = make(2, warn_s=0.1, abort_s=0.3)
-    first.dog._end_job = lambda text: first.said.append(text) or first.beats.left.add(1)
+    first.dog._give_up = lambda rank, text: first.said.append(text) or first.beats.left.add(1)
     assert 0.2 < leave(first) < 3
     assert ["rank 1 on node1 has given no sign of life" in text for text in first.said[:2]] == [True, True]

@@ -1,0 +1,18 @@
+"""A few runs of the chaos test; ``python -m tests.chaos`` does as many as one likes."""
+
+from __future__ import annotations
+
+from tests.chaos import chaos
+from tests.mpi.launch import mpich, open_mpi, ulfm
+
+
+def test_runs_fail_and_are_resumed() -> None:
+    tally = chaos(range(6), 2, [mpich(), open_mpi()], survivors=False)
+    assert not tally.wrong, tally.wrong
+    assert sum(tally.faults.values())
+
+
+def test_ranks_die_and_others_carry_on() -> None:
+    tally = chaos(range(4), 2, [ulfm()], survivors=True)
+    assert not tally.wrong, tally.wrong
+    assert tally.faults["kill"]
