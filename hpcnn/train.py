@@ -18,7 +18,8 @@ _EXIT_CODES = """exit codes:
   1    failed
   2    bad input
   70   ended by the watchdog: some rank made no progress
-  75   stopped early by a signal, a limit of time or a setting; saved, if training had begun, and resumable
+  75   stopped early by a signal, a limit of time or a setting: resumable, and
+       saved if training had begun
   130  interrupted twice: left at once, without saving"""
 
 
