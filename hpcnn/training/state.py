@@ -59,7 +59,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         return msgspec.convert(facts, Facts)
     except (msgspec.ValidationError, UnicodeError) as error:
         raise CheckpointError(
-            f"the checkpoint is none of a training ({error}). Use one that hpcnn train wrote."
+            f"the checkpoint is none of a training ({_short(error)}). Use one that hpcnn train wrote."
         ) from None
 
 
@@ -189,5 +189,10 @@ def job_of(settings: Mapping[str, Any]) -> Job:
     """
     try:
         return msgspec.convert(settings, Job)
-    except (msgspec.ValidationError, JobError) as error:
-        raise CheckpointError(f"the job in the checkpoint is not one of hpcnn {__version__}: {error}") from None
+    except (msgspec.ValidationError, UnicodeError, JobError) as error:
+        raise CheckpointError(f"the job in the checkpoint is not one of hpcnn {__version__}: {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    """Return what an error says, without all of what a file from a stranger may hold."""
+    return str(error)[:300]

@@ -95,6 +95,13 @@ def test_the_job_of_another_version(change):
         job_of(plain(make_job()) | change)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "x" * 10_000], ids=["no Unicode", "long"])
+def test_what_a_stranger_wrote_ends_in_a_short_message(name):
+    with pytest.raises(CheckpointError, match="is not one of hpcnn") as raised:
+        job_of(plain(make_job()) | {"optimizer": {"name": name}})
+    assert len(str(raised.value)) < 500
+
+
 def test_a_state_of_another_model_or_optimizer_is_refused():
     state = train(make_job()).state
     wider = [*SETTINGS["model"]["layers"][:-1], {"type": "dense", "units": 3, "use_bias": False}]
