@@ -161,10 +161,6 @@ class Testbed:
             self._ip(HEAD, [f"link set {_port(name)} down"])
         _kill(self._hosts.pop(name))
 
-    def kill_ranks(self, name: str) -> None:
-        """Kill all Python processes of a node, as when it runs out of memory; the launcher's daemon there lives on."""
-        subprocess.run([*self._enter(name), "pkill", "-KILL", "python"], check=True)
-
     def clear(self) -> None:
         """End all that was started here and all that runs on the nodes; the nodes stay up."""
         self._kill_jobs()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.mpi.launch import ROOT, Mpi, finish, mpich, open_mpi, sha256_of, ulfm
+from tests.mpi.launch import ROOT, Mpi, mpich, open_mpi, sha256_of, ulfm
 from tests.mpi.nodes import Testbed
 from tests.mpi.test_stop import STOPPED
 
@@ -84,21 +83,11 @@ def test_with_too_few_ranks_left_it_saves_and_stops(tmp_path: Path, expected: st
     assert sha256_of(resumed.stdout) == expected
 
 
-def test_all_ranks_of_a_node_die(nodes: Testbed, tmp_path: Path, expected: str) -> None:
-    """As when it runs out of memory. (If all of the node dies, so does the job: mpirun ends it, and it is resumed.)"""
-    slow = {"HPCNN_FAULT": "slow step=1-60 seconds=0.05 phase=forward"}
-    process = nodes.start(ulfm(), [1, 2], *JOB, *CONTINUE, cwd=tmp_path, environment=slow)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert process.poll() is None, finish(process, 5)
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    nodes.kill_ranks("node1")
-    done = finish(process, 60)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "lost rank 0 on node1; the 2 ranks that are left go on" in done.stdout
-    assert sha256_of(done.stdout) == expected
+def test_several_nodes_are_refused(nodes: Testbed, tmp_path: Path) -> None:
+    """Between nodes Open MPI was seen to count messages of a dead rank as received: the bits were wrong."""
+    done = nodes.run(ulfm(), [1, 2], *JOB, *CONTINUE, cwd=tmp_path, timeout_s=60)
+    assert done.returncode == 2, f"{done.stdout}\n{done.stderr}"
+    assert "the ranks exchange messages, on 2 nodes" in done.stderr
 
 
 @pytest.mark.parametrize(
