@@ -74,6 +74,7 @@ class PeerError(HpcnnError, RuntimeError):
 
 
 _MOST_NAMES = 50
+_MOST_CHARACTERS = 300
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -86,6 +87,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
+    """Return a text, cut to a length that fits a message: it may quote a file from a stranger.
+
+    >>> shortened("x" * 1000)[-5:]
+    'xx...'
+    """
+    text = str(text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], error: type[HpcnnError] = JobError) -> NoReturn:

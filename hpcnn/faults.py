@@ -231,12 +231,7 @@ def start(text: str, rank: int, ranks: int, activity: Activity) -> None:
     """
     injector = Injector(read(text, ranks), rank)
     _injectors[:] = [injector] if injector.faults else []
-    follow(activity)
-
-
-def follow(activity: Activity) -> None:
-    """Go on with another activity of the same process; faults keep to the rank that it was at the start."""
-    for injector in _injectors:
+    if injector.faults:
         injector.follow(activity)
 
 

@@ -10,8 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
-from hpcnn.data.source import shortened
-from hpcnn.errors import DataError
+from hpcnn.errors import DataError, shortened
 
 
 def first_rows(chunks: Chunks, is_bad: Leaf, reduction: Reduction) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.data.rows import Array, ReshapedRows, Rows
-from hpcnn.errors import DataError, MissingExtraError
+from hpcnn.errors import DataError, MissingExtraError, shortened
 from hpcnn.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
@@ -22,8 +22,6 @@ AXES_LIMIT = 64
 """Most axes that NumPy takes."""
 ENTRIES_LIMIT = 2**58
 """NumPy counts bytes in 63 bits, with each axis of 0 taken as 1; an entry has 16 at most."""
-REASON_LIMIT = 300
-"""Characters; some libraries quote the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +121,6 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     if declared > most:
         raise unread(what, f"its header declares {declared} bytes, but it can't hold more than {most}")
     check_memory(declared, what, "Save it uncompressed: such a file is mapped, not held.")
-
-
-def shortened(text: object) -> str:
-    """Return a text, cut to a length that fits a message.
-
-    >>> shortened("x" * 1000)[-5:]
-    'xx...'
-    """
-    text = str(text)
-    return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 3] + "..."
 
 
 def unread(path: object, why: object) -> DataError:

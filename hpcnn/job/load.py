@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.errors import JobError, nearest
+from hpcnn.errors import JobError, nearest, shortened
 
 if TYPE_CHECKING:
     from hpcnn.job.schema import Job
@@ -66,9 +66,9 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJ
         job = msgspec.structs.replace(job, name=_checked_name(job.name, path))
         check_job(job)
     except SettingError as error:
-        raise JobError(f"{path}{_blamed(error.path, changed)}: {str(error)[:MESSAGE_LIMIT]}") from None
+        raise JobError(f"{path}{_blamed(error.path, changed)}: {shortened(error, MESSAGE_LIMIT)}") from None
     except JobError as error:
-        raise JobError(f"{path}: {str(error)[:MESSAGE_LIMIT]}") from None
+        raise JobError(f"{path}: {shortened(error, MESSAGE_LIMIT)}") from None
     return LoadedJob(job, path, path.parent)
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.errors import CheckpointError
+from hpcnn.errors import CheckpointError, shortened
 from hpcnn.storage.hashing import CHUNK, WEIGHTS, ContentHash, chunks, weights_line
 from hpcnn.storage.lazy import LazyArray
 
@@ -188,7 +188,7 @@ def read_header(path: Path) -> Header:
             header = json.loads(text)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is not a whole safetensors file ({str(error)[:300]}). Use another checkpoint of the run."
+            f"{str(path)!r} is not a whole safetensors file ({shortened(error)}). Use another checkpoint of the run."
         ) from None
     metadata = header.pop("__metadata__", None) or {}
     if metadata.get("format") != FORMAT:

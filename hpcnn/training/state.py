@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpcnn import __version__
 from hpcnn.blas import fingerprint
-from hpcnn.errors import CheckpointError, JobError
+from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
@@ -59,7 +59,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         return msgspec.convert(facts, Facts)
     except (msgspec.ValidationError, UnicodeError) as error:
         raise CheckpointError(
-            f"the checkpoint is none of a training ({_short(error)}). Use one that hpcnn train wrote."
+            f"the checkpoint is none of a training ({shortened(error)}). Use one that hpcnn train wrote."
         ) from None
 
 
@@ -190,9 +190,6 @@ def job_of(settings: Mapping[str, Any]) -> Job:
     try:
         return msgspec.convert(settings, Job)
     except (msgspec.ValidationError, UnicodeError, JobError) as error:
-        raise CheckpointError(f"the job in the checkpoint is not one of hpcnn {__version__}: {_short(error)}") from None
-
-
-def _short(error: Exception) -> str:
-    """Return what an error says, without all of what a file from a stranger may hold."""
-    return str(error)[:300]
+        raise CheckpointError(
+            f"the job in the checkpoint is not one of hpcnn {__version__}: {shortened(error)}"
+        ) from None

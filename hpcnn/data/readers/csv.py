@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Source, resolve, shortened, unread
-from hpcnn.errors import DataError, JobError, unknown_name
+from hpcnn.data.source import Source, resolve, unread
+from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
 ENCODING = "utf-8-sig"

@@ -14,10 +14,9 @@ from hpcnn.data.source import (
     column_values,
     optional_import,
     resolve,
-    shortened,
     unread,
 )
-from hpcnn.errors import DataError, unknown_name
+from hpcnn.errors import DataError, shortened, unknown_name
 from hpcnn.job import data as schema
 
 ENTRY_BYTES = 8
