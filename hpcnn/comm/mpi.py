@@ -247,11 +247,12 @@ def _meeting(node: MPI.Comm) -> Callable[[], None]:
         request = node.Barrier_init()
     except NotImplementedError:
         return node.Barrier
-    start, wait = request.Start, request.Wait
+    start, wait, look = request.Start, request.Wait, survivors.lookout(node)
 
     def meet() -> None:
         start()
         wait()
+        look()
 
     return meet
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from hpcnn.comm.node import Bytes
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Array
+from hpcnn.comm.survivors import lookout
 from hpcnn.memory import aligned_empty
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ def _pieces(array: Array) -> list[list[Any]]:
 
 
 class MpiTransfer:
-    """Persistent requests."""
+    """Persistent requests. `look` raises an error if a rank has died."""
 
-    def __init__(self, requests: Sequence[MPI.Prequest]) -> None:
+    def __init__(self, requests: Sequence[MPI.Prequest], look: Callable[[], None]) -> None:
         from mpi4py import MPI
 
-        self._requests = list(requests)
+        self._requests, self._look = list(requests), look
         self._start_all, self._wait_all = MPI.Prequest.Startall, MPI.Request.Waitall
         self._test_all = MPI.Request.Testall
 
@@ -78,11 +79,12 @@ class MpiTransfer:
         """Return once all have come."""
         if not self._requests:
             return
-        if not politely:
+        if politely:
+            while not self._test_all(self._requests):
+                time.sleep(POLL_S)
+        else:
             self._wait_all(self._requests)
-            return
-        while not self._test_all(self._requests):
-            time.sleep(POLL_S)
+        self._look()
 
     def free(self) -> None:
         """Forget them."""
@@ -96,13 +98,14 @@ class MpiLinks:
 
     def __init__(self, world: MPI.Intracomm) -> None:
         self.world = world
+        self._look = lookout(world)
 
     def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> MpiTransfer:
         """Return a transfer of contiguous arrays."""
         world = self.world
         posted = [world.Recv_init(piece, source=rank, tag=tag) for rank, array in receives for piece in _pieces(array)]
         sent = [world.Send_init(piece, dest=rank, tag=tag) for rank, array in sends for piece in _pieces(array)]
-        return MpiTransfer([*posted, *sent])
+        return MpiTransfer([*posted, *sent], self._look)
 
     def allgather(self, own: Array, counts: Sequence[int]) -> Array:
         """Return the float64 vectors of all ranks, one after the other."""

@@ -27,6 +27,26 @@ def obstacle() -> str:
     return ""
 
 
+def lookout(communicator: MPI.Comm) -> Callable[[], None]:
+    """Return what raises an error if a rank of `communicator` is known to have died; it does nothing without ULFM.
+
+    For after persistent requests: once a death was noticed in another call, as that of another thread, Open MPI 5.0.11
+    lets those with the dead rank succeed, step after step, and leaves what they were to receive as it was.
+    """
+    if not outlive_each_other():
+        return lambda: None
+    from mpi4py import MPI
+
+    def look() -> None:
+        failed = communicator.Get_failed()
+        count = failed.size
+        failed.Free()
+        if count:
+            raise MPI.Exception(MPI.ERR_PROC_FAILED)
+
+    return look
+
+
 def revoke(communicators: Sequence[MPI.Comm]) -> None:
     """Let every call that waits on one of `communicators` fail, on all ranks."""
     for communicator in communicators:

@@ -122,7 +122,7 @@ spent on writing files."""
     """Seconds after which a job in which a rank makes no progress is ended; 0 is never."""
     on_rank_loss: Literal["end", "continue"] = "end"
     """When ranks die: end the job, or let the others take over their share and go on, with the same result. \
-`continue` needs one node and Open MPI 5, started with `mpirun --with-ft ulfm`."""
+`continue` needs Open MPI 5, started with `mpirun --with-ft ulfm`."""
     min_ranks: PositiveInt = 1
     """With fewer ranks left than these, the run saves and stops, resumable."""
 

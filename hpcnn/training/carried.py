@@ -28,12 +28,6 @@ def check_survivable(job: Job, comm: Communicator) -> None:
             f"{asked}, but {comm.recovery_obstacle}. Start the job by Open MPI 5 as: mpirun --with-ft ulfm ..., or set "
             'it to "end" and resume by --resume auto.'
         )
-    if comm.nodes > 1:  # seen with Open MPI 5.0.11: persistent messages from a dead rank of another node "arrive"
-        raise JobError(
-            f"{asked}, but the ranks exchange messages, on {comm.nodes} nodes or without shared memory: there Open MPI "
-            'may take what a dead rank never sent for received, and the result would be wrong. Use one node, or "end" '
-            "and --resume auto."
-        )
     if job.train.optimizer_sharding is True:
         raise JobError(
             f"{asked} and train.optimizer_sharding = true: a rank would take its share of the optimizer's state with "
