@@ -18,7 +18,8 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.adding import Fold, Reach, Step, Sum, relay
 from hpcnn.comm.contributions import BLOCK, fold_block
 from hpcnn.comm.formats import Format
-from hpcnn.comm.links import Place, Transfer, send_once
+from hpcnn.comm.gathering import gather_blocks
+from hpcnn.comm.links import Place, Transfer
 from hpcnn.comm.plan import Range, rank_ranges
 from hpcnn.comm.protocol import Array
 from hpcnn.errors import CheckpointError
@@ -108,22 +109,10 @@ class OwnResiduals:
         """The names of the vectors."""
         return tuple(self._own)
 
-    def gather(self, name: str) -> Array | None:
-        """Return a whole vector, on rank 0; None elsewhere. Collective."""
-        links, own = self._place.links, self._own[name]
-        if self._place.rank != 0:
-            send_once(links, [(0, array) for _, array in own], [], self._tag)
-            return None
-        whole = np.empty(self._length, self._dtype)
-        for start, array in own:
-            whole[start : start + array.size] = array
-        receives = [
-            (rank, whole[start:stop])
-            for rank in range(1, len(self._place.topology.order))
-            for start, stop in self._rounded(name, rank)
-        ]
-        send_once(links, [], receives, self._tag)
-        return whole
+    def gather(self, name: str, block: int) -> Iterator[Array | None]:
+        """Yield a vector block by block, on rank 0; None elsewhere. Collective."""
+        theirs = {rank: self._rounded(name, rank) for rank in range(1, len(self._place.topology.order))}
+        return gather_blocks(self._place, self._length, self._dtype, block, self._own[name], theirs, self._tag)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take the own entries of whole vectors.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -308,6 +308,6 @@ class TreeExchange:
         """Return one value a block, from those of every rank's pieces."""
         return self._pieces.allgather(values, grain)
 
-    def gather_state(self, own: Array, out: Array | None) -> None:
-        """Bring the entries of all ranks' parts to rank 0."""
-        self._pieces.gather(own, out, _STATE_TAG)
+    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
+        """Bring the entries of all ranks' parts to rank 0, block by block."""
+        return self._pieces.gather(own, block, _STATE_TAG)

@@ -55,11 +55,3 @@ class Place:
     def node(self) -> int:
         """The number of the own node."""
         return self.topology.node_of(self.rank)
-
-
-def send_once(links: Links, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> None:
-    """Send and receive, and return once all has come."""
-    transfer = links.transfer(sends, receives, tag)
-    transfer.start()
-    transfer.wait(politely=False)
-    transfer.free()

@@ -133,7 +133,7 @@ class MpiCommunicator:
             memory = place.memory if shares else self._apart.memory
             array = memory.allocate_common(length * kind.itemsize)[: length * kind.itemsize].view(kind)
             broadcast = self._broadcast_leaders if shares else self.broadcast_array
-            return CommonArray(memory, array, self.rank, broadcast)
+            return CommonArray(memory, array, broadcast)
 
         return self._sharing(build)
 

@@ -200,15 +200,12 @@ class CommonArray:
     Args:
         memory: the ranks.
         array: their one copy.
-        rank: this rank among all.
         broadcast: overwrites every copy with that of rank 0.
     """
 
-    def __init__(
-        self, memory: NodeMemory, array: NDArray[Any], rank: int, broadcast: Callable[[NDArray[Any]], None]
-    ) -> None:
+    def __init__(self, memory: NodeMemory, array: NDArray[Any], broadcast: Callable[[NDArray[Any]], None]) -> None:
         self.array = array
-        self.writes, self.root = memory.rank == 0, rank == 0
+        self.writes = memory.rank == 0
         self._memory, self._broadcast = memory, broadcast
 
     def barrier(self) -> None:

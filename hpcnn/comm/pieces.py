@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 
-from hpcnn.comm.links import Place, send_once
+from hpcnn.comm.gathering import gather_blocks
+from hpcnn.comm.links import Place
 from hpcnn.comm.plan import Range, cut
 from hpcnn.comm.protocol import Array
 
@@ -23,6 +24,7 @@ class Pieces:
 
     def __init__(self, place: Place, bounds: Sequence[Range], grain: int) -> None:
         self._place = place
+        self._length = bounds[0][1]  # they come from the end of the vector to its start
         order = place.topology.order
         by_bucket = [cut(each, len(order), grain) for each in bounds]
         self._of_rank = {
@@ -41,16 +43,12 @@ class Pieces:
         result[[block for own in blocks.values() for block in own]] = everyone
         return result
 
-    def gather(self, own: Array, out: Array | None, tag: int) -> None:
-        """Put all entries, `own` with one piece after the other, into the vector `out` of rank 0. Collective."""
-        of_rank = dict(self._of_rank)
-        pieces = of_rank.pop(self._place.rank)
+    def gather(self, own: Array, block: int, tag: int) -> Iterator[Array | None]:
+        """Yield the vector of which `own` holds the own pieces one after the other; see `gather_blocks`. Collective."""
+        theirs = dict(self._of_rank)
+        pieces = theirs.pop(self._place.rank)
         ends = list(accumulate(stop - start for start, stop in pieces))
         mine = [own[before:end] for before, end in pairwise([0, *ends])]
-        if out is None:
-            send_once(self._place.links, [(0, piece) for piece in mine], [], tag)
-            return
-        for (start, stop), piece in zip(pieces, mine, strict=True):
-            out[start:stop] = piece
-        receives = [(rank, out[start:stop]) for rank, theirs in of_rank.items() for start, stop in theirs]
-        send_once(self._place.links, [], receives, tag)
+        starts = [start for start, _ in pieces]
+        pairs = list(zip(starts, mine, strict=True))
+        return gather_blocks(self._place, self._length, own.dtype, block, pairs, theirs, tag)

@@ -150,14 +150,14 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> Buc
         for position, piece in enumerate(pieces)
         if not topology.starts[own_node] <= position < topology.starts[own_node + 1]
         for share in own_shares
-        if (part := _overlap(piece, share)) is not None
+        if (part := overlap(piece, share)) is not None
     ]
     incoming = [
         tuple(
             Span(peer, *part)
             for peer, shares in zip(ranks, _foreign_shares(topology, node, pieces, bounds, grain), strict=True)
             for share in shares
-            if node != own_node and (part := _overlap(own, share)) is not None
+            if node != own_node and (part := overlap(own, share)) is not None
         )
         for node, ranks in enumerate(topology.nodes)
     ]
@@ -184,6 +184,7 @@ def _foreign_shares(
     return [[(lo, hi) for lo, hi in ranges if lo < hi] for ranges in opened]
 
 
-def _overlap(first: Range, second: Range) -> Range | None:
+def overlap(first: Range, second: Range) -> Range | None:
+    """Return what two ranges have in common, if anything."""
     lo, hi = max(first[0], second[0]), min(first[1], second[1])
     return (lo, hi) if lo < hi else None

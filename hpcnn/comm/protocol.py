@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -62,8 +62,8 @@ class Residuals(Protocol):
         """The names of the vectors that it is kept in."""
         ...
 
-    def gather(self, name: str) -> Array | None:
-        """Return a whole vector of shape (length,), on rank 0; None elsewhere. Collective."""
+    def gather(self, name: str, block: int) -> Iterator[Array | None]:
+        """Yield a vector of shape (length,) in blocks of `block` entries, on rank 0; None elsewhere. Collective."""
         ...
 
     def load(self, state: Mapping[str, Array]) -> None:
@@ -160,10 +160,10 @@ class ShardedExchange(Protocol):
         """
         ...
 
-    def gather_state(self, own: Array, out: Array | None) -> None:
-        """Put the entries of all ranks, `own` with its parts one after the other, into the whole `out` of rank 0.
+    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
+        """Yield a vector, of which `own` holds the own parts one after the other, in blocks of `block` entries.
 
-        Collective; `out` is None on the other ranks.
+        On rank 0; None elsewhere. Collective: all ranks take all blocks.
         """
         ...
 
@@ -174,8 +174,6 @@ class NodeArray(Protocol):
     array: Array
     writes: bool
     """Whether this rank writes what all ranks of the node would write alike."""
-    root: bool
-    """Whether this is rank 0 of all."""
 
     def barrier(self) -> None:
         """Return once every rank that shares the copy has come here, and sees what the others wrote."""

@@ -105,7 +105,7 @@ class SerialCommunicator:
         """Return an array of zeros."""
         array = aligned_empty(length, dtype)
         array[...] = 0
-        return CommonArray(PrivateMemory(), array, 0, self.broadcast_array)
+        return CommonArray(PrivateMemory(), array, self.broadcast_array)
 
     def allgather(self, value: Any) -> list[Any]:
         """Return ``[value]``."""

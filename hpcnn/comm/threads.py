@@ -187,7 +187,7 @@ class ThreadCommunicator:
         """Return an array of zeros."""
         memory = self._place.memory if shared else PrivateMemory()
         size = length * np.dtype(dtype).itemsize
-        return CommonArray(memory, memory.allocate_common(size)[:size].view(dtype), self.rank, self.broadcast_array)
+        return CommonArray(memory, memory.allocate_common(size)[:size].view(dtype), self.broadcast_array)
 
     def allgather(self, value: Any) -> list[Any]:
         """Return a copy of every rank's `value`, by rank."""

@@ -50,22 +50,23 @@ class Draft:
         """Bytes of all arrays."""
         return sum(lazy.size_bytes for lazy in self.arrays.values())
 
-    def fetch(self) -> Iterator[Array | None]:
-        """Yield the arrays in the order of a file. Collective."""
+    def blocks(self) -> Iterator[Array | None]:
+        """Yield the blocks of all arrays in the order of a file. Collective."""
         for lazy in in_file_order(self.arrays).values():
-            yield lazy.fetch()
+            yield from lazy.blocks()
 
     def take_part(self) -> None:
-        """Fetch everything and keep nothing: for ranks that do not write."""
-        for _ in self.fetch():
+        """Take everything and keep nothing: for ranks that do not write."""
+        for _ in self.blocks():
             pass
 
     def collect(self) -> Checkpoint:
         """Return a copy of everything, on rank 0; the other ranks take part."""
         tensors = {}
-        for name, array in zip(in_file_order(self.arrays), self.fetch(), strict=True):
+        for name, lazy in in_file_order(self.arrays).items():
+            array = lazy.whole()
             assert array is not None, "not on rank 0"
-            tensors[name] = array.copy()
+            tensors[name] = array
         return Checkpoint(tensors, self.facts)
 
 
@@ -89,22 +90,22 @@ def save_checkpoint(
         beat: called now and then.
 
     Raises:
-        OSError: it can't be written. All arrays were fetched even so, since other ranks may be giving them.
+        OSError: it can't be written. All blocks were taken even so, since other ranks may be giving them.
     """
     if isinstance(content, Checkpoint):
         tensors = {name: np.asarray(array) for name, array in content.tensors.items()}
         content = Draft({name: LazyArray.of(array) for name, array in tensors.items()}, content.facts)
     facts = json.dumps(content.facts, allow_nan=True, separators=(",", ":"))
-    fetched = content.fetch()
+    blocks = content.blocks()
     try:
         with atomic_path(path) as temporary:
-            write_tensors(temporary, in_file_order(content.arrays), fetched, facts, beat)
+            write_tensors(temporary, in_file_order(content.arrays), blocks, facts, beat)
             faults.writing(temporary)
             for name in also:
                 link(temporary, name)
         faults.written(path)
     except OSError:
-        for _ in fetched:
+        for _ in blocks:
             beat()
         raise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,24 @@ class LazyArray:
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    fetch: Callable[[], Array | None]
-    """Returns it on rank 0, and None or the same array elsewhere; valid until the training goes on.
+    blocks: Callable[[], Iterator[Array | None]]
+    """Gives its entries in order, as one array or more, on rank 0; None or the same elsewhere.
 
-    Collective: all ranks fetch the same arrays in the same order.
+    All but the last have a whole number of chunks (`hpcnn.storage.hashing.CHUNK`); all stay as they are until the
+    training goes on. Collective: all ranks take all blocks of the same arrays in the same order.
     """
 
     @classmethod
     def of(cls, array: Array) -> LazyArray:
-        """Return what fetches an array that every rank has."""
-        return cls(array.dtype, array.shape, lambda: array)
+        """Return what stands for an array that every rank has."""
+        return cls(array.dtype, array.shape, lambda: iter([array]))
 
     @property
     def size_bytes(self) -> int:
         """Bytes of its content."""
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def whole(self) -> Array | None:
+        """Return a copy of it on rank 0; None or the same elsewhere. Collective."""
+        blocks = [block.reshape(-1) for block in self.blocks() if block is not None]
+        return np.concatenate(blocks).reshape(self.shape) if blocks else None

@@ -74,7 +74,7 @@ def write_tensors(
     Args:
         path: where to.
         arrays: names, types and shapes.
-        contents: gives each array's content; what it gave is not needed once the next is asked for.
+        contents: gives the blocks of one array after the other; what it gave is let go as soon as can be.
         facts: text to keep beside them.
         beat: called after each chunk.
     """
@@ -85,7 +85,7 @@ def write_tensors(
         disk = stack.enter_context(_Writeback(file))
         file.write(header)
         for name, lazy in arrays.items():
-            _write_array(name, lazy, next(contents), content, disk, beat)  # a call, so that nothing holds it afterwards
+            _write_array(name, lazy, contents, content, disk, beat)
         hashes = content.weights(), content.content(header)
         disk.finish()
         beat()
@@ -97,19 +97,30 @@ def write_tensors(
 
 
 def _write_array(
-    name: str, lazy: LazyArray, array: Array | None, content: ContentHash, disk: _Writeback, beat: Beat
+    name: str, lazy: LazyArray, contents: Iterator[Array | None], content: ContentHash, disk: _Writeback, beat: Beat
 ) -> None:
-    """Hash and write an array."""
-    assert array is not None, "not on rank 0"
-    data = np.asarray(array, lazy.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
+    """Hash and write the array whose blocks `contents` gives next."""
     weights = name.startswith(WEIGHTS)
     if weights:
         content.add_weights(weights_line(name, lazy.dtype, lazy.shape))
-    for part in chunks(lazy.size_bytes):
-        (content.add_weights if weights else content.add)(data[part])
-        disk.write(data[part])
-        beat()
+    left = lazy.size_bytes
+    while True:
+        data = _bytes_of(next(contents), lazy.dtype)
+        for part in chunks(len(data)):
+            (content.add_weights if weights else content.add)(data[part])
+            disk.write(data[part])
+            beat()
+        left -= len(data)
+        if left <= 0:
+            break
+        assert len(data) % CHUNK == 0, "what is hashed is chunks"
+    del data
     content.settle()
+
+
+def _bytes_of(block: Array | None, dtype: np.dtype[Any]) -> memoryview:
+    assert block is not None, "not on rank 0"
+    return np.asarray(block, dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
 
 
 def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes:

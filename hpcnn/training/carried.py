@@ -62,15 +62,15 @@ class Carried:
 def carry(training: Training, progress: Progress) -> Carried:
     """Return a copy of the state of `training` after the last step that this rank completed."""
     replica = training.replica
-    optimizer = {name: _whole(lazy) for name, lazy in replica.optimizer_state().items()}
+    optimizer = {name: _copy(lazy) for name, lazy in replica.optimizer_state().items()}
     callbacks = {name: (callback.state(), callback.arrays()) for name, callback in training.callbacks.items()}
     return Carried(asdict(progress), replica.weights(), optimizer, callbacks)
 
 
-def _whole(lazy: LazyArray) -> Array:
-    array = lazy.fetch()
+def _copy(lazy: LazyArray) -> Array:
+    array = lazy.whole()
     assert array is not None, "not whole on each rank"
-    return array.copy()
+    return array
 
 
 def share(comm: Communicator, own: Carried) -> Carried:

@@ -15,6 +15,7 @@ from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
 from hpcnn.optim.transforms import Tick
+from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.sums import COUNT, LOSS
@@ -68,7 +69,8 @@ class Updater(ABC):
         if residuals is None:
             return {}
         dtype, shape = self.store.array.dtype, (self.layout.trainable_size,)
-        return {name: LazyArray(dtype, shape, partial(residuals.gather, name)) for name in residuals.names}
+        block = CHUNK // dtype.itemsize
+        return {name: LazyArray(dtype, shape, partial(residuals.gather, name, block)) for name in residuals.names}
 
     def load_compression_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite what compression owes by whole vectors of the same names."""
@@ -170,16 +172,12 @@ class ShardedUpdater(Updater):
         self._penalty.add(number, out, self._count)
 
     def optimizer_state(self) -> dict[str, LazyArray]:
-        """Return the optimizer's vectors, each of which is gathered when it is fetched."""
-        shape = (self.layout.trainable_size,)
+        """Return the optimizer's vectors, whose blocks are gathered when they are taken."""
+        shape, gather = (self.layout.trainable_size,), self.exchange.gather_state
         return {
-            name: LazyArray(own.dtype, shape, partial(self._gather, own)) for name, own in self._bound.state.items()
+            name: LazyArray(own.dtype, shape, partial(gather, own, CHUNK // own.dtype.itemsize))
+            for name, own in self._bound.state.items()
         }
-
-    def _gather(self, own: Array) -> Array | None:
-        whole = np.empty(self.layout.trainable_size, own.dtype) if self.store.root else None
-        self.exchange.gather_state(own, whole)
-        return whole
 
 
 def make_updater(

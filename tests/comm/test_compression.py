@@ -91,8 +91,8 @@ def assert_bits(got: Sequence[Array], wanted: Sequence[Array]) -> None:
 def owed_by(exchange: Exchange | ShardedExchange) -> dict[str, Array]:
     """Return what all ranks owe, on rank 0; nothing elsewhere."""
     assert exchange.residuals is not None
-    vectors = {name: exchange.residuals.gather(name) for name in exchange.residuals.names}
-    return {name: vector for name, vector in vectors.items() if vector is not None}
+    vectors = {name: list(exchange.residuals.gather(name, 1000)) for name in exchange.residuals.names}
+    return {name: np.concatenate(blocks) for name, blocks in vectors.items() if blocks[0] is not None}
 
 
 def assert_owed(got: dict[str, Array], wanted: dict[str, Array]) -> None:

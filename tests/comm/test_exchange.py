@@ -39,6 +39,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
         node_of_rank=node_of_rank,
         case=Case(shards, length, draw(st.sampled_from([np.float32, np.float64])), draw(st.integers(0, 3))),
         bucket=draw(st.sampled_from([0, -(-length // 4), -(-length // 2), length])),
+        block=draw(st.integers(1 + length // 7, length + 2)),
         grain=draw(st.sampled_from([1, 100, 1024])),
         overlap=draw(st.booleans()),
     )
@@ -101,11 +102,14 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
     whole = np.random.default_rng(case.length).standard_normal(case.length)
 
     def body(comm: ThreadCommunicator) -> None:
-        exchange, target = sharded(comm, case, bucket=drawn.bucket, grain=grain)
+        exchange, _ = sharded(comm, case, bucket=drawn.bucket, grain=grain)
         own = np.concatenate([whole[part] for part in exchange.parts] or [np.empty(0)])
-        out = np.empty(case.length) if target.root else None
-        exchange.gather_state(own, out)
-        assert out is None or out.tobytes() == whole.tobytes()
+        blocks = list(exchange.gather_state(own, drawn.block))
+        assert len(blocks) == max(1, -(-case.length // drawn.block))
+        if comm.rank == 0:
+            assert np.concatenate(blocks).tobytes() == whole.tobytes()
+        else:
+            assert blocks == [None] * len(blocks)
         firsts = [whole[i] for part in exchange.parts for i in range(part.start, part.stop, grain)]
         assert exchange.allgather_parts(np.array(firsts), grain).tolist() == whole[::grain].tolist()
 

@@ -71,8 +71,8 @@ class Outcome:
 
 def fetched(state):
     """Return copies of lazy arrays by name; None on a rank that has not all of them."""
-    arrays = {name: lazy.fetch() for name, lazy in state.items()}
-    return None if any(array is None for array in arrays.values()) else {k: v.copy() for k, v in arrays.items()}
+    arrays = {name: lazy.whole() for name, lazy in state.items()}
+    return None if any(array is None for array in arrays.values()) else arrays
 
 
 def collected(training, progress):
