@@ -16,8 +16,10 @@ from hpcnn.job import data
 from hpcnn.job import model as layers
 from hpcnn.job.schema import Job, Train
 from hpcnn.optim.build import build_optimizer
-from hpcnn.training.build import Model, build_model, build_replica
+from hpcnn.training.backend import Backend, Model
+from hpcnn.training.build import build_model, build_replica
 from hpcnn.training.loader import ShardLoader
+from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.updater import ReplicatedUpdater
 
@@ -34,6 +36,7 @@ def hpcnn_steps(
     sharding: Sharding = "auto",
     bucket_mb: float | Literal["auto"] = "auto",
     order_free: bool = False,
+    backend: Backend = NUMPY,
 ) -> Iterator[None]:
     """Train for ever, a step at a time. Building is part of the first step.
 
@@ -46,10 +49,11 @@ def hpcnn_steps(
         sharding: `train.optimizer_sharding`.
         bucket_mb: `train.bucket_mb`.
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
+        backend: what computes.
     """
     shards = shards or comm.size
     job = _job(widths, batch * comm.size, shards, sharding, bucket_mb)
-    model = build_model(job, widths[:1])
+    model = build_model(job, widths[:1], backend)
     replica = _order_free_replica(job, model, comm, shards) if order_free else build_replica(job, model, comm)
     x, y = make_data(widths, samples)
     loader = ShardLoader(

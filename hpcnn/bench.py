@@ -94,6 +94,7 @@ def _step(argv: Sequence[str]) -> int:
     arguments = _step_parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
+        from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
         from hpcnn.job.load import load_job
         from hpcnn.tools import bench_step_report as report
@@ -105,7 +106,8 @@ def _step(argv: Sequence[str]) -> int:
         loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
         job = resolve_shards(loaded.job, comm.size)
         job = agree(comm, lambda: resolve_groups(job, comm.nodes))
-        training = agree(comm, lambda: build_training(job, loaded.base, comm))
+        backend = agree(comm, lambda: choose_backend(comm)(job))
+        training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
         times = measure_steps(training, comm, arguments.steps)
         troubles = warnings(comm)
         if comm.rank == 0:

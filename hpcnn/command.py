@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn import __version__
+from hpcnn.backends import BACKENDS
 from hpcnn.blas import use_one_thread
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_BAD_INPUT
@@ -70,6 +71,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="MODULE:FUNCTION",
         help="the Python function that builds the model, where the job has one (model.entry): run only if named here",
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="", help="what is to compute it; that which trained it, if left out"
     )
 
 

@@ -35,10 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
+        from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
         from hpcnn.training.trained import evaluate_trained, open_on_ranks
 
-        trained = open_on_ranks(comm, arguments.run, arguments.checkpoint, arguments.entry)
+        trained = open_on_ranks(
+            comm,
+            arguments.run,
+            arguments.checkpoint,
+            arguments.entry,
+            backend=arguments.backend,
+            backend_of=choose_backend(comm),
+        )
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
         if comm.rank == 0:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)

@@ -62,12 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = [*arguments.overrides, *(["run.display=quiet"] if arguments.quiet else [])]
 
     def body(comm: Communicator) -> int:
+        from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
         from hpcnn.job.load import load_job
         from hpcnn.training.session import train
 
         loaded = agree(comm, lambda: load_job(arguments.job, overrides))
-        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop)
+        backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
+        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend)
 
     return run_command(body, stop)
 

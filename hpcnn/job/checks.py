@@ -10,7 +10,7 @@ from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
 from hpcnn.job import model as models
 from hpcnn.job.optimizer import Constant, Sgd
-from hpcnn.job.schema import Job, Train
+from hpcnn.job.schema import Job, Train, sums_by_horovod
 
 DIGITS_SAMPLES = 1797
 CLASS_METRICS = (
@@ -30,7 +30,8 @@ TABLE_METRICS = ("confusion_matrix",)
 
 def check_job(job: Job) -> None:
     """Raise JobError for the first contradiction between settings of `job`."""
-    for check in (_check_model, _check_data, _check_targets, _check_loss, _check_optimizer, _check_warmup):
+    checks = (_check_model, _check_data, _check_targets, _check_loss, _check_optimizer, _check_warmup, _check_horovod)
+    for check in checks:
         check(job)
     check_compression(job.train)
     for key, monitor in _monitors(job):
@@ -191,6 +192,21 @@ def _most_steps(job: Job) -> float:
         case _:
             return math.inf
     return job.train.epochs * math.ceil(samples / job.train.batch_size)
+
+
+def _check_horovod(job: Job) -> None:
+    """Horovod adds whole vectors, exactly as they are, for ranks that all live to the end."""
+    if not sums_by_horovod(job):
+        return
+    for key, asked, value in (
+        ("train.optimizer_sharding", job.train.optimizer_sharding is True, "true"),
+        ("train.compression", job.train.compression != "none", f'"{job.train.compression}"'),
+        ("run.on_rank_loss", job.run.on_rank_loss == "continue", '"continue"'),
+    ):
+        if asked:
+            raise JobError(
+                f'{key} = {value} can\'t be had with keras.comm = "horovod": leave it out, or set keras.comm to "mpi"'
+            )
 
 
 def check_compression(train: Train) -> None:

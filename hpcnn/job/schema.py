@@ -127,13 +127,21 @@ spent on writing files."""
     """With fewer ranks left than these, the run saves and stops, resumable."""
 
 
+class Keras(Section, frozen=True, kw_only=True):
+    """How the ranks of a job with `backend = "keras"` add their gradients."""
+
+    comm: Literal["auto", "mpi", "horovod"] = "auto"
+    """`mpi`: as in NumPy mode, the same bits on any number of ranks. `horovod`: by Horovod, the same up to rounding. \
+`auto`: by MPI."""
+
+
 class Job(Section, frozen=True, kw_only=True):
     """A whole job file."""
 
     name: str = ""
     """Name of the job, and of its run folders; the file's name if left out."""
-    backend: Literal["numpy"] = "numpy"
-    """What computes."""
+    backend: Literal["numpy", "keras"] = "numpy"
+    """What computes: layers written in NumPy, or Keras 3 on TensorFlow."""
     data: Data
     """Where the samples come from, and how they are prepared."""
     model: Model
@@ -146,5 +154,12 @@ class Job(Section, frozen=True, kw_only=True):
     """How the learning rate changes with time."""
     train: Train = Train()
     """How to train."""
+    keras: Keras = Keras()
+    """How the ranks of a job with `backend = "keras"` add their gradients."""
     run: Run = Run()
     """What is shown and kept. Nothing here changes the result."""
+
+
+def sums_by_horovod(job: Job) -> bool:
+    """Return whether gradients are added by Horovod."""
+    return job.backend == "keras" and job.keras.comm == "horovod"

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -46,17 +46,31 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
     >>> [layer.name for layer in network.layers], network.head
     (['dense_1', 'dense_2'], 'sigmoid')
     """
-    shape = _input_shape(model, tuple(input_shape))
+    shape = sample_shape(model, tuple(input_shape))
     if bool(model.layers) == bool(model.entry):
         given = "both" if model.entry else "neither"
         raise JobError(f"[model] needs either layers ([[model.layers]]) or an entry (model.entry), but has {given}")
     if model.entry:
-        return _call_entry(model, shape)
+        return _entry_network(model, shape)
     sections, head = _split_head(model.layers)
     return Network(_build_layers(sections, Counter()), shape, head)
 
 
-def build_loss(loss: schema.Loss, network: Network) -> BoundLoss:
+class Headed(Protocol):
+    """What a loss needs to know of a network, whatever computes it."""
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of the outputs for one sample."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """Name of the last activation."""
+        ...
+
+
+def build_loss(loss: schema.Loss, network: Headed) -> BoundLoss:
     """Return the loss of a `[loss]` section, bound to the network's head. Class weights are the caller's.
 
     Raises:
@@ -73,7 +87,12 @@ def _tag(section: schema.Layer | schema.Loss) -> str:
     return str(section.__struct_config__.tag)
 
 
-def _input_shape(model: schema.Model, data_shape: Shape) -> Shape:
+def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
+    """Return the shape of one sample as the network is to take it, for data of `data_shape`.
+
+    Raises:
+        ModelError: `model.input_shape` does not fit the data.
+    """
     if model.input_shape is None:
         return data_shape
     shape = tuple(model.input_shape)
@@ -109,20 +128,32 @@ def _build_layers(sections: Sequence[schema.Layer], counts: Counter[str]) -> lis
     return layers
 
 
-def _call_entry(model: schema.Model, input_shape: Shape) -> Network:
-    """Call the user's function, and check what it returns."""
+def call_entry(model: schema.Model, input_shape: Shape) -> Any:
+    """Return what the user's function returns for samples of `input_shape`.
+
+    Raises:
+        JobError: there is no such function.
+        ModelError: it fails.
+    """
     if "input_shape" in model.options:
         raise JobError("model.options can't hold 'input_shape': set model.input_shape, or leave it to the data")
     function = _find_entry(model.entry)
     try:
-        network = function(input_shape=input_shape, **model.options)
+        return function(input_shape=input_shape, **model.options)
     except HpcnnError:
         raise
     except Exception as error:
         raise ModelError(f"model.entry {model.entry!r} failed with {type(error).__name__}: {error}") from error
+
+
+def _entry_network(model: schema.Model, input_shape: Shape) -> Network:
+    """Call the user's function, and check what it returns."""
+    network = call_entry(model, input_shape)
     if not isinstance(network, Network):
+        of_keras = any(base.__module__.partition(".")[0] == "keras" for base in type(network).__mro__)
+        hint = ': a model of Keras, which needs backend = "keras"' if of_keras else ""
         raise ModelError(
-            f"model.entry {model.entry!r} must return an hpcnn.nn.Network, but returned {type(network).__name__}"
+            f"model.entry {model.entry!r} must return an hpcnn.nn.Network, but returned {type(network).__name__}{hint}"
         )
     if not same_sample_shape(network.input_shape, input_shape):
         raise ModelError(

@@ -16,39 +16,30 @@ from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job.checks import check_compression
-from hpcnn.job.schema import Job, Train
-from hpcnn.nn.build import build_loss, build_network
-from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Network
+from hpcnn.job.schema import Job, Train, sums_by_horovod
+from hpcnn.nn.build import build_loss
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.schedules import build_schedule
 from hpcnn.storage.checkpoint import load_checkpoint
+from hpcnn.training.backend import Backend, Model
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics
-from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.sums import SumsLayout
 from hpcnn.training.trainer import Plan
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
-from hpcnn.training.updater import make_updater
+from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
+from hpcnn.training.vector_replica import VectorReplica
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network with its loss and the sums to keep."""
-
-    network: Network
-    loss: BoundLoss
-    layout: SumsLayout
-
-
-def build_model(job: Job, input_shape: tuple[int, ...]) -> Model:
-    """Return the job's model for samples of `input_shape`.
+def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> Model:
+    """Return the job's model for samples of `input_shape`, which `backend` computes.
 
     Raises:
         ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
     """
-    network = build_network(job.model, input_shape)
+    network = backend.build_network(job, input_shape)
     loss = build_loss(job.loss, network)
     metrics = build_metrics(
         job.train.metrics,
@@ -56,37 +47,47 @@ def build_model(job: Job, input_shape: tuple[int, ...]) -> Model:
         labels=loss.target_kind == "labels",
         top_k=job.train.top_k,
     )
-    return Model(network, loss, SumsLayout(metrics))
+    return Model(network, loss, SumsLayout(metrics), backend)
 
 
-def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> NumpyReplica:
+def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> VectorReplica:
     """Return this rank's replica, with the weights at their start: the same on every rank."""
-    shards = job.train.shards
-    assert isinstance(shards, int)
-    network = model.network
-    size = network.layout.trainable_size
-    survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
-    updater = make_updater(
-        comm,
-        network.layout,
-        build_optimizer(job.optimizer),
-        shards=shards,
-        dtype=job.train.dtype,
-        tail_length=model.layout.size,
-        sharded=not survives and shards_optimizer(job.train, size, comm),
-        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
-        compression=_compression(job.train),
-    )
+    updater = _updater(job, model, comm)
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
-    replica = NumpyReplica(
-        network, model.loss, model.layout, updater, seed=job.train.seed, trial=trial, class_weights=class_weights
-    )
+    replica = model.backend.make_replica(job, model, updater, trial, class_weights)
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica
 
 
-def _start_from(replica: NumpyReplica, path: Path) -> None:
+def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
+    """Return what holds the parameters and updates them."""
+    shards, layout = job.train.shards, model.network.layout
+    assert isinstance(shards, int)
+    size, optimizer = layout.trainable_size, build_optimizer(job.optimizer)
+    if sums_by_horovod(job):
+        from hpcnn.comm.horovod import horovod_exchange
+
+        exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.tail_length)
+        exchange.activity = comm.activity
+        return ReplicatedUpdater(
+            comm.node_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
+        )
+    survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
+    return make_updater(
+        comm,
+        layout,
+        optimizer,
+        shards=shards,
+        dtype=job.train.dtype,
+        tail_length=model.tail_length,
+        sharded=not survives and shards_optimizer(job.train, size, comm),
+        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
+        compression=_compression(job.train),
+    )
+
+
+def _start_from(replica: VectorReplica, path: Path) -> None:
     """Copy the parameters of a checkpoint that have the name and shape of one of ours; the others keep their start."""
     given = load_checkpoint(path).part("model")
     weights = replica.weights()
@@ -106,7 +107,7 @@ class Training:
     job: Job
     splits: Splits
     model: Model
-    replica: NumpyReplica
+    replica: VectorReplica
     shards: ShardLoader
     validation: PieceLoader | None
     plan: Plan
@@ -114,7 +115,7 @@ class Training:
     class_weights: Array | None = None
 
 
-def build_training(job: Job, base: Path, comm: Communicator) -> Training:
+def build_training(job: Job, base: Path, comm: Communicator, backend: Backend = NUMPY) -> Training:
     """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
 
     Collective, and to be called within `agree`.
@@ -127,7 +128,7 @@ def build_training(job: Job, base: Path, comm: Communicator) -> Training:
     check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
     reduction = TreeReduction(comm)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction)
-    model = build_model(job, splits.train.x_shape)
+    model = build_model(job, splits.train.x_shape, backend)
     if not model.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
     splits = prepare_targets(

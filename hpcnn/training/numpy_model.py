@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -14,11 +12,11 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import matmul_on
 from hpcnn.nn.network import Network
-from hpcnn.training.penalty import penalty
 from hpcnn.training.sums import COUNT, LOSS, Sums, SumsLayout
+from hpcnn.training.vector_model import VectorModel
 
 
-class NumpyModel:
+class NumpyModel(VectorModel):
     """A `Network` with its parameters in one flat vector, its loss and its metrics.
 
     Args:
@@ -38,13 +36,12 @@ class NumpyModel:
         dtype: DTypeLike,
         vector: Array | None = None,
     ) -> None:
-        self.network, self.layout = network, layout
-        self.vector = aligned_empty(network.layout.size, dtype) if vector is None else vector
-        self._params = network.layout.views(self.vector)
-        self._loss = loss
+        super().__init__(
+            network.layout, layout, aligned_empty(network.layout.size, dtype) if vector is None else vector
+        )
+        self.network, self._loss = network, loss
         self._context = Context()
         self._flush = FlushDenormals()
-        self._spare = aligned_empty(max((spec.size for spec in network.layout.penalized), default=0), dtype)
 
     def use_threads(self, threads: int) -> None:
         """Multiply large matrices on so many threads from now on. The bits stay as they are."""
@@ -52,7 +49,7 @@ class NumpyModel:
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
     def eval_piece(self, x: Array, y: Array) -> Sums:
-        """Return the sums over one piece of samples; see `Replica`."""
+        """Return the sums over one piece of samples; see `EvaluableModel`."""
         self._context.begin(training=False)
         sums = self.layout.zeros()
         with self._flush:
@@ -62,26 +59,9 @@ class NumpyModel:
             self.layout.add_metrics(sums, outputs, y)
         return sums
 
-    @np.errstate(all="ignore")
-    def penalty(self) -> float:
-        """Return the sum of the L1 and L2 penalties of the weights as they are."""
-        return penalty(self.network.layout, self._params, self._spare)
-
     def predict_piece(self, x: Array) -> Array:
-        """Return the outputs for `x`; see `Replica`."""
+        """Return the outputs for `x`; see `EvaluableModel`."""
         self._context.begin(training=False)
         with self._flush:
             logits, _ = self.network.forward(self._params, x, self._context)
             return self.network.head_forward(logits, self._context)
-
-    def weights(self) -> dict[str, Array]:
-        """Return a copy of each parameter by name."""
-        return self.network.layout.state_dict(self.vector)
-
-    def load_weights(self, weights: Mapping[str, Array]) -> None:
-        """Overwrite the parameters."""
-        self.network.layout.load_state_dict(self.vector, weights)
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the weights."""
-        return self.network.layout.fingerprint(self.vector)

@@ -1,38 +1,20 @@
-"""The NumPy model of one rank: shard by shard forward and backward, one exchange, one update."""
+"""The NumPy model of one rank in training: forward and backward of one shard, layer by layer."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-
 import numpy as np
 
-from hpcnn.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
-from hpcnn.comm.protocol import Array, Contribution
-from hpcnn.memory import aligned_empty
+from hpcnn.comm.protocol import Array
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Network
-from hpcnn.storage.lazy import LazyArray
+from hpcnn.nn.network import Network, Written
 from hpcnn.training.numpy_model import NumpyModel
-from hpcnn.training.replica import LoadShard, NotFiniteError
-from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
+from hpcnn.training.sums import COUNT, LOSS, SumsLayout
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
-from hpcnn.tree import LeafStep, leaf_steps
-
-DROPOUT_STREAM = 4
-"""Keeps the draws of a training step apart from all other uses of the job's seed."""
+from hpcnn.training.vector_replica import ShardBackward, Slot, VectorReplica
 
 
-class _Slot:
-    """An accumulator: a gradient vector with its views, and its tail."""
-
-    def __init__(self, network: Network, vector: Array, tail: Array) -> None:
-        self.vector, self.tail = vector, tail
-        self.grads = network.layout.gradient_views(vector)
-
-
-class NumpyReplica(NumpyModel):
+class NumpyReplica(VectorReplica, NumpyModel):
     """A `NumpyModel` in training, on the gradient shards of one rank.
 
     Args:
@@ -42,8 +24,7 @@ class NumpyReplica(NumpyModel):
         updater: holds the parameters, and updates them with the gradients of all ranks.
         seed: the job's seed.
         trial: finds the faster way to exchange in the first steps, or None.
-        class_weights: weight of each class in the training loss, shape (classes,), or None. As in Keras they weigh
-            nothing in evaluation.
+        class_weights: weight of each class in the training loss, shape (classes,), or None.
     """
 
     def __init__(
@@ -57,176 +38,29 @@ class NumpyReplica(NumpyModel):
         trial: OverlapTrial | None = None,
         class_weights: Array | None = None,
     ) -> None:
-        store = updater.store
-        super().__init__(network, loss, layout, dtype=store.array.dtype, vector=store.array)
-        self._class_weights = None if class_weights is None else np.asarray(class_weights, store.array.dtype)
-        if store.writes:
-            network.layout.initialize(self.vector, seed)
-        store.barrier()
-        self._updater, self._seed, self._trial = updater, seed, trial
-        self._work = _plan(network, updater.exchange.contributions)
-        self._activity = updater.exchange.activity
+        vector = updater.store.array
+        super().__init__(network, loss, layout, dtype=vector.dtype, vector=vector)
+        self._begin_training(updater, loss, seed=seed, trial=trial, class_weights=class_weights)
 
-    # ------------------------------------------------------------------------------------------------------ training
+    def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
+        self._context.begin(training=True, random_key=key)
+        logits, network_backward = self.network.forward(self._params, x, self._context)
+        loss, outputs, loss_backward = self._loss(logits, y, self._weights_of(y), self._context)
+        tail[COUNT], tail[LOSS] = len(x), loss
+        self.layout.add_metrics(tail, outputs, y)
 
-    @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
-    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Sums:
-        """Do one update on the whole batch; see `Replica`."""
-        begin = time.perf_counter()
-        with self._flush:
-            sums = self._train_step(step, load, factor, stop, save)
-        if self._trial is not None and self._trial.took(time.perf_counter() - begin):
-            self._trial = None
-        return sums
+        def backward(slot: Slot, written: Written | None) -> None:
+            network_backward(loss_backward(), slot.grads, written)
 
-    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Sums:
-        updater = self._updater
-        penalty = self.penalty()  # of the weights as they are before the update
-        updater.start(updater.optimizer.tick(step, factor))
-        last = self._work[-1][1][-1]
-        for slots, leaves in self._work:
-            for leaf in leaves:
-                self._shard(step, leaf, load, slots, wishes=(stop, save) if leaf is last else None)
-        self._activity.enter(REDUCE)
-        finite = updater.finish()
-        self._activity.enter(OTHER)
-        sums = updater.exchange.tail
-        if not np.isfinite(sums[LOSS]):
-            raise NotFiniteError("the loss", self._first_not_finite(step, load))
-        if not finite:
-            raise NotFiniteError("a gradient", self._first_bad_gradient())
-        sums[PENALTY] = penalty * float(sums[COUNT])
-        return sums
+        return backward
 
-    def _shard(
-        self, step: int, leaf: LeafStep, load: LoadShard, slots: Sequence[_Slot], *, wishes: tuple[bool, bool] | None
-    ) -> None:
-        """Compute one shard's gradient and add it where the tree wants it. The last one takes this rank's wishes."""
-        activity, slot = self._activity, slots[leaf.slot]
-        activity.enter(DATA)
-        x, y = load(leaf.leaf)
-        slot.tail[...] = 0
-        activity.enter(FORWARD)
-        if len(x):
-            self._context.begin(training=True, random_key=(self._seed, DROPOUT_STREAM, step, leaf.leaf))
-            logits, network_backward = self.network.forward(self._params, x, self._context)
-            loss, outputs, loss_backward = self._loss(logits, y, self._weights_of(y), self._context)
-            slot.tail[COUNT], slot.tail[LOSS] = len(x), loss
-            self.layout.add_metrics(slot.tail, outputs, y)
-        for left, right in leaf.fold:
-            slots[left].tail += slots[right].tail
-        add = _Adder(slots, leaf.fold)
-        if wishes is not None:
-            self._work[0][0][0].tail[[STOP, SAVE]] += wishes
-            add.then = self._updater.ready
-        activity.enter(BACKWARD)
-        if len(x):
-            network_backward(loss_backward(), slot.grads, add.written if wishes is not None else None)
-        else:
-            slot.vector[...] = 0
-        add.written(0)
-
-    def _weights_of(self, y: Array) -> Array | None:
-        if self._class_weights is None:
+    def _not_finite(self, key: tuple[int, ...], x: Array, y: Array) -> str | None:
+        self._context.begin(training=True, random_key=key)
+        name = self.network.first_not_finite(self._params, x, self._context)
+        if name is not None:
+            return f"the first output that is not finite is that of layer {name!r}"
+        self._context.begin(training=True, random_key=key)
+        logits, _ = self.network.forward(self._params, x, self._context)
+        if np.isfinite(self._loss(logits, y, self._weights_of(y), self._context)[0]):
             return None
-        if self._loss.target_kind == "labels":  # the type says nothing: rows may be integers too
-            classes = y
-        elif y.shape[-1] == 1:
-            classes = (y[..., 0] > 0.5).astype(np.intp)
-        else:
-            classes = np.argmax(y, axis=-1)
-        return self._class_weights[classes]
-
-    def _first_not_finite(self, step: int, load: LoadShard) -> str | None:
-        for _, leaves in self._work:
-            for leaf in leaves:
-                x, y = load(leaf.leaf)
-                if not len(x):
-                    continue
-                self._context.begin(training=True, random_key=(self._seed, DROPOUT_STREAM, step, leaf.leaf))
-                name = self.network.first_not_finite(self._params, x, self._context)
-                if name is not None:
-                    return f"the first output that is not finite is that of layer {name!r} (shard {leaf.leaf})"
-                self._context.begin(training=True, random_key=self._context.random_key)
-                logits, _ = self.network.forward(self._params, x, self._context)
-                if not np.isfinite(self._loss(logits, y, self._weights_of(y), self._context)[0]):
-                    return f"all layers' outputs are finite, the loss itself is not (shard {leaf.leaf})"
-        return None
-
-    def _first_bad_gradient(self) -> str | None:
-        name = self._updater.first_bad_gradient()
-        return None if name is None else f"the first gradient that is not finite is that of {name!r}"
-
-    # --------------------------------------------------------------------------------------------------------- state
-
-    def learning_rate(self, step: int, factor: float) -> float:
-        """Return the learning rate of `step`."""
-        return self._updater.optimizer.tick(step, factor).learning_rate
-
-    def synchronize(self) -> None:
-        """Give all ranks the parameters of rank 0."""
-        self._updater.store.broadcast()
-
-    def load_weights(self, weights: Mapping[str, Array]) -> None:
-        """Overwrite the parameters."""
-        store = self._updater.store
-        self.network.layout.check_state_dict(weights)
-        store.barrier()  # a neighbour may still read them
-        if store.writes:
-            super().load_weights(weights)
-        store.barrier()
-
-    def lazy_weights(self) -> dict[str, LazyArray]:
-        """Return the parameters by name, as they are when they are fetched."""
-        return {name: LazyArray.of(view) for name, view in self._params.items()}
-
-    def optimizer_state(self) -> dict[str, LazyArray]:
-        """Return the optimizer's vectors by name."""
-        return self._updater.optimizer_state()
-
-    def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite the optimizer's vectors."""
-        self._updater.load_optimizer_state(state)
-
-    def compression_state(self) -> dict[str, LazyArray]:
-        """Return what compression owes by name."""
-        return self._updater.compression_state()
-
-    def load_compression_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite what compression owes."""
-        self._updater.load_compression_state(state)
-
-
-class _Adder:
-    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written."""
-
-    def __init__(self, slots: Sequence[_Slot], fold: Sequence[tuple[int, int]]) -> None:
-        self._pairs = [(slots[left].vector, slots[right].vector) for left, right in fold]
-        self._added = slots[0].vector.size
-        self.then: Callable[[int], None] | None = None
-        """Told from where on the sums are complete."""
-
-    def written(self, start: int) -> None:
-        """Add what was written since the last call: the entries from `start` on."""
-        if self._added > start:
-            part = slice(start, self._added)
-            for left, right in self._pairs:
-                np.add(left[part], right[part], out=left[part])
-            self._added = start
-        if self.then is not None:
-            self.then(start)
-
-
-def _plan(network: Network, contributions: Sequence[Contribution]) -> list[tuple[list[_Slot], list[LeafStep]]]:
-    """Return, for each contribution, its accumulators (the first is the contribution itself) and the leaves to sum."""
-    plans = [leaf_steps(contribution.node) for contribution in contributions]
-    depth = max(leaf.slot for plan in plans for leaf in plan)
-    first = contributions[0]
-    spare = [
-        _Slot(network, aligned_empty(first.vector.size, first.vector.dtype), np.zeros_like(first.tail))
-        for _ in range(depth)
-    ]
-    return [
-        ([_Slot(network, contribution.vector, contribution.tail), *spare], plan)
-        for contribution, plan in zip(contributions, plans, strict=True)
-    ]
+        return "all layers' outputs are finite, the loss itself is not"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from hpcnn import __version__
-from hpcnn.blas import fingerprint
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.storage.checkpoint import save_checkpoint
+from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
@@ -182,7 +182,7 @@ class Run:
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
-                    "machine": fingerprint(),
+                    "machine": machine_facts(training.model.backend),
                 }
             )
         except OSError as error:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.activity import RECOVER, SET_UP
-from hpcnn.blas import fingerprint
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job, Train
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.training.backend import Backend, machine_facts
 from hpcnn.training.build import Training, build_replica, build_training, resolve_groups, resolve_shards
 from hpcnn.training.carried import Carried, carry, check_survivable, load, share
 from hpcnn.training.display import write_line
+from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.run import MetricsLog, Run
 from hpcnn.training.run_folder import Start, choose_start
 from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
@@ -30,10 +31,16 @@ from hpcnn.training.watchdog import Watchdog
 
 
 def train(
-    loaded: LoadedJob, comm: Communicator, *, out: Path | None, resume: str, stop: StopRequest | None = None
+    loaded: LoadedJob,
+    comm: Communicator,
+    *,
+    out: Path | None,
+    resume: str,
+    stop: StopRequest | None = None,
+    backend: Backend = NUMPY,
 ) -> int:
     """Train the job, or go on with it, and return the exit code. Collective. `stop` is this rank's wish to stop."""
-    session = _Session(loaded, comm, out, resume, stop or StopRequest())
+    session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend)
     while True:
         try:
             return session.attempt()
@@ -45,8 +52,17 @@ def train(
 class _Session:
     """What a rank needs in order to begin a run, and to go on with it when others are lost."""
 
-    def __init__(self, loaded: LoadedJob, comm: Communicator, out: Path | None, resume: str, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        loaded: LoadedJob,
+        comm: Communicator,
+        out: Path | None,
+        resume: str,
+        stop: StopRequest,
+        backend: Backend,
+    ) -> None:
         self._loaded, self._comm, self._out, self._resume, self._stop = loaded, comm, out, resume, stop
+        self._backend = backend
         self._begin = time.perf_counter()
         self._ranks, self._nodes = comm.size, comm.nodes
         """As they were at first: settings that are left open are made for them."""
@@ -107,13 +123,13 @@ class _Session:
                 write_line(f"the run in {folder.path} is complete already")
                 write_line(f"weights sha256 {finished['weights_sha256']}")
             return EXIT_DONE
-        training = agree(comm, lambda: build_training(job, base, comm))
+        training = agree(comm, lambda: build_training(job, base, comm, self._backend))
         if checkpoint is not None:
             self._progress = agree(comm, lambda: unpack(checkpoint, training))
         else:
             self._progress = Progress(totals=training.replica.layout.zeros())
             training.replica.synchronize()
-        _warn_of_machines(comm, checkpoint)
+        _warn_of_machines(comm, checkpoint, training)
         self._training = training
         return None
 
@@ -192,9 +208,9 @@ def _same_everywhere(comm: Communicator, path: Path | None) -> Checkpoint | None
     return checkpoint
 
 
-def _warn_of_machines(comm: Communicator, checkpoint: Checkpoint | None) -> None:
+def _warn_of_machines(comm: Communicator, checkpoint: Checkpoint | None, training: Training) -> None:
     """Say so where bits may differ: unlike machines in this run, or since the run's start. Collective."""
-    machines = comm.allgather(fingerprint())
+    machines = comm.allgather(machine_facts(training.model.backend))
     if comm.rank != 0:
         return
     if any(machine != machines[0] for machine in machines):
@@ -203,8 +219,20 @@ def _warn_of_machines(comm: Communicator, checkpoint: Checkpoint | None) -> None
             "warning: the ranks run on unlike machines, so the bits of the result may depend on which does what: "
             f"rank 0 {machines[0]}, rank {rank} {machines[rank]}"
         )
-    if checkpoint is not None and checkpoint.facts.get("machine") != machines[0]:
+    if checkpoint is None:
+        return
+    before, now = job_of(facts_of(checkpoint.facts).job), training.job
+    if (before.backend, before.keras) != (now.backend, now.keras):
+        write_line(
+            f"warning: the run was started with {_mode_of(before)} and goes on with {_mode_of(now)}, so the bits of "
+            "the result differ from those of either alone"
+        )
+    elif checkpoint.facts.get("machine") != machines[0]:
         write_line(
             "warning: the run was started on another machine or library, so the bits of the result may differ: "
             f"then {checkpoint.facts.get('machine')}, now {machines[0]}"
         )
+
+
+def _mode_of(job: Job) -> str:
+    return f"backend = {job.backend!r}" + (f", keras.comm = {job.keras.comm!r}" if job.backend == "keras" else "")

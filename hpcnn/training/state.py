@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn import __version__
-from hpcnn.blas import fingerprint
 from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
 from hpcnn.storage.lazy import LazyArray
+from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.metrics import plain_values
@@ -111,7 +111,7 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
         "callbacks": {name: callback.state() for name, callback in training.callbacks.items()},
         "input_shape": list(training.model.network.input_shape),
         "hpcnn": __version__,
-        "machine": fingerprint(),
+        "machine": machine_facts(training.model.backend),
     }
 
 
@@ -162,6 +162,8 @@ def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Chec
 def check_same_job(old: Mapping[str, Any], new: Job) -> None:
     """Refuse to go on with a run under settings that would change its result; more epochs may be asked for.
 
+    What computes it may change: the bits do then, but not the training.
+
     `old` is the job as the checkpoint keeps it.
 
     Raises:
@@ -169,6 +171,8 @@ def check_same_job(old: Mapping[str, Any], new: Job) -> None:
     """
     before = result_settings(job_of(old))
     after = result_settings(new)
+    for settings in (before, after):
+        del settings["backend"], settings["keras"]
     epochs = after["train"]["epochs"]
     if epochs > before["train"]["epochs"] and before["schedule"].get("length", 0) is not None:
         before["train"]["epochs"] = epochs  # unless the schedule stretches to the end of the training

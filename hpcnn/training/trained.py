@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from hpcnn.atomic import atomic_path
@@ -17,14 +18,16 @@ from hpcnn.data.samples import Samples, Scaling
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
-from hpcnn.training.build import Model, build_model, piece_loader, prepared
+from hpcnn.training.backend import BackendOf, Model
+from hpcnn.training.build import build_model, piece_loader, prepared
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
-from hpcnn.training.numpy_model import NumpyModel
+from hpcnn.training.numpy_backend import numpy_backend_of
 from hpcnn.training.run_folder import RunFolder
 from hpcnn.training.state import facts_of, job_of
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
+from hpcnn.training.vector_model import VectorModel
 
 CHECKPOINTS = ("model", "best", "last")
 """Names of a run's files, in the order in which one is chosen."""
@@ -42,7 +45,7 @@ class Trained:
     weights_sha256: str
     scaling: Scaling | None
     parts: Model
-    model: NumpyModel
+    model: VectorModel
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
@@ -80,13 +83,17 @@ def named(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{str(path)!r}: {error}") from None
 
 
-def open_trained(path: Path, entry: str = "") -> Trained:
+def open_trained(
+    path: Path, entry: str = "", *, backend: str = "", backend_of: BackendOf = numpy_backend_of
+) -> Trained:
     """Return the model of a checkpoint.
 
     Args:
         path: the file.
         entry: the Python function that builds the model, if the job names one: a file from someone else is not to run
             what it likes.
+        backend: what is to compute it; empty: what trained it.
+        backend_of: finds that.
 
     Raises:
         CheckpointError: it is damaged, or of another model than its own job says, or names another `entry`.
@@ -95,11 +102,13 @@ def open_trained(path: Path, entry: str = "") -> Trained:
     with named(path):
         facts = facts_of(checkpoint.facts)
         job = job_of(facts.job)
+        if backend:
+            job = msgspec.structs.replace(job, backend=backend)
         _check_entry(path, job.model.entry, entry)
-        parts = build_model(job, facts.input_shape)
+        parts = build_model(job, facts.input_shape, backend_of(job))
         weights = checkpoint.part("model")
         parts.network.layout.check_state_dict(weights)  # before the memory for as many is taken
-        model = NumpyModel(parts.network, parts.loss, parts.layout, dtype=job.train.dtype)
+        model = parts.backend.make_model(job, parts)
         model.load_weights(weights)
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
@@ -127,13 +136,23 @@ def _scaling(checkpoint: Checkpoint) -> Scaling | None:
     return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
 
 
-def open_on_ranks(comm: Communicator, run: Path, which: str, entry: str = "") -> Trained:
+def open_on_ranks(
+    comm: Communicator,
+    run: Path,
+    which: str,
+    entry: str = "",
+    *,
+    backend: str = "",
+    backend_of: BackendOf = numpy_backend_of,
+) -> Trained:
     """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
 
     Raises:
         HpcnnError: on all ranks, if any can't open it.
     """
-    trained = agree(comm, lambda: open_trained(checkpoint_path(run, which), entry))
+    trained = agree(
+        comm, lambda: open_trained(checkpoint_path(run, which), entry, backend=backend, backend_of=backend_of)
+    )
     use_cores(comm, trained.model)
     return trained
 

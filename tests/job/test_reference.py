@@ -63,7 +63,7 @@ def test_no_setting_is_there_twice() -> None:
         Setting("optimizer", "adam", "epsilon", "number > 0", "1e-07", ""),
         Setting("model.layers", "dropout", "rate", "number >= 0 and < 1", "required", ""),
         Setting("model", "", "layers", "list of tables", "[]", ""),
-        Setting("", "", "backend", '"numpy"', '"numpy"', ""),
+        Setting("", "", "backend", '"keras" or "numpy"', '"numpy"', ""),
     ],
     ids=lambda row: f"{row.section}.{row.key}",
 )

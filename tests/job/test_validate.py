@@ -50,7 +50,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("train.early_stopping.patient", 3, "unknown key 'patient' in [train.early_stopping]. Did you mean 'patience'?"),
     ("epochs", 3, "unknown section or key 'epochs' in the job file. 'epochs' is a setting of [train]. Known: b"),
     ("optimiser", {}, "unknown section or key 'optimiser' in the job file. Did you mean 'optimizer'? Known: backend"),
-    ("qqq", {}, "unknown section or key 'qqq' in the job file. Known: backend, data, loss, model, name, optimizer, "),
+    ("qqq", {}, "unknown section or key 'qqq' in the job file. Known: backend, data, keras, loss, model, name, "),
     # unknown kinds
     ("data.source", "digit", "unknown source of data 'digit' in [data]. Did you mean 'digits'? Known: csv, digits, "),
     ("model.layers.1.type", "dence", "unknown layer type 'dence' in [model.layers.1]. Did you mean 'dense'? Known: a"),

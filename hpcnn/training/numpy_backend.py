@@ -1,0 +1,58 @@
+"""The backend that is always there: layers written in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpcnn.comm.protocol import Array
+from hpcnn.job.schema import Job
+from hpcnn.nn.build import build_network
+from hpcnn.nn.network import Network
+from hpcnn.training.backend import Backend, BuiltNetwork, Model
+from hpcnn.training.numpy_model import NumpyModel
+from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.tuning import OverlapTrial
+from hpcnn.training.updater import Updater
+
+
+class NumpyBackend:
+    """Computes with `hpcnn.nn`; see `Backend`."""
+
+    facts: Mapping[str, Any] = {}
+
+    def build_network(self, job: Job, input_shape: tuple[int, ...]) -> Network:
+        """Return the network of the job."""
+        return build_network(job.model, input_shape)
+
+    def state_size(self, network: BuiltNetwork) -> int:
+        """Return 0: training changes nothing but what it learns."""
+        return 0
+
+    def make_model(self, job: Job, model: Model) -> NumpyModel:
+        """Return the model."""
+        assert isinstance(model.network, Network)
+        return NumpyModel(model.network, model.loss, model.layout, dtype=job.train.dtype)
+
+    def make_replica(
+        self, job: Job, model: Model, updater: Updater, trial: OverlapTrial | None, class_weights: Array | None
+    ) -> NumpyReplica:
+        """Return the model in training."""
+        assert isinstance(model.network, Network)
+        return NumpyReplica(
+            model.network,
+            model.loss,
+            model.layout,
+            updater,
+            seed=job.train.seed,
+            trial=trial,
+            class_weights=class_weights,
+        )
+
+
+NUMPY = NumpyBackend()
+
+
+def numpy_backend_of(job: Job) -> Backend:
+    """Return this backend, whatever the job asks for."""
+    return NUMPY

@@ -1,0 +1,47 @@
+"""Trains every job of jobs/ in Keras mode, one after the other, since TensorFlow takes seconds to import.
+
+    mpirun -n 2 python -m tests.keras.all_jobs OUT [SETTING ...]
+
+The folder OUT must hold mnist/, and gets a run a job.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hpcnn.command import run_command
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
+SHORTENED = {"sigmoid_net": 50, "binary_nesterov": 10, "digits_mlp": 5, "mnist_mlp": 2, "mnist_functional": 2}
+"""Epochs, where all of them would take long."""
+
+
+def settings(job: Path, out: Path) -> list[str]:
+    """Return what is changed in a job."""
+    found = ["backend=keras", "run.display=quiet"]
+    if job.stem in SHORTENED:
+        found.append(f"train.epochs={SHORTENED[job.stem]}")
+    if job.stem.startswith("mnist"):
+        found.append(f"data.folder={out / 'mnist'}")
+    return found
+
+
+def main(out: Path, *more: str) -> int:
+    def body(comm):
+        from hpcnn.comm.collective import agree
+        from hpcnn.job.load import load_job
+        from hpcnn.keras.backend import KerasBackend
+        from hpcnn.training.session import train
+
+        backend = KerasBackend.start(comm.local_rank)
+        for job in JOBS:
+            loaded = agree(comm, lambda job=job: load_job(job, [*settings(job, out), *more]))
+            train(loaded, comm, out=out / job.stem, resume="never", backend=backend)
+        return 0
+
+    return run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -1,0 +1,57 @@
+"""Shared by the tests of Keras mode: its backend in this process, and models of both modes with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.training.build import build_model, build_replica
+from hpcnn.training.numpy_backend import NUMPY
+from tests.require import require
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+
+
+@contextmanager
+def keras_backend() -> Iterator[object]:
+    """Yield the backend, and leave TensorFlow to other tests as it was."""
+    keras = require("keras")
+    require("tensorflow")
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    from hpcnn.keras.backend import KerasBackend
+
+    before = keras.config.floatx()
+    yield KerasBackend.start(0)
+    disable_op_determinism()
+    keras.config.set_floatx(before)
+
+
+def both_replicas(job, shape, backend, class_weights=None):
+    """Return the job's replica in NumPy and in Keras mode, whose weights are the same and off their start."""
+    replicas = [
+        build_replica(job, build_model(job, shape, each), SerialCommunicator(), class_weights)
+        for each in (NUMPY, backend)
+    ]
+    shaken = replicas[0].vector + 0.3 * np.random.default_rng(5).standard_normal(replicas[0].vector.shape)
+    for replica in replicas:
+        replica.vector[...] = shaken
+    return replicas
+
+
+def cut(x, y, shards):
+    """Return what gives each shard its samples."""
+
+    def load(shard):
+        part = slice(len(x) * shard // shards, len(x) * (shard + 1) // shards)
+        return x[part], y[part]
+
+    return load
+
+
+def same(ours, theirs, dtype, factor=1.0):
+    tolerance = factor * TOLERANCE[dtype]
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(ours).max())))

@@ -1,0 +1,193 @@
+"""Every layer, activation and loss of the job file in Keras mode, against NumPy mode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.job.optimizer import Sgd
+from hpcnn.nn import Activation, Context, Dense, Dropout, Layer, Network, Residual
+from hpcnn.nn.activations import ACTIVATIONS, apply
+from hpcnn.nn.loss import Loss
+from hpcnn.nn.losses import MeanSquaredError
+from hpcnn.optim.build import build_optimizer
+from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.sums import COUNT, LOSS, SumsLayout
+from hpcnn.training.updater import make_updater
+from tests.keras.modes import TOLERANCE, keras_backend, same
+from tests.nn.cases import LAYERS, LOSSES
+from tests.nn.helpers import normal
+from tests.nn.test_gradients import loss_case
+from tests.require import require
+
+BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
+HEADS = ("linear", "sigmoid", "softmax", "softplus")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backend():
+    with keras_backend() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def tf(backend):
+    return require("tensorflow")
+
+
+def draws(layer: Layer) -> bool:
+    return isinstance(layer, Dropout) or any(draws(inner) for inner in getattr(layer, "layers", ()))
+
+
+def updater_of(network: Network, dtype: str):
+    return make_updater(
+        SerialCommunicator(), network.layout, build_optimizer(Sgd()), shards=1, dtype=dtype,
+        tail_length=SumsLayout([]).size,
+    )  # fmt: skip
+
+
+def replicas_of(network: Network, dtype: str):
+    """Return the network in both modes, with the same weights."""
+    from hpcnn.keras.layers import to_keras
+    from hpcnn.keras.network import KerasNetwork
+    from hpcnn.keras.replica import KerasReplica
+
+    model, names = to_keras(network, dtype)
+    other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
+    assert other.output_shape == network.output_shape
+    loss, sums = MeanSquaredError().bind(network.head), SumsLayout([])
+    ours = NumpyReplica(network, loss, sums, updater_of(network, dtype), seed=0)
+    theirs = KerasReplica(other, loss, sums, updater_of(network, dtype), seed=0)
+    ours.vector += 0.3 * normal(ours.vector.size, seed=5, dtype=np.dtype(dtype))
+    theirs.load_weights(ours.weights())
+    return ours, theirs
+
+
+def check_the_same(ours, theirs, dtype, *, step=True):
+    shape = ours.network.input_shape, ours.network.output_shape
+    x, y = normal(6, *shape[0], dtype=np.dtype(dtype)), normal(6, *shape[1], seed=1, dtype=np.dtype(dtype))
+    same(ours.predict_piece(x), theirs.predict_piece(x), dtype)
+    same(ours.eval_piece(x, y), theirs.eval_piece(x, y), dtype)
+    if step:
+        sums = [replica.train_step(0, lambda shard: (x.copy(), y.copy()), factor=1.0) for replica in (ours, theirs)]
+        same(*sums, dtype)
+        same(ours._updater.exchange.vector, theirs._updater.exchange.vector, dtype)
+        same(ours.vector, theirs.vector, dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name: str, dtype: str) -> None:
+    layer, input_shape = LAYERS[name]
+    before = Dense("before", input_shape[-1])  # so that the gradient of the layer's input counts
+    network = Network([before, layer], input_shape)
+    check_the_same(*replicas_of(network, dtype), dtype, step=not draws(layer))
+
+
+@pytest.mark.parametrize("head", ACTIVATIONS)
+def test_head_and_frozen_layer(head: str) -> None:
+    dtype = "float64"
+    layers = [Dense("a", 5, activation="tanh"), Dense("frozen", 4, trainable=False), Dense("b", 3)]
+    ours, theirs = replicas_of(Network(layers, (4,), head), dtype)
+    before = theirs.weights()["frozen/kernel"]
+    check_the_same(ours, theirs, dtype)
+    np.testing.assert_array_equal(theirs.weights()["frozen/kernel"], before)
+    assert theirs.network.head == (head if head in ("softmax", "sigmoid") else "linear")
+
+
+@BOTH
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(tf, name: str, dtype: str) -> None:
+    from hpcnn.keras.layers import activation
+
+    z = np.concatenate([3 * normal(6, 5), np.array([[0, -30, 30, 1e-4, -1e-4]])]).astype(dtype)
+    same(apply(name, z), activation(name)(tf.constant(z)), dtype)
+
+
+@pytest.mark.parametrize(("outputs", "dtype"), [((3,), "float32"), ((2, 4), "float64")], ids=str)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...], dtype: str) -> None:
+    loss = LOSSES[name]
+    logits, targets = loss_case(loss, outputs)
+    if "crossentropy" in loss.name and head not in ("sigmoid", "softmax", "softplus"):
+        logits = 0.2 * abs(logits) + 0.1  # outputs between 0 and 1
+    check_loss(tf, loss, head, logits.astype(dtype), targets, dtype)
+
+
+@pytest.mark.parametrize("head", ["softmax", "linear"])
+def test_rows_that_do_not_sum_to_1(tf, head: str) -> None:
+    loss = LOSSES["categorical_smooth"]
+    logits, targets = loss_case(loss, (4,))
+    check_loss(tf, loss, head, 0.2 * abs(logits) + 0.1, 0.7 * targets, "float64")
+
+
+def check_loss(tf, loss: Loss, head: str, logits, targets, dtype: str) -> None:
+    """Compare loss and gradient of six samples with weights."""
+    from hpcnn.keras.graphs import trace
+    from hpcnn.keras.layers import activation
+    from hpcnn.keras.losses import sample_losses, sum_of
+
+    targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
+    weights = np.array([0.5, 0, 2, 1, 1, 3], dtype)
+
+    def graph(z, y, w):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            losses = sample_losses(loss, activation(head)(z), y)
+        return sum_of(losses, w), tape.gradient(losses, z, w)
+
+    arguments = [tf.constant(array) for array in (logits, targets, weights)]
+    signature = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in arguments]
+    theirs, gradient = trace(graph, signature)(*arguments)
+    total, _, backward = loss.bind(head)(logits, targets, weights, Context())
+    same(total, theirs, dtype)
+    same(backward(), gradient, dtype)
+
+
+def test_dropout_depends_on_the_key_alone() -> None:
+    network = Network([Dense("a", 400, activation="linear"), Dropout("d", 0.3)], (4,))
+    _, replica = replicas_of(network, "float32")
+    x = normal(50, 4, dtype=np.float32)
+    outputs = {
+        key: np.asarray(replica._call(key, x, np.zeros((50, 400), np.float32))[2])
+        for key in [(0, 4, 0, 0), (0, 4, 0, 1), (0, 4, 1, 0), (1, 4, 0, 0)]
+    }
+    again = np.asarray(replica._call((0, 4, 0, 1), x, np.zeros((50, 400), np.float32))[2])
+    np.testing.assert_array_equal(outputs[0, 4, 0, 1], again)
+    dropped = {key: out == 0 for key, out in outputs.items()}
+    for mask in dropped.values():
+        assert mask.mean() == pytest.approx(0.3, abs=0.01)
+    masks = list(dropped.values())
+    for mask, other in zip(masks, [*masks[1:], masks[0]], strict=True):
+        assert (mask & other).mean() == pytest.approx(0.09, abs=0.01)
+    kept = ~dropped[0, 4, 0, 0]
+    np.testing.assert_allclose(outputs[0, 4, 0, 0][kept], replica.predict_piece(x)[kept] / 0.7, rtol=1e-5)
+
+
+def test_two_generators_of_one_model_draw_apart() -> None:
+    layers = [Activation("a", "linear"), Dropout("d", 0.5), Residual("r", (Dropout("e", 0.5),)), Dense("b", 1)]
+    _, replica = replicas_of(Network(layers, (1000,)), "float32")
+    seeds = np.asarray(replica._seeds((0, 4, 0, 0)))
+    assert seeds.shape == (2, 2)
+    assert len(np.unique(seeds)) == 4
+
+
+def test_a_layer_of_ones_own_is_refused() -> None:
+    from hpcnn.errors import ModelError
+
+    class Own(Activation):
+        pass
+
+    network = Network([Own("mine", "relu"), Dense("b", 1)], (3,))
+    with pytest.raises(ModelError, match=r"layer 'mine' is a Own, which NumPy mode has and Keras mode has not"):
+        replicas_of(network, "float32")
+
+
+def test_sums_count_samples() -> None:
+    ours, theirs = replicas_of(Network([Dense("a", 2)], (3,)), "float32")
+    x, y = normal(7, 3, dtype=np.float32), normal(7, 2, dtype=np.float32)
+    sums = theirs.eval_piece(x, y)
+    assert sums[COUNT] == 7
+    assert sums[LOSS] == pytest.approx(np.square(ours.predict_piece(x) - y).mean(axis=1).sum(), rel=1e-5)
