@@ -1,0 +1,202 @@
+"""Callbacks for `model.fit` on several ranks: `hpcnn.keras.callbacks`.
+
+What they do is written here without Keras, which is imported, and made their base, when a script first names one.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcnn.comm.calls import ReduceOp
+from hpcnn.errors import CommunicatorError
+from hpcnn.keras.host import backend
+from hpcnn.keras.optimizer import Distributed
+from hpcnn.keras.process_sets import ProcessSet, global_process_set
+from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
+from hpcnn.keras.variables import broadcast_variables, check_replicas
+from hpcnn.keras.world import rank
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+
+class _Broadcast:
+    """Gives all ranks the weights and the optimizer state of one, before the first step.
+
+    After each epoch it compares the trainable weights of the ranks, and ends a training in which they drift apart.
+
+    Args:
+        root_rank: that rank.
+        device: of no effect.
+        local_variables: of no effect.
+        process_set: the ranks that train together.
+    """
+
+    model: Any
+
+    def __init__(
+        self,
+        root_rank: int,
+        device: str = "",
+        local_variables: bool = False,
+        process_set: ProcessSet = global_process_set,
+    ) -> None:
+        super().__init__()
+        self.root_rank, self.process_set = root_rank, process_set
+
+    def set_model(self, model: Any) -> None:
+        """Take the model, before Keras has made its training function."""
+        super().set_model(model)  # type: ignore[misc]
+        check_compiled(model)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Broadcast."""
+        model = self.model
+        if not model.built:
+            raise CommunicatorError("the model has no weights yet: begin it with keras.Input, or call it on a batch")
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        state = optimizer.variables if optimizer is not None else []
+        broadcast_variables([*model.weights, *state], self.root_rank, self.process_set)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Compare the weights of the ranks."""
+        optimizer = getattr(self.model, "optimizer", None)
+        shared = self.model.trainable_variables
+        if isinstance(optimizer, Distributed):
+            shared = [variable for variable in shared if not optimizer.hpcnn_local.has(variable)]
+        found = check_replicas(shared, self.process_set.group, f"after epoch {epoch + 1}")
+        if found and rank() == 0:
+            warn(found)
+
+
+def check_compiled(model: Any) -> None:
+    """Make sure that the optimizer can reach the other ranks from within the compiled training step.
+
+    Raises:
+        CommunicatorError: each rank would decide for itself which steps to skip.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if isinstance(inner, Distributed) and not isinstance(optimizer, Distributed):
+        raise CommunicatorError(
+            "with mixed_float16 each rank would skip other steps. Scale the loss within: "
+            "hvd.DistributedOptimizer(keras.optimizers.LossScaleOptimizer(optimizer))."
+        )
+    if not isinstance(optimizer, Distributed) or not optimizer.hpcnn_reducer.exchanges:
+        return
+    if backend() == "tensorflow" and model.jit_compile:
+        model.jit_compile = False
+        if rank() == 0:
+            warn("XLA can't compile a step that exchanges gradients: jit_compile is set to False")
+
+
+def warn(text: str) -> None:
+    """Write one line."""
+    sys.stderr.write(f"hpcnn: warning: {text}\n")
+
+
+class _MetricAverage:
+    """Replaces the epoch's metrics on each rank by those over the samples of all ranks.
+
+    Each rank's value counts by the samples that it has seen, so that the mean is that over all samples. Put it before
+    callbacks that decide by metrics.
+
+    Args:
+        device: of no effect.
+        process_set: the ranks that train together.
+    """
+
+    model: Any
+
+    def __init__(self, device: str = "", process_set: ProcessSet = global_process_set) -> None:
+        super().__init__()
+        self.process_set = process_set
+        self._trained: float | None = None
+        self._validates = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to count."""
+        self._trained, self._validates = None, False
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Keep the count of training samples: the validation of an epoch begins its own."""
+        if self._trained is None:
+            self._trained = self._samples()
+        self._validates = True
+
+    def on_epoch_end(self, epoch: int, logs: MutableMapping[str, Any] | None = None) -> None:
+        """Average the metrics of the epoch."""
+        self._average(logs, self._samples() if self._trained is None else self._trained, self._samples())
+
+    def _average(self, logs: MutableMapping[str, Any] | None, trained: float, validated: float) -> None:
+        names = sorted(name for name, value in (logs or {}).items() if np.ndim(value) == 0)
+        if not logs or not names:
+            return
+        weights = np.array([validated if name.startswith("val_") else trained for name in names])
+        values = np.array([float(logs[name]) for name in names])
+        group = self.process_set.group
+        group.agree_on("averaging of the metrics", *names)
+        # a rank without samples has no value: nan, which would spoil the sum
+        products = np.where(weights > 0, weights * values, 0.0)
+        sums, counts = group.allreduce([products, weights], ReduceOp.SUM)
+        with np.errstate(invalid="ignore"):
+            logs.update(zip(names, (sums / counts).tolist(), strict=True))
+
+    def _samples(self) -> float:
+        """Return how many samples the metrics are made of; 1, all ranks alike, if the model does not count its loss."""
+        import keras
+
+        for metric in self.model.metrics:
+            if metric.name == "loss" and hasattr(metric, "count"):
+                return float(keras.ops.convert_to_numpy(metric.count))
+        return 1.0
+
+
+class _BestModel:
+    """Saves the best model, on rank 0 alone. The same as Keras's `ModelCheckpoint` with `save_best_only`.
+
+    Put it after `MetricAverageCallback`.
+    """
+
+    def __init__(
+        self,
+        filepath: Any,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        mode: str = "auto",
+        save_freq: Any = "epoch",
+        **options: Any,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]
+            filepath, monitor=monitor, verbose=verbose, save_best_only=True, mode=mode, save_freq=save_freq, **options
+        )
+
+    def _save_model(self, *arguments: Any, **options: Any) -> None:
+        if rank() == 0:
+            super()._save_model(*arguments, **options)  # type: ignore[misc]
+
+
+_PARTS: dict[str, tuple[type[Any], str]] = {
+    "BestModelCheckpoint": (_BestModel, "ModelCheckpoint"),
+    "BroadcastGlobalVariablesCallback": (_Broadcast, "Callback"),
+    "LearningRateScheduleCallback": (LearningRateSchedule, "Callback"),
+    "LearningRateWarmupCallback": (LearningRateWarmup, "Callback"),
+    "MetricAverageCallback": (_MetricAverage, "Callback"),
+}
+__all__ = sorted(_PARTS)
+
+
+@cache
+def __getattr__(name: str) -> Any:
+    if name not in _PARTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    import keras
+
+    own, base = _PARTS[name]
+    return type(name, (own, getattr(keras.callbacks, base)), {"__module__": __name__, "__doc__": own.__doc__})

@@ -1,0 +1,192 @@
+"""Collective calls on tensors, as scripts make them: in loops of their own, in graphs, for a metric here and there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hpcnn.comm.calls import ReduceOp
+from hpcnn.errors import CommunicatorError
+from hpcnn.keras.compression import Compression, Compressor, check_compression
+from hpcnn.keras.gradients import with_gradient
+from hpcnn.keras.host import on_host, type_of
+from hpcnn.keras.process_sets import ProcessSet, global_process_set
+from hpcnn.keras.world import world
+
+Average, Sum, Min, Max, Product = ReduceOp.AVERAGE, ReduceOp.SUM, ReduceOp.MIN, ReduceOp.MAX, ReduceOp.PRODUCT
+
+
+def chosen_op(op: ReduceOp | None, average: bool | None = None) -> ReduceOp:
+    """Return the reduction that `op`, or the older `average`, asks for."""
+    if op is not None and average is not None:
+        raise CommunicatorError(f"op={op} and average={average}: give op alone")
+    if op is None:
+        return ReduceOp.SUM if average is False else ReduceOp.AVERAGE
+    if not isinstance(op, ReduceOp):
+        raise CommunicatorError(f"op={op!r} is none of Average, Sum, Min, Max and Product")
+    return op
+
+
+def allreduce(
+    tensor: Any,
+    name: str | bool | None = None,
+    average: bool | None = None,
+    prescale_factor: float = 1.0,
+    postscale_factor: float = 1.0,
+    op: ReduceOp | None = None,
+    compression: Compressor = Compression.none,
+    process_set: ProcessSet = global_process_set,
+    **_unused: Any,
+) -> Any:
+    """Return the mean of every rank's `tensor`, or whatever `op` asks for; the same bits on all ranks.
+
+    Args:
+        tensor: a tensor, a variable, an array or a number; of the same shape and type on all ranks.
+        name: of no effect; true or false is taken for `average`, which comes here in `horovod.tensorflow`.
+        average: older than `op`: false asks for `Sum`.
+        prescale_factor: each rank's tensor is multiplied by it before,
+        postscale_factor: and the result by this.
+        op: Average, Sum, Min, Max or Product.
+        compression: the type to travel and to be added in.
+        process_set: the ranks that call this.
+    """
+    return grouped_allreduce(
+        [tensor],
+        average=name if isinstance(name, bool) else average,
+        prescale_factor=prescale_factor,
+        postscale_factor=postscale_factor,
+        op=op,
+        compression=compression,
+        process_set=process_set,
+    )[0]
+
+
+def grouped_allreduce(
+    tensors: Sequence[Any],
+    name: str | None = None,
+    average: bool | None = None,
+    prescale_factor: float = 1.0,
+    postscale_factor: float = 1.0,
+    op: ReduceOp | None = None,
+    compression: Compressor = Compression.none,
+    process_set: ProcessSet = global_process_set,
+    **_unused: Any,
+) -> list[Any]:
+    """Return what `allreduce` gives for each of several tensors, by one message."""
+    chosen, wire, group = chosen_op(op, average), check_compression(compression).wire, process_set.group
+    given = [as_tensor(tensor) for tensor in tensors]
+
+    def reduce(tensors: Sequence[Any]) -> list[Any]:
+        return on_host(
+            lambda arrays: group.allreduce(
+                arrays, chosen, prescale=prescale_factor, postscale=postscale_factor, wire=wire
+            ),
+            tensors,
+            [(tuple(tensor.shape), type_of(tensor)) for tensor in tensors],
+        )
+
+    # The derivative of a sum by one rank's part reaches it from every rank.
+    return with_gradient(reduce, reduce if chosen in (ReduceOp.SUM, ReduceOp.AVERAGE) else None, given)
+
+
+def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = global_process_set) -> Any:
+    """Return every rank's `tensor`, one after the other along the first axis, in which alone they may differ."""
+    group = process_set.group
+    given = as_tensor(tensor)
+    shape = (None, *tuple(given.shape)[1:])
+    return on_host(lambda arrays: [group.allgather(arrays[0])], [given], [(shape, type_of(given))])[0]
+
+
+def broadcast(
+    tensor: Any, root_rank: int = 0, name: str | None = None, process_set: ProcessSet = global_process_set
+) -> Any:
+    """Return the `tensor` of the rank `root_rank`, which has the same shape and type on all."""
+    group, root = process_set.group, root_within(process_set, root_rank)
+    given = as_tensor(tensor)
+    return on_host(lambda arrays: group.broadcast(arrays, root), [given], [(tuple(given.shape), type_of(given))])[0]
+
+
+def alltoall(
+    tensor: Any, splits: Any = None, name: str | None = None, process_set: ProcessSet = global_process_set
+) -> Any:
+    """Send the next ``splits[r]`` rows to each rank r, and return the rows that come, rank by rank.
+
+    With splits, also returns how many rows came from each rank; without, each rank gets as many.
+    """
+    group = process_set.group
+    given = as_tensor(tensor)
+    inputs = [given] if splits is None else [given, as_tensor(splits)]
+    shapes = [((None, *tuple(given.shape)[1:]), type_of(given)), ((process_set.size(),), np.dtype(np.int32))]
+
+    def exchange(arrays: Sequence[Any]) -> list[Any]:
+        received, counts = group.alltoall(arrays[0], arrays[1].tolist() if len(arrays) > 1 else None)
+        return [received, np.array(counts, np.int32)]
+
+    received, counts = on_host(exchange, inputs, shapes)
+    return received if splits is None else (received, counts)
+
+
+def reducescatter(
+    tensor: Any,
+    op: ReduceOp | None = None,
+    name: str | None = None,
+    process_set: ProcessSet = global_process_set,
+    **_unused: Any,
+) -> Any:
+    """Return this rank's share of the rows of what `allreduce` gives."""
+    group, chosen = process_set.group, chosen_op(op)
+    given = as_tensor(tensor)
+    shape = (None, *tuple(given.shape)[1:])
+    return on_host(lambda arrays: group.reducescatter(arrays, chosen), [given], [(shape, type_of(given))])[0]
+
+
+def broadcast_object(
+    obj: Any,
+    root_rank: int = 0,
+    session: Any = None,
+    name: str | None = None,
+    process_set: ProcessSet = global_process_set,
+) -> Any:
+    """Return the object, anything that can be pickled, that the rank `root_rank` passes."""
+    return process_set.group.broadcast_object(obj, root_within(process_set, root_rank))
+
+
+def allgather_object(
+    obj: Any, session: Any = None, name: str | None = None, process_set: ProcessSet = global_process_set
+) -> list[Any]:
+    """Return every rank's object, by rank."""
+    return process_set.group.allgather_object(obj)
+
+
+def barrier(process_set: ProcessSet = global_process_set) -> None:
+    """Return once every rank has come here."""
+    process_set.group.agree_on("barrier")
+
+
+def join() -> int:
+    """Take part in the sums and means of the other ranks, with zeros, until all have come here.
+
+    For a rank that has no data left, while others do. Returns the rank that came last.
+    """
+    return world().group.join()
+
+
+def root_within(process_set: ProcessSet, root_rank: int) -> int:
+    """Return the number within a process set of a rank that is counted among all."""
+    if root_rank not in process_set.ranks:
+        raise CommunicatorError(f"root_rank {root_rank} is none of the ranks {process_set.ranks}: name one of them")
+    return process_set.ranks.index(root_rank)
+
+
+def as_tensor(value: Any) -> Any:
+    """Return a number, an array, a variable or a tensor as a tensor or an array."""
+    import keras
+
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, float | int | bool | list | tuple | np.generic):
+        array = np.asarray(value)
+        return array.astype(np.float32) if array.dtype == np.float64 and not isinstance(value, np.generic) else array
+    return keras.ops.convert_to_tensor(value)

@@ -1,0 +1,128 @@
+"""Weights that are the same on all ranks: brought there before the first step, and compared later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from hpcnn.comm.calls import ReduceOp
+from hpcnn.comm.protocol import Array
+from hpcnn.comm.tensors import TensorGroup
+from hpcnn.errors import CommunicatorError, DriftError
+from hpcnn.keras.collectives import root_within
+from hpcnn.keras.host import backend, on_host, type_of
+from hpcnn.keras.optimizer import DistributedOptimizer
+from hpcnn.keras.process_sets import ProcessSet, global_process_set
+
+_ROUNDING = 1e-5
+"""So far apart, relative to the largest weight, unlike processors may bring weights that get the same gradients."""
+
+
+def broadcast_variables(
+    variables: Sequence[Any], root_rank: int = 0, process_set: ProcessSet = global_process_set, inplace: bool = False
+) -> None:
+    """Overwrite variables with those of the rank `root_rank`, by one message a type of number."""
+    root, group = root_within(process_set, root_rank), process_set.group
+    variables = list(variables)
+    if not variables:
+        return
+    values = on_host(
+        lambda arrays: group.broadcast(arrays, root),
+        [_value(variable) for variable in variables],
+        [(tuple(variable.shape), type_of(variable)) for variable in variables],
+    )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def broadcast_global_variables(root_rank: int = 0) -> NoReturn:
+    """Refuse: Keras 3 keeps no list of all variables.
+
+    Raises:
+        CommunicatorError: always.
+    """
+    raise CommunicatorError(
+        "broadcast_global_variables(): Keras 3 has no global variables. Use broadcast_variables(model.weights, "
+        f"root_rank={root_rank}), or give model.fit callbacks.BroadcastGlobalVariablesCallback({root_rank})."
+    )
+
+
+def load_model(
+    filepath: Any,
+    custom_optimizers: Any = None,
+    custom_objects: Any = None,
+    **settings: Any,
+) -> Any:
+    """Return a model that Keras saved, compiled with its optimizer as a `DistributedOptimizer`, state included.
+
+    Args:
+        filepath: the file; every rank reads it.
+        custom_optimizers: classes of optimizers that Keras does not know.
+        custom_objects: other objects that it does not know, by name.
+        **settings: of `DistributedOptimizer`.
+    """
+    import keras
+
+    objects = {kind.__name__: kind for kind in custom_optimizers or []} | (custom_objects or {})
+    model = keras.models.load_model(filepath, custom_objects=objects or None)
+    if model.optimizer is None:
+        raise CommunicatorError(f"{str(filepath)!r} holds a model without an optimizer: compile it before it is saved")
+    model.optimizer = DistributedOptimizer(model.optimizer, **settings)
+    return model
+
+
+def check_replicas(variables: Sequence[Any], group: TensorGroup, when: str) -> str:
+    """Compare the variables of all ranks; return what to warn of, if they differ by what may be rounding.
+
+    Raises:
+        DriftError: they differ by more, on all ranks alike.
+    """
+    arrays = [np.ascontiguousarray(_on_cpu(variable)) for variable in variables]
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(array.tobytes())
+    digests = group.allgather_object(digest.hexdigest())
+    if len(set(digests)) == 1:
+        return ""
+    other = next(rank for rank, each in enumerate(digests) if each != digests[0])
+    distance, largest = _distance(arrays, group)
+    found = (
+        f"{when} the weights of rank {group.members[other]} differ from those of rank {group.members[0]}, "
+        f"by up to {distance:.3g} where the largest is {largest:.3g}"
+    )
+    if distance <= _ROUNDING * largest:
+        return f"{found}: the ranks may run on unlike processors"
+    raise DriftError(
+        f"{found}: each rank trains a model of its own. Wrap the optimizer, hvd.DistributedOptimizer(optimizer), or in "
+        "a loop of your own the tape, hvd.DistributedGradientTape(tape); and start from the same weights, by "
+        "hvd.callbacks.BroadcastGlobalVariablesCallback(0) or hvd.broadcast_variables(model.weights, 0)."
+    )
+
+
+def _distance(arrays: Sequence[Array], group: TensorGroup) -> tuple[float, float]:
+    """Return the largest distance of any weight from that of the first rank, and the largest weight there."""
+    first = group.broadcast(arrays, 0)
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(arrays, first, strict=True)]
+    own = np.array(
+        [
+            max((np.max(np.abs(a - b), initial=0.0) for a, b in pairs)),
+            max(np.max(np.abs(b), initial=0.0) for _, b in pairs),
+        ]
+    )
+    distance, largest = group.allreduce([own], ReduceOp.MAX)[0].tolist()
+    return distance, largest
+
+
+def _value(variable: Any) -> Any:
+    return variable.value if hasattr(variable, "value") and not callable(variable.value) else variable
+
+
+def _on_cpu(variable: Any) -> Array:
+    import keras
+
+    if backend() == "tensorflow":
+        return np.asarray(variable)
+    return np.asarray(keras.ops.convert_to_numpy(variable))

@@ -1,0 +1,191 @@
+"""The ranks that a script works with: joined by `init`, left at its end; what goes wrong on one of them ends all."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from hpcnn.comm.connect import connect
+from hpcnn.comm.groups import group_of_all
+from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.tensors import TensorGroup
+from hpcnn.errors import CommunicatorError, HpcnnError
+from hpcnn.failure import FailureGuard
+
+
+@dataclass
+class _World:
+    """The ranks, once they are connected. MPI starts only once in a process, so they stay connected to its end."""
+
+    comm: Communicator
+    group: TensorGroup
+    cross_rank: int
+    cross_size: int
+    homogeneous: bool
+    active: bool = True
+    """Whether `init` was called more recently than `shutdown`."""
+
+
+_world: _World | None = None
+_cause: list[HpcnnError] = []
+"""The error that a framework may have wrapped in one of its own."""
+
+
+def init(comm: Any = None, process_sets: Sequence[Any] | None = None) -> None:
+    """Connect this process with the other ranks that the launcher started. Calls after the first do nothing.
+
+    From then on a script that fails on one rank ends the job on all of them.
+
+    Args:
+        comm: must be left out: the ranks are those of the launcher.
+        process_sets: groups of ranks to register, as by `add_process_set`.
+    """
+    global _world
+    if comm is not None:
+        raise CommunicatorError(
+            f"init(comm={comm!r}): the ranks are all that the launcher started. Leave comm out, and name "
+            "a part of them by add_process_set()."
+        )
+    if _world is None:
+        _world = _connect()
+    _world.active = True
+    if process_sets is not None and process_sets != "dynamic":
+        from hpcnn.keras.process_sets import add_process_set
+
+        for each in process_sets:
+            add_process_set(each)
+
+
+def _connect() -> _World:
+    guard = FailureGuard()
+    comm = connect()
+    if comm.size > 1:
+        _guard(guard, comm)
+    places = comm.allgather((comm.local_rank, comm.local_size))
+    alike = [rank for rank, (local_rank, _) in enumerate(places) if local_rank == comm.local_rank]
+    world = _World(
+        comm, group_of_all(comm), alike.index(comm.rank), len(alike), len({local_size for _, local_size in places}) == 1
+    )
+    atexit.register(_leave, world.group)
+    return world
+
+
+def _guard(guard: FailureGuard, comm: Communicator) -> None:
+    """Let an error that this script does not catch end the job."""
+    guard.comm = comm
+    guard.install()
+
+    def failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        atexit.unregister(_leave)
+        code = guard.fail(_cause[-1] if _cause and str(_cause[-1]) in str(error) else error)
+        atexit._run_exitfuncs()  # of MPI, among others: Python itself would leave with code 1 whatever the error
+        os._exit(code)
+
+    sys.excepthook = failed
+
+
+def _leave(group: TensorGroup) -> None:
+    """Meet the other ranks at the end of the script: one that still trains could wait for this one for ever."""
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    group.leave()
+
+
+def remember(error: HpcnnError) -> None:
+    """Keep an error that is raised within a framework, whose own would hide it."""
+    _cause[:] = [error]
+
+
+def shutdown() -> None:
+    """Stop working with the other ranks; `init` may be called again."""
+    if _world is not None:
+        _world.active = False
+
+
+def is_initialized() -> bool:
+    """Return whether `init` was called, and `shutdown` not since."""
+    return _world is not None and _world.active
+
+
+def world() -> _World:
+    """Return the ranks.
+
+    Raises:
+        CommunicatorError: `init` was not called.
+    """
+    if _world is None or not _world.active:
+        raise CommunicatorError("the ranks are not connected: call hpcnn.keras.init() first")
+    return _world
+
+
+def rank() -> int:
+    """Return the number of this rank among all."""
+    return world().comm.rank
+
+
+def size() -> int:
+    """Return how many ranks there are."""
+    return world().comm.size
+
+
+def local_rank() -> int:
+    """Return the number of this rank among those of its node."""
+    return world().comm.local_rank
+
+
+def local_size() -> int:
+    """Return how many ranks there are on this node."""
+    return world().comm.local_size
+
+
+def cross_rank() -> int:
+    """Return the number of this rank's node among those that have a rank of the same local number."""
+    return world().cross_rank
+
+
+def cross_size() -> int:
+    """Return how many nodes have a rank of the same local number as this one."""
+    return world().cross_size
+
+
+def is_homogeneous() -> bool:
+    """Return whether there are as many ranks on each node."""
+    return world().homogeneous
+
+
+def mpi_threads_supported() -> bool:
+    """Return whether threads of this process may call MPI side by side."""
+    world()
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi is not None and mpi.Is_initialized() and bool(mpi.Query_thread() == mpi.THREAD_MULTIPLE)
+
+
+def mpi_enabled() -> bool:
+    """Return whether the ranks are connected by MPI: they are, unless there is only one that no launcher started."""
+    world()
+    return "mpi4py.MPI" in sys.modules
+
+
+def mpi_built() -> bool:
+    """Return whether mpi4py is installed."""
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def nccl_built() -> int:
+    """Return 0: gradients travel through memory and MPI."""
+    return 0
+
+
+def not_built() -> bool:
+    """Return false: what other libraries may be built with is not used."""
+    return False
+
+
+ccl_built = cuda_built = ddl_built = gloo_built = gloo_enabled = rocm_built = not_built
