@@ -8,7 +8,10 @@ from pathlib import Path
 
 from hpcnn.command import Parser
 
-COMMANDS = ("train", "evaluate", "predict", "checkpoints", "bench")
+COMMANDS = (
+    *("train", "evaluate", "predict", "checkpoints", "bench"),
+    *("submit", "status", "logs", "cancel", "sweep", "horovod"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             from hpcnn.checkpoints import main as command
         case "bench":
             from hpcnn.bench import main as command
+        case "submit":
+            from hpcnn.submit import main as command
+        case "status":
+            from hpcnn.status import main as command
+        case "logs":
+            from hpcnn.logs import main as command
+        case "cancel":
+            from hpcnn.cancel import main as command
+        case "sweep":
+            from hpcnn.sweep import main as command
+        case "horovod":
+            from hpcnn.horovod import main as command
         case _:
             from hpcnn.predict import main as command
     return command(argv[1:])

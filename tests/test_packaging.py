@@ -8,13 +8,19 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.toml"))
-DATA = ["hpcnn/py.typed", "hpcnn/data/digits.npz", "hpcnn/data/digits.md", *(f"hpcnn/jobs/{name}" for name in JOBS)]
+TEMPLATES = sorted(path.name for path in (ROOT / "slurm").iterdir() if path.name != "site.sh")
+MOVED = {f"jobs/{name}": f"hpcnn/jobs/{name}" for name in JOBS} | {
+    f"slurm/{name}": f"hpcnn/slurm/templates/{name}" for name in TEMPLATES
+}
+"""Where in a wheel a file of the checkout lies."""
+DATA = ["hpcnn/py.typed", "hpcnn/data/digits.npz", "hpcnn/data/digits.md"]
 
 
 def build(function: str, folder: Path) -> Path:
@@ -25,8 +31,20 @@ def build(function: str, folder: Path) -> Path:
     return folder / done.stdout.split()[-1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_site() -> Iterator[None]:
+    """Have the file that a user would have made, if there is none."""
+    site = ROOT / "slurm" / "site.sh"
+    if site.exists():
+        yield
+        return
+    site.touch()
+    yield
+    site.unlink()
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def wheel(own_site: None, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(build("build_wheel", tmp_path_factory.mktemp("wheel")))
 
 
@@ -34,7 +52,9 @@ def test_wheel_has_all_modules_and_data(wheel: zipfile.ZipFile) -> None:
     modules = [path.relative_to(ROOT).as_posix() for path in (ROOT / "hpcnn").rglob("*.py")]
     assert len(modules) > 20
     assert len(JOBS) >= 6
-    assert {*modules, *DATA} <= set(wheel.namelist())
+    assert {"lib.sh", "train.sbatch", "site.sh.example"} <= set(TEMPLATES)
+    assert {*modules, *DATA, *MOVED.values()} <= set(wheel.namelist())
+    assert "hpcnn/slurm/templates/site.sh" not in wheel.namelist(), "it is that of whoever builds"
 
 
 def test_wheel_has_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -79,8 +99,8 @@ def test_sdist_is_enough_to_build_and_test(tmp_path: Path) -> None:
         "scripts/venv.sh",
         "tests/test_imports.py",
     }
-    needed |= {f"jobs/{name}" for name in JOBS} | {name for name in DATA if "/jobs/" not in name}
-    assert needed <= names
+    assert needed | MOVED.keys() | set(DATA) <= names
+    assert "slurm/site.sh" not in names
     assert not [name for name in names if name.split("/")[0] in {"runs", ".git"} or name.startswith(".venv")]
 
 

@@ -18,6 +18,7 @@ from hpcnn.training.build import Training
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
 from hpcnn.training.metrics import plain_values, scalars
+from hpcnn.training.progress_file import ProgressFile
 from hpcnn.training.replica import Replica
 from hpcnn.training.run_folder import RunFolder
 from hpcnn.training.saving import Saver
@@ -111,13 +112,14 @@ class Run:
             save_seconds=lambda: self._saver.save_seconds,
         )
         display = make_display(run.display, self._facts, run.log_every_s) if root else None
+        trace = ProgressFile(self._folder.path / "progress.json", self._facts, progress) if root else None
         trainer = Trainer(
             training.plan,
             self._comm,
             training.replica,
             training.shards,
             training.validation,
-            callbacks=[*training.callbacks.values(), self._log, *([display] if display else [])],
+            callbacks=[*training.callbacks.values(), self._log, *filter(None, (display, trace))],
             save=self._saver,
             stop=stop,
             progress=progress,
@@ -125,7 +127,10 @@ class Run:
         if recovered:
             trainer.save_epoch()
         try:
-            return trainer.run()
+            done = trainer.run()
+            if trace:
+                trace.write()
+            return done
         finally:
             if isinstance(display, LiveDisplay):
                 display.close()

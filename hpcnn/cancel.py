@@ -1,0 +1,42 @@
+"""Stops runs on a Slurm cluster, once they have saved: ``hpcnn cancel RUN|JOBID ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE
+from hpcnn.slurm.terminal import run_plain, write_line
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn cancel",
+        "Ask runs to save and to stop, not to come back; those that wait in the queue leave it. To go on later: "
+        "hpcnn submit JOB --out RUN --resume.",
+        example="hpcnn cancel runs/digits_mlp",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument("--now", action="store_true", help="end them at once: what was not saved yet is lost")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return run_plain(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hpcnn.slurm.cancelling import cancel
+    from hpcnn.slurm.choosing import choose
+
+    for name in arguments.runs:
+        write_line(cancel(choose(name), name, now=arguments.now))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What a run on a Slurm cluster has said: ``hpcnn logs RUN|JOBID``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.slurm.terminal import printable, run_plain
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn logs",
+        "Print the end of what a run has said. The ranks of each attempt, from one start of the Slurm job to the next, "
+        "have a log of their own.",
+        example="hpcnn logs runs/digits_mlp --follow",
+    )
+    parser.add_argument("run", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument("--attempt", type=int, metavar="N", help="of one attempt, from 0 on; else of the whole job")
+    parser.add_argument("--follow", action="store_true", help="go on printing, until the run has ended")
+    parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines at most (40); 0 is all")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.lines < 0:
+        parser.error(f"-n {arguments.lines}: expected 0 or more")
+    return run_plain(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hpcnn.slurm.choosing import choose_run
+    from hpcnn.slurm.logs import follow, last_lines, log_of
+    from hpcnn.slurm.status import statuses
+    from hpcnn.slurm.waiting import patiently
+
+    def going_on() -> bool:
+        return any(one.going_on for one in statuses(patiently(lambda: choose_run(arguments.run))))
+
+    run = choose_run(arguments.run).run
+    if run is None:
+        raise CheckpointError(f"job {arguments.run} has no run folder that is known: it is none of hpcnn, or not yet")
+    path = log_of(run, arguments.attempt)
+    lines, position = last_lines(path, arguments.lines)
+    _write(lines)
+    if arguments.follow:
+        for text in follow(run, path, position, going_on):
+            _write(text)
+    return EXIT_DONE
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Jobs on a Slurm cluster from the command line: submitted, watched, stopped, gathered."""

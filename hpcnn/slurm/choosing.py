@@ -1,0 +1,77 @@
+"""Which run or job a command means: RUN, a folder, or JOBID, a number that Slurm gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcnn.errors import CheckpointError
+from hpcnn.slurm.client import NoSlurmError
+from hpcnn.slurm.queue import QueuedJob, is_job_id, queued
+from hpcnn.slurm.run_files import RunFiles, job_numbers, require_run, run_of_job
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run, or a job without a known run, or both."""
+
+    run: RunFiles | None
+    jobs: Sequence[QueuedJob]
+    """Those of it that Slurm knows of."""
+
+    @property
+    def active(self) -> list[QueuedJob]:
+        """The jobs that have not ended."""
+        return [job for job in self.jobs if job.active]
+
+
+def choose(name: str) -> Choice:
+    """Return what a user means by ``runs/digits_mlp``, ``17`` or ``17_3``.
+
+    Raises:
+        CheckpointError: there is no such run, and no such job either.
+        SlurmError: Slurm does not answer.
+    """
+    if is_job_id(name) and not Path(name).exists():
+        return _by_number(name)
+    run = require_run(Path(name))
+    jobs = queue_or_nothing()
+    return Choice(run, [job for job in jobs if belongs(job, run)])
+
+
+def choose_run(name: str) -> Choice:
+    """Return what a user means, as `choose`; by the number of a job that has ended, how its run stands by now."""
+    choice = choose(name)
+    return choice if choice.run is None or choice.active else choose(str(choice.run.path))
+
+
+def queue_or_nothing() -> list[QueuedJob]:
+    """Return the user's jobs in the queue; none on a machine without Slurm, where run folders still tell much."""
+    try:
+        return queued()
+    except NoSlurmError:
+        return []
+
+
+def belongs(job: QueuedJob, run: RunFiles) -> bool:
+    """Return whether a job writes to a run's folder, or to that of one of its elements."""
+    if not job.folder:
+        return job.number in job_numbers(run)
+    folder = Path(job.folder)
+    element = folder.parent if job.element and folder.name == job.element else folder
+    return run.path in (folder, element) or (bool(job.element) and run.path == folder / job.element)
+
+
+def _by_number(name: str) -> Choice:
+    jobs = queued(name)
+    number, _, element = name.partition("_")
+    folder = next((job.folder for job in jobs if job.folder), "")
+    run = RunFiles(Path(folder)) if folder else run_of_job(number)
+    if run is None and not jobs:
+        raise CheckpointError(
+            f"Slurm knows no job {name} (any more), and no run in runs/ here is of it. Give the run folder."
+        )
+    if run is not None and element and (run.path / element).is_dir():
+        run = RunFiles(run.path / element)
+    return Choice(run, jobs)

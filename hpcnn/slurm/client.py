@@ -1,0 +1,64 @@
+"""Runs Slurm's own programs: the one place that does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+
+from hpcnn.slurm.troubles import SlurmError, explain, of_no_cluster
+
+TIMEOUT_S = 60.0
+"""A busy controller may take long, and a program that finds no configuration tries for a minute."""
+
+_OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+
+
+class NoSlurmError(SlurmError):
+    """Slurm is not there: no machine of a cluster."""
+
+
+def run_slurm(*command: str, environ: Mapping[str, str] | None = None) -> str:
+    """Run one of Slurm's programs and return what it prints on standard output, or else on standard error.
+
+    Raises:
+        SlurmError: it fails, is not there, or does not come back. The message says what it means.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env=clean_environment(os.environ if environ is None else environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=TIMEOUT_S,
+        )
+    except FileNotFoundError:
+        raise NoSlurmError(
+            f"there is no program {command[0]!r} here: this is no machine of a Slurm cluster. Log in to one, or "
+            "train without Slurm: mpirun -n 4 hpcnn train JOB"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(
+            f"{command[0]} gave no answer within {TIMEOUT_S:.0f} s: Slurm's controller is down or busy. "
+            "`scontrol ping` asks it; try again later."
+        ) from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]} can't be run: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr or done.stdout
+        raise (NoSlurmError if of_no_cluster(said) else SlurmError)(f"{command[0]}: {explain(said)}")
+    return done.stdout or done.stderr
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what would change the answers, or leak from a job into one that it submits."""
+    inside = "SLURM_JOB_ID" in environ
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("SQUEUE_", "SACCT_"))
+        and name != "SLURM_TIME_FORMAT"
+        and not (inside and name.startswith("SLURM_") and name not in _OF_THE_CLUSTER)
+    }

@@ -1,0 +1,174 @@
+"""The runs of a sweep in one table, the best first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcnn.errors import JobError
+from hpcnn.slurm.choosing import choose
+from hpcnn.slurm.queue import elements_of
+from hpcnn.slurm.run_files import RunFiles, read_json
+from hpcnn.slurm.status import statuses
+from hpcnn.slurm.sweep import Point, read_points, to_toml
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a sweep."""
+
+    index: int
+    point: Point
+    state: str
+    """``done``, or what else `hpcnn status` says."""
+    monitor: str
+    """Name of the value that decides which run is the best; empty for a run that is not done."""
+    best: float | None
+    """Best value of it."""
+    values: dict[str, Any]
+    """At the end, or as far as the run is."""
+    epochs: int | None
+    seconds: float | None
+    weights_sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "index": self.index,
+            "settings": {key: _plain(value) for key, value in self.point.items()},
+            "state": self.state,
+            "best": {self.monitor: self.best} if self.monitor else {},
+            "values": self.values,
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "weights_sha256": self.weights_sha256,
+        }
+
+
+def collect(folder: Path) -> list[Row]:
+    """Return the runs of a sweep, the best first, then those that are not done, by their index.
+
+    Raises:
+        JobError: there is no sweep.
+    """
+    run = RunFiles(folder.absolute())
+    if not run.sweep.exists():
+        raise JobError(
+            f"no sweep is in {str(folder)!r}: it has no sweep.toml. hpcnn submit JOB --sweep FILE makes one."
+        )
+    choice = choose(str(folder))
+    states = {Path(one.run).name: one.state for one in statuses(choice)}
+    waiting = {index: "pending" for job in choice.active for index in elements_of(job.job_id)}
+    rows = []
+    for index, point in enumerate(read_points(run.sweep)):
+        state = states.get(str(index)) or waiting.get(index, "not begun")
+        rows.append(_row(RunFiles(run.path / str(index)), index, point, state))
+    return sorted(rows, key=_rank)
+
+
+def _row(run: RunFiles, index: int, point: Point, state: str) -> Row:
+    result, progress = read_json(run.result), read_json(run.progress)
+    best = result.get("best")
+    monitor, value = next(iter(best.items())) if isinstance(best, dict) and best else ("", None)
+    values = result.get("values") or progress.get("values") or {}
+    return Row(
+        index,
+        point,
+        "done" if result else state,
+        monitor,
+        value if isinstance(value, int | float) else None,
+        values if isinstance(values, dict) else {},
+        result.get("epochs", progress.get("epoch")),
+        result.get("seconds"),
+        result.get("weights_sha256", ""),
+    )
+
+
+def _rank(row: Row) -> tuple[int, float, int]:
+    from hpcnn.training.callbacks import improves  # NumPy comes with it
+
+    if row.state != "done":
+        return 2, 0.0, row.index
+    if row.best is None or math.isnan(row.best):
+        return 1, 0.0, row.index
+    lower = improves(row.monitor, 0.0, 1.0)
+    return 0, row.best if lower else -row.best, row.index
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the rows as a table."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    monitor = _monitor(rows)
+    numbers = _value_names(rows)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("#", justify="right")
+    for name in _short(_keys(rows)):
+        shown.add_column(Text(name), justify="right", overflow="fold")
+    shown.add_column("state")
+    for name in ([f"best {monitor}"] if monitor else []) + ["epochs", *numbers, "seconds"]:
+        shown.add_column(Text(name), justify="right")
+    for row in rows:
+        cells = [str(row.index), *(_setting(row.point, key) for key in _keys(rows)), row.state]
+        cells += [_figure(row.best)] if monitor else []
+        cells += [_figure(row.epochs), *(_figure(row.values.get(name)) for name in numbers), _figure(row.seconds)]
+        shown.add_row(*map(Text, cells), style="" if row.state == "done" else "dim")
+    return shown
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the rows as CSV, with a heading."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys, names = _keys(rows), _value_names(rows)
+    writer.writerow(["index", *keys, "state", f"best_{_monitor(rows)}", "epochs", *names, "seconds", "weights_sha256"])
+    for row in rows:
+        settings = (_plain(row.point.get(key, "")) for key in keys)
+        values = (row.values.get(name) for name in names)
+        writer.writerow(
+            [row.index, *settings, row.state, row.best, row.epochs, *values, row.seconds, row.weights_sha256]
+        )
+    return text.getvalue()
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in sorted(rows, key=lambda row: row.index) for key in row.point))
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """Return the last part of each key, or the whole where that is not the only one of its name."""
+    ends = [key.rpartition(".")[2] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
+
+
+def _monitor(rows: Sequence[Row]) -> str:
+    return next((row.monitor for row in rows if row.monitor), "")
+
+
+def _value_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of values that are single numbers."""
+    names = dict.fromkeys(name for row in rows for name in row.values)
+    return [name for name in names if not any(isinstance(row.values.get(name), list) for row in rows)]
+
+
+def _setting(point: Point, key: str) -> str:
+    return to_toml(point[key]) if key in point else ""
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of TOML as JSON and CSV can hold it: there are no dates in them."""
+    return value if isinstance(value, bool | int | float | str | list | dict) else str(value)
+
+
+def _figure(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,70 @@
+"""The log of a run, attempt by attempt."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hpcnn.errors import CheckpointError
+from hpcnn.slurm.run_files import RunFiles
+
+_POLL_S = 0.5
+_END_EVERY_S = 5.0
+"""How often Slurm is asked whether the run goes on, while its log is followed."""
+
+
+def log_of(run: RunFiles, attempt: int | None) -> Path:
+    """Return the log of an attempt; None is all that the last job has said, where it is kept, or its last attempt.
+
+    Raises:
+        CheckpointError: there is no such log.
+    """
+    logs = run.attempt_logs()
+    if attempt is not None and attempt not in logs:
+        have = f"Attempts with a log: {', '.join(map(str, logs))}." if logs else "It has none yet."
+        raise CheckpointError(f"--attempt {attempt}: the run {str(run.path)!r} has no such log. {have}")
+    if attempt is not None:
+        return logs[attempt]
+    found = sorted(run.logs.glob("*.out")) or list(logs.values())
+    if not found:
+        elements = f" It is a sweep: name one of its runs, as {run.path}/0." if run.sweep.exists() else ""
+        raise CheckpointError(f"the run {str(run.path)!r} has no log yet.{elements}")
+    return max(found, key=_changed)
+
+
+def last_lines(path: Path, most: int) -> tuple[str, int]:
+    """Return the last `most` lines of a file, all of them if `most` is 0, and where the file ended."""
+    with path.open("rb") as file:
+        lines = b"".join(file if most == 0 else deque(file, maxlen=most))
+        return lines.decode(errors="replace"), file.tell()
+
+
+def follow(run: RunFiles, path: Path, position: int, going_on: Callable[[], bool]) -> Iterator[str]:
+    """Yield what is added to a log after `position`, and to those of later attempts, until the run has ended."""
+    asked, ended = time.monotonic(), False
+    while True:
+        with path.open("rb") as file:
+            file.seek(position)
+            added = file.read()
+        position += len(added)
+        if added:
+            yield added.decode(errors="replace")
+        newest = log_of(run, None)
+        if newest != path:
+            yield f"==> {newest.name} <==\n"
+            path, position = newest, 0
+        elif ended:
+            return
+        elif time.monotonic() - asked > _END_EVERY_S:
+            asked, ended = time.monotonic(), not going_on()
+        else:
+            time.sleep(_POLL_S)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

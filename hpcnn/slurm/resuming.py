@@ -1,0 +1,72 @@
+"""A run that is submitted again, to go on: as it was before, with nothing that would change its result."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.errors import CheckpointError
+from hpcnn.slurm.run_files import RunFiles, read_lines
+from hpcnn.slurm.sweep import Point, read_points
+
+if TYPE_CHECKING:
+    from hpcnn.job.schema import Job
+
+
+@dataclass(frozen=True)
+class Before:
+    """What was submitted the last time."""
+
+    job: Path
+    overrides: Sequence[str]
+
+
+def submitted_before(folder: Path) -> Before:
+    """Return the job of the last submission of a run.
+
+    Raises:
+        CheckpointError: it was not submitted by us.
+    """
+    for line in reversed(read_lines(RunFiles(folder).submissions)):
+        job, overrides = line.get("job"), line.get("set")
+        if isinstance(job, str) and isinstance(overrides, list):
+            return Before(Path(job), [str(override) for override in overrides])
+    raise CheckpointError(
+        f"--resume: the run in {str(folder)!r} was not started by hpcnn submit, so its job file is not known. Name it: "
+        f"hpcnn submit JOB --out {folder} --resume"
+    )
+
+
+def check_same_run(folder: Path, job: Job) -> None:
+    """Raise CheckpointError if `job` is not the one of the run that is to go on, as far as this decides the result."""
+    import msgspec
+
+    from hpcnn.training.state import check_same_job  # NumPy comes with it
+
+    run = RunFiles(folder)
+    if not (run.path / "checkpoints" / "last.safetensors").exists():  # nothing to go on with: it begins anew
+        return
+    try:
+        before = tomllib.loads(run.job.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # the run itself compares with its checkpoints
+        return
+    train = before.get("train", {})
+    settled = {
+        key: train[key]
+        for key in ("shards", "compression_groups")
+        if getattr(job.train, key) == "auto" and isinstance(train, dict) and key in train
+    }
+    check_same_job(before, msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, **settled)))
+
+
+def check_same_points(folder: Path, points: Sequence[Point]) -> None:
+    """Raise CheckpointError if a sweep that is to go on has other points: their numbers name the folders."""
+    before = RunFiles(folder).sweep
+    if before.exists() and read_points(before) != list(points):
+        raise CheckpointError(
+            f"the sweep in {str(folder)!r} has other points: its sweep.toml lists them. Leave --sweep out to go on "
+            "with them, or choose another --out."
+        )

@@ -1,0 +1,180 @@
+"""What can be read of a run in its folder without NumPy: how far it is, its attempts under Slurm, and their logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcnn.errors import CheckpointError
+
+RUNS = Path("runs")
+"""Where run folders go if nothing else is said."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The files of one run. A file that is missing, or just being written, reads as empty."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """The resolved job, once training has begun."""
+        return self.path / "job.toml"
+
+    @property
+    def result(self) -> Path:
+        """What the run came to; it exists if and only if the run is complete."""
+        return self.path / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line of JSON an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Where the training stands, every few seconds."""
+        return self.path / "progress.json"
+
+    @property
+    def attempts(self) -> Path:
+        """One line of JSON for each start and end of a Slurm job, from the templates."""
+        return self.path / "attempts.jsonl"
+
+    @property
+    def submissions(self) -> Path:
+        """One line of JSON for each time that the run was submitted."""
+        return self.path / "submitted.jsonl"
+
+    @property
+    def cancelled(self) -> Path:
+        """Exists if a person wants the run to stop: the templates requeue no such run."""
+        return self.path / "cancelled"
+
+    @property
+    def sweep(self) -> Path:
+        """The points of a sweep, whose runs lie in folders by their index."""
+        return self.path / "sweep.toml"
+
+    @property
+    def logs(self) -> Path:
+        """Where each attempt's output lies."""
+        return self.path / "logs"
+
+    def attempt_logs(self) -> dict[int, Path]:
+        """Return the log of each attempt by its number, the first one first."""
+        numbered = {path.stem.removeprefix("attempt-"): path for path in self.logs.glob("attempt-*.log")}
+        return {int(number): numbered[number] for number in sorted(numbered, key=_number) if number.isdecimal()}
+
+    def holds_run(self) -> bool:
+        """Return whether a run has begun here, or was submitted."""
+        return any(path.exists() for path in (self.job, self.result, self.submissions, self.attempts, self.progress))
+
+    def elements(self) -> dict[int, RunFiles]:
+        """Return the runs of a sweep by their index; none if this is no sweep, or nothing has begun."""
+        found = [path for path in _folders(self.path) if path.name.isdecimal() and RunFiles(path).holds_run()]
+        return {int(path.name): RunFiles(path) for path in sorted(found, key=lambda path: int(path.name))}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the table in a file of JSON; empty if there is none to be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the tables in a file of one JSON a line; lines that are none are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    tables = []
+    for line in lines:
+        try:
+            tables.append(json.loads(line))
+        except (ValueError, RecursionError):  # cut off by a crash
+            continue
+    return [table for table in tables if isinstance(table, dict)]
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one JSON to a file of one a line, with the time."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), **line}, ensure_ascii=False) + "\n")
+
+
+def recent_runs(limit: int) -> list[RunFiles]:
+    """Return the runs below ``runs/`` that were written to last, the newest first."""
+    runs = [RunFiles(path) for path in _folders(RUNS) if holds_any(path)]
+    return sorted(runs, key=_changed, reverse=True)[:limit]
+
+
+def run_of_job(number: str) -> RunFiles | None:
+    """Return the run below ``runs/`` that a job was submitted for, or None."""
+    for run in recent_runs(1000):
+        if number in job_numbers(run):
+            return run
+    return None
+
+
+def job_numbers(run: RunFiles) -> list[str]:
+    """Return the numbers of the Slurm jobs that a run had, the last one last."""
+    lines = [*read_lines(run.submissions), *read_lines(run.attempts)]
+    lines.sort(key=lambda line: line["time"] if isinstance(line.get("time"), int | float) else 0)
+    return list(dict.fromkeys(str(line["job_id"]).partition("_")[0] for line in lines if line.get("job_id")))
+
+
+def holds_any(path: Path) -> bool:
+    """Return whether a run or a sweep is in the folder `path`."""
+    return RunFiles(path).holds_run() or RunFiles(path).sweep.exists()
+
+
+def require_run(path: Path) -> RunFiles:
+    """Return the run in the folder `path`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if holds_any(path):
+        return RunFiles(path.absolute())
+    others = [str(other.path) for other in recent_runs(5)]
+    here = f" Runs here: {', '.join(others)}." if others else ""
+    what = "no run is in the folder" if path.is_dir() else "there is no run folder"
+    raise CheckpointError(f"{what} {str(path)!r}. Give the folder of a run, or the number of a Slurm job.{here}")
+
+
+def free_folder(name: str) -> Path:
+    """Return the first of ``runs/NAME``, ``runs/NAME-2``, ... that is free."""
+    number = 1
+    while (folder := RUNS / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder.absolute()
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _changed(run: RunFiles) -> float:
+    newest = 0.0
+    for path in (run.job, run.result, run.metrics, run.progress, run.attempts, run.submissions, run.path):
+        try:
+            newest = max(newest, path.stat().st_mtime)
+        except OSError:
+            continue
+    return newest
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1

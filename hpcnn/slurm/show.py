@@ -1,0 +1,141 @@
+"""What is known of runs, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.slurm.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_STYLES = {"done": "green", "failed": "red", "running": "bold", "stopped": "yellow", "cancelled": "yellow"}
+
+_NUMBERS = ("nodes", "epoch", "step", "loss", "samples/s", "left", "wall left", "restarts")
+_NARROW = ("epoch", "loss", "left", "wall left")
+"""The most important ones, for a terminal with fewer than so many columns:"""
+_WIDE = 120
+
+
+def overview(statuses: Sequence[Status], width: int) -> Group:
+    """Return runs as a table, one a line, and below why some wait or have ended; `width` is that of the terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    notes = [Text(f"{_name(one)}: {one.state}: {one.why}", style="dim") for one in statuses if one.why]
+    return Group(_table(statuses, wide=width >= _WIDE), *notes)
+
+
+def _table(statuses: Sequence[Status], *, wide: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows.add_column("run", overflow="fold")
+    rows.add_column("job", no_wrap=True)
+    rows.add_column("state", no_wrap=True)
+    shown = [place for place, name in enumerate(_NUMBERS) if wide or name in _NARROW]
+    for place in shown:
+        rows.add_column(_NUMBERS[place], justify="right", no_wrap=True)
+    for one in statuses:
+        state = Text(one.state, style=_STYLES.get(one.state, ""))
+        numbers = _numbers(one)
+        rows.add_row(Text(_name(one)), Text(one.job_id), state, *(Text(numbers[place]) for place in shown))
+    return rows
+
+
+def card(one: Status) -> Table:
+    """Return one run as a table of names and values."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table.grid(padding=(0, 2))
+    nodes, epoch, step, loss, speed, left, wall_left, restarts = _numbers(one)
+    ranks = f", {one.ranks} ranks" if one.ranks else ""
+    hosts = f" ({one.hosts})" if one.hosts else ""
+    for name, value in (
+        ("run", short_path(one.run)),
+        ("job", one.job_id),
+        ("state", one.state + (f": {one.why}" if one.why else "")),
+        ("starts at", one.starts_at.replace("T", " ")),
+        ("nodes", f"{nodes}{hosts}{ranks}" if nodes else ""),
+        ("epoch", epoch),
+        ("step", step),
+        ("loss", loss),
+        ("samples/s", speed),
+        ("time left", f"{left or '?'} of training, {wall_left or 'no limit'} of wall time" if _running(one) else ""),
+        ("restarts", restarts),
+    ):
+        if value:
+            style = _STYLES.get(one.state, "") if name == "state" else ""
+            rows.add_row(Text(name, style="dim"), Text(value, style=style, overflow="fold"))
+    return rows
+
+
+def line(one: Status) -> str:
+    """Return one run on one line, for a log."""
+    _, epoch, step, loss, speed, left, wall_left, restarts = _numbers(one)
+    words = [
+        one.state + (f" ({one.why})" if one.why else ""),
+        epoch and f"epoch {epoch}",
+        step and f"step {step}",
+        loss and f"loss {loss}",
+        speed and f"{speed} samples/s",
+        left and f"left {left}",
+        wall_left and f"wall left {wall_left}",
+        restarts != "0" and f"restarts {restarts}",
+    ]
+    return "  ".join([f"{one.job_id or '-'} {_name(one)}:", *(word for word in words if word)])
+
+
+def _name(one: Status) -> str:
+    return short_path(one.run) or one.name
+
+
+def _running(one: Status) -> bool:
+    return one.state == "running"
+
+
+def _numbers(one: Status) -> list[str]:
+    """Return all numbers as text; empty for what is not known."""
+    return [
+        "" if one.nodes is None else str(one.nodes),
+        _of(one.epoch, one.epochs),
+        _of(one.step, one.steps),
+        "" if one.loss is None else f"{one.loss:.4g}",
+        "" if one.samples_per_s is None or not _running(one) else f"{one.samples_per_s:,.0f}",
+        "" if one.left_s is None else duration(one.left_s),
+        "" if one.wall_left_s is None else duration(one.wall_left_s),
+        str(one.restarts),
+    ]
+
+
+def _of(done: int | None, total: int | None) -> str:
+    if done is None:
+        return ""
+    return f"{done:,}/{total:,}" if total and total >= done else f"{done:,}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people write it.
+
+    >>> duration(59), duration(3601), duration(90061)
+    ('0:59', '1:00:01', '1 d 1:01:01')
+    """
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours or days else f"{minutes}:{rest:02d}"
+    return f"{days} d {clock}" if days else clock
+
+
+def short_path(path: str) -> str:
+    """Return a path from here on, if it lies below."""
+    try:
+        return str(Path(path).relative_to(Path.cwd())) if path else ""
+    except ValueError:
+        return path

@@ -1,0 +1,274 @@
+"""A job on its way to the queue: what is submitted, the checks before, and the submission itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.atomic import write_text
+from hpcnn.errors import CheckpointError, HpcnnError, JobError
+from hpcnn.slurm.client import run_slurm
+from hpcnn.slurm.options import Size, directives, parse_options, size_of
+from hpcnn.slurm.queue import COMMENT, job_ids, queued
+from hpcnn.slurm.resuming import check_same_points, check_same_run
+from hpcnn.slurm.run_files import RunFiles, append_line, free_folder, holds_any
+from hpcnn.slurm.scripts import TEMPLATES_VARIABLE, check_syntax, find_template, read_template, templates_folder
+from hpcnn.slurm.sweep import Point, overrides, points_toml, read_points
+
+if TYPE_CHECKING:
+    from hpcnn.job.load import LoadedJob
+    from hpcnn.job.schema import Job
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for."""
+
+    job: Path | None
+    overrides: Sequence[str] = ()
+    options: Sequence[str] = ()
+    """For sbatch: ``--nodes=2``, ..."""
+    name: str = ""
+    out: Path | None = None
+    resume: bool = False
+    template: str = "train"
+    after: Sequence[str] = ()
+    sweep: Path | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is to be submitted."""
+
+    loaded: LoadedJob
+    overrides: Sequence[str]
+    template: Path
+    folder: Path
+    """Of the run, absolute."""
+    options: Sequence[str]
+    """For sbatch."""
+    arguments: Sequence[str]
+    """For the template."""
+    asked: Mapping[str, str]
+    """All options that count, those in the template's lines included."""
+    points: Sequence[Point] = ()
+    """Of a sweep."""
+    new: bool = True
+    """Whether the folder is to be made."""
+
+    @property
+    def command(self) -> list[str]:
+        """The whole command."""
+        return ["sbatch", "--parsable", *self.options, str(self.template), *self.arguments]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the command, which is that of the job: its ``python`` is the one that runs now."""
+        path, here = os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)
+        first = shutil.which("python")
+        if first is None or Path(first).parent != Path(here):  # hpcnn was called by its path, in no active environment
+            path = here + os.pathsep + path
+        beside = self.template.parent
+        shared = (
+            beside if (beside / "lib.sh").is_file() else templates_folder()
+        )  # a template of one's own may lie alone
+        return {**os.environ, "PATH": path, TEMPLATES_VARIABLE: str(shared)}
+
+    @property
+    def size(self) -> Size:
+        """How much of the cluster it asks for."""
+        return size_of(self.asked)
+
+
+def prepare(request: Request) -> Submission:
+    """Return what is to be submitted for a request, checked as far as Slurm isn't needed for it.
+
+    Raises:
+        HpcnnError: a fault in the job, or in how it is asked for.
+    """
+    from hpcnn.job.load import load_job
+
+    loaded = load_job(request.job, request.overrides)
+    points = read_points(request.sweep) if request.sweep else []
+    template = find_template(request.template)
+    folder = _choose_folder(request, loaded.job.name)
+    asked = directives(read_template(template)) | parse_options(request.options)
+    submission = Submission(
+        loaded,
+        request.overrides,
+        template,
+        folder,
+        [*_own_options(request, folder, loaded.job.name), *request.options],
+        _arguments(request, folder, loaded.path),
+        asked,
+        points,
+        new=not folder.exists(),
+    )
+    _check_time(asked)
+    check_ranks(submission.size, loaded.job, RunFiles(folder))
+    if request.resume and not points:
+        check_same_run(folder, loaded.job)
+    check_same_points(folder, points)
+    for index, point in enumerate(points):
+        _check_point(request, submission.size, folder, index, point)
+    check_syntax(template)
+    return submission
+
+
+def _own_options(request: Request, folder: Path, job_name: str) -> list[str]:
+    after = [f"--dependency=afterok:{':'.join(request.after)}", "--kill-on-invalid-dep=yes"] if request.after else []
+    return [
+        f"--job-name={request.name or job_name}",
+        f"--comment={COMMENT}{folder}",
+        f"--output={output_pattern(folder / 'logs', array=request.sweep is not None)}",
+        "--open-mode=append",
+        *after,
+    ]
+
+
+def output_pattern(logs: Path, *, array: bool) -> str:
+    r"""Return where a job's own output goes, in the form that sbatch replaces parts of.
+
+    >>> output_pattern(Path("/50%/logs"), array=False), output_pattern(Path("/a\\b"), array=False)
+    ('/50%%/logs/slurm-%j.out', '/a\\\\b/slurm.out')
+    """
+    if "\\" in str(logs):  # which turns all replacements off
+        return str(logs).replace("\\", "\\\\") + "/slurm.out"
+    return f"{str(logs).replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
+
+
+def _arguments(request: Request, folder: Path, job: Path) -> list[str]:
+    sweep = [str(folder / "sweep.toml")] if request.sweep else []
+    sets = [word for override in request.overrides for word in ("--set", override)]
+    return [*sweep, str(job.absolute()), "--out", str(folder), *sets]
+
+
+def _check_point(request: Request, size: Size, folder: Path, index: int, point: Point) -> None:
+    from hpcnn.job.load import load_job
+
+    try:
+        loaded = load_job(request.job, [*request.overrides, *overrides(point)])
+        check_ranks(size, loaded.job, RunFiles(folder / str(index)))
+        if request.resume:
+            check_same_run(folder / str(index), loaded.job)
+    except HpcnnError as error:
+        raise type(error)(f"point {index} of the sweep: {error}") from None
+
+
+def _choose_folder(request: Request, name: str) -> Path:
+    if request.out is None:
+        if request.resume:
+            raise JobError("--resume goes on with the run in a folder: name it by --out, as --out runs/digits_mlp")
+        return free_folder(name)
+    folder = request.out.absolute()
+    if not str(folder).isprintable():
+        raise JobError(f"--out {str(folder)!r}: line breaks and control characters don't get through to Slurm")
+    if holds_any(folder) and not request.resume:
+        raise CheckpointError(
+            f"the folder {str(folder)!r} holds a run already. Go on with it by --resume, or choose another --out."
+        )
+    if request.resume and not holds_any(folder):
+        raise CheckpointError(f"--resume: no run is in {str(folder)!r}. Leave --resume out to begin one there.")
+    return folder
+
+
+def _check_time(asked: Mapping[str, str]) -> None:
+    if not asked.get("time") and not os.environ.get("SBATCH_TIMELIMIT"):
+        raise JobError(
+            "no time is given: how long may the job hold its nodes at a stretch? For example --time 1:00:00. If the "
+            "training takes longer, it saves before the time is over, requeues itself and goes on."
+        )
+
+
+def check_ranks(size: Size, job: Job, run: RunFiles) -> None:
+    """Raise JobError if a job of this size may get more ranks than `job` has gradient shards."""
+    shards = _shards_at_start(run) or job.train.shards if job.train.shards == "auto" else job.train.shards
+    if shards == "auto":
+        if size.varies:
+            raise JobError(
+                "train.shards = 'auto' means as many as the first start has ranks: with a range of nodes the queue "
+                f"would decide that, and so the result. Fix it: --set train.shards={size.ranks}"
+            )
+        return
+    if size.ranks > shards:
+        raise JobError(
+            f"the job may get {size}, but has {shards} gradient shards (train.shards): more ranks than those would "
+            "have nothing to do. Ask for fewer --nodes or --tasks-per-node, or begin a new run, with another result, "
+            f"by --set train.shards={size.ranks}"
+        )
+
+
+def _shards_at_start(run: RunFiles) -> int | None:
+    """Return the shards that a run was begun with, which stay for its life; None if it has not begun."""
+    try:
+        found = re.search(r"^shards = (\d+)$", run.job.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeError):
+        return None
+    return int(found[1]) if found else None
+
+
+def test_only(submission: Submission) -> str:
+    """Ask Slurm whether it would take the job, and return what it says of when and where it would start.
+
+    Raises:
+        SlurmError: it would not.
+    """
+    said = run_slurm("sbatch", "--test-only", *submission.command[1:], environ=submission.environ)
+    return re.sub(r"^sbatch: Job \d+ ", "", said.strip().splitlines()[-1]) if said.strip() else ""
+
+
+def check_free(submission: Submission, after: Sequence[str]) -> None:
+    """Raise CheckpointError if another job writes to the run folder, and it is not one of `after`."""
+    others = [job for job in queued() if job.folder == str(submission.folder) and job.number not in after]
+    if others:
+        raise CheckpointError(
+            f"job {job_ids(others)} in the queue writes to {str(submission.folder)!r} already. Wait for it, submit "
+            f"this one with --after {others[0].number}, or stop it: hpcnn cancel {others[0].number}"
+        )
+
+
+def submit(submission: Submission) -> str:
+    """Make the run folder, submit, and return the number of the job.
+
+    Raises:
+        SlurmError: Slurm refuses. What was made of the folder is gone again.
+    """
+    run = RunFiles(submission.folder)
+    made: list[Path] = []
+    try:
+        _make_folder(run, submission, made)
+        said = run_slurm(*submission.command, environ=submission.environ)
+    except BaseException:
+        for path in reversed(made):
+            path.rmdir() if path.is_dir() else path.unlink()
+        raise
+    number = said.strip().splitlines()[-1].partition(";")[0]  # with several clusters, the name of one follows
+    job = {"job": str(submission.loaded.path.absolute()), "set": list(submission.overrides)}
+    append_line(run.submissions, {"job_id": number, **job, "command": submission.command})
+    return number
+
+
+def _make_folder(run: RunFiles, submission: Submission, made: list[Path]) -> None:
+    """Make what the job needs before it starts; `made` gets to know what is new."""
+    try:
+        for folder in (run.path, run.logs):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if submission.new or not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+        if submission.points:
+            if not run.sweep.exists():
+                made.append(run.sweep)
+            write_text(run.sweep, points_toml(submission.points))
+        for one in (run, *run.elements().values()):
+            one.cancelled.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"can't make the run folder {str(run.path)!r} ({error.strerror}). Choose another one by --out."
+        ) from None

@@ -1,0 +1,69 @@
+"""Waits for what happens in the queue by looking at it: ``sbatch --wait`` notices an end half a minute late."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from hpcnn.errors import EXIT_FAILURE
+from hpcnn.slurm.choosing import Choice
+from hpcnn.slurm.client import NoSlurmError
+from hpcnn.slurm.queue import queued
+from hpcnn.slurm.run_files import RunFiles
+from hpcnn.slurm.status import Status, statuses
+from hpcnn.slurm.terminal import write_line
+from hpcnn.slurm.troubles import SlurmError
+
+_FIRST_S, _GROWTH = 1.0, 1.1
+"""The first pause between two looks at the queue, which all users share, and how much longer each next one is."""
+_TRIES = 10
+"""Looks in a row that may fail: a controller that is started anew is away for a minute or two."""
+_RETRY_S = 10.0
+
+T = TypeVar("T")
+
+
+def pauses(longest_s: float = 20.0) -> Iterator[float]:
+    """Yield ever longer times to wait between two looks, in seconds, without an end."""
+    return (min(longest_s, _FIRST_S * _GROWTH**look) for look in itertools.count())
+
+
+def patiently(look: Callable[[], T]) -> T:
+    """Return what `look` returns; if Slurm does not answer for a while, go on asking.
+
+    Raises:
+        SlurmError: it does not come back.
+    """
+    for attempt in itertools.count(1):
+        try:
+            return look()
+        except NoSlurmError:
+            raise
+        except SlurmError:
+            if attempt == _TRIES:
+                raise
+            time.sleep(_RETRY_S)
+    raise AssertionError("counting never ends")
+
+
+def wait_for(number: str, folder: Path) -> int:
+    """Wait until a job has left the queue, say how it goes, and return an exit code: 0 if all its runs are done."""
+    said = ""
+    for pause_s in pauses():
+        jobs = [job for job in patiently(lambda: queued(number)) if job.active]
+        found = statuses(Choice(RunFiles(folder), jobs))
+        words = "; ".join(dict.fromkeys(map(_words, found)))
+        if words != said:
+            write_line(words)
+            said = words
+        if not jobs:
+            return max((status.exit_code for status in found), default=EXIT_FAILURE)
+        time.sleep(pause_s)
+    raise AssertionError("the pauses never end")
+
+
+def _words(status: Status) -> str:
+    return status.state + (f": {status.why}" if status.why else "")

@@ -1,0 +1,114 @@
+"""How the runs on a Slurm cluster are getting on: ``hpcnn status [RUN|JOBID ...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE
+from hpcnn.slurm.terminal import console, run_plain, write_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from hpcnn.slurm.status import Status
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn status",
+        "Show how runs are getting on, from the queue and from their folders: state and why it waits, nodes, epoch, "
+        "step, loss, samples/s, the time that training still takes against the wall time that is left, and how often "
+        "it came back. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
+        example="hpcnn status runs/digits_mlp --follow",
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument("--follow", action="store_true", help="go on showing it, until all of them have ended")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return run_plain(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    def look() -> list[Status]:
+        from hpcnn.slurm.choosing import choose_run
+        from hpcnn.slurm.status import everything, statuses
+
+        return (
+            [one for name in arguments.runs for one in statuses(choose_run(name))] if arguments.runs else everything()
+        )
+
+    found = look()
+    if arguments.follow:
+        _follow(look, found, as_json=arguments.json)
+    elif arguments.json:
+        _print_json(found)
+    else:
+        _show(found)
+    return EXIT_DONE
+
+
+def _show(found: Sequence[Status]) -> None:
+    if not found:
+        write_line("no runs: none of yours is in the queue, and none in runs/ here. hpcnn submit JOB starts one.")
+    else:
+        console().print(_picture(found))
+
+
+def _picture(found: Sequence[Status]) -> RenderableType:
+    from hpcnn.slurm.show import card, overview
+
+    return card(found[0]) if len(found) == 1 else overview(found, console().width)
+
+
+def _print_json(found: Sequence[Status]) -> None:
+    write_line(json.dumps({"time": time.time(), "runs": [one.as_json() for one in found]}))
+
+
+def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: bool) -> None:
+    """Show each change: redrawn in place in a terminal, else one line for each run that changed."""
+    from hpcnn.slurm.waiting import patiently, pauses
+
+    if sys.stdout.isatty() and not as_json:
+        from rich.live import Live
+
+        with Live(_picture(found), console=console(), auto_refresh=False) as live:
+            for pause_s in pauses(longest_s=5.0):
+                if not any(one.going_on for one in found):
+                    return
+                time.sleep(pause_s)
+                found = patiently(look)
+                live.update(_picture(found), refresh=True)
+    said: dict[str, object] = {}
+    for pause_s in pauses(longest_s=5.0):
+        _say_changes(found, said, as_json=as_json)
+        if not any(one.going_on for one in found):
+            return
+        time.sleep(pause_s)
+        found = patiently(look)
+
+
+def _say_changes(found: Sequence[Status], said: dict[str, object], *, as_json: bool) -> None:
+    from hpcnn.slurm.show import line
+
+    changed = [one for one in found if said.get(one.run or one.job_id) != (one.state, one.why, one.step, one.job_id)]
+    said.update({one.run or one.job_id: (one.state, one.why, one.step, one.job_id) for one in changed})
+    if changed and as_json:
+        _print_json(changed)
+    elif changed:
+        for one in changed:
+            write_line(line(one))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Puts a training into the queue of a Slurm cluster: ``hpcnn submit JOB --nodes 2 --time 1:00:00``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, add_job_arguments
+from hpcnn.errors import EXIT_DONE, JobError
+from hpcnn.slurm.terminal import run_plain, write_line
+
+if TYPE_CHECKING:
+    from hpcnn.slurm.submission import Request, Submission
+
+_PASSED_ON = ("nodes", "tasks_per_node", "cpus_per_task", "time", "partition", "account", "gres", "array")
+_OF_SBATCH = {"tasks_per_node": "ntasks-per-node"}
+"""Where sbatch has another name for an option."""
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn submit",
+        "Submit the training of a job file to Slurm, by a template of slurm/, once all that can be checked beforehand "
+        "is: the job file, ranks against gradient shards, the time, the template's syntax, and Slurm's own opinion. "
+        "Prints the number of the Slurm job and the run folder. What is left out is as the template has it.",
+        example="hpcnn submit jobs/digits_mlp.toml --nodes 2 --tasks-per-node 4 --time 1:00:00 -- --exclusive",
+    )
+    add_job_arguments(parser)
+    size = parser.add_argument_group("how much, for how long")
+    size.add_argument("--nodes", metavar="N|MIN-MAX", help="nodes; as 2-4, what the queue gives at each start")
+    size.add_argument("--tasks-per-node", metavar="N", help="ranks on each node")
+    size.add_argument("--cpus-per-task", metavar="N", help="cores of each rank")
+    size.add_argument("--gres", help="other resources of each node, as gpu:2")
+    size.add_argument(
+        "--time", help="wall time, as 1:00:00; a longer training saves before it is over, comes back and goes on"
+    )
+    where = parser.add_argument_group("where, and when")
+    where.add_argument("--partition", metavar="NAME", help="queue; `sinfo -s` lists them")
+    where.add_argument("--account", metavar="NAME", help="what pays")
+    where.add_argument(
+        "--after", metavar="JOBID", action="append", default=[], help="start when this job is done; may be given again"
+    )
+    where.add_argument(
+        "--requeue",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the job comes back after its time, preemption or the loss of a node",
+    )
+    _add_run_arguments(parser)
+    return parser
+
+
+def _add_run_arguments(parser: Parser) -> None:
+    run = parser.add_argument_group("the run")
+    run.add_argument("--name", default="", help="of the Slurm job; the name of the job file if left out")
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered")
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that --out holds: one that was stopped, or that is to have more epochs now. JOB, "
+        "--set and --sweep are as they were if left out. Without it a folder that holds a run is refused. (A job that "
+        "Slurm requeues goes on by itself.)",
+    )
+    run.add_argument(
+        "--template",
+        default="",
+        metavar="NAME|PATH",
+        help="train (default), single, keras or your own; a folder slurm/ here, or HPCNN_SLURM_DIR, comes before those "
+        "that hpcnn brings",
+    )
+    run.add_argument("--sweep", type=Path, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep")
+    run.add_argument("--at-once", type=int, metavar="N", help="runs of a sweep at a time; all that fit if left out")
+    run.add_argument("--array", metavar="SPEC", help="points of a sweep to run, as 0-5 or 3,7%%2; all if left out")
+    do = parser.add_argument_group("what to do")
+    do.add_argument("--dry-run", action="store_true", help="show and check everything, and submit nothing")
+    do.add_argument("--wait", action="store_true", help="wait for the end; the exit code is 0 if the run is done")
+    parser.usage = "%(prog)s [JOB] [--set KEY=VALUE] [options] [-- OPTIONS OF SBATCH]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    arguments = _parser().parse_args(argv[:cut])
+    return run_plain(lambda: _submit(arguments, argv[cut + 1 :]))
+
+
+def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
+    from hpcnn.slurm.submission import check_free, prepare, submit
+    from hpcnn.slurm.submission import test_only as ask_slurm
+
+    if arguments.resume and arguments.out is not None and arguments.job is None:
+        _take_over(arguments)
+    submission = prepare(_request(arguments, more))
+    _show(submission)
+    if arguments.dry_run:
+        _try(submission)
+        return EXIT_DONE
+    check_free(submission, arguments.after)
+    ask_slurm(submission)
+    number = submit(submission)
+    write_line(f"submitted   job {number}; hpcnn status {number} tells how it is, hpcnn cancel {number} stops it")
+    if arguments.wait:
+        from hpcnn.slurm.waiting import wait_for
+
+        return wait_for(number, submission.folder)
+    return EXIT_DONE
+
+
+def _take_over(arguments: argparse.Namespace) -> None:
+    """Fill in what was submitted the last time."""
+    from hpcnn.slurm.resuming import submitted_before
+    from hpcnn.slurm.run_files import RunFiles, require_run
+
+    run: RunFiles = require_run(arguments.out)
+    before = submitted_before(run.path)
+    arguments.job, arguments.overrides = before.job, [*before.overrides, *arguments.overrides]
+    if run.sweep.exists() and arguments.sweep is None:
+        arguments.sweep = run.sweep
+
+
+def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
+    from hpcnn.slurm.submission import Request
+
+    options = {name: getattr(arguments, name) for name in _PASSED_ON}
+    if arguments.sweep is None and (arguments.at_once or (arguments.array and "/" not in arguments.template)):
+        raise JobError("--array and --at-once are for a sweep: one job file is one run. Give --sweep FILE.")
+    if arguments.sweep is not None and not arguments.array:
+        from hpcnn.slurm.sweep import read_points
+
+        options["array"] = f"0-{len(read_points(arguments.sweep)) - 1}"
+    if arguments.at_once is not None:
+        if arguments.at_once < 1 or "%" in options["array"]:
+            raise JobError(f"--at-once {arguments.at_once}: expected 1 or more, and no % in --array")
+        options["array"] += f"%{arguments.at_once}"
+    passed = [f"--{_OF_SBATCH.get(name, name.replace('_', '-'))}={value}" for name, value in options.items() if value]
+    if arguments.requeue is not None:
+        passed.append("--requeue" if arguments.requeue else "--no-requeue")
+    return Request(
+        job=arguments.job,
+        overrides=arguments.overrides,
+        options=[*passed, *more],
+        name=arguments.name,
+        out=arguments.out,
+        resume=arguments.resume,
+        template=arguments.template or ("sweep" if arguments.sweep else "train"),
+        after=arguments.after,
+        sweep=arguments.sweep,
+    )
+
+
+def _show(submission: Submission) -> None:
+    size, job = submission.size, submission.loaded.job
+    each = f"{len(submission.points)} runs, each " if submission.points else ""
+    time = submission.asked.get("time") or "as SBATCH_TIMELIMIT has it"
+    write_line(f"job         {submission.loaded.path} ({job.name}), {job.train.shards} gradient shards")
+    write_line(f"size        {each}{size}, time {time}")
+    write_line(f"run folder  {submission.folder}")
+    write_line(f"command     {shlex.join(submission.command)}")
+
+
+def _try(submission: Submission) -> None:
+    from hpcnn.slurm.client import NoSlurmError
+    from hpcnn.slurm.submission import test_only as ask_slurm
+
+    try:
+        write_line(f"Slurm       would take it {ask_slurm(submission)}".rstrip())
+    except NoSlurmError as error:
+        write_line(f"Slurm       was not asked: {error}")
+    write_line("dry run     nothing was submitted")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""One job with many settings: ``hpcnn sweep list FILE``, ``args FILE INDEX``, ``collect DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE
+from hpcnn.slurm.terminal import console, run_plain, write_line
+
+_FORM = """the file lists values of settings of the job; all combinations are points:
+  [values]
+  optimizer.learning_rate = [0.001, 0.01]
+  train.batch_size = [32, 64, 128]
+or the points themselves, or both:
+  [[points]]
+  optimizer.learning_rate = 0.1
+  train.batch_size = 512"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = Parser(
+        "hpcnn sweep",
+        "Train one job with other values of some settings in each run, and compare. hpcnn submit JOB --sweep FILE "
+        "--at-once 2 puts all runs into the queue of a Slurm cluster as one array; collect then makes a table of them.",
+        example="hpcnn sweep list slurm/learning_rates.toml",
+    )
+    parser.epilog = f"{parser.epilog}\n\n{_FORM}"
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=argparse.ArgumentParser
+    )
+    one = actions.add_parser("list", help="print the points of a sweep file, numbered from 0")
+    one.add_argument("file", type=Path, metavar="FILE")
+    one = actions.add_parser("args", help="print what a point adds to the command, one argument a line: for scripts")
+    one.add_argument("file", type=Path, metavar="FILE")
+    one.add_argument("index", type=int, metavar="INDEX")
+    one = actions.add_parser("collect", help="print one table of all runs, the best first")
+    one.add_argument("folder", type=Path, metavar="DIR", help="run folder of the sweep")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    form.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    arguments = parser.parse_args(argv)
+    action = {"list": _list, "args": _args, "collect": _collect}[arguments.action]
+    return run_plain(lambda: action(arguments))
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from hpcnn.slurm.sweep import overrides, read_points
+
+    for index, point in enumerate(read_points(arguments.file)):
+        write_line(f"{index}  {'  '.join(overrides(point))}")
+    return EXIT_DONE
+
+
+def _args(arguments: argparse.Namespace) -> int:
+    from hpcnn.slurm.sweep import overrides, point_at, read_points
+
+    for override in overrides(point_at(read_points(arguments.file), arguments.index)):
+        sys.stdout.buffer.write(f"--set\n{override}\n".encode())  # whatever the locale: a job is UTF-8
+    return EXIT_DONE
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from hpcnn.slurm.collect import as_csv, collect, table
+
+    rows = collect(arguments.folder)
+    if arguments.json:
+        write_line(json.dumps({"sweep": str(arguments.folder), "runs": [row.as_json() for row in rows]}))
+    elif arguments.csv:
+        sys.stdout.write(as_csv(rows))
+    else:
+        console().print(table(rows))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
