@@ -14,27 +14,27 @@ _MAX_ANCESTORS = 8
 def terminal_path() -> str | None:
     """Return the terminal device that standard output ends up at, or None.
 
-    If output is a pipe, the processes above this one are looked at: mpirun passes on what ranks write, so its own
-    standard output decides. A rank that a daemon on another node started finds no terminal.
+    The processes above this one are looked at first: mpirun passes on what ranks write, so its own standard output
+    decides, whether a rank writes to a pipe or, under Open MPI, to a terminal that mpirun made for it. A rank that a
+    daemon on another node started finds no terminal.
     """
-    if sys.stdout.isatty():
-        return os.ttyname(sys.stdout.fileno())
+    own = os.ttyname(sys.stdout.fileno()) if sys.stdout.isatty() else None
     try:
-        if not str(Path("/proc/self/fd/1").readlink()).startswith("pipe:"):
+        if not own and not str(Path("/proc/self/fd/1").readlink()).startswith("pipe:"):
             return None
         process = os.getpid()
         for _ in range(_MAX_ANCESTORS):
             stat = Path(f"/proc/{process}/stat").read_text()
             name = stat[stat.index("(") + 1 : stat.rindex(")")]
-            if name.startswith(("mpirun", "mpiexec", "prterun", "prun", "srun", "orterun")):
+            if name.startswith(("mpirun", "mpiexec", "prterun", "prted", "prun", "srun", "orterun", "orted")):
                 target = str(Path(f"/proc/{process}/fd/1").readlink())
                 return target if _TERMINAL.fullmatch(target) else None
             process = int(stat[stat.rindex(")") + 2 :].split()[1])
             if process <= 1:
-                return None
+                break
     except OSError:  # no /proc, or a process of another user
-        return None
-    return None
+        pass
+    return own
 
 
 def terminal_size(path: str) -> tuple[int, int]:

@@ -16,8 +16,9 @@ from hpcnn.training.console import terminal_path, terminal_size
 ROOT = Path(__file__).parents[2]
 SAY = "import sys; from hpcnn.training.console import terminal_path; print(terminal_path(), file=sys.stderr)"
 LAUNCHER = f"""#!{sys.executable}
-import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", {SAY!r}], stdout=subprocess.PIPE)
+import os, subprocess, sys
+output = os.openpty()[1] if "pty" in sys.argv else subprocess.PIPE
+child = subprocess.Popen([sys.executable, "-c", {SAY!r}], stdout=output)
 child.communicate()
 sys.exit(child.returncode)
 """
@@ -66,6 +67,15 @@ def test_a_rank_asks_its_launcher(tmp_path, name):
         assert said(launcher(tmp_path, name), device) == path
     with (tmp_path / "log").open("w") as file:
         assert said(launcher(tmp_path, name), file) == "None"
+
+
+@pytest.mark.parametrize("name", ["mpirun", "prterun"])
+def test_a_terminal_that_the_launcher_made_does_not_count(tmp_path, name):
+    """Open MPI gives rank 0 one, also where all its output goes to a log."""
+    with terminal() as (device, path):
+        assert said([*launcher(tmp_path, name), "pty"], device) == path
+    with (tmp_path / "log").open("w") as file:
+        assert said([*launcher(tmp_path, name), "pty"], file) == "None"
 
 
 def test_any_other_program_above_is_not_asked(tmp_path):
