@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from hpcnn.activity import Activity
 from hpcnn.comm.moves import MpiMoves, OwnMoves
 from hpcnn.comm.mpi import MpiCommunicator
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.tensors import TensorGroup
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
-
-class PartCommunicator(MpiCommunicator):
-    """Some ranks of MPI_COMM_WORLD."""
-
-    def __init__(self, world: MPI.Intracomm, activity: Activity) -> None:
-        from mpi4py import MPI
-
-        self.host = MPI.Get_processor_name()
-        self.notes = []
-        self.activity = activity
-        self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        self._join(world)
 
 
 def group_of_all(comm: Communicator) -> TensorGroup:
@@ -45,4 +27,6 @@ def group_of(ranks: Sequence[int], everyone: TensorGroup) -> TensorGroup:
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD.Create_group(MPI.COMM_WORLD.Get_group().Incl(list(ranks)))
-    return TensorGroup(PartCommunicator(world, everyone.comm.activity), MpiMoves(world.Dup()), ranks)
+    part = MpiCommunicator(world)
+    part.activity = everyone.comm.activity
+    return TensorGroup(part, MpiMoves(world.Dup()), ranks)

@@ -41,9 +41,9 @@ SHARING = "HPCNN_SHARED_MEMORY"
 
 
 class MpiCommunicator:
-    """All ranks of MPI_COMM_WORLD; after a recovery, those of them that are left."""
+    """All ranks of MPI_COMM_WORLD, or those of `world`; after a recovery, those of them that are left."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: MPI.Intracomm | None = None) -> None:
         from mpi4py import MPI
 
         self.host = MPI.Get_processor_name()
@@ -51,7 +51,7 @@ class MpiCommunicator:
         self.activity = Activity()
         self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         """Whether another thread than the main one may exchange."""
-        self._join(MPI.COMM_WORLD.Dup())
+        self._join(MPI.COMM_WORLD.Dup() if world is None else world)
 
     def _join(self, world: MPI.Intracomm) -> None:
         """Become a rank of `world`. Nothing here but collectives of `world`, since a rank may die meanwhile."""

@@ -50,7 +50,7 @@ def test_commands_run_one_after_the_other(mpich: Mpi, tmp_path: Path) -> None:
     for command in RUNS:
         code, output = run(mpich, command, cwd)
         assert code == (75 if "stop_at_step" in command else 0), f"{command}\n{output}"
-        if "--quiet" in command and code == 0:
+        if "--quiet" in command and "backend=keras" not in command and code == 0:
             hashes.append(sha256_of(output))
     assert len(hashes) == 3
     assert len(set(hashes)) == 1
