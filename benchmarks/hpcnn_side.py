@@ -22,6 +22,7 @@ from hpcnn.training.loader import ShardLoader
 from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.updater import ReplicatedUpdater
+from hpcnn.training.vector_replica import ReplicaParts
 
 Sharding = bool | Literal["auto"]
 
@@ -86,4 +87,4 @@ def _order_free_replica(job: Job, model: Model, comm: Communicator, shards: int)
     store = comm.node_array(params.size, dtype, shared=False)
     exchange = OrderFreeExchange(shards, params.trainable_size, dtype, sums.size)
     updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
-    return NumpyReplica(model.network, model.loss, sums, updater, seed=job.train.seed)
+    return NumpyReplica(model.network, ReplicaParts(model.loss, sums, updater, job.train.seed))

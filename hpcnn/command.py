@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn import __version__
-from hpcnn.backends import BACKENDS
+from hpcnn.backends import BACKENDS, choose_backend
 from hpcnn.blas import use_one_thread
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_BAD_INPUT
@@ -20,6 +20,7 @@ from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.training.trained import Trained
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,6 +76,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=BACKENDS, default="", help="what is to compute it; that which trained it, if left out"
     )
+
+
+def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
+    """Return the model that the arguments of `add_run_arguments` name. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't open it.
+    """
+    from hpcnn.training.trained import open_on_ranks
+
+    names = arguments.run, arguments.checkpoint, arguments.entry
+    return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
 
 
 def run_command(body: Callable[[Communicator], int], stop: StopRequest | None = None) -> int:

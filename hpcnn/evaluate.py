@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -35,18 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
-        from hpcnn.training.trained import evaluate_trained, open_on_ranks
+        from hpcnn.training.trained import evaluate_trained
 
-        trained = open_on_ranks(
-            comm,
-            arguments.run,
-            arguments.checkpoint,
-            arguments.entry,
-            backend=arguments.backend,
-            backend_of=choose_backend(comm),
-        )
+        trained = open_run(comm, arguments)
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
         if comm.rank == 0:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)

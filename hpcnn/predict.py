@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -31,20 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
         from hpcnn.training.display import write_line
-        from hpcnn.training.trained import check_output, input_loader, open_on_ranks, write_predictions
+        from hpcnn.training.trained import check_output, input_loader, write_predictions
 
         agree(comm, lambda: check_output(arguments.output))
-        trained = open_on_ranks(
-            comm,
-            arguments.run,
-            arguments.checkpoint,
-            arguments.entry,
-            backend=arguments.backend,
-            backend_of=choose_backend(comm),
-        )
+        trained = open_run(comm, arguments)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
         shape = write_predictions(trained, comm, loader, arguments.output)
         if comm.rank == 0:

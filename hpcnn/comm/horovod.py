@@ -8,21 +8,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import OTHER, REDUCE, Activity
+from hpcnn.activity import OTHER
 from hpcnn.comm.collective import agree
 from hpcnn.comm.connect import CHOICE
-from hpcnn.comm.contributions import Slots
-from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Array, Communicator, Contribution, Residuals
+from hpcnn.comm.plan import check_shards
+from hpcnn.comm.protocol import Array, Communicator, Contribution
+from hpcnn.comm.rank_sums import RankSums
 from hpcnn.errors import EXIT_FAILURE, CommunicatorError, MissingExtraError, PeerError
-from hpcnn.memory import aligned_empty
 
 _BUILD = "Build it for what is installed: hpcnn horovod build"
 _ELSE = 'or let hpcnn add the gradients itself: keras.comm = "mpi"'
@@ -33,54 +31,20 @@ _MOST_TEXT = 8192
 """No MPI describes itself in more bytes."""
 
 
-class HorovodExchange:
-    """An `Exchange` whose sums Horovod makes, after `connect_horovod`.
-
-    Args:
-        rank: this one.
-        size: number of ranks.
-        shards: gradient shards, dealt to the ranks as evenly as possible.
-        length: entries of the vectors.
-        dtype: their type.
-        tail_length: entries of the tails.
-    """
+class HorovodExchange(RankSums):
+    """An `Exchange` whose sums over ranks Horovod makes, after `connect_horovod`; see `RankSums` for its arguments."""
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        nodes = Topology.of(range(size)).rank_nodes(shards, rank)
-        layout = Slots(len(nodes), length, dtype, tail_length)
-        memory = aligned_empty(layout.size, np.uint8)
-        memory[...] = 0
-        self.contributions: Sequence[Contribution] = layout.contributions(memory, nodes)
+        super().__init__(rank, size, shards, length, dtype, tail_length)
         first = self.contributions[0]
+        # Two sums: one takes but one type, and float32 can't count beyond 16 million samples.
         self._sum_vector, self._sum_tail = _Sum(first.vector, "hpcnn.vector"), _Sum(first.tail, "hpcnn.tail")
         self.vector: Array = first.vector
         """The sum of the last step, as Horovod gives it: another array after each."""
-        self.tail = aligned_empty(tail_length, np.float64)
-        """Its sum travels apart: float32 can't count beyond 16 million samples."""
-        self.activity = Activity()
-        self.overlap = False
-        self.residuals: Residuals | None = None
 
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks."""
-        self.activity.enter(REDUCE)
-        first, *others = self.contributions
-        for other in others:
-            np.add(first.vector, other.vector, out=first.vector)
-            np.add(first.tail, other.tail, out=first.tail)
+    def _add_ranks(self, own: Contribution) -> None:
         self.vector = self._sum_vector()
         np.copyto(self.tail, self._sum_tail())
-
-    def start(self) -> None:
-        """Do nothing yet."""
-
-    def ready(self, start: int) -> None:
-        """Do nothing yet."""
-
-    def finish(self) -> bool:
-        """Do the step."""
-        self.allreduce()
-        return False
 
 
 class _Sum:

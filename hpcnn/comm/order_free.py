@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import REDUCE, Activity
-from hpcnn.comm.contributions import Slots
 from hpcnn.comm.mpi_links import MpiLinks
-from hpcnn.comm.plan import Topology, check_shards
-from hpcnn.comm.protocol import Contribution, Residuals
+from hpcnn.comm.protocol import Contribution
+from hpcnn.comm.rank_sums import RankSums
 from hpcnn.memory import aligned_empty
 
 
-class OrderFreeExchange:
+class OrderFreeExchange(RankSums):
     """An `Exchange` over all ranks as most toolkits do it: the bits of the sum change with the number of ranks.
 
     Args:
@@ -29,38 +24,13 @@ class OrderFreeExchange:
         from mpi4py import MPI
 
         self._world = MPI.COMM_WORLD
-        check_shards(shards, self._world.size)
-        nodes = Topology.of(range(self._world.size)).rank_nodes(shards, self._world.rank)
-        layout = Slots(len(nodes), length, dtype, tail_length)
-        memory = aligned_empty(layout.size, np.uint8)
-        memory[...] = 0
-        self.contributions: Sequence[Contribution] = layout.contributions(memory, nodes)
-        self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
-        self.activity = Activity()
-        self.overlap = False
-        self.residuals: Residuals | None = None
+        super().__init__(self._world.rank, self._world.size, shards, length, dtype, tail_length)
+        self.vector = aligned_empty(length, dtype)
 
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks."""
-        self.activity.enter(REDUCE)
-        first, *others = self.contributions
-        for other in others:
-            np.add(first.vector, other.vector, out=first.vector)
-            np.add(first.tail, other.tail, out=first.tail)
-        self._world.Allreduce(first.vector, self.vector)
+    def _add_ranks(self, own: Contribution) -> None:
+        self._world.Allreduce(own.vector, self.vector)
         if self.tail.size:
-            self._world.Allreduce(first.tail, self.tail)
-
-    def start(self) -> None:
-        """Do nothing yet."""
-
-    def ready(self, start: int) -> None:
-        """Do nothing yet."""
-
-    def finish(self) -> bool:
-        """Do the step."""
-        self.allreduce()
-        return False
+            self._world.Allreduce(own.tail, self.tail)
 
 
 def plain_links() -> MpiLinks:

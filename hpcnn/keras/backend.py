@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
 from hpcnn.keras.model import KerasModel
 from hpcnn.keras.network import KerasNetwork, build_keras_network
 from hpcnn.keras.replica import KerasReplica
 from hpcnn.keras.runtime import runtime_facts, start_tensorflow
 from hpcnn.training.backend import BuiltNetwork, Model
-from hpcnn.training.tuning import OverlapTrial
-from hpcnn.training.updater import Updater
+from hpcnn.training.vector_replica import ReplicaParts
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,7 @@ class KerasBackend:
         assert isinstance(model.network, KerasNetwork)
         return KerasModel(model.network, model.loss, model.layout)
 
-    def make_replica(
-        self, job: Job, model: Model, updater: Updater, trial: OverlapTrial | None, class_weights: Array | None
-    ) -> KerasReplica:
+    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> KerasReplica:
         """Return the model in training."""
-        assert isinstance(model.network, KerasNetwork)
-        return KerasReplica(
-            model.network,
-            model.loss,
-            model.layout,
-            updater,
-            seed=job.train.seed,
-            trial=trial,
-            class_weights=class_weights,
-        )
+        assert isinstance(network, KerasNetwork)
+        return KerasReplica(network, parts)

@@ -13,12 +13,9 @@ from hpcnn.keras.losses import sample_losses, sum_of
 from hpcnn.keras.model import KerasModel
 from hpcnn.keras.network import KerasNetwork
 from hpcnn.keras.tensors import to_array, to_tensor
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Written
-from hpcnn.training.sums import COUNT, LOSS, SumsLayout
-from hpcnn.training.tuning import OverlapTrial
-from hpcnn.training.updater import Updater
-from hpcnn.training.vector_replica import ShardBackward, Slot, VectorReplica
+from hpcnn.training.sums import COUNT, LOSS
+from hpcnn.training.vector_replica import ReplicaParts, ShardBackward, Slot, VectorReplica
 
 
 class KerasReplica(VectorReplica, KerasModel):
@@ -29,27 +26,13 @@ class KerasReplica(VectorReplica, KerasModel):
 
     Args:
         network: the Keras model.
-        loss: the loss, bound to the network's head.
-        layout: the sums to keep, with the metrics.
-        updater: holds the parameters, and updates them with the gradients of all ranks.
-        seed: the job's seed.
-        trial: finds the faster way to exchange in the first steps, or None.
-        class_weights: weight of each class in the training loss, shape (classes,), or None.
+        parts: what it trains with.
     """
 
-    def __init__(
-        self,
-        network: KerasNetwork,
-        loss: BoundLoss,
-        layout: SumsLayout,
-        updater: Updater,
-        *,
-        seed: int,
-        trial: OverlapTrial | None = None,
-        class_weights: Array | None = None,
-    ) -> None:
-        super().__init__(network, loss, layout, vector=updater.store.array)
-        self._begin_training(updater, loss, seed=seed, trial=trial, class_weights=class_weights)
+    def __init__(self, network: KerasNetwork, parts: ReplicaParts) -> None:
+        vector = parts.updater.store.array
+        super().__init__(network, parts.loss, parts.layout, vector=vector)
+        self._begin_training(parts)
 
     def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
         gradient, loss, outputs, state = self._call(key, x, y)

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hpcnn.blas import fingerprint
-from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.params import ParamLayout
 from hpcnn.training.sums import SumsLayout
-from hpcnn.training.tuning import OverlapTrial
-from hpcnn.training.updater import Updater
 from hpcnn.training.vector_model import VectorModel
-from hpcnn.training.vector_replica import VectorReplica
+from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
 
 
 class BuiltNetwork(Protocol):
@@ -66,9 +63,7 @@ class Backend(Protocol):
         """Return the model with memory for its parameters, which are yet to be loaded."""
         ...
 
-    def make_replica(
-        self, job: Job, model: Model, updater: Updater, trial: OverlapTrial | None, class_weights: Array | None
-    ) -> VectorReplica:
+    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> VectorReplica:
         """Return the model in training, with the parameters at their start."""
         ...
 

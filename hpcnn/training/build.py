@@ -30,7 +30,7 @@ from hpcnn.training.sums import SumsLayout
 from hpcnn.training.trainer import Plan
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
-from hpcnn.training.vector_replica import VectorReplica
+from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
 
 
 def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> Model:
@@ -54,7 +54,8 @@ def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Arr
     """Return this rank's replica, with the weights at their start: the same on every rank."""
     updater = _updater(job, model, comm)
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
-    replica = model.backend.make_replica(job, model, updater, trial, class_weights)
+    parts = ReplicaParts(model.loss, model.layout, updater, job.train.seed, trial, class_weights)
+    replica = model.backend.make_replica(model.network, parts)
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica

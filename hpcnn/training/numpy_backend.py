@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
 from hpcnn.nn.build import build_network
 from hpcnn.nn.network import Network
 from hpcnn.training.backend import Backend, BuiltNetwork, Model
 from hpcnn.training.numpy_model import NumpyModel
 from hpcnn.training.numpy_replica import NumpyReplica
-from hpcnn.training.tuning import OverlapTrial
-from hpcnn.training.updater import Updater
+from hpcnn.training.vector_replica import ReplicaParts
 
 
 class NumpyBackend:
@@ -34,20 +32,10 @@ class NumpyBackend:
         assert isinstance(model.network, Network)
         return NumpyModel(model.network, model.loss, model.layout, dtype=job.train.dtype)
 
-    def make_replica(
-        self, job: Job, model: Model, updater: Updater, trial: OverlapTrial | None, class_weights: Array | None
-    ) -> NumpyReplica:
+    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> NumpyReplica:
         """Return the model in training."""
-        assert isinstance(model.network, Network)
-        return NumpyReplica(
-            model.network,
-            model.loss,
-            model.layout,
-            updater,
-            seed=job.train.seed,
-            trial=trial,
-            class_weights=class_weights,
-        )
+        assert isinstance(network, Network)
+        return NumpyReplica(network, parts)
 
 
 NUMPY = NumpyBackend()

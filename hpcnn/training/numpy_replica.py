@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from hpcnn.comm.protocol import Array
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network, Written
 from hpcnn.training.numpy_model import NumpyModel
-from hpcnn.training.sums import COUNT, LOSS, SumsLayout
-from hpcnn.training.tuning import OverlapTrial
-from hpcnn.training.updater import Updater
-from hpcnn.training.vector_replica import ShardBackward, Slot, VectorReplica
+from hpcnn.training.sums import COUNT, LOSS
+from hpcnn.training.vector_replica import ReplicaParts, ShardBackward, Slot, VectorReplica
 
 
 class NumpyReplica(VectorReplica, NumpyModel):
@@ -19,28 +16,13 @@ class NumpyReplica(VectorReplica, NumpyModel):
 
     Args:
         network: the layers.
-        loss: the loss, bound to the network's head.
-        layout: the sums to keep, with the metrics.
-        updater: holds the parameters, and updates them with the gradients of all ranks.
-        seed: the job's seed.
-        trial: finds the faster way to exchange in the first steps, or None.
-        class_weights: weight of each class in the training loss, shape (classes,), or None.
+        parts: what it trains with.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: BoundLoss,
-        layout: SumsLayout,
-        updater: Updater,
-        *,
-        seed: int,
-        trial: OverlapTrial | None = None,
-        class_weights: Array | None = None,
-    ) -> None:
-        vector = updater.store.array
-        super().__init__(network, loss, layout, dtype=vector.dtype, vector=vector)
-        self._begin_training(updater, loss, seed=seed, trial=trial, class_weights=class_weights)
+    def __init__(self, network: Network, parts: ReplicaParts) -> None:
+        vector = parts.updater.store.array
+        super().__init__(network, parts.loss, parts.layout, dtype=vector.dtype, vector=vector)
+        self._begin_training(parts)
 
     def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
         self._context.begin(training=True, random_key=key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hpcnn.nn.network import Written
 from hpcnn.nn.params import ParamLayout
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.replica import LoadShard, NotFiniteError
-from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums
+from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 from hpcnn.training.vector_model import VectorModel
@@ -39,35 +40,37 @@ ShardBackward = Callable[[Slot, Written | None], None]
 """``(slot, written) -> None``: writes the gradient of a shard into the slot, and tells from where on it is written."""
 
 
+@dataclass(frozen=True)
+class ReplicaParts:
+    """What a replica trains with, beside its network."""
+
+    loss: BoundLoss
+    """Bound to the network's head."""
+    layout: SumsLayout
+    """The sums to keep, with the metrics."""
+    updater: Updater
+    """Holds the parameters, and updates them with the gradients of all ranks."""
+    seed: int
+    """The job's."""
+    trial: OverlapTrial | None = None
+    """Finds the faster way to exchange in the first steps."""
+    class_weights: Array | None = None
+    """Weight of each class in the training loss, shape (classes,). As in Keras they weigh nothing in evaluation."""
+
+
 class VectorReplica(VectorModel):
     """Base of a `Replica`: a `VectorModel` in training, on the gradient shards of one rank."""
 
-    def _begin_training(
-        self,
-        updater: Updater,
-        loss: BoundLoss,
-        *,
-        seed: int,
-        trial: OverlapTrial | None = None,
-        class_weights: Array | None = None,
-    ) -> None:
-        """Give the parameters their start, the same on every rank. For the constructor.
-
-        Args:
-            updater: holds the parameters, and updates them with the gradients of all ranks.
-            loss: says which targets are labels.
-            seed: the job's seed.
-            trial: finds the faster way to exchange in the first steps, or None.
-            class_weights: weight of each class in the training loss, shape (classes,), or None. As in Keras they weigh
-                nothing in evaluation.
-        """
+    def _begin_training(self, parts: ReplicaParts) -> None:
+        """Give the parameters their start, the same on every rank. For the constructor."""
+        updater, class_weights = parts.updater, parts.class_weights
         store = updater.store
-        self._labels = loss.target_kind == "labels"
+        self._labels = parts.loss.target_kind == "labels"
         self._class_weights = None if class_weights is None else np.asarray(class_weights, store.array.dtype)
         if store.writes:
-            self._param_layout.initialize(self.vector, seed)
+            self._param_layout.initialize(self.vector, parts.seed)
         store.barrier()
-        self._updater, self._seed, self._trial = updater, seed, trial
+        self._updater, self._seed, self._trial = updater, parts.seed, parts.trial
         self._work = _plan(self._param_layout, updater.exchange.contributions)
         self._activity = updater.exchange.activity
         self._flush = FlushDenormals()

@@ -15,6 +15,7 @@ from hpcnn.optim.build import build_optimizer
 from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.sums import COUNT, LOSS, SumsLayout
 from hpcnn.training.updater import make_updater
+from hpcnn.training.vector_replica import ReplicaParts
 from tests.keras.modes import TOLERANCE, keras_backend, same
 from tests.nn.cases import LAYERS, LOSSES
 from tests.nn.helpers import normal
@@ -57,8 +58,8 @@ def replicas_of(network: Network, dtype: str):
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
     assert other.output_shape == network.output_shape
     loss, sums = MeanSquaredError().bind(network.head), SumsLayout([])
-    ours = NumpyReplica(network, loss, sums, updater_of(network, dtype), seed=0)
-    theirs = KerasReplica(other, loss, sums, updater_of(network, dtype), seed=0)
+    ours = NumpyReplica(network, ReplicaParts(loss, sums, updater_of(network, dtype), seed=0))
+    theirs = KerasReplica(other, ReplicaParts(loss, sums, updater_of(network, dtype), seed=0))
     ours.vector += 0.3 * normal(ours.vector.size, seed=5, dtype=np.dtype(dtype))
     theirs.load_weights(ours.weights())
     return ours, theirs

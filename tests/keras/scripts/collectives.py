@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
+from tests.keras.scripts.checks import run_checks
 
 NUMBERS = ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64"]
 
@@ -257,16 +256,12 @@ def main() -> None:
     """Run all checks."""
     hvd.init()
     hvd.init()  # of no effect
-    checks = [check for name, check in globals().items() if name.startswith("check_")]
-    for check in checks:
-        check()
+    run_checks(globals())
     hvd.shutdown()
     assert not hvd.is_initialized()
     with pytest.raises(CommunicatorError, match=r"call hpcnn.keras.init\(\) first"):
         hvd.rank()
     hvd.init()
-    if hvd.rank() == 0:
-        sys.stdout.write(f"{len(checks)} checks passed on {hvd.size()} ranks\n")
 
 
 if __name__ == "__main__":

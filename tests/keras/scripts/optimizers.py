@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import keras
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
+from tests.keras.scripts.checks import run_checks
 
 BATCH, STEPS = 8, 6
 """Samples of one rank, and steps of training."""
@@ -238,11 +238,7 @@ def check_errors() -> None:
 
 def main() -> None:
     hvd.init()
-    checks = [check for name, check in globals().items() if name.startswith("check_")]
-    for check in checks:
-        check()
-    if hvd.rank() == 0:
-        sys.stdout.write(f"{len(checks)} checks passed on {hvd.size()} ranks\n")
+    run_checks(globals())
 
 
 if __name__ == "__main__":

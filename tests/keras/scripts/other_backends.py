@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import keras
 import numpy as np
 import pytest
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
+from tests.keras.scripts.checks import run_checks
 
 BATCH, STEPS = 8, 6
 
@@ -73,11 +72,7 @@ def check_rates_within_an_epoch() -> None:
 
 def main() -> None:
     hvd.init()
-    checks = [check for name, check in globals().items() if name.startswith("check_")]
-    for check in checks:
-        check()
-    if hvd.rank() == 0:
-        sys.stdout.write(f"{len(checks)} checks passed on {hvd.size()} ranks with {keras.backend.backend()}\n")
+    run_checks(globals(), keras.backend.backend())
 
 
 if __name__ == "__main__":
