@@ -27,7 +27,7 @@ def _backend_of(comm: Communicator, job: Job) -> Backend:
         from hpcnn.training.numpy_backend import NUMPY
 
         return NUMPY
-    from hpcnn.keras.backend import KerasBackend
+    from hpcnn.keras.mode.backend import KerasBackend
 
     if comm.rank == 0 and job.run.display != "quiet" and "tensorflow" not in sys.modules:
         print("importing TensorFlow ...", file=sys.stderr, flush=True)

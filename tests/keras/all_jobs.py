@@ -31,7 +31,7 @@ def main(out: Path, *more: str) -> int:
     def body(comm):
         from hpcnn.comm.collective import agree
         from hpcnn.job.load import load_job
-        from hpcnn.keras.backend import KerasBackend
+        from hpcnn.keras.mode.backend import KerasBackend
         from hpcnn.training.session import train
 
         backend = KerasBackend.start(comm.local_rank)

@@ -22,7 +22,7 @@ def keras_backend() -> Iterator[object]:
     require("tensorflow")
     from tensorflow.python.framework.config import disable_op_determinism
 
-    from hpcnn.keras.backend import KerasBackend
+    from hpcnn.keras.mode.backend import KerasBackend
 
     before = keras.config.floatx()
     yield KerasBackend.start(0)

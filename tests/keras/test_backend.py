@@ -201,7 +201,7 @@ def test_what_a_mode_writes_says_which_it_was(runs: dict[str, Path]) -> None:
 
 
 def test_rank_0_says_what_takes_so_long(monkeypatch: pytest.MonkeyPatch, capsys, backend) -> None:
-    monkeypatch.setattr("hpcnn.keras.backend.KerasBackend.start", lambda local_rank: backend)
+    monkeypatch.setattr("hpcnn.keras.mode.backend.KerasBackend.start", lambda local_rank: backend)
     monkeypatch.delitem(sys.modules, "tensorflow")
     choose = choose_backend(COMM)
     choose(load_job(overrides=["backend=keras", "run.display=quiet"]).job)

@@ -50,9 +50,9 @@ def updater_of(network: Network, dtype: str):
 
 def replicas_of(network: Network, dtype: str):
     """Return the network in both modes, with the same weights."""
-    from hpcnn.keras.layers import to_keras
-    from hpcnn.keras.network import KerasNetwork
-    from hpcnn.keras.replica import KerasReplica
+    from hpcnn.keras.mode.layers import to_keras
+    from hpcnn.keras.mode.network import KerasNetwork
+    from hpcnn.keras.mode.replica import KerasReplica
 
     model, names = to_keras(network, dtype)
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
@@ -100,7 +100,7 @@ def test_head_and_frozen_layer(head: str) -> None:
 @BOTH
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation(tf, name: str, dtype: str) -> None:
-    from hpcnn.keras.layers import activation
+    from hpcnn.keras.mode.layers import activation
 
     z = np.concatenate([3 * normal(6, 5), np.array([[0, -30, 30, 1e-4, -1e-4]])]).astype(dtype)
     same(apply(name, z), activation(name)(tf.constant(z)), dtype)
@@ -126,9 +126,9 @@ def test_rows_that_do_not_sum_to_1(tf, head: str) -> None:
 
 def check_loss(tf, loss: Loss, head: str, logits, targets, dtype: str) -> None:
     """Compare loss and gradient of six samples with weights."""
-    from hpcnn.keras.graphs import trace
-    from hpcnn.keras.layers import activation
-    from hpcnn.keras.losses import sample_losses, sum_of
+    from hpcnn.keras.mode.graphs import trace
+    from hpcnn.keras.mode.layers import activation
+    from hpcnn.keras.mode.losses import sample_losses, sum_of
 
     targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
     weights = np.array([0.5, 0, 2, 1, 1, 3], dtype)

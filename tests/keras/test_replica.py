@@ -12,7 +12,7 @@ import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.keras import backend as keras_backend_module
+from hpcnn.keras.mode import backend as keras_backend_module
 from hpcnn.training.build import build_training
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.sums import STOP

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.protocol import Array
-from hpcnn.keras.graphs import trace
-from hpcnn.keras.losses import sample_losses, sum_of
-from hpcnn.keras.model import KerasModel
-from hpcnn.keras.network import KerasNetwork
-from hpcnn.keras.tensors import to_array, to_tensor
+from hpcnn.keras.mode.graphs import trace
+from hpcnn.keras.mode.losses import sample_losses, sum_of
+from hpcnn.keras.mode.model import KerasModel
+from hpcnn.keras.mode.network import KerasNetwork
+from hpcnn.keras.mode.tensors import to_array, to_tensor
 from hpcnn.nn.network import Written
 from hpcnn.training.sums import COUNT, LOSS
 from hpcnn.training.vector_replica import ReplicaParts, ShardBackward, Slot, VectorReplica

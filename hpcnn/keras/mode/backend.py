@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcnn.job.schema import Job
-from hpcnn.keras.model import KerasModel
-from hpcnn.keras.network import KerasNetwork, build_keras_network
-from hpcnn.keras.replica import KerasReplica
-from hpcnn.keras.runtime import runtime_facts, start_tensorflow
+from hpcnn.keras.mode.model import KerasModel
+from hpcnn.keras.mode.network import KerasNetwork, build_keras_network
+from hpcnn.keras.mode.replica import KerasReplica
+from hpcnn.keras.mode.runtime import runtime_facts, start_tensorflow
 from hpcnn.training.backend import BuiltNetwork, Model
 from hpcnn.training.vector_replica import ReplicaParts
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from hpcnn.comm.protocol import Array
 from hpcnn.denormals import FlushDenormals
-from hpcnn.keras.graphs import trace
-from hpcnn.keras.losses import sample_losses, sum_of
-from hpcnn.keras.network import KerasNetwork
-from hpcnn.keras.tensors import can_share, to_array, to_tensor
+from hpcnn.keras.mode.graphs import trace
+from hpcnn.keras.mode.losses import sample_losses, sum_of
+from hpcnn.keras.mode.network import KerasNetwork
+from hpcnn.keras.mode.tensors import can_share, to_array, to_tensor
 from hpcnn.memory import aligned_empty
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.training.sums import COUNT, LOSS, Sums, SumsLayout

@@ -12,9 +12,9 @@ from typing import Any
 
 from hpcnn.errors import ModelError, shortened
 from hpcnn.job.schema import Job
-from hpcnn.keras.entry import build_entry, is_seed, specs_of
-from hpcnn.keras.layers import to_keras
-from hpcnn.keras.losses import head_of
+from hpcnn.keras.mode.entry import build_entry, is_seed, specs_of
+from hpcnn.keras.mode.layers import to_keras
+from hpcnn.keras.mode.losses import head_of
 from hpcnn.nn.build import build_network
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network

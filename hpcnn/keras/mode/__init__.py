@@ -1,0 +1,1 @@
+"""Keras mode: what computes a job with `backend = "keras"`."""
