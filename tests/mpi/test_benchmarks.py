@@ -14,6 +14,7 @@ import pytest
 from benchmarks.turns import Runner, rates, ratios, take_turns
 from hpcnn.comm.serial import SerialCommunicator
 from tests.mpi.launch import ROOT, Mpi
+from tests.require import require
 
 NETWORKS = {"784-32-10", "784-512-512-10", "784-2048-2048-10"}
 
@@ -78,6 +79,14 @@ def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
     plain, ours, ratio = found["time of a save"].values()
     assert ratio == pytest.approx([a / b for a, b in zip(ours, plain, strict=True)])
     assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
+
+
+def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
+    require("keras")
+    found = measured(mpich, 2, tmp_path, "benchmarks.keras_mode", "--comm", "mpi4py", "--seconds", "0.02")
+    ours, theirs, numpy_mode, *quotients = found["784-32-10"].values()
+    assert quotients[0] == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
+    assert quotients[1] == pytest.approx([a / b for a, b in zip(numpy_mode, ours, strict=True)])
 
 
 @pytest.mark.parametrize(
