@@ -23,16 +23,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def mpich() -> launch.Mpi:
-    return launch.mpich()
-
-
-@pytest.fixture(scope="session")
-def open_mpi() -> launch.Mpi:
-    return launch.open_mpi()
-
-
-@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Return four nodes for all tests."""
     if reason := unavailable():
