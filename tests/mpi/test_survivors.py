@@ -94,7 +94,8 @@ def test_a_death_on_another_node_is_noticed_at_once(
     job = (*JOB, *CONTINUE)
     done = nodes.run(ulfm(), ranks, *job, cwd=tmp_path, timeout_s=60, environment={"HPCNN_FAULT": fault})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert "from step 30" in done.stdout, "went on without them for a while"
+    # from step 29 if its last messages died with them
+    assert re.search(r"from step (29|30)\n", done.stdout), f"went on without them for a while\n{done.stdout}"
     assert sha256_of(done.stdout) == expected
 
 
