@@ -20,7 +20,7 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.command import run_command
 from hpcnn.errors import CommunicatorError
-from hpcnn.tools.bench_limits import WireLimit, crossing_bytes
+from hpcnn.tools.bench.limits import WireLimit, crossing_bytes
 
 MB = 2**20
 EXACT, ORDER_FREE, WIRE, NOMINAL = "exact sum", "MPI_Allreduce", "wire, measured", "wire, nominal"

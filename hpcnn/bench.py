@@ -60,9 +60,9 @@ def _allreduce(argv: Sequence[str]) -> int:
         )
 
     def body(comm: Communicator) -> int:
-        from hpcnn.tools import bench_allreduce_report as report
-        from hpcnn.tools.bench_allreduce import AllreduceBench, sizes_between
-        from hpcnn.tools.bench_outputs import warnings
+        from hpcnn.tools.bench import allreduce_report as report
+        from hpcnn.tools.bench.allreduce import AllreduceBench, sizes_between
+        from hpcnn.tools.bench.outputs import warnings
 
         _check(comm, arguments)
         bench = AllreduceBench(comm, dtype=arguments.dtype, repeats=arguments.repeats, seconds=arguments.seconds)
@@ -97,9 +97,9 @@ def _step(argv: Sequence[str]) -> int:
         from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
         from hpcnn.job.load import load_job
-        from hpcnn.tools import bench_step_report as report
-        from hpcnn.tools.bench_outputs import warnings
-        from hpcnn.tools.bench_step import measure_steps
+        from hpcnn.tools.bench import step_report as report
+        from hpcnn.tools.bench.outputs import warnings
+        from hpcnn.tools.bench.step import measure_steps
         from hpcnn.training.build import build_training, resolve_groups, resolve_shards
 
         _check(comm, arguments)
@@ -126,7 +126,7 @@ def _add_outputs(parser: Parser) -> None:
 
 def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
     from hpcnn.comm.collective import agree
-    from hpcnn.tools.bench_outputs import check_outputs
+    from hpcnn.tools.bench.outputs import check_outputs
 
     agree(comm, lambda: check_outputs(arguments.json, arguments.plot) if comm.rank == 0 else None)
 
@@ -135,7 +135,7 @@ def _write(
     comm: Communicator, arguments: argparse.Namespace, figures: dict[str, Any], plot: Callable[[Path], None]
 ) -> None:
     from hpcnn.comm.collective import agree
-    from hpcnn.tools.bench_outputs import machine_facts, write_json
+    from hpcnn.tools.bench.outputs import machine_facts, write_json
 
     facts = machine_facts(comm, with_hosts=arguments.hosts)
 

@@ -11,8 +11,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, ThreadLinks, run_threads
 from hpcnn.errors import CommunicatorError, HpcnnError
-from hpcnn.tools import bench_allreduce
-from hpcnn.tools.bench_allreduce import MIN_REPEATS, AllreduceBench, SizeTimes, check_sum, in_turn, sizes_between
+from hpcnn.tools.bench import allreduce
+from hpcnn.tools.bench.allreduce import MIN_REPEATS, AllreduceBench, SizeTimes, check_sum, in_turn, sizes_between
 
 
 def test_sizes() -> None:
@@ -159,7 +159,7 @@ def run_with_memory(monkeypatch: pytest.MonkeyPatch, free: list[int | None], nod
         finally:
             del comm.allgather
 
-    monkeypatch.setattr(bench_allreduce, "free_memory", lambda: 0)
+    monkeypatch.setattr(allreduce, "free_memory", lambda: 0)
     return run_threads(len(free), body, node_of_rank=node_of_rank)[0]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from hpcnn.comm.plan import Topology
 from hpcnn.comm.threads import ThreadCommunicator, ThreadLinks, run_threads
-from hpcnn.tools import bench_limits
-from hpcnn.tools.bench_limits import CopyLimit, WireLimit, copied_bytes, crossing_bytes, wire_messages
+from hpcnn.tools.bench import limits
+from hpcnn.tools.bench.limits import CopyLimit, WireLimit, copied_bytes, crossing_bytes, wire_messages
 
 SIZE = 1800
 LAYOUTS = [[0, 1], [0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 2], [0, 0, 1, 1, 1, 2]]
@@ -52,7 +52,7 @@ def test_each_node_sends_its_bytes_to_the_next_one(layout: list[int]) -> None:
 def test_the_wire_carries_them_again_and_again(
     monkeypatch: pytest.MonkeyPatch, layout: list[int], longest: int
 ) -> None:
-    monkeypatch.setattr(bench_limits, "MESSAGE", longest)
+    monkeypatch.setattr(limits, "MESSAGE", longest)
     topology = Topology.of(layout)
     waiting: list[int] = []
 

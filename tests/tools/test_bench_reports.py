@@ -11,9 +11,9 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import HpcnnError, MissingExtraError
-from hpcnn.tools import bench_allreduce_report, bench_outputs, bench_step_report
-from hpcnn.tools.bench_allreduce import AllreduceTimes, SizeTimes
-from hpcnn.tools.bench_outputs import check_outputs, machine_facts, print_table, write_json
+from hpcnn.tools.bench import allreduce_report, outputs, step_report
+from hpcnn.tools.bench.allreduce import AllreduceTimes, SizeTimes
+from hpcnn.tools.bench.outputs import check_outputs, machine_facts, print_table, write_json
 from tests.require import require
 from tests.tools.test_bench_step import made_up
 
@@ -33,7 +33,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
 
 
 def test_table_of_sums(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_allreduce_report.show(ALLREDUCE, "float32", ["a warning"])
+    allreduce_report.show(ALLREDUCE, "float32", ["a warning"])
     title, head, small, large, *rest = printed(capsys)
     assert " ".join(title) == "exact sum of float32 vectors against MPI_Allreduce: 4 ranks on 2 nodes, 1 to 3 on each"
     assert head == ["size", "hpcnn", "us", "MPI", "us", "MPI", "/", "hpcnn", "bus", "GB/s", "%", "of", "limit"]
@@ -43,7 +43,7 @@ def test_table_of_sums(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_of_sums() -> None:
-    values = bench_allreduce_report.as_json(ALLREDUCE, "float32")
+    values = allreduce_report.as_json(ALLREDUCE, "float32")
     assert json.loads(json.dumps(values)) == values
     assert values["sizes"][1] == {
         "bytes": 2**20,
@@ -57,7 +57,7 @@ def test_json_of_sums() -> None:
 
 
 def test_table_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_step_report.show(made_up([2.0, 8.0, 4.0]), "digits", ["a warning"])
+    step_report.show(made_up([2.0, 8.0, 4.0]), "digits", ["a warning"])
     title, head, *rows, speed, slowest, warning = printed(capsys)
     assert " ".join(title) == "digits: ms a step and share, by phase, over 100 steps on 3 ranks"
     assert head == ["rank", "host", "data", "forward", "backward", "wait", "reduce", "optimizer", "other"]
@@ -74,7 +74,7 @@ def test_table_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_table_of_one_rank_names_no_slowest(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_step_report.show(made_up([10.0]), "digits", [])
+    step_report.show(made_up([10.0]), "digits", [])
     lines = printed(capsys)
     assert len(lines) == 4
     assert lines[0][-2:] == ["1", "rank"]
@@ -82,16 +82,16 @@ def test_table_of_one_rank_names_no_slowest(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_of_many_ranks_the_slowest_are_shown_and_the_fastest(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_step_report.show(made_up([1.0 + rank * 7 % 17 / 4 for rank in range(17)]), "digits", [])
+    step_report.show(made_up([1.0 + rank * 7 % 17 / 4 for rank in range(17)]), "digits", [])
     lines = printed(capsys)
     assert " ".join(lines[0]).endswith("on 17 ranks, the 5 slowest and the fastest")
     assert [line[0] for line in lines[2:9]] == ["12", "7", "2", "14", "9", "0", "median"]
-    bench_step_report.show(made_up([1.0] * 16), "digits", [])
+    step_report.show(made_up([1.0] * 16), "digits", [])
     assert [line[0] for line in printed(capsys)[2:18]] == [str(rank) for rank in range(16)]
 
 
 def test_json_of_a_step() -> None:
-    values = bench_step_report.as_json(made_up([2.0, 8.0, 4.0]), "digits")
+    values = step_report.as_json(made_up([2.0, 8.0, 4.0]), "digits")
     assert json.loads(json.dumps(values)) == values
     assert (values["steps"], values["samples"], values["seconds"], values["slowest_rank"]) == (100, 12_800, 10.0, 1)
     assert [one["wait"] for one in values["by_rank"]] == [8.0, 2.0, 6.0]
@@ -100,14 +100,14 @@ def test_json_of_a_step() -> None:
 
 def test_plots(tmp_path: Path) -> None:
     require("matplotlib")
-    bench_allreduce_report.plot(ALLREDUCE, tmp_path / "a.png")
-    bench_step_report.plot(made_up([2.0, 8.0, 4.0]), "digits", tmp_path / "b.png")
-    bench_step_report.plot(made_up([1.0] * 40), "digits", tmp_path / "c.png")
+    allreduce_report.plot(ALLREDUCE, tmp_path / "a.png")
+    step_report.plot(made_up([2.0, 8.0, 4.0]), "digits", tmp_path / "b.png")
+    step_report.plot(made_up([1.0] * 40), "digits", tmp_path / "c.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "c.png"]
     for path in tmp_path.iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(HpcnnError, match=r"can't write '.*gone/a.png': No such file"):
-        bench_allreduce_report.plot(ALLREDUCE, tmp_path / "gone" / "a.png")
+        allreduce_report.plot(ALLREDUCE, tmp_path / "gone" / "a.png")
 
 
 def test_a_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_ranks_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     comm = SerialCommunicator()
     comm.notes.append("a note")
-    monkeypatch.setattr(bench_outputs, "oversubscription", lambda ranks: f"{len(ranks)} ranks are too many")
-    assert bench_outputs.warnings(comm) == ["a note", "1 ranks are too many"]
-    monkeypatch.setattr(bench_outputs, "oversubscription", lambda ranks: None)
-    assert bench_outputs.warnings(comm) == ["a note"]
+    monkeypatch.setattr(outputs, "oversubscription", lambda ranks: f"{len(ranks)} ranks are too many")
+    assert outputs.warnings(comm) == ["a note", "1 ranks are too many"]
+    monkeypatch.setattr(outputs, "oversubscription", lambda ranks: None)
+    assert outputs.warnings(comm) == ["a note"]
 
 
 def test_wide_tables_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hpcnn.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WA
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import DivergedError
-from hpcnn.tools.bench_step import PHASES, WARM_UP, RankTimes, StepTimes, measure_steps
+from hpcnn.tools.bench.step import PHASES, WARM_UP, RankTimes, StepTimes, measure_steps
 from hpcnn.training.build import build_training
 from tests.training.helpers import make_job
 

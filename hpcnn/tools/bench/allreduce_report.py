@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hpcnn.tools.bench_allreduce import AllreduceTimes
-from hpcnn.tools.bench_outputs import as_size, counted, digits, new_figure, print_table, save_figure
+from hpcnn.tools.bench.allreduce import AllreduceTimes
+from hpcnn.tools.bench.outputs import as_size, counted, digits, new_figure, print_table, save_figure
 
 _COLUMNS = ("size", "hpcnn us", "MPI us", "MPI / hpcnn", "bus GB/s", "% of limit")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcnn.tools.bench_outputs import counted, digits, new_figure, print_table, save_figure
-from hpcnn.tools.bench_step import PHASES, RankTimes, StepTimes
+from hpcnn.tools.bench.outputs import counted, digits, new_figure, print_table, save_figure
+from hpcnn.tools.bench.step import PHASES, RankTimes, StepTimes
 
 ALL_RANKS = 16
 """Up to so many ranks get a row each."""

@@ -19,7 +19,7 @@ from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Communicator, Exchange
 from hpcnn.errors import CommunicatorError, HpcnnError
 from hpcnn.free_memory import free_memory
-from hpcnn.tools.bench_limits import CopyLimit, WireLimit
+from hpcnn.tools.bench.limits import CopyLimit, WireLimit
 
 Action = Callable[[], None]
 

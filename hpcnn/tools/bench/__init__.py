@@ -1,0 +1,1 @@
+"""`hpcnn bench`: what it measures, and how it shows it."""
