@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hpcnn.command import Parser
@@ -76,26 +77,29 @@ def _print_json(found: Sequence[Status]) -> None:
 
 
 def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: bool) -> None:
-    """Show each change: redrawn in place in a terminal, else one line for each run that changed."""
+    """Show each change, until all runs have ended."""
     from hpcnn.slurm.waiting import patiently, pauses
 
+    with _display(found, as_json=as_json) as show:
+        for pause_s in pauses(longest_s=5.0):
+            show(found)
+            if not any(one.going_on for one in found):
+                return
+            time.sleep(pause_s)
+            found = patiently(look)
+
+
+@contextmanager
+def _display(found: Sequence[Status], *, as_json: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
+    """Give what shows runs: redrawn in place in a terminal, else one line for each run that changed."""
     if sys.stdout.isatty() and not as_json:
         from rich.live import Live
 
         with Live(_picture(found), console=console(), auto_refresh=False) as live:
-            for pause_s in pauses(longest_s=5.0):
-                if not any(one.going_on for one in found):
-                    return
-                time.sleep(pause_s)
-                found = patiently(look)
-                live.update(_picture(found), refresh=True)
+            yield lambda found: live.update(_picture(found), refresh=True)
+        return
     said: dict[str, object] = {}
-    for pause_s in pauses(longest_s=5.0):
-        _say_changes(found, said, as_json=as_json)
-        if not any(one.going_on for one in found):
-            return
-        time.sleep(pause_s)
-        found = patiently(look)
+    yield lambda found: _say_changes(found, said, as_json=as_json)
 
 
 def _say_changes(found: Sequence[Status], said: dict[str, object], *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.mpi_links import MpiLinks
+from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Contribution
 from hpcnn.comm.rank_sums import RankSums
 from hpcnn.memory import aligned_empty
@@ -24,6 +25,7 @@ class OrderFreeExchange(RankSums):
         from mpi4py import MPI
 
         self._world = MPI.COMM_WORLD
+        check_shards(shards, self._world.size)
         super().__init__(self._world.rank, self._world.size, shards, length, dtype, tail_length)
         self.vector = aligned_empty(length, dtype)
 

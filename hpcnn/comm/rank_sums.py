@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from hpcnn.activity import REDUCE, Activity
 from hpcnn.comm.contributions import Slots
-from hpcnn.comm.plan import Topology, check_shards
+from hpcnn.comm.plan import Topology
 from hpcnn.comm.protocol import Array, Contribution, Residuals
 from hpcnn.memory import aligned_empty
 
@@ -21,7 +21,7 @@ class RankSums(ABC):
     Args:
         rank: this one.
         size: number of ranks.
-        shards: gradient shards, dealt to the ranks as evenly as possible.
+        shards: gradient shards, dealt to the ranks as evenly as possible; no fewer than ranks (`check_shards`).
         length: entries of the vectors.
         dtype: their type.
         tail_length: entries of the tails.
@@ -30,7 +30,6 @@ class RankSums(ABC):
     vector: Array
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        check_shards(shards, size)
         nodes = Topology.of(range(size)).rank_nodes(shards, rank)
         layout = Slots(len(nodes), length, dtype, tail_length)
         memory = aligned_empty(layout.size, np.uint8)
