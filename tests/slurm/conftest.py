@@ -13,15 +13,6 @@ from tests.slurm.cluster import Cluster, unavailable
 from tests.slurm.project import EPOCHS, Project
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep these tests in one process where others run beside them: one cluster is enough."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if item.path.is_relative_to(Path(__file__).parent):
-                item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Return four nodes for all tests."""

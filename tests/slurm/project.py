@@ -12,6 +12,12 @@ from tests.slurm.cluster import Cluster
 
 EPOCHS = 6
 STEPS = 6 * 23
+_SITE = """
+if [[ -v FAULT_AT_FIRST && ${SLURM_RESTART_COUNT:-0} == 0 ]]; then
+    export HPCNN_FAULT="$FAULT_AT_FIRST"
+fi
+"""
+"""A fault of the first attempt alone: a job keeps its environment when it comes back."""
 _JOB = ("jobs/digits_mlp.toml", "--set", f"train.epochs={EPOCHS}")
 
 
@@ -23,8 +29,11 @@ class Project:
     folder: Path
 
     def __post_init__(self) -> None:
-        for name in ("jobs", "slurm"):
-            (self.folder / name).symlink_to(ROOT / name)
+        (self.folder / "jobs").symlink_to(ROOT / "jobs")
+        (self.folder / "slurm").mkdir()
+        for template in (ROOT / "slurm").iterdir():
+            (self.folder / "slurm" / template.name).symlink_to(template)
+        (self.folder / "slurm" / "site.sh").write_text(_SITE)
 
     def submit(
         self,

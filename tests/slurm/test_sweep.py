@@ -91,5 +91,7 @@ def test_each_run_is_that_of_its_point(commands: Commands, swept: Swept, mpich: 
 
 
 def test_the_sweep_is_one_line_once_it_is_done(commands: Commands, swept: Swept) -> None:
-    assert f"{RUN}: done: a sweep: 6 done" in commands.output("status")
+    said = commands.output("status")
+    assert said.count("done: a sweep: 6 done") == 1
+    assert f"{RUN}/" not in said
     assert len(commands.status(RUN)) == 6
