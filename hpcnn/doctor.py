@@ -1,0 +1,93 @@
+"""What is wrong with this machine, its MPI, or the job that this is part of: ``hpcnn doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
+from hpcnn.slurm.terminal import run_plain
+
+if TYPE_CHECKING:
+    from hpcnn.tools.doctor.facts import Facts
+
+_RANK_0_FIRST_S = 5.0
+"""How long a rank that could not connect lets rank 0 speak and end first."""
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn doctor",
+        "Find what people lose days to: MPI and its launcher, cores and threads, memory, network, file systems, what "
+        "is installed, the Slurm job. Each finding comes with its evidence, and with what mends it. Works alone, under "
+        "mpirun or srun, and in a Slurm job. Exit code 0, or 1 if there is a problem.",
+        example="mpirun -n 4 python -m hpcnn.doctor --quick",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where runs are to be kept; runs/ if left out"
+    )
+    parser.add_argument("--quick", action="store_true", help="do not measure how fast messages and sums are")
+    parser.add_argument(
+        "--limit", type=_seconds, default=60.0, metavar="S", help="longest time for each step of MPI, 60 s if left out"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return run_plain(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hpcnn.keras.horovod_environment import rank_environment
+    from hpcnn.tools.doctor.examination import Options, examine
+
+    facts = examine(Options(arguments.out, arguments.limit, not arguments.quick), rank_environment())
+    if facts.launch.rank:
+        return _leave_it_to_rank_0(facts)
+    from hpcnn.tools.doctor.checks import judge
+    from hpcnn.tools.doctor.finding import PROBLEM
+    from hpcnn.tools.doctor.showing import as_json, show
+    from hpcnn.training.display import write_line
+
+    findings = judge(facts)
+    if arguments.json:
+        write_line(json.dumps(as_json(facts, findings)))
+    else:
+        show(facts, findings)
+    return EXIT_FAILURE if any(finding.level == PROBLEM for finding in findings) else EXIT_DONE
+
+
+def _leave_it_to_rank_0(facts: Facts) -> int:
+    """End without a word, unless something went wrong that rank 0 may not know of."""
+    from hpcnn.tools.doctor.ranks import local_rank
+
+    if facts.probe.error and local_rank() == 0:
+        time.sleep(_RANK_0_FIRST_S)
+        own = facts.ranks[0]
+        sys.stderr.write(
+            f"hpcnn doctor: rank {own.rank} on {own.host} failed while {facts.probe.stage}: {facts.probe.error}\n"
+        )
+    return EXIT_DONE
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

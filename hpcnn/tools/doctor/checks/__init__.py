@@ -1,0 +1,48 @@
+"""All checks: each a function from the facts to findings. To add one, write the function, and its name here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hpcnn.tools.doctor.checks import cores, files, memory, mpi, network, slurm, software
+from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.finding import Finding
+
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    mpi.check_launcher,
+    mpi.check_library,
+    mpi.check_other_mpis,
+    mpi.check_threads,
+    mpi.check_recovery,
+    mpi.check_large_counts,
+    slurm.check_tasks,
+    slurm.check_cpus,
+    slurm.check_end,
+    slurm.check_mpi_kinds,
+    cores.check_crowd,
+    cores.check_threads,
+    cores.check_hyper_threads,
+    cores.check_time_limit,
+    cores.check_blas,
+    cores.check_bf16,
+    memory.check_memory,
+    memory.check_shm,
+    memory.check_sharing,
+    memory.check_open_files,
+    network.check_interfaces,
+    network.check_messages,
+    network.check_sums,
+    files.check_run_folder,
+    files.check_space,
+    files.check_safety,
+    files.check_imports,
+    software.check_versions,
+    software.check_keras,
+    software.check_horovod,
+    software.check_gpus,
+)
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Return what all checks find, in their order."""
+    return [finding for check in CHECKS for finding in check(facts)]

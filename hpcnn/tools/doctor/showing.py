@@ -1,0 +1,74 @@
+"""The findings for people, as a table with what mends them below, and for machines, as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hpcnn import __version__
+from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.finding import LEVELS, OK, PROBLEM, WARNING, Finding
+from hpcnn.training.console import terminal_path
+from hpcnn.training.display import rich_console, write_line
+
+_STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
+_NARROW = 60
+
+
+def show(facts: Facts, findings: Sequence[Finding]) -> None:
+    """Print the table, and then each command on a line of its own, to be copied."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = terminal_path()
+    console = rich_console(terminal)
+    table = Table(box=box.SIMPLE_HEAD if terminal and console.width >= _NARROW else None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=console.width >= _NARROW)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        table.add_row(Text(finding.level, _STYLES[finding.level]), finding.check, Text(finding.what))
+    console.print(title(facts), highlight=False, markup=False)
+    console.print(table, highlight=False, markup=False)
+    for fix in dict.fromkeys(finding.fix for finding in findings if finding.fix):
+        names = ", ".join(finding.check for finding in findings if finding.fix == fix)
+        write_line(f"to mend {names}:\n  {fix}")
+    write_line(summary(findings))
+
+
+def title(facts: Facts) -> str:
+    """Return what was looked at.
+
+    Under a launcher that is not MPI's these are not all ranks.
+    """
+    hosts = list(dict.fromkeys(rank.host for rank in facts.ranks))
+    on = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts, {hosts[0]} to {hosts[-1]}"
+    size, known = facts.launch.size, len(facts.ranks)
+    of = "" if known == size else f" (known of {known} alone)"
+    return f"hpcnn {__version__} on {on}, {size} rank{'s' * (size != 1)}{of}"
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return how many findings there are of each kind.
+
+    >>> summary([Finding("memory", "ok", "much"), Finding("BLAS", "warning", "slow"), Finding("GPUs", "ok", "none")])
+    '0 problems, 1 warning, 2 ok'
+    """
+    counts = Counter(finding.level for finding in findings)
+    problems, warnings = counts[PROBLEM], counts[WARNING]
+    return f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}, {counts[OK]} ok"
+
+
+def as_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return everything: the worst level, the findings, and the facts behind them."""
+    worst = max((finding.level for finding in findings), key=LEVELS.index, default=OK)
+    return {
+        "hpcnn": __version__,
+        "level": worst,
+        "findings": msgspec.to_builtins(findings),
+        "facts": msgspec.to_builtins(facts),
+    }

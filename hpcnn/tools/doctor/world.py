@@ -1,0 +1,116 @@
+"""Joins the ranks and tells what came of it, step by step: ``python -m hpcnn.tools.doctor.world``, in a process apart.
+
+Each step is a line of JSON on standard output. So whoever started it knows how far it came, should MPI crash or hang.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hpcnn.blas import use_one_thread
+from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, CommunicatorError, HpcnnError
+from hpcnn.tools.doctor.facts import Local
+from hpcnn.tools.doctor.file_systems import unshared
+from hpcnn.tools.doctor.shared_memory import shortage
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+MARK = "hpcnn-doctor "
+"""What each line begins with: MPI libraries print, too."""
+LOADING, STARTING, GATHERING = "loading the MPI library", "starting MPI", "gathering what the ranks know"
+LOOKING = "looking for the files of other nodes"
+SHARING, PINGING, SUMMING = "sharing memory", "sending messages", "adding vectors"
+ENDING = "ending MPI"
+MEASURE, TOLD = "measure", "told"
+"""Arguments: also measure how fast the ranks are; a line on standard input tells what this rank knows."""
+_SHARED_BYTES = 2**20
+_LOOK_S = 10.0
+
+
+def say(**facts: Any) -> None:
+    """Print one line, in one piece."""
+    sys.stdout.write(f"{MARK}{json.dumps(facts)}\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Join the others, and tell what came of it."""
+    use_one_thread()
+    local = sys.stdin.readline() if TOLD in argv else ""
+    from hpcnn.comm.library import describe_library
+
+    say(stage=LOADING)
+    library, standard = describe_library()
+    say(stage=STARTING, library=library, standard=standard)
+    try:
+        if trouble := shortage(library, os.environ):
+            raise CommunicatorError(trouble)  # in MPI_Init the launcher would kill whoever could still tell
+        from hpcnn.comm.connect import connect
+
+        _explore(connect(), local, measure=MEASURE in argv)
+    except HpcnnError as error:
+        say(error=str(error))
+        return EXIT_FAILURE
+    return EXIT_DONE
+
+
+def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
+    first = comm.rank == 0
+    tell: Callable[..., None] = say if first else _say_stage
+    say(stage=GATHERING, size=comm.size)
+    everyone = comm.allgather((comm.host, local))
+    tell(hosts=[host for host, _ in everyone], locals=[text for _, text in everyone])
+    if first and local:
+        say(stage=LOOKING)
+        say(unshared=_unshared([read_local(text) for _, text in everyone]))
+    say(stage=SHARING)
+    comm.node_array(_SHARED_BYTES, "uint8", shared=True)
+    tell(no_recovery=" ".join(comm.recovery_obstacle.replace("Version:", "").split()), no_sharing="; ".join(comm.notes))
+    if comm.size > 1:
+        from hpcnn.comm.library import thread_level
+
+        tell(threads=thread_level())
+        if measure:
+            _measure(comm, tell)
+    comm.barrier()
+    say(stage=ENDING)
+
+
+def _measure(comm: Communicator, tell: Callable[..., None]) -> None:
+    from hpcnn.tools.doctor.speeds import measure_pings, measure_sums
+
+    say(stage=PINGING)
+    tell(pings=[asdict(one) for one in measure_pings(comm)])
+    say(stage=SUMMING)
+    tell(sums=[asdict(one) for one in measure_sums(comm)])
+
+
+def _unshared(everyone: Sequence[Local]) -> list[str]:
+    """Return the hosts whose run folder is another one than this rank's."""
+    own, *others = [local.node for local in everyone if local.node is not None]
+    markers = {node.host: node.run_folder.marker for node in others if node.run_folder.marker}
+    return unshared(own.run_folder.folder, markers, _LOOK_S) if markers else []
+
+
+def _say_stage(**facts: Any) -> None:
+    """Keep to oneself what rank 0 says."""
+
+
+def read_local(text: str) -> Local:
+    """Return what a rank wrote of itself."""
+    return msgspec.json.decode(text, type=Local)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    if code:
+        os._exit(code)  # MPI was not started, or others are lost: nothing is left to end in good order
