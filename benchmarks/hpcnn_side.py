@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ def hpcnn_steps(
     bucket_mb: float | Literal["auto"] = "auto",
     order_free: bool = False,
     backend: Backend = NUMPY,
+    built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
     """Train for ever, a step at a time. Building is part of the first step.
 
@@ -51,10 +52,12 @@ def hpcnn_steps(
         bucket_mb: `train.bucket_mb`.
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
         backend: what computes.
+        built: told of the network.
     """
     shards = shards or comm.size
     job = _job(widths, batch * comm.size, shards, sharding, bucket_mb)
     model = build_model(job, widths[:1], backend)
+    built(model.network)
     replica = _order_free_replica(job, model, comm, shards) if order_free else build_replica(job, model, comm)
     x, y = make_data(widths, samples)
     loader = ShardLoader(

@@ -1,3 +1,59 @@
 """hpcnn: train neural networks data-parallel on MPI clusters, with the same bits on any number of ranks."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcnn.api.fit import TrainingStoppedError, fit
+    from hpcnn.api.fitted import Fitted, load
+    from hpcnn.api.loop import Trainer
+    from hpcnn.api.ranks import connect
+    from hpcnn.data.readers.digits import load_digits
+    from hpcnn.errors import HpcnnError
+    from hpcnn.training.callbacks import Callback, Control, EpochReport
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Callback": "hpcnn.training.callbacks",
+    "Control": "hpcnn.training.callbacks",
+    "EpochReport": "hpcnn.training.callbacks",
+    "Fitted": "hpcnn.api.fitted",
+    "HpcnnError": "hpcnn.errors",
+    "Trainer": "hpcnn.api.loop",
+    "TrainingStoppedError": "hpcnn.api.fit",
+    "connect": "hpcnn.api.ranks",
+    "fit": "hpcnn.api.fit",
+    "load": "hpcnn.api.fitted",
+    "load_digits": "hpcnn.data.readers.digits",
+}
+"""Where each name is from. Nothing is imported before it is asked for: commands pay for what they use alone."""
+
+__all__ = [
+    "Callback",
+    "Control",
+    "EpochReport",
+    "Fitted",
+    "HpcnnError",
+    "Trainer",
+    "TrainingStoppedError",
+    "__version__",
+    "connect",
+    "fit",
+    "load",
+    "load_digits",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hpcnn' has no attribute {name!r}")
+    import importlib
+
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

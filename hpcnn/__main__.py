@@ -9,8 +9,9 @@ from pathlib import Path
 from hpcnn.command import Parser
 
 COMMANDS = (
-    *("train", "evaluate", "predict", "checkpoints", "bench"),
-    *("submit", "status", "logs", "cancel", "sweep", "horovod"),
+    *("train", "evaluate", "predict", "checkpoints", "bench", "report"),
+    *("lr-find", "explain", "export"),
+    *("submit", "status", "logs", "cancel", "sweep", "horovod", "doctor"),
 )
 
 
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train neural networks data-parallel on MPI clusters: the same bits on any number of ranks.",
         example="mpirun -n 4 hpcnn train jobs/digits_mlp.toml",
     )
-    parser.add_argument("command", choices=COMMANDS, help="what to do; each has its own --help")
+    what = f"one of {', '.join(COMMANDS)}; each has its own --help"
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=what)
     name = parser.parse_args(argv[:1] or ["--help"]).command
     match name:
         case "train":
@@ -35,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from hpcnn.checkpoints import main as command
         case "bench":
             from hpcnn.bench import main as command
+        case "report":
+            from hpcnn.report import main as command
+        case "lr-find":
+            from hpcnn.lr_find import main as command
+        case "explain":
+            from hpcnn.explain import main as command
+        case "export":
+            from hpcnn.export import main as command
         case "submit":
             from hpcnn.submit import main as command
         case "status":
@@ -45,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from hpcnn.cancel import main as command
         case "sweep":
             from hpcnn.sweep import main as command
+        case "doctor":
+            from hpcnn.doctor import main as command
         case "horovod":
             from hpcnn.horovod import main as command
         case _:

@@ -36,7 +36,10 @@ class Activity:
         """Grows with each phase entered: as long as it grows, the rank gets on."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.on_enter: Callable[[], None] | None = None
-        """Called in each phase entered; for faults that are injected."""
+        """Called in each phase entered; for faults that are injected, and for timelines."""
+        self.beside: Activity | None = None
+        """What the thread does that exchanges gradients beside the computation, if somebody wants to know. Its own
+        seconds are not among these."""
 
     def enter(self, phase: str) -> None:
         """End the current phase and begin `phase`, or begin it anew."""

@@ -6,7 +6,10 @@ import ctypes
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,30 @@ def use_one_thread() -> None:
     """
     if "numpy" in sys.modules:
         return
+    _keep_asked()
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Do within the block what `use_one_thread` does for a whole process, for an OpenBLAS that is loaded already."""
+    _keep_asked()
+    before = [(library, library.threads()) for library in _openblas_libraries()]
+    try:
+        for library, _ in before:
+            library.use(1)
+        yield
+    finally:
+        for library, threads in before:
+            library.use(threads)
+
+
+def _keep_asked() -> None:
+    """Keep for hpcnn itself the number of threads that the environment asks BLAS for."""
     asked = (os.environ.get(name, "").partition(",")[0].strip() for name in THREAD_VARIABLES)
     threads = next((number for number in asked if number.isdecimal() and int(number)), AUTO)
     if not os.environ.get(THREADS):
         os.environ[THREADS] = threads
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 
 def fingerprint() -> dict[str, Any]:
@@ -57,17 +79,31 @@ def _processor() -> str:
 
 
 def _openblas() -> dict[str, Any]:
-    """Ask the OpenBLAS that is loaded for its kernel and threads; its functions have several spellings."""
+    """Ask the first OpenBLAS that is loaded for its kernel and threads."""
+    library = next(_openblas_libraries(), None)
+    return {} if library is None else {"kernel": library.kernel().decode(), "threads": library.threads()}
+
+
+@dataclass(frozen=True)
+class _OpenBlas:
+    """One OpenBLAS that is loaded: NumPy and SciPy may have one each."""
+
+    kernel: Callable[[], bytes]
+    threads: Callable[[], int]
+    use: Callable[[int], object]
+    """Sets the number of threads."""
+
+
+def _openblas_libraries() -> Iterator[_OpenBlas]:
+    """Yield the OpenBLAS libraries that are loaded; their functions have several spellings."""
     with suppress(OSError):
         maps = Path("/proc/self/maps").read_text()
         for path in dict.fromkeys(re.findall(r"(/.*openblas.*)", maps)):
             library = ctypes.CDLL(path)
-            for prefix in ("scipy_openblas", "openblas"):
-                for suffix in ("64_", ""):
-                    kernel = getattr(library, f"{prefix}_get_corename{suffix}", None)
-                    threads = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
-                    if kernel is None or threads is None:
-                        continue
-                    kernel.restype = ctypes.c_char_p
-                    return {"kernel": kernel().decode(), "threads": threads()}
-    return {}
+            for prefix, suffix in product(("scipy_openblas", "openblas"), ("64_", "")):
+                names = (f"{prefix}_{what}{suffix}" for what in ("get_corename", "get_num_threads", "set_num_threads"))
+                kernel, threads, use = (getattr(library, name, None) for name in names)
+                if kernel is not None and threads is not None and use is not None:
+                    kernel.restype, use.restype = ctypes.c_char_p, None
+                    yield _OpenBlas(kernel, threads, use)
+                    break

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         loaded = agree(comm, lambda: load_job(arguments.job, overrides))
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
-        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend)
+        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
     return run_command(body, stop)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import REDUCE, WAIT, Activity
+from hpcnn.activity import OTHER, REDUCE, WAIT, Activity
 from hpcnn.comm.adding import Adder, ExactAdder, Reach, Step, Sum
 from hpcnn.comm.compression import CompressedAdder, EncodedTransfer, OwnResiduals
 from hpcnn.comm.contributions import BLOCK, Slots
@@ -243,6 +243,7 @@ class TreeExchange:
         wrong, under_way = False, None
         for bucket in self._buckets:
             if wait_for is not None:
+                self._enter(OTHER)
                 wait_for(bucket.plan.bounds[0])
             self._gather(bucket, politely)
             if self._between is None:
@@ -263,6 +264,8 @@ class TreeExchange:
             self._flag_transfer.start()
             self._flag_transfer.wait(politely=politely)
         self._meet(politely)
+        if politely:
+            self._enter(OTHER)
 
     def _gather(self, bucket: _Bucket, politely: bool) -> None:
         """Bring everything that the own piece of a bucket is the sum of within reach."""
@@ -287,12 +290,15 @@ class TreeExchange:
 
     def _meet(self, politely: bool) -> None:
         """Wait for the other ranks of the node."""
-        if self._schedule.threaded:
-            self._place.memory.barrier(politely=politely)
-            return
-        self.activity.enter(WAIT)
+        self._enter(WAIT)
         self._place.memory.barrier(politely=politely)
-        self.activity.enter(REDUCE)
+        self._enter(REDUCE)
+
+    def _enter(self, phase: str) -> None:
+        """Tell what is being done, on the thread that does it."""
+        activity = self.activity.beside if self._schedule.threaded else self.activity
+        if activity is not None:
+            activity.enter(phase)
 
     def sum_part(self, part: int, out: Array) -> None:
         """Write the sum of a part into `out`."""

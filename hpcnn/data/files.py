@@ -14,7 +14,7 @@ from hpcnn.data.readers import csv, hdf5, idx, npy, npz, parquet, read_source
 from hpcnn.data.reduction import SERIAL, Reduction
 from hpcnn.data.rows import ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Scaling
-from hpcnn.data.source import places, resolve
+from hpcnn.data.source import Source, places, resolve
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
 
@@ -83,8 +83,13 @@ def read_inputs(
     ending = _ending(path, INPUT_ENDINGS, "prediction")
     x = _read_x(resolve(path, base), ending, data, features)
     x = ReshapedRows(x, (1,)) if len(x.shape) == 1 else x
-    check_not_empty(x, path)
-    check_finite(x, f"inputs of {path}", np.float64 if scaling else dtype, reduction)
+    return ready_inputs(x, path, dtype=dtype, scaling=scaling, reduction=reduction)
+
+
+def ready_inputs(x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction) -> Rows:
+    """Return inputs as the model takes them, once they are checked; see `read_inputs`. `what` names them."""
+    check_not_empty(x, what)
+    check_finite(x, f"inputs of {what}", np.float64 if scaling else dtype, reduction)
     return materialize(scaling.apply(x) if scaling else x, dtype)
 
 
@@ -137,6 +142,13 @@ def read_samples(
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
     source = read_source(_section(path, data, base), base)
+    return ready_samples(source, path, dtype=dtype, scaling=scaling, reduction=reduction)
+
+
+def ready_samples(
+    source: Source, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction
+) -> Samples:
+    """Return samples with inputs as the model takes them, once they are checked; see `read_samples`."""
     dtypes = (np.float64 if scaling else dtype, dtype)
-    check_samples(source.x, source.y, path, dtypes, reduction, source.feature_names)
+    check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     return Samples(materialize(scaling.apply(source.x) if scaling else source.x, dtype), source.y)

@@ -56,6 +56,7 @@ def load(
     base: Path,
     reduction: Reduction = SERIAL,
     scaling: Scaling | None = None,
+    source: Source | None = None,
 ) -> Splits:
     """Read, check, split and scale the data of a job. Collective where `reduction` is.
 
@@ -66,6 +67,7 @@ def load(
         base: the job file's folder; relative paths start there, then at the working folder.
         reduction: shares out checks and statistics among ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
+        source: what is there already, in place of what the section would read.
 
     Returns:
         The splits. Targets are still to be prepared, once the model is known: `prepare_targets`.
@@ -74,7 +76,7 @@ def load(
         DataError: files that are missing, damaged, empty, not finite, or do not fit each other.
         JobError: settings that contradict each other.
     """
-    source = read_source(data, base)
+    source = source or read_source(data, base)
     scaled = scaling is not None or data.scale != "none"
     _check(source, data, (np.float64 if scaled else dtype, dtype), reduction)
 

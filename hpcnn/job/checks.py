@@ -40,7 +40,8 @@ def check_job(job: Job) -> None:
 
 def has_validation(data: sources.Data) -> bool:
     """Return whether a source, as set, comes with validation data."""
-    return data.validation_fraction > 0 or any(_validation_files(data).values())
+    given = isinstance(data, sources.Memory) and data.validation_samples > 0
+    return given or data.validation_fraction > 0 or any(_validation_files(data).values())
 
 
 def produced_values(job: Job) -> list[str]:

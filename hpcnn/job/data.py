@@ -134,4 +134,17 @@ class Synthetic(DataSection, frozen=True, kw_only=True, tag="synthetic"):
     """Seed of the data."""
 
 
-Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic
+class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
+    """Arrays that a Python program gives `hpcnn.fit`, which sets all keys of this kind."""
+
+    x_shape: list[int] = []
+    """Shape of the inputs, the samples first."""
+    y_shape: list[int] = []
+    """Shape of the targets, the samples first."""
+    validation_samples: NonNegativeInt = 0
+    """Samples that were given for validation."""
+    sha256: str = ""
+    """Hash of all arrays: a run goes on with the same data only."""
+
+
+Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Memory

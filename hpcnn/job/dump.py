@@ -47,6 +47,14 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
     ]
 
 
+def flat_settings(job: Job) -> dict[str, str | int | float]:
+    """Return every setting under its dotted key, as ``train.batch_size``; lists as text."""
+    import msgspec
+
+    plain = _leaves(msgspec.to_builtins(job), "")
+    return {key: value if isinstance(value, str | int | float) else _text(value) for key, value in plain}
+
+
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield each setting under its dotted key. A list of plain values is one setting, a list of tables many."""
     if isinstance(value, Mapping):

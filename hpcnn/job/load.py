@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpcnn.errors import JobError, nearest, shortened
 
 if TYPE_CHECKING:
+    from hpcnn.job.overrides import Keys
     from hpcnn.job.schema import Job
 
 DEFAULT_JOB = "digits_mlp.toml"
@@ -50,16 +52,30 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJ
     >>> load_job(overrides=["train.epochs=3"]).job.train.epochs
     3
     """
+    from hpcnn.job.overrides import apply_overrides
+
+    path = builtin_jobs() / DEFAULT_JOB if path is None else path
+    table = read_table(path)
+    return check_table(table, path, apply_overrides(table, overrides))
+
+
+def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = frozenset()) -> LoadedJob:
+    """Return the job that a table of sections describes, as a job file holds it.
+
+    Args:
+        table: sections by name.
+        path: the file that it is from, or what stands for one; names the job if nothing else does.
+        changed: which keys were set after it was read.
+
+    Raises:
+        JobError: the first setting that is unknown, missing, out of range, or at odds with another one.
+    """
     import msgspec
 
     from hpcnn.job.checks import check_job
-    from hpcnn.job.overrides import apply_overrides
     from hpcnn.job.schema import Job
     from hpcnn.job.validate import SettingError, check, job_type
 
-    path = builtin_jobs() / DEFAULT_JOB if path is None else path
-    table = _read_toml(path)
-    changed = apply_overrides(table, overrides)
     try:
         check(table, job_type())
         job = msgspec.convert(table, Job)
@@ -79,7 +95,12 @@ def builtin_jobs() -> Path:
     return installed if installed.is_dir() else package.parent / "jobs"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Return the sections of a job file, as they are written.
+
+    Raises:
+        JobError: no such file, or not TOML.
+    """
     import tomllib
 
     text = _read_text(path)
@@ -140,7 +161,7 @@ def _other_jobs(path: Path) -> str:
     return near or (f" That folder has: {', '.join(f'{stem}.toml' for stem in others)}." if others else "")
 
 
-def _blamed(path: Sequence[str | int], changed: set[tuple[str, ...]]) -> str:
+def _blamed(path: Sequence[str | int], changed: AbstractSet[Keys]) -> str:
     """Return which overrides have a part in a problem at `path`: the file alone may be without fault."""
     keys = tuple(map(str, path))
     parts = sorted(".".join(one) for one in changed if one[: len(keys)] == keys or keys[: len(one)] == one)

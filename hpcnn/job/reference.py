@@ -1,6 +1,6 @@
 """The reference of all settings, made from the schema and the texts beside its fields, so that it can't go stale.
 
-``python -m hpcnn.job.reference README.md`` writes it between the two markers of a Markdown file.
+``python -m hpcnn.job.reference docs/settings.md`` writes it between the two markers of a Markdown file.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def as_markdown() -> str:
     texts = section_texts()
     for section, rows in groupby(settings(), key=lambda row: row.section):
         text, tags = texts[section]
-        lines += [f"### `[{section}]`" if section else "### Top of the file", "", text, ""]
+        lines += [f"## `[{section}]`" if section else "## Top of the file", "", text, ""]
         lines += [f"- `{tag}`: {meaning}" for tag, meaning in tags.items()]
         lines += [""] if tags else []
         lines += ["| key | value | default | |", "|---|---|---|---|"]

@@ -99,6 +99,12 @@ class Run(Section, frozen=True, kw_only=True):
     """`auto`: live in a terminal, plain lines elsewhere. `quiet`: only the last line."""
     log_every_s: NonNegative = 10.0
     """Seconds between two plain lines within an epoch."""
+    loggers: list[Literal["csv", "mlflow", "tensorboard", "wandb"]] = []
+    """What else is told the values of each epoch; `tensorboard`, `mlflow` and `wandb` are extras of the same name."""
+    timeline: bool = False
+    """Record what each rank does when, by phase and layer, in `timeline.json.gz` of the run folder: for Perfetto."""
+    timeline_steps: PositiveInt = 200
+    """Steps that are recorded, from the first on; of later ones only evaluations, saves and recoveries."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between two checkpoints; the end is always saved."""
     checkpoint_every_steps: NonNegativeInt = 0

@@ -13,6 +13,7 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.layers import Residual
+from hpcnn.nn.observed import Observer, observed
 from hpcnn.nn.params import ParamLayout, ParamSpec
 
 Written = Callable[[int], None]
@@ -49,6 +50,7 @@ class Network:
             raise ModelError("a network needs at least one layer, but got none")
         _check_names(layers)
         self.layers = tuple(layers)
+        self._passed: tuple[Layer, ...] = self.layers
         self.input_shape: Shape = tuple(input_shape)
         self.head = head
         self._head = activation(head)
@@ -74,7 +76,7 @@ class Network:
         backwards: list[Backward] = []
         # A run that diverges overflows. That is found by looking at the loss, not by a warning on each rank.
         with np.errstate(all="ignore"):
-            for layer in self.layers:
+            for layer in self._passed:
                 x, layer_backward = layer.forward(params, x, ctx)
                 backwards.append(layer_backward)
 
@@ -90,6 +92,15 @@ class Network:
                         written(start)
 
         return x, backward
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
+        self._passed = self.layers if observer is None else tuple(observed(layer, observer) for layer in self.layers)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The names of all layers, with those within residual blocks."""
+        return list(_names(self.layers))
 
     def head_forward(self, logits: Array, ctx: Context) -> Array:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""

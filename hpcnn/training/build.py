@@ -14,6 +14,7 @@ from hpcnn.comm.protocol import Array, Communicator, Compression
 from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples, Splits
+from hpcnn.data.source import Source
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job.checks import check_compression
 from hpcnn.job.schema import Job, Train, sums_by_horovod
@@ -116,8 +117,12 @@ class Training:
     class_weights: Array | None = None
 
 
-def build_training(job: Job, base: Path, comm: Communicator, backend: Backend = NUMPY) -> Training:
+def build_training(
+    job: Job, base: Path, comm: Communicator, backend: Backend = NUMPY, source: Source | None = None
+) -> Training:
     """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
+
+    `source`: data that are there already, in place of the job's.
 
     Collective, and to be called within `agree`.
 
@@ -128,7 +133,7 @@ def build_training(job: Job, base: Path, comm: Communicator, backend: Backend = 
     assert isinstance(train.shards, int)
     check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
     reduction = TreeReduction(comm)
-    splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction)
+    splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
     model = build_model(job, splits.train.x_shape, backend)
     if not model.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")

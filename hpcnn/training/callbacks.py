@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcnn.job.schema import EarlyStopping as EarlyStoppingSection
 from hpcnn.job.schema import ReduceOnPlateau as ReduceOnPlateauSection
-from hpcnn.training.metrics import LOWER_IS_BETTER, Value
+from hpcnn.training.metrics import LOWER_IS_BETTER, Value, plain_values
 from hpcnn.training.replica import Replica
 
 Array = NDArray[Any]
@@ -31,6 +31,17 @@ class EpochReport:
     """``loss`` and the metrics over the epoch, and with the prefix ``val_`` over the validation data after it."""
     seconds: float
     samples_per_s: float
+
+    def line(self) -> dict[str, Any]:
+        """Return the report as ``metrics.jsonl`` and loggers have it."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "learning_rate": self.learning_rate,
+            **plain_values(self.values),
+            "seconds": self.seconds,
+            "samples_per_s": self.samples_per_s,
+        }
 
 
 @dataclass

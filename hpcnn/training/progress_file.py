@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.display import RunFacts, write_line
+from hpcnn.training.display import write_line
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.replica import Replica
+from hpcnn.training.run_facts import RunFacts
 from hpcnn.training.trainer import Progress
 
 EVERY_S = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
 from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.display import LiveDisplay, RunFacts, make_display, print_results, write_line
+from hpcnn.training.display import make_display, print_results, write_line
+from hpcnn.training.live_display import LiveDisplay
+from hpcnn.training.loggers import make_loggers
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.progress_file import ProgressFile
 from hpcnn.training.replica import Replica
+from hpcnn.training.run_facts import News, RunFacts
 from hpcnn.training.run_folder import RunFolder
 from hpcnn.training.saving import Saver
 from hpcnn.training.state import pack_model
 from hpcnn.training.stop import StopRequest
+from hpcnn.training.time_account import TimeAccount, in_words, shares
+from hpcnn.training.timeline import Timeline
 from hpcnn.training.trainer import Progress, Trainer
 from hpcnn.training.walltime import WallTime
 
@@ -48,14 +54,7 @@ class MetricsLog(Callback):
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
         """Write the epoch's line."""
-        self._line = {
-            "epoch": report.epoch,
-            "step": report.step,
-            "learning_rate": report.learning_rate,
-            **plain_values(report.values),
-            "seconds": report.seconds,
-            "samples_per_s": report.samples_per_s,
-        }
+        self._line = report.line()
         if self._writes:
             self._write()
 
@@ -66,6 +65,19 @@ class MetricsLog(Callback):
             write_line(f"warning: epoch {self._line['epoch']} was not logged ({error}); training goes on")
 
 
+@dataclass
+class Records:
+    """What each rank keeps of a run beside its state. They outlive the loss of other ranks."""
+
+    metrics: MetricsLog
+    time: TimeAccount
+    timeline: Timeline | None = None
+
+    def callbacks(self) -> list[Callback]:
+        """Return them all; the timeline first, so that its steps end before the others do what they do."""
+        return [*([self.timeline] if self.timeline else []), self.time, self.metrics]
+
+
 class Run:
     """A training with its folder and display. Rank 0 alone writes and shows. To be made on all ranks.
 
@@ -74,11 +86,12 @@ class Run:
         comm: the ranks.
         folder: where to write.
         base: folder of the job file.
-        log: of the run.
+        records: what is kept of it.
     """
 
-    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path, log: MetricsLog) -> None:
-        self._training, self._comm, self._folder, self._base, self._log = training, comm, folder, base, log
+    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path, records: Records) -> None:
+        self._training, self._comm, self._folder, self._base = training, comm, folder, base
+        self._records = records
         self._root = comm.rank == 0
         self._facts = _run_facts(training, comm, folder)
         self._saver = Saver(training, comm, folder, base)
@@ -92,7 +105,7 @@ class Run:
         try:
             if self._root:
                 self._folder.begin(resolved_toml(self._training.job))
-            self._log.begin(epochs_done, writes=self._root)
+            self._records.metrics.begin(epochs_done, writes=self._root)
         except CheckpointError as error:
             if not recovered:
                 raise
@@ -111,15 +124,21 @@ class Run:
             state_bytes=3 * training.model.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
             save_seconds=lambda: self._saver.save_seconds,
         )
-        display = make_display(run.display, self._facts, run.log_every_s) if root else None
+        display = make_display(run.display, self._facts, run.log_every_s, self._news(progress)) if root else None
         trace = ProgressFile(self._folder.path / "progress.json", self._facts, progress) if root else None
+        loggers = make_loggers(training.job, self._folder) if root else []
         trainer = Trainer(
             training.plan,
             self._comm,
             training.replica,
             training.shards,
             training.validation,
-            callbacks=[*training.callbacks.values(), self._log, *filter(None, (display, trace))],
+            callbacks=[
+                *training.callbacks.values(),
+                *self._records.callbacks(),
+                *loggers,
+                *filter(None, (display, trace)),
+            ],
             save=self._saver,
             stop=stop,
             progress=progress,
@@ -128,12 +147,26 @@ class Run:
             trainer.save_epoch()
         try:
             done = trainer.run()
+            self._records.time.gather()
+            if self._records.timeline:
+                self._records.timeline.finish()
             if trace:
                 trace.write()
             return done
         finally:
+            for logger in loggers:
+                logger.close()
             if isinstance(display, LiveDisplay):
                 display.close()
+
+    def _news(self, progress: Progress) -> News:
+        """Return what a display may ask for while `progress` grows."""
+
+        def loss() -> float | None:
+            layout = self._training.replica.layout
+            return plain_values(layout.values(progress.totals))["loss"] if progress.step_in_epoch else None
+
+        return News(loss, lambda: self._records.time.slowest)
 
     def stopped(self, progress: Progress, stop: StopRequest) -> int:
         """Say where the run stopped, and return the exit code. Collective."""
@@ -184,6 +217,7 @@ class Run:
                     "best": {training.plan.monitor: progress.best},
                     "values": plain_values(progress.values),
                     "seconds": seconds,
+                    "time": shares(self._records.time.totals),
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
@@ -197,7 +231,8 @@ class Run:
         if training.job.run.display != "quiet":
             rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
-            print_results("result", {**rows, "model": self._folder.model})
+            words = {"time": in_words(shares(self._records.time.totals)), "model": self._folder.model}
+            print_results("result", {**rows, **words})
         write_line(f"weights sha256 {sha256}")
 
     def say_notes(self, crowded: str | None) -> None:

@@ -36,6 +36,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def time(self) -> Path:
+        """Lines of JSON: how long each rank was in each phase since the line before."""
+        return self.path / "time.jsonl"
+
+    @property
+    def timeline(self) -> Path:
+        """What each rank did when, if that was recorded."""
+        return self.path / "timeline.json.gz"
+
+    @property
     def result(self) -> Path:
         """What the run came to; it exists if and only if the run is complete."""
         return self.path / "result.json"
@@ -124,13 +134,27 @@ class RunFolder:
             ) from None
         return int(_epoch(kept.splitlines()[-1])) if kept else 0
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return what each epoch came to; nothing before the first."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one epoch."""
-        with self.metrics.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            cut_off = file.read() not in (b"", b"\n")  # by a disk that was full
-            file.write(b"\n" * cut_off + json.dumps(line).encode() + b"\n")
+        _append(self.metrics, line)
+
+    def append_time(self, line: Mapping[str, Any]) -> None:
+        """Add the seconds of all ranks. What a run that went back has done twice took its time twice, and stays."""
+        _append(self.time, line)
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        cut_off = file.read() not in (b"", b"\n")  # by a disk that was full
+        file.write(b"\n" * cut_off + json.dumps(line).encode() + b"\n")
 
 
 def _epoch(line: str) -> float:

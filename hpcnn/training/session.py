@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,24 @@ from typing import Any
 from hpcnn.activity import RECOVER, SET_UP
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
+from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job, Train
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.training.backend import Backend, machine_facts
 from hpcnn.training.build import Training, build_replica, build_training, resolve_groups, resolve_shards
+from hpcnn.training.callbacks import Callback
 from hpcnn.training.carried import Carried, carry, check_survivable, load, share
 from hpcnn.training.display import write_line
+from hpcnn.training.loggers import check_loggers
 from hpcnn.training.numpy_backend import NUMPY
-from hpcnn.training.run import MetricsLog, Run
-from hpcnn.training.run_folder import Start, choose_start
+from hpcnn.training.run import MetricsLog, Records, Run
+from hpcnn.training.run_folder import RunFolder, Start, choose_start
 from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.training.stop import StopRequest
+from hpcnn.training.time_account import TimeAccount
+from hpcnn.training.timeline import Timeline
 from hpcnn.training.trainer import Progress
 from hpcnn.training.tuning import use_cores
 from hpcnn.training.watchdog import Watchdog
@@ -38,15 +43,49 @@ def train(
     resume: str,
     stop: StopRequest | None = None,
     backend: Backend = NUMPY,
-) -> int:
-    """Train the job, or go on with it, and return the exit code. Collective. `stop` is this rank's wish to stop."""
-    session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend)
+    given: Given | None = None,
+) -> Ending:
+    """Train the job, or go on with it. Collective.
+
+    Args:
+        loaded: the job.
+        comm: the ranks.
+        out: the run folder; None for a new one in `RUNS`.
+        resume: ``auto``, ``never``, or what to go on with.
+        stop: this rank's wish to stop.
+        backend: what computes.
+        given: what a program adds to the job.
+    """
+    session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend, given or Given())
     while True:
         try:
-            return session.attempt()
+            exit_code = session.attempt()
         except Exception as error:
             if not session.recover(error):
                 raise
+        else:
+            return session.ending(exit_code)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a program gives a training beside its job."""
+
+    source: Source | None = None
+    """Data that are in memory, in place of the job's."""
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
+    """Told of the training after the job's own; a checkpoint keeps their state by name."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a session came to."""
+
+    exit_code: int
+    folder: RunFolder
+    progress: Progress
+    training: Training | None
+    """None if there was nothing left to do."""
 
 
 class _Session:
@@ -60,14 +99,15 @@ class _Session:
         resume: str,
         stop: StopRequest,
         backend: Backend,
+        given: Given,
     ) -> None:
         self._loaded, self._comm, self._out, self._resume, self._stop = loaded, comm, out, resume, stop
-        self._backend = backend
+        self._backend, self._given = backend, given
         self._begin = time.perf_counter()
         self._ranks, self._nodes = comm.size, comm.nodes
         """As they were at first: settings that are left open are made for them."""
         self._start: Start | None = None
-        self._log: MetricsLog | None = None
+        self._records: Records | None = None
         self._training: Training | None = None
         self._progress = Progress()
         self._carried: Carried | None = None
@@ -82,6 +122,11 @@ class _Session:
         with Watchdog(self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, spare=spare, stop=self._stop):
             return self._attempt()
 
+    def ending(self, exit_code: int) -> Ending:
+        """Return what was made, with the exit code of the last attempt."""
+        assert self._start is not None
+        return Ending(exit_code, self._start.folder, self._progress, self._training)
+
     def _attempt(self) -> int:
         recovered = bool(self._lost)
         if recovered:
@@ -92,9 +137,9 @@ class _Session:
                 return code
         assert self._training is not None
         assert self._start is not None
-        assert self._log is not None
+        assert self._records is not None
         comm, training, progress = self._comm, self._training, self._progress
-        run = Run(training, comm, self._start.folder, self._loaded.base, self._log)
+        run = Run(training, comm, self._start.folder, self._loaded.base, self._records)
         agree(comm, lambda: run.begin(progress.epoch, recovered=recovered))
         crowded = use_cores(comm, training.replica)
         if not recovered:
@@ -109,10 +154,10 @@ class _Session:
         """Build the training and bring it to where it starts from; return an exit code if nothing is left to do."""
         comm, base = self._comm, self._loaded.base
         agree(comm, lambda: check_survivable(self._loaded.job, comm))
+        agree(comm, lambda: check_loggers(self._loaded.job.run.loggers))
         if self._start is None:
             self._start = comm.broadcast(agree(comm, lambda: _on_root(comm, self._choose_start)))
         folder, path = self._start.folder, self._start.checkpoint
-        self._log = MetricsLog(folder)
         checkpoint = agree(comm, lambda: _same_everywhere(comm, path))
         job = self._resolve(checkpoint)
         if checkpoint is not None:
@@ -123,7 +168,8 @@ class _Session:
                 write_line(f"the run in {folder.path} is complete already")
                 write_line(f"weights sha256 {finished['weights_sha256']}")
             return EXIT_DONE
-        training = agree(comm, lambda: build_training(job, base, comm, self._backend))
+        training = agree(comm, lambda: build_training(job, base, comm, self._backend, self._given.source))
+        training = replace(training, callbacks={**training.callbacks, **self._given.callbacks})
         if checkpoint is not None:
             self._progress = agree(comm, lambda: unpack(checkpoint, training))
         else:
@@ -131,7 +177,13 @@ class _Session:
             training.replica.synchronize()
         _warn_of_machines(comm, checkpoint, training)
         self._training = training
+        self._records = self._records or self._make_records(folder, training)
         return None
+
+    def _make_records(self, folder: RunFolder, training: Training) -> Records:
+        comm, run = self._comm, training.job.run
+        timeline = Timeline(comm, folder, training.model.network, run.timeline_steps) if run.timeline else None
+        return Records(MetricsLog(folder), TimeAccount(comm, folder), timeline)
 
     def _choose_start(self) -> Start:
         return choose_start(self._loaded.job.name, self._out, self._resume)

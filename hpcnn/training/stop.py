@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from hpcnn.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_REPEAT_S = 1.0
+REPEAT_S = 1.0
 """A terminal and the launcher may both deliver one Ctrl-C; only a later one means: leave at once."""
 
 Leave = Callable[[str, int], object]
@@ -47,7 +47,7 @@ class StopRequest:
         self._first_interrupt = 0.0
         self._leave: Leave = lambda message, exit_code: None
         self._before: dict[signal.Signals, Any] = {}
-        self._writes = -1
+        self._writes = self._wakeup_before = -1
 
     @property
     def requested(self) -> bool:
@@ -69,14 +69,14 @@ class StopRequest:
         self._leave = leave
         reads, self._writes = os.pipe()
         os.set_blocking(self._writes, False)
-        signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, _leave_it_to_the_thread) for number in SIGNALS}
         os.register_at_fork(after_in_child=self._forget)
         threading.Thread(target=self._read, args=(reads,), name="signals", daemon=True).start()
 
     def close(self) -> None:
         """Handle signals no longer."""
-        signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -96,7 +96,7 @@ class StopRequest:
     def _take(self, number: signal.Signals) -> None:
         if number == signal.SIGINT:
             now = time.monotonic()
-            if self._first_interrupt and now - self._first_interrupt > _REPEAT_S:
+            if self._first_interrupt and now - self._first_interrupt > REPEAT_S:
                 self._leave("interrupted twice: left at once, without saving", EXIT_INTERRUPTED)
             self._first_interrupt = self._first_interrupt or now
         self.ask(number.name)

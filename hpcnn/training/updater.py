@@ -158,9 +158,11 @@ class ShardedUpdater(Updater):
         return not finite
 
     def _enter(self, phase: str) -> None:
-        """Tell what is being done, unless a thread beside the computation does it."""
-        if not self.exchange.overlap:
-            self.exchange.activity.enter(phase)
+        """Tell what is being done, here or by the thread beside the computation."""
+        activity = self.exchange.activity
+        doing = activity.beside if self.exchange.overlap else activity
+        if doing is not None:
+            doing.enter(phase)
 
     def _load(self, number: int, out: Array) -> None:
         if self._sums:

@@ -49,7 +49,7 @@ def test_result_settings_are_all_but_name_and_run() -> None:
         (["name=x", "run.display=quiet"], []),
         (["train.batch_size=128"], ["train.batch_size: 64 -> 128"]),
         (["train.epochs=50", "data.scale=minmax"], ['data.scale: "standardize" -> "minmax"', "train.epochs: 40 -> 50"]),
-        (["train.metrics=[]"], ['train.metrics: ["accuracy"] -> []']),
+        (["train.metrics=[]"], ['train.metrics: ["accuracy", "confusion_matrix"] -> []']),
         (["model.layers.2.rate=0.5"], ["model.layers.2.rate: 0.3 -> 0.5"]),
         (["model.layers.4="], ['model.layers.4.type: "dropout" -> "dense"']),
         (["train.early_stopping.patience=3"], ["train.early_stopping.patience: none -> 3"]),

@@ -1,4 +1,4 @@
-"""The reference of settings: complete, readable in a terminal, and the one in the README is up to date."""
+"""The reference of settings: complete, readable in a terminal, and the one among the pages is up to date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpcnn.job.optimizer import Optimizer, Schedule
 from hpcnn.job.reference import BEGIN, END, Setting, as_markdown, as_text, rewritten, section_texts, settings
 from hpcnn.job.schema import EarlyStopping, Job, ReduceOnPlateau, Run, Train
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 STRUCTS = [
     *(kind for union in (Data, Layer, Loss, Optimizer, Schedule) for kind in union.__args__),
     *(EarlyStopping, Model, ReduceOnPlateau, Run, Train),
@@ -92,7 +92,7 @@ def test_markdown_tables_are_whole() -> None:
 
 def test_only_what_is_between_the_markers_is_rewritten() -> None:
     text = rewritten(f"before\n{BEGIN}\nold\n{END}\nafter\n", "x.md")
-    assert text.startswith(f"before\n{BEGIN}\n\n### ")
+    assert text.startswith(f"before\n{BEGIN}\n\n## ")
     assert text.endswith(f"|\n\n{END}\nafter\n")
     assert "\nold\n" not in text
     assert rewritten(text, "x.md") == text
@@ -121,6 +121,6 @@ def test_command_without_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "none.md" in capsys.readouterr().err
 
 
-def test_readme_is_up_to_date() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert rewritten(text, "README.md") == text, "run: python -m hpcnn.job.reference README.md"
+def test_page_is_up_to_date() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert rewritten(text, "docs/settings.md") == text, "run: python -m hpcnn.job.reference docs/settings.md"

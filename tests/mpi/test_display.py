@@ -13,6 +13,8 @@ import pytest
 from tests.mpi.launch import ROOT, Mpi
 from tests.require import missing
 
+pytestmark = pytest.mark.alone
+
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 
 
@@ -24,7 +26,7 @@ def tmux() -> str:
     return found
 
 
-@pytest.mark.parametrize("columns", [100, 50])
+@pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("ranks", [0, 2])
 def test_live_display_in_a_terminal(mpich: Mpi, tmux: str, tmp_path: Path, ranks: int, columns: int) -> None:
     """Under mpirun a rank writes to a pipe; the display finds the terminal behind the launcher."""
@@ -52,6 +54,8 @@ def test_live_display_in_a_terminal(mpich: Mpi, tmux: str, tmp_path: Path, ranks
     assert re.search(r"epoch .*━.* \d+/30", seen), seen
     assert re.search(r"step .*━.* \d+/23", seen), seen
     assert "loss" in seen
+    assert max(map(len, seen.splitlines())) <= columns
+    assert all(re.fullmatch(r".*\w \d\S*", value) for value in re.findall(r"\w*loss.{0,7}", seen)), "torn apart"
     assert "left 0:" in seen
     assert "━" not in final.split("result")[-1].split("weights")[-1]
     assert "val_accuracy" in final

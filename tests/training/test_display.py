@@ -1,13 +1,16 @@
 import io
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from hpcnn.training import display
+from hpcnn.training import display, live_display, run_facts
 from hpcnn.training.callbacks import Control, EpochReport
-from hpcnn.training.display import LiveDisplay, PlainDisplay, RunFacts, make_display, print_results, rich_console
+from hpcnn.training.display import PlainDisplay, make_display, print_results, rich_console
+from hpcnn.training.live_display import LiveDisplay
+from hpcnn.training.run_facts import News, RunFacts, Slowest
 
 FACTS = RunFacts(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
                  parameters=12345, batch_size=64, steps_per_epoch=10, epochs=4)  # fmt: skip
@@ -21,7 +24,8 @@ HEADING = [
 def clock(monkeypatch):
     """A clock that stands still unless it is told to go."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (display, live_display, run_facts):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -58,7 +62,8 @@ def test_a_line_within_an_epoch_now_and_then(clock, capsys):
         clock.now += 4
         plain.on_step(step)
     assert lines(capsys) == [
-        "epoch 1/4  step 3/10  left 2:28", "epoch 1/4  step 6/10  left 2:16", "epoch 1/4  step 9/10  left 2:04",
+        "epoch 1/4  step 3/10  36 samples/s  left 2:28", "epoch 1/4  step 6/10  36 samples/s  left 2:16",
+        "epoch 1/4  step 9/10  36 samples/s  left 2:04",
     ]  # fmt: skip
 
 
@@ -107,7 +112,9 @@ def test_what_is_left_is_judged_by_what_this_run_has_done(clock, capsys, epoch, 
     clock.now += 5
     plain.on_step(first_step)
     left = 5 * (40 - 10 * epoch - first_step)
-    assert lines(capsys) == [f"epoch {epoch + 1}/4  step {first_step}/10  left {left // 60}:{left % 60:02d}"]
+    assert lines(capsys) == [
+        f"epoch {epoch + 1}/4  step {first_step}/10  29 samples/s  left {left // 60}:{left % 60:02d}"
+    ]
 
 
 def live(width=80):
@@ -151,6 +158,75 @@ def test_the_live_display_draws_ten_times_a_second_at_most(clock):
         assert output.getvalue() != before
     finally:
         shown.close()
+
+
+@pytest.mark.parametrize("width", [80, 40, 16])
+def test_the_live_display_in_any_width(clock, width):
+    """Nothing is wider than the terminal, no value is torn from its name, and no number is left out."""
+    news = News(lambda: 0.25, lambda: Slowest(3, "node7", 1.5))
+    output = io.StringIO()
+    shown = LiveDisplay(FACTS, Console(file=output, width=width, height=24), news)
+    shown.on_train_begin(0, None)
+    shown.close()
+    shown._pace.step(1)
+    shown._step = 1
+    clock.now += 10
+    shown._report = report(1, val_loss=0.9876)
+    with shown._console.capture() as capture:
+        shown._console.print(shown._picture())
+    drawn = capture.get().splitlines()
+    assert max(map(len, drawn)) <= width
+    for wanted in ("0/4", "1/10", "loss 0.2500", "loss 0.5000", "val_loss 0.9876", "14 samples/s", "left 6:30"):
+        assert any(wanted in line for line in drawn), wanted
+    words = " ".join(" ".join(drawn).split())
+    assert "4 ranks on 1 node" in words
+    assert "rank 3 on node7 takes 1.5 times as long as the others" in words
+    assert ("━" in words) == (width > 16)
+
+
+def test_the_live_display_follows_a_terminal_that_gets_narrower(clock, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=24)
+    monkeypatch.setattr(live_display, "terminal_size", lambda path: (33, 10))
+    shown = LiveDisplay(FACTS, console, terminal="/dev/pts/0")
+    shown.on_train_begin(0, None)
+    shown.close()
+    assert (console.width, console.height) == (33, 10)
+
+
+def test_plain_lines_name_a_slow_rank_once(clock, capsys):
+    slow = [None, Slowest(3, "node7", 1.5), Slowest(3, "node7", 1.6), Slowest(1, "node2", 2.0)]
+    plain = PlainDisplay(FACTS, 10.0, News(lambda: 0.75, slow.pop))
+    plain.on_train_begin(0, None)
+    capsys.readouterr()
+    for step in range(1, 5):
+        clock.now += 10
+        plain.on_step(step)
+    shown = lines(capsys)
+    assert shown[0] == "epoch 1/4  step 1/10  loss 0.7500  14 samples/s  left 6:30"
+    assert [line for line in shown if line.startswith("note: ")] == [
+        "note: rank 1 on node2 takes 2.0 times as long as the others",
+        "note: rank 3 on node7 takes 1.6 times as long as the others",
+    ]
+
+
+@pytest.mark.parametrize("choice", ["auto", "live"])
+def test_a_dumb_terminal_gets_lines(monkeypatch, choice):
+    monkeypatch.setattr(display, "terminal_path", lambda: "/dev/pts/0")
+    monkeypatch.setenv("TERM", "dumb")
+    assert type(make_display(choice, FACTS, 10.0)) is PlainDisplay
+
+
+def test_no_colour_where_none_is_wanted(clock, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    output = io.StringIO()
+    shown = LiveDisplay(FACTS, Console(file=output, force_terminal=True, width=80, height=24))
+    shown.on_train_begin(0, None)
+    clock.now += 1
+    shown.on_step(5)
+    shown.close()
+    assert "━" in output.getvalue()
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-79]|38)[0-9;]*m", output.getvalue())
 
 
 def test_a_live_display_that_never_began_can_be_closed():
@@ -203,4 +279,4 @@ def test_results_in_a_terminal_have_lines(monkeypatch, capsys):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3599.7, "1:00:00"),
                                                (90061, "25:01:01")])  # fmt: skip
 def test_durations(seconds, text):
-    assert display._duration(seconds) == text
+    assert run_facts.duration(seconds) == text

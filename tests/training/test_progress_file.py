@@ -11,8 +11,8 @@ import pytest
 
 from hpcnn.training import progress_file
 from hpcnn.training.callbacks import Control, EpochReport
-from hpcnn.training.display import RunFacts
 from hpcnn.training.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
+from hpcnn.training.run_facts import RunFacts
 from hpcnn.training.trainer import Progress
 
 FACTS = RunFacts("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)

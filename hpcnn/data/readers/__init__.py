@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcnn.data.readers import csv, digits, hdf5, idx, npy, npz, parquet, sklearn, synthetic
+from hpcnn.data.readers import csv, digits, hdf5, idx, memory, npy, npz, parquet, sklearn, synthetic
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -20,6 +20,7 @@ READERS: dict[type[schema.DataSection], Callable[[Any, Path], Source]] = {
     schema.Parquet: parquet.read,
     schema.Sklearn: sklearn.read,
     schema.Synthetic: synthetic.read,
+    schema.Memory: memory.read,
 }
 """Reader of each section: ``read(section, folder of the job file) -> Source``."""
 

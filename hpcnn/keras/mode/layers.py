@@ -99,11 +99,22 @@ def _activation_layer(name: str, dtype: str) -> Any:
 def activation(name: str) -> Callable[[Any], Any]:
     """Return Keras's activation of that name. Two of its own round a constant to float32 in float64 as well."""
     import keras
+
+    found: Callable[[Any], Any] = EXACT[name] if name in EXACT else keras.activations.get(name)
+    return found
+
+
+def _gelu(z: Any) -> Any:
     import tensorflow as tf
 
-    if name == "gelu":
-        return lambda z: 0.5 * z * (1 + tf.math.erf(z * math.sqrt(0.5)))
-    if name == "leaky_relu":
-        return lambda z: tf.where(z > 0, z, LEAKY_RELU_SLOPE * z)
-    found: Callable[[Any], Any] = keras.activations.get(name)
-    return found
+    return 0.5 * z * (1 + tf.math.erf(z * math.sqrt(0.5)))
+
+
+def _leaky_relu(z: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(z > 0, z, LEAKY_RELU_SLOPE * z)
+
+
+EXACT: Mapping[str, Callable[[Any], Any]] = {"gelu": _gelu, "leaky_relu": _leaky_relu}
+"""In place of Keras's activations of these names."""

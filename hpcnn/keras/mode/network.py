@@ -1,15 +1,16 @@
 """A Keras model whose variables are pieces of one flat vector: a pure function of that vector and the samples.
 
-The model's own variables are never changed. Keras's `StatelessScope` puts pieces of the vector in their place while
-TensorFlow traces the function, so that no step has to copy weights into variables and gradients out of them.
+Training never changes the model's own variables. Keras's `StatelessScope` puts pieces of the vector in their place
+while TensorFlow traces the function, so that no step has to copy weights into variables and gradients out of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hpcnn.comm.protocol import Array
 from hpcnn.errors import ModelError, shortened
 from hpcnn.job.schema import Job
 from hpcnn.keras.mode.entry import build_entry, is_seed, specs_of
@@ -63,6 +64,11 @@ class KerasNetwork:
     def state_size(self) -> int:
         """How many numbers there are in `state`."""
         return sum(spec.size for spec in self.state)
+
+    def assign(self, weights: Mapping[str, Array]) -> None:
+        """Give the model's own variables, which are otherwise left alone, the values of our parameters."""
+        for variable, name in self._parameters:
+            variable.assign(weights[name])
 
     # ------------------------------------------------------------------------------------------------------ the call
 

@@ -1,0 +1,121 @@
+"""`hpcnn.fit`: a training from a program, with the guarantees of the command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+import msgspec
+
+from hpcnn.activity import SET_UP
+from hpcnn.api.fitted import Fitted, fitted_of
+from hpcnn.api.jobs import AnyJob, Overrides, check_alike, prepare_job
+from hpcnn.api.ranks import connect, listening
+from hpcnn.backends import choose_backend
+from hpcnn.blas import one_thread
+from hpcnn.comm.collective import agree
+from hpcnn.comm.protocol import Communicator
+from hpcnn.data.readers.memory import Pair
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, HpcnnError
+from hpcnn.job.load import LoadedJob
+from hpcnn.training.callbacks import Callback
+from hpcnn.training.session import Ending, Given, train
+
+
+class TrainingStoppedError(HpcnnError, RuntimeError):
+    """The training was stopped on the way: by a signal, a limit of time or a setting. It can be gone on with."""
+
+    exit_code = EXIT_STOPPED
+
+    def __init__(self, fitted: Fitted, step: int, *, saved: bool) -> None:
+        self.fitted = fitted
+        """The model as it was after the last step."""
+        state = "its state is saved" if saved else "its state could NOT be saved"
+        super().__init__(
+            f"the training was stopped after step {step}, {len(fitted.history)} epochs done, and {state} in "
+            f"{str(fitted.folder)!r}. Go on with the same call and out={str(fitted.folder)!r}, resume='auto'."
+        )
+
+
+def fit(
+    job: AnyJob | None = None,
+    data: Pair | None = None,
+    *,
+    validation: Pair | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: str | PathLike[str] = "never",
+    callbacks: Sequence[Callback] = (),
+    overrides: Overrides = (),
+) -> Fitted:
+    """Train a network as ``hpcnn train`` does: the same bits, files and display. To be called on all ranks alike.
+
+    Args:
+        job: path of a job file, or a dict of its sections; the digits job if left out.
+        data: inputs of shape ``(n, *features)`` and targets of shape ``(n, ...)``, in place of the job's source of
+            data. All ranks give the same.
+        validation: such a pair to validate with.
+        out: run folder to write; ``runs/<name of the job>`` if left out, numbered if taken.
+        resume: ``"auto"`` goes on with the newest run of this name, or in `out`, else begins one; a path goes on with
+            that run or checkpoint; ``"never"`` begins anew and overwrites nothing.
+        callbacks: told of the training on all ranks, after the job's own.
+        overrides: changes to the job, as ``{"train.epochs": 5}``.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        TrainingStoppedError: it was stopped before its end, by Ctrl-C for example. Has what there is.
+        HpcnnError: something does not fit; on all ranks alike.
+
+    >>> x = [[0.0], [1.0], [2.0], [3.0]]
+    >>> job = {"model": {"layers": [{"type": "dense", "units": 1}]}, "loss": {"name": "mse"},
+    ...        "train": {"epochs": 50, "batch_size": "full"}, "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    ...        "run": {"display": "quiet"}}
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fitted = fit(job, (x, [1.0, 3.0, 5.0, 7.0]), out=f"{folder}/line")  # doctest: +ELLIPSIS
+    weights sha256 ...
+    >>> fitted.predict([[10.0]]).round()
+    array([[21.]], dtype=float32)
+    """
+    comm = connect()
+    place = Path(out) if out is not None else None
+    with one_thread(), listening() as stop:
+        comm.activity.enter(SET_UP)
+        comm.activity.epoch = comm.activity.step = 0  # of a training before this one
+        loaded, source = agree(comm, lambda: prepare_job(job, overrides, data, validation))
+        if comm.size == 1:
+            loaded = _unending(loaded)
+        names = _named(callbacks)
+        agree(comm, lambda: check_alike(comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names]))
+        backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
+        given = Given(source, names)
+        ending = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, given=given)
+        return _result(comm, ending, loaded.base)
+
+
+def _result(comm: Communicator, ending: Ending, base: Path) -> Fitted:
+    fitted = fitted_of(comm, ending, base)
+    if ending.exit_code != EXIT_DONE:
+        raise TrainingStoppedError(fitted, ending.progress.step, saved=ending.exit_code == EXIT_STOPPED)
+    return fitted
+
+
+def _unending(loaded: LoadedJob) -> LoadedJob:
+    """Return the job without the end that the watchdog makes of a process: it may be a notebook's, in a debugger."""
+    run = msgspec.structs.replace(loaded.job.run, stall_abort_s=0.0)
+    return replace(loaded, job=msgspec.structs.replace(loaded.job, run=run))
+
+
+def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Return the callbacks by the names that checkpoints keep their state under."""
+    counts: Counter[str] = Counter()
+    names: dict[str, Callback] = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        counts[kind] += 1
+        names[f"{kind}_{counts[kind]}"] = callback
+    return names

@@ -1,0 +1,154 @@
+"""A trained model in the hands of a program: how it came about, what it predicts, where it is kept."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hpcnn.api.ranks import connect
+from hpcnn.atomic import atomic_path
+from hpcnn.backends import choose_backend
+from hpcnn.blas import one_thread
+from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.data.files import ready_inputs, ready_samples
+from hpcnn.data.readers.memory import array_inputs, array_source
+from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.storage.checkpoint import read_facts
+from hpcnn.training.build import piece_loader, prepared
+from hpcnn.training.loader import PieceLoader
+from hpcnn.training.metrics import plain_values
+from hpcnn.training.run_folder import RunFolder
+from hpcnn.training.session import Ending
+from hpcnn.training.state import facts_of
+from hpcnn.training.trained import Trained, checkpoint_path, open_trained, predict
+from hpcnn.training.trainer import evaluate
+from hpcnn.training.tuning import use_cores
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model.
+
+    Each rank has it whole and computes by itself, so that any rank may use it alone. The bits are those of the
+    commands, on any number of ranks.
+    """
+
+    folder: Path
+    """The run folder; that of the file, for a model that was loaded from a file alone."""
+    history: list[dict[str, Any]] = field(repr=False)
+    """What each epoch came to, as in ``metrics.jsonl``; matrices are lists."""
+    values: dict[str, Any]
+    """Loss and metrics of the last epoch."""
+    weights_sha256: str
+    complete: bool
+    """Whether the training was done; False if it was stopped on the way."""
+    trained: Trained = field(repr=False)
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the outputs for inputs of shape ``(n, *features)``, as they were before any scaling.
+
+        Raises:
+            DataError: they have another shape than the model takes, or are not finite.
+        """
+        trained, alone = self.trained, SerialCommunicator()
+        dtype = trained.job.train.dtype
+        with one_thread():
+            rows = ready_inputs(
+                array_inputs(x), "x", dtype=dtype, scaling=trained.scaling, reduction=TreeReduction(alone)
+            )
+            size, shape = trained.job.train.eval_batch_size, trained.parts.network.input_shape
+            loader = PieceLoader(rows, None, piece_size=size, input_shape=shape, dtype=dtype)
+            return np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
+        """Return loss and metrics for inputs and targets, as the job's own data have them; matrices as lists.
+
+        Raises:
+            DataError: they do not fit the model or each other.
+        """
+        trained, alone = self.trained, SerialCommunicator()
+        reduction = TreeReduction(alone)
+        with one_thread():
+            samples = ready_samples(
+                array_source((x, y)),
+                "the arrays",
+                dtype=trained.job.train.dtype,
+                scaling=trained.scaling,
+                reduction=reduction,
+            )
+            samples = prepared(trained.job, trained.parts, samples, "the targets", reduction)
+            return plain_values(evaluate(alone, trained.model, piece_loader(trained.job, trained.parts, samples)))
+
+    def weights(self) -> dict[str, Array]:
+        """Return a copy of each parameter by name."""
+        return self.trained.model.weights()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a file that `hpcnn.load` and the commands read. Rank 0 does, the others need not call.
+
+        Raises:
+            CheckpointError: it can't be written, or the run was stopped before it saved anything.
+        """
+        if connect().rank:
+            return
+        try:
+            with atomic_path(Path(path)) as temporary:
+                shutil.copyfile(self.trained.path, temporary)
+        except OSError as error:
+            raise CheckpointError(f"the model can't be saved to {str(path)!r}: {error}. Choose another path.") from None
+
+
+def load(run: str | PathLike[str], checkpoint: str = "", *, entry: str = "") -> Fitted:
+    """Return the model of a run folder or a checkpoint.
+
+    Args:
+        run: the folder, or the file.
+        checkpoint: which of the folder's files, ``model``, ``best`` or ``last``; the first that there is, if empty.
+        entry: the Python function that builds the model, where the job has one: run only if named here.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = checkpoint_path(Path(run), checkpoint)
+    alone = SerialCommunicator()
+    with one_thread():
+        trained = open_trained(path, entry, backend_of=choose_backend(alone))
+        use_cores(alone, trained.model)
+    folder = RunFolder(Path(run) if Path(run).is_dir() else path.parent)
+    return _of(trained, folder.path, folder.read_metrics() if path != Path(run) else [])
+
+
+def fitted_of(comm: Communicator, ending: Ending, base: Path) -> Fitted:
+    """Return what a training came to. Collective."""
+    folder, training = ending.folder, ending.training
+    if training is None:  # it was complete already
+        return load(folder.path, "model", entry=_entry_of(folder))
+    replica, parts = training.replica, training.model
+    model = parts.backend.make_model(training.job, parts)
+    model.load_weights(replica.weights())
+    use_cores(comm, model)
+    complete = ending.exit_code == EXIT_DONE
+    path = folder.model if complete else folder.last
+    trained = Trained(training.job, base, path, model.fingerprint(), training.splits.scaling, parts, model)
+    history = comm.broadcast(folder.read_metrics() if comm.rank == 0 else None)
+    values = plain_values(ending.progress.values)
+    return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)
+
+
+def _entry_of(folder: RunFolder) -> str:
+    """Return the function that builds the run's model: the job at hand, which is the same, has it called."""
+    return str(facts_of(read_facts(folder.model)).job["model"]["entry"])
+
+
+def _of(trained: Trained, folder: Path, history: list[dict[str, Any]]) -> Fitted:
+    progress = facts_of(read_facts(trained.path)).progress
+    complete = progress.epoch >= trained.job.train.epochs or bool(progress.finish)
+    return Fitted(folder, history, dict(progress.values), trained.weights_sha256, complete, trained)

@@ -1,0 +1,112 @@
+"""The job of a program: a file, a table or a `Job`, with changes, and with arrays in place of its data."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from hpcnn.comm.collective import gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.data.readers.memory import Pair, array_settings, array_source
+from hpcnn.data.source import Source
+from hpcnn.errors import DataError, JobError
+from hpcnn.job.data import DataSection
+from hpcnn.job.dump import differing_settings
+from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, read_table
+from hpcnn.job.overrides import apply_overrides
+from hpcnn.job.schema import Job
+
+AnyJob = str | PathLike[str] | Mapping[str, Any] | Job
+Overrides = Sequence[str] | Mapping[str, Any]
+
+_NO_FILE = Path("fit")
+"""Stands for the file of a job that is from none: names it in messages, and its run folder."""
+
+
+def prepare_job(
+    job: AnyJob | None, overrides: Overrides, data: Pair | None, validation: Pair | None
+) -> tuple[LoadedJob, Source | None]:
+    """Return a job, and the arrays as a source of data if there are any; see `hpcnn.fit`.
+
+    Raises:
+        JobError: as for `hpcnn.job.load_job`.
+        DataError: the arrays are none that can be used.
+    """
+    table, path = _table_of(job)
+    changed = apply_overrides(table, _as_overrides(overrides))
+    if data is None:
+        if validation is not None:
+            raise DataError("validation=(x, y) is given, but data=(x, y) is not. Give both.")
+        return check_table(table, path, changed), None
+    source = array_source(data, validation)
+    section = table.setdefault("data", {})
+    if isinstance(section, dict):  # else the check says what is wrong with it
+        table["data"] = _with_arrays(section, source)
+    return check_table(table, path, changed), source
+
+
+def check_alike(comm: Communicator, job: Job, **others: Any) -> None:
+    """Check that every rank was given the same. Collective, and to be called within `agree`.
+
+    Raises:
+        JobError: some rank was not; says what differs.
+    """
+    first, *rest = gather_or_raise(comm, {**msgspec.to_builtins(job), **others})
+    for rank, settings in enumerate(rest, start=1):
+        if settings != first:
+            raise JobError(
+                f"rank {rank} gives hpcnn.fit other things than rank 0 does: "
+                f"{'; '.join(differing_settings(first, settings))}. Give all ranks the same job, arrays and folder."
+            )
+
+
+def _table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
+    if job is None:
+        job = builtin_jobs() / DEFAULT_JOB
+    if isinstance(job, str | PathLike):
+        return read_table(Path(job)), Path(job)
+    if isinstance(job, Job):
+        job = msgspec.to_builtins(job)
+    if not isinstance(job, Mapping):
+        raise JobError(f"the job is {type(job).__name__}; expected the path of a job file, or a dict of its sections")
+    table: dict[str, Any] = _plain(copy.deepcopy(dict(job)))
+    return table, _NO_FILE
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as TOML would give it: lists for tuples, Python's own numbers, and no None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, PathLike) else value
+
+
+def _as_overrides(overrides: Overrides) -> list[str]:
+    if isinstance(overrides, Mapping):
+        return [f"{key}={json.dumps(_plain(value))}" for key, value in overrides.items()]
+    if isinstance(overrides, str):
+        raise JobError(f'overrides={overrides!r}: expected a dict, as {{"train.epochs": 5}}, or a list of such strings')
+    return list(overrides)
+
+
+def _with_arrays(section: dict[str, Any], source: Source) -> dict[str, Any]:
+    """Return `[data]` with its source replaced by arrays; what holds for any source stays."""
+    if section.get("validation_fraction") and source.validation:
+        raise JobError(
+            f"data.validation_fraction = {section['validation_fraction']} and validation=(x, y) both give validation "
+            'data. Leave out one of them, for example by overrides={"data.validation_fraction": 0}.'
+        )
+    if section.get("source", "memory") != "memory":  # another kind of source: its own settings mean nothing here
+        common = msgspec.structs.fields(DataSection)
+        section = {field.name: section[field.name] for field in common if field.name in section}
+    return {**section, **array_settings(source)}

@@ -1,0 +1,231 @@
+"""`hpcnn.Trainer`: a network in a training loop of one's own, its gradients added exactly on any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import inspect as kinds
+from numpy.typing import ArrayLike
+
+from hpcnn.api.ranks import connect
+from hpcnn.blas import one_thread
+from hpcnn.comm.collective import agree, gather_or_raise
+from hpcnn.comm.plan import check_shards
+from hpcnn.comm.protocol import Array
+from hpcnn.data.checks import check_samples
+from hpcnn.data.readers.memory import array_inputs, array_settings, array_source
+from hpcnn.data.reduction import SERIAL
+from hpcnn.data.rows import Rows
+from hpcnn.data.samples import Samples
+from hpcnn.data.source import Source
+from hpcnn.data.targets import prepare_samples
+from hpcnn.errors import CheckpointError, DataError, DivergedError
+from hpcnn.job.model import Loss
+from hpcnn.job.optimizer import Optimizer as OptimizerSection
+from hpcnn.job.validate import check
+from hpcnn.nn.build import build_loss
+from hpcnn.nn.network import Network
+from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.optimizer import Optimizer
+from hpcnn.storage.checkpoint import Draft, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.metrics import build_metrics, plain_values
+from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.training.replica import NotFiniteError
+from hpcnn.training.sums import SumsLayout
+from hpcnn.training.trainer import evaluate
+from hpcnn.training.tuning import use_cores
+from hpcnn.training.updater import make_updater
+from hpcnn.training.vector_replica import ReplicaParts
+
+Section = str | Mapping[str, Any]
+"""A section of a job: a dict as ``{"name": "adam", "learning_rate": 0.01}``, or the name alone."""
+_PIECE = 256
+"""Samples that are evaluated at once: part of what defines the bits of the values."""
+
+
+class Trainer:
+    """Trains a network batch by batch. Made and used on all ranks alike, with the same arguments.
+
+    A batch is cut into `shards`, which the ranks share out; their gradients are added along one tree. So the weights
+    are the same bits on any number of ranks, as long as every rank is given the same batches.
+
+    Args:
+        network: the layers, as `hpcnn.nn.Network`.
+        loss: as in ``[loss]`` of a job.
+        optimizer: as in ``[optimizer]``, or an `hpcnn.optim.optimizer.Optimizer`.
+        shards: pieces that a batch is cut into: the most ranks that can ever be used.
+        seed: decides the weights at the start, and dropout.
+        metrics: computed beside the loss, as in ``train.metrics``.
+        dtype: ``"float32"`` or ``"float64"``.
+
+    Raises:
+        HpcnnError: something does not fit; on all ranks alike.
+
+    >>> from hpcnn.nn import Dense, Network
+    >>> trainer = Trainer(Network([Dense("line", 1)], (1,)), "mse", {"name": "sgd", "learning_rate": 0.1}, shards=2)
+    >>> for _ in range(50):
+    ...     values = trainer.step([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+    >>> trainer.predict([[10.0]]).round()
+    array([[21.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Section,
+        optimizer: Section | Optimizer = "adam",
+        *,
+        shards: int,
+        seed: int = 0,
+        metrics: Sequence[str] = (),
+        dtype: str = "float32",
+    ) -> None:
+        self.comm = connect()
+        self.network, self._shards, self._dtype = network, shards, dtype
+        self.steps = 0
+        """Updates done so far."""
+        self._loss, chosen = agree(
+            self.comm, lambda: (build_loss(_section(loss, Loss, "loss"), network), _optimizer(optimizer))
+        )
+        agree(self.comm, lambda: check_shards(shards, self.comm.size))
+        labels = self._loss.target_kind == "labels"
+        layout = SumsLayout(build_metrics(metrics, outputs=network.output_shape[-1], labels=labels))
+        updater = make_updater(
+            self.comm, network.layout, chosen, shards=shards, dtype=dtype, tail_length=layout.size, sharded=False
+        )
+        self._replica = NumpyReplica(network, ReplicaParts(self._loss, layout, updater, seed))
+        self._replica.synchronize()
+        use_cores(self.comm, self._replica)
+
+    def step(self, x: ArrayLike, y: ArrayLike, *, factor: float = 1.0) -> dict[str, Any]:
+        """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
+
+        Args:
+            x: inputs of shape ``(n, *features)``: the whole batch, on every rank.
+            y: their targets.
+            factor: multiplies the learning rate.
+
+        Raises:
+            DataError: they do not fit the network or each other.
+            DivergedError: the loss or a gradient is no longer finite.
+        """
+        samples = self._samples(x, y, "the batch")
+        loader = ShardLoader(
+            samples.x, samples.y, batch_size=len(samples), shards=self._shards, seed=0, shuffle=False,
+            input_shape=self.network.input_shape, dtype=self._dtype,
+        )  # fmt: skip
+        loader.start_epoch(0)
+        with one_thread():
+            try:
+                sums = self._replica.train_step(self.steps, lambda shard: loader.shard(0, shard), factor=factor)
+            except NotFiniteError as error:
+                raise DivergedError(
+                    f"step {self.steps + 1}: {error.what} is not finite. Try a lower learning rate."
+                ) from None
+        self.steps += 1
+        return plain_values(self._replica.layout.values(sums))
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
+        """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
+        samples = self._samples(x, y, "the samples")
+        with one_thread():
+            return plain_values(evaluate(self.comm, self._replica, self._pieces(samples.x, samples.y)))
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the outputs for inputs of shape ``(n, *features)``. Each rank computes them all by itself."""
+        loader = self._pieces(array_inputs(x), None)
+        with one_thread():
+            pieces = [self._replica.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
+        return np.concatenate(pieces)
+
+    def weights(self) -> dict[str, Array]:
+        """Return a copy of each parameter by name."""
+        return self._replica.weights()
+
+    def load_weights(self, weights: Mapping[str, Array]) -> None:
+        """Overwrite the parameters by arrays of the same names and shapes. Collective."""
+        self._replica.load_weights(weights)
+
+    @property
+    def weights_sha256(self) -> str:
+        """The SHA-256 of the weights."""
+        return self._replica.fingerprint()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write all that it takes to go on: weights, optimizer state, steps. To be called on all ranks."""
+
+        def write() -> None:
+            arrays = {**prefixed("model", self._replica.lazy_weights())}
+            arrays |= prefixed("optimizer", self._replica.optimizer_state())
+            save_checkpoint(Path(path), Draft(arrays, {"steps": self.steps}))
+
+        agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
+
+    def restore(self, path: str | PathLike[str]) -> None:
+        """Go on from what `save` wrote, on any number of ranks. To be called on all ranks.
+
+        Raises:
+            CheckpointError: there is no such file, it is damaged, or it is of another network or optimizer.
+        """
+        kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
+        agree(self.comm, lambda: self.network.layout.check_state_dict(kept.part("model")))
+        self._replica.load_weights(kept.part("model"))
+        agree(self.comm, lambda: self._replica.load_optimizer_state(kept.part("optimizer")))
+        self.steps = int(kept.facts["steps"])
+
+    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> Samples:
+        source = array_source((x, y))
+        if not self.steps and self.comm.size > 1:
+            agree(self.comm, lambda: self._check_alike(source))
+        check_samples(source.x, source.y, what, (self._dtype, self._dtype), SERIAL)
+        return prepare_samples(
+            Samples(source.x, source.y),
+            kind=self._loss.target_kind,
+            one_hot=False,
+            output_shape=self.network.output_shape,
+            loss_name=self._loss.loss.name,
+            what=f"the targets of {what}",
+        )
+
+    def _pieces(self, x: Rows, y: Rows | None) -> PieceLoader:
+        return PieceLoader(x, y, piece_size=_PIECE, input_shape=self.network.input_shape, dtype=self._dtype)
+
+    def _check_alike(self, source: Source) -> None:
+        """Check, before the first step, that all ranks are given the same batch.
+
+        Raises:
+            DataError: they are not, as where each was given its own part of the samples.
+        """
+        batches = gather_or_raise(self.comm, array_settings(source)["sha256"])
+        for rank, sha256 in enumerate(batches):
+            if sha256 != batches[0]:
+                raise DataError(
+                    f"rank {rank} gives another batch than rank 0. Give every rank the whole batch, in the same "
+                    "order: the trainer deals it out."
+                )
+
+
+def _section(given: Section, union: Any, name: str) -> Any:
+    """Return a section of a job from its dict, checked as in a job file."""
+    table = {"name": given} if isinstance(given, str) else dict(given)
+    check(table, kinds.type_info(union), (name,))
+    return msgspec.convert(table, union)
+
+
+def _optimizer(given: Section | Optimizer) -> Optimizer:
+    if isinstance(given, Optimizer):
+        return given
+    return build_optimizer(_section(given, OptimizerSection, "optimizer"))
+
+
+def _as_checkpoint_error(write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise CheckpointError(f"the state could not be saved: {error}. Choose another path.") from None

@@ -1,0 +1,103 @@
+"""One process among the ranks: connected once, guarded where others depend on it, and left as it was found."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+from hpcnn.comm.connect import CHOICE
+from hpcnn.comm.connect import connect as connect_once
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.comm.protocol import Communicator
+from hpcnn.failure import FailureGuard
+from hpcnn.training.stop import REPEAT_S, SIGNALS, StopRequest
+
+
+class _Process:
+    """What there is once in a process."""
+
+    comm: Communicator | None = None
+    guard: FailureGuard | None = None
+
+
+def connect() -> Communicator:
+    """Return the ranks that the launcher started; in a plain process or a notebook, one rank alone.
+
+    Every call returns the same ones. With other ranks about, an error that nobody catches on one of them ends the
+    whole job from now on, with one message: they would else wait for it for ever.
+
+    Raises:
+        CommunicatorError: the MPI library does not work, or is not the launcher's.
+        MissingExtraError: a launcher started several processes, but mpi4py is not installed.
+
+    >>> connect().rank, connect().size
+    (0, 1)
+    """
+    if _Process.comm is None:
+        if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
+            _Process.guard = FailureGuard()
+            _Process.guard.install()
+            sys.excepthook = _uncaught
+        _Process.comm = connect_once()
+        if _Process.guard is not None:
+            _Process.guard.comm = _Process.comm
+    return _Process.comm
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End the job on an error that ends this process; take the place of ``sys.excepthook``."""
+    assert _Process.guard is not None
+    sys.exit(_Process.guard.fail(error))
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Give this rank's wish to stop, which signals raise within the block; after it they do what they did before.
+
+    Only the main thread can hear signals: on another one the wish stays away.
+    """
+    guard = _Process.guard
+    stop = StopRequest() if guard is not None else _StopAlone()
+    if threading.current_thread() is not threading.main_thread():
+        yield StopRequest()
+        return
+    if guard is not None:
+        stop.listen(guard.leave)
+    try:
+        yield stop
+    finally:
+        stop.close()
+
+
+class _StopAlone(StopRequest):
+    """The wish to stop of a process that is alone, in whose main thread Python comes to its handlers.
+
+    Until training begins signals do what they did before: Ctrl-C raises KeyboardInterrupt. So does a second Ctrl-C
+    later on.
+    """
+
+    def begin_training(self) -> None:
+        """Let signals raise the flag from now on."""
+        super().begin_training()
+        if not self._before and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+
+    def close(self) -> None:
+        """Let signals do what they did before."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before = {}
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if self._first_interrupt and now - self._first_interrupt > REPEAT_S:
+                raise KeyboardInterrupt
+            self._first_interrupt = self._first_interrupt or now
+        self.ask(signal.Signals(number).name)

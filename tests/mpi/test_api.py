@@ -1,0 +1,94 @@
+"""The Python API on several ranks: the examples, the bits of the command, and what happens when one rank fails."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mpi.launch import ROOT, Mpi
+
+EXAMPLES = ROOT / "examples"
+SETTINGS = ("--quiet", "--set", "train.epochs=2")
+SAME_AS_THE_COMMAND = """
+import hpcnn
+
+comm = hpcnn.connect()
+x, y = hpcnn.load_digits()
+short = {"train.epochs": 2, "run.display": "quiet"}
+try:
+    hpcnn.fit(data=(x + comm.rank, y), overrides=short, out="other")
+except hpcnn.HpcnnError as error:
+    print(f"rank {comm.rank} is told: {error}", flush=True)
+fitted = hpcnn.fit(data=(x, y), overrides=short, out="run")
+values = fitted.evaluate(x[:50], y[:50])
+if any(other != values for other in comm.allgather(values)):
+    raise RuntimeError("the ranks disagree")
+"""
+FAILING = """
+import hpcnn
+
+class Wrong(hpcnn.Callback):
+    def on_epoch_end(self, report, replica, control):
+        if hpcnn.connect().rank == 1 and report.epoch == 2:
+            raise ValueError("a fault of the user's")
+
+hpcnn.fit(overrides={"run.display": "quiet", "train.epochs": 1000}, callbacks=[Wrong()])
+"""
+REFUSED = """
+import hpcnn
+
+hpcnn.connect()
+hpcnn.fit(overrides={"train.epochs": 0})
+"""
+
+
+def hashes(output: str) -> list[str]:
+    return re.findall(r"weights sha256 ([0-9a-f]{64})", output)
+
+
+@pytest.mark.parametrize("name", ["custom_loop.py", "fit_arrays.py", "learning_rates.py"])
+def test_examples(mpich: Mpi, name: str, tmp_path: Path) -> None:
+    outputs = []
+    for ranks in (0, 2):
+        done = mpich.run(ranks, EXAMPLES / name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        outputs.append(done.stdout)
+    alone, together = map(hashes, outputs)
+    assert alone == together
+    assert len(alone) >= 1
+
+
+def test_the_bits_of_the_command(mpich: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SAME_AS_THE_COMMAND)
+    command = mpich.run(0, "-m", "hpcnn.train", *SETTINGS, cwd=tmp_path)
+    (expected,) = hashes(command.stdout)
+    done = mpich.run(3, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert hashes(done.stdout) == [expected]
+    assert done.stdout.count("rank 1 gives hpcnn.fit other things than rank 0 does: data.sha256: ") == 3
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_fault_on_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FAILING)
+    begin = time.monotonic()
+    done = mpich.run(2, script, cwd=tmp_path, timeout_s=60)
+    assert time.monotonic() - begin < 50
+    assert done.returncode == 1
+    assert "ValueError: a fault of the user's" in done.stderr
+    assert re.search(r"hpcnn: error: rank 1 on \S+, phase \w+, step 46 \(epoch 2\)", done.stderr)
+
+
+def test_an_error_of_all_ranks_is_one_message(mpich: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(REFUSED)
+    done = mpich.run(2, script, cwd=tmp_path, timeout_s=60)
+    assert done.returncode == 2
+    assert done.stderr.count("train.epochs = 0: expected an integer >= 1") == 1
+    assert "Traceback" not in done.stderr
