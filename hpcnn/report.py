@@ -1,0 +1,120 @@
+"""What a run came to, as a page, a picture or text: ``hpcnn report RUN... [-o FILE] [--png FILE] [--text]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser
+from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.slurm.terminal import run_plain, write_line
+
+if TYPE_CHECKING:
+    from hpcnn.tools.report.run import Run
+
+_NAME = "report"
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn report",
+        "Show what a run came to, or several beside each other: learning curves, results, confusion matrix, where the "
+        "time went, settings and environment. Writes one HTML page that needs nothing else; with --text or --png, that "
+        "in its place. The run may still go on, or have failed. A sweep is all of its runs.",
+        example="hpcnn report runs/digits_mlp",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page, or a folder for it; RUN/report.html if left out, or report.html here for several runs",
+    )
+    parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture, or report.png into a folder")
+    parser.add_argument("--text", action="store_true", help="print tables and small curves to the terminal")
+    parser.add_argument("--title", default="", help="heading of the page; the job's name if left out")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    return run_plain(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from hpcnn.tools.report.reading import read_runs
+
+    page, picture = _targets(arguments)
+    runs = read_runs(arguments.runs)
+    if arguments.text:
+        _print(runs, arguments.title)
+    if picture is not None:
+        from hpcnn.tools.report.png import write_png
+
+        _write(picture, lambda path: write_png(path, runs, arguments.title))
+    if page is not None:
+        from hpcnn.atomic import write_text
+        from hpcnn.tools.report.page import page as html
+
+        _write(page, lambda path: write_text(path, html(runs, arguments.title)))
+    return EXIT_DONE
+
+
+def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Return where the page and the picture go; None for one that is not asked for."""
+    picture = None if arguments.png is None else _target(arguments.png, ".png", "--png")
+    if arguments.out is not None:
+        return _target(arguments.out, ".html", "-o"), picture
+    if arguments.text or picture is not None:
+        return None, picture
+    single = len(arguments.runs) == 1
+    return (arguments.runs[0] if single else Path()) / f"{_NAME}.html", None
+
+
+def _target(path: Path, suffix: str, option: str) -> Path:
+    """Return the file that a path means.
+
+    Raises:
+        CheckpointError: it does not end as such files do: a slip of the pen must not overwrite a checkpoint.
+    """
+    if path.is_dir():
+        return path / f"{_NAME}{suffix}"
+    if path.suffix.lower() != suffix:
+        raise CheckpointError(
+            f"{option} {str(path)!r}: expected a name that ends in {suffix}, or a folder that exists."
+        )
+    return path
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file, and say so.
+
+    Raises:
+        CheckpointError: it can't be written.
+    """
+    try:
+        write(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"can't write {str(path)!r} ({reason}). Choose another file with -o or --png.") from None
+    write_line(f"wrote {path} ({path.stat().st_size / 1000:,.0f} kB)")
+
+
+def _print(runs: Sequence[Run], title: str) -> None:
+    """Print the text form, as wide as the terminal, or 80 columns."""
+    from hpcnn.tools.report.text import text_report
+    from hpcnn.training.console import terminal_path, terminal_size
+
+    terminal = terminal_path()
+    width = terminal_size(terminal)[0] if terminal else 80
+    for line in text_report(runs, title, width=width, encoding=sys.stdout.encoding or "ascii"):
+        write_line(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Where the time of a run went: the lines of time.jsonl, added up as long as the ranks stayed the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hpcnn.tools.report.figures import number, whole
+from hpcnn.training.time_account import GROUPS, find_slowest
+
+MEANING = {
+    "compute": "forward, backward and the optimizer",
+    "wait": "for ranks that are slower",
+    "reduce": "adding the gradients of all ranks",
+    "data": "making batches ready",
+    "evaluate": "on the validation data",
+    "save": "checkpoints",
+    "set-up": "reading data, building the model",
+    "other": "callbacks, recovery from lost ranks",
+}
+"""What counts as each group, in words."""
+_MOST_RANKS = 2**20
+"""A line that claims more is damaged."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Seconds of each rank in each phase, over a time in which the ranks stayed the same."""
+
+    hosts: tuple[str, ...]
+    """Of each rank."""
+    last_epoch: int
+    phases: Mapping[str, Sequence[float]]
+    """Seconds by phase, of each rank."""
+
+    @property
+    def ranks(self) -> int:
+        """How many there were."""
+        return len(self.hosts)
+
+    @cached_property
+    def seconds(self) -> dict[str, list[float]]:
+        """Seconds by group, of each rank; groups without any time are left out."""
+        columns = {group: [self.phases[phase] for phase in self._of(group)] for group in GROUPS}
+        sums = {group: [sum(of_rank) for of_rank in zip(*phases, strict=True)] for group, phases in columns.items()}
+        return {group: values for group, values in sums.items() if any(values)}
+
+    def _of(self, group: str) -> list[str]:
+        """Return the phases of a group; those of none, from another version of hpcnn, count as `other`."""
+        known = {phase for phases in GROUPS.values() for phase in phases}
+        return [phase for phase in self.phases if phase in GROUPS[group] or (group == "other" and phase not in known)]
+
+    @cached_property
+    def totals(self) -> list[float]:
+        """Seconds of each rank in all phases."""
+        return [sum(column) for column in zip(*self.phases.values(), strict=True)]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each group in the time of all ranks; groups without any time are left out."""
+        sums = {group: sum(values) for group, values in self.seconds.items()}
+        total = sum(sums.values()) or 1.0
+        return {group: value / total for group, value in sums.items()}
+
+    @property
+    def slowest(self) -> str:
+        """A sentence on the rank that holds up the others; empty if none does."""
+        found = find_slowest(self.hosts, self.phases)
+        return f"{str(found)[0].upper()}{str(found)[1:]}: they wait for it." if found else ""
+
+
+def accounts_of(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Account], int]:
+    """Return one account for each set of ranks that the run had, the first one first, and how many lines are no use."""
+    found: list[Account] = []
+    useless = 0
+    for line in lines:
+        one = _account(line)
+        if one is None:
+            useless += 1
+        elif found and found[-1].hosts == one.hosts:
+            found[-1] = _added(found[-1], one)
+        else:
+            found.append(one)
+    return found, useless
+
+
+def _account(line: Mapping[str, Any]) -> Account | None:
+    """Return what one line says; None if it is not as it should be."""
+    hosts, phases, epoch = line.get("hosts"), line.get("seconds"), whole(line.get("epoch"))
+    if not isinstance(hosts, list) or not isinstance(phases, dict) or not 0 < len(hosts) < _MOST_RANKS:
+        return None
+    seconds = {str(phase): _of_ranks(values, len(hosts)) for phase, values in phases.items()}
+    known = {phase: values for phase, values in seconds.items() if values is not None}
+    if epoch is None or len(known) < len(seconds) or not any(map(any, known.values())):
+        return None
+    return Account(tuple(map(str, hosts)), epoch, known)
+
+
+def _of_ranks(values: Any, ranks: int) -> list[float] | None:
+    """Return a time for each rank; None if that is not what the values are."""
+    numbers = [number(value) for value in values] if isinstance(values, list) else []
+    good = [value for value in numbers if value is not None and value >= 0]
+    return good if len(good) == len(numbers) == ranks else None
+
+
+def _added(one: Account, other: Account) -> Account:
+    nothing = [0.0] * one.ranks
+    both = {
+        phase: [a + b for a, b in zip(one.phases.get(phase, nothing), other.phases.get(phase, nothing), strict=True)]
+        for phase in dict.fromkeys([*one.phases, *other.phases])
+    }
+    return Account(one.hosts, max(one.last_epoch, other.last_epoch), both)

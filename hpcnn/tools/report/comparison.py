@@ -1,0 +1,142 @@
+"""The sections of a page that set several runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element
+
+from hpcnn.tools.report import sections
+from hpcnn.tools.report.bars import bar, key, named_bars
+from hpcnn.tools.report.charts import STYLES, Curve, chart, legend
+from hpcnn.tools.report.confusion import confusion
+from hpcnn.tools.report.elements import Child, section, table, tag
+from hpcnn.tools.report.figures import NONE, figure, seconds
+from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
+from hpcnn.tools.report.run import VALIDATION, Run
+from hpcnn.training.time_account import GROUPS
+
+_MOST_CURVES = 60
+_MOST_DETAILS = 40
+
+
+def comparison(runs: Sequence[Run], monitor: str) -> list[Element]:
+    """Return the sections for runs that are given the best first."""
+    names = short_names(runs)
+    parts = [
+        _order(runs, names, monitor),
+        _settings(runs, names),
+        _curves(runs, names),
+        _times(runs, names),
+        _details(runs, names),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _swatched(place: int, name: str) -> Element:
+    line = tag("line", x1=1, x2=19, y1=5, y2=5, class_=f"curve c{min(place, STYLES)}")
+    return tag("span", tag("svg", line, width=20, height=10, aria_hidden="true"), " ", name, class_="run")
+
+
+def _order(runs: Sequence[Run], names: Sequence[str], monitor: str) -> Element:
+    first: dict[str, int] = {}
+    rows: list[list[Child]] = []
+    for place, (run, name) in enumerate(zip(runs, names, strict=True)):
+        best = run.best(monitor)
+        sha = run.weights_sha256
+        before = first.setdefault(sha, place) if sha else place
+        same = tag("small", f" same as {names[before]}") if before != place else None
+        rows.append(
+            [
+                _swatched(place, name),
+                run.state,
+                figure(best[1]) if best else NONE,
+                f"{best[0]:,}" if best else NONE,
+                figure(len(run.epochs)),
+                seconds(run.seconds),
+                figure(run.samples_per_s),
+                figure(run.ranks),
+                tag("td", tag("code", sha[:12], title=sha), same),
+            ]
+        )
+    head = ["run", "state", f"best {monitor}", "in epoch", "epochs", "time", "samples/s", "ranks", "SHA-256 of weights"]
+    return section("Best first", table(head, rows, caption=f"The runs by their best {monitor}", class_="figures order"))
+
+
+def _settings(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+    known = [(place, run) for place, run in enumerate(runs) if run.settings]
+    if len(known) < 2:
+        return None
+    found = differing([run for _, run in known])
+    if not found:
+        return section("Settings", note="All runs have the same settings.")
+    rows: list[list[Child]] = [
+        [name, *(tag("td", value, class_="setting") for value in values)]
+        for name, values in list(found.items())[:MOST_SETTINGS]
+    ]
+    head: list[Child] = ["setting", *(_swatched(place, names[place]) for place, _ in known)]
+    caption = "All other settings are the same."
+    if len(found) > MOST_SETTINGS:
+        caption = f"The first {MOST_SETTINGS} of {len(found):,}."
+    return section("Settings that differ", table(head, rows, caption=caption, class_="settings"))
+
+
+def _curves(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+    values = dict.fromkeys(value for run in runs for value in run.values)
+    charts = []
+    for value in values:
+        for full, what in ((VALIDATION + value, "validation"), (value, "training")):
+            curves = [
+                Curve(names[place], run.points(full), place)
+                for place, run in enumerate(runs[:_MOST_CURVES])
+                if run.points(full)
+            ]
+            if curves:
+                charts.append(chart(f"{value}, {what}", curves, named=False))
+    for full in ("learning_rate", "samples_per_s"):
+        curves = [Curve(names[place], run.points(full), place) for place, run in enumerate(runs[:_MOST_CURVES])]
+        if any(curve.points for curve in curves):
+            charts.append(chart(sections.spelled(full), curves, from_zero=True, named=False))
+    note = f"Curves of the first {_MOST_CURVES} runs." if len(runs) > _MOST_CURVES else ""
+    if not charts:
+        return None
+    key_of_runs = legend([Curve(name, [], place) for place, name in enumerate(names)])
+    return section("Learning curves", key_of_runs, tag("div", charts, class_="charts"), note=note)
+
+
+def _times(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+    """Return one bar for each run: the mean of its ranks, under its last set of ranks."""
+    last = {name: run.accounts[-1] for run, name in zip(runs, names, strict=True) if run.accounts}
+    if not last:
+        return None
+    rows = [
+        (f"{name} · {account.ranks} ranks" if account.ranks > 1 else name, bar(account.shares, 1.0, name), "")
+        for name, account in last.items()
+    ]
+    used = [part for part in GROUPS if any(part in account.seconds for account in last.values())]
+    legend = tag("ul", [tag("li", key(part), part) for part in used], class_="legend")
+    note = "Share of each in the time of all ranks."
+    return section("Where the time went", tag("figure", legend, named_bars(rows)), note=note)
+
+
+def _details(runs: Sequence[Run], names: Sequence[str]) -> Element:
+    parts = [
+        tag("details", tag("summary", _swatched(place, name), f" · {run.state}"), *_about(run), class_="about")
+        for place, (run, name) in enumerate(zip(runs[:_MOST_DETAILS], names, strict=False))
+    ]
+    more = f"Of the first {_MOST_DETAILS} runs." if len(runs) > _MOST_DETAILS else ""
+    return section("Each run", parts, note=more)
+
+
+def _about(run: Run) -> list[Element]:
+    parts = (
+        tag("p", str(run.path), f" · {run.why}" if run.why else None, class_="note"),
+        sections.tiles(run),
+        sections.weights(run),
+        sections.troubles(run),
+        sections.learning(run),
+        confusion(run),
+        sections.times(run),
+        sections.attempts(run),
+        sections.job_and_environment(run),
+    )
+    return [part for part in parts if part is not None]

@@ -1,0 +1,85 @@
+"""Numbers from files that may be damaged, and how a report writes them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+NONE = "-"
+"""Stands where there is nothing to be shown."""
+LARGEST = 1e100
+"""What is larger is as good as infinite, and would overflow where a chart is drawn."""
+
+
+def number(value: Any) -> float | None:
+    """Return a number of JSON as a float; None for anything else, and for what is no finite number.
+
+    >>> number(3), number(True), number("3"), number(float("nan")), number(10**400)
+    (3.0, None, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -LARGEST < value < LARGEST else None
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number of JSON; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def figure(value: float | int | None) -> str:
+    """Return a number as people read it: four digits that count, and thousands apart.
+
+    >>> figure(0.046128), figure(12592.2), figure(7), figure(1.2e-07), figure(None)
+    ('0.04613', '12,592', '7', '1.2e-07', '-')
+    """
+    if value is None:
+        return NONE
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) or 1000 <= abs(value) < 1e9:
+        return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:.4g}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a time, short ones with their fractions.
+
+    >>> seconds(0.0421), seconds(12.34), seconds(3700.0), seconds(None)
+    ('0.042 s', '12.3 s', '1:01:40', '-')
+    """
+    if value is None:
+        return NONE
+    if value < 60:
+        return f"{value:.2g} s" if value < 1 else f"{value:.3g} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in percent.
+
+    >>> percent(0.634), percent(0.0042), percent(0.0)
+    ('63 %', '0.4 %', '0 %')
+    """
+    return f"{100 * share:.0f} %" if share >= 0.0995 or not share else f"{100 * share:.1f} %"
+
+
+def moment(value: Any) -> str:
+    """Return seconds since 1970 as a local date and time; what stands for nothing if they are none."""
+    found = number(value)
+    try:
+        return NONE if found is None else datetime.datetime.fromtimestamp(found).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return NONE
+
+
+def counted(n: int, what: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "rank"), counted(4, "rank")
+    ('1 rank', '4 ranks')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"

@@ -1,0 +1,175 @@
+"""The report as one picture, by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcnn.atomic import atomic_path
+from hpcnn.errors import MissingExtraError
+from hpcnn.tools.report.elements import clean
+from hpcnn.tools.report.figures import counted, figure
+from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
+from hpcnn.tools.report.run import VALIDATION, Points, Run
+from hpcnn.tools.report.scales import thinned, value_scale
+from hpcnn.training.time_account import GROUPS
+
+_COLORS = ("#1f6fd0", "#c9480b", "#00806b", "#7d4cc2", "#b3307d", "#86690a", "#0f7d9c", "#4d5a66")
+_GREY = "#b4bcc5"
+_PARTS = {
+    "compute": "#1f6fd0",
+    "wait": "#e8a317",
+    "reduce": "#0f9b8e",
+    "data": "#8e5bd0",
+    "evaluate": "#6db8ee",
+    "save": "#d0508f",
+    "set-up": "#5b6b7b",
+    "other": "#a8b0ba",
+}
+_PANEL = (4.6, 3.3)
+"""Inches."""
+_COLUMNS = 3
+_MOST_POINTS, _MOST_VALUES = 1000, 4
+
+Panel = Callable[[Any], None]
+"""Draws on the axes that it is given."""
+
+
+def write_png(path: Path, runs: Sequence[Run], title: str = "") -> None:
+    """Write a picture with the main panels of the report.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("matplotlib", "plot", "report --png") from None
+    panels = _of_one(runs[0]) if len(runs) == 1 else _of_several(runs)
+    rows = -(-len(panels) // _COLUMNS)
+    columns = min(_COLUMNS, len(panels))
+    picture = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.6), layout="constrained", facecolor="white")
+    picture.suptitle(_plain(title or _title(runs)), fontsize=13, fontweight="bold", x=0.01, ha="left")
+    for place, draw in enumerate(panels):
+        axes = picture.add_subplot(rows, columns, place + 1)
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        picture.savefig(temporary, format="png")
+
+
+def _plain(text: str) -> str:
+    """Return a text that matplotlib takes as it is: a dollar sign would begin a formula."""
+    return clean(text).replace("$", r"\$")
+
+
+def _title(runs: Sequence[Run]) -> str:
+    if len(runs) > 1:
+        return f"{len(runs)} runs"
+    run = runs[0]
+    best = run.best(run.monitor)
+    return f"{run.name}: {run.state}" + (f", best {run.monitor} {figure(best[1])} in epoch {best[0]}" if best else "")
+
+
+def _of_one(run: Run) -> list[Panel]:
+    panels: list[Panel] = []
+    for name in run.values[:_MOST_VALUES]:
+        curves = [("training", run.points(name), 0), ("validation", run.points(VALIDATION + name), 1)]
+        panels.append(_curves(name, [curve for curve in curves if curve[1]]))
+    for name, heading in (("learning_rate", "learning rate"), ("samples_per_s", "samples/s")):
+        if run.points(name):
+            panels.append(_curves(heading, [(heading, run.points(name), 2)], from_zero=True))
+    if found := run.confusion():
+        panels.append(_matrix(f"confusion matrix, {found[0]}", found[2]))
+    if run.accounts:
+        account = run.accounts[-1]
+        parts = [(name, list(values)) for name, values in account.seconds.items()]
+        panels.append(_bars(f"seconds of {counted(account.ranks, 'rank')}", "rank", range(account.ranks), parts))
+    return panels or [_nothing(run)]
+
+
+def _of_several(runs: Sequence[Run]) -> list[Panel]:
+    runs = best_first(runs, monitor_of(runs))
+    names = short_names(runs)
+    panels: list[Panel] = []
+    for value in list(dict.fromkeys(value for run in runs for value in run.values))[:_MOST_VALUES]:
+        for full in (VALIDATION + value, value):
+            found = [(name, run.points(full), place) for place, (run, name) in enumerate(zip(runs, names, strict=True))]
+            if any(points for _, points, _ in found):
+                panels.append(_curves(full, [curve for curve in found if curve[1]]))
+    if any(run.accounts for run in runs):
+        shares = [run.accounts[-1].shares if run.accounts else {} for run in runs]
+        parts = [(part, [one.get(part, 0.0) for one in shares]) for part in GROUPS]
+        shown = [(part, values) for part, values in parts if any(values)]
+        panels.append(_bars("share of the time", "run", [_plain(name)[-16:] for name in names], shown))
+    return panels or [_nothing(runs[0])]
+
+
+def _curves(title: str, curves: Sequence[tuple[str, Points, int]], *, from_zero: bool = False) -> Panel:
+    def draw(axes: Any) -> None:
+        known = [value for _, points, _ in curves for _, value in points if value is not None]
+        for name, points, place in curves:
+            shown = thinned(points, _MOST_POINTS)
+            numbers = [float("nan") if value is None else value for _, value in shown]
+            color = _COLORS[place] if place < len(_COLORS) else _GREY
+            label = _plain(name) if place < len(_COLORS) else "_"
+            axes.plot([at for at, _ in shown], numbers, color=color, label=label, linewidth=1.6, marker=_marker(shown))
+        if from_zero:
+            axes.set_ylim(bottom=min([0.0, *known]))
+        elif known and value_scale(known, 0.0, 1.0).log:
+            axes.set_yscale("log")
+        axes.set_title(_plain(title), fontsize=10, loc="left")
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#e6e9ec", linewidth=0.7)
+        if len(curves) > 1:
+            axes.legend(fontsize=7, frameon=False)
+
+    return draw
+
+
+def _marker(points: Sequence[object]) -> str:
+    return "o" if len(points) == 1 else ""
+
+
+def _matrix(title: str, matrix: Sequence[Sequence[float]]) -> Panel:
+    def draw(axes: Any) -> None:
+        shares = [[count / (sum(row) or 1.0) for count in row] for row in matrix]
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for true, row in enumerate(matrix) if len(matrix) <= 12 else ():
+            for predicted, count in enumerate(row):
+                color = "white" if shares[true][predicted] > 0.5 else "#333333"
+                if count:
+                    axes.text(predicted, true, f"{count:.0f}", ha="center", va="center", fontsize=7, color=color)
+        axes.set_title(_plain(title), fontsize=10, loc="left")
+        axes.set_xlabel("predicted", fontsize=8)
+        axes.set_ylabel("true", fontsize=8)
+        axes.tick_params(labelsize=8)
+
+    return draw
+
+
+def _bars(title: str, x_name: str, places: Sequence[Any], parts: Sequence[tuple[str, Sequence[float]]]) -> Panel:
+    def draw(axes: Any) -> None:
+        below = [0.0] * len(places)
+        for part, values in parts:
+            axes.bar(range(len(places)), values, bottom=below, color=_PARTS[part], label=part, width=0.85)
+            below = [a + b for a, b in zip(below, values, strict=True)]
+        if any(isinstance(place, str) for place in places):
+            axes.set_xticks(range(len(places)), places, rotation=30, ha="right")
+        axes.set_title(_plain(title), fontsize=10, loc="left")
+        axes.set_xlabel(x_name, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.margins(y=0.25)
+        axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper left")
+
+    return draw
+
+
+def _nothing(run: Run) -> Panel:
+    def draw(axes: Any) -> None:
+        axes.text(0, 0.5, _plain("\n".join(run.troubles) or "nothing yet"), fontsize=8, wrap=True)
+        axes.set_axis_off()
+
+    return draw

@@ -1,0 +1,81 @@
+"""Several runs beside each other: the best first, and the settings in which they differ."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hpcnn.tools.report.run import Run, lower_is_better
+
+MOST_SETTINGS = 200
+"""Runs that differ in more settings are of different jobs: the table would tell nothing."""
+
+
+def monitor_of(runs: Sequence[Run]) -> str:
+    """Return the value that most runs are judged by."""
+    return Counter(run.monitor for run in runs).most_common(1)[0][0]
+
+
+def best_first(runs: Sequence[Run], monitor: str) -> list[Run]:
+    """Return the runs in the order of their best value; those without one last."""
+    sign = 1 if lower_is_better(monitor) else -1
+
+    def rank(run: Run) -> tuple[bool, float]:
+        best = run.best(monitor)
+        return (True, 0.0) if best is None else (False, sign * best[1])
+
+    return sorted(runs, key=rank)
+
+
+def short_names(runs: Sequence[Run]) -> list[str]:
+    """Return a name for each run: its folder's, with as many of the folders above as it takes to tell them apart."""
+    paths = [run.path.absolute().parts for run in runs]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the settings that are not the same in all runs, by their dotted names; empty for none."""
+    flat = [dict(_leaves(_told_apart(run.settings, runs), "")) for run in runs]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    found = {}
+    for name in names:
+        values = [json.dumps(one[name], default=str, ensure_ascii=False) if name in one else "" for one in flat]
+        if len(set(values)) > 1 and name != "name":
+            found[name] = values
+    return found
+
+
+def _told_apart(settings: Mapping[str, Any], runs: Sequence[Run]) -> Mapping[str, Any]:
+    """Return the settings; the layers in few words, where they are of other kinds than in another run."""
+    if len({str(_kinds(run.settings)) for run in runs}) == 1:
+        return settings
+    model = settings.get("model")
+    return {**settings, "model": {**(model if isinstance(model, Mapping) else {}), "layers": _kinds(settings)}}
+
+
+def _kinds(settings: Mapping[str, Any]) -> list[str]:
+    """Return the layers in few words, as ``dense 128 relu``."""
+    model = settings.get("model")
+    layers = model.get("layers") if isinstance(model, Mapping) else None
+    named = [layer for layer in layers if isinstance(layer, Mapping)] if isinstance(layers, list) else []
+    return [
+        " ".join(str(layer[key]) for key in ("type", "units", "activation", "rate") if key in layer) for layer in named
+    ]
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield each setting under its dotted name. A list of plain values is one setting, a list of tables many."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        for place, inner in enumerate(value):
+            yield from _leaves(inner, f"{key}.{place}")
+    else:
+        yield key, value

@@ -1,0 +1,174 @@
+"""Reads what is in a run's folder, and says what is missing. Nothing in it is trusted, and nothing raises."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcnn.errors import CheckpointError, HpcnnError, shortened
+from hpcnn.slurm.choosing import Choice, belongs, queue_or_nothing
+from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
+from hpcnn.slurm.status import statuses
+from hpcnn.tools.report.accounts import Account, accounts_of
+from hpcnn.tools.report.figures import counted, moment, whole
+from hpcnn.tools.report.run import Run
+
+_MOST_JOB_BYTES = 2**20
+_CHECKPOINTS = ("model.safetensors", "checkpoints/last.safetensors", "checkpoints/best.safetensors")
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs in some folders; a sweep is all of its runs.
+
+    Raises:
+        CheckpointError: a folder holds none.
+    """
+    return [read_run(folder) for path in paths for folder in _folders(path)]
+
+
+def _folders(path: Path) -> list[Path]:
+    if RunFiles(path).sweep.exists():
+        elements = [element.path for element in RunFiles(path).elements().values()]
+        if not elements:
+            raise CheckpointError(f"no run of the sweep {str(path)!r} has begun. hpcnn status says what it waits for.")
+        return elements
+    files = "metrics.jsonl", *_CHECKPOINTS
+    if not holds_any(path) and not any((path / name).exists() for name in files):
+        require_run(path)
+    return [path]
+
+
+def read_run(path: Path) -> Run:
+    """Return what the files of a run say."""
+    files = RunFiles(path)
+    troubles: list[str] = []
+    job, settings = _job(files.job, troubles)
+    result = read_json(files.result)
+    if files.result.exists() and not result:
+        troubles.append("result.json can't be read: what the run came to is taken from its last epoch.")
+    facts = _checkpoint_facts(path, troubles) if not result.get("machine") else {}
+    state, why = _state(files)
+    sha256, weights_of = _weights(result, facts)
+    return Run(
+        path=path,
+        name=str(settings.get("name") or path.absolute().name),
+        state=state,
+        why=why,
+        job=job,
+        settings=settings,
+        epochs=_epochs(files.metrics, troubles),
+        result=result,
+        progress=read_json(files.progress),
+        environment=_environment(result or facts),
+        weights_sha256=sha256,
+        weights_of=weights_of,
+        attempts=read_lines(files.attempts),
+        accounts=_accounts(path / "time.jsonl", troubles),
+        troubles=troubles,
+    )
+
+
+def _job(path: Path, troubles: list[str]) -> tuple[str, dict[str, Any]]:
+    """Return the job as text and as tables."""
+    if not path.is_file():
+        troubles.append("job.toml is missing: the settings are not known.")
+        return "", {}
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_JOB_BYTES).decode("utf-8", errors="replace")
+    except OSError as error:
+        troubles.append(f"job.toml can't be read ({error.strerror}): the settings are not known.")
+        return "", {}
+    try:
+        return text, tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        troubles.append(f"job.toml is no TOML ({shortened(error)}): it is shown as it is.")
+        return text, {}
+
+
+def _epochs(path: Path, troubles: list[str]) -> list[dict[str, Any]]:
+    """Return the epochs in order; of those that were done twice, the last time."""
+    lines = read_lines(path)
+    epochs = {epoch: line for line in lines if (epoch := whole(line.get("epoch"))) is not None and epoch > 0}
+    if not epochs:
+        what = "holds no epoch" if path.exists() else "is missing"
+        troubles.append(f"metrics.jsonl {what}: there are no curves. Each epoch that ends adds a line to it.")
+    damaged = _count_lines(path) - len(lines) + sum((whole(line.get("epoch")) or 0) < 1 for line in lines)
+    if damaged:
+        troubles.append(f"metrics.jsonl: {counted(damaged, 'line')} can't be read, and {_left_out(damaged)}.")
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def _accounts(path: Path, troubles: list[str]) -> list[Account]:
+    lines = read_lines(path)
+    accounts, useless = accounts_of(lines)
+    damaged = useless + _count_lines(path) - len(lines)
+    if damaged:
+        troubles.append(f"time.jsonl: {counted(damaged, 'line')} can't be read, and {_left_out(damaged)}.")
+    if not accounts:
+        what = "holds no line yet" if path.exists() else "is missing"
+        troubles.append(f"time.jsonl {what}: where the time went is not known.")
+    return accounts
+
+
+def _left_out(lines: int) -> str:
+    return "is left out" if lines == 1 else "are left out"
+
+
+def _count_lines(path: Path) -> int:
+    try:
+        return sum(bool(line.strip()) for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        return 0
+
+
+def _checkpoint_facts(path: Path, troubles: list[str]) -> dict[str, Any]:
+    """Return what the newest checkpoint says beside its arrays; nothing if there is none."""
+    from hpcnn.storage.checkpoint import read_facts  # NumPy comes with it
+
+    for name in _CHECKPOINTS:
+        if not (path / name).exists():
+            continue
+        try:
+            return read_facts(path / name)
+        except HpcnnError as error:
+            troubles.append(f"{name} can't be read: {shortened(error)}")
+    return {}
+
+
+def _state(files: RunFiles) -> tuple[str, str]:
+    """Return the run's state, and what it means."""
+    jobs = []
+    if job_numbers(files):
+        try:
+            jobs = [job for job in queue_or_nothing() if belongs(job, RunFiles(files.path.absolute()))]
+        except HpcnnError:  # Slurm does not answer: the folder still tells much
+            jobs = []
+    one = statuses(Choice(files, jobs))[0]
+    if one.why != "not under Slurm":
+        return one.state, one.why
+    if one.state == "running":
+        return one.state, "it still goes on: this is how far it is"
+    last = read_json(files.progress).get("time")
+    trace = f"; its last trace is of {moment(last)}" if last else ""
+    return "incomplete", f"stopped, failed or lost{trace}; hpcnn train JOB --resume RUN goes on"
+
+
+def _weights(result: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a SHA-256, and of which weights it is."""
+    if sha256 := result.get("weights_sha256"):
+        return str(sha256), "of the trained weights"
+    if sha256 := facts.get("weights_sha256"):
+        progress = facts.get("progress")
+        step = whole(progress.get("step")) if isinstance(progress, dict) else None
+        return str(sha256), "of the weights in the last checkpoint" + (f", at step {step:,}" if step else "")
+    return "", ""
+
+
+def _environment(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions and machine from a result or from the facts of a checkpoint."""
+    machine = facts.get("machine")
+    found = {"hpcnn": facts.get("hpcnn"), **(machine if isinstance(machine, dict) else {})}
+    return {str(name): str(value) for name, value in found.items() if value is not None}

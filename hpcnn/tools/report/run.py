@@ -1,0 +1,139 @@
+"""One run, as a report sees it: plain values, whatever state its files are in."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcnn.tools.report.accounts import Account
+from hpcnn.tools.report.figures import number, whole
+
+Points = list[tuple[int, float | None]]
+"""A value after each epoch; None where it is no finite number."""
+
+VALIDATION = "val_"
+MOST_VALUES = 24
+"""A file with more values an epoch is not hpcnn's; the rest is left out."""
+MOST_CLASSES = 2000
+_NO_VALUES = ("epoch", "step", "learning_rate", "seconds", "samples_per_s")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the files in a run's folder say. What they do not say is empty."""
+
+    path: Path
+    name: str
+    state: str
+    """As `hpcnn status` says it."""
+    why: str
+    """What that means."""
+    job: str
+    """The resolved job, TOML."""
+    settings: Mapping[str, Any]
+    """The job as tables."""
+    epochs: Sequence[Mapping[str, Any]]
+    """A table for each epoch, in order."""
+    result: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    environment: Mapping[str, str]
+    weights_sha256: str
+    weights_of: str
+    """Which weights those are, in words."""
+    attempts: Sequence[Mapping[str, Any]]
+    accounts: Sequence[Account]
+    troubles: Sequence[str]
+    """What is missing or damaged, a sentence each."""
+
+    @property
+    def values(self) -> list[str]:
+        """Names of the values after each epoch that are single numbers, without those of validation."""
+        names = dict.fromkeys(name for line in self.epochs for name, value in line.items() if _is_value(name, value))
+        base = dict.fromkeys(name.removeprefix(VALIDATION) for name in names)
+        return sorted(base, key=lambda name: name != "loss")[:MOST_VALUES]
+
+    def points(self, name: str) -> Points:
+        """Return a value after each epoch; empty if no epoch has it."""
+        found = [(int(line["epoch"]), number(line.get(name))) for line in self.epochs if name in line]
+        return found if any(value is not None for _, value in found) else []
+
+    def last(self, name: str) -> float | None:
+        """Return a value after the last epoch."""
+        return number(self.epochs[-1].get(name)) if self.epochs else None
+
+    @property
+    def monitor(self) -> str:
+        """Name of the value that decides which state is the best."""
+        best = self.result.get("best")
+        if isinstance(best, dict) and best:
+            return str(next(iter(best)))
+        run = self.settings.get("run")
+        chosen = run.get("monitor") if isinstance(run, dict) else ""
+        return str(chosen) if chosen else "val_loss" if self.points("val_loss") else "loss"
+
+    def best(self, name: str) -> tuple[int, float] | None:
+        """Return the epoch with the best value, and the value; None if there is none."""
+        known = [(epoch, value) for epoch, value in self.points(name) if value is not None]
+        if not known:
+            return None
+        return (min if lower_is_better(name) else max)(known, key=lambda point: point[1])
+
+    @property
+    def epochs_asked(self) -> int | None:
+        """For how many epochs the job is to train."""
+        train = self.settings.get("train")
+        return whole(train.get("epochs")) if isinstance(train, dict) else whole(self.result.get("epochs_asked"))
+
+    @property
+    def ranks(self) -> int | None:
+        """How many it had last."""
+        return whole(self.result.get("ranks")) or whole(self.progress.get("ranks"))
+
+    @property
+    def samples_per_s(self) -> float | None:
+        """The median over epochs: the first one is often slow."""
+        known = [value for _, value in self.points("samples_per_s") if value is not None]
+        return statistics.median(known) if known else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the last attempt if the run is complete, else of all epochs."""
+        if self.result:
+            return number(self.result.get("seconds"))
+        known = [value for _, value in self.points("seconds") if value is not None]
+        return sum(known) if known else None
+
+    def confusion(self) -> tuple[str, int, list[list[float]]] | None:
+        """Return which samples, the epoch, and counts by true and predicted class; None if there are none."""
+        for line in reversed(self.epochs):
+            for name, samples in (("val_confusion_matrix", "validation"), ("confusion_matrix", "training")):
+                if matrix := _matrix(line.get(name)):
+                    return samples, int(line["epoch"]), matrix
+        return None
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether a fall of the value is an improvement."""
+    from hpcnn.training.callbacks import improves  # NumPy comes with it
+
+    return improves(name, 0.0, 1.0)
+
+
+def _is_value(name: str, value: Any) -> bool:
+    plain = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return plain and name not in _NO_VALUES
+
+
+def _matrix(value: Any) -> list[list[float]] | None:
+    """Return a square table of counts; None if it is none."""
+    if not isinstance(value, list) or not 2 <= len(value) <= MOST_CLASSES:
+        return None
+    if any(not isinstance(row, list) or len(row) != len(value) for row in value):
+        return None
+    rows = [[number(cell) for cell in row] for row in value]
+    if any(cell is None or cell < 0 for row in rows for cell in row):
+        return None
+    return [[cell or 0.0 for cell in row] for row in rows]
