@@ -1,0 +1,195 @@
+"""Which inputs decide what a trained model says: ``python -m hpcnn.explain RUN INPUT -o DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, add_run_arguments, run_command
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.training.trained import Trained
+
+SALIENCY, INTEGRATED, PERMUTATION = "saliency", "integrated-gradients", "permutation"
+FIRST_ROWS = slice(0, 8)
+STEPS = 64
+REPEATS = 5
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn explain",
+        "Show which inputs decide what a trained model says: for single samples by its gradients, or over many samples "
+        "by shuffling one input at a time. The same result on any number of ranks.",
+        example="python -m hpcnn.explain runs/digits_mlp -o explained",
+    )
+    add_run_arguments(parser)
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="inputs as predict takes them, for permutation samples as evaluate --data takes them; the job's own "
+        "validation data if left out",
+    )
+    parser.add_argument(
+        "--method",
+        choices=(SALIENCY, INTEGRATED, PERMUTATION),
+        default=INTEGRATED,
+        help=f"{INTEGRATED} if left out; saliency: gradients alone; permutation: one importance for each input",
+    )
+    parser.add_argument(
+        "--rows", type=_rows, metavar="A:B", help="rows from A up to B, counted from 0; 0:8, for permutation all"
+    )
+    parser.add_argument(
+        "--target", type=_number, metavar="N", help="the output to explain; the predicted class if left out"
+    )
+    parser.add_argument("--steps", type=_positive, metavar="N", help=f"points of {INTEGRATED}; {STEPS}")
+    parser.add_argument("--repeats", type=_positive, metavar="N", help=f"shuffles of each input; {REPEATS}")
+    parser.add_argument("--shape", type=_shape, metavar="HxW", help="draw inputs as images of that shape, as 8x8")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder to write METHOD.csv and METHOD.png (extra 'plot') to"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    others = ("target", "steps") if arguments.method == PERMUTATION else ("repeats",)
+    others = (*others, *(("steps",) if arguments.method == SALIENCY else ()))
+    for name in others:
+        if getattr(arguments, name) is not None:
+            parser.error(f"--{name} means nothing to --method {arguments.method}. Leave it out")
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.backends import choose_backend
+        from hpcnn.comm.collective import agree
+        from hpcnn.tools.explanations.pictures import image_shape
+        from hpcnn.tools.folder import make_folder
+        from hpcnn.tools.opening import open_by_numpy
+
+        agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
+        trained = open_by_numpy(comm, arguments, choose_backend(comm))
+        agree(comm, lambda: image_shape(trained.parts.network.input_shape, arguments.shape))
+        if arguments.method == PERMUTATION:
+            _permutation(trained, comm, arguments)
+        else:
+            _gradients(trained, comm, arguments)
+        return 0
+
+    return run_command(body)
+
+
+def _gradients(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
+    from hpcnn.comm.collective import agree
+    from hpcnn.tools.explanations import gradients, outputs, pictures
+    from hpcnn.tools.explanations.attribute import attribute, check_target
+    from hpcnn.tools.explanations.inputs import chosen_inputs
+
+    gradient = agree(comm, lambda: gradients.input_gradient(trained))
+    agree(comm, lambda: check_target(arguments.target, trained.parts.network.output_shape[-1]))
+    chosen, x = agree(comm, lambda: chosen_inputs(trained, comm, arguments.input, arguments.rows or FIRST_ROWS))
+
+    def explain(sample: gradients.Array, target: int) -> gradients.Attribution:
+        if arguments.method == SALIENCY:
+            return gradients.saliency(gradient, sample, target)
+        return gradients.integrated_gradients(gradient, sample, target, arguments.steps or STEPS)
+
+    found = attribute(comm, gradient, x, arguments.target, explain)
+    if comm.rank == 0:
+        title = f"{arguments.method} of {trained.job.name}: {chosen.what}"
+        outputs.show_attributions(title, chosen, found, _baseline(trained))
+        shape = pictures.image_shape(trained.parts.network.input_shape, arguments.shape)
+
+        def draw(path: Path) -> None:
+            if shape is None:
+                pictures.draw_bars(title, chosen, found, path)
+            else:
+                pictures.draw_images(title, chosen, x, found, shape, path)
+
+        _write(arguments, outputs.attributions_csv(chosen, found), draw, pictures.shape_hint(x.shape[1:]))
+
+
+def _permutation(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
+    from hpcnn.comm.collective import agree
+    from hpcnn.tools.explanations import outputs, pictures
+    from hpcnn.tools.explanations.inputs import chosen_samples
+    from hpcnn.tools.explanations.permutation import permutation_importance
+
+    rows, repeats = arguments.rows or slice(None), arguments.repeats or REPEATS
+    chosen, samples = agree(comm, lambda: chosen_samples(trained, comm, arguments.input, rows))
+    importance = agree(comm, lambda: permutation_importance(trained, comm, samples, repeats))
+    if comm.rank == 0:
+        title = f"permutation importance of {trained.job.name}: {len(samples):,} samples, {chosen.what}"
+        outputs.show_importance(title, chosen, importance)
+        input_shape = trained.parts.network.input_shape
+        shape = pictures.image_shape(input_shape, arguments.shape)
+
+        def draw(path: Path) -> None:
+            pictures.draw_importance(title, chosen, importance, shape, path)
+
+        _write(arguments, outputs.importance_csv(chosen, importance), draw, pictures.shape_hint(input_shape))
+
+
+def _baseline(trained: Trained) -> str:
+    """Return in words what inputs of 0 are to the network."""
+    of_data = {
+        "none": "inputs of 0",
+        "standardize": "the mean of the training data (0 after scaling)",
+        "minmax": "the lowest values of the training data (0 after scaling)",
+    }
+    return of_data[trained.job.data.scale]
+
+
+def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], None], hint: str) -> None:
+    """Write table and picture, if there is a folder for them, and say so."""
+    from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
+    from hpcnn.training.display import write_line
+
+    folder: Path | None = arguments.output
+    if folder is None:
+        return
+    name = arguments.method.replace("-", "_")
+    write_whole(folder / f"{name}.csv", table)
+    if can_draw():
+        draw(folder / f"{name}.png")
+    write_line(f"written to {folder}: {name}.csv" + (f", {name}.png" if can_draw() else f". {NO_PICTURE}"))
+    if hint and arguments.shape is None:
+        write_line(hint)
+
+
+def _rows(text: str) -> slice:
+    found = re.fullmatch(r"(\d*):(\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of rows. Give it as 0:8, or 100: for all from 100 on")
+    first, last = (int(part) if part else None for part in found.groups())
+    return slice(first, last)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of an output, counted from 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:x([34]))?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape of an image. Give it as 8x8, or 32x32x3 for colours")
+    return tuple(int(part) for part in found.groups() if part)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

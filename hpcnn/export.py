@@ -1,0 +1,113 @@
+"""Writes a trained model in a format of others: ``python -m hpcnn.export RUN --format onnx``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, add_run_arguments, open_run, run_command
+from hpcnn.errors import HpcnnError
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.training.trained import Trained
+
+FORMATS = ("onnx", "keras", "npz")
+"""Each is the ending of its files."""
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn export",
+        "Write a trained model as a file that others read: ONNX, Keras or a NumPy archive. ONNX and Keras files take "
+        "raw inputs and give what hpcnn predict gives.",
+        example="python -m hpcnn.export runs/digits_mlp --format onnx -o digits.onnx",
+    )
+    add_run_arguments(parser)
+    parser.add_argument("--format", choices=FORMATS, help="the format; that of the ending of FILE, or onnx")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file to write; beside the model's own if left out"
+    )
+    parser.add_argument(
+        "--no-scaling",
+        action="store_true",
+        help="leave out the scaling of the inputs (data.scale): the file takes scaled inputs",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.comm.collective import agree
+        from hpcnn.training.display import write_line
+
+        form = agree(comm, lambda: _format(arguments))
+        trained = _open(comm, arguments, form)
+        path = arguments.output or trained.path.with_suffix(f".{form}")
+        agree(comm, lambda: _write(trained, form, path, arguments) if comm.rank == 0 else None)
+        if comm.rank == 0:
+            network = trained.parts.network
+            shapes = f"{network.input_shape} -> {network.output_shape}"
+            write_line(f"{trained.path}: {network.layout.size:,} parameters, samples {shapes}, in {path}")
+            write_line(f"weights sha256 {trained.weights_sha256}")
+        return 0
+
+    return run_command(body)
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    """Return the format asked for, once it is known that it can be written.
+
+    Raises:
+        HpcnnError: the file's ending is that of another format or none, or its folder does not exist.
+        MissingExtraError: the package that writes it is not installed.
+    """
+    output: Path | None = arguments.output
+    ending = output.suffix.removeprefix(".") if output else ""
+    form = arguments.format or (ending if ending in FORMATS or output else "onnx")
+    if output is not None and (ending != form or form not in FORMATS):
+        wanted = f".{form}" if arguments.format else ", ".join(f".{each}" for each in FORMATS)
+        raise HpcnnError(f"the output {str(output)!r} must end in {wanted}")
+    if output is not None and not output.parent.is_dir():
+        raise HpcnnError(f"there is no folder {str(output.parent)!r} to write {output.name!r} to")
+    if form == "onnx":
+        from hpcnn.tools.export.onnx_file import check_onnx
+
+        check_onnx()
+    return str(form)
+
+
+def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> Trained:
+    """Return the run's model. Collective."""
+    from hpcnn.backends import choose_backend
+    from hpcnn.tools.opening import open_by_numpy
+
+    if form == "keras":
+        arguments.backend = "keras"
+        return open_run(comm, arguments)
+    return open_by_numpy(comm, arguments, choose_backend(comm))
+
+
+def _write(trained: Trained, form: str, path: Path, arguments: argparse.Namespace) -> None:
+    if form == "onnx":
+        from hpcnn.tools.export.onnx_file import write_onnx
+
+        write_onnx(trained, path, scaling=not arguments.no_scaling)
+    elif form == "npz":
+        from hpcnn.tools.export.npz_file import write_npz
+
+        write_npz(trained, path)
+    else:
+        from hpcnn.keras.mode.saving import write_keras
+
+        write_keras(trained, path, scaling=not arguments.no_scaling)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Finds a learning rate for a job: ``mpirun -n 4 python -m hpcnn.lr_find JOB``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.command import Parser, add_job_arguments, run_command
+from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.tools.lr_range.measure import RangeTest
+    from hpcnn.tools.lr_range.suggestion import Suggestion
+
+FEWEST_STEPS = 20
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "hpcnn lr-find",
+        "Find a learning rate for a job: train it for some steps, each at a higher rate than the one before, and see "
+        "where the loss falls fastest. The weights are thrown away. The exit code is 1 if no rate can be suggested.",
+        example="mpirun -n 4 python -m hpcnn.lr_find jobs/digits_mlp.toml -o found",
+    )
+    add_job_arguments(parser)
+    parser.add_argument("--from", dest="low", type=_rate, default=1e-7, metavar="RATE", help="first rate; 1e-7")
+    parser.add_argument("--to", dest="high", type=_rate, default=10.0, metavar="RATE", help="last rate; 10")
+    parser.add_argument("--steps", type=_steps, default=200, metavar="N", help="steps in all, 200 if left out")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder to write lr_range.csv to and, with the extra 'plot', lr_range.png",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of words and a chart")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.low >= arguments.high:
+        parser.error(f"--from {arguments.low:g} must be below --to {arguments.high:g}")
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.backends import choose_backend
+        from hpcnn.comm.collective import agree
+        from hpcnn.job.load import load_job
+        from hpcnn.tools.folder import make_folder
+        from hpcnn.tools.lr_range.measure import measure
+        from hpcnn.tools.lr_range.suggestion import suggest
+        from hpcnn.training.build import build_training, resolve_groups, resolve_shards
+        from hpcnn.training.tuning import use_cores
+
+        agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
+        loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
+        job = resolve_shards(loaded.job, comm.size)
+        job = agree(comm, lambda: resolve_groups(job, comm.nodes))
+        backend = agree(comm, lambda: choose_backend(comm)(job))
+        training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
+        use_cores(comm, training.replica)
+        test = measure(training, comm, low=arguments.low, high=arguments.high, steps=arguments.steps)
+        suggestion = suggest(test)
+        if comm.rank == 0:
+            _show(job.name, test, suggestion, arguments)
+        return EXIT_DONE if suggestion is not None else EXIT_FAILURE
+
+    return run_command(body)
+
+
+def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:
+    """Print the result, and write it if there is a folder for it."""
+    from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
+    from hpcnn.tools.lr_range import outputs
+    from hpcnn.training.display import write_line
+
+    folder, words = arguments.output, outputs.sentences(test, suggestion)
+    if arguments.json:
+        write_line(json.dumps(outputs.as_json(job, test, suggestion)))
+    else:
+        for line in (f"{job}: learning-rate range test", *words[:-1], "", *outputs.chart(test, suggestion), ""):
+            write_line(line)
+    if folder is not None:
+        write_whole(folder / "lr_range.csv", outputs.csv_text(test))
+        if can_draw():
+            outputs.draw(job, test, suggestion, folder / "lr_range.png")
+        if not arguments.json:
+            write_line(f"written to {folder}: lr_range.csv" + (", lr_range.png" if can_draw() else f". {NO_PICTURE}"))
+    if not arguments.json:
+        write_line(words[-1])
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate: give a number above 0, as 1e-5")
+    return rate
+
+
+def _steps(text: str) -> int:
+    if not text.isdecimal() or int(text) < FEWEST_STEPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {FEWEST_STEPS} or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Trained models in the formats of others: ONNX and NumPy archives. Keras files are made in `hpcnn.keras.mode`."""

@@ -1,0 +1,43 @@
+"""A trained model as a NumPy archive: arrays by name, and the job as text. Needs nothing but NumPy to be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hpcnn import __version__
+from hpcnn.atomic import atomic_path
+from hpcnn.errors import HpcnnError
+from hpcnn.training.trained import Trained
+
+FACTS = "hpcnn.json"
+"""Name of the text. Names of parameters hold a slash, or are those of layers."""
+
+
+def write_npz(trained: Trained, path: Path) -> None:
+    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and the facts.
+
+    Raises:
+        HpcnnError: the file can't be written.
+    """
+    scaling = trained.scaling.to_dict() if trained.scaling else {}
+    facts = {
+        "hpcnn": __version__,
+        "weights_sha256": trained.weights_sha256,
+        "input_shape": list(trained.parts.network.input_shape),
+        "output_shape": list(trained.parts.network.output_shape),
+        "job": msgspec.to_builtins(trained.job),
+    }
+    arrays = {
+        **trained.model.weights(),
+        **{f"scaling/{name}": value for name, value in scaling.items()},
+        FACTS: np.array(json.dumps(facts)),
+    }
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None

@@ -1,0 +1,106 @@
+"""A trained model as one ONNX file: raw inputs in, the outputs of `hpcnn predict` out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcnn import __version__
+from hpcnn.atomic import atomic_path
+from hpcnn.data.samples import Scaling
+from hpcnn.data.source import optional_import
+from hpcnn.errors import HpcnnError, ModelError
+from hpcnn.nn.layer import Shape
+from hpcnn.nn.network import Network
+from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_network, add_scaling
+from hpcnn.training.trained import Trained
+
+OPSET, IR_VERSION = 17, 8
+"""Of 2022: the oldest with layer normalisation; runtimes read older versions than their own."""
+INPUT, OUTPUT, BATCH = "input", "output", "batch"
+SIZE_LIMIT = 2**31
+"""Bytes that one file can hold."""
+
+
+def check_onnx() -> None:
+    """Check that ONNX files can be written.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    optional_import("onnx", "onnx", "writing ONNX files")
+
+
+def write_onnx(trained: Trained, path: Path, *, scaling: bool = True) -> None:
+    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
+
+    Raises:
+        ModelError: Keras computes it, a layer is a user's own, or it is too large for one file.
+        HpcnnError: the file can't be written.
+    """
+    network = trained.parts.network
+    if not isinstance(network, Network):
+        raise ModelError(
+            f"the function {trained.job.model.entry!r} builds a model of Keras, which hpcnn can't write as ONNX. Write "
+            "it by --format keras; Keras's own model.export(..., format='onnx') goes on from there."
+        )
+    size = network.layout.size * np.dtype(KERNEL_TYPE).itemsize
+    if size >= SIZE_LIMIT:
+        raise ModelError(f"the parameters take {size} bytes, but an ONNX file holds 2 GiB at most. Use --format npz.")
+    model = onnx_model(network, trained.model.weights(), trained.scaling if scaling else None)
+    model.producer_name, model.producer_version = "hpcnn", __version__
+    facts = {
+        "job": trained.job.name,
+        "weights_sha256": trained.weights_sha256,
+        "loss": trained.parts.loss.loss.name,
+        "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
+    }
+    _describe(model, facts)
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(model.SerializeToString())
+    except OSError as error:
+        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
+
+
+def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | None) -> Any:
+    """Return the checked `onnx.ModelProto` of a network: float32, any number of samples at once."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = Graph(weights)
+    tensor = INPUT
+    if scaling is not None:
+        shape = network.input_shape
+        tensor = add_scaling(graph, _fit(scaling.shift, shape), _fit(scaling.scale, shape), INPUT)
+    graph.add("Identity", add_network(graph, network, tensor), name=OUTPUT)
+    made = helper.make_graph(
+        graph.nodes,
+        "hpcnn",
+        [_tensor_info(INPUT, network.input_shape)],
+        [_tensor_info(OUTPUT, network.output_shape)],
+        [numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _fit(values: Array, shape: Shape) -> Array:
+    """Return statistics of the data in the network's input shape, from which they may differ by axes of length 1."""
+    return values.reshape(shape) if values.shape else values
+
+
+def _tensor_info(name: str, shape: Shape) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
+
+
+def _describe(model: Any, facts: dict[str, str]) -> None:
+    from onnx import helper
+
+    helper.set_model_props(model, facts)
+    model.graph.doc_string = f"{facts['job']}, trained by hpcnn {__version__}"
