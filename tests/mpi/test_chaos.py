@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.chaos import chaos
 from tests.mpi.launch import mpich, open_mpi, ulfm
+
+pytestmark = pytest.mark.alone
 
 
 def test_runs_fail_and_are_resumed() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.mpi.launch import ROOT, Mpi
 
+pytestmark = pytest.mark.alone
+
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 ENDED_WITHIN_S = 10.0
 

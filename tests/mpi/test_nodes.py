@@ -17,6 +17,8 @@ import pytest
 from tests.mpi.launch import Mpi
 from tests.mpi.nodes import HEAD, Testbed, unavailable
 
+pytestmark = pytest.mark.alone
+
 RATE_MBIT = 1000
 
 

@@ -14,6 +14,8 @@ import pytest
 from hpcnn.training.stop import SIGNALS
 from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
 
+pytestmark = pytest.mark.alone
+
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 # A constant rate, since a cosine over more epochs would be another job.
 LONG = ("--set", "schedule.name=constant", "--set", "train.epochs=2000")

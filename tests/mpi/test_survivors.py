@@ -13,6 +13,8 @@ from tests.mpi.launch import ROOT, Mpi, mpich, open_mpi, sha256_of, ulfm
 from tests.mpi.nodes import Testbed
 from tests.mpi.test_stop import STOPPED
 
+pytestmark = pytest.mark.alone
+
 EPOCHS, STEPS_PER_EPOCH = 3, 23
 JOB = (
     "-m", "hpcnn.train", ROOT / "jobs" / "digits_mlp.toml", "--out", "run", "--resume", "auto",

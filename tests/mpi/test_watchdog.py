@@ -19,6 +19,8 @@ from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
 from tests.mpi.test_stop import ranks_below
 
+pytestmark = pytest.mark.alone
+
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 WARN_S, ABORT_S = 1.5, 3.0
 OPTIONS = ("--quiet", "--set", f"run.stall_warn_s={WARN_S}", "--set", f"run.stall_abort_s={ABORT_S}")
