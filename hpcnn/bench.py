@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.command import Parser, add_job_arguments, run_command
+from hpcnn.command import Parser, add_job_arguments, positive_seconds, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -43,7 +43,9 @@ def _allreduce_parser() -> Parser:
     parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector, 256M if left out")
     parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="from one size to the next (4)")
     parser.add_argument("--repeats", type=_positive, default=25, metavar="N", help="repetitions at most, 25")
-    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="about so long for each size, 1")
+    parser.add_argument(
+        "--seconds", type=positive_seconds, default=1.0, metavar="S", help="about so long for each size, 1"
+    )
     parser.add_argument("--dtype", choices=tuple(_ITEM_BYTES), default="float32", help="type of the entries (float32)")
     _add_outputs(parser)
     return parser
@@ -164,16 +166,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
 
 
 if __name__ == "__main__":

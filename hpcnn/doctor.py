@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser
+from hpcnn.command import Parser, positive_seconds
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 from hpcnn.slurm.terminal import run_plain
 
@@ -35,7 +35,11 @@ def _parser() -> Parser:
     )
     parser.add_argument("--quick", action="store_true", help="do not measure how fast messages and sums are")
     parser.add_argument(
-        "--limit", type=_seconds, default=60.0, metavar="S", help="longest time for each step of MPI, 60 s if left out"
+        "--limit",
+        type=positive_seconds,
+        default=60.0,
+        metavar="S",
+        help="longest time for each step of MPI, 60 s if left out",
     )
     return parser
 
@@ -77,16 +81,6 @@ def _leave_it_to_rank_0(facts: Facts) -> int:
             f"hpcnn doctor: rank {own.rank} on {own.host} failed while {facts.probe.stage}: {facts.probe.error}\n"
         )
     return EXIT_DONE
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
     >>> differing_settings({"train": {"batch_size": 32}}, {"train": {"batch_size": 64}})
     ['train.batch_size: 32 -> 64']
     """
-    before, after = dict(_leaves(old, "")), dict(_leaves(new, ""))
+    before, after = dict(leaves(old, "")), dict(leaves(new, ""))
     return [
         f"{key}: {_text(before.get(key, ABSENT))} -> {_text(after.get(key, ABSENT))}"
         for key in dict.fromkeys([*before, *after])
@@ -51,18 +51,18 @@ def flat_settings(job: Job) -> dict[str, str | int | float]:
     """Return every setting under its dotted key, as ``train.batch_size``; lists as text."""
     import msgspec
 
-    plain = _leaves(msgspec.to_builtins(job), "")
+    plain = leaves(msgspec.to_builtins(job), "")
     return {key: value if isinstance(value, str | int | float) else _text(value) for key, value in plain}
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield each setting under its dotted key. A list of plain values is one setting, a list of tables many."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else name)
+            yield from leaves(inner, f"{key}.{name}" if key else name)
     elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         for place, inner in enumerate(value):
-            yield from _leaves(inner, f"{key}.{place}")
+            yield from leaves(inner, f"{key}.{place}")
     elif value is not None:
         yield key, value
 

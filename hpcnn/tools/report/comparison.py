@@ -8,7 +8,6 @@ from xml.etree.ElementTree import Element
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
 from hpcnn.tools.report.charts import STYLES, Curve, chart, legend
-from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.elements import Child, section, table, tag
 from hpcnn.tools.report.figures import NONE, figure, seconds
 from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
@@ -128,15 +127,6 @@ def _details(runs: Sequence[Run], names: Sequence[str]) -> Element:
 
 
 def _about(run: Run) -> list[Element]:
-    parts = (
-        tag("p", str(run.path), f" · {run.why}" if run.why else None, class_="note"),
-        sections.tiles(run),
-        sections.weights(run),
-        sections.troubles(run),
-        sections.learning(run),
-        confusion(run),
-        sections.times(run),
-        sections.attempts(run),
-        sections.job_and_environment(run),
-    )
-    return [part for part in parts if part is not None]
+    path = tag("p", str(run.path), f" · {run.why}" if run.why else None, class_="note")
+    first = (path, sections.tiles(run), sections.weights(run))
+    return [*(part for part in first if part is not None), *sections.body(run)]

@@ -10,7 +10,6 @@ from xml.etree.ElementTree import Element
 from hpcnn import __version__
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.comparison import comparison
-from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.elements import tag, to_html
 from hpcnn.tools.report.ranking import best_first, monitor_of
 from hpcnn.tools.report.run import Run
@@ -36,16 +35,7 @@ def one_run(run: Run, title: str) -> list[Element]:
         sections.tiles(run),
         sections.weights(run),
     )
-    parts = (
-        header,
-        sections.troubles(run),
-        sections.learning(run),
-        confusion(run),
-        sections.times(run),
-        sections.attempts(run),
-        sections.job_and_environment(run),
-    )
-    return [part for part in parts if part is not None]
+    return [header, *sections.body(run)]
 
 
 def _document(title: str, parts: Iterable[Element]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcnn.job.dump import leaves
 from hpcnn.tools.report.run import Run, lower_is_better
 
 MOST_SETTINGS = 200
@@ -41,7 +42,7 @@ def short_names(runs: Sequence[Run]) -> list[str]:
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the settings that are not the same in all runs, by their dotted names; empty for none."""
-    flat = [dict(_leaves(_told_apart(run.settings, runs), "")) for run in runs]
+    flat = [dict(leaves(_told_apart(run.settings, runs), "")) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     found = {}
     for name in names:
@@ -67,15 +68,3 @@ def _kinds(settings: Mapping[str, Any]) -> list[str]:
     return [
         " ".join(str(layer[key]) for key in ("type", "units", "activation", "rate") if key in layer) for layer in named
     ]
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield each setting under its dotted name. A list of plain values is one setting, a list of tables many."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
-        for place, inner in enumerate(value):
-            yield from _leaves(inner, f"{key}.{place}")
-    else:
-        yield key, value

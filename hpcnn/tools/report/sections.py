@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
 from hpcnn.tools.report.bars import time_of_ranks
 from hpcnn.tools.report.charts import Curve, chart
+from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.elements import Child, section, table, tag
 from hpcnn.tools.report.figures import NONE, counted, figure, moment, number, seconds, whole
 from hpcnn.tools.report.run import VALIDATION, Run
@@ -20,6 +21,12 @@ _EXITS = {
     EXIT_INTERRUPTED: "interrupted",
 }
 _MOST_ACCOUNTS, _MOST_ATTEMPTS = 4, 100
+
+
+def body(run: Run) -> list[Element]:
+    """Return all that follows the heading."""
+    parts = (troubles(run), learning(run), confusion(run), times(run), attempts(run), job_and_environment(run))
+    return [part for part in parts if part is not None]
 
 
 def tiles(run: Run) -> Element:
