@@ -95,8 +95,8 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
 
     terminal = terminal_path()
     console = rich_console(terminal)
-    words = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in rows.items()}
-    console.print(title, highlight=False, markup=False)
+    words = {name: _in_words(value) for name, value in rows.items()}
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
     if console.width < _LEAST_FOR_COLUMNS:
         for name, value in words.items():
             console.print(f"{name} {value}", highlight=False, markup=False)
@@ -109,6 +109,14 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
     for name, value in words.items():
         table.add_row(name, value)
     console.print(table, highlight=False, markup=False)
+
+
+def _in_words(value: Any) -> str:
+    """Return a value as text; a confusion matrix row by row."""
+    if getattr(value, "ndim", 0) == 2:
+        width = len(f"{value.max():.0f}")
+        return "\n".join(" ".join(f"{count:{width}.0f}" for count in row) for row in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def write_line(text: str) -> None:

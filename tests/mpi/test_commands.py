@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ def test_evaluate_shows_a_table(mpich: Mpi, run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "359 samples: validation data" in done.stdout
     assert "accuracy" in done.stdout
+    assert re.search(r"confusion_matrix +\d+( +\d+){9} *\n( +\d+){10} *\n", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])
