@@ -36,7 +36,7 @@ def _allreduce_parser() -> Parser:
         "hpcnn bench allreduce",
         "Sum a vector over all ranks, exactly as in training, in turn with MPI_Allreduce and with the limit of the "
         "machine: between nodes the wire, within one the copying of memory. Medians; the slowest rank's time counts.",
-        example="mpirun -n 4 python -m hpcnn.bench allreduce --min 4 --max 256M --json allreduce.json",
+        example="mpirun -n 4 python -m hpcnn.bench allreduce --max 16M --json allreduce.json",
     )
     size = "bytes; K, M and G are powers of 1024"
     parser.add_argument("--min", type=_size, default=4, metavar="BYTES", help=f"smallest vector, 4 if left out: {size}")

@@ -27,7 +27,7 @@ def _parser() -> Parser:
         "Submit the training of a job file to Slurm, by a template of slurm/, once all that can be checked beforehand "
         "is: the job file, ranks against gradient shards, the time, the template's syntax, and Slurm's own opinion. "
         "Prints the number of the Slurm job and the run folder. What is left out is as the template has it.",
-        example="hpcnn submit jobs/digits_mlp.toml --nodes 2 --tasks-per-node 4 --time 1:00:00 -- --exclusive",
+        example="hpcnn submit jobs/digits_mlp.toml --nodes 2 --tasks-per-node 4 --time 60",
     )
     add_job_arguments(parser)
     size = parser.add_argument_group("how much, for how long")

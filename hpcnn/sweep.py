@@ -34,19 +34,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, parser_class=argparse.ArgumentParser
     )
-    one = actions.add_parser("list", help="print the points of a sweep file, numbered from 0")
+
+    def action(name: str, what: str, example: str) -> argparse.ArgumentParser:
+        form = argparse.RawDescriptionHelpFormatter
+        epilog = f"example:\n  hpcnn sweep {name} {example}"
+        return actions.add_parser(name, help=what, epilog=epilog, formatter_class=form)
+
+    one = action("list", "print the points of a sweep file, numbered from 0", "slurm/learning_rates.toml")
     one.add_argument("file", type=Path, metavar="FILE")
-    one = actions.add_parser("args", help="print what a point adds to the command, one argument a line: for scripts")
+    what = "print what a point adds to the command, one argument a line: for scripts"
+    one = action("args", what, "slurm/learning_rates.toml 0")
     one.add_argument("file", type=Path, metavar="FILE")
     one.add_argument("index", type=int, metavar="INDEX")
-    one = actions.add_parser("collect", help="print one table of all runs, the best first")
+    one = action("collect", "print one table of all runs, the best first", "runs/rates")
     one.add_argument("folder", type=Path, metavar="DIR", help="run folder of the sweep")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON in place of the table")
     form.add_argument("--csv", action="store_true", help="print CSV in place of the table")
     arguments = parser.parse_args(argv)
-    action = {"list": _list, "args": _args, "collect": _collect}[arguments.action]
-    return run_plain(lambda: action(arguments))
+    chosen = {"list": _list, "args": _args, "collect": _collect}[arguments.action]
+    return run_plain(lambda: chosen(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -62,15 +62,6 @@ def test_json_holds_everything() -> None:
     assert told["facts"]["slurm"]["job_id"] == "17"
 
 
-def test_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        doctor.main(["--help"])
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[-1].strip().startswith("mpirun -n 4 python -m hpcnn.doctor")
-
-
 @pytest.mark.parametrize("limit", ["0", "-1", "inf", "soon"])
 def test_a_limit_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str], limit: str) -> None:
     with pytest.raises(SystemExit) as left:

@@ -341,13 +341,3 @@ def test_bad_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str],
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
-
-
-def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as left:
-        explain.main(["--help"])
-    assert left.value.code == 0
-    said = capsys.readouterr().out
-    assert "python -m hpcnn.explain runs/" in said
-    assert max(map(len, said.splitlines())) <= 80

@@ -243,13 +243,3 @@ def test_the_example_serves(server: tuple[str, Model]) -> None:
         outputs = json.load(reply)
     logits, _ = model.forward(x, training=False)
     np.testing.assert_allclose(outputs, model.network.head_forward(logits, model.ctx), **TOLERANCE)
-
-
-def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as left:
-        export.main(["--help"])
-    assert left.value.code == 0
-    said = capsys.readouterr().out
-    assert "python -m hpcnn.export runs/" in said
-    assert max(map(len, said.splitlines())) <= 80

@@ -77,16 +77,6 @@ def test_a_sweep_that_has_not_begun(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "has begun. hpcnn status says what it waits for." in capsys.readouterr().err
 
 
-def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as left:
-        main(["--help"])
-    said = capsys.readouterr().out
-    assert left.value.code == 0
-    assert "hpcnn report runs/digits_mlp" in said
-    assert max(map(len, said.splitlines())) <= 80
-
-
 # ----------------------------------------------------------------------------------------------------------------- text
 
 
