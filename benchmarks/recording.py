@@ -17,8 +17,8 @@ from hpcnn.activity import Activity
 from hpcnn.comm.protocol import Communicator
 from hpcnn.command import run_command
 from hpcnn.nn.network import Network
-from hpcnn.training.marks import Recorder
 from hpcnn.training.time_account import GAP_S
+from hpcnn.training.timeline.marks import Recorder
 
 RECORDED, PLAIN = "recorded", "not recorded"
 GATHERS = 200

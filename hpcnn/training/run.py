@@ -29,7 +29,7 @@ from hpcnn.training.saving import Saver
 from hpcnn.training.state import pack_model
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.time_account import TimeAccount, in_words, shares
-from hpcnn.training.timeline import Timeline
+from hpcnn.training.timeline.timeline import Timeline
 from hpcnn.training.trainer import Progress, Trainer
 from hpcnn.training.walltime import WallTime
 

@@ -29,7 +29,7 @@ from hpcnn.training.run_folder import RunFolder, Start, choose_start
 from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.time_account import TimeAccount
-from hpcnn.training.timeline import Timeline
+from hpcnn.training.timeline.timeline import Timeline
 from hpcnn.training.trainer import Progress
 from hpcnn.training.tuning import use_cores
 from hpcnn.training.watchdog import Watchdog

@@ -18,13 +18,13 @@ from hpcnn.activity import BACKWARD, DATA, EVALUATE, FORWARD, OTHER, SAVE, WAIT,
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.job.schema import Job
-from hpcnn.training import clocks, marks
 from hpcnn.training.build import build_training
-from hpcnn.training.clocks import OwnClock
-from hpcnn.training.marks import Marks, Recorder
 from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.timeline import Timeline
-from hpcnn.training.trace_file import Part, write_trace
+from hpcnn.training.timeline import clocks, marks
+from hpcnn.training.timeline.clocks import OwnClock
+from hpcnn.training.timeline.marks import Marks, Recorder
+from hpcnn.training.timeline.timeline import Timeline
+from hpcnn.training.timeline.trace_file import Part, write_trace
 from hpcnn.training.trainer import Trainer
 from tests.training.helpers import Keeper, make_job
 

@@ -18,8 +18,8 @@ import numpy as np
 from hpcnn.activity import OTHER, PHASES
 from hpcnn.atomic import atomic_path
 from hpcnn.comm.protocol import Array
-from hpcnn.training.clocks import on_one_clock
-from hpcnn.training.marks import FIRST_LAYER, LAYER_END, STEP_BEGIN, Marks
+from hpcnn.training.timeline.clocks import on_one_clock
+from hpcnn.training.timeline.marks import FIRST_LAYER, LAYER_END, STEP_BEGIN, Marks
 
 _COMPRESSION = 3
 """Of gzip: 9 makes the file a tenth smaller, and takes three times as long."""

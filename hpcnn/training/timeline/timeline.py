@@ -7,12 +7,12 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.nn.network import Network
 from hpcnn.training.backend import BuiltNetwork
 from hpcnn.training.callbacks import Callback
-from hpcnn.training.clocks import OwnClock
 from hpcnn.training.display import write_line
-from hpcnn.training.marks import Marks, Recorder
 from hpcnn.training.replica import Replica
 from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.trace_file import Part, write_trace
+from hpcnn.training.timeline.clocks import OwnClock
+from hpcnn.training.timeline.marks import Marks, Recorder
+from hpcnn.training.timeline.trace_file import Part, write_trace
 
 
 class Timeline(Callback):
