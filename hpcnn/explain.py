@@ -46,7 +46,7 @@ def _parser() -> Parser:
         "--rows", type=_rows, metavar="A:B", help="rows from A up to B, counted from 0; 0:8, for permutation all"
     )
     parser.add_argument(
-        "--target", type=_number, metavar="N", help="the output to explain; the predicted class if left out"
+        "--target", type=_number, metavar="N", help="the output to explain; the predicted class, or the only one"
     )
     parser.add_argument("--steps", type=_positive, metavar="N", help=f"points of {INTEGRATED}; {STEPS}")
     parser.add_argument("--repeats", type=_positive, metavar="N", help=f"shuffles of each input; {REPEATS}")
@@ -60,7 +60,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)  # INPUT may come after options
     others = ("target", "steps") if arguments.method == PERMUTATION else ("repeats",)
     others = (*others, *(("steps",) if arguments.method == SALIENCY else ()))
     for name in others:

@@ -80,6 +80,8 @@ def _format(arguments: argparse.Namespace) -> str:
         from hpcnn.tools.export.onnx_file import check_onnx
 
         check_onnx()
+    if form == "npz" and arguments.no_scaling:
+        raise HpcnnError("--no-scaling means nothing to --format npz, which keeps the scaling apart. Leave it out.")
     return str(form)
 
 

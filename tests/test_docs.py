@@ -137,6 +137,7 @@ def is_rounded_from(figure: str, numbers: list[float]) -> bool:
     plain = figure.replace(",", "")
     decimals = len(plain.partition(".")[2])
     zeros = 0 if decimals else len(plain) - len(plain.rstrip("0"))
+    zeros = min(zeros, max(0, len(plain) - 3))  # three digits count, zeros or not
     unit = 10.0 ** (zeros - decimals)
     return any(abs(number - float(plain)) <= unit * 0.501 for number in numbers)
 

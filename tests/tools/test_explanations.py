@@ -139,8 +139,10 @@ def test_own_data_and_a_file(trained: Trained, tmp_path: Path) -> None:
     assert trained.scaling is not None
     np.testing.assert_allclose(x, (raw[4:] - trained.scaling.shift) * trained.scaling.scale, rtol=1e-6, atol=1e-6)
     assert chosen.numbers.tolist() == [4, 5]
-    with pytest.raises(DataError, match=r"--rows 6:9: .*x.npy has only rows 0 to 5"):
+    with pytest.raises(DataError, match=r"--rows 6:9 takes no row: .*x.npy has only rows 0 to 5"):
         chosen_inputs(trained, comm, str(tmp_path / "x.npy"), slice(6, 9))
+    with pytest.raises(DataError, match=r"--rows 7: takes no row"):
+        chosen_inputs(trained, comm, str(tmp_path / "x.npy"), slice(7, None))
     np.savez(tmp_path / "xy.npz", x=raw, y=np.array([0, 1, 2, 0, 1, 2]))
     chosen, samples = chosen_samples(trained, comm, str(tmp_path / "xy.npz"), slice(1, 5))
     assert (len(samples), chosen.numbers.tolist()) == (4, [1, 2, 3, 4])
@@ -235,8 +237,8 @@ def test_refusals(trained: Trained) -> None:
         gradients.input_gradient(many)  # type: ignore[arg-type]
     keras = SimpleNamespace(network=SimpleNamespace(output_shape=(3,)))
     texts = {
-        "m:f": "one of Keras, built by the function 'm:f'. Use --method permutation",
-        "": "one of Keras, computed by Keras. Leave out --backend, or use --method permutation",
+        "m:f": "Keras computes what the function 'm:f' builds.*--backend numpy; else use --method permutation",
+        "": "Keras computes the model. Leave out --backend, or use --method permutation",
     }
     for entry, text in texts.items():
         stand_in = SimpleNamespace(parts=keras, model=None, job=SimpleNamespace(model=SimpleNamespace(entry=entry)))
@@ -307,14 +309,14 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "ACROSS", 2)  # so that three samples take two blocks
     trained, samples = linear_model([3.0, 0.0, 1.0], [])
     importance = permutation_importance(trained, SerialCommunicator(), samples, 2)
-    table = Chosen("made up", np.arange(40), (3,), None)
+    table = Chosen("made up", np.arange(40), (3,), ("a$^$b", r"$\foo$", "c"))  # no mathematics, whatever it looks like
     chosen, found = found_for((4, 4, 3))
     x = np.stack([each.values for each in found])
     pictures.draw_images("title", chosen, x, found, (4, 4, 3), tmp_path / "colour.png")
     chosen, found = found_for((4, 4), 1, signed=False)
     pictures.draw_images("title", chosen, x[:1, :, :, 0], found, (4, 4), tmp_path / "grey.png")
     pictures.draw_bars("title", *found_for((6,)), tmp_path / "bars.png")
-    pictures.draw_importance("title", table, importance, None, tmp_path / "importance.png")
+    pictures.draw_importance(r"$\bar$", table, importance, None, tmp_path / "importance.png")
     pictures.draw_importance("title", table, importance, (1, 3), tmp_path / "map.png")
     for name in ("colour", "grey", "bars", "importance", "map"):
         pixels = image.imread(tmp_path / f"{name}.png")
@@ -332,6 +334,7 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--method", "permutation", "--target", "5"], "--target means nothing to --method permutation"),
         (["--repeats", "5"], "--repeats means nothing to --method integrated-gradients"),
         (["--method", "magic"], "invalid choice: 'magic'"),
+        (["--rows", "0:2", "x.npy", "y.npy"], "unrecognized arguments: y.npy"),
     ],
 )
 def test_bad_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

@@ -179,7 +179,10 @@ def test_what_onnx_can_not_hold(trained: Trained, tmp_path: Path, monkeypatch: p
         write_onnx(trained, tmp_path / "model.onnx")
     job = SimpleNamespace(model=SimpleNamespace(entry="m:f"))
     keras = SimpleNamespace(parts=SimpleNamespace(network=object()), job=job)
-    with pytest.raises(ModelError, match=r"the function 'm:f' builds a model of Keras.*--format keras"):
+    with pytest.raises(ModelError, match=r"what the function 'm:f' builds.*--backend numpy.*--format keras"):
+        write_onnx(keras, tmp_path / "model.onnx")  # type: ignore[arg-type]
+    job.model.entry = ""
+    with pytest.raises(ModelError, match=r"from hpcnn's own layers. Leave out --backend keras"):
         write_onnx(keras, tmp_path / "model.onnx")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
@@ -200,7 +203,7 @@ def test_numpy_computes_the_layers_of_a_job_whatever_trained_them() -> None:
 def test_formats(tmp_path: Path, output: str | None, given: str | None, form: str) -> None:
     require("onnx")
     path = None if output is None else tmp_path / output
-    assert export._format(SimpleNamespace(output=path, format=given)) == form  # type: ignore[arg-type]
+    assert export._format(SimpleNamespace(output=path, format=given, no_scaling=False)) == form  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +214,11 @@ def test_formats(tmp_path: Path, output: str | None, given: str | None, form: st
 def test_outputs_that_can_not_be(tmp_path: Path, output: str, given: str | None, message: str) -> None:
     with pytest.raises(HpcnnError, match=message):
         export._format(SimpleNamespace(output=tmp_path / output, format=given))  # type: ignore[arg-type]
+
+
+def test_scaling_can_not_be_left_out_where_it_lies_apart() -> None:
+    with pytest.raises(HpcnnError, match="--no-scaling means nothing to --format npz"):
+        export._format(SimpleNamespace(output=None, format="npz", no_scaling=True))  # type: ignore[arg-type]
 
 
 def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:

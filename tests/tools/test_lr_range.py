@@ -131,6 +131,8 @@ def test_a_loss_that_never_falls_gets_no_suggestion() -> None:
     flat = RangeTest(test.rates, np.full(60, 2.0), 60, "")
     assert suggest(flat) is None
     assert chart(flat, None)
+    exploded = np.array([2.4, 900, 700, 300, 90, 30, 12, 8, 6, 5])  # it falls, but from what it rose to
+    assert suggest(RangeTest(rates_between(0.5, 50, 40)[:10], exploded, 40, "")) is None
 
 
 def made_up(noise: float = 0.0, ended: str = "") -> RangeTest:

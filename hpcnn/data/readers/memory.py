@@ -26,7 +26,7 @@ def read(_data: schema.Memory, _base: Path) -> NoReturn:
     """
     raise DataError(
         "the data of this job were arrays in the memory of a Python program, and are in no file. Give them to "
-        "hpcnn.fit, or to evaluate in Python, again; commands that take --data can be given a file."
+        "hpcnn.fit, or to evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
     )
 
 

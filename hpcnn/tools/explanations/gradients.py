@@ -82,11 +82,12 @@ def input_gradient(trained: Trained) -> InputGradient:
             f"{network.output_shape} a sample. Use --method permutation."
         )
     if not isinstance(network, Network) or not isinstance(trained.model, NumpyModel):
-        by = f"built by the function {trained.job.model.entry!r}" if trained.job.model.entry else "computed by Keras"
-        leave = "" if trained.job.model.entry else "Leave out --backend, or use "
+        entry = trained.job.model.entry
+        remedy = "If it returns an hpcnn.nn.Network, add --backend numpy; else" if entry else "Leave out --backend, or"
         raise ModelError(
-            f"this method needs the gradients of hpcnn's own layers, but the model is one of Keras, {by}. "
-            f"{leave or 'Use '}--method permutation, which works with any model."
+            f"this method needs the gradients of hpcnn's own layers, but Keras computes "
+            f"{f'what the function {entry!r} builds' if entry else 'the model'}. {remedy} use --method permutation, "
+            "which works with any model."
         )
     return NumpyInputGradient(network, trained.model.weights())
 

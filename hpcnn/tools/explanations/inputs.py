@@ -52,11 +52,11 @@ def chosen_inputs(
         what, samples, names = _own(trained, comm)
         x = samples.x
     else:
-        what, names = path, _header(path, job.data, features)
         x = read_inputs(
             path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, features=features,
             reduction=TreeReduction(comm),
         )  # fmt: skip
+        what, names = path, _header(path, job.data, features)
     if int(np.prod(x.shape[1:])) != features:
         raise DataError(f"{what} has inputs of shape {x.shape[1:]} a sample, but the model takes {network.input_shape}")
     numbers = _numbers(x, rows, what)
@@ -77,10 +77,10 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
     if path is None:
         what, samples, names = _own(trained, comm)
     else:
-        what, names = path, _header(path, job.data, int(np.prod(trained.parts.network.input_shape)))
         samples = read_samples(
             path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, reduction=reduction
         )
+        what, names = path, _header(path, job.data, int(np.prod(trained.parts.network.input_shape)))
     samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
@@ -103,12 +103,13 @@ def _own(trained: Trained, comm: Communicator) -> tuple[str, Samples, Names | No
 def _numbers(x: Rows, rows: slice, what: str) -> NDArray[np.int64]:
     numbers = np.arange(x.shape[0], dtype=np.int64)[rows]
     if not len(numbers):
-        raise DataError(f"--rows {rows.start}:{rows.stop}: {what} has only rows 0 to {x.shape[0] - 1}")
+        first, last = ("" if end is None else end for end in (rows.start, rows.stop))
+        raise DataError(f"--rows {first}:{last} takes no row: {what} has only rows 0 to {x.shape[0] - 1}")
     return numbers
 
 
 def _header(path: str, data: schema.DataSection, features: int) -> Names | None:
-    """Return the names of the features in the first line of a CSV file, if there are any."""
+    """Return the names of the features in the first line of a CSV file that was read, if there are any."""
     if not path.lower().endswith(".csv"):
         return None
     delimiter = data.delimiter if isinstance(data, schema.Csv) else ","

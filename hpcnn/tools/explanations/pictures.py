@@ -71,7 +71,9 @@ def draw_images(title: str, chosen: Chosen, x: Array, found: Sequence[Attributio
         largest = float(np.abs(values).max()) or 1.0
         below.imshow(values, cmap=SIGNED if signed else UNSIGNED, vmin=-largest if signed else 0.0, vmax=largest)
     meaning = "red speaks for that output, blue against it" if signed else "the brighter, the more it matters"
-    figure.suptitle(f"{title}\nabove: row, output explained, its value; below: {meaning}", fontsize=10)
+    figure.suptitle(
+        f"{title}\nabove: row, output explained, its value; below: {meaning}", fontsize=10, parse_math=False
+    )
     save_figure(path, figure)
 
 
@@ -107,10 +109,10 @@ def draw_bars(title: str, chosen: Chosen, found: Sequence[Attribution], path: Pa
         axis.axvline(0, color="0.3", linewidth=0.8)
         axis.set_title(f"row {chosen.numbers[place]}: {each.target} ({each.output:.3g})", fontsize=9)
         axis.tick_params(labelsize=8)
-    axes[0, 0].set_yticks(places, names)
+    axes[0, 0].set_yticks(places, names, parse_math=False)
     axes[0, 0].invert_yaxis()  # of all: they share it
     meaning = "; red speaks for that output, blue against it" if signed else ""
-    figure.suptitle(f"{title}\nrow, output explained, its value{meaning}", fontsize=10)
+    figure.suptitle(f"{title}\nrow, output explained, its value{meaning}", fontsize=10, parse_math=False)
     save_figure(path, figure)
 
 
@@ -131,9 +133,9 @@ def draw_importance(title: str, chosen: Chosen, importance: Importance, shape: S
         figure = new_figure(7, 1.3 + 0.28 * len(order))
         axes = figure.subplots()
         axes.barh(places, mean[order], xerr=spread[order], color="tab:blue", ecolor="0.4")
-        axes.set_yticks(places, [names[place] for place in order])
+        axes.set_yticks(places, [names[place] for place in order], parse_math=False)
         axes.invert_yaxis()
         axes.axvline(0, color="0.3", linewidth=0.8)
         axes.set_xlabel(label)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     save_figure(path, figure)

@@ -42,9 +42,13 @@ def write_onnx(trained: Trained, path: Path, *, scaling: bool = True) -> None:
     """
     network = trained.parts.network
     if not isinstance(network, Network):
+        entry = trained.job.model.entry
+        if not entry:
+            raise ModelError("ONNX files are written from hpcnn's own layers. Leave out --backend keras.")
         raise ModelError(
-            f"the function {trained.job.model.entry!r} builds a model of Keras, which hpcnn can't write as ONNX. Write "
-            "it by --format keras; Keras's own model.export(..., format='onnx') goes on from there."
+            f"Keras computes what the function {entry!r} builds, and hpcnn can't write that as ONNX. If it returns an "
+            "hpcnn.nn.Network, add --backend numpy; if a keras.Model, write it by --format keras, from where Keras's "
+            "own model.export(..., format='onnx') goes on."
         )
     size = network.layout.size * np.dtype(KERNEL_TYPE).itemsize
     if size >= SIZE_LIMIT:

@@ -94,7 +94,7 @@ def draw(job: str, test: RangeTest, suggestion: Suggestion | None, path: Path) -
     axes.set_ylim(low - margin, top + margin)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss")
-    axes.set_title(f"{job}: learning-rate range test")
+    axes.set_title(f"{job}: learning-rate range test", parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="best")
     save_figure(path, figure)

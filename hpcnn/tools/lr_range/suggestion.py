@@ -48,14 +48,13 @@ def smoothed(losses: Vector, steps: int) -> Vector:
     >>> smoothed(np.array([2.0, 2.0, 2.0]), 100).tolist()
     [2.0, 2.0, 2.0]
     """
-    return np.asarray((_shares(len(losses), steps) * losses).sum(axis=1))
+    return np.array([(_shares(place, len(losses), steps) * losses).sum() for place in range(len(losses))])
 
 
-def _shares(count: int, steps: int) -> Vector:
-    """Return the share that each loss has in each smoothed one: rows that add up to 1."""
-    place = np.arange(count)
-    window = np.exp(-0.5 * np.square((place[:, None] - place) / max(1.0, WIDTH * steps)))
-    return np.asarray(window / window.sum(axis=1, keepdims=True))
+def _shares(place: int, count: int, steps: int) -> Vector:
+    """Return the share that each loss has in the smoothed one at `place`; they add up to 1."""
+    window = np.exp(-0.5 * np.square((place - np.arange(count)) / max(1.0, WIDTH * steps)))
+    return np.asarray(window / window.sum())
 
 
 def suggest(test: RangeTest) -> Suggestion | None:
@@ -70,8 +69,10 @@ def suggest(test: RangeTest) -> Suggestion | None:
     first_ones = test.losses[: max(FEWEST, test.steps // 10)]
     start = float(first_ones.mean())
     lowest = int(np.argmin(losses))
+    if losses[lowest] >= test.losses[0]:  # that of the weights as they began: it only got worse
+        return None
     fall = start - float(losses[lowest])
-    variance = np.square(_shares(len(losses), test.steps)[lowest]).sum() + 1 / len(first_ones)
+    variance = np.square(_shares(lowest, len(losses), test.steps)).sum() + 1 / len(first_ones)
     if fall <= max(LEAST_FALL * abs(start), NOISE * _spread(test, losses, lowest) * math.sqrt(variance)):
         return None
     high = np.flatnonzero(losses[:lowest] >= start - 0.1 * fall)
