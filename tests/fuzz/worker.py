@@ -148,6 +148,7 @@ def main(read: Read = read_as_program) -> None:
         printed.seek(0)
         printed.truncate()
         outcome = run_case(read, *json.loads(line))
+        sys.stdout.flush()
         sys.stderr.flush()
         if printed.tell() or os.fstat(printed.fileno()).st_size:
             printed.seek(0)
