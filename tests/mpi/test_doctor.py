@@ -76,14 +76,14 @@ def test_two_mpis_that_are_mixed(mpich: Mpi, open_mpi: Mpi, tmp_path: Path) -> N
 
 
 WAITING = "while [ ! -e done ]; do sleep 0.1; done"
-DOCTOR = '{python} -m hpcnn.doctor --quick --json --limit 2; code=$?; touch done; exit "$code"'
+DOCTOR = '{python} -m hpcnn.doctor --quick --json --limit 10; code=$?; touch done; exit "$code"'
 
 
 def test_a_rank_that_never_comes(mpich: Mpi, tmp_path: Path) -> None:
     doctor = ["-n", "1", "sh", "-c", DOCTOR.format(python=mpich.python)]
     command = [mpich.mpirun, *doctor, ":", "-n", "1", "sh", "-c", WAITING]
     everything, findings = told(start(command, mpich.environment(), tmp_path))
-    assert findings["launcher"] == ("problem", "the ranks failed while starting MPI: no answer within 2 s")
+    assert findings["launcher"] == ("problem", "the ranks failed while starting MPI: no answer within 10 s")
     assert len(everything["facts"]["ranks"]) == 1
 
 

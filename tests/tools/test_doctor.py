@@ -14,7 +14,7 @@ import pytest
 from hpcnn import doctor
 from hpcnn.tools.doctor import examination, file_systems, surroundings
 from hpcnn.tools.doctor.asking import ask
-from hpcnn.tools.doctor.facts import FileSystem, Horovod, Interface, Local, Program, Slurm
+from hpcnn.tools.doctor.facts import FileSystem, Horovod, Interface, Local, Probe, Program, Slurm
 from hpcnn.tools.doctor.file_systems import ask_about, existing, kind_of, look_at, remove_marker, unshared
 from hpcnn.tools.doctor.probing import probe_alone
 from hpcnn.tools.doctor.ranks import interfaces
@@ -92,6 +92,17 @@ def test_a_folder_that_can_not_be_written_to(monkeypatch: pytest.MonkeyPatch, tm
     assert look_at(tmp_path, writes=False).trouble == ""
 
 
+def test_a_trial_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(file_systems, "_try_out", full)
+    found = look_at(tmp_path, "mark")
+    assert (found.trouble, found.marker) == ("No space left on device", "mark")
+    remove_marker(found, LIMIT_S)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_a_folder_is_mounted() -> None:
     mounts = "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /a\\040b rw,x shared:1 - lustre b rw"
     assert kind_of(Path("/a b/c"), mounts) == "lustre"
@@ -126,7 +137,10 @@ def test_what_horovod_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     program(tmp_path, "ldd", "echo 'libmpi.so.40 => /o/libmpi.so.40'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert find_horovod(LIMIT_S) == Horovod("0.28.1")
-    (tmp_path / "horovod" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "horovod" / "torch").mkdir(parents=True)
+    (tmp_path / "horovod" / "torch" / "mpi_lib_v2.so").touch()
+    assert find_horovod(LIMIT_S) == Horovod("0.28.1", "", "Open MPI")
+    (tmp_path / "horovod" / "tensorflow").mkdir()
     (tmp_path / "horovod" / "tensorflow" / "mpi_lib.so").touch()
     (tmp_path / "horovod" / "metadata.json").write_text('{"tensorflow": "2.18.0"}')
     assert find_horovod(LIMIT_S) == Horovod("0.28.1", "2.18.0", "Open MPI")
@@ -156,6 +170,7 @@ def test_interfaces(tmp_path: Path) -> None:
         ("docker0", "1", "up", "10000"),
         ("eth0", "1", "down", "-1"),
         ("eth1", "1", "up", "25000"),
+        ("eth2", "1", "unknown", "1000"),
         ("ib0", "32", "up", ""),
     ):
         for file, text in (("type", kind), ("operstate", state), ("speed", speed)):
@@ -169,6 +184,7 @@ def test_interfaces(tmp_path: Path) -> None:
     assert interfaces(tmp_path / "net") == (
         Interface("eth0", False, 0),
         Interface("eth1", True, 25_000),
+        Interface("eth2", True, 1000),
         Interface("ib0", True, 0, "InfiniBand"),
         Interface("mlx5_0", True, 200_000, "InfiniBand"),
     )
@@ -205,9 +221,30 @@ STARTED = """printf 'hpcnn-doctor {"stage": "starting MPI", "library": "MPICH 5"
 )
 def test_what_is_known_of_ranks_that_fail(tmp_path: Path, body: str, error: str) -> None:
     launcher = program(tmp_path, "mpirun", STARTED + body)
-    found = probe_alone([launcher, "-n", "2"], os.environ, 1.0, measure=False)
+    limit_s = 1.0 if body.endswith("sleep 60") else LIMIT_S
+    found = probe_alone([launcher, "-n", "2"], os.environ, limit_s, measure=False)
     assert (found.stage, found.library, found.error) == ("starting MPI", "MPICH 5", error)
     assert found.command == f"{launcher} -n 2"
+
+
+def test_chatter_is_no_answer(tmp_path: Path) -> None:
+    launcher = program(tmp_path, "mpirun", f"{STARTED} for line in $(seq 50); do echo chatter; sleep 0.1; done")
+    assert probe_alone([launcher], os.environ, 1.0, measure=False).error.startswith("no answer within 1 s")
+
+
+def test_each_fact_begins_the_time_anew(tmp_path: Path) -> None:
+    launcher = program(tmp_path, "mpirun", f"for step in 1 2 3 4 5 6 7; do {STARTED} sleep 0.5; done")
+    assert probe_alone([launcher], os.environ, 3.0, measure=False).error == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("#!/gone/python\n", "No such file or directory"), ("\x7fELF", "Exec format error")]
+)
+def test_a_launcher_that_can_not_be_started(tmp_path: Path, text: str, why: str) -> None:
+    launcher = program(tmp_path, "mpirun", "")
+    Path(launcher).write_text(text)
+    found = probe_alone([launcher, "-n", "2"], os.environ, LIMIT_S, measure=False)
+    assert found == Probe(f"{launcher} -n 2", error=f"{launcher} can't be started ({why})")
 
 
 def test_a_whole_examination_with_a_launcher_that_fails(

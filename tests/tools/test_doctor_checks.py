@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
-from hpcnn.cores import Cores
 from hpcnn.tools.doctor.checks import CHECKS, cores, files, judge, memory, mpi, network, slurm, software
-from hpcnn.tools.doctor.facts import Facts, FileSystem, Gpus, Horovod, Interface, Probe, Sum
+from hpcnn.tools.doctor.facts import Facts, FileSystem, Gpus, Horovod, Interface, Sum
 from hpcnn.tools.doctor.finding import OK, PROBLEM, WARNING, Finding
 from tests.tools.doctor_facts import (
     ALONE,
     BY_OPEN_MPI,
-    BY_SRUN,
     GB,
     MPICH,
-    NODES,
     OPEN_MPI,
-    RANKS,
     SOUND,
     Change,
     facts_with,
@@ -98,6 +93,7 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
     ],
     cores.check_crowd: [
         (SOUND, on(1), WARNING, "2 ranks share 1 CPU on a", "mpirun -n 1 "),
+        (SOUND, on(8, group=1.5), WARNING, "2 ranks share 1.5 CPUs on a", "mpirun -n 1 "),
     ],
     cores.check_threads: [
         (
@@ -106,6 +102,14 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
             PROBLEM,
             "MKL_NUM_THREADS=5: 2 ranks .* 10 threads",
             "unset MKL_NUM_THREADS; export OMP_NUM_THREADS=4$",
+        ),
+        (SOUND, ranks(threads={"OMP_NUM_THREADS": "99,1"}), PROBLEM, "OMP_NUM_THREADS=99: ", "OMP_NUM_THREADS=4$"),
+        (
+            SOUND,
+            ranks(threads={"OPENBLAS_NUM_THREADS": "0", "OMP_NUM_THREADS": "9"}),
+            PROBLEM,
+            "OMP_NUM_THREADS=9: 2 ranks",
+            "unset OPENBLAS",
         ),
         (SOUND, ranks(threads={"OMP_NUM_THREADS": "1", "HPCNN_THREADS": "9"}), PROBLEM, "HPCNN_THREADS=9", "unset"),
         (SOUND, ranks(threads={}), WARNING, "not set.* 4 threads;.*start 8 in each", "OMP_NUM_THREADS=4"),
@@ -190,6 +194,7 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
     software.check_horovod: [
         (SOUND, packages(horovod=Horovod("0.28", "2.17", "MPICH")), PROBLEM, "TensorFlow 2.17, .* 2.18", "--rebuild"),
         (SOUND, packages(horovod=Horovod("0.28", "2.18", "Open MPI")), PROBLEM, "linked with Open MPI", "--rebuild"),
+        (SOUND, packages(horovod=Horovod("0.28")), WARNING, "not linked with an MPI", "horovodrun --gloo -np 4 "),
     ],
     software.check_gpus: [
         (SOUND, nodes(gpus=Gpus(("H100",))), WARNING, "2 ranks on a share 1;", "mpirun -n 1"),
@@ -239,44 +244,3 @@ def test_every_check_is_made_to_fail() -> None:
     assert list(CASES) == list(CHECKS)
     only_tell = {mpi.check_recovery, cores.check_bf16}  # what is missing there harms nobody
     assert {check for check, cases in CASES.items() if {level for _, _, level, *_ in cases} == {OK}} == only_tell
-
-
-def test_facts_of_one_rank_alone_do_not_speak_for_all() -> None:
-    broken = replace(SOUND, ranks=RANKS[:1], nodes=NODES[:1], probe=Probe(stage="starting MPI", error="it broke"))
-    names = [one.check for one in judge(broken)]
-    assert "launcher" in names
-    assert "memory" not in names
-    assert "ranks and cores" not in names
-
-
-def test_crowded_ranks_are_not_blamed_on_messages() -> None:
-    slow = pings(False, 1.0, 1e3)(SOUND)
-    assert [one.level for one in network.check_messages(slow)] == [WARNING]
-    assert [one.level for one in network.check_messages(on(1)(slow))] == [OK]
-
-
-def test_bound_ranks_are_told_to_let_go() -> None:
-    """Two of four ranks on the first of two CPUs, and none beside them but one."""
-    bound = tuple(
-        replace(one, host="a", cores=Cores(frozenset({cpu}), frozenset({cpu})))
-        for one, cpu in zip(RANKS, (0, 0, 1, 2), strict=True)
-    )
-    free = (*bound[:3], replace(bound[3], cores=Cores(frozenset({2, 3}), frozenset({2, 3}))))
-    (found,) = cores.check_crowd(replace(SOUND, ranks=free))
-    assert found.level == WARNING
-    assert "--bind-to none" in found.fix
-
-
-@pytest.mark.parametrize(("kinds", "mends"), [(("pmi2",), "srun --mpi=pmi2 -n 4"), ((), "/m/bin/mpirun -n 4")])
-def test_in_slurm_srun_is_what_mends_a_launcher(kinds: tuple[str, ...], mends: str) -> None:
-    (found,) = mpi.check_launcher(replace(job(mpi_kinds=kinds)(SOUND), launch=BY_OPEN_MPI))
-    assert found.fix.startswith(mends)
-
-
-def test_of_the_kinds_of_srun_the_best_is_named() -> None:
-    (found,) = slurm.check_mpi_kinds(job(mpi_kinds=("cray_shasta", "pmi2"))(SOUND))
-    assert found.what == "srun --mpi=pmi2 fits MPICH"
-
-
-def test_srun_may_be_of_any_mpi() -> None:
-    assert [one.level for one in mpi.check_launcher(replace(SOUND, launch=BY_SRUN))] == [OK]

@@ -35,9 +35,9 @@ def test_what_mends_is_a_line_to_copy(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(lines[place + 1]) > 80  # and is not broken
 
 
-@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize(("columns", "cell"), [(40, "any thread may"), (80, "any thread may call MPI")])
 def test_a_terminal_of_any_width(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, cell: str
 ) -> None:
     monkeypatch.setattr("hpcnn.tools.doctor.showing.terminal_path", lambda: "/dev/null")
     monkeypatch.setattr("hpcnn.training.display.terminal_size", lambda _: (columns, 24))
@@ -45,7 +45,7 @@ def test_a_terminal_of_any_width(
     monkeypatch.setenv("TERM", "xterm")
     lines = shown(SOUND, capsys)
     assert max(map(len, lines[:-1])) <= columns
-    assert any("MPI threads" in line or "MPI" in line for line in lines)
+    assert ["ok", "MPI", "threads", *cell.split()] in [line.split() for line in lines]
 
 
 def test_the_title_says_if_not_all_ranks_are_known() -> None:

@@ -71,6 +71,24 @@ def test_what_is_refused(run: Path, capsys: pytest.CaptureFixture[str], argument
     assert sorted(path.name for path in run.iterdir()) == before
 
 
+@pytest.mark.parametrize("file", ["result.json", "sweep.toml"])
+def test_a_folder_that_may_not_be_read(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:  # what Python 3.11 makes of it; root may read anything
+        if path.name == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert main([str(run), "--text"]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"hpcnn: error: can't read 'toy/{file}' (Permission denied). Ask its owner.\n"
+    assert said.out == ""
+
+
 def test_a_sweep_that_has_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sweep.toml").write_text("[values]\ntrain.seed = [1]\n")
     assert main([str(tmp_path)]) == 2
@@ -120,8 +138,8 @@ def test_plain_letters_where_there_are_no_blocks(run: Path, encoding: str) -> No
 
 
 def test_nothing_in_a_name_steers_the_terminal(run: Path) -> None:
-    text = "\n".join(text_report([read_run(run)], "a\x1b[31m\x9b31m\nb\x07", width=80, encoding="utf-8"))
-    assert text.splitlines()[0] == "a\ufffd[31m\ufffd31m b\ufffd: done"
+    text = "\n".join(text_report([read_run(run)], "a\x1b[31m\x9b31m\nb\x07\rc", width=80, encoding="utf-8"))
+    assert text.split("\n")[0] == "a\ufffd[31m\ufffd31m b\ufffd c: done"
 
 
 def test_several_runs_in_text(run: Path) -> None:

@@ -88,7 +88,8 @@ class Rank:
     def asked_threads(self) -> tuple[str, int]:
         """The variable that says on how many threads to compute, and their number; empty and 0 without one."""
         order = sorted(self.threads, key=lambda name: name != THREADS)  # hpcnn's own comes first
-        return next(((one, int(self.threads[one])) for one in order if self.threads[one].isdecimal()), ("", 0))
+        said = ((name, self.threads[name].partition(",")[0].strip()) for name in order)  # "4,2": inner ones have 2
+        return next(((name, int(text)) for name, text in said if text.isdecimal() and int(text)), ("", 0))
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,10 @@ def family(library: str) -> str:
 
     >>> family("Open MPI v5.0.11"), family("MPICH Version: 5.0.2"), family("Intel(R) MPI Library 2021.13")
     ('Open MPI', 'MPICH', 'MPICH')
+    >>> family("MPI VERSION : CRAY MPICH version 8.1.28 (ANL base 3.4a2)"), family("another")
+    ('MPICH', '')
     """
     if library.startswith("Open MPI"):
         return "Open MPI"
-    return "MPICH" if library.startswith(("MPICH", "Intel(R) MPI", "MVAPICH", "CRAY MPICH")) else ""
+    derived = library.startswith(("MPICH", "Intel(R) MPI", "MVAPICH")) or "CRAY MPICH" in library
+    return "MPICH" if derived else ""

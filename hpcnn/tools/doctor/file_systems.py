@@ -57,7 +57,8 @@ def look_at(folder: Path, marker: str = "", *, writes: bool = True) -> FileSyste
     try:
         if marker:
             (there / marker).touch()
-        return replace(_try_out(there, found), marker=marker)
+            found = replace(found, marker=marker)  # also of a trial that fails: it is to be removed
+        return _try_out(there, found)
     except OSError as error:
         return replace(found, trouble=error.strerror or str(error))
 

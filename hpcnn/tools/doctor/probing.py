@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -37,7 +38,7 @@ def probe_alone(launcher: Sequence[str], environment: Mapping[str, str], limit_s
         measure: whether they are to measure how fast they are.
     """
     command = [*launcher, *_program(measure=measure)]
-    facts = _Listener(command, environment, "", apart=True).listen(limit_s)
+    facts = _facts(command, environment, "", limit_s, apart=True)
     facts.pop("locals", None)
     return msgspec.convert({**facts, "command": " ".join(launcher)}, Probe)
 
@@ -48,13 +49,24 @@ def probe_launched(own: Local, limit_s: float, *, measure: bool) -> tuple[Probe,
     The child takes the rank's place in the eyes of the launcher, whose connections it inherits.
     """
     told = msgspec.json.encode(own).decode() + "\n"
-    facts = _Listener([*_program(measure=measure), world.TOLD], os.environ, told, apart=False).listen(limit_s)
+    facts = _facts([*_program(measure=measure), world.TOLD], os.environ, told, limit_s, apart=False)
     everyone = [world.read_local(text) for text in facts.pop("locals", [])]
     return msgspec.convert(facts, Probe), everyone or [own]
 
 
 def _program(*, measure: bool) -> list[str]:
     return [sys.executable, "-m", world.__name__, *([world.MEASURE] if measure else [])]
+
+
+def _facts(
+    command: Sequence[str], environment: Mapping[str, str], told: str, limit_s: float, *, apart: bool
+) -> dict[str, Any]:
+    """Return what a command's ranks tell; only that it can't be started, where it can't."""
+    try:
+        listener = _Listener(command, environment, told, apart=apart)
+    except OSError as error:  # a script whose Python is gone, a program for other processors, no more processes
+        return {"error": f"{command[0]} can't be started ({error.strerror})"}
+    return listener.listen(limit_s)
 
 
 class _Listener:
@@ -93,19 +105,26 @@ class _Listener:
             self._process.stdin.close()
 
     def listen(self, limit_s: float) -> dict[str, Any]:
-        """Return all facts that were told, with an ``error`` if it did not end well."""
+        """Return all facts that were told, with an ``error`` if it did not end well.
+
+        Only facts prove that the ranks get on: what libraries print may never end.
+        """
         facts: dict[str, Any] = {}
+        deadline = time.monotonic() + limit_s
         try:
-            while (line := self._lines.get(timeout=limit_s)) is not None:
+            while (line := self._lines.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
                 if line.startswith(world.MARK):
                     facts |= json.loads(line.removeprefix(world.MARK))
-                else:
-                    self._keep_error(line)  # mpirun of MPICH tells there of signals
+                    deadline = time.monotonic() + limit_s
+                    continue
+                self._keep_error(line)  # mpirun of MPICH tells there of signals
+                if time.monotonic() > deadline:
+                    raise TimeoutError
             self._process.wait(_END_S)
             self._readers[1].join(_END_S)
             if self._process.returncode and not facts.get("error"):
                 facts["error"] = self._last_words() or f"it ended with code {self._process.returncode}"
-        except (queue.Empty, subprocess.TimeoutExpired):
+        except (queue.Empty, TimeoutError, subprocess.TimeoutExpired):
             words = self._last_words()
             facts["error"] = f"no answer within {limit_s:g} s" + (f"; the last words: {words}" if words else "")
         finally:
@@ -137,5 +156,5 @@ class _Listener:
         self._keep_error(line)
 
     def _last_words(self) -> str:
-        telling = [line for line in self._errors if _TELLING.search(line)]
-        return shortened("; ".join(telling or self._errors))
+        lines = list(self._errors)  # a reader may still add to them
+        return shortened("; ".join([line for line in lines if _TELLING.search(line)] or lines))

@@ -106,7 +106,7 @@ def interfaces(folder: Path = Path("/sys/class/net")) -> tuple[Interface, ...]:
         if kind is None or path.name.startswith(_INNER):
             continue
         speed = read_text(path / "speed")
-        up = read_text(path / "operstate") == "up"
+        up = read_text(path / "operstate") in ("up", "unknown")  # some drivers never say
         found.append(Interface(path.name, up, int(speed) if speed.isdecimal() else 0, kind))
     for port in sorted(folder.parent.glob("infiniband/*/ports/*")):
         rate = re.match(r"(\d+)", read_text(port / "rate"))

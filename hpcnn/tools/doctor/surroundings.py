@@ -67,7 +67,7 @@ def find_horovod(limit_s: float) -> Horovod | None:
     tensorflow = ""
     with suppress(OSError, ValueError):
         tensorflow = str(json.loads((folder / "metadata.json").read_text(encoding="utf-8")).get("tensorflow", ""))
-    libraries = sorted(folder.glob("tensorflow/mpi_lib*.so"))
+    libraries = sorted(folder.glob("*/mpi_lib*.so"))  # for TensorFlow, PyTorch
     linked = ask(["ldd", str(libraries[0])], limit_s).out if libraries else ""
     return Horovod(distribution.version, tensorflow, linked_mpi(linked))
 

@@ -23,9 +23,13 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Return the runs in some folders; a sweep is all of its runs.
 
     Raises:
-        CheckpointError: a folder holds none.
+        CheckpointError: a folder holds none, or may not be read.
     """
-    return [read_run(folder) for path in paths for folder in _folders(path)]
+    try:
+        return [read_run(folder) for path in paths for folder in _folders(path)]
+    except OSError as error:
+        where = "" if error.filename is None else f" {str(error.filename)!r}"
+        raise CheckpointError(f"can't read{where} ({error.strerror or error}). Ask its owner.") from None
 
 
 def _folders(path: Path) -> list[Path]:

@@ -35,6 +35,7 @@ _PLAIN_FILLS = {
 }
 _TOGETHER = "\xa0"
 """A space at which no line breaks."""
+_SPACES = str.maketrans(dict.fromkeys("\n\r\t" + _TOGETHER, " "))
 _NARROWEST, _WIDEST = 20, 120
 _MOST_BARS, _MOST_CLASSES, _MOST_SETTINGS = 16, 20, 20
 
@@ -45,7 +46,7 @@ def text_report(runs: Sequence[Run], title: str, *, width: int, encoding: str) -
     paper = _Paper(width, _takes(encoding, _BLOCKS + "".join(_FILLS.values())))
     for line in _one(runs[0], title, paper) if len(runs) == 1 else _several(runs, title, paper):
         # Names come from files: nothing in them may steer the terminal.
-        yield " ".join(clean(line).split("\n")).replace("\t", " ").replace(_TOGETHER, " ")[:width].rstrip()
+        yield clean(line).translate(_SPACES)[:width].rstrip()
 
 
 class _Paper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hpcnn.cores import oversubscription, share
@@ -18,13 +19,12 @@ def check_crowd(facts: Facts) -> Iterator[Finding]:
         return
     trouble = oversubscription([(rank.host, rank.cores) for rank in facts.ranks])
     if trouble:
-        host, ranks = max(by_host(facts).items(), key=lambda node: len(node[1]) / len(cpus_of(node[1])))
-        cpus_there = len(cpus_of(ranks))
-        bound = cpus_there >= len(ranks) and not any(rank.cores.quotas for rank in ranks)
+        host, ranks = max(by_host(facts).items(), key=lambda node: len(node[1]) / _room(node[1]))
+        room = _room(ranks)
         fix = (
             f"mpirun -n {len(ranks)} --bind-to none python -m hpcnn.train JOB"
-            if bound
-            else f"mpirun -n {cpus_there} python -m hpcnn.train JOB   # on {host}"
+            if room >= len(ranks)  # they are only bound badly
+            else f"mpirun -n {room} python -m hpcnn.train JOB   # on {host}"
         )
         yield warning("ranks and cores", trouble, fix)
         return
@@ -130,6 +130,12 @@ def by_host(facts: Facts) -> dict[str, list[Rank]]:
 def cpus_of(ranks: list[Rank]) -> frozenset[int]:
     """Return the CPUs that some of these ranks of one node may run on."""
     return frozenset[int]().union(*(rank.cores.cpus for rank in ranks))
+
+
+def _room(ranks: list[Rank]) -> int:
+    """Return how many ranks these CPUs can run, by the limits of control groups that several of them are in, too."""
+    members = Counter(quota for rank in ranks for quota in rank.cores.quotas)
+    return max(1, int(min([len(cpus_of(ranks)), *[cpus for (_, cpus), count in members.items() if count > 1]])))
 
 
 def _threads(ranks: list[Rank]) -> int:

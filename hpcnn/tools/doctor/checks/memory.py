@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from hpcnn.tools.doctor.checks.cores import by_host
 from hpcnn.tools.doctor.facts import Facts
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
-from hpcnn.tools.doctor.shared_memory import ENLARGE, needed
+from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM, needed
 
 _MB, _GB = 2**20, 2**30
 _MEMORY = {"little": _GB, "too little": _GB // 4}
 """Bytes a rank."""
 _SHM_COMFORT = 4
 """Other versions may take so many times as much."""
+_SHM_SIGNS = (SHM, "Bus error")
+"""What is in the last words of ranks that found too little of it."""
 _FILES_A_RANK, _FILES = 4, 256
 
 
@@ -43,14 +45,18 @@ def check_shm(facts: Facts) -> Iterator[Finding]:
     """The MPI library finds room in /dev/shm."""
     name, hosts = "/dev/shm", by_host(facts)
     for node in facts.nodes:
+        if node.shm.trouble:
+            yield problem(name, f"on {node.host}, /dev/shm can't be written to: {node.shm.trouble}", ENLARGE)
+            return
+    if not facts.connected and not any(sign in facts.probe.error for sign in _SHM_SIGNS):
+        return  # how many ranks a node has is not known, and nothing speaks of too little
+    for node in facts.nodes:
         ranks = max(len(hosts.get(node.host, [])), 2) if facts.connected else facts.launch.size
         need, free = needed(facts.probe.library, ranks), node.shm.free
         library = facts.probe.library or "the MPI library"
         takes = f"{library} takes about {need / _MB:.2g} for {ranks} ranks"
         what = f"{free / _MB:,.3g} MB are free on {node.host}, and {takes}"
-        if node.shm.trouble:
-            yield problem(name, f"on {node.host}, /dev/shm can't be written to: {node.shm.trouble}", ENLARGE)
-        elif free < need:
+        if free < need:
             yield problem(name, f"{what}: ranks die of a bus error, or as they start", ENLARGE)
         elif free < _SHM_COMFORT * need:
             yield warning(name, what, ENLARGE)

@@ -91,7 +91,7 @@ def check_other_mpis(facts: Facts) -> Iterator[Finding]:
     """There is but one MPI, so that no wrong one can be taken."""
     name = "one MPI"
     packages = sorted(package for package in _PACKAGES if package in facts.packages.versions)
-    strange = [program for program in facts.launchers if family(program.mpi) != facts.mpi]
+    strange = [program for program in facts.launchers if family(program.mpi) not in ("", facts.mpi)]
     if len(packages) > 1:
         superfluous = next((one for one in packages if _PACKAGES[one] != facts.mpi), packages[-1])
         yield problem(
@@ -100,14 +100,14 @@ def check_other_mpis(facts: Facts) -> Iterator[Finding]:
             f"pip uninstall -y {' '.join(packages)} && pip install {' '.join(set(packages) - {superfluous})}",
         )
     elif facts.mpi and strange and not facts.foreign_launcher:
-        others = ", ".join(f"{program.path} ({program.mpi or 'unknown'})" for program in strange)
+        others = ", ".join(f"{program.path} ({program.mpi})" for program in strange)
         yield warning(
             name,
             f"the path also has {others}, which does not fit mpi4py's {facts.mpi}",
             fitting_command(facts),
         )
     elif facts.mpi and not strange and not facts.foreign_launcher:
-        yield ok(name, f"all launchers on the path fit {facts.mpi}")
+        yield ok(name, f"no launcher on the path is of another MPI than {facts.mpi}")
 
 
 def check_threads(facts: Facts) -> Iterator[Finding]:

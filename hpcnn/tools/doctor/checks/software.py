@@ -61,12 +61,19 @@ def check_horovod(facts: Facts) -> Iterator[Finding]:
         yield problem(
             name, f"{horovod.version} was built for TensorFlow {horovod.tensorflow}, and this is {here or 'none'}", fix
         )
+    elif not horovod.mpi:
+        yield warning(
+            name,
+            f"{horovod.version} is not linked with an MPI, as far as can be seen: it joins ranks that horovodrun "
+            "starts, and with mpirun each of them would be alone",
+            f"horovodrun --gloo -np {max(facts.launch.size, 2)} python SCRIPT   # or, for mpirun: {fix}",
+        )
     elif facts.mpi and horovod.mpi != facts.mpi:
-        linked = f"{horovod.version} is linked with {horovod.mpi or 'no MPI'}"
+        linked = f"{horovod.version} is linked with {horovod.mpi}"
         yield problem(name, f"{linked}, but mpi4py uses {facts.mpi}: its ranks would be alone", fix)
     else:
-        built = f"TensorFlow {horovod.tensorflow or here} and {horovod.mpi or 'MPI'}"
-        yield ok(name, f"{horovod.version}, built for {built}")
+        tensorflow = f"TensorFlow {horovod.tensorflow} and " if horovod.tensorflow else ""
+        yield ok(name, f"{horovod.version}, built for {tensorflow}{horovod.mpi}")
 
 
 def check_gpus(facts: Facts) -> Iterator[Finding]:
