@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def use_one_thread() -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Do within the block what `use_one_thread` does for a whole process, for an OpenBLAS that is loaded already."""
+    asked = os.environ.get(THREADS)
     _keep_asked()
-    before = [(library, library.threads()) for library in _openblas_libraries()]
+    before = [(library, library.threads()) for library in _libraries_of(len(sys.modules))]
     try:
         for library, _ in before:
             library.use(1)
@@ -46,6 +48,10 @@ def one_thread() -> Iterator[None]:
     finally:
         for library, threads in before:
             library.use(threads)
+        if asked is None:
+            os.environ.pop(THREADS, None)
+        else:
+            os.environ[THREADS] = asked
 
 
 def _keep_asked() -> None:
@@ -94,11 +100,19 @@ class _OpenBlas:
     """Sets the number of threads."""
 
 
+@lru_cache(maxsize=1)
+def _libraries_of(modules: int) -> tuple[_OpenBlas, ...]:
+    """Search anew only when there are more modules: that takes milliseconds, as long as a small step of training."""
+    return tuple(_openblas_libraries())
+
+
 def _openblas_libraries() -> Iterator[_OpenBlas]:
     """Yield the OpenBLAS libraries that are loaded; their functions have several spellings."""
+    maps = ""
     with suppress(OSError):
         maps = Path("/proc/self/maps").read_text()
-        for path in dict.fromkeys(re.findall(r"(/.*openblas.*)", maps)):
+    for path in dict.fromkeys(re.findall(r"(/.*openblas.*\.(?:so[.\d]*|dylib))$", maps, re.MULTILINE)):
+        with suppress(OSError):  # what bears the name and is no library hides no other
             library = ctypes.CDLL(path)
             for prefix, suffix in product(("scipy_openblas", "openblas"), ("64_", "")):
                 names = (f"{prefix}_{what}{suffix}" for what in ("get_corename", "get_num_threads", "set_num_threads"))

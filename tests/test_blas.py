@@ -1,3 +1,4 @@
+import ctypes
 import json
 import os
 import subprocess
@@ -85,6 +86,36 @@ def test_the_fingerprint_knows_the_threads(threads):
 def test_the_fingerprint_is_the_same_each_time_and_fits_json():
     facts = blas.fingerprint()
     assert json.loads(json.dumps(facts)) == facts == blas.fingerprint()
+
+
+def test_what_only_bears_the_name_hides_no_library(monkeypatch, tmp_path):
+    expected = [library.kernel() for library in blas._openblas_libraries()]
+    names = ("openblas.npy", "libopenblas.so.0")
+    lines = [f"7f00-7f01 r--p 00000000 00:00 1    {tmp_path / name}\n" for name in names]
+    maps, opened, open_library = Path("/proc/self/maps").read_text(), [], ctypes.CDLL
+    monkeypatch.setattr(Path, "read_text", lambda self: "".join(lines) + maps)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: opened.append(path) or open_library(path))
+    assert [library.kernel() for library in blas._openblas_libraries()] == expected
+    assert opened[0] == str(tmp_path / "libopenblas.so.0")
+
+
+def test_the_libraries_are_searched_for_once(monkeypatch):
+    with blas.one_thread():
+        pass
+    monkeypatch.setattr(blas, "_openblas_libraries", lambda: pytest.fail("searched again"))
+    with blas.one_thread():
+        pass
+
+
+@pytest.mark.parametrize("asked", [None, "", "3"])
+def test_one_thread_leaves_the_environment_as_it_was(monkeypatch, asked):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    monkeypatch.setenv(blas.THREADS, asked or "")
+    if asked is None:
+        monkeypatch.delenv(blas.THREADS)
+    with blas.one_thread():
+        assert os.environ[blas.THREADS] == (asked or "2")
+    assert os.environ.get(blas.THREADS) == asked
 
 
 def test_the_fingerprint_needs_no_proc(monkeypatch):

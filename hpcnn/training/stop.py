@@ -16,6 +16,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT_S = 1.0
 """A terminal and the launcher may both deliver one Ctrl-C; only a later one means: leave at once."""
 
+_listening: set[StopRequest] = set()
+"""Whom a forked child frees of its signals. Kept here until they close: what is registered for forks stays for ever."""
+
 Leave = Callable[[str, int], object]
 """Ends the job at once, with a message and an exit code; called on a thread."""
 
@@ -71,7 +74,7 @@ class StopRequest:
         os.set_blocking(self._writes, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, _leave_it_to_the_thread) for number in SIGNALS}
-        os.register_at_fork(after_in_child=self._forget)
+        _listening.add(self)
         threading.Thread(target=self._read, args=(reads,), name="signals", daemon=True).start()
 
     def close(self) -> None:
@@ -81,11 +84,7 @@ class StopRequest:
             signal.signal(number, handler)
         self._before = {}
         os.close(self._writes)
-
-    def _forget(self) -> None:
-        """Leave a forked child as it would be without us: it shares the pipe, and is no rank."""
-        if self._before:
-            self.close()
+        _listening.discard(self)
 
     def _read(self, reads: int) -> None:
         while numbers := os.read(reads, 1):
@@ -102,6 +101,15 @@ class StopRequest:
         self.ask(number.name)
         if not self._training:
             self._leave(f"stopped by {number.name} before there was anything to save", EXIT_STOPPED)
+
+
+def _forget() -> None:
+    """Leave a forked child as it would be without us: it shares the pipe, and is no rank."""
+    for request in tuple(_listening):
+        request.close()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:

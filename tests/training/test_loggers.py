@@ -167,6 +167,14 @@ def test_a_missing_package_is_said_before_anything_is_done(
     check_loggers(["csv"])
 
 
+def test_a_folder_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb").mkdir()  # W&B leaves one wherever it runs
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(MissingExtraError, match="wandb"):
+        check_loggers(["wandb"])
+
+
 @pytest.mark.parametrize("method", ["open", "log", "finish", "close"])
 def test_a_logger_that_fails_is_given_up(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -177,11 +185,16 @@ def test_a_logger_that_fails_is_given_up(
         calls.append(method)
         raise OSError("no space left")
 
+    def close(self: Logger) -> None:
+        calls.append("close")
+        raise OSError("closed badly")
+
     right = train(tmp_path / "right")
+    monkeypatch.setattr(CsvLogger, "close", close)
     monkeypatch.setattr(CsvLogger, method, fail)
     fitted = train(tmp_path / "run", "csv")
     assert fitted.weights_sha256 == right.weights_sha256
-    assert len(calls) == 1
+    assert calls == list(dict.fromkeys([method, "close"]))
     out = capsys.readouterr().out
     assert out.count("warning: the logger 'csv' failed (OSError: no space left); training goes on without it") == 1
     monkeypatch.undo()
@@ -194,7 +207,7 @@ def test_a_logger_that_fails_is_given_up(
 
 def install(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> None:
     module = ModuleType(name)
-    module.__spec__ = ModuleSpec(name, None)
+    module.__spec__ = ModuleSpec(name, None, origin=name)
     vars(module).update(content)
     monkeypatch.setitem(sys.modules, name, module)
 
@@ -249,14 +262,23 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         train(tmp_path, "mlflow", **STOP)
     assert fake.runs["run0"].status == "KILLED"
     assert fake.uris == [(tmp_path / "mlruns").as_uri()]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     fitted = train(tmp_path, "mlflow")
-    assert fake.uris[1:] == ["http://server"]
     (run,) = fake.runs.values()
     assert (run.name, run.status, run.tags["weights_sha256"]) == ("signs", "FINISHED", fitted.weights_sha256)
     assert run.params["train.batch_size"] == "10"
     logged = [(step, value) for name, value, step in run.metrics if name == "val_loss"]
     assert logged == [(line["epoch"], line["val_loss"]) for line in lines_of(tmp_path)]
+
+
+def test_mlflow_begins_anew_on_another_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, folder = FakeMlflow(monkeypatch), tmp_path / "run"
+    for epochs, uri in enumerate(("", "", "http://me:secret@server", "http://me:changed@server"), start=1):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        train(folder, "mlflow", **{"train.epochs": epochs})
+        folder = folder.rename(tmp_path / f"moved{epochs}")
+        assert "secret" not in (folder / "mlflow.json").read_text()
+    logged = [[step for name, _, step in run.metrics if name == "loss"] for run in fake.runs.values()]
+    assert logged == [[1, 2], [1, 2, 3, 4]]
 
 
 def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import queue
 import signal
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -98,6 +99,16 @@ def test_handlers_are_as_before_in_the_end(leaving):
     request.close()
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_nothing_keeps_it_once_it_is_closed(leaving):
+    """Its clock knows the training, with all its data, and a notebook may train again and again."""
+    request = StopRequest()
+    request.listen(leaving)
+    request.close()
+    kept = weakref.ref(request)
+    del request
+    wait_for(lambda: kept() is None)  # its thread ends by itself
 
 
 def test_a_second_interrupt_leaves_at_once_but_not_the_echo_of_the_first(request_, leaving, clock):

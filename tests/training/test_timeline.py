@@ -162,6 +162,22 @@ def test_a_run_that_dies_leaves_what_was_to_be_recorded(tmp_path: Path) -> None:
     assert sum(event["cat"] == "step" for _, _, event in found) == 4
 
 
+def test_after_the_last_step_none_is_recorded_on_ranks_where_that_was_broken_off(tmp_path: Path) -> None:
+    def body(comm: ThreadCommunicator) -> None:
+        training = build_training(JOB, Path(), comm)
+        timeline = Timeline(comm, RunFolder(tmp_path), training.model.network, comm.rank)
+        timeline.on_train_begin(0, training.replica)
+        assert comm.activity.beside is None
+        for step in range(1, 4):
+            comm.activity.step = step
+            comm.activity.enter(FORWARD)
+            timeline.on_step(step)
+        timeline.finish()
+
+    run_threads(2, body)
+    assert not [path for _, path, event in slices(read(tmp_path / "timeline.json.gz")) if event["cat"] == "step"]
+
+
 def test_the_bits_stay(tmp_path: Path) -> None:
     assert train(tmp_path, 2, 4) == train(tmp_path, 2, 4, on=False)
 

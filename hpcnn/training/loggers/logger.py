@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hpcnn.errors import MissingExtraError
@@ -35,7 +36,10 @@ class Logger(ABC):
     @classmethod
     def check(cls) -> None:
         """Raise MissingExtraError unless what the logger needs is installed."""
-        if cls.package and importlib.util.find_spec(cls.package) is None:
+        if not cls.package:
+            return
+        found = importlib.util.find_spec(cls.package)
+        if found is None or found.origin is None:  # a mere folder, as W&B leaves one wherever it runs
             raise MissingExtraError(cls.package, cls.package, f'run.loggers = ["{cls.package}"]')
 
     @abstractmethod
@@ -94,6 +98,9 @@ class Guarded(Callback):
                 f"warning: the logger {self._name!r} failed ({type(error).__name__}: {error}); training goes on "
                 "without it, and a run that is resumed logs what is missing"
             )
+            if action != self._logger.close:
+                with suppress(Exception):
+                    self._logger.close()
 
 
 def single_values(line: Line) -> dict[str, float]:

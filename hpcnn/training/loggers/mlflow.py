@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -33,16 +34,17 @@ class MlflowLogger(Logger):
         self._finished = False
 
     def open(self, lines: Sequence[Line]) -> None:
-        """Begin a run of MLflow, or go on with the one that this folder had before."""
+        """Begin a run of MLflow, or go on with the one that this folder had before on the same server."""
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
-        uri = os.environ.get(URI)
+        uri = os.environ.get(URI) or ""
+        place = re.sub("//.*@", "//", uri)  # without a password; and a run folder may be moved, with the files in it
         if not uri:
             os.environ.setdefault(_FILES_ALLOWED, "true")
             uri = (self.folder.path / "mlruns").resolve().as_uri()
         from mlflow import MlflowClient
 
-        self._note = Note(self.folder.path / "mlflow.json")
+        self._note = Note(self.folder.path / "mlflow.json", place)
         client = MlflowClient(tracking_uri=uri)
         if self._note.run_id:
             client.update_run(self._note.run_id, status="RUNNING")

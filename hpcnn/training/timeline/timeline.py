@@ -50,6 +50,8 @@ class Timeline(Callback):
             if self._network is not None:
                 self._network.observe(self._recorder)
         self._left = min(self._comm.allgather(self._left))  # a step that was broken off counts on some ranks only
+        if not self._left:
+            self._record_seldom()  # this rank's last step may be the one that was broken off
 
     def on_step(self, step_in_epoch: int) -> None:
         """End the step; after the last one that is recorded write the file."""
