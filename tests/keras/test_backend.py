@@ -173,6 +173,7 @@ def test_weights_travel(runs: dict[str, Path], backend, tmp_path: Path, trained:
     assert shas[0] == shas[1]
     np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
     assert np.abs(outputs[0] - outputs[0].mean(axis=0)).max() > 0.1
+    np.testing.assert_array_equal(*(each.pop("confusion_matrix") for each in values))
     assert values[0] == pytest.approx(values[1], rel=1e-5)
     assert values[0]["accuracy"] > 0.85
 
