@@ -26,6 +26,8 @@ _KILL_S = 0.6
 _OTHERS_S = {True: 3.0, False: 1.0}
 """How long a failing rank waits to see whether the others fail as well, and one message is enough: for an error that
 hpcnn raises on purpose, which is mostly everybody's, and for any other."""
+LEAVING_S = 10.0
+"""How long a rank that calls `sys.exit` in a program of a user's waits for the others to do so."""
 _EXIT_S = 30.0
 """How long a process may take to exit once all is done."""
 
@@ -78,6 +80,18 @@ class FailureGuard:
         self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has spoken: the first to leave may end the others
         limit_exit()
         return exit_code
+
+    def exit(self, error: SystemExit) -> None:
+        """End the job on the exit of a user's program; return if all ranks exit, which is theirs to explain."""
+        self._ending.acquire()
+        self.uninstall()
+        if self.comm is None:
+            return
+        if not self._all_failing(LEAVING_S):
+            self._speak(f"{self._place()}: sys.exit({error.args[0]!r}) was called, but not on all ranks")
+            end_job(_describe(error)[1])
+        self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to speak first
+        limit_exit()
 
     def _all_failing(self, timeout_s: float) -> bool:
         assert self.comm is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 import hpcnn
 from hpcnn.api import loop
-from hpcnn.api.jobs import check_alike
+from hpcnn.api.jobs import check_alike, prepare_job
 from hpcnn.api.loop import Trainer
 from hpcnn.blas import _openblas_libraries, fingerprint, one_thread
 from hpcnn.comm.collective import agree
@@ -113,6 +115,25 @@ def test_saved_and_loaded(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
         hpcnn.load(tmp_path / "none")
 
 
+def test_history_without_a_line_that_was_cut_off(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
+    folder = shutil.copytree(fitted.folder, tmp_path / "run")
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-20])
+    assert hpcnn.load(folder).history == fitted.history[:-1]
+    metrics.write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Mend it, or delete it"):
+        hpcnn.load(folder)
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read"):  # of a run that is complete
+        fit(tmp_path, resume="auto")
+
+
+def test_each_fit_accounts_for_its_own_time(tmp_path: Path) -> None:
+    hpcnn.connect().activity.seconds["other"] += 1e6  # of what was before it
+    folder = fit(tmp_path).folder
+    lines = [json.loads(line) for line in (folder / "time.jsonl").read_text().splitlines()]
+    assert 0 < sum(sum(line["seconds"][phase]) for line in lines for phase in line["seconds"]) < 1e6
+
+
 def test_a_second_fit_in_one_process(fitted: hpcnn.Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(tmp_path).weights_sha256 == fitted.weights_sha256
     assert capsys.readouterr().out == f"weights sha256 {fitted.weights_sha256}\n"
@@ -127,7 +148,7 @@ def test_on_a_thread(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
 
 
 def test_commands_say_that_the_data_were_in_memory(fitted: hpcnn.Fitted) -> None:
-    with pytest.raises(DataError, match=r"were arrays in the memory of a Python program.* --data can be given a file"):
+    with pytest.raises(DataError, match=r"arrays in the memory of a Python program.*; commands take files .--data"):
         evaluate_trained(fitted.trained, SerialCommunicator(), None)
     job = load_job(fitted.folder / "job.toml").job
     assert job.run.stall_abort_s == 0, "it would end the user's process"
@@ -193,6 +214,19 @@ def test_the_dict_of_a_job_stays_as_it_is(tmp_path: Path) -> None:
     assert repr(JOB) == before
 
 
+def test_overrides_are_values_and_no_text(tmp_path: Path) -> None:
+    arrays = {"train.epochs": np.int64(1), "train.metrics": np.array(["accuracy"]), "train.shards": None}
+    job, _ = prepare_job(JOB, {**arrays, "train.early_stopping": {"patience": 3}, "name": "𝄞=x"}, (X, Y), HELD)
+    train = job.job.train
+    assert (train.epochs, train.metrics, train.shards, job.job.name) == (1, ["accuracy"], "auto", "𝄞=x")
+    assert train.early_stopping is not None
+    assert train.early_stopping.patience == 3
+    with pytest.raises(JobError, match=r"optimizer.learning_rate = Infinity: expected a number > 0"):
+        prepare_job(JOB, {"optimizer.learning_rate": np.inf}, (X, Y), HELD)
+    with pytest.raises(JobError, match=r"--set train..epochs: expected key=value"):
+        prepare_job(JOB, {"train..epochs": 1}, (X, Y), HELD)
+
+
 def test_ranks_must_be_given_the_same() -> None:
     job = load_job().job
     others = [{"out": "a"}, {"out": "a"}, {"out": "b"}]
@@ -231,6 +265,9 @@ def test_interrupted_and_gone_on_with(fitted: hpcnn.Fitted, tmp_path: Path, caps
     half.save(tmp_path / "half.safetensors")
     assert hpcnn.load(tmp_path / "half.safetensors").weights_sha256 == half.weights_sha256
     whole = fit(tmp_path, resume="auto")
+    with pytest.raises(CheckpointError, match=r"last.safetensors' holds other weights than this model.*Save a model"):
+        half.save(tmp_path / "half.safetensors")
+    assert hpcnn.load(tmp_path / "half.safetensors").weights_sha256 == half.weights_sha256
     assert whole.weights_sha256 == fitted.weights_sha256
     assert [line["epoch"] for line in whole.history] == [1, 2, 3]
     again = fit(tmp_path, resume=whole.folder, out=None)
@@ -336,7 +373,59 @@ def test_an_error_of_a_callback_is_the_users(tmp_path: Path) -> None:
             raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        fit(tmp_path, callbacks=[Wrong()])
+        fit(tmp_path, callbacks=[Wrong()], overrides={"run.timeline": True})
+    activity = hpcnn.connect().activity
+    assert (activity.on_enter, activity.beside) == (None, None), "the timeline still listens"
+
+
+class Keeping(hpcnn.Callback):
+    """Keeps whatever it is given, but for a start nothing."""
+
+    def __init__(self, state: Any = None, arrays: Any = None) -> None:
+        self.before = self.kept = {}, {}
+        self.after = state, arrays
+
+    def on_step(self, step_in_epoch: int) -> None:
+        self.kept = self.after
+
+    def state(self) -> Any:
+        return self.kept[0]
+
+    def arrays(self) -> Any:
+        return self.kept[1]
+
+    def load(self, state: Any, arrays: Any) -> None:
+        self.before = state, arrays
+
+
+def test_a_state_of_any_kind_is_kept(tmp_path: Path) -> None:
+    state = {"text": "ä", "list": [1, {"a": None}], "flag": True, "none": None}
+    arrays = {"row": np.arange(5), "one": np.array(2.5), "flags": np.zeros((2, 0), bool)}
+    with pytest.raises(hpcnn.TrainingStoppedError):
+        fit(tmp_path, callbacks=[Keeping(state, arrays)], overrides={"run.stop_at_step": 2})
+    assert not hpcnn.load(tmp_path / "run", "last").complete
+    again = Keeping({}, {})
+    fit(tmp_path, callbacks=[again], resume="auto")
+    assert again.before[0] == state
+    assert again.before[1].keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(again.before[1][name], array, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "arrays", "message"),
+    [
+        ({"best": np.float32(1)}, {}, r"the state of callback Keeping_1 can't be saved: Object of type float32 is not"),
+        ([1], {}, r"the state of callback Keeping_1 can't be saved: it is list. Let its state\(\) return a dict"),
+        ({"text": "\ud800"}, {}, r"the state of callback Keeping_1 can't be saved: 'utf-8' codec"),
+        ({}, {"x": np.array(["a"])}, r"array 'x' of callback Keeping_1 can't be saved: it is <U1. Let its arrays"),
+        ({}, {"x": [1.0]}, r"array 'x' of callback Keeping_1 can't be saved: it is <class 'list'>"),
+    ],
+)
+def test_a_state_that_no_file_can_hold(state: Any, arrays: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        fit(tmp_path, callbacks=[Keeping(state, arrays)])
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 # ------------------------------------------------------------------------------------------------------------ trainer
@@ -403,6 +492,25 @@ def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
     other = hpcnn.Trainer(Network(LAYERS, (4,)), LOSS, "sgd", shards=1)
     with pytest.raises(CheckpointError, match="the optimizer state is another's"):
         other.restore(tmp_path / "state.safetensors")
+
+
+def test_a_trainer_takes_all_of_a_file_or_nothing(tmp_path: Path) -> None:
+    run = fit(tmp_path, overrides={"data.scale": "none", "train.epochs": 1}).folder
+    first = trainer()
+    first.step(X, Y)
+    before = first.weights_sha256
+    with pytest.raises(CheckpointError, match=r"is none of a trainer: no number of steps .* Trainer.save wrote"):
+        first.restore(run / "checkpoints" / "last.safetensors")
+    sgd = hpcnn.Trainer(Network(LAYERS, (4,)), LOSS, "sgd", shards=1, seed=7)
+    sgd.save(tmp_path / "sgd.safetensors")
+    with pytest.raises(CheckpointError, match="the optimizer state is another's"):
+        first.restore(tmp_path / "sgd.safetensors")
+    assert (first.weights_sha256, first.steps) == (before, 1)
+
+
+def test_a_trainer_predicts_no_nothing() -> None:
+    with pytest.raises(DataError, match=r"inputs of shape \(0, 4\) hold nothing"):
+        trainer().predict(X[:0])
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import msgspec
 
-from hpcnn.activity import SET_UP
+from hpcnn.activity import SET_UP, Activity
 from hpcnn.api.fitted import Fitted, fitted_of
 from hpcnn.api.jobs import AnyJob, Overrides, check_alike, prepare_job
 from hpcnn.api.ranks import connect, listening
@@ -83,9 +84,7 @@ def fit(
     """
     comm = connect()
     place = Path(out) if out is not None else None
-    with one_thread(), listening() as stop:
-        comm.activity.enter(SET_UP)
-        comm.activity.epoch = comm.activity.step = 0  # of a training before this one
+    with one_thread(), listening() as stop, _afresh(comm.activity):
         loaded, source = agree(comm, lambda: prepare_job(job, overrides, data, validation))
         if comm.size == 1:
             loaded = _unending(loaded)
@@ -95,6 +94,19 @@ def fit(
         given = Given(source, names)
         ending = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, given=given)
         return _result(comm, ending, loaded.base)
+
+
+@contextmanager
+def _afresh(activity: Activity) -> Iterator[None]:
+    """Account for one training alone, and let nobody who watched it do so after it, though it fails."""
+    activity.enter(SET_UP)
+    activity.seconds.clear()
+    activity.epoch = activity.step = 0
+    on_enter = activity.on_enter
+    try:
+        yield
+    finally:
+        activity.on_enter, activity.beside = on_enter, None
 
 
 def _result(comm: Communicator, ending: Ending, base: Path) -> Fitted:

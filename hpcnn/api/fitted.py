@@ -15,7 +15,7 @@ from hpcnn.api.ranks import connect
 from hpcnn.atomic import atomic_path
 from hpcnn.backends import choose_backend
 from hpcnn.blas import one_thread
-from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.files import ready_inputs, ready_samples
@@ -95,13 +95,19 @@ class Fitted:
         """Write the model to a file that `hpcnn.load` and the commands read. Rank 0 does, the others need not call.
 
         Raises:
-            CheckpointError: it can't be written, or the run was stopped before it saved anything.
+            CheckpointError: it can't be written, or the run's folder does not hold it: it was stopped before it saved
+                anything, or went on since.
         """
         if connect().rank:
             return
         try:
             with atomic_path(Path(path)) as temporary:
                 shutil.copyfile(self.trained.path, temporary)
+                if read_facts(temporary)["weights_sha256"] != self.weights_sha256:
+                    raise CheckpointError(
+                        f"{str(self.trained.path)!r} holds other weights than this model: the run went on since, or "
+                        "its state could not be saved. Save a model before its run goes on."
+                    )
         except OSError as error:
             raise CheckpointError(f"the model can't be saved to {str(path)!r}: {error}. Choose another path.") from None
 
@@ -130,7 +136,7 @@ def fitted_of(comm: Communicator, ending: Ending, base: Path) -> Fitted:
     """Return what a training came to. Collective."""
     folder, training = ending.folder, ending.training
     if training is None:  # it was complete already
-        return load(folder.path, "model", entry=_entry_of(folder))
+        return agree(comm, lambda: load(folder.path, "model", entry=_entry_of(folder)))
     replica, parts = training.replica, training.model
     model = parts.backend.make_model(training.job, parts)
     model.load_weights(replica.weights())
@@ -138,7 +144,7 @@ def fitted_of(comm: Communicator, ending: Ending, base: Path) -> Fitted:
     complete = ending.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
     trained = Trained(training.job, base, path, model.fingerprint(), training.splits.scaling, parts, model)
-    history = comm.broadcast(folder.read_metrics() if comm.rank == 0 else None)
+    history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(ending.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -86,17 +85,17 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     return str(value) if isinstance(value, PathLike) else value
 
 
-def _as_overrides(overrides: Overrides) -> list[str]:
+def _as_overrides(overrides: Overrides) -> Overrides:
     if isinstance(overrides, Mapping):
-        return [f"{key}={json.dumps(_plain(value))}" for key, value in overrides.items()]
+        return {key: _plain(value) for key, value in overrides.items()}
     if isinstance(overrides, str):
         raise JobError(f'overrides={overrides!r}: expected a dict, as {{"train.epochs": 5}}, or a list of such strings')
-    return list(overrides)
+    return overrides
 
 
 def _with_arrays(section: dict[str, Any], source: Source) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hpcnn.blas import one_thread
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Array
-from hpcnn.data.checks import check_samples
+from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.readers.memory import array_inputs, array_settings, array_source
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
@@ -32,7 +32,7 @@ from hpcnn.nn.build import build_loss
 from hpcnn.nn.network import Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.storage.checkpoint import Draft, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, save_checkpoint
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, plain_values
 from hpcnn.training.numpy_replica import NumpyReplica
@@ -101,7 +101,8 @@ class Trainer:
         )
         self._replica = NumpyReplica(network, ReplicaParts(self._loss, layout, updater, seed))
         self._replica.synchronize()
-        use_cores(self.comm, self._replica)
+        with one_thread():  # products on this rank's share of the cores, as in a run
+            use_cores(self.comm, self._replica)
 
     def step(self, x: ArrayLike, y: ArrayLike, *, factor: float = 1.0) -> dict[str, Any]:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
@@ -138,8 +139,14 @@ class Trainer:
             return plain_values(evaluate(self.comm, self._replica, self._pieces(samples.x, samples.y)))
 
     def predict(self, x: ArrayLike) -> Array:
-        """Return the outputs for inputs of shape ``(n, *features)``. Each rank computes them all by itself."""
-        loader = self._pieces(array_inputs(x), None)
+        """Return the outputs for inputs of shape ``(n, *features)``. Each rank computes them all by itself.
+
+        Raises:
+            DataError: they have another shape than the network takes, or there are none.
+        """
+        rows = array_inputs(x)
+        check_not_empty(rows, "x")
+        loader = self._pieces(rows, None)
         with one_thread():
             pieces = [self._replica.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
         return np.concatenate(pieces)
@@ -171,13 +178,15 @@ class Trainer:
         """Go on from what `save` wrote, on any number of ranks. To be called on all ranks.
 
         Raises:
-            CheckpointError: there is no such file, it is damaged, or it is of another network or optimizer.
+            CheckpointError: there is no such file, it is damaged, or it is of another network or optimizer. Then all
+                is as it was.
         """
         kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
+        steps = agree(self.comm, lambda: _steps_of(kept, path))
         agree(self.comm, lambda: self.network.layout.check_state_dict(kept.part("model")))
+        agree(self.comm, lambda: self._replica.load_optimizer_state(kept.part("optimizer")))  # all of it, or nothing
         self._replica.load_weights(kept.part("model"))
-        agree(self.comm, lambda: self._replica.load_optimizer_state(kept.part("optimizer")))
-        self.steps = int(kept.facts["steps"])
+        self.steps = steps
 
     def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> Samples:
         source = array_source((x, y))
@@ -222,6 +231,16 @@ def _optimizer(given: Section | Optimizer) -> Optimizer:
     if isinstance(given, Optimizer):
         return given
     return build_optimizer(_section(given, OptimizerSection, "optimizer"))
+
+
+def _steps_of(kept: Checkpoint, path: str | PathLike[str]) -> int:
+    steps = kept.facts.get("steps")
+    if type(steps) is not int or steps < 0:
+        raise CheckpointError(
+            f"{str(path)!r} is none of a trainer: no number of steps is in it. Use one that Trainer.save wrote; "
+            "hpcnn.load reads those of a run."
+        )
+    return steps
 
 
 def _as_checkpoint_error(write: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 from hpcnn.comm.connect import CHOICE
 from hpcnn.comm.connect import connect as connect_once
@@ -17,6 +18,8 @@ from hpcnn.comm.launcher import detect_launch
 from hpcnn.comm.protocol import Communicator
 from hpcnn.failure import FailureGuard
 from hpcnn.training.stop import REPEAT_S, SIGNALS, StopRequest
+
+_SYS_EXIT = sys.exit
 
 
 class _Process:
@@ -30,7 +33,8 @@ def connect() -> Communicator:
     """Return the ranks that the launcher started; in a plain process or a notebook, one rank alone.
 
     Every call returns the same ones. With other ranks about, an error that nobody catches on one of them ends the
-    whole job from now on, with one message: they would else wait for it for ever.
+    whole job from now on, with one message: they would else wait for it for ever. So does `sys.exit` with another
+    code than 0.
 
     Raises:
         CommunicatorError: the MPI library does not work, or is not the launcher's.
@@ -43,7 +47,8 @@ def connect() -> Communicator:
         if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
             _Process.guard = FailureGuard()
             _Process.guard.install()
-            sys.excepthook = _uncaught
+            sys.excepthook, sys.exit = _uncaught, _exit
+            os.register_at_fork(after_in_child=_let_go)
         _Process.comm = connect_once()
         if _Process.guard is not None:
             _Process.guard.comm = _Process.comm
@@ -53,7 +58,28 @@ def connect() -> Communicator:
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """End the job on an error that ends this process; take the place of ``sys.excepthook``."""
     assert _Process.guard is not None
-    sys.exit(_Process.guard.fail(error))
+    raise SystemExit(_Process.guard.fail(error))
+
+
+def _exit(status: Any = None, /) -> NoReturn:
+    """Take the place of ``sys.exit``, which never comes to ``sys.excepthook``."""
+    main = threading.current_thread() is threading.main_thread()
+    raise _Exit(status) if main and status not in (None, 0) else SystemExit(status)
+
+
+class _Exit(SystemExit):
+    """Ends the job once nobody has caught it: then it is the interpreter, and no Python code, that asks for `code`."""
+
+    @property
+    def code(self) -> Any:  # type: ignore[override]
+        if sys._getframe().f_back is None and _Process.guard is not None:
+            _Process.guard.exit(self)
+        return self.args[0]
+
+
+def _let_go() -> None:
+    """Leave a forked child as it would be without us: it is no rank."""
+    sys.excepthook, sys.exit = sys.__excepthook__, _SYS_EXIT
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hpcnn.errors import JobError
@@ -16,9 +16,13 @@ DEFAULT_TAGS = {"optimizer": "adam", "schedule": "constant"}
 
 Keys = tuple[str, ...]
 
+_MISSING = object()
 
-def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> set[Keys]:
+
+def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> set[Keys]:
     """Change `table` in place by each ``key=value`` in turn, and return the keys that were set.
+
+    In a mapping the values are as TOML would give them, and None takes a setting out.
 
     A key is a path, with list positions as numbers: ``model.layers.0.units=64``. A value is TOML, or else a plain
     string. An empty value takes the setting out of the file, so that its default applies. Missing tables are made.
@@ -29,24 +33,34 @@ def apply_overrides(table: dict[str, Any], overrides: Sequence[str]) -> set[Keys
         JobError: not of the form ``key=value``, or a path that leads nowhere.
     """
     done: set[Keys] = set()
-    for override in overrides:
-        key, equals, text = override.partition("=")
+    for override, key, value in _changes(overrides):
         keys = tuple(part.strip() for part in key.split("."))
-        if not equals or not all(keys):
+        if value is _MISSING or not all(keys):
             raise JobError(f"--set {override}: expected key=value, for example --set train.epochs=20")
         try:
-            _set(table, keys, text.strip(), done)
+            _set(table, keys, value, done)
         except _PathError as error:
             raise JobError(f"--set {override}: {error}") from None
         done.add(keys)
     return done
 
 
+def _changes(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield each override as it is called in messages, its key and its value: None to take it out."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            yield str(key), str(key), value
+        return
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        yield override, key, (_parse(text.strip()) if text.strip() else None) if equals else _MISSING
+
+
 class _PathError(Exception):
     """A path that leads nowhere."""
 
 
-def _set(table: dict[str, Any], keys: Keys, text: str, done: set[Keys]) -> None:
+def _set(table: dict[str, Any], keys: Keys, value: Any, done: set[Keys]) -> None:
     node: Any = table
     for depth, key in enumerate(keys[:-1]):
         if isinstance(node, dict) and key not in node:
@@ -55,16 +69,15 @@ def _set(table: dict[str, Any], keys: Keys, text: str, done: set[Keys]) -> None:
     last = keys[-1]
     if isinstance(node, list):
         _step(node, last, keys[:-1])
-        if not text:
+        if value is None:
             del node[int(last)]
         else:
-            node[int(last)] = _parse(text)
+            node[int(last)] = value
     elif not isinstance(node, dict):
         raise _PathError(f"{'.'.join(keys[:-1])} is {node!r}, not a table")
-    elif not text:
+    elif value is None:
         node.pop(last, None)
     else:
-        value = _parse(text)
         if _is_tag(keys) and node.get(last, value) != value:
             for old in [key for key in node if (*keys[:-1], key) not in done]:
                 del node[old]

@@ -61,6 +61,11 @@ class Header:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
+def can_hold(array: object) -> bool:
+    """Return whether a file has a type for the entries of an array."""
+    return isinstance(array, np.ndarray) and array.dtype in _NAMES
+
+
 def in_file_order(arrays: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
     """Return the arrays in the order in which they are written: each lies at a multiple of the size of its entries."""
     return dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))

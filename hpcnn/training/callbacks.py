@@ -72,11 +72,11 @@ class Callback:
         """The training is complete (not when it was stopped early to be resumed)."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep of this callback, as JSON can hold it."""
+        """Return what a checkpoint must keep of this callback, as JSON can hold it: numbers, text, lists, dicts."""
         return {}
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays that a checkpoint must keep of this callback."""
+        """Return the arrays that a checkpoint must keep of this callback, of any shape, of numbers or booleans."""
         return {}
 
     def load(self, state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -135,10 +136,12 @@ class RunFolder:
         return int(_epoch(kept.splitlines()[-1])) if kept else 0
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return what each epoch came to; nothing before the first."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        """Return what each epoch came to; nothing before the first. Lines that were cut off are left out."""
+        try:
+            text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
+        except (OSError, UnicodeError) as error:
+            raise CheckpointError(f"{str(self.metrics)!r} can't be read ({error}). Mend it, or delete it.") from None
+        return [json.loads(line) for line in text.splitlines() if _epoch(line) < math.inf]
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one epoch."""
@@ -160,8 +163,8 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 def _epoch(line: str) -> float:
     try:
         return int(json.loads(line)["epoch"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut off by a crash
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return math.inf  # a line cut off by a crash
 
 
 def new_folder(name: str, out: Path | None) -> RunFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,10 @@ from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
 from hpcnn.storage.lazy import LazyArray
+from hpcnn.storage.tensor_file import can_hold
 from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
-from hpcnn.training.callbacks import Callback
+from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.trainer import Progress
 
@@ -42,7 +44,7 @@ class Facts(msgspec.Struct):
     job: dict[str, Any]
     base: str
     progress: ProgressFacts
-    callbacks: dict[str, dict[str, int | float | None]]
+    callbacks: dict[str, dict[str, Any]]
     weights_sha256: str
     input_shape: tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], ...]
     hpcnn: str
@@ -67,7 +69,11 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
 
 
 def pack(training: Training, base: Path, progress: Progress) -> Draft:
-    """Return what it takes to go on with `training` on any number of ranks. The same on every rank."""
+    """Return what it takes to go on with `training` on any number of ranks. The same on every rank.
+
+    Raises:
+        CheckpointError: a callback of the user's has a state that no file can hold.
+    """
     replica = training.replica
     arrays = {
         **_model_arrays(training),
@@ -76,7 +82,7 @@ def pack(training: Training, base: Path, progress: Progress) -> Draft:
         "progress/totals": LazyArray.of(progress.totals),
     }
     for name, callback in training.callbacks.items():
-        arrays |= prefixed(f"callbacks/{name}", _local(callback.arrays()))
+        arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
     return Draft(arrays, _facts(training, base, progress))
 
 
@@ -108,11 +114,36 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
             "values": plain_values(progress.values),
             "finish": progress.finish,
         },
-        "callbacks": {name: callback.state() for name, callback in training.callbacks.items()},
+        "callbacks": {name: _state_of(callback, name) for name, callback in training.callbacks.items()},
         "input_shape": list(training.model.network.input_shape),
         "hpcnn": __version__,
         "machine": machine_facts(training.model.backend),
     }
+
+
+def _state_of(callback: Callback, name: str) -> dict[str, Any]:
+    state = callback.state()
+    try:
+        if not isinstance(state, dict):
+            raise TypeError(f"it is {type(state).__name__}")
+        json.dumps(state, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"the state of callback {name} can't be saved: {shortened(error)}. Let its state() return a dict of "
+            "numbers, text, lists and dicts."
+        ) from None
+    return state
+
+
+def _arrays_of(callback: Callback, name: str) -> dict[str, NDArray[Any]]:
+    arrays = callback.arrays()
+    for key, array in arrays.items():
+        if not can_hold(array):
+            raise CheckpointError(
+                f"array {key!r} of callback {name} can't be saved: it is {getattr(array, 'dtype', type(array))}. Let "
+                "its arrays() return NumPy arrays of numbers or booleans."
+            )
+    return arrays
 
 
 # ------------------------------------------------------------------------------------------------------------ loading
@@ -152,11 +183,20 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
 def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Checkpoint, training: Training) -> None:
     state, own = facts.callbacks.get(name, {}), callback.state()
     arrays = checkpoint.part(f"callbacks/{name}")
-    if state.keys() != own.keys() or any(state[key] is None and own[key] is not None for key in own):
-        raise CheckpointError(f"the state of {name} is another's: the file holds {state}, the job needs {[*own]}")
-    if arrays:
+    ours = isinstance(callback, EarlyStopping | ReduceOnPlateau)
+    if not (_fits(state, own) if ours else name in facts.callbacks or not own):
+        held = shortened(state)
+        raise CheckpointError(f"the state of {name} is another's: the file holds {held}, the job needs {[*own]}")
+    if ours and arrays:
         training.model.network.layout.check_state_dict(arrays)
     callback.load(state, {key: array.copy() for key, array in arrays.items()})
+
+
+def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Return whether a state has the names and kinds of a callback of the job's; of others the users know."""
+    return state.keys() == own.keys() and all(
+        type(value) in (int, float) or (value is None and own[key] is None) for key, value in state.items()
+    )
 
 
 def check_same_job(old: Mapping[str, Any], new: Job) -> None:

@@ -37,6 +37,22 @@ class Wrong(hpcnn.Callback):
 
 hpcnn.fit(overrides={"run.display": "quiet", "train.epochs": 1000}, callbacks=[Wrong()])
 """
+LEAVING = """
+import sys
+import hpcnn
+from hpcnn import failure
+
+failure.LEAVING_S = 2.0
+comm = hpcnn.connect()
+try:
+    sys.exit(5)
+except SystemExit as error:
+    assert error.code == 5
+code = int(sys.argv[1])
+if comm.rank == 1 or len(sys.argv) == 2:
+    sys.exit(code)
+comm.barrier()
+"""
 REFUSED = """
 import hpcnn
 
@@ -83,6 +99,25 @@ def test_a_fault_on_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "ValueError: a fault of the user's" in done.stderr
     assert re.search(r"hpcnn: error: rank 1 on \S+, phase \w+, step 46 \(epoch 2\)", done.stderr)
+
+
+def test_an_exit_of_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LEAVING)
+    done = mpich.run(2, script, "3", "alone", cwd=tmp_path, timeout_s=60)
+    assert done.returncode == 3
+    assert re.search(
+        r"hpcnn: error: rank 1 on \S+, phase .*: sys.exit\(3\) was called, but not on all ranks", done.stderr
+    )
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_exit_of_all_ranks_is_theirs_to_explain(mpich: Mpi, code: int, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(LEAVING)
+    done = mpich.run(2, script, code, cwd=tmp_path, timeout_s=60)
+    assert done.returncode == code
+    assert "hpcnn" not in done.stderr
 
 
 def test_an_error_of_all_ranks_is_one_message(mpich: Mpi, tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_metrics_of_epochs_to_come_are_dropped(tmp_path, text, epochs, kept):
     assert folder.metrics.read_text() == kept + json.dumps({"epoch": epochs + 1}) + "\n"
 
 
+@pytest.mark.parametrize("rest", ["", line(2)[:9], 'null\n{}\n{"epoch": Infinity}\n'])
+def test_metrics_are_read_without_what_was_cut_off(tmp_path, rest):
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics() == []
+    folder.metrics.write_text(line(1) + rest)
+    assert folder.read_metrics() == [json.loads(line(1))]
+    folder.metrics.write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Mend it, or delete it"):
+        folder.read_metrics()
+
+
 def test_without_metrics_there_is_nothing_to_drop(tmp_path):
     RunFolder(tmp_path).keep_metrics(0)
     assert list(tmp_path.iterdir()) == []

@@ -207,7 +207,8 @@ def test_facts_as_json_gives_them_back(state):
 
 @pytest.mark.parametrize("callbacks", [
     {}, {"early_stopping": {}}, {"early_stopping": {"best": 1.0, "waited": None}},
-    {"early_stopping": {"best": None, "waited": 1, "more": 1}},
+    {"early_stopping": {"best": None, "waited": 1, "more": 1}}, {"early_stopping": {"best": "x", "waited": 1}},
+    {"early_stopping": {"best": 1.0, "waited": True}}, {"early_stopping": {"best": 1.0, "waited": [1]}},
 ], ids=str)  # fmt: skip
 def test_callbacks_of_another_kind_are_refused(state, callbacks):
     with pytest.raises(CheckpointError, match=r"the state of early_stopping is another's: the file holds"):
