@@ -50,7 +50,12 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, cells
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Return whether a cell holds a number.
+
+    >>> is_number("-1e3"), is_number("age")
+    (True, False)
+    """
     try:
         float(cell)
     except ValueError:
@@ -74,7 +79,7 @@ def _explain(path: Path, data: schema.Csv, names: Sequence[str] | None, width: i
                 f"{width}. Each line needs as many; data.delimiter is {data.delimiter!r}."
             )
         for place, cell in enumerate(cells):
-            if not _is_number(cell):
+            if not is_number(cell):
                 what = f"{shortened(cell)!r} is not a number" if cell.strip() else "the cell is empty"
                 hint = " If the first line names the columns, set data.header = true." if not names else ""
                 raise DataError(
@@ -91,7 +96,7 @@ def _header(path: Path, data: schema.Csv) -> tuple[tuple[str, ...] | None, int, 
         skip, cells = next(lines, (0, []))
         names = tuple(cell.strip() for cell in cells)
         by_name = any(isinstance(target, str) for target in data.targets)
-        if names and not by_name and all(map(_is_number, names)):
+        if names and not by_name and all(map(is_number, names)):
             raise DataError(
                 f"{path}: the first line, taken for the names of the columns, holds only numbers. "
                 "Set data.header = false, or give data.targets by name."
@@ -193,7 +198,7 @@ def guess(path: Path) -> schema.Csv:
         _, first = next(_lines(path, ","), (0, []))
     except (UnicodeDecodeError, csv.Error, OSError):
         first = []  # said better by `read_table`
-    return schema.Csv(path=str(path), targets=[], header=not all(map(_is_number, first)))
+    return schema.Csv(path=str(path), targets=[], header=not all(map(is_number, first)))
 
 
 def read_inputs(path: Path, data: schema.Csv, features: int | None = None) -> ArrayRows:

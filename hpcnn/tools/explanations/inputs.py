@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hpcnn.comm.collective import TreeReduction
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.load import Samples, load, read_inputs, read_samples
+from hpcnn.data.readers.csv import is_number
 from hpcnn.data.rows import Rows, SubsetRows
 from hpcnn.data.source import resolve
 from hpcnn.errors import DataError
@@ -119,13 +120,5 @@ def _header(path: str, data: schema.DataSection, features: int) -> Names | None:
     if len(names) != features:
         places = {target % len(names) for target in targets if isinstance(target, int) and names}
         names = [name for place, name in enumerate(names) if place not in places and name not in targets]
-    named = len(names) == features and not all(map(_is_number, names))
+    named = len(names) == features and not all(map(is_number, names))
     return tuple(names) if named else None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
