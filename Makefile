@@ -28,7 +28,7 @@ LANES := test-slurm test-rest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train horovod docs test $(LANES) lint clean
+.PHONY: help train horovod docs test ready $(LANES) lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
@@ -44,13 +44,16 @@ docs: .venv/docs.stamp  ## Bring the pages that are made from the code up to dat
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html; with its search: python -m http.server --directory site"
 
-test: lint .venv-openmpi/test.stamp $(HOROVOD)  ## Check the code, then run all tests; ARGS="-k NAME" runs some
+test: .venv/test.stamp  ## Check the code, then run all tests; ARGS="-k NAME" runs some
+	@$(MAKE) -j3 ready
 ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
 	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES); code=$$?; \
 	$(PYTEST) -m alone && exit $$code
 endif
+
+ready: lint .venv-openmpi/test.stamp $(HOROVOD)
 
 test-slurm:
 	$(PYTEST) tests/slurm
@@ -75,7 +78,7 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 
 .venv/test.stamp: .venv/train.stamp
 	@echo "Installing what the tests need into .venv, once; this takes some minutes ..."
-	@$(PIP) .venv install --quiet uv
+	@$(PIP) .venv install --quiet uv pip
 	@$(call install,.venv,-e '.[$(TEST_EXTRAS)]')
 	@touch $@
 
@@ -94,7 +97,6 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 # The wheel is kept in ~/.cache/hpcnn: a second time this takes seconds.
 .venv/horovod.stamp: .venv/test.stamp
 	@echo "Building Horovod for .venv, once; this takes some minutes ..."
-	@$(PIP) .venv install --quiet pip
 	@$(BIN)/python -m hpcnn.horovod build
 	@touch $@
 

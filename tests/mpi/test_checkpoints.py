@@ -15,8 +15,6 @@ from tests.kill_in_save import kill_runs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.require import missing
 
-pytestmark = pytest.mark.alone
-
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 TRAIN = ("-m", "hpcnn.train", JOB, "--quiet", "--set", "train.epochs=6", "--set", "run.checkpoint_gap_s=0")
 STOPPED = 75

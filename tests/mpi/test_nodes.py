@@ -213,10 +213,11 @@ def test_a_node_falls_silent(testbed: type[Testbed], mpich: Mpi, waiting: Path) 
 
 
 ABANDONED = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tests.mpi.launch import mpich
 from tests.mpi.nodes import HEAD, Testbed
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 with Testbed(2) as nodes:
     for name in (HEAD, *nodes.names):
         print(nodes.start_on(name, "readlink", "/proc/self/ns/net", cwd=Path("/")).communicate()[0], end="", flush=True)

@@ -10,8 +10,6 @@ from tests.comm.conformance import CHECKS
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize(
     ("mpi", "layout", "cyclic"),
