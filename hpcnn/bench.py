@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.command import Parser, add_job_arguments, positive_seconds, run_command
+from hpcnn.command import Parser, add_job_arguments, place, positive_seconds, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -121,9 +121,9 @@ def _step(argv: Sequence[str]) -> int:
 
 
 def _add_outputs(parser: Parser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures, without host names")
+    parser.add_argument("--json", type=place, metavar="FILE", help="also write the raw figures, without host names")
     parser.add_argument("--hosts", action="store_true", help="name the hosts in that file")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw them (extra 'plot')")
+    parser.add_argument("--plot", type=place, metavar="FILE.png", help="also draw them (extra 'plot')")
 
 
 def _check(comm: Communicator, arguments: argparse.Namespace) -> None:

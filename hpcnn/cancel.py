@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.command import Parser
+from hpcnn.command import Parser, place_or_word
 from hpcnn.errors import EXIT_DONE
 from hpcnn.slurm.terminal import run_plain, write_line
 
@@ -18,7 +18,9 @@ def _parser() -> Parser:
         "hpcnn submit JOB --out RUN --resume.",
         example="hpcnn cancel runs/digits_mlp",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument(
+        "runs", nargs="+", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
+    )
     parser.add_argument("--now", action="store_true", help="end them at once: what was not saved yet is lost")
     return parser
 

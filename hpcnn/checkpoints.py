@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, run_command
+from hpcnn.command import Parser, place, run_command
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _parser() -> Parser:
         "List the checkpoints of a run, and verify each: exit code 0 if all are whole, 1 if some are damaged.",
         example="python -m hpcnn.checkpoints runs/digits_mlp",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder")
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser
 

@@ -23,8 +23,21 @@ if TYPE_CHECKING:
     from hpcnn.training.trained import Trained
 
 
-class Parser(argparse.ArgumentParser):
-    """Parses before MPI is up, on all ranks: only rank 0 speaks."""
+class ActionParser(argparse.ArgumentParser):
+    """Parses before MPI is up, on all ranks: only rank 0 speaks, and one line says what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and leave with the code of bad input."""
+        report_unconnected(self.prog, f"{message}. See: {self.prog} --help", EXIT_BAD_INPUT)
+        self.exit(EXIT_BAD_INPUT)
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        if detect_launch().rank == 0:
+            super()._print_message(message, file)  # type: ignore[arg-type]
+
+
+class Parser(ActionParser):
+    """Parses the arguments of a command."""
 
     def __init__(self, program: str, description: str, *, example: str) -> None:
         super().__init__(
@@ -35,14 +48,28 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"hpcnn {__version__}")
 
-    def error(self, message: str) -> NoReturn:
-        """Print one line and leave with the code of bad input."""
-        report_unconnected(self.prog, f"{message}. See: {self.prog} --help", EXIT_BAD_INPUT)
-        self.exit(EXIT_BAD_INPUT)
 
-    def _print_message(self, message: str, file: object = None) -> None:
-        if detect_launch().rank == 0:
-            super()._print_message(message, file)  # type: ignore[arg-type]
+def place(text: str) -> Path:
+    """Return the path that an argument gives; nothing has to be there.
+
+    Raises:
+        argparse.ArgumentTypeError: it can't be looked at, as in a folder of somebody else.
+    """
+    try:
+        Path(text, "..").stat()  # of a folder, this asks for the right to look into it
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"can't look at {text!r} ({error.strerror}). Ask its owner, or give another path"
+        ) from None
+    return Path(text)
+
+
+def place_or_word(text: str) -> str:
+    """Return an argument that is a path, or something else such as the number of a job, once it was looked at."""
+    place(text)
+    return text
 
 
 def positive_seconds(text: str) -> float:
@@ -58,7 +85,7 @@ def positive_seconds(text: str) -> float:
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says what to train: JOB and ``--set``."""
-    parser.add_argument("job", nargs="?", type=Path, metavar="JOB", help="job file (TOML); the digits job if left out")
+    parser.add_argument("job", nargs="?", type=place, metavar="JOB", help="job file (TOML); the digits job if left out")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -71,7 +98,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what names a trained model: RUN and ``--checkpoint``."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder, or a checkpoint")
     parser.add_argument(
         "--checkpoint",
         choices=("model", "best", "last"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, run_command
+from hpcnn.command import Parser, add_run_arguments, place, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -52,7 +52,7 @@ def _parser() -> Parser:
     parser.add_argument("--repeats", type=_positive, metavar="N", help=f"shuffles of each input; {REPEATS}")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="draw inputs as images of that shape, as 8x8")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder to write METHOD.csv and METHOD.png (extra 'plot') to"
+        "-o", "--output", type=place, metavar="DIR", help="folder to write METHOD.csv and METHOD.png (extra 'plot') to"
     )
     return parser
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command
 from hpcnn.errors import HpcnnError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _parser() -> Parser:
     add_run_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, help="the format; that of the ending of FILE, or onnx")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="file to write; beside the model's own if left out"
+        "-o", "--output", type=place, metavar="FILE", help="file to write; beside the model's own if left out"
     )
     parser.add_argument(
         "--no-scaling",

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.command import Parser
+from hpcnn.command import Parser, place_or_word
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.slurm.terminal import printable, run_plain
 
@@ -18,7 +18,7 @@ def _parser() -> Parser:
         "have a log of their own.",
         example="hpcnn logs runs/digits_mlp --follow",
     )
-    parser.add_argument("run", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument("run", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
     parser.add_argument("--attempt", type=int, metavar="N", help="of one attempt, from 0 on; else of the whole job")
     parser.add_argument("--follow", action="store_true", help="go on printing, until the run has ended")
     parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines at most (40); 0 is all")

@@ -7,10 +7,9 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments, run_command
+from hpcnn.command import Parser, add_job_arguments, place, run_command
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=place,
         metavar="DIR",
         help="folder to write lr_range.csv to and, with the extra 'plot', lr_range.png",
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -22,7 +21,7 @@ def _parser() -> Parser:
     )
     add_run_arguments(parser)
     parser.add_argument("input", metavar="INPUT", help="inputs: .npy, .npz, .csv, .h5, .parquet, or an IDX file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.npy", help="file to write")
+    parser.add_argument("-o", "--output", type=place, required=True, metavar="OUT.npy", help="file to write")
     return parser
 
 

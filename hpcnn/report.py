@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser
+from hpcnn.command import Parser, place
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.slurm.terminal import run_plain, write_line
 
@@ -26,15 +26,15 @@ def _parser() -> Parser:
         "in its place. The run may still go on, or have failed. A sweep is all of its runs.",
         example="hpcnn report runs/digits_mlp",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("runs", nargs="+", type=place, metavar="RUN", help="run folder")
     parser.add_argument(
         "-o",
         "--out",
-        type=Path,
+        type=place,
         metavar="FILE",
         help="the page, or a folder for it; RUN/report.html if left out, or report.html here for several runs",
     )
-    parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture, or report.png into a folder")
+    parser.add_argument("--png", type=place, metavar="FILE", help="write a picture, or report.png into a folder")
     parser.add_argument("--text", action="store_true", help="print tables and small curves to the terminal")
     parser.add_argument("--title", default="", help="heading of the page; the job's name if left out")
     return parser

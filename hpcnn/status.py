@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser
+from hpcnn.command import Parser, place_or_word
 from hpcnn.errors import EXIT_DONE
 from hpcnn.slurm.terminal import console, run_plain, write_line
 
@@ -28,7 +28,9 @@ def _parser() -> Parser:
         "it came back. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
         example="hpcnn status runs/digits_mlp --follow",
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument(
+        "runs", nargs="*", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
+    )
     parser.add_argument("--follow", action="store_true", help="go on showing it, until all of them have ended")
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser

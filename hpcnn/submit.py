@@ -6,10 +6,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments
+from hpcnn.command import Parser, add_job_arguments, place
 from hpcnn.errors import EXIT_DONE, JobError
 from hpcnn.slurm.terminal import run_plain, write_line
 
@@ -57,7 +56,9 @@ def _parser() -> Parser:
 def _add_run_arguments(parser: Parser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument("--name", default="", help="of the Slurm job; the name of the job file if left out")
-    run.add_argument("--out", type=Path, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered")
+    run.add_argument(
+        "--out", type=place, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered"
+    )
     run.add_argument(
         "--resume",
         action="store_true",
@@ -72,7 +73,7 @@ def _add_run_arguments(parser: Parser) -> None:
         help="train (default), single, keras or your own; a folder slurm/ here, or HPCNN_SLURM_DIR, comes before those "
         "that hpcnn brings",
     )
-    run.add_argument("--sweep", type=Path, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep")
+    run.add_argument("--sweep", type=place, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep")
     run.add_argument("--at-once", type=int, metavar="N", help="runs of a sweep at a time; all that fit if left out")
     run.add_argument("--array", metavar="SPEC", help="points of a sweep to run, as 0-5 or 3,7%%2; all if left out")
     do = parser.add_argument_group("what to do")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments, run_command
+from hpcnn.command import Parser, add_job_arguments, place, place_or_word, run_command
 from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -33,12 +32,13 @@ def _parser(*, with_settings: bool) -> Parser:
     add_job_arguments(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=place,
         metavar="DIR",
         help="run folder to write; runs/<name of the job> if left out, numbered if taken",
     )
     parser.add_argument(
         "--resume",
+        type=place_or_word,
         default="never",
         metavar="auto|PATH|never",
         help="auto: go on with the newest run of this name (or in DIR), else start one. PATH: with this run folder or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,8 +161,9 @@ def free_folder(name: str) -> Path:
 
 
 def _folders(path: Path) -> list[Path]:
+    """Return the folders in a folder that this user may look into."""
     try:
-        return [entry for entry in path.iterdir() if entry.is_dir()]
+        return [entry for entry in path.iterdir() if entry.is_dir() and os.access(entry, os.X_OK)]
     except OSError:
         return []
 

@@ -281,6 +281,13 @@ def test_the_newest_runs_come_first(here: Path) -> None:
     assert [run.path.name for run in recent_runs(2)] == ["a", "c"]
 
 
+def test_folders_of_others_are_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "theirs"):
+        Folder(here / "runs" / name).submitted("1")
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "theirs")  # root may look into each
+    assert [run.path.name for run in recent_runs(2)] == ["mine"]
+
+
 def test_damaged_lines_are_left_out(folder: Folder) -> None:
     folder.run.attempts.write_bytes(b'{"job_id": 1, "time": 1}\n\xff\n[1]\n{"job_id"')
     assert read_lines(folder.run.attempts) == [{"job_id": 1, "time": 1}]
