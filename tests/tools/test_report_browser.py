@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import pytest
 
 from hpcnn.tools.report.page import page
 from hpcnn.tools.report.reading import read_run
-from tests.require import missing
+from tests.browser import browser_command
 from tests.tools.report_runs import epoch_line, make_run, time_line, write_lines
 
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
 WIDTHS = 400, 1600
 
 # The page forbids scripts, so those of the page around it look into it.
@@ -45,9 +43,6 @@ document.getElementById("seen").textContent = JSON.stringify(seen);
 
 def look(folder: Path, pages: list[str], scheme: str) -> tuple[list[dict[str, Any]], str]:
     """Return what each page looks like in each width, and what the browser has to say."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        missing(f"no browser is installed: {', '.join(BROWSERS)}")
     frames = [
         f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(one)}"></iframe>'
         for one in pages
@@ -56,18 +51,10 @@ def look(folder: Path, pages: list[str], scheme: str) -> tuple[list[dict[str, An
     wait = AROUND.replace("<script>", "".join(frames) + "<script>window.onload = () => {", 1)
     around = folder / "around.html"
     around.write_text(wait.replace("</script>", "};</script>"), encoding="utf-8")
-    options = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--disable-dev-shm-usage",
-        "--enable-logging=stderr",
-    ]
-    options += ["--virtual-time-budget=10000", f"--user-data-dir={folder / 'profile'}", "--window-size=1700,1000"]
-    options.append(f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}")
+    command = [*browser_command(folder / "profile"), "--enable-logging=stderr", "--virtual-time-budget=10000"]
+    command.append(f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}")
     done = subprocess.run(
-        [browser, *options, "--dump-dom", around.as_uri()], capture_output=True, text=True, check=True, timeout=180
+        [*command, "--dump-dom", around.as_uri()], capture_output=True, text=True, check=True, timeout=180
     )
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:]
