@@ -6,6 +6,7 @@ import atexit
 import faulthandler
 import os
 import shutil
+import sys
 
 from hpcnn.comm.launcher import Launch, detect_launch
 from hpcnn.comm.protocol import Communicator
@@ -19,8 +20,9 @@ _INIT_S = 600.0
 
 
 def connect() -> Communicator:
-    """Return the communicator of this process: MPI under a launcher, one rank alone otherwise.
+    """Return a communicator of this process: MPI under a launcher, one rank alone otherwise.
 
+    The program around may use mpi4py itself: where it has initialized MPI, it finalizes it, too.
     Never falls back in silence: a launcher that started n processes must give a world of n ranks.
 
     Raises:
@@ -47,8 +49,9 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     try:
         import mpi4py
 
-        mpi4py.rc.initialize = False  # some libraries abort within MPI_Init under a foreign launcher: look first
-        mpi4py.rc.finalize = False  # as long as nothing is initialized
+        if "mpi4py.MPI" not in sys.modules:
+            mpi4py.rc.initialize = False  # some libraries abort within MPI_Init under a foreign launcher: look first
+            mpi4py.rc.finalize = False  # as long as nothing is initialized
         from mpi4py import MPI
     except ModuleNotFoundError as error:
         if error.name != "mpi4py":
@@ -64,10 +67,13 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     open_mpi = library.startswith("Open MPI")
     if known and open_mpi != launch.of_open_mpi and launch.of_open_mpi is not None:
         raise _mismatch(launch, library, "which are of different MPIs")
-    faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
-    MPI.Init_thread()
-    faulthandler.cancel_dump_traceback_later()
-    atexit.register(MPI.Finalize)
+    if MPI.Is_finalized():
+        raise CommunicatorError("this program has finalized MPI already, which can't be undone. Do so at its end.")
+    if not MPI.Is_initialized():
+        faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
+        MPI.Init_thread()
+        faulthandler.cancel_dump_traceback_later()
+        atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD.Get_size()
     if known and world != launch.size:
         raise _mismatch(launch, library, f"which sees a world of {world}")

@@ -53,6 +53,29 @@ if comm.rank == 1 or len(sys.argv) == 2:
     sys.exit(code)
 comm.barrier()
 """
+BESIDE_MPI4PY = """
+import sys
+import mpi4py
+
+mpi4py.rc.thread_level = sys.argv[1]
+from mpi4py import MPI
+
+import hpcnn
+import hpcnn.keras as hvd
+
+ranks = MPI.COMM_WORLD.allreduce(1)
+hvd.init()
+fitted = hpcnn.fit(overrides={"train.epochs": 2, "run.display": "quiet"})
+hvd.barrier()
+assert MPI.COMM_WORLD.allreduce(1) == ranks == hpcnn.connect().size == hvd.size()
+"""
+FINALIZED = """
+from mpi4py import MPI
+import hpcnn
+
+MPI.Finalize()
+hpcnn.connect()
+"""
 REFUSED = """
 import hpcnn
 
@@ -118,6 +141,24 @@ def test_an_exit_of_all_ranks_is_theirs_to_explain(mpich: Mpi, code: int, tmp_pa
     done = mpich.run(2, script, code, cwd=tmp_path, timeout_s=60)
     assert done.returncode == code
     assert "hpcnn" not in done.stderr
+
+
+@pytest.mark.parametrize("threads", ["single", "multiple"])
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_program_that_uses_mpi4py_itself(mpi: Mpi, ranks: int, threads: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(BESIDE_MPI4PY)
+    done = mpi.run(ranks, script, threads, cwd=tmp_path, timeout_s=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(hashes(done.stdout)) == 1
+
+
+def test_a_program_that_has_finalized_mpi(mpi: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FINALIZED)
+    done = mpi.run(2, script, cwd=tmp_path, timeout_s=60)
+    assert done.returncode != 0
+    assert "this program has finalized MPI already, which can't be undone." in done.stderr
 
 
 def test_an_error_of_all_ranks_is_one_message(mpich: Mpi, tmp_path: Path) -> None:
