@@ -15,12 +15,17 @@ from tests.require import missing
 QUICK = ("-m", "hpcnn.doctor", "--quick", "--json")
 
 
-def told(done: subprocess.CompletedProcess[str]) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-    """Return all that the doctor told, and level and sentence by the name of the check."""
+def told(
+    done: subprocess.CompletedProcess[str], codes: tuple[int, ...] = (1,)
+) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+    """Return all that the doctor told, and level and sentence by the name of the check.
+
+    The exit code is one of `codes` if it found a problem, else 0.
+    """
     line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
     assert line is not None, f"{done.stdout}\n{done.stderr}"
     everything = json.loads(line)
-    assert done.returncode == (everything["level"] == "problem")
+    assert done.returncode in (codes if everything["level"] == "problem" else (0,))
     return everything, {one["check"]: (one["level"], one["what"]) for one in everything["findings"]}
 
 
@@ -82,7 +87,8 @@ DOCTOR = '{python} -m hpcnn.doctor --quick --json --limit 10; code=$?; touch don
 def test_a_rank_that_never_comes(mpich: Mpi, tmp_path: Path) -> None:
     doctor = ["-n", "1", "sh", "-c", DOCTOR.format(python=mpich.python)]
     command = [mpich.mpirun, *doctor, ":", "-n", "1", "sh", "-c", WAITING]
-    everything, findings = told(start(command, mpich.environment(), tmp_path))
+    # The doctor kills its child that still connects; mpirun may see that first, and end the job with 9.
+    everything, findings = told(start(command, mpich.environment(), tmp_path), codes=(1, 9))
     assert findings["launcher"] == ("problem", "the ranks failed while starting MPI: no answer within 10 s")
     assert len(everything["facts"]["ranks"]) == 1
 
