@@ -9,6 +9,8 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
+# Some images have Python keep nothing of what it compiles: then each start of a rank takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 
 PIP := PYTHON="$(PYTHON)" scripts/venv.sh
 BIN := .venv/bin
