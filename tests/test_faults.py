@@ -14,6 +14,7 @@ import pytest
 from hpcnn import faults
 from hpcnn.activity import BACKWARD, DATA, FORWARD, OTHER, SAVE, SET_UP, Activity
 from hpcnn.faults import FaultError, InjectedError, Injector, read
+from tests.timing import WAIT_S, check_in_time, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -154,19 +155,21 @@ def run(text: str, sleep_s: float = 30) -> subprocess.Popen:
 
 def test_kill_at_once_and_later() -> None:
     begin = time.monotonic()
-    out, err = run("kill phase=forward").communicate(timeout=20)
+    out, err = run("kill phase=forward").communicate(timeout=WAIT_S)
     assert out == "started\n"
     assert err == "hpcnn: fault injected on rank 0 in phase forward: kill phase=forward\n"
     process = run("kill phase=forward after_s=0.7")
     assert process.stdout.readline() == "started\n"
     begin = time.monotonic()
-    assert process.wait(20) == -signal.SIGKILL
-    assert 0.5 < time.monotonic() - begin < 10
+    assert process.wait(WAIT_S) == -signal.SIGKILL
+    seconds = time.monotonic() - begin
     process.communicate()
+    assert seconds > 0.5
+    check_in_time(seconds, 10)
 
 
 def test_an_exception_in_a_thread() -> None:
-    out, err = run("raise after_s=0.1", 1).communicate(timeout=20)
+    out, err = run("raise after_s=0.1", 1).communicate(timeout=WAIT_S)
     assert "came through" in out
     assert "Exception in thread" in err
     assert "hpcnn.faults.InjectedError: asked for by HPCNN_FAULT: raise after_s=0.1" in err
@@ -183,9 +186,7 @@ def test_what_never_ends(text: str, state: str) -> None:
     try:
         assert process.stdout.readline() == "started\n"
         assert process.stderr.readline().startswith("hpcnn: fault injected")
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != state:
-            assert time.monotonic() < deadline
+        wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == state)
         used = cpu_s(process.pid)
         time.sleep(0.6)
         assert process.poll() is None

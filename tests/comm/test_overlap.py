@@ -10,9 +10,8 @@ import pytest
 
 from hpcnn.comm.overlap import Schedule, WaitFor
 from hpcnn.denormals import FlushDenormals
+from tests.timing import WAIT_S
 
-TIMEOUT_S = 20
-"""For what must happen."""
 NOT_YET_S = 0.05
 """For what must not."""
 
@@ -34,7 +33,7 @@ class Steps:
 
     def done(self, count: int) -> list[int]:
         """Return the next `count` marks that the step came past, and check that it waits then."""
-        marks = [self._done.get(timeout=TIMEOUT_S) for _ in range(count)]
+        marks = [self._done.get(timeout=WAIT_S) for _ in range(count)]
         with pytest.raises(queue.Empty):
             self._done.get(timeout=NOT_YET_S)
         return marks

@@ -8,8 +8,7 @@ import numpy as np
 
 from hpcnn.data.sampler import piece
 from hpcnn.errors import HpcnnError
-
-TIMEOUT_S = 20
+from tests.timing import WAIT_S
 
 
 def take(rows, dtype=None, indices=None):
@@ -53,12 +52,12 @@ class ThreadReduction:
             return leaf(lo) if hi - lo == 1 else combine(fold(lo, (lo + hi) // 2), fold((lo + hi) // 2, hi))
 
         own(0, n_leaves)
-        self.barrier.wait(TIMEOUT_S)
+        self.barrier.wait(WAIT_S)
         total = np.array(fold(0, n_leaves))
-        self.barrier.wait(TIMEOUT_S)
+        self.barrier.wait(WAIT_S)
         if self.rank == 0:
             self.board.clear()
-        self.barrier.wait(TIMEOUT_S)
+        self.barrier.wait(WAIT_S)
         return total
 
 
@@ -80,6 +79,6 @@ def on_ranks(size, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(2 * TIMEOUT_S)
+        thread.join(WAIT_S)
         assert not thread.is_alive(), "a rank hangs"
     return results

@@ -29,9 +29,7 @@ def run(tensorflow_environment: Mpi, out: Path) -> Run:
 
     def run(script: str, ranks: int, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         module = f"tests.keras.scripts.{script}"
-        return tensorflow_environment.run(
-            ranks, "-m", module, *arguments, cwd=out, environment=environment | more, timeout_s=240
-        )
+        return tensorflow_environment.run(ranks, "-m", module, *arguments, cwd=out, environment=environment | more)
 
     return run
 

@@ -22,7 +22,7 @@ ROUNDING = {"float32": 1e-6, "float64": 1e-14}
 @functools.cache  # each takes seconds, and several tests look at it
 def report(mpi: Mpi, ranks: int) -> dict[str, Any]:
     """Return what the ranks found; `ranks` = 0 is one process without mpirun."""
-    done = mpi.run(ranks, "-m", RANKS, "report", cwd=Path(__file__).parent, environment=QUIET, timeout_s=300)
+    done = mpi.run(ranks, "-m", RANKS, "report", cwd=Path(__file__).parent, environment=QUIET)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -66,7 +66,7 @@ def test_each_environment_has_the_tensorflow_that_it_is_for(newest_horovod: Mpi,
 
 
 def test_a_rank_that_fails_ends_the_others_within_a_sum(newest_horovod: Mpi, tmp_path: Path) -> None:
-    done = newest_horovod.run(2, "-m", RANKS, "fail", cwd=tmp_path, environment=QUIET, timeout_s=120)
+    done = newest_horovod.run(2, "-m", RANKS, "fail", cwd=tmp_path, environment=QUIET)
     assert done.returncode != 0
     assert "rank 1 on" in done.stderr
     assert "RuntimeError: out of luck" in done.stderr
@@ -103,7 +103,7 @@ def test_job_of_one_process_over_horovod(
 
 
 def test_horovod_check(newest_horovod: Mpi, tmp_path: Path) -> None:
-    done = newest_horovod.run(0, "-m", "hpcnn.horovod", "check", cwd=tmp_path, environment=QUIET, timeout_s=120)
+    done = newest_horovod.run(0, "-m", "hpcnn.horovod", "check", cwd=tmp_path, environment=QUIET)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Horovod adds right on 2 ranks, with MPICH Version: "), done.stdout
 

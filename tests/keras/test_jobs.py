@@ -29,7 +29,7 @@ DIGITS = (
 
 def digits(mpi: Mpi, ranks: int, out: Path, *options: str) -> str:
     """Return the hash of the digits job, trained to its end."""
-    done = mpi.run(ranks, *DIGITS, "--out", out, *options, cwd=out.parent, timeout_s=300)
+    done = mpi.run(ranks, *DIGITS, "--out", out, *options, cwd=out.parent)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return sha256_of(done.stdout)
 
@@ -90,7 +90,7 @@ def all_jobs(tensorflow_environment: Mpi, tmp_path_factory: pytest.TempPathFacto
     for ranks in (0, 2):
         out = folders[ranks] = tmp_path_factory.mktemp(f"jobs-{ranks}")
         write_mnist(out / "mnist")
-        done = tensorflow_environment.run(ranks, "-m", "tests.keras.all_jobs", out, cwd=out, timeout_s=300)
+        done = tensorflow_environment.run(ranks, "-m", "tests.keras.all_jobs", out, cwd=out)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return folders
 
@@ -111,7 +111,7 @@ def by_horovod(newest_horovod: Mpi, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("horovod")
     write_mnist(out / "mnist")
     command = ("-m", "tests.keras.all_jobs", out, "keras.comm=horovod")
-    done = newest_horovod.run(2, *command, cwd=out, timeout_s=300)
+    done = newest_horovod.run(2, *command, cwd=out)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return out
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.require import missing
+from tests.timing import WAIT_S
 
 ROOT = Path(__file__).parents[2]
 OPEN_MPI_PREFIX = "HPCNN_OPENMPI_PREFIX"
@@ -68,7 +69,7 @@ class Mpi:
         ranks: int,
         *arguments: str | Path,
         cwd: Path,
-        timeout_s: float = 120,
+        timeout_s: float = WAIT_S,
         environment: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; kill the whole session and fail if it takes longer than `timeout_s`."""
@@ -76,7 +77,7 @@ class Mpi:
         return finish(process, timeout_s)
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+def finish(process: subprocess.Popen[str], timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
     """Wait for a started job."""
     try:
         out, err = process.communicate(timeout=timeout_s)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.timing import WAIT_S
+
 if TYPE_CHECKING:
     from tests.mpi.launch import Mpi
 
@@ -129,7 +131,7 @@ class Testbed:
         *arguments: str | Path,
         cwd: Path,
         cyclic: bool = False,
-        timeout_s: float = 120,
+        timeout_s: float = WAIT_S,
         environment: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; after `timeout_s` end all that runs on the nodes and raise TimeoutError."""

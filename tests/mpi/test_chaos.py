@@ -7,7 +7,7 @@ import pytest
 from tests.chaos import chaos
 from tests.mpi.launch import mpich, open_mpi, ulfm
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 
 def test_runs_fail_and_are_resumed() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.mpi.launch import ROOT, Mpi
 from tests.require import missing
+from tests.timing import WAIT_S
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 
@@ -41,7 +42,7 @@ def test_live_display_in_a_terminal(mpich: Mpi, tmux: str, tmp_path: Path, ranks
         return shown.stdout
 
     try:
-        seen, deadline = "", time.monotonic() + 60
+        seen, deadline = "", time.monotonic() + WAIT_S
         while not (tmp_path / "done").exists():
             assert time.monotonic() < deadline, screen()
             now = screen()

@@ -34,7 +34,7 @@ def start(command: list[str], environment: dict[str, str], folder: Path) -> subp
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
-    return finish(process, 60)
+    return finish(process)
 
 
 def test_sound_ranks(open_mpi: Mpi, tmp_path: Path) -> None:

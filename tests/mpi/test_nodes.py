@@ -8,16 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.mpi.launch import Mpi
 from tests.mpi.nodes import HEAD, Testbed, unavailable
+from tests.timing import WAIT_S, wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 RATE_MBIT = 1000
 
@@ -50,7 +49,7 @@ def test_ranks_are_on_separate_hosts(
 ) -> None:
     (tmp_path / "place.py").write_text(PLACE)
     mark = {"HPCNN_MARK": "a b"}
-    done = nodes.run(mpi, layout, "place.py", cwd=tmp_path, cyclic=cyclic, timeout_s=60, environment=mark)
+    done = nodes.run(mpi, layout, "place.py", cwd=tmp_path, cyclic=cyclic, environment=mark)
     assert done.returncode == 0, done.stderr
     local_ranks = [hosts[:rank].count(host) for rank, host in enumerate(hosts)]
     assert json.loads(done.stdout) == [
@@ -84,7 +83,7 @@ def test_memory_within_a_node_and_the_link_between(
 ) -> None:
     (tmp_path / "broadcast.py").write_text(BROADCAST)
     before = nodes.sent_bytes("node1")
-    done = nodes.run(mpi, layout, "broadcast.py", cwd=tmp_path, timeout_s=60)
+    done = nodes.run(mpi, layout, "broadcast.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     sent = nodes.sent_bytes("node1") - before
     assert 8e6 < sent < 9e6 if crosses else sent < 1e6
@@ -121,18 +120,20 @@ def tcp_rates_mbit(nodes: Testbed, senders: list[str], receiver: str, size: int,
     assert receiving.stdout.readline() == "ready\n"
     for sender in senders:
         nodes.start_on(sender, sys.executable, "-c", SENDER, receiver, str(size), cwd=cwd)
-    out, err = receiving.communicate(timeout=60)
+    out, err = receiving.communicate(timeout=WAIT_S)
     assert receiving.returncode == 0, err
     return [float(line) for line in out.split()]
 
 
 def test_a_link_keeps_its_limit(testbed: type[Testbed], tmp_path: Path) -> None:
-    """No transfer is much faster, out of a node or into one; on a busy machine some are slower, but not all."""
+    """No transfer is much faster, out of a node or into one; on a busy machine most are slower, but not all."""
     ways = [(["node1"], HEAD), ([HEAD], "node1"), (["node1", "node3"], "node2")]  # the head has no limit of its own
     with testbed(3, rate_mbit=RATE_MBIT) as nodes:
         for senders, receiver in ways:
             for size in (1_000_000, 8_000_000):
                 rates = tcp_rates_mbit(nodes, senders, receiver, size, tmp_path)
+                while max(rates) < 0.9 * RATE_MBIT and len(rates) < 200:
+                    rates += tcp_rates_mbit(nodes, senders, receiver, size, tmp_path)
                 assert 0.9 * RATE_MBIT < max(rates) < 1.06 * RATE_MBIT, (senders, receiver, size, rates)
 
 
@@ -155,15 +156,8 @@ def waiting(tmp_path: Path) -> Path:
     return tmp_path / "wait.py"
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 5) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def wait_for_two_ranks(program: Path) -> None:
-    wait_until(lambda: len(list(program.parent.glob("ready-*"))) == 2, timeout_s=30)
+    wait_until(lambda: len(list(program.parent.glob("ready-*"))) == 2)
 
 
 def running(mark: Path) -> list[str]:
@@ -195,7 +189,7 @@ def test_a_node_crashes(testbed: type[Testbed], mpi: Mpi, waiting: Path) -> None
         process = nodes.start(mpi, [1, 1], waiting, cwd=waiting.parent)
         wait_for_two_ranks(waiting)
         nodes.crash("node2")
-        process.communicate(timeout=30)
+        process.communicate(timeout=WAIT_S)
         wait_until(lambda: not running(waiting))
 
 
@@ -248,5 +242,5 @@ def test_nothing_outlives_the_tests(testbed: type[Testbed], mpich: Mpi, waiting:
     wait_for_two_ranks(waiting)
     assert len(in_networks(networks)) > 6
     tests.send_signal(number)
-    tests.communicate(timeout=10)
+    tests.communicate(timeout=WAIT_S)
     wait_until(lambda: not in_networks(networks))

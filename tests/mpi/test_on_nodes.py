@@ -25,7 +25,7 @@ from tests.mpi.nodes import Testbed
     indirect=["mpi"],
 )
 def test_conformance(nodes: Testbed, mpi: Mpi, tmp_path: Path, layout: list[int], cyclic: bool) -> None:
-    done = nodes.run(mpi, layout, "-m", "tests.comm.conformance", cwd=tmp_path, cyclic=cyclic, timeout_s=60)
+    done = nodes.run(mpi, layout, "-m", "tests.comm.conformance", cwd=tmp_path, cyclic=cyclic)
     assert done.returncode == 0, done.stderr
     expected = f"{len(CHECKS)} checks passed on {sum(layout)} ranks as MpiCommunicator"
     assert done.stdout.startswith(expected), done.stdout
@@ -54,7 +54,7 @@ def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
     indirect=["mpi"],
 )
 def test_same_bits(nodes: Testbed, mpi: Mpi, tmp_path: Path, reference: str, layout: list[int], cyclic: bool) -> None:
-    done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic, timeout_s=60)
+    done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic)
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout) == reference
 
@@ -77,7 +77,7 @@ def test_compression_halves_what_travels(
     for job, sha256 in ((TRAIN, reference), (COMPRESSED, compressed)):
         before = nodes.sent_bytes("node1")
         replicated = (*job, "--set", "train.optimizer_sharding=false")
-        done = nodes.run(mpich, [1, 1], *replicated, cwd=tmp_path, timeout_s=60)
+        done = nodes.run(mpich, [1, 1], *replicated, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         sent.append(nodes.sent_bytes("node1") - before)
         assert sha256_of(done.stdout) == sha256
@@ -92,7 +92,7 @@ def test_compressed_stopped_on_nodes_and_resumed_alone(
     """The number of groups that was left open stays that of the nodes at the start."""
     job = (*TRAIN, "--set", "train.compression=bf16", "--out", tmp_path / "run")
     faster = ("--set", f"train.optimizer_sharding={sharding}", "--set", "train.bucket_mb=0.03")
-    stopped = nodes.run(mpi, [1, 2], *job, *faster, "--set", "run.stop_at_step=9", cwd=tmp_path, timeout_s=60)
+    stopped = nodes.run(mpi, [1, 2], *job, *faster, "--set", "run.stop_at_step=9", cwd=tmp_path)
     assert "stopped after step 9" in stopped.stdout, stopped.stderr
     done = mpi.run(0, *job, "--resume", "auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -102,6 +102,6 @@ def test_compressed_stopped_on_nodes_and_resumed_alone(
 def test_few_parameters_are_compressed_too(nodes: Testbed, mpich: Mpi, tmp_path: Path) -> None:
     few = (*COMPRESSED, "--set", "model.layers.1.units=4", "--set", "model.layers.3.units=4")
     alone = mpich.run(0, *few, cwd=tmp_path)
-    together = nodes.run(mpich, [1, 1], *few, cwd=tmp_path, timeout_s=60)
+    together = nodes.run(mpich, [1, 1], *few, cwd=tmp_path)
     assert together.returncode == 0, together.stderr
     assert sha256_of(together.stdout) == sha256_of(alone.stdout)

@@ -13,7 +13,7 @@ from tests.mpi.launch import ROOT, Mpi, mpich, open_mpi, sha256_of, ulfm
 from tests.mpi.nodes import Testbed
 from tests.mpi.test_stop import STOPPED
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 EPOCHS, STEPS_PER_EPOCH = 3, 23
 JOB = (
@@ -94,7 +94,7 @@ def test_a_death_on_another_node_is_noticed_at_once(
     """Also where others notice it as they compute: the messages of the dead then count as received, for Open MPI."""
     fault = f"kill rank={dead} step=30 phase=data; slow rank={left} step=30-33 seconds=0.15 phase=forward"
     job = (*JOB, *CONTINUE)
-    done = nodes.run(ulfm(), ranks, *job, cwd=tmp_path, timeout_s=60, environment={"HPCNN_FAULT": fault})
+    done = nodes.run(ulfm(), ranks, *job, cwd=tmp_path, environment={"HPCNN_FAULT": fault})
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     # from step 29 if its last messages died with them
     assert re.search(r"from step (29|30)\n", done.stdout), f"went on without them for a while\n{done.stdout}"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -18,8 +19,9 @@ from tests.mpi import launch
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
 from tests.mpi.test_stop import ranks_below
+from tests.timing import WAIT_S, check_in_time, wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 WARN_S, ABORT_S = 1.5, 3.0
@@ -58,17 +60,17 @@ class Job:
 
     def wait_for(self, start: str) -> None:
         """Wait for a line that starts so."""
-        deadline = time.monotonic() + 30
-        while not any(line.startswith(start) for _, line in self.lines):
-            assert time.monotonic() < deadline, self.text()
-            assert self.process.poll() is None, self.text()
-            time.sleep(0.05)
+        self.wait_until(lambda: any(line.startswith(start) for _, line in self.lines))
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds; the job must not end before."""
+        wait_until(lambda: condition() or self.process.poll() is not None, self.text)
+        assert self.process.poll() is None, self.text()
 
     def finish(self) -> None:
         """Wait for the end of the job, and of all its ranks."""
-        self.process.wait(30)
-        while any(is_running(rank) for rank in self._ranks):
-            time.sleep(0.05)
+        self.process.wait(WAIT_S)
+        wait_until(lambda: not any(is_running(rank) for rank in self._ranks), self.text)
         self.ended_at = time.monotonic()
 
     def find(self, start: str) -> tuple[float, str]:
@@ -101,10 +103,17 @@ def check_ended(job: Job, hung_at: float) -> str:
     assert job.process.returncode == STALLED, job.text()
     job.find("hpcnn: error: ")
     job.find(f"The job ends, since run.stall_abort_s = {ABORT_S:g}.")
-    assert ABORT_S / 2 < job.ended_at - hung_at < ABORT_S + 10
     named_at, named = job.find("hpcnn: warning: ")
-    assert WARN_S / 2 < named_at - hung_at < WARN_S + 5
+    check_times(job, hung_at, named_at)
     return named
+
+
+def check_times(job: Job, hung_at: float, named_at: float) -> None:
+    """Check that both came neither early nor late."""
+    assert named_at - hung_at > WARN_S / 2
+    assert job.ended_at - hung_at > ABORT_S / 2
+    check_in_time(named_at - hung_at, WARN_S + 5)
+    check_in_time(job.ended_at - hung_at, ABORT_S + 10)
 
 
 TRAIN = ("-m", "hpcnn.train", JOB)
@@ -172,11 +181,10 @@ def test_all_wait_for_one_another(mpi: Mpi, tmp_path: Path) -> None:
     assert job.process.returncode == STALLED, job.text()
     named_at, line = job.find("hpcnn: warning: nobody has made progress for ")
     assert "all ranks wait for one another" in line
-    assert WARN_S / 2 < named_at - hung_at < WARN_S + 5
-    assert ABORT_S / 2 < job.ended_at - hung_at < ABORT_S + 10
     assert f"\nrank 0 on {host} waits in phase " in job.text()
     job.find(f"hpcnn: warning: rank 1 on {host} waits in phase wait, step 6 (epoch 1)")
     assert "in hanging" in job.text()
+    check_times(job, hung_at, named_at)
 
 
 @pytest.mark.parametrize(("mpi", "rank"), [("mpich", 1), ("openmpi", 0)], indirect=["mpi"])
@@ -223,10 +231,7 @@ def test_a_node_that_falls_silent(testbed: type[Testbed], mpich: Mpi, tmp_path: 
     arguments = (*TRAIN, *LONG, *OPTIONS)
     with testbed(3) as nodes, Job(nodes.start(mpich, [1, 2, 1], *arguments, cwd=tmp_path)) as job:
         metrics = tmp_path / "runs" / "digits_mlp" / "metrics.jsonl"
-        deadline = time.monotonic() + 30
-        while not (metrics.exists() and metrics.stat().st_size):
-            assert time.monotonic() < deadline, job.text()
-            time.sleep(0.05)
+        job.wait_until(lambda: metrics.exists() and metrics.stat().st_size)
         time.sleep(1)
         nodes.crash("node2", silent=True)
         crashed_at = time.monotonic()

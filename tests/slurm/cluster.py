@@ -11,20 +11,18 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 from tests.mpi import nodes
 from tests.mpi.launch import Mpi, mpich
+from tests.timing import WAIT_S, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol")
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 
 _HERE = Path(__file__).parent
-_UP_S = 30.0
-_POLL_S = 0.1
 _GPUS = "Name=gpu File=/dev/tty[0-1]\n"  # made up: they are counted, and set CUDA_VISIBLE_DEVICES
 _NO_CGROUPS = "CgroupPlugin=cgroup/v1\n"  # which does not look for any, unless it has something to do
 # Nodes share /tmp, where Open MPI names files by process ids, which nodes have in common.
@@ -84,7 +82,7 @@ class Cluster:
         *,
         cwd: Path = Path("/"),
         env: dict[str, str] | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = WAIT_S,
         check: bool = False,
         node: str = nodes.HEAD,
     ) -> subprocess.CompletedProcess[str]:
@@ -109,19 +107,14 @@ class Cluster:
         done = self.run(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--array", "--format=%T"], check=True)
         return " ".join(done.stdout.split())
 
-    def wait(self, job: int | str, timeout_s: float = 60) -> str:
+    def wait(self, job: int | str) -> str:
         """Wait until a job, or every element of an array, has ended, and return its state."""
-        self.wait_until(lambda: set(self.state(job).split()) <= {*ENDED}, timeout_s, f"job {job} to end")
+        self.wait_until(lambda: set(self.state(job).split()) <= {*ENDED}, f"job {job} to end")
         return self.state(job)
 
-    def wait_until(self, true: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Wait until a condition holds; TimeoutError, with the queue and the nodes, if it takes too long."""
-        deadline = time.monotonic() + timeout_s
-        while not true():
-            if time.monotonic() > deadline:
-                seen = [self.run([show]).stdout for show in ("squeue", "sinfo")]
-                raise TimeoutError(f"waited {timeout_s} s for {what}\n" + "\n".join(seen))
-            time.sleep(_POLL_S)
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until a condition holds; AssertionError, with the queue and the nodes, if it never does."""
+        wait_until(condition, lambda: f"{what}\n{self.run(['squeue']).stdout}\n{self.run(['sinfo']).stdout}")
 
     def nodes_of(self, job: int) -> list[str]:
         """Return the nodes on which a job runs, the one of its script first."""
@@ -160,7 +153,7 @@ class Cluster:
         files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "seed-file": "munge.seed"}
         options = [f"--{option}={folder / name}" for option, name in files.items()]
         self._daemon(nodes.HEAD, "munged", "--foreground", *options)
-        self.wait_until((folder / "munge.socket").exists, _UP_S, "munged")
+        self.wait_until((folder / "munge.socket").exists, "munged")
         self._daemon(nodes.HEAD, "slurmctld", "-D")
         for name in self.names:
             self._start_node(name)
@@ -180,7 +173,7 @@ class Cluster:
             states = self.run(["sinfo", "--noheader", "--Node", "--partition=batch", "--format=%t"]).stdout.split()
             return len(states) == len(self.names) and set(states) <= {"idle", "mix", "alloc"}
 
-        self.wait_until(up, _UP_S, f"the nodes; see {self._folder}")
+        self.wait_until(up, f"the nodes; see {self._folder}")
 
     def _link(self, name: str, state: str) -> None:
         self.run(["ip", "link", "set", f"to-{name}", state], check=True)

@@ -24,12 +24,12 @@ class Commands:
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         return self.cluster.start([*HPCNN, *arguments], cwd=self.folder)
 
-    def run(self, *arguments: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        return self.cluster.run([*HPCNN, *arguments], cwd=self.folder, timeout_s=timeout_s)
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return self.cluster.run([*HPCNN, *arguments], cwd=self.folder)
 
-    def output(self, *arguments: str | Path, timeout_s: float = 60) -> str:
+    def output(self, *arguments: str | Path) -> str:
         """Return what a command prints that must succeed."""
-        done = self.run(*arguments, timeout_s=timeout_s)
+        done = self.run(*arguments)
         assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -41,7 +41,7 @@ class Commands:
     def status(self, *names: str) -> list[dict[str, Any]]:
         return list(json.loads(self.output("status", "--json", *names))["runs"])
 
-    def wait_for(self, name: str, *states: str, timeout_s: float = 60) -> dict[str, Any]:
+    def wait_for(self, name: str, *states: str) -> dict[str, Any]:
         """Wait until a run is in one of these states, and, if it is to run, has trained; return its status."""
         found: list[dict[str, Any]] = []
 
@@ -49,7 +49,7 @@ class Commands:
             found[:] = self.status(name)
             return found[0]["state"] in states and (found[0]["state"] != "running" or bool(found[0]["step"]))
 
-        self.cluster.wait_until(there, timeout_s, f"{name} to be {' or '.join(states)}")
+        self.cluster.wait_until(there, f"{name} to be {' or '.join(states)}")
         return found[0]
 
     def result(self, run: str) -> dict[str, Any]:

@@ -72,5 +72,5 @@ class Project:
         """Wait until the job has trained so many epochs."""
         metrics = self.run(job) / "metrics.jsonl"
         self.cluster.wait_until(
-            lambda: metrics.exists() and metrics.read_text().count("\n") >= epochs, 60, f"{epochs} epochs of job {job}"
+            lambda: metrics.exists() and metrics.read_text().count("\n") >= epochs, f"{epochs} epochs of job {job}"
         )

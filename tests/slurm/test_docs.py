@@ -26,9 +26,9 @@ def test_commands_run_one_after_the_other(cluster: Cluster, project: Project) ->
             first = first or number
             jobs.append(number)
         if words[0] == "squeue":  # the next command looks at what the job has said
-            assert cluster.wait(first, 120) == "COMPLETED"
+            assert cluster.wait(first) == "COMPLETED"
     for number in jobs:
-        assert set(cluster.wait(number, 120).split()) == {"COMPLETED"}, number
+        assert set(cluster.wait(number).split()) == {"COMPLETED"}, number
     assert "on 359 samples" in "".join(path.read_text() for path in project.folder.glob("hpcnn-evaluate-*.out"))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.mpi.launch import ROOT, Mpi
 from tests.require import require
+from tests.timing import WAIT_S
 
 SLURM = ROOT / "slurm"
 SLOW = {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.2 step=24-130"}
@@ -30,7 +31,7 @@ def run_pbs(folder: Path, mpich: Mpi, ranks: int, environment: dict[str, str]) -
     env = mpich.environment(pbs | environment)
     env["PATH"] = f"{stub.parent}{os.pathsep}{env['PATH']}"
     script = ["bash", SLURM / "pbs.sh"]
-    return subprocess.run(script, cwd="/", env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(script, cwd="/", env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
 @pytest.fixture

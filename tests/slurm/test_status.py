@@ -12,6 +12,7 @@ import pytest
 from tests.mpi.launch import ROOT
 from tests.slurm.cluster import Cluster
 from tests.slurm.commands import HPCNN, Commands
+from tests.timing import WAIT_S
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 
@@ -53,16 +54,17 @@ def watched(commands: Commands, waiting: str) -> Watched:
     watchers = [commands.start("status", number, "--follow"), commands.start("logs", number, "--follow")]
     try:
         followed, log = (_lines_of(watcher) for watcher in watchers)
-        cluster.wait_until(lambda: bool(followed and log), 30, "the first lines")
+        cluster.wait_until(lambda: bool(followed and log), "the first lines")
         cluster.run(["scontrol", "requeue", number], check=True)
-        cluster.wait_until(lambda: cluster.state(number) == "PENDING", 30, "the job to be requeued")
+        cluster.wait_until(lambda: cluster.state(number) == "PENDING", "the job to be requeued")
         commands.wait_for(number, "requeued")
+        cluster.wait_until(lambda: any("requeued" in line for line in followed), "that to be seen")
         cluster.run(["scontrol", "update", f"JobId={number}", "StartTime=now"])
-        cluster.wait_until(lambda: commands.status(number)[0]["restarts"] == 1, 60, "the second attempt")
-        cluster.wait_until(lambda: "running" in followed[-1] and "restarts 1" in followed[-1], 60, "it to be seen")
+        cluster.wait_until(lambda: commands.status(number)[0]["restarts"] == 1, "the second attempt")
+        cluster.wait_until(lambda: "running" in followed[-1] and "restarts 1" in followed[-1], "it to be seen")
         commands.output("cancel", number)
         for watcher in watchers:
-            watcher.wait(60)
+            watcher.wait(WAIT_S)
     finally:
         for watcher in watchers:
             _end(watcher)

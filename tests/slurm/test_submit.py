@@ -13,6 +13,7 @@ from tests.mpi.launch import ROOT
 from tests.slurm.cluster import Cluster
 from tests.slurm.commands import Commands
 from tests.slurm.project import EPOCHS
+from tests.timing import WAIT_S
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
 ODD = "an odd ü '\"$HOME` %j \\ (1);"
@@ -94,7 +95,7 @@ def test_a_run_that_is_cancelled_saves_and_goes_on_when_it_is_submitted_again(co
     again = commands.submit("--out", "long", "--resume", "--time", "10")
     assert commands.wait_for("long", "running", "starting")["job_id"] == again
     log = commands.folder / "long" / "logs" / "attempt-0.log"
-    commands.cluster.wait_until(lambda: log.read_text().count("3,000 epochs") == 2, 60, "training to begin again")
+    commands.cluster.wait_until(lambda: log.read_text().count("3,000 epochs") == 2, "training to begin again")
     assert f"job {again} is cancelled" in commands.output("cancel", again, "--now")
     assert commands.wait_for("long", "cancelled")["job_id"] == again
 
@@ -104,7 +105,7 @@ def _attempts(commands: Commands, run: str) -> list[str]:
 
 
 def test_odd_names_and_folders_work(commands: Commands, odd: subprocess.Popen[str], undisturbed: str) -> None:
-    out, err = odd.communicate(timeout=120)
+    out, err = odd.communicate(timeout=WAIT_S)
     assert odd.returncode == 0, f"{out}\n{err}"
     assert out.splitlines()[-1] == "done"
     run = f"{ODD}/runs/{ODD}"
@@ -120,7 +121,7 @@ def test_one_after_the_other(commands: Commands) -> None:
     process = commands.start(
         "submit", JOB, *SHORT, "--out", "second", "--template", "single", "--after", first, "--wait"
     )
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, err) == (0, "")
     assert "pending: waits for the job that it comes after (Dependency)" in out.splitlines()
     ended, begun = (json.loads(_attempts(commands, run)[place]) for run, place in (("first", -1), ("second", 0)))
@@ -132,7 +133,7 @@ def test_a_run_that_fails_says_so(commands: Commands, tmp_path: Path) -> None:
     job = tmp_path / "job.toml"
     job.write_text(JOB.read_text().replace('source = "digits"', 'source = "npz"\npath = "none.npz"'))
     process = commands.start("submit", job, "--time", "5", "--out", "failing", "--template", "single", "--wait")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
     assert out.splitlines()[-1] == "failed: bad input; hpcnn logs says which"
     assert "none.npz" in commands.output("logs", "failing")

@@ -50,9 +50,9 @@ def swept(commands: Commands) -> Iterator[Swept]:
         return states.count("COMPLETED") >= elements
 
     try:
-        cluster.wait_until(lambda: done(1), 60, "the first run")
+        cluster.wait_until(lambda: done(1), "the first run")
         table, overview = commands.output("sweep", "collect", RUN), commands.output("status", RUN)
-        cluster.wait_until(lambda: done(6), 90, "all runs")
+        cluster.wait_until(lambda: done(6), "all runs")
         yield Swept(number, max(running), table, overview)
     finally:
         cluster.run(["scancel", number])

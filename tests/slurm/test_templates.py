@@ -15,6 +15,7 @@ from tests.mpi.launch import ROOT, Mpi
 from tests.require import missing
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import Project
+from tests.timing import check_in_time
 
 SLURM = ROOT / "slurm"
 TEMPLATES = sorted(SLURM.glob("*.sbatch"))
@@ -56,8 +57,9 @@ def test_from_nothing_to_a_finished_first_job(mpich: Mpi, tmp_path: Path) -> Non
         project = Project(cluster, tmp_path)
         job = project.submit(mpi=mpich)
         assert cluster.wait(job) == "COMPLETED", project.output(job)
-    assert time.monotonic() - begin < FIRST_JOB_S
+        ended = time.monotonic()
     assert "attempt 0" in project.output(job)
+    check_in_time(ended - begin, FIRST_JOB_S)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda pair: " ".join(pair).strip())
@@ -65,7 +67,7 @@ def test_two_nodes_of_two_ranks_give_the_bits_of_one_rank(
     project: Project, trained: dict[tuple[str, str], int], combination: tuple[str, str], undisturbed: str
 ) -> None:
     job = trained[combination]
-    assert project.cluster.wait(job, 90) == "COMPLETED", project.output(job)
+    assert project.cluster.wait(job) == "COMPLETED", project.output(job)
     assert project.sha256(job) == undisturbed
     start, end = project.attempts(job)
     expected = {"attempt": 0, "job_id": job, "nodes": 2, "tasks": 4}
@@ -90,7 +92,7 @@ def test_a_launcher_of_another_mpi_is_refused_by_the_template(
     mpis = {"mpich": mpich, "openmpi": open_mpi}
     launcher = launcher.format(mpich=mpich.prefix, openmpi=open_mpi.prefix)
     job = project.submit("--nodes=1", mpi=mpis[name], environment={"HPCNN_LAUNCHER": launcher})
-    assert project.cluster.wait(job, 90) == "FAILED"
+    assert project.cluster.wait(job) == "FAILED"
     assert re.search(words, project.output(job))
     assert not project.run(job).exists()
 
@@ -109,7 +111,7 @@ def test_a_plugin_of_another_mpi_is_refused_by_the_program(
 
 def test_one_rank_needs_no_mpi(project: Project, undisturbed: str) -> None:
     job = project.submit(template="single", environment={"HPCNN_LAUNCHER": "srun --mpi=nonsense"})
-    assert project.cluster.wait(job, 90) == "COMPLETED", project.output(job)
+    assert project.cluster.wait(job) == "COMPLETED", project.output(job)
     assert project.sha256(job) == undisturbed
 
 
@@ -118,7 +120,7 @@ def test_keras(project: Project) -> None:
         missing("keras or tensorflow is not installed")
     arguments = ("jobs/digits_mlp.toml", "--set", "train.epochs=1")
     job = project.submit("--ntasks-per-node=1", "--gres=gpu:1", template="keras", arguments=arguments)
-    assert project.cluster.wait(job, 120) == "COMPLETED", project.output(job)
+    assert project.cluster.wait(job) == "COMPLETED", project.output(job)
     assert 'backend = "keras"' in (project.run(job) / "job.toml").read_text()
 
 
@@ -126,7 +128,7 @@ def test_a_sweep_trains_each_point_two_at_a_time(project: Project) -> None:
     (project.folder / "points.toml").write_text("[values]\noptimizer.learning_rate = [0.001, 0.003, 0.01]\n")
     arguments = ("points.toml", "jobs/digits_mlp.toml", "--set", "train.epochs=1")
     job = project.submit("--array=0-3%2", template="sweep", arguments=arguments)
-    states = project.cluster.wait(job, 90).split()
+    states = project.cluster.wait(job).split()
     assert sorted(states) == ["COMPLETED"] * 3 + ["FAILED"], project.output(job)
     assert "no point 3" in project.output(job)
     for index, rate in enumerate(("0.001", "0.003", "0.01")):
@@ -137,7 +139,7 @@ def test_a_sweep_trains_each_point_two_at_a_time(project: Project) -> None:
 
 def test_a_range_of_nodes_takes_what_is_free(project: Project, undisturbed: str) -> None:
     job = project.submit("--nodes=2-4")
-    assert project.cluster.wait(job, 90) == "COMPLETED", project.output(job)
+    assert project.cluster.wait(job) == "COMPLETED", project.output(job)
     start, _ = project.attempts(job)
     assert 2 <= start["nodes"] <= 4
     assert start["tasks"] == 2 * start["nodes"]
@@ -154,7 +156,7 @@ def test_odd_paths_another_folder_and_no_environment(cluster: Cluster, tmp_path:
     arguments = [ROOT / "jobs" / "digits_mlp.toml", "--set", "train.epochs=6", "--out", "a run; 'ü'"]
     options = ["--export=NONE", "--job-name=ü 'x'", f"--output={tmp_path}/out"]
     job = cluster.sbatch(*options, "../slurm/train.sbatch", *arguments, cwd=odd / "here")
-    assert cluster.wait(job, 90) == "COMPLETED", (tmp_path / "out").read_text()
+    assert cluster.wait(job) == "COMPLETED", (tmp_path / "out").read_text()
     assert undisturbed in (odd / "here" / "a run; 'ü'" / "result.json").read_text()
     comment = cluster.run(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%k"]).stdout.strip()
     assert comment == f"hpcnn:{odd}/here/a run; 'ü'"
@@ -162,7 +164,7 @@ def test_odd_paths_another_folder_and_no_environment(cluster: Cluster, tmp_path:
 
 def test_bad_input_is_not_tried_again(project: Project) -> None:
     job = project.submit("--nodes=1", arguments=("jobs/digits_mlp.toml", "--set", "train.epoch=3"))
-    assert project.cluster.wait(job, 90) == "FAILED"
+    assert project.cluster.wait(job) == "FAILED"
     assert "Did you mean 'epochs'?" in project.output(job)
     assert "another try would end alike" in project.output(job)
     assert [line["exit_code"] for line in project.attempts(job)] == [None, 2]

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import time
 import tracemalloc
 import weakref
 
@@ -21,6 +20,7 @@ from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixe
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import FORMAT
+from tests.timing import wait_until
 
 FACTS = {"job": {"name": 'ünïcode \n"quoted"', "list": [1, 2.5, None, True]}, "nan": float("nan"), "large": 2**60}
 TENSORS = {
@@ -337,9 +337,7 @@ def test_blocks_are_let_go_while_more_come(tmp_path, monkeypatch):
 
     def blocks():
         for size in sizes:
-            deadline = time.monotonic() + 10
-            while sum(ref() is not None for ref in fetched) >= most:  # a thread may have one in hand for a moment
-                assert time.monotonic() < deadline
+            wait_until(lambda: sum(ref() is not None for ref in fetched) < most)  # a thread may have one in hand
             array = np.full(size, len(fetched), np.float32)
             fetched.append(weakref.ref(array))
             yield array

@@ -11,8 +11,7 @@ import pytest
 
 from hpcnn.training import stop
 from hpcnn.training.stop import SIGNALS, StopRequest
-
-WAIT_S = 10
+from tests.timing import WAIT_S, wait_until
 
 
 class Leaving:
@@ -65,20 +64,13 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-def wait_for(condition):
-    deadline = time.perf_counter() + WAIT_S
-    while not condition():
-        assert time.perf_counter() < deadline
-        threading.Event().wait(0.001)
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_in_training_sets_the_flag_and_nothing_else(request_, leaving, number):
     request_.begin_training()
     assert not request_.requested
     assert request_.reason is None
     send(number)
-    wait_for(lambda: request_.requested)
+    wait_until(lambda: request_.requested)
     assert request_.reason == number.name
     assert leaving.none()
 
@@ -108,7 +100,7 @@ def test_nothing_keeps_it_once_it_is_closed(leaving):
     request.close()
     kept = weakref.ref(request)
     del request
-    wait_for(lambda: kept() is None)  # its thread ends by itself
+    wait_until(lambda: kept() is None)  # its thread ends by itself
 
 
 def test_a_second_interrupt_leaves_at_once_but_not_the_echo_of_the_first(request_, leaving, clock):
@@ -116,9 +108,9 @@ def test_a_second_interrupt_leaves_at_once_but_not_the_echo_of_the_first(request
     for passed in (0, 0.5):
         clock.now, clock.reads = clock.now + passed, 0
         send(signal.SIGINT)
-        wait_for(lambda: clock.reads)
+        wait_until(lambda: clock.reads)
     clock.now += 0.6
-    wait_for(lambda: request_.reason)
+    wait_until(lambda: request_.reason)
     assert leaving.none()
     send(signal.SIGINT)
     assert leaving.next() == ("interrupted twice: left at once, without saving", 130)
@@ -129,7 +121,7 @@ def test_other_signals_may_come_as_often_as_they_like(request_, leaving, clock):
     for _ in range(3):
         send(signal.SIGTERM)
         clock.now += 5
-    wait_for(lambda: request_.reason)
+    wait_until(lambda: request_.reason)
     assert request_.reason == "SIGTERM"
     assert leaving.none()
 
@@ -175,5 +167,5 @@ def test_a_forked_child_can_be_ended_and_asks_for_nothing(request_, leaving):
     assert child.exitcode == -signal.SIGTERM
     assert request_.reason is None
     send(signal.SIGUSR2)
-    wait_for(lambda: request_.reason)
+    wait_until(lambda: request_.reason)
     assert request_.reason == "SIGUSR2"

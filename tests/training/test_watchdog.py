@@ -18,6 +18,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, JobError
 from hpcnn.training import watchdog
 from hpcnn.training.watchdog import PATIENCE, Watchdog
+from tests.timing import WAIT_S
 
 WARN_S, ABORT_S = 10, 30
 
@@ -346,7 +347,7 @@ def test_a_suspended_job_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1e6
         time.sleep(0.7)
         assert said == []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_S
         while not said and time.monotonic() < deadline:
             now[0] += 0.1
             time.sleep(0.01)
