@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.command import Parser, positive_seconds
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
+from hpcnn.run_paths import RUNS
 from hpcnn.slurm.terminal import run_plain
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where runs are to be kept; runs/ if left out"
+        "--out", type=Path, default=RUNS, metavar="DIR", help="where runs are to be kept; runs/ if left out"
     )
     parser.add_argument("--quick", action="store_true", help="do not measure how fast messages and sums are")
     parser.add_argument(

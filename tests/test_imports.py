@@ -30,6 +30,7 @@ FLOORS = [
         "faults",
         "free_memory",
         "memory",
+        "run_paths",
         "tree",
     },
     {"job", "comm", "optim", "data", "nn", "storage"},

@@ -11,61 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import CheckpointError
-
-RUNS = Path("runs")
-"""Where run folders go if nothing else is said."""
+from hpcnn.run_paths import RUNS, RunPaths, folders_for
 
 
 @dataclass(frozen=True)
-class RunFiles:
-    """The files of one run. A file that is missing, or just being written, reads as empty."""
-
-    path: Path
-
-    @property
-    def job(self) -> Path:
-        """The resolved job, once training has begun."""
-        return self.path / "job.toml"
-
-    @property
-    def result(self) -> Path:
-        """What the run came to; it exists if and only if the run is complete."""
-        return self.path / "result.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One line of JSON an epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def progress(self) -> Path:
-        """Where the training stands, every few seconds."""
-        return self.path / "progress.json"
-
-    @property
-    def attempts(self) -> Path:
-        """One line of JSON for each start and end of a Slurm job, from the templates."""
-        return self.path / "attempts.jsonl"
-
-    @property
-    def submissions(self) -> Path:
-        """One line of JSON for each time that the run was submitted."""
-        return self.path / "submitted.jsonl"
-
-    @property
-    def cancelled(self) -> Path:
-        """Exists if a person wants the run to stop: the templates requeue no such run."""
-        return self.path / "cancelled"
-
-    @property
-    def sweep(self) -> Path:
-        """The points of a sweep, whose runs lie in folders by their index."""
-        return self.path / "sweep.toml"
-
-    @property
-    def logs(self) -> Path:
-        """Where each attempt's output lies."""
-        return self.path / "logs"
+class RunFiles(RunPaths):
+    """The files of one run, for who looks on. A file that is missing, or just being written, reads as empty."""
 
     def attempt_logs(self) -> dict[int, Path]:
         """Return the log of each attempt by its number, the first one first."""
@@ -154,10 +105,7 @@ def require_run(path: Path) -> RunFiles:
 
 def free_folder(name: str) -> Path:
     """Return the first of ``runs/NAME``, ``runs/NAME-2``, ... that is free."""
-    number = 1
-    while (folder := RUNS / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return folder.absolute()
+    return next(path for path in folders_for(name) if not path.exists()).absolute()
 
 
 def _folders(path: Path) -> list[Path]:

@@ -144,7 +144,7 @@ def output_pattern(logs: Path, *, array: bool) -> str:
 
 
 def _arguments(request: Request, folder: Path, job: Path) -> list[str]:
-    sweep = [str(folder / "sweep.toml")] if request.sweep else []
+    sweep = [str(RunFiles(folder).sweep)] if request.sweep else []
     sets = [word for override in request.overrides for word in ("--set", override)]
     return [*sweep, str(job.absolute()), "--out", str(folder), *sets]
 

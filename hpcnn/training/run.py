@@ -125,7 +125,7 @@ class Run:
             save_seconds=lambda: self._saver.save_seconds,
         )
         display = make_display(run.display, self._facts, run.log_every_s, self._news(progress)) if root else None
-        trace = ProgressFile(self._folder.path / "progress.json", self._facts, progress) if root else None
+        trace = ProgressFile(self._folder.progress, self._facts, progress) if root else None
         loggers = make_loggers(training.job, self._folder) if root else []
         trainer = Trainer(
             training.plan,

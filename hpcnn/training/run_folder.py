@@ -1,4 +1,4 @@
-"""The folder of one run: which one to use, and what lies where in it."""
+"""The folder of one run: which one to use, and what training reads and writes in it."""
 
 from __future__ import annotations
 
@@ -9,66 +9,19 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from hpcnn.atomic import remove_leftovers, write_text
 from hpcnn.errors import CheckpointError
+from hpcnn.run_paths import RunPaths, folders_for
 from hpcnn.training.found import find_checkpoints
-
-RUNS = Path("runs")
-"""Where run folders go if nothing else is said."""
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths of one run."""
-
-    path: Path
-
-    @property
-    def job(self) -> Path:
-        """The resolved job."""
-        return self.path / "job.toml"
-
-    @property
-    def metrics(self) -> Path:
-        """One line of JSON an epoch."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def time(self) -> Path:
-        """Lines of JSON: how long each rank was in each phase since the line before."""
-        return self.path / "time.jsonl"
-
-    @property
-    def timeline(self) -> Path:
-        """What each rank did when, if that was recorded."""
-        return self.path / "timeline.json.gz"
-
-    @property
-    def result(self) -> Path:
-        """What the run came to; it exists if and only if the run is complete."""
-        return self.path / "result.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """The newest state of training, to go on from: another name of the newest in `steps`."""
-        return self.checkpoints / "last.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The state after the best epoch."""
-        return self.checkpoints / "best.safetensors"
-
-    def at_step(self, step: int) -> Path:
-        """The state after so many updates."""
-        return self.checkpoints / f"step-{step:010d}.safetensors"
+class RunFolder(RunPaths):
+    """The files of one run, and what training does with them."""
 
     def steps(self) -> list[Path]:
         """Return the states that are named by their step, the newest first."""
@@ -84,11 +37,6 @@ class RunFolder:
         with suppress(OSError):
             for path in set(self.steps()) - set(kept):
                 path.unlink()
-
-    @property
-    def model(self) -> Path:
-        """The finished model: the weights that the result's SHA-256 names."""
-        return self.path / "model.safetensors"
 
     def holds_run(self) -> bool:
         """Return whether some run has begun here."""
@@ -181,25 +129,16 @@ def new_folder(name: str, out: Path | None) -> RunFolder:
                 "Go on with it by --resume auto, or choose another --out."
             )
         return folder
-    number = 1
-    while (folder := RunFolder(_numbered(name, number))).path.exists():
-        number += 1
-    return folder
+    return RunFolder(next(path for path in folders_for(name) if not path.exists()))
 
 
 def newest_folder(name: str, out: Path | None) -> RunFolder | None:
     """Return the folder of the run to go on with: `out`, or the last of ``runs/NAME``, ...; None if there is none."""
     if out is not None:
         return RunFolder(out) if RunFolder(out).holds_run() else None
-    newest, number = None, 1
-    while (folder := RunFolder(_numbered(name, number))).path.exists():
-        newest = folder if folder.holds_run() else newest
-        number += 1
-    return newest
-
-
-def _numbered(name: str, number: int) -> Path:
-    return RUNS / (name if number == 1 else f"{name}-{number}")
+    theirs = takewhile(Path.exists, folders_for(name))
+    known = [RunFolder(path) for path in theirs if os.access(path, os.X_OK)]  # not those of other people
+    return next((folder for folder in reversed(known) if folder.holds_run()), None)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from hpcnn.slurm.queue import QueuedJob
 from hpcnn.slurm.run_files import RunFiles, job_numbers, read_json, read_lines, recent_runs
 from hpcnn.slurm.show import card, line, overview
 from hpcnn.slurm.status import Status, statuses
-from hpcnn.training.run_folder import RUNS, RunFolder
 
 Put = Callable[[str, str], Path]
 PROGRESS = {"epoch": 2, "epochs": 9, "step": 50, "steps": 225, "loss": 0.5, "samples_per_s": 1e4, "left_s": 61.0}
@@ -72,12 +71,6 @@ def job(state: str, job_id: str = "7", **more: Any) -> QueuedJob:
 def status(folder: Folder, *jobs: QueuedJob) -> Status:
     (one,) = statuses(Choice(folder.run, jobs))
     return one
-
-
-def test_names_of_files_are_those_of_the_trainer(tmp_path: Path) -> None:
-    ours, theirs = RunFiles(tmp_path), RunFolder(tmp_path)
-    assert (ours.job, ours.result, ours.metrics) == (theirs.job, theirs.result, theirs.metrics)
-    assert str(RUNS) == "runs"
 
 
 # ------------------------------------------------------------------------------------------------ in the queue

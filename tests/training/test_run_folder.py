@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_the_newest_folder_is_the_last_that_holds_a_run(tmp_path):
     assert newest_folder("a", None) == second != first
     fill(RunFolder(tmp_path / "runs" / "a-10"))  # not in the row
     assert newest_folder("a", None) == second
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_gone_on_from(monkeypatch):
+    """As another person's, where a project's runs lie together."""
+    own, theirs = (fill(new_folder("a", None)) for _ in range(2))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != theirs.path)
+    assert newest_folder("a", None) == own
+    assert str(new_folder("a", None).path) == "runs/a-3"
 
 
 def test_the_newest_folder_by_name(tmp_path):

@@ -16,7 +16,6 @@ from hpcnn.tools.report.figures import counted, moment, whole
 from hpcnn.tools.report.run import Run
 
 _MOST_JOB_BYTES = 2**20
-_CHECKPOINTS = ("model.safetensors", "checkpoints/last.safetensors", "checkpoints/best.safetensors")
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -38,8 +37,8 @@ def _folders(path: Path) -> list[Path]:
         if not elements:
             raise CheckpointError(f"no run of the sweep {str(path)!r} has begun. hpcnn status says what it waits for.")
         return elements
-    files = "metrics.jsonl", *_CHECKPOINTS
-    if not holds_any(path) and not any((path / name).exists() for name in files):
+    files = RunFiles(path)
+    if not holds_any(path) and not any(file.exists() for file in (files.metrics, *_states(files))):
         require_run(path)
     return [path]
 
@@ -52,7 +51,7 @@ def read_run(path: Path) -> Run:
     result = read_json(files.result)
     if files.result.exists() and not result:
         troubles.append("result.json can't be read: what the run came to is taken from its last epoch.")
-    facts = _checkpoint_facts(path, troubles) if not result.get("machine") else {}
+    facts = _checkpoint_facts(files, troubles) if not result.get("machine") else {}
     state, why = _state(files)
     sha256, weights_of = _weights(result, facts)
     return Run(
@@ -69,7 +68,7 @@ def read_run(path: Path) -> Run:
         weights_sha256=sha256,
         weights_of=weights_of,
         attempts=read_lines(files.attempts),
-        accounts=_accounts(path / "time.jsonl", troubles),
+        accounts=_accounts(files.time, troubles),
         troubles=troubles,
     )
 
@@ -128,18 +127,20 @@ def _count_lines(path: Path) -> int:
         return 0
 
 
-def _checkpoint_facts(path: Path, troubles: list[str]) -> dict[str, Any]:
+def _checkpoint_facts(files: RunFiles, troubles: list[str]) -> dict[str, Any]:
     """Return what the newest checkpoint says beside its arrays; nothing if there is none."""
     from hpcnn.storage.checkpoint import read_facts  # NumPy comes with it
 
-    for name in _CHECKPOINTS:
-        if not (path / name).exists():
-            continue
+    for state in filter(Path.exists, _states(files)):
         try:
-            return read_facts(path / name)
+            return read_facts(state)
         except HpcnnError as error:
-            troubles.append(f"{name} can't be read: {shortened(error)}")
+            troubles.append(f"{state.relative_to(files.path)} can't be read: {shortened(error)}")
     return {}
+
+
+def _states(files: RunFiles) -> tuple[Path, ...]:
+    return files.model, files.last, files.best
 
 
 def _state(files: RunFiles) -> tuple[str, str]:
