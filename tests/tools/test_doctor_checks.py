@@ -184,6 +184,10 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
     files.check_imports: [
         (SOUND, ranks(slice(3, None), import_s=60.0), WARNING, "takes 60 s, from nfs4, on rank 3", "cp -r"),
     ],
+    files.check_bytecode: [
+        (SOUND, ranks(recompiled=300, may_keep=False), WARNING, "compiles 300 modules again .* PYTHONDONT", "unset "),
+        (SOUND, ranks(slice(3, None), recompiled=300), WARNING, "on rank 3 .* can't be written", "PYTHONPYCACHEPREFIX"),
+    ],
     software.check_versions: [
         (SOUND, ranks(slice(3, None), numpy="2.0"), PROBLEM, "NumPy 2.0.* on b; .*NumPy 2.1.* on a", "/m/bin/python"),
     ],

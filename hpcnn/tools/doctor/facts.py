@@ -83,6 +83,10 @@ class Rank:
     cuda_visible: str | None = None
     import_s: float = 0.0
     """How long importing NumPy and hpcnn took."""
+    recompiled: int = 0
+    """How many of the modules that it needs Python compiles at each start, as it has not kept what it compiled."""
+    may_keep: bool = True
+    """Whether Python is allowed to keep that: not if PYTHONDONTWRITEBYTECODE is set."""
 
     @property
     def asked_threads(self) -> tuple[str, int]:

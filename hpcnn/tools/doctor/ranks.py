@@ -82,7 +82,14 @@ def gather_rank(rank: int) -> Rank:
         resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         os.environ.get("CUDA_VISIBLE_DEVICES"),
         import_s,
+        _recompiled(),
+        not sys.dont_write_bytecode,
     )
+
+
+def _recompiled() -> int:
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    return sum(bool(spec and spec.has_location and spec.cached and not Path(spec.cached).exists()) for spec in specs)
 
 
 def gather_node(run_folder: Path, marker: str, limit_s: float) -> Node:

@@ -36,6 +36,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     files.check_space,
     files.check_safety,
     files.check_imports,
+    files.check_bytecode,
     software.check_versions,
     software.check_keras,
     software.check_horovod,

@@ -12,6 +12,7 @@ _SPACE = {"little": 2 * _GB, "too little": 100 * _MB}
 _FILES = 1000
 _SLOW_FSYNC_S = 1.0
 _SLOW_IMPORT_S = 10.0
+_MANY_MODULES = 20
 
 
 def check_run_folder(facts: Facts) -> Iterator[Finding]:
@@ -91,6 +92,19 @@ def check_imports(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield ok("start", what)
+
+
+def check_bytecode(facts: Facts) -> Iterator[Finding]:
+    """What Python has compiled is there when the next rank starts."""
+    name, most = "bytecode", max(facts.ranks, key=lambda rank: rank.recompiled)
+    what = f"each start compiles {most.recompiled} modules again on rank {most.rank} on {most.host}"
+    if most.recompiled < _MANY_MODULES:
+        yield ok(name, "what Python has compiled is kept")
+    elif not most.may_keep:
+        yield warning(name, f"{what}, since PYTHONDONTWRITEBYTECODE is set", "unset PYTHONDONTWRITEBYTECODE")
+    else:
+        why = "since what was compiled can't be written beside them"
+        yield warning(name, f"{what}, {why}", 'export PYTHONPYCACHEPREFIX="$HOME/.cache/pycache"')
 
 
 def _run_folders(facts: Facts) -> list[FileSystem]:
