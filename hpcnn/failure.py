@@ -88,7 +88,7 @@ class FailureGuard:
         if self.comm is None:
             return
         if not self._all_failing(LEAVING_S):
-            self._speak(f"{self._place()}: sys.exit({error.args[0]!r}) was called, but not on all ranks")
+            self._speak(f"{self._place()}: exit({error.args[0]!r}) was called, but not on all ranks")
             end_job(_describe(error)[1])
         self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to speak first
         limit_exit()

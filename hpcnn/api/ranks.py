@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
@@ -19,7 +20,12 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.failure import FailureGuard
 from hpcnn.training.stop import REPEAT_S, SIGNALS, StopRequest
 
-_SYS_EXIT = sys.exit
+_EXITS = [
+    (module, name, getattr(module, name))
+    for module, name in ((sys, "exit"), (builtins, "exit"), (builtins, "quit"))
+    if hasattr(module, name)
+]
+"""The functions by which a program ends itself, and where they are found."""
 
 
 class _Process:
@@ -34,7 +40,7 @@ def connect() -> Communicator:
 
     Every call returns the same ones. With other ranks about, an error that nobody catches on one of them ends the
     whole job from now on, with one message: they would else wait for it for ever. So does `sys.exit` with another
-    code than 0.
+    code than 0, and `exit` and `quit`; not `raise SystemExit`, which nothing can take notice of.
 
     Raises:
         CommunicatorError: the MPI library does not work, or is not the launcher's.
@@ -47,7 +53,9 @@ def connect() -> Communicator:
         if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
             _Process.guard = FailureGuard()
             _Process.guard.install()
-            sys.excepthook, sys.exit = _uncaught, _exit
+            sys.excepthook = _uncaught
+            for module, name, _ in _EXITS:
+                setattr(module, name, _exit)
             os.register_at_fork(after_in_child=_let_go)
         _Process.comm = connect_once()
         if _Process.guard is not None:
@@ -62,7 +70,7 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _exit(status: Any = None, /) -> NoReturn:
-    """Take the place of ``sys.exit``, which never comes to ``sys.excepthook``."""
+    """Take the place of ``sys.exit`` and of its likes, which never come to ``sys.excepthook``."""
     main = threading.current_thread() is threading.main_thread()
     raise _Exit(status) if main and status not in (None, 0) else SystemExit(status)
 
@@ -79,7 +87,9 @@ class _Exit(SystemExit):
 
 def _let_go() -> None:
     """Leave a forked child as it would be without us: it is no rank."""
-    sys.excepthook, sys.exit = sys.__excepthook__, _SYS_EXIT
+    sys.excepthook = sys.__excepthook__
+    for module, name, function in _EXITS:
+        setattr(module, name, function)
 
 
 @contextmanager

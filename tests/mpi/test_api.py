@@ -49,9 +49,9 @@ try:
     sys.exit(5)
 except SystemExit as error:
     assert error.code == 5
-code = int(sys.argv[1])
-if comm.rank == 1 or len(sys.argv) == 2:
-    sys.exit(code)
+way, code = {"sys.exit": sys.exit, "exit": exit, "quit": quit}[sys.argv[1]], int(sys.argv[2])
+if comm.rank == 1 or len(sys.argv) == 3:
+    way(code)
 comm.barrier()
 """
 BESIDE_MPI4PY = """
@@ -126,21 +126,20 @@ def test_a_fault_on_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
     check_in_time(seconds, 20)  # and the start
 
 
-def test_an_exit_of_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["sys.exit", "exit", "quit"])
+def test_an_exit_of_one_rank_ends_all(mpich: Mpi, way: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(LEAVING)
-    done = mpich.run(2, script, "3", "alone", cwd=tmp_path)
+    done = mpich.run(2, script, way, "3", "alone", cwd=tmp_path)
     assert done.returncode == 3
-    assert re.search(
-        r"hpcnn: error: rank 1 on \S+, phase .*: sys.exit\(3\) was called, but not on all ranks", done.stderr
-    )
+    assert re.search(r"hpcnn: error: rank 1 on \S+, phase .*: exit\(3\) was called, but not on all ranks", done.stderr)
 
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_an_exit_of_all_ranks_is_theirs_to_explain(mpich: Mpi, code: int, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(LEAVING)
-    done = mpich.run(2, script, code, cwd=tmp_path)
+    done = mpich.run(2, script, "sys.exit", code, cwd=tmp_path)
     assert done.returncode == code
     assert "hpcnn" not in done.stderr
 
