@@ -127,6 +127,7 @@ HANGS = {
 }
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_process_that_does_not_exit_is_ended(hang: str) -> None:
     code, said, seconds = run(f"failure._EXIT_S = 1.0\n{HANGS[hang]}")

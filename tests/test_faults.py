@@ -153,6 +153,7 @@ def run(text: str, sleep_s: float = 30) -> subprocess.Popen:
     )
 
 
+@pytest.mark.timed
 def test_kill_at_once_and_later() -> None:
     begin = time.monotonic()
     out, err = run("kill phase=forward").communicate(timeout=WAIT_S)

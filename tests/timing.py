@@ -11,10 +11,7 @@ _POLL_S = 0.05
 
 
 class TooSlowError(AssertionError):
-    """All was right but late, for which a busy machine may be to blame: pytest runs the test again, twice at most.
-
-    See ``--only-rerun`` in pyproject.toml. No other failure is given a second chance.
-    """
+    """All was right, but late: a test that is marked ``timed`` is run again then, and for nothing else."""
 
 
 def check_in_time(seconds: float, limit_s: float) -> None:

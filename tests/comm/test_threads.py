@@ -9,6 +9,7 @@ from hpcnn.errors import CommunicatorError
 from tests.timing import check_in_time
 
 
+@pytest.mark.timed
 def test_the_first_error_is_raised_and_the_others_are_released() -> None:
     def body(comm: ThreadCommunicator) -> None:
         if comm.rank == 1:

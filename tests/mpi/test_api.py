@@ -114,6 +114,7 @@ def test_the_bits_of_the_command(mpich: Mpi, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.timed
 def test_a_fault_on_one_rank_ends_all(mpich: Mpi, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(FAILING)

@@ -99,6 +99,7 @@ def one_message(stderr: str) -> str:
     return lines[0]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("case", CASES)
 def test_bad_job_or_data(mpich: Mpi, tmp_path: Path, case: str, ranks: int) -> None:
@@ -125,6 +126,7 @@ COMMAND_LINES: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("case", COMMAND_LINES)
 def test_bad_command_line(mpich: Mpi, tmp_path: Path, case: str, ranks: int) -> None:
@@ -209,6 +211,7 @@ def test_divergence_names_step_rank_and_layer(mpich: Mpi, finished: Path, ranks:
     assert not (finished / "diverging" / "result.json").exists()
 
 
+@pytest.mark.timed
 def test_file_missing_on_one_rank_alone(mpich: Mpi, finished: Path) -> None:
     """As on a cluster where one node lacks a mount: the rank is named, no rank hangs."""
     program = "\n".join(

@@ -15,7 +15,6 @@ from tests.mpi.launch import ROOT, Mpi
 from tests.require import missing
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import Project
-from tests.timing import check_in_time
 
 SLURM = ROOT / "slurm"
 TEMPLATES = sorted(SLURM.glob("*.sbatch"))
@@ -59,7 +58,7 @@ def test_from_nothing_to_a_finished_first_job(mpich: Mpi, tmp_path: Path) -> Non
         assert cluster.wait(job) == "COMPLETED", project.output(job)
         ended = time.monotonic()
     assert "attempt 0" in project.output(job)
-    check_in_time(ended - begin, FIRST_JOB_S)
+    assert ended - begin < FIRST_JOB_S
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda pair: " ".join(pair).strip())
