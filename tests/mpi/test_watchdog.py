@@ -60,7 +60,7 @@ class Job:
 
     def wait_for(self, start: str) -> None:
         """Wait for a line that starts so."""
-        self.wait_until(lambda: any(line.startswith(start) for _, line in self.lines))
+        self.wait_until(lambda: any(start in line for _, line in self.lines))
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; the job must not end before."""
@@ -74,8 +74,8 @@ class Job:
         self.ended_at = time.monotonic()
 
     def find(self, start: str) -> tuple[float, str]:
-        """Return the one line that starts so, and when it came. Open MPI may put a space before it."""
-        found = [(when, line.strip()) for when, line in self.lines if line.strip().startswith(start)]
+        """Return the one line that starts so, and when it came. It may have come in the midst of a stack's line."""
+        found = [(when, line[line.index(start) :].strip()) for when, line in self.lines if start in line]
         assert len(found) == 1, self.text()
         return found[0]
 
