@@ -86,7 +86,8 @@ def test_memory_within_a_node_and_the_link_between(
     done = nodes.run(mpi, layout, "broadcast.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     sent = nodes.sent_bytes("node1") - before
-    assert 8e6 < sent < 9e6 if crosses else sent < 1e6
+    lowest, highest = (8e6, 16e6) if crosses else (0, 1e6)  # the kernel may send some of it again, but not all
+    assert lowest < sent < highest
 
 
 RECEIVER = """
