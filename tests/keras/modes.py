@@ -52,6 +52,6 @@ def cut(x, y, shards):
     return load
 
 
-def same(ours, theirs, dtype, factor=1.0):
-    tolerance = factor * TOLERANCE[dtype]
+def same(ours, theirs, dtype):
+    tolerance = TOLERANCE[dtype]
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(ours).max())))

@@ -23,6 +23,8 @@ from tests.nn.test_gradients import loss_case
 from tests.require import require
 
 BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
+STEPS = 50
+MEAN_SQUARED_ERROR = MeanSquaredError()
 HEADS = ("linear", "sigmoid", "softmax", "softplus")
 
 
@@ -48,7 +50,7 @@ def updater_of(network: Network, dtype: str):
     )  # fmt: skip
 
 
-def replicas_of(network: Network, dtype: str):
+def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
     """Return the network in both modes, with the same weights."""
     from hpcnn.keras.mode.layers import to_keras
     from hpcnn.keras.mode.network import KerasNetwork
@@ -57,24 +59,32 @@ def replicas_of(network: Network, dtype: str):
     model, names = to_keras(network, dtype)
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
     assert other.output_shape == network.output_shape
-    loss, sums = MeanSquaredError().bind(network.head), SumsLayout([])
-    ours = NumpyReplica(network, ReplicaParts(loss, sums, updater_of(network, dtype), seed=0))
-    theirs = KerasReplica(other, ReplicaParts(loss, sums, updater_of(network, dtype), seed=0))
+    bound, sums = loss.bind(network.head), SumsLayout([])
+    ours = NumpyReplica(network, ReplicaParts(bound, sums, updater_of(network, dtype), seed=0))
+    theirs = KerasReplica(other, ReplicaParts(bound, sums, updater_of(network, dtype), seed=0))
     ours.vector += 0.3 * normal(ours.vector.size, seed=5, dtype=np.dtype(dtype))
     theirs.load_weights(ours.weights())
     return ours, theirs
 
 
-def check_the_same(ours, theirs, dtype, *, step=True):
+def check_the_same(ours, theirs, dtype, y=None, *, steps=STEPS):
+    """Compare the two modes before the first step, after it and after the last."""
     shape = ours.network.input_shape, ours.network.output_shape
-    x, y = normal(6, *shape[0], dtype=np.dtype(dtype)), normal(6, *shape[1], seed=1, dtype=np.dtype(dtype))
-    same(ours.predict_piece(x), theirs.predict_piece(x), dtype)
-    same(ours.eval_piece(x, y), theirs.eval_piece(x, y), dtype)
-    if step:
-        sums = [replica.train_step(0, lambda shard: (x.copy(), y.copy()), factor=1.0) for replica in (ours, theirs)]
-        same(*sums, dtype)
-        same(ours._updater.exchange.vector, theirs._updater.exchange.vector, dtype)
-        same(ours.vector, theirs.vector, dtype)
+    x = normal(6, *shape[0], dtype=np.dtype(dtype))
+    y = normal(6, *shape[1], seed=1, dtype=np.dtype(dtype)) if y is None else y
+
+    def check_outputs():
+        same(ours.predict_piece(x), theirs.predict_piece(x), dtype)
+        same(ours.eval_piece(x, y), theirs.eval_piece(x, y), dtype)
+
+    check_outputs()
+    for step in range(steps):
+        sums = [replica.train_step(step, lambda shard: (x.copy(), y.copy()), factor=1.0) for replica in (ours, theirs)]
+        if step in (0, steps - 1):
+            same(*sums, dtype)
+            same(ours._updater.exchange.vector, theirs._updater.exchange.vector, dtype)
+            same(ours.vector, theirs.vector, dtype)
+            check_outputs()
 
 
 @BOTH
@@ -83,7 +93,7 @@ def test_layer(name: str, dtype: str) -> None:
     layer, input_shape = LAYERS[name]
     before = Dense("before", input_shape[-1])  # so that the gradient of the layer's input counts
     network = Network([before, layer], input_shape)
-    check_the_same(*replicas_of(network, dtype), dtype, step=not draws(layer))
+    check_the_same(*replicas_of(network, dtype), dtype, steps=0 if draws(layer) else STEPS)
 
 
 @pytest.mark.parametrize("head", ACTIVATIONS)
@@ -115,6 +125,17 @@ def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...
     if "crossentropy" in loss.name and head not in ("sigmoid", "softmax", "softplus"):
         logits = 0.2 * abs(logits) + 0.1  # outputs between 0 and 1
     check_loss(tf, loss, head, logits.astype(dtype), targets, dtype)
+
+
+@BOTH
+@pytest.mark.parametrize("name", LOSSES)
+def test_training_with_each_loss(name: str, dtype: str) -> None:
+    loss = LOSSES[name]
+    head = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax"}.get(name.partition("_")[0], "linear")
+    network = Network([Dense("a", 5, activation="tanh"), Dense("b", 3)], (4,), head)
+    _, targets = loss_case(loss, network.output_shape)
+    targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
+    check_the_same(*replicas_of(network, dtype, loss), dtype, targets)
 
 
 @pytest.mark.parametrize("head", ["softmax", "linear"])
