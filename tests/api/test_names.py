@@ -1,0 +1,34 @@
+"""What the package offers, and the page that says so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpcnn
+
+
+def test_the_code_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert "1 ranks, accuracy" in capsys.readouterr().out
+    assert names["fitted"].complete
+    assert names["trainer"].steps == 20
+
+
+def test_what_the_package_offers() -> None:
+    assert set(hpcnn.__all__) <= set(dir(hpcnn))
+    assert set(hpcnn.__all__) - {"__version__"} == hpcnn._HOMES.keys()
+    with pytest.raises(AttributeError, match="module 'hpcnn' has no attribute 'fti'"):
+        hpcnn.fti  # noqa: B018
+    assert hpcnn.connect() is hpcnn.connect()
