@@ -49,7 +49,7 @@ class Recorder:
         self._step, self._last = 0, PAUSE
         self._others: Callable[[], None] | None = None
         self._follows = False
-        self._note = self._noting_all()
+        self._note: Callable[[], None] = self._note_all
 
     def follow(self) -> None:
         """Note each phase that is entered from now on; who was told of them before still is."""
@@ -108,18 +108,13 @@ class Recorder:
 
         self.activity.on_enter = note if others is None else both
 
-    def _noting_all(self) -> Callable[[], None]:
-        """Return what notes every phase; all that it needs is at hand, as it is called some ten times a step."""
-        activity, codes, add_code, add_time = self.activity, _PHASE_CODES, self._add_code, self._add_time
-
-        def note() -> None:
-            if activity.step != self._step:
-                self._move()
-                self._mark(STEP_BEGIN, activity.since)
-            add_code(codes[activity.phase])
-            add_time(activity.since)
-
-        return note
+    def _note_all(self) -> None:
+        activity = self.activity
+        if activity.step != self._step:
+            self._move()
+            self._mark(STEP_BEGIN, activity.since)
+        self._add_code(_PHASE_CODES[activity.phase])
+        self._add_time(activity.since)
 
     def _note_seldom(self) -> None:
         activity = self.activity
