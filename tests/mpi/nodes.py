@@ -26,7 +26,8 @@ _ADDRESS = "10.77.0.{}"  # within networks of their own, so that nothing outside
 _HEAD_INDEX = 254
 
 # Few large packets leave the cores to the ranks. No packet may exceed the burst: the kernel would cut it up first.
-_LINK = "mtu 9000 gso_max_size 18000"
+MTU_BYTES = 9000
+_LINK = f"mtu {MTU_BYTES} gso_max_size 18000"
 _BURST_BYTES, _BURST_S = 48_000, 0.4e-3  # less, and a late timer costs throughput; more, and 1 MB goes too fast
 _QUEUE_BYTES = 4_000_000  # deep, so that many senders to one node lose no packets
 
@@ -152,6 +153,12 @@ class Testbed:
         """Return how many bytes the node has sent over its link so far, headers and all."""
         table = Path(f"/proc/{self._hosts[name].pid}/net/dev").read_text().splitlines()
         return next(int(line.split()[9]) for line in table if line.split()[0] == "eth0:")
+
+    def sent_again(self, name: str) -> int:
+        """Return how many TCP segments the node has sent once more so far, as no answer came in time."""
+        table = Path(f"/proc/{self._hosts[name].pid}/net/snmp").read_text().splitlines()
+        names, values = (line.split() for line in table if line.startswith("Tcp:"))
+        return int(values[names.index("RetransSegs")])
 
     def crash(self, name: str, *, silent: bool = False) -> None:
         """End all that runs on a node, which does not come back.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.mpi.launch import Mpi
-from tests.mpi.nodes import HEAD, Testbed, unavailable
+from tests.mpi.nodes import HEAD, MTU_BYTES, Testbed, unavailable
 from tests.timing import WAIT_S, wait_until
 
 pytestmark = pytest.mark.timed
@@ -82,12 +82,13 @@ def test_memory_within_a_node_and_the_link_between(
     nodes: Testbed, mpi: Mpi, tmp_path: Path, layout: list[int], crosses: bool
 ) -> None:
     (tmp_path / "broadcast.py").write_text(BROADCAST)
-    before = nodes.sent_bytes("node1")
+    before, again_before = nodes.sent_bytes("node1"), nodes.sent_again("node1")
     done = nodes.run(mpi, layout, "broadcast.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     sent = nodes.sent_bytes("node1") - before
-    lowest, highest = (8e6, 16e6) if crosses else (0, 1e6)  # the kernel may send some of it again, but not all
-    assert lowest < sent < highest
+    again = MTU_BYTES * (nodes.sent_again("node1") - again_before)
+    lowest, highest = (8e6, 9e6) if crosses else (0, 1e6)
+    assert lowest < sent < highest + again
 
 
 RECEIVER = """

@@ -58,9 +58,9 @@ class Job:
             self.lines.append((time.monotonic(), line.rstrip("\n")))
             self._ranks |= set(ranks_below(self.process.pid))
 
-    def wait_for(self, start: str) -> None:
-        """Wait for a line that starts so."""
-        self.wait_until(lambda: any(start in line for _, line in self.lines))
+    def wait_for(self, text: str) -> None:
+        """Wait for a line with that text."""
+        self.wait_until(lambda: any(text in line for _, line in self.lines))
 
     def wait_until(self, condition: Callable[[], object]) -> None:
         """Wait until a condition holds; the job must not end before."""
@@ -74,7 +74,7 @@ class Job:
         self.ended_at = time.monotonic()
 
     def find(self, start: str) -> tuple[float, str]:
-        """Return the one line that starts so, and when it came. It may have come in the midst of a stack's line."""
+        """Return the one line that starts so, and when it came; without what another rank had begun to write there."""
         found = [(when, line[line.index(start) :].strip()) for when, line in self.lines if start in line]
         assert len(found) == 1, self.text()
         return found[0]
