@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn import blas
+from tests.require import missing
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,3 +127,17 @@ def test_the_fingerprint_needs_no_proc(monkeypatch):
     facts = blas.fingerprint()
     assert facts["processor"] == os.uname().machine
     assert "kernel" not in facts
+
+
+def test_one_blas_thread_within_the_block() -> None:
+    library = next(blas._openblas_libraries(), None)
+    if library is None:
+        missing("NumPy is not linked to OpenBLAS")
+    before = library.threads()
+    library.use(2)
+    try:
+        with blas.one_thread():
+            assert library.threads() == 1
+        assert library.threads() == 2
+    finally:
+        library.use(before)

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 import hpcnn
-from hpcnn.blas import _openblas_libraries, fingerprint, one_thread
+from hpcnn.blas import fingerprint
 from hpcnn.errors import CheckpointError, DataError
 from tests.api.fitting import X, Y, fit
-from tests.require import missing
 
 
 @dataclass
@@ -90,17 +89,3 @@ def test_other_arrays_are_refused_on_resume(tmp_path: Path) -> None:
         fit(tmp_path, (changed, Y), resume="auto")
     with pytest.raises(CheckpointError, match=r"data.validation_samples: 20 -> 0"):
         fit(tmp_path, resume="auto", validation=None)
-
-
-def test_one_blas_thread_within_the_block() -> None:
-    library = next(_openblas_libraries(), None)
-    if library is None:
-        missing("NumPy is not linked to OpenBLAS")
-    before = library.threads()
-    library.use(2)
-    try:
-        with one_thread():
-            assert library.threads() == 1
-        assert library.threads() == 2
-    finally:
-        library.use(before)

@@ -13,6 +13,8 @@ from hpcnn.training.numpy_backend import NUMPY
 from tests.require import require
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+STEPS = 50
+"""After the first step and after this one the two modes are compared."""
 
 
 @contextmanager

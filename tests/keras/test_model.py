@@ -16,14 +16,13 @@ from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.sums import COUNT, LOSS, SumsLayout
 from hpcnn.training.updater import make_updater
 from hpcnn.training.vector_replica import ReplicaParts
-from tests.keras.modes import TOLERANCE, keras_backend, same
+from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
 from tests.nn.cases import LAYERS, LOSSES
 from tests.nn.helpers import normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
 
 BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
-STEPS = 50
 MEAN_SQUARED_ERROR = MeanSquaredError()
 HEADS = ("linear", "sigmoid", "softmax", "softplus")
 

@@ -16,7 +16,7 @@ from hpcnn.keras.mode import backend as keras_backend_module
 from hpcnn.training.build import build_training
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.sums import STOP
-from tests.keras.modes import both_replicas, cut, keras_backend, same
+from tests.keras.modes import STEPS, both_replicas, cut, keras_backend, same
 from tests.optim.cases import PLAIN, VALUE
 from tests.training.helpers import make_job
 
@@ -50,11 +50,11 @@ def test_weights_after_1_and_50_steps_are_those_of_numpy_mode(backend, case, dty
     job = type(job)(**{name: getattr(job, name) for name in job.__struct_fields__} | {"optimizer": case.section})
     ours, theirs = both_replicas(job, (FEATURES,), backend)
     load = cut(*data(dtype), 3)
-    for step in range(50):
+    for step in range(STEPS):
         sums = [replica.train_step(step, load, factor=1.0, stop=step == 1) for replica in (ours, theirs)]
         same(*sums, dtype)
         assert sums[1][STOP] == (step == 1)
-        if step in (0, 49):
+        if step in (0, STEPS - 1):
             same(ours.vector, theirs.vector, dtype)
     assert ours.learning_rate(3, 0.5) == theirs.learning_rate(3, 0.5)
 
