@@ -15,7 +15,7 @@ from hpcnn.activity import EVALUATE, OTHER
 from hpcnn.activity import SAVE as SAVING
 from hpcnn.comm.collective import TreeReduction, gather_or_raise
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import DivergedError
+from hpcnn.errors import DivergedError, DriftError
 from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Value
@@ -139,7 +139,7 @@ class Trainer:
         progress, plan, activity = self.progress, self._plan, self._activity
         activity.epoch = progress.epoch + 1
         self._shards.start_epoch(progress.epoch)
-        rate_factor = self._rate_factor()
+        rate_factor = self._common_rate_factor()
         while progress.step_in_epoch < self._shards.steps_per_epoch:
             step = activity.step = progress.step + 1
             try:
@@ -167,6 +167,17 @@ class Trainer:
     def _rate_factor(self) -> float:
         return float(np.prod([callback.rate_factor() for callback in self._callbacks]))
 
+    def _common_rate_factor(self) -> float:
+        """Return what the callbacks multiply the rate by, which must be the same on all ranks. Collective."""
+        factors: list[float] = gather_or_raise(self._comm, self._rate_factor())
+        for rank, factor in enumerate(factors):
+            if factor != factors[0]:
+                raise DriftError(
+                    f"{self._where()}: the callbacks of rank {rank} multiply the learning rate by {factor:g}, those of "
+                    f"rank 0 by {factors[0]:g}. Return the same rate_factor() on all ranks: derive it from the report."
+                )
+        return factors[0]
+
     def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
         progress, plan = self.progress, self._plan
         samples = progress.totals[COUNT] * (1 - begun_at / self._shards.steps_per_epoch)
@@ -184,7 +195,8 @@ class Trainer:
         report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
         for callback in self._callbacks:
             callback.on_epoch_end(report, self._replica, control)
-        progress.finish = control.finish
+        reasons = gather_or_raise(self._comm, control.finish)  # as with signals, one rank is enough
+        progress.finish = control.finish = next(filter(None, reasons), "")
         self._checkpoint(values, done=progress.epoch == plan.epochs or bool(control.finish))
 
     def _checkpoint(self, values: dict[str, Value], *, done: bool) -> None:

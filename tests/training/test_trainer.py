@@ -2,6 +2,7 @@
 
 import pytest
 
+from hpcnn.errors import DriftError
 from hpcnn.training.callbacks import Callback
 from tests.training.helpers import build, make_job, train
 
@@ -60,6 +61,28 @@ def test_a_callback_may_finish_the_training():
     assert events[-2:] == ["a epoch 2", "a end"]
     assert outcome.saves[-1][::2] == (6, True)
     assert outcome.state.facts["progress"]["finish"] == "a says so"
+
+
+def decided_on_one_rank(**decisions):
+    """Train on three ranks, one of which has a callback that finishes the training, or lowers the rate."""
+    alone = iter([Recorder("alone", [], **decisions)])
+
+    def prepare(training):
+        training.callbacks["of this rank"] = next(alone, Recorder("others", []))
+
+    return train(make_job(train={"epochs": 9}), 3, prepare=prepare)
+
+
+def test_a_callback_on_any_one_rank_finishes_the_training_of_all():
+    outcome = decided_on_one_rank(finish_after=2)
+    assert outcome.done
+    assert len(outcome.reports) == 2
+    assert outcome.state.facts["progress"]["finish"] == "alone says so"
+
+
+def test_ranks_whose_callbacks_want_different_rates_are_told_before_the_first_step():
+    with pytest.raises(DriftError, match=r"step 1 .*: the callbacks of rank \d multiply .* by .*, those of rank 0 by"):
+        decided_on_one_rank(factor=0.5)
 
 
 def test_rate_factors_of_all_callbacks_multiply_the_schedule():
