@@ -213,6 +213,7 @@ class Run:
                     "weights_sha256": sha256,
                     "epochs": progress.epoch,
                     "epochs_asked": training.plan.epochs,
+                    "finish": progress.finish,
                     "steps": progress.step,
                     "best": {training.plan.monitor: progress.best},
                     "values": plain_values(progress.values),
@@ -231,6 +232,7 @@ class Run:
         if training.job.run.display != "quiet":
             rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
+            rows |= {"ended early": progress.finish} if progress.finish else {}
             words = {"time": in_words(shares(self._records.time.totals)), "model": self._folder.model}
             print_results("result", {**rows, **words})
         write_line(f"weights sha256 {sha256}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def test_callbacks_of_a_user(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
     assert counting.epochs == len(ended.history) == 2
     assert ended.complete
     assert ended.history[1]["learning_rate"] == pytest.approx(ended.history[0]["learning_rate"] / 4)
+
+
+def test_a_run_that_ended_early_says_why_at_its_end_and_when_it_is_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patience = {"train.early_stopping": {"patience": 1, "min_delta": 100.0}, "run.display": "plain"}
+    for epochs in (5, 9):
+        fit(tmp_path, overrides={**patience, "train.epochs": epochs}, resume="auto")
+        assert "ended early val_loss has not improved for 1 epochs" in " ".join(capsys.readouterr().out.split())
+    assert "has not improved" in json.loads((tmp_path / "run" / "result.json").read_text())["finish"]
 
 
 def test_the_state_of_callbacks_is_kept(tmp_path: Path) -> None:
