@@ -143,7 +143,8 @@ def fitted_of(comm: Communicator, ending: Ending, base: Path) -> Fitted:
     use_cores(comm, model)
     complete = ending.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
-    trained = Trained(training.job, base, path, model.fingerprint(), training.splits.scaling, parts, model)
+    sha256, scaling = model.fingerprint(), training.splits.scaling
+    trained = Trained(training.job, base, path, sha256, scaling, parts, model, training.content)
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(ending.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)

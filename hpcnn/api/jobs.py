@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcnn.comm.collective import gather_or_raise
 from hpcnn.comm.protocol import Communicator
+from hpcnn.data.content import with_digests
 from hpcnn.data.readers.memory import Pair, array_settings, array_source
 from hpcnn.data.source import Source
 from hpcnn.errors import DataError, JobError
@@ -44,7 +45,7 @@ def prepare_job(
         if validation is not None:
             raise DataError("validation=(x, y) is given, but data=(x, y) is not. Give both.")
         return check_table(table, path, changed), None
-    source = array_source(data, validation)
+    source = with_digests(array_source(data, validation))
     section = table.setdefault("data", {})
     if isinstance(section, dict):  # else the check says what is wrong with it
         table["data"] = _with_arrays(section, source)

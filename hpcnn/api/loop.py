@@ -18,7 +18,8 @@ from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
-from hpcnn.data.readers.memory import array_inputs, array_settings, array_source
+from hpcnn.data.content import digests
+from hpcnn.data.readers.memory import array_inputs, array_source
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
@@ -211,7 +212,7 @@ class Trainer:
         Raises:
             DataError: they are not, as where each was given its own part of the samples.
         """
-        batches = gather_or_raise(self.comm, array_settings(source)["sha256"])
+        batches = gather_or_raise(self.comm, digests(source.arrays)[-1])
         for rank, sha256 in enumerate(batches):
             if sha256 != batches[0]:
                 raise DataError(

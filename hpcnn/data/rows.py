@@ -192,7 +192,15 @@ class Chunks:
         return (self[i] for i in range(len(self)))
 
 
-def _in_memory(rows: Rows) -> bool:
+def reshaped_from(rows: Rows) -> Rows:
+    """Return the rows that have the same values in the shape in which they were read."""
+    while isinstance(rows, ReshapedRows):
+        rows = rows.rows
+    return rows
+
+
+def in_memory(rows: Rows) -> bool:
+    """Return whether the values are held in memory, not in a file or by a formula."""
     while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows):
         rows = rows.rows
     return isinstance(rows, ArrayRows) and not rows.mapped
@@ -205,7 +213,7 @@ def materialize(rows: Rows, dtype: DTypeLike) -> Rows:
     """
     dtype = np.dtype(dtype)
     done = isinstance(rows, ArrayRows) and rows.dtype == dtype
-    if done or not _in_memory(rows) or math.prod(rows.shape) * dtype.itemsize > MATERIALIZE_BYTES:
+    if done or not in_memory(rows) or math.prod(rows.shape) * dtype.itemsize > MATERIALIZE_BYTES:
         return rows
     values = np.empty(rows.shape, dtype)
     for start in range(0, len(values), LEAF_ENTRIES):

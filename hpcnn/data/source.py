@@ -34,6 +34,13 @@ class Source:
     feature_names: tuple[str, ...] | None = None
     computed: bool = False
     """Made by a formula, hence finite: checking would mean computing it all."""
+    digests: tuple[str, ...] = ()
+    """SHA-256 of all values, where that is known already; see `hpcnn.data.content.digests`."""
+
+    @property
+    def arrays(self) -> tuple[Rows, ...]:
+        """Inputs and targets, then those for validation if there are any."""
+        return (self.x, self.y, *(self.validation or ()))
 
 
 def with_features(source: Source) -> Source:

@@ -148,3 +148,11 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Memory
+
+LOCATIONS = (
+    "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
+    "validation_y_path", "validation_images", "validation_labels",
+)  # fmt: skip
+"""Settings that only tell where data lie."""
+CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
+"""Settings that decide no result where the data themselves are compared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import numpy as np
 from hpcnn.comm.collective import TreeReduction
 from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.data.content import Content
 from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
+from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.source import Source
@@ -27,6 +30,7 @@ from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics
 from hpcnn.training.numpy_backend import NUMPY
+from hpcnn.training.same_data import common_content
 from hpcnn.training.sums import SumsLayout
 from hpcnn.training.trainer import Plan
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
@@ -115,16 +119,29 @@ class Training:
     plan: Plan
     callbacks: dict[str, Callback]
     class_weights: Array | None = None
+    content: Content | None = None
+    """What a run keeps of its data, to know them again; None where settings compute them."""
 
 
 def build_training(
-    job: Job, base: Path, comm: Communicator, backend: Backend = NUMPY, source: Source | None = None
+    job: Job,
+    base: Path,
+    comm: Communicator,
+    backend: Backend = NUMPY,
+    source: Source | None = None,
+    check: Callable[[Content | None], None] | None = None,
 ) -> Training:
     """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
 
-    `source`: data that are there already, in place of the job's.
-
     Collective, and to be called within `agree`.
+
+    Args:
+        job: what to train.
+        base: folder of the job file.
+        comm: the ranks.
+        backend: what computes.
+        source: data that are there already, in place of the job's.
+        check: told of the data before anything is made of them; raises if they are the wrong ones.
 
     Raises:
         HpcnnError: some part of the job does not fit.
@@ -133,6 +150,10 @@ def build_training(
     assert isinstance(train.shards, int)
     check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
     reduction = TreeReduction(comm)
+    source = source or read_source(job.data, base)
+    content = common_content(source, job.data, comm)
+    if check is not None:
+        check(content)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
     model = build_model(job, splits.train.x_shape, backend)
     if not model.network.layout.trainable_size:
@@ -156,7 +177,7 @@ def build_training(
         stop_at_step=job.run.stop_at_step,
     )
     replica = build_replica(job, model, comm, weights)
-    return Training(job, splits, model, replica, shards, validation, plan, _steering(job), weights)
+    return Training(job, splits, model, replica, shards, validation, plan, _steering(job), weights, content)
 
 
 def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:

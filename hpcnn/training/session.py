@@ -26,6 +26,7 @@ from hpcnn.training.loggers import check_loggers
 from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.run import MetricsLog, Records, Run
 from hpcnn.training.run_folder import RunFolder, Start, choose_start
+from hpcnn.training.same_data import check_same_data
 from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.time_account import TimeAccount
@@ -160,15 +161,19 @@ class _Session:
         folder, path = self._start.folder, self._start.checkpoint
         checkpoint = agree(comm, lambda: _same_everywhere(comm, path))
         job = self._resolve(checkpoint)
+        before = None
         if checkpoint is not None:
-            agree(comm, lambda: check_same_job(checkpoint.facts["job"], job))
+            before = facts_of(checkpoint.facts).data
+            agree(comm, lambda: check_same_job(checkpoint.facts["job"], job, data_known=before is not None))
         finished = comm.broadcast(agree(comm, lambda: _on_root(comm, folder.read_result)))
         if finished is not None and finished.get("epochs_asked", 0) >= job.train.epochs:
             if comm.rank == 0:
                 write_line(f"the run in {folder.path} is complete already")
                 write_line(f"weights sha256 {finished['weights_sha256']}")
             return EXIT_DONE
-        training = agree(comm, lambda: build_training(job, base, comm, self._backend, self._given.source))
+        remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
+        check = partial(check_same_data, before, section=job.data, remedy=remedy)
+        training = agree(comm, lambda: build_training(job, base, comm, self._backend, self._given.source, check))
         training = replace(training, callbacks={**training.callbacks, **self._given.callbacks})
         if checkpoint is not None:
             self._progress = agree(comm, lambda: unpack(checkpoint, training))

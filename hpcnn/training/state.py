@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn import __version__
+from hpcnn.data.content import Content
 from hpcnn.errors import CheckpointError, JobError, shortened
+from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
@@ -49,6 +51,8 @@ class Facts(msgspec.Struct):
     input_shape: tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], ...]
     hpcnn: str
     machine: dict[str, Any]
+    data: Content | None = None
+    """Of the data that it was trained on; None if settings compute them, or an older version wrote the file."""
 
 
 def facts_of(facts: Mapping[str, Any]) -> Facts:
@@ -118,6 +122,7 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
         "input_shape": list(training.model.network.input_shape),
         "hpcnn": __version__,
         "machine": machine_facts(training.model.backend),
+        "data": msgspec.to_builtins(training.content),
     }
 
 
@@ -199,12 +204,15 @@ def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     )
 
 
-def check_same_job(old: Mapping[str, Any], new: Job) -> None:
+def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> None:
     """Refuse to go on with a run under settings that would change its result; more epochs may be asked for.
 
     What computes it may change: the bits do then, but not the training.
 
-    `old` is the job as the checkpoint keeps it.
+    Args:
+        old: the job as the checkpoint keeps it.
+        new: the job to go on with.
+        data_known: the data are compared with those of the start, so that it does not matter where they lie.
 
     Raises:
         CheckpointError: lists the settings that differ.
@@ -213,6 +221,8 @@ def check_same_job(old: Mapping[str, Any], new: Job) -> None:
     after = result_settings(new)
     for settings in (before, after):
         del settings["backend"], settings["keras"]
+        if data_known:
+            settings["data"] = {key: value for key, value in settings["data"].items() if key not in CONTENT_SETTINGS}
     epochs = after["train"]["epochs"]
     if epochs > before["train"]["epochs"] and before["schedule"].get("length", 0) is not None:
         before["train"]["epochs"] = epochs  # unless the schedule stretches to the end of the training

@@ -13,8 +13,10 @@ import numpy as np
 from hpcnn.atomic import atomic_path
 from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.data.content import Content
 from hpcnn.data.load import load, read_inputs, read_samples
-from hpcnn.data.samples import Samples, Scaling
+from hpcnn.data.readers import read_source
+from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
@@ -24,6 +26,7 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.numpy_backend import numpy_backend_of
 from hpcnn.training.run_folder import RunFolder
+from hpcnn.training.same_data import check_same_data, common_content
 from hpcnn.training.state import facts_of, job_of
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
@@ -46,6 +49,8 @@ class Trained:
     scaling: Scaling | None
     parts: Model
     model: VectorModel
+    content: Content | None = None
+    """What the run kept of its data, to know them again."""
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
@@ -113,7 +118,7 @@ def open_trained(
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
-        return Trained(job, Path(facts.base), path, sha256, _scaling(checkpoint), parts, model)
+        return Trained(job, Path(facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data)
 
 
 def _check_entry(path: Path, needed: str, given: str) -> None:
@@ -164,28 +169,42 @@ def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> 
     Collective, and to be called within `agree`.
     """
     job, reduction = trained.job, TreeReduction(comm)
-    what, samples = _samples(trained, data, reduction)
+    what, samples = _samples(trained, comm, data, reduction)
     samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
     values = evaluate(comm, trained.model, piece_loader(job, trained.parts, samples))
     return what, len(samples), values
 
 
-def _samples(trained: Trained, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
+def _samples(trained: Trained, comm: Communicator, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
     job, scaling = trained.job, trained.scaling
     if data is not None:
         samples = read_samples(data, job.data, Path(), dtype=job.train.dtype, scaling=scaling, reduction=reduction)
         return data, samples
-    splits = load(
+    splits = own_splits(trained, comm)
+    if splits.validation is not None:
+        return "validation data", splits.validation
+    return "training data (the job has no validation data)", splits.train
+
+
+def own_splits(trained: Trained, comm: Communicator) -> Splits:
+    """Return the data of the model's own job. Collective, and to be called within `agree`.
+
+    Raises:
+        HpcnnError: they can't be read, or changed: then samples that it was trained on might be held out.
+    """
+    job = trained.job
+    source = read_source(job.data, trained.base)
+    remedy = "name their file (--data of evaluate, INPUT of others)"
+    check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
+    return load(
         job.data,
         seed=job.train.seed,
         dtype=job.train.dtype,
         base=trained.base,
-        reduction=reduction,
-        scaling=scaling,
+        reduction=TreeReduction(comm),
+        scaling=trained.scaling,
+        source=source,
     )
-    if splits.validation is not None:
-        return "validation data", splits.validation
-    return "training data (the job has no validation data)", splits.train
 
 
 def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader:

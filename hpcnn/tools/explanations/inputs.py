@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from hpcnn.comm.collective import TreeReduction
 from hpcnn.comm.protocol import Communicator
-from hpcnn.data.load import Samples, load, read_inputs, read_samples
+from hpcnn.data.load import Samples, read_inputs, read_samples
 from hpcnn.data.readers.csv import is_number
 from hpcnn.data.rows import Rows, SubsetRows
 from hpcnn.data.source import resolve
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from hpcnn.training.build import prepared
-from hpcnn.training.trained import Trained
+from hpcnn.training.trained import Trained, own_splits
 
 Names = tuple[str, ...]
 
@@ -91,11 +91,7 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
 
 def _own(trained: Trained, comm: Communicator) -> tuple[str, Samples, Names | None]:
     """Return the job's validation data, or its training data if it has none, in words too, and the features' names."""
-    job = trained.job
-    splits = load(
-        job.data, seed=job.train.seed, dtype=job.train.dtype, base=trained.base, reduction=TreeReduction(comm),
-        scaling=trained.scaling,
-    )  # fmt: skip
+    splits = own_splits(trained, comm)
     if splits.validation is not None:
         return "validation data", splits.validation, splits.feature_names
     return "training data (the job has no validation data)", splits.train, splits.feature_names

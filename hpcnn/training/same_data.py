@@ -1,0 +1,56 @@
+"""Whether the data of a run are the same on all nodes, and the same as when it was started."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hpcnn.activity import SET_UP
+from hpcnn.comm.collective import gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.data.content import Content, changes, content_of
+from hpcnn.data.source import Source
+from hpcnn.errors import CheckpointError, DataError
+from hpcnn.job.data import DataSection
+
+
+def common_content(source: Source, section: DataSection, comm: Communicator) -> Content | None:
+    """Return what a run keeps of its data. Collective, and to be called within `agree`.
+
+    One rank of each node reads them for it.
+
+    Raises:
+        DataError: a node has other data than the first.
+    """
+    if source.computed:
+        return None
+    own = content_of(source, partial(comm.activity.enter, SET_UP)) if comm.local_rank == 0 else None
+    everyone = gather_or_raise(comm, (own, comm.host))
+    first: Content
+    first, first_host = everyone[0]
+    for rank, (content, host) in enumerate(everyone):
+        if content is not None and content != first:
+            differs = "; ".join(changes(first, content, section, ("on rank 0", f"on rank {rank}")))
+            raise DataError(
+                f"rank {rank} on {host} reads other data than rank 0 on {first_host}: {differs}. Give all nodes the "
+                "same files."
+            )
+    return first
+
+
+def check_same_data(before: Content | None, now: Content | None, section: DataSection, remedy: str) -> None:
+    """Refuse to go on with a run on other data than those of its start.
+
+    `before` is None for a run of an older version, which kept nothing of them. `remedy` tells what to do with those
+    that are there now.
+
+    Raises:
+        CheckpointError: says what changed.
+    """
+    if before is None or now is None:
+        return
+    differs = changes(before, now, section)
+    if differs:
+        raise CheckpointError(
+            f"the data changed since the run was started: {'; '.join(differs)}. Put them back as they were, or, to use "
+            f"them as they are now, {remedy}"
+        )
