@@ -32,7 +32,7 @@ class Content(msgspec.Struct, frozen=True):
     """What is kept of data. Arrays are inputs and targets of the training data, then those of the validation data."""
 
     shapes: list[tuple[Annotated[int, msgspec.Meta(ge=0)], ...]]
-    types: list[str]
+    types: list[Annotated[str, msgspec.Meta(pattern=r"^[<>|][biuf][0-9]{1,2}$")]]
     names: list[str] | None
     """Columns of the inputs, where they have names."""
     sample_sha256: list[str]
@@ -45,6 +45,8 @@ class Content(msgspec.Struct, frozen=True):
         lists = (self.types, self.sample_sha256, self.sha256 or self.types)
         if arrays not in (2, 4) or any(len(one) != arrays for one in lists) or not all(self.shapes):
             raise ValueError("of the data, shapes, types and hashes do not belong together")
+        for name in self.types:
+            np.dtype(name)  # a TypeError is an error of validation too
 
 
 def _row_bytes(rows: Rows) -> int:

@@ -115,6 +115,8 @@ def test_names_of_columns() -> None:
     {"shapes": [[300, 5], []]},
     {"shapes": [[300, -5], [300]]},
     {"types": ["<f8"]},
+    {"types": ["<f8", "<f3"]},
+    {"types": ["<f8", "O"]},
     {"sha256": ["0"]},
     {"sample_sha256": []},
 ])  # fmt: skip
