@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.training.observing import Effort, is_within, stacks
+from tests.timing import wait_until
 
 
 def test_effort() -> None:
@@ -25,18 +26,26 @@ def test_effort() -> None:
 
 
 def test_whose_call_a_thread_is_in() -> None:
-    namespace: dict[str, Any] = {"__name__": "hpcnn.comm.links", "time": time}
-    exec("def call():\n    time.sleep(0.3)", namespace)
-    inside = threading.Thread(target=namespace["call"])
-    outside = threading.Thread(target=lambda: time.sleep(0.3))
+    lock = threading.Lock()
+    namespace: dict[str, Any] = {"__name__": "hpcnn.comm.links", "lock": lock, "there": []}
+    exec("def call():\n    there.append(1)\n    with lock:\n        pass", namespace)
+
+    def elsewhere() -> None:
+        namespace["there"].append(2)
+        with lock:
+            pass
+
+    inside, outside = threading.Thread(target=namespace["call"]), threading.Thread(target=elsewhere)
+    lock.acquire()
     for thread in (inside, outside):
         thread.start()
-    time.sleep(0.1)
+    wait_until(lambda: len(namespace["there"]) == 2)
     assert is_within(inside.ident, "hpcnn.comm")
     assert is_within(inside.ident, "hpcnn")
     assert not is_within(inside.ident, "hpcnn.com")
     assert not is_within(inside.ident, "hpcnn.training")
     assert not is_within(outside.ident, "hpcnn.comm")
+    lock.release()
     for thread in (inside, outside):
         thread.join()
     assert not is_within(inside.ident, "hpcnn.comm")  # it has ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -371,36 +372,51 @@ def test_the_watched_thread_is_the_one_that_made_it() -> None:
     assert len(said) == 1
 
 
-def leave(rank: Rank, error: Exception | None = None) -> float:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clock of watchdogs, which a pause moves on; `then` is done once it shows `at`."""
+    time = SimpleNamespace(now=0.0, at=math.inf, then=lambda: None)
+
+    def sleep(seconds: float) -> None:
+        time.now += seconds
+        if time.now >= time.at:
+            time.then()
+
+    time.monotonic, time.sleep = lambda: time.now, sleep
+    monkeypatch.setattr(watchdog, "time", time)
+    return time
+
+
+def leave(rank: Rank, clock: SimpleNamespace, error: Exception | None = None) -> float:
     """Let the watchdog go, and return how long that took."""
-    begin = time.monotonic()
+    begin = clock.now
     with suppress(ValueError), rank.dog:
         if error is not None:
             raise error
     assert not rank.dog._thread.is_alive()
     assert rank.beats.said_good_bye
     assert rank.beats.closed
-    return time.monotonic() - begin
+    return clock.now - begin
 
 
-def test_good_bye() -> None:
+def test_good_bye(clock: SimpleNamespace) -> None:
     """Neighbours wait for each other, or MPI complains of messages that nobody has read; but not if all is lost."""
     first, second = make(2)
     first.beats.left.add(1)
-    assert leave(first) < 0.3
-    assert leave(second, ValueError()) < 0.3
+    assert leave(first, clock) == 0
+    assert leave(second, clock, ValueError()) == 0
     first, second = make(2)
-    threading.Timer(0.8, first.beats.left.add, [1]).start()
-    assert 0.7 < leave(first) < 3
-    assert 0.4 < leave(second, JobError()) < 0.7
+    clock.at, clock.then = 0.8, lambda: first.beats.left.add(1)
+    assert 0.79 < leave(first, clock) < 0.82
+    assert 0.49 < leave(second, clock, JobError()) < 0.52
     first, _ = make(2)
     first.beats.broken = True
     first.dog.close(60)
     assert first.beats.closed
 
 
-def test_a_neighbour_that_never_says_good_bye() -> None:
+def test_a_neighbour_that_never_says_good_bye(clock: SimpleNamespace) -> None:
     first, _ = make(2, warn_s=0.1, abort_s=0.3)
     first.dog._give_up = lambda rank, text: first.said.append(text) or first.beats.left.add(1)
-    assert 0.2 < leave(first) < 3
+    assert 0.29 < leave(first, clock) < 0.4
     assert ["rank 1 on node1 has given no sign of life" in text for text in first.said[:2]] == [True, True]
