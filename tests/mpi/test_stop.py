@@ -133,7 +133,8 @@ def long(*arguments, **options):
     calls += 1
     if detect_launch().rank == {rank} and calls == {call}:
         pathlib.Path("called").touch()
-        time.sleep({seconds})
+        while not pathlib.Path("go on").exists():
+            time.sleep(0.01)
     return original(*arguments, **options)
 {owner}.{name} = long
 from hpcnn.train import main
@@ -142,12 +143,12 @@ sys.exit(main([{job!r}, "--out", "run", "--set", "train.epochs=1", "--set", "tra
 
 
 def start_long_call(
-    mpi: Mpi, ranks: int, folder: Path, call: tuple[str, str, str, int], *, rank: int = 0, seconds: float = 60
+    mpi: Mpi, ranks: int, folder: Path, call: tuple[str, str, str, int], *, rank: int = 0
 ) -> subprocess.Popen[str]:
-    """Start a run in which one rank takes long in a call, and return once it is there and the others wait."""
+    """Start a run in which one rank stays in a call until there is a file ``go on``; return once it is there."""
     module, owner, name, number = call
     (folder / "long.py").write_text(
-        LONG_CALL.format(module=module, owner=owner, name=name, call=number, rank=rank, seconds=seconds, job=str(JOB))
+        LONG_CALL.format(module=module, owner=owner, name=name, call=number, rank=rank, job=str(JOB))
     )
     process = mpi.start(ranks, "long.py", cwd=folder)
     wait_while_running(process, (folder / "called").exists)
@@ -195,16 +196,18 @@ def test_a_signal_before_mpi_is_up(mpi: Mpi, tmp_path: Path) -> None:
 
 
 def test_a_signal_in_evaluation(mpich: Mpi, tmp_path: Path) -> None:
-    process = start_long_call(mpich, 2, tmp_path, IN_EVALUATION, seconds=6)
+    process = start_long_call(mpich, 2, tmp_path, IN_EVALUATION)
     os.kill(ranks_below(process.pid)[0], signal.SIGTERM)
+    (tmp_path / "go on").touch()
     assert check_stopped(process) == 23
 
 
 def test_a_signal_once_training_is_done_changes_nothing(mpich: Mpi, tmp_path: Path) -> None:
-    process = start_long_call(mpich, 2, tmp_path, AT_THE_END, seconds=6)
+    process = start_long_call(mpich, 2, tmp_path, AT_THE_END)
     for number in SIGNALS:
         for rank in ranks_below(process.pid):
             os.kill(rank, number)
+    (tmp_path / "go on").touch()
     done = finish(process)
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout)
