@@ -189,7 +189,9 @@ def test_all_wait_for_one_another(mpi: Mpi, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mpi", "rank"), [("mpich", 1), ("openmpi", 0)], indirect=["mpi"])
 def test_a_process_that_is_stopped_is_named_by_another(mpi: Mpi, tmp_path: Path, rank: int) -> None:
-    with start(mpi, 3, tmp_path, *TRAIN, fault=f"stop rank={rank} step=150 phase=data") as job:
+    # Its neighbour is to hear of a step: all are on their way for longer than several signs of life are apart.
+    fault = f"slow rank={rank} step=1-149 phase=data seconds=0.02; stop rank={rank} step=150 phase=data"
+    with start(mpi, 3, tmp_path, *TRAIN, fault=fault) as job:
         job.finish()
     named = check_ended(job, job.find("hpcnn: fault injected")[0])
     assert re.fullmatch(
