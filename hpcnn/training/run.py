@@ -232,9 +232,9 @@ class Run:
         if training.job.run.display != "quiet":
             rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
-            rows |= {"ended early": progress.finish} if progress.finish else {}
             words = {"time": in_words(shares(self._records.time.totals)), "model": self._folder.model}
-            print_results("result", {**rows, **words})
+            ended = {"ended early": progress.finish} if progress.finish else {}
+            print_results("result", {**rows, **ended, **words})
         write_line(f"weights sha256 {sha256}")
 
     def say_notes(self, crowded: str | None) -> None:
