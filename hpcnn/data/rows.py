@@ -142,6 +142,18 @@ class ReshapedRows:
         self.rows.take(indices, out.reshape(len(out), *self.rows.shape[1:]))
 
 
+class CastRows:
+    """The same values as those of another type, cast as they are taken: labels that were written as floats, say."""
+
+    def __init__(self, rows: Rows, dtype: DTypeLike) -> None:
+        self.rows = rows
+        self.shape, self.dtype = rows.shape, np.dtype(dtype)
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        self.rows.take(indices, out)
+
+
 class OneHotRows:
     """Integer labels, shape (n, ...), as rows of zeros with a single one, shape (n, ..., classes)."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hpcnn.data.checks import first_rows
 from hpcnn.data.reduction import SERIAL, Reduction
-from hpcnn.data.rows import Array, Chunks, OneHotRows, ReshapedRows, Rows, materialize
+from hpcnn.data.rows import Array, CastRows, Chunks, OneHotRows, ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.errors import DataError, JobError
 
@@ -74,7 +74,8 @@ def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, r
             f"{row_shape}.{hint}"
         )
     _check_labels(y, output_shape[-1], what, reduction)
-    return materialize(_shaped(y, row_shape), np.int64)
+    labels = materialize(_shaped(y, row_shape), np.int64)
+    return labels if labels.dtype.kind in "iu" else CastRows(labels, np.int64)  # of a file that is mapped, or large
 
 
 def _values(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
@@ -133,8 +134,8 @@ def prepare_targets(
 
     Args:
         splits: what `load` gave.
-        kind: what the loss takes: "labels", integers (n, *output_shape[:-1]) from 0 to output_shape[-1] - 1 (floats
-            that are whole numbers are accepted, to be taken as int64), or "values", floats (n, *output_shape).
+        kind: what the loss takes: "labels", integers (n, *output_shape[:-1]) from 0 to output_shape[-1] - 1 (booleans,
+            and floats that are whole numbers, are given as int64), or "values", floats (n, *output_shape).
         one_hot: with "values": the targets are labels, to be turned into one-hot rows.
         output_shape: shape of the model's output for one sample.
         loss_name: as in the job file; decides hints, and whether values must be probabilities.
