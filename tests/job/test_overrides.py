@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from hpcnn.errors import JobError
+from hpcnn.job.load import load_job
 from hpcnn.job.overrides import DEFAULT_TAGS, TAG_FIELDS, apply_overrides
+from hpcnn.job.reference import settings
 from hpcnn.job.validate import job_type, tables
 
 TABLE: dict[str, Any] = {
@@ -73,6 +75,20 @@ def test_empty_value_takes_a_setting_out() -> None:
     assert after("train.shuffle=") == TABLE
     assert after("train.metrics.0=")["train"]["metrics"] == ["mse"]
     assert "optimizer" not in after("optimizer=")
+
+
+def test_an_empty_string_is_a_value() -> None:
+    """It is how an IDX job is told to have no validation files; its settings say so."""
+    assert after('name=""')["name"] == ""
+    idx = load_job(None, ["data.source=idx", "data.folder=.", "data.validation_images="]).job.data
+    assert idx.validation_images == "t10k-images-idx3-ubyte"  # type: ignore[union-attr]
+    quoted = ['data.validation_images=""', 'data.validation_labels=""']
+    bare = load_job(
+        None, ["data.source=idx", "data.folder=.", "run.monitor=loss", "train.early_stopping=", *quoted]
+    ).job.data
+    assert bare.validation_images == ""  # type: ignore[union-attr]
+    (row,) = [row for row in settings() if row.key == "validation_images"]
+    assert quoted[0] in row.text
 
 
 def test_another_kind_replaces_the_table() -> None:
