@@ -23,8 +23,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="other data than the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', or a folder of IDX "
-        "files",
+        help="other data than the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', a folder of IDX "
+        "files, or any ending for the format of the job's own data; named columns may be in any order",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser

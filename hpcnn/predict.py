@@ -20,7 +20,12 @@ def _parser() -> Parser:
         example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
     )
     add_run_arguments(parser)
-    parser.add_argument("input", metavar="INPUT", help="inputs: .npy, .npz, .csv, .h5, .parquet, or an IDX file")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or any ending for the format of the job's own "
+        "data; named columns may be in any order, and beside the targets",
+    )
     parser.add_argument("-o", "--output", type=place, required=True, metavar="OUT.npy", help="file to write")
     return parser
 

@@ -55,14 +55,20 @@ class Fitted:
     def predict(self, x: ArrayLike) -> Array:
         """Return the outputs for inputs of shape ``(n, *features)``, as they were before any scaling.
 
+        A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one.
+
         Raises:
-            DataError: they have another shape than the model takes, or are not finite.
+            DataError: they have another shape or other columns than the model takes, or are not finite.
         """
         trained, alone = self.trained, SerialCommunicator()
         dtype = trained.job.train.dtype
         with one_thread():
             rows = ready_inputs(
-                array_inputs(x), "x", dtype=dtype, scaling=trained.scaling, reduction=TreeReduction(alone)
+                array_inputs(x, "x", trained.columns),
+                "x",
+                dtype=dtype,
+                scaling=trained.scaling,
+                reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.parts.network.input_shape
             loader = PieceLoader(rows, None, piece_size=size, input_shape=shape, dtype=dtype)
@@ -78,7 +84,7 @@ class Fitted:
         reduction = TreeReduction(alone)
         with one_thread():
             samples = ready_samples(
-                array_source((x, y)),
+                array_source((x, y), columns=trained.columns),
                 "the arrays",
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,

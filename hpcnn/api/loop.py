@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
+from hpcnn.data.columns import Columns
 from hpcnn.data.content import digests
-from hpcnn.data.readers.memory import array_inputs, array_source
+from hpcnn.data.readers.memory import array_inputs, array_source, check_unmasked
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
@@ -91,6 +93,8 @@ class Trainer:
         self.network, self._shards, self._dtype = network, shards, dtype
         self.steps = 0
         """Updates done so far."""
+        self._columns: Columns | None = None
+        """Names in the first table that was trained on: others are put in their order."""
         self._loss, chosen = agree(
             self.comm, lambda: (build_loss(_section(loss, Loss, "loss"), network), _optimizer(optimizer))
         )
@@ -145,7 +149,7 @@ class Trainer:
         Raises:
             DataError: they have another shape than the network takes, or there are none.
         """
-        rows = array_inputs(x)
+        rows = array_inputs(x, "x", self._columns)
         check_not_empty(rows, "x")
         loader = self._pieces(rows, None)
         with one_thread():
@@ -158,6 +162,8 @@ class Trainer:
 
     def load_weights(self, weights: Mapping[str, Array]) -> None:
         """Overwrite the parameters by arrays of the same names and shapes. Collective."""
+        for name, array in weights.items():
+            check_unmasked(array, f"the parameter {name}")
         self._replica.load_weights(weights)
 
     @property
@@ -171,7 +177,9 @@ class Trainer:
         def write() -> None:
             arrays = {**prefixed("model", self._replica.lazy_weights())}
             arrays |= prefixed("optimizer", self._replica.optimizer_state())
-            save_checkpoint(Path(path), Draft(arrays, {"steps": self.steps}))
+            save_checkpoint(
+                Path(path), Draft(arrays, {"steps": self.steps, "columns": msgspec.to_builtins(self._columns)})
+            )
 
         agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
 
@@ -183,18 +191,18 @@ class Trainer:
                 is as it was.
         """
         kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
-        steps = agree(self.comm, lambda: _steps_of(kept, path))
+        steps, columns = agree(self.comm, lambda: _facts_of(kept, path))
         agree(self.comm, lambda: self.network.layout.check_state_dict(kept.part("model")))
         agree(self.comm, lambda: self._replica.load_optimizer_state(kept.part("optimizer")))  # all of it, or nothing
         self._replica.load_weights(kept.part("model"))
-        self.steps = steps
+        self.steps, self._columns = steps, columns
 
     def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> Samples:
-        source = array_source((x, y))
+        source = array_source((x, y), columns=self._columns)
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
-        check_samples(source.x, source.y, what, (self._dtype, self._dtype), SERIAL)
-        return prepare_samples(
+        check_samples(source.x, source.y, what, (self._dtype, self._dtype), SERIAL, source.feature_names)
+        samples = prepare_samples(
             Samples(source.x, source.y),
             kind=self._loss.target_kind,
             one_hot=False,
@@ -202,6 +210,8 @@ class Trainer:
             loss_name=self._loss.loss.name,
             what=f"the targets of {what}",
         )
+        self._columns = self._columns or source.columns
+        return samples
 
     def _pieces(self, x: Rows, y: Rows | None) -> PieceLoader:
         return PieceLoader(x, y, piece_size=_PIECE, input_shape=self.network.input_shape, dtype=self._dtype)
@@ -234,14 +244,15 @@ def _optimizer(given: Section | Optimizer) -> Optimizer:
     return build_optimizer(_section(given, OptimizerSection, "optimizer"))
 
 
-def _steps_of(kept: Checkpoint, path: str | PathLike[str]) -> int:
-    steps = kept.facts.get("steps")
-    if type(steps) is not int or steps < 0:
-        raise CheckpointError(
-            f"{str(path)!r} is none of a trainer: no number of steps is in it. Use one that Trainer.save wrote; "
-            "hpcnn.load reads those of a run."
-        )
-    return steps
+def _facts_of(kept: Checkpoint, path: str | PathLike[str]) -> tuple[int, Columns | None]:
+    steps, columns = kept.facts.get("steps"), kept.facts.get("columns")
+    if type(steps) is int and steps >= 0:
+        with suppress(msgspec.ValidationError):
+            return steps, msgspec.convert(columns, Columns | None)
+    raise CheckpointError(
+        f"{str(path)!r} is none of a trainer: no number of steps is in it. Use one that Trainer.save wrote; "
+        "hpcnn.load reads those of a run."
+    )
 
 
 def _as_checkpoint_error(write: Any) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.data.columns import Columns
 from hpcnn.data.rows import ArrayRows, Buffer, Rows, in_memory, reshaped_from
 from hpcnn.data.source import Source
 from hpcnn.errors import shortened
@@ -39,6 +40,8 @@ class Content(msgspec.Struct, frozen=True):
     """SHA-256 of the sampled rows of each array and of those before it."""
     sha256: list[str]
     """The same of all rows; empty if an array was too large to be read for that."""
+    target_names: list[str] = []
+    """Columns of the targets, where they have names."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -47,6 +50,11 @@ class Content(msgspec.Struct, frozen=True):
             raise ValueError("of the data, shapes, types and hashes do not belong together")
         for name in self.types:
             np.dtype(name)  # a TypeError is an error of validation too
+
+    @property
+    def columns(self) -> Columns | None:
+        """Names of the columns, where they have some."""
+        return None if self.names is None else Columns(tuple(self.names), tuple(self.target_names))
 
 
 def _row_bytes(rows: Rows) -> int:
@@ -133,6 +141,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         names=None if names is None else list(names),
         sample_sha256=sampled,
         sha256=full,
+        target_names=list(source.columns.targets) if source.columns else [],
     )
 
 

@@ -2,57 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.data.checks import check_finite, check_not_empty, check_samples
+from hpcnn.data.columns import Columns
 from hpcnn.data.readers import csv, hdf5, idx, npy, npz, parquet, read_source
 from hpcnn.data.reduction import SERIAL, Reduction
-from hpcnn.data.rows import ReshapedRows, Rows, materialize
+from hpcnn.data.rows import ArrayRows, ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Scaling
 from hpcnn.data.source import Source, places, resolve
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
 
-INPUT_ENDINGS = (".npy", ".npz", ".csv", ".h5", ".hdf5", ".parquet", "-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
-SAMPLE_ENDINGS = (".npz", ".csv", ".h5", ".hdf5", ".parquet")
+INPUTS: dict[str, type[schema.DataSection]] = {
+    ".npy": schema.Npy,
+    ".npz": schema.Npz,
+    ".csv": schema.Csv,
+    ".h5": schema.Hdf5,
+    ".hdf5": schema.Hdf5,
+    ".parquet": schema.Parquet,
+    "-ubyte": schema.Idx,
+    "-ubyte.gz": schema.Idx,
+    ".idx": schema.Idx,
+    ".idx.gz": schema.Idx,
+}
+"""What reads inputs, by the ending of their file."""
+SAMPLES = {ending: kind for ending, kind in INPUTS.items() if kind not in (schema.Npy, schema.Idx)}
+"""What reads inputs and targets from one file."""
 
 
-def _ending(path: str, endings: tuple[str, ...], use: str) -> str:
-    for ending in endings:
+def _kind(
+    path: str, kinds: Mapping[str, type[schema.DataSection]], data: schema.DataSection, use: str
+) -> type[schema.DataSection]:
+    """Return what reads `path` by its ending; for others, what the job reads its own data by, if it is one of these."""
+    for ending, kind in kinds.items():
         if path.lower().endswith(ending):
-            return ending
+            return kind
+    if type(data) in kinds.values():
+        return type(data)
     suffix = Path(path).suffix.lower()
     raise DataError(
-        f"{path!r} does not end like a file for {use}.{nearest(suffix, endings) if suffix else ''} "
-        f"Known endings: {', '.join(endings)}."
+        f"{path!r} does not end like a file for {use}.{nearest(suffix, kinds) if suffix else ''} "
+        f"Known endings: {', '.join(kinds)}; others are read if the job's own data are in a file of that format."
     )
 
 
-def _same_source(data: schema.DataSection, kind: type[schema.Csv | schema.Parquet], path: str) -> None:
-    if not isinstance(data, kind):
-        tag = kind.__struct_config__.tag
-        raise DataError(
-            f"{path!r} has named columns, but the job's data.source is {data.__struct_config__.tag!r}, not {tag!r}: "
-            "nothing says which columns are targets. Give a .npz file in its place."
-        )
-
-
-def _read_x(path: Path, ending: str, data: schema.DataSection, features: int | None) -> Rows:
-    if ending == ".npy":
+def _read_x(
+    path: Path, kind: type[schema.DataSection], data: schema.DataSection, columns: Columns | None, features: int | None
+) -> Rows:
+    if kind is schema.Npy:
         return npy.read_array(path)
-    if ending == ".npz":
+    if kind is schema.Npz:
         return npz.read_arrays(path, data.x if isinstance(data, schema.Npz) else "x")[0]
-    if ending in (".h5", ".hdf5"):
+    if kind is schema.Hdf5:
         return hdf5.read_datasets(path, data.x if isinstance(data, schema.Hdf5) else "x")[0]
-    if ending == ".csv":
-        return csv.read_inputs(path, data if isinstance(data, schema.Csv) else csv.guess(path), features)
-    if ending == ".parquet":
-        return parquet.read_inputs(path, data.targets if isinstance(data, schema.Parquet) else [])
+    if kind is schema.Csv:
+        section = data if isinstance(data, schema.Csv) else csv.guess(path, columns)
+        return csv.read_inputs(path, section, features, columns)
+    if kind is schema.Parquet:
+        return parquet.read_inputs(path, data.targets if isinstance(data, schema.Parquet) else [], columns)
     return idx.read_idx(path)
 
 
@@ -63,10 +78,11 @@ def read_inputs(
     *,
     dtype: DTypeLike = np.float32,
     scaling: Scaling | None = None,
+    columns: Columns | None = None,
     features: int | None = None,
     reduction: Reduction = SERIAL,
 ) -> Rows:
-    """Return the inputs of a file, for prediction: .npy, .npz, .csv, .h5, .parquet, or an IDX file of images.
+    """Return the inputs of a file, for prediction: .npy, .npz, .csv, .h5, .parquet, an IDX file, or as the job's data.
 
     Args:
         path: the file; see `resolve` for where it may be.
@@ -74,14 +90,15 @@ def read_inputs(
         base: the job file's folder.
         dtype: the job's type.
         scaling: that of the training run.
+        columns: those of the training run: inputs of a table with named columns are put in their order.
         features: entries of one sample, where known: tells whether a CSV file without names still has its targets.
         reduction: shares out the checks among ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
     """
-    ending = _ending(path, INPUT_ENDINGS, "prediction")
-    x = _read_x(resolve(path, base), ending, data, features)
+    kind = _kind(path, INPUTS, data, "prediction")
+    x = _read_x(resolve(path, base), kind, data, columns, features)
     x = ReshapedRows(x, (1,)) if len(x.shape) == 1 else x
     return ready_inputs(x, path, dtype=dtype, scaling=scaling, reduction=reduction)
 
@@ -93,7 +110,7 @@ def ready_inputs(x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | Non
     return materialize(scaling.apply(x) if scaling else x, dtype)
 
 
-def _section(path: str, data: schema.DataSection, base: Path) -> schema.DataSection:
+def _section(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the section that reads `path`, with the job's settings where the format is the same."""
     folder = next((place for place in places(path, base) if place.is_dir()), None)
     if folder is not None:
@@ -107,15 +124,28 @@ def _section(path: str, data: schema.DataSection, base: Path) -> schema.DataSect
         return schema.Npy(x_path=x_path.strip(), y_path=y_path.strip())
     if path.endswith(".npy"):
         raise DataError(f"{path!r} holds inputs alone. For evaluation give two files, as 'x.npy,y.npy'.")
-    ending = _ending(path, SAMPLE_ENDINGS, "evaluation")
-    kind: Callable[..., schema.DataSection] = schema.Npz if ending == ".npz" else schema.Hdf5
-    if ending == ".csv":
-        _same_source(data, schema.Csv, path)
-    elif ending == ".parquet":
-        _same_source(data, schema.Parquet, path)
-    elif not isinstance(data, schema.Npz if ending == ".npz" else schema.Hdf5):
-        return kind(path=path)
-    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0)
+    kind = _kind(path, SAMPLES, data, "evaluation")
+    settings: dict[str, Any] = {"path": path}
+    if kind in (schema.Csv, schema.Parquet) and not (kind is schema.Csv and not getattr(data, "header", True)):
+        settings |= _targets(path, kind, data, columns)
+    if not isinstance(data, kind):
+        return kind(**settings)
+    return msgspec.structs.replace(data, **settings, validation_path="", validation_fraction=0.0)
+
+
+def _targets(
+    path: str, kind: type[schema.DataSection], data: schema.DataSection, columns: Columns | None
+) -> dict[str, Any]:
+    """Return which columns of a table are targets: by the names that the model knows, wherever they stand."""
+    if columns is not None and columns.targets:
+        return {"targets": list(columns.targets)}
+    if isinstance(data, kind):
+        return {}
+    tag = kind.__struct_config__.tag
+    raise DataError(
+        f"{path!r} has named columns, but the job's data.source is {data.__struct_config__.tag!r}, not {tag!r}: "
+        "nothing says which columns are targets. Give a .npz file in its place."
+    )
 
 
 def read_samples(
@@ -125,23 +155,30 @@ def read_samples(
     *,
     dtype: DTypeLike = np.float32,
     scaling: Scaling | None = None,
+    columns: Columns | None = None,
     reduction: Reduction = SERIAL,
 ) -> Samples:
     """Return inputs and targets of a file, for evaluation. Targets are still to be prepared.
 
     Args:
-        path: .npz, .csv, .h5 or .parquet; two .npy files as "x.npy,y.npy"; or a folder of IDX files, of which the
-            validation (test) pair is taken if it is there, else the training pair.
+        path: .npz, .csv, .h5, .parquet, or any ending for the format of the job's own data; two .npy files as
+            "x.npy,y.npy"; or a folder of IDX files, of which the validation (test) pair is taken if it is there, else
+            the training pair.
         data: the job's section; names of arrays, files and target columns come from it where the format is the same.
         base: the job file's folder.
         dtype: the job's type.
         scaling: that of the training run.
+        columns: those of the training run: inputs of a table with named columns are put in their order.
         reduction: shares out the checks among ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
-    source = read_source(_section(path, data, base), base)
+    source = read_source(_section(path, data, base, columns), base)
+    if columns is not None and source.columns is not None:
+        assert isinstance(source.x, ArrayRows), "only tables have names, and they lie in memory"
+        order = columns.places(source.columns.inputs, path)
+        source = replace(source, x=ArrayRows(source.x.array[:, order]), columns=columns)
     return ready_samples(source, path, dtype=dtype, scaling=scaling, reduction=reduction)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.data.checks import check_samples
+from hpcnn.data.columns import nameless_note
 from hpcnn.data.files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
@@ -94,4 +95,10 @@ def load(
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
         )
 
-    return Splits(samples(*train), None if validation is None else samples(*validation), scaling, source.feature_names)
+    return Splits(
+        samples(*train),
+        None if validation is None else samples(*validation),
+        scaling,
+        source.feature_names,
+        (*source.notes, *nameless_note(source.columns, TRAINING)),
+    )

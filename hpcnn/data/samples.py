@@ -121,3 +121,5 @@ class Splits:
     validation: Samples | None
     scaling: Scaling | None
     feature_names: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
+    """Warnings to show to whoever trains on them."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.data.columns import Columns
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError, shortened
 from hpcnn.free_memory import free_memory
@@ -31,16 +32,24 @@ class Source:
     x: Rows
     y: Rows
     validation: tuple[Rows, Rows] | None = None
-    feature_names: tuple[str, ...] | None = None
+    columns: Columns | None = None
+    """Names of the columns, where they have some."""
     computed: bool = False
     """Made by a formula, hence finite: checking would mean computing it all."""
     digests: tuple[str, ...] = ()
     """SHA-256 of all values, where that is known already; see `hpcnn.data.content.digests`."""
+    notes: tuple[str, ...] = ()
+    """Warnings to show to whoever trains on it."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:
         """Inputs and targets, then those for validation if there are any."""
         return (self.x, self.y, *(self.validation or ()))
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the inputs."""
+        return self.columns.inputs if self.columns else None
 
 
 def with_features(source: Source) -> Source:

@@ -238,9 +238,9 @@ class Run:
         write_line(f"weights sha256 {sha256}")
 
     def say_notes(self, crowded: str | None) -> None:
-        """Say what slows the run down."""
+        """Say what slows the run down, and what looks amiss in its data."""
         if self._root and self._training.job.run.display != "quiet":
-            for note in (*self._comm.notes, *([crowded] if crowded else [])):
+            for note in (*self._comm.notes, *self._training.splits.notes, *([crowded] if crowded else [])):
                 write_line(f"warning: {note}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hpcnn.atomic import atomic_path
 from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
@@ -51,6 +52,11 @@ class Trained:
     model: VectorModel
     content: Content | None = None
     """What the run kept of its data, to know them again."""
+
+    @property
+    def columns(self) -> Columns | None:
+        """Names of the columns that it was trained on, where they had some."""
+        return self.content.columns if self.content else None
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
@@ -178,7 +184,15 @@ def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> 
 def _samples(trained: Trained, comm: Communicator, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
     job, scaling = trained.job, trained.scaling
     if data is not None:
-        samples = read_samples(data, job.data, Path(), dtype=job.train.dtype, scaling=scaling, reduction=reduction)
+        samples = read_samples(
+            data,
+            job.data,
+            Path(),
+            dtype=job.train.dtype,
+            scaling=scaling,
+            columns=trained.columns,
+            reduction=reduction,
+        )
         return data, samples
     splits = own_splits(trained, comm)
     if splits.validation is not None:
@@ -216,6 +230,7 @@ def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader
         Path(),
         dtype=job.train.dtype,
         scaling=trained.scaling,
+        columns=trained.columns,
         features=int(np.prod(network.input_shape)),
         reduction=TreeReduction(comm),
     )

@@ -65,6 +65,43 @@ MORE_SAMPLES = {
 }
 
 
+ENDINGS = {
+    "d.tsv": ("d.csv", CSV),
+    "d.txt": ("d.csv", CSV),
+    "d.DATA": ("d.csv", CSV),
+    "d": ("d.csv", CSV),
+    "d.nc": ("d.h5", schema.Hdf5(path="-")),
+    "d.hdf": ("d.h5", schema.Hdf5(path="-")),
+    "d.pq": ("d.parquet", schema.Parquet(path="-", targets=["label"])),
+    "d.zip": ("d.npz", schema.Npz(path="-")),
+}
+"""Names that say nothing, and how the job reads its own data."""
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_other_endings_are_read_as_the_job_reads_its_own_data(name, more):
+    original, data = ENDINGS[name]
+    (more / original).rename(more / name)
+    np.testing.assert_array_equal(take(read_inputs(name, data, more)), X)
+    samples = read_samples(name, data, more)
+    np.testing.assert_array_equal(take(samples.x), X)
+    np.testing.assert_array_equal(take(samples.y), Y)
+
+
+def test_other_endings_of_one_array(folder):
+    (folder / "x.npy").rename(folder / "x.array")
+    np.testing.assert_array_equal(take(read_inputs("x.array", schema.Npy(x_path="-", y_path="-"), folder)), X)
+    write(folder / "images", idx_bytes(IMAGES))
+    np.testing.assert_array_equal(take(read_inputs("images", schema.Idx(folder="-"), folder), np.uint8), IMAGES)
+
+
+def test_a_packed_table_is_told_as_in_a_job(folder):
+    (folder / "d.csv.gz").touch()
+    for read in (read_inputs, read_samples):
+        with pytest.raises(DataError, match=r"d\.csv\.gz is packed, by its name\. Unpack it"):
+            read("d.csv.gz", CSV, folder)
+
+
 def check_inputs(case, folder):
     path, data, expected = case
     for scaling in (None, SCALING):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.readers.csv_text import ENCODING, explain, is_number, not_text, read_lines
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import Source, resolve, unread
 from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
-ENCODING = "utf-8-sig"
-"""UTF-8, with or without the mark at the beginning that spreadsheets write."""
 PACKED = (".gz", ".bz2", ".xz")
 """Endings of files that NumPy would unpack, whatever they hold and grow to."""
 
@@ -41,65 +41,21 @@ class Table:
         return self.values[:, kept], self.names and tuple(self.names[place] for place in kept)
 
 
-def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each line that is not blank: its number, from 1, and its cells."""
-    with path.open(encoding=ENCODING, newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
+def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[str, ...] | None, int, int]:
+    """Return the names of the columns, the number of lines before the first row, and the number of columns.
 
-
-def is_number(cell: str) -> bool:
-    """Return whether a cell holds a number.
-
-    >>> is_number("-1e3"), is_number("age")
-    (True, False)
+    A first line of numbers names columns only where it has all that are `wanted` by name.
     """
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _label(names: Sequence[str] | None, place: int) -> str:
-    return f"column {shortened(names[place])!r}" if names else f"column {place}"
-
-
-def _explain(path: Path, data: schema.Csv, names: Sequence[str] | None, width: int) -> None:
-    """Raise DataError for the first line that is no row of `width` numbers, if there is one."""
-    lines = _lines(path, data.delimiter)
-    if data.header:
-        next(lines)
-    for number, cells in lines:
-        if len(cells) != width:
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} cells, but {'the header' if names else 'the first line'} has "
-                f"{width}. Each line needs as many; data.delimiter is {data.delimiter!r}."
-            )
-        for place, cell in enumerate(cells):
-            if not is_number(cell):
-                what = f"{shortened(cell)!r} is not a number" if cell.strip() else "the cell is empty"
-                hint = " If the first line names the columns, set data.header = true." if not names else ""
-                raise DataError(
-                    f"{path}, line {number}, {_label(names, place)}: {what}. Only numbers are read: turn words into "
-                    f"numbers, and fill or drop what is missing.{hint}"
-                )
-
-
-def _header(path: Path, data: schema.Csv) -> tuple[tuple[str, ...] | None, int, int]:
-    """Return the names of the columns, the number of lines before the first row, and the number of columns."""
-    lines = _lines(path, data.delimiter)
+    lines = read_lines(path, data.delimiter)
     names, skip = None, 0
     if data.header:
         skip, cells = next(lines, (0, []))
         names = tuple(cell.strip() for cell in cells)
-        by_name = any(isinstance(target, str) for target in data.targets)
-        if names and not by_name and all(map(is_number, names)):
+        if _only_numbers(names) and not (wanted and set(wanted) <= set(names)):
             raise DataError(
                 f"{path}: the first line, taken for the names of the columns, holds only numbers. "
-                "Set data.header = false, or give data.targets by name."
+                "Set data.header = false in the job, or write the names of the columns in a line above the numbers"
+                f"{', ' + shortened(', '.join(wanted)) if wanted else ', or give data.targets by name'}."
             )
     _, first = next(lines, (0, []))
     if not first:
@@ -107,8 +63,13 @@ def _header(path: Path, data: schema.Csv) -> tuple[tuple[str, ...] | None, int, 
     return names, skip, len(names or first)
 
 
-def read_table(path: Path, data: schema.Csv) -> Table:
-    """Return the numbers of a CSV file as float64.
+def _only_numbers(cells: Sequence[str]) -> bool:
+    """Return whether a line is a row of numbers, some of which may be missing."""
+    return any(map(is_number, cells)) and all(is_number(cell) or not cell.strip() for cell in cells)
+
+
+def read_table(path: Path, data: schema.Csv, wanted: Sequence[str] = ()) -> Table:
+    """Return the numbers of a CSV file as float64; its header, if it has one, names the columns that are `wanted`.
 
     Raises:
         DataError: empty, not text, a ragged line, or a cell that is no number (each with its line).
@@ -116,17 +77,19 @@ def read_table(path: Path, data: schema.Csv) -> Table:
     if path.suffix in PACKED:
         raise DataError(f"{path} is packed, by its name. Unpack it: CSV files are read as plain text.")
     try:
-        names, skip, width = _header(path, data)
+        names, skip, width = _header(path, data, wanted)
         try:
             values = np.loadtxt(
                 path, np.float64, None, data.delimiter, skiprows=skip, ndmin=2, encoding=ENCODING, quotechar='"'
             )
         except ValueError as error:
-            _explain(path, data, names, width)
+            explain(path, data, names, width)
             raise unread(path, error) from None
         if values.shape[1] != width:
-            _explain(path, data, names, width)
-    except (UnicodeDecodeError, csv.Error) as error:
+            explain(path, data, names, width)
+    except UnicodeDecodeError as error:
+        raise not_text(path, error) from None
+    except csv.Error as error:
         raise unread(path, f"no UTF-8 text of comma-separated values ({error})") from None
     except OSError as error:
         raise unread(path, error.strerror or error) from None
@@ -165,11 +128,16 @@ def target_positions(table: Table, targets: Sequence[str | int]) -> list[int]:
     return positions
 
 
-def _split(table: Table, targets: Sequence[str | int]) -> tuple[ArrayRows, ArrayRows, tuple[str, ...] | None]:
+def _named(targets: Sequence[str | int]) -> list[str]:
+    return [target for target in targets if isinstance(target, str)]
+
+
+def _split(table: Table, targets: Sequence[str | int]) -> tuple[ArrayRows, ArrayRows, Columns | None]:
     positions = target_positions(table, targets)
     x, names = table.without(positions)
     y = table.values[:, positions[0] if len(positions) == 1 else positions]
-    return ArrayRows(x), ArrayRows(y), names
+    columns = named_columns(names, [table.names[place] for place in positions]) if names and table.names else None
+    return ArrayRows(x), ArrayRows(y), columns
 
 
 def _columns(table: Table) -> str:
@@ -178,35 +146,47 @@ def _columns(table: Table) -> str:
 
 def read(data: schema.Csv, base: Path) -> Source:
     """Read `[data] source = "csv"`."""
-    table = read_table(resolve(data.path, base), data)
-    x, y, names = _split(table, data.targets)
+    table = read_table(resolve(data.path, base), data, _named(data.targets))
+    x, y, columns = _split(table, data.targets)
     if not data.validation_path:
-        return Source(x, y, feature_names=names)
-    held = read_table(resolve(data.validation_path, base), data)
+        return Source(x, y, columns=columns)
+    held = read_table(resolve(data.validation_path, base), data, _named(data.targets))
     if held.names != table.names or held.width != table.width:
         raise DataError(
             f"the columns of {held.path} ({_columns(held)}) are not those of {table.path} ({_columns(table)}). "
             "Give both files the same columns in the same order."
         )
     held_x, held_y, _ = _split(held, data.targets)
-    return Source(x, y, (held_x, held_y), names)
+    return Source(x, y, (held_x, held_y), columns)
 
 
-def guess(path: Path) -> schema.Csv:
-    """Return a section for a file that the job does not describe: a first line with a word in it is a header."""
+def guess(path: Path, columns: Columns | None = None) -> schema.Csv:
+    """Return a section for a file that the job does not describe: a first line with a word in it is a header.
+
+    Raises:
+        DataError: the first line holds numbers, and the model's `columns` are named so.
+    """
     try:
-        _, first = next(_lines(path, ","), (0, []))
+        _, first = next(read_lines(path, ","), (0, []))
     except (UnicodeDecodeError, csv.Error, OSError):
         first = []  # said better by `read_table`
-    return schema.Csv(path=str(path), targets=[], header=not all(map(is_number, first)))
+    if columns and set(columns.inputs) <= {cell.strip() for cell in first} and _only_numbers(first):
+        raise DataError(
+            f"{path}: the first line may be a row of numbers or the names of the columns, which the training data had "
+            "numbers for. Give the inputs as a .npy file."
+        )
+    return schema.Csv(path=str(path), targets=[], header=not _only_numbers(first))
 
 
-def read_inputs(path: Path, data: schema.Csv, features: int | None = None) -> ArrayRows:
-    """Return the inputs for prediction: all columns but the targets, which the file may have or not have.
+def read_inputs(path: Path, data: schema.Csv, features: int | None = None, columns: Columns | None = None) -> ArrayRows:
+    """Return the inputs for prediction, in the order of the model's `columns`, if it and the file have names.
 
-    Targets given by position are taken to be present, unless the file has exactly `features` columns.
+    Else all columns but the targets, which the file may have or not have. Targets given by position are taken to be
+    present, unless the file has exactly `features` columns.
     """
-    table = read_table(path, data)
+    table = read_table(path, data, columns.inputs if columns else _named(data.targets))
+    if columns is not None and table.names is not None:
+        return ArrayRows(table.values[:, columns.places(table.names, str(path))])
     names = table.names or ()
     present: list[str | int] = list(data.targets)
     if names and all(isinstance(target, str) for target in present):

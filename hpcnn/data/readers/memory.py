@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, check_axes
-from hpcnn.errors import DataError
+from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.rows import Array, ArrayRows
+from hpcnn.data.source import Source, check_axes, column_values
+from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 
 Pair = tuple[ArrayLike, ArrayLike]
@@ -29,14 +33,20 @@ def read(_data: schema.Memory, _base: Path) -> NoReturn:
     )
 
 
-def array_source(data: Pair, validation: Pair | None = None) -> Source:
+def array_source(data: Pair, validation: Pair | None = None, columns: Columns | None = None) -> Source:
     """Return arrays, or what NumPy makes arrays of, as a source of data.
 
+    Tables with named columns, as DataFrames, are put in the order of a model's `columns`; those for validation in the
+    order of the others.
+
     Raises:
-        DataError: they are no pair, or no arrays of numbers.
+        DataError: they are no pair, no arrays of numbers, or have other columns.
     """
-    x, y = _pair(data, "data")
-    return Source(x, y, None if validation is None else _pair(validation, "validation"))
+    source = _pair_source(data, "data", columns)
+    if validation is None:
+        return source
+    held = _pair_source(validation, "validation", columns or source.columns)
+    return replace(source, validation=(held.x, held.y))
 
 
 def array_settings(source: Source) -> dict[str, Any]:
@@ -51,28 +61,91 @@ def array_settings(source: Source) -> dict[str, Any]:
     }
 
 
-def array_inputs(x: ArrayLike, what: str = "x") -> ArrayRows:
-    """Return inputs of samples; a single number a sample is one feature.
+def array_inputs(x: ArrayLike, what: str = "x", columns: Columns | None = None) -> ArrayRows:
+    """Return inputs of samples, those of a table in the order of a model's `columns`; a number a sample is one feature.
 
     Raises:
-        DataError: they are no array of numbers.
+        DataError: they are no array of numbers, or have other columns.
     """
+    names = column_names(x)
+    if names is not None and columns is not None:
+        x = _selected(x, columns.places(names, what))
     rows = _rows(x, what)
     return ArrayRows(rows.array.reshape(-1, 1)) if len(rows.shape) == 1 else rows
 
 
-def _pair(pair: Any, what: str) -> tuple[ArrayRows, ArrayRows]:
+def column_names(values: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a table: a DataFrame of pandas or polars, or a table of Arrow; None of others.
+
+    >>> column_names([[1.0, 2.0]]) is None
+    True
+    """
+    names = getattr(values, "column_names", getattr(values, "columns", None))
+    return None if names is None or len(getattr(values, "shape", ())) != 2 else tuple(map(str, names))
+
+
+def _target_names(y: Any) -> tuple[str, ...]:
+    names = column_names(y)
+    if names is None and isinstance(getattr(y, "name", None), str | int):  # a column of a table
+        names = (str(y.name),)
+    return names or ()
+
+
+def _pair_source(pair: Any, what: str, columns: Columns | None) -> Source:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{what} is {type(pair).__name__}; needed is a pair of arrays: {what}=(x, y)")
-    return array_inputs(pair[0], f"x of {what}"), _rows(pair[1], f"y of {what}")
+    x, y = pair
+    inputs, target_names = array_inputs(x, f"x of {what}", columns), _target_names(y)
+    if columns is not None and len(columns.targets) > 1 and column_names(y) is not None:
+        y = _selected(y, Columns(columns.targets).places(target_names, f"y of {what}"))
+    if columns is None:
+        names = column_names(x)
+        columns = named_columns(names, target_names) if names else None
+    return Source(inputs, _rows(y, f"y of {what}"), columns=columns)
+
+
+def _selected(table: Any, places: Sequence[int]) -> Any:
+    """Return some columns of a table."""
+    if hasattr(table, "iloc"):  # pandas, where names may be anything, and repeat
+        return table.iloc[:, list(places)]
+    names = list(getattr(table, "column_names", table.columns))
+    return table.select([names[place] for place in places])
 
 
 def _rows(values: ArrayLike, what: str) -> ArrayRows:
+    array = _array(values, what)
+    check_axes(array.shape, what)
+    return ArrayRows(array)
+
+
+def _array(values: Any, what: str) -> Array:
+    check_unmasked(values, what)
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise DataError(f"{what} can't be made an array: {error}. Give rows of one length.") from None
+    if array.dtype.hasobject and hasattr(values, "iloc") and array.ndim == 2:  # columns of several types
+        columns = [_array(column, f"column {shortened(name)!r} of {what}") for name, column in values.items()]
+        return column_values(columns, len(values))
     if array.dtype.hasobject or array.dtype.kind not in "biuf":
         raise DataError(f"{what} has dtype {array.dtype}; allowed are booleans, integers and real floats. Convert it.")
-    check_axes(array.shape, what)
-    return ArrayRows(array)
+    return array
+
+
+def check_unmasked(values: Any, what: str) -> None:
+    """Raise DataError if values are masked: an array made of them would show what lies under the mask."""
+    masked = _masked(values)
+    if masked:
+        raise DataError(
+            f"{what} is a masked array, and {masked} of its values are masked. Fill them, by .filled(value), or leave "
+            "out their samples."
+        )
+
+
+def _masked(values: Any) -> int:
+    ma = sys.modules.get("numpy.ma")  # without it there are no such arrays; importing it takes a while
+    if ma is None:
+        return 0
+    if isinstance(values, list | tuple):
+        return sum(map(_masked, values))
+    return int(ma.count_masked(values)) if isinstance(values, ma.MaskedArray) else 0

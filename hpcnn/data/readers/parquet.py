@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import (
     Source,
@@ -52,46 +55,73 @@ def _column(table: Any, name: str, path: Path) -> Array:
     return values
 
 
-def _split(path: Path, targets: Sequence[str], *, optional: bool = False) -> tuple[Array, Array | None, list[str]]:
-    """Return inputs, targets, and the names of the inputs. With `optional`, the table may lack targets."""
+def _index(table: Any) -> set[str]:
+    """Return the columns that pandas wrote an index to: it does not take them for columns either."""
+    try:
+        told = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        told = []
+    named = {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
+    return {name for name in table.column_names if name in named or PANDAS_INDEX.fullmatch(name)}
+
+
+def _values(table: Any, names: Sequence[str], path: Path) -> Array:
+    return column_values([_column(table, name, path) for name in names], len(table))
+
+
+def _split(path: Path, targets: Sequence[str]) -> Source:
     table = _read_table(path)
     known: list[str] = table.column_names
     for target in targets:
-        if target not in known and not optional:
+        if target not in known:
             unknown_name(f"column in {path}", target, known, DataError)
-    names = [name for name in known if name not in targets]
+    index = _index(table).difference(targets)
+    names = _inputs(known, {*index, *targets}, path)
+    y = _values(table, targets, path)
+    notes = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
+    return Source(
+        ArrayRows(_values(table, names, path)),
+        ArrayRows(y[:, 0] if len(targets) == 1 else y),
+        columns=named_columns(names, targets),
+        notes=(notes,) if notes else (),
+    )
+
+
+def _inputs(known: Sequence[str], others: Container[str], path: Path) -> list[str]:
+    names = [name for name in known if name not in others]
     if not names:
         raise DataError(f"{path} has {len(known)} columns and all are targets: no input is left.")
-    x = column_values([_column(table, name, path) for name in names], len(table))
-    if optional:
-        return x, None, names
-    y = column_values([_column(table, name, path) for name in targets], len(table))
-    return x, y[:, 0] if len(targets) == 1 else y, names
-
-
-def _rows(path: Path, targets: Sequence[str]) -> tuple[ArrayRows, ArrayRows, tuple[str, ...]]:
-    x, y, names = _split(path, targets)
-    assert y is not None
-    return ArrayRows(x), ArrayRows(y), tuple(names)
+    return names
 
 
 def read(data: schema.Parquet, base: Path) -> Source:
     """Read `[data] source = "parquet"`."""
     path = resolve(data.path, base)
-    x, y, names = _rows(path, data.targets)
+    source = _split(path, data.targets)
     if not data.validation_path:
-        return Source(x, y, feature_names=names)
+        return source
     held_path = resolve(data.validation_path, base)
-    held_x, held_y, held_names = _rows(held_path, data.targets)
-    if held_names != names:
+    held = _split(held_path, data.targets)
+    if held.columns != source.columns:
         raise DataError(
-            f"the inputs of {held_path} ({shortened(', '.join(held_names))}) are not those of {path} "
-            f"({shortened(', '.join(names))}). "
+            f"the inputs of {held_path} ({shortened(', '.join(held.feature_names or ()))}) are not those of {path} "
+            f"({shortened(', '.join(source.feature_names or ()))}). "
             "Give both files the same columns in the same order."
         )
-    return Source(x, y, (held_x, held_y), names)
+    return replace(source, validation=(held.x, held.y))
 
 
-def read_inputs(path: Path, targets: Sequence[str]) -> ArrayRows:
-    """Return the inputs for prediction: all columns but the targets, which the file may have or not have."""
-    return ArrayRows(_split(path, targets, optional=True)[0])
+def read_inputs(path: Path, targets: Sequence[str], columns: Columns | None = None) -> ArrayRows:
+    """Return the inputs for prediction, in the order of the model's `columns` if it has names.
+
+    Else all columns but those of targets and of an index of pandas, which the file may have or not have.
+    """
+    table = _read_table(path)
+    known: list[str] = table.column_names
+    if columns is None:
+        names = _inputs(known, {*_index(table), *targets}, path)
+    else:
+        index = _index(table).difference(columns.inputs)
+        given = [name for name in known if name not in index]
+        names = [given[place] for place in columns.places(given, str(path))]
+    return ArrayRows(_values(table, names, path))

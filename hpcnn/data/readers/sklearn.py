@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcnn.data.columns import named_columns
 from hpcnn.data.rows import ArrayRows
 from hpcnn.data.source import Source, optional_import
 from hpcnn.job import data as schema
@@ -16,4 +17,4 @@ def read(data: schema.Sklearn, _base: Path) -> Source:
     datasets = optional_import("sklearn.datasets", "sklearn", 'data.source = "sklearn"', package="scikit-learn")
     bunch = getattr(datasets, f"load_{data.name}")()
     x, y = np.asarray(bunch.data), np.asarray(bunch.target)
-    return Source(ArrayRows(x), ArrayRows(y), feature_names=tuple(map(str, bunch.feature_names)))
+    return Source(ArrayRows(x), ArrayRows(y), columns=named_columns([*map(str, bunch.feature_names)]))

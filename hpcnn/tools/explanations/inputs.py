@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpcnn.comm.collective import TreeReduction
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.load import Samples, read_inputs, read_samples
-from hpcnn.data.readers.csv import is_number
+from hpcnn.data.readers.csv_text import is_number
 from hpcnn.data.rows import Rows, SubsetRows
 from hpcnn.data.source import resolve
 from hpcnn.errors import DataError
@@ -54,10 +54,10 @@ def chosen_inputs(
         x = samples.x
     else:
         x = read_inputs(
-            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, features=features,
-            reduction=TreeReduction(comm),
+            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
+            features=features, reduction=TreeReduction(comm),
         )  # fmt: skip
-        what, names = path, _header(path, job.data, features)
+        what, names = path, _names(trained, path)
     if int(np.prod(x.shape[1:])) != features:
         raise DataError(f"{what} has inputs of shape {x.shape[1:]} a sample, but the model takes {network.input_shape}")
     numbers = _numbers(x, rows, what)
@@ -79,9 +79,10 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
         what, samples, names = _own(trained, comm)
     else:
         samples = read_samples(
-            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, reduction=reduction
-        )
-        what, names = path, _header(path, job.data, int(np.prod(trained.parts.network.input_shape)))
+            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
+            reduction=reduction,
+        )  # fmt: skip
+        what, names = path, _names(trained, path)
     samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
@@ -103,6 +104,13 @@ def _numbers(x: Rows, rows: slice, what: str) -> NDArray[np.int64]:
         first, last = ("" if end is None else end for end in (rows.start, rows.stop))
         raise DataError(f"--rows {first}:{last} takes no row: {what} has only rows 0 to {x.shape[0] - 1}")
     return numbers
+
+
+def _names(trained: Trained, path: str) -> Names | None:
+    """Return the names of the features of a file that was read: the model's, if it has any, in whose order they are."""
+    if trained.columns is not None:
+        return trained.columns.inputs
+    return _header(path, trained.job.data, int(np.prod(trained.parts.network.input_shape)))
 
 
 def _header(path: str, data: schema.DataSection, features: int) -> Names | None:

@@ -1,0 +1,82 @@
+"""Names of columns. They belong to the model: other data are matched to them by name, in whatever order they come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcnn.errors import DataError, nearest, shortened
+
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls an index without a name in a Parquet file."""
+NAMELESS = re.compile(r"(Unnamed: \d+)?")
+"""The first column of a CSV file that pandas wrote with its index, and what pandas calls such a column."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names that a model knows its columns by, each in order."""
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    """May be left in data for prediction."""
+
+    def places(self, given: Sequence[str], what: str) -> list[int]:
+        """Return the positions of the inputs among the columns `given`.
+
+        These may hold the targets and an index of pandas as well: such columns are left out. Names that only count
+        the columns from 0, as those of a table that never had names, say no more than the positions.
+
+        Raises:
+            DataError: an input is missing or ambiguous, or there is a column that the model does not know.
+        """
+        kept = [place for place, name in enumerate(given) if name in self.inputs or not self._ignored(name)]
+        if tuple(given[place] for place in kept) == self.inputs:
+            return kept
+        missing = [name for name in self.inputs if name not in given]
+        if missing and (_counted(given) or _counted(self.inputs)):
+            return kept
+        unknown = [given[place] for place in kept if given[place] not in self.inputs]
+        if missing or unknown:
+            raise DataError(self._mismatch(missing, unknown, what))
+        twice = next((name for name in self.inputs if given.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{what} has several columns named {shortened(twice)!r}. Rename them.")
+        return [given.index(name) for name in self.inputs]
+
+    def _ignored(self, name: str) -> bool:
+        return name in self.targets or PANDAS_INDEX.fullmatch(name) is not None or NAMELESS.fullmatch(name) is not None
+
+    def _mismatch(self, missing: Sequence[str], unknown: Sequence[str], what: str) -> str:
+        faults = [f"lacks {_listed(missing)}"] if missing else []
+        faults += [f"has {_listed(unknown)}, which the model was not trained on"] if unknown else []
+        targets = f" The targets ({_listed(self.targets)}) may stay." if self.targets else ""
+        return (
+            f"{what} {' and '.join(faults)}.{nearest(missing[0], unknown) if missing else ''} Give the columns by "
+            f"the names of the training data, in any order, and no others: {_listed(self.inputs)}.{targets}"
+        )
+
+
+def _counted(names: Sequence[str]) -> bool:
+    return all(name == str(place) for place, name in enumerate(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return shortened(", ".join(map(repr, names)))
+
+
+def named_columns(inputs: Sequence[str], targets: Sequence[str] = ()) -> Columns:
+    """Return the columns of a table that is trained on; a target that shares its name with an input has none."""
+    return Columns(tuple(inputs), tuple(targets) if not set(inputs) & set(targets) else ())
+
+
+def nameless_note(columns: Columns | None, what: str) -> tuple[str, ...]:
+    """Return a warning of inputs that look like the index of a table that pandas wrote, if there are any."""
+    for place, name in enumerate(columns.inputs if columns else ()):
+        if NAMELESS.fullmatch(name):
+            return (
+                f"column {place} of {what} has no name ({name!r}), like an index that pandas wrote, but is an input. "
+                "Name it, or leave it out: to_csv(index=False).",
+            )
+    return ()
