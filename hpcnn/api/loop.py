@@ -113,7 +113,8 @@ class Trainer:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
 
         Args:
-            x: inputs of shape ``(n, *features)``: the whole batch, on every rank.
+            x: inputs of shape ``(n, *features)``: the whole batch, on every rank. Tables with named columns, as
+                DataFrames, are put in the order of the first one.
             y: their targets.
             factor: multiplies the learning rate.
 

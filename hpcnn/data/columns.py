@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,19 +32,24 @@ class Columns:
         Raises:
             DataError: an input is missing or ambiguous, or there is a column that the model does not know.
         """
-        kept = [place for place, name in enumerate(given) if name in self.inputs or not self._ignored(name)]
+        known, position = set(self.inputs), {name: place for place, name in enumerate(given)}
+        kept = [place for place, name in enumerate(given) if name in known or not self._ignored(name)]
         if tuple(given[place] for place in kept) == self.inputs:
             return kept
-        missing = [name for name in self.inputs if name not in given]
+        missing = [name for name in self.inputs if name not in position]
         if missing and (_counted(given) or _counted(self.inputs)):
             return kept
-        unknown = [given[place] for place in kept if given[place] not in self.inputs]
+        unknown = [given[place] for place in kept if given[place] not in known]
         if missing or unknown:
             raise DataError(self._mismatch(missing, unknown, what))
-        twice = next((name for name in self.inputs if given.count(name) > 1), None)
-        if twice is not None:
-            raise DataError(f"{what} has several columns named {shortened(twice)!r}. Rename them.")
-        return [given.index(name) for name in self.inputs]
+        if len(kept) != len(known) or len(known) != len(self.inputs):
+            counts = (*Counter(given).items(), *Counter(self.inputs).items())
+            twice = next(name for name, count in counts if count > 1)
+            raise DataError(
+                f"{what} can't be matched by name to the training data: several columns are named "
+                f"{shortened(twice)!r}. Give them in the order of the training data, or rename them in both."
+            )
+        return [position[name] for name in self.inputs]
 
     def _ignored(self, name: str) -> bool:
         return name in self.targets or PANDAS_INDEX.fullmatch(name) is not None or NAMELESS.fullmatch(name) is not None

@@ -33,7 +33,7 @@ REFUSED = {
     "missing": ("ab", r"d\.csv lacks 'c'\. Give the columns by .*: 'a', 'b', 'c'\. The targets \('y'\) may stay"),
     "unknown": (["a", "b", "c", "id"], r"d\.csv has 'id', which the model was not trained on\. Give"),
     "misspelt": (["a", "bb", "c"], r"lacks 'b' and has 'bb', which .* not trained on\. Did you mean 'bb'\?"),
-    "twice": ("abcc", "d.csv has several columns named 'c'. Rename them"),
+    "twice": ("abcc", "d.csv can't be matched by name .*: several columns are named 'c'. Give them in"),
 }
 
 
@@ -53,8 +53,9 @@ def test_names_that_only_count():
 def test_names_that_repeat_in_the_training_data():
     columns = named_columns(("a", "a"), ("y",))
     assert columns.places(["a", "y", "a"], "x") == [0, 2]
-    with pytest.raises(DataError, match="has several columns named 'a'"):
-        named_columns(("a", "a", "b")).places(["b", "a", "a"], "x")
+    for given in (["b", "a", "a"], ["b", "a"]):
+        with pytest.raises(DataError, match="several columns are named 'a'"):
+            named_columns(("a", "a", "b")).places(given, "x")
     assert named_columns(("price", "a"), ("price",)).targets == ()
 
 

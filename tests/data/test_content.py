@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hpcnn.data import content
+from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content, changes, content_of, digests, sample
 from hpcnn.data.readers import hdf5, npy, npz
 from hpcnn.data.rows import ArrayRows, ReshapedRows, SubsetRows
@@ -24,7 +25,7 @@ FILES = schema.Npy(x_path="x.npy", y_path="y.npy")
 
 
 def found(x: Any, y: Any = Y, names: tuple[str, ...] | None = None) -> Content:
-    kept = content_of(Source(ArrayRows(x), ArrayRows(y), feature_names=names))
+    kept = content_of(Source(ArrayRows(x), ArrayRows(y), columns=Columns(names) if names else None))
     assert kept is not None
     return kept
 

@@ -52,10 +52,10 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
         skip, cells = next(lines, (0, []))
         names = tuple(cell.strip() for cell in cells)
         if _only_numbers(names) and not (wanted and set(wanted) <= set(names)):
+            more = f" ({shortened(', '.join(wanted))} among them)" if wanted else ", or give data.targets by name"
             raise DataError(
                 f"{path}: the first line, taken for the names of the columns, holds only numbers. "
-                "Set data.header = false in the job, or write the names of the columns in a line above the numbers"
-                f"{', ' + shortened(', '.join(wanted)) if wanted else ', or give data.targets by name'}."
+                f"Set data.header = false in the job, or write the names of the columns in a line above them{more}."
             )
     _, first = next(lines, (0, []))
     if not first:
