@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hpcnn.data.packed import marked_rows
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
 from hpcnn.errors import DataError, shortened
@@ -42,11 +43,16 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
 def check_finite(
     rows: Rows, what: str, dtype: DTypeLike, reduction: Reduction, names: Sequence[str] | None = None
 ) -> None:
-    """Raise DataError if a value is not finite once cast to `dtype`. Every rank raises, or none.
+    """Raise DataError if a value is missing, or is not finite once cast to `dtype`. Every rank raises, or none.
 
     The message names the first such column, how many of its values are bad, the first of their rows, and how many
     other columns are affected. `what` names the rows, as "inputs of the training data".
     """
+    marked = marked_rows(rows)
+    if marked is not None:
+        stored, marks = Chunks(marked, marked.dtype), marked.marks
+        why = f"the file marks as missing ({marks.text})"
+        _check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names)
     if rows.dtype.kind != "f":
         return
     chunks = Chunks(rows, dtype)
@@ -54,8 +60,21 @@ def check_finite(
     def bad(i: int) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite or NaN, and is reported below
             values = chunks[i]
-        return ~np.isfinite(values).reshape(len(values), -1)
+        return _by_row(~np.isfinite(values))
 
+    why = f"are not finite (NaN, infinite, or too large for {np.dtype(dtype).name})"
+    _check_each(chunks, bad, what, why, reduction, names)
+
+
+def _by_row(bad: Array) -> Array:
+    return bad.reshape(len(bad), -1)
+
+
+def _check_each(
+    chunks: Chunks, bad: Leaf, what: str, why: str, reduction: Reduction, names: Sequence[str] | None
+) -> None:
+    """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, holds somewhere."""
+    rows = chunks.rows
     counts = reduction.sum(len(chunks), lambda i: bad(i).sum(axis=0, dtype=np.float64))
     columns = np.flatnonzero(counts)
     if not len(columns):
@@ -65,8 +84,7 @@ def check_finite(
     others = f"; {len(columns) - 1} other columns have such values too" if len(columns) > 1 else ""
     raise DataError(
         f"{what}: {column_label(column, rows.shape[1:], names)} holds {int(counts[column])} values of {rows.shape[0]} "
-        f"that are not finite (NaN, infinite, or too large for {np.dtype(dtype).name}), the first in row {row}, "
-        f"counted from 0{others}. Clean the data: fill or drop what is missing."
+        f"that {why}, the first in row {row}, counted from 0{others}. Clean the data: fill or drop what is missing."
     )
 
 

@@ -1,37 +1,43 @@
-"""Reader of HDF5 files: rows are read from the file as they are asked for (extra `hdf5`)."""
+"""Reader of HDF5 files, netCDF-4 among them: rows are read from the file as they are asked for (extra `hdf5`)."""
 
 from __future__ import annotations
 
-import math
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpcnn.data.rows import Array, Buffer
+from hpcnn.data.packed import ATTRIBUTES, unpacked
+from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file
+from hpcnn.data.rows import Array, Buffer, Rows
 from hpcnn.data.sampler import Indices
-from hpcnn.data.source import (
-    DEFLATE_RATIO,
-    Source,
-    check_axes,
-    check_countable,
-    check_numeric,
-    optional_import,
-    resolve,
-    unread,
-)
-from hpcnn.errors import DataError, unknown_name
+from hpcnn.data.source import Source, resolve, unread
+from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 
-FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError)
-"""What h5py raises for damaged files, by what the damage makes of them."""
+NEVER_WRITTEN = {
+    "f4": 9.969209968386869e36, "f8": 9.969209968386869e36, "i2": -32767, "i4": -2147483647, "i8": -9223372036854775806,
+    "u2": 65535, "u4": 4294967295, "u8": 18446744073709551614,
+}  # fmt: skip
+"""What netCDF gives back for values that were never written (NC_FILL_FLOAT and so on), unless a file says otherwise."""
+
+
+class OpenFile:
+    """Closes a file once nothing reads from it any more, or else before the interpreter ends."""
+
+    def __init__(self, file: Any) -> None:
+        weakref.finalize(self, file.close)
 
 
 class Hdf5Rows:
     """Rows of an HDF5 data set. HDF5 wants rising indices without repeats: rows are read sorted, then put in place."""
 
-    def __init__(self, dataset: Any, what: str) -> None:
-        self.dataset, self.what = dataset, what
+    def __init__(self, dataset: Any, what: str, *files: OpenFile) -> None:
+        self._held, self.what, self._files = [dataset], what, files
+        # With what it knows of a virtual data set still in memory, the HDF5 library crashes as the process ends.
+        weakref.finalize(self, self._held.clear)
         self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
         self._raw = Buffer(self.shape[1:], self.dtype)
 
@@ -50,64 +56,45 @@ class Hdf5Rows:
 
     def _read(self, raw: Array, selection: Any) -> None:
         try:
-            self.dataset.read_direct(raw, selection)
+            self._held[0].read_direct(raw, selection)
         except FAULTS as error:
             raise unread(self.what, error) from None
 
 
-def _open(path: Path) -> Any:
-    h5py = optional_import("h5py", "hdf5", "reading HDF5 files")
-    try:
-        # Parallel file systems often refuse locks, and read-only files need none.
-        return h5py.File(path, "r", locking="best-effort")
-    except FAULTS as error:
-        raise unread(path, f"no valid HDF5 file ({error})") from None
+def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
+    """Return those attributes that say what the values mean."""
+    found = {}
+    for name in ATTRIBUTES:
+        try:
+            if name in dataset.attrs:
+                found[name] = dataset.attrs[name]
+        except FAULTS as error:
+            raise unread(f"the attribute {name} of {what}", error) from None
+    plan = dataset.id.get_create_plist()
+    if "_FillValue" not in found and plan.fill_value_defined() == h5py_module().h5d.FILL_VALUE_USER_DEFINED:
+        never = NEVER_WRITTEN.get(dataset.dtype.str[1:])
+        if never is not None and dataset.fillvalue == dataset.dtype.type(never):
+            found["_FillValue"] = dataset.fillvalue
+    return found
 
 
-def _dataset_names(file: Any) -> list[str]:
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)
-    return names
+def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
+    dataset, what = find_dataset(file, key, path), f"data set {key!r} in {path}"
+    files = (opened,) if dataset.file.id == file.id else (opened, OpenFile(dataset.file))  # a link led elsewhere
+    check_dataset(dataset, what)
+    return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
 
 
-def _check_stored(dataset: Any, path: Path, what: str) -> None:
-    """Raise DataError if the file is too short for the data set. What HDF5 was never given it reads as zeros."""
-    declared, held = math.prod(dataset.shape) * dataset.dtype.itemsize, path.stat().st_size
-    if declared > DEFLATE_RATIO * held and not dataset.is_virtual:
-        raise unread(what, f"it declares {dataset.shape} {dataset.dtype}, {declared} bytes, but the file has {held}")
-
-
-def _check_chunks(dataset: Any, path: Path, what: str) -> None:
-    """Raise DataError if a chunk lies outside of the file: reading it may end the process, in the HDF5 library."""
-    if dataset.chunks is None or not hasattr(dataset.id, "chunk_iter"):  # the library is older than 1.12.3
-        return
-    held = path.stat().st_size
-    if dataset.id.chunk_iter(lambda chunk: True if not 0 < chunk.size <= held - chunk.byte_offset else None):
-        raise unread(what, "a part of it lies outside of the file")
-
-
-def _rows(file: Any, key: str, path: Path) -> Hdf5Rows:
-    known = _dataset_names(file)
-    if key.strip("/") not in known:
-        unknown_name(f"data set in {path}", key, known, DataError)
-    dataset, what = file[key], f"data set {key!r} in {path}"
-    check_numeric(dataset.dtype, what)
-    check_axes(dataset.shape or (), what)
-    _check_stored(dataset, path, what)
-    check_countable(dataset.shape, what)
-    _check_chunks(dataset, path, what)
-    return Hdf5Rows(dataset, what)
-
-
-def read_datasets(path: Path, *keys: str) -> tuple[Hdf5Rows, ...]:
+def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
     """Return the data sets `keys` of a file, in that order. The file stays open as long as they live.
 
     Raises:
         DataError: no such data set, a damaged file, or a data set that holds other things than numbers.
     """
-    file = _open(path)
+    file = open_file(path)
+    opened = OpenFile(file)
     try:
-        return tuple(_rows(file, key, path) for key in keys)
+        return tuple(_rows(file, key, path, opened) for key in keys)
     except DataError:
         raise
     except FAULTS as error:

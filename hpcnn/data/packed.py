@@ -1,0 +1,157 @@
+"""Values as netCDF packs them: a factor and an offset, and values that stand for missing ones.
+
+The attributes are those of the CF conventions, https://cfconventions.org, sections 2.5.1 and 8.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.data.rows import Array, Buffer, ReshapedRows, Rows
+from hpcnn.data.sampler import Indices
+from hpcnn.errors import DataError, shortened
+
+ATTRIBUTES = (
+    "scale_factor", "add_offset", "_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "_Unsigned",
+)  # fmt: skip
+"""What is looked at. All others leave the values as they are stored."""
+MISSING = ("_FillValue", "missing_value")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which of the values that are stored stand for missing ones."""
+
+    values: tuple[Any, ...]
+    low: Any
+    high: Any
+    text: str
+    """The attributes that say so."""
+
+    def __call__(self, values: Array) -> NDArray[np.bool_]:
+        """Return where a value is missing."""
+        with np.errstate(invalid="ignore"):  # NaN is found by another check
+            bad: NDArray[np.bool_] = np.zeros(values.shape, bool)
+            for value in self.values:
+                bad |= values == value
+            if self.low is not None:
+                bad |= values < self.low
+            if self.high is not None:
+                bad |= values > self.high
+        return bad
+
+
+class MarkedRows:
+    """Rows in which some values stand for missing ones. The checks of the data find them before any are used."""
+
+    def __init__(self, rows: Rows, marks: Marks) -> None:
+        self.rows, self.marks = rows, marks
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        self.rows.take(indices, out)
+
+
+class UnpackedRows:
+    """``row * factor + offset``, computed in float64 and then cast."""
+
+    def __init__(self, rows: Rows, factor: float, offset: float) -> None:
+        self.rows, self.factor, self.offset = rows, factor, offset
+        self.shape, self.dtype = rows.shape, np.dtype(np.float64)
+        self._values = Buffer(rows.shape[1:], np.float64)
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        for start in range(0, len(indices), self._values.block):
+            part = indices[start : start + self._values.block]
+            values = self._values.rows(len(part))
+            self.rows.take(part, values)
+            np.multiply(values, self.factor, out=values)
+            np.add(values, self.offset, out=values)
+            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+
+
+def marked_rows(rows: Rows) -> MarkedRows | None:
+    """Return the rows as they are stored, if some of their values may stand for missing ones."""
+    while isinstance(rows, ReshapedRows | UnpackedRows):
+        rows = rows.rows
+    return rows if isinstance(rows, MarkedRows) else None
+
+
+def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
+    """Return rows with the values that `attributes`, those of `ATTRIBUTES` that there are, say.
+
+    Raises:
+        DataError: an attribute that can't be followed; names it.
+    """
+    signed = attributes.get("_Unsigned")
+    if signed is not None and rows.dtype.kind in "iu":
+        unsigned = str(signed.decode() if isinstance(signed, bytes) else signed).lower() == "true"
+        if unsigned != (rows.dtype.kind == "u"):
+            raise _refused(what, "_Unsigned", signed, f"but its type is {rows.dtype.name}. Save it with the type meant")
+    marks = _marks(rows.dtype, attributes, what)
+    factor = _numbers(attributes, "scale_factor", what, 1) or [1.0]
+    offset = _numbers(attributes, "add_offset", what, 1) or [0.0]
+    for name, value in (("scale_factor", factor[0]), ("add_offset", offset[0])):
+        if not math.isfinite(value):
+            raise _refused(what, name, value, "which is not finite. Mend the file")
+    if marks is not None:
+        rows = MarkedRows(rows, marks)
+    neutral = float(factor[0]) == 1 and float(offset[0]) == 0
+    return rows if neutral else UnpackedRows(rows, float(factor[0]), float(offset[0]))
+
+
+def _marks(dtype: np.dtype[Any], attributes: Mapping[str, Any], what: str) -> Marks | None:
+    values = {name: _castable(dtype, _numbers(attributes, name, what)) for name in MISSING}
+    low, high = (_numbers(attributes, name, what, 1) for name in ("valid_min", "valid_max"))
+    both = _numbers(attributes, "valid_range", what, 2)
+    least, most = [*low, *both[:1]], [*high, *both[1:]]
+    if dtype.kind in "iu":  # bounds that every value keeps, as 0 and 255 of bytes
+        least = [bound for bound in least if bound > np.iinfo(dtype).min]
+        most = [bound for bound in most if bound < np.iinfo(dtype).max]
+    least, most = ([bound for bound in one if math.isfinite(bound)] for one in (least, most))
+    if dtype.kind == "b" or not (any(values.values()) or least or most):
+        return None
+    named = [name for name in MISSING if values[name]]
+    named += [name for name in ("valid_min", "valid_max", "valid_range") if name in attributes and (least or most)]
+    text = ", ".join(f"{name} = {shortened(attributes[name], 60)}" for name in named)
+    fills = tuple(value for name in MISSING for value in values[name])
+    return Marks(fills, max(least, default=None), min(most, default=None), text)
+
+
+def _castable(dtype: np.dtype[Any], numbers: list[Any]) -> list[Any]:
+    """Return the numbers that an array of `dtype` can hold, as it holds them: 1e20 has another value in float32."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            cast = [dtype.type(number) for number in numbers]
+        return [number for number in cast if not np.isnan(number)]
+    if dtype.kind not in "iu":
+        return []
+    bounds = np.iinfo(dtype)
+    return [int(n) for n in numbers if math.isfinite(n) and int(n) == n and bounds.min <= int(n) <= bounds.max]
+
+
+def _numbers(attributes: Mapping[str, Any], name: str, what: str, count: int = 0) -> list[Any]:
+    """Return the numbers of an attribute, `count` of them unless that is 0; none if it is not there."""
+    if name not in attributes:
+        return []
+    value = attributes[name]
+    try:
+        numbers = np.atleast_1d(np.asarray(value)).reshape(-1)
+    except (TypeError, ValueError):
+        numbers = np.empty(0, object)
+    if numbers.dtype.kind not in "biuf" or (count and len(numbers) != count):
+        needed = {0: "numbers", 1: "a single number", 2: "two numbers"}[count]
+        raise _refused(what, name, value, f"but needed is {needed}. Mend the attribute, or delete it")
+    return list(numbers)
+
+
+def _refused(what: str, name: str, value: Any, why: str) -> DataError:
+    return DataError(f"{what} has the attribute {name} = {shortened(repr(value), 60)}, {why}.")
