@@ -8,8 +8,9 @@ import weakref
 import numpy as np
 import pytest
 
-from hpcnn.data.readers import hdf5, hdf5_checks
+from hpcnn.data.readers import hdf5, hdf5_checks, read_source
 from hpcnn.errors import DataError
+from hpcnn.job import data as schema
 from tests.data.helpers import take
 from tests.require import require
 
@@ -220,6 +221,21 @@ def test_what_is_no_array_of_numbers(make, text, h5py, write):
 def test_what_was_only_declared(kind, text, h5py, write):
     with pytest.raises(DataError, match=text):
         read(write("a.h5", lambda file: file.create_dataset("x", (4,), kind(h5py))))
+
+
+def test_what_was_written_in_part_is_warned_of(write, tmp_path):
+    """As by a program that made room for all of its results, and broke off."""
+
+    def fill(file):
+        file.create_dataset("x", X.shape, "f8", chunks=(8, 3), fillvalue=-1.0)[:20] = X[:20]
+        file.create_dataset("y", data=np.arange(40), chunks=(9,))
+        file["x"].attrs["scale_factor"] = 2.0
+
+    path = write("a.h5", fill)
+    text = f"data set 'x' in {path}: 2 of its 5 chunks were never written, and are read as -1.0"
+    assert read_source(schema.Hdf5(path=str(path)), tmp_path).notes == (text,)
+    both = read_source(schema.Hdf5(path=str(path), x="y", validation_path=str(path)), tmp_path)
+    assert both.notes == ()
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f2", ">i2", "u1", "?"])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcnn.data.packed import ATTRIBUTES, unpacked
-from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file
+from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
 from hpcnn.data.rows import Array, Buffer, Rows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Source, resolve, unread
@@ -36,6 +36,8 @@ class Hdf5Rows:
 
     def __init__(self, dataset: Any, what: str, *files: OpenFile) -> None:
         self._held, self.what, self._files = [dataset], what, files
+        self.notes = unwritten(dataset, what)
+        """Warnings to show to whoever trains on them."""
         # With what it knows of a virtual data set still in memory, the HDF5 library crashes as the process ends.
         weakref.finalize(self, self._held.clear)
         self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
@@ -101,10 +103,20 @@ def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
         raise unread(path, f"no valid HDF5 file ({error})") from None
 
 
+def _notes(rows: Iterable[Any]) -> tuple[str, ...]:
+    found: list[str] = []
+    for one in rows:
+        stored = one
+        while not isinstance(stored, Hdf5Rows):
+            stored = stored.rows
+        found += stored.notes
+    return tuple(found)
+
+
 def read(data: schema.Hdf5, base: Path) -> Source:
     """Read `[data] source = "hdf5"`."""
     x, y = read_datasets(resolve(data.path, base), data.x, data.y)
     if not data.validation_path:
-        return Source(x, y)
+        return Source(x, y, notes=_notes((x, y)))
     held_x, held_y = read_datasets(resolve(data.validation_path, base), data.x, data.y)
-    return Source(x, y, (held_x, held_y))
+    return Source(x, y, (held_x, held_y), notes=_notes((x, y, held_x, held_y)))

@@ -223,6 +223,16 @@ def _check_chunks(dataset: Any, what: str) -> None:
             _check_filter(code, name, what)
 
 
+def unwritten(dataset: Any, what: str) -> tuple[str, ...]:
+    """Return a warning of a data set that was written in part only, as by a program that broke off."""
+    if dataset.chunks is None:
+        return ()
+    chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    missing = chunks - dataset.id.get_num_chunks()
+    text = f"{what}: {missing} of its {chunks} chunks were never written, and are read as {dataset.fillvalue}"
+    return (text,) if missing > 0 else ()
+
+
 def _check_filter(code: int, name: str, what: str) -> None:
     """Raise DataError if the library lacks a filter. hdf5plugin has most, and registers them as it is imported."""
     h5z = h5py_module().h5z
