@@ -1,11 +1,14 @@
-"""The two MPIs, for all tests that start ranks; and a second chance for those that watch the clock."""
+"""A known environment; the two MPIs, for all tests that start ranks; a second chance for those that watch the clock."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests import environment
 from tests.mpi import launch
 from tests.timing import TooSlowError
+
+environment.begin()  # before a module of tests loads what looks at it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import without_the_callers
 from tests.require import missing
 from tests.timing import WAIT_S
 
@@ -41,12 +42,10 @@ class Mpi:
         return str(self.prefix / "bin" / "mpirun")
 
     def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
-        launchers = ("PMI_", "PMIX_", "OMPI_", "HYD", "SLURM_", "MPI_LOCAL", "HPCNN_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
+        inherited = without_the_callers(os.environ)
         own = _OPEN_MPI_ENVIRONMENT if self.name == "openmpi" else {}
         path = f"{self.prefix / 'bin'}:{os.environ['PATH']}"
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        return inherited | threads | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | (extra or {})
+        return inherited | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | (extra or {})
 
     def start(
         self, ranks: int, *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None

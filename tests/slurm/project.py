@@ -31,7 +31,7 @@ class Project:
     def __post_init__(self) -> None:
         (self.folder / "jobs").symlink_to(ROOT / "jobs")
         (self.folder / "slurm").mkdir()
-        for template in (ROOT / "slurm").iterdir():
+        for template in {*(ROOT / "slurm").iterdir()} - {ROOT / "slurm" / "site.sh"}:
             (self.folder / "slurm" / template.name).symlink_to(template)
         (self.folder / "slurm" / "site.sh").write_text(_SITE)
 

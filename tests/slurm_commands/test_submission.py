@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_a_sweep_is_one_array(here: Path, put: Put, capsys: pytest.CaptureFixtur
     assert "6 runs, each 2 ranks on 1 node" in said
     assert " --array=0-5%2 " in said
     assert f"--output={here}/50%%/logs/slurm-%A_%a.out" in said
-    assert f"{ROOT}/slurm/sweep.sbatch {run}/sweep.toml {DIGITS} --out {run}" in said
+    words = (f"{ROOT}/slurm/sweep.sbatch", f"{run}/sweep.toml", str(DIGITS), "--out", str(run))
+    assert shlex.join(words) in said
     assert not run.exists()
 
 
@@ -206,14 +208,16 @@ def test_a_run_goes_on_as_it_was_submitted(here: Path, put: Put, capsys: pytest.
     put("sbatch", "echo 17")
     submit(prepare(replace(REQUEST, out=Path("run"), overrides=["train.epochs=3"])))
     assert command.main(["--out", "run", "--resume", "--set", "run.keep_checkpoints=3", "--dry-run"]) == 0
-    assert f"{DIGITS} --out {here}/run --set train.epochs=3 --set run.keep_checkpoints=3" in capsys.readouterr().out
+    words = (str(DIGITS), "--out", f"{here}/run", "--set", "train.epochs=3", "--set", "run.keep_checkpoints=3")
+    assert shlex.join(words) in capsys.readouterr().out
 
 
 def test_a_sweep_goes_on_with_its_points(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
     put("sbatch", "echo 17")
     submit(prepare(Request(DIGITS, out=Path("run"), sweep=RATES, template="sweep")))
     assert command.main(["--out", "run", "--resume", "--array", "4", "--dry-run"]) == 0
-    assert f" --array=4 {ROOT}/slurm/sweep.sbatch {here}/run/sweep.toml {DIGITS} " in capsys.readouterr().out
+    words = ("--array=4", f"{ROOT}/slurm/sweep.sbatch", f"{here}/run/sweep.toml", str(DIGITS))
+    assert f" {shlex.join(words)} " in capsys.readouterr().out
     Path("other.toml").write_text("[values]\ntrain.seed = [1, 2]\n")
     with pytest.raises(CheckpointError, match="has other points"):
         prepare(Request(DIGITS, out=Path("run"), sweep=Path("other.toml"), template="sweep", resume=True))

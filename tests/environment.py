@@ -1,0 +1,33 @@
+"""The environment in which tests run: without what the caller's launcher, scheduler, terminal or services put there.
+
+What BLAS is told of the processor stays, as that may be what makes it work on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from hpcnn.blas import THREAD_VARIABLES
+
+LAUNCHERS = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYD", "MPI_LOCAL", "HPCNN_", "HOROVOD_")
+SCHEDULERS = ("SLURM_", "SBATCH_", "SALLOC_", "SQUEUE_", "SINFO_", "SCANCEL_", "SACCT_", "PBS_")
+TERMINALS = ("TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "TTY_", "JUPYTER_")
+SERVICES = ("KERAS_", "MLFLOW_", "WANDB_")
+FOR_TESTS = ("HPCNN_OPENMPI_PREFIX", "HPCNN_TF218_PREFIX", "HPCNN_REQUIRE_ALL", "HPCNN_CACHE")
+
+
+def without_the_callers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what would steer hpcnn or the programs that it starts; one thread for BLAS."""
+    steering = (*LAUNCHERS, *SCHEDULERS, *TERMINALS, *SERVICES)
+    kept = {name: value for name, value in environment.items() if not name.startswith(steering)}
+    return kept | dict.fromkeys(THREAD_VARIABLES, "1")
+
+
+def begin() -> None:
+    """Leave in this process's own environment nothing of the caller's but what is meant for the tests."""
+    told = {name: os.environ[name] for name in FOR_TESTS if name in os.environ}
+    clean = without_the_callers(os.environ) | told
+    for name in os.environ.keys() - clean.keys():
+        del os.environ[name]
+    os.environ |= clean
