@@ -13,6 +13,7 @@ import numpy as np
 
 from hpcnn.comm.calls import ReduceOp
 from hpcnn.errors import CommunicatorError
+from hpcnn.keras.building import build_for, is_complete
 from hpcnn.keras.host import backend
 from hpcnn.keras.optimizer import Distributed
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 class _Broadcast:
     """Gives all ranks the weights and the optimizer state of one, before the first step.
 
+    A model that makes its weights at its first batch is built before that step by the batch's shape; where that can't
+    be done, its weights and the optimizer state are those of that rank from after the first step on, as in Horovod.
     After each epoch it compares the trainable weights of the ranks, and ends a training in which they drift apart.
 
     Args:
@@ -54,14 +57,34 @@ class _Broadcast:
         check_compiled(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Broadcast."""
-        model = self.model
-        if not model.built:
-            raise CommunicatorError("the model has no weights yet: begin it with keras.Input, or call it on a batch")
-        optimizer = getattr(model, "optimizer", None)
-        if optimizer is not None and not optimizer.built:
+        """Broadcast, or see to it that the first step does."""
+        if is_complete(self.model):
+            self._broadcast()
+        else:
+            self._broadcast_at_first_step()
+
+    def _broadcast_at_first_step(self) -> None:
+        """Put building and broadcasting before the training function's first call, which alone knows of the data."""
+        model, step = self.model, self.model.train_function
+
+        def first(*arguments: Any) -> Any:
+            model.train_function = step
+            build_for(model, *arguments)
+            self._broadcast()
+            if is_complete(model):
+                return step(*arguments)
+            result = step(*arguments)
+            self._broadcast()
+            return result
+
+        model.train_function = first
+
+    def _broadcast(self) -> None:
+        """Broadcast the variables that there are."""
+        model, optimizer = self.model, getattr(self.model, "optimizer", None)
+        if optimizer is not None and not optimizer.built and is_complete(model):
             optimizer.build(model.trainable_variables)
-        state = optimizer.variables if optimizer is not None else []
+        state = optimizer.variables if optimizer is not None and optimizer.built else []
         broadcast_variables([*model.weights, *state], self.root_rank, self.process_set)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

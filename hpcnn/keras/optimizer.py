@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcnn.comm.calls import ReduceOp
 from hpcnn.errors import CommunicatorError
+from hpcnn.keras.bridge import let_variables_be_called
 from hpcnn.keras.compression import Compression, Compressor
 from hpcnn.keras.gradients import GradientReducer, Reduction
 from hpcnn.keras.host import backend
@@ -104,6 +105,8 @@ def _distributed(optimizer: Any, reduction: Reduction, local_scale: float) -> An
     import keras
 
     framework = backend()
+    if framework == "tensorflow":
+        let_variables_be_called()
     if isinstance(optimizer, Distributed):
         raise CommunicatorError("this optimizer is distributed already: wrap it once")
     if not isinstance(optimizer, keras.optimizers.Optimizer):

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from hpcnn.comm.calls import ReduceOp
+from hpcnn.keras.bridge import let_variables_be_called
 from hpcnn.keras.compression import Compression, Compressor
 from hpcnn.keras.gradients import GradientReducer, Reduction
 from hpcnn.keras.optimizer import LocalVariables, as_list
@@ -42,6 +43,7 @@ class DistributedGradientTape:
         process_set: ProcessSet = global_process_set,
         scale_local_gradients: bool = True,
     ) -> None:
+        let_variables_be_called()
         self._tape = gradtape
         self._reducer = GradientReducer(
             Reduction(op, compression, process_set, gradient_predivide_factor, sparse_as_dense=sparse_as_dense)
