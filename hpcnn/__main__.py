@@ -11,7 +11,7 @@ from hpcnn.command import Parser
 COMMANDS = (
     *("train", "evaluate", "predict", "checkpoints", "bench", "report"),
     *("lr-find", "explain", "export"),
-    *("submit", "status", "logs", "cancel", "sweep", "horovod", "doctor"),
+    *("submit", "status", "logs", "cancel", "sweep", "horovod", "keras-check", "doctor"),
 )
 
 
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from hpcnn.doctor import main as command
         case "horovod":
             from hpcnn.horovod import main as command
+        case "keras-check":
+            from hpcnn.keras_check import main as command
         case _:
             from hpcnn.predict import main as command
     return command(argv[1:])

@@ -38,7 +38,7 @@ FLOORS = [
     {"failure"},
     {"keras", "slurm", "tools"},
     {"__main__", "backends", "bench", "cancel", "checkpoints", "command", "evaluate", "horovod", "logs", "predict"}
-    | {"api", "doctor", "explain", "export", "lr_find", "report", "status", "submit", "sweep", "train"},
+    | {"api", "doctor", "explain", "export", "keras_check", "lr_find", "report", "status", "submit", "sweep", "train"},
 ]
 """Rooms of the package, from the ground up; the empty name is `hpcnn/__init__.py`. A room sees those below it."""
 
