@@ -6,9 +6,10 @@ import ctypes
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -37,21 +38,54 @@ def use_one_thread() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Do within the block what `use_one_thread` does for a whole process, for an OpenBLAS that is loaded already."""
-    asked = os.environ.get(THREADS)
-    _keep_asked()
-    before = [(library, library.threads()) for library in _libraries_of(len(sys.modules))]
+    """Do within the block what `use_one_thread` does for a whole process, for an OpenBLAS that is loaded already.
+
+    Several threads may be in such blocks: only the last to leave gives BLAS back the number of threads of before.
+    """
+    _one_thread.enter()
     try:
-        for library, _ in before:
-            library.use(1)
         yield
     finally:
-        for library, threads in before:
-            library.use(threads)
-        if asked is None:
-            os.environ.pop(THREADS, None)
-        else:
-            os.environ[THREADS] = asked
+        _one_thread.leave()
+
+
+@dataclass
+class _OneThread:
+    """What blocks of `one_thread` have changed, for as long as any of them lasts: BLAS's threads are the process's."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    blocks: int = 0
+    asked: str | None = None
+    """What the environment asked for before the first block."""
+    before: dict[str, tuple[_OpenBlas, int]] = field(default_factory=dict)
+    """Libraries by path, with their threads before."""
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.blocks:
+                self.asked = os.environ.get(THREADS)
+                _keep_asked()
+            self.blocks += 1
+            for library in _libraries_of(len(sys.modules)):
+                if library.path not in self.before:
+                    self.before[library.path] = library, library.threads()
+                    library.use(1)
+
+    def leave(self) -> None:
+        with self.lock:
+            self.blocks -= 1
+            if self.blocks:
+                return
+            for library, threads in self.before.values():
+                library.use(threads)
+            self.before.clear()
+            if self.asked is None:
+                os.environ.pop(THREADS, None)
+            else:
+                os.environ[THREADS] = self.asked
+
+
+_one_thread = _OneThread()
 
 
 def _keep_asked() -> None:
@@ -94,6 +128,7 @@ def _openblas() -> dict[str, Any]:
 class _OpenBlas:
     """One OpenBLAS that is loaded: NumPy and SciPy may have one each."""
 
+    path: str
     kernel: Callable[[], bytes]
     threads: Callable[[], int]
     use: Callable[[int], object]
@@ -119,5 +154,5 @@ def _openblas_libraries() -> Iterator[_OpenBlas]:
                 kernel, threads, use = (getattr(library, name, None) for name in names)
                 if kernel is not None and threads is not None and use is not None:
                     kernel.restype, use.restype = ctypes.c_char_p, None
-                    yield _OpenBlas(kernel, threads, use)
+                    yield _OpenBlas(path, kernel, threads, use)
                     break

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import threading
 from types import TracebackType
 
 # Machine -> (place of the control word in C's fenv_t as glibc and musl lay it out, bits that flush).
@@ -19,10 +20,11 @@ _CONTROL = {
 _ENVIRONMENT_BYTES = 64
 
 
-class FlushDenormals:
+class FlushDenormals(threading.local):
     """A context in which results and operands below the normal range count as zero, in this thread.
 
-    Where the machine or C library is unknown it changes nothing, and `active` says so. Not reentrant.
+    Where the machine or C library is unknown it changes nothing, and `active` says so. Not reentrant; threads may share
+    one, since each keeps its own environment of before.
 
     >>> import numpy as np
     >>> smallest = np.full(4, 1e-38, np.float32)

@@ -3,11 +3,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpcnn import blas
+from hpcnn.denormals import FlushDenormals
 from tests.require import missing
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +34,7 @@ THREADS = """
 import json, os, sys
 {before}
 from hpcnn import blas
+from hpcnn.denormals import FlushDenormals
 blas.use_one_thread()
 print(json.dumps([os.environ.get(name) for name in (blas.THREADS, *blas.THREAD_VARIABLES)]))
 """
@@ -141,3 +145,44 @@ def test_one_blas_thread_within_the_block() -> None:
         assert library.threads() == 2
     finally:
         library.use(before)
+
+
+def test_the_last_thread_to_leave_gives_blas_its_threads_back(monkeypatch) -> None:
+    library = next(blas._openblas_libraries(), None)
+    if library is None:
+        missing("NumPy is not linked to OpenBLAS")
+    monkeypatch.setenv(blas.THREADS, "3")
+    before = library.threads()
+    library.use(2)
+    try:
+        first, second = blas.one_thread(), blas.one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert library.threads() == 1, "the second block still computes"
+        second.__exit__(None, None, None)
+        assert library.threads() == 2
+        assert os.environ[blas.THREADS] == "3"
+    finally:
+        library.use(before)
+
+
+def test_threads_share_what_flushes_denormals() -> None:
+    """Each has to find the environment again that was its own."""
+    shared, flushing = FlushDenormals(), np.full(4, 1e-38, np.float32)
+    if not shared.active:
+        missing("denormals can't be flushed here")
+
+    def kept() -> bool:
+        return bool((flushing * np.float32(0.1)).any())
+
+    def enter_and_leave() -> None:
+        with FlushDenormals(), shared:
+            assert not kept()
+
+    with shared:
+        thread = threading.Thread(target=enter_and_leave)
+        thread.start()
+        thread.join()
+        assert not kept()
+    assert kept()

@@ -15,6 +15,7 @@ from hpcnn.activity import SET_UP, Activity
 from hpcnn.api.fitted import Fitted, fitted_of
 from hpcnn.api.jobs import AnyJob, Overrides, check_alike, prepare_job
 from hpcnn.api.ranks import connect, listening
+from hpcnn.api.sharing import collective, own
 from hpcnn.backends import choose_backend
 from hpcnn.blas import one_thread
 from hpcnn.comm.collective import agree
@@ -82,9 +83,9 @@ def fit(
     >>> fitted.predict([[10.0]]).round()
     array([[21.]], dtype=float32)
     """
-    comm = connect()
+    comm = own(connect())
     place = Path(out) if out is not None else None
-    with one_thread(), listening() as stop, _afresh(comm.activity):
+    with collective(comm, "hpcnn.fit"), one_thread(), listening() as stop, _afresh(comm.activity):
         loaded, source = agree(comm, lambda: prepare_job(job, overrides, data, validation))
         if comm.size == 1:
             loaded = _unending(loaded)

@@ -8,12 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import inspect as kinds
 from numpy.typing import ArrayLike
 
 from hpcnn.api.ranks import connect
+from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
 from hpcnn.blas import one_thread
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.plan import check_shards
@@ -30,6 +30,7 @@ from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError
 from hpcnn.job.model import Loss
 from hpcnn.job.optimizer import Optimizer as OptimizerSection
+from hpcnn.job.section import convert
 from hpcnn.job.validate import check
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.network import Network
@@ -57,6 +58,8 @@ class Trainer:
 
     A batch is cut into `shards`, which the ranks share out; their gradients are added along one tree. So the weights
     are the same bits on any number of ranks, as long as every rank is given the same batches.
+
+    Threads may share a trainer: while one takes a step, the others' predictions wait; a second step is refused.
 
     Args:
         network: the layers, as `hpcnn.nn.Network`.
@@ -89,12 +92,17 @@ class Trainer:
         metrics: Sequence[str] = (),
         dtype: str = "float32",
     ) -> None:
-        self.comm = connect()
+        self.comm, self.shared = connect(), Shared()
         self.network, self._shards, self._dtype = network, shards, dtype
         self.steps = 0
         """Updates done so far."""
         self._columns: Columns | None = None
         """Names in the first table that was trained on: others are put in their order."""
+        with collective(self.comm, "Trainer"):
+            self._build(loss, optimizer, metrics, seed)
+
+    def _build(self, loss: Section, optimizer: Section | Optimizer, metrics: Sequence[str], seed: int) -> None:
+        network, shards, dtype = self.network, self._shards, self._dtype
         self._loss, chosen = agree(
             self.comm, lambda: (build_loss(_section(loss, Loss, "loss"), network), _optimizer(optimizer))
         )
@@ -109,6 +117,7 @@ class Trainer:
         with one_thread():  # products on this rank's share of the cores, as in a run
             use_cores(self.comm, self._replica)
 
+    @changes
     def step(self, x: ArrayLike, y: ArrayLike, *, factor: float = 1.0) -> dict[str, Any]:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
 
@@ -138,12 +147,14 @@ class Trainer:
         self.steps += 1
         return plain_values(self._replica.layout.values(sums))
 
+    @reads_on_all_ranks
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
         """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
         samples = self._samples(x, y, "the samples")
         with one_thread():
             return plain_values(evaluate(self.comm, self._replica, self._pieces(samples.x, samples.y)))
 
+    @reads
     def predict(self, x: ArrayLike) -> Array:
         """Return the outputs for inputs of shape ``(n, *features)``. Each rank computes them all by itself.
 
@@ -157,10 +168,12 @@ class Trainer:
             pieces = [self._replica.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
         return np.concatenate(pieces)
 
+    @reads
     def weights(self) -> dict[str, Array]:
         """Return a copy of each parameter by name."""
         return self._replica.weights()
 
+    @changes
     def load_weights(self, weights: Mapping[str, Array]) -> None:
         """Overwrite the parameters by arrays of the same names and shapes. Collective."""
         for name, array in weights.items():
@@ -168,10 +181,12 @@ class Trainer:
         self._replica.load_weights(weights)
 
     @property
+    @reads
     def weights_sha256(self) -> str:
         """The SHA-256 of the weights."""
         return self._replica.fingerprint()
 
+    @reads_on_all_ranks
     def save(self, path: str | PathLike[str]) -> None:
         """Write all that it takes to go on: weights, optimizer state, steps. To be called on all ranks."""
 
@@ -184,6 +199,7 @@ class Trainer:
 
         agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
 
+    @changes
     def restore(self, path: str | PathLike[str]) -> None:
         """Go on from what `save` wrote, on any number of ranks. To be called on all ranks.
 
@@ -236,7 +252,7 @@ def _section(given: Section, union: Any, name: str) -> Any:
     """Return a section of a job from its dict, checked as in a job file."""
     table = {"name": given} if isinstance(given, str) else dict(given)
     check(table, kinds.type_info(union), (name,))
-    return msgspec.convert(table, union)
+    return convert(table, union)
 
 
 def _optimizer(given: Section | Optimizer) -> Optimizer:

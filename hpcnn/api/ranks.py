@@ -33,6 +33,7 @@ class _Process:
 
     comm: Communicator | None = None
     guard: FailureGuard | None = None
+    connecting = threading.Lock()
 
 
 def connect() -> Communicator:
@@ -50,17 +51,24 @@ def connect() -> Communicator:
     (0, 1)
     """
     if _Process.comm is None:
-        if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
-            _Process.guard = FailureGuard()
-            _Process.guard.install()
-            sys.excepthook = _uncaught
-            for module, name, _ in _EXITS:
-                setattr(module, name, _exit)
-            os.register_at_fork(after_in_child=_let_go)
-        _Process.comm = connect_once()
-        if _Process.guard is not None:
-            _Process.guard.comm = _Process.comm
+        with _Process.connecting:
+            if _Process.comm is None:
+                _connect()
+    assert _Process.comm is not None
     return _Process.comm
+
+
+def _connect() -> None:
+    if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
+        _Process.guard = FailureGuard()
+        _Process.guard.install()
+        sys.excepthook = _uncaught
+        for module, name, _ in _EXITS:
+            setattr(module, name, _exit)
+        os.register_at_fork(after_in_child=_let_go)
+    _Process.comm = connect_once()
+    if _Process.guard is not None:
+        _Process.guard.comm = _Process.comm
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -74,11 +74,12 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
 
     from hpcnn.job.checks import check_job
     from hpcnn.job.schema import Job
+    from hpcnn.job.section import convert
     from hpcnn.job.validate import SettingError, check, job_type
 
     try:
         check(table, job_type())
-        job = msgspec.convert(table, Job)
+        job = convert(table, Job)
         job = msgspec.structs.replace(job, name=_checked_name(job.name, path))
         check_job(job)
     except SettingError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import threading
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from msgspec import Meta, Struct
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -17,3 +19,19 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the job file: immutable, and strict about its keys."""
+
+
+Kind = TypeVar("Kind")
+_converting = threading.Lock()
+
+
+def convert(value: Any, kind: type[Kind]) -> Kind:
+    """Return plain values as one of `kind`, as `msgspec.convert` does, but safe in several threads.
+
+    msgspec prepares a type when it is first used, without a lock: two threads that do so at once crash the interpreter.
+
+    Raises:
+        msgspec.ValidationError: they are none.
+    """
+    with _converting:
+        return msgspec.convert(value, kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from hpcnn.nn.matmul import Matmul
 Array = NDArray[Any]
 
 
-class Context:
-    """Scratch memory, random numbers and the mode of one pass.
+class Context(threading.local):
+    """Scratch memory, random numbers and the mode of one pass: of its own in each thread that uses the context.
 
     One context serves one replica for its whole life. Scratch is kept from step to step, so that a steady-state
     step allocates nothing large; a buffer that has to hold more rows than before grows. `matmul` multiplies matrices.
+    Threads may share a context: each begins with what the constructor was given.
     """
 
     def __init__(self, *, training: bool = False, matmul: Matmul = np.matmul) -> None:

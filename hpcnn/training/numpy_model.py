@@ -45,7 +45,7 @@ class NumpyModel(VectorModel):
 
     def use_threads(self, threads: int) -> None:
         """Multiply large matrices on so many threads from now on. The bits stay as they are."""
-        self._context.matmul = matmul_on(threads)
+        self._context = Context(matmul=matmul_on(threads))
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
     def eval_piece(self, x: Array, y: Array) -> Sums:

@@ -17,6 +17,7 @@ from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
+from hpcnn.job.section import convert
 from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold
@@ -62,7 +63,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         CheckpointError: some are missing, or are not what they should be.
     """
     try:
-        return msgspec.convert(facts, Facts)
+        return convert(facts, Facts)
     except (msgspec.ValidationError, UnicodeError) as error:
         raise CheckpointError(
             f"the checkpoint is none of a training ({shortened(error)}). Use one that hpcnn train wrote."
@@ -242,7 +243,7 @@ def job_of(settings: Mapping[str, Any]) -> Job:
         CheckpointError: this version of hpcnn does not know some setting.
     """
     try:
-        return msgspec.convert(settings, Job)
+        return convert(settings, Job)
     except (msgspec.ValidationError, UnicodeError, JobError) as error:
         raise CheckpointError(
             f"the job in the checkpoint is not one of hpcnn {__version__}: {shortened(error)}"

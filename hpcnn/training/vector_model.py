@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hpcnn.comm.protocol import Array
-from hpcnn.memory import aligned_empty
+from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamLayout
 from hpcnn.training.penalty import penalty
 from hpcnn.training.sums import Sums, SumsLayout
@@ -27,7 +27,7 @@ class VectorModel(ABC):
         self.layout, self.vector = layout, vector
         self._param_layout = params
         self._params = params.views(vector)
-        self._spare = aligned_empty(max((spec.size for spec in params.penalized), default=0), vector.dtype)
+        self._memory = Context()
 
     @abstractmethod
     def use_threads(self, threads: int) -> None:
@@ -44,7 +44,9 @@ class VectorModel(ABC):
     @np.errstate(all="ignore")  # what is not finite shows in the values
     def penalty(self) -> float:
         """Return the sum of the L1 and L2 penalties of the weights as they are."""
-        return penalty(self._param_layout, self._params, self._spare)
+        longest = max((spec.size for spec in self._param_layout.penalized), default=0)
+        spare = self._memory.scratch("penalties", "spare", (longest,), self.vector.dtype)
+        return penalty(self._param_layout, self._params, spare)
 
     def weights(self) -> dict[str, Array]:
         """Return a copy of each parameter by name."""

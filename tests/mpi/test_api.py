@@ -38,6 +38,24 @@ class Wrong(hpcnn.Callback):
 
 hpcnn.fit(overrides={"run.display": "quiet", "train.epochs": 1000}, callbacks=[Wrong()])
 """
+IN_TWO_THREADS = """
+import threading
+import hpcnn
+
+class Other(hpcnn.Callback):
+    def on_train_begin(self, epoch, replica):
+        thread = threading.Thread(target=self.fit)
+        thread.start()
+        thread.join()
+
+    def fit(self):
+        try:
+            hpcnn.fit(overrides={"run.display": "quiet"})
+        except hpcnn.HpcnnError as error:
+            print(f"rank {hpcnn.connect().rank} is told: {error}", flush=True)
+
+hpcnn.fit(overrides={"run.display": "quiet", "train.epochs": 2}, callbacks=[Other()])
+"""
 LEAVING = """
 import sys
 import hpcnn
@@ -112,6 +130,16 @@ def test_the_bits_of_the_command(mpich: Mpi, tmp_path: Path) -> None:
     assert hashes(done.stdout) == [expected]
     assert done.stdout.count("rank 1 gives hpcnn.fit other things than rank 0 does: data.sha256: ") == 3
     assert not (tmp_path / "other").exists()
+
+
+def test_a_second_fit_in_another_thread_is_refused(mpich: Mpi, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(IN_TWO_THREADS)
+    done = mpich.run(2, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert f"rank {rank} is told: hpcnn.fit was called while another thread is in hpcnn.fit." in done.stdout
+    assert len(hashes(done.stdout)) == 1
 
 
 @pytest.mark.timed

@@ -10,7 +10,7 @@ from hpcnn.job.schema import Job
 from hpcnn.keras.mode.model import KerasModel
 from hpcnn.keras.mode.network import KerasNetwork, build_keras_network
 from hpcnn.keras.mode.replica import KerasReplica
-from hpcnn.keras.mode.runtime import runtime_facts, start_tensorflow
+from hpcnn.keras.mode.runtime import ALONE, runtime_facts, start_tensorflow
 from hpcnn.training.backend import BuiltNetwork, Model
 from hpcnn.training.vector_replica import ReplicaParts
 
@@ -28,12 +28,14 @@ class KerasBackend:
         Raises:
             HpcnnError: it is not installed, or Keras does not work with it.
         """
-        start_tensorflow(local_rank)
+        with ALONE:
+            start_tensorflow(local_rank)
         return cls(runtime_facts())
 
     def build_network(self, job: Job, input_shape: tuple[int, ...]) -> KerasNetwork:
         """Return the network of the job."""
-        return build_keras_network(job, input_shape)
+        with ALONE:
+            return build_keras_network(job, input_shape)
 
     def state_size(self, network: BuiltNetwork) -> int:
         """Return how many numbers there are in averages that training updates."""

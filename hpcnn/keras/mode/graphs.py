@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hpcnn.keras.mode.runtime import ALONE
+
 
 def trace(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
     """Return the function as a graph, traced once.
@@ -14,7 +16,8 @@ def trace(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..
     """
     import tensorflow as tf
 
-    concrete = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
+    with ALONE:
+        concrete = tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
     inner = getattr(concrete, "_inference_function", None)
     call = getattr(inner, "call_preflattened", None)
     if call is None or concrete.captured_inputs:  # no public interface: other versions may not have it

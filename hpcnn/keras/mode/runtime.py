@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from typing import Any
 
 from hpcnn.errors import HpcnnError, MissingExtraError
 
+ALONE = threading.RLock()
+"""Held while models are built, traced or saved: Keras's settings are those of the process, not of a thread."""
 KERAS_BACKEND = "KERAS_BACKEND"
 """Environment variable: what Keras computes with."""
 _DEFAULTS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError
 from hpcnn.keras.mode.layers import EXACT
 from hpcnn.keras.mode.network import KerasNetwork
+from hpcnn.keras.mode.runtime import ALONE
 from hpcnn.training.trained import Trained
 
 
@@ -24,17 +27,17 @@ def write_keras(trained: Trained, path: Path, *, scaling: bool = True) -> None:
     """
     network = trained.parts.network
     assert isinstance(network, KerasNetwork)
-    network.assign(trained.model.weights())
-    _use_own_activations(network.model)
-    model = network.model
-    if scaling and trained.scaling is not None:
-        model = _scaled(network, trained.scaling, trained.job.name)
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"  # Keras looks at the ending
-        try:
-            model.save(saved)
-        except Exception as error:
-            raise HpcnnError(f"Keras can't save the model: {type(error).__name__}: {error}") from None
+        with ALONE, _own_activations(network.model):
+            network.assign(trained.model.weights())
+            model = network.model
+            if scaling and trained.scaling is not None:
+                model = _scaled(network, trained.scaling, trained.job.name)
+            try:
+                model.save(saved)
+            except Exception as error:
+                raise HpcnnError(f"Keras can't save the model: {type(error).__name__}: {error}") from None
         try:
             with atomic_path(path) as temporary:
                 shutil.copyfile(saved, temporary)
@@ -42,15 +45,20 @@ def write_keras(trained: Trained, path: Path, *, scaling: bool = True) -> None:
             raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
 
 
-def _use_own_activations(model: Any) -> None:
-    """Put Keras's activations in the place of our exact ones, which a file could not name."""
+@contextmanager
+def _own_activations(model: Any) -> Iterator[None]:
+    """Put Keras's activations in the place of our exact ones, which a file could not name, within the block."""
     import keras
 
     own = {function: keras.activations.get(name) for name, function in EXACT.items()}
-    for layer in model.layers:
-        activation = getattr(layer, "activation", None)
-        if activation in own:
-            layer.activation = own[activation]
+    exact = [(layer, layer.activation) for layer in model.layers if getattr(layer, "activation", None) in own]
+    for layer, activation in exact:
+        layer.activation = own[activation]
+    try:
+        yield
+    finally:
+        for layer, activation in exact:
+            layer.activation = activation
 
 
 def _scaled(network: KerasNetwork, scaling: Scaling, name: str) -> Any:
