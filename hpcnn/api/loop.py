@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec import inspect as kinds
 from numpy.typing import ArrayLike
 
 from hpcnn.api.ranks import connect
@@ -30,7 +29,7 @@ from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError
 from hpcnn.job.model import Loss
 from hpcnn.job.optimizer import Optimizer as OptimizerSection
-from hpcnn.job.section import convert
+from hpcnn.job.section import convert, type_info
 from hpcnn.job.validate import check
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.network import Network
@@ -251,7 +250,7 @@ class Trainer:
 def _section(given: Section, union: Any, name: str) -> Any:
     """Return a section of a job from its dict, checked as in a job file."""
     table = {"name": given} if isinstance(given, str) else dict(given)
-    check(table, kinds.type_info(union), (name,))
+    check(table, type_info(union), (name,))
     return convert(table, union)
 
 

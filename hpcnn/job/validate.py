@@ -13,6 +13,7 @@ from msgspec import inspect as kinds
 
 from hpcnn.errors import JobError, nearest
 from hpcnn.job.schema import Job
+from hpcnn.job.section import type_info
 
 Path = tuple[str | int, ...]
 """Keys and list positions, from the top of the file down."""
@@ -51,7 +52,7 @@ class SettingError(JobError):
 @functools.cache
 def job_type() -> kinds.StructType:
     """Return the schema of a whole job file."""
-    info = kinds.type_info(Job)
+    info = type_info(Job)
     assert isinstance(info, kinds.StructType)
     return info
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import msgspec.inspect
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from hpcnn.api import ranks
 from hpcnn.api.sharing import Shared, collective
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CommunicatorError, HpcnnError
+from hpcnn.job.validate import job_type
 from hpcnn.nn import Dense, Dropout, Layer, LayerNorm, Network, Residual
 from hpcnn.nn.context import Context
 from hpcnn.nn.losses import LOSSES
@@ -115,18 +117,35 @@ def test_networks_losses_and_metrics_that_threads_share() -> None:
 
 def test_the_first_fits_at_once(fitted: hpcnn.Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """msgspec crashes where two threads are the first to use a type, so only one of them may be in it."""
-    both, convert = threading.Barrier(2), msgspec.convert
+    both = threading.Barrier(2)
 
-    def meet(*arguments: Any) -> Any:
-        try:
-            both.wait(0.1)
-        except threading.BrokenBarrierError:
-            return convert(*arguments)
-        pytest.fail("two threads are in msgspec at once")
+    def meeting(prepare: Any) -> Any:
+        def meet(*arguments: Any) -> Any:
+            try:
+                both.wait(0.1)
+            except threading.BrokenBarrierError:
+                return prepare(*arguments)
+            pytest.fail("two threads are in msgspec at once")
 
-    monkeypatch.setattr(msgspec, "convert", meet)
+        return meet
+
+    job_type.cache_clear()
+    for module, name in ((msgspec, "convert"), (msgspec.inspect, "type_info")):
+        monkeypatch.setattr(module, name, meeting(getattr(module, name)))
     hashes = at_once(lambda number: fit(tmp_path / str(number)).weights_sha256, 2)
     assert set(hashes) == {fitted.weights_sha256}
+
+
+def test_types_are_prepared_in_one_place() -> None:
+    package = Path(hpcnn.__file__).parent
+    users = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(
+            r"msgspec\.convert\(|(inspect|kinds)\.(multi_)?type_info\(\w+\)$|\.decode\(.*type=", path.read_text(), re.M
+        )
+    }
+    assert {user for user in users if not user.startswith("tools/doctor/")} == {"job/section.py"}
 
 
 def test_fits_and_predictions_at_once(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
