@@ -27,6 +27,7 @@ from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError
+from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.model import Loss
 from hpcnn.job.optimizer import Optimizer as OptimizerSection
 from hpcnn.job.section import convert, type_info
@@ -37,7 +38,7 @@ from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, save_checkpoint
 from hpcnn.training.loader import PieceLoader, ShardLoader
-from hpcnn.training.metrics import build_metrics, plain_values
+from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
 from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.sums import SumsLayout
@@ -106,8 +107,12 @@ class Trainer:
             self.comm, lambda: (build_loss(_section(loss, Loss, "loss"), network), _optimizer(optimizer))
         )
         agree(self.comm, lambda: check_shards(shards, self.comm.size))
+        name, outputs = self._loss.loss.name, network.output_shape[-1]
+        check_ending(name, network.ending)
+        check_class_metrics(name, network.ending, metrics, one_hot=False)
         labels = self._loss.target_kind == "labels"
-        layout = SumsLayout(build_metrics(metrics, outputs=network.output_shape[-1], labels=labels))
+        multilabel = is_multilabel(loss=name, ending=network.ending, outputs=outputs, labels=labels, one_hot=False)
+        layout = SumsLayout(build_metrics(metrics, outputs=outputs, labels=labels, multilabel=multilabel))
         updater = make_updater(
             self.comm, network.layout, chosen, shards=shards, dtype=dtype, tail_length=layout.size, sharded=False
         )

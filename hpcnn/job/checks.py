@@ -9,21 +9,11 @@ from typing import Literal
 from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
 from hpcnn.job import model as models
+from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 
 DIGITS_SAMPLES = 1797
-CLASS_METRICS = (
-    "accuracy",
-    "binary_accuracy",
-    "categorical_accuracy",
-    "sparse_categorical_accuracy",
-    "top_k_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "confusion_matrix",
-)
 TABLE_METRICS = ("confusion_matrix",)
 """Metrics that are no single number, and so can't be watched."""
 
@@ -140,22 +130,19 @@ def _check_loss(job: Job) -> None:
         weights = loss.class_weights
         if isinstance(weights, list) and not (any(weights) and all(0 <= w < math.inf for w in weights)):
             raise JobError(f"loss.class_weights = {weights}: expected numbers >= 0, not all of them 0")
-        return
-    metric = next((metric for metric in job.train.metrics if metric in CLASS_METRICS), None)
-    if metric and not job.data.one_hot and job.model.layers and not _ends_in_probabilities(job.model.layers):
-        raise JobError(
-            f'train.metrics has "{metric}", which needs classes, but loss.name = "{_tag(loss)}" and a last layer '
-            'without "sigmoid" or "softmax" make a regression: use "mae", "mse" or "r2", or another loss'
-        )
+    ending = _ending(job.model.layers)
+    check_ending(_tag(loss), ending)
+    check_class_metrics(_tag(loss), ending, job.train.metrics, one_hot=job.data.one_hot)
 
 
-def _ends_in_probabilities(layers: Sequence[models.Layer]) -> bool:
+def _ending(layers: Sequence[models.Layer]) -> str | None:
+    """Return the last activation; None if an entry decides it."""
     for layer in reversed(layers):
         if isinstance(layer, models.Dense | models.ActivationLayer):
-            return layer.activation in ("sigmoid", "softmax")
+            return layer.activation
         if isinstance(layer, models.LayerNorm | models.Residual):
-            return False
-    return False
+            break
+    return "linear" if layers else None
 
 
 def _check_optimizer(job: Job) -> None:

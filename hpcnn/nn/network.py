@@ -12,7 +12,8 @@ from hpcnn.memory import ALIGNMENT
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Residual
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.normalization import LayerNorm
 from hpcnn.nn.observed import Observer, observed
 from hpcnn.nn.params import ParamLayout, ParamSpec
 
@@ -101,6 +102,19 @@ class Network:
     def layer_names(self) -> list[str]:
         """The names of all layers, with those within residual blocks."""
         return list(_names(self.layers))
+
+    @property
+    def ending(self) -> str | None:
+        """The last activation, be it the head or within the layers; None where a layer of one's own comes last."""
+        if self.head != "linear":
+            return self.head
+        for layer in reversed(self.layers):
+            if type(layer) in (Dense, Activation):
+                assert isinstance(layer, Dense | Activation)
+                return layer.activation
+            if type(layer) not in (Flatten, Reshape, Dropout):
+                return "linear" if type(layer) in (LayerNorm, Residual) else None
+        return "linear"
 
     def head_forward(self, logits: Array, ctx: Context) -> Array:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""

@@ -35,7 +35,12 @@ class BuiltNetwork(Protocol):
 
     @property
     def head(self) -> str:
-        """Name of the last activation."""
+        """Name of the last activation, if it stands apart from the layers."""
+        ...
+
+    @property
+    def ending(self) -> str | None:
+        """Name of the last activation, wherever it is; None if that is not known."""
         ...
 
 

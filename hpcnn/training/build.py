@@ -20,6 +20,7 @@ from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.source import Source
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job.checks import check_compression
+from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
 from hpcnn.optim.build import build_optimizer
@@ -28,7 +29,7 @@ from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, Model
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
-from hpcnn.training.metrics import build_metrics
+from hpcnn.training.metrics import build_metrics, is_multilabel
 from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.same_data import common_content
 from hpcnn.training.sums import SumsLayout
@@ -46,11 +47,12 @@ def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY
     """
     network = backend.build_network(job, input_shape)
     loss = build_loss(job.loss, network)
+    outputs, labels = network.output_shape[-1] if network.output_shape else 1, loss.target_kind == "labels"
+    multilabel = is_multilabel(
+        loss=loss.loss.name, ending=network.ending, outputs=outputs, labels=labels, one_hot=job.data.one_hot
+    )
     metrics = build_metrics(
-        job.train.metrics,
-        outputs=network.output_shape[-1] if network.output_shape else 1,
-        labels=loss.target_kind == "labels",
-        top_k=job.train.top_k,
+        job.train.metrics, outputs=outputs, labels=labels, multilabel=multilabel, top_k=job.train.top_k
     )
     return Model(network, loss, SumsLayout(metrics), backend)
 
@@ -156,6 +158,8 @@ def build_training(
         check(content)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
     model = build_model(job, splits.train.x_shape, backend)
+    check_ending(model.loss.loss.name, model.network.ending)
+    check_class_metrics(model.loss.loss.name, model.network.ending, train.metrics, one_hot=job.data.one_hot)
     if not model.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
     splits = prepare_targets(

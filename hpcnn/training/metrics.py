@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ class Metric(ABC):
     """Width k of the outputs."""
     labels: bool
     """Whether targets are integer labels."""
+    multilabel: bool = False
+    """Whether each output is a label of its own, true above 0.5; else they are those of k classes, of which one is
+    true (or, for one output, of two)."""
 
     @property
     @abstractmethod
@@ -52,23 +56,28 @@ def _blocks(outputs: Array) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
-def _predicted(outputs: Array) -> Array:
-    return outputs[..., 0] > 0.5 if outputs.shape[-1] == 1 else np.argmax(outputs, axis=-1)
+def _decided(rows: Array, metric: Metric) -> Array:
+    """Return what rows of outputs or targets say: the class (n, *shape), or which labels are true (n, *shape, k)."""
+    if metric.multilabel:
+        return rows > 0.5
+    return rows[..., 0] > 0.5 if metric.outputs == 1 else np.argmax(rows, axis=-1)
 
 
-def _true(outputs: Array, targets: Array, labels: bool) -> Array:
-    if labels:
-        return targets
-    return targets[..., 0] > 0.5 if outputs.shape[-1] == 1 else np.argmax(targets, axis=-1)
+def _true(targets: Array, metric: Metric) -> Array:
+    return targets if metric.labels else _decided(targets, metric)
 
 
 class Accuracy(Metric):
-    """Share of samples whose class is right: output above 0.5 for one output, the largest output otherwise."""
+    """Share of samples whose class is right: output above 0.5 for one output, the largest output otherwise.
+
+    For several labels a sample: the share of labels that are right, output above 0.5. (Keras, which knows shapes alone,
+    takes the largest output there as well.)
+    """
 
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
-        right = _predicted(outputs) == _true(outputs, targets, self.labels)
+        right = _decided(outputs, self) == _true(targets, self)
         sums[0] += np.count_nonzero(right)
         sums[1] += right.size
 
@@ -98,8 +107,9 @@ class TopKAccuracy(Metric):
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
-        true = _true(outputs, targets, self.labels)[..., np.newaxis]
-        above = np.count_nonzero(outputs > np.take_along_axis(outputs, true, axis=-1), axis=-1)
+        true = _true(targets, self)[..., np.newaxis]
+        not_above = outputs <= np.take_along_axis(outputs, true, axis=-1)  # never true of NaN
+        above = self.outputs - np.count_nonzero(not_above, axis=-1)
         sums[0] += np.count_nonzero(above < self.k)
         sums[1] += above.size
 
@@ -165,28 +175,33 @@ class R2(Metric):
 
 
 class ConfusionMatrix(Metric):
-    """Counts of samples by true class (row) and predicted class (column)."""
+    """Counts of samples by true class (row) and predicted class (column). Not for several labels a sample."""
 
     @property
-    def classes(self) -> int:
-        """Number of classes: two for one output."""
-        return max(2, self.outputs)
+    def shape(self) -> tuple[int, ...]:
+        """That of the counts: classes by classes, two for one output; of several labels, two by two for each."""
+        return (self.outputs, 2, 2) if self.multilabel else 2 * (max(2, self.outputs),)
 
     @property
     def size(self) -> int:  # noqa: D102
-        return self.classes**2
+        return math.prod(self.shape)
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
-        true = _true(outputs, targets, self.labels).astype(np.int64).reshape(-1)
-        predicted = _predicted(outputs).astype(np.int64).reshape(-1)
-        sums += np.bincount(true * self.classes + predicted, minlength=self.size)
+        true, predicted = _true(targets, self).astype(np.int64), _decided(outputs, self).astype(np.int64)
+        place = true * self.shape[-1] + predicted
+        if self.multilabel:
+            place += 4 * np.arange(self.outputs)
+        sums += np.bincount(place.reshape(-1), minlength=self.size)
 
     def value(self, sums: Sums) -> Value:  # noqa: D102
-        return sums.reshape(self.classes, self.classes).copy()
+        return sums.reshape(self.shape).copy()
 
 
 class _FromConfusion(ConfusionMatrix, ABC):
-    """A score for each class: that of the positive class for one output, the mean over classes otherwise (macro)."""
+    """A score for each class: that of the positive class for one output, the mean over classes otherwise (macro).
+
+    For several labels a sample: the mean over labels.
+    """
 
     @staticmethod
     @abstractmethod
@@ -194,10 +209,12 @@ class _FromConfusion(ConfusionMatrix, ABC):
         """Return one class's score from its counts: rightly predicted, predicted in all, and true in all."""
 
     def value(self, sums: Sums) -> float:
-        matrix = sums.reshape(self.classes, self.classes)
-        if not matrix.any():
+        counts = sums.reshape(self.shape)
+        if not counts.any():
             return float("nan")
-        scores = [self.score(matrix[c, c], matrix[:, c].sum(), matrix[c].sum()) for c in range(self.classes)]
+        if self.multilabel:
+            return float(np.mean([self.score(label[1, 1], label[:, 1].sum(), label[1].sum()) for label in counts]))
+        scores = [self.score(counts[c, c], counts[:, c].sum(), counts[c].sum()) for c in range(len(counts))]
         return scores[1] if self.outputs == 1 else float(np.mean(scores))
 
 
@@ -240,12 +257,30 @@ METRICS: dict[str, type[Metric]] = {
     "confusion_matrix": ConfusionMatrix,
 }
 _ROWS_ONLY = ("binary_accuracy", "categorical_accuracy", "mae", "mse", "r2")
+_ONE_CLASS = ("categorical_accuracy", "top_k_accuracy", "confusion_matrix")
 LOWER_IS_BETTER = ("loss", "mae", "mse")
 """Values for which an improvement is a fall; all others should rise."""
 
 
-def build_metric(name: str, *, outputs: int, labels: bool, top_k: int = 5) -> Metric:
+def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, one_hot: bool) -> bool:
+    """Return whether each of a model's outputs is a label of its own.
+
+    Args:
+        loss: name of the loss.
+        ending: the last activation; None if it is not known.
+        outputs: how many there are.
+        labels: whether targets are integer labels.
+        one_hot: whether targets are rows that were made of integer labels.
+    """
+    if labels or one_hot or outputs == 1:
+        return False
+    return ending == "sigmoid" or (loss == "binary_crossentropy" and ending != "softmax")
+
+
+def build_metric(name: str, *, outputs: int, labels: bool, multilabel: bool = False, top_k: int = 5) -> Metric:
     """Return the metric `name` for `outputs` outputs a sample and targets that are `labels` or rows.
+
+    `multilabel`: each output is a label of its own; see `is_multilabel`.
 
     Raises:
         JobError: the name is unknown, or the metric can't be had from such targets.
@@ -259,18 +294,24 @@ def build_metric(name: str, *, outputs: int, labels: bool, top_k: int = 5) -> Me
         )
     if not labels and name == "sparse_categorical_accuracy":
         raise JobError(f"train.metrics: {name!r} needs integer labels, but the targets are rows. Use 'accuracy'.")
+    if multilabel and name in _ONE_CLASS:
+        raise JobError(
+            f"train.metrics: {name!r} is about classes of which one is true, but with a sigmoid on each of {outputs} "
+            "outputs any number of labels may be. Use 'binary_accuracy', 'precision', 'recall' or 'f1': they take each "
+            "label on its own. If one class a sample is true: 'softmax', or data.one_hot = true with integer labels."
+        )
     if name == "categorical_accuracy" and outputs == 1:
         raise JobError(f"train.metrics: {name!r} needs more than one output. Use 'binary_accuracy'.")
     if name == "top_k_accuracy":
         if outputs < 2:
             raise JobError("train.metrics: 'top_k_accuracy' needs more than one output. Use 'binary_accuracy'.")
-        return TopKAccuracy(name, outputs, labels, top_k)
-    return METRICS[name](name, outputs, labels)
+        return TopKAccuracy(name, outputs, labels, k=top_k)
+    return METRICS[name](name, outputs, labels, multilabel)
 
 
-def build_metrics(names: Sequence[str], *, outputs: int, labels: bool, top_k: int = 5) -> list[Metric]:
-    """Return the metrics of `names`, in order."""
-    return [build_metric(name, outputs=outputs, labels=labels, top_k=top_k) for name in names]
+def build_metrics(names: Sequence[str], **facts: Any) -> list[Metric]:
+    """Return the metrics of `names`, in order; `facts` are those that `build_metric` takes."""
+    return [build_metric(name, **facts) for name in names]
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:

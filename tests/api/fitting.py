@@ -15,7 +15,12 @@ Y = (X[:, 0] > X[:, 1]).astype(int) + (X[:, 2] > 4)
 HELD = X[:20], Y[:20]
 JOB: dict[str, Any] = {
     "data": {"scale": "standardize"},
-    "model": {"layers": ({"type": "dense", "units": np.int64(8), "activation": "relu"}, {"type": "dense", "units": 3})},
+    "model": {
+        "layers": (
+            {"type": "dense", "units": np.int64(8), "activation": "relu"},
+            {"type": "dense", "units": 3, "activation": "softmax"},
+        )
+    },
     "loss": {"name": "sparse_categorical_crossentropy"},
     "train": {"epochs": 3, "batch_size": 16, "shards": 4, "metrics": ["accuracy"], "early_stopping": None},
     "run": {"display": "quiet"},

@@ -23,7 +23,9 @@ RATE = {"name": "adam", "learning_rate": 0.01}
 
 
 def trainer(**options: Any) -> Trainer:
-    return hpcnn.Trainer(Network(LAYERS, (4,)), LOSS, RATE, **{"shards": 4, "metrics": ["accuracy"], **options})
+    return hpcnn.Trainer(
+        Network(LAYERS, (4,), head="softmax"), LOSS, RATE, **{"shards": 4, "metrics": ["accuracy"], **options}
+    )
 
 
 def test_a_loop_by_hand_gives_the_bits_of_a_job(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
     assert second.weights_sha256 == trainer().weights_sha256 != first.weights_sha256
     with pytest.raises(CheckpointError, match="could not be saved"):
         first.save(tmp_path / "none" / "state.safetensors")
-    other = hpcnn.Trainer(Network(LAYERS, (4,)), LOSS, "sgd", shards=1)
+    other = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1)
     with pytest.raises(CheckpointError, match="the optimizer state is another's"):
         other.restore(tmp_path / "state.safetensors")
 
@@ -88,7 +90,7 @@ def test_a_trainer_takes_all_of_a_file_or_nothing(tmp_path: Path) -> None:
     before = first.weights_sha256
     with pytest.raises(CheckpointError, match=r"is none of a trainer: no number of steps .* Trainer.save wrote"):
         first.restore(run / "checkpoints" / "last.safetensors")
-    sgd = hpcnn.Trainer(Network(LAYERS, (4,)), LOSS, "sgd", shards=1, seed=7)
+    sgd = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1, seed=7)
     sgd.save(tmp_path / "sgd.safetensors")
     with pytest.raises(CheckpointError, match="the optimizer state is another's"):
         first.restore(tmp_path / "sgd.safetensors")
@@ -120,9 +122,42 @@ def test_a_batch_that_does_not_fit(x: Any, y: Any, error: type[Exception], messa
         ({"loss": "mses"}, "unknown loss 'mses'"),
         ({"optimizer": {"name": "adam", "rate": 1.0}}, "unknown key 'rate' in .optimizer. of name 'adam'"),
         ({"metrics": ["mae"]}, "'mae' compares rows of outputs"),
+        (
+            {"network": Network(LAYERS, (4,))},
+            'needs probabilities, but the outputs of the network.s last .* "linear", are',
+        ),
+        (
+            {"network": Network(LAYERS, (4,)), "loss": "mse", "metrics": ["accuracy"]},
+            'train.metrics has "accuracy", which needs classes',
+        ),
+        (
+            {
+                "network": Network(LAYERS, (4,), "sigmoid"),
+                "loss": "binary_crossentropy",
+                "metrics": ["confusion_matrix"],
+            },
+            "'confusion_matrix' is about classes of which one is true",
+        ),
     ],
 )
 def test_settings_of_a_trainer_are_checked_as_in_a_job(options: dict[str, Any], message: str) -> None:
-    settings = {"loss": LOSS, "optimizer": "adam", "shards": 2, **options}
+    network = Network(LAYERS, (4,), head="softmax")
+    settings = {"network": network, "loss": LOSS, "optimizer": "adam", "shards": 2, **options}
     with pytest.raises(JobError, match=message):
-        hpcnn.Trainer(Network(LAYERS, (4,)), **settings)
+        hpcnn.Trainer(**settings)
+
+
+def test_several_labels_a_sample() -> None:
+    """Precision and the like are those of each label, as scikit-learn has them."""
+    labels = np.stack([X[:, 0] > 3, X[:, 1] > 5, X[:, 2] > 9], axis=1)
+    network, names = Network(LAYERS, (4,), "sigmoid"), ["precision", "recall", "f1", "accuracy"]
+    made = hpcnn.Trainer(network, "binary_crossentropy", RATE, shards=4, metrics=names)
+    for _ in range(20):
+        made.step(X, labels)
+    true, found = labels, made.predict(X) > 0.5
+    right, predicted = (true & found).sum(0), found.sum(0)
+    values = made.evaluate(X, labels)
+    assert values["accuracy"] == pytest.approx((true == found).mean())
+    assert values["precision"] == pytest.approx(np.mean(right / np.maximum(predicted, 1)))
+    assert values["recall"] == pytest.approx(np.mean(right / np.maximum(true.sum(0), 1)))
+    assert values["f1"] == pytest.approx(np.mean(2 * right / np.maximum(predicted + true.sum(0), 1)))

@@ -47,6 +47,18 @@ def wide(input_shape):
     return keras.Sequential([keras.Input(input_shape), layers.Dense(8, "relu"), layers.Dense(3, "softmax")])
 
 
+def ending_in(input_shape, last=None, use_bias=True, after=""):
+    """A model with a chosen last activation, and maybe a layer after it."""
+    made = keras.Sequential(
+        [keras.Input(input_shape), layers.Dense(8, "relu"), layers.Dense(3, activation=last, use_bias=use_bias)]
+    )
+    if after == "reshape":
+        made.add(layers.Reshape((3,)))
+    if after == "shares":
+        made.add(layers.Lambda(lambda x: keras.ops.exp(x) / keras.ops.sum(keras.ops.exp(x), axis=-1, keepdims=True)))
+    return made
+
+
 class Subclass(keras.Model):
     def __init__(self):
         super().__init__()

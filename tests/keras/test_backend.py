@@ -18,8 +18,10 @@ from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.build import build_model, build_training
 from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.session import train
+from hpcnn.training.sums import STOP
 from hpcnn.training.trained import evaluate_trained, input_loader, open_trained, predict
-from tests.keras.modes import keras_backend
+from tests.keras.modes import both_replicas, keras_backend
+from tests.nn.helpers import normal
 from tests.training.helpers import make_job
 
 USERS = "tests.keras.models_of_users"
@@ -61,6 +63,43 @@ def test_what_is_wrong_with_a_users_model_is_said_once(backend, entry: str, mess
     with pytest.raises(ModelError, match=f"model.entry '{USERS}:{entry}'.*") as caught:
         build_model(job_of(entry), (5,), backend)
     assert re.search(message, str(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "ending"),
+    [
+        ({}, "linear"),
+        ({"use_bias": False}, "linear"),
+        ({"after": "reshape"}, "linear"),
+        ({"last": "relu"}, "relu"),
+        ({"last": "tanh"}, "tanh"),
+        ({"last": "log_softmax"}, "log_softmax"),
+        ({"last": "sigmoid"}, "sigmoid"),
+        ({"last": "softmax"}, "softmax"),
+        ({"last": "softmax", "after": "reshape"}, "softmax"),
+        ({"last": "softplus"}, "softplus"),
+        ({"after": "shares"}, None),  # what it computes is for the user to know
+    ],
+    ids=str,
+)
+def test_what_a_users_model_ends_in(backend, options: dict, ending: str | None) -> None:
+    job = make_job(model={"layers": None, "entry": f"{USERS}:ending_in", "options": options})
+    assert build_model(job, (5,), backend).network.ending == ending
+    if ending in (None, "sigmoid", "softmax", "softplus"):
+        build_training(job, Path(), COMM, backend)
+        return
+    with pytest.raises(JobError, match=rf'last activation, "{ending}", are none, .*where you would set from_logits'):
+        build_training(job, Path(), COMM, backend)
+
+
+def test_several_labels_a_sample_in_both_modes(backend) -> None:
+    layers = [{"type": "dense", "units": 3, "activation": "sigmoid"}]
+    names = ["accuracy", "binary_accuracy", "precision", "recall", "f1"]
+    job = make_job(model={"layers": layers}, loss={"name": "binary_crossentropy"}, train={"metrics": names})
+    ours, theirs = both_replicas(job, (5,), backend)
+    x, y = normal(40, 5).astype(np.float32), (normal(40, 3) > 0).astype(np.float32)
+    np.testing.assert_array_equal(ours.eval_piece(x, y)[STOP + 1 :], theirs.eval_piece(x, y)[STOP + 1 :])
+    assert all(metric.multilabel for metric in theirs.layout.metrics)
 
 
 def test_a_keras_model_in_numpy_mode(backend) -> None:

@@ -209,3 +209,26 @@ def test_messages(case):
     make, message = MESSAGES[case]
     with pytest.raises(ModelError, match=re.escape(message)):
         make()
+
+
+class Own(Layer):
+    def forward(self, params, x, ctx):
+        return x, lambda dy, grads, need_dx=True: dy
+
+
+@pytest.mark.parametrize(
+    ("layers", "head", "ending"),
+    [
+        ([Dense("a", 2)], "softmax", "softmax"),
+        ([Dense("a", 2)], "linear", "linear"),
+        ([Dense("a", 2, activation="sigmoid")], "linear", "sigmoid"),
+        ([Activation("a", "softmax"), Reshape("r", (2, 1)), Flatten("f"), Dropout("d", 0.5)], "linear", "softmax"),
+        ([Flatten("f")], "linear", "linear"),
+        ([Activation("a", "softmax"), LayerNorm("n")], "linear", "linear"),
+        ([Residual("r", (Activation("a", "softmax"),))], "linear", "linear"),
+        ([Own("own")], "linear", None),
+        ([Own("own")], "sigmoid", "sigmoid"),
+    ],
+)
+def test_the_last_activation(layers, head, ending):
+    assert Network(layers, (2,), head).ending == ending

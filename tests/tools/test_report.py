@@ -260,9 +260,13 @@ def test_values_that_are_not_finite_are_said(run: Path) -> None:
 def test_how_to_get_a_confusion_matrix(run: Path) -> None:
     write_lines(run / "metrics.jsonl", [{"epoch": 1, "loss": 1.0}])
     assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()
-    job = (run / "job.toml").read_text().replace("sparse_categorical_crossentropy", "mse")
-    (run / "job.toml").write_text(job)
-    assert "Confusion matrix" not in walk(run).said()
+    job = (run / "job.toml").read_text()
+    for other in ("mse", "binary_crossentropy"):  # of several outputs: each is a label of its own
+        (run / "job.toml").write_text(job.replace("sparse_categorical_crossentropy", other))
+        assert "Confusion matrix" not in walk(run).said()
+    one = job.replace("sparse_categorical_crossentropy", "binary_crossentropy").replace("units = 10", "units = 1")
+    (run / "job.toml").write_text(one)
+    assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()
 
 
 def test_many_classes_show_the_mistakes_alone(run: Path) -> None:

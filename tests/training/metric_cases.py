@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+from hpcnn.training.metrics import build_metric
+
 N = 57
 
 
@@ -20,8 +22,11 @@ def samples(kind, dtype=np.float32, n=N):
     shape = (n, 3) if kind.startswith("sequence") else (n,)
     if kind == "binary":
         return rng.random((n, 1)).round(1).astype(dtype), (rng.random((n, 1)) > 0.4).astype(dtype), False
-    if kind == "many binary":
-        return rng.random((n, 4)).astype(dtype), (rng.random((n, 4)) > 0.4).astype(dtype), False
+    if kind.endswith("many binary"):  # labels that are never true, or never predicted, among them
+        outputs, targets = rng.random((*shape, 6)), rng.random((*shape, 6)) > 0.6
+        outputs[..., 2:4] *= 0.5
+        targets[..., 3:5] = False
+        return outputs.astype(dtype), targets.astype(dtype), False
     if kind == "regression":
         y = rng.normal(2, 3, (n, 3))
         return (y + rng.normal(size=(n, 3))).astype(dtype), y.astype(dtype), False
@@ -39,10 +44,18 @@ METRICS_OF = {
     "sequence labels": (*CLASS, "sparse_categorical_accuracy"),
     "sequence rows": (*CLASS, *VALUES, "categorical_accuracy", "binary_accuracy"),
     "binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "confusion_matrix", *VALUES),
-    "many binary": ("binary_accuracy", *VALUES),
+    "many binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", *VALUES),
+    "sequence many binary": ("accuracy", "precision", "recall", "f1"),
     "regression": VALUES,
 }
 CASES = [(kind, name) for kind, names in METRICS_OF.items() for name in names]
+
+
+def metric_of(kind, name, outputs, labels, **options):
+    """Return the metric `name` for samples of a kind."""
+    return build_metric(
+        name, outputs=outputs.shape[-1], labels=labels, multilabel=kind.endswith("many binary"), **options
+    )
 
 
 def measured(metric, outputs, targets, cuts=()):

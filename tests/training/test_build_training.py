@@ -30,6 +30,35 @@ def test_a_job_that_does_not_fit_is_refused(changes, error, text):
         build(make_job(**changes))
 
 
+ENTRY = """
+from hpcnn.nn import Dense, Network
+
+def build(input_shape, units, head="linear", **last):
+    return Network([Dense("last", units, **last)], input_shape, head)
+"""
+
+
+@pytest.mark.parametrize(("options", "changes", "text"), [
+    ({}, {}, r'last activation, "linear", are none, and it would train to nonsense'),
+    ({"activation": "relu"}, {}, r'last activation, "relu", are none'),
+    ({}, {"loss": {"name": "mse"}, "data": {"one_hot": True}, "train": {"metrics": ["accuracy"]}}, None),
+    ({"head": "softmax"}, {}, None),
+    ({"activation": "softmax"}, {}, None),
+    ({"units": 1}, {"loss": {"name": "mse"}}, r'"accuracy", which needs classes, but loss.name = "mse"'),
+])  # fmt: skip
+def test_the_network_of_an_entry_must_end_in_what_the_loss_needs(options, changes, text, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "endings_of_a_user.py").write_text(ENTRY)
+    job = make_job(
+        model={"layers": None, "entry": "endings_of_a_user:build", "options": {"units": 3, **options}}, **changes
+    )
+    if text is None:
+        assert build(job).model.loss.head == options.get("head", "linear")
+        return
+    with pytest.raises(JobError, match=text):
+        build(job)
+
+
 def test_balanced_weights_need_a_sample_of_each_class():
     layers = [{"type": "dense", "units": 5, "activation": "softmax"}]
     job = make_job(model={"layers": layers}, loss={**CLASSES, "class_weights": "balanced"})

@@ -6,9 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import JobError
-from hpcnn.job.checks import CLASS_METRICS, TABLE_METRICS
-from hpcnn.training.metrics import LOWER_IS_BETTER, METRICS, build_metric, build_metrics, plain_values, scalars
-from tests.training.metric_cases import CASES, N, measured, samples
+from hpcnn.job.checks import TABLE_METRICS
+from hpcnn.job.ending import CLASS_METRICS
+from hpcnn.training.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    build_metric,
+    build_metrics,
+    is_multilabel,
+    plain_values,
+    scalars,
+)
+from tests.training.metric_cases import CASES, N, measured, metric_of, samples
 
 cases = pytest.mark.parametrize(("kind", "name"), CASES)
 nan = float("nan")
@@ -19,7 +28,7 @@ nan = float("nan")
 @settings(max_examples=12, deadline=None)
 def test_pieces_cut_anywhere_give_the_value_of_the_whole(kind, name, cuts):
     outputs, targets, labels = samples(kind)
-    metric = build_metric(name, outputs=outputs.shape[-1], labels=labels, top_k=2)
+    metric = metric_of(kind, name, outputs, labels, top_k=2)
     whole = measured(metric, outputs, targets)
     np.testing.assert_allclose(measured(metric, outputs, targets, cuts), whole, rtol=1e-9)
     assert type(whole) is (np.ndarray if name == "confusion_matrix" else float)
@@ -28,7 +37,7 @@ def test_pieces_cut_anywhere_give_the_value_of_the_whole(kind, name, cuts):
 @cases
 def test_no_sample_has_no_value(kind, name):
     outputs, targets, labels = samples(kind)
-    metric = build_metric(name, outputs=outputs.shape[-1], labels=labels)
+    metric = metric_of(kind, name, outputs, labels)
     value = measured(metric, outputs[:0], targets[:0])
     assert not value.any() if name == "confusion_matrix" else np.isnan(value)
 
@@ -37,7 +46,7 @@ def test_no_sample_has_no_value(kind, name):
 def test_samples_are_left_as_they_are_and_results_are_no_views(kind, name):
     outputs, targets, labels = samples(kind)
     before = outputs.tobytes(), targets.tobytes()
-    metric, sums = build_metric(name, outputs=outputs.shape[-1], labels=labels), None
+    metric = metric_of(kind, name, outputs, labels)
     sums = np.zeros(metric.size)
     metric.add(sums, outputs, targets)
     assert (outputs.tobytes(), targets.tobytes()) == before
@@ -128,6 +137,36 @@ BAD = [
 def test_a_metric_that_can_not_be_had_is_refused(name, outputs, labels, text):
     with pytest.raises(JobError, match=text):
         build_metric(name, outputs=outputs, labels=labels)
+
+
+@pytest.mark.parametrize("name", ["confusion_matrix", "top_k_accuracy", "categorical_accuracy"])
+def test_a_metric_of_one_class_is_refused_for_several_labels(name):
+    with pytest.raises(
+        JobError, match=rf"'{name}' is about classes of which one is true, .*Use 'binary_accuracy', 'pre"
+    ):
+        build_metric(name, outputs=3, labels=False, multilabel=True)
+
+
+@pytest.mark.parametrize(
+    ("loss", "ending", "others", "expected"),
+    [
+        ("binary_crossentropy", "sigmoid", {}, True),
+        ("binary_crossentropy", None, {}, True),  # of a user's own layer
+        ("mse", "sigmoid", {}, True),
+        ("binary_crossentropy", "sigmoid", {"outputs": 1}, False),
+        ("binary_crossentropy", "sigmoid", {"one_hot": True}, False),
+        ("binary_crossentropy", "softmax", {}, False),
+        ("mse", "linear", {}, False),
+        ("sparse_categorical_crossentropy", "sigmoid", {"labels": True}, False),
+    ],
+)
+def test_when_outputs_are_labels_of_their_own(loss, ending, others, expected):
+    facts = {"outputs": 3, "labels": False, "one_hot": False, **others}
+    assert is_multilabel(loss=loss, ending=ending, **facts) == expected
+
+
+def test_an_output_that_is_not_a_number_is_not_among_the_largest():
+    assert value("top_k_accuracy", [[nan, nan, nan], THREE[0]], [0, 0]) == 0.5
 
 
 def test_metrics_keep_their_order():

@@ -14,11 +14,36 @@ from hpcnn.nn.losses import EPSILON
 
 HEADS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 """TensorFlow's operations, and the names that the job file has for them."""
+_ENDINGS = {
+    **HEADS,
+    "Elu": "elu",
+    "LeakyRelu": "leaky_relu",
+    "LogSoftmax": "log_softmax",
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "Selu": "selu",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    **dict.fromkeys(("BatchMatMulV2", "BiasAdd", "Conv2D", "Conv3D", "Einsum", "MatMul"), "linear"),
+}
+_PASSED = ("ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose")
+"""Operations that keep the values of their first input."""
 
 
 def head_of(outputs: Any) -> str:
     """Return the name of the activation that a symbolic tensor comes from; ``linear`` if it is none that matters."""
     return HEADS.get(outputs.op.type, "linear")
+
+
+def ending_of(outputs: Any) -> str | None:
+    """Return the name of the last activation before a symbolic tensor; None if it can't be told."""
+    operation = outputs.op
+    while operation.type in _PASSED:
+        operation = operation.inputs[0].op
+    if operation.type == "AddV2":  # of a bias, or of a block's input
+        return "linear" if "linear" in map(ending_of, operation.inputs) else None
+    return _ENDINGS.get(operation.type)
 
 
 def sample_losses(loss: Loss, outputs: Any, targets: Any) -> Any:

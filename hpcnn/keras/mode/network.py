@@ -15,7 +15,7 @@ from hpcnn.errors import ModelError, shortened
 from hpcnn.job.schema import Job
 from hpcnn.keras.mode.entry import build_entry, is_seed, specs_of
 from hpcnn.keras.mode.layers import to_keras
-from hpcnn.keras.mode.losses import head_of
+from hpcnn.keras.mode.losses import ending_of, head_of
 from hpcnn.nn.build import build_network
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
@@ -43,10 +43,18 @@ class KerasNetwork:
         input_shape: of one sample.
         dtype: of parameters and arithmetic.
         source: what built the model, for messages.
+        ending: the last activation; left out, it is looked for among TensorFlow's operations.
     """
 
     def __init__(
-        self, model: Any, names: dict[int, str], layout: ParamLayout, input_shape: Shape, dtype: str, source: str
+        self,
+        model: Any,
+        names: dict[int, str],
+        layout: ParamLayout,
+        input_shape: Shape,
+        dtype: str,
+        source: str,
+        ending: str | None = None,
     ) -> None:
         self.model, self.layout, self.input_shape, self.dtype = model, layout, input_shape, dtype
         self._source = source
@@ -58,7 +66,9 @@ class KerasNetwork:
         """How many random generators the model has."""
         self.state: list[ParamSpec] = []
         """The parameters that training changes without a gradient, as the averages of batch normalisation."""
-        self.head, self.output_shape = self._probe()
+        outputs = self._probe()
+        self.head, self.output_shape = head_of(outputs), tuple(outputs.shape[1:])
+        self.ending = ending or ending_of(outputs)
 
     @property
     def state_size(self) -> int:
@@ -127,8 +137,8 @@ class KerasNetwork:
 
     # ------------------------------------------------------------------------------------------------------ the probe
 
-    def _probe(self) -> tuple[str, Shape]:
-        """Trace the model once in training, check what it does, and return its head and the shape of its outputs."""
+    def _probe(self) -> Any:
+        """Trace the model once in training, check what it does, and return its outputs, a symbolic tensor."""
         import tensorflow as tf
 
         found: list[Called] = []
@@ -154,7 +164,7 @@ class KerasNetwork:
         outputs = found[0].outputs
         self._check_graph(graph)
         self._check_outputs(outputs)
-        return head_of(outputs), tuple(outputs.shape[1:])
+        return outputs
 
     def _check_graph(self, graph: Any) -> None:
         stray = [op.type for op in graph.get_operations() if op.op_def.is_stateful and "Random" in op.type]
@@ -197,7 +207,7 @@ def build_keras_network(job: Job, input_shape: Shape) -> KerasNetwork:
     network = build_entry(job, input_shape) if job.model.entry else build_network(job.model, input_shape)
     if isinstance(network, Network):
         model, names = to_keras(network, dtype)
-        return KerasNetwork(model, names, network.layout, network.input_shape, dtype, source)
+        return KerasNetwork(model, names, network.layout, network.input_shape, dtype, source, network.ending)
     specs = specs_of(source, network)
     names = {id(variable): spec.name for variable, spec in specs}
     layout = ParamLayout([spec for _, spec in specs])

@@ -36,8 +36,14 @@ def confusion(run: Run) -> Element | None:
 
 
 def _has_classes(run: Run) -> bool:
-    loss = run.settings.get("loss")
-    return isinstance(loss, dict) and "crossentropy" in str(loss.get("name"))
+    loss, model = run.settings.get("loss"), run.settings.get("model")
+    name = str(loss.get("name")) if isinstance(loss, dict) else ""
+    if name != "binary_crossentropy":
+        return "crossentropy" in name
+    layers = model.get("layers") if isinstance(model, dict) else None
+    listed = layers if isinstance(layers, list) else []
+    units = [layer["units"] for layer in listed if isinstance(layer, dict) and "units" in layer]
+    return units[-1:] == [1]  # several outputs are labels of their own, which have no such matrix
 
 
 def _grid(matrix: Matrix) -> Element:
