@@ -6,6 +6,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpcnn.output import ERROR, write_line
+
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator
     from hpcnn.job.schema import Job
@@ -30,5 +32,5 @@ def _backend_of(comm: Communicator, job: Job) -> Backend:
     from hpcnn.keras.mode.backend import KerasBackend
 
     if comm.rank == 0 and job.run.display != "quiet" and "tensorflow" not in sys.modules:
-        print("importing TensorFlow ...", file=sys.stderr, flush=True)
+        write_line("importing TensorFlow ...", ERROR)
     return KerasBackend.start(comm.local_rank)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpcnn import __version__
 from hpcnn.backends import BACKENDS, choose_backend
@@ -16,6 +16,7 @@ from hpcnn.blas import use_one_thread
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_BAD_INPUT
 from hpcnn.failure import FailureGuard, limit_exit, report_unconnected
+from hpcnn.output import begin_command, end_command, replace_streams
 from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ class Parser(ActionParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--version", action="version", version=f"hpcnn {__version__}")
+
+    def parse_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse them, in a process whose output can't fail from here on."""
+        replace_streams()
+        begin_command()
+        return super().parse_args(*arguments, **options)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave, as after ``--help``."""
+        super().exit(end_command(status), message)
 
 
 def place(text: str) -> Path:
@@ -128,11 +139,16 @@ def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
     return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
 
 
-def run_command(body: Callable[[Communicator], int], stop: StopRequest | None = None) -> int:
+def run_command(
+    body: Callable[[Communicator], int], stop: StopRequest | None = None, *, is_training: bool = False
+) -> int:
     """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
+
+    `is_training`: the work goes on, and is done, where what it prints can't be written.
 
     From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
+    begin_command(goes_on=is_training)
     guard = FailureGuard()
     guard.install()
     (stop or StopRequest()).listen(guard.leave)
@@ -143,7 +159,7 @@ def run_command(body: Callable[[Communicator], int], stop: StopRequest | None = 
 
         guard.comm = comm = connect()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
-        exit_code = body(comm)
+        exit_code = end_command(body(comm))
         with suppress(Exception):  # a rank that is lost now takes nothing with it
             comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
     except BaseException as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.command import Parser, positive_seconds
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
+from hpcnn.output import ERROR, write_line
 from hpcnn.run_paths import RUNS
 from hpcnn.slurm.terminal import run_plain
 
@@ -61,7 +62,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from hpcnn.tools.doctor.checks import judge
     from hpcnn.tools.doctor.finding import PROBLEM
     from hpcnn.tools.doctor.showing import as_json, show
-    from hpcnn.training.display import write_line
 
     findings = judge(facts)
     if arguments.json:
@@ -78,9 +78,8 @@ def _leave_it_to_rank_0(facts: Facts) -> int:
     if facts.probe.error and local_rank() == 0:
         time.sleep(_RANK_0_FIRST_S)
         own = facts.ranks[0]
-        sys.stderr.write(
-            f"hpcnn doctor: rank {own.rank} on {own.host} failed while {facts.probe.stage}: {facts.probe.error}\n"
-        )
+        what = f"rank {own.rank} on {own.host} failed while {facts.probe.stage}: {facts.probe.error}"
+        write_line(f"hpcnn doctor: {what}", ERROR)
     return EXIT_DONE
 
 

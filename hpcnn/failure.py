@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hpcnn.comm.end import end_job
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_FAILURE, HpcnnError
+from hpcnn.output import ERROR, output, write_line
 from hpcnn.training.console import terminal_path
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class FailureGuard:
         launch = detect_launch()
         if launch.size > 1:
             time.sleep(_HEAD_START_S if launch.rank else _KILL_S)
-        sys.stderr.write(f"hpcnn: {message}\n")
+        write_line(f"hpcnn: {message}", ERROR)
         _show_cursor()
         end_job(exit_code)
 
@@ -145,8 +146,7 @@ class FailureGuard:
         return f"rank {self.comm.rank} on {self.comm.host}, {self.comm.activity}"
 
     def _speak(self, message: str) -> None:
-        sys.stderr.write(f"hpcnn: error: {message.rstrip()}\n")
-        sys.stderr.flush()
+        write_line(f"hpcnn: error: {message.rstrip()}", ERROR)
         _show_cursor()
 
 
@@ -159,8 +159,7 @@ def report_unconnected(program: str, message: str, exit_code: int, *, named: boo
     if launch.rank:
         time.sleep(_HEAD_START_S)
     place = f"rank {launch.rank} on {socket.gethostname()}, connecting: " if launch.rank or named else ""
-    sys.stderr.write(f"{program}: error: {place}{message.rstrip()}\n")
-    sys.stderr.flush()
+    write_line(f"{program}: error: {place}{message.rstrip()}", ERROR)
     if launch.size > 1:
         end_job(exit_code)
 
@@ -193,4 +192,4 @@ def _is_of_mpi(error: BaseException) -> bool:
 def _show_cursor() -> None:
     """Undo what a live display, which is not given the time to close, has done to the terminal."""
     if detect_launch().rank == 0 and terminal_path() is not None:
-        sys.stdout.write("\x1b[?25h")
+        output().write("\x1b[?25h")

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from hpcnn.activity import PHASES, SAVE, Activity
 from hpcnn.errors import HpcnnError, unknown_name
+from hpcnn.output import ERROR, write_line
 
 VARIABLE = "HPCNN_FAULT"
 """Environment variable: an action and where it befalls whom; several are separated by ``;``."""
@@ -175,8 +176,7 @@ class Injector:
     def announce(self, fault: Fault) -> None:
         """Say that it happens; once, if it happens again and again."""
         if fault.count or fault.met == 1:
-            sys.stderr.write(f"hpcnn: fault injected on rank {self._rank} in {self._activity}: {fault.text}\n")
-            sys.stderr.flush()
+            write_line(f"hpcnn: fault injected on rank {self._rank} in {self._activity}: {fault.text}", ERROR)
 
     def _entered(self) -> None:
         for fault in self.due(*(action for action in _ACTIONS if action not in _IN_HOOKS)):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from hpcnn.command import Parser, place_or_word
 from hpcnn.errors import EXIT_DONE, CheckpointError
-from hpcnn.slurm.terminal import printable, run_plain
+from hpcnn.output import is_lost, output
+from hpcnn.slurm.terminal import run_plain
 
 
 def _parser() -> Parser:
@@ -52,12 +53,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.follow:
         for text in follow(run, path, position, going_on):
             _write(text)
+            if is_lost():
+                break
     return EXIT_DONE
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(printable(text))
-    sys.stdout.flush()
+    output().write(text)
+    output().flush()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.command import Parser, place_or_word
 from hpcnn.errors import EXIT_DONE
+from hpcnn.output import is_lost
 from hpcnn.slurm.terminal import console, run_plain, write_line
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: b
     with _display(found, as_json=as_json) as show:
         for pause_s in pauses(longest_s=5.0):
             show(found)
-            if not any(one.going_on for one in found):
+            if is_lost() or not any(one.going_on for one in found):
                 return
             time.sleep(pause_s)
             found = patiently(look)

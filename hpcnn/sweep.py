@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from hpcnn.command import ActionParser, Parser, place
 from hpcnn.errors import EXIT_DONE
+from hpcnn.output import output
 from hpcnn.slurm.terminal import console, run_plain, write_line
 
 _FORM = """the file lists values of settings of the job; all combinations are points:
@@ -64,8 +65,9 @@ def _list(arguments: argparse.Namespace) -> int:
 def _args(arguments: argparse.Namespace) -> int:
     from hpcnn.slurm.sweep import overrides, point_at, read_points
 
+    output().reconfigure(encoding="utf-8")  # whatever the locale: a job is UTF-8
     for override in overrides(point_at(read_points(arguments.file), arguments.index)):
-        sys.stdout.buffer.write(f"--set\n{override}\n".encode())  # whatever the locale: a job is UTF-8
+        write_line(f"--set\n{override}")
     return EXIT_DONE
 
 

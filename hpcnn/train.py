@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
-    return run_command(body, stop)
+    return run_command(body, stop, is_training=True)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ FLOORS = [
         "faults",
         "free_memory",
         "memory",
+        "output",
         "run_paths",
         "tree",
     },

@@ -18,7 +18,7 @@ from hpcnn.comm.connect import connect as connect_once
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.comm.protocol import Communicator
 from hpcnn.failure import FailureGuard
-from hpcnn.training.stop import REPEAT_S, SIGNALS, StopRequest
+from hpcnn.training.stop import REPEAT_S, StopRequest, handled
 
 _EXITS = [
     (module, name, getattr(module, name))
@@ -130,7 +130,7 @@ class _StopAlone(StopRequest):
         """Let signals raise the flag from now on."""
         super().begin_training()
         if not self._before and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._heard) for number in handled()}
 
     def close(self) -> None:
         """Let signals do what they did before."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from hpcnn.comm.launcher import outlive_each_other
+from hpcnn.output import ERROR, OUT, output
 
 _GRACE_S = 3
 _READ_S = 0.2
@@ -26,9 +27,8 @@ def end_job(exit_code: int) -> NoReturn:
     the others notice: they end as well, or go on without it if they are to.
     """
     signal.alarm(_GRACE_S)  # kills this process if the rest hangs; no thread could, since MPI_Abort keeps the GIL
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+    output(OUT).flush()
+    output(ERROR).flush()
     time.sleep(_READ_S)
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized():

@@ -5,7 +5,6 @@ What they do is written here without Keras, which is imported, and made their ba
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from hpcnn.keras.process_sets import ProcessSet, global_process_set
 from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
 from hpcnn.keras.variables import broadcast_variables, check_replicas
 from hpcnn.keras.world import rank
+from hpcnn.output import ERROR, write_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -121,7 +121,7 @@ def check_compiled(model: Any) -> None:
 
 def warn(text: str) -> None:
     """Write one line."""
-    sys.stderr.write(f"hpcnn: warning: {text}\n")
+    write_line(f"hpcnn: warning: {text}", ERROR)
 
 
 class _MetricAverage:

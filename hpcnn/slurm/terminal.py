@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpcnn.errors import EXIT_INTERRUPTED, HpcnnError
+from hpcnn.output import ERROR, begin_command, end_command
+from hpcnn.output import write_line as write_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,16 +19,14 @@ _WIDTH = 140
 
 def run_plain(body: Callable[[], int]) -> int:
     """Run `body` and return the exit code; an error on purpose is one message, and Ctrl-C none."""
+    begin_command()
     try:
-        return body()
+        return end_command(body())
     except HpcnnError as error:
-        sys.stderr.write(f"hpcnn: error: {error}\n")
+        write_line(f"hpcnn: error: {error}", ERROR)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `hpcnn status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails as it flushes at exit
-        return 0
 
 
 def console() -> Console:
@@ -35,15 +34,3 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)
-
-
-def write_line(text: str) -> None:
-    """Print one line at once. What no character set holds is shown as escapes."""
-    sys.stdout.write(printable(text) + "\n")
-    sys.stdout.flush()
-
-
-def printable(text: str) -> str:
-    """Return a text as standard output can take it: a path may have bytes of another character set."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, errors="backslashreplace").decode(encoding)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
+
+from hpcnn.output import output
 
 _TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console)")
 _MAX_ANCESTORS = 8
@@ -18,8 +19,9 @@ def terminal_path() -> str | None:
     decides, whether a rank writes to a pipe or, under Open MPI, to a terminal that mpirun made for it. A rank that a
     daemon on another node started finds no terminal.
     """
-    own = os.ttyname(sys.stdout.fileno()) if sys.stdout.isatty() else None
+    own = None
     try:
+        own = os.ttyname(output().fileno()) if output().isatty() else None
         if not own and not str(Path("/proc/self/fd/1").readlink()).startswith("pipe:"):
             return None
         process = os.getpid()
@@ -32,7 +34,7 @@ def terminal_path() -> str | None:
             process = int(stat[stat.rindex(")") + 2 :].split()[1])
             if process <= 1:
                 break
-    except OSError:  # no /proc, or a process of another user
+    except OSError:  # no /proc, a process of another user, or a terminal that was closed
         pass
     return own
 

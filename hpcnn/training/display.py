@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from hpcnn.output import beneath_display
+from hpcnn.output import write_line as write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.console import terminal_path, terminal_size
 from hpcnn.training.live_display import LiveDisplay
@@ -83,10 +84,11 @@ def rich_console(terminal: str | None) -> Console:
     """Return a console for standard output, sized and coloured as the terminal behind it."""
     from rich.console import Console
 
+    file = cast(TextIO, beneath_display())
     if terminal is None:
-        return Console(width=100)
+        return Console(file=file, width=100)
     columns, lines = terminal_size(terminal)
-    return Console(force_terminal=True, width=columns, height=lines)
+    return Console(file=file, force_terminal=True, width=columns, height=lines)
 
 
 def print_results(title: str, rows: Mapping[str, Any]) -> None:
@@ -117,9 +119,3 @@ def _in_words(value: Any) -> str:
         width = len(f"{value.max():.0f}")
         return "\n".join(" ".join(f"{count:{width}.0f}" for count in row) for row in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def write_line(text: str) -> None:
-    """Print one line in one piece: launchers mix what ranks write."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hpcnn.output import losses
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.display import write_line
 from hpcnn.training.metrics import plain_values, scalars
@@ -90,6 +91,7 @@ class ProgressFile(Callback):
             "ranks": facts.ranks,
             "hosts": facts.hosts,
             "pid": os.getpid(),
+            **({"lost_output": lost} if (lost := losses()) else {}),
             **{key: os.environ[name] for key, name in _SLURM.items() if name in os.environ},
         }
 

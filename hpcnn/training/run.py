@@ -13,6 +13,7 @@ from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
+from hpcnn.output import losses
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
@@ -95,6 +96,7 @@ class Run:
         self._root = comm.rank == 0
         self._facts = _run_facts(training, comm, folder)
         self._saver = Saver(training, comm, folder, base)
+        self._trace: ProgressFile | None = None
 
     def begin(self, epochs_done: int, *, recovered: bool) -> None:
         """Make the folder ready for what comes after `epochs_done` epochs.
@@ -125,7 +127,7 @@ class Run:
             save_seconds=lambda: self._saver.save_seconds,
         )
         display = make_display(run.display, self._facts, run.log_every_s, self._news(progress)) if root else None
-        trace = ProgressFile(self._folder.progress, self._facts, progress) if root else None
+        trace = self._trace = ProgressFile(self._folder.progress, self._facts, progress) if root else None
         loggers = make_loggers(training.job, self._folder) if root else []
         trainer = Trainer(
             training.plan,
@@ -183,6 +185,7 @@ class Run:
             else:
                 write_line(f"{stopped} and saved")
             write_line(f"go on with: --resume {self._folder.path}")
+            self._record_losses()
         self._comm.barrier()  # some launchers end the job as soon as one rank leaves so: rank 0 may still be saving
         return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
 
@@ -236,6 +239,12 @@ class Run:
             ended = {"ended early": progress.finish} if progress.finish else {}
             print_results("result", {**rows, **ended, **words})
         write_line(f"weights sha256 {sha256}")
+        self._record_losses()
+
+    def _record_losses(self) -> None:
+        """Let the folder tell, at the end, that something was not shown."""
+        if self._trace and losses():
+            self._trace.write()
 
     def say_notes(self, crowded: str | None) -> None:
         """Say what slows the run down, and what looks amiss in its data."""

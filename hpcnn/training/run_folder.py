@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from hpcnn.atomic import remove_leftovers, write_text
 from hpcnn.errors import CheckpointError
+from hpcnn.output import ERROR, write_line
 from hpcnn.run_paths import RunPaths, folders_for
 from hpcnn.training.found import find_checkpoints
 
@@ -182,7 +182,7 @@ def newest_that_verifies(folder: RunFolder) -> Path | None:
         trouble = file.verify()
         if not trouble:
             return file.path
-        sys.stderr.write(f"hpcnn: warning: passed over a checkpoint: {trouble}\n")
+        write_line(f"hpcnn: warning: passed over a checkpoint: {trouble}", ERROR)
     if found:
         raise CheckpointError(
             f"the run {str(folder.path)!r} has {len(found)} checkpoints, and none of them is whole. Go on from another "

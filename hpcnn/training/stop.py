@@ -12,12 +12,18 @@ from typing import Any, Protocol
 
 from hpcnn.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT_S = 1.0
 """A terminal and the launcher may both deliver one Ctrl-C; only a later one means: leave at once."""
 
 _listening: set[StopRequest] = set()
 """Whom a forked child frees of its signals. Kept here until they close: what is registered for forks stays for ever."""
+
+
+def handled() -> list[signal.Signals]:
+    """Return the signals that this process is to take: all, but for SIGHUP where it is ignored, as under ``nohup``."""
+    return [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
 
 Leave = Callable[[str, int], object]
 """Ends the job at once, with a message and an exit code; called on a thread."""
@@ -73,7 +79,7 @@ class StopRequest:
         reads, self._writes = os.pipe()
         os.set_blocking(self._writes, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _leave_it_to_the_thread) for number in SIGNALS}
+        self._before = {number: signal.signal(number, _leave_it_to_the_thread) for number in handled()}
         _listening.add(self)
         threading.Thread(target=self._read, args=(reads,), name="signals", daemon=True).start()
 

@@ -9,7 +9,6 @@ import faulthandler
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from hpcnn.comm.end import end_job
 from hpcnn.comm.heartbeats import Heartbeats, Process, Status
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
+from hpcnn.output import ERROR, write_line
 from hpcnn.training.observing import Effort, is_within, stacks
 from hpcnn.training.stop import StopRequest
 
@@ -38,9 +38,7 @@ _MOST_STACKS = 16
 
 
 def _print(text: str) -> None:
-    with suppress(OSError):  # if the launcher is gone, so may be the pipe to it
-        sys.stderr.write(f"{text.rstrip()}\n")
-        sys.stderr.flush()
+    write_line(text.rstrip(), ERROR)
 
 
 class Watchdog:

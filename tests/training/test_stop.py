@@ -52,6 +52,14 @@ def leaving():
     return Leaving()
 
 
+@pytest.fixture(autouse=True)
+def no_nohup():
+    """Let the tests be as they are in a terminal, also where something above them has them ignore its end."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def request_(leaving):
     request = StopRequest()
@@ -91,6 +99,19 @@ def test_handlers_are_as_before_in_the_end(leaving):
     request.close()
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_closed_terminal_is_ignored_under_nohup(leaving):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    request = StopRequest()
+    request.listen(leaving)
+    send(signal.SIGHUP)
+    send(signal.SIGTERM)
+    message, _ = leaving.next()
+    request.close()
+    assert message.startswith("stopped by SIGTERM")
+    assert leaving.none()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_nothing_keeps_it_once_it_is_closed(leaving):

@@ -18,6 +18,7 @@ from typing import IO, Any
 import msgspec
 
 from hpcnn.errors import shortened
+from hpcnn.output import ERROR, write_line
 from hpcnn.tools.doctor import world
 from hpcnn.tools.doctor.asking import end, with_package
 from hpcnn.tools.doctor.facts import Local, Probe
@@ -151,8 +152,7 @@ class _Listener:
     def _pass_on(self, line: str | None) -> None:
         """Show at once what may be the last words: a launcher that ends a job kills this process, too."""
         if line is not None:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+            write_line(line, ERROR)
         self._keep_error(line)
 
     def _last_words(self) -> str:
