@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
 
+def _begin() -> None:
+    from hpcnn.search_path import leave_out_working_folder, started_as_module
+
+    if started_as_module(__name__):
+        leave_out_working_folder(of_module=True)
+
+
+_begin()  # before anything is imported that might lie in the working folder
+
+TYPE_CHECKING = False  # that of `typing`, without its import
 if TYPE_CHECKING:
+    from typing import Any
+
     from hpcnn.api.fit import TrainingStoppedError, fit
     from hpcnn.api.fitted import Fitted, load
     from hpcnn.api.loop import Trainer

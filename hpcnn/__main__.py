@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from hpcnn.command import Parser
+from hpcnn.search_path import leave_out_working_folder
+
+leave_out_working_folder(of_module=False)
+
+from collections.abc import Sequence  # noqa: E402 - not from the working folder
+
+from hpcnn.command import Parser  # noqa: E402
 
 COMMANDS = (
     *("train", "evaluate", "predict", "checkpoints", "bench", "report"),
@@ -18,8 +22,6 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``hpcnn COMMAND ...`` and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    if str(Path.cwd()) not in sys.path:  # as `python -m` does: a job may name a module that lies there
-        sys.path.insert(0, str(Path.cwd()))
     parser = Parser(
         "hpcnn",
         "Train neural networks data-parallel on MPI clusters: the same bits on any number of ranks.",

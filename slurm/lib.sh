@@ -71,7 +71,7 @@ choose_launcher() {
 }
 
 ask_mpi4py() {
-    python -c 'import mpi4py
+    python -P -c 'import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
 print(MPI.Get_library_version()[:9])'

@@ -32,6 +32,7 @@ FLOORS = [
         "memory",
         "output",
         "run_paths",
+        "search_path",
         "tree",
     },
     {"job", "comm", "optim", "data", "nn", "storage"},

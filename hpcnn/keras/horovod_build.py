@@ -159,7 +159,7 @@ def build_environment(tools: Path, headers: Path | None, jobs: int, *, nccl: boo
 
 
 def _pip(command: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "pip", "--disable-pip-version-check", command, *map(str, arguments)]
+    return [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", command, *map(str, arguments)]
 
 
 def _run(what: str, command: Sequence[str], log: Path, environment: dict[str, str], say: Say) -> None:

@@ -80,7 +80,7 @@ def find_environment(launcher: Sequence[str] = DEFAULT_LAUNCHER) -> Environment:
     compiler = _find_compiler(mpi)
     _check_same(mpi, compiler, _library_of(compiler))
     _check_launcher(launcher, mpi)
-    version, include = _answer(_ask([sys.executable, "-c", _TENSORFLOW]), "TensorFlow can't be imported")[-2:]
+    version, include = _answer(_ask([sys.executable, "-P", "-c", _TENSORFLOW]), "TensorFlow can't be imported")[-2:]
     return Environment(version, Path(include), mpi, compiler)
 
 
@@ -143,7 +143,7 @@ def _library_of_mpi4py() -> str:
         "mpi4py can't load an MPI library. Install one beside it: pip install 'hpcnn[mpi]' (MPICH), or load your "
         "cluster's MPI module. It says"
     )
-    return short_library(_answer(_ask([sys.executable, "-c", _MPI4PY]), trouble)[-1])
+    return short_library(_answer(_ask([sys.executable, "-P", "-c", _MPI4PY]), trouble)[-1])
 
 
 def _find_compiler(mpi: str) -> Path:
@@ -182,7 +182,7 @@ def _check_same(mpi: str, compiler: Path, of_compiler: str) -> None:
 def _check_launcher(launcher: Sequence[str], mpi: str) -> None:
     """Check that ranks see each other."""
     name = " ".join(launcher)
-    done = _ask([*launcher, sys.executable, "-c", _SIZE])
+    done = _ask([*launcher, sys.executable, "-P", "-c", _SIZE])
     sizes = [int(word) for word in re.findall(r"size (\d+);", done.stdout)]
     if done.returncode != 0 or not sizes:
         raise CommunicatorError(

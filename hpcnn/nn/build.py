@@ -6,6 +6,8 @@ import importlib
 import pkgutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +20,7 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.nn.normalization import LayerNorm
+from hpcnn.search_path import add_working_folder
 
 LAYERS: dict[str, type[Layer]] = {
     "dense": Dense,
@@ -167,6 +170,7 @@ def _find_entry(entry: str) -> Callable[..., Any]:
     module_name, colon, function_name = entry.partition(":")
     if not (module_name and colon and function_name):
         raise JobError(f"model.entry must look like 'package.module:function', but is {entry!r}")
+    add_working_folder()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -174,7 +178,7 @@ def _find_entry(entry: str) -> Callable[..., Any]:
             raise ModelError(f"model.entry {entry!r}: its module can't be imported: {error}") from error
         raise JobError(
             f"model.entry {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
-            "It must be installed, or lie in a folder of PYTHONPATH."
+            "It must be installed, or lie in the working folder or in one of PYTHONPATH."
         ) from None
     except Exception as error:
         raise ModelError(
@@ -186,8 +190,18 @@ def _find_entry(entry: str) -> Callable[..., Any]:
         what = "has no function" if function is None else "holds no function, but something else, under"
         raise JobError(
             f"model.entry {entry!r}: module {module_name!r} {what} {function_name!r}.{nearest(function_name, known)}"
+            f"{_overlooked(module)}"
         )
     return function  # type: ignore[no-any-return]
+
+
+def _overlooked(module: ModuleType) -> str:
+    """Return a hint where a file of the working folder has the name of a module that is found before it."""
+    name, found = module.__name__.partition(".")[0], Path(getattr(module, "__file__", None) or "built in")
+    files = [path for path in (Path(f"{name}.py"), Path(name)) if path.exists()]
+    if not files or Path.cwd() in found.parents:
+        return ""
+    return f" {str(files[0])!r} in the working folder is not it, but {str(found)!r}, found first: rename yours."
 
 
 def _siblings(module_name: str) -> list[str]:

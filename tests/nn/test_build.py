@@ -274,6 +274,19 @@ def test_options_may_not_hold_the_shape(package):
         build_network(schema.Model(entry=f"{package}.models:make_model", options={"input_shape": [3]}), (3,))
 
 
+def test_the_working_folder_comes_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    text = "from hpcnn.nn import Dense, Network\nmake = lambda input_shape: Network([Dense('d', 1)], input_shape)\n"
+    for name in ("model_that_lies_here", "statistics"):
+        (tmp_path / f"{name}.py").write_text(text)
+    network = build_network(schema.Model(entry="model_that_lies_here:make"), (3,))
+    assert network.input_shape == (3,)
+    assert sys.path[-1] == str(tmp_path)
+    with pytest.raises(JobError, match=r"has no function 'make'.*'statistics.py' in the working folder is not it, but"):
+        build_network(schema.Model(entry="statistics:make"), (3,))
+
+
 @pytest.mark.parametrize(("layers", "entry", "given"), [([], "", "neither"), ([schema.Flatten()], "a:b", "both")])
 def test_layers_or_an_entry(layers, entry, given):
     with pytest.raises(JobError, match=rf"needs either layers .* or an entry .* but has {given}"):

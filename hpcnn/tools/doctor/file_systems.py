@@ -34,7 +34,7 @@ def ask_about(folder: Path, limit_s: float, marker: str = "", *, writes: bool = 
         marker: name of a file to leave there; empty for none.
         writes: whether to try what only writing shows.
     """
-    command = [sys.executable, "-m", __name__, str(folder), marker, "write" if writes else "read"]
+    command = [sys.executable, "-P", "-m", __name__, str(folder), marker, "write" if writes else "read"]
     answer = ask(command, limit_s, with_package(os.environ))
     if answer.code == 0:
         with suppress(msgspec.DecodeError):

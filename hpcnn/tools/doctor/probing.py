@@ -56,7 +56,7 @@ def probe_launched(own: Local, limit_s: float, *, measure: bool) -> tuple[Probe,
 
 
 def _program(*, measure: bool) -> list[str]:
-    return [sys.executable, "-m", world.__name__, *([world.MEASURE] if measure else [])]
+    return [sys.executable, "-P", "-m", world.__name__, *([world.MEASURE] if measure else [])]
 
 
 def _facts(
