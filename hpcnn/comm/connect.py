@@ -7,8 +7,9 @@ import faulthandler
 import os
 import shutil
 import sys
+import time
 
-from hpcnn.comm.launcher import Launch, detect_launch
+from hpcnn.comm.launcher import Launch, detect_foreign, detect_launch
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
 
@@ -17,6 +18,9 @@ CHOICE = "HPCNN_COMM"
 
 _INIT_S = 600.0
 """How long ranks wait for others to start: one that died before may go unnoticed by the launcher."""
+
+_FIRST_SPEAKS_S = 2.0
+"""How long others wait for the first process to say what is wrong with all: as it ends, the launcher ends them."""
 
 
 def connect() -> Communicator:
@@ -39,10 +43,24 @@ def connect() -> Communicator:
                 f"{CHOICE}=serial, but {launch.launcher} started {launch.size} processes. "
                 f"Unset {CHOICE}, or start one process."
             )
+        if choice == "":
+            _refuse_foreign()
         from hpcnn.comm.serial import SerialCommunicator
 
         return SerialCommunicator()
     return _connect_mpi(launch, known=choice == "")
+
+
+def _refuse_foreign() -> None:
+    launch = detect_foreign()
+    if launch is None:
+        return
+    if launch.rank:
+        time.sleep(_FIRST_SPEAKS_S)
+    raise CommunicatorError(
+        f"{launch.launcher} started {launch.size} processes, of which MPI knows nothing: each would be alone, and "
+        f"train everything. Start them with mpirun -n {launch.size}. If this one is to be alone, set {CHOICE}=serial."
+    )
 
 
 def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:

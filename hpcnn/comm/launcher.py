@@ -18,6 +18,12 @@ _VARIABLES = (
     ("aprun or PALS", "PALS_SIZE", "PALS_RANKID"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+_WITHOUT_MPI = (
+    ("torchrun", "WORLD_SIZE", "RANK", ("TORCHELASTIC_RUN_ID",)),
+    ("horovodrun with Gloo", "HOROVOD_SIZE", "HOROVOD_RANK", ("HOROVOD_SIZE",)),
+    ("a launcher of PyTorch's kind (deepspeed, accelerate, Ray)", "WORLD_SIZE", "RANK", ("LOCAL_RANK", "MASTER_ADDR")),
+)
+"""Launchers whose processes MPI knows nothing of, with variables of which one tells that it was they."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ class Launch:
         return {_OPEN_MPI: True, _PMI: False}.get(self.launcher)
 
 
+_NONE = Launch("no launcher", 1, 0)
+
+
 def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
     """Return what the launcher's environment variables say; a plain process is rank 0 of 1.
 
@@ -46,7 +55,26 @@ def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
     for launcher, size, rank in _VARIABLES:
         if environ.get(size, "").isdigit() and environ.get(rank, "").isdigit():
             return Launch(launcher, int(environ[size]), int(environ[rank]))
-    return Launch("no launcher", 1, 0)
+    return _NONE
+
+
+def detect_foreign(environ: Mapping[str, str] | None = None) -> Launch | None:
+    """Return what a launcher says that has started several processes without MPI; None under MPI's, and without any.
+
+    Some jobs of MPI set the same variables for other programs, so the launchers of MPI are asked first.
+
+    >>> detect_foreign({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"})
+    Launch(launcher='torchrun', size=2, rank=1)
+    >>> detect_foreign({"WORLD_SIZE": "2", "RANK": "1"})
+    """
+    environ = os.environ if environ is None else environ
+    if detect_launch(environ) != _NONE:
+        return None
+    for launcher, size, rank, signs in _WITHOUT_MPI:
+        known = environ.get(size, "").isdigit() and environ.get(rank, "").isdigit()
+        if known and int(environ[size]) > 1 and any(sign in environ for sign in signs):
+            return Launch(launcher, int(environ[size]), int(environ[rank]))
+    return None
 
 
 def outlive_each_other() -> bool:
