@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -135,7 +136,7 @@ class Trainer:
             DataError: they do not fit the network or each other.
             DivergedError: the loss or a gradient is no longer finite.
         """
-        samples = self._samples(x, y, "the batch")
+        samples, columns = self._samples(x, y, "the batch")
         loader = ShardLoader(
             samples.x, samples.y, batch_size=len(samples), shards=self._shards, seed=0, shuffle=False,
             input_shape=self.network.input_shape, dtype=self._dtype,
@@ -149,12 +150,13 @@ class Trainer:
                     f"step {self.steps + 1}: {error.what} is not finite. Try a lower learning rate."
                 ) from None
         self.steps += 1
+        self._columns = self._columns or columns
         return plain_values(self._replica.layout.values(sums))
 
     @reads_on_all_ranks
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
         """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
-        samples = self._samples(x, y, "the samples")
+        samples, _ = self._samples(x, y, "the samples")
         with one_thread():
             return plain_values(evaluate(self.comm, self._replica, self._pieces(samples.x, samples.y)))
 
@@ -218,7 +220,7 @@ class Trainer:
         self._replica.load_weights(kept.part("model"))
         self.steps, self._columns = steps, columns
 
-    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> Samples:
+    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> tuple[Samples, Columns | None]:
         source = array_source((x, y), columns=self._columns)
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
@@ -231,8 +233,7 @@ class Trainer:
             loss_name=self._loss.loss.name,
             what=f"the targets of {what}",
         )
-        self._columns = self._columns or source.columns
-        return samples
+        return samples, source.columns
 
     def _pieces(self, x: Rows, y: Rows | None) -> PieceLoader:
         return PieceLoader(x, y, piece_size=_PIECE, input_shape=self.network.input_shape, dtype=self._dtype)
@@ -269,7 +270,7 @@ def _facts_of(kept: Checkpoint, path: str | PathLike[str]) -> tuple[int, Columns
     steps, columns = kept.facts.get("steps"), kept.facts.get("columns")
     if type(steps) is int and steps >= 0:
         with suppress(msgspec.ValidationError):
-            return steps, msgspec.convert(columns, Columns | None)
+            return steps, None if columns is None else convert(columns, Columns)
     raise CheckpointError(
         f"{str(path)!r} is none of a trainer: no number of steps is in it. Use one that Trainer.save wrote; "
         "hpcnn.load reads those of a run."
