@@ -76,16 +76,16 @@ def _table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
         job = msgspec.to_builtins(job)
     if not isinstance(job, Mapping):
         raise JobError(f"the job is {type(job).__name__}; expected the path of a job file, or a dict of its sections")
-    table: dict[str, Any] = _plain(copy.deepcopy(dict(job)))
+    table: dict[str, Any] = plain(copy.deepcopy(dict(job)))
     return table, _NO_FILE
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as TOML would give it: lists for tuples, Python's own numbers, and no None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
+        return {str(key): plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return str(value) if isinstance(value, PathLike) else value
@@ -93,7 +93,7 @@ def _plain(value: Any) -> Any:
 
 def _as_overrides(overrides: Overrides) -> Overrides:
     if isinstance(overrides, Mapping):
-        return {key: _plain(value) for key, value in overrides.items()}
+        return {key: plain(value) for key, value in overrides.items()}
     if isinstance(overrides, str):
         raise JobError(f'overrides={overrides!r}: expected a dict, as {{"train.epochs": 5}}, or a list of such strings')
     return overrides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hpcnn.api.jobs import plain
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
 from hpcnn.blas import one_thread
@@ -27,10 +29,11 @@ from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.targets import prepare_samples
-from hpcnn.errors import CheckpointError, DataError, DivergedError
+from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError, ModelError
 from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.model import Loss
 from hpcnn.job.optimizer import Optimizer as OptimizerSection
+from hpcnn.job.schema import Train
 from hpcnn.job.section import convert, type_info
 from hpcnn.job.validate import check
 from hpcnn.nn.build import build_loss
@@ -99,7 +102,9 @@ class Trainer:
         """Updates done so far."""
         self._columns: Columns | None = None
         """Names in the first table that was trained on: others are put in their order."""
+        settings = {"shards": shards, "seed": seed, "metrics": metrics, "dtype": dtype}
         with collective(self.comm, "Trainer"):
+            agree(self.comm, lambda: _check_settings(network, settings))
             self._build(loss, optimizer, metrics, seed)
 
     def _build(self, loss: Section, optimizer: Section | Optimizer, metrics: Sequence[str], seed: int) -> None:
@@ -133,9 +138,14 @@ class Trainer:
             factor: multiplies the learning rate.
 
         Raises:
+            JobError: the factor is none.
             DataError: they do not fit the network or each other.
             DivergedError: the loss or a gradient is no longer finite.
         """
+        if not (isinstance(factor, int | float | np.number) and 0 <= factor < math.inf):
+            raise JobError(
+                f"factor = {factor!r}: expected a number >= 0 that is finite. It multiplies the learning rate."
+            )
         samples, columns = self._samples(x, y, "the batch")
         loader = ShardLoader(
             samples.x, samples.y, batch_size=len(samples), shards=self._shards, seed=0, shuffle=False,
@@ -251,6 +261,19 @@ class Trainer:
                     f"rank {rank} gives another batch than rank 0. Give every rank the whole batch, in the same "
                     "order: the trainer deals it out."
                 )
+
+
+def _check_settings(network: Network, settings: Mapping[str, Any]) -> None:
+    """Check what a trainer was given as the same settings of a job are checked.
+
+    Raises:
+        HpcnnError: it is of another kind, or out of range.
+    """
+    if not isinstance(network, Network):
+        raise ModelError(f"the network is {type(network).__name__}; expected an hpcnn.nn.Network")
+    check(plain(settings), type_info(Train), ("train",))
+    if settings["shards"] == "auto":
+        raise JobError('train.shards = "auto": expected an integer. A trainer has no first start to go by.')
 
 
 def _section(given: Section, union: Any, name: str) -> Any:

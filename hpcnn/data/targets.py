@@ -165,6 +165,30 @@ def prepare_targets(
     )
 
 
+def absent_classes(y: Rows, classes: int, *, labels: bool, reduction: Reduction = SERIAL) -> list[int]:
+    """Return the classes that no sample has.
+
+    Args:
+        y: prepared targets.
+        classes: how many outputs there are. The classes of one output are 0 and 1.
+        labels: whether the targets are integer labels; else rows of outputs, in which what is above 0 counts.
+        reduction: shares out the work among ranks; collective.
+    """
+    if isinstance(y, OneHotRows):
+        y, labels = y.labels, True
+    chunks = Chunks(y, np.int64 if labels else np.float64)
+
+    def leaf(i: int) -> NDArray[np.float64]:
+        values = chunks[i]
+        if labels:
+            return (np.bincount(values.reshape(-1), minlength=classes) > 0).astype(np.float64)
+        if classes == 1:
+            return np.array([(values <= 0.5).any(), (values > 0.5).any()], np.float64)
+        return np.asarray((values.reshape(-1, classes) > 0).any(axis=0), np.float64)
+
+    return [int(c) for c in np.flatnonzero(reduction.max(len(chunks), leaf) == 0)]
+
+
 def class_counts(y: Rows, classes: int, reduction: Reduction = SERIAL) -> NDArray[np.int64]:
     """Return how many samples each class has, shape (classes,).
 

@@ -24,7 +24,7 @@ def check_job(job: Job) -> None:
     for check in checks:
         check(job)
     check_compression(job.train)
-    for key, monitor in _monitors(job):
+    for key, monitor in monitors(job):
         _check_monitor(job, key, monitor)
 
 
@@ -216,7 +216,8 @@ def check_compression(train: Train) -> None:
         )
 
 
-def _monitors(job: Job) -> Iterator[tuple[str, str]]:
+def monitors(job: Job) -> Iterator[tuple[str, str]]:
+    """Yield the settings that watch a value, and the names of the values."""
     if job.train.early_stopping:
         yield "train.early_stopping.monitor", job.train.early_stopping.monitor
     if job.train.reduce_on_plateau:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.source import Source
 from hpcnn.errors import JobError, ModelError
-from hpcnn.job.checks import check_compression
+from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
@@ -30,6 +30,7 @@ from hpcnn.training.backend import Backend, Model
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel
+from hpcnn.training.notes import notes_on
 from hpcnn.training.numpy_backend import NUMPY
 from hpcnn.training.same_data import common_content
 from hpcnn.training.sums import SumsLayout
@@ -170,6 +171,7 @@ def build_training(
         loss_name=model.loss.loss.name,
         reduction=reduction,
     )
+    splits = replace(splits, notes=(*splits.notes, *notes_on(job, model, splits.train, reduction)))
     weights = _class_weights(job, splits.train, model, reduction)
     shards = _shard_loader(job, model, splits.train)
     validation = None if splits.validation is None else piece_loader(job, model, splits.validation)
@@ -177,6 +179,7 @@ def build_training(
         epochs=train.epochs,
         schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
+        watched=tuple(monitors(job)),
         checkpoint_every_epochs=job.run.checkpoint_every_epochs,
         stop_at_step=job.run.stop_at_step,
     )

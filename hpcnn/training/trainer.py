@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from hpcnn.activity import EVALUATE, OTHER
 from hpcnn.activity import SAVE as SAVING
 from hpcnn.comm.collective import TreeReduction, gather_or_raise
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import DivergedError, DriftError
+from hpcnn.errors import DivergedError, DriftError, JobError
 from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
+from hpcnn.training.display import write_line
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.replica import EvaluableModel, NotFiniteError, Replica
@@ -52,6 +54,8 @@ class Plan:
     schedule: Callable[[int], float]
     monitor: str
     """The value that decides which epoch is the best."""
+    watched: Sequence[tuple[str, str]] = ()
+    """Settings that watch a value, and its name."""
     checkpoint_every_epochs: int = 1
     stop_at_step: int = 0
 
@@ -105,6 +109,8 @@ class Trainer:
         self._shards, self._validation = shards, validation
         self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
         self._activity = comm.activity
+        self._missed: set[str] = set()
+        """Settings that watch a value that was not defined, and of which it was said."""
         self._due = False
         """Whether some rank finds it time for a checkpoint."""
         self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
@@ -171,6 +177,11 @@ class Trainer:
         """Return what the callbacks multiply the rate by, which must be the same on all ranks. Collective."""
         factors: list[float] = gather_or_raise(self._comm, self._rate_factor())
         for rank, factor in enumerate(factors):
+            if not 0 <= factor < math.inf:
+                raise JobError(
+                    f"{self._where()}: the callbacks of rank {rank} multiply the learning rate by {factor:g}. Return a "
+                    "number >= 0 that is finite from rate_factor()."
+                )
             if factor != factors[0]:
                 raise DriftError(
                     f"{self._where()}: the callbacks of rank {rank} multiply the learning rate by {factor:g}, those of "
@@ -193,11 +204,24 @@ class Trainer:
         progress.values = values
         seconds = train_seconds + time.perf_counter() - begin
         report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
+        self._warn_of_missing(values)
         for callback in self._callbacks:
             callback.on_epoch_end(report, self._replica, control)
         reasons = gather_or_raise(self._comm, control.finish)  # as with signals, one rank is enough
         progress.finish = control.finish = next(filter(None, reasons), "")
         self._checkpoint(values, done=progress.epoch == plan.epochs or bool(control.finish))
+
+    def _warn_of_missing(self, values: dict[str, Value]) -> None:
+        """Say once of each setting that it watches a value that is not defined."""
+        for key, name in self._plan.watched:
+            if np.isnan(values[name]) and key not in self._missed:
+                self._missed.add(key)
+                if self._comm.rank == 0:
+                    write_line(
+                        f'warning: {key} = "{name}", but {name} is not defined in epoch {self.progress.epoch}, as r2 '
+                        "of one sample or of constant targets is not. Such an epoch counts as one without improvement: "
+                        "watch another value, as loss."
+                    )
 
     def _checkpoint(self, values: dict[str, Value], *, done: bool) -> None:
         progress, plan = self.progress, self._plan

@@ -13,7 +13,7 @@ import hpcnn
 from hpcnn.api import loop
 from hpcnn.api.loop import Trainer
 from hpcnn.comm.threads import run_threads
-from hpcnn.errors import CheckpointError, CommunicatorError, DataError, DivergedError, JobError
+from hpcnn.errors import CheckpointError, CommunicatorError, DataError, DivergedError, JobError, ModelError
 from hpcnn.nn import Dense, Network
 from tests.api.fitting import JOB, X, Y, fit
 
@@ -122,6 +122,11 @@ def test_a_batch_that_does_not_fit(x: Any, y: Any, error: type[Exception], messa
         ({"loss": "mses"}, "unknown loss 'mses'"),
         ({"optimizer": {"name": "adam", "rate": 1.0}}, "unknown key 'rate' in .optimizer. of name 'adam'"),
         ({"metrics": ["mae"]}, "'mae' compares rows of outputs"),
+        ({"metrics": "accuracy"}, 'train.metrics = "accuracy": expected a list of'),
+        ({"dtype": "float16"}, "train.dtype: unknown dtype 'float16'. Did you mean 'float64'"),
+        ({"seed": -1}, "train.seed = -1: expected an integer >= 0"),
+        ({"shards": 1.5}, "train.shards = 1.5: expected an integer >= 1"),
+        ({"shards": "auto"}, 'train.shards = "auto": expected an integer. A trainer'),
         (
             {"network": Network(LAYERS, (4,))},
             'needs probabilities, but the outputs of the network.s last .* "linear", are',
@@ -161,3 +166,18 @@ def test_several_labels_a_sample() -> None:
     assert values["precision"] == pytest.approx(np.mean(right / np.maximum(predicted, 1)))
     assert values["recall"] == pytest.approx(np.mean(right / np.maximum(true.sum(0), 1)))
     assert values["f1"] == pytest.approx(np.mean(2 * right / np.maximum(predicted + true.sum(0), 1)))
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, -1.0, "2", None])
+def test_a_factor_that_is_no_rate_s_is_refused(factor: Any) -> None:
+    made = trainer()
+    with pytest.raises(JobError, match=r"factor = .*: expected a number >= 0 that is finite. It multiplies the learni"):
+        made.step(X, Y, factor=factor)
+    before = made.weights_sha256
+    made.step(X, Y, factor=np.float32(0))
+    assert (made.steps, made.weights_sha256) == (1, before)
+
+
+def test_a_trainer_is_made_of_a_network() -> None:
+    with pytest.raises(ModelError, match=r"the network is tuple; expected an hpcnn.nn.Network"):
+        hpcnn.Trainer(LAYERS, LOSS, shards=np.int64(2))  # type: ignore[arg-type]

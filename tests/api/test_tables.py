@@ -118,10 +118,7 @@ def test_what_has_no_names() -> None:
 
 def trainer() -> hpcnn.Trainer:
     return hpcnn.Trainer(
-        Network([Dense("dense_1", 3, activation="softmax")], (4,)),
-        "sparse_categorical_crossentropy",
-        {"name": "sgd"},
-        shards=2,
+        Network([Dense("dense_1", 3)], (4,), "softmax"), "sparse_categorical_crossentropy", {"name": "sgd"}, shards=2
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hpcnn.data import rows as rows_module
-from hpcnn.data.load import Samples, Splits, class_counts, prepare_targets
+from hpcnn.data.load import Samples, Splits, absent_classes, class_counts, prepare_targets
 from hpcnn.data.rows import ArrayRows, OneHotRows
 from hpcnn.errors import DataError, JobError
 from tests.data.helpers import on_ranks, take
@@ -147,3 +147,30 @@ def test_class_counts(case, size, monkeypatch):
 def test_classes_that_cannot_be_counted(y, classes):
     with pytest.raises(DataError, match=rf"rows of {classes} numbers that add up to 1; .* shape \({y.shape[1]},\)"):
         class_counts(ArrayRows(y), classes)
+
+
+ABSENT = {
+    "none": (ArrayRows(LABELS), 4, True, []),
+    "labels": (ArrayRows(LABELS * 2), 9, True, [1, 3, 5, 7, 8]),
+    "labels of a sequence": (ArrayRows(LABELS.reshape(15, 4)), 6, True, [4, 5]),
+    "as many positions as classes": (ArrayRows(LABELS.reshape(10, 6)), 6, True, [4, 5]),
+    "one-hot": (OneHotRows(ArrayRows(LABELS), 6), 6, False, [4, 5]),
+    "rows": (ArrayRows(np.eye(5)[LABELS]), 5, False, [4]),
+    "several labels": (ArrayRows(np.stack([LABELS > 9, LABELS > 0, LABELS > 2], axis=1)), 3, False, [0]),
+    "two classes": (ArrayRows((LABELS > 2)[:, None].astype(np.float32)), 1, False, []),
+    "no ones": (ArrayRows(np.zeros((9, 1))), 1, False, [1]),
+    "no zeros": (ArrayRows(np.ones((9, 1), np.int64)), 1, False, [0]),
+}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("case", ABSENT)
+def test_classes_without_samples(case, size, monkeypatch):
+    monkeypatch.setattr(rows_module, "LEAF_ENTRIES", 24)
+    y, classes, labels, expected = ABSENT[case]
+    assert absent_classes(y, classes, labels=labels) == expected
+    values = take(y)
+    for found in on_ranks(
+        size, lambda reduction: absent_classes(ArrayRows(values), classes, labels=labels, reduction=reduction)
+    ):
+        assert found == expected

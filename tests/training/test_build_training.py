@@ -1,5 +1,7 @@
 """From a job to a training: how the parts are put together, and what is refused."""
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
@@ -152,3 +154,21 @@ def test_initial_weights_of_which_none_fits(tmp_path, arrays):
 def test_initial_weights_that_are_missing(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         build(make_job(model={"layers": LAYERS, "initial_weights": str(tmp_path / "missing")}))
+
+
+@pytest.mark.parametrize(("changes", "notes"), [
+    ({}, []),
+    ({"model": {"layers": [{"type": "dense", "units": 5, "activation": "softmax"}]}},
+     [r"no sample of the training data is of class 3, 4 \(2 of 5\): the model can't learn what it never sees"]),
+    ({"model": {"layers": [{"type": "dense", "units": 30, "activation": "softmax"}]}},
+     [r"3, 4.* 12, \.\.\. \(27 of 30\)"]),
+    ({"model": {"layers": DENSE}, "loss": {"name": "mse"}, "data": {"one_hot": True}}, []),
+    ({"train": {"metrics": ["top_k_accuracy"], "top_k": 3}},
+     [r"train.top_k = 3 of 3 classes: top_k_accuracy is 1 for any model"]),
+    ({"train": {"metrics": ["top_k_accuracy"], "top_k": 2}}, []),
+])  # fmt: skip
+def test_what_will_mislead_is_noted(changes, notes):
+    found = build(make_job(**changes)).splits.notes
+    assert len(found) == len(notes)
+    for note, pattern in zip(found, notes, strict=True):
+        assert re.search(pattern, note)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcnn.errors import DriftError
+from hpcnn.errors import DriftError, JobError
 from hpcnn.training.callbacks import Callback
 from tests.training.helpers import build, make_job, train
 
@@ -163,3 +163,33 @@ def test_a_stop_asked_for_on_any_one_rank_stops_all_at_the_same_step():
     for asked in range(3):
         outcome = train(make_job(), 3, stop_at=2, asked=asked)
         assert (outcome.done, outcome.saves) == (False, [(2, False, True)])
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -0.5])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_factor_that_is_no_rate_s_is_refused(factor, ranks):
+    message = r"step 1 \(epoch 1\): the callbacks of rank 0 multiply the learning rate by .*Return a number >= 0"
+    with pytest.raises(JobError, match=message):
+        train(make_job(), ranks, callbacks=[Recorder("a", [], factor=factor)])
+
+
+REGRESSION = {
+    "data": {"source": "synthetic", "kind": "linear", "samples": 20, "features": 2, "noise": 0.0},
+    "model": {"layers": [{"type": "dense", "units": 1}]},
+    "loss": {"name": "mse"},
+}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_value_that_is_watched_and_never_defined_is_said_once(ranks, capsys, monkeypatch):
+    monkeypatch.setattr("hpcnn.training.metrics.R2.value", lambda self, sums: float("nan"))
+    watch = {"monitor": "r2", "patience": 2}
+    steering = {"early_stopping": watch, "reduce_on_plateau": {"monitor": "loss"}}
+    job = make_job(**REGRESSION, train={"epochs": 5, "metrics": ["r2"], **steering}, run={"monitor": "r2"})
+    outcome = train(job, ranks)
+    assert len(outcome.reports) == 2
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not defined" in line]
+    assert [line.partition(", as")[0] for line in lines] == [
+        'warning: train.early_stopping.monitor = "r2", but r2 is not defined in epoch 1',
+        'warning: run.monitor = "r2", but r2 is not defined in epoch 1',
+    ]

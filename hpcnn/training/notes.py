@@ -1,0 +1,30 @@
+"""What a user should hear of a job and its data before the training: each is fine, but values will mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpcnn.comm.collective import TreeReduction
+from hpcnn.data.load import absent_classes
+from hpcnn.data.samples import Samples
+from hpcnn.job.schema import Job
+from hpcnn.training.backend import Model
+
+_MOST_LISTED = 10
+
+
+def notes_on(job: Job, model: Model, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
+    """Yield warnings of a model and the samples that it is to be trained on. Collective."""
+    loss, outputs = model.loss.loss, model.network.output_shape[-1]
+    labels, classes = loss.target_kind == "labels", max(2, outputs)
+    if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:
+        yield f"train.top_k = {job.train.top_k} of {outputs} classes: top_k_accuracy is 1 for any model. Lower it."
+    if not (labels or job.data.one_hot or loss.name.endswith("crossentropy")):
+        return
+    absent = absent_classes(samples.y, outputs, labels=labels, reduction=reduction)
+    if absent:
+        listed = ", ".join(map(str, absent[:_MOST_LISTED])) + (", ..." if len(absent) > _MOST_LISTED else "")
+        yield (
+            f"no sample of the training data is of class {listed} ({len(absent)} of {classes}): the model can't learn "
+            "what it never sees. Look at how classes are numbered, and at which samples are left for training."
+        )
