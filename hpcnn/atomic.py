@@ -39,6 +39,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def check_place(path: Path) -> None:
+    """Raise the OSError that writing to `path` would, before it is worth anything; leave nothing there."""
+    temporary = _temporary(path)
+    temporary.touch()
+    temporary.unlink(missing_ok=True)
+
+
 def link(path: Path, name: Path) -> None:
     """Give the synced file at `path` another `name` in one step: a hard link, or a copy where there are no links."""
     with atomic_path(name) as temporary:

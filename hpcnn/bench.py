@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.command import Parser, add_job_arguments, place, positive_seconds, run_command
+from hpcnn.command import Parser, add_job_arguments, place, positive_seconds, run_command, whole_number
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -42,7 +42,7 @@ def _allreduce_parser() -> Parser:
     parser.add_argument("--min", type=_size, default=4, metavar="BYTES", help=f"smallest vector, 4 if left out: {size}")
     parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector, 256M if left out")
     parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="from one size to the next (4)")
-    parser.add_argument("--repeats", type=_positive, default=25, metavar="N", help="repetitions at most, 25")
+    parser.add_argument("--repeats", type=whole_number(1), default=25, metavar="N", help="repetitions at most, 25")
     parser.add_argument(
         "--seconds", type=positive_seconds, default=1.0, metavar="S", help="about so long for each size, 1"
     )
@@ -87,7 +87,9 @@ def _step_parser() -> Parser:
         example="mpirun -n 4 python -m hpcnn.bench step jobs/digits_mlp.toml --steps 200",
     )
     add_job_arguments(parser)
-    parser.add_argument("--steps", type=_positive, default=50, metavar="N", help="steps to measure, 50 if left out")
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=50, metavar="N", help="steps to measure, 50 if left out"
+    )
     _add_outputs(parser)
     return parser
 
@@ -160,12 +162,6 @@ def _size(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size. Give bytes, as 4, 64K or 16M")
     return int(found[1]) << 10 * ("", "K", "M", "G").index(found[2].upper())
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

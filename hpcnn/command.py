@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
     from hpcnn.training.trained import Trained
 
+MOST = 1_000_000
+"""The most that can be asked for of what takes time."""
+
 
 class ActionParser(argparse.ArgumentParser):
     """Parses before MPI is up, on all ranks: only rank 0 speaks, and one line says what is wrong."""
@@ -81,6 +84,17 @@ def place_or_word(text: str) -> str:
     """Return an argument that is a path, or something else such as the number of a job, once it was looked at."""
     place(text)
     return text
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return what reads an option that counts something: `least` or more, and no more than anybody waits for."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or len(text) > len(str(MOST)) or not least <= int(text) <= MOST:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more, and {MOST:,} at most")
+        return int(text)
+
+    return read
 
 
 def positive_seconds(text: str) -> float:
@@ -149,10 +163,10 @@ def run_command(
     From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
     begin_command(goes_on=is_training)
-    guard = FailureGuard()
+    guard = FailureGuard(in_words=True)
     guard.install()
-    (stop or StopRequest()).listen(guard.leave)
     try:
+        (stop or StopRequest()).listen(guard.leave)
         use_one_thread()
         from hpcnn import faults
         from hpcnn.comm.connect import connect

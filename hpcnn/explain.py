@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, place, run_command
+from hpcnn.command import Parser, add_run_arguments, place, run_command, whole_number
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -48,8 +48,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--target", type=_number, metavar="N", help="the output to explain; the predicted class, or the only one"
     )
-    parser.add_argument("--steps", type=_positive, metavar="N", help=f"points of {INTEGRATED}; {STEPS}")
-    parser.add_argument("--repeats", type=_positive, metavar="N", help=f"shuffles of each input; {REPEATS}")
+    parser.add_argument("--steps", type=whole_number(1), metavar="N", help=f"points of {INTEGRATED}; {STEPS}")
+    parser.add_argument("--repeats", type=whole_number(1), metavar="N", help=f"shuffles of each input; {REPEATS}")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="draw inputs as images of that shape, as 8x8")
     parser.add_argument(
         "-o", "--output", type=place, metavar="DIR", help="folder to write METHOD.csv and METHOD.png (extra 'plot') to"
@@ -175,12 +175,6 @@ def _rows(text: str) -> slice:
 def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of an output, counted from 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
 
 

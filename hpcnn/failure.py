@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn.comm.end import end_job
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_FAILURE, HpcnnError
 from hpcnn.output import ERROR, output, write_line
+from hpcnn.surroundings import blame_surroundings
 from hpcnn.training.console import terminal_path
 
 if TYPE_CHECKING:
@@ -38,9 +40,13 @@ class FailureGuard:
 
     That is: an error raised in the command, in a thread or in an exit handler, or a call of
     ``sys.exit`` or ``os._exit``. For a segmentation fault it lets Python write the stack; the launcher does the rest.
+
+    Args:
+        in_words: say without a stack what comes from too little memory and the like: no code of a user's runs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_words: bool = False) -> None:
+        self._in_words = in_words
         self.comm: Communicator | None = None
         """The ranks, as soon as they are connected."""
         self._ending = threading.RLock()
@@ -63,7 +69,7 @@ class FailureGuard:
 
     def fail(self, error: BaseException) -> int:
         """Report what the command raised, end the others, and return the exit code if all ranks have failed alike."""
-        message, exit_code = _describe(error)
+        message, exit_code = self._describe(error)
         on_purpose = isinstance(error, HpcnnError)
         self._ending.acquire()
         self.uninstall()
@@ -124,7 +130,7 @@ class FailureGuard:
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
         if failed.exc_type is SystemExit:  # the way to end a thread
             return
-        message, exit_code = _describe(failed.exc_value or failed.exc_type())
+        message, exit_code = self._describe(failed.exc_value or failed.exc_type())
         self.end_alone(f"in thread {failed.thread.name if failed.thread else ''!r}: {message}", exit_code)
 
     def _unraisable(self, failed: sys.UnraisableHookArgs) -> None:
@@ -139,6 +145,9 @@ class FailureGuard:
         """Take the place of os._exit, since some launchers take a rank that leaves so for a success of the job."""
         stack = "".join(traceback.format_stack()[:-1])
         self.end_alone(f"os._exit({status}) was called\n{stack}", status or EXIT_FAILURE)
+
+    def _describe(self, error: BaseException) -> tuple[str, int]:
+        return (self._in_words and blame_surroundings(error)) or _describe(error)
 
     def _place(self) -> str:
         if self.comm is None:
@@ -169,7 +178,8 @@ def limit_exit() -> None:
 
     It may wait for a thread that never ends, for an exit handler, or within MPI for a rank that is dead.
     """
-    faulthandler.dump_traceback_later(_EXIT_S, exit=True)
+    with suppress(RuntimeError):  # no thread can be started
+        faulthandler.dump_traceback_later(_EXIT_S, exit=True)
 
 
 def _describe(error: BaseException) -> tuple[str, int]:

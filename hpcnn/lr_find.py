@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments, place, run_command
+from hpcnn.command import Parser, add_job_arguments, place, run_command, whole_number
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def _parser() -> Parser:
     add_job_arguments(parser)
     parser.add_argument("--from", dest="low", type=_rate, default=1e-7, metavar="RATE", help="first rate; 1e-7")
     parser.add_argument("--to", dest="high", type=_rate, default=10.0, metavar="RATE", help="last rate; 10")
-    parser.add_argument("--steps", type=_steps, default=200, metavar="N", help="steps in all, 200 if left out")
+    parser.add_argument(
+        "--steps", type=whole_number(FEWEST_STEPS), default=200, metavar="N", help="steps in all, 200 if left out"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -105,12 +107,6 @@ def _rate(text: str) -> float:
     if not 0 < rate < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no learning rate: give a number above 0, as 1e-5")
     return rate
-
-
-def _steps(text: str) -> int:
-    if not text.isdecimal() or int(text) < FEWEST_STEPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {FEWEST_STEPS} or more")
-    return int(text)
 
 
 if __name__ == "__main__":

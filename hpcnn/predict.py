@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpcnn.training.display import write_line
         from hpcnn.training.trained import check_output, input_loader, write_predictions
 
-        agree(comm, lambda: check_output(arguments.output))
+        agree(comm, lambda: check_output(arguments.output, writes=comm.rank == 0))
         trained = open_run(comm, arguments)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
         shape = write_predictions(trained, comm, loader, arguments.output)

@@ -33,6 +33,7 @@ FLOORS = [
         "output",
         "run_paths",
         "search_path",
+        "surroundings",
         "tree",
     },
     {"job", "comm", "optim", "data", "nn", "storage"},

@@ -86,11 +86,9 @@ def _owner(cls: type, field: str) -> type:
 @functools.cache
 def _texts(cls: type) -> dict[str, str]:
     """Return the string that follows each field in the source of a class; Python itself throws them away."""
-    (definition,) = ast.parse(inspect.getsource(cls)).body
-    assert isinstance(definition, ast.ClassDef)
     return {
         field.target.id: str(after.value.value)
-        for field, after in pairwise(definition.body)
+        for field, after in pairwise(_source(cls).body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
     }
@@ -113,7 +111,13 @@ def section_texts() -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def _first_line(cls: type) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
+    return (ast.get_docstring(_source(cls)) or "").splitlines()[0]  # `python -OO` leaves no __doc__
+
+
+def _source(cls: type) -> ast.ClassDef:
+    (definition,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(definition, ast.ClassDef)
+    return definition
 
 
 def as_markdown() -> str:

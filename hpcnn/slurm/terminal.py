@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hpcnn.errors import EXIT_INTERRUPTED, HpcnnError
 from hpcnn.output import ERROR, begin_command, end_command
 from hpcnn.output import write_line as write_line
+from hpcnn.surroundings import blame_surroundings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,12 @@ def run_plain(body: Callable[[], int]) -> int:
     except HpcnnError as error:
         write_line(f"hpcnn: error: {error}", ERROR)
         return error.exit_code
+    except (OSError, RuntimeError, ImportError, MemoryError) as error:
+        blamed = blame_surroundings(error)
+        if blamed is None:
+            raise
+        write_line(f"hpcnn: error: {blamed[0]}", ERROR)
+        return blamed[1]
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hpcnn.atomic import atomic_path
+from hpcnn.atomic import atomic_path, check_place
 from hpcnn.comm.collective import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.columns import Columns
@@ -266,17 +266,29 @@ def write_predictions(trained: Trained, comm: Communicator, loader: PieceLoader,
             np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
         for outputs in predict(trained, comm, loader):
             if file is not None and outputs is not None:
-                file.write(np.ascontiguousarray(outputs).data)
+                with _writing(out):
+                    file.write(np.ascontiguousarray(outputs).data)
     return shape
 
 
-def check_output(out: Path) -> None:
-    """Check where predictions are to go, before anything is computed.
+def check_output(out: Path, *, writes: bool) -> None:
+    """Check where predictions are to go, before anything is computed; `writes`: on the rank that will write them.
 
     Raises:
-        DataError: the name does not end in .npy, or there is no such folder.
+        DataError: the name does not end in .npy, there is no such folder, or nothing can be written there.
     """
     if out.suffix != ".npy":
         raise DataError(f"the output {str(out)!r} must be a .npy file")
     if not out.parent.is_dir():
         raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
+    if writes:
+        with _writing(out):
+            check_place(out)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"can't write {str(out)!r} ({error.strerror}). Give another file by -o.") from None

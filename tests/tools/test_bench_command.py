@@ -31,6 +31,8 @@ def test_sizes(text: str, size: int) -> None:
         (["allreduce", "--seconds", "nan"], "'nan' is no number of seconds above 0"),
         (["allreduce", "--seconds", "soon"], "'soon' is no number of seconds above 0"),
         (["step", "--steps", "1.5"], "'1.5' is no whole number of 1 or more"),
+        (["step", "--steps", "9" * 20], "is no whole number of 1 or more, and 1,000,000 at most"),
+        (["step", "--steps", "1000001"], "is no whole number of 1 or more, and 1,000,000 at most"),
         (["stop"], "invalid choice: 'stop'"),
     ],
 )
