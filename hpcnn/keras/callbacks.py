@@ -22,7 +22,7 @@ from hpcnn.keras.world import rank
 from hpcnn.output import ERROR, write_line
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
 
 class _Broadcast:
@@ -50,6 +50,14 @@ class _Broadcast:
     ) -> None:
         super().__init__()
         self.root_rank, self.process_set = root_rank, process_set
+        self._local: list[Any] = []
+
+    def register_local_var(self, variable: Any) -> None:
+        """Leave a variable as it is on each rank."""
+        self._local.append(variable)
+
+    def _shared(self, variables: Sequence[Any]) -> list[Any]:
+        return [variable for variable in variables if not any(variable is own for own in self._local)]
 
     def set_model(self, model: Any) -> None:
         """Take the model, before Keras has made its training function."""
@@ -85,12 +93,12 @@ class _Broadcast:
         if optimizer is not None and not optimizer.built and is_complete(model):
             optimizer.build(model.trainable_variables)
         state = optimizer.variables if optimizer is not None and optimizer.built else []
-        broadcast_variables([*model.weights, *state], self.root_rank, self.process_set)
+        broadcast_variables(self._shared([*model.weights, *state]), self.root_rank, self.process_set)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compare the weights of the ranks."""
         optimizer = getattr(self.model, "optimizer", None)
-        shared = self.model.trainable_variables
+        shared = self._shared(self.model.trainable_variables)
         if isinstance(optimizer, Distributed):
             shared = [variable for variable in shared if not optimizer.hpcnn_local.has(variable)]
         found = check_replicas(shared, self.process_set.group, f"after epoch {epoch + 1}")

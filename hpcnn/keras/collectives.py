@@ -15,6 +15,7 @@ from hpcnn.keras.host import on_host, type_of
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
 from hpcnn.keras.world import world
 
+SUMS = (ReduceOp.SUM, ReduceOp.AVERAGE)
 Average, Sum, Min, Max, Product = ReduceOp.AVERAGE, ReduceOp.SUM, ReduceOp.MIN, ReduceOp.MAX, ReduceOp.PRODUCT
 
 
@@ -88,7 +89,7 @@ def grouped_allreduce(
         )
 
     # The derivative of a sum by one rank's part reaches it from every rank.
-    return with_gradient(reduce, reduce if chosen in (ReduceOp.SUM, ReduceOp.AVERAGE) else None, given)
+    return with_gradient(reduce, reduce if chosen in SUMS else None, given)
 
 
 def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = global_process_set) -> Any:
@@ -96,7 +97,18 @@ def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = gl
     group = process_set.group
     given = as_tensor(tensor)
     shape = (None, *tuple(given.shape)[1:])
-    return on_host(lambda arrays: [group.allgather(arrays[0])], [given], [(shape, type_of(given))])[0]
+
+    def own_rows(arrays: Sequence[Any]) -> list[Any]:
+        (whole,), own = group.allreduce(arrays[:1], ReduceOp.AVERAGE), arrays[1]
+        counts = group.allgather_object(len(np.atleast_1d(own)))
+        first = sum(counts[: group.comm.rank])
+        return [whole[first : first + counts[group.comm.rank]].reshape(own.shape)]
+
+    return with_gradient(
+        lambda tensors: on_host(lambda arrays: [group.allgather(arrays[0])], tensors, [(shape, type_of(given))]),
+        lambda upstream: on_host(own_rows, [*upstream, given], [(tuple(given.shape), type_of(given))]),
+        [given],
+    )[0]
 
 
 def broadcast(
@@ -105,7 +117,17 @@ def broadcast(
     """Return the `tensor` of the rank `root_rank`, which has the same shape and type on all."""
     group, root = process_set.group, root_within(process_set, root_rank)
     given = as_tensor(tensor)
-    return on_host(lambda arrays: group.broadcast(arrays, root), [given], [(tuple(given.shape), type_of(given))])[0]
+    form = [(tuple(given.shape), type_of(given))]
+
+    def for_root(arrays: Sequence[Any]) -> list[Any]:
+        (mean,) = group.allreduce(arrays, ReduceOp.AVERAGE)
+        return [mean if group.comm.rank == root else np.zeros_like(mean)]
+
+    return with_gradient(
+        lambda tensors: on_host(lambda arrays: group.broadcast(arrays, root), tensors, form),
+        lambda upstream: on_host(for_root, upstream, form),
+        [given],
+    )[0]
 
 
 def alltoall(
@@ -117,15 +139,29 @@ def alltoall(
     """
     group = process_set.group
     given = as_tensor(tensor)
-    inputs = [given] if splits is None else [given, as_tensor(splits)]
-    shapes = [((None, *tuple(given.shape)[1:]), type_of(given)), ((process_set.size(),), np.dtype(np.int32))]
+    sent = [] if splits is None else [as_tensor(splits)]
+    rows = ((None, *tuple(given.shape)[1:]), type_of(given))
+    counts_form = ((process_set.size(),), np.dtype(np.int32))
 
     def exchange(arrays: Sequence[Any]) -> list[Any]:
         received, counts = group.alltoall(arrays[0], arrays[1].tolist() if len(arrays) > 1 else None)
         return [received, np.array(counts, np.int32)]
 
-    received, counts = on_host(exchange, inputs, shapes)
-    return received if splits is None else (received, counts)
+    def send_back(arrays: Sequence[Any]) -> list[Any]:
+        return [group.alltoall(arrays[0], arrays[1].tolist())[0]]
+
+    came: list[Any] = []
+
+    def forward(tensors: Sequence[Any]) -> list[Any]:
+        received, counts = on_host(exchange, [*tensors, *sent], [rows, counts_form])
+        came[:] = [counts]
+        return [received]
+
+    def backward(upstream: Sequence[Any]) -> list[Any]:
+        return on_host(send_back, [*upstream, *came], [(tuple(given.shape), type_of(given))])
+
+    (received,) = with_gradient(forward, backward, [given])
+    return received if splits is None else (received, came[0])
 
 
 def reducescatter(
@@ -139,7 +175,18 @@ def reducescatter(
     group, chosen = process_set.group, chosen_op(op)
     given = as_tensor(tensor)
     shape = (None, *tuple(given.shape)[1:])
-    return on_host(lambda arrays: group.reducescatter(arrays, chosen), [given], [(shape, type_of(given))])[0]
+    factor = process_set.size() if chosen is ReduceOp.SUM else 1
+
+    def of_all(arrays: Sequence[Any]) -> list[Any]:
+        return [group.allgather(arrays[0]) * arrays[0].dtype.type(factor)]
+
+    return with_gradient(
+        lambda tensors: on_host(lambda arrays: group.reducescatter(arrays, chosen), tensors, [(shape, type_of(given))]),
+        (lambda upstream: on_host(of_all, upstream, [(tuple(given.shape), type_of(given))]))
+        if chosen in SUMS
+        else None,
+        [given],
+    )[0]
 
 
 def broadcast_object(

@@ -41,6 +41,11 @@ class Distributed:
         else:
             self._apply_when_complete(everyone, variables)
 
+    def register_local_var(self, variable: Any) -> None:
+        """Leave the gradient by a variable on its rank."""
+        check_local(self.hpcnn_reducer.reduction)
+        self.hpcnn_local.add(variable)
+
     def _apply_when_complete(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Update the variables once as many backward passes as asked for are added up."""
         import keras
@@ -120,13 +125,28 @@ def _distributed(optimizer: Any, reduction: Reduction, local_scale: float) -> An
         )
     kind = type(optimizer)
     own: Any = type(kind.__name__, (Distributed, kind), {"__module__": kind.__module__})
-    result = own.from_config(optimizer.get_config())
+    config = optimizer.get_config()
+    if callable(rate := optimizer._learning_rate):  # a schedule, which Keras makes anew only of classes it knows
+        config["learning_rate"] = rate
+    result = own.from_config(config)
+    _take_settings(result, optimizer)
     result.hpcnn_reducer, result.hpcnn_local = GradientReducer(reduction), LocalVariables(local_scale)
     if optimizer.built:
         result.build(optimizer._trainable_variables)
         for variable, before in zip(result.variables, optimizer.variables, strict=True):
             variable.assign(before)
     return result
+
+
+def _take_settings(result: Any, optimizer: Any) -> None:
+    """Give an optimizer what another has beyond its configuration: a class need not put all of it there."""
+    import keras
+
+    stateful = keras.Variable, keras.optimizers.Optimizer
+    of_keras = vars(keras.optimizers.Optimizer(learning_rate=0.0, name="optimizer"))
+    for name, value in vars(optimizer).items():
+        if name not in of_keras and not any(isinstance(each, stateful) for each in keras.tree.flatten(value)):
+            setattr(result, name, value)
 
 
 def DistributedOptimizer(  # noqa: N802  # a class to those who call it
@@ -195,11 +215,21 @@ def PartialDistributedOptimizer(  # noqa: N802
         CommunicatorError: as for `DistributedOptimizer`.
     """
     result = DistributedOptimizer(optimizer, *settings, **options)
-    if local_layers and result.hpcnn_reducer.reduction.passes > 1:
-        raise CommunicatorError("local_layers go with backward_passes_per_step=1: leave that out")
+    if local_layers:
+        check_local(result.hpcnn_reducer.reduction)
     for layer in as_list(local_layers):
         result.hpcnn_local.add_layer(layer)
     return result
+
+
+def check_local(reduction: Reduction) -> None:
+    """Make sure that gradients may stay on their rank.
+
+    Raises:
+        CommunicatorError: several passes are added up, of all variables alike.
+    """
+    if reduction.passes > 1:
+        raise CommunicatorError("local_layers go with backward_passes_per_step=1: leave that out")
 
 
 def as_list(layers: Any) -> list[Any]:
