@@ -76,6 +76,11 @@ def placement(ranks_per_node: Sequence[int], *, cyclic: bool = False) -> list[in
     return [node for _, node in (sorted(placed) if cyclic else placed)]
 
 
+def folder_without_blanks(prefix: str) -> Path:
+    """Make a temporary folder whose path launchers and Slurm do not take to end within, wherever TMPDIR is."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp" if " " in tempfile.gettempdir() else None))
+
+
 class Testbed:
     """Nodes ``node1``, ``node2`` ... joined by a switch; use it in a ``with`` statement."""
 
@@ -89,7 +94,7 @@ class Testbed:
         self._jobs: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="hpcnn-nodes-"))
+        self._folder = folder_without_blanks("hpcnn-nodes-")
         try:
             self._build()
         except BaseException:

@@ -74,7 +74,7 @@ def test_plain_lines_elsewhere(mpich: Mpi, tmp_path: Path) -> None:
 
 
 def test_lines_within_a_long_epoch(mpich: Mpi, tmp_path: Path) -> None:
-    options = ("--set", "train.epochs=2", "--set", "run.log_every_s=0.001")
+    options = ("--set", "train.epochs=2", "--set", "run.log_every_s=1e-6")
     done = mpich.run(0, "-m", "hpcnn.train", JOB, *options, cwd=tmp_path)
     assert re.search(r"^epoch 1/2  step \d+/23", done.stdout, re.M), done.stdout
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -41,16 +40,18 @@ def unavailable() -> str | None:
 class Cluster:
     """A Slurm with nodes ``node1``, ``node2`` ... of 4 CPUs and 2 made-up GPUs each; use it in a ``with`` statement.
 
-    The partition ``batch`` is the default; jobs in ``urgent`` take its nodes away, after 20 seconds of grace.
+    The partition ``batch``, or as it is to be named, is the default; jobs in ``urgent`` take its nodes away, after 20
+    seconds of grace. A node that has been silent for `notices_s` seconds is down, for Slurm.
     """
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(self, size: int = 4, *, partition: str = "batch", notices_s: int = 10) -> None:
         self.names = [f"node{index}" for index in range(1, size + 1)]
+        self._partition, self._notices_s = partition, notices_s
         self._testbed = nodes.Testbed(size)
 
     def __enter__(self) -> Self:
         self._testbed.__enter__()
-        self._folder = Path(tempfile.mkdtemp(prefix="hpcnn-slurm-"))
+        self._folder = nodes.folder_without_blanks("hpcnn-slurm-")
         try:
             self._configure()
             self._start_daemons()
@@ -141,7 +142,8 @@ class Cluster:
         (self._folder / "munge.key").write_bytes(os.urandom(128))
         (self._folder / "munge.key").chmod(0o600)
         self._folder.chmod(0o755)
-        text = (_HERE / "slurm.conf").read_text().format(folder=self._folder, nodes=len(self.names))
+        facts = {"nodes": len(self.names), "partition": self._partition, "notices_s": self._notices_s}
+        text = (_HERE / "slurm.conf").read_text().format(folder=self._folder, **facts)
         (self._folder / "slurm.conf").write_text(text)
         (self._folder / "gres.conf").write_text(_GPUS)
         (self._folder / "cgroup.conf").write_text(_NO_CGROUPS)
@@ -170,7 +172,8 @@ class Cluster:
 
     def _wait_for_nodes(self) -> None:
         def up() -> bool:
-            states = self.run(["sinfo", "--noheader", "--Node", "--partition=batch", "--format=%t"]).stdout.split()
+            command = ["sinfo", "--noheader", "--Node", f"--partition={self._partition}", "--format=%t"]
+            states = self.run(command).stdout.split()
             return len(states) == len(self.names) and set(states) <= {"idle", "mix", "alloc"}
 
         self.wait_until(up, f"the nodes; see {self._folder}")
