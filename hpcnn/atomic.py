@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]+)?\.tmp")
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block raises, `path` is as it was before.
     """
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode  # as the umask wants it; some writers set their own
@@ -56,16 +56,23 @@ def link(path: Path, name: Path) -> None:
             shutil.copyfile(path, temporary)  # raises by itself where the folder is the trouble
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that writers left which were killed; none may be at work."""
+def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove the temporary files that writers left which were killed.
+
+    Args:
+        folder: where they lie.
+        names: of the files that were to be written; None for all. Nobody else may be writing any of them.
+    """
     with suppress(OSError):
         for path in folder.iterdir():
-            if _TEMPORARY.fullmatch(path.name):
-                path.unlink()
+            found = _TEMPORARY.fullmatch(path.name)
+            if found and (names is None or found[1] in names):
+                path.unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def temporary_path(path: Path) -> Path:
+    """Return a path beside `path` that no other writer has, be it of another host or another thread."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:

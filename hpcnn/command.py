@@ -67,8 +67,10 @@ def place(text: str) -> Path:
     """Return the path that an argument gives; nothing has to be there.
 
     Raises:
-        argparse.ArgumentTypeError: it can't be looked at, as in a folder of somebody else.
+        argparse.ArgumentTypeError: it is empty, or can't be looked at, as in a folder of somebody else.
     """
+    if not text:  # else it would be the working folder
+        raise argparse.ArgumentTypeError("the path is empty, as a variable that is not set. Give a path; . is here")
     try:
         Path(text, "..").stat()  # of a folder, this asks for the right to look into it
     except (FileNotFoundError, NotADirectoryError):

@@ -79,6 +79,16 @@ class RunPaths:
         return self.checkpoints / f"step-{step:010d}.safetensors"
 
     @property
+    def lease(self) -> Path:
+        """Exists while a job trains into the folder: who that is."""
+        return self.path / "lease"
+
+    @property
+    def origin(self) -> Path:
+        """Where relative paths of the job start: the folder of the job file that the run was begun with."""
+        return self.path / "origin.json"
+
+    @property
     def attempts(self) -> Path:
         """One line of JSON for each start and end of a Slurm job, from the templates."""
         return self.path / "attempts.jsonl"

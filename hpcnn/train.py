@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body(comm: Communicator) -> int:
         from hpcnn.backends import choose_backend
         from hpcnn.comm.collective import agree
-        from hpcnn.job.load import load_job
+        from hpcnn.training.resumed_job import load_start_job
         from hpcnn.training.session import train
 
-        loaded = agree(comm, lambda: load_job(arguments.job, overrides))
+        loaded = agree(comm, lambda: load_start_job(arguments.job, overrides, arguments.out, arguments.resume))
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 

@@ -124,3 +124,20 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / "missing")
+
+
+def test_leftovers_of_some_files_only(tmp_path):
+    for name in (".job.toml.7.tmp", ".report.html.7-0a1b2c3d.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, {"job.toml"})
+    assert names(tmp_path) == [".report.html.7-0a1b2c3d.tmp"]
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path):
+    """Threads of one process, and processes of one number on two hosts."""
+    with atomic_path(tmp_path / "file") as first, atomic_path(tmp_path / "file") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "file").read_text() == "first"
+    assert names(tmp_path) == ["file"]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnn.errors import JobError, nearest, shortened
+from hpcnn.job.origin import read_origin
+from hpcnn.run_paths import RunPaths
 
 if TYPE_CHECKING:
     from hpcnn.job.overrides import Keys
@@ -86,7 +88,13 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
         raise JobError(f"{path}{_blamed(error.path, changed)}: {shortened(error, MESSAGE_LIMIT)}") from None
     except JobError as error:
         raise JobError(f"{path}: {shortened(error, MESSAGE_LIMIT)}") from None
-    return LoadedJob(job, path, path.parent)
+    return LoadedJob(job, path, _base_of(path))
+
+
+def _base_of(path: Path) -> Path:
+    """Return where relative paths start: in a run's own job file, where they did in the one that it was begun with."""
+    origin = read_origin(path.parent) if path == RunPaths(path.parent).job else None
+    return origin or path.parent
 
 
 def builtin_jobs() -> Path:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hpcnn.atomic import temporary_path
 from hpcnn.output import losses
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.display import write_line
@@ -59,7 +61,7 @@ class ProgressFile(Callback):
 
     def write(self) -> None:
         """Write where the training stands now. What fails is said once."""
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")  # as `hpcnn.atomic` names them
+        temporary = temporary_path(self._path)
         try:
             temporary.write_text(json.dumps(self._content()) + "\n", encoding="utf-8")
             temporary.replace(self._path)
@@ -67,6 +69,8 @@ class ProgressFile(Callback):
             if not self._warned:
                 write_line(f"warning: {self._path.name} can't be written ({error}); training goes on")
             self._warned = True
+            with suppress(OSError):
+                temporary.unlink()
 
     def _content(self) -> dict[str, Any]:
         progress, facts = self._progress, self._facts

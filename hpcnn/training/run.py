@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,53 +17,23 @@ from hpcnn.output import losses
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.backend import machine_facts
 from hpcnn.training.build import Training
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback
 from hpcnn.training.display import make_display, print_results, write_line
+from hpcnn.training.lease_keeper import LeaseKeeper
 from hpcnn.training.live_display import LiveDisplay
 from hpcnn.training.loggers import make_loggers
 from hpcnn.training.metrics import plain_values, scalars
+from hpcnn.training.metrics_log import MetricsLog
 from hpcnn.training.progress_file import ProgressFile
-from hpcnn.training.replica import Replica
 from hpcnn.training.run_facts import News, RunFacts
 from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.saving import Saver
+from hpcnn.training.saving import LAST_PAUSE_S, LAST_TRIES_S, Saver
 from hpcnn.training.state import pack_model
 from hpcnn.training.stop import StopRequest
 from hpcnn.training.time_account import TimeAccount, in_words, shares
 from hpcnn.training.timeline.timeline import Timeline
 from hpcnn.training.trainer import Progress, Trainer
 from hpcnn.training.walltime import WallTime
-
-
-class MetricsLog(Callback):
-    """Writes a line of JSON an epoch. Every rank has one; that of rank 0 writes.
-
-    Args:
-        folder: of the run.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._line: dict[str, Any] = {}
-        self._writes = False
-
-    def begin(self, epochs: int, *, writes: bool) -> None:
-        """Keep the lines of the first `epochs` epochs, on the rank that writes from now on."""
-        self._writes = writes
-        if writes and self._folder.keep_metrics(epochs) < epochs == self._line.get("epoch"):
-            self._write()  # the rank that should have done it was lost
-
-    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        """Write the epoch's line."""
-        self._line = report.line()
-        if self._writes:
-            self._write()
-
-    def _write(self) -> None:
-        try:
-            self._folder.append_metrics(self._line)
-        except OSError as error:
-            write_line(f"warning: epoch {self._line['epoch']} was not logged ({error}); training goes on")
 
 
 @dataclass
@@ -88,14 +58,23 @@ class Run:
         folder: where to write.
         base: folder of the job file.
         records: what is kept of it.
+        keeper: of the folder's lease, on rank 0.
     """
 
-    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path, records: Records) -> None:
+    def __init__(
+        self,
+        training: Training,
+        comm: Communicator,
+        folder: RunFolder,
+        base: Path,
+        records: Records,
+        keeper: LeaseKeeper | None = None,
+    ) -> None:
         self._training, self._comm, self._folder, self._base = training, comm, folder, base
-        self._records = records
+        self._records, self._keeper = records, keeper
         self._root = comm.rank == 0
         self._facts = _run_facts(training, comm, folder)
-        self._saver = Saver(training, comm, folder, base)
+        self._saver = Saver(training, comm, folder, base, self._check)
         self._trace: ProgressFile | None = None
 
     def begin(self, epochs_done: int, *, recovered: bool) -> None:
@@ -104,14 +83,15 @@ class Run:
         Raises:
             CheckpointError: it can't be written to. Not if ranks were lost on the way: training goes on.
         """
-        try:
-            if self._root:
-                self._folder.begin(resolved_toml(self._training.job))
-            self._records.metrics.begin(epochs_done, writes=self._root)
-        except CheckpointError as error:
-            if not recovered:
-                raise
-            write_line(f"warning: {error}")
+        if self._root:
+            self._check()
+            try:
+                self._folder.begin(resolved_toml(self._training.job), self._base)
+            except CheckpointError as error:
+                if not recovered:
+                    raise
+                write_line(f"warning: {error}")
+        self._records.metrics.begin(epochs_done, writes=self._root, recovered=recovered)
 
     def go(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
         """Train until the end or a stop, and return whether it was the end. Collective.
@@ -136,6 +116,7 @@ class Run:
             training.shards,
             training.validation,
             callbacks=[
+                *filter(None, [self._keeper]),  # before the others write
                 *training.callbacks.values(),
                 *self._records.callbacks(),
                 *loggers,
@@ -149,6 +130,7 @@ class Run:
             trainer.save_epoch()
         try:
             done = trainer.run()
+            self._check()
             self._records.time.gather()
             if self._records.timeline:
                 self._records.timeline.finish()
@@ -160,6 +142,11 @@ class Run:
                 logger.close()
             if isinstance(display, LiveDisplay):
                 display.close()
+
+    def _check(self) -> None:
+        """Raise LeaseLostError if the folder is another job's by now."""
+        if self._keeper is not None:
+            self._keeper.check()
 
     def _news(self, progress: Progress) -> News:
         """Return what a display may ask for while `progress` grows."""
@@ -173,6 +160,7 @@ class Run:
     def stopped(self, progress: Progress, stop: StopRequest) -> int:
         """Say where the run stopped, and return the exit code. Collective."""
         reasons, saver = self._comm.allgather(stop.reason), self._saver
+        self._write_lines()
         if self._root:
             why = next((f" on {reason}" for reason in reasons if reason), "")
             within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
@@ -205,10 +193,23 @@ class Run:
                     "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
                 )
         agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else None)
-        return EXIT_DONE
+        return EXIT_FAILURE if self._comm.broadcast(self._write_lines()) else EXIT_DONE
+
+    def _write_lines(self) -> bool:
+        """Write what waits for its file, now or never; return whether some of it is lost."""
+        logs: list[MetricsLog | TimeAccount] = [self._records.metrics, self._records.time] if self._root else []
+        give_up = time.monotonic() + LAST_TRIES_S
+        for one in logs:
+            while one.log.trouble and time.monotonic() < give_up:
+                time.sleep(LAST_PAUSE_S)
+                one.write()
+            if one.log.trouble:
+                write_line(f"error: {len(one.log.waiting)} lines of {one.log.name} are lost: {one.log.trouble}")
+        return any(one.log.trouble for one in logs)
 
     def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
         training = self._training
+        self._check()
         try:
             save_checkpoint(self._folder.model, pack_model(training, self._base, progress))
             self._folder.write_result(

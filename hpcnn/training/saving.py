@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -21,7 +21,7 @@ _SMALL_BYTES = 64 * 2**20
 """A state up to this size may wait in memory."""
 _RETRY_S, _RETRY_SHARE = 20.0, 20
 """After a save that failed, the next try is so many seconds later, or else so many times what that one took."""
-_LAST_TRIES_S, _LAST_PAUSE_S = 5.0, 1.0
+LAST_TRIES_S, LAST_PAUSE_S = 5.0, 1.0
 """How long the last state of all is tried to be saved, and the pause between two tries."""
 
 
@@ -35,12 +35,19 @@ class Saver:
         comm: the ranks.
         folder: where to.
         base: folder of the job file.
+        check: raises an error if the folder is not this job's any more.
     """
 
-    def __init__(self, training: Training, comm: Communicator, folder: RunFolder, base: Path) -> None:
-        self._training, self._comm, self._folder, self._base = training, comm, folder, base
+    def __init__(
+        self,
+        training: Training,
+        comm: Communicator,
+        folder: RunFolder,
+        base: Path,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._training, self._comm, self._folder, self._base, self._check = training, comm, folder, base, check
         self._root, self._run = comm.rank == 0, training.job.run
-        self._beat = partial(comm.activity.enter, SAVE)
         self._most_s = 60 * self._run.checkpoint_every_minutes or math.inf
         self._saved_at = time.monotonic()
         self._retry_at = 0.0
@@ -91,7 +98,7 @@ class Saver:
 
     def _save(self, content: Draft | Checkpoint | None, step: int, *, best: bool, last: bool) -> None:
         """Write a state, and let all ranks know whether that succeeded."""
-        give_up = time.monotonic() + _LAST_TRIES_S
+        give_up = time.monotonic() + LAST_TRIES_S
         again = True
         while again:
             begin, trouble = time.monotonic(), ""
@@ -107,12 +114,13 @@ class Saver:
             trouble, took, again = self._comm.broadcast((trouble, took, again))
             if again:
                 self._beat()
-                time.sleep(_LAST_PAUSE_S)
+                time.sleep(LAST_PAUSE_S)
         self._note(step, trouble, took)
 
     def _write(self, content: Draft | Checkpoint, step: int, best: bool) -> str:
         """Write a state; return what went wrong, empty if nothing did."""
         folder = self._folder
+        self._check()
         try:
             folder.checkpoints.mkdir(exist_ok=True)
             if self._best is not None and not best:  # first: a run killed between the two comes to this epoch again
@@ -130,9 +138,15 @@ class Saver:
         if best:
             self._best = None
         self.settle()
+        self._check()
         self._deleting = Thread(target=folder.drop_old, args=(step, self._run.keep_checkpoints), daemon=True)
         self._deleting.start()  # apart: it takes a third of a second a GB
         return ""
+
+    def _beat(self) -> None:
+        """Say that a save gets on, and let it end where it must not."""
+        self._comm.activity.enter(SAVE)
+        self._check()
 
     def settle(self) -> None:
         """Return once no older file is being deleted any more."""

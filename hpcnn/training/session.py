@@ -22,9 +22,13 @@ from hpcnn.training.build import Training, build_replica, build_training, resolv
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.carried import Carried, carry, check_survivable, load, share
 from hpcnn.training.display import write_line
+from hpcnn.training.lease import acquire
+from hpcnn.training.lease_keeper import LeaseKeeper
 from hpcnn.training.loggers import check_loggers
+from hpcnn.training.metrics_log import MetricsLog
 from hpcnn.training.numpy_backend import NUMPY
-from hpcnn.training.run import MetricsLog, Records, Run
+from hpcnn.training.process import Process
+from hpcnn.training.run import Records, Run
 from hpcnn.training.run_folder import RunFolder, Start, choose_start
 from hpcnn.training.same_data import check_same_data
 from hpcnn.training.state import check_same_job, facts_of, job_of, unpack
@@ -58,14 +62,17 @@ def train(
         given: what a program adds to the job.
     """
     session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend, given or Given())
-    while True:
-        try:
-            exit_code = session.attempt()
-        except Exception as error:
-            if not session.recover(error):
-                raise
-        else:
-            return session.ending(exit_code)
+    try:
+        while True:
+            try:
+                exit_code = session.attempt()
+            except Exception as error:
+                if not session.recover(error):
+                    raise
+            else:
+                return session.ending(exit_code)
+    finally:
+        session.close()
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,10 @@ class _Session:
         self._ranks, self._nodes = comm.size, comm.nodes
         """As they were at first: settings that are left open are made for them."""
         self._start: Start | None = None
+        self._processes: list[Process] = []
+        """Those that may come to write to the run folder."""
+        self._keeper: LeaseKeeper | None = None
+        """Of the folder's lease, on the rank that writes."""
         self._records: Records | None = None
         self._training: Training | None = None
         self._progress = Progress()
@@ -119,9 +130,14 @@ class _Session:
     def attempt(self) -> int:
         """Do all that is left to do, watched over, and return the exit code."""
         run = self._loaded.job.run
-        spare = run.on_rank_loss == "continue"
-        with Watchdog(self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, spare=spare, stop=self._stop):
+        warn_s, abort_s = run.stall_warn_s, run.stall_abort_s
+        with Watchdog(self._comm, warn_s=warn_s, abort_s=abort_s, spare=self._survives, stop=self._stop):
             return self._attempt()
+
+    def close(self) -> None:
+        """Let others have the run folder."""
+        if self._keeper is not None:
+            self._keeper.close()
 
     def ending(self, exit_code: int) -> Ending:
         """Return what was made, with the exit code of the last attempt."""
@@ -140,7 +156,7 @@ class _Session:
         assert self._start is not None
         assert self._records is not None
         comm, training, progress = self._comm, self._training, self._progress
-        run = Run(training, comm, self._start.folder, self._loaded.base, self._records)
+        run = Run(training, comm, self._start.folder, self._loaded.base, self._records, self._keeper)
         agree(comm, lambda: run.begin(progress.epoch, recovered=recovered))
         crowded = use_cores(comm, training.replica)
         if not recovered:
@@ -157,6 +173,7 @@ class _Session:
         agree(comm, lambda: check_survivable(self._loaded.job, comm))
         agree(comm, lambda: check_loggers(self._loaded.job.run.loggers))
         if self._start is None:
+            self._processes = comm.allgather(Process.own())[: None if self._survives else 1]
             self._start = comm.broadcast(agree(comm, lambda: _on_root(comm, self._choose_start)))
         folder, path = self._start.folder, self._start.checkpoint
         checkpoint = agree(comm, lambda: _same_everywhere(comm, path))
@@ -188,10 +205,24 @@ class _Session:
     def _make_records(self, folder: RunFolder, training: Training) -> Records:
         comm, run = self._comm, training.job.run
         timeline = Timeline(comm, folder, training.model.network, run.timeline_steps) if run.timeline else None
-        return Records(MetricsLog(folder), TimeAccount(comm, folder), timeline)
+        return Records(MetricsLog(folder, comm if self._survives else None), TimeAccount(comm, folder), timeline)
 
     def _choose_start(self) -> Start:
-        return choose_start(self._loaded.job.name, self._out, self._resume)
+        beat = partial(self._comm.activity.enter, SET_UP)
+        claim = partial(acquire, processes=self._processes, beat=beat, say=write_line)
+        start = choose_start(self._loaded.job.name, self._out, self._resume, claim)
+        self._keep_lease(start)
+        return start
+
+    def _keep_lease(self, start: Start) -> None:
+        assert start.lease is not None
+        if self._keeper is None:
+            self._keeper = LeaseKeeper(start.lease, self._processes)
+
+    @property
+    def _survives(self) -> bool:
+        """Whether the run goes on if ranks are lost."""
+        return self._loaded.job.run.on_rank_loss == "continue"
 
     def _resolve(self, checkpoint: Checkpoint | None) -> Job:
         """Return the job with its open settings made: as they were at the run's start."""
@@ -204,7 +235,7 @@ class _Session:
 
     def recover(self, error: BaseException) -> bool:
         """Return whether `error` is the loss of ranks, and those left are to make another attempt."""
-        if self._loaded.job.run.on_rank_loss != "continue":
+        if not self._survives:
             return False
         if not self._lost:
             self._lost_at = time.perf_counter()
@@ -220,6 +251,8 @@ class _Session:
         comm = self._comm
         with comm.activity.during(RECOVER):
             self._start = comm.broadcast(self._start)
+            if comm.rank == 0 and self._start is not None:
+                self._keep_lease(self._start)
             everyone = comm.allgather(self._carried is not None)
             if all(everyone):
                 self._rebuild()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from hpcnn.activity import (
     BACKWARD,
@@ -22,7 +23,7 @@ from hpcnn.activity import (
 )
 from hpcnn.comm.protocol import Communicator
 from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.display import write_line
+from hpcnn.training.line_log import LineLog
 from hpcnn.training.replica import Replica
 from hpcnn.training.run_facts import Slowest
 from hpcnn.training.run_folder import RunFolder
@@ -98,14 +99,15 @@ class TimeAccount(Callback):
     """
 
     def __init__(self, comm: Communicator, folder: RunFolder) -> None:
-        self._comm, self._activity, self._folder = comm, comm.activity, folder
+        self._comm, self._activity = comm, comm.activity
         self._begin = self._since = time.perf_counter()
         self._before: dict[str, float] = {}
         """This rank's seconds at the last line."""
         self._hosts: list[str] = []
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN
         """Steps since the last line; after how many there is one at the end of an epoch; and within one."""
-        self._warned = False
+        self.log = LineLog(folder.time.name, folder.append_time)
+        """Of which each rank keeps what rank 0 has not written: it may be lost."""
         self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         """Seconds of all ranks together."""
         self.slowest: Slowest | None = None
@@ -134,16 +136,22 @@ class TimeAccount(Callback):
         now, seconds = time.perf_counter(), activity.seconds
         own = [seconds.get(phase, 0.0) - self._before.get(phase, 0.0) for phase in PHASES]
         self._before = dict(seconds)
-        everyone = comm.allgather((now - self._since, now - self._begin, own))
-        took_s, elapsed_s, _ = everyone[0]
+        everyone = comm.allgather((now - self._since, now - self._begin, own, len(self.log.waiting)))
+        took_s, elapsed_s, _, waiting = everyone[0]
         self._since = now
-        by_phase = dict(zip(PHASES, zip(*(each for _, _, each in everyone), strict=True), strict=True))
+        by_phase = dict(zip(PHASES, zip(*(each for _, _, each, _ in everyone), strict=True), strict=True))
         for phase, of_ranks in by_phase.items():
             self.totals[phase] += sum(of_ranks)
         self.slowest = find_slowest(self._hosts, by_phase)
         self._plan(took_s, elapsed_s)
+        self.log.keep(waiting)
+        self.log.waiting.append(self._line(by_phase))
         if comm.rank == 0:
-            self._write(by_phase)
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        self.log.write()
 
     def _plan(self, took_s: float, elapsed_s: float) -> None:
         """Set after how many steps the next line comes, by how long those since the last one took rank 0."""
@@ -152,16 +160,10 @@ class TimeAccount(Callback):
         self._gap, self._within = max(1, int(rate * gap_s)), max(1, int(rate * max(gap_s, WITHIN_S)))
         self._steps = 0
 
-    def _write(self, by_phase: Mapping[str, Sequence[float]]) -> None:
-        line = {
+    def _line(self, by_phase: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+        return {
             "epoch": self._activity.epoch,
             "step": self._activity.step,
             "hosts": self._hosts,
             "seconds": {phase: [round(each, 6) for each in of_ranks] for phase, of_ranks in by_phase.items()},
         }
-        try:
-            self._folder.append_time(line)
-        except OSError as error:
-            if not self._warned:
-                write_line(f"warning: {self._folder.time.name} can't be written ({error}); training goes on")
-            self._warned = True

@@ -6,7 +6,7 @@ import pytest
 
 from hpcnn.errors import CheckpointError
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
-from hpcnn.training.run_folder import RunFolder, Start, choose_start, new_folder, newest_folder, newest_that_verifies
+from hpcnn.training.run_folder import RunFolder, Start, choose_start, newest_folder, newest_that_verifies
 from tests.training.helpers import make_job, train
 
 FILES = ["job", "metrics", "result", "last", "best", "model"]
@@ -24,24 +24,31 @@ def fill(folder, name="job"):
     return folder
 
 
+def new_folder(name, out=None, resume="never"):
+    """Begin to use a folder, and leave it."""
+    start = choose_start(name, out, resume)
+    start.lease.release()
+    return start.folder
+
+
 def test_new_folders_are_numbered():
     names = []
     for _ in range(3):
-        folder = new_folder("digits", None)
+        folder = choose_start("digits", None, "never").folder
         names.append(str(folder.path))
-        folder.begin("")
     assert names == ["runs/digits", "runs/digits-2", "runs/digits-3"]
-    assert str(new_folder("other", None).path) == "runs/other"
+    assert str(new_folder("other").path) == "runs/other"
 
 
 def test_a_number_that_is_free_is_taken_and_an_empty_folder_is_not():
-    (RunFolder(new_folder("a", None).path).path).mkdir(parents=True)
-    assert str(new_folder("a", None).path) == "runs/a-2"
+    Path("runs/a").mkdir(parents=True)
+    assert str(new_folder("a").path) == "runs/a-2"
 
 
-def test_looking_for_a_folder_makes_none(tmp_path):
-    new_folder("a", None)
+def test_looking_for_a_folder_makes_none_and_one_that_is_not_used_goes_away(tmp_path):
     newest_folder("a", None)
+    new_folder("a")
+    new_folder("a", Path("some/where"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -55,11 +62,12 @@ def test_a_folder_that_is_named_must_hold_no_run(tmp_path, name):
     fill(folder, name)
     with pytest.raises(CheckpointError, match=r"out' holds a run already, and nothing is overwritten.*--resume auto"):
         new_folder("a", folder.path)
+    assert not folder.lease.exists()
 
 
 def test_the_newest_folder_is_the_last_that_holds_a_run(tmp_path):
     assert newest_folder("a", None) is None
-    first, second = fill(RunFolder(new_folder("a", None).path)), fill(RunFolder(new_folder("a", None).path))
+    first, second = fill(new_folder("a")), fill(new_folder("a"))
     assert newest_folder("a", None) == second
     (tmp_path / "runs" / "a-3").mkdir()  # made, and nothing in it
     assert newest_folder("a", None) == second != first
@@ -69,10 +77,10 @@ def test_the_newest_folder_is_the_last_that_holds_a_run(tmp_path):
 
 def test_a_folder_that_may_not_be_looked_into_is_not_gone_on_from(monkeypatch):
     """As another person's, where a project's runs lie together."""
-    own, theirs = (fill(new_folder("a", None)) for _ in range(2))
+    own, theirs = (fill(new_folder("a")) for _ in range(2))
     monkeypatch.setattr(os, "access", lambda path, mode: path != theirs.path)
     assert newest_folder("a", None) == own
-    assert str(new_folder("a", None).path) == "runs/a-3"
+    assert str(new_folder("a").path) == "runs/a-3"
 
 
 def test_the_newest_folder_by_name(tmp_path):
@@ -157,11 +165,13 @@ def test_a_line_after_one_that_a_full_disk_cut_off(tmp_path, rest):
 
 def test_a_beginning_removes_what_killed_writers_left(tmp_path):
     folder = fill(RunFolder(tmp_path / "out"), "last")
-    leftovers = [folder.path / ".job.toml.7.tmp", folder.checkpoints / ".step-0000000003.safetensors.123.tmp"]
-    for path in leftovers:
+    leftovers = [folder.path / ".job.toml.7.tmp", folder.checkpoints / ".step-0000000003.safetensors.123-4af.tmp"]
+    being_made = folder.path / ".report.html.7.tmp"  # by who looks at the run
+    for path in (*leftovers, being_made):
         path.touch()
     folder.begin("")
     assert not any(path.exists() for path in leftovers)
+    assert being_made.exists()
     assert folder.last.exists()
 
 
@@ -255,12 +265,15 @@ def test_a_run_whose_files_are_all_damaged_does_not_start_anew(tmp_path, state):
 
 
 def test_a_fresh_start():
-    assert choose_start("a", None, "auto") == choose_start("a", None, "never") == Start(RunFolder(Path("runs/a")))
+    for resume in ("auto", "never"):
+        assert new_folder("a", None, resume) == RunFolder(Path("runs/a"))
 
 
 def test_auto_goes_on_with_the_newest_run_and_never_does_not(started):
     folder = started(Path("runs/a"))
-    assert choose_start("a", None, "auto") == Start(folder, folder.at_step(3))
+    start = choose_start("a", None, "auto")
+    assert start == Start(folder, folder.at_step(3))
+    start.lease.release()
     assert choose_start("a", None, "never") == Start(RunFolder(Path("runs/a-2")))
     with pytest.raises(CheckpointError, match="holds a run already"):
         choose_start("a", folder.path, "never")

@@ -112,8 +112,9 @@ def test_short_epochs_share_a_line_and_a_long_one_has_several(tmp_path: Path) ->
         account.on_step(1)
         end_epoch(account)
     assert len(lines_of(tmp_path)) < 50
-    account = begun(tmp_path / "..")
-    account._folder = RunFolder(tmp_path)
+    tmp_path = tmp_path / "another"
+    tmp_path.mkdir()
+    account = begun(tmp_path)
     before = len(lines_of(tmp_path))
     for step in range(1, 51):
         account.on_step(step)

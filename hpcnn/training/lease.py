@@ -1,0 +1,292 @@
+"""The lease of a run folder: one job at a time trains into it, on all hosts that share it.
+
+A lease is the folder ``lease`` in the run folder, with one file in it that is named by the owner's token. It is taken
+by renaming a prepared folder to that name, which succeeds only where there is none or an empty one, and taken away by
+renaming the file out of it, which succeeds for one only. Both are atomic on NFS, too, and need no lock of files.
+
+The owner writes another number into the file every few seconds, in place: it never makes the file anew. Who finds a
+lease takes it over at once if the owner is dead for certain, and else watches whether the number changes, by its own
+clock: the clocks of hosts are never compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcnn.errors import CheckpointError
+from hpcnn.run_paths import RunPaths
+from hpcnn.training.process import Process
+
+RENEW_S = 3.0
+"""Seconds between two renewals."""
+LEASE_S = 30.0
+"""A lease expires after so many seconds in which it was watched and not renewed."""
+GRACE_S = 1.0
+"""An owner on this machine that is about to die is given so long."""
+ENDING_S = 120.0
+"""An earlier attempt of the same Slurm job is given so long to end."""
+_POLL_S = 0.1
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_TOKEN = re.compile("[0-9a-f]{16}")
+_SLURM = {"job": "SLURM_JOB_ID", "attempt": "SLURM_RESTART_COUNT"}
+
+held_here: set[str] = set()
+"""The tokens of the leases that this process holds."""
+
+
+class RunBusyError(CheckpointError):
+    """Another job trains into the run folder."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease."""
+
+    token: str
+    number: bytes
+    """Changes with each renewal."""
+    processes: tuple[Process, ...]
+    """Those that may renew it. Empty where the file was cut off by a crash, as all below."""
+    since: float = 0.0
+    job: str = ""
+    """The number of the Slurm job."""
+    attempt: str = ""
+
+    def __str__(self) -> str:
+        if not self.processes:
+            return "a job that is not known"
+        first = self.processes[0]
+        slurm = f" of Slurm job {self.job}" if self.job else ""
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"process {first.number} on {first.host}{slurm}, since {began}"
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether all its processes have ended for certain."""
+        return bool(self.processes) and all(process.is_dead() for process in self.processes)
+
+    @property
+    def is_earlier_attempt(self) -> bool:
+        """Whether it is of the Slurm job that runs here, before that came back."""
+        now = _slurm_facts()
+        return bool(self.job) and self.job == now["job"] and self.attempt != now["attempt"]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a run of this process whose first rank was lost, before this one knew of the lease."""
+        return Process.own() in self.processes and self.token not in held_here
+
+    def stop_by(self) -> str:
+        """Say how to stop it."""
+        if self.job:
+            return f"hpcnn cancel {self.job}"
+        return f"kill {self.processes[0].number} on {self.processes[0].host}" if self.processes else "kill"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that was taken: all that another rank needs in order to renew it."""
+
+    folder: Path
+    token: str
+    inode: int
+    """Tells the folder from another one that takes its place."""
+    made: tuple[Path, ...] = ()
+    """Folders that were made for it, the outermost first."""
+
+    def release(self) -> None:
+        """Let others take it, if it is still held; folders that were made and hold nothing go as well."""
+        held_here.discard(self.token)
+        _take_away(self.folder, self.token)
+        with suppress(OSError):
+            RunPaths(self.folder).lease.rmdir()
+        for path in reversed(self.made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def acquire(
+    folder: Path,
+    processes: Sequence[Process] = (),
+    *,
+    made: Sequence[Path] = (),
+    beat: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = print,
+) -> Lease:
+    """Take the lease of a folder that is there.
+
+    Args:
+        folder: of the run.
+        processes: those that may renew it, this one first; this one alone if left out.
+        made: folders that were made for it.
+        beat: called again and again, while a lease that is held is watched.
+        say: tells that, and why.
+
+    Raises:
+        RunBusyError: a live owner holds it.
+        OSError: the folder can't be written to.
+    """
+    inode, token = folder.stat().st_ino, os.urandom(8).hex()
+    held_here.add(token)
+    try:
+        held = _take(folder, token, content_of(processes or [Process.own()]), beat, say)
+    except BaseException:
+        held_here.discard(token)
+        raise
+    held_here.add(held)
+    for path in folder.glob(".lease-*"):  # of those that were killed, or come too late
+        with suppress(OSError):
+            _remove(path)
+    return Lease(folder, held, inode, tuple(made))
+
+
+def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], say: Callable[[str], object]) -> str:
+    """Take a lease under `token`; return the token that it is held under."""
+    give_up, settle_s = time.monotonic() + ENDING_S, 0.0
+    while not place(folder, token, content):
+        beat()
+        owner = read_owner(folder)
+        if owner is None:  # released a moment ago, or about to be
+            time.sleep(_POLL_S)
+            continue
+        if owner.is_ours:
+            return owner.token
+        dead = owner.is_dead
+        if dead or not _is_alive(folder, owner, beat, say):
+            if _take_away(folder, owner.token) and not (dead or owner.is_dead):
+                say(f"warning: {owner} gave no sign of life for {LEASE_S:.0f} s: its run is taken over")
+                settle_s = trust_s()
+        elif not owner.is_earlier_attempt or time.monotonic() > give_up:
+            raise RunBusyError(
+                f"the run in {str(folder)!r} is being trained by {owner}. Wait for its end, or stop it "
+                f"({owner.stop_by()}), or train into another folder by --out."
+            )
+    end = time.monotonic() + settle_s
+    while time.monotonic() < end:  # the other relies on its last renewal for so long
+        beat()
+        time.sleep(_POLL_S)
+    return token
+
+
+def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Callable[[str], object]) -> bool:
+    """Watch a lease; return whether it is renewed, or else the owner is gone, dead, or silent for too long.
+
+    Time counts only while the file can be read.
+    """
+    silent_s, last, said = 0.0, time.monotonic(), False
+    near = all(process.is_near() for process in owner.processes)
+    while silent_s < LEASE_S:
+        time.sleep(_POLL_S)
+        beat()
+        try:
+            now = read_owner(folder)
+        except OSError:
+            last = time.monotonic()
+            continue
+        if now is None or now.token != owner.token or owner.is_dead:
+            return False
+        if now.number != owner.number:
+            return True
+        silent_s += min(time.monotonic() - last, 5 * _POLL_S)
+        last = time.monotonic()
+        if silent_s >= GRACE_S and not said:
+            if near and owner.processes and int(stamp()) - int(owner.number) < 1000 * LEASE_S:
+                return True
+            said = True
+            say(f"the run in {folder} is held by {owner}: waiting up to {LEASE_S:.0f} s for a sign of life of it")
+    return False
+
+
+def trust_s() -> float:
+    """Return for how many seconds an owner relies on a renewal; then it looks again before it writes anything."""
+    return 2 * RENEW_S
+
+
+def clock() -> float:
+    """Return seconds that count while the machine sleeps, too."""
+    return time.clock_gettime(_CLOCK)
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """Return who holds the lease of a folder; None if nobody does.
+
+    Raises:
+        OSError: this can't be told.
+    """
+    lease = RunPaths(folder).lease
+    try:
+        token = next((path.name for path in lease.iterdir() if _TOKEN.fullmatch(path.name)), None)
+        if token is None:
+            return None
+        number, _, rest = (lease / token).read_bytes().partition(b"\n")  # opening it asks the server of a network disk
+    except FileNotFoundError:
+        return None
+    try:
+        facts = json.loads(rest)
+        int(number)
+        return Owner(token, number, tuple(Process(**each) for each in facts.pop("processes")), **facts)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Owner(token, number, ())
+
+
+def stamp() -> bytes:
+    """Return the line that a lease begins with as it is renewed now: a number that grows, always as long."""
+    return b"%020d\n" % int(1000 * clock())
+
+
+def _slurm_facts() -> dict[str, str]:
+    return {key: os.environ.get(name, "") for key, name in _SLURM.items()}
+
+
+def content_of(processes: Sequence[Process]) -> bytes:
+    """Return the content of a lease that these processes may renew."""
+    facts: dict[str, Any] = {"processes": [asdict(process) for process in processes], "since": time.time()}
+    return stamp() + json.dumps(facts | _slurm_facts()).encode()
+
+
+def place(folder: Path, token: str, content: bytes) -> bool:
+    """Take a lease that nobody holds, in one step; return whether that succeeded."""
+    lease, prepared = RunPaths(folder).lease, folder / f".lease-{token}"
+    prepared.mkdir()
+    try:
+        (prepared / token).write_bytes(content)
+        prepared.rename(lease)
+    except OSError as error:
+        if (lease / token).exists():  # a server that did it was asked again
+            return True
+        with suppress(OSError):
+            _remove(prepared)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            return False
+        raise
+    return (lease / token).exists()  # else it was taken for what one that was killed has left
+
+
+def _take_away(folder: Path, token: str) -> bool:
+    """End the lease with this token, in one step; return whether it was this caller who did it."""
+    away = folder / f".lease-{token}"
+    try:
+        (RunPaths(folder).lease / token).rename(away)
+    except OSError:
+        return False
+    with suppress(OSError):
+        away.unlink()
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for inner in path.iterdir():
+            inner.unlink()
+        path.rmdir()
+    else:
+        path.unlink()
