@@ -31,6 +31,11 @@ def read_origin(run: Path) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
+def base_of_model(file: Path, kept: str) -> Path:
+    """Return where relative paths start for the model in a file: as its run folder says now, or else as was `kept`."""
+    return read_origin(run_of(file) or file.parent) or Path(kept)
+
+
 def run_of(path: Path) -> Path | None:
     """Return the folder of the run that `path` is, or is a checkpoint of; None if it is a file that lies elsewhere.
 

@@ -19,6 +19,7 @@ from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
+from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.training.backend import BackendOf, Model
@@ -124,7 +125,7 @@ def open_trained(
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
-        return Trained(job, Path(facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data)
+        return Trained(job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data)
 
 
 def _check_entry(path: Path, needed: str, given: str) -> None:

@@ -159,7 +159,7 @@ def test_seconds_of_ranks_wait_as_well(tmp_path: Path) -> None:
 
 
 class Breaks(Callback):
-    """Puts a folder in the place of a file of the run as the second epoch ends; takes it away at the end of another one."""
+    """Puts a folder in the place of a file of the run in the second epoch, and takes it away in another one."""
 
     def __init__(self, path: Path, until: int) -> None:
         self._path, self._until = path, until
