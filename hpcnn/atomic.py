@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 def check_place(path: Path) -> None:
     """Raise the OSError that writing to `path` would, before it is worth anything; leave nothing there."""
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     temporary.touch()
     temporary.unlink(missing_ok=True)
 

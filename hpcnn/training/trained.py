@@ -125,7 +125,9 @@ def open_trained(
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
-        return Trained(job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data)
+        return Trained(
+            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data
+        )
 
 
 def _check_entry(path: Path, needed: str, given: str) -> None:
