@@ -29,12 +29,12 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
     """Return how a message calls entry `column` of a flattened row.
 
     >>> column_label(2, (4,), ("a", "b", "c", "d")), column_label(11, (8, 8), None), column_label(0, (), None)
-    ("column 'c' (number 2)", 'position (1, 3)', 'the values')
+    ("column 'c' (number 2)", 'position (1, 3)', 'the column')
     """
     if names is not None and len(names) == math.prod(row_shape):
         return f"column {shortened(names[column])!r} (number {column})"
     if not row_shape:
-        return "the values"
+        return "the column"
     if len(row_shape) == 1:
         return f"column {column}"
     return f"position {tuple(int(i) for i in np.unravel_index(column, row_shape))}"

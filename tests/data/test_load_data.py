@@ -180,7 +180,7 @@ DAMAGED = {
     "one": ({(17, 2): np.nan}, "inputs of the training data: column 2 holds 1 values of 200 .* first in row 17, co"),
     "infinite": ({(3, 0): -np.inf, (9, 0): np.inf}, "column 0 holds 2 values of 200 .* first in row 3, counted"),
     "several columns": ({(50, 1): np.nan, (2, 3): np.nan}, "column 1 holds 1 .* row 50, .*; 1 other columns have"),
-    "target": ({(30, "y"): np.nan}, "targets of the training data: the values holds? 1 values .* row 30"),
+    "target": ({(30, "y"): np.nan}, "targets of the training data: the column holds 1 values .* row 30"),
 }
 
 

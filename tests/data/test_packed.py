@@ -68,7 +68,7 @@ def test_missing_values_are_refused_like_those_that_are_not_finite(attributes, t
     assert isinstance(read, UnpackedRows) == scaled
     with pytest.raises(DataError, match=r"inputs: " + text):
         check(read)
-    with pytest.raises(DataError, match=r"inputs: the values holds .*marks as missing"):
+    with pytest.raises(DataError, match=r"inputs: the column holds .*marks as missing"):
         check(ReshapedRows(rows(SHORT[:, 0].copy(), _FillValue=-6), (1,)))
     check(rows(SHORT[2:3].astype(dtype), **attributes))
 
