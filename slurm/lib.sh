@@ -116,18 +116,47 @@ use_mpirun() {
 
 # Starts the command on all ranks, with what it says on record, and waits for it. Sets `code`, its exit code.
 launch() {
-    local recorder
+    local recorder watcher
     exec 3> >(trap '' TERM && exec tee -a "$log")
     recorder=$!
     "${launcher[@]}" "$@" >&3 2>&1 3>&- &
     launched=$!
     exec 3>&-
+    end_launcher_after_ranks &
+    watcher=$!
+    disown "$watcher"  # or the shell reports its end
     [[ -z $asked ]] || kill -USR1 "$launched"
     wait "$launched"
     while kill -0 "$launched" 2>/dev/null; do wait "$launched"; done  # a signal had ended `wait`, but not the ranks
     wait "$launched"
     code=$?
+    kill "$watcher" 2>/dev/null
     timeout 5 tail --pid="$recorder" -f /dev/null
+}
+
+# Ends a launcher that outlives the ranks on this node: without this, mpirun of Open MPI waits for its daemon on a node
+# that lost its power for as long as Slurm does not notice. Where ranks outlive each other, those elsewhere may go on.
+end_launcher_after_ranks() {
+    local seen='' gone=0
+    trap - USR1 TERM
+    [[ ${launcher[*]} != *ulfm* ]] || return 0
+    while ((gone < 10)) && sleep 2; do
+        if ranks_here; then
+            seen=yes gone=0
+        elif [[ -n $seen ]]; then
+            ((++gone))
+        fi
+    done
+    say "the ranks on this node ended, and ${launcher[0]:-the command} goes on: it is ended"
+    kill -TERM "$launched"
+    sleep 5
+    kill -KILL "$launched" 2>/dev/null
+}
+
+# Whether there are ranks of this job on this node: processes that a launcher told their number.
+ranks_here() {
+    grep -lsz "^SLURM_JOB_ID=$SLURM_JOB_ID\$" /proc/[0-9]*/environ |
+        xargs --no-run-if-empty grep -Eqsz '^(OMPI_COMM_WORLD_RANK|PMIX_RANK|PMI_RANK)='
 }
 
 # ---- Signals
@@ -199,16 +228,21 @@ stuck() {
 }
 
 come_back() {
-    local excluded left change=()
+    local excluded left wanted change=()
     trap '' TERM  # which comes from Slurm now
     scontrol requeue "$SLURM_JOB_ID" || give_up "the job can't come back by itself: it needs sbatch --requeue"
     if ((${#lost[@]})); then  # Slurm may take minutes to notice, and would start the job there again
         excluded=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%x)
         [[ $excluded != *null* && -n $excluded ]] || excluded=
-        change=("ExcNodeList=$(IFS=, && echo "${lost[*]}")${excluded:+,$excluded}")
-        left=$((SLURM_JOB_NUM_NODES - ${#lost[@]}))
+        excluded=$(IFS=, && echo "${lost[*]}")${excluded:+,$excluded}
+        wanted=$SLURM_JOB_NUM_NODES left=$((SLURM_JOB_NUM_NODES - ${#lost[@]}))
         if [[ ${HPCNN_ON_NODE_LOSS:-same} == shrink ]]; then
-            change+=("NumNodes=$left" "NumTasks=$((left * SLURM_NTASKS / SLURM_JOB_NUM_NODES))")
+            wanted=$left change=("NumNodes=$left" "NumTasks=$((left * SLURM_NTASKS / SLURM_JOB_NUM_NODES))")
+        fi
+        if (($(nodes_without "$excluded") >= wanted)); then
+            change+=("ExcNodeList=$excluded")
+        else  # it needs those very nodes: they may come back, and until then Slurm will have noticed
+            change+=("StartTime=now+10minutes")
         fi
         scontrol update JobId="$SLURM_JOB_ID" "${change[@]}"
     fi
@@ -227,6 +261,12 @@ lost_nodes() {
     )
     # This very node answers, or the question was wrong.
     [[ -z $lost ]] || grep -qx "$SLURMD_NODENAME" <<<"$lost" || echo "$lost"
+}
+
+# Counts the nodes of the partition but for some.
+nodes_without() {
+    sinfo --noheader --Node --partition="$SLURM_JOB_PARTITION" --format=%N | sort -u |
+        grep -cvxFf <(scontrol show hostnames "$1")
 }
 
 answers() { timeout 20 srun --overlap --mem=0 --mpi=none --nodes=1 --ntasks=1 --nodelist="$1" true >/dev/null 2>&1; }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.mpi.launch import Mpi
 from tests.slurm.cluster import Cluster
-from tests.slurm.project import STEPS, Project
+from tests.slurm.project import EPOCHS, STEPS, Project
 
 # After an epoch there is a minute and more to disturb a job; once it has come back it is as fast as ever.
 SLOW = {"FAULT_AT_FIRST": "slow rank=0 phase=forward seconds=0.3 step=24-138"}
@@ -24,6 +26,29 @@ AT_ONCE = ("--nodes=1", "--exclude=node1")
 def limited(project: Project) -> int:
     """Submit, before all else, a job that its time limit interrupts, alone on node1; return its number."""
     return project.submit("--nodelist=node1", "--nodes=1", "--time=1", "--signal=B:USR1@50", environment=SLOWER)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A job that lost a node on a cluster of its own, where Slurm does not notice that."""
+
+    project: Project
+    job: int
+    lost: str
+
+
+@pytest.fixture(scope="module", autouse=True)
+def silent(cluster: Cluster, open_mpi: Mpi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Silent]:
+    """Cut the power of a node early: it takes a while until the job is back."""
+    with Cluster(3, partition="cpu-long_2", notices_s=3600) as other:
+        project = Project(other, tmp_path_factory.mktemp("silent"))
+        arguments = ("--set", f"train.epochs={EPOCHS}", "--set", "run.stall_warn_s=4", "--set", "run.stall_abort_s=8")
+        size = ("--nodes=3", "--ntasks-per-node=1")
+        job = project.submit(*size, mpi=open_mpi, environment=SLOW, arguments=("jobs/digits_mlp.toml", *arguments))
+        project.wait_for_epochs(job)
+        lost = other.nodes_of(job)[-1]
+        other.crash(lost)
+        yield Silent(project, job, lost)
 
 
 def check_came_back(project: Project, job: int, sha256: str, attempts: int = 2) -> None:
@@ -147,6 +172,25 @@ def test_loss_of_the_first_node(cluster: Cluster, project: Project, open_mpi: Mp
     cluster.wait_until(lambda: cluster.state(job) == "PENDING", "Slurm to notice")
     cluster.restore(lost)
     check_came_back(project, job, undisturbed)
+
+
+def test_slurm_does_not_notice_that_a_node_is_silent(silent: Silent, undisturbed: str) -> None:
+    """The watchdog ends the ranks, and the template mpirun, which would wait for its daemon on that node.
+
+    There are no other nodes: the job waits until the one that was lost is back.
+    """
+    cluster, project, job = silent.project.cluster, silent.project, silent.job
+    cluster.wait_until(lambda: "requeued" in project.output(job), "the template to requeue the job")
+    cluster.run(["scontrol", "update", f"NodeName={silent.lost}", "State=DOWN", "Reason=silent"], check=True)
+    cluster.wait_until(lambda: cluster.state(job) == "PENDING", "the job to wait for its start")
+    cluster.restore(silent.lost)
+    assert cluster.run(["squeue", "--noheader", "--format=%r %x"], check=True).stdout.split() == ["BeginTime"]
+    cluster.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
+    check_came_back(project, job, undisturbed)
+    said = project.output(job)
+    assert "The job ends, since run.stall_abort_s = 8." in said
+    assert "the ranks on this node ended, and mpirun goes on" in said
+    assert f"nodes that do not answer: {silent.lost}" in said
 
 
 def test_time_limit(project: Project, limited: int, undisturbed: str) -> None:
