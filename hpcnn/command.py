@@ -156,11 +156,16 @@ def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
 
 
 def run_command(
-    body: Callable[[Communicator], int], stop: StopRequest | None = None, *, is_training: bool = False
+    body: Callable[[Communicator], int],
+    stop: StopRequest | None = None,
+    *,
+    is_training: bool = False,
+    stall_abort_s: Callable[[], float] = float,
 ) -> int:
     """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
 
-    `is_training`: the work goes on, and is done, where what it prints can't be written.
+    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after how
+    many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
 
     From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
@@ -172,7 +177,9 @@ def run_command(
         use_one_thread()
         from hpcnn import faults
         from hpcnn.comm.connect import connect
+        from hpcnn.comm.supervision import supervision
 
+        supervision.limit(stall_abort_s())
         guard.comm = comm = connect()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
         exit_code = end_command(body(comm))

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpcnn.comm.launcher import detect_launch
 from hpcnn.command import Parser, add_job_arguments, place, place_or_word, run_command
+from hpcnn.errors import HpcnnError
 from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -71,7 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
-    return run_command(body, stop, is_training=True)
+    def stall_abort_s() -> float:
+        from hpcnn.job.load import load_job
+
+        try:
+            return load_job(arguments.job, overrides).job.run.stall_abort_s
+        except HpcnnError:  # said in `body`, once
+            return 0.0
+
+    return run_command(
+        body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 ``python -m tests.chaos --runs 200 --seed 1`` lets runs fail and resumes them on other rank counts;
 ``python -m tests.chaos --survivors --runs 50 --seed 1`` kills ranks of runs that go on without them (Open MPI, ULFM).
+``--outside`` strikes from outside instead, at any moment from the start of mpirun on.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from tests.mpi.launch import OPEN_MPI_PREFIX, ROOT, Mpi, sha256_of
+from tests.outside import random_blows, struck
 
 EPOCHS, STEPS_PER_EPOCH = 4, 23
 STALL_ABORT_S = 3
@@ -35,6 +38,8 @@ START_S = 30.0
 """What a start and the training may take on a busy machine."""
 END_S = 10.0
 """Within so many seconds after a fault, a job has ended."""
+LATE_S = 30.0
+"""Within so many seconds beyond the watchdog's limit, a job that was struck from outside has gone on or ended."""
 STEP_PHASES = ("data", "forward", "backward", "reduce", "optimizer", "wait")
 ENDING = {"kill": 6, "raise": 3, "exit": 2, "hang": 1, "stop": 1, "nan": 1, "signal": 3}
 """Faults that end a run, and how often each is drawn."""
@@ -53,6 +58,13 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     seconds_lost: list[float] = field(default_factory=list)
+    went_on: int = 0
+    """Runs that came to their end in spite of all."""
+    seconds_to_end: list[float] = field(default_factory=list)
+    """From a blow from outside to the end of the job."""
+
+
+Test = Callable[[random.Random, Mpi, Path, str, Tally], "str | None"]
 
 
 def drawn(rng: random.Random, weights: dict[str, int]) -> str:
@@ -175,8 +187,57 @@ def kill_and_carry_on(rng: random.Random, mpi: Mpi, folder: Path, expected: str,
     return None
 
 
-def chaos(runs: range, seed: int, mpis: list[Mpi], *, survivors: bool, verbose: bool = False) -> Tally:
+class FromOutside:
+    """Runs that are struck from outside, at any moment from the start of mpirun on, and then resumed."""
+
+    def __init__(self, *, survivors: bool) -> None:
+        self._options = ("--set", "run.on_rank_loss=continue") if survivors else ()
+        self._usual_s: dict[str, float] = {}
+
+    def __call__(self, rng: random.Random, mpi: Mpi, folder: Path, expected: str, tally: Tally) -> str | None:
+        """Strike at a run; return what was wrong, or None."""
+        ranks = rng.randrange(2, 5)
+        blows = random_blows(rng, ranks, self._usual(mpi, folder), launcher=not self._options)
+        done = struck(mpi, ranks, (*JOB, "--resume", "auto", *self._options), folder, blows)
+        tally.attempts += 1
+        tally.faults[blows[0].signal.name] += done.after_blow_s >= 0
+        story = f"{mpi.name} {ranks} ranks, {', then '.join(map(str, blows))}: code {done.code}"
+        told = f"{story}, {done.after_blow_s:.1f} s\n{done.out[-1500:]}\n{done.err[-3000:]}"
+        if done.hung:
+            return f"HUNG: {told}\n" + "\n".join(done.stacks)
+        if done.after_blow_s > STALL_ABORT_S + LATE_S:
+            return f"LATE: {told}"
+        tally.seconds_to_end.append(max(0.0, done.after_blow_s))
+        went_on = expected in done.out
+        if "weights sha256" in done.out and not went_on:
+            return f"WRONG BITS: {told}"
+        if done.code == 0 and not went_on and not self._options:
+            return f"CODE 0: {told}"
+        tally.went_on += went_on
+        if went_on and done.code == 0:
+            return None
+        resumed = attempt(mpi, rng.randrange(1, 4), folder, [], "")
+        tally.attempts += 1
+        if resumed.hung or resumed.code != 0 or expected not in resumed.out:
+            return f"NOT RESUMED ({resumed.code}): {told}\n{resumed.out[-1500:]}\n{resumed.err[-3000:]}"
+        return None
+
+    def _usual(self, mpi: Mpi, folder: Path) -> float:
+        """Return how long the job takes that nobody strikes at."""
+        if mpi.name not in self._usual_s:
+            calm = folder / "calm"
+            calm.mkdir()
+            self._usual_s[mpi.name] = attempt(mpi, 3, calm, list(self._options), "").seconds
+        return self._usual_s[mpi.name]
+
+
+def chaos(
+    runs: range, seed: int, mpis: list[Mpi], *, survivors: bool, outside: bool = False, verbose: bool = False
+) -> Tally:
     """Do the runs of such numbers, each drawn from `seed` and its number."""
+    test: Test = kill_and_carry_on if survivors else fail_and_resume
+    if outside:
+        test = FromOutside(survivors=survivors)
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="hpcnn-chaos-") as top:
         calm = Path(top) / "calm"
@@ -187,7 +248,6 @@ def chaos(runs: range, seed: int, mpis: list[Mpi], *, survivors: bool, verbose: 
             mpi = rng.choice(mpis)
             folder = Path(top) / str(number)
             folder.mkdir()
-            test = kill_and_carry_on if survivors else fail_and_resume
             wrong = test(rng, mpi, folder, expected, tally)
             tally.good += wrong is None
             if wrong is not None:
@@ -208,6 +268,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first run; 0")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--outside", action="store_true", help="strike from outside, from the start of mpirun on")
     parser.add_argument("--survivors", action="store_true", help="kill ranks of runs that go on without them")
     arguments = parser.parse_args()
     mpis = installed()
@@ -216,10 +277,13 @@ def main() -> int:
     if not mpis:
         parser.error(f"no MPI found; {OPEN_MPI_PREFIX} names an environment with Open MPI")
     runs = range(arguments.first, arguments.first + arguments.runs)
-    tally = chaos(runs, arguments.seed, mpis, survivors=arguments.survivors, verbose=True)
+    tally = chaos(runs, arguments.seed, mpis, survivors=arguments.survivors, outside=arguments.outside, verbose=True)
     print(f"{tally.good} of {arguments.runs} runs good, {tally.attempts} starts, faults: {dict(tally.faults)}")
     if tally.begun_anew:
         print(f"{tally.begun_anew} begun anew, since the only checkpoint was damaged on purpose")
+    if tally.seconds_to_end:
+        ends = tally.seconds_to_end
+        print(f"{tally.went_on} went on to the end; seconds from a blow to the end: largest {max(ends):.1f}")
     if tally.seconds_lost:
         lost = tally.seconds_lost
         print(f"seconds lost a fault: median {median(lost):.3f}, largest {max(lost):.3f} of {len(lost)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,9 @@ from hpcnn.backends import choose_backend
 from hpcnn.blas import one_thread
 from hpcnn.comm.collective import agree
 from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.supervision import supervision
 from hpcnn.data.readers.memory import Pair
+from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, HpcnnError
 from hpcnn.job.load import LoadedJob
 from hpcnn.training.callbacks import Callback
@@ -85,8 +87,14 @@ def fit(
     """
     comm = own(connect())
     place = Path(out) if out is not None else None
-    with collective(comm, "hpcnn.fit"), one_thread(), listening() as stop, _afresh(comm.activity):
-        loaded, source = agree(comm, lambda: prepare_job(job, overrides, data, validation))
+
+    def prepare() -> tuple[LoadedJob, Source | None]:
+        prepared = prepare_job(job, overrides, data, validation)
+        limit.enter_context(supervision.limited(prepared[0].job.run.stall_abort_s))  # others may never come to `agree`
+        return prepared
+
+    with collective(comm, "hpcnn.fit"), one_thread(), listening() as stop, _afresh(comm.activity), ExitStack() as limit:
+        loaded, source = agree(comm, prepare)
         if comm.size == 1:
             loaded = _unending(loaded)
         names = _named(callbacks)

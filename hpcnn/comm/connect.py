@@ -26,6 +26,8 @@ _FIRST_SPEAKS_S = 2.0
 def connect() -> Communicator:
     """Return a communicator of this process: MPI under a launcher, one rank alone otherwise.
 
+    A watcher beside this process sees to it that ranks which die or stay away meanwhile end the job.
+
     The program around may use mpi4py itself: where it has initialized MPI, it finalizes it, too.
     Never falls back in silence: a launcher that started n processes must give a world of n ranks.
 
@@ -33,6 +35,7 @@ def connect() -> Communicator:
         CommunicatorError: the MPI library does not work, or is not the launcher's.
         MissingExtraError: a launcher started several processes, but mpi4py is not installed.
     """
+    _check_caller()
     launch = detect_launch()
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "mpi", "serial"):
@@ -87,10 +90,14 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
         raise _mismatch(launch, library, "which are of different MPIs")
     if MPI.Is_finalized():
         raise CommunicatorError("this program has finalized MPI already, which can't be undone. Do so at its end.")
+    from hpcnn.comm.supervision import supervision
+
+    supervision.start(launch)
     if not MPI.Is_initialized():
         faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
         MPI.Init_thread()
         faulthandler.cancel_dump_traceback_later()
+        atexit.register(supervision.end)
         atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD.Get_size()
     if known and world != launch.size:
@@ -98,6 +105,22 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     from hpcnn.comm.mpi import MpiCommunicator
 
     return MpiCommunicator()
+
+
+def _check_caller() -> None:
+    """Refuse a call that the other ranks will not make.
+
+    Raises:
+        CommunicatorError: it is made within a task of mpi4py.futures.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if str(frame.f_globals.get("__name__", "")).startswith("mpi4py.futures."):
+            raise CommunicatorError(
+                "hpcnn was called in a task of mpi4py.futures, which runs on one of its workers alone: the others "
+                "would never come to the calls that all ranks make together. Call it on all ranks, outside the pool."
+            )
 
 
 def _mismatch(launch: Launch, library: str, why: str) -> CommunicatorError:

@@ -24,6 +24,7 @@ _WITHOUT_MPI = (
     ("a launcher of PyTorch's kind (deepspeed, accelerate, Ray)", "WORLD_SIZE", "RANK", ("LOCAL_RANK", "MASTER_ADDR")),
 )
 """Launchers whose processes MPI knows nothing of, with variables of which one tells that it was they."""
+_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,22 @@ def detect_foreign(environ: Mapping[str, str] | None = None) -> Launch | None:
 def outlive_each_other() -> bool:
     """Return whether the launcher was told that the death of ranks does not end the job: ``mpirun --with-ft ulfm``."""
     return os.environ.get(_OPEN_MPI_ULFM, "0").lower() in ("1", "true")
+
+
+def rank_variable(environ: Mapping[str, str] | None = None) -> str:
+    """Return the variable by which the launcher says which rank this is; empty without a launcher."""
+    environ = os.environ if environ is None else environ
+    for _, size, rank in _VARIABLES:
+        if environ.get(size, "").isdigit() and environ.get(rank, "").isdigit():
+            return rank
+    return ""
+
+
+def local_size(environ: Mapping[str, str] | None = None) -> int:
+    """Return how many ranks the launcher says it starts on this host; 0 if it does not say.
+
+    >>> local_size({"MPI_LOCALNRANKS": "2"})
+    2
+    """
+    environ = os.environ if environ is None else environ
+    return next((int(environ[name]) for name in _LOCAL_SIZES if environ.get(name, "").isdigit()), 0)

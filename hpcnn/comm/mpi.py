@@ -26,6 +26,7 @@ from hpcnn.comm.node import CommonArray, NodeMemory, PrivateMemory, SharedMemory
 from hpcnn.comm.plan import Topology, check_shards
 from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, NodeArray, ShardedExchange, ShardedOptions
 from hpcnn.comm.small import Gather, NodeGather, SmallExchange
+from hpcnn.comm.supervision import supervision
 from hpcnn.memory import aligned_empty
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class MpiCommunicator:
         self.activity = Activity()
         self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         """Whether another thread than the main one may exchange."""
+        self._of_all = world is None
         self._join(MPI.COMM_WORLD.Dup() if world is None else world)
 
     def _join(self, world: MPI.Intracomm) -> None:
@@ -63,6 +65,9 @@ class MpiCommunicator:
         self._node = node = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = node.rank, node.size
+        if self._of_all:
+            shown = world.allgather((Process.own(self.host), supervision.file))
+            supervision.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: NodeMemory = PrivateMemory()
         self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
@@ -235,8 +240,9 @@ class MpiCommunicator:
             return []
         atexit.unregister(MPI.Finalize)  # after a loss it may wait for the dead
         group, names = self._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(self.hosts)]
-        survivors.revoke(self._open)
-        world = survivors.shrink(self._world, progress, self._join, lambda: self._open)
+        with supervision.recovering():
+            survivors.revoke(self._open)
+            world = survivors.shrink(self._world, progress, self._join, lambda: self._open)
         left = group.Translate_ranks(None, world.Get_group())
         return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 

@@ -159,7 +159,7 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     whole = _whole_pages(size)
     if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would try, and kill a process in the end
         raise OSError(f"{whole} bytes are more than this machine has")
-    file = _file_in_memory()
+    file = file_in_memory()
     files.callback(os.close, file)  # mappings outlive it
     os.ftruncate(file, whole)
     if reserve:  # now, and not by a bus error when a page is first written
@@ -169,7 +169,7 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     return _Offer(os.getpid(), file, whole, token)
 
 
-def _file_in_memory() -> int:
+def file_in_memory() -> int:
     """Return a new file that has no name."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("hpcnn")

@@ -12,6 +12,7 @@ from typing import Any
 from hpcnn.activity import RECOVER, SET_UP
 from hpcnn.comm.collective import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.supervision import supervision
 from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.job.load import LoadedJob
@@ -130,8 +131,10 @@ class _Session:
     def attempt(self) -> int:
         """Do all that is left to do, watched over, and return the exit code."""
         run = self._loaded.job.run
-        warn_s, abort_s = run.stall_warn_s, run.stall_abort_s
-        with Watchdog(self._comm, warn_s=warn_s, abort_s=abort_s, spare=self._survives, stop=self._stop):
+        abort_s, spare = run.stall_abort_s, self._survives
+        limited = partial(supervision.limited, abort_s, spare=spare)
+        watchdog = partial(Watchdog, self._comm, warn_s=run.stall_warn_s, abort_s=abort_s, spare=spare)
+        with limited(), watchdog(stop=self._stop), limited(watched=True):
             return self._attempt()
 
     def close(self) -> None:

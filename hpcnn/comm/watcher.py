@@ -1,0 +1,357 @@
+"""The watcher of one rank: a process beside it, which ends the job where the rank itself can't.
+
+It needs neither MPI nor Python's lock in the rank, so it also works while the rank is within MPI_Init or MPI_Finalize,
+is stopped, or regroups with others. It is run by its path, imports little, and knows of the ranks of its own host: the
+state that each of them shows in a page of memory, and what the system says of their processes.
+
+What it judges by is proof, or a limit that the user has set; a living process that is only slow is let be.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+
+CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED = range(5)
+"""How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done."""
+SPARE, WATCHED = 1, 2
+"""Flags of a rank: the others can go on without it; its own watchdog looks after the time that it waits."""
+EXIT_STALLED = 70
+
+HEADER = struct.Struct("<qqqqqqd160s")
+STAGE, BEATS, WAIT, VERDICT, FLAGS, NEAR, ABORT_S, PLACE = (*(8 * i for i in range(7)), 56)
+"""Where in its page a rank keeps: how far it is; how often it has looked at itself; a number of what it waits in, 0 if
+it does not wait; the exit code with which it is asked to end the job; flags; the number of entries of the table of near
+ranks; after how many seconds a stall ends the job; and what it is doing."""
+PLACE_BYTES = 160
+ENTRY = struct.Struct("<qqqq")
+"""Of the table: rank, process, when that began, and its page's file."""
+PAGE_BYTES = 1 << 16
+MOST_NEAR = (PAGE_BYTES - 256) // ENTRY.size
+TABLE = 256
+
+LAUNCHERS = {"mpirun", "mpiexec", "mpiexec.hydra", "hydra_pmi_proxy", "prterun", "prted", "orted", "slurmstepd"}
+"""Which may themselves have been started by a rank of another job."""
+
+PERIOD_S = 0.25
+UNREPORTED_S = 6.0
+"""So long a rank may wait for one that is gone: MPI should have told it by then."""
+RECOVER_S = 8.0
+"""What finding each other may take after a loss; it takes milliseconds."""
+DEAF_S = 20.0
+"""The same for a rank in which no Python runs, so that it can't say whether it waits."""
+NEVER_CAME_S = 3.0
+GRACE_S = 2.0
+"""Most launchers end a job by themselves when a rank dies."""
+STOPPED_MARGIN_S = {0: 0.0, WATCHED: 4.0}
+"""The watchdog of a neighbour goes first."""
+
+
+def start_time(process: int) -> int:
+    """Return when a process began, in ticks; 0 if it is gone or has ended. With its number, this names it for ever."""
+    fields = stat_of(process)
+    return 0 if not fields or fields[0] in "ZX" else int(fields[19])
+
+
+def stat_of(process: int) -> list[str]:
+    """Return what the system says of a process, from its state on; nothing if it is gone."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib is slow
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def setting_of(process: int, name: str) -> str | None:
+    """Return a variable of the environment with which a process was started, if there is one to be seen."""
+    try:
+        with open(f"/proc/{process}/environ", "rb") as file:  # noqa: PTH123
+            settings = file.read().split(b"\0")
+    except OSError:
+        return None
+    start = f"{name}=".encode()
+    return next((one[len(start) :].decode() for one in settings if one.startswith(start)), None)
+
+
+def children_of(process: int) -> list[int]:
+    """Return the processes that one has started, dead ones that it has not taken notice of included."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
+            with suppress(OSError), open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123
+                found += map(int, file.read().split())
+    return found
+
+
+def launcher_of(process: int, variable: str) -> int:
+    """Return the process that started a rank: the first above it that is not of the rank itself."""
+    while setting_of(process, variable) is not None and name_of(process) not in LAUNCHERS:
+        process = int((stat_of(process) or "Z1")[1])
+    return process
+
+
+def place_in(page: mmap.mmap) -> str:
+    """Return what a rank says in its page that it is doing."""
+    return page[PLACE : PLACE + PLACE_BYTES].rstrip(b"\0").decode(errors="replace")
+
+
+def name_of(process: int) -> str:
+    """Return the name of a process's program; empty if it is gone."""
+    with suppress(OSError), open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        return file.read().strip()
+    return ""
+
+
+class Siblings:
+    """The ranks of this host as the launcher's children, for as long as they can't be asked.
+
+    Args:
+        launcher: the process that starts them.
+        variable: the variable of the environment that says which rank a process is.
+        expected: how many there will be; 0 if nobody says.
+    """
+
+    def __init__(self, launcher: int, variable: str, expected: int) -> None:
+        self._launcher, self._variable, self._expected = launcher, variable, expected
+        self._ranks: dict[int, str] = {}
+        self._missing_s = 0.0
+        self.stopped_s: dict[int, float] = {}
+        """For how long each process has been stopped."""
+
+    def look(self, seconds: float) -> str:
+        """Return what has become of one that is dead, `seconds` after the last call; empty if none is."""
+        strange = 0
+        alive = set()
+        for child in children_of(self._launcher):
+            state = (stat_of(child) or "Z")[0]
+            rank = self._ranks.get(child) or setting_of(child, self._variable)
+            if state not in "ZX":
+                alive.add(child)
+                strange += rank is None
+                if rank is not None:
+                    self._ranks[child] = rank
+            self.stopped_s[child] = self.stopped_s.get(child, 0.0) + seconds if state in "Tt" else 0.0
+        for process, rank in self._ranks.items():
+            if process not in alive:
+                return f"rank {rank} died before all ranks were connected (its process {process} is gone)"
+        busy = strange or (stat_of(self._launcher) or "R")[0] != "S"  # it may yet start them
+        self._missing_s = 0.0 if busy or len(alive) >= self._expected else self._missing_s + seconds
+        if self._missing_s < NEVER_CAME_S:
+            return ""
+        there = ", ".join(sorted(self._ranks.values(), key=int))
+        return f"of the {self._expected} ranks of this host, only {there} were left before all were connected"
+
+    def stopped(self, limit_s: float) -> str:
+        """Return which one has been stopped for so long, unless all are, as when a job is suspended."""
+        here = [process for process in self._ranks if process in self.stopped_s]
+        late = [process for process in here if self.stopped_s[process] >= limit_s]
+        if not late or all(self.stopped_s[process] for process in here):
+            return ""
+        return f"rank {self._ranks[late[0]]}, whose process {late[0]} is stopped, does not connect"
+
+
+class Near:
+    """Another rank of this host, once all are connected."""
+
+    def __init__(self, rank: int, process: int, began: int, file: int) -> None:
+        self.rank, self.process, self._began = rank, process, began
+        self.stopped_s = 0.0
+        self._page: mmap.mmap | None = None
+        with suppress(OSError, ValueError):
+            opened = os.open(f"/proc/{process}/fd/{file}", os.O_RDONLY)
+            self._page = mmap.mmap(opened, PAGE_BYTES, prot=mmap.PROT_READ)
+            os.close(opened)
+
+    def look(self, seconds: float) -> str:
+        """Return why nobody should wait for it; empty if it may come."""
+        state = (stat_of(self.process) or "Z")[0]
+        self.stopped_s = self.stopped_s + seconds if state in "Tt" else 0.0
+        if state in "ZX" or start_time(self.process) != self._began:
+            return f"rank {self.rank}, whose process {self.process} is gone,"
+        if self.stage == LEAVING:
+            return f"rank {self.rank}, which has come to the end of its program,"
+        return ""
+
+    @property
+    def stage(self) -> int:
+        """How far it says it is."""
+        return CONNECTED if self._page is None else int(struct.unpack_from("<q", self._page, STAGE)[0])
+
+    @property
+    def place(self) -> str:
+        """What it says it is doing."""
+        return "" if self._page is None else place_in(self._page)
+
+
+class Watcher:
+    """Looks at one rank, and at those near it.
+
+    Args:
+        page: what the rank shows.
+        process: the rank's.
+        rank: its number among all.
+        siblings: the ranks of this host, before they are connected.
+        launcher: the process that started them.
+        outlive: whether the launcher lets ranks outlive each other.
+    """
+
+    def __init__(
+        self, page: mmap.mmap, process: int, rank: int, siblings: Siblings, launcher: int, *, outlive: bool
+    ) -> None:
+        self._page, self._process, self._rank, self._siblings = page, process, rank, siblings
+        self._launcher, self._launcher_began, self._outlive = launcher, start_time(launcher), outlive
+        self._near: list[Near] = []
+        self._table = b""
+        self._before: tuple[int, ...] = ()
+        self._waited_s = self._deaf_s = self._stage_s = self._dead_s = self._orphan_s = 0.0
+        self._lock: socket.socket | None = None
+
+    def look(self, seconds: float) -> None:
+        """Look once, `seconds` after the last time, and end the job if it can't go on."""
+        stage, beats, wait, _, flags, near, abort_s, _ = HEADER.unpack_from(self._page)
+        if (stat_of(self._process) or "Z")[0] in "Tt":
+            return  # others see to that; and if all are stopped, the job is suspended
+        self._account(stage, beats, wait, seconds)
+        self._orphan_s = 0.0 if start_time(self._launcher) == self._launcher_began else self._orphan_s + seconds
+        if self._orphan_s > UNREPORTED_S and stage != LEAVING:
+            self._end(f"the launcher, whose process was {self._launcher}, is gone", abort_s=0.0)
+        if stage == CONNECTING:
+            self._look_at_start(seconds, abort_s)
+            return
+        table = bytes(self._page[TABLE : TABLE + near * ENTRY.size])
+        if table != self._table:
+            self._table = table
+            self._near = [Near(*entry) for entry in ENTRY.iter_unpack(table)]
+        self._look_around(stage, flags, abort_s, seconds)
+
+    def _account(self, stage: int, beats: int, wait: int, seconds: float) -> None:
+        """Add up for how long the rank has waited, shown no beat, and been at its stage."""
+        now = (stage, beats, wait)
+        before, self._before = self._before or now, now
+        self._stage_s = self._stage_s + seconds if stage == before[0] else 0.0
+        self._deaf_s = self._deaf_s + seconds if beats == before[1] and stage in (CONNECTED, RECOVERING) else 0.0
+        if wait == 0 or wait != before[2] or stage != before[0]:
+            self._waited_s = 0.0
+        elif beats != before[1] or self._deaf_s < 1.0:
+            self._waited_s += seconds
+
+    def _look_at_start(self, seconds: float, abort_s: float) -> None:
+        dead = self._siblings.look(seconds)
+        self._dead_s = self._dead_s + seconds if dead else 0.0
+        if self._dead_s >= (GRACE_S if self._outlive else 4 * GRACE_S):
+            self._end(dead, abort_s=0.0)
+        elif abort_s and (stopped := self._siblings.stopped(abort_s)):
+            self._end(stopped, abort_s=abort_s)
+
+    def _look_around(self, stage: int, flags: int, abort_s: float, seconds: float) -> None:
+        lost = [why for one in self._near if (why := one.look(seconds))]
+        waits = f"rank {self._rank} waits for it in vain: {self._place()}"
+        if stage == RECOVERING and self._stage_s >= RECOVER_S:
+            self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
+        elif lost and stage == LEAVING and self._stage_s >= UNREPORTED_S and "gone" in lost[0]:
+            os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
+        elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
+            self._end(f"{lost[0]} will not come: {waits}", abort_s=0.0)
+        elif abort_s and (late := self._stopped(flags, abort_s)) is not None:
+            who = f"rank {late.rank}, whose process {late.process} is stopped, has not come for {abort_s:g} s"
+            self._end_rank(late, who, abort_s) if flags & SPARE else self._end(f"{who}: {waits}", abort_s)
+        elif abort_s and not flags & WATCHED and stage == CONNECTED and self._waited_s >= abort_s:
+            others = "; ".join(f"rank {one.rank} is in {one.place or 'none'}" for one in self._near[:8])
+            self._end(
+                f"rank {self._rank} has waited for {abort_s:g} s for others in a call that all ranks are to make: "
+                f"{self._place()}{f'; {others}' if others else ''}",
+                abort_s,
+            )
+
+    def _stopped(self, flags: int, abort_s: float) -> Near | None:
+        limit_s = abort_s + STOPPED_MARGIN_S[flags & WATCHED]
+        waits = self._waited_s >= min(limit_s, 3.0)
+        return next((one for one in self._near if waits and one.stopped_s >= limit_s), None)
+
+    def _place(self) -> str:
+        return place_in(self._page)
+
+    # ------------------------------------------------------------------------------------------------------ ending
+
+    def _end_rank(self, one: Near, who: str, abort_s: float) -> None:
+        """End one rank that the others can do without."""
+        if self._speaks(f"rank-{one.process}"):
+            _tell(f"{who}\nRank {one.rank} ends, since run.stall_abort_s = {abort_s:g}.")
+            with suppress(ProcessLookupError):
+                os.kill(one.process, signal.SIGKILL)
+
+    def _end(self, why: str, abort_s: float) -> None:
+        """End the job, with one message for this host."""
+        if self._speaks("job"):
+            since = f", since run.stall_abort_s = {abort_s:g}" if abort_s else ""
+            _tell(f"on {socket.gethostname()}, {why}\nThe job ends{since}.")
+            time.sleep(0.2)  # a launcher that ends a job drops what it has not read yet
+        struct.pack_into("<q", self._page, VERDICT, EXIT_STALLED)  # the rank itself can give an exit code to all
+        if self._outlive and start_time(self._launcher) == self._launcher_began:
+            with suppress(OSError):
+                os.kill(self._launcher, signal.SIGTERM)
+        self._wait_for_end(3.0 if self._near else 1.0)
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        if self._lock is not None:
+            for one in (*(near.process for near in self._near), *self._siblings.stopped_s):
+                with suppress(OSError):
+                    if self._outlive or (stat_of(one) or "Z")[0] in "Tt":
+                        os.kill(one, signal.SIGKILL)
+        self._wait_for_end(1.0)
+        sys.exit(0)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and os.getppid() == self._process:
+            time.sleep(0.05)
+
+    def _speaks(self, what: str) -> bool:
+        """Return whether this watcher is the first of its host to say so: a name that only one of them can take."""
+        lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            lock.bind(f"\0hpcnn-{os.getuid()}-{self._launcher}-{self._launcher_began}-{what}")
+        except OSError:
+            lock.close()
+            return False
+        self._lock = lock
+        return True
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"hpcnn: error: {text}\n".encode())
+
+
+def main() -> None:
+    """Watch until the rank is gone."""
+    *numbers, variable = sys.argv[1:]
+    file, own, rank, expected, outlive = map(int, numbers)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)  # launchers send them to all processes of a rank
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:  # noqa: PTH123
+        name.write("hpcnn-watcher")
+    page = mmap.mmap(file, PAGE_BYTES)
+    launcher = launcher_of(own, variable)
+    watcher = Watcher(page, own, rank, Siblings(launcher, variable, expected), launcher, outlive=bool(outlive))
+    poll = select.poll()
+    with suppress(AttributeError, OSError):  # to leave at once: a launcher waits for all that hold a rank's output
+        poll.register(os.pidfd_open(own), select.POLLIN)
+    last = time.monotonic()
+    while os.getppid() == own and not poll.poll(PERIOD_S * 1000):
+        now = time.monotonic()
+        if struct.unpack_from("<q", page, STAGE)[0] == ENDED:
+            break
+        watcher.look(min(now - last, 2 * PERIOD_S))
+        last = now
+
+
+if __name__ == "__main__":
+    main()
