@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from hpcnn.comm.connect import CHOICE
+from hpcnn.comm.connect import CHOICE, check_caller
 from hpcnn.comm.connect import connect as connect_once
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.comm.protocol import Communicator
@@ -44,12 +44,13 @@ def connect() -> Communicator:
     code than 0, and `exit` and `quit`; not `raise SystemExit`, which nothing can take notice of.
 
     Raises:
-        CommunicatorError: the MPI library does not work, or is not the launcher's.
+        CommunicatorError: the MPI library does not work, or is not the launcher's; or other ranks will not call this.
         MissingExtraError: a launcher started several processes, but mpi4py is not installed.
 
     >>> connect().rank, connect().size
     (0, 1)
     """
+    check_caller()
     if _Process.comm is None:
         with _Process.connecting:
             if _Process.comm is None:

@@ -35,7 +35,7 @@ def connect() -> Communicator:
         CommunicatorError: the MPI library does not work, or is not the launcher's.
         MissingExtraError: a launcher started several processes, but mpi4py is not installed.
     """
-    _check_caller()
+    check_caller()
     launch = detect_launch()
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "mpi", "serial"):
@@ -107,7 +107,7 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     return MpiCommunicator()
 
 
-def _check_caller() -> None:
+def check_caller() -> None:
     """Refuse a call that the other ranks will not make.
 
     Raises:
