@@ -74,12 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
     def stall_abort_s() -> float:
-        from hpcnn.job.load import load_job
+        from hpcnn.training.resumed_job import load_start_job
 
         try:
-            return load_job(arguments.job, overrides).job.run.stall_abort_s
-        except HpcnnError:  # said in `body`, once
+            loaded = load_start_job(arguments.job, overrides, arguments.out, arguments.resume)
+        except (HpcnnError, OSError):  # said in `body`, once
             return 0.0
+        return loaded.job.run.stall_abort_s
 
     return run_command(
         body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float

@@ -196,7 +196,7 @@ class FromOutside:
 
     def __call__(self, rng: random.Random, mpi: Mpi, folder: Path, expected: str, tally: Tally) -> str | None:
         """Strike at a run; return what was wrong, or None."""
-        ranks = rng.randrange(2, 5)
+        ranks = rng.randrange(2, 6)
         blows = random_blows(rng, ranks, self._usual(mpi, folder), launcher=not self._options)
         done = struck(mpi, ranks, (*JOB, "--resume", "auto", *self._options), folder, blows)
         tally.attempts += 1

@@ -90,7 +90,9 @@ def fit(
 
     def prepare() -> tuple[LoadedJob, Source | None]:
         prepared = prepare_job(job, overrides, data, validation)
-        limit.enter_context(supervision.limited(prepared[0].job.run.stall_abort_s))  # others may never come to `agree`
+        abort_s = prepared[0].job.run.stall_abort_s
+        supervision.limit(abort_s, watched=True)  # until the program's end: for ranks that are stopped
+        limit.enter_context(supervision.limited(abort_s))  # others may never come to `agree`
         return prepared
 
     with collective(comm, "hpcnn.fit"), one_thread(), listening() as stop, _afresh(comm.activity), ExitStack() as limit:

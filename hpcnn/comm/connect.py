@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 
-from hpcnn.comm.launcher import Launch, detect_foreign, detect_launch
+from hpcnn.comm.launcher import Launch, detect_foreign, detect_launch, outlive_each_other
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
 
@@ -21,6 +21,8 @@ _INIT_S = 600.0
 
 _FIRST_SPEAKS_S = 2.0
 """How long others wait for the first process to say what is wrong with all: as it ends, the launcher ends them."""
+_TOLD_S = 8.0
+"""How long a rank that can't connect, since another has died, gives the watcher to say which."""
 
 
 def connect() -> Communicator:
@@ -104,7 +106,12 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
         raise _mismatch(launch, library, f"which sees a world of {world}")
     from hpcnn.comm.mpi import MpiCommunicator
 
-    return MpiCommunicator()
+    try:
+        return MpiCommunicator()
+    except MPI.Exception:
+        if outlive_each_other():
+            time.sleep(_TOLD_S)  # the watcher says which rank has died, and ends the job
+        raise
 
 
 def check_caller() -> None:

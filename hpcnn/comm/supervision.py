@@ -101,7 +101,7 @@ class Supervision:
         Args:
             abort_s: how long this rank may wait for one that does not come.
             spare: whether the others can go on without one.
-            watched: whether a watchdog of this rank sees to the time that it waits.
+            watched: whether a wait is no stall here: a watchdog of this rank sees to it, or nobody is to.
         """
         self._limits.append((abort_s, watcher.SPARE * spare | watcher.WATCHED * watched))
         self._write_limits()
@@ -111,9 +111,9 @@ class Supervision:
             self._limits.pop()
             self._write_limits()
 
-    def limit(self, abort_s: float) -> None:
+    def limit(self, abort_s: float, *, watched: bool = False) -> None:
         """Let a stall of so many seconds end the job from now on, wherever `limited` says nothing else."""
-        self._limits[0] = (abort_s, 0)
+        self._limits[0] = (abort_s, watcher.WATCHED * watched)
         self._write_limits()
 
     # ------------------------------------------------------------------------------------------------------ showing

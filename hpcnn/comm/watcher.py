@@ -146,7 +146,8 @@ class Siblings:
         if self._missing_s < NEVER_CAME_S:
             return ""
         there = ", ".join(sorted(self._ranks.values(), key=int))
-        return f"of the {self._expected} ranks of this host, only {there} were left before all were connected"
+        dead = self._expected - len(alive)
+        return f"{dead} of this host's {self._expected} ranks died before all ranks were connected (left: {there})"
 
     def stopped(self, limit_s: float) -> str:
         """Return which one has been stopped for so long, unless all are, as when a job is suspended."""
@@ -210,17 +211,19 @@ class Watcher:
         self._near: list[Near] = []
         self._table = b""
         self._before: tuple[int, ...] = ()
-        self._waited_s = self._deaf_s = self._stage_s = self._dead_s = self._orphan_s = 0.0
+        self._waited_s = self._deaf_s = self._stage_s = self._dead_s = self._orphan_s = self._stopped_s = 0.0
         self._lock: socket.socket | None = None
 
     def look(self, seconds: float) -> None:
         """Look once, `seconds` after the last time, and end the job if it can't go on."""
         stage, beats, wait, _, flags, near, abort_s, _ = HEADER.unpack_from(self._page)
         if (stat_of(self._process) or "Z")[0] in "Tt":
-            return  # others see to that; and if all are stopped, the job is suspended
+            self._look_at_stopped(seconds, abort_s)
+            return
+        self._stopped_s = 0.0
         self._account(stage, beats, wait, seconds)
         self._orphan_s = 0.0 if start_time(self._launcher) == self._launcher_began else self._orphan_s + seconds
-        if self._orphan_s > UNREPORTED_S and stage != LEAVING:
+        if self._orphan_s > UNREPORTED_S and stage not in (LEAVING, ENDED):
             self._end(f"the launcher, whose process was {self._launcher}, is gone", abort_s=0.0)
         if stage == CONNECTING:
             self._look_at_start(seconds, abort_s)
@@ -242,6 +245,17 @@ class Watcher:
         elif beats != before[1] or self._deaf_s < 1.0:
             self._waited_s += seconds
 
+    def _look_at_stopped(self, seconds: float, abort_s: float) -> None:
+        """Look after a rank that is stopped: the others see to that, and if all are stopped, the job is suspended.
+
+        But if all others are gone, as at the end of a job, nobody else can.
+        """
+        others = [(one, one.look(seconds)) for one in self._near]
+        alone = bool(others) and all("gone" in why for _, why in others)
+        self._stopped_s = self._stopped_s + seconds if alone else 0.0
+        if abort_s and self._stopped_s >= abort_s:
+            self._end(f"rank {self._rank}, whose process {self._process} is stopped, does not end", abort_s)
+
     def _look_at_start(self, seconds: float, abort_s: float) -> None:
         dead = self._siblings.look(seconds)
         self._dead_s = self._dead_s + seconds if dead else 0.0
@@ -255,7 +269,7 @@ class Watcher:
         waits = f"rank {self._rank} waits for it in vain: {self._place()}"
         if stage == RECOVERING and self._stage_s >= RECOVER_S:
             self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
-        elif lost and stage == LEAVING and self._stage_s >= UNREPORTED_S and "gone" in lost[0]:
+        elif lost and stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and "gone" in lost[0]:
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
         elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
             self._end(f"{lost[0]} will not come: {waits}", abort_s=0.0)
@@ -272,7 +286,7 @@ class Watcher:
 
     def _stopped(self, flags: int, abort_s: float) -> Near | None:
         limit_s = abort_s + STOPPED_MARGIN_S[flags & WATCHED]
-        waits = self._waited_s >= min(limit_s, 3.0)
+        waits = self._waited_s >= min(limit_s, 3.0) or self._before[0] in (LEAVING, ENDED)
         return next((one for one in self._near if waits and one.stopped_s >= limit_s), None)
 
     def _place(self) -> str:
@@ -289,12 +303,13 @@ class Watcher:
 
     def _end(self, why: str, abort_s: float) -> None:
         """End the job, with one message for this host."""
-        if self._speaks("job"):
+        first = self._speaks("job")
+        if first:
             since = f", since run.stall_abort_s = {abort_s:g}" if abort_s else ""
             _tell(f"on {socket.gethostname()}, {why}\nThe job ends{since}.")
             time.sleep(0.2)  # a launcher that ends a job drops what it has not read yet
         struct.pack_into("<q", self._page, VERDICT, EXIT_STALLED)  # the rank itself can give an exit code to all
-        if self._outlive and start_time(self._launcher) == self._launcher_began:
+        if first and self._outlive and start_time(self._launcher) == self._launcher_began:
             with suppress(OSError):
                 os.kill(self._launcher, signal.SIGTERM)
         self._wait_for_end(3.0 if self._near else 1.0)
@@ -347,8 +362,6 @@ def main() -> None:
     last = time.monotonic()
     while os.getppid() == own and not poll.poll(PERIOD_S * 1000):
         now = time.monotonic()
-        if struct.unpack_from("<q", page, STAGE)[0] == ENDED:
-            break
         watcher.look(min(now - last, 2 * PERIOD_S))
         last = now
 

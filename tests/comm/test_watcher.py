@@ -61,9 +61,8 @@ def test_a_rank_that_was_never_seen(launcher: int) -> None:
     siblings = Siblings(launcher, VARIABLE, 4)
     assert not siblings.look(0.0)
     assert not siblings.look(watcher.NEVER_CAME_S / 2)
-    assert siblings.look(watcher.NEVER_CAME_S) == (
-        "of the 4 ranks of this host, only 0, 1, 2 were left before all were connected"
-    )
+    dead = "1 of this host's 4 ranks died before all ranks were connected (left: 0, 1, 2)"
+    assert siblings.look(watcher.NEVER_CAME_S) == dead
 
 
 def test_a_launcher_that_may_yet_start_ranks(launcher: int) -> None:

@@ -99,17 +99,14 @@ CONTINUE = ("--set", "run.on_rank_loss=continue")
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
-    [
-        (BEFORE.format(name="KILL", after_s=0), "of the 3 ranks of this host, only 0, 2 were left|rank 1 died before"),
-        (BEFORE.format(name="KILL", after_s=1), "rank 1 died before all ranks were connected"),
-        (WITHIN, "rank 1 died before all ranks were connected|MPI failed: maybe another rank or its node is gone"),
-    ],
+    "program",
+    [BEFORE.format(name="KILL", after_s=0), BEFORE.format(name="KILL", after_s=2), WITHIN],
     ids=["at once", "while others are in MPI_Init", "after MPI_Init"],
 )
-def test_a_death_before_all_are_connected_ends_the_job(tmp_path: Path, program: str, told: str) -> None:
+def test_a_death_before_all_are_connected_ends_the_job(tmp_path: Path, program: str) -> None:
     """Also where the launcher lets ranks outlive each other: nothing has begun yet that they could go on with."""
     done, seconds = run(ulfm(), 3, program, tmp_path, *SETTINGS, *CONTINUE)
+    told = r"(rank 1|1 of this host's 3 ranks) died before all ranks were connected"
     assert re.search(told, the_error(done)), done.stderr
     assert not (tmp_path / "run").exists()
     check_in_time(seconds, LIMIT_S)
