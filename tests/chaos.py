@@ -60,6 +60,8 @@ class Tally:
     seconds_lost: list[float] = field(default_factory=list)
     went_on: int = 0
     """Runs that came to their end in spite of all."""
+    story: str = ""
+    """What happened in the last run."""
     seconds_to_end: list[float] = field(default_factory=list)
     """From a blow from outside to the end of the job."""
 
@@ -208,6 +210,8 @@ class FromOutside:
         if done.after_blow_s > STALL_ABORT_S + LATE_S:
             return f"LATE: {told}"
         tally.seconds_to_end.append(max(0.0, done.after_blow_s))
+        message = next((line for line in done.err.splitlines() if line.startswith("hpcnn: ")), "no message")
+        tally.story = f"{story}, {done.after_blow_s:.1f} s later; {message}"
         went_on = expected in done.out
         if "weights sha256" in done.out and not went_on:
             return f"WRONG BITS: {told}"
@@ -253,7 +257,7 @@ def chaos(
             if wrong is not None:
                 tally.wrong.append(f"run {number}: {wrong}")
             if verbose:
-                print(f"run {number}: {wrong or 'good'}", flush=True)
+                print(f"run {number}: {wrong or 'good'} {'' if wrong else tally.story}", flush=True)
     return tally
 
 

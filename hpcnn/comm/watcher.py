@@ -266,16 +266,15 @@ class Watcher:
 
     def _look_around(self, stage: int, flags: int, abort_s: float, seconds: float) -> None:
         lost = [why for one in self._near if (why := one.look(seconds))]
-        waits = f"rank {self._rank} waits for it in vain: {self._place()}"
         if stage == RECOVERING and self._stage_s >= RECOVER_S:
             self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
         elif lost and stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and "gone" in lost[0]:
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
         elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
-            self._end(f"{lost[0]} will not come: {waits}", abort_s=0.0)
+            self._end(f"{lost[0]} will not come: rank {self._rank} waits for it in vain: {self._place()}", abort_s=0.0)
         elif abort_s and (late := self._stopped(flags, abort_s)) is not None:
             who = f"rank {late.rank}, whose process {late.process} is stopped, has not come for {abort_s:g} s"
-            self._end_rank(late, who, abort_s) if flags & SPARE else self._end(f"{who}: {waits}", abort_s)
+            self._end_rank(late, who, abort_s) if flags & SPARE else self._end(who, abort_s)
         elif abort_s and not flags & WATCHED and stage == CONNECTED and self._waited_s >= abort_s:
             others = "; ".join(f"rank {one.rank} is in {one.place or 'none'}" for one in self._near[:8])
             self._end(
