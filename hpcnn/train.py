@@ -82,9 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0.0
         return loaded.job.run.stall_abort_s
 
-    return run_command(
-        body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float
-    )
+    return run_command(body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def test_names_of_columns_stand_in_errors(tmp_path):
         ((2, (3,), None), "column 2"),
         ((2, (3,), ("a", "b", "c")), "column 'c' (number 2)"),
         ((11, (8, 8), None), "position (1, 3)"),
-        ((0, (), None), "the values"),
+        ((0, (), None), "the column"),
     ],
 )
 def test_column_labels(arguments, text):

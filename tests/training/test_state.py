@@ -104,7 +104,10 @@ def test_what_a_stranger_wrote_ends_in_a_short_message(name):
 
 def test_a_state_of_another_model_or_optimizer_is_refused():
     state = train(make_job()).state
-    wider = [*SETTINGS["model"]["layers"][:-1], {"type": "dense", "units": 3, "use_bias": False, "activation": "softmax"}]
+    wider = [
+        *SETTINGS["model"]["layers"][:-1],
+        {"type": "dense", "units": 3, "use_bias": False, "activation": "softmax"},
+    ]
     with pytest.raises(CheckpointError, match="the parameters are those of another model: unknown dense_3/bias"):
         unpack(state, build(make_job(model={"layers": wider})))
     with pytest.raises(CheckpointError, match="the optimizer state is another's"):
