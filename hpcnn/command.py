@@ -164,8 +164,8 @@ def run_command(
 ) -> int:
     """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
 
-    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after how
-    many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
+    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after
+    how many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
 
     From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
