@@ -23,10 +23,11 @@ from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
+from hpcnn.nn.loss import BoundLoss
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.schedules import build_schedule
 from hpcnn.storage.checkpoint import load_checkpoint
-from hpcnn.training.backend import Backend, Model
+from hpcnn.training.backend import Backend, BuiltNetwork, Model
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel
@@ -48,14 +49,24 @@ def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY
     """
     network = backend.build_network(job, input_shape)
     loss = build_loss(job.loss, network)
-    outputs, labels = network.output_shape[-1] if network.output_shape else 1, loss.target_kind == "labels"
-    multilabel = is_multilabel(
-        loss=loss.loss.name, ending=network.ending, outputs=outputs, labels=labels, one_hot=job.data.one_hot
-    )
     metrics = build_metrics(
-        job.train.metrics, outputs=outputs, labels=labels, multilabel=multilabel, top_k=job.train.top_k
+        job.train.metrics,
+        outputs=network.output_shape[-1],
+        labels=loss.target_kind == "labels",
+        multilabel=_is_multilabel(job, network, loss),
+        top_k=job.train.top_k,
     )
     return Model(network, loss, SumsLayout(metrics), backend)
+
+
+def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
+    return is_multilabel(
+        loss=loss.loss.name,
+        ending=network.ending,
+        outputs=network.output_shape[-1],
+        labels=loss.target_kind == "labels",
+        one_hot=job.data.one_hot,
+    )
 
 
 def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> VectorReplica:
@@ -245,6 +256,11 @@ def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeRedu
         raise JobError(
             f"loss.class_weights need one class a sample, but the model's outputs have shape "
             f'{model.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
+        )
+    if _is_multilabel(job, model.network, model.loss):
+        raise JobError(
+            "loss.class_weights need one class a sample, but with a sigmoid on each of "
+            f'{model.network.output_shape[-1]} outputs any number of labels may be true. Set it to "none".'
         )
     classes = max(2, model.network.output_shape[-1])
     if isinstance(chosen, list):

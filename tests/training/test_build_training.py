@@ -80,6 +80,23 @@ def test_class_weights_need_one_class_a_sample(tmp_path):
         build(job)
 
 
+@pytest.mark.parametrize("weights", ["balanced", [1.0, 2.0, 3.0]])
+def test_class_weights_are_refused_for_several_labels_a_sample(weights, tmp_path):
+    rows = np.eye(3)[np.arange(9) % 3]
+    rows[:2] = [[1, 1, 0], [0, 0, 0]]  # one a sample on the mean
+    np.savez(tmp_path / "d.npz", x=np.zeros((9, 4), np.float32), y=rows)
+    job = make_job(
+        data={"source": "npz", "path": str(tmp_path / "d.npz")},
+        model={"layers": [{"type": "dense", "units": 3, "activation": "sigmoid"}]},
+        loss={"name": "binary_crossentropy", "class_weights": weights},
+        train={"batch_size": 9},
+    )
+    with pytest.raises(
+        JobError, match=r"class_weights need one class a sample, but with a sigmoid on each of 3 outputs"
+    ):
+        build(job)
+
+
 def test_too_many_ranks_are_told_before_any_data_is_read():
     job = make_job(train={"shards": 2}, data={"source": "npz", "path": "no such file"})
     with pytest.raises(CommunicatorError, match=r"3 ranks for 2 gradient shards"):
