@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.nn import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -49,3 +50,13 @@ LOSSES = {
     "sparse": SparseCategoricalCrossentropy(),
     "sparse_smooth": SparseCategoricalCrossentropy(label_smoothing=0.2),
 }
+
+_WAYS = [(outputs, weighted) for outputs in ((3,), (2, 4)) for weighted in (False, True)]
+LOSSES_BEHIND_HEADS = [
+    (name, head, *way)
+    for i, (name, loss) in enumerate(LOSSES.items())
+    for j, head in enumerate(ACTIVATIONS)
+    for k, way in enumerate(_WAYS)
+    if k == (i + j) % len(_WAYS) or head == loss.fused_head
+]
+"""Each loss behind each head. Shapes of outputs and weights take turns, but for a head that has code of its own."""

@@ -10,7 +10,7 @@ import pytest
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import LAYERS, LOSSES
+from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.helpers import Model, normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
@@ -161,10 +161,7 @@ def keras_loss(keras, loss, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("outputs", [(3,), (2, 4)], ids=str)
-@pytest.mark.parametrize("head", ACTIVATIONS)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("name", "head", "outputs", "weighted"), LOSSES_BEHIND_HEADS)
 def test_loss_behind_each_head(keras, tf, name, head, outputs, weighted, dtype):
     loss = LOSSES[name]
     logits, targets = loss_case(loss, outputs)

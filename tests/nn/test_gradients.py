@@ -8,7 +8,7 @@ import pytest
 from hpcnn.nn import Context, Dense, Dropout, Flatten, LayerNorm, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import LAYERS, LOSSES
+from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.helpers import Model, check_gradient, normal
 
 
@@ -65,11 +65,9 @@ def loss_case(loss, outputs, n=6):
     return logits, normal(n, *outputs, seed=2)
 
 
-@pytest.mark.parametrize("weights", [None, np.array([0.5, 0.0, 2.0, 1.0, 1.0, 3.0])], ids=["plain", "weighted"])
-@pytest.mark.parametrize("outputs", [(3,), (2, 4)], ids=str)
-@pytest.mark.parametrize("head", ACTIVATIONS)
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss_behind_each_head(name, head, outputs, weights):
+@pytest.mark.parametrize(("name", "head", "outputs", "weighted"), LOSSES_BEHIND_HEADS)
+def test_loss_behind_each_head(name, head, outputs, weighted):
+    weights = np.array([0.5, 0.0, 2.0, 1.0, 1.0, 3.0]) if weighted else None
     loss = LOSSES[name].bind(head)
     logits, targets = loss_case(loss.loss, outputs)
     if "crossentropy" in loss.loss.name and head not in ("sigmoid", "softmax", "softplus"):
