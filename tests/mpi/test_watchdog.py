@@ -193,7 +193,7 @@ def test_a_process_that_is_stopped_is_named_by_another(mpi: Mpi, tmp_path: Path,
     fault = f"slow rank={rank} step=1-149 phase=data seconds=0.02; stop rank={rank} step=150 phase=data"
     with start(mpi, 3, tmp_path, *TRAIN, fault=fault) as job:
         job.finish()
-    named = check_ended(job, job.find("hpcnn: fault injected")[0])
+    named = check_ended(job, job.find(f"hpcnn: fault injected on rank {rank} in phase data, step 150 ")[0])
     assert re.fullmatch(
         rf"hpcnn: warning: rank {rank} on {socket.gethostname()} has given no sign of life for \d s "
         r"\(its process \d+ is stopped\); its last: phase \S+, step \d+ \(epoch \d+\)",
