@@ -64,6 +64,8 @@ def test_imports_of_horovod(old: str, new: str) -> None:
         ("import keras.backend as K\nK.mean(x)", "import tensorflow.keras.backend as K\nK.mean(x)"),
         (K + "keras.preprocessing.image.ImageDataGenerator()",
          "from tensorflow import keras\nkeras.preprocessing.image.ImageDataGenerator()"),
+        ("from tensorflow.python.keras import backend as K\nK.clear_session()",
+         "from tensorflow.keras import backend as K\nK.clear_session()"),
         (TF + "tf.set_random_seed(1)", TF + "tf.random.set_seed(1)"),
         (TF + "tf.enable_eager_execution()\nx = 1", TF + "x = 1"),
         (TF + "if x:\n    tf.enable_eager_execution()", TF + "if x:\n    pass"),

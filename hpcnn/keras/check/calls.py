@@ -89,7 +89,7 @@ def _files(call: ast.Call, function: str, script: Script) -> Iterator[Edit]:
         ending = ".keras"
     else:
         return
-    for node in _texts(path, script.tree, set()):
+    for node in _texts(path, script, set()):
         old = next((old for old in _OLD_ENDINGS if _text(node).endswith(old)), "")
         (line, column), (last, end) = span(node)
         if not old or _text(node).endswith(".weights.h5") or line != last:
@@ -98,34 +98,22 @@ def _files(call: ast.Call, function: str, script: Script) -> Iterator[Edit]:
         yield Edit((line, place), (line, place + len(old)), ending, "Keras 3 writes models as .keras files")
 
 
-def _text(node: ast.expr) -> str:
+def _text(node: ast.AST) -> str:
     """Return the end of a text, which may be one with values in it."""
     if isinstance(node, ast.JoinedStr):
         return _text(node.values[-1]) if node.values else ""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def _texts(node: ast.AST, tree: ast.Module, seen: set[str]) -> Iterator[ast.expr]:
+def _texts(node: ast.AST, script: Script, seen: set[str]) -> Iterator[ast.expr]:
     """Yield the texts that a path is made of: in the call, in what its names are set to, in defaults of options."""
     if isinstance(node, ast.Constant | ast.JoinedStr):
         yield node
         return
-    if isinstance(node, ast.Name) and node.id not in seen:
-        seen.add(node.id)
-        for other in ast.walk(tree):
-            if isinstance(other, ast.Assign) and any(node.id == getattr(one, "id", "") for one in other.targets):
-                yield from _texts(other.value, tree, seen)
-    if isinstance(node, ast.Attribute) and f".{node.attr}" not in seen:
-        seen.add(f".{node.attr}")
-        yield from _defaults(node.attr, tree)
+    key = node.id if isinstance(node, ast.Name) else f".{node.attr}" if isinstance(node, ast.Attribute) else ""
+    if key and key not in seen:
+        seen.add(key)
+        for value in script.values.get(key, ()):
+            yield from _texts(value, script, seen)
     for child in ast.iter_child_nodes(node):
-        yield from _texts(child, tree, seen)
-
-
-def _defaults(destination: str, tree: ast.Module) -> Iterator[ast.expr]:
-    """Yield the default of an option of argparse."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            flags = [_text(flag).lstrip("-").replace("-", "_") for flag in node.args]
-            if destination in flags:
-                yield from (keyword.value for keyword in node.keywords if keyword.arg == "default")
+        yield from _texts(child, script, seen)

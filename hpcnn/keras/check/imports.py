@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 import hpcnn.keras
 from hpcnn.keras.check.edits import Edit, span
 from hpcnn.keras.check.scope import standard
-from hpcnn.keras.check.tables import GONE, ONLY_IN_TENSORFLOW, RENAMED, SESSION, STILL_IN_BACKEND
+from hpcnn.keras.check.tables import GONE, ONLY_IN_TENSORFLOW, PRIVATE, RENAMED, SESSION, STILL_IN_BACKEND
 from hpcnn.keras.unserved import unserved
 
 _PARTS_OF_HOROVOD = {"compression", "functions", "mpi_ops"}
@@ -36,6 +36,8 @@ def missing(full: str) -> str:
 
 def renamed(full: str) -> str:
     """Return another full name for the same, or the same name."""
+    if f"{full}.".startswith(f"{PRIVATE}."):
+        full = f"tensorflow.keras{full.removeprefix(PRIVATE)}"
     name = standard(full)
     for old, new in RENAMED.items():
         if name == old or name.startswith(f"{old}."):

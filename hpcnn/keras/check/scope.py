@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 _SPELLINGS = (
-    (re.compile(r"^tensorflow\.(compat\.v[12]\.)?keras\b"), "keras"),
+    (re.compile(r"^tensorflow\.(compat\.v[12]\.|python\.)?keras\b"), "keras"),
     (re.compile(r"^tensorflow\.(optimizers|losses|metrics|initializers)\b"), r"keras.\1"),
     (re.compile(r"^(horovod\.tensorflow\.keras|horovod\.tensorflow|horovod\.keras|hpcnn\.keras)\b"), "hvd"),
 )
@@ -84,6 +84,22 @@ class Script:
     def scope(self) -> Scope:
         """Its names."""
         return Scope.of(self.tree)
+
+    @cached_property
+    def values(self) -> dict[str, list[ast.expr]]:
+        """What each name is set to, and by ``.name`` the default of each option of argparse."""
+        found: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        found.setdefault(target.id, []).append(node.value)
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+                defaults = [keyword.value for keyword in node.keywords if keyword.arg == "default"]
+                for flag in node.args:
+                    if isinstance(flag, ast.Constant) and isinstance(flag.value, str):
+                        found.setdefault("." + flag.value.lstrip("-").replace("-", "_"), []).extend(defaults)
+        return found
 
     @cached_property
     def lines(self) -> list[bytes]:

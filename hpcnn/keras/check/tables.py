@@ -30,12 +30,14 @@ RENAMED = {
     "keras.utils.vis_utils": "keras.utils",
     "tensorflow.log": "tensorflow.math.log",
     "tensorflow.logging": "tensorflow.compat.v1.logging",
-    "tensorflow.python.keras": "tensorflow.keras",
     "tensorflow.random_normal": "tensorflow.random.normal",
     "tensorflow.random_uniform": "tensorflow.random.uniform",
     "tensorflow.set_random_seed": "tensorflow.random.set_seed",
 }
 """Another name for the same. Of a module, all names move with it."""
+
+PRIVATE = "tensorflow.python.keras"
+"""Of another Keras than that of `tensorflow.keras`."""
 
 ONLY_IN_TENSORFLOW = (
     "keras.backend.",

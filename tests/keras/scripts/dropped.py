@@ -10,8 +10,8 @@ import pytest
 
 from hpcnn.keras.check import tables
 
-IN_ANOTHER_FORM = {"keras.optimizers.legacy", "tensorflow.python.keras"}
-"""What is there by name: the first refuses to be used, the second is not that which `keras` uses."""
+IN_ANOTHER_FORM = {"keras.optimizers.legacy"}
+"""What is there by name, and refuses to be used."""
 
 
 def there_is(name: str) -> bool:
