@@ -105,8 +105,8 @@ class Lease:
 
     def release(self) -> None:
         """Let others take it, if it is still held; folders that were made and hold nothing go as well."""
-        held_here.discard(self.token)
         _take_away(self.folder, self.token)
+        held_here.discard(self.token)  # not before: else it would look as if it had been left to this process
         with suppress(OSError):
             RunPaths(self.folder).lease.rmdir()
         for path in reversed(self.made):
@@ -158,7 +158,7 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
         if owner is None:  # released a moment ago, or about to be
             time.sleep(_POLL_S)
             continue
-        if owner.is_ours:
+        if owner.is_ours and (RunPaths(folder).lease / owner.token).exists():  # not released since it was read
             return owner.token
         dead = owner.is_dead
         if dead or not _is_alive(folder, owner, beat, say):

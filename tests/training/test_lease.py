@@ -30,14 +30,20 @@ OWN = Process.own()
 ELSEWHERE = replace(OWN, host="elsewhere", boot="another")
 """A process that nobody here can see."""
 TOKEN = "0123456789abcdef"
+LOST = 8
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEW_S", 0.05)
-    monkeypatch.setattr(leases, "LEASE_S", 0.6)
+    monkeypatch.setattr(leases, "LEASE_S", 60.0)  # not to expire on a busy machine, unless it is to
     monkeypatch.setattr(leases, "GRACE_S", 0.1)
     monkeypatch.setattr(leases, "_POLL_S", 0.01)
+
+
+@pytest.fixture
+def _expiring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_S", 0.6)
 
 
 @pytest.fixture
@@ -201,6 +207,7 @@ def test_an_owner_that_nobody_here_can_see_is_live_as_long_as_it_renews(tmp_path
     assert owner.token == TOKEN
 
 
+@pytest.mark.usefixtures("_expiring")
 def test_one_that_renews_no_more_is_taken_over(tmp_path: Path) -> None:
     leave(tmp_path, ELSEWHERE)
     said: list[str] = []
@@ -217,6 +224,7 @@ def test_one_that_renews_no_more_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"12\n", b"x\n{}", b'12\n{"processes": [{}]}', b'12\n{"processes": 3}'])
+@pytest.mark.usefixtures("_expiring")
 def test_one_that_a_crash_cut_off_expires(tmp_path: Path, content: bytes) -> None:
     leave(tmp_path, content=content)
     said: list[str] = []
@@ -224,11 +232,12 @@ def test_one_that_a_crash_cut_off_expires(tmp_path: Path, content: bytes) -> Non
     assert "held by a job that is not known" in said[0]
 
 
-def test_several_that_wait_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+def test_several_that_wait_do_not_take_it_from_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_S", 0.6)
     leave(tmp_path, ELSEWHERE)
 
     def take() -> object:
-        LeaseKeeper(acquire(tmp_path, say=lambda text: None))
+        acquire(tmp_path, say=lambda text: monkeypatch.setattr(leases, "LEASE_S", 60.0) if "over" in text else None)
         return "taken"
 
     results = at_once(6, take)
@@ -275,16 +284,15 @@ def test_processes_of_this_machine() -> None:
 
 
 def forked(action: Callable[[], object]) -> int:
-    """Run it in another process, which ends with 7 if it succeeds; return the process."""
+    """Run it in another process, which ends with `LOST` if it loses its lease; return the process."""
     child = os.fork()
     if not child:
         try:
             action()
-            os._exit(7)
         except LeaseLostError:
-            os._exit(8)
+            os._exit(LOST)
         finally:
-            os._exit(9)
+            os._exit(1)
     return child
 
 
@@ -311,6 +319,7 @@ def test_after_a_kill_it_is_free_at_once(tmp_path: Path, reaped: bool) -> None:
     lease.release()
 
 
+@pytest.mark.usefixtures("_expiring")
 def test_of_several_processes_all_have_to_be_dead(tmp_path: Path) -> None:
     leave(tmp_path, replace(OWN, start="1"), ELSEWHERE)
     said: list[str] = []
@@ -322,27 +331,28 @@ def test_of_several_processes_all_have_to_be_dead(tmp_path: Path) -> None:
 
 
 def write_on_and_on(folder: Path) -> None:
+    """Be suspended between two writes: what is being written just then, nobody can call back."""
     keeper = LeaseKeeper(acquire(folder))
-    for count in range(10**6):
+    for count in range(10):
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGSTOP)
         keeper.check()
         (folder / "written").write_text(str(count))
-        time.sleep(0.001)
 
 
+@pytest.mark.usefixtures("_expiring")
 def test_one_that_was_suspended_stops_and_writes_nothing(tmp_path: Path) -> None:
     child = forked(lambda: write_on_and_on(tmp_path))
     try:
-        wait_until((tmp_path / "written").exists)
-        os.kill(child, signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
         time.sleep(leases.LEASE_S)  # until then it may as well be alive
         said: list[str] = []
-        LeaseKeeper(acquire(tmp_path, say=said.append))
+        acquire(tmp_path, say=said.append)
         assert "its run is taken over" in said[-1]
-        before = everything_in(tmp_path)[str(tmp_path / "written")]
     finally:
         os.kill(child, signal.SIGCONT)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 8
-    assert everything_in(tmp_path)[str(tmp_path / "written")] == before
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == LOST
+    assert (tmp_path / "written").read_text() == "4"
 
 
 def test_it_says_who_has_it_now(tmp_path: Path, keep: Callable[[Lease], LeaseKeeper]) -> None:
@@ -364,6 +374,7 @@ def test_it_is_lost_though_the_other_has_ended(tmp_path: Path, keep: Callable[[L
         keeper.on_step(1)
 
 
+@pytest.mark.usefixtures("_expiring")
 def test_it_is_not_lost_while_the_folder_is_away(tmp_path: Path, keep: Callable[[Lease], LeaseKeeper]) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -444,7 +455,7 @@ def test_a_training_that_has_lost_its_folder_ends_before_it_writes_again(tmp_pat
         before.append(everything_in(tmp_path))
         time.sleep(2 * leases.trust_s())
 
-    with pytest.raises(LeaseLostError, match="was taken over by process"):
+    with pytest.raises(LeaseLostError, match="was taken over by "):
         hpcnn.fit(JOB, out=tmp_path, callbacks=[AtEpoch(take_over)])
     after = everything_in(tmp_path)
     for each in (before[0], after):
