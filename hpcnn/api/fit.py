@@ -23,9 +23,10 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.supervision import supervision
 from hpcnn.data.readers.memory import Pair
 from hpcnn.data.source import Source
-from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, HpcnnError
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
 from hpcnn.training.callbacks import Callback
+from hpcnn.training.resumed_job import job_of_run
 from hpcnn.training.session import Ending, Given, train
 
 
@@ -57,7 +58,8 @@ def fit(
     """Train a network as ``hpcnn train`` does: the same bits, files and display. To be called on all ranks alike.
 
     Args:
-        job: path of a job file, or a dict of its sections; the digits job if left out.
+        job: path of a job file, or a dict of its sections; if left out, that of the run that is gone on with, or the
+            digits job.
         data: inputs of shape ``(n, *features)`` and targets of shape ``(n, ...)``, in place of the job's source of
             data. All ranks give the same.
         validation: such a pair to validate with.
@@ -86,7 +88,8 @@ def fit(
     array([[21.]], dtype=float32)
     """
     comm = own(connect())
-    place = Path(out) if out is not None else None
+    place = _place(out)
+    job = job_of_run(place, str(resume)) if job is None else job
 
     def prepare() -> tuple[LoadedJob, Source | None]:
         prepared = prepare_job(job, overrides, data, validation)
@@ -105,6 +108,12 @@ def fit(
         given = Given(source, names)
         ending = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, given=given)
         return _result(comm, ending, loaded.base)
+
+
+def _place(out: str | PathLike[str] | None) -> Path | None:
+    if out is not None and not str(out):
+        raise CheckpointError("out='' is no folder. Give a path, '.' for this folder, or leave it out for a new one.")
+    return None if out is None else Path(out)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A run knows its job, and where its paths start: it goes on without either being named again, also where it is moved."""
+"""A run knows its job, and where its paths start: it goes on without being told again, also where it was moved."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 import hpcnn
+from hpcnn.__main__ import main
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
 from hpcnn.job.load import load_job
 from hpcnn.job.origin import read_origin
 from hpcnn.training.resumed_job import job_of_run, load_start_job
 from hpcnn.training.session import train
+from hpcnn.training.trained import checkpoint_path, open_trained
 
 JOB = """
 [data]
@@ -71,16 +73,16 @@ def test_it_goes_on_by_its_own_job_and_paths(tree: Path, how: str) -> None:
         assert len(hpcnn.fit(resume=run_folder).history) == 2
 
 
-def test_it_goes_on_where_its_whole_tree_was_moved(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_its_whole_tree_was_moved(tree: Path) -> None:
     with moved(tree) as there:
         assert run(None, None, str(there / "run"), "run.stop_at_step=2") == EXIT_STOPPED
-        assert hpcnn.load(there / "run").evaluate()["loss"] >= 0
+        assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
 
 
 def test_it_is_evaluated_where_its_whole_tree_was_moved(tree: Path) -> None:
     assert run(None, None, str(tree / "run")) == EXIT_DONE
     with moved(tree) as there:
-        assert hpcnn.load(there / "run").evaluate()["loss"] >= 0
+        assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
 
 
 def test_it_goes_on_where_its_folder_alone_was_moved(tree: Path, tmp_path: Path) -> None:
@@ -99,6 +101,19 @@ def test_settings_on_top_are_compared_as_ever(tree: Path) -> None:
     with pytest.raises(CheckpointError, match=r"other settings, which decide its result: train\.batch_size: 8 -> 4\."):
         run(None, None, str(tree / "run"), "train.batch_size=4")
     assert run(None, None, str(tree / "run"), "train.epochs=4") == EXIT_DONE
+
+
+def test_an_empty_folder_name_is_not_the_working_folder(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CheckpointError, match="out='' is no folder"):
+        hpcnn.fit(out="")
+    for words in ("train --out=", "train --resume=", "evaluate ", "export run -o "):
+        with pytest.raises(SystemExit) as left:
+            main(words.split(" ") if words[-1] == " " else words.split())
+        assert left.value.code == 2
+        said = capsys.readouterr().err
+        assert "the path is empty, as a variable that is not set. Give a path; . is here" in said
+        assert said.count("\n") == 1
+    assert not list(Path().iterdir())
 
 
 def test_a_job_that_is_named_is_taken(tree: Path) -> None:
