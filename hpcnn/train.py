@@ -44,7 +44,7 @@ def _parser(*, with_settings: bool) -> Parser:
         default="never",
         metavar="auto|PATH|never",
         help="auto: go on with the newest run of this name (or in DIR), else start one. PATH: with this run folder or "
-        "checkpoint. never (default): start anew, overwriting nothing",
+        "checkpoint. never (default): start anew, overwriting nothing. A run that is gone on with knows its JOB",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="print the last line only; short for --set run.display=quiet"

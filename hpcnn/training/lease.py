@@ -32,8 +32,8 @@ LEASE_S = 30.0
 """A lease expires after so many seconds in which it was watched and not renewed."""
 GRACE_S = 1.0
 """An owner on this machine that is about to die is given so long."""
-ENDING_S = 120.0
-"""An earlier attempt of the same Slurm job is given so long to end."""
+ENDING_S = 900.0
+"""An earlier attempt of the same Slurm job is given so long to end: longer than its watchdog takes to end it."""
 _POLL_S = 0.1
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TOKEN = re.compile("[0-9a-f]{16}")
