@@ -15,7 +15,8 @@ from hpcnn.data.load import load
 from hpcnn.job.data import Digits
 from hpcnn.job.load import load_job
 from hpcnn.storage.checkpoint import load_checkpoint
-from tests.mpi.launch import ROOT, Mpi, sha256_of
+from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
+from tests.timing import wait_until
 
 JOBS = {path.name: path for path in sorted((ROOT / "jobs").glob("*.toml"))}
 SHORTENED = {  # epochs, where all of them would take long
@@ -127,6 +128,30 @@ def test_the_default_job_is_the_digits(mpich: Mpi, tmp_path: Path) -> None:
     other = mpich.run(0, "-m", "hpcnn.train", path, "--quiet", "--set", "train.epochs=1", cwd=tmp_path)
     assert sha256_of(one.stdout) == sha256_of(other.stdout)
     assert re.search(r'name = "digits_mlp"', (tmp_path / "runs" / "digits_mlp" / "job.toml").read_text())
+
+
+def test_several_jobs_at_once_do_not_share_a_folder(mpich: Mpi, tmp_path: Path) -> None:
+    """Each gets one of its own; one that is killed is gone on with at once, by what it says itself."""
+    words = ("-m", "hpcnn.train", "--quiet", "--set", "train.epochs=2")
+    jobs = [mpich.start(ranks, *words, cwd=tmp_path) for ranks in (0, 0, 2)]
+    hashes = [sha256_of(finish(job).stdout) for job in jobs]
+    folders = [tmp_path / "runs" / name for name in ("digits_mlp", "digits_mlp-2", "digits_mlp-3")]
+    assert len(hashes) == 3
+    assert sorted(tmp_path.glob("runs/*")) == folders
+    assert [len((folder / "metrics.jsonl").read_text().splitlines()) for folder in folders] == [2, 2, 2]
+    killed = mpich.start(0, *words[:3], "--set", "train.epochs=100000", "--out", "killed", cwd=tmp_path)
+    wait_until((tmp_path / "killed" / "checkpoints" / "last.safetensors").exists)
+    beside = mpich.run(0, "-m", "hpcnn.train", "--resume", "killed", cwd=tmp_path)
+    assert beside.returncode == 2
+    assert beside.stderr.count("\n") == 1
+    assert f"'killed' is being trained by process {killed.pid} on " in beside.stderr
+    killed.kill()
+    killed.wait()
+    stop = ("--resume", "auto", "--set", "run.max_minutes=0.001")
+    went_on = mpich.run(2, "-m", "hpcnn.train", "--out", "killed", *stop, cwd=tmp_path)
+    assert went_on.returncode == 75, went_on.stderr
+    assert "sign of life" not in went_on.stdout
+    assert not (tmp_path / "killed" / "lease").exists()
 
 
 def test_a_model_of_ones_own(mpich: Mpi, tmp_path: Path) -> None:
