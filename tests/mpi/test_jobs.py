@@ -140,13 +140,15 @@ def test_several_jobs_at_once_do_not_share_a_folder(mpich: Mpi, tmp_path: Path) 
     assert sorted(tmp_path.glob("runs/*")) == folders
     assert [len((folder / "metrics.jsonl").read_text().splitlines()) for folder in folders] == [2, 2, 2]
     killed = mpich.start(0, *words[:3], "--set", "train.epochs=100000", "--out", "killed", cwd=tmp_path)
-    wait_until((tmp_path / "killed" / "checkpoints" / "last.safetensors").exists)
-    beside = mpich.run(0, "-m", "hpcnn.train", "--resume", "killed", cwd=tmp_path)
+    try:
+        wait_until((tmp_path / "killed" / "checkpoints" / "last.safetensors").exists)
+        beside = mpich.run(0, "-m", "hpcnn.train", "--resume", "killed", cwd=tmp_path)
+    finally:
+        killed.kill()
+        finish(killed)
     assert beside.returncode == 2
     assert beside.stderr.count("\n") == 1
     assert f"'killed' is being trained by process {killed.pid} on " in beside.stderr
-    killed.kill()
-    killed.wait()
     stop = ("--resume", "auto", "--set", "run.max_minutes=0.001")
     went_on = mpich.run(2, "-m", "hpcnn.train", "--out", "killed", *stop, cwd=tmp_path)
     assert went_on.returncode == 75, went_on.stderr
