@@ -173,7 +173,8 @@ def run_command(
     guard = FailureGuard(in_words=True)
     guard.install()
     try:
-        (stop or StopRequest()).listen(guard.leave)
+        stop = stop or StopRequest()
+        stop.listen(guard.leave)
         use_one_thread()
         from hpcnn import faults
         from hpcnn.comm.connect import connect
@@ -181,6 +182,7 @@ def run_command(
 
         supervision.limit(stall_abort_s())
         guard.comm = comm = connect()
+        stop.take_back()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
         exit_code = end_command(body(comm))
         with suppress(Exception):  # a rank that is lost now takes nothing with it

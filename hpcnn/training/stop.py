@@ -83,6 +83,11 @@ class StopRequest:
         _listening.add(self)
         threading.Thread(target=self._read, args=(reads,), name="signals", daemon=True).start()
 
+    def take_back(self) -> None:
+        """Handle the signals that a library has taken for itself: UCX, below MPICH, has SIGHUP begin its debug log."""
+        for number in self._before:
+            signal.signal(number, _leave_it_to_the_thread)
+
     def close(self) -> None:
         """Handle signals no longer."""
         signal.set_wakeup_fd(self._wakeup_before)

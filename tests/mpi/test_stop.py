@@ -87,6 +87,13 @@ def test_signal_to_one_rank_stops_all_and_the_run_goes_on(mpich: Mpi, tmp_path: 
     assert last[0] == last[1]
 
 
+def test_a_closed_terminal_is_no_matter_of_the_mpi_library(mpi: Mpi, tmp_path: Path) -> None:
+    """UCX, below MPICH, takes SIGHUP for itself."""
+    process = start_and_wait_for_steps(mpi, 2, tmp_path)
+    os.kill(ranks_below(process.pid)[1], signal.SIGHUP)
+    check_stopped(process)
+
+
 def weights_sha256(path: Path) -> str:
     from hpcnn.storage.checkpoint import load_checkpoint
 
