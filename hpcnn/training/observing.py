@@ -21,13 +21,27 @@ class Effort:
             self._clock = time.pthread_getcpuclockid(threading.get_ident())
         except (AttributeError, OSError):  # not on every system
             self._clock = time.CLOCK_PROCESS_CPUTIME_ID
+        self._queue = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._waited_s = self._in_queue()
+        self.queued_s = 0.0
+        """For how long, within the time that was measured last, the thread would have run if it had had a core."""
         self._cpu_s, self._bytes = self._measure()
 
     def grew(self, seconds: float) -> bool:
         """Return whether it did so within the `seconds` since the last call."""
         before, bytes_before = self._cpu_s, self._bytes
         self._cpu_s, self._bytes = self._measure()
+        waited_s, self._waited_s = self._waited_s, self._in_queue()
+        self.queued_s = min(self._waited_s - waited_s, seconds)
+        seconds -= self.queued_s
         return self._cpu_s - before > _CPU_SHARE * seconds or self._bytes - bytes_before > _IO_BYTES_PER_S * seconds
+
+    def _in_queue(self) -> float:
+        """Return for how many seconds the thread has waited for a core so far; 0 where the system does not say."""
+        try:
+            return int(self._queue.read_text().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
 
     def _measure(self) -> tuple[float, int]:
         try:

@@ -155,6 +155,7 @@ class Watchdog:
         if self._gets_on(seconds, waits):
             self._idle_s = 0.0
             self._learn(self._progress + 1, self._stuck)
+        self._idle_s = max(0.0, self._idle_s - self._effort.queued_s)  # a machine that is crowded is not stuck
         if self._beats is not None:
             self._talk(self._beats, seconds)
         self._judge(self._comm.rank, self._idle_s, self._say_stuck)
@@ -178,7 +179,7 @@ class Watchdog:
         takes_long = phase in (SET_UP, SAVE) or phase not in self._activity.seconds  # reading, writing, or compiling
         if waits or not busy or not takes_long or self._busy_s >= PATIENCE * self._limit_s:
             return False
-        self._busy_s += seconds
+        self._busy_s += seconds - self._effort.queued_s
         return True
 
     def _talk(self, beats: Heartbeats, seconds: float) -> None:

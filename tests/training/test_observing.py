@@ -25,6 +25,17 @@ def test_effort() -> None:
     assert not effort.grew(1.0)
 
 
+def test_time_without_a_core_is_no_idleness() -> None:
+    effort = Effort()
+    waits = iter([3.0, 5.0])
+    effort._in_queue = lambda: next(waits)  # type: ignore[method-assign]
+    effort._waited_s = 1.0
+    effort._cpu_s -= 0.01
+    assert effort.grew(2.1), "a tenth of a second was there to compute in, and it did"
+    assert effort.queued_s == 2.0
+    assert not effort.grew(4.0)
+
+
 def test_whose_call_a_thread_is_in() -> None:
     lock = threading.Lock()
     namespace: dict[str, Any] = {"__name__": "hpcnn.comm.links", "lock": lock, "there": []}
