@@ -129,25 +129,33 @@ def _words(name: str) -> str:
 # ------------------------------------------------------------------------------------------------ a process of hpcnn's
 
 
-def replace_streams() -> None:
-    """Let whatever prints in this process, libraries included, print through an `Output`. For commands, at their start.
+def occupy_descriptors() -> None:
+    """Open on the null device what is closed of the first three descriptors, so that what is written there still fails.
 
-    Descriptors that are closed are opened on the null device first: the next file that is opened would take their
-    number, and what is printed would be written into it.
+    The next file that is opened would take the number, and what libraries print would be written into it.
     """
     for number in range(_DESCRIPTORS):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # what is written there still fails
+            os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)
     for name, number in ((OUT, 1), (ERROR, 2)):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - a descriptor
-            setattr(sys, f"__{name}__", getattr(sys, name))
+            _replace(name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
+def replace_streams() -> None:
+    """Let all that prints in this process, libraries included, print through an `Output`. For commands."""
+    occupy_descriptors()
+    for name in (OUT, ERROR):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):  # else somebody captures it
-            setattr(sys, name, Output(name, stream))
-            atexit.register(_drop_rest, name, stream)
+            _replace(name, stream)
+
+
+def _replace(name: str, stream: TextIO) -> None:
+    setattr(sys, name, Output(name, stream))
+    atexit.register(_drop_rest, name, stream)
 
 
 def _drop_rest(name: str, stream: TextIO) -> None:

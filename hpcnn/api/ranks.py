@@ -18,6 +18,7 @@ from hpcnn.comm.connect import connect as connect_once
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.comm.protocol import Communicator
 from hpcnn.failure import FailureGuard
+from hpcnn.output import occupy_descriptors
 from hpcnn.training.stop import REPEAT_S, StopRequest, handled
 
 _EXITS = [
@@ -61,6 +62,7 @@ def connect() -> Communicator:
 
 def _connect() -> None:
     if detect_launch().size > 1 or os.environ.get(CHOICE) == "mpi":
+        occupy_descriptors()
         _Process.guard = FailureGuard()
         _Process.guard.install()
         sys.excepthook = _uncaught
