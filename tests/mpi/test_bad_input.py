@@ -73,7 +73,10 @@ CASES: dict[str, tuple[Prepare, list[str], str]] = {
     "truncated npz": (truncated_npz, [], r"data\.npz"),
     "truncated idx": (
         truncated_idx,
-        ['data={source="idx", folder="."}', "model.layers=[{type='flatten'}, {type='dense', units=10}]"],
+        [
+            'data={source="idx", folder="."}',
+            "model.layers=[{type='flatten'}, {type='dense', units=10, activation='softmax'}]",
+        ],
         r"train-images-idx3-ubyte",
     ),
     "labels out of range": (lambda f: write_data(f, y=np.full(64, 3)), [], r"0 .* 2|\[0, 3\)|0 to 2"),

@@ -146,8 +146,8 @@ def test_predictions_are_in_order_and_the_same_bits_on_any_number_of_ranks(tmp_p
 @pytest.mark.parametrize(("name", "text"), [("out.txt", r"must be a \.npy file"), ("no/out.npy", "there is no folder")])
 def test_an_output_that_can_not_be_written_is_told_beforehand(tmp_path, name, text):
     with pytest.raises(DataError, match=text):
-        check_output(tmp_path / name)
-    check_output(tmp_path / "out.npy")
+        check_output(tmp_path / name, writes=True)
+    check_output(tmp_path / "out.npy", writes=True)
 
 
 def filled(tmp_path, *names):
