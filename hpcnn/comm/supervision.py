@@ -12,15 +12,24 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import hpcnn
 from hpcnn.activity import WAIT, Activity
 from hpcnn.comm import watcher
 from hpcnn.comm.end import end_job
 from hpcnn.comm.heartbeats import Process
 from hpcnn.comm.launcher import Launch, local_size, outlive_each_other, rank_variable
+from hpcnn.comm.processes import start_time
 
 _PERIOD_S = 0.25
+_PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(hpcnn.__file__).parents[1])!r})
+from hpcnn.comm.watcher import main
+main()
+"""
 
 
 class Supervision:
@@ -47,7 +56,7 @@ class Supervision:
             page = mmap.mmap(file, watcher.PAGE_BYTES)
             numbers = file, os.getpid(), launch.rank, local_size(), int(outlive_each_other())
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-S", watcher.__file__, *map(str, numbers), rank_variable()],
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, numbers), rank_variable()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(file,), start_new_session=True, cwd="/",
             )  # fmt: skip
             self._page, self._file = page, file
@@ -60,7 +69,7 @@ class Supervision:
         first = self._stage == watcher.CONNECTING
         self._activity, self._thread = activity, threading.get_ident()
         near = [
-            (rank, process.number, watcher.start_time(process.number), file)
+            (rank, process.number, start_time(process.number), file)
             for rank, (process, file) in enumerate(everyone)
             if rank != own and process.is_near(everyone[own][0])
         ][: watcher.MOST_NEAR]

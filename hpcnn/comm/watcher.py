@@ -1,7 +1,7 @@
 """The watcher of one rank: a process beside it, which ends the job where the rank itself can't.
 
 It needs neither MPI nor Python's lock in the rank, so it also works while the rank is within MPI_Init or MPI_Finalize,
-is stopped, or regroups with others. It is run by its path, imports little, and knows of the ranks of its own host: the
+is stopped, or regroups with others. It imports little, and knows of the ranks of its own host: the
 state that each of them shows in a page of memory, and what the system says of their processes.
 
 What it judges by is proof, or a limit that the user has set; a living process that is only slow is let be.
@@ -18,6 +18,8 @@ import struct
 import sys
 import time
 from contextlib import suppress
+
+from hpcnn.comm.processes import Siblings, launcher_of, start_time, stat_of
 
 CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED = range(5)
 """How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done."""
@@ -37,9 +39,6 @@ PAGE_BYTES = 1 << 16
 MOST_NEAR = (PAGE_BYTES - 256) // ENTRY.size
 TABLE = 256
 
-LAUNCHERS = {"mpirun", "mpiexec", "mpiexec.hydra", "hydra_pmi_proxy", "prterun", "prted", "orted", "slurmstepd"}
-"""Which may themselves have been started by a rank of another job."""
-
 PERIOD_S = 0.25
 UNREPORTED_S = 6.0
 """So long a rank may wait for one that is gone: MPI should have told it by then."""
@@ -47,115 +46,15 @@ RECOVER_S = 8.0
 """What finding each other may take after a loss; it takes milliseconds."""
 DEAF_S = 20.0
 """The same for a rank in which no Python runs, so that it can't say whether it waits."""
-NEVER_CAME_S = 3.0
 GRACE_S = 2.0
 """Most launchers end a job by themselves when a rank dies."""
 STOPPED_MARGIN_S = {0: 0.0, WATCHED: 4.0}
 """The watchdog of a neighbour goes first."""
 
 
-def start_time(process: int) -> int:
-    """Return when a process began, in ticks; 0 if it is gone or has ended. With its number, this names it for ever."""
-    fields = stat_of(process)
-    return 0 if not fields or fields[0] in "ZX" else int(fields[19])
-
-
-def stat_of(process: int) -> list[str]:
-    """Return what the system says of a process, from its state on; nothing if it is gone."""
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - pathlib is slow
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def setting_of(process: int, name: str) -> str | None:
-    """Return a variable of the environment with which a process was started, if there is one to be seen."""
-    try:
-        with open(f"/proc/{process}/environ", "rb") as file:  # noqa: PTH123
-            settings = file.read().split(b"\0")
-    except OSError:
-        return None
-    start = f"{name}=".encode()
-    return next((one[len(start) :].decode() for one in settings if one.startswith(start)), None)
-
-
-def children_of(process: int) -> list[int]:
-    """Return the processes that one has started, dead ones that it has not taken notice of included."""
-    found: list[int] = []
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208
-            with suppress(OSError), open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123
-                found += map(int, file.read().split())
-    return found
-
-
-def launcher_of(process: int, variable: str) -> int:
-    """Return the process that started a rank: the first above it that is not of the rank itself."""
-    while setting_of(process, variable) is not None and name_of(process) not in LAUNCHERS:
-        process = int((stat_of(process) or "Z1")[1])
-    return process
-
-
 def place_in(page: mmap.mmap) -> str:
     """Return what a rank says in its page that it is doing."""
     return page[PLACE : PLACE + PLACE_BYTES].rstrip(b"\0").decode(errors="replace")
-
-
-def name_of(process: int) -> str:
-    """Return the name of a process's program; empty if it is gone."""
-    with suppress(OSError), open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        return file.read().strip()
-    return ""
-
-
-class Siblings:
-    """The ranks of this host as the launcher's children, for as long as they can't be asked.
-
-    Args:
-        launcher: the process that starts them.
-        variable: the variable of the environment that says which rank a process is.
-        expected: how many there will be; 0 if nobody says.
-    """
-
-    def __init__(self, launcher: int, variable: str, expected: int) -> None:
-        self._launcher, self._variable, self._expected = launcher, variable, expected
-        self._ranks: dict[int, str] = {}
-        self._missing_s = 0.0
-        self.stopped_s: dict[int, float] = {}
-        """For how long each process has been stopped."""
-
-    def look(self, seconds: float) -> str:
-        """Return what has become of one that is dead, `seconds` after the last call; empty if none is."""
-        strange = 0
-        alive = set()
-        for child in children_of(self._launcher):
-            state = (stat_of(child) or "Z")[0]
-            rank = self._ranks.get(child) or setting_of(child, self._variable)
-            if state not in "ZX":
-                alive.add(child)
-                strange += rank is None
-                if rank is not None:
-                    self._ranks[child] = rank
-            self.stopped_s[child] = self.stopped_s.get(child, 0.0) + seconds if state in "Tt" else 0.0
-        for process, rank in self._ranks.items():
-            if process not in alive:
-                return f"rank {rank} died before all ranks were connected (its process {process} is gone)"
-        busy = strange or (stat_of(self._launcher) or "R")[0] != "S"  # it may yet start them
-        self._missing_s = 0.0 if busy or len(alive) >= self._expected else self._missing_s + seconds
-        if self._missing_s < NEVER_CAME_S:
-            return ""
-        there = ", ".join(sorted(self._ranks.values(), key=int))
-        dead = self._expected - len(alive)
-        return f"{dead} of this host's {self._expected} ranks died before all ranks were connected (left: {there})"
-
-    def stopped(self, limit_s: float) -> str:
-        """Return which one has been stopped for so long, unless all are, as when a job is suspended."""
-        here = [process for process in self._ranks if process in self.stopped_s]
-        late = [process for process in here if self.stopped_s[process] >= limit_s]
-        if not late or all(self.stopped_s[process] for process in here):
-            return ""
-        return f"rank {self._ranks[late[0]]}, whose process {late[0]} is stopped, does not connect"
 
 
 class Near:
@@ -363,7 +262,3 @@ def main() -> None:
         now = time.monotonic()
         watcher.look(min(now - last, 2 * PERIOD_S))
         last = now
-
-
-if __name__ == "__main__":
-    main()

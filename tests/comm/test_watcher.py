@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from hpcnn.activity import Activity
-from hpcnn.comm import watcher
+from hpcnn.comm import processes, watcher
 from hpcnn.comm.heartbeats import Process
 from hpcnn.comm.launcher import Launch
+from hpcnn.comm.processes import Siblings
 from hpcnn.comm.supervision import Supervision
-from hpcnn.comm.watcher import CONNECTED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Siblings, Watcher
+from hpcnn.comm.watcher import CONNECTED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Watcher
 from tests.timing import WAIT_S, wait_until
 
 VARIABLE = "RANK_OF_A_TEST"
@@ -37,14 +38,14 @@ def launcher() -> Iterator[int]:
 
 
 def ranks_below(launcher: int) -> dict[str, int]:
-    found = {watcher.setting_of(child, VARIABLE): child for child in watcher.children_of(launcher)}
+    found = {processes.setting_of(child, VARIABLE): child for child in processes.children_of(launcher)}
     return {rank: child for rank, child in found.items() if rank is not None}
 
 
 def send(process: int, number: signal.Signals, *states: str) -> None:
     """Send a signal, and wait for the state that follows; no state is that of a process that is gone."""
     os.kill(process, number)
-    wait_until(lambda: (watcher.stat_of(process) or [""])[0] in states)
+    wait_until(lambda: (processes.stat_of(process) or [""])[0] in states)
 
 
 def test_a_rank_that_dies_before_it_is_connected(launcher: int) -> None:
@@ -60,9 +61,9 @@ def test_a_rank_that_dies_before_it_is_connected(launcher: int) -> None:
 def test_a_rank_that_was_never_seen(launcher: int) -> None:
     siblings = Siblings(launcher, VARIABLE, 4)
     assert not siblings.look(0.0)
-    assert not siblings.look(watcher.NEVER_CAME_S / 2)
+    assert not siblings.look(processes.NEVER_CAME_S / 2)
     dead = "1 of this host's 4 ranks died before all ranks were connected (left: 0, 1, 2)"
-    assert siblings.look(watcher.NEVER_CAME_S) == dead
+    assert siblings.look(processes.NEVER_CAME_S) == dead
 
 
 def test_a_launcher_that_may_yet_start_ranks(launcher: int) -> None:
@@ -90,9 +91,9 @@ def test_who_started_a_rank() -> None:
     """The launcher is above whatever else belongs to the rank: a shell, a tool that measures."""
     environment = {**os.environ, VARIABLE: "0"}
     with subprocess.Popen(["sh", "-c", "sleep 1000; true"], env=environment, start_new_session=True) as shell:
-        wait_until(lambda: watcher.children_of(shell.pid))
-        (rank,) = watcher.children_of(shell.pid)
-        assert watcher.launcher_of(rank, VARIABLE) == os.getpid()
+        wait_until(lambda: processes.children_of(shell.pid))
+        (rank,) = processes.children_of(shell.pid)
+        assert processes.launcher_of(rank, VARIABLE) == os.getpid()
         os.killpg(shell.pid, signal.SIGKILL)
 
 
@@ -120,7 +121,7 @@ class Watched:
 
     def show(self, *, stage: int, wait: int = 0, flags: int = 0, abort_s: float = 0.0) -> None:
         """Show what the rank would."""
-        began = watcher.start_time(self.sleeper.pid)
+        began = processes.start_time(self.sleeper.pid)
         state = (stage, self._beats, wait, 0, flags, 1, abort_s, b"phase wait")
         watcher.HEADER.pack_into(self.page, 0, *state)
         if began:
@@ -231,7 +232,9 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervision]:
     yield supervision
     supervision.end()
     assert supervision._child is not None
-    assert supervision._child.wait(WAIT_S) == 0
+    assert supervision._child.poll() is None, "it watches until this process is gone"
+    supervision._child.kill()
+    supervision._child.wait()
 
 
 def header(supervision: Supervision) -> tuple[Any, ...]:
@@ -277,4 +280,4 @@ def test_the_watcher_leaves_with_its_rank() -> None:
     environment = {**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, timeout=WAIT_S)
     child = int(done.stdout)  # that it could be read to its end shows that nobody else has it open
-    wait_until(lambda: (watcher.stat_of(child) or ["Z"])[0] in "ZX")
+    wait_until(lambda: (processes.stat_of(child) or ["Z"])[0] in "ZX")
