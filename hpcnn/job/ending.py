@@ -39,9 +39,9 @@ def check_ending(loss: str, ending: str | None) -> None:
         return
     best = "sigmoid" if loss == "binary_crossentropy" else "softmax"
     raise JobError(
-        f'loss.name = "{loss}" needs probabilities, but the outputs of the network\'s last activation, "{ending}", are '
-        f'none, and it would train to nonsense. End it in activation = "{best}", also where you would set from_logits '
-        'elsewhere: the two are computed together, from the logits. For numbers use "mse", "mae" or "huber".'
+        f'loss.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs are '
+        f'not: it would train to nonsense. End it in activation = "{best}", also where another library would take '
+        'from_logits: the two are computed together, from the logits. For numbers use "mse", "mae" or "huber".'
     )
 
 

@@ -81,7 +81,11 @@ CASES: dict[str, tuple[Prepare, list[str], str]] = {
     ),
     "labels out of range": (lambda f: write_data(f, y=np.full(64, 3)), [], r"0 .* 2|\[0, 3\)|0 to 2"),
     "nan in the data": (with_nan, [], r"(column|feature).*\b3\b"),
-    "shapes that don't fit": (write_data, ["model.layers=[{type='reshape', shape=[2, 3]}]"], r"\(5,\)|5"),
+    "shapes that don't fit": (
+        write_data,
+        ["model.layers=[{type='reshape', shape=[2, 3]}, {type='activation', activation='softmax'}]"],
+        r"\(5,\)|5",
+    ),
     "counts differ": (lambda f: write_data(f, y=np.zeros(63, np.int64)), [], r"64.*63"),
     "unknown key": (write_data, ["train.epocs=3"], r"unknown key 'epocs'.*Did you mean 'epochs'"),
     "unknown layer": (write_data, ["model.layers.0.type=dens"], r"'dens'.*Did you mean 'dense'"),

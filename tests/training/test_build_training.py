@@ -41,7 +41,7 @@ def build(input_shape, units, head="linear", **last):
 
 
 @pytest.mark.parametrize(("options", "changes", "text"), [
-    ({}, {}, r'last activation, "linear", are none, and it would train to nonsense'),
+    ({}, {}, r'ends in activation = "linear", whose outputs are not: it would train to nonsense'),
     ({"activation": "relu"}, {}, r'last activation, "relu", are none'),
     ({}, {"loss": {"name": "mse"}, "data": {"one_hot": True}, "train": {"metrics": ["accuracy"]}}, None),
     ({"head": "softmax"}, {}, None),
