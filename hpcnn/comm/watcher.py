@@ -63,6 +63,8 @@ class Near:
     def __init__(self, rank: int, process: int, began: int, file: int) -> None:
         self.rank, self.process, self._began = rank, process, began
         self.stopped_s = 0.0
+        self.is_gone = self.has_died = False
+        """As `look` has found it: one that has ended its work and left is gone, but has not died."""
         self._page: mmap.mmap | None = None
         with suppress(OSError, ValueError):
             opened = os.open(f"/proc/{process}/fd/{file}", os.O_RDONLY)
@@ -71,11 +73,13 @@ class Near:
 
     def look(self, seconds: float) -> str:
         """Return why nobody should wait for it; empty if it may come."""
-        state = (stat_of(self.process) or "Z")[0]
+        state, stage = (stat_of(self.process) or "Z")[0], self.stage
         self.stopped_s = self.stopped_s + seconds if state in "Tt" else 0.0
-        if state in "ZX" or start_time(self.process) != self._began:
+        self.is_gone = state in "ZX" or start_time(self.process) != self._began
+        self.has_died = self.is_gone and stage != ENDED
+        if self.has_died:
             return f"rank {self.rank}, whose process {self.process} is gone,"
-        if self.stage == LEAVING:
+        if stage in (LEAVING, ENDED):
             return f"rank {self.rank}, which has come to the end of its program,"
         return ""
 
@@ -149,8 +153,9 @@ class Watcher:
 
         But if all others are gone, as at the end of a job, nobody else can.
         """
-        others = [(one, one.look(seconds)) for one in self._near]
-        alone = bool(others) and all("gone" in why for _, why in others)
+        for one in self._near:
+            one.look(seconds)
+        alone = bool(self._near) and all(one.is_gone for one in self._near)
         self._stopped_s = self._stopped_s + seconds if alone else 0.0
         if abort_s and self._stopped_s >= abort_s:
             self._end(f"rank {self._rank}, whose process {self._process} is stopped, does not end", abort_s)
@@ -167,7 +172,7 @@ class Watcher:
         lost = [why for one in self._near if (why := one.look(seconds))]
         if stage == RECOVERING and self._stage_s >= RECOVER_S:
             self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
-        elif lost and stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and "gone" in lost[0]:
+        elif stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and any(one.has_died for one in self._near):
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
         elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
             self._end(f"{lost[0]} will not come: rank {self._rank} waits for it in vain: {self._place()}", abort_s=0.0)

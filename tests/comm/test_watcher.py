@@ -20,7 +20,7 @@ from hpcnn.comm.heartbeats import Process
 from hpcnn.comm.launcher import Launch
 from hpcnn.comm.processes import Siblings
 from hpcnn.comm.supervision import Supervision
-from hpcnn.comm.watcher import CONNECTED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Watcher
+from hpcnn.comm.watcher import CONNECTED, ENDED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Watcher
 from tests.timing import WAIT_S, wait_until
 
 VARIABLE = "RANK_OF_A_TEST"
@@ -182,6 +182,20 @@ def test_nobody_waits_for_a_rank_that_has_come_to_its_end(watched: Watched) -> N
     assert not watched.pass_s(100)
     watched.show(stage=CONNECTED, wait=7)
     assert "rank 1, which has come to the end of its program, will not come" in watched.pass_s(7)[0]
+
+
+@pytest.mark.parametrize(("other", "killed"), [(ENDED, False), (LEAVING, True), (CONNECTED, True)])
+def test_who_takes_long_to_end_is_killed_only_if_another_has_died(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, other: int, killed: bool
+) -> None:
+    """MPI_Finalize may wait for the dead; but to end may also take long, as with TensorFlow on a busy machine."""
+    struct.pack_into("<q", watched.near_page, watcher.STAGE, other)
+    kill(watched)
+    signals: list[int] = []
+    monkeypatch.setattr(watcher.os, "kill", lambda process, number: signals.append(number))
+    watched.show(stage=LEAVING)
+    assert not watched.pass_s(60)
+    assert bool(signals) is killed
 
 
 def test_regrouping_takes_no_longer_than_it_may(watched: Watched) -> None:

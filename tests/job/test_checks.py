@@ -71,15 +71,15 @@ REFUSED: list[tuple[list[str], str]] = [
     (["loss.name=huber", LINEAR, "train.metrics.0=mae"], 'train.metrics has "confusion_matrix", which needs classes'),
     (["loss.name=mae", 'model.layers.1={ type = "layer_norm" }'], 'train.metrics has "accuracy", which needs classes'),
     (["loss.name=mae", 'model.layers=[{ type = "flatten" }]'], 'train.metrics has "accuracy", which needs classes'),
-    ([LINEAR], 'needs probabilities, but the outputs of the network\'s last activation, "linear", are none, and'
-        ' it would train to nonsense. End it in activation = "softmax", also where you would set from_logits'),
-    (["model.layers.1.activation=relu"], 'last activation, "relu", are none'),
-    (["model.layers.1.activation=tanh", "loss.name=categorical_crossentropy", "data.one_hot=true"], '"tanh", are none'),
+    ([LINEAR], 'needs probabilities, but the network ends in activation = "linear", whose outputs are not:'
+        ' it would train to nonsense. End it in activation = "softmax", also where another library would take from_'),
+    (["model.layers.1.activation=relu"], 'ends in activation = "relu", whose outputs are not'),
+    (["model.layers.1.activation=tanh", "loss.name=categorical_crossentropy", "data.one_hot=true"], '"tanh", whose'),
     (["model.layers.1.activation=softplus", "loss.name=binary_crossentropy"], 'End it in activation = "sigmoid"'),
-    ([LINEAR, 'model.layers.0={ type = "dense", units = 10, activation = "softmax" }'], '"linear", are none'),
-    (['model.layers.1={ type = "layer_norm" }'], '"linear", are none'),
+    ([LINEAR, 'model.layers.0={ type = "dense", units = 10, activation = "softmax" }'], '"linear", whose'),
+    (['model.layers.1={ type = "layer_norm" }'], '"linear", whose outputs are not'),
     (['model.layers=[{ type = "dense", units = 10 }, { type = "reshape", shape = [5, 2] }, { type = "flatten" }]'],
-        '"linear", are none'),
+        '"linear", whose outputs are not'),
     # optimizer and schedule
     ([SGD, "optimizer.nesterov=true"], "optimizer.nesterov = true needs momentum: set optimizer.momentum"),
     ([SGD, "optimizer.decay=0.1", "schedule.name=cosine"], "optimizer.decay = 0.1 and schedule.name = 'cosine' both"),

@@ -88,7 +88,7 @@ def test_what_a_users_model_ends_in(backend, options: dict, ending: str | None) 
     if ending in (None, "sigmoid", "softmax", "softplus"):
         build_training(job, Path(), COMM, backend)
         return
-    with pytest.raises(JobError, match=rf'last activation, "{ending}", are none, .*where you would set from_logits'):
+    with pytest.raises(JobError, match=rf'ends in activation = "{ending}", whose outputs are not: .* take from_logits'):
         build_training(job, Path(), COMM, backend)
 
 
