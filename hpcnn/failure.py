@@ -77,6 +77,10 @@ class FailureGuard:
             report_unconnected("hpcnn", message, exit_code, named=not on_purpose)
             limit_exit()
             return exit_code
+        if _is_of_mpi(error):
+            from hpcnn.comm.supervision import supervision
+
+            supervision.give_up()  # else each of those that are left would say so, and mpirun's code be 0
         if not self._all_failing(_OTHERS_S[on_purpose]):
             if self.comm.rank and _is_of_mpi(error):
                 time.sleep(_HEAD_START_S)  # others see it too; if rank 0 does, it ends the job first

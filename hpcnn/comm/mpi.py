@@ -66,13 +66,13 @@ class MpiCommunicator:
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = node.rank, node.size
         if self._of_all:
-            shown = world.allgather((Process.own(self.host), supervision.file))
+            shown = survivors.checked(world, lambda: world.allgather((Process.own(self.host), supervision.file)))
             supervision.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: NodeMemory = PrivateMemory()
         self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
         first_of_node = node.Get_group().Translate_ranks([0], world.Get_group())[0]
-        self._members = world.allgather((first_of_node, self.host))
+        self._members = survivors.checked(world, lambda: world.allgather((first_of_node, self.host)))
         memory: NodeMemory = alone
         if self.local_size > 1:
             polite = partial(_meet_politely, node)
@@ -168,23 +168,23 @@ class MpiCommunicator:
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
         with self.activity.during(WAIT):
-            return self._world.allgather(value)
+            return survivors.checked(self._world, lambda: self._world.allgather(value))
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's small object `value`."""
         with self.activity.during(WAIT):
-            return self._world.bcast(value, root=0)
+            return survivors.checked(self._world, lambda: self._world.bcast(value, root=0))
 
     def broadcast_array(self, array: Array) -> None:
         """Overwrite the contiguous `array` with rank 0's."""
         with self.activity.during(WAIT):
-            self._world.Bcast(byte_message(array), root=0)
+            survivors.checked(self._world, lambda: self._world.Bcast(byte_message(array), root=0))
 
     def gather_arrays(self, array: Array) -> list[Array] | None:
         """Return every rank's contiguous `array` by rank, on rank 0; None elsewhere."""
         from mpi4py import MPI
 
-        rows = self._world.gather(array.shape[0], root=0)
+        rows = survivors.checked(self._world, lambda: self._world.gather(array.shape[0], root=0))
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         if rows is None:
             self._world.Gatherv(data, None, root=0)
@@ -193,7 +193,8 @@ class MpiCommunicator:
         counts = [count * row_bytes for count in rows]
         starts = [sum(counts[:rank]) for rank in range(self.size)]
         received = aligned_empty(sum(counts), np.uint8)
-        self._world.Gatherv(data, [received, counts, starts, MPI.BYTE], root=0)
+        message = [received, counts, starts, MPI.BYTE]
+        survivors.checked(self._world, lambda: self._world.Gatherv(data, message, root=0))
         return [
             received[start : start + size].view(array.dtype).reshape(count, *array.shape[1:])
             for count, start, size in zip(rows, starts, counts, strict=True)

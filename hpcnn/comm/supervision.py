@@ -24,6 +24,8 @@ from hpcnn.comm.launcher import Launch, local_size, outlive_each_other, rank_var
 from hpcnn.comm.processes import start_time
 
 _PERIOD_S = 0.25
+_TOLD_S = 5.0
+"""Within so long, a watcher has said that a rank is gone, and ended the job."""
 _PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(Path(hpcnn.__file__).parents[1])!r})
@@ -89,6 +91,13 @@ class Supervision:
     def leave(self) -> None:
         """Show that this rank makes no more calls of MPI but the last."""
         self._write(watcher.STAGE, watcher.LEAVING)
+
+    def give_up(self) -> None:
+        """Let the watcher say which rank has died, and end the job; return if it knows of none."""
+        if self._page is None or not outlive_each_other() or self._stage != watcher.CONNECTED:
+            return
+        self._write(watcher.STAGE, watcher.FAILING)
+        time.sleep(_TOLD_S)
 
     def end(self) -> None:
         """Be watched no more, once MPI is finalized."""

@@ -6,13 +6,18 @@ as an error, in place of ending the job.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcnn.comm.launcher import outlive_each_other
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+T = TypeVar("T")
+_NOTICED_S = 2.0
+"""Within so long, a death of which a call has suffered is known."""
 
 
 def obstacle() -> str:
@@ -47,6 +52,26 @@ def lookout(communicator: MPI.Comm) -> Callable[[], None]:
     return look
 
 
+def checked(communicator: MPI.Comm, call: Callable[[], T]) -> T:
+    """Return what a collective call of `communicator` returns; raise an error if a rank of it is known to have died.
+
+    Open MPI 5.0.11 may let a call with a dead rank succeed, with buffers as they were: objects that are made of them
+    may be garbage, and fail in any way.
+    """
+    look = lookout(communicator)
+    try:
+        result = call()
+    except Exception as error:
+        if outlive_each_other() and not type(error).__module__.startswith("mpi4py"):
+            deadline = time.monotonic() + _NOTICED_S
+            while time.monotonic() < deadline:
+                look()
+                time.sleep(0.05)
+        raise
+    look()
+    return result
+
+
 def revoke(communicators: Sequence[MPI.Comm]) -> None:
     """Let every call that waits on one of `communicators` fail, on all ranks."""
     for communicator in communicators:
@@ -72,7 +97,8 @@ def shrink(
         made: list[MPI.Comm] = [world]
         joined = False
         try:
-            farthest = _place_of_largest(world.allgather(progress))
+            everyone = checked(world, lambda: world.allgather(progress))  # noqa: B023 - called at once
+            farthest = _place_of_largest(everyone)
             ordered = MPI.Intracomm(world.Split(0, key=(world.rank - farthest) % world.size))
             made.append(ordered)
             join(ordered)

@@ -21,8 +21,9 @@ from contextlib import suppress
 
 from hpcnn.comm.processes import Siblings, launcher_of, start_time, stat_of
 
-CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED = range(5)
-"""How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done."""
+CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED, FAILING = range(6)
+"""How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done; or about to
+fail, since MPI told it that another one has died."""
 SPARE, WATCHED = 1, 2
 """Flags of a rank: the others can go on without it; its own watchdog looks after the time that it waits."""
 EXIT_STALLED = 70
@@ -172,6 +173,9 @@ class Watcher:
         lost = [why for one in self._near if (why := one.look(seconds))]
         if stage == RECOVERING and self._stage_s >= RECOVER_S:
             self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
+        elif stage == FAILING and any(one.has_died for one in self._near):
+            gone = next(one.look(0.0) for one in self._near if one.has_died)
+            self._end(f"{gone} is missed by rank {self._rank}: {self._place()}", abort_s=0.0)
         elif stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and any(one.has_died for one in self._near):
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
         elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
