@@ -96,6 +96,7 @@ class Supervision:
         """Let the watcher say which rank has died, and end the job; return if it knows of none."""
         if self._page is None or not outlive_each_other() or self._stage != watcher.CONNECTED:
             return
+        self._write_place(self._page)
         self._write(watcher.STAGE, watcher.FAILING)
         time.sleep(_TOLD_S)
 
@@ -151,13 +152,17 @@ class Supervision:
             struct.pack_into("<d", self._page, watcher.ABORT_S, abort_s)
         self._write(watcher.FLAGS, flags)
 
+    def _write_place(self, page: mmap.mmap) -> None:
+        place = str(self._activity).encode()[: watcher.PLACE_BYTES]
+        page[watcher.PLACE : watcher.PLACE + watcher.PLACE_BYTES] = place.ljust(watcher.PLACE_BYTES, b"\0")
+
     def _show(self) -> None:
         """Show now and then what the rank is doing, and whether it is in the same wait as before."""
         page = self._page
         assert page is not None
         while True:
-            wait, place = self._wait(), str(self._activity).encode()[: watcher.PLACE_BYTES - 1]
-            page[watcher.PLACE : watcher.PLACE + watcher.PLACE_BYTES] = place.ljust(watcher.PLACE_BYTES, b"\0")
+            wait = self._wait()
+            self._write_place(page)
             self._write(watcher.WAIT, wait)
             self._beats += 1
             self._write(watcher.BEATS, self._beats)

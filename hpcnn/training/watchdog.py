@@ -155,7 +155,6 @@ class Watchdog:
         if self._gets_on(seconds, waits):
             self._idle_s = 0.0
             self._learn(self._progress + 1, self._stuck)
-        self._idle_s = max(0.0, self._idle_s - self._effort.queued_s)  # a machine that is crowded is not stuck
         if self._beats is not None:
             self._talk(self._beats, seconds)
         self._judge(self._comm.rank, self._idle_s, self._say_stuck)

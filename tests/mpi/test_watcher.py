@@ -41,6 +41,20 @@ from hpcnn.train import main
 sys.exit(main(sys.argv[1:]))
 """
 """Rank 1 dies between MPI_Init and the end of the connecting."""
+BEFORE_TRAINING = """
+import os, signal, sys, time
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.job import load
+found = load.check_table
+def check(*arguments):
+    if detect_launch().rank == 1 and sys.modules["hpcnn.comm.supervision"].supervision.file >= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found(*arguments)
+load.check_table = check
+from hpcnn.train import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""Rank 1 dies when all are connected, and read the job."""
 ONLY_RANK_0 = """
 import hpcnn
 ranks = hpcnn.connect()
@@ -109,6 +123,15 @@ def test_a_death_before_all_are_connected_ends_the_job(tmp_path: Path, program: 
     told = r"(rank 1|1 of this host's 3 ranks) died before all ranks were connected"
     assert re.search(told, the_error(done)), done.stderr
     assert not (tmp_path / "run").exists()
+    check_in_time(seconds, LIMIT_S)
+
+
+def test_a_death_before_training_is_one_message(tmp_path: Path) -> None:
+    """Those that are left all fail for want of it."""
+    done, seconds = run(ulfm(), 3, BEFORE_TRAINING, tmp_path, *SETTINGS, *CONTINUE)
+    assert re.search(r"rank 1, whose process \d+ is gone, is missed by rank [02]: phase wait", the_error(done)), (
+        done.stderr
+    )
     check_in_time(seconds, LIMIT_S)
 
 
