@@ -169,10 +169,10 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     return _Offer(os.getpid(), file, whole, token)
 
 
-def file_in_memory() -> int:
-    """Return a new file that has no name."""
+def file_in_memory(label: str = "hpcnn") -> int:
+    """Return a new file that has no name; `label` is what the system shows of it."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("hpcnn")
+        return os.memfd_create(label)
     return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for old systems
 
 

@@ -53,7 +53,7 @@ class Supervision:
         if launch.size == 1:
             return
         with suppress(OSError, ValueError):
-            file = file_in_memory()
+            file = file_in_memory("rank")
             os.ftruncate(file, watcher.PAGE_BYTES)
             page = mmap.mmap(file, watcher.PAGE_BYTES)
             numbers = file, os.getpid(), launch.rank, local_size(), int(outlive_each_other())

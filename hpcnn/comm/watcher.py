@@ -19,7 +19,7 @@ import sys
 import time
 from contextlib import suppress
 
-from hpcnn.comm.processes import Siblings, launcher_of, start_time, stat_of
+from hpcnn.comm.processes import Siblings, children_of, launcher_of, start_time, stat_of
 
 CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED, FAILING = range(6)
 """How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done; or about to
@@ -252,6 +252,18 @@ def _tell(text: str) -> None:
         os.write(2, f"hpcnn: error: {text}\n".encode())
 
 
+def see_to_end(launcher: int, began: int) -> None:
+    """End a launcher that does not end by itself, though all ranks that it started here are gone."""
+    deadline = time.monotonic() + UNREPORTED_S
+    while time.monotonic() < deadline:
+        if start_time(launcher) != began:
+            return
+        time.sleep(0.1)
+    if not any(map(start_time, children_of(launcher))):
+        with suppress(OSError):
+            os.kill(launcher, signal.SIGTERM)
+
+
 def main() -> None:
     """Watch until the rank is gone."""
     *numbers, variable = sys.argv[1:]
@@ -262,6 +274,7 @@ def main() -> None:
         name.write("hpcnn-watcher")
     page = mmap.mmap(file, PAGE_BYTES)
     launcher = launcher_of(own, variable)
+    began = start_time(launcher)
     watcher = Watcher(page, own, rank, Siblings(launcher, variable, expected), launcher, outlive=bool(outlive))
     poll = select.poll()
     with suppress(AttributeError, OSError):  # to leave at once: a launcher waits for all that hold a rank's output
@@ -271,3 +284,6 @@ def main() -> None:
         now = time.monotonic()
         watcher.look(min(now - last, 2 * PERIOD_S))
         last = now
+    if outlive and struct.unpack_from("<q", page, STAGE)[0] == CONNECTING:  # as where MPI_Init itself has failed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        see_to_end(launcher, began)
