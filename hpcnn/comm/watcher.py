@@ -170,13 +170,14 @@ class Watcher:
             self._end(stopped, abort_s=abort_s)
 
     def _look_around(self, stage: int, flags: int, abort_s: float, seconds: float) -> None:
-        lost = [why for one in self._near if (why := one.look(seconds))]
+        looks = [(one, one.look(seconds)) for one in self._near]
+        lost = [why for _, why in looks if why]
+        dead = [why for one, why in looks if one.has_died]
         if stage == RECOVERING and self._stage_s >= RECOVER_S:
             self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
-        elif stage == FAILING and any(one.has_died for one in self._near):
-            gone = next(one.look(0.0) for one in self._near if one.has_died)
-            self._end(f"{gone} is missed by rank {self._rank}: {self._place()}", abort_s=0.0)
-        elif stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and any(one.has_died for one in self._near):
+        elif stage == FAILING and dead:
+            self._end(f"{dead[0]} is missed by rank {self._rank}: {self._place()}", abort_s=0.0)
+        elif stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and dead:
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
         elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
             self._end(f"{lost[0]} will not come: rank {self._rank} waits for it in vain: {self._place()}", abort_s=0.0)
