@@ -95,6 +95,7 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     from hpcnn.comm.supervision import supervision
 
     supervision.start(launch)
+    supervision.finalizes = not MPI.Is_initialized()  # else the program does, after all that runs in Python
     if not MPI.Is_initialized():
         faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
         MPI.Init_thread()

@@ -72,8 +72,9 @@ class Process:
     def own(cls, host: str) -> Process:
         """Return this one, on `host`."""
         namespace = ""
-        with suppress(OSError):
+        with suppress(OSError):  # of hosts that are called alike, and number their namespaces alike, each has its boot
             namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the link leads nowhere
+            namespace += Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return cls(host, os.getpid(), namespace)
 
     def is_near(self, other: Process) -> bool:

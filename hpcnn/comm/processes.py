@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-LAUNCHERS = {"mpirun", "mpiexec", "mpiexec.hydra", "hydra_pmi_proxy", "prterun", "prted", "orted", "slurmstepd"}
+LAUNCHERS = {
+    *("mpirun", "mpiexec", "mpiexec.hydra", "hydra_pmi_proxy", "hydra_bstrap_pr", "mpispawn"),
+    *("prterun", "prte", "prted", "orterun", "orted", "palsd", "slurmstepd"),
+}
 """Which may themselves have been started by a rank of another job."""
 
 NEVER_CAME_S = 3.0
@@ -80,7 +83,7 @@ class Siblings:
 
     def look(self, seconds: float) -> str:
         """Return what has become of one that is dead, `seconds` after the last call; empty if none is."""
-        strange = 0
+        strange = int(name_of(self._launcher) not in LAUNCHERS)  # as a container's starter, of which nothing is known
         alive = set()
         for child in children_of(self._launcher):
             state = (stat_of(child) or "Z")[0]

@@ -45,12 +45,15 @@ class Supervision:
         self._activity, self._thread = Activity(), threading.get_ident()
         self._beats = 0
         self._limits: list[tuple[float, int]] = [(0.0, 0)]
+        self._all_near = 0
+        self.finalizes = True
+        """Whether `end` will be called, once MPI is finalized."""
 
     def start(self, launch: Launch) -> None:
         """Start the watcher of this rank; where that can't be done, the rank goes without."""
         from hpcnn.comm.node import file_in_memory  # imports NumPy
 
-        if launch.size == 1:
+        if launch.size == 1 or not sys.executable or getattr(sys, "frozen", False):
             return
         with suppress(OSError, ValueError):
             file = file_in_memory("rank")
@@ -78,6 +81,8 @@ class Supervision:
         table = b"".join(watcher.ENTRY.pack(*entry) for entry in near)
         self._page[watcher.TABLE : watcher.TABLE + len(table)] = table
         self._write(watcher.NEAR, len(near))
+        self._all_near = watcher.ALL_NEAR * (len(near) + 1 == len(everyone))
+        self._write_limits()
         if first:
             self._write(watcher.STAGE, watcher.CONNECTED)
             threading.Thread(target=self._show, name="supervision", daemon=True).start()
@@ -90,7 +95,7 @@ class Supervision:
 
     def leave(self) -> None:
         """Show that this rank makes no more calls of MPI but the last."""
-        self._write(watcher.STAGE, watcher.LEAVING)
+        self._write(watcher.STAGE, watcher.LEAVING if self.finalizes else watcher.ENDED)
 
     def give_up(self) -> None:
         """Let the watcher say which rank has died, and end the job; return if it knows of none."""
@@ -150,7 +155,7 @@ class Supervision:
         abort_s, flags = self._limits[-1]
         if self._page is not None:
             struct.pack_into("<d", self._page, watcher.ABORT_S, abort_s)
-        self._write(watcher.FLAGS, flags)
+        self._write(watcher.FLAGS, flags | self._all_near)
 
     def _write_place(self, page: mmap.mmap) -> None:
         place = str(self._activity).encode()[: watcher.PLACE_BYTES]

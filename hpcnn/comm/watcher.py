@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -24,8 +25,9 @@ from hpcnn.comm.processes import Siblings, children_of, launcher_of, start_time,
 CONNECTING, CONNECTED, RECOVERING, LEAVING, ENDED, FAILING = range(6)
 """How far a rank is: within MPI_Init, at work, finding the others after a loss, within MPI_Finalize, done; or about to
 fail, since MPI told it that another one has died."""
-SPARE, WATCHED = 1, 2
-"""Flags of a rank: the others can go on without it; its own watchdog looks after the time that it waits."""
+SPARE, WATCHED, ALL_NEAR = 1, 2, 4
+"""Flags of a rank: the others can go on without it; its own watchdog looks after the time that it waits; all other
+ranks are on its host."""
 EXIT_STALLED = 70
 
 HEADER = struct.Struct("<qqqqqqd160s")
@@ -49,6 +51,10 @@ DEAF_S = 20.0
 """The same for a rank in which no Python runs, so that it can't say whether it waits."""
 GRACE_S = 2.0
 """Most launchers end a job by themselves when a rank dies."""
+PATIENCE = 10
+"""A call that a busy rank has not come to yet is waited for so many times as long."""
+BUSY_TICKS = 1
+"""Who uses more hundredths of a second within a period is busy: showing itself takes less."""
 STOPPED_MARGIN_S = {0: 0.0, WATCHED: 4.0}
 """The watchdog of a neighbour goes first."""
 
@@ -63,9 +69,11 @@ class Near:
 
     def __init__(self, rank: int, process: int, began: int, file: int) -> None:
         self.rank, self.process, self._began = rank, process, began
-        self.stopped_s = 0.0
+        self.stopped_s = self.idle_s = 0.0
+        """For how long it has been stopped, and has hardly used a processor, as far as it was looked at."""
         self.is_gone = self.has_died = False
         """As `look` has found it: one that has ended its work and left is gone, but has not died."""
+        self._ticks = 0
         self._page: mmap.mmap | None = None
         with suppress(OSError, ValueError):
             opened = os.open(f"/proc/{process}/fd/{file}", os.O_RDONLY)
@@ -74,20 +82,38 @@ class Near:
 
     def look(self, seconds: float) -> str:
         """Return why nobody should wait for it; empty if it may come."""
-        state, stage = (stat_of(self.process) or "Z")[0], self.stage
+        fields, stage = stat_of(self.process), self.stage
+        state = fields[0] if fields else "Z"
+        ticks = int(fields[11]) + int(fields[12]) if fields else 0
+        self.idle_s = 0.0 if ticks > self._ticks + BUSY_TICKS else self.idle_s + seconds
+        self._ticks = ticks
         self.stopped_s = self.stopped_s + seconds if state in "Tt" else 0.0
-        self.is_gone = state in "ZX" or start_time(self.process) != self._began
-        self.has_died = self.is_gone and stage != ENDED
-        if self.has_died:
+        self.is_gone = state in "ZX" or int(fields[19]) != self._began
+        self.has_died = self.is_gone and stage is not None and stage != ENDED
+        if self.is_gone and stage != ENDED:
             return f"rank {self.rank}, whose process {self.process} is gone,"
         if stage in (LEAVING, ENDED):
             return f"rank {self.rank}, which has come to the end of its program,"
         return ""
 
+    def forget(self) -> None:
+        """Begin anew to count for how long it is stopped or idle."""
+        self.stopped_s = self.idle_s = 0.0
+
     @property
-    def stage(self) -> int:
-        """How far it says it is."""
-        return CONNECTED if self._page is None else int(struct.unpack_from("<q", self._page, STAGE)[0])
+    def stage(self) -> int | None:
+        """How far it says it is; None if its page can't be seen."""
+        return None if self._page is None else int(struct.unpack_from("<q", self._page, STAGE)[0])
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it is on its way to what others wait for, as far as it says."""
+        return not self.is_gone and self.stage == CONNECTED
+
+    @property
+    def waits(self) -> bool:
+        """Whether it says that it waits for others itself."""
+        return self._page is not None and bool(struct.unpack_from("<q", self._page, WAIT)[0])
 
     @property
     def place(self) -> str:
@@ -115,7 +141,8 @@ class Watcher:
         self._near: list[Near] = []
         self._table = b""
         self._before: tuple[int, ...] = ()
-        self._waited_s = self._deaf_s = self._stage_s = self._dead_s = self._orphan_s = self._stopped_s = 0.0
+        self._waited_s = self._deaf_s = self._dead_s = self._orphan_s = self._stopped_s = 0.0
+        self._regroup_s = self._left_s = 0.0
         self._lock: socket.socket | None = None
 
     def look(self, seconds: float) -> None:
@@ -142,7 +169,6 @@ class Watcher:
         """Add up for how long the rank has waited, shown no beat, and been at its stage."""
         now = (stage, beats, wait)
         before, self._before = self._before or now, now
-        self._stage_s = self._stage_s + seconds if stage == before[0] else 0.0
         self._deaf_s = self._deaf_s + seconds if beats == before[1] and stage in (CONNECTED, RECOVERING) else 0.0
         if wait == 0 or wait != before[2] or stage != before[0]:
             self._waited_s = 0.0
@@ -170,27 +196,51 @@ class Watcher:
             self._end(stopped, abort_s=abort_s)
 
     def _look_around(self, stage: int, flags: int, abort_s: float, seconds: float) -> None:
+        if stage == CONNECTED and self._waited_s < 1.0 and self._deaf_s < 1.0:  # as nearly always: spare the system
+            for one in self._near:
+                one.forget()
+            return
         looks = [(one, one.look(seconds)) for one in self._near]
         lost = [why for _, why in looks if why]
-        dead = [why for one, why in looks if one.has_died]
-        if stage == RECOVERING and self._stage_s >= RECOVER_S:
-            self._end(f"rank {self._rank} could not regroup with the ranks that are left within {RECOVER_S:g} s", 0.0)
-        elif stage == FAILING and dead:
-            self._end(f"{dead[0]} is missed by rank {self._rank}: {self._place()}", abort_s=0.0)
-        elif stage in (LEAVING, ENDED) and self._stage_s >= UNREPORTED_S and dead:
+        gone = [why for one, why in looks if one.is_gone and one.stage != ENDED]
+        died = any(one.has_died for one in self._near)
+        self._left_s = self._left_s + seconds if stage == LEAVING and died else 0.0
+        working = any(one.is_at_work for one in self._near)  # a step, a checkpoint: it learns of the loss after that
+        self._regroup_s = self._regroup_s + seconds if stage == RECOVERING and not working else 0.0
+        if stage == RECOVERING and 0 < (limit_s := self._regroup_limit_s(flags, abort_s)) <= self._regroup_s:
+            self._end(f"rank {self._rank} could not regroup with the ranks that are left within {limit_s:g} s", 0.0)
+        elif stage == FAILING and gone:
+            self._end(f"{gone[0]} is missed by rank {self._rank}: {self._place()}", abort_s=0.0)
+        elif self._left_s >= UNREPORTED_S:
             os.kill(self._process, signal.SIGKILL)  # all is done, but that MPI_Finalize waits for the dead
-        elif lost and stage == CONNECTED and (self._waited_s >= UNREPORTED_S or self._deaf_s >= DEAF_S):
+        elif stage == CONNECTED and lost and self._waited_s >= UNREPORTED_S:
             self._end(f"{lost[0]} will not come: rank {self._rank} waits for it in vain: {self._place()}", abort_s=0.0)
+        elif stage == CONNECTED and gone and self._outlive and self._deaf_s >= DEAF_S:
+            self._end(f"{gone[0]} will not come, and rank {self._rank} may wait for it: {self._place()}", abort_s=0.0)
         elif abort_s and (late := self._stopped(flags, abort_s)) is not None:
             who = f"rank {late.rank}, whose process {late.process} is stopped, has not come for {abort_s:g} s"
             self._end_rank(late, who, abort_s) if flags & SPARE else self._end(who, abort_s)
-        elif abort_s and not flags & WATCHED and stage == CONNECTED and self._waited_s >= abort_s:
+        elif abort_s and not flags & WATCHED and stage == CONNECTED:
+            self._look_at_call(flags, abort_s)
+
+    def _look_at_call(self, flags: int, abort_s: float) -> None:
+        """End the job if this rank has waited for too long in a call that all ranks are to make.
+
+        Ranks that are busy, or can't be seen, may come to it yet: they are given longer.
+        """
+        busy = any(one.is_at_work and not one.waits and one.idle_s < abort_s for one in self._near)
+        limit_s = abort_s * PATIENCE if busy or not flags & ALL_NEAR else abort_s
+        if self._waited_s >= limit_s:
             others = "; ".join(f"rank {one.rank} is in {one.place or 'none'}" for one in self._near[:8])
             self._end(
-                f"rank {self._rank} has waited for {abort_s:g} s for others in a call that all ranks are to make: "
+                f"rank {self._rank} has waited for {limit_s:g} s for others in a call that all ranks are to make: "
                 f"{self._place()}{f'; {others}' if others else ''}",
                 abort_s,
             )
+
+    def _regroup_limit_s(self, flags: int, abort_s: float) -> float:
+        """Return how long finding the others may take: ranks that can't be seen from here may be at work."""
+        return RECOVER_S if flags & ALL_NEAR else abort_s and max(RECOVER_S, abort_s)
 
     def _stopped(self, flags: int, abort_s: float) -> Near | None:
         limit_s = abort_s + STOPPED_MARGIN_S[flags & WATCHED]
@@ -249,8 +299,15 @@ class Watcher:
 
 
 def _tell(text: str) -> None:
-    with suppress(OSError):
-        os.write(2, f"hpcnn: error: {text}\n".encode())
+    """Say something, but wait a second at most for whoever reads it."""
+
+    def write() -> None:
+        with suppress(OSError):
+            os.write(2, f"hpcnn: error: {text}\n".encode())
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(1.0)
 
 
 def see_to_end(launcher: int, began: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +21,7 @@ from hpcnn.comm.heartbeats import Process
 from hpcnn.comm.launcher import Launch
 from hpcnn.comm.processes import Siblings
 from hpcnn.comm.supervision import Supervision
-from hpcnn.comm.watcher import CONNECTED, ENDED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Watcher
+from hpcnn.comm.watcher import ALL_NEAR, CONNECTED, ENDED, LEAVING, RECOVERING, SPARE, WATCHED, Near, Watcher
 from tests.timing import WAIT_S, wait_until
 
 VARIABLE = "RANK_OF_A_TEST"
@@ -58,15 +59,18 @@ def test_a_rank_that_dies_before_it_is_connected(launcher: int) -> None:
     assert siblings.look(0.1) == expected
 
 
-def test_a_rank_that_was_never_seen(launcher: int) -> None:
+def test_a_rank_that_was_never_seen(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     siblings = Siblings(launcher, VARIABLE, 4)
+    assert not siblings.look(1000.0), "nothing is known of what started this one: a container's starter, say"
+    monkeypatch.setattr(processes, "LAUNCHERS", {"sh"})
     assert not siblings.look(0.0)
     assert not siblings.look(processes.NEVER_CAME_S / 2)
     dead = "1 of this host's 4 ranks died before all ranks were connected (left: 0, 1, 2)"
     assert siblings.look(processes.NEVER_CAME_S) == dead
 
 
-def test_a_launcher_that_may_yet_start_ranks(launcher: int) -> None:
+def test_a_launcher_that_may_yet_start_ranks(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LAUNCHERS", {"sh"})
     siblings = Siblings(launcher, VARIABLE, 4)
     send(launcher, signal.SIGSTOP, "T")
     assert not siblings.look(1000.0)
@@ -198,16 +202,57 @@ def test_who_takes_long_to_end_is_killed_only_if_another_has_died(
     assert bool(signals) is killed
 
 
+def test_a_rank_whose_page_can_not_be_seen_has_not_died(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "near_page", None)
+    kill(watched)
+    signals: list[int] = []
+    monkeypatch.setattr(watcher.os, "kill", lambda process, number: signals.append(number))
+    watched.show(stage=LEAVING)
+    assert not watched.pass_s(60)
+    assert not signals
+
+
 def test_regrouping_takes_no_longer_than_it_may(watched: Watched) -> None:
-    watched.show(stage=RECOVERING, wait=7)
+    watched.show(stage=RECOVERING, wait=7, flags=ALL_NEAR)
+    struct.pack_into("<q", watched.near_page, watcher.STAGE, CONNECTED)
+    assert not watched.pass_s(60, beats=False), "the other one may be saving: it learns of the loss after that"
+    struct.pack_into("<q", watched.near_page, watcher.STAGE, RECOVERING)
     assert not watched.pass_s(watcher.RECOVER_S - 0.5, beats=False)
     assert "rank 0 could not regroup" in watched.pass_s(1, beats=False)[0]
+
+
+def test_regrouping_with_ranks_that_can_not_be_seen(watched: Watched) -> None:
+    watched.show(stage=RECOVERING, wait=7, abort_s=ABORT_S)
+    assert not watched.pass_s(ABORT_S - 1)
+    assert "within 30 s" in watched.pass_s(2)[0]
+
+
+def test_a_rank_that_keeps_pythons_lock_when_others_have_ended(watched: Watched) -> None:
+    struct.pack_into("<q", watched.near_page, watcher.STAGE, ENDED)
+    kill(watched)
+    watched.show(stage=CONNECTED)
+    assert not watched.pass_s(10 * watcher.DEAF_S, beats=False)
+
+
+def test_a_call_that_a_busy_rank_has_not_come_to_yet(watched: Watched) -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        watched.sleeper, sleeper = busy, watched.sleeper
+        struct.pack_into("<q", watched.near_page, watcher.STAGE, CONNECTED)
+        watched.show(stage=CONNECTED, wait=7, flags=ALL_NEAR, abort_s=2.0)
+        deadline = time.monotonic() + 3.5
+        while time.monotonic() < deadline:
+            time.sleep(0.25)
+            assert not watched.pass_s(0.25)
+        watched.pass_s(2 * watcher.PATIENCE)
+        assert watched.ended
+        watched.sleeper = sleeper
+        busy.kill()
 
 
 @pytest.mark.parametrize(("flags", "ends"), [(0, True), (WATCHED, False)])
 def test_a_call_that_others_do_not_make(watched: Watched, flags: int, ends: bool) -> None:
     watched.near_page[watcher.PLACE : watcher.PLACE + 10] = b"phase data"
-    watched.show(stage=CONNECTED, wait=7, flags=flags, abort_s=ABORT_S)
+    watched.show(stage=CONNECTED, wait=7, flags=flags | ALL_NEAR, abort_s=ABORT_S)
     assert not watched.pass_s(ABORT_S - 1)
     watched.pass_s(2)
     assert bool(watched.ended) is ends, "the rank's own watchdog sees to that"
