@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -34,11 +35,12 @@ class LeaseKeeper(Callback):
     def __init__(self, lease: Lease, processes: Sequence[Process] = ()) -> None:
         self.lease, self._content = lease, content_of(processes or [Process.own()])
         self._inode = lease.inode
-        self._renewed_at = self._looked_at = clock()
+        self._renewed_at, self._looked_at = -math.inf, clock()
         self._lost = ""
         self._turn, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         held_here.add(lease.token)
+        self._renew()  # it may have been lost since it was taken: by a rank that has died, on one that takes its place
         self._thread.start()
 
     def check(self) -> None:
@@ -118,7 +120,9 @@ class LeaseKeeper(Callback):
         with suppress(OSError):
             owner = read_owner(self.lease.folder)
         by = str(owner) if owner else "another job, which has ended"
+        silent_s = clock() - self._renewed_at
+        silent = "long" if math.isinf(silent_s) else f"{silent_s:.0f} s"  # this rank has never renewed it
         return (
             f"the run in {str(self.lease.folder)!r} was taken over by {by}: this job had given no sign of life for "
-            f"{clock() - self._renewed_at:.0f} s, as one that is suspended. It ends, and writes nothing more."
+            f"{silent}, as one that is suspended. It ends, and writes nothing more."
         )

@@ -366,6 +366,19 @@ def test_it_says_who_has_it_now(tmp_path: Path, keep: Callable[[Lease], LeaseKee
     assert LeaseLostError.exit_code == 1
 
 
+def test_a_survivor_knows_at_once_that_it_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Callable[[Lease], LeaseKeeper]
+) -> None:
+    """The rank that took it has told the others of it, then slept, and ended when it saw that it was lost."""
+    monkeypatch.setattr(leases, "RENEW_S", 60.0)
+    lease = acquire(tmp_path)
+    lease.release()
+    leave(tmp_path, ELSEWHERE)
+    keeper = keep(lease)
+    with pytest.raises(LeaseLostError, match=r"by process \d+ on elsewhere.* no sign of life for long, as one that is"):
+        keeper.check()
+
+
 def test_it_is_lost_though_the_other_has_ended(tmp_path: Path, keep: Callable[[Lease], LeaseKeeper]) -> None:
     keeper = keep(acquire(tmp_path))
     keeper.lease.release()
