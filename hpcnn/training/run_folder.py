@@ -66,7 +66,7 @@ class RunFolder(RunPaths):
             remove_leftovers(self.path, {path.name for path in (*ours, self.timeline)})
             self.result.unlink(missing_ok=True)  # of a run that now trains for more epochs
             write_text(self.job, job_toml)
-            write_origin(self.path, base)
+            write_origin(self.path, base, job_toml)
         except OSError as error:
             raise _unwritable(self.path, error) from None
 

@@ -13,7 +13,7 @@ from hpcnn.__main__ import main
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
 from hpcnn.job.load import load_job
-from hpcnn.job.origin import read_origin
+from hpcnn.job.origin import read_origin, write_origin
 from hpcnn.training.resumed_job import job_of_run, load_start_job
 from hpcnn.training.session import train
 from hpcnn.training.trained import checkpoint_path, open_trained
@@ -89,6 +89,27 @@ def test_it_goes_on_where_its_folder_alone_was_moved(tree: Path, tmp_path: Path)
     (tmp_path / "far" / "away").mkdir(parents=True)
     there = (tree / "run").rename(tmp_path / "far" / "away" / "run")
     assert run(None, None, str(there)) == EXIT_DONE
+
+
+def test_a_folder_that_lies_where_the_jobs_did_is_not_taken_for_theirs(tree: Path, tmp_path: Path) -> None:
+    """As ``../..`` is always there, wherever a run folder is moved."""
+    (tmp_path / "far" / "jobs").mkdir(parents=True)
+    there = (tree / "run").rename(tmp_path / "far" / "run")
+    assert read_origin(there) == tree / "jobs"
+    assert open_trained(checkpoint_path(there)).base == tree / "jobs"
+    assert run(None, None, str(there)) == EXIT_DONE
+    assert (read_origin(there) or Path()).resolve() == tree / "jobs"
+
+
+def test_where_a_job_without_files_starts(tmp_path: Path) -> None:
+    for folder in ("tree/run", "far/away"):
+        (tmp_path / folder).mkdir(parents=True)
+    long = "long" * 100
+    write_origin(tmp_path / "tree" / "run", tmp_path / "tree", f'name = ".."\na = ["/", ".", "gone.csv", "{long}"]')
+    there = (tmp_path / "tree" / "run").rename(tmp_path / "far" / "away" / "run")
+    assert read_origin(there) == tmp_path / "tree"
+    (tmp_path / "tree").rename(tmp_path / "gone")
+    assert (read_origin(there) or Path()).resolve() == tmp_path / "far" / "away"
 
 
 def test_a_lone_checkpoint_has_the_job_in_it(tree: Path, tmp_path: Path) -> None:
