@@ -90,3 +90,11 @@ def test_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingExtraError, match=r"reading HDF5 files needs the package 'h5py'.*hpcnn\[hdf5\]"):
         read_source(schema.Hdf5(path="d.h5"), tmp_path)
+
+
+def test_a_large_chunk_is_kept_while_its_rows_are_read(tmp_path):
+    with require("h5py").File(tmp_path / "d.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((4096, 512)), chunks=(4096, 512), compression="gzip")
+    (rows,) = hdf5.read_datasets(tmp_path / "d.h5", "x")
+    _, _, cache, _ = rows._held[0].file.id.get_access_plist().get_cache()
+    assert cache >= 4096 * 512 * 8

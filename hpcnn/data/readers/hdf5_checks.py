@@ -26,6 +26,8 @@ BOUNDED_FILTERS = range(1, 7)
 """Those of the library itself, from deflate to scale-offset. Of others nobody knows how far they compress."""
 NAMES_LIMIT = 1000
 """Most data sets that a message looks for."""
+CHUNK_CACHE = 2**26
+"""Most bytes of unpacked chunks that are kept for a data set: rows are read in pieces smaller than a chunk may be."""
 
 
 def h5py_module() -> Any:
@@ -46,7 +48,7 @@ def open_file(path: Path) -> Any:
     h5py = h5py_module()
     try:
         # Parallel file systems often refuse locks, and read-only files need none.
-        return h5py.File(path, "r", locking="best-effort")
+        return h5py.File(path, "r", locking="best-effort", rdcc_nbytes=CHUNK_CACHE)
     except FAULTS as error:
         raise _unopened(path, error) from None
 
