@@ -104,7 +104,8 @@ def test_names_in_a_file_mean_nothing_to_a_model_without(tmp_path):
         np.testing.assert_array_equal(take(rows), X[:, [1, 2, 0]])
 
 
-FIRST_LINES = {"numbers": "1,2,3", "a value is missing": "1,,3", "not a number": "nan,2,3"}
+FIRST_LINES = {"numbers": "1,2,3", "not a number": "nan,2,3"}
+FIRST_LINES |= {f"missing: {mark}": f"1,{mark},3" for mark in ("", " NA", "n/a", "NULL", "None", "?", "-", ".")}
 
 
 @pytest.mark.parametrize("line", FIRST_LINES)
@@ -119,9 +120,10 @@ def test_a_first_line_of_numbers_is_never_taken_for_names(line, columns, tmp_pat
         load(schema.Csv(path="d.csv", targets=[0]), seed=0, dtype=np.float64, base=tmp_path)
 
 
-def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(tmp_path):
-    (tmp_path / "d.csv").write_text("1,,3\n4,5,6\n")
-    with pytest.raises(DataError, match=r"line 1, column 1: the cell is empty"):
+@pytest.mark.parametrize(("mark", "fault"), [("", "the cell is empty"), ("NA", "'NA' is not a number")])
+def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(mark, fault, tmp_path):
+    (tmp_path / "d.csv").write_text(f"1,{mark},3\n4,5,6\n")
+    with pytest.raises(DataError, match=f"line 1, column 1: {fault}"):
         read_inputs("d.csv", schema.Digits(), tmp_path)
 
 

@@ -18,6 +18,8 @@ from hpcnn.job import data as schema
 
 PACKED = (".gz", ".bz2", ".xz")
 """Endings of files that NumPy would unpack, whatever they hold and grow to."""
+MISSING = ("", "na", "n/a", "#n/a", "<na>", "nil", "none", "null", "?", "-", "--", ".")
+"""What stands for a missing value, in lower case; nan is a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
 
 def _only_numbers(cells: Sequence[str]) -> bool:
     """Return whether a line is a row of numbers, some of which may be missing."""
-    return any(map(is_number, cells)) and all(is_number(cell) or not cell.strip() for cell in cells)
+    return any(map(is_number, cells)) and all(is_number(cell) or cell.strip().lower() in MISSING for cell in cells)
 
 
 def read_table(path: Path, data: schema.Csv, wanted: Sequence[str] = ()) -> Table:
