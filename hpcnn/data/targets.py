@@ -189,6 +189,18 @@ def absent_classes(y: Rows, classes: int, *, labels: bool, reduction: Reduction 
     return [int(c) for c in np.flatnonzero(reduction.max(len(chunks), leaf) == 0)]
 
 
+def one_class_each(y: Rows, reduction: Reduction = SERIAL) -> bool:
+    """Return whether each row of prepared targets holds a single 1 and is 0 elsewhere. `reduction` as above."""
+    chunks = Chunks(y, np.float64)
+
+    def leaf(i: int) -> NDArray[np.float64]:
+        ones = chunks[i] == 1
+        single = (ones.sum(axis=-1) == 1).all() and (ones | (chunks[i] == 0)).all()
+        return np.array([not single], np.float64)
+
+    return not reduction.max(len(chunks), leaf)[0]
+
+
 def class_counts(y: Rows, classes: int, reduction: Reduction = SERIAL) -> NDArray[np.int64]:
     """Return how many samples each class has, shape (classes,).
 

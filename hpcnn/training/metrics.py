@@ -265,6 +265,8 @@ LOWER_IS_BETTER = ("loss", "mae", "mse")
 def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, one_hot: bool) -> bool:
     """Return whether each of a model's outputs is a label of its own.
 
+    A categorical_crossentropy has one distribution over the classes, whatever the outputs were.
+
     Args:
         loss: name of the loss.
         ending: the last activation; None if it is not known.
@@ -272,7 +274,7 @@ def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, 
         labels: whether targets are integer labels.
         one_hot: whether targets are rows that were made of integer labels.
     """
-    if labels or one_hot or outputs == 1:
+    if labels or one_hot or outputs == 1 or loss == "categorical_crossentropy":
         return False
     return ending == "sigmoid" or (loss == "binary_crossentropy" and ending != "softmax")
 

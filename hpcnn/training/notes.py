@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcnn.comm.collective import TreeReduction
-from hpcnn.data.load import absent_classes
+from hpcnn.data.load import absent_classes, one_class_each
 from hpcnn.data.samples import Samples
 from hpcnn.job.schema import Job
 from hpcnn.training.backend import Model
 
 _MOST_LISTED = 10
+_OF_CLASSES = ("accuracy", "precision", "recall", "f1")
+"""Metrics of labels that have the name of a metric of classes."""
 
 
 def notes_on(job: Job, model: Model, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
@@ -19,6 +21,13 @@ def notes_on(job: Job, model: Model, samples: Samples, reduction: TreeReduction)
     labels, classes = loss.target_kind == "labels", max(2, outputs)
     if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:
         yield f"train.top_k = {job.train.top_k} of {outputs} classes: top_k_accuracy is 1 for any model. Lower it."
+    counted = [metric.name for metric in model.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
+    if counted and loss.name != "binary_crossentropy" and one_class_each(samples.y, reduction):
+        yield (
+            f"each sample of the training data has one class, but behind a sigmoid with the loss {loss.name} "
+            f"{' and '.join(counted)} count each of {outputs} outputs for itself. For one class a sample use softmax, "
+            "categorical_crossentropy, or integer labels with data.one_hot = true."
+        )
     if not (labels or job.data.one_hot or loss.name.endswith("crossentropy")):
         return
     absent = absent_classes(samples.y, outputs, labels=labels, reduction=reduction)

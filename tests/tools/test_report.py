@@ -261,9 +261,18 @@ def test_how_to_get_a_confusion_matrix(run: Path) -> None:
     write_lines(run / "metrics.jsonl", [{"epoch": 1, "loss": 1.0}])
     assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()
     job = (run / "job.toml").read_text()
+    sigmoid = job.replace("softmax", "sigmoid")
     for other in ("mse", "binary_crossentropy"):  # of several outputs: each is a label of its own
-        (run / "job.toml").write_text(job.replace("sparse_categorical_crossentropy", other))
+        (run / "job.toml").write_text(sigmoid.replace("sparse_categorical_crossentropy", other))
         assert "Confusion matrix" not in walk(run).said()
+    for text, other in (  # one class a sample is true
+        (sigmoid, "categorical_crossentropy"),
+        (job, "binary_crossentropy"),
+        (sigmoid.replace('"digits"', '"digits"\none_hot = true'), "binary_crossentropy"),
+        (sigmoid.replace('"digits"', '"digits"\none_hot = true'), "mse"),
+    ):
+        (run / "job.toml").write_text(text.replace("sparse_categorical_crossentropy", other))
+        assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()
     one = job.replace("sparse_categorical_crossentropy", "binary_crossentropy").replace("units = 10", "units = 1")
     (run / "job.toml").write_text(one)
     assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()

@@ -1,12 +1,15 @@
 """From a job to a training: how the parts are put together, and what is refused."""
 
 import re
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
+from hpcnn.data.readers.memory import array_source
 from hpcnn.errors import CheckpointError, CommunicatorError, DataError, JobError, ModelError
 from hpcnn.storage.checkpoint import Checkpoint, prefixed, save_checkpoint
 from hpcnn.training.build import build_training, resolve_shards
@@ -189,3 +192,35 @@ def test_what_will_mislead_is_noted(changes, notes):
     assert len(found) == len(notes)
     for note, pattern in zip(found, notes, strict=True):
         assert re.search(pattern, note)
+
+
+SIGMOIDS = [{"type": "dense", "units": 3, "activation": "sigmoid"}]
+
+
+def build_on_rows(y, loss, **train):
+    x = np.random.default_rng(1).normal(size=(len(y), 5)).astype(np.float32)
+    data = {"source": "npz", "path": "rows.npz"}
+    job = make_job(data=data, model={"layers": SIGMOIDS}, loss=loss, train={"batch_size": 8, **train})
+    return build_training(job, Path(), SerialCommunicator(), source=array_source((x, y.astype(np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("y", "loss", "noted"),
+    [
+        (np.eye(3), "categorical_crossentropy", False),
+        (np.eye(3), "binary_crossentropy", False),
+        (np.eye(3), "mse", True),
+        (np.eye(3) + np.eye(3)[::-1] > 0, "mse", False),
+        (0.5 + np.zeros((3, 3)), "huber", False),
+    ],
+)
+def test_rows_of_one_class_behind_sigmoids_are_noted_where_they_count_as_labels(y, loss, noted):
+    notes = build_on_rows(np.tile(y, (10, 1)), {"name": loss}, metrics=["accuracy"]).splits.notes
+    assert [bool(re.search(r"accuracy count each of 3 outputs for itself", note)) for note in notes] == [True] * noted
+
+
+def test_rows_of_one_class_behind_sigmoids_are_classes_for_a_categorical_loss():
+    loss = {"name": "categorical_crossentropy", "class_weights": "balanced"}
+    training = build_on_rows(np.tile(np.eye(3), (10, 1)), loss, metrics=["accuracy", "confusion_matrix"])
+    assert not any(metric.multilabel for metric in training.model.layout.metrics)
+    assert training.class_weights is not None

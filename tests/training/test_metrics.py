@@ -156,6 +156,7 @@ def test_a_metric_of_one_class_is_refused_for_several_labels(name):
         ("binary_crossentropy", "sigmoid", {"outputs": 1}, False),
         ("binary_crossentropy", "sigmoid", {"one_hot": True}, False),
         ("binary_crossentropy", "softmax", {}, False),
+        ("categorical_crossentropy", "sigmoid", {}, False),
         ("mse", "linear", {}, False),
         ("sparse_categorical_crossentropy", "sigmoid", {"labels": True}, False),
     ],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from hpcnn.tools.report.elements import Child, section, table, tag
@@ -36,14 +37,28 @@ def confusion(run: Run) -> Element | None:
 
 
 def _has_classes(run: Run) -> bool:
-    loss, model = run.settings.get("loss"), run.settings.get("model")
-    name = str(loss.get("name")) if isinstance(loss, dict) else ""
-    if name != "binary_crossentropy":
-        return "crossentropy" in name
-    layers = model.get("layers") if isinstance(model, dict) else None
-    listed = layers if isinstance(layers, list) else []
-    units = [layer["units"] for layer in listed if isinstance(layer, dict) and "units" in layer]
-    return units[-1:] == [1]  # several outputs are labels of their own, which have no such matrix
+    """Return whether the job may have the metric: one class a sample is true."""
+    from hpcnn.training.metrics import is_multilabel  # NumPy comes with it
+
+    loss, model, data = (_table(run.settings.get(name)) for name in ("loss", "model", "data"))
+    name, one_hot = str(loss.get("name")), data.get("one_hot") is True
+    if not (one_hot or name.endswith("crossentropy")):
+        return False
+    listed = model.get("layers")
+    layers = [layer for layer in listed if isinstance(layer, dict)] if isinstance(listed, list) else []
+    units = [layer["units"] for layer in layers if "units" in layer]
+    endings = [layer["activation"] for layer in layers if "activation" in layer]
+    return not is_multilabel(
+        loss=name,
+        ending=str(endings[-1]) if endings else None,
+        outputs=1 if units[-1:] == [1] else 2,  # or more
+        labels=name.startswith("sparse_"),
+        one_hot=one_hot,
+    )
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _grid(matrix: Matrix) -> Element:
