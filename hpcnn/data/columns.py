@@ -17,11 +17,15 @@ NAMELESS = re.compile(r"(Unnamed: \d+)?")
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that a model knows its columns by, each in order."""
+    """The names that a model knows its columns by, each in order, without blanks around them."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...] = ()
     """May be left in data for prediction."""
+
+    def __post_init__(self) -> None:
+        for kind in ("inputs", "targets"):
+            object.__setattr__(self, kind, stripped(getattr(self, kind)))
 
     def places(self, given: Sequence[str], what: str) -> list[int]:
         """Return the positions of the inputs among the columns `given`.
@@ -32,6 +36,7 @@ class Columns:
         Raises:
             DataError: an input is missing or ambiguous, or there is a column that the model does not know.
         """
+        given = stripped(given)
         known, position = set(self.inputs), {name: place for place, name in enumerate(given)}
         kept = [place for place, name in enumerate(given) if name in known or not self._ignored(name)]
         if tuple(given[place] for place in kept) == self.inputs:
@@ -72,9 +77,15 @@ def _listed(names: Sequence[str]) -> str:
     return shortened(", ".join(map(repr, names)))
 
 
+def stripped(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of columns without the blanks around them, as in "a, b" in the first line of a CSV file."""
+    return tuple(name.strip() for name in names)
+
+
 def named_columns(inputs: Sequence[str], targets: Sequence[str] = ()) -> Columns:
     """Return the columns of a table that is trained on; a target that shares its name with an input has none."""
-    return Columns(tuple(inputs), tuple(targets) if not set(inputs) & set(targets) else ())
+    columns = Columns(tuple(inputs), tuple(targets))
+    return Columns(columns.inputs) if set(columns.inputs) & set(columns.targets) else columns
 
 
 def nameless_note(columns: Columns | None, what: str) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def changes(
     `section` tells which files they are from, `when` what to call the two.
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
-    found = _changed_columns(before.names, now.names, when)
+    found = _changed_columns(before.columns, now.columns, when)
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -179,17 +179,18 @@ def _files(section: schema.DataSection, *, validation: bool) -> str:
     return f" ({', '.join(files)})" if files else ""
 
 
-def _changed_columns(before: list[str] | None, now: list[str] | None, when: tuple[str, str]) -> list[str]:
-    if before is None or now is None or before == now:
+def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[str, str]) -> list[str]:
+    if before is None or now is None or before.inputs == now.inputs:
         return []
+    then, here = before.inputs, now.inputs
     missing = [(there, [name for name in one if name not in other])
-               for there, one, other in ((when[0], before, now), (when[1], now, before))]  # fmt: skip
+               for there, one, other in ((when[0], then, here), (when[1], here, then))]  # fmt: skip
     if any(names for _, names in missing):
         return [f"columns only {there}: {_listed(names)}" for there, names in missing if names]
-    return [f"the columns are in another order: {_listed(before)} {when[0]}, {_listed(now)} {when[1]}"]
+    return [f"the columns are in another order: {_listed(then)} {when[0]}, {_listed(here)} {when[1]}"]
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return shortened(", ".join(map(repr, names)))
 
 

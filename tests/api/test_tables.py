@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hpcnn
+from hpcnn.data.columns import Columns
 from hpcnn.data.readers.memory import array_source, column_names
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.nn import Dense, Network
@@ -59,6 +60,14 @@ def test_other_tables_are_matched_by_name(by_name: hpcnn.Fitted, make: Made) -> 
 def test_targets_may_stay_in_a_table(make: Made, tmp_path: Path) -> None:
     fitted = run(tmp_path, (make(columns()), make({"kind": Y})))
     np.testing.assert_array_equal(fitted.predict(make(columns("3102", kind=["word"] * 60))), fitted.predict(X))
+
+
+def test_blanks_around_names_do_not_count(by_name: hpcnn.Fitted, tmp_path: Path) -> None:
+    table = pandas({"height": X[:, 0], " width": X[:, 1], "mass ": X[:, 2], " age": X[:, 3]})
+    np.testing.assert_array_equal(by_name.predict(table), by_name.predict(X))
+    fitted = run(tmp_path, (table, pandas({" kind": Y})))
+    assert fitted.trained.columns == Columns(NAMES, ("kind",))
+    np.testing.assert_array_equal(fitted.predict(pandas(columns("3102"))), fitted.predict(X))
 
 
 def test_a_series_has_the_name_of_a_target(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ GIVEN = {
     "a nameless index": (["", "c", "b", "a"], [3, 2, 1]),
     "a nameless index that pandas read": (["Unnamed: 0", "c", "b", "a"], [3, 2, 1]),
     "no more than positions": ("012", [0, 1, 2]),
+    "blanks around names": ([" b", "a", "y ", " c "], [1, 0, 3]),
 }
 
 
@@ -56,7 +57,24 @@ def test_names_that_repeat_in_the_training_data():
     for given in (["b", "a", "a"], ["b", "a"]):
         with pytest.raises(DataError, match="several columns are named 'a'"):
             named_columns(("a", "a", "b")).places(given, "x")
-    assert named_columns(("price", "a"), ("price",)).targets == ()
+    for target in ("price", " price"):
+        assert named_columns(("price ", "a"), (target,)).targets == ()
+
+
+def test_blanks_around_names_do_not_count(tmp_path):
+    spaced = {" b": COLUMNS["b"], "y ": Y, "c": COLUMNS["c"], " a": COLUMNS["a"]}
+    assert named_columns([*spaced], ["t "]) == Columns(("b", "y", "c", "a"), ("t",))
+    model = Columns((" a", "b ", "c"), ("y ",))  # as it was kept
+    for kind, table in (("csv", COLUMNS), ("parquet", spaced), ("parquet", COLUMNS), ("csv", spaced)):
+        WRITE[kind](tmp_path / f"d.{kind}", table)
+        data = SECTIONS["by name"](kind)
+        np.testing.assert_array_equal(take(read_inputs(f"d.{kind}", data, tmp_path, columns=model)), X)
+        samples = read_samples(f"d.{kind}", data, tmp_path, columns=model)
+        np.testing.assert_array_equal(take(samples.x), X)
+        np.testing.assert_array_equal(take(samples.y), Y)
+    write_parquet(tmp_path / "d.parquet", spaced)
+    source = read_source(schema.Parquet(path="d.parquet", targets=["y "]), tmp_path)
+    assert source.columns == Columns(("b", "c", "a"), ("y",))
 
 
 X, Y = np.array([[1, 2, 3], [4, 5, 6.5]]), np.array([10, 20])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.columns import Columns, named_columns, stripped
 from hpcnn.data.readers.csv_text import ENCODING, explain, is_number, not_text, read_lines
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import Source, resolve, unread
@@ -52,7 +52,7 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
     names, skip = None, 0
     if data.header:
         skip, cells = next(lines, (0, []))
-        names = tuple(cell.strip() for cell in cells)
+        names = stripped(cells)
         if _only_numbers(names) and not (wanted and set(wanted) <= set(names)):
             more = f" ({shortened(', '.join(wanted))} among them)" if wanted else ", or give data.targets by name"
             raise DataError(
@@ -172,7 +172,7 @@ def guess(path: Path, columns: Columns | None = None) -> schema.Csv:
         _, first = next(read_lines(path, ","), (0, []))
     except (UnicodeDecodeError, csv.Error, OSError):
         first = []  # said better by `read_table`
-    if columns and set(columns.inputs) <= {cell.strip() for cell in first} and _only_numbers(first):
+    if columns and set(columns.inputs) <= {*stripped(first)} and _only_numbers(first):
         raise DataError(
             f"{path}: the first line may be a row of numbers or the names of the columns, which the training data had "
             "numbers for. Give the inputs as a .npy file."

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns
+from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns, stripped
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import (
     Source,
@@ -27,16 +27,19 @@ ENTRY_BYTES = 8
 
 
 def _read_table(path: Path) -> Any:
+    """Return the table of a file, with the names of its columns stripped."""
     parquet = optional_import("pyarrow.parquet", "parquet", "reading Parquet files")
     arrow = optional_import("pyarrow", "parquet", "reading Parquet files")
     try:
         metadata = parquet.read_metadata(path)
-        known = metadata.schema.to_arrow_schema().names
+        known = stripped(metadata.schema.to_arrow_schema().names)
         twice = sorted({name for name in known if known.count(name) > 1})
         if not twice:
             needed = metadata.num_rows * metadata.num_columns * ENTRY_BYTES  # a few bytes may say "a million zeros"
             check_memory(needed, path, "Give a part of it.")
-            return parquet.read_table(path, use_threads=False)  # each core is a rank's already
+            table = parquet.read_table(path, use_threads=False)  # each core is a rank's already
+            renamed = table.rename_columns([*stripped(table.column_names)])
+            return renamed.replace_schema_metadata(table.schema.metadata)
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
@@ -61,7 +64,7 @@ def _index(table: Any) -> set[str]:
         told = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
     except (ValueError, KeyError, TypeError, RecursionError):
         told = []
-    named = {name for name in told if isinstance(name, str)} if isinstance(told, list) else set()
+    named = {name.strip() for name in told if isinstance(name, str)} if isinstance(told, list) else set()
     return {name for name in table.column_names if name in named or PANDAS_INDEX.fullmatch(name)}
 
 
@@ -70,7 +73,7 @@ def _values(table: Any, names: Sequence[str], path: Path) -> Array:
 
 
 def _split(path: Path, targets: Sequence[str]) -> Source:
-    table = _read_table(path)
+    table, targets = _read_table(path), stripped(targets)
     known: list[str] = table.column_names
     for target in targets:
         if target not in known:
@@ -119,7 +122,7 @@ def read_inputs(path: Path, targets: Sequence[str], columns: Columns | None = No
     table = _read_table(path)
     known: list[str] = table.column_names
     if columns is None:
-        names = _inputs(known, {*_index(table), *targets}, path)
+        names = _inputs(known, {*_index(table), *stripped(targets)}, path)
     else:
         index = _index(table).difference(columns.inputs)
         given = [name for name in known if name not in index]
