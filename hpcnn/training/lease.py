@@ -35,6 +35,8 @@ GRACE_S = 1.0
 ENDING_S = 900.0
 """An earlier attempt of the same Slurm job is given so long to end: longer than its watchdog takes to end it."""
 _POLL_S = 0.1
+_ATTEMPTS = 100
+"""What lies in the place of a lease is given so many polls to go."""
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TOKEN = re.compile("[0-9a-f]{16}")
 _SLURM = {"job": "SLURM_JOB_ID", "attempt": "SLURM_RESTART_COUNT"}
@@ -105,7 +107,8 @@ class Lease:
 
     def release(self) -> None:
         """Let others take it, if it is still held; folders that were made and hold nothing go as well."""
-        _take_away(self.folder, self.token)
+        with suppress(OSError):
+            _take_away(self.folder, self.token)
         held_here.discard(self.token)  # not before: else it would look as if it had been left to this process
         with suppress(OSError):
             RunPaths(self.folder).lease.rmdir()
@@ -133,6 +136,7 @@ def acquire(
 
     Raises:
         RunBusyError: a live owner holds it.
+        CheckpointError: something else lies in its place.
         OSError: the folder can't be written to.
     """
     inode, token = folder.stat().st_ino, os.urandom(8).hex()
@@ -151,13 +155,16 @@ def acquire(
 
 def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], say: Callable[[str], object]) -> str:
     """Take a lease under `token`; return the token that it is held under."""
-    give_up, settle_s = time.monotonic() + ENDING_S, 0.0
+    give_up, settle_s, vacant = time.monotonic() + ENDING_S, 0.0, 0
     while not place(folder, token, content):
         beat()
         owner = read_owner(folder)
         if owner is None:  # released a moment ago, or about to be
+            vacant += 1
+            _clear(folder, vacant)
             time.sleep(_POLL_S)
             continue
+        vacant = 0
         if owner.is_ours and (RunPaths(folder).lease / owner.token).exists():  # not released since it was read
             return owner.token
         dead = owner.is_dead
@@ -175,6 +182,22 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
         beat()
         time.sleep(_POLL_S)
     return token
+
+
+def _clear(folder: Path, attempts: int) -> None:
+    """Delete what is left of a lease that nobody holds: not every file system lets a rename replace an empty folder.
+
+    Raises:
+        CheckpointError: there still is something after so many attempts that it will not go by itself.
+    """
+    lease = RunPaths(folder).lease
+    with suppress(OSError):
+        lease.rmdir()
+    if attempts >= _ATTEMPTS:
+        names = ", ".join(sorted(repr(path.name) for path in lease.iterdir())) if lease.exists() else "nothing"
+        raise CheckpointError(
+            f"the folder {str(lease)!r} can't be taken: it is no lease of a job, and holds {names}. Delete it."
+        )
 
 
 def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Callable[[str], object]) -> bool:
@@ -276,8 +299,10 @@ def _take_away(folder: Path, token: str) -> bool:
     away = folder / f".lease-{token}"
     try:
         (RunPaths(folder).lease / token).rename(away)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
     with suppress(OSError):
         away.unlink()
     return True

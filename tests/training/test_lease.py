@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -186,6 +187,70 @@ def test_a_folder_that_is_none_or_can_not_be_written(tmp_path: Path, monkeypatch
     Path("runs").write_text("")
     with pytest.raises(CheckpointError, match=r"can't write to the run folder 'runs/a' \(Not a directory\)"):
         choose_start("a", None, "never")
+
+
+def deny(*_: object) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def in_time(action: Callable[[], object]) -> object:
+    """Return what a call comes to that may never end, or the error that it raises."""
+    results: list[object] = []
+
+    def body() -> None:
+        try:
+            results.append(action())
+        except Exception as error:
+            results.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert results, "it did not end in 10 s"
+    return results[0]
+
+
+def test_the_lease_of_another_user_is_left_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(tmp_path, replace(OWN, start="1"))  # dead
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: (deny if path.name == TOKEN else rename)(path, to))
+    said = in_time(lambda: choose_start("a", tmp_path, "never"))
+    assert isinstance(said, CheckpointError)
+    assert f"can't write to the run folder '{tmp_path}' (Permission denied). Ch" in str(said)
+
+
+def test_one_that_can_not_be_released_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = acquire(tmp_path)
+    monkeypatch.setattr(Path, "rename", deny)
+    lease.release()
+    assert lease.token not in held_here
+
+
+def test_a_folder_in_the_place_of_the_lease_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_ATTEMPTS", 10)
+    (RunPaths(tmp_path).lease / ".nfs0001").mkdir(parents=True)
+    said = in_time(lambda: acquire(tmp_path))
+    assert isinstance(said, CheckpointError)
+    assert not isinstance(said, RunBusyError)
+    lease = str(RunPaths(tmp_path).lease)
+    assert f"'{lease}' can't be taken: it is no lease of a job, and holds '.nfs0001'. Delete it." in str(said)
+    assert [path.name for path in tmp_path.iterdir()] == ["lease"]
+
+
+def test_it_is_taken_where_a_rename_replaces_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def strict(path: Path, to: Path) -> Path:
+        if to.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", strict)
+    RunPaths(tmp_path).lease.mkdir()  # as a crash left it
+    lease = in_time(lambda: acquire(tmp_path))
+    assert isinstance(lease, Lease)
+    lease.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ renewed
