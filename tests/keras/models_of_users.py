@@ -56,7 +56,20 @@ def ending_in(input_shape, last=None, use_bias=True, after=""):
         made.add(layers.Reshape((3,)))
     if after == "shares":
         made.add(layers.Lambda(lambda x: keras.ops.exp(x) / keras.ops.sum(keras.ops.exp(x), axis=-1, keepdims=True)))
+    if after == "confusions":  # those of noisy labels, once and again: rows of probabilities
+        rows = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
+        made.add(layers.Lambda(lambda x: keras.ops.matmul(keras.ops.matmul(x, rows), rows)))
+    if after == "dense":
+        made.add(layers.Dense(3))
     return made
+
+
+def mixture(input_shape):
+    """Experts, of whose answers a gate takes the mean."""
+    x = keras.Input(input_shape)
+    experts = keras.ops.stack([layers.Dense(3, "softmax")(x) for _ in range(4)], axis=1)
+    gate = layers.Dense(4, "softmax")(x)
+    return keras.Model(x, layers.Dot(axes=(1, 1))([gate, experts]))
 
 
 class Subclass(keras.Model):

@@ -79,6 +79,9 @@ def test_what_is_wrong_with_a_users_model_is_said_once(backend, entry: str, mess
         ({"last": "softmax", "after": "reshape"}, "softmax"),
         ({"last": "softplus"}, "softplus"),
         ({"after": "shares"}, None),  # what it computes is for the user to know
+        ({"last": "softmax", "after": "confusions"}, None),
+        ({"after": "confusions"}, "linear"),
+        ({"last": "relu", "after": "dense"}, "linear"),
     ],
     ids=str,
 )
@@ -90,6 +93,11 @@ def test_what_a_users_model_ends_in(backend, options: dict, ending: str | None) 
         return
     with pytest.raises(JobError, match=rf'ends in activation = "{ending}", whose outputs are not: .* take from_logits'):
         build_training(job, Path(), COMM, backend)
+
+
+def test_a_mixture_of_experts_may_end_in_probabilities(backend) -> None:
+    training = build_training(job_of("mixture"), Path(), COMM, backend)
+    assert training.model.network.ending is None
 
 
 def test_several_labels_a_sample_in_both_modes(backend) -> None:

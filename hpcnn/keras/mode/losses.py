@@ -25,8 +25,9 @@ _ENDINGS = {
     "Softplus": "softplus",
     "Softsign": "softsign",
     "Tanh": "tanh",
-    **dict.fromkeys(("BatchMatMulV2", "BiasAdd", "Conv2D", "Conv3D", "Einsum", "MatMul"), "linear"),
+    **dict.fromkeys(("BiasAdd", "Conv2D", "Conv3D"), "linear"),
 }
+_PRODUCTS = ("BatchMatMulV2", "Einsum", "MatMul")
 _PASSED = ("ExpandDims", "Identity", "Reshape", "Squeeze", "Transpose")
 """Operations that keep the values of their first input."""
 
@@ -43,7 +44,17 @@ def ending_of(outputs: Any) -> str | None:
         operation = operation.inputs[0].op
     if operation.type == "AddV2":  # of a bias, or of a block's input
         return "linear" if "linear" in map(ending_of, operation.inputs) else None
+    if operation.type in _PRODUCTS:  # of probabilities, the mean of some distributions may be one itself
+        return None if any(map(_is_of_probabilities, operation.inputs)) else "linear"
     return _ENDINGS.get(operation.type)
+
+
+def _is_of_probabilities(tensor: Any) -> bool:
+    """Return whether a symbolic tensor is one of probabilities, or a product in which there are some."""
+    operation = tensor.op
+    while operation.type in _PASSED:
+        operation = operation.inputs[0].op
+    return operation.type in HEADS or (operation.type in _PRODUCTS and any(map(_is_of_probabilities, operation.inputs)))
 
 
 def sample_losses(loss: Loss, outputs: Any, targets: Any) -> Any:
