@@ -64,25 +64,36 @@ class _OneThread:
         with self.lock:
             if not self.blocks:
                 self.asked = os.environ.get(THREADS)
-                _keep_asked()
+            try:
+                self._change()
+            except BaseException:  # Ctrl-C, say
+                if not self.blocks:
+                    self._restore()
+                raise
             self.blocks += 1
-            for library in _libraries_of(len(sys.modules)):
-                if library.path not in self.before:
-                    self.before[library.path] = library, library.threads()
-                    library.use(1)
 
     def leave(self) -> None:
         with self.lock:
             self.blocks -= 1
-            if self.blocks:
-                return
-            for library, threads in self.before.values():
-                library.use(threads)
-            self.before.clear()
-            if self.asked is None:
-                os.environ.pop(THREADS, None)
-            else:
-                os.environ[THREADS] = self.asked
+            if not self.blocks:
+                self._restore()
+
+    def _change(self) -> None:
+        if not self.blocks:
+            _keep_asked()
+        for library in _libraries_of(len(sys.modules)):
+            if library.path not in self.before:
+                self.before[library.path] = library, library.threads()
+                library.use(1)
+
+    def _restore(self) -> None:
+        for library, threads in self.before.values():
+            library.use(threads)
+        self.before.clear()
+        if self.asked is None:
+            os.environ.pop(THREADS, None)
+        else:
+            os.environ[THREADS] = self.asked
 
 
 _one_thread = _OneThread()

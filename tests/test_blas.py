@@ -186,3 +186,23 @@ def test_threads_share_what_flushes_denormals() -> None:
         thread.join()
         assert not kept()
     assert kept()
+
+
+def test_ctrl_c_at_the_begin_of_a_block_leaves_all_as_it_was(monkeypatch):
+    monkeypatch.delenv(blas.THREADS, raising=False)
+    used = []
+
+    def interrupted(threads):
+        used.append(threads)
+        if len(used) == 1:
+            raise KeyboardInterrupt
+
+    library = blas._OpenBlas("lib", lambda: b"", lambda: 7, interrupted)
+    monkeypatch.setattr(blas, "_libraries_of", lambda modules: (library,))
+    with pytest.raises(KeyboardInterrupt), blas.one_thread():
+        pytest.fail("it was interrupted")
+    assert used == [1, 7]
+    assert blas.THREADS not in os.environ
+    with blas.one_thread():
+        assert used == [1, 7, 1]
+    assert used == [1, 7, 1, 7]

@@ -23,7 +23,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._readers = 0
+        self._readers: set[object] = set()
         self._changing: tuple[int, str] | None = None
         """The thread that changes the object, and what it called."""
 
@@ -33,14 +33,15 @@ class Shared:
         if self._changing is not None and self._changing[0] == threading.get_ident():  # called back in a change
             yield
             return
-        with self._condition:
-            self._condition.wait_for(lambda: self._changing is None)
-            self._readers += 1
-        try:
+        reader = object()
+        try:  # all within it: Ctrl-C may come at any time, also while this waits
+            with self._condition:
+                self._condition.wait_for(lambda: self._changing is None)
+                self._readers.add(reader)
             yield
         finally:
             with self._condition:
-                self._readers -= 1
+                self._readers.discard(reader)
                 self._condition.notify_all()
 
     @contextmanager
@@ -50,20 +51,22 @@ class Shared:
         Raises:
             HpcnnError: another thread is changing it.
         """
-        with self._condition:
-            if self._changing is not None:
-                raise HpcnnError(
-                    f"{call} was called while another thread is in {self._changing[1]}. The order of the two would "
-                    "decide the weights: let one thread make such calls, or give each thread a trainer of its own."
-                )
-            self._changing = threading.get_ident(), call
-            self._condition.wait_for(lambda: not self._readers)
-        try:
+        own = threading.get_ident(), call
+        try:  # all within it, as above
+            with self._condition:
+                if self._changing is not None:
+                    raise HpcnnError(
+                        f"{call} was called while another thread is in {self._changing[1]}. The order of the two would "
+                        "decide the weights: let one thread make such calls, or give each thread a trainer of its own."
+                    )
+                self._changing = own
+                self._condition.wait_for(lambda: not self._readers)
             yield
         finally:
             with self._condition:
-                self._changing = None
-                self._condition.notify_all()
+                if self._changing is own:
+                    self._changing = None
+                    self._condition.notify_all()
 
 
 class _Turn:

@@ -256,3 +256,21 @@ def test_who_changes_an_object_may_read_it() -> None:
         pass
     with shared.read(), shared.read():
         pass
+
+
+@pytest.mark.parametrize("block", [lambda shared: shared.read(), lambda shared: shared.change("Trainer.step")])
+def test_ctrl_c_while_one_waits_for_others_locks_nobody_out(block, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(others_are_done: Any) -> None:
+        raise KeyboardInterrupt
+
+    shared = Shared()
+    with monkeypatch.context() as patch:
+        patch.setattr(shared._condition, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            block(shared).__enter__()
+    with shared.change("Trainer.step"):
+        change = shared.change("Trainer.load_weights")
+        with pytest.raises(HpcnnError, match=r"another thread is in Trainer\.step"):
+            change.__enter__()
+        with pytest.raises(HpcnnError, match=r"another thread is in Trainer\.step"):  # still
+            shared.change("Trainer.fit").__enter__()
