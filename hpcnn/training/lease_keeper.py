@@ -17,6 +17,9 @@ from hpcnn.training.lease import Lease, clock, content_of, held_here, place, rea
 from hpcnn.training.process import Process
 from hpcnn.training.replica import Replica
 
+_CLOSE_S = 5.0
+"""A disk that hangs holds up the end of a training for so long; then the lease is left to expire."""
+
 
 class LeaseLostError(CheckpointError):
     """Another job has taken the run over from this one, which gave no sign of life for long."""
@@ -49,10 +52,7 @@ class LeaseKeeper(Callback):
         Raises:
             LeaseLostError: another job has taken it.
         """
-        if clock() - self._renewed_at > leases.trust_s():
-            self._renew()
-        if self._lost:
-            raise LeaseLostError(self._lost)
+        self._check(wait=True)
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
         """Check."""
@@ -63,34 +63,43 @@ class LeaseKeeper(Callback):
         now = clock()
         if self._lost or now - self._looked_at > leases.trust_s():
             self._looked_at = now
-            self.check()
+            self._check(wait=False)
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
         """Check."""
         self.check()
 
     def close(self) -> None:
-        """Renew it no more, and release it."""
+        """Renew it no more, and release it, or leave that to the thread if the disk hangs."""
         self._closed.set()
-        self._thread.join()
-        self.lease.release()
+        self._thread.join(_CLOSE_S)
+
+    def _check(self, *, wait: bool) -> None:
+        if clock() - self._renewed_at > leases.trust_s():
+            self._renew(wait=wait)
+        if self._lost:
+            raise LeaseLostError(self._lost)
 
     def _run(self) -> None:
         while not self._closed.wait(leases.RENEW_S) and not self._lost:
             self._renew()
+        self._closed.wait()
+        self.lease.release()
 
-    def _renew(self) -> None:
-        with self._turn:
-            try:
-                folder = os.open(self.lease.folder, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError:
-                return  # moved away, or out of reach: maybe for a while
+    def _renew(self, *, wait: bool = True) -> None:
+        """Renew it, unless another thread is at it, and this one is not to wait for that."""
+        if not self._turn.acquire(blocking=wait):
+            return
+        try:
+            folder = os.open(self.lease.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 self._renew_in(folder)
-            except OSError:
-                return  # can't be written to now
             finally:
                 os.close(folder)
+        except OSError:  # moved away, out of reach, or can't be written to: maybe for a while
+            return
+        finally:
+            self._turn.release()
 
     def _renew_in(self, folder: int) -> None:
         """Renew it in an open folder. If it is not there it was taken: a folder that is moved takes all along."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -476,6 +478,33 @@ def test_it_is_not_lost_while_the_folder_is_away(tmp_path: Path, keep: Callable[
     folder.rename(tmp_path / "away, too")
     away.rename(folder)
     wait_until(lambda: keeper._lost)
+
+
+def test_neither_steps_nor_the_end_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = LeaseKeeper(acquire(tmp_path))
+    hangs, answers, pwrite = threading.Event(), threading.Event(), os.pwrite
+
+    def hang(*arguments: Any) -> int:
+        hangs.set()
+        answers.wait()
+        return pwrite(*arguments)
+
+    def end() -> str:
+        keeper._looked_at = keeper._renewed_at = -math.inf
+        keeper.on_step(1)
+        keeper.close()
+        return "ended"
+
+    monkeypatch.setattr("hpcnn.training.lease_keeper._CLOSE_S", 0.1)
+    monkeypatch.setattr(os, "pwrite", hang)
+    try:
+        assert hangs.wait(60)
+        assert in_time(end) == "ended"
+        assert [path.name for path in RunPaths(tmp_path).lease.iterdir()] == [keeper.lease.token]
+    finally:
+        answers.set()
+    keeper._thread.join()
+    assert list(tmp_path.iterdir()) == []
 
 
 # ----------------------------------------------------------------------------------------------------- a whole training
