@@ -42,7 +42,7 @@ class Columns:
         if tuple(given[place] for place in kept) == self.inputs:
             return kept
         missing = [name for name in self.inputs if name not in position]
-        if missing and (_counted(given) or _counted(self.inputs)):
+        if missing and (counted(given) or counted(self.inputs)):
             return kept
         unknown = [given[place] for place in kept if given[place] not in known]
         if missing or unknown:
@@ -69,7 +69,8 @@ class Columns:
         )
 
 
-def _counted(names: Sequence[str]) -> bool:
+def counted(names: Sequence[str]) -> bool:
+    """Return whether names only count the columns from 0: pandas calls them so where they have none."""
     return all(name == str(place) for place, name in enumerate(names))
 
 

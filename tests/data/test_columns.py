@@ -130,12 +130,28 @@ FIRST_LINES |= {f"missing: {mark}": f"1,{mark},3" for mark in ("", " NA", "n/a",
 @pytest.mark.parametrize("columns", [MODEL, None])
 def test_a_first_line_of_numbers_is_never_taken_for_names(line, columns, tmp_path):
     (tmp_path / "d.csv").write_text(f"{FIRST_LINES[line]}\n4,5,6\n")
-    with pytest.raises(DataError, match=r"d\.csv: the first line, taken for .*, holds only numbers\. Set data\.header"):
+    set_header = r"d\.csv: the first line, taken for .*, holds only numbers\. Set data\.header"
+    with pytest.raises(DataError, match=set_header):
         read_inputs("d.csv", schema.Csv(path="-", targets=["y"]), tmp_path, columns=columns, features=3)
     with pytest.raises(DataError, match="holds only numbers"):
         read_samples("d.csv", schema.Csv(path="-", targets=["y"]), tmp_path, columns=columns)
-    with pytest.raises(DataError, match="holds only numbers"):
+    by_name = r"holds only numbers\. If these are names, give data\.targets by name\. If not: Set data\.header = false"
+    with pytest.raises(DataError, match=by_name):
         load(schema.Csv(path="d.csv", targets=[0]), seed=0, dtype=np.float64, base=tmp_path)
+
+
+def test_a_first_line_that_counts_the_columns_is_their_names(tmp_path):
+    write_csv(tmp_path / "d.csv", dict(zip("0123", [*X.T, Y], strict=True)))  # as pandas writes an array
+    source = read_source(schema.Csv(path="d.csv", targets=[-1]), tmp_path)
+    np.testing.assert_array_equal(take(source.x), X)
+    assert source.columns == Columns(("0", "1", "2"), ("3",))
+    for data in (schema.Csv(path="-", targets=[-1]), schema.Csv(path="-", targets=["3"]), schema.Digits()):
+        np.testing.assert_array_equal(take(read_inputs("d.csv", data, tmp_path, columns=source.columns)), X)
+    write_csv(tmp_path / "x.csv", dict(zip("012", X.T, strict=True)))
+    for columns in (MODEL, source.columns, None):
+        np.testing.assert_array_equal(take(read_inputs("x.csv", schema.Digits(), tmp_path, columns=columns)), X)
+    (tmp_path / "two.csv").write_text("0,1\n2,3\n")
+    np.testing.assert_array_equal(take(read_inputs("two.csv", schema.Digits(), tmp_path)), [[0, 1], [2, 3]])
 
 
 @pytest.mark.parametrize(("mark", "fault"), [("", "the cell is empty"), ("NA", "'NA' is not a number")])

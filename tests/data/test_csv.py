@@ -133,7 +133,7 @@ BAD = {
     "spreadsheet": (b"PK\x03\x04" + bytes(range(128, 255)), {}, r"\.xlsx files do\. Save the sheet as CSV"),
     "packed, under another name": (b"\x1f\x8b\x08" + b"\x80" * 9, {}, "as gzip files do. Unpack it"),
     "huge cell": ("a,price\n" + "1" * 200_000 + "x,1\n", {}, "no UTF-8 text of comma-separated values"),
-    "no header there": ("1,2\n3,4\n", {"targets": [0]}, "holds only numbers. Set data.header = false"),
+    "no header there": ("1,2\n3,4\n", {"targets": [0]}, "holds only numbers. .* Set data.header = false"),
     "unknown name": (
         TEXT,
         {"targets": ["prise"]},

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcnn.data.columns import Columns, named_columns, stripped
+from hpcnn.data.columns import Columns, counted, named_columns, stripped
 from hpcnn.data.readers.csv_text import ENCODING, explain, is_number, not_text, read_lines
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import Source, resolve, unread
 from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
+COUNTED_LEAST = 3
+"""Fewer columns whose first line counts them, from 0, may be a row of numbers as well."""
 PACKED = (".gz", ".bz2", ".xz")
 """Endings of files that NumPy would unpack, whatever they hold and grow to."""
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nil", "none", "null", "?", "-", "--", ".")
@@ -54,9 +56,10 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
         skip, cells = next(lines, (0, []))
         names = stripped(cells)
         if _only_numbers(names) and not (wanted and set(wanted) <= set(names)):
-            more = f" ({shortened(', '.join(wanted))} among them)" if wanted else ", or give data.targets by name"
+            by_name = "" if wanted else "If these are names, give data.targets by name. If not: "
+            more = f" ({shortened(', '.join(wanted))} among them)" if wanted else ""
             raise DataError(
-                f"{path}: the first line, taken for the names of the columns, holds only numbers. "
+                f"{path}: the first line, taken for the names of the columns, holds only numbers. {by_name}"
                 f"Set data.header = false in the job, or write the names of the columns in a line above them{more}."
             )
     _, first = next(lines, (0, []))
@@ -66,7 +69,12 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
 
 
 def _only_numbers(cells: Sequence[str]) -> bool:
-    """Return whether a line is a row of numbers, some of which may be missing."""
+    """Return whether a line is a row of numbers, some of which may be missing, and not 0, 1, 2, ... as pandas writes.
+
+    Those are its names for the columns of an array.
+    """
+    if len(cells) >= COUNTED_LEAST and counted(stripped(cells)):
+        return False
     return any(map(is_number, cells)) and all(is_number(cell) or cell.strip().lower() in MISSING for cell in cells)
 
 
