@@ -9,8 +9,9 @@ import atexit
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from hpcnn.errors import EXIT_FAILURE
 
@@ -53,6 +54,11 @@ class Output:
             self._lose(error, text)
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts, one after the other."""
+        for line in lines:
+            self.write(line)
+
     def flush(self) -> None:
         """Hand on what was written."""
         try:
@@ -86,7 +92,16 @@ class Output:
             output(other).write(said)
             output(other).flush()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Flush. The stream stays open: others print to it, too."""
+        self.flush()
+
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_stream":  # `copy` asks for them before there is a stream
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._stream, name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import io
 import json
@@ -271,6 +272,33 @@ def test_what_no_character_set_holds_is_shown_as_escapes() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     Output(output.OUT, stream).write("Größe \udcff\n")
     assert raw.getvalue() == b"Gr\\xf6\\xdfe \\udcff\n"
+
+
+def test_lines_are_lost_as_texts_are(capsys) -> None:
+    Output(output.OUT, Full()).writelines(["one\n", "two\n"])
+    assert output.is_lost()
+    capsys.readouterr()
+    screen = io.StringIO()
+    Output(output.OUT, screen).writelines(f"{line}\n" for line in ("one", "two"))
+    assert screen.getvalue() == "one\ntwo\n"
+
+
+def test_a_block_flushes_and_closes_nothing() -> None:
+    raw = io.BytesIO()
+    stream = Output(output.OUT, io.TextIOWrapper(raw))
+    with stream as same:
+        same.write("one")
+        assert raw.getvalue() == b""
+    assert same is stream
+    assert raw.getvalue() == b"one"
+    assert not stream.closed
+
+
+def test_a_copy_writes_to_the_same_stream() -> None:
+    screen = io.StringIO()
+    copy.copy(Output(output.OUT, screen)).write("one")
+    assert screen.getvalue() == "one"
+    assert not hasattr(Output(output.OUT, screen), "__fspath__")
 
 
 def test_lines_printed_during_a_live_display_come_above_it(monkeypatch) -> None:
