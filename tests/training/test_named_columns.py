@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.data import content
 from hpcnn.data.columns import Columns
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -94,11 +95,25 @@ def rewritten(run, path, **facts):
     return path
 
 
-def test_a_file_of_before_goes_by_position(run, tmp_path):
+@pytest.fixture
+def old(run, tmp_path):
+    """Return the checkpoint as a version wrote it that kept nothing of the data."""
     kept = load_checkpoint(run)
     kept.facts.pop("data")
-    old = tmp_path / "old.safetensors"
-    save_checkpoint(old, Checkpoint(kept.tensors, kept.facts))
+    path = tmp_path / "old.safetensors"
+    save_checkpoint(path, Checkpoint(kept.tensors, kept.facts))
+    return path
+
+
+def test_data_that_nothing_was_kept_of_are_not_hashed(run, old, monkeypatch):
+    expected = evaluate_trained(open_trained(run), COMM, None)
+    hashed = []
+    monkeypatch.setattr(content, "digests", lambda *_: hashed.append(1))
+    assert evaluate_trained(open_trained(old), COMM, None) == expected
+    assert not hashed
+
+
+def test_a_file_of_before_goes_by_position(run, old, tmp_path):
     assert open_trained(old).columns is None
     new = predictions(run, write(tmp_path / "ab.csv", "ab"), tmp_path)
     assert predictions(old, write(tmp_path / "aby.csv", "aby"), tmp_path).tobytes() == new.tobytes()
