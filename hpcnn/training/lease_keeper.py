@@ -103,6 +103,7 @@ class LeaseKeeper(Callback):
 
     def _renew_in(self, folder: int) -> None:
         """Renew it in an open folder. If it is not there it was taken: a folder that is moved takes all along."""
+        began = clock()  # a write that takes long may come after the lease was taken: it proves nothing of its end
         name = str(RunPaths(Path()).lease / self.lease.token)
         try:
             file = os.open(name, os.O_WRONLY, dir_fd=folder)
@@ -111,13 +112,13 @@ class LeaseKeeper(Callback):
             if inode == self._inode or not self._place_anew():
                 self._lost = self._lost or self._why()
             else:
-                self._inode, self._renewed_at = inode, clock()
+                self._inode, self._renewed_at = inode, began
             return
         try:
             os.pwrite(file, stamp(), 0)
         finally:
             os.close(file)
-        self._renewed_at = clock()
+        self._renewed_at = began
 
     def _place_anew(self) -> bool:
         """Take the lease of a folder that was made where the run's was, before that was moved away or deleted."""

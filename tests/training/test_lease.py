@@ -480,6 +480,21 @@ def test_it_is_not_lost_while_the_folder_is_away(tmp_path: Path, keep: Callable[
     wait_until(lambda: keeper._lost)
 
 
+def test_it_counts_as_renewed_when_the_write_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Callable[[Lease], LeaseKeeper]
+) -> None:
+    now, pwrite = [1000.0], os.pwrite
+
+    def late(*arguments: Any) -> int:
+        now[0] += 100.0
+        return pwrite(*arguments)
+
+    monkeypatch.setattr("hpcnn.training.lease_keeper.clock", lambda: now[0])
+    monkeypatch.setattr(leases, "RENEW_S", 60.0)
+    monkeypatch.setattr(os, "pwrite", late)
+    assert keep(acquire(tmp_path))._renewed_at == 1000.0
+
+
 def test_neither_steps_nor_the_end_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = LeaseKeeper(acquire(tmp_path))
     hangs, answers, pwrite = threading.Event(), threading.Event(), os.pwrite
