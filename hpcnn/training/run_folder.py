@@ -178,7 +178,7 @@ def choose_start(name: str, out: Path | None, resume: str, claim: Claim = acquir
         return _go_on(folder, claim) if folder is not None else _new_start(name, out, claim)
     path = Path(resume)
     run = run_of(path)
-    if not (path.is_file() or (run and RunFolder(run).states())):
+    if not (path.is_file() or (run and RunFolder(run).is_taken())):
         raise CheckpointError(f"--resume: there is no checkpoint {resume!r}. Give a run folder or a checkpoint.")
     if out is None and run is not None:
         return _go_on(RunFolder(run), claim, path if path.is_file() else None)
