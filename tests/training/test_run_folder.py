@@ -302,3 +302,12 @@ def test_a_checkpoint_that_lies_in_no_run_starts_a_new_folder(tmp_path):
 def test_nothing_to_go_on_with(given):
     with pytest.raises(CheckpointError, match=r"--resume: there is no checkpoint .*Give a run folder or a checkpoint"):
         choose_start("a", None, given)
+
+
+def test_a_run_that_has_saved_nothing_yet_begins_anew_in_its_folder(tmp_path):
+    folder = RunFolder(tmp_path / "early")
+    folder.path.mkdir()
+    folder.job.write_text("")
+    start = choose_start("job", None, str(folder.path))
+    assert (start.folder.path, start.checkpoint) == (folder.path, None)
+    start.lease.release()
