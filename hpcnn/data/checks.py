@@ -52,7 +52,7 @@ def check_finite(
     if marked is not None:
         stored, marks = Chunks(marked, marked.dtype), marked.marks
         why = f"the file marks as missing ({marks.text})"
-        _check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names)
+        _check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
     if rows.dtype.kind != "f":
         return
     chunks = Chunks(rows, dtype)
@@ -71,7 +71,13 @@ def _by_row(bad: Array) -> Array:
 
 
 def _check_each(
-    chunks: Chunks, bad: Leaf, what: str, why: str, reduction: Reduction, names: Sequence[str] | None
+    chunks: Chunks,
+    bad: Leaf,
+    what: str,
+    why: str,
+    reduction: Reduction,
+    names: Sequence[str] | None,
+    remedy: str = "",
 ) -> None:
     """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, holds somewhere."""
     rows = chunks.rows
@@ -84,7 +90,8 @@ def _check_each(
     others = f"; {len(columns) - 1} other columns have such values too" if len(columns) > 1 else ""
     raise DataError(
         f"{what}: {column_label(column, rows.shape[1:], names)} holds {int(counts[column])} values of {rows.shape[0]} "
-        f"that {why}, the first in row {row}, counted from 0{others}. Clean the data: fill or drop what is missing."
+        f"that {why}, the first in row {row}, counted from 0{others}. Clean the data: fill or drop what is missing"
+        f"{remedy}."
     )
 
 

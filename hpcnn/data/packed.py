@@ -6,7 +6,7 @@ The attributes are those of the CF conventions, https://cfconventions.org, secti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,10 @@ ATTRIBUTES = (
     "scale_factor", "add_offset", "_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "_Unsigned",
 )  # fmt: skip
 """What is looked at. All others leave the values as they are stored."""
-MISSING = ("_FillValue", "missing_value")
+FILL = "fillvalue"
+"""What a data set was made with, to be read where nothing was written; no attribute."""
+MISSING = ("_FillValue", "missing_value", FILL)
+BOUNDS = ("valid_min", "valid_max", "valid_range")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ class Marks:
     high: Any
     text: str
     """The attributes that say so."""
+    names: tuple[str, ...]
+    """Those of them that can be deleted."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do if the values are no missing ones; empty if nothing can be."""
+        if not self.names:
+            return ""
+        return f", or, if these are real values, delete the attribute{'s' * (len(self.names) > 1)} ({_del(self.names)})"
 
     def __call__(self, values: Array) -> NDArray[np.bool_]:
         """Return where a value is missing."""
@@ -109,6 +121,8 @@ def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
 
 
 def _marks(dtype: np.dtype[Any], attributes: Mapping[str, Any], what: str) -> Marks | None:
+    for name in (*MISSING, *BOUNDS):
+        _check_signs(dtype, attributes, name, what)
     values = {name: _castable(dtype, _numbers(attributes, name, what)) for name in MISSING}
     low, high = (_numbers(attributes, name, what, 1) for name in ("valid_min", "valid_max"))
     both = _numbers(attributes, "valid_range", what, 2)
@@ -120,10 +134,30 @@ def _marks(dtype: np.dtype[Any], attributes: Mapping[str, Any], what: str) -> Ma
     if dtype.kind == "b" or not (any(values.values()) or least or most):
         return None
     named = [name for name in MISSING if values[name]]
-    named += [name for name in ("valid_min", "valid_max", "valid_range") if name in attributes and (least or most)]
+    named += [name for name in BOUNDS if name in attributes and (least or most)]
     text = ", ".join(f"{name} = {shortened(attributes[name], 60)}" for name in named)
     fills = tuple(value for name in MISSING for value in values[name])
-    return Marks(fills, max(least, default=None), min(most, default=None), text)
+    kept = tuple(name for name in named if name != FILL)
+    return Marks(fills, max(least, default=None), min(most, default=None), text, kept)
+
+
+def _del(names: Sequence[str]) -> str:
+    return "h5py: del " + ", ".join(f"d.attrs[{name!r}]" for name in names)
+
+
+def _check_signs(dtype: np.dtype[Any], attributes: Mapping[str, Any], name: str, what: str) -> None:
+    """Raise DataError for a negative number that may mean an unsigned one of as many bytes, as -1 means 255.
+
+    So netCDF has it for data that it calls _Unsigned.
+    """
+    numbers = _numbers(attributes, name, what)
+    if dtype.kind == "u" and any(n.dtype.kind == "i" and n.itemsize == dtype.itemsize and n < 0 for n in numbers):
+        meant = shortened(np.asarray(attributes[name]).astype(dtype).tolist(), 60)
+        why = (
+            f"which {dtype.name} can't hold. If it means {meant}, write that (h5py: d.attrs[{name!r}] = "
+            f"numpy.array({meant}, {dtype.name!r})); if not, delete it ({_del([name])})"
+        )
+        raise _refused(what, name, attributes[name], why)
 
 
 def _castable(dtype: np.dtype[Any], numbers: list[Any]) -> list[Any]:

@@ -73,6 +73,34 @@ def test_missing_values_are_refused_like_those_that_are_not_finite(attributes, t
     check(rows(SHORT[2:3].astype(dtype), **attributes))
 
 
+REMEDIES = [
+    ({"_FillValue": -3}, r"missing, or, if these are real .* the attribute \(h5py: del d\.attrs\['_FillValue'\]\)\.$"),
+    ({"missing_value": -3, "valid_max": 3}, r"s \(h5py: del d.attrs\['missing_value'\], d.attrs\['valid_max'\]\)\.$"),
+    ({"fillvalue": -3}, r"fill or drop what is missing\.$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("attributes", "text"), REMEDIES)
+def test_the_attribute_can_be_deleted(attributes, text):
+    with pytest.raises(DataError, match=text):
+        check(rows(**attributes))
+
+
+SIGNED = [
+    ({"_FillValue": np.int8(-1)}, r"_FillValue = .*-1.* uint8 can't hold\. If it means 255, .*array\(255, 'uint8'\)"),
+    ({"missing_value": np.array([3, -2], np.int8)}, r"missing_value = .*means \[3, 254\], .* del d.attrs\['missing_v"),
+    ({"valid_range": np.array([0, -2], np.int8)}, r"valid_range = .*If it means \[0, 254\], write that"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("attributes", "text"), SIGNED)
+def test_signed_attributes_of_unsigned_data_are_refused(attributes, text):
+    with pytest.raises(DataError, match=text):
+        rows(SHORT.astype(np.uint8), **attributes)
+    stored = ArrayRows(SHORT.astype(np.uint8))
+    assert unpacked(stored, {"_FillValue": np.int16(-1)}, "x") is stored  # no value of the data can be meant
+
+
 def test_a_fill_value_is_compared_as_the_data_hold_it():
     read = rows(np.array([1.0, 1e20], np.float32), _FillValue=np.float64(1e20))
     with pytest.raises(DataError, match=r"1 values of 2 that the file marks as missing \(_FillValue = 1e\+20\)"):
@@ -115,5 +143,8 @@ def test_of_an_hdf5_file(tmp_path):
         DataError, match=r"column 1 holds 1 values of 6 that the file marks as missing \(_FillValue = \[5\]\)"
     ):
         check(holes)
-    with pytest.raises(DataError, match=r"holds 2 values of 6 that the file marks as missing.*first in row 4"):
+    with pytest.raises(
+        DataError,
+        match=r"holds 2 values of 6 that the file marks as missing \(fillvalue = .*first in row 4.*missing\.$",
+    ):
         check(never)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.data.packed import ATTRIBUTES, unpacked
+from hpcnn.data.packed import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
 from hpcnn.data.rows import Array, Buffer, Rows
 from hpcnn.data.sampler import Indices
@@ -76,7 +76,7 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
     if "_FillValue" not in found and plan.fill_value_defined() == h5py_module().h5d.FILL_VALUE_USER_DEFINED:
         never = NEVER_WRITTEN.get(dataset.dtype.str[1:])
         if never is not None and dataset.fillvalue == dataset.dtype.type(never):
-            found["_FillValue"] = dataset.fillvalue
+            found[FILL] = dataset.fillvalue
     return found
 
 
