@@ -16,7 +16,7 @@ from hpcnn.blas import use_one_thread
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_BAD_INPUT
 from hpcnn.failure import FailureGuard, limit_exit, report_unconnected
-from hpcnn.output import begin_command, end_command, replace_streams
+from hpcnn.output import ERROR, begin_command, end_command, replace_streams, write_line
 from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
@@ -153,6 +153,15 @@ def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
 
     names = arguments.run, arguments.checkpoint, arguments.entry
     return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
+
+
+def warn_of_order(comm: Communicator, trained: Trained, path: str | None) -> None:
+    """Warn, on rank 0, that columns of a file are not matched by name, if both it and the training data have names."""
+    from hpcnn.data.files import order_note
+
+    if comm.rank == 0 and path is not None and trained.content is None:
+        for note in order_note(path, trained.job.data, Path()):
+            write_line(f"warning: {note}", ERROR)
 
 
 def run_command(

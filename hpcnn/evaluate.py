@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, run_command, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         trained = open_run(comm, arguments)
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
+        warn_of_order(comm, trained, arguments.data)
         if comm.rank == 0:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)
         return 0

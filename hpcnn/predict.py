@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command
+from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         agree(comm, lambda: check_output(arguments.output, writes=comm.rank == 0))
         trained = open_run(comm, arguments)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
+        warn_of_order(comm, trained, arguments.input)
         shape = write_predictions(trained, comm, loader, arguments.output)
         if comm.rank == 0:
             write_line(f"{loader.samples:,} predictions of shape {shape[1:]} in {arguments.output}")

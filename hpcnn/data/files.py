@@ -110,6 +110,24 @@ def ready_inputs(x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | Non
     return materialize(scaling.apply(x) if scaling else x, dtype)
 
 
+def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ...]:
+    """Return a warning of a table with names, for a model whose names were not kept though its job's data have some."""
+    if not (isinstance(data, schema.Parquet) or (isinstance(data, schema.Csv) and data.header)):
+        return ()
+    if "," in path or any(place.is_dir() for place in places(path, base)):
+        return ()
+    kind = next((kind for ending, kind in INPUTS.items() if path.lower().endswith(ending)), type(data))
+    if kind is schema.Csv and not isinstance(data, schema.Csv):
+        named = csv.guess(resolve(path, base)).header
+    else:
+        named = kind in (schema.Csv, schema.Parquet)
+    text = (
+        f"the columns of {path} are taken in order, whatever their names: the version of hpcnn that trained the model "
+        "did not keep those of its training data. Give them in the order of these."
+    )
+    return (text,) if named else ()
+
+
 def _section(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the section that reads `path`, with the job's settings where the format is the same."""
     folder = next((place for place in places(path, base) if place.is_dir()), None)

@@ -1,5 +1,6 @@
 """What a model learned from named columns, it applies to columns of those names, wherever they stand in a file."""
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data import content
 from hpcnn.data.columns import Columns
+from hpcnn.data.files import order_note
 from hpcnn.errors import CheckpointError, DataError
+from hpcnn.job import data as schema
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.tools.explanations.inputs import chosen_inputs, chosen_samples
 from hpcnn.training.trained import evaluate_trained, input_loader, open_trained, write_predictions
@@ -119,6 +122,44 @@ def test_a_file_of_before_goes_by_position(run, old, tmp_path):
     assert predictions(old, write(tmp_path / "aby.csv", "aby"), tmp_path).tobytes() == new.tobytes()
     np.save(tmp_path / "x.npy", ROWS)  # has no names
     assert predictions(run, str(tmp_path / "x.npy"), tmp_path).tobytes() == new.tobytes()
+
+
+def test_a_file_of_before_warns_that_names_mean_nothing(run, old, tmp_path, capsys, monkeypatch):
+    def warnings(command, *arguments):
+        module = import_module(f"hpcnn.{command}")
+        monkeypatch.setattr(module, "run_command", lambda body: body(COMM))
+        assert module.main([*map(str, arguments)]) == 0
+        return [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning: ")]
+
+    table, out = write(tmp_path / "aby.csv", "aby"), ("-o", tmp_path / "out.npy")
+    for found in (warnings("evaluate", old, "--data", table), warnings("predict", old, table, *out)):
+        assert len(found) == 1
+        assert f"the columns of {table} are taken in order, whatever their names" in found[0]
+    np.save(tmp_path / "x.npy", ROWS)
+    assert not warnings("predict", old, tmp_path / "x.npy", *out)
+    assert not warnings("evaluate", old)
+    assert not warnings("evaluate", run, "--data", table)
+
+
+BY_NAME, OF_PARQUET = schema.Csv(path="-", targets=["y"]), schema.Parquet(path="-", targets=["y"])
+
+
+@pytest.mark.parametrize(("data", "name", "warns"), [
+    (BY_NAME, "d.csv", True),
+    (BY_NAME, "d.tsv", True),
+    (BY_NAME, "folder", False),
+    (BY_NAME, "x.npy,y.npy", False),
+    (schema.Csv(path="-", targets=[-1], header=False), "d.csv", False),
+    (OF_PARQUET, "d.csv", True),
+    (OF_PARQUET, "numbers.csv", False),
+    (OF_PARQUET, "d.parquet", True),
+    (schema.Digits(), "d.csv", False),
+])  # fmt: skip
+def test_where_names_mean_nothing(data, name, warns, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "numbers.csv").write_text("1,2\n1,2\n")
+    assert len(order_note(name, data, tmp_path)) == warns
 
 
 @pytest.mark.parametrize("names", [{"names": 3}, {"names": [1, 2]}, {"target_names": "y"}, {"target_names": None}])
