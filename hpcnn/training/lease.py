@@ -77,10 +77,14 @@ class Owner:
         return bool(self.processes) and all(process.is_dead() for process in self.processes)
 
     @property
-    def is_earlier_attempt(self) -> bool:
-        """Whether it is of the Slurm job that runs here, before that came back."""
+    def ending_s(self) -> float:
+        """For how many seconds it is given time to end: if it is of the same Slurm job as this process."""
         now = _slurm_facts()
-        return bool(self.job) and self.job == now["job"] and self.attempt != now["attempt"]
+        if not self.job or self.job != now["job"]:
+            return 0.0
+        if self.attempt != now["attempt"]:
+            return ENDING_S
+        return 0.0 if self.token in held_here else LEASE_S
 
     @property
     def is_ours(self) -> bool:
@@ -155,7 +159,7 @@ def acquire(
 
 def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], say: Callable[[str], object]) -> str:
     """Take a lease under `token`; return the token that it is held under."""
-    give_up, settle_s, vacant = time.monotonic() + ENDING_S, 0.0, 0
+    begin, settle_s, vacant = time.monotonic(), 0.0, 0
     while not place(folder, token, content):
         beat()
         owner = read_owner(folder)
@@ -172,7 +176,7 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
             if _take_away(folder, owner.token) and not (dead or owner.is_dead):
                 say(f"warning: {owner} gave no sign of life for {LEASE_S:.0f} s: its run is taken over")
                 settle_s = trust_s()
-        elif not owner.is_earlier_attempt or time.monotonic() > give_up:
+        elif time.monotonic() - begin >= owner.ending_s:
             raise RunBusyError(
                 f"the run in {str(folder)!r} is being trained by {owner}. Wait for its end, or stop it "
                 f"({owner.stop_by()}), or train into another folder by --out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -328,6 +329,31 @@ def test_an_earlier_attempt_of_the_same_slurm_job_is_given_time_to_end(
     monkeypatch.setattr(leases, "ENDING_S", 0.3)
     with pytest.raises(RunBusyError, match="of Slurm job 42"):
         acquire(tmp_path)
+
+
+def test_an_earlier_run_within_the_same_batch_script_is_given_time_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the last processes of an mpirun that has failed, when a loop starts the next one."""
+    monkeypatch.setenv("SLURM_JOB_ID", "42")
+    content = leave(tmp_path, ELSEWHERE)
+    beats = itertools.count(1)
+
+    def renew() -> None:
+        (RunPaths(tmp_path).lease / TOKEN).write_bytes(b"%020d" % next(beats) + content[20:])
+
+    def end_soon() -> None:
+        renew()
+        if next(beats) > 20:
+            leases._take_away(tmp_path, TOKEN)
+
+    begin = time.monotonic()
+    with monkeypatch.context() as quick:
+        quick.setattr(leases, "LEASE_S", 0.3)
+        with pytest.raises(RunBusyError, match="of Slurm job 42"):
+            acquire(tmp_path, beat=renew)
+    assert time.monotonic() - begin >= 0.3
+    acquire(tmp_path, beat=end_soon).release()
 
 
 def test_survivors_know_the_lease_of_the_rank_that_took_it(tmp_path: Path) -> None:
