@@ -263,9 +263,10 @@ lost_nodes() {
     [[ -z $lost ]] || grep -qx "$SLURMD_NODENAME" <<<"$lost" || echo "$lost"
 }
 
-# Counts the nodes of the partition but for some.
+# Counts the nodes of the partition that can be given work, now or after other work, but for some.
 nodes_without() {
-    sinfo --noheader --Node --partition="$SLURM_JOB_PARTITION" --format=%N | sort -u |
+    sinfo --noheader --Node --partition="$SLURM_JOB_PARTITION" --format='%N %t' |
+        awk '$2 !~ /^(down|dr|fail|futr|inval|unk)|[*]$/ { print $1 }' | sort -u |
         grep -cvxFf <(scontrol show hostnames "$1")
 }
 
