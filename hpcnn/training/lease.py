@@ -12,18 +12,16 @@ clock: the clocks of hosts are never compared.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcnn.errors import CheckpointError
 from hpcnn.run_paths import RunPaths
+from hpcnn.training.lease_owner import Owner, content_of, held_here, read_owner, slurm_facts, stamp
 from hpcnn.training.process import Process
 
 RENEW_S = 3.0
@@ -37,65 +35,10 @@ ENDING_S = 900.0
 _POLL_S = 0.1
 _ATTEMPTS = 100
 """What lies in the place of a lease is given so many polls to go."""
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_TOKEN = re.compile("[0-9a-f]{16}")
-_SLURM = {"job": "SLURM_JOB_ID", "attempt": "SLURM_RESTART_COUNT"}
-
-held_here: set[str] = set()
-"""The tokens of the leases that this process holds."""
 
 
 class RunBusyError(CheckpointError):
     """Another job trains into the run folder."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds a lease."""
-
-    token: str
-    number: bytes
-    """Changes with each renewal."""
-    processes: tuple[Process, ...]
-    """Those that may renew it. Empty where the file was cut off by a crash, as all below."""
-    since: float = 0.0
-    job: str = ""
-    """The number of the Slurm job."""
-    attempt: str = ""
-
-    def __str__(self) -> str:
-        if not self.processes:
-            return "a job that is not known"
-        first = self.processes[0]
-        slurm = f" of Slurm job {self.job}" if self.job else ""
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {first.number} on {first.host}{slurm}, since {began}"
-
-    @property
-    def is_dead(self) -> bool:
-        """Whether all its processes have ended for certain."""
-        return bool(self.processes) and all(process.is_dead() for process in self.processes)
-
-    @property
-    def ending_s(self) -> float:
-        """For how many seconds it is given time to end: if it is of the same Slurm job as this process."""
-        now = _slurm_facts()
-        if not self.job or self.job != now["job"]:
-            return 0.0
-        if self.attempt != now["attempt"]:
-            return ENDING_S
-        return 0.0 if self.token in held_here else LEASE_S
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether it is a run of this process whose first rank was lost, before this one knew of the lease."""
-        return Process.own() in self.processes and self.token not in held_here
-
-    def stop_by(self) -> str:
-        """Say how to stop it."""
-        if self.job:
-            return f"hpcnn cancel {self.job}"
-        return f"kill {self.processes[0].number} on {self.processes[0].host}" if self.processes else "kill"
 
 
 @dataclass(frozen=True)
@@ -176,7 +119,7 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
             if _take_away(folder, owner.token) and not (dead or owner.is_dead):
                 say(f"warning: {owner} gave no sign of life for {LEASE_S:.0f} s: its run is taken over")
                 settle_s = trust_s()
-        elif time.monotonic() - begin >= owner.ending_s:
+        elif time.monotonic() - begin >= _ending_s(owner):
             raise RunBusyError(
                 f"the run in {str(folder)!r} is being trained by {owner}. Wait for its end, or stop it "
                 f"({owner.stop_by()}), or train into another folder by --out."
@@ -186,6 +129,16 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
         beat()
         time.sleep(_POLL_S)
     return token
+
+
+def _ending_s(owner: Owner) -> float:
+    """Return for how many seconds it is given time to end: if it is of the same Slurm job as this process."""
+    now = slurm_facts()
+    if not owner.job or owner.job != now["job"]:
+        return 0.0
+    if owner.attempt != now["attempt"]:
+        return ENDING_S
+    return 0.0 if owner.token in held_here else LEASE_S
 
 
 def _clear(folder: Path, attempts: int) -> None:
@@ -236,48 +189,6 @@ def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Calla
 def trust_s() -> float:
     """Return for how many seconds an owner relies on a renewal; then it looks again before it writes anything."""
     return 2 * RENEW_S
-
-
-def clock() -> float:
-    """Return seconds that count while the machine sleeps, too."""
-    return time.clock_gettime(_CLOCK)
-
-
-def read_owner(folder: Path) -> Owner | None:
-    """Return who holds the lease of a folder; None if nobody does.
-
-    Raises:
-        OSError: this can't be told.
-    """
-    lease = RunPaths(folder).lease
-    try:
-        token = next((path.name for path in lease.iterdir() if _TOKEN.fullmatch(path.name)), None)
-        if token is None:
-            return None
-        number, _, rest = (lease / token).read_bytes().partition(b"\n")  # opening it asks the server of a network disk
-    except FileNotFoundError:
-        return None
-    try:
-        facts = json.loads(rest)
-        int(number)
-        return Owner(token, number, tuple(Process(**each) for each in facts.pop("processes")), **facts)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return Owner(token, number, ())
-
-
-def stamp() -> bytes:
-    """Return the line that a lease begins with as it is renewed now: a number that grows, always as long."""
-    return b"%020d\n" % int(1000 * clock())
-
-
-def _slurm_facts() -> dict[str, str]:
-    return {key: os.environ.get(name, "") for key, name in _SLURM.items()}
-
-
-def content_of(processes: Sequence[Process]) -> bytes:
-    """Return the content of a lease that these processes may renew."""
-    facts: dict[str, Any] = {"processes": [asdict(process) for process in processes], "since": time.time()}
-    return stamp() + json.dumps(facts | _slurm_facts()).encode()
 
 
 def place(folder: Path, token: str, content: bytes) -> bool:

@@ -13,7 +13,8 @@ from hpcnn.errors import EXIT_FAILURE, CheckpointError
 from hpcnn.run_paths import RunPaths
 from hpcnn.training import lease as leases
 from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.lease import Lease, clock, content_of, held_here, place, read_owner, stamp
+from hpcnn.training.lease import Lease, place
+from hpcnn.training.lease_owner import clock, content_of, held_here, read_owner, stamp
 from hpcnn.training.process import Process
 from hpcnn.training.replica import Replica
 

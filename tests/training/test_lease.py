@@ -23,8 +23,9 @@ from hpcnn.errors import CheckpointError
 from hpcnn.run_paths import RunPaths
 from hpcnn.training import lease as leases
 from hpcnn.training.callbacks import Callback, Control, EpochReport
-from hpcnn.training.lease import Lease, RunBusyError, acquire, content_of, held_here, read_owner
+from hpcnn.training.lease import Lease, RunBusyError, acquire
 from hpcnn.training.lease_keeper import LeaseKeeper, LeaseLostError
+from hpcnn.training.lease_owner import clock, content_of, held_here, read_owner
 from hpcnn.training.process import Process
 from hpcnn.training.replica import Replica
 from hpcnn.training.run_folder import RunFolder, Start, choose_start
@@ -487,10 +488,10 @@ def test_it_is_not_lost_while_the_folder_is_away(tmp_path: Path, keep: Callable[
     keeper = keep(acquire(folder))
 
     def renewed() -> bool:
-        return leases.clock() - keeper._renewed_at < leases.RENEW_S
+        return clock() - keeper._renewed_at < leases.RENEW_S
 
     away = folder.rename(tmp_path / "away")
-    wait_until(lambda: leases.clock() - keeper._renewed_at > 4 * leases.RENEW_S)
+    wait_until(lambda: clock() - keeper._renewed_at > 4 * leases.RENEW_S)
     keeper.check()
     away.rename(folder)
     wait_until(renewed)
