@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from hpcnn.keras.check.edits import Edit, span
 from hpcnn.keras.check.imports import renamed
 from hpcnn.keras.check.scope import Script, standard
 from hpcnn.keras.check.tables import KEYWORD_NOTES, METHOD_KEYWORDS, METHODS, NAME_KEYWORDS
 
-_WHOLE_MODELS = {"save", "load_model", "save_model", "ModelCheckpoint", "BestModelCheckpoint"}
+_SAVES = {"save", "save_model", "save_weights", "ModelCheckpoint", "BestModelCheckpoint"}
+_LOADS = {"load_model", "load_weights"}
 _OLD_ENDINGS = (".h5", ".hdf5")
 
 
 def call_edits(call: ast.Call, script: Script) -> Iterator[Edit]:
     """Yield what to change in a call."""
     function = call.func
-    own = (
-        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    )
     full = script.scope.full(function)
     if isinstance(function, ast.Attribute) and full is None:
         yield from _renamed_method(function)
-        yield from _keywords(call, METHOD_KEYWORDS.get(own, {}))
-        if own == "compile":
+        yield from _keywords(call, METHOD_KEYWORDS.get(function.attr, {}))
+        if function.attr == "compile":
             yield from _metrics(call)
     name = standard(renamed(full)) if full else ""
     yield from _keywords(call, _keywords_of(name))
-    yield from _files(call, name.rpartition(".")[2] or own, script)
+    yield from _files(call, script)
 
 
 def _keywords_of(name: str) -> dict[str, str | None]:
@@ -74,28 +74,64 @@ def _metrics(call: ast.Call) -> Iterator[Edit]:
                     yield Edit(*span(node), '"accuracy"')
 
 
-def _files(call: ast.Call, function: str, script: Script) -> Iterator[Edit]:
-    """Give files of models the endings that Keras 3 asks for."""
-    path = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "filepath"), None)
-    if path is None:
+def _files(call: ast.Call, script: Script) -> Iterator[Edit]:
+    """Give files of models the endings that Keras 3 asks for; files that the script only loads stay as they are."""
+    function, ending = _function_of_keras(call, script), _saved_ending(call, script)
+    if ending is None and function not in _LOADS:
         return
+    for node, old in _old_files(call, script):
+        new = ending or _saved_files(script).get(_pattern(node))
+        (line, column), (last, end) = span(node)
+        if new is None or line != last:
+            continue
+        place = script.lines[line - 1].rindex(old.encode(), column, end)
+        yield Edit((line, place), (line, place + len(old)), new, "Keras 3 writes models as .keras files")
+
+
+def _function_of_keras(call: ast.Call, script: Script) -> str:
+    """Return the name of a function or class of Keras or hpcnn, or of any object's method; "" for others."""
+    full = script.scope.full(call.func)
+    if full is not None:
+        module, *_, name = standard(renamed(full)).split(".")
+        return name if module in ("keras", "hvd") else ""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _saved_ending(call: ast.Call, script: Script) -> str | None:
+    """Return the ending of the file that a call saves; None if it saves none of Keras's."""
+    function = _function_of_keras(call, script)
+    if function not in _SAVES:
+        return None
     weights_only = any(
         k.arg == "save_weights_only" and isinstance(k.value, ast.Constant) and k.value.value is True
         for k in call.keywords
     )
-    if function == "save_weights" or (weights_only and function in _WHOLE_MODELS):
-        ending = ".weights.h5"
-    elif function in _WHOLE_MODELS:
-        ending = ".keras"
-    else:
-        return
-    for node in _texts(path, script, set()):
+    return ".weights.h5" if function == "save_weights" or weights_only else ".keras"
+
+
+@lru_cache(maxsize=1)
+def _saved_files(script: Script) -> dict[str, str]:
+    """Return the new ending of each file that the script saves under an old one, by its pattern."""
+    calls = (node for node in ast.walk(script.tree) if isinstance(node, ast.Call))
+    endings = ((call, _saved_ending(call, script)) for call in calls)
+    return {_pattern(node): ending for call, ending in endings if ending for node, _ in _old_files(call, script)}
+
+
+def _old_files(call: ast.Call, script: Script) -> Iterator[tuple[ast.expr, str]]:
+    """Yield the texts with an old ending that a call's path is made of, and that ending."""
+    paths = call.args[1:] if _function_of_keras(call, script) == "save_model" else call.args  # that has the model first
+    path = paths[0] if paths else next((k.value for k in call.keywords if k.arg == "filepath"), None)
+    for node in _texts(path, script, set()) if path is not None else ():
         old = next((old for old in _OLD_ENDINGS if _text(node).endswith(old)), "")
-        (line, column), (last, end) = span(node)
-        if not old or _text(node).endswith(".weights.h5") or line != last:
-            continue
-        place = script.lines[line - 1].rindex(old.encode(), column, end)
-        yield Edit((line, place), (line, place + len(old)), ending, "Keras 3 writes models as .keras files")
+        if old and not _text(node).endswith(".weights.h5"):
+            yield node, old
+
+
+def _pattern(node: ast.AST) -> str:
+    """Return a text with {} for each value in it, be it put there by `format` or not."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_pattern(part) for part in node.values)
+    return re.sub(r"\{[^{}]*\}", "{}", _text(node)) if isinstance(node, ast.Constant) else "{}"
 
 
 def _text(node: ast.AST) -> str:
