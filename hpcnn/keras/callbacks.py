@@ -30,6 +30,7 @@ class _Broadcast:
 
     A model that makes its weights at its first batch is built before that step by the batch's shape; where that can't
     be done, its weights and the optimizer state are those of that rank from after the first step on, as in Horovod.
+    On jax, whose training function has the weights as arguments, it must have its weights before.
     After each epoch it compares the trainable weights of the ranks, and ends a training in which they drift apart.
 
     Args:
@@ -65,9 +66,16 @@ class _Broadcast:
         check_compiled(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Broadcast, or see to it that the first step does."""
-        if is_complete(self.model):
+        """Broadcast, or see to it that the first step does.
+
+        Raises:
+            CommunicatorError: the model has no weights yet, and its training function can't make them.
+        """
+        on_jax = backend() == "jax"  # a step is given the weights of before there, and returns others
+        if is_complete(self.model) or (on_jax and self.model.built):
             self._broadcast()
+        elif on_jax:
+            raise CommunicatorError("the model has no weights yet: begin it with keras.Input, or call it on a batch")
         else:
             self._broadcast_at_first_step()
 

@@ -9,7 +9,7 @@ import pytest
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError, MissingExtraError
-from hpcnn.keras import host
+from hpcnn.keras import callbacks, host
 from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
 
 ASKED = """
@@ -140,3 +140,30 @@ def test_a_schedule_acts_in_its_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
         schedule.on_epoch_begin(epoch)
         rates.append(optimizer.learning_rate)
     assert rates == [0.1, 0.5, 0.1]
+
+
+class Layer:
+    """As much of a layer, and of a model, as the broadcast sees."""
+
+    def __init__(self, *layers: Layer, built: bool) -> None:
+        self.layers, self.built, self.weights = layers, built, ["weight"]
+        self.train_function = self.given = print
+
+    def _flatten_layers(self) -> list[Layer]:
+        return [self, *self.layers]
+
+
+def test_jax_has_no_first_step_that_could_make_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callbacks, "backend", lambda: "jax")
+    sent: list[object] = []
+    monkeypatch.setattr(callbacks, "broadcast_variables", lambda variables, *where: sent.extend(variables))
+    broadcast = callbacks._Broadcast(0)
+    broadcast.model = Layer(Layer(built=False), built=True)  # a layer that no batch reaches
+    broadcast.on_train_begin()
+    assert sent == ["weight"]
+    broadcast.model = Layer(built=False)
+    with pytest.raises(
+        CommunicatorError, match=r"the model has no weights yet: begin it with keras\.Input, or call it"
+    ):
+        broadcast.on_train_begin()
+    assert broadcast.model.train_function is broadcast.model.given
