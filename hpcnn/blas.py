@@ -55,6 +55,8 @@ class _OneThread:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     blocks: int = 0
+    changed: bool = False
+    """Whether things are as blocks want them; in a child process, after a fork, they may be so without a block."""
     asked: str | None = None
     """What the environment asked for before the first block."""
     before: dict[str, tuple[_OpenBlas, int]] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class _OneThread:
 
     def enter(self) -> None:
         with self.lock:
-            if not self.blocks:
+            if not self.changed:
                 self.asked = os.environ.get(THREADS)
             try:
                 self._change()
@@ -74,12 +76,17 @@ class _OneThread:
 
     def leave(self) -> None:
         with self.lock:
-            self.blocks -= 1
-            if not self.blocks:
+            self.blocks = max(0, self.blocks - 1)
+            if self.changed and not self.blocks:
                 self._restore()
 
+    def forked(self) -> None:
+        """Forget, in a child process, the blocks of threads that it has not; the next block undoes what they did."""
+        self.lock, self.blocks = threading.Lock(), 0
+
     def _change(self) -> None:
-        if not self.blocks:
+        if not self.changed:
+            self.changed = True
             _keep_asked()
         for library in _libraries_of(len(sys.modules)):
             if library.path not in self.before:
@@ -94,9 +101,11 @@ class _OneThread:
             os.environ.pop(THREADS, None)
         else:
             os.environ[THREADS] = self.asked
+        self.changed = False
 
 
 _one_thread = _OneThread()
+os.register_at_fork(after_in_child=_one_thread.forked)
 
 
 def _keep_asked() -> None:

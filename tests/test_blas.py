@@ -11,6 +11,7 @@ import pytest
 
 from hpcnn import blas
 from hpcnn.denormals import FlushDenormals
+from tests.forks import ends_in_a_child
 from tests.require import missing
 
 ROOT = Path(__file__).parents[1]
@@ -206,3 +207,22 @@ def test_ctrl_c_at_the_begin_of_a_block_leaves_all_as_it_was(monkeypatch):
     with blas.one_thread():
         assert used == [1, 7, 1]
     assert used == [1, 7, 1, 7]
+
+
+def test_a_child_process_is_not_in_the_blocks_of_other_threads(monkeypatch):
+    monkeypatch.delenv(blas.THREADS, raising=False)
+    used = []
+    library = blas._OpenBlas("lib", lambda: b"", lambda: 7, used.append)
+    monkeypatch.setattr(blas, "_libraries_of", lambda modules: (library,))
+
+    def enter_and_leave():
+        with blas.one_thread():
+            assert used == [1]
+        assert used == [1, 7]
+        assert blas.THREADS not in os.environ
+
+    with blas.one_thread():
+        with blas._one_thread.lock:  # as if another thread were about to leave
+            assert ends_in_a_child(enter_and_leave)
+        assert used == [1]
+    assert used == [1, 7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +25,15 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 Kind = TypeVar("Kind")
 _preparing = threading.Lock()
 """msgspec prepares a type when it is first used, without a lock: a thread that finds it half prepared crashes."""
+
+
+def _renew_lock() -> None:
+    """In a child process the thread that may have held it is gone."""
+    global _preparing
+    _preparing = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def convert(value: Any, kind: type[Kind]) -> Kind:

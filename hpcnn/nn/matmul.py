@@ -8,6 +8,7 @@ numbers, and a product that keeps its bits in none is never cut.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -55,7 +56,7 @@ class CutMatmul:
 
     def __init__(self, threads: int, product: Matmul) -> None:
         self._threads, self._product = threads, product
-        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="matmul", initializer=_prepare_thread)
+        self._pool, self._process = self._new_pool(), os.getpid()
         self._cuts: dict[tuple[object, ...], tuple[_Piece, ...]] = {}
 
     def __call__(self, a: Array, b: Array, /, *, out: Array) -> Array:
@@ -71,12 +72,22 @@ class CutMatmul:
 
     def _multiply(self, cut: Iterable[_Piece], a: Array, b: Array, out: Array) -> Array:
         own, *others = cut
-        pending = [self._pool.submit(self._product, a[i], b[:, j], out=out[i, j]) for i, j in others]
+        pool = self._own_pool()
+        pending = [pool.submit(self._product, a[i], b[:, j], out=out[i, j]) for i, j in others]
         i, j = own
         self._product(a[i], b[:, j], out=out[i, j])
         for piece in pending:
             piece.result()
         return out
+
+    def _own_pool(self) -> ThreadPoolExecutor:
+        """Return the pool, a new one after a fork: a child process has none of the threads."""
+        if self._process != os.getpid():
+            self._pool, self._process = self._new_pool(), os.getpid()
+        return self._pool
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads - 1, thread_name_prefix="matmul", initializer=_prepare_thread)
 
     def _choose(self, a: Array, b: Array, out: Array, pieces: int) -> tuple[_Piece, ...]:
         """Return the cut that keeps all bits of a product of such arrays. The longer axis first: it costs less."""

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect as kinds
 
+from hpcnn.job import section
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.model import Flatten
 from hpcnn.job.reference import settings as all_settings
 from hpcnn.job.schema import Job
 from hpcnn.job.validate import EXAMPLES, SettingError, check, describe, job_type, members, tables
+from tests.forks import ends_in_a_child
 
 VALID: dict[str, Any] = {
     "data": {"source": "digits"},
@@ -220,3 +222,9 @@ def test_what_msgspec_refuses_is_refused_in_our_words(seed: int, data: st.DataOb
     except msgspec.ValidationError:
         with pytest.raises(SettingError):
             check(table, job_type())
+
+
+def test_a_child_process_reads_jobs_whatever_other_threads_did_as_it_began() -> None:
+    with section._preparing:  # another thread may hold it at that moment
+        assert ends_in_a_child(lambda: section.convert(3, int))
+    assert section.convert(3, int) == 3

@@ -11,6 +11,7 @@ import pytest
 from hpcnn.denormals import FlushDenormals
 from hpcnn.nn import Context, Dense
 from hpcnn.nn.matmul import SMALLEST_PIECE, TILE, CutMatmul, matmul_on
+from tests.forks import ends_in_a_child
 from tests.nn.helpers import Model, normal
 
 BARELY = (256, 1024, 256)
@@ -184,6 +185,20 @@ def test_a_fault_in_a_piece_is_raised():
     a, b, out = operands(*BARELY)
     with pytest.raises(MemoryError, match="no room"):
         CutMatmul(2, product)(a, b, out=out)
+
+
+def test_a_child_process_has_threads_of_its_own():
+    matmul = CutMatmul(2, Outer())
+    a, b, out = operands(*BARELY)
+    matmul(a, b, out=out)
+
+    def again():
+        other = np.empty_like(out)
+        matmul(a, b, out=other)
+        assert np.array_equal(other, out)
+
+    assert ends_in_a_child(again)
+    again()
 
 
 def test_the_smallest_product_that_is_cut():
