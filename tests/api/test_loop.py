@@ -127,10 +127,7 @@ def test_a_batch_that_does_not_fit(x: Any, y: Any, error: type[Exception], messa
         ({"seed": -1}, "train.seed = -1: expected an integer >= 0"),
         ({"shards": 1.5}, "train.shards = 1.5: expected an integer >= 1"),
         ({"shards": "auto"}, 'train.shards = "auto": expected an integer. A trainer'),
-        (
-            {"network": Network(LAYERS, (4,))},
-            'needs probabilities, but the outputs of the network.s last .* "linear", are',
-        ),
+        ({"network": Network(LAYERS, (4,))}, 'needs probabilities, but the network ends in activation = "linear"'),
         (
             {"network": Network(LAYERS, (4,)), "loss": "mse", "metrics": ["accuracy"]},
             'train.metrics has "accuracy", which needs classes',
