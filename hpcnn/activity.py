@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SET_UP, DATA, FORWARD, BACKWARD = "set-up", "data", "forward", "backward"
 WAIT, REDUCE, OPTIMIZER, OTHER = "wait", "reduce", "optimizer", "other"
@@ -62,3 +66,23 @@ class Activity:
         if not self.step:
             return f"phase {self.phase}"
         return f"phase {self.phase}, step {self.step} (epoch {self.epoch})"
+
+
+_collector = threading.Lock()
+"""Held while the garbage collector is off: of two threads, the second would find it off, and leave it so."""
+
+
+def thread_frames() -> dict[int, FrameType]:
+    """Return the frame of each thread, as `sys._current_frames` does, with the garbage collector off.
+
+    Python 3.11 holds a lock meanwhile that the end of a `threading.local` takes too. A collection that comes upon one
+    there stops all threads for ever (CPython's issue 106883).
+    """
+    with _collector:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if was_on:
+                gc.enable()

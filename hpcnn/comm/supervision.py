@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hpcnn
-from hpcnn.activity import WAIT, Activity
+from hpcnn.activity import WAIT, Activity, thread_frames
 from hpcnn.comm import watcher
 from hpcnn.comm.end import end_job
 from hpcnn.comm.heartbeats import Process
@@ -177,7 +177,7 @@ class Supervision:
 
     def _wait(self) -> int:
         """Return a number that stays the same as long as this rank is in one call to others; 0 if it is in none."""
-        frame = _innermost(sys._current_frames().get(self._thread))
+        frame = _innermost(thread_frames().get(self._thread))
         name = str(frame.f_globals["__name__"]) if frame is not None else ""
         if name.startswith("hpcnn.comm.") or self._activity.phase == WAIT:
             return 1 + (hash((self._activity.changes, id(frame))) & (2**62 - 1))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from pathlib import Path
 from types import FrameType
+
+from hpcnn.activity import thread_frames
 
 _CPU_SHARE = 0.05
 _IO_BYTES_PER_S = 64 * 1024
@@ -57,7 +58,7 @@ class Effort:
 
 def is_within(thread: int, package: str) -> bool:
     """Return whether the thread of that number is in a call that a module of `package` makes, and made itself."""
-    frame = sys._current_frames().get(thread)
+    frame = thread_frames().get(thread)
     return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
 
 
@@ -67,7 +68,7 @@ def stacks() -> str:
     It reads no source files, as a traceback would: a file system that hangs may be the reason to ask.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = {number: frame for number, frame in sys._current_frames().items() if number != threading.get_ident()}
+    frames = {number: frame for number, frame in thread_frames().items() if number != threading.get_ident()}
     main = threading.main_thread().ident
     return "\n".join(
         f"{names.get(number, 'a thread')} (most recent call first):\n{_calls(frames[number])}"

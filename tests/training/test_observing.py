@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from hpcnn.training.observing import Effort, is_within, stacks
-from tests.timing import wait_until
+from tests.timing import WAIT_S, wait_until
 
 
 def test_effort() -> None:
@@ -83,3 +85,35 @@ def test_stacks_name_the_threads() -> None:
     assert heads[0] == "MainThread (most recent call first):"
     # Other tests may have left threads behind.
     assert {"exchange (most recent call first):", "signals (most recent call first):"} <= set(heads[1:])
+
+
+COLLECTING = """
+import gc, threading
+from hpcnn.activity import thread_frames
+
+class Cycle:
+    def __init__(self):
+        self.me, self.local = self, threading.local()
+        self.local.value = 1
+
+def look_from(depth):
+    return look_from(depth - 1) if depth else thread_frames()
+
+gc.disable()
+for threshold in range(1, 60):  # one of them has a collection begin while frames are made
+    gc.collect()
+    for _ in range(3):
+        Cycle()
+    gc.set_threshold(threshold)
+    gc.enable()
+    look_from(5)
+    assert gc.isenabled()
+    gc.disable()
+    look_from(5)
+    assert not gc.isenabled()
+"""
+
+
+def test_looking_at_threads_stops_none_of_them() -> None:
+    """A collection in the midst of it would, where it comes upon a `threading.local`, before Python 3.12."""
+    subprocess.run([sys.executable, "-c", COLLECTING], check=True, timeout=WAIT_S)
