@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -29,7 +30,7 @@ class Schedule:
     def __init__(self, run: Run, *, threaded: bool) -> None:
         self._run, self.threaded = run, threaded
         self._thread: threading.Thread | None = None
-        self._steps: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._steps: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._ready_from = sys.maxsize
@@ -39,9 +40,10 @@ class Schedule:
         self._ready_from = sys.maxsize
         if self.threaded:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="exchange", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(self._steps,), name="exchange", daemon=True)
                 self._thread.start()
-            self._steps.put(None)
+                weakref.finalize(self, self._steps.put, None).atexit = False
+            self._steps.put(self._step)
 
     def ready(self, start: int) -> None:
         """Let the step go on to the entries from `start` on."""
@@ -68,14 +70,19 @@ class Schedule:
         with self._changed:
             self._changed.wait_for(lambda: self._ready_from <= start)
 
-    def _serve(self) -> None:
-        # Both modes of arithmetic belong to a thread, and the bits must not depend on which one adds.
-        with FlushDenormals(), np.errstate(all="ignore"):
-            while True:
-                self._steps.get()
-                try:
-                    self._run(self._wait_for)
-                except BaseException as error:  # re-raised by finish, in the caller's thread
-                    self._ends.put(error)
-                else:
-                    self._ends.put(None)
+    def _step(self) -> None:
+        try:
+            self._run(self._wait_for)
+        except BaseException as error:  # re-raised by finish, in the caller's thread
+            self._ends.put(error)
+        else:
+            self._ends.put(None)
+
+
+def _serve(steps: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    """Do steps until there is None. Between them hold nothing: an exchange that nobody uses any more is to go."""
+    # Both modes of arithmetic belong to a thread, and the bits must not depend on which one adds.
+    with FlushDenormals(), np.errstate(all="ignore"):
+        while (step := steps.get()) is not None:
+            step()
+            del step

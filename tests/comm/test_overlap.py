@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 
@@ -123,3 +124,16 @@ def test_arithmetic_is_the_same_on_the_thread_as_in_training(threaded: bool) -> 
             schedule.start()
             schedule.finish()
     assert results[1].tolist() == [0.0 if flush.active else np.float32(1e-38) * np.float32(0.1), np.inf]
+
+
+def test_the_thread_goes_with_its_schedule() -> None:
+    """A program may train a thousand times: each exchange has a thread, which must not keep it."""
+    schedule = Schedule(lambda wait_for: None, threaded=True)
+    schedule.start()
+    schedule.finish()
+    thread = schedule._thread
+    assert thread is not None
+    del schedule
+    gc.collect()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
