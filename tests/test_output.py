@@ -49,6 +49,7 @@ shards = 2
 @pytest.fixture(autouse=True)
 def nothing_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "_lost", {})
+    monkeypatch.setattr(output._Policy, "at_once", True)  # commands that other tests called in this process set it
 
 
 @pytest.fixture(scope="module")

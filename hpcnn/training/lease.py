@@ -28,7 +28,7 @@ RENEW_S = 3.0
 """Seconds between two renewals."""
 LEASE_S = 30.0
 """A lease expires after so many seconds in which it was watched and not renewed."""
-GRACE_S = 1.0
+GRACE_S = 2.0
 """An owner on this machine that is about to die is given so long."""
 ENDING_S = 900.0
 """An earlier attempt of the same Slurm job is given so long to end: longer than its watchdog takes to end it."""

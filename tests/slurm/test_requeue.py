@@ -184,7 +184,9 @@ def test_slurm_does_not_notice_that_a_node_is_silent(silent: Silent, undisturbed
     cluster.run(["scontrol", "update", f"NodeName={silent.lost}", "State=DOWN", "Reason=silent"], check=True)
     cluster.wait_until(lambda: cluster.state(job) == "PENDING", "the job to wait for its start")
     cluster.restore(silent.lost)
-    assert cluster.run(["squeue", "--noheader", "--format=%r %x"], check=True).stdout.split() == ["BeginTime"]
+    reason = ["squeue", "--noheader", "--format=%r %x"]  # Slurm has none at once; the nodes to avoid would follow
+    cluster.wait_until(lambda: cluster.run(reason, check=True).stdout.split() != ["None"], "Slurm to say why it waits")
+    assert cluster.run(reason, check=True).stdout.split() == ["BeginTime"]
     cluster.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True)
     check_came_back(project, job, undisturbed)
     said = project.output(job)

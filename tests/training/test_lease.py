@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import hpcnn
+from hpcnn.comm.processes import stat_of
 from hpcnn.errors import CheckpointError
 from hpcnn.run_paths import RunPaths
 from hpcnn.training import lease as leases
@@ -405,6 +406,8 @@ def test_after_a_kill_it_is_free_at_once(tmp_path: Path, reaped: bool) -> None:
     os.kill(child, signal.SIGKILL)
     if reaped:
         os.waitpid(child, 0)
+    else:  # a large process takes its time to die
+        wait_until(lambda: stat_of(child)[0] == "Z")
     said: list[str] = []
     lease = acquire(tmp_path, say=said.append)
     assert said == []
