@@ -166,7 +166,7 @@ class Watcher:
         self._look_around(stage, flags, abort_s, seconds)
 
     def _account(self, stage: int, beats: int, wait: int, seconds: float) -> None:
-        """Add up for how long the rank has waited, shown no beat, and been at its stage."""
+        """Add up for how long the rank has waited, and has shown no beat."""
         now = (stage, beats, wait)
         before, self._before = self._before or now, now
         self._deaf_s = self._deaf_s + seconds if beats == before[1] and stage in (CONNECTED, RECOVERING) else 0.0
