@@ -43,6 +43,8 @@ MOST_NEAR = (PAGE_BYTES - 256) // ENTRY.size
 TABLE = 256
 
 PERIOD_S = 0.25
+CALM_S = 1.0
+"""Seconds between two looks; and where all is well, since each look takes its core from some rank for a moment."""
 UNREPORTED_S = 6.0
 """So long a rank may wait for one that is gone: MPI should have told it by then."""
 RECOVER_S = 8.0
@@ -165,6 +167,11 @@ class Watcher:
             self._near = [Near(*entry) for entry in ENTRY.iter_unpack(table)]
         self._look_around(stage, flags, abort_s, seconds)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the rank is at work, and neither waits nor keeps silent."""
+        return self._before[:1] == (CONNECTED,) and self._waited_s < 1.0 and self._deaf_s < 1.0
+
     def _account(self, stage: int, beats: int, wait: int, seconds: float) -> None:
         """Add up for how long the rank has waited, and has shown no beat."""
         now = (stage, beats, wait)
@@ -196,7 +203,7 @@ class Watcher:
             self._end(stopped, abort_s=abort_s)
 
     def _look_around(self, stage: int, flags: int, abort_s: float, seconds: float) -> None:
-        if stage == CONNECTED and self._waited_s < 1.0 and self._deaf_s < 1.0:  # as nearly always: spare the system
+        if self.is_calm:  # as nearly always: spare the system
             for one in self._near:
                 one.forget()
             return
@@ -338,9 +345,14 @@ def main() -> None:
     with suppress(AttributeError, OSError):  # to leave at once: a launcher waits for all that hold a rank's output
         poll.register(os.pidfd_open(own), select.POLLIN)
     last = time.monotonic()
-    while os.getppid() == own and not poll.poll(PERIOD_S * 1000):
+    while os.getppid() == own:
+        period_s = CALM_S if watcher.is_calm else PERIOD_S
+        if poll.poll(
+            1000 * (period_s - time.time() % period_s)
+        ):  # all at once: ranks that wait for each other lose least
+            break
         now = time.monotonic()
-        watcher.look(min(now - last, 2 * PERIOD_S))
+        watcher.look(min(now - last, 2 * period_s))
         last = now
     if outlive and struct.unpack_from("<q", page, STAGE)[0] == CONNECTING:  # as where MPI_Init itself has failed
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
