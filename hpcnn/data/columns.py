@@ -60,12 +60,12 @@ class Columns:
         return name in self.targets or PANDAS_INDEX.fullmatch(name) is not None or NAMELESS.fullmatch(name) is not None
 
     def _mismatch(self, missing: Sequence[str], unknown: Sequence[str], what: str) -> str:
-        faults = [f"lacks {_listed(missing)}"] if missing else []
-        faults += [f"has {_listed(unknown)}, which the model was not trained on"] if unknown else []
-        targets = f" The targets ({_listed(self.targets)}) may stay." if self.targets else ""
+        faults = [f"lacks {listed(missing)}"] if missing else []
+        faults += [f"has {listed(unknown)}, which the model was not trained on"] if unknown else []
+        targets = f" The targets ({listed(self.targets)}) may stay." if self.targets else ""
         return (
             f"{what} {' and '.join(faults)}.{nearest(missing[0], unknown) if missing else ''} Give the columns by "
-            f"the names of the training data, in any order, and no others: {_listed(self.inputs)}.{targets}"
+            f"the names of the training data, in any order, and no others: {listed(self.inputs)}.{targets}"
         )
 
 
@@ -74,7 +74,8 @@ def counted(names: Sequence[str]) -> bool:
     return all(name == str(place) for place, name in enumerate(names))
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a message lists them."""
     return shortened(", ".join(map(repr, names)))
 
 

@@ -12,10 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.data.columns import Columns
+from hpcnn.data.columns import Columns, listed
 from hpcnn.data.rows import ArrayRows, Buffer, Rows, in_memory, reshaped_from
 from hpcnn.data.source import Source
-from hpcnn.errors import shortened
 from hpcnn.job import data as schema
 
 SAMPLE_BYTES = 2**26
@@ -186,12 +185,8 @@ def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[st
     missing = [(there, [name for name in one if name not in other])
                for there, one, other in ((when[0], then, here), (when[1], here, then))]  # fmt: skip
     if any(names for _, names in missing):
-        return [f"columns only {there}: {_listed(names)}" for there, names in missing if names]
-    return [f"the columns are in another order: {_listed(then)} {when[0]}, {_listed(here)} {when[1]}"]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return shortened(", ".join(map(repr, names)))
+        return [f"columns only {there}: {listed(names)}" for there, names in missing if names]
+    return [f"the columns are in another order: {listed(then)} {when[0]}, {listed(here)} {when[1]}"]
 
 
 def _changed_part(before: Content, now: Content, place: int, when: tuple[str, str]) -> list[str]:
