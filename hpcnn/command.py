@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hpcnn import __version__
 from hpcnn.backends import BACKENDS, choose_backend
 from hpcnn.blas import use_one_thread
+from hpcnn.comm.end import end_alike
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_BAD_INPUT
 from hpcnn.failure import FailureGuard, limit_exit, report_unconnected
@@ -198,5 +199,7 @@ def run_command(
             comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
     except BaseException as error:
         return guard.fail(error)
+    if exit_code:
+        end_alike(exit_code)
     limit_exit()
     return exit_code

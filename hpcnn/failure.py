@@ -13,7 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from hpcnn.comm.end import end_job
+from hpcnn.comm.end import end_alike, end_job
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_FAILURE, HpcnnError
 from hpcnn.output import ERROR, output, write_line
@@ -89,6 +89,7 @@ class FailureGuard:
         if self.comm.rank == 0:
             self._speak(message if on_purpose else f"{self._place()}: {message}")
         self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has spoken: the first to leave may end the others
+        end_alike(exit_code)
         limit_exit()
         return exit_code
 

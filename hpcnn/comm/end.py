@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from hpcnn.comm.launcher import outlive_each_other
+from hpcnn.comm.launcher import detect_launch, outlive_each_other
 from hpcnn.output import ERROR, OUT, output
 
 _GRACE_S = 3
@@ -17,6 +17,8 @@ _READ_S = 0.2
 """A launcher that is told to end a job drops what it has not read of its output yet."""
 _PMI = "PMI_FD"
 """Environment variable by which mpirun of MPICH, and those like it, say where to send them messages."""
+_OF_HYDRA = "MPI_LOCALNRANKS"
+"""One that mpirun of MPICH sets, and srun, which has messages of its own behind PMI_FD, does not."""
 _exit = os._exit
 
 
@@ -37,6 +39,23 @@ def end_job(exit_code: int) -> NoReturn:
         os.kill(os.getpid(), signal.SIGKILL)
     elif not mpi.Is_finalized():
         mpi.COMM_WORLD.Abort(exit_code)
+    _exit(exit_code)
+
+
+def end_alike(exit_code: int) -> None:
+    """End this rank, where all end with the same `exit_code`, in such a way that the launcher has that code.
+
+    mpirun of MPICH kills what is left of the job as soon as one rank has left with an error, and takes the death of
+    those that were about to leave into its own exit code. There the job ends at once; elsewhere this returns.
+    """
+    if not (os.environ.get(_PMI, "").isdigit() and _OF_HYDRA in os.environ):
+        return
+    output(OUT).flush()
+    output(ERROR).flush()
+    if detect_launch().rank == 0:
+        time.sleep(_READ_S)
+        _abort_through_pmi(exit_code)
+    time.sleep(_GRACE_S)  # in vain, if all is well
     _exit(exit_code)
 
 
