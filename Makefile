@@ -68,9 +68,10 @@ test-keras:
 test-rest:
 	$(PYTEST) -n 2 -m 'not timed' --ignore=tests/slurm --ignore=tests/keras
 
-lint: .venv/test.stamp  ## Check the code: style, format, types
+lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	@rooms=$$($(BIN)/lint-imports) || { echo "$$rooms"; exit 1; }
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay

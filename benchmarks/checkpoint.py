@@ -22,16 +22,16 @@ from pathlib import Path
 
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import ratios
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 from hpcnn.errors import CheckpointError
 from hpcnn.job.data import Synthetic
 from hpcnn.job.model import Dense, Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
-from hpcnn.training.build import Training, build_training
-from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.saving import Saver
-from hpcnn.training.state import pack
+from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.saving import Saver
+from hpcnn.runs.state import pack
 from hpcnn.training.trainer import Progress
 
 HPCNN, PLAIN = "hpcnn", "safetensors.save_file + fsync"

@@ -15,9 +15,9 @@ from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.torch_side import gloo_group, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.command import run_command
 
 OURS, WHOLE, DDP = "hpcnn", "hpcnn, optimizer not sharded", "DDP"
 OURS_ALONE, TORCH_ALONE = "hpcnn, 1 rank", "PyTorch, 1 rank"

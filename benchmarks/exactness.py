@@ -16,8 +16,8 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, take_turns
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 from hpcnn.errors import CommunicatorError
 
 EXACT, ORDER_FREE = "exact", "MPI_Allreduce"

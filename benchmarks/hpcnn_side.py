@@ -9,18 +9,18 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.problem import BATCH, SAMPLES, make_data
-from hpcnn.comm.order_free import OrderFreeExchange
+from hpcnn.backends.numpy.backend import NUMPY
+from hpcnn.backends.numpy.replica import NumpyReplica
+from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data
 from hpcnn.job import model as layers
 from hpcnn.job.schema import Job, Train
 from hpcnn.optim.build import build_optimizer
+from hpcnn.runs.build import build_model, build_replica
 from hpcnn.training.backend import Backend, Model
-from hpcnn.training.build import build_model, build_replica
 from hpcnn.training.loader import ShardLoader
-from hpcnn.training.numpy_backend import NUMPY
-from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.updater import ReplicatedUpdater
 from hpcnn.training.vector_replica import ReplicaParts
 

@@ -22,9 +22,9 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS, SAMPLES, make_data
 from benchmarks.report import Report, make_parser
 from benchmarks.turns import Runner, rates, ratios, take_turns
-from hpcnn.backends import choose_backend
+from hpcnn.backends.choice import choose_backend
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 from hpcnn.job.load import load_job
 
 OURS, THEIRS, NUMPY_MODE = "hpcnn, Keras mode", "Keras and Horovod", "hpcnn, NumPy mode"
@@ -34,7 +34,7 @@ Reduce = Callable[[list[Any]], list[Any]]
 
 def by_horovod(comm: Communicator) -> Reduce:
     """Return Horovod's sum, as its own optimizers use it."""
-    from hpcnn.comm.horovod import connect_horovod
+    from hpcnn.comm.exchange.horovod_exchange import connect_horovod
 
     connect_horovod(comm)
     import horovod.tensorflow as hvd

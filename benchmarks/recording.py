@@ -13,12 +13,12 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.turns import Runner, ratios, time_steps
-from hpcnn.activity import Activity
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
+from hpcnn.core.activity import Activity
 from hpcnn.nn.network import Network
-from hpcnn.training.time_account import GAP_S
-from hpcnn.training.timeline.marks import Recorder
+from hpcnn.runs.time_account import GAP_S
+from hpcnn.runs.timeline.marks import Recorder
 
 RECORDED, PLAIN = "recorded", "not recorded"
 GATHERS = 200

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn import __version__
-from hpcnn.atomic import write_text
-from hpcnn.blas import fingerprint
+from hpcnn.cli.command import Parser
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import Parser
 from hpcnn.errors import HpcnnError
+from hpcnn.system.atomic import write_text
+from hpcnn.system.blas import fingerprint
 
 Figures = Mapping[str, Sequence[float]]
 

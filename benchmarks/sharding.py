@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, time_steps
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 from hpcnn.errors import CommunicatorError
 
 SHARDED, WHOLE = "sharded", "not sharded"

@@ -16,8 +16,8 @@ from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.torch_side import load_torch, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 from hpcnn.errors import CommunicatorError
 
 

@@ -13,10 +13,10 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.turns import Runner, ratios, time_steps
-from hpcnn.activity import Activity
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
-from hpcnn.training.watchdog import Watchdog
+from hpcnn.core.activity import Activity
+from hpcnn.runs.watchdog import Watchdog
 
 WATCHED, ALONE = "watched", "not watched"
 STALL_WARN_S = 60.0

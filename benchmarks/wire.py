@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, take_turns
-from hpcnn.comm.order_free import plain_links
-from hpcnn.comm.plan import Topology
+from hpcnn.cli.command import run_command
+from hpcnn.comm.exchange.allreduce_exchange import plain_links
+from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.command import run_command
 from hpcnn.errors import CommunicatorError
 from hpcnn.tools.bench.limits import WireLimit, crossing_bytes
 
@@ -30,7 +30,7 @@ WIDTHS = (1024, 1024, 1024, 1024, 1024)
 
 def exchanges(comm: Communicator, size: int, *, order_free: bool = False) -> Iterator[None]:
     """Sum vectors of `size` bytes for ever."""
-    from hpcnn.comm.order_free import OrderFreeExchange
+    from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
 
     length = size // 4
     exchange = (

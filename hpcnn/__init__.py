@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def _begin() -> None:
-    from hpcnn.search_path import leave_out_working_folder, started_as_module
+    from hpcnn.system.search_path import leave_out_working_folder, started_as_module
 
     if started_as_module(__name__):
         leave_out_working_folder(of_module=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from hpcnn.search_path import leave_out_working_folder
+from hpcnn.system.search_path import leave_out_working_folder
 
 leave_out_working_folder(of_module=False)
 
 from collections.abc import Sequence  # noqa: E402 - not from the working folder
 
-from hpcnn.command import Parser  # noqa: E402
+from hpcnn.cli.command import Parser  # noqa: E402
 
 COMMANDS = (
     *("train", "evaluate", "predict", "checkpoints", "bench", "report"),

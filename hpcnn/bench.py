@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.command import Parser, add_job_arguments, place, positive_seconds, run_command, whole_number
+from hpcnn.cli.command import Parser, add_job_arguments, place, positive_seconds, run_command, whole_number
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -98,13 +98,13 @@ def _step(argv: Sequence[str]) -> int:
     arguments = _step_parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
-        from hpcnn.comm.collective import agree
+        from hpcnn.backends.choice import choose_backend
+        from hpcnn.comm.collectives import agree
         from hpcnn.job.load import load_job
+        from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
         from hpcnn.tools.bench import step_report as report
         from hpcnn.tools.bench.outputs import warnings
         from hpcnn.tools.bench.step import measure_steps
-        from hpcnn.training.build import build_training, resolve_groups, resolve_shards
 
         _check(comm, arguments)
         loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
@@ -129,7 +129,7 @@ def _add_outputs(parser: Parser) -> None:
 
 
 def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
-    from hpcnn.comm.collective import agree
+    from hpcnn.comm.collectives import agree
     from hpcnn.tools.bench.outputs import check_outputs
 
     agree(comm, lambda: check_outputs(arguments.json, arguments.plot) if comm.rank == 0 else None)
@@ -138,7 +138,7 @@ def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
 def _write(
     comm: Communicator, arguments: argparse.Namespace, figures: dict[str, Any], plot: Callable[[Path], None]
 ) -> None:
-    from hpcnn.comm.collective import agree
+    from hpcnn.comm.collectives import agree
     from hpcnn.tools.bench.outputs import machine_facts, write_json
 
     facts = machine_facts(comm, with_hosts=arguments.hosts)

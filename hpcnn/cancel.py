@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.command import Parser, place_or_word
+from hpcnn.cli.command import Parser, place_or_word
+from hpcnn.cli.plain import run_plain
 from hpcnn.errors import EXIT_DONE
-from hpcnn.slurm.terminal import run_plain, write_line
+from hpcnn.system.output import write_line
 
 
 def _parser() -> Parser:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, place, run_command
+from hpcnn.cli.command import Parser, place, run_command
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.training.listing import Row
+    from hpcnn.runs.checkpoint_table import Row
 
 
 def _parser() -> Parser:
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.comm.collective import agree
-        from hpcnn.training.listing import list_run
+        from hpcnn.comm.collectives import agree
+        from hpcnn.runs.checkpoint_table import list_run
 
         rows = agree(comm, lambda: list_run(arguments.run) if comm.rank == 0 else [])
         if comm.rank == 0:
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(run: Path, rows: Sequence[Row], *, as_json: bool) -> None:
-    from hpcnn.training.display import write_line
-    from hpcnn.training.listing import print_rows
+    from hpcnn.runs.checkpoint_table import print_rows
+    from hpcnn.system.output import write_line
 
     if as_json:
         write_line(json.dumps({"run": str(run), "checkpoints": [row.as_json() for row in rows]}))

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, positive_seconds
+from hpcnn.cli.command import Parser, positive_seconds
+from hpcnn.cli.plain import run_plain
+from hpcnn.core.run_paths import RUNS
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
-from hpcnn.output import ERROR, write_line
-from hpcnn.run_paths import RUNS
-from hpcnn.slurm.terminal import run_plain
+from hpcnn.system.output import ERROR, write_line
 
 if TYPE_CHECKING:
     from hpcnn.tools.doctor.facts import Facts

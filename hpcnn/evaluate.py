@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, run_command, warn_of_order
+from hpcnn.cli.command import Parser, add_run_arguments, open_run, run_command, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.comm.collective import agree
-        from hpcnn.training.trained import evaluate_trained
+        from hpcnn.comm.collectives import agree
+        from hpcnn.runs.inference import evaluate_trained
 
         trained = open_run(comm, arguments)
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(path: str, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:
-    from hpcnn.training.display import print_results, write_line
+    from hpcnn.runs.display import print_results
+    from hpcnn.system.output import write_line
     from hpcnn.training.metrics import plain_values
 
     if as_json:

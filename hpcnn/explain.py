@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, place, run_command, whole_number
+from hpcnn.cli.command import Parser, add_run_arguments, place, run_command, whole_number
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.training.trained import Trained
+    from hpcnn.runs.inference import Trained
 
 SALIENCY, INTEGRATED, PERMUTATION = "saliency", "integrated-gradients", "permutation"
 FIRST_ROWS = slice(0, 8)
@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--{name} means nothing to --method {arguments.method}. Leave it out")
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
-        from hpcnn.comm.collective import agree
-        from hpcnn.tools.explanations.pictures import image_shape
+        from hpcnn.backends.choice import choose_backend
+        from hpcnn.comm.collectives import agree
+        from hpcnn.tools.explain.pictures import image_shape
         from hpcnn.tools.folder import make_folder
-        from hpcnn.tools.opening import open_by_numpy
+        from hpcnn.tools.open_run import open_by_numpy
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
         trained = open_by_numpy(comm, arguments, choose_backend(comm))
@@ -87,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _gradients(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
-    from hpcnn.comm.collective import agree
-    from hpcnn.tools.explanations import gradients, outputs, pictures
-    from hpcnn.tools.explanations.attribute import attribute, check_target
-    from hpcnn.tools.explanations.inputs import chosen_inputs
+    from hpcnn.comm.collectives import agree
+    from hpcnn.tools.explain import gradients, outputs, pictures
+    from hpcnn.tools.explain.attribute import attribute, check_target
+    from hpcnn.tools.explain.inputs import chosen_inputs
 
     gradient = agree(comm, lambda: gradients.input_gradient(trained))
     agree(comm, lambda: check_target(arguments.target, trained.parts.network.output_shape[-1]))
@@ -117,10 +117,10 @@ def _gradients(trained: Trained, comm: Communicator, arguments: argparse.Namespa
 
 
 def _permutation(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
-    from hpcnn.comm.collective import agree
-    from hpcnn.tools.explanations import outputs, pictures
-    from hpcnn.tools.explanations.inputs import chosen_samples
-    from hpcnn.tools.explanations.permutation import permutation_importance
+    from hpcnn.comm.collectives import agree
+    from hpcnn.tools.explain import outputs, pictures
+    from hpcnn.tools.explain.inputs import chosen_samples
+    from hpcnn.tools.explain.permutation import permutation_importance
 
     rows, repeats = arguments.rows or slice(None), arguments.repeats or REPEATS
     chosen, samples = agree(comm, lambda: chosen_samples(trained, comm, arguments.input, rows))
@@ -149,8 +149,8 @@ def _baseline(trained: Trained) -> str:
 
 def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], None], hint: str) -> None:
     """Write table and picture, if there is a folder for them, and say so."""
+    from hpcnn.system.output import write_line
     from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
-    from hpcnn.training.display import write_line
 
     folder: Path | None = arguments.output
     if folder is None:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command
+from hpcnn.cli.command import Parser, add_run_arguments, open_run, place, run_command
 from hpcnn.errors import HpcnnError
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.training.trained import Trained
+    from hpcnn.runs.inference import Trained
 
 FORMATS = ("onnx", "keras", "npz")
 """Each is the ending of its files."""
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.comm.collective import agree
-        from hpcnn.training.display import write_line
+        from hpcnn.comm.collectives import agree
+        from hpcnn.system.output import write_line
 
         form = agree(comm, lambda: _format(arguments))
         trained = _open(comm, arguments, form)
@@ -87,8 +87,8 @@ def _format(arguments: argparse.Namespace) -> str:
 
 def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> Trained:
     """Return the run's model. Collective."""
-    from hpcnn.backends import choose_backend
-    from hpcnn.tools.opening import open_by_numpy
+    from hpcnn.backends.choice import choose_backend
+    from hpcnn.tools.open_run import open_by_numpy
 
     if form == "keras":
         arguments.backend = "keras"
@@ -106,7 +106,7 @@ def _write(trained: Trained, form: str, path: Path, arguments: argparse.Namespac
 
         write_npz(trained, path)
     else:
-        from hpcnn.keras.mode.saving import write_keras
+        from hpcnn.tools.export.keras_file import write_keras
 
         write_keras(trained, path, scaling=not arguments.no_scaling)
 

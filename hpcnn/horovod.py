@@ -10,8 +10,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpcnn.cli.command import Parser, run_command
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.command import Parser, run_command
 from hpcnn.errors import EXIT_DONE, CommunicatorError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _build(arguments: Namespace) -> None:
     from hpcnn.keras.horovod_build import VERSION, Options, build_wheel, install_wheel
     from hpcnn.keras.horovod_environment import find_environment
-    from hpcnn.training.display import write_line
+    from hpcnn.system.output import write_line
 
     begin = time.monotonic()
 
@@ -96,10 +96,10 @@ def _check(comm: Communicator) -> int:
     """Add known numbers on all ranks, and say how long that takes."""
     import numpy as np
 
-    from hpcnn.comm.horovod import horovod_exchange
-    from hpcnn.comm.order_free import mpi_library
+    from hpcnn.comm.exchange.allreduce_exchange import mpi_library
+    from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
     from hpcnn.keras.horovod_environment import short_library
-    from hpcnn.training.display import write_line
+    from hpcnn.system.output import write_line
 
     exchange = horovod_exchange(comm, comm.size, _ENTRIES, np.float32, 1)
     (own,) = exchange.contributions

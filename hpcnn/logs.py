@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.command import Parser, place_or_word
+from hpcnn.cli.command import Parser, place_or_word
+from hpcnn.cli.plain import run_plain
 from hpcnn.errors import EXIT_DONE, CheckpointError
-from hpcnn.output import is_lost, output
-from hpcnn.slurm.terminal import run_plain
+from hpcnn.system.output import is_lost, output
 
 
 def _parser() -> Parser:

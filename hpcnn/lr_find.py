@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments, place, run_command, whole_number
+from hpcnn.cli.command import Parser, add_job_arguments, place, run_command, whole_number
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.tools.lr_range.measure import RangeTest
-    from hpcnn.tools.lr_range.suggestion import Suggestion
+    from hpcnn.tools.lr_find.measure import RangeTest
+    from hpcnn.tools.lr_find.suggestion import Suggestion
 
 FEWEST_STEPS = 20
 
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--from {arguments.low:g} must be below --to {arguments.high:g}")
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
-        from hpcnn.comm.collective import agree
+        from hpcnn.backends.choice import choose_backend
+        from hpcnn.comm.collectives import agree
         from hpcnn.job.load import load_job
+        from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
         from hpcnn.tools.folder import make_folder
-        from hpcnn.tools.lr_range.measure import measure
-        from hpcnn.tools.lr_range.suggestion import suggest
-        from hpcnn.training.build import build_training, resolve_groups, resolve_shards
+        from hpcnn.tools.lr_find.measure import measure
+        from hpcnn.tools.lr_find.suggestion import suggest
         from hpcnn.training.tuning import use_cores
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:
     """Print the result, and write it if there is a folder for it."""
+    from hpcnn.system.output import write_line
     from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
-    from hpcnn.tools.lr_range import outputs
-    from hpcnn.training.display import write_line
+    from hpcnn.tools.lr_find import outputs
 
     folder, words = arguments.output, outputs.sentences(test, suggestion)
     if arguments.json:

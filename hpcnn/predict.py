@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_run_arguments, open_run, place, run_command, warn_of_order
+from hpcnn.cli.command import Parser, add_run_arguments, open_run, place, run_command, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.comm.collective import agree
-        from hpcnn.training.display import write_line
-        from hpcnn.training.trained import check_output, input_loader, write_predictions
+        from hpcnn.comm.collectives import agree
+        from hpcnn.runs.inference import check_output, input_loader, write_predictions
+        from hpcnn.system.output import write_line
 
         agree(comm, lambda: check_output(arguments.output, writes=comm.rank == 0))
         trained = open_run(comm, arguments)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, place
+from hpcnn.cli.command import Parser, place
+from hpcnn.cli.plain import run_plain
 from hpcnn.errors import EXIT_DONE, CheckpointError
-from hpcnn.slurm.terminal import run_plain, write_line
+from hpcnn.system.output import write_line
 
 if TYPE_CHECKING:
     from hpcnn.tools.report.run import Run
@@ -58,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         _write(picture, lambda path: write_png(path, runs, arguments.title))
     if page is not None:
-        from hpcnn.atomic import write_text
+        from hpcnn.system.atomic import write_text
         from hpcnn.tools.report.page import page as html
 
         _write(page, lambda path: write_text(path, html(runs, arguments.title)))
@@ -107,8 +108,8 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
 
 def _print(runs: Sequence[Run], title: str) -> None:
     """Print the text form, as wide as the terminal, or 80 columns."""
+    from hpcnn.system.terminal import terminal_path, terminal_size
     from hpcnn.tools.report.text import text_report
-    from hpcnn.training.console import terminal_path, terminal_size
 
     terminal = terminal_path()
     width = terminal_size(terminal)[0] if terminal else 80

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, place_or_word
+from hpcnn.cli.command import Parser, place_or_word
+from hpcnn.cli.plain import console, run_plain
 from hpcnn.errors import EXIT_DONE
-from hpcnn.output import is_lost
-from hpcnn.slurm.terminal import console, run_plain, write_line
+from hpcnn.system.output import is_lost, write_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.command import Parser, add_job_arguments, place
+from hpcnn.cli.command import Parser, add_job_arguments, place
+from hpcnn.cli.plain import run_plain
 from hpcnn.errors import EXIT_DONE, JobError
-from hpcnn.slurm.terminal import run_plain, write_line
+from hpcnn.system.output import write_line
 
 if TYPE_CHECKING:
     from hpcnn.slurm.submission import Request, Submission

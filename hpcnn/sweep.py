@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 
-from hpcnn.command import ActionParser, Parser, place
+from hpcnn.cli.command import ActionParser, Parser, place
+from hpcnn.cli.plain import console, run_plain
 from hpcnn.errors import EXIT_DONE
-from hpcnn.output import output
-from hpcnn.slurm.terminal import console, run_plain, write_line
+from hpcnn.system.output import output, write_line
 
 _FORM = """the file lists values of settings of the job; all combinations are points:
   [values]

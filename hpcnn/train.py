@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hpcnn.cli.command import Parser, add_job_arguments, place, place_or_word, run_command
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.command import Parser, add_job_arguments, place, place_or_word, run_command
+from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import HpcnnError
-from hpcnn.training.stop import StopRequest
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -64,17 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = [*arguments.overrides, *(["run.display=quiet"] if arguments.quiet else [])]
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends import choose_backend
-        from hpcnn.comm.collective import agree
-        from hpcnn.training.resumed_job import load_start_job
-        from hpcnn.training.session import train
+        from hpcnn.backends.choice import choose_backend
+        from hpcnn.comm.collectives import agree
+        from hpcnn.runs.resumed_job import load_start_job
+        from hpcnn.runs.session import train
 
         loaded = agree(comm, lambda: load_start_job(arguments.job, overrides, arguments.out, arguments.resume))
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
     def stall_abort_s() -> float:
-        from hpcnn.training.resumed_job import load_start_job
+        from hpcnn.runs.resumed_job import load_start_job
 
         try:
             loaded = load_start_job(arguments.job, overrides, arguments.out, arguments.resume)

@@ -13,8 +13,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from hpcnn.__main__ import COMMANDS, main
-from hpcnn.atomic import write_text
 from hpcnn.job.reference import as_text
+from hpcnn.system.atomic import write_text
 
 INTRODUCTION = """# Commands
 

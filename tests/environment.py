@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from hpcnn.blas import THREAD_VARIABLES
+from hpcnn.system.blas import THREAD_VARIABLES
 
 LAUNCHERS = ("PMI_", "PMIX_", "OMPI_", "PRTE_", "HYD", "MPI_LOCAL", "HPCNN_", "HOROVOD_")
 WITHOUT_MPI = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "TORCHELASTIC_")

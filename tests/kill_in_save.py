@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
+from hpcnn.runs.run_folder import RunFolder, newest_that_verifies
 from hpcnn.storage.checkpoint import read_facts
-from hpcnn.training.run_folder import RunFolder, newest_that_verifies
 from tests.mpi.launch import ROOT, Mpi, mpich, sha256_of
 
 JOB = (
@@ -31,7 +31,7 @@ JOB = (
 PROGRAM = """
 import sys
 from hpcnn.storage import tensor_file
-from hpcnn.training import saving
+from hpcnn.runs import saving
 saving._SMALL_BYTES = 0  # so that states are gathered while they are written
 tensor_file._SYNC_BYTES = 65536
 save = saving.save_checkpoint

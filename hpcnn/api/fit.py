@@ -11,23 +11,23 @@ from pathlib import Path
 
 import msgspec
 
-from hpcnn.activity import SET_UP, Activity
 from hpcnn.api.fitted import Fitted, fitted_of
 from hpcnn.api.jobs import AnyJob, Overrides, check_alike, prepare_job
 from hpcnn.api.ranks import connect, listening
 from hpcnn.api.sharing import collective, own
-from hpcnn.backends import choose_backend
-from hpcnn.blas import one_thread
-from hpcnn.comm.collective import agree
+from hpcnn.backends.choice import choose_backend
+from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.supervision import supervision
+from hpcnn.comm.supervision.watched_rank import supervision
+from hpcnn.core.activity import SET_UP, Activity
 from hpcnn.data.readers.memory import Pair
 from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
+from hpcnn.runs.resumed_job import job_of_run
+from hpcnn.runs.session import Ending, Given, train
+from hpcnn.system.blas import one_thread
 from hpcnn.training.callbacks import Callback
-from hpcnn.training.resumed_job import job_of_run
-from hpcnn.training.session import Ending, Given, train
 
 
 class TrainingStoppedError(HpcnnError, RuntimeError):

@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpcnn.api.ranks import connect
-from hpcnn.atomic import atomic_path
-from hpcnn.backends import choose_backend
-from hpcnn.blas import one_thread
-from hpcnn.comm.collective import TreeReduction, agree
+from hpcnn.backends.choice import choose_backend
+from hpcnn.comm.collectives import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import array_inputs, array_source
 from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.runs.build import piece_loader, prepared
+from hpcnn.runs.inference import Trained, checkpoint_path, open_trained, predict
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.session import Ending
+from hpcnn.runs.state import facts_of
 from hpcnn.storage.checkpoint import read_facts
-from hpcnn.training.build import piece_loader, prepared
+from hpcnn.system.atomic import atomic_path
+from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import plain_values
-from hpcnn.training.run_folder import RunFolder
-from hpcnn.training.session import Ending
-from hpcnn.training.state import facts_of
-from hpcnn.training.trained import Trained, checkpoint_path, open_trained, predict
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 

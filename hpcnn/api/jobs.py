@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from hpcnn.comm.collective import gather_or_raise
+from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.content import with_digests
 from hpcnn.data.readers.memory import Pair, array_settings, array_source

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from hpcnn.api.jobs import plain
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
-from hpcnn.blas import one_thread
-from hpcnn.comm.collective import agree, gather_or_raise
-from hpcnn.comm.plan import check_shards
+from hpcnn.backends.numpy.replica import NumpyReplica
+from hpcnn.comm.collectives import agree, gather_or_raise
+from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import Columns
@@ -41,11 +41,11 @@ from hpcnn.nn.network import Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
-from hpcnn.training.numpy_replica import NumpyReplica
 from hpcnn.training.replica import NotFiniteError
-from hpcnn.training.sums import SumsLayout
+from hpcnn.training.step_stats import SumsLayout
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 from hpcnn.training.updater import make_updater

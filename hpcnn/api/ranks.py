@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from hpcnn.comm.connect import CHOICE, check_caller
+from hpcnn.comm.connect import check_caller
 from hpcnn.comm.connect import connect as connect_once
-from hpcnn.comm.launcher import detect_launch
+from hpcnn.comm.failure import FailureGuard
+from hpcnn.comm.launcher import CHOICE, detect_launch
 from hpcnn.comm.protocol import Communicator
-from hpcnn.failure import FailureGuard
-from hpcnn.output import occupy_descriptors
-from hpcnn.training.stop import REPEAT_S, StopRequest, handled
+from hpcnn.core.stop_request import REPEAT_S, StopRequest, handled
+from hpcnn.system.output import occupy_descriptors
 
 _EXITS = [
     (module, name, getattr(module, name))

@@ -9,12 +9,9 @@ import shutil
 import sys
 import time
 
-from hpcnn.comm.launcher import Launch, detect_foreign, detect_launch, outlive_each_other
+from hpcnn.comm.launcher import CHOICE, Launch, detect_foreign, detect_launch, outlive_each_other
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
-
-CHOICE = "HPCNN_COMM"
-"""Environment variable that overrules detection: ``mpi`` for a launcher that hpcnn does not know, or ``serial``."""
 
 _INIT_S = 600.0
 """How long ranks wait for others to start: one that died before may go unnoticed by the launcher."""
@@ -92,7 +89,7 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
         raise _mismatch(launch, library, "which are of different MPIs")
     if MPI.Is_finalized():
         raise CommunicatorError("this program has finalized MPI already, which can't be undone. Do so at its end.")
-    from hpcnn.comm.supervision import supervision
+    from hpcnn.comm.supervision.watched_rank import supervision
 
     supervision.start(launch)
     supervision.finalizes = not MPI.Is_initialized()  # else the program does, after all that runs in Python

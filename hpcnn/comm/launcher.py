@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+CHOICE = "HPCNN_COMM"
+"""Environment variable that overrules detection: ``mpi`` for a launcher that hpcnn does not know, or ``serial``."""
+
 # Most specific first: mpiexec inside a Slurm allocation starts its daemons with srun, whose variables ranks inherit.
 _OPEN_MPI = "mpirun of Open MPI"
 _OPEN_MPI_ULFM = "OMPI_MCA_mpi_ft_enable"

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import WAIT, Activity
-from hpcnn.comm import survivors
-from hpcnn.comm.exchange import TreeExchange
-from hpcnn.comm.heartbeats import Heartbeats, MpiHeartbeats, Process
-from hpcnn.comm.links import Place
-from hpcnn.comm.mpi_links import POLL_S, MpiLinks, WorldGather, byte_message
-from hpcnn.comm.node import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
-from hpcnn.comm.plan import Topology, check_shards
+from hpcnn.comm import ulfm as survivors
+from hpcnn.comm.exchange.allgather_exchange import Gather, NodeGather, SmallExchange
+from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
+from hpcnn.comm.exchange.plan import Topology, check_shards
+from hpcnn.comm.exchange.transport import Place
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, NodeArray, ShardedExchange, ShardedOptions
-from hpcnn.comm.small import Gather, NodeGather, SmallExchange
-from hpcnn.comm.supervision import supervision
-from hpcnn.memory import aligned_empty
+from hpcnn.comm.shared_memory import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
+from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats, Process
+from hpcnn.comm.supervision.watched_rank import supervision
+from hpcnn.core.activity import WAIT, Activity
+from hpcnn.system.memory import aligned_empty
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
-from hpcnn.activity import Activity
-from hpcnn.comm.heartbeats import Heartbeats
-from hpcnn.tree import Node
+from hpcnn.comm.supervision.heartbeats import Heartbeats
+from hpcnn.core.activity import Activity
+from hpcnn.core.tree import Node
 
 Array = NDArray[Any]
 Consume = Callable[[int], bool]
@@ -22,7 +22,7 @@ class Compression:
     """How gradient sums are rounded on their way. It is part of what defines the result."""
 
     kind: str
-    """A name in `hpcnn.comm.formats.FORMATS`."""
+    """A name in `hpcnn.comm.exchange.formats.FORMATS`."""
     groups: int
     """How many sums are rounded on the way in, each of as many shards, nearly: a power of two."""
 

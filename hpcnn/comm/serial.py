@@ -9,14 +9,14 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import Activity
-from hpcnn.comm.contributions import Slots
-from hpcnn.comm.exchange import TreeExchange
-from hpcnn.comm.links import Message, Place
-from hpcnn.comm.node import CommonArray, PrivateMemory
-from hpcnn.comm.plan import Topology
+from hpcnn.comm.exchange.buffers import Slots
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.exchange.transport import Message, Place
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, NodeArray, Residuals, ShardedOptions
-from hpcnn.memory import aligned_empty
+from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
+from hpcnn.core.activity import Activity
+from hpcnn.system.memory import aligned_empty
 
 
 class SerialExchange:

@@ -13,12 +13,12 @@ from typing import Any, TypeVar, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import Activity
-from hpcnn.comm.exchange import TreeExchange
-from hpcnn.comm.links import Message, Place
-from hpcnn.comm.node import Bytes, CommonArray, PrivateMemory
-from hpcnn.comm.plan import Topology, check_shards
+from hpcnn.comm.exchange.plan import Topology, check_shards
+from hpcnn.comm.exchange.transport import Message, Place
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.protocol import Array, ExchangeOptions, NodeArray, ShardedOptions
+from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory
+from hpcnn.core.activity import Activity
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")

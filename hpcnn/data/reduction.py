@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.tree import fold_leaves
+from hpcnn.core.tree import fold_leaves
 
 Leaf = Callable[[int], NDArray[np.float64]]
 """``leaf(i)``: a new array; all leaves have one shape."""
@@ -22,7 +22,7 @@ class Reduction(Protocol):
     """
 
     def sum(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:
-        """Return the sum of ``leaf(0) ... leaf(n_leaves - 1)`` along the tree (see `hpcnn.tree`)."""
+        """Return the sum of ``leaf(0) ... leaf(n_leaves - 1)`` along the tree (see `hpcnn.core.tree`)."""
         ...
 
     def max(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hpcnn.data.columns import Columns
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError, shortened
-from hpcnn.free_memory import free_memory
+from hpcnn.system.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
 """No deflated byte holds more than this many."""

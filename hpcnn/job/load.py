@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import JobError, nearest, shortened
 from hpcnn.job.origin import read_origin
-from hpcnn.run_paths import RunPaths
 
 if TYPE_CHECKING:
     from hpcnn.job.overrides import Keys

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpcnn.atomic import write_text
-from hpcnn.run_paths import RunPaths
+from hpcnn.core.run_paths import RunPaths
+from hpcnn.system.atomic import write_text
 
 
 def write_origin(run: Path, base: Path, job_toml: str) -> None:

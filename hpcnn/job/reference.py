@@ -18,9 +18,9 @@ from pathlib import Path
 from msgspec import NODEFAULT
 from msgspec import inspect as kinds
 
-from hpcnn.atomic import write_text
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, JobError
 from hpcnn.job.validate import describe, job_type, show, tables
+from hpcnn.system.atomic import write_text
 
 BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 WIDTH = 79

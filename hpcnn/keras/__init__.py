@@ -28,6 +28,7 @@ _NAMES = {
     "compression": ["Compression"],
     "optimizer": ["DistributedOptimizer", "PartialDistributedOptimizer"],
     "process_sets": ["ProcessSet", "add_process_set", "global_process_set", "process_set_by_id", "remove_process_set"],
+    "start": ["init"],
     "tape": ["DistributedGradientTape", "PartialDistributedGradientTape"],
     "variables": ["broadcast_global_variables", "broadcast_variables", "load_model"],
     "world": [
@@ -38,7 +39,6 @@ _NAMES = {
         "ddl_built",
         "gloo_built",
         "gloo_enabled",
-        "init",
         "is_homogeneous",
         "is_initialized",
         "local_rank",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcnn.comm.calls import ReduceOp
+from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.building import build_for, is_complete
 from hpcnn.keras.host import backend
@@ -19,7 +19,7 @@ from hpcnn.keras.process_sets import ProcessSet, global_process_set
 from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
 from hpcnn.keras.variables import broadcast_variables, check_replicas
 from hpcnn.keras.world import rank
-from hpcnn.output import ERROR, write_line
+from hpcnn.system.output import ERROR, write_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.comm.calls import ReduceOp
+from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.compression import Compression, Compressor, check_compression
 from hpcnn.keras.gradients import with_gradient

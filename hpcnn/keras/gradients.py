@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.comm.calls import ReduceOp
 from hpcnn.comm.protocol import Array
+from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.compression import Compressor, check_compression
 from hpcnn.keras.host import backend, on_host, type_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.comm.calls import ReduceOp
+from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.bridge import let_variables_be_called
 from hpcnn.keras.compression import Compression, Compressor

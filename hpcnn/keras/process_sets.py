@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcnn.comm.groups import group_of
-from hpcnn.comm.tensors import TensorGroup
+from hpcnn.comm.tensors.groups import group_of
+from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.world import world
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from hpcnn.comm.calls import ReduceOp
+from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.keras.bridge import let_variables_be_called
 from hpcnn.keras.compression import Compression, Compressor
 from hpcnn.keras.gradients import GradientReducer, Reduction

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hpcnn.comm.calls import ReduceOp
 from hpcnn.comm.protocol import Array
-from hpcnn.comm.tensors import TensorGroup
+from hpcnn.comm.tensors.call_matching import ReduceOp
+from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.errors import CommunicatorError, DriftError
 from hpcnn.keras.collectives import root_within
 from hpcnn.keras.host import backend, on_host, type_of

@@ -6,18 +6,16 @@ import atexit
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from hpcnn.comm.connect import connect
-from hpcnn.comm.groups import group_of_all
+from hpcnn.comm.failure import FailureGuard
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.tensors import TensorGroup
+from hpcnn.comm.tensors.groups import group_of_all
+from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.errors import CommunicatorError, HpcnnError
-from hpcnn.failure import FailureGuard
 
 
 @dataclass
@@ -38,29 +36,12 @@ _cause: list[HpcnnError] = []
 """The error that a framework may have wrapped in one of its own."""
 
 
-def init(comm: Any = None, process_sets: Sequence[Any] | None = None) -> None:
-    """Connect this process with the other ranks that the launcher started. Calls after the first do nothing.
-
-    From then on a script that fails on one rank ends the job on all of them.
-
-    Args:
-        comm: must be left out: the ranks are those of the launcher.
-        process_sets: groups of ranks to register, as by `add_process_set`.
-    """
+def join() -> None:
+    """Connect this process with the other ranks, on the first call."""
     global _world
-    if comm is not None:
-        raise CommunicatorError(
-            f"init(comm={comm!r}): the ranks are all that the launcher started. Leave comm out, and name "
-            "a part of them by add_process_set()."
-        )
     if _world is None:
         _world = _connect()
     _world.active = True
-    if process_sets is not None and process_sets != "dynamic":
-        from hpcnn.keras.process_sets import add_process_set
-
-        for each in process_sets:
-            add_process_set(each)
 
 
 def _connect() -> _World:

@@ -20,7 +20,7 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.nn.normalization import LayerNorm
-from hpcnn.search_path import add_working_folder
+from hpcnn.system.search_path import add_working_folder
 
 LAYERS: dict[str, type[Layer]] = {
     "dense": Dense,

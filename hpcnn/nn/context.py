@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hpcnn.memory import aligned_empty
 from hpcnn.nn.matmul import Matmul
+from hpcnn.system.memory import aligned_empty
 
 Array = NDArray[Any]
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.denormals import FlushDenormals
+from hpcnn.system.denormals import FlushDenormals
 
 Array = NDArray[Any]
 

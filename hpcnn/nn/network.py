@@ -8,7 +8,6 @@ from typing import Protocol
 import numpy as np
 
 from hpcnn.errors import ModelError
-from hpcnn.memory import ALIGNMENT
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
@@ -16,6 +15,7 @@ from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residu
 from hpcnn.nn.normalization import LayerNorm
 from hpcnn.nn.observed import Observer, observed
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.system.memory import ALIGNMENT
 
 Written = Callable[[int], None]
 """``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""

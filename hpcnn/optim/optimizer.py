@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
-from hpcnn.memory import aligned_empty
 from hpcnn.optim.transforms import Array, Block, ClipByValue, Tick, Transform, settle
-from hpcnn.tree import tree_total
+from hpcnn.system.memory import aligned_empty
 
 BLOCK = 32768
 """Entries that pass through the chain at a time: with the state of Adam they fit the second-level cache."""

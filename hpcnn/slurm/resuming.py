@@ -44,7 +44,7 @@ def check_same_run(folder: Path, job: Job) -> None:
     """Raise CheckpointError if `job` is not the one of the run that is to go on, as far as this decides the result."""
     import msgspec
 
-    from hpcnn.training.state import check_same_job  # NumPy comes with it
+    from hpcnn.runs.state import check_same_job  # NumPy comes with it
 
     run = RunFiles(folder)
     if not (run.path / "checkpoints" / "last.safetensors").exists():  # nothing to go on with: it begins anew

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcnn.core.run_paths import RUNS, RunPaths, folders_for
 from hpcnn.errors import CheckpointError
-from hpcnn.run_paths import RUNS, RunPaths, folders_for
 
 
 @dataclass(frozen=True)

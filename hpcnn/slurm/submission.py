@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.atomic import write_text
 from hpcnn.errors import CheckpointError, HpcnnError, JobError
 from hpcnn.slurm.client import run_slurm
 from hpcnn.slurm.options import Size, directives, parse_options, size_of
@@ -20,6 +19,7 @@ from hpcnn.slurm.resuming import check_same_points, check_same_run
 from hpcnn.slurm.run_files import RunFiles, append_line, free_folder, holds_any
 from hpcnn.slurm.scripts import TEMPLATES_VARIABLE, check_syntax, find_template, read_template, templates_folder
 from hpcnn.slurm.sweep import Point, overrides, points_toml, read_points
+from hpcnn.system.atomic import write_text
 
 if TYPE_CHECKING:
     from hpcnn.job.load import LoadedJob

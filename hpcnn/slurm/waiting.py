@@ -14,8 +14,8 @@ from hpcnn.slurm.client import NoSlurmError
 from hpcnn.slurm.queue import queued
 from hpcnn.slurm.run_files import RunFiles
 from hpcnn.slurm.status import Status, statuses
-from hpcnn.slurm.terminal import write_line
 from hpcnn.slurm.troubles import SlurmError
+from hpcnn.system.output import write_line
 
 _FIRST_S, _GROWTH = 1.0, 1.1
 """The first pause between two looks at the queue, which all users share, and how much longer each next one is."""

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hpcnn import faults
-from hpcnn.atomic import atomic_path, link
+from hpcnn.core import faults
 from hpcnn.errors import CheckpointError
 from hpcnn.storage.lazy import Array, LazyArray
 from hpcnn.storage.tensor_file import Beat, Header, in_file_order, map_array, read_header, verify, write_tensors
+from hpcnn.system.atomic import atomic_path, link
 
 T = TypeVar("T")
 

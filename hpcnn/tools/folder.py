@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from hpcnn.atomic import write_text
 from hpcnn.errors import HpcnnError
+from hpcnn.system.atomic import write_text
 
 NO_PICTURE = "For pictures install matplotlib: pip install 'hpcnn[plot]'"
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hpcnn.blas import fingerprint
 from hpcnn.job.schema import Job
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.params import ParamLayout
-from hpcnn.training.sums import SumsLayout
+from hpcnn.system.blas import fingerprint
+from hpcnn.training.step_stats import SumsLayout
 from hpcnn.training.vector_model import VectorModel
 from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
 

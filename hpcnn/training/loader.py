@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 from hpcnn.data.rows import Rows
 from hpcnn.data.sampler import Indices, batch_bounds, epoch_order, shard_indices, steps_per_epoch
 from hpcnn.errors import DataError
-from hpcnn.memory import aligned_empty
 from hpcnn.nn.network import same_sample_shape
+from hpcnn.system.memory import aligned_empty
 
 Array = NDArray[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcnn.comm.collective import TreeReduction
+from hpcnn.comm.collectives import TreeReduction
 from hpcnn.data.load import absent_classes, one_class_each
 from hpcnn.data.samples import Samples
 from hpcnn.job.schema import Job

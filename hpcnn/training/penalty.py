@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hpcnn.comm.protocol import Array
-from hpcnn.memory import aligned_empty
 from hpcnn.nn.params import ParamLayout
+from hpcnn.system.memory import aligned_empty
 
 
 def penalty(layout: ParamLayout, params: Mapping[str, Array], spare: Array) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from hpcnn.storage.lazy import LazyArray
-from hpcnn.training.sums import Sums, SumsLayout
+from hpcnn.training.step_stats import Sums, SumsLayout
 
 Array = NDArray[Any]
 LoadShard = Callable[[int], tuple[Array, Array]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from hpcnn.activity import SET_UP
-from hpcnn.comm.collective import gather_or_raise
+from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
+from hpcnn.core.activity import SET_UP
 from hpcnn.data.content import Content, changes, content_of
 from hpcnn.data.source import Source
 from hpcnn.errors import CheckpointError, DataError

@@ -11,19 +11,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hpcnn import faults
-from hpcnn.activity import EVALUATE, OTHER
-from hpcnn.activity import SAVE as SAVING
-from hpcnn.comm.collective import TreeReduction, gather_or_raise
+from hpcnn.comm.collectives import TreeReduction, gather_or_raise
 from hpcnn.comm.protocol import Communicator
+from hpcnn.core import faults
+from hpcnn.core.activity import EVALUATE, OTHER
+from hpcnn.core.activity import SAVE as SAVING
+from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import DivergedError, DriftError, JobError
+from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
-from hpcnn.training.display import write_line
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.replica import EvaluableModel, NotFiniteError, Replica
-from hpcnn.training.stop import StopRequest
-from hpcnn.training.sums import COUNT, PENALTY, SAVE, STOP, Sums
+from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Sums
 
 
 @dataclass

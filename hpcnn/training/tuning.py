@@ -6,10 +6,10 @@ from statistics import median
 
 import numpy as np
 
-from hpcnn.comm.collective import agree
+from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator, Exchange, ShardedExchange
-from hpcnn.cores import oversubscription, read_cores, threads_of
 from hpcnn.job.schema import Train
+from hpcnn.system.cores import oversubscription, read_cores, threads_of
 from hpcnn.training.vector_model import VectorModel
 
 SHARDING_PAYS = 4096

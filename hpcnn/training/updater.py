@@ -9,16 +9,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.activity import OPTIMIZER, REDUCE
 from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, NodeArray, ShardedExchange
-from hpcnn.memory import aligned_empty
+from hpcnn.core.activity import OPTIMIZER, REDUCE
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
 from hpcnn.optim.transforms import Tick
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
+from hpcnn.system.memory import aligned_empty
 from hpcnn.training.penalty import PenaltyGradient
-from hpcnn.training.sums import COUNT, LOSS
+from hpcnn.training.step_stats import COUNT, LOSS
 
 
 class Updater(ABC):

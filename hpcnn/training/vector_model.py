@@ -11,7 +11,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamLayout
 from hpcnn.training.penalty import penalty
-from hpcnn.training.sums import Sums, SumsLayout
+from hpcnn.training.step_stats import Sums, SumsLayout
 
 
 class VectorModel(ABC):

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnn.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
 from hpcnn.comm.protocol import Array, Contribution
-from hpcnn.denormals import FlushDenormals
-from hpcnn.memory import aligned_empty
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
+from hpcnn.core.tree import LeafStep, leaf_steps
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Written
 from hpcnn.nn.params import ParamLayout
 from hpcnn.storage.lazy import LazyArray
+from hpcnn.system.denormals import FlushDenormals
+from hpcnn.system.memory import aligned_empty
 from hpcnn.training.replica import LoadShard, NotFiniteError
-from hpcnn.training.sums import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, Sums, SumsLayout
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 from hpcnn.training.vector_model import VectorModel
-from hpcnn.tree import LeafStep, leaf_steps
 
 DROPOUT_STREAM = 4
 """Keeps the draws of a training step apart from all other uses of the job's seed."""

@@ -14,7 +14,7 @@ import hpcnn
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.job.load import load_job
-from hpcnn.training.trained import evaluate_trained
+from hpcnn.runs.inference import evaluate_trained
 from tests.api.fitting import HELD, X, fit
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import hpcnn
 from hpcnn.api.jobs import check_alike, prepare_job
-from hpcnn.comm.collective import agree
+from hpcnn.comm.collectives import agree
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.load import load_job

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import hpcnn
-from hpcnn.blas import fingerprint
 from hpcnn.errors import CheckpointError, DataError
+from hpcnn.system.blas import fingerprint
 from tests.api.fitting import X, Y, fit
 
 

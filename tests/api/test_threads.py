@@ -22,7 +22,7 @@ from hpcnn.job.validate import job_type
 from hpcnn.nn import Dense, Dropout, Layer, LayerNorm, Network, Residual
 from hpcnn.nn.context import Context
 from hpcnn.nn.losses import LOSSES
-from hpcnn.tools.explanations.gradients import input_gradient, saliency
+from hpcnn.tools.explain.gradients import input_gradient, saliency
 from hpcnn.tools.export.npz_file import write_npz
 from hpcnn.training.metrics import build_metric
 from tests.api.fitting import HELD, JOB, X, Y, fit

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hpcnn.comm.collective import TreeReduction, agree
+from hpcnn.comm.collectives import TreeReduction, agree
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DataError, PeerError
 from tests.comm import exchanges
@@ -144,8 +144,8 @@ class CommunicatorConformance(ABC):
 
 def main() -> None:
     """Run all checks on the ranks of mpirun, with and without shared memory, and print a line for each."""
+    from hpcnn.comm.abort import end_job
     from hpcnn.comm.connect import connect
-    from hpcnn.comm.end import end_job
     from hpcnn.comm.mpi import SHARING, MpiCommunicator
 
     comm = connect()

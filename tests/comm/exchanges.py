@@ -10,10 +10,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hpcnn.comm.contributions import BLOCK
+from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.comm.protocol import Array, Communicator, Contribution, NodeArray, ShardedExchange
+from hpcnn.core.tree import Node
 from hpcnn.errors import CommunicatorError
-from hpcnn.tree import Node
 
 
 @dataclass(frozen=True)

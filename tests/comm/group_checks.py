@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hpcnn.comm.calls import ReduceOp
-from hpcnn.comm.tensors import TensorGroup
+from hpcnn.comm.tensors.call_matching import ReduceOp
+from hpcnn.comm.tensors.tensor_group import TensorGroup
+from hpcnn.core.tree import fold_leaves
 from hpcnn.errors import CommunicatorError
-from hpcnn.tree import fold_leaves
 
 Check = Callable[[TensorGroup], None]
 
@@ -114,10 +114,10 @@ CHECKS: dict[str, Check] = {name: check for name, check in sorted(globals().item
 
 def main() -> None:
     """Run all checks on the ranks of mpirun, and on a part of them, with and without shared memory."""
+    from hpcnn.comm.abort import end_job
     from hpcnn.comm.connect import connect
-    from hpcnn.comm.end import end_job
-    from hpcnn.comm.groups import group_of, group_of_all
     from hpcnn.comm.mpi import SHARING, MpiCommunicator
+    from hpcnn.comm.tensors.groups import group_of, group_of_all
 
     comm = connect()
     try:

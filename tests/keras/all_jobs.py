@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hpcnn.command import run_command
+from hpcnn.cli.command import run_command
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 SHORTENED = {"sigmoid_net": 50, "binary_nesterov": 10, "digits_mlp": 5, "mnist_mlp": 2, "mnist_functional": 2}
@@ -29,10 +29,10 @@ def settings(job: Path, out: Path) -> list[str]:
 
 def main(out: Path, *more: str) -> int:
     def body(comm):
-        from hpcnn.comm.collective import agree
+        from hpcnn.backends.keras.backend import KerasBackend
+        from hpcnn.comm.collectives import agree
         from hpcnn.job.load import load_job
-        from hpcnn.keras.mode.backend import KerasBackend
-        from hpcnn.training.session import train
+        from hpcnn.runs.session import train
 
         backend = KerasBackend.start(comm.local_rank)
         for job in JOBS:

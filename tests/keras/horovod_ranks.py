@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
-from hpcnn.command import run_command
 
 LARGE = 2.0**40
 CASES = [(8, 1000, "float32", 5), (7, 100_003, "float32", 3), (12, 5, "float64", 1), (5, 33, "float32", 0)]
@@ -20,7 +20,7 @@ SAMPLES, FEATURES, CLASSES, STEPS = 48, 12, 4, 20
 
 def sums(comm: Communicator) -> list[dict[str, Any]]:
     """Return how far the sums of some exchanges are from NumPy's, relative to the sum of the absolute values."""
-    from hpcnn.comm.horovod import horovod_exchange
+    from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 
     found = []
     for shards, length, dtype, tail in CASES:
@@ -53,7 +53,7 @@ def sums(comm: Communicator) -> list[dict[str, Any]]:
 
 def several_nodes(comm: Communicator) -> list[float]:
     """Return the sums of ranks that own several nodes of the tree each, as the second of three does, over the ranks."""
-    from hpcnn.comm.horovod import HorovodExchange
+    from hpcnn.comm.exchange.horovod_exchange import HorovodExchange
 
     exchange = HorovodExchange(1, 3, 8, 10, "float32", 2)
     assert len(exchange.contributions) == 2
@@ -112,7 +112,7 @@ def report(comm: Communicator) -> int:
 
 def fail_on_last(comm: Communicator) -> int:
     """Raise on the last rank while the others wait for its numbers."""
-    from hpcnn.comm.horovod import horovod_exchange
+    from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 
     exchange = horovod_exchange(comm, comm.size, 10, "float32", 1)
     exchange.allreduce()

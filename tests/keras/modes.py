@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.training.build import build_model, build_replica
-from hpcnn.training.numpy_backend import NUMPY
+from hpcnn.runs.build import build_model, build_replica
 from tests.require import require
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
@@ -24,7 +24,7 @@ def keras_backend() -> Iterator[object]:
     require("tensorflow")
     from tensorflow.python.framework.config import disable_op_determinism
 
-    from hpcnn.keras.mode.backend import KerasBackend
+    from hpcnn.backends.keras.backend import KerasBackend
 
     before = keras.config.floatx()
     yield KerasBackend.start(0)

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcnn.backends import choose_backend
+from hpcnn.backends.choice import choose_backend
+from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import HpcnnError, JobError, MissingExtraError, ModelError
 from hpcnn.job.load import load_job
+from hpcnn.runs.build import build_model, build_training
+from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, predict
+from hpcnn.runs.session import train
 from hpcnn.storage.checkpoint import load_checkpoint
-from hpcnn.training.build import build_model, build_training
-from hpcnn.training.numpy_backend import NUMPY
-from hpcnn.training.session import train
-from hpcnn.training.sums import STOP
-from hpcnn.training.trained import evaluate_trained, input_loader, open_trained, predict
+from hpcnn.training.step_stats import STOP
 from tests.keras.modes import both_replicas, keras_backend
 from tests.nn.helpers import normal
 from tests.training.helpers import make_job
@@ -249,7 +249,7 @@ def test_what_a_mode_writes_says_which_it_was(runs: dict[str, Path]) -> None:
 
 
 def test_rank_0_says_what_takes_so_long(monkeypatch: pytest.MonkeyPatch, capsys, backend) -> None:
-    monkeypatch.setattr("hpcnn.keras.mode.backend.KerasBackend.start", lambda local_rank: backend)
+    monkeypatch.setattr("hpcnn.backends.keras.backend.KerasBackend.start", lambda local_rank: backend)
     monkeypatch.delitem(sys.modules, "tensorflow")
     choose = choose_backend(COMM)
     choose(load_job(overrides=["backend=keras", "run.display=quiet"]).job)

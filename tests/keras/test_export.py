@@ -11,8 +11,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import HpcnnError
 from hpcnn.nn.activations import ACTIVATIONS
+from hpcnn.runs.inference import Trained, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
-from hpcnn.training.trained import Trained, input_loader, open_trained, predict
 from tests.keras.modes import TOLERANCE, keras_backend
 from tests.training.helpers import make_job, train
 
@@ -55,7 +55,7 @@ def predicted(trained: Trained, file: Path) -> np.ndarray:
 def test_every_layer_comes_back_in_plain_keras(path: Path, backend, tmp_path: Path) -> None:
     import keras
 
-    from hpcnn.keras.mode.saving import write_keras
+    from hpcnn.tools.export.keras_file import write_keras
 
     x = np.random.default_rng(0).normal(3, 2, (20, 5)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
@@ -73,7 +73,7 @@ def test_every_layer_comes_back_in_plain_keras(path: Path, backend, tmp_path: Pa
 
 
 def test_what_keras_can_not_save(path: Path, backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hpcnn.keras.mode.saving import write_keras
+    from hpcnn.tools.export.keras_file import write_keras
 
     trained = open_trained(path, backend="keras", backend_of=lambda job: backend)
     with pytest.raises(HpcnnError, match=r"can't write .*model\.keras'"):

@@ -10,8 +10,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from hpcnn.comm import horovod
-from hpcnn.comm.horovod import connect_horovod, horovod_exchange
+from hpcnn.comm.exchange import horovod_exchange as horovod
+from hpcnn.comm.exchange.horovod_exchange import connect_horovod, horovod_exchange
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads

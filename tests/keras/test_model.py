@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hpcnn.backends.numpy.replica import NumpyReplica
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.job.optimizer import Sgd
 from hpcnn.nn import Activation, Context, Dense, Dropout, Layer, Network, Residual
@@ -12,8 +13,7 @@ from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import MeanSquaredError
 from hpcnn.optim.build import build_optimizer
-from hpcnn.training.numpy_replica import NumpyReplica
-from hpcnn.training.sums import COUNT, LOSS, SumsLayout
+from hpcnn.training.step_stats import COUNT, LOSS, SumsLayout
 from hpcnn.training.updater import make_updater
 from hpcnn.training.vector_replica import ReplicaParts
 from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
@@ -51,9 +51,9 @@ def updater_of(network: Network, dtype: str):
 
 def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
     """Return the network in both modes, with the same weights."""
-    from hpcnn.keras.mode.layers import to_keras
-    from hpcnn.keras.mode.network import KerasNetwork
-    from hpcnn.keras.mode.replica import KerasReplica
+    from hpcnn.backends.keras.layers import to_keras
+    from hpcnn.backends.keras.network import KerasNetwork
+    from hpcnn.backends.keras.replica import KerasReplica
 
     model, names = to_keras(network, dtype)
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
@@ -109,7 +109,7 @@ def test_head_and_frozen_layer(head: str) -> None:
 @BOTH
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation(tf, name: str, dtype: str) -> None:
-    from hpcnn.keras.mode.layers import activation
+    from hpcnn.backends.keras.layers import activation
 
     z = np.concatenate([3 * normal(6, 5), np.array([[0, -30, 30, 1e-4, -1e-4]])]).astype(dtype)
     same(apply(name, z), activation(name)(tf.constant(z)), dtype)
@@ -146,9 +146,9 @@ def test_rows_that_do_not_sum_to_1(tf, head: str) -> None:
 
 def check_loss(tf, loss: Loss, head: str, logits, targets, dtype: str) -> None:
     """Compare loss and gradient of six samples with weights."""
-    from hpcnn.keras.mode.graphs import trace
-    from hpcnn.keras.mode.layers import activation
-    from hpcnn.keras.mode.losses import sample_losses, sum_of
+    from hpcnn.backends.keras.graphs import trace
+    from hpcnn.backends.keras.layers import activation
+    from hpcnn.backends.keras.losses import sample_losses, sum_of
 
     targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
     weights = np.array([0.5, 0, 2, 1, 1, 3], dtype)

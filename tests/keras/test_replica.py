@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcnn.backends.keras import backend as keras_backend_module
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.keras.mode import backend as keras_backend_module
-from hpcnn.training.build import build_training
+from hpcnn.runs.build import build_training
 from hpcnn.training.replica import NotFiniteError
-from hpcnn.training.sums import STOP
+from hpcnn.training.step_stats import STOP
 from tests.keras.modes import STEPS, both_replicas, cut, keras_backend, same
 from tests.optim.cases import PLAIN, VALUE
 from tests.training.helpers import make_job

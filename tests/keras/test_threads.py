@@ -28,7 +28,7 @@ def backend():
 
 
 def test_models_that_threads_share_and_trainings_beside_them(tmp_path: Path) -> None:
-    from hpcnn.keras.mode.saving import write_keras
+    from hpcnn.tools.export.keras_file import write_keras
 
     fitted = fit(tmp_path / "alone", job=KERAS)
     loaded = hpcnn.load(fitted.folder)  # nothing is traced yet

@@ -7,8 +7,8 @@ import sys
 from numpy.typing import DTypeLike
 
 from hpcnn import train
+from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
 from hpcnn.comm.mpi import MpiCommunicator
-from hpcnn.comm.order_free import OrderFreeExchange
 from tests.mpi.launch import ROOT
 
 SETTINGS = ("train.epochs=2", "train.optimizer_sharding=false")  # sharded, it would be an exchange of another kind

@@ -59,7 +59,7 @@ hpcnn.fit(overrides={"run.display": "quiet", "train.epochs": 2}, callbacks=[Othe
 LEAVING = """
 import sys
 import hpcnn
-from hpcnn import failure
+from hpcnn.comm import failure
 
 failure.LEAVING_S = 2.0
 comm = hpcnn.connect()

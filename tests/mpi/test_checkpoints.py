@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.training.run_folder import RunFolder
+from hpcnn.runs.run_folder import RunFolder
 from tests.kill_in_save import kill_runs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.require import missing
@@ -158,8 +158,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.training import saving
-from hpcnn.training.run_folder import RunFolder, newest_that_verifies
+from hpcnn.runs import saving
+from hpcnn.runs.run_folder import RunFolder, newest_that_verifies
 
 saving._RETRY_S, saving._RETRY_SHARE, saving._SMALL_BYTES = 1, 0, {small}
 filler, run = Path("disk/filler"), RunFolder(Path("disk/run"))

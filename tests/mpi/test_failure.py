@@ -68,12 +68,12 @@ PLACES = {
     "before MPI": ("fail_in_call('comm.connect', '_connect_mpi', 1)", "connecting"),
     "connecting": ("fail_in_call('comm.mpi', 'MpiCommunicator.__init__', 1)", "connecting"),
     "set-up": ("fail_in_call('data.samples', 'Samples.__len__', 1)", "phase set-up"),
-    "step": ("fail_in_call('training.numpy_replica', 'NumpyReplica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
+    "step": ("fail_in_call('backends.numpy.replica', 'NumpyReplica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
     "evaluation": (
-        "fail_in_call('training.numpy_replica', 'NumpyReplica.eval_piece', 1)",
+        "fail_in_call('backends.numpy.replica', 'NumpyReplica.eval_piece', 1)",
         r"phase evaluate, step 23 \(epoch 1\)",
     ),
-    "save": ("fail_in_call('training.saving', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
+    "save": ("fail_in_call('runs.saving', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
     "exit": ("fail_at_exit()", r"phase \w+, step 46 \(epoch 2\)"),
 }
 """Where in the run, and how the report says it."""
@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite(mpich: Mpi, tmp_path: Path, ranks: int, at_fa
 DRIFT_PROGRAM = """
 import sys
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.training.numpy_replica import NumpyReplica
+from hpcnn.backends.numpy.replica import NumpyReplica
 step = NumpyReplica.train_step
 def drifting(self, *arguments, **options):
     sums = step(self, *arguments, **options)

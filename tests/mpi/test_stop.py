@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.training.stop import SIGNALS
+from hpcnn.core.stop_request import SIGNALS
 from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
 from tests.timing import check_in_time, wait_until
 
@@ -109,7 +109,7 @@ def test_open_mpi_hands_signals_on(open_mpi: Mpi, tmp_path: Path) -> None:
 SLOW_SAVE = """
 import sys, time
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.training.saving import Saver
+from hpcnn.runs.saving import Saver
 save = Saver.__call__
 def slow(self, *arguments, **options):
     result = save(self, *arguments, **options)
@@ -166,8 +166,8 @@ def start_long_call(
 BEFORE_MPI = ("comm", "connect", "_connect_mpi", 1)
 IN_SET_UP = ("data.samples", "Samples", "__len__", 1)
 IN_A_STEP = ("training.loader", "ShardLoader", "shard", 9)
-IN_EVALUATION = ("training.numpy_replica", "NumpyReplica", "eval_piece", 1)
-AT_THE_END = ("training.run_folder", "RunFolder", "write_result", 1)
+IN_EVALUATION = ("backends.numpy.replica", "NumpyReplica", "eval_piece", 1)
+AT_THE_END = ("runs.run_folder", "RunFolder", "write_result", 1)
 
 
 def check_stopped_before_training(process: subprocess.Popen[str], number: signal.Signals) -> None:

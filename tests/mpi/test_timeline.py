@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.mpi.launch import ROOT, Mpi, ulfm
 from tests.training.test_timeline import read, slices
+
+from tests.mpi.launch import ROOT, Mpi, ulfm
 
 STOPPED = 75
 JOB = (

@@ -149,14 +149,14 @@ def hanging(self, step, shard):
         MPI.COMM_SELF.recv()
     return sound(self, step, shard)
 ShardLoader.shard = hanging
-from hpcnn.training.session import Watchdog
+from hpcnn.runs.session import Watchdog
 class Watching(Watchdog):
     def __init__(self, comm, **options):
         global activity
         activity = comm.activity
         super().__init__(comm, **options)
-import hpcnn.training.session
-hpcnn.training.session.Watchdog = Watching
+import hpcnn.runs.session
+hpcnn.runs.session.Watchdog = Watching
 from hpcnn.train import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from hpcnn.denormals import FlushDenormals
 from hpcnn.nn import Context, Dense
 from hpcnn.nn.matmul import SMALLEST_PIECE, TILE, CutMatmul, matmul_on
+from hpcnn.system.denormals import FlushDenormals
 from tests.forks import ends_in_a_child
 from tests.nn.helpers import Model, normal
 

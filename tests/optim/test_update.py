@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import BLOCK, NORM_BLOCK, BoundOptimizer, norm_of
-from hpcnn.tree import tree_total
 from tests.optim.cases import CASES, PLAIN, gradient, start
 
 N = 3 * BLOCK + 1234

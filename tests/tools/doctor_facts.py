@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpcnn.comm.launcher import Launch, detect_launch
-from hpcnn.cores import Cores
+from hpcnn.system.cores import Cores
 from hpcnn.tools.doctor.facts import (
     Facts,
     FileSystem,

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hpcnn.comm.plan import Topology
+from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.threads import ThreadCommunicator, ThreadLinks, run_threads
 from hpcnn.tools.bench import limits
 from hpcnn.tools.bench.limits import CopyLimit, WireLimit, copied_bytes, crossing_bytes, wire_messages

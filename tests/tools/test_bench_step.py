@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT
 from hpcnn.errors import DivergedError
+from hpcnn.runs.build import build_training
 from hpcnn.tools.bench.step import PHASES, WARM_UP, RankTimes, StepTimes, measure_steps
-from hpcnn.training.build import build_training
 from tests.training.helpers import make_job
 
 SLOW_S = 0.02

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpcnn.cores import Cores
+from hpcnn.system.cores import Cores
 from hpcnn.tools.doctor.checks import cores, judge, memory, mpi, network, slurm
 from hpcnn.tools.doctor.facts import FileSystem, Probe, Program
 from hpcnn.tools.doctor.finding import OK, PROBLEM, WARNING

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 
 from hpcnn import export
+from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError, MissingExtraError, ModelError
 from hpcnn.job.schema import Job
 from hpcnn.nn import Dense, Dropout, Flatten, Layer, Network, Residual
 from hpcnn.nn.activations import ACTIVATIONS
+from hpcnn.runs.inference import Trained, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.export import onnx_file
 from hpcnn.tools.export.npz_file import FACTS, write_npz
 from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET, onnx_model, write_onnx
-from hpcnn.tools.opening import by_numpy
-from hpcnn.training.numpy_backend import NUMPY
-from hpcnn.training.trained import Trained, input_loader, open_trained, predict
+from hpcnn.tools.open_run import by_numpy
 from tests.mpi.launch import ROOT
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, normal

@@ -12,10 +12,10 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.job.checks import check_job
 from hpcnn.job.schema import Job
+from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.state import pack, unpack
 from hpcnn.storage.checkpoint import Checkpoint
-from hpcnn.training.build import Training, build_training
 from hpcnn.training.callbacks import Callback
-from hpcnn.training.state import pack, unpack
 from hpcnn.training.trainer import Trainer
 
 LAYERS = [

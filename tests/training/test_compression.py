@@ -15,9 +15,9 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, DivergedError, JobError
 from hpcnn.job.checks import check_job
 from hpcnn.job.load import load_job
+from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
+from hpcnn.runs.state import check_same_job, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
-from hpcnn.training.build import build_training, resolve_groups, resolve_shards
-from hpcnn.training.state import check_same_job, job_of, unpack
 from hpcnn.training.trainer import Trainer
 from hpcnn.training.tuning import shards_optimizer
 from tests.training.helpers import Keeper, build, make_job, train

@@ -10,9 +10,9 @@ from hpcnn.data import rows
 from hpcnn.data.load import load
 from hpcnn.data.readers.memory import array_source
 from hpcnn.errors import DataError
+from hpcnn.runs.build import build_training
+from hpcnn.runs.inference import evaluate_trained, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
-from hpcnn.training.build import build_training
-from hpcnn.training.trained import evaluate_trained, open_trained
 from tests.require import require
 from tests.training.helpers import make_job, train
 

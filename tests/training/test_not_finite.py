@@ -7,7 +7,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DivergedError
 from hpcnn.job.optimizer import Sgd
 from hpcnn.optim.build import build_optimizer
-from hpcnn.training.build import build_model, build_replica
+from hpcnn.runs.build import build_model, build_replica
 from hpcnn.training.replica import NotFiniteError
 from tests.training.helpers import make_job, train
 

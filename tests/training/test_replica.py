@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.training.build import build_model, build_replica
-from hpcnn.training.sums import COUNT, LOSS, PENALTY, STOP
+from hpcnn.runs.build import build_model, build_replica
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
 from tests.training.helpers import fetched, make_job
 

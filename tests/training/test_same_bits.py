@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcnn.training.build import build_training
+from hpcnn.runs.build import build_training
 from tests.training.helpers import LAYERS, SETTINGS, make_job, train
 
 ADAM = {"name": "adam", "learning_rate": 0.01}

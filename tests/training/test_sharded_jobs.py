@@ -5,8 +5,8 @@ import pytest
 
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DivergedError
+from hpcnn.runs.build import build_model, build_replica
 from hpcnn.storage.checkpoint import save_checkpoint
-from hpcnn.training.build import build_model, build_replica
 from hpcnn.training.replica import NotFiniteError
 from tests.training.helpers import LAYERS, make_job, train
 

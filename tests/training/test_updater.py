@@ -11,14 +11,14 @@ import pytest
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
+from hpcnn.core.tree import fold_leaves
 from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import BLOCK
-from hpcnn.training.sums import COUNT, LOSS
+from hpcnn.training.step_stats import COUNT, LOSS
 from hpcnn.training.updater import Updater, make_updater
-from hpcnn.tree import fold_leaves
 from tests.optim.cases import CASES, PLAIN, gradient
 from tests.training.helpers import fetched
 

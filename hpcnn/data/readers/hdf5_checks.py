@@ -10,14 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpcnn.data.source import (
-    DEFLATE_RATIO,
-    check_axes,
-    check_countable,
-    check_numeric,
-    optional_import,
-    unread,
-)
+from hpcnn.data.source import DEFLATE_RATIO, check_axes, check_countable, check_numeric, optional_import, unread
 from hpcnn.errors import DataError, shortened, unknown_name
 
 FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError)

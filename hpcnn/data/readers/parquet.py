@@ -10,15 +10,7 @@ from typing import Any
 
 from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns, stripped
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import (
-    Source,
-    check_memory,
-    check_numeric,
-    column_values,
-    optional_import,
-    resolve,
-    unread,
-)
+from hpcnn.data.source import Source, check_memory, check_numeric, column_values, optional_import, resolve, unread
 from hpcnn.errors import DataError, shortened, unknown_name
 from hpcnn.job import data as schema
 

@@ -13,12 +13,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.links import Links
-from hpcnn.comm.order_free import OrderFreeExchange, plain_links
-from hpcnn.comm.plan import Topology
+from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange, plain_links
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.exchange.transport import Links
 from hpcnn.comm.protocol import Communicator, Exchange
 from hpcnn.errors import CommunicatorError, HpcnnError
-from hpcnn.free_memory import free_memory
+from hpcnn.system.free_memory import free_memory
 from hpcnn.tools.bench.limits import CopyLimit, WireLimit
 
 Action = Callable[[], None]

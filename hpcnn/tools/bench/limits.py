@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnn.comm.links import Links, Message
-from hpcnn.comm.plan import Topology
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.exchange.transport import Links, Message
 from hpcnn.comm.protocol import Array
-from hpcnn.memory import aligned_empty
+from hpcnn.system.memory import aligned_empty
 
 _TAG = 0
 MESSAGE = 2**18

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnn import __version__
-from hpcnn.atomic import atomic_path, write_text
-from hpcnn.blas import fingerprint
 from hpcnn.comm.protocol import Communicator
-from hpcnn.cores import oversubscription, read_cores
 from hpcnn.errors import HpcnnError, MissingExtraError
-from hpcnn.training.console import terminal_path
-from hpcnn.training.display import rich_console, write_line
+from hpcnn.runs.display import rich_console
+from hpcnn.system.atomic import atomic_path, write_text
+from hpcnn.system.blas import fingerprint
+from hpcnn.system.cores import oversubscription, read_cores
+from hpcnn.system.output import write_line
+from hpcnn.system.terminal import terminal_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def machine_facts(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
     facts["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
     if comm.size > 1:
-        from hpcnn.comm.order_free import mpi_library
+        from hpcnn.comm.exchange.allreduce_exchange import mpi_library
 
         facts["mpi"] = mpi_library()
     return facts | ({"hosts": hosts} if with_hosts else {})

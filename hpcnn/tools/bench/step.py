@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from hpcnn.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.comm.protocol import Communicator
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.errors import DivergedError
-from hpcnn.training.build import Training
+from hpcnn.runs.build import Training
 from hpcnn.training.replica import NotFiniteError
-from hpcnn.training.sums import COUNT
+from hpcnn.training.step_stats import COUNT
 
 PHASES = (DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, OTHER)
 WARM_UP = 10

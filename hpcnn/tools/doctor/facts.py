@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hpcnn.blas import THREADS
 from hpcnn.comm.launcher import Launch, detect_launch
-from hpcnn.cores import Cores
+from hpcnn.system.blas import THREADS
+from hpcnn.system.cores import Cores
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from hpcnn.control_groups import read_text
+from hpcnn.system.control_groups import read_text
 from hpcnn.tools.doctor.asking import ask, with_package
 from hpcnn.tools.doctor.facts import FileSystem
 

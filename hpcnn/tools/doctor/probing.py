@@ -18,7 +18,7 @@ from typing import IO, Any
 import msgspec
 
 from hpcnn.errors import shortened
-from hpcnn.output import ERROR, write_line
+from hpcnn.system.output import ERROR, write_line
 from hpcnn.tools.doctor import world
 from hpcnn.tools.doctor.asking import end, with_package
 from hpcnn.tools.doctor.facts import Local, Probe

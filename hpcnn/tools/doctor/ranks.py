@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcnn import __version__
-from hpcnn.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_thread
-from hpcnn.control_groups import read_text
-from hpcnn.cores import read_cores
-from hpcnn.free_memory import free_memory
+from hpcnn.system.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_thread
+from hpcnn.system.control_groups import read_text
+from hpcnn.system.cores import read_cores
+from hpcnn.system.free_memory import free_memory
 from hpcnn.tools.doctor.asking import ask
 from hpcnn.tools.doctor.facts import Gpus, Interface, Local, Node, Rank
 from hpcnn.tools.doctor.file_systems import ask_about
@@ -62,7 +62,7 @@ def gather_rank(rank: int) -> Rank:
     begin = time.perf_counter()
     import numpy as np
 
-    import hpcnn.training.run  # noqa: F401 - all that a training needs
+    import hpcnn.runs.run  # noqa: F401 - all that a training needs
 
     import_s = time.perf_counter() - begin
     blas = fingerprint()

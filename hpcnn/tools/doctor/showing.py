@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from hpcnn import __version__
+from hpcnn.runs.display import rich_console
+from hpcnn.system.output import write_line
+from hpcnn.system.terminal import terminal_path
 from hpcnn.tools.doctor.facts import Facts
 from hpcnn.tools.doctor.finding import LEVELS, OK, PROBLEM, WARNING, Finding
-from hpcnn.training.console import terminal_path
-from hpcnn.training.display import rich_console, write_line
 
 _STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 _NARROW = 60

@@ -7,11 +7,11 @@ from statistics import median
 
 import numpy as np
 
-from hpcnn.comm.links import Links
-from hpcnn.comm.order_free import plain_links
-from hpcnn.comm.plan import Topology
+from hpcnn.comm.exchange.allreduce_exchange import plain_links
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.exchange.transport import Links
 from hpcnn.comm.protocol import Communicator
-from hpcnn.memory import aligned_empty
+from hpcnn.system.memory import aligned_empty
 from hpcnn.tools.bench.allreduce import AllreduceBench
 from hpcnn.tools.doctor.facts import Ping, Pings, Sum
 

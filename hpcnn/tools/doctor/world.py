@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpcnn.blas import use_one_thread
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, CommunicatorError, HpcnnError
+from hpcnn.system.blas import use_one_thread
 from hpcnn.tools.doctor.facts import Local
 from hpcnn.tools.doctor.file_systems import unshared
 from hpcnn.tools.doctor.shared_memory import shortage
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     """Join the others, and tell what came of it."""
     use_one_thread()
     local = sys.stdin.readline() if TOLD in argv else ""
-    from hpcnn.comm.library import describe_library
+    from hpcnn.comm.mpi_info import describe_library
 
     say(stage=LOADING)
     library, standard = describe_library()
@@ -75,7 +75,7 @@ def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
     comm.node_array(_SHARED_BYTES, "uint8", shared=True)
     tell(no_recovery=" ".join(comm.recovery_obstacle.replace("Version:", "").split()), no_sharing="; ".join(comm.notes))
     if comm.size > 1:
-        from hpcnn.comm.library import thread_level
+        from hpcnn.comm.mpi_info import thread_level
 
         tell(threads=thread_level())
         if measure:

@@ -1,1 +1,1 @@
-"""Trained models in the formats of others: ONNX and NumPy archives. Keras files are made in `hpcnn.keras.mode`."""
+"""Trained models in the formats of others: ONNX and NumPy archives. Keras files are made in `hpcnn.backends.keras`."""

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from hpcnn import __version__
-from hpcnn.atomic import atomic_path
 from hpcnn.errors import HpcnnError
-from hpcnn.training.trained import Trained
+from hpcnn.runs.inference import Trained
+from hpcnn.system.atomic import atomic_path
 
 FACTS = "hpcnn.json"
 """Name of the text. Names of parameters hold a slash, or are those of layers."""

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from hpcnn import __version__
-from hpcnn.atomic import atomic_path
 from hpcnn.data.samples import Scaling
 from hpcnn.data.source import optional_import
 from hpcnn.errors import HpcnnError, ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
+from hpcnn.runs.inference import Trained
+from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_network, add_scaling
-from hpcnn.training.trained import Trained
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: the oldest with layer normalisation; runtimes read older versions than their own."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hpcnn.runs.time_account import GROUPS, find_slowest
 from hpcnn.tools.report.figures import number, whole
-from hpcnn.training.time_account import GROUPS, find_slowest
 
 MEANING = {
     "compute": "forward, backward and the optimizer",

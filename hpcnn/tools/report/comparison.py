@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
+from hpcnn.runs.time_account import GROUPS
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
 from hpcnn.tools.report.charts import STYLES, Curve, chart, legend
@@ -12,7 +13,6 @@ from hpcnn.tools.report.elements import Child, section, table, tag
 from hpcnn.tools.report.figures import NONE, figure, seconds
 from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
 from hpcnn.tools.report.run import VALIDATION, Run
-from hpcnn.training.time_account import GROUPS
 
 _MOST_CURVES = 60
 _MOST_DETAILS = 40

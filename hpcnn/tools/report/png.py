@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcnn.atomic import atomic_path
 from hpcnn.errors import MissingExtraError
+from hpcnn.runs.time_account import GROUPS
+from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.report.elements import clean
 from hpcnn.tools.report.figures import counted, figure
 from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
 from hpcnn.tools.report.run import VALIDATION, Points, Run
 from hpcnn.tools.report.scales import thinned, value_scale
-from hpcnn.training.time_account import GROUPS
 
 _COLORS = ("#1f6fd0", "#c9480b", "#00806b", "#7d4cc2", "#b3307d", "#86690a", "#0f7d9c", "#4d5a66")
 _GREY = "#b4bcc5"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hpcnn.cores import oversubscription, share
+from hpcnn.system.cores import oversubscription, share
 from hpcnn.tools.doctor.facts import Facts, Rank
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 

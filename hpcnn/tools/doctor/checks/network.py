@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcnn.cores import oversubscription
+from hpcnn.system.cores import oversubscription
 from hpcnn.tools.doctor.facts import Facts, Interface, Node, Pings
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 

@@ -1,0 +1,1 @@
+"""What computes a job: NumPy or Keras, behind one seam."""

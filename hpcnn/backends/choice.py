@@ -1,0 +1,36 @@
+"""Chooses what computes a job, for all commands: NumPy, or Keras, whose import takes seconds."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hpcnn.system.output import ERROR, write_line
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator
+    from hpcnn.job.schema import Job
+    from hpcnn.training.backend import Backend, BackendOf
+
+BACKENDS = ("numpy", "keras")
+
+
+def choose_backend(comm: Communicator) -> BackendOf:
+    """Return what chooses the backend of a job for this rank.
+
+    It raises an HpcnnError where that backend is not installed or can't work, so call it within `agree`.
+    """
+    return partial(_backend_of, comm)
+
+
+def _backend_of(comm: Communicator, job: Job) -> Backend:
+    if job.backend == "numpy":
+        from hpcnn.backends.numpy.backend import NUMPY
+
+        return NUMPY
+    from hpcnn.backends.keras.backend import KerasBackend
+
+    if comm.rank == 0 and job.run.display != "quiet" and "tensorflow" not in sys.modules:
+        write_line("importing TensorFlow ...", ERROR)
+    return KerasBackend.start(comm.local_rank)

@@ -1,0 +1,1 @@
+"""NumPy mode: layers of , trained by their own backward passes."""

@@ -1,0 +1,1 @@
+"""What all commands share: arguments, connecting, one message for one fault, and the exit code."""

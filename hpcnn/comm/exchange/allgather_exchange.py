@@ -1,0 +1,113 @@
+"""The exchange of short vectors: every rank gets all contributions and adds them itself, in the fewest steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.buffers import Slots, summing
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.protocol import Contribution, Residuals
+from hpcnn.comm.shared_memory import Bytes, NodeMemory
+from hpcnn.core.activity import REDUCE, WAIT, Activity
+from hpcnn.system.memory import aligned_empty
+
+
+class Gather(Protocol):
+    """Brings all ranks' bytes within reach."""
+
+    buffers: Sequence[Bytes]
+    """Where they come to lie, by position; in turn, so that what came last stays while the next is on its way."""
+
+    def __call__(self, own: Bytes) -> int:
+        """Gather, and return the number of the buffer that holds everything now. Collective."""
+        ...
+
+
+class SmallExchange:
+    """An exchange for short vectors.
+
+    Args:
+        topology: how the ranks are dealt.
+        rank: this one.
+        make_gather: returns what gathers so many bytes from each rank, by position.
+        shards: leaves of the tree.
+        length: entries of the vectors.
+        dtype: their type.
+        tail_length: entries of the tails.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        rank: int,
+        make_gather: Callable[[Sequence[int]], Gather],
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+    ) -> None:
+        nodes = [topology.rank_nodes(shards, each) for each in topology.order]
+        layouts = [Slots(len(each), length, dtype, tail_length) for each in nodes]
+        sizes = [layout.size for layout in layouts]
+        position = topology.order.index(rank)
+        self._own = aligned_empty(sizes[position], np.uint8)
+        self._own[...] = 0
+        self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, nodes[position])
+        self._gather = make_gather(sizes)
+        self.activity = Activity()
+        self.overlap = False
+        self.residuals: Residuals | None = None
+        self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
+        order = [node for each in nodes for node in each]
+        self._steps = []
+        for buffer in self._gather.buffers:
+            pieces = [buffer[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
+            both = list(zip(layouts, pieces, strict=True))
+            vectors = [view for layout, piece in both for view in layout.vectors(piece)]
+            tails = [view for layout, piece in both for view in layout.tails(piece)]
+            self._steps.append(
+                summing(self.vector, (0, shards), vectors, order) + summing(self.tail, (0, shards), tails, order)
+            )
+
+    def start(self) -> None:
+        """Do nothing yet."""
+
+    def ready(self, start: int) -> None:
+        """Do nothing yet."""
+
+    def finish(self) -> bool:
+        """Do the step."""
+        self.activity.enter(WAIT)
+        steps = self._steps[self._gather(self._own)]
+        self.activity.enter(REDUCE)
+        for step in steps:
+            step()
+        return False
+
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks."""
+        self.finish()
+
+
+class NodeGather:
+    """The gathering of ranks that all share memory: one copy, one wait."""
+
+    def __init__(self, memory: NodeMemory, sizes: Sequence[int]) -> None:
+        total, end = sum(sizes), sum(sizes[: memory.rank + 1])
+        both = memory.allocate_common(2 * total)
+        self.buffers: Sequence[Bytes] = [both[:total], both[total : 2 * total]]
+        self._own = [buffer[end - sizes[memory.rank] : end] for buffer in self.buffers]
+        self._barrier, self._turn = memory.barrier, 0
+
+    def __call__(self, own: Bytes) -> int:
+        """Copy into one buffer, and wait for the others to do so."""
+        # Nobody writes into a buffer before all have waited for the other one, and thus have read this one.
+        turn = self._turn = 1 - self._turn
+        self._own[turn][...] = own
+        self._barrier()
+        return turn

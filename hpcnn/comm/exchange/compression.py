@@ -1,0 +1,255 @@
+"""Gradients in two bytes an entry between nodes, with error feedback: what one step's rounding loses, the next adds.
+
+The tree nodes at one depth are the groups of a job. The sum of each group is rounded on the way in and the sum of the
+rounded ones on the way back, each together with what its last rounding lost, so that over many steps nothing is lost
+but the last rounding (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
+arXiv:1901.09847). This is so on one rank too: the result depends on the number of groups, and on nothing else here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.buffers import BLOCK, fold_block
+from hpcnn.comm.exchange.formats import Format
+from hpcnn.comm.exchange.gather import gather_blocks
+from hpcnn.comm.exchange.plan import Range, rank_ranges
+from hpcnn.comm.exchange.reduction import Fold, Reach, Step, Sum, relay
+from hpcnn.comm.exchange.transport import Place, Transfer
+from hpcnn.comm.protocol import Array
+from hpcnn.core.tree import Node, leaf_steps
+from hpcnn.errors import CheckpointError
+from hpcnn.system.memory import aligned_empty
+
+TOTAL = "total"
+
+
+def name_of(group: int) -> str:
+    """Return under which name a checkpoint keeps what a group's roundings owe."""
+    return f"group_{group}"
+
+
+def feed_back(form: Format, sums: Array, residual: Array, wire: Array) -> None:
+    """Round up to `BLOCK` sums, with what is owed to them added, to what two bytes hold; in place.
+
+    Args:
+        form: the numbers of two bytes.
+        sums: shape (n,).
+        residual: what is owed, and in the end what this rounding owes: nothing where it is not finite.
+        wire: takes the rounded sums as they travel.
+    """
+    np.add(residual, sums, out=residual)
+    form.encode(residual, wire)
+    form.decode(wire, sums)
+    np.subtract(residual, sums, out=residual)
+    if not math.isfinite(np.dot(residual, residual)):
+        residual[~np.isfinite(residual)] = 0
+
+
+class OwnResiduals:
+    """What the roundings of each group and of the total owe, every entry on the rank that rounds it.
+
+    Ranks of the node that has the whole of a group round it: for its own pieces the owners, for others' the relays.
+    Everything else is rounded by the owners of the pieces.
+
+    Args:
+        place: this rank among the others.
+        shards: leaves of the tree.
+        groups: the tree nodes that are rounded.
+        bounds: the buckets.
+        grain: their pieces are cut at multiples of so many entries.
+        dtype: type of the sums.
+        tag: for messages.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shards: int,
+        groups: Sequence[Node],
+        bounds: Sequence[Range],
+        grain: int,
+        dtype: DTypeLike,
+        tag: int,
+    ) -> None:
+        self._place, self._tag, self._dtype = place, tag, np.dtype(dtype)
+        self._length = bounds[0][1]  # they come from the end of the vector to its start
+        self._ranges = [rank_ranges(place.topology, each, grain) for each in bounds]
+        self._homes = {name_of(number): place.topology.home_of(shards, group) for number, group in enumerate(groups)}
+        self._homes[TOTAL] = None
+        self._own = {
+            name: [(start, np.zeros(stop - start, self._dtype)) for start, stop in self._rounded(name, place.rank)]
+            for name in self._homes
+        }
+
+    def _rounded(self, name: str, rank: int) -> list[Range]:
+        """Return what a rank rounds of one sum."""
+        home = self._homes[name]
+        own = [ranges[rank][0] for ranges in self._ranges]
+        if home is None:
+            rounded = own
+        elif home == self._place.topology.node_of(rank):
+            rounded = own + [relayed for ranges in self._ranges for relayed in ranges[rank][1]]
+        else:
+            rounded = []
+        return [(start, stop) for start, stop in rounded if start < stop]
+
+    def view(self, name: str, start: int, stop: int) -> Array:
+        """Return what this rank owes for some entries of one sum."""
+        first, array = next(piece for piece in self._own[name] if piece[0] <= start < piece[0] + piece[1].size)
+        return array[start - first : stop - first]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the vectors."""
+        return tuple(self._own)
+
+    def gather(self, name: str, block: int) -> Iterator[Array | None]:
+        """Yield a vector block by block, on rank 0; None elsewhere. Collective."""
+        theirs = {rank: self._rounded(name, rank) for rank in range(1, len(self._place.topology.order))}
+        return gather_blocks(self._place, self._length, self._dtype, block, self._own[name], theirs, self._tag)
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take the own entries of whole vectors.
+
+        Raises:
+            CheckpointError: they are those of another job.
+        """
+        given = {name: value.shape for name, value in state.items()}
+        wanted = dict.fromkeys(self._own, (self._length,))
+        if given != wanted:
+            raise CheckpointError(
+                f"the state of the compression is another's: the file holds {given}, the job needs {wanted}"
+            )
+        for name, own in self._own.items():
+            for start, array in own:
+                array[...] = state[name][start : start + array.size]
+
+
+class CompressedAdder:
+    """Adds as `ExactAdder` does, but rounds the sum of each group, and their sum.
+
+    Args:
+        reach: the slots to add.
+        groups: the tree nodes that are rounded, which no slot is larger than.
+        form: what to round to.
+        residuals: what the roundings owe.
+    """
+
+    def __init__(self, reach: Reach, groups: Sequence[Node], form: Format, residuals: OwnResiduals) -> None:
+        self.one_pass = False
+        self._reach, self._form, self._residuals = reach, form, residuals
+        self._names = {group: name_of(number) for number, group in enumerate(groups)}
+        self._ways = {group: Fold.below(group, reach.nodes) for group in groups}
+        arriving = [node for number, sent in enumerate(reach.sent) if number != reach.node for node in sent]
+        self._rounded_elsewhere = set(groups).intersection(arriving)
+        self._steps = leaf_steps((0, len(groups)))
+        depth = max(step.slot for step in self._steps)
+        self._spare = [aligned_empty(BLOCK, reach.local_vectors[0].dtype) for _ in range(depth)]
+        self._wire = form.empty(BLOCK)
+
+    def buffer(self, node: Node, size: int) -> Array:
+        """Return room for the sum below a tree node."""
+        if node in self._names:
+            return self._form.empty(size)
+        return aligned_empty(size, self._reach.local_vectors[0].dtype)
+
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
+        """Yield what makes each sum to be sent. That of a part of a group is not rounded."""
+        reach = self._reach
+        for node in reach.sent[reach.node]:
+            way = Fold.below(node, reach.local_nodes)
+            if node not in self._names:
+                yield relay(way, reach.local_vectors, slice(start, stop))
+                continue
+            wire = self._form.empty(stop - start)
+            slots = way.take(reach.local_vectors, slice(start, stop))
+            residual = self._residuals.view(self._names[node], start, stop)
+            yield partial(self._relay, slots, way.order, residual, wire), wire
+
+    def _relay(self, slots: Sequence[Array], order: Sequence[tuple[int, int]], residual: Array, wire: Array) -> None:
+        for start in range(0, wire.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            blocks = [slot[part] for slot in slots]
+            fold_block(blocks, order, blocks[0])
+            feed_back(self._form, blocks[0], residual[part], wire[part])
+
+    def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
+        """Return what sums entries of the own piece."""
+        slots = self._reach.slots(start, stop, received)
+        sums: list[Sum] = []
+        for group, way in self._ways.items():
+            chosen = way.take(slots, slice(None))
+            if group in self._rounded_elsewhere:
+                sums.append(partial(self._form.decode, chosen[0]))
+            else:
+                residual = self._residuals.view(self._names[group], start, stop)
+                sums.append(partial(self._round, chosen, way.order, residual))
+        return partial(self._sum, sums, self._residuals.view(TOTAL, start, stop))
+
+    def _round(self, slots: Sequence[Array], order: Sequence[tuple[int, int]], residual: Array, out: Array) -> None:
+        fold_block(slots, order, out)
+        feed_back(self._form, out, residual, self._wire[: out.size])
+
+    def _sum(self, groups: Sequence[Sum], residual: Array, out: Array) -> None:
+        """Add the rounded sums of the groups along the tree above them, and round what comes of it."""
+        sums = [out, *(spare[: out.size] for spare in self._spare)]
+        for step in self._steps:
+            groups[step.leaf](sums[step.slot])
+            for left, right in step.fold:
+                np.add(sums[left], sums[right], out=sums[left])
+        feed_back(self._form, out, residual, self._wire[: out.size])
+
+
+class EncodedTransfer:
+    """A transfer of numbers that two bytes hold exactly.
+
+    Args:
+        form: their form.
+        own: what to send.
+        arriving: where to write what comes.
+        connect: returns the transfer of both as they travel.
+    """
+
+    def __init__(
+        self,
+        form: Format,
+        own: Array,
+        arriving: Sequence[Array],
+        connect: Callable[[Array, Sequence[Array]], Transfer],
+    ) -> None:
+        self._form = form
+        sent = form.empty(own.size)
+        received = [form.empty(array.size) for array in arriving]
+        self._out = [(own[part], sent[part]) for part in _blocks(own.size)]
+        self._in = [
+            (wire[part], array[part])
+            for wire, array in zip(received, arriving, strict=True)
+            for part in _blocks(array.size)
+        ]
+        self._transfer = connect(sent, received)
+
+    def start(self) -> None:
+        """Encode, and let it go."""
+        for values, wire in self._out:
+            self._form.encode(values, wire)
+        self._transfer.start()
+
+    def wait(self, *, politely: bool) -> None:
+        """Return once all has come and is decoded."""
+        self._transfer.wait(politely=politely)
+        for wire, out in self._in:
+            self._form.decode(wire, out)
+
+    def free(self) -> None:
+        """Forget the messages."""
+        self._transfer.free()
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))

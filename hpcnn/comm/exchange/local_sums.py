@@ -1,0 +1,65 @@
+"""What exchanges have in common that add up a rank's own contributions here, and those of all ranks elsewhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.buffers import Slots
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.protocol import Array, Contribution, Residuals
+from hpcnn.core.activity import REDUCE, Activity
+from hpcnn.system.memory import aligned_empty
+
+
+class RankSums(ABC):
+    """Base of an `Exchange` that does everything in `finish`. The bits of its sums change with the number of ranks.
+
+    Args:
+        rank: this one.
+        size: number of ranks.
+        shards: gradient shards, dealt to the ranks as evenly as possible; no fewer than ranks (`check_shards`).
+        length: entries of the vectors.
+        dtype: their type.
+        tail_length: entries of the tails.
+    """
+
+    vector: Array
+
+    def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
+        nodes = Topology.of(range(size)).rank_nodes(shards, rank)
+        layout = Slots(len(nodes), length, dtype, tail_length)
+        memory = aligned_empty(layout.size, np.uint8)
+        memory[...] = 0
+        self.contributions: Sequence[Contribution] = layout.contributions(memory, nodes)
+        self.tail = aligned_empty(tail_length, np.float64)
+        self.activity = Activity()
+        self.overlap = False
+        self.residuals: Residuals | None = None
+
+    @abstractmethod
+    def _add_ranks(self, own: Contribution) -> None:
+        """Set `vector` and `tail` to the sums over all ranks of their own sums."""
+
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks."""
+        self.activity.enter(REDUCE)
+        first, *others = self.contributions
+        for other in others:
+            np.add(first.vector, other.vector, out=first.vector)
+            np.add(first.tail, other.tail, out=first.tail)
+        self._add_ranks(first)
+
+    def start(self) -> None:  # noqa: B027  # everything comes at the end
+        """Do nothing yet."""
+
+    def ready(self, start: int) -> None:  # noqa: B027
+        """Do nothing yet."""
+
+    def finish(self) -> bool:
+        """Do the step."""
+        self.allreduce()
+        return False

@@ -1,0 +1,54 @@
+"""What each rank has of its own pieces of the vector, brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from hpcnn.comm.exchange.gather import gather_blocks
+from hpcnn.comm.exchange.plan import Range, cut
+from hpcnn.comm.exchange.transport import Place
+from hpcnn.comm.protocol import Array
+
+
+class Pieces:
+    """The pieces of all ranks, one a bucket and rank.
+
+    Args:
+        place: this rank among the others.
+        bounds: the buckets.
+        grain: pieces are cut at multiples of so many entries.
+    """
+
+    def __init__(self, place: Place, bounds: Sequence[Range], grain: int) -> None:
+        self._place = place
+        self._length = bounds[0][1]  # they come from the end of the vector to its start
+        order = place.topology.order
+        by_bucket = [cut(each, len(order), grain) for each in bounds]
+        self._of_rank = {
+            rank: [pieces[position] for pieces in by_bucket if pieces[position][0] < pieces[position][1]]
+            for position, rank in enumerate(order)
+        }
+
+    def allgather(self, values: Array, grain: int) -> Array:
+        """Return one value for each block of `grain` entries, given those of the own pieces. Collective."""
+        blocks = {
+            rank: [block for start, stop in pieces for block in range(start // grain, -(-stop // grain))]
+            for rank, pieces in sorted(self._of_rank.items())
+        }
+        everyone = self._place.links.allgather(values, [len(own) for own in blocks.values()])
+        result = np.empty_like(everyone)
+        result[[block for own in blocks.values() for block in own]] = everyone
+        return result
+
+    def gather(self, own: Array, block: int, tag: int) -> Iterator[Array | None]:
+        """Yield the vector of which `own` holds the own pieces one after the other; see `gather_blocks`. Collective."""
+        theirs = dict(self._of_rank)
+        pieces = theirs.pop(self._place.rank)
+        ends = list(accumulate(stop - start for start, stop in pieces))
+        mine = [own[before:end] for before, end in pairwise([0, *ends])]
+        starts = [start for start, _ in pieces]
+        pairs = list(zip(starts, mine, strict=True))
+        return gather_blocks(self._place, self._length, own.dtype, block, pairs, theirs, tag)

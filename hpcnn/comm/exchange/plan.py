@@ -1,0 +1,190 @@
+"""Who adds which part of a vector, and what travels between nodes for it: plain arithmetic, without communication.
+
+The vector is cut into buckets, and each bucket into one piece a rank, which that rank adds up for everybody. Ranks of
+one node see each other's vectors. Towards other nodes, each rank takes an even share of what its node has to send: it
+adds up the node's own vectors there, and sends the sums to the ranks whose pieces they belong to. The way back, from
+the owner of a piece to the other nodes, is the same in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+
+from hpcnn.core.tree import Node, maximal_nodes, owned_leaves
+from hpcnn.errors import CommunicatorError
+
+Range = tuple[int, int]
+"""Entries [start, stop) of the vector."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a piece, and the rank at the other end."""
+
+    rank: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Which ranks share memory: the ranks of each node, ascending, and nodes by their first rank.
+
+    A *position* counts ranks node by node. Shards and pieces are dealt by position, so that the shards of a node lie
+    side by side in the tree, however the launcher numbered the ranks.
+    """
+
+    nodes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, node_of_rank: Sequence[object]) -> Topology:
+        """Return the topology of ranks whose nodes are named so.
+
+        >>> Topology.of(["a", "b", "a", "b"]).nodes
+        ((0, 2), (1, 3))
+        """
+        nodes: dict[object, list[int]] = {}
+        for rank, node in enumerate(node_of_rank):
+            nodes.setdefault(node, []).append(rank)
+        return cls(tuple(tuple(ranks) for ranks in nodes.values()))
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The ranks by position."""
+        return tuple(rank for node in self.nodes for rank in node)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The position of each node's first rank, and the number of ranks."""
+        return (0, *accumulate(len(node) for node in self.nodes))
+
+    def node_of(self, rank: int) -> int:
+        """Return the number of the node that `rank` is on."""
+        return next(number for number, node in enumerate(self.nodes) if rank in node)
+
+    def rank_nodes(self, shards: int, rank: int, groups: int = 1) -> list[Node]:
+        """Return the tree nodes that `rank` contributes, where there are `shards` leaves; see `maximal_nodes`."""
+        size = len(self.order)
+        return maximal_nodes(shards, owned_leaves(shards, size, self.order.index(rank)), groups)
+
+    def node_nodes(self, shards: int, node: int, groups: int = 1) -> list[Node]:
+        """Return the tree nodes that a node's ranks contribute together."""
+        return maximal_nodes(shards, self.node_leaves(shards, node), groups)
+
+    def node_leaves(self, shards: int, node: int) -> Node:
+        """Return the leaves of a node's ranks."""
+        size, first, last = len(self.order), self.starts[node], self.starts[node + 1] - 1
+        # contiguous, since positions are
+        return owned_leaves(shards, size, first)[0], owned_leaves(shards, size, last)[1]
+
+    def home_of(self, shards: int, tree_node: Node) -> int | None:
+        """Return the number of the node whose ranks have all leaves of `tree_node`, or None."""
+        for node in range(len(self.nodes)):
+            first, end = self.node_leaves(shards, node)
+            if first <= tree_node[0] and tree_node[1] <= end:
+                return node
+        return None
+
+
+def check_shards(shards: int, size: int) -> None:
+    """Check that every rank has a shard.
+
+    Raises:
+        CommunicatorError: there are more ranks than shards, so that some rank would have nothing to do.
+    """
+    if size > shards:
+        raise CommunicatorError(
+            f"{size} ranks for {shards} gradient shard{'s' * (shards != 1)}: each rank needs one shard at least. "
+            f"Start {shards} rank{'s' * (shards != 1)} or fewer, or set train.shards to {size} or more "
+            "(that makes it another job, with another result)."
+        )
+
+
+def cut(bounds: Range, parts: int, grain: int) -> list[Range]:
+    """Cut a range into `parts` as even as multiples of `grain` allow (counted from 0); some may be empty.
+
+    >>> cut((0, 100), 3, 16)
+    [(0, 32), (32, 64), (64, 100)]
+    """
+    start, stop = bounds
+    first, last = start // grain, -(-stop // grain)
+    marks = [min(max((first + (last - first) * i // parts) * grain, start), stop) for i in range(parts + 1)]
+    return list(pairwise(marks))
+
+
+def buckets(length: int, size: int, grain: int) -> list[Range]:
+    """Cut a vector into buckets of about `size` entries, in the order in which a backward pass fills them.
+
+    >>> buckets(100, 34, 16)
+    [(64, 100), (32, 64), (0, 32)]
+    """
+    count = max(1, round(length / size)) if size else 1
+    return [part for part in cut((0, length), count, grain) if part[0] < part[1]][::-1] or [(0, length)]
+
+
+@dataclass(frozen=True)
+class BucketPlan:
+    """What one rank does for one bucket."""
+
+    bounds: Range
+    own: Range
+    """The piece that it adds up for all ranks."""
+    relayed: tuple[Span, ...]
+    """Parts of other nodes' pieces that it adds up for its own node, with the rank each goes to."""
+    incoming: tuple[tuple[Span, ...], ...]
+    """For each node, the parts of its own piece that come from there, with the rank each comes from."""
+
+
+def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> BucketPlan:
+    """Return the part of `rank` in the exchange of one bucket, cut at multiples of `grain` entries."""
+    pieces = cut(bounds, len(topology.order), grain)
+    own_node = topology.node_of(rank)
+    own = pieces[topology.order.index(rank)]
+    local = topology.nodes[own_node].index(rank)
+    own_shares = _foreign_shares(topology, own_node, pieces, bounds, grain)[local]
+    relayed = [
+        Span(topology.order[position], *part)
+        for position, piece in enumerate(pieces)
+        if not topology.starts[own_node] <= position < topology.starts[own_node + 1]
+        for share in own_shares
+        if (part := overlap(piece, share)) is not None
+    ]
+    incoming = [
+        tuple(
+            Span(peer, *part)
+            for peer, shares in zip(ranks, _foreign_shares(topology, node, pieces, bounds, grain), strict=True)
+            for share in shares
+            if node != own_node and (part := overlap(own, share)) is not None
+        )
+        for node, ranks in enumerate(topology.nodes)
+    ]
+    return BucketPlan(bounds, own, tuple(relayed), tuple(incoming))
+
+
+def rank_ranges(topology: Topology, bounds: Range, grain: int) -> dict[int, tuple[Range, list[Range]]]:
+    """Return what each rank adds up of one bucket: the piece for all ranks, and parts of others' for its own node."""
+    pieces = cut(bounds, len(topology.order), grain)
+    shares = [
+        share for node in range(len(topology.nodes)) for share in _foreign_shares(topology, node, pieces, bounds, grain)
+    ]
+    return dict(zip(topology.order, zip(pieces, shares, strict=True), strict=True))
+
+
+def _foreign_shares(
+    topology: Topology, node: int, pieces: Sequence[Range], bounds: Range, grain: int
+) -> list[list[Range]]:
+    """Cut what other nodes' ranks own into one even share for each rank of `node`: at most two ranges each."""
+    start, stop = pieces[topology.starts[node]][0], pieces[topology.starts[node + 1] - 1][1]
+    gap = stop - start
+    shares = cut((bounds[0], bounds[1] - gap), len(topology.nodes[node]), grain)  # as if the gap were closed
+    opened = [[(lo, min(hi, start)), (max(lo, start) + gap, hi + gap)] for lo, hi in shares]
+    return [[(lo, hi) for lo, hi in ranges if lo < hi] for ranges in opened]
+
+
+def overlap(first: Range, second: Range) -> Range | None:
+    """Return what two ranges have in common, if anything."""
+    lo, hi = max(first[0], second[0]), min(first[1], second[1])
+    return (lo, hi) if lo < hi else None

@@ -1,0 +1,114 @@
+"""How what lies within a rank's reach becomes sums along the tree: its node's slots, and what other nodes sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from hpcnn.comm.exchange.buffers import fold, fold_block
+from hpcnn.comm.protocol import Array
+from hpcnn.core.tree import Node, additions_below
+from hpcnn.system.memory import aligned_empty
+
+Step = Callable[[], None]
+Sum = Callable[[Array], None]
+"""Writes a sum into an array."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Which slots lie below a node of the tree, and the order in which they are added."""
+
+    slots: Sequence[int]
+    order: Sequence[tuple[int, int]]
+
+    @classmethod
+    def below(cls, node: Node, nodes: Sequence[Node]) -> Fold:
+        """Return how the sum below `node` is made of slots for `nodes`, left to right.
+
+        >>> Fold.below((4, 8), [(2, 4), (4, 5), (5, 6), (6, 8)])
+        Fold(slots=[1, 2, 3], order=[(0, 1), (0, 2)])
+        """
+        slots = [slot for slot, (lo, hi) in enumerate(nodes) if node[0] <= lo and hi <= node[1]]
+        return cls(slots, additions_below(node, [nodes[slot] for slot in slots]))
+
+    def take(self, arrays: Sequence[Array], part: slice) -> list[Array]:
+        """Return a part of the arrays of these slots."""
+        return [arrays[slot][part] for slot in self.slots]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The slots that one rank adds up."""
+
+    shards: int
+    node: int
+    """The number of the own computer node."""
+    sent: Sequence[Sequence[Node]]
+    """For each computer node, the tree nodes whose sums it sends."""
+    local_nodes: Sequence[Node]
+    """The tree nodes of the own computer node's slots."""
+    local_vectors: Sequence[Array]
+    """These slots, whole."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The tree nodes of all slots, left to right: those of other computer nodes come as sums."""
+        return [
+            each for node, sent in enumerate(self.sent) for each in (self.local_nodes if node == self.node else sent)
+        ]
+
+    def slots(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> list[Array]:
+        """Return the slots in the order of `nodes`, given the part of each that other computer nodes sent."""
+        local = [vector[start:stop] for vector in self.local_vectors]
+        return [slot for node, sent in enumerate(received) for slot in (local if node == self.node else sent)]
+
+
+class Adder(Protocol):
+    """Adds up the slots within the reach of one rank."""
+
+    one_pass: bool
+    """Whether it goes over each part of the slots only once."""
+
+    def buffer(self, node: Node, size: int) -> Array:
+        """Return room for `size` entries of the sum below a tree node, as another computer node sends it."""
+        ...
+
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
+        """Yield, for each sum that the own computer node sends of these entries, what makes it, and where it lies."""
+        ...
+
+    def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
+        """Return what sums entries of the own piece; `received` are those that each other computer node sent."""
+        ...
+
+
+class ExactAdder:
+    """Adds in the type of the vectors, and rounds nothing else."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._whole = Fold.below((0, reach.shards), reach.nodes)
+        self.one_pass = len(self._whole.order) <= 1
+        self._sent = [Fold.below(node, reach.local_nodes) for node in reach.sent[reach.node]]
+
+    def buffer(self, node: Node, size: int) -> Array:
+        """Return room for the sum below a tree node."""
+        return aligned_empty(size, self._reach.local_vectors[0].dtype)
+
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
+        """Yield what makes each sum to be sent."""
+        for each in self._sent:
+            yield relay(each, self._reach.local_vectors, slice(start, stop))
+
+    def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
+        """Return what sums entries of the own piece."""
+        return partial(fold_block, self._reach.slots(start, stop, received), self._whole.order)
+
+
+def relay(way: Fold, vectors: Sequence[Array], part: slice) -> tuple[Step | None, Array]:
+    """Return what sums a part of some slots into the first of them, if there are several, and that part of it."""
+    slots = way.take(vectors, part)
+    return (partial(fold, slots, way.order, slots[0]) if way.order else None), slots[0]

@@ -1,0 +1,319 @@
+"""The exact exchange of gradients: slices summed in the node's memory, and between nodes each byte once each way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.buffers import BLOCK, Slots
+from hpcnn.comm.exchange.compression import CompressedAdder, EncodedTransfer, OwnResiduals
+from hpcnn.comm.exchange.exchange_thread import Schedule, WaitFor
+from hpcnn.comm.exchange.formats import FORMATS, Format
+from hpcnn.comm.exchange.partition import Pieces
+from hpcnn.comm.exchange.plan import BucketPlan, buckets, plan_bucket
+from hpcnn.comm.exchange.reduction import Adder, ExactAdder, Reach, Step, Sum
+from hpcnn.comm.exchange.stats_reduction import Tails
+from hpcnn.comm.exchange.transport import Message, Place, Transfer
+from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
+from hpcnn.core.activity import OTHER, REDUCE, WAIT, Activity
+from hpcnn.core.tree import maximal_nodes
+from hpcnn.system.memory import ALIGNMENT
+
+_PAGE = 4096
+_STATE_TAG, _TAILS_TAG, _FLAGS_TAG, _FIRST_TAG = range(4)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """One bucket with its messages."""
+
+    plan: BucketPlan
+    relays: Sequence[Step]
+    """What adds up the own node's slots for other nodes."""
+    inward: Transfer | None
+    """The node's sums to the owners of the pieces; None on one node."""
+    outward: Transfer | None
+    """What the owners made of them, to all nodes."""
+    parts: range
+    """The numbers of the parts of the own piece."""
+
+
+class TreeExchange:
+    """The exchange of ranks on any number of nodes, in step: `start`, `ready` ..., `finish`.
+
+    Args:
+        place: this rank among the others.
+        shards: leaves of the tree.
+        length: entries of the vectors.
+        dtype: their type.
+        tail_length: entries of the tails.
+        target: one copy a node, whose first `length` entries become the same everywhere; None makes one, for the sums.
+        bucket: entries that travel while later ones are still computed; 0: all at the end.
+        grain: pieces are cut at multiples of so many entries.
+        compression: how sums are rounded on their way, or None.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        tail_length: int,
+        *,
+        target: Array | None = None,
+        bucket: int = 0,
+        grain: int = 1,
+        compression: Compression | None = None,
+    ) -> None:
+        kind = np.dtype(dtype)
+        line = ALIGNMENT // kind.itemsize
+        grain = -(-grain // line) * line
+        self._place, self._grain = place, grain
+        self._apart = len(place.topology.nodes) > 1
+        self._bounds = buckets(length, bucket, grain)
+        self._pieces = Pieces(place, self._bounds, grain)
+        self._own_slots(shards, length, kind, tail_length, compression.groups if compression else 1)
+        self.residuals: Residuals | None = None
+        self._form: Format | None = None
+        """How the sums travel back, if not as they are."""
+        self._gives_sums = target is None
+        self._adder = self._choose_adder(shards, compression)
+        if target is None:
+            target = place.memory.allocate_common(length * kind.itemsize).view(kind)
+        self.vector = target[:length]
+        self._no_flags = bytes(len(place.topology.order))
+        self._flags = place.memory.allocate_common(len(self._no_flags))[: len(self._no_flags)]
+        self.parts: list[slice] = []
+        self._outs: list[Array] = []
+        self._sums: list[Sum] = []
+        self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
+        self._tails = Tails(place, shards, self._local_tails, self._local_nodes, tail_length, _TAILS_TAG)
+        self.tail = self._tails.total
+        self._flag_transfer = self._flag_messages() if self._apart else None
+        self._schedule = Schedule(self._run, threaded=len(self._bounds) > 1)
+        self._consume: Consume = self._copy_sum
+        self.activity = Activity()
+        self._between: Callable[[], None] | None = None
+
+    # ----------------------------------------------------------------------------------------------------- building
+
+    def _own_slots(self, shards: int, length: int, kind: np.dtype[Any], tail_length: int, groups: int) -> None:
+        """Allocate this rank's contributions, and find its neighbours'."""
+        place = self._place
+        ranks = place.topology.nodes[place.node]
+        nodes = [place.topology.rank_nodes(shards, rank, groups) for rank in ranks]
+        layouts = [Slots(len(own), length, kind, tail_length, alignment=_PAGE) for own in nodes]
+        segments = place.memory.allocate(layouts[place.memory.rank].size)
+        everyone = [
+            layout.contributions(segment, own) for layout, segment, own in zip(layouts, segments, nodes, strict=True)
+        ]
+        self.contributions: Sequence[Contribution] = everyone[place.memory.rank]
+        local = [part for contributions in everyone for part in contributions]
+        self._local_nodes = [part.node for part in local]
+        self._local_vectors = [part.vector for part in local]
+        self._local_tails = [part.tail for part in local]
+
+    def _choose_adder(self, shards: int, compression: Compression | None) -> Adder:
+        topology, count = self._place.topology, compression.groups if compression else 1
+        self._sent = [topology.node_nodes(shards, node, count) for node in range(len(topology.nodes))]
+        reach = Reach(shards, self._place.node, self._sent, self._local_nodes, self._local_vectors)
+        if compression is None:
+            return ExactAdder(reach)
+        kind = self._local_vectors[0].dtype
+        form = FORMATS[compression.kind](kind)
+        groups = maximal_nodes(shards, (0, shards), count)
+        residuals = OwnResiduals(self._place, shards, groups, self._bounds, self._grain, kind, _STATE_TAG)
+        self.residuals = residuals
+        if self._gives_sums and self._apart:
+            self._form = form
+        return CompressedAdder(reach, groups, form, residuals)
+
+    def _bucket(self, number: int, bounds: tuple[int, int]) -> _Bucket:
+        place = self._place
+        plan = plan_bucket(place.topology, place.rank, bounds, self._grain)
+        start, stop = plan.own
+        received = [
+            [self._adder.buffer(node, stop - start) for node in nodes] if spans else []
+            for nodes, spans in zip(self._sent, plan.incoming, strict=True)
+        ]
+        sends: list[Message] = []
+        relays: list[Step] = []
+        for span in plan.relayed:
+            for step, array in self._adder.relays(span.start, span.stop):
+                sends.append((span.rank, array))
+                if step is not None:
+                    relays.append(step)
+        receives = [
+            (span.rank, buffer[span.start - start : span.stop - start])
+            for buffers, spans in zip(received, plan.incoming, strict=True)
+            for span in spans
+            for buffer in buffers
+        ]
+        return _Bucket(
+            plan,
+            relays,
+            place.links.transfer(sends, receives, _FIRST_TAG + 2 * number) if self._apart else None,
+            self._way_back(plan, _FIRST_TAG + 2 * number + 1) if self._apart else None,
+            self._cut_parts(plan.own, received),
+        )
+
+    def _way_back(self, plan: BucketPlan, tag: int) -> Transfer:
+        """Return what gives the own piece to other nodes, and brings theirs to this one."""
+        start, stop = plan.own
+
+        def connect(own: Array, arriving: Sequence[Array]) -> Transfer:
+            back = [(span.rank, own[span.start - start : span.stop - start]) for to in plan.incoming for span in to]
+            forth = [(span.rank, array) for span, array in zip(plan.relayed, arriving, strict=True)]
+            return self._place.links.transfer(back, forth, tag)
+
+        own, arriving = self.vector[start:stop], [self.vector[span.start : span.stop] for span in plan.relayed]
+        return EncodedTransfer(self._form, own, arriving, connect) if self._form else connect(own, arriving)
+
+    def _cut_parts(self, own: tuple[int, int], received: Sequence[Sequence[Array]]) -> range:
+        """Cut the own piece of a bucket into parts, each with its slots."""
+        first = len(self.parts)
+        start, stop = own
+        # Blocks stay in the cache from one use to the next. Where there is but one, they would only cost calls.
+        block = stop if self._gives_sums and self._adder.one_pass else BLOCK
+        marks = [start, *range((start // block + 1) * block, stop, block), stop] if start < stop else []
+        for lo, hi in pairwise(marks):
+            self.parts.append(slice(lo, hi))
+            self._outs.append(self.vector[lo:hi])
+            arrived = [[buffer[lo - start : hi - start] for buffer in buffers] for buffers in received]
+            self._sums.append(self._adder.part(lo, hi, arrived))
+        return range(first, len(self.parts))
+
+    def _flag_messages(self) -> Transfer:
+        """Each rank's flag goes to one rank of every other node."""
+        place, topology = self._place, self._place.topology
+        local = place.memory.rank
+        others = [ranks for node, ranks in enumerate(topology.nodes) if node != place.node]
+        own = self._flags[place.rank : place.rank + 1]
+        sends = [(ranks[local % len(ranks)], own) for ranks in others]
+        count = len(topology.nodes[place.node])
+        receives = [
+            (rank, self._flags[rank : rank + 1])
+            for ranks in others
+            for index, rank in enumerate(ranks)
+            if index % count == local
+        ]
+        return place.links.transfer(sends, receives, _FLAGS_TAG)
+
+    # ------------------------------------------------------------------------------------------------------ a step
+
+    @property
+    def overlap(self) -> bool:
+        """Whether buckets travel while later ones are computed. To be changed between steps, on all ranks alike."""
+        return self._schedule.threaded
+
+    @overlap.setter
+    def overlap(self, value: bool) -> None:
+        self._schedule.threaded = value
+
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks."""
+        self.start()
+        self.finish()
+
+    def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
+        """Begin a step."""
+        self._consume, self._between = consume or self._copy_sum, between
+        self._schedule.start()
+
+    def ready(self, start: int) -> None:
+        """Say from where on the contributions are complete."""
+        self._schedule.ready(start)
+
+    def finish(self) -> bool:
+        """Complete the step."""
+        if self.overlap:
+            self.activity.enter(WAIT)
+        self._schedule.finish()
+        return self._flags.tobytes() != self._no_flags
+
+    def _run(self, wait_for: WaitFor | None) -> None:
+        """Do the whole step, bucket by bucket, as their entries become ready."""
+        politely = wait_for is not None  # then this is a thread of its own, beside the computation
+        wrong, under_way = False, None
+        for bucket in self._buckets:
+            if wait_for is not None:
+                self._enter(OTHER)
+                wait_for(bucket.plan.bounds[0])
+            self._gather(bucket, politely)
+            if self._between is None:
+                wrong |= self._pass_on(bucket)
+                if under_way is not None:
+                    under_way.wait(politely=politely)
+                under_way = bucket.outward
+        if under_way is not None:
+            under_way.wait(politely=politely)
+        if self._between is not None:
+            self._between()
+            for bucket in self._buckets:
+                wrong |= self._pass_on(bucket)
+                if bucket.outward is not None:
+                    bucket.outward.wait(politely=politely)
+        self._flags[self._place.rank] = wrong
+        if self._flag_transfer is not None:
+            self._flag_transfer.start()
+            self._flag_transfer.wait(politely=politely)
+        self._meet(politely)
+        if politely:
+            self._enter(OTHER)
+
+    def _gather(self, bucket: _Bucket, politely: bool) -> None:
+        """Bring everything that the own piece of a bucket is the sum of within reach."""
+        self._meet(politely)
+        for relay in bucket.relays:
+            relay()
+        if bucket.inward is not None:
+            bucket.inward.start()
+        if bucket is self._buckets[0]:
+            self._tails.reduce(politely=politely)
+        if bucket.inward is not None:
+            bucket.inward.wait(politely=politely)
+
+    def _pass_on(self, bucket: _Bucket) -> bool:
+        """Consume the own piece and send what comes of it; return whether something was wrong."""
+        wrong = False
+        for part in bucket.parts:
+            wrong |= self._consume(part)
+        if bucket.outward is not None:
+            bucket.outward.start()
+        return wrong
+
+    def _meet(self, politely: bool) -> None:
+        """Wait for the other ranks of the node."""
+        self._enter(WAIT)
+        self._place.memory.barrier(politely=politely)
+        self._enter(REDUCE)
+
+    def _enter(self, phase: str) -> None:
+        """Tell what is being done, on the thread that does it."""
+        activity = self.activity.beside if self._schedule.threaded else self.activity
+        if activity is not None:
+            activity.enter(phase)
+
+    def sum_part(self, part: int, out: Array) -> None:
+        """Write the sum of a part into `out`."""
+        self._sums[part](out)
+
+    def _copy_sum(self, part: int) -> bool:
+        self._sums[part](self._outs[part])
+        return False
+
+    # ------------------------------------------------------------------------------------------ what is on each rank
+
+    def allgather_parts(self, values: Array, grain: int) -> Array:
+        """Return one value a block, from those of every rank's pieces."""
+        return self._pieces.allgather(values, grain)
+
+    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
+        """Bring the entries of all ranks' parts to rank 0, block by block."""
+        return self._pieces.gather(own, block, _STATE_TAG)

@@ -1,0 +1,210 @@
+"""What happens when one rank fails: one report of it, and the end of the whole job, wherever in the process it was."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from hpcnn.comm.abort import end_alike, end_job
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.errors import EXIT_FAILURE, HpcnnError
+from hpcnn.system.output import ERROR, output, write_line
+from hpcnn.system.resource_errors import blame_surroundings
+from hpcnn.system.terminal import terminal_path
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+
+_HEAD_START_S = 2.0
+_KILL_S = 0.6
+"""Longer than Open MPI's mpirun takes from SIGTERM to SIGKILL, as it ends a job in which another rank died."""
+_OTHERS_S = {True: 3.0, False: 1.0}
+"""How long a failing rank waits to see whether the others fail as well, and one message is enough: for an error that
+hpcnn raises on purpose, which is mostly everybody's, and for any other."""
+LEAVING_S = 10.0
+"""How long a rank that calls `sys.exit` in a program of a user's waits for the others to do so."""
+_EXIT_S = 30.0
+"""How long a process may take to exit once all is done."""
+
+
+class FailureGuard:
+    """Ends the job when this process fails in any way that Python gets to know of.
+
+    That is: an error raised in the command, in a thread or in an exit handler, or a call of
+    ``sys.exit`` or ``os._exit``. For a segmentation fault it lets Python write the stack; the launcher does the rest.
+
+    Args:
+        in_words: say without a stack what comes from too little memory and the like: no code of a user's runs.
+    """
+
+    def __init__(self, *, in_words: bool = False) -> None:
+        self._in_words = in_words
+        self.comm: Communicator | None = None
+        """The ranks, as soon as they are connected."""
+        self._ending = threading.RLock()
+        """Held, and never released, by the thread that ends the process: what else fails waits for the end."""
+        self._os_exit = os._exit
+
+    def install(self) -> None:
+        """Watch this process from now on."""
+        faulthandler.enable()
+        threading.excepthook, sys.unraisablehook, os._exit = self._thread_failed, self._unraisable, self._exit_called
+        os.register_at_fork(after_in_child=self.uninstall)  # a child is no rank
+        atexit.register(self.uninstall)  # runs after MPI's own end, which is registered later
+
+    def uninstall(self) -> None:
+        """Let be what goes wrong from now on, as while Python takes itself apart."""
+        threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__
+        os._exit = self._os_exit
+
+    # --------------------------------------------------------------------------------------------- the main thread
+
+    def fail(self, error: BaseException) -> int:
+        """Report what the command raised, end the others, and return the exit code if all ranks have failed alike."""
+        message, exit_code = self._describe(error)
+        on_purpose = isinstance(error, HpcnnError)
+        self._ending.acquire()
+        self.uninstall()
+        if self.comm is None:
+            report_unconnected("hpcnn", message, exit_code, named=not on_purpose)
+            limit_exit()
+            return exit_code
+        if _is_of_mpi(error):
+            from hpcnn.comm.supervision.watched_rank import supervision
+
+            supervision.give_up()  # else each of those that are left would say so, and mpirun's code be 0
+        if not self._all_failing(_OTHERS_S[on_purpose]):
+            if self.comm.rank and _is_of_mpi(error):
+                time.sleep(_HEAD_START_S)  # others see it too; if rank 0 does, it ends the job first
+            self._speak(f"{self._place()}: {message}")
+            end_job(exit_code)
+        if self.comm.rank == 0:
+            self._speak(message if on_purpose else f"{self._place()}: {message}")
+        self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has spoken: the first to leave may end the others
+        end_alike(exit_code)
+        limit_exit()
+        return exit_code
+
+    def exit(self, error: SystemExit) -> None:
+        """End the job on the exit of a user's program; return if all ranks exit, which is theirs to explain."""
+        self._ending.acquire()
+        self.uninstall()
+        if self.comm is None:
+            return
+        if not self._all_failing(LEAVING_S):
+            self._speak(f"{self._place()}: exit({error.args[0]!r}) was called, but not on all ranks")
+            end_job(_describe(error)[1])
+        self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to speak first
+        limit_exit()
+
+    def _all_failing(self, timeout_s: float) -> bool:
+        assert self.comm is not None
+        try:
+            return self.comm.all_failing(timeout_s)
+        except Exception:  # of MPI: some are dead
+            return False
+
+    # --------------------------------------------------------------------------------------------- from elsewhere
+
+    def leave(self, message: str, exit_code: int) -> NoReturn:
+        """End the job on a signal to this rank; if others got it too, one of them says so. For any thread."""
+        self._ending.acquire()
+        launch = detect_launch()
+        if launch.size > 1:
+            time.sleep(_HEAD_START_S if launch.rank else _KILL_S)
+        write_line(f"hpcnn: {message}", ERROR)
+        _show_cursor()
+        end_job(exit_code)
+
+    def end_alone(self, message: str, exit_code: int) -> NoReturn:
+        """Report a failure and end the job. For any thread."""
+        self._ending.acquire()
+        if detect_launch().rank:
+            time.sleep(_HEAD_START_S)  # if all ranks fail so, rank 0 ends the job first
+        self._speak(f"{self._place()}: {message}")
+        end_job(exit_code)
+
+    def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_type is SystemExit:  # the way to end a thread
+            return
+        message, exit_code = self._describe(failed.exc_value or failed.exc_type())
+        self.end_alone(f"in thread {failed.thread.name if failed.thread else ''!r}: {message}", exit_code)
+
+    def _unraisable(self, failed: sys.UnraisableHookArgs) -> None:
+        """Take an exception that Python would only print: that of an exit handler ends the job, others harm nobody."""
+        if "atexit" not in (failed.err_msg or ""):
+            sys.__unraisablehook__(failed)
+            return
+        message, exit_code = _describe(failed.exc_value or failed.exc_type())
+        self.end_alone(f"in {failed.object!r}: {message}", exit_code)
+
+    def _exit_called(self, status: int) -> NoReturn:
+        """Take the place of os._exit, since some launchers take a rank that leaves so for a success of the job."""
+        stack = "".join(traceback.format_stack()[:-1])
+        self.end_alone(f"os._exit({status}) was called\n{stack}", status or EXIT_FAILURE)
+
+    def _describe(self, error: BaseException) -> tuple[str, int]:
+        return (self._in_words and blame_surroundings(error)) or _describe(error)
+
+    def _place(self) -> str:
+        if self.comm is None:
+            return f"rank {detect_launch().rank} on {socket.gethostname()}, connecting"
+        return f"rank {self.comm.rank} on {self.comm.host}, {self.comm.activity}"
+
+    def _speak(self, message: str) -> None:
+        write_line(f"hpcnn: error: {message.rstrip()}", ERROR)
+        _show_cursor()
+
+
+def report_unconnected(program: str, message: str, exit_code: int, *, named: bool = False) -> None:
+    """Report a failure from before there is a communicator, and end the job; without a launcher, return.
+
+    All ranks fail so, as a rule: rank 0 speaks, and ends the others before they do. `named`: it names itself.
+    """
+    launch = detect_launch()
+    if launch.rank:
+        time.sleep(_HEAD_START_S)
+    place = f"rank {launch.rank} on {socket.gethostname()}, connecting: " if launch.rank or named else ""
+    write_line(f"{program}: error: {place}{message.rstrip()}", ERROR)
+    if launch.size > 1:
+        end_job(exit_code)
+
+
+def limit_exit() -> None:
+    """Let the process die, with all stacks, if it has not left by itself in time.
+
+    It may wait for a thread that never ends, for an exit handler, or within MPI for a rank that is dead.
+    """
+    with suppress(RuntimeError):  # no thread can be started
+        faulthandler.dump_traceback_later(_EXIT_S, exit=True)
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    """Return a message and an exit code."""
+    if isinstance(error, HpcnnError):
+        return str(error), error.exit_code
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) and error.code else EXIT_FAILURE
+        return f"sys.exit({error.code!r}) was called\n{trace}", code
+    if _is_of_mpi(error):
+        return f"MPI failed: maybe another rank or its node is gone\n{trace}", EXIT_FAILURE
+    return f"unexpected failure\n{trace}", EXIT_FAILURE
+
+
+def _is_of_mpi(error: BaseException) -> bool:
+    return type(error).__module__.startswith("mpi4py")
+
+
+def _show_cursor() -> None:
+    """Undo what a live display, which is not given the time to close, has done to the terminal."""
+    if detect_launch().rank == 0 and terminal_path() is not None:
+        output().write("\x1b[?25h")

@@ -1,0 +1,195 @@
+"""A rank's side of its watcher: starts it, shows it how far the rank is, and ends the job where it asks for that."""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import hpcnn
+from hpcnn.comm.abort import end_job
+from hpcnn.comm.launcher import Launch, local_size, outlive_each_other, rank_variable
+from hpcnn.comm.supervision import watcher
+from hpcnn.comm.supervision.heartbeats import Process
+from hpcnn.core.activity import WAIT, Activity, thread_frames
+from hpcnn.system.processes import start_time
+
+_PERIOD_S = 0.25
+_TOLD_S = 5.0
+"""Within so long, a watcher has said that a rank is gone, and ended the job."""
+_PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(Path(hpcnn.__file__).parents[1])!r})
+from hpcnn.comm.supervision.watcher import main
+main()
+"""
+
+
+class Supervision:
+    """What a rank shows its watcher. One without a watcher shows nothing to nobody."""
+
+    def __init__(self) -> None:
+        self._page: mmap.mmap | None = None
+        self._file = -1
+        self._child: subprocess.Popen[bytes] | None = None
+        self._process = os.getpid()
+        self._activity, self._thread = Activity(), threading.get_ident()
+        self._beats = 0
+        self._limits: list[tuple[float, int]] = [(0.0, 0)]
+        self._all_near = 0
+        self.finalizes = True
+        """Whether `end` will be called, once MPI is finalized."""
+
+    def start(self, launch: Launch) -> None:
+        """Start the watcher of this rank; where that can't be done, the rank goes without."""
+        from hpcnn.comm.shared_memory import file_in_memory  # imports NumPy
+
+        if launch.size == 1 or not sys.executable or getattr(sys, "frozen", False):
+            return
+        with suppress(OSError, ValueError):
+            file = file_in_memory("rank")
+            os.ftruncate(file, watcher.PAGE_BYTES)
+            page = mmap.mmap(file, watcher.PAGE_BYTES)
+            numbers = file, os.getpid(), launch.rank, local_size(), int(outlive_each_other())
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, numbers), rank_variable()],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(file,), start_new_session=True, cwd="/",
+            )  # fmt: skip
+            self._page, self._file = page, file
+            self._write_limits()
+
+    def joined(self, activity: Activity, everyone: Sequence[tuple[Process, int]], own: int) -> None:
+        """Show which ranks are near: from now on this one can be waited for, and asked to end the job."""
+        if self._page is None:
+            return
+        first = self._stage == watcher.CONNECTING
+        self._activity, self._thread = activity, threading.get_ident()
+        near = [
+            (rank, process.number, start_time(process.number), file)
+            for rank, (process, file) in enumerate(everyone)
+            if rank != own and process.is_near(everyone[own][0])
+        ][: watcher.MOST_NEAR]
+        table = b"".join(watcher.ENTRY.pack(*entry) for entry in near)
+        self._page[watcher.TABLE : watcher.TABLE + len(table)] = table
+        self._write(watcher.NEAR, len(near))
+        self._all_near = watcher.ALL_NEAR * (len(near) + 1 == len(everyone))
+        self._write_limits()
+        if first:
+            self._write(watcher.STAGE, watcher.CONNECTED)
+            threading.Thread(target=self._show, name="supervision", daemon=True).start()
+            atexit.register(self.leave)
+
+    @property
+    def file(self) -> int:
+        """Where other ranks of this host find the page."""
+        return self._file
+
+    def leave(self) -> None:
+        """Show that this rank makes no more calls of MPI but the last."""
+        self._write(watcher.STAGE, watcher.LEAVING if self.finalizes else watcher.ENDED)
+
+    def give_up(self) -> None:
+        """Let the watcher say which rank has died, and end the job; return if it knows of none."""
+        if self._page is None or not outlive_each_other() or self._stage != watcher.CONNECTED:
+            return
+        self._write_place(self._page)
+        self._write(watcher.STAGE, watcher.FAILING)
+        time.sleep(_TOLD_S)
+
+    def end(self) -> None:
+        """Be watched no more, once MPI is finalized."""
+        self._write(watcher.STAGE, watcher.ENDED)
+
+    @contextmanager
+    def recovering(self) -> Iterator[None]:
+        """Within the block, this rank finds the others after a loss."""
+        self._write(watcher.STAGE, watcher.RECOVERING)
+        try:
+            yield
+        finally:
+            self._write(watcher.STAGE, watcher.CONNECTED)
+
+    @contextmanager
+    def limited(self, abort_s: float, *, spare: bool = False, watched: bool = False) -> Iterator[None]:
+        """Within the block, a stall of `abort_s` seconds ends the job; 0 is never.
+
+        Args:
+            abort_s: how long this rank may wait for one that does not come.
+            spare: whether the others can go on without one.
+            watched: whether a wait is no stall here: a watchdog of this rank sees to it, or nobody is to.
+        """
+        self._limits.append((abort_s, watcher.SPARE * spare | watcher.WATCHED * watched))
+        self._write_limits()
+        try:
+            yield
+        finally:
+            self._limits.pop()
+            self._write_limits()
+
+    def limit(self, abort_s: float, *, watched: bool = False) -> None:
+        """Let a stall of so many seconds end the job from now on, wherever `limited` says nothing else."""
+        self._limits[0] = (abort_s, watcher.WATCHED * watched)
+        self._write_limits()
+
+    # ------------------------------------------------------------------------------------------------------ showing
+
+    @property
+    def _stage(self) -> int:
+        assert self._page is not None
+        return int(struct.unpack_from("<q", self._page, watcher.STAGE)[0])
+
+    def _write(self, place: int, value: int) -> None:
+        if self._page is not None and os.getpid() == self._process:
+            struct.pack_into("<q", self._page, place, value)
+
+    def _write_limits(self) -> None:
+        abort_s, flags = self._limits[-1]
+        if self._page is not None:
+            struct.pack_into("<d", self._page, watcher.ABORT_S, abort_s)
+        self._write(watcher.FLAGS, flags | self._all_near)
+
+    def _write_place(self, page: mmap.mmap) -> None:
+        place = str(self._activity).encode()[: watcher.PLACE_BYTES]
+        page[watcher.PLACE : watcher.PLACE + watcher.PLACE_BYTES] = place.ljust(watcher.PLACE_BYTES, b"\0")
+
+    def _show(self) -> None:
+        """Show now and then what the rank is doing, and whether it is in the same wait as before."""
+        page = self._page
+        assert page is not None
+        while True:
+            wait = self._wait()
+            self._write_place(page)
+            self._write(watcher.WAIT, wait)
+            self._beats += 1
+            self._write(watcher.BEATS, self._beats)
+            time.sleep(_PERIOD_S)
+            if code := struct.unpack_from("<q", page, watcher.VERDICT)[0]:
+                end_job(code)
+
+    def _wait(self) -> int:
+        """Return a number that stays the same as long as this rank is in one call to others; 0 if it is in none."""
+        frame = _innermost(thread_frames().get(self._thread))
+        name = str(frame.f_globals["__name__"]) if frame is not None else ""
+        if name.startswith("hpcnn.comm.") or self._activity.phase == WAIT:
+            return 1 + (hash((self._activity.changes, id(frame))) & (2**62 - 1))
+        return 0
+
+
+def _innermost(frame: Any) -> Any:
+    """Return the innermost call that is of this package, the watching of it apart."""
+    while frame is not None and not str(frame.f_globals.get("__name__", "")).startswith("hpcnn."):
+        frame = frame.f_back
+    return frame
+
+
+supervision = Supervision()
+"""That of this process."""

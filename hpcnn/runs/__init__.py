@@ -1,0 +1,1 @@
+"""The run of a job: where it starts and resumes, its folder, lease, checkpoints, logs, display and watchdog."""

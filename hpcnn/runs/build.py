@@ -1,0 +1,307 @@
+"""From a job to what trains it: data, network, loss, optimizer, replica. The one place where the parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hpcnn.backends.numpy.backend import NUMPY
+from hpcnn.comm.collectives import TreeReduction
+from hpcnn.comm.exchange.plan import check_shards
+from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.data.content import Content
+from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
+from hpcnn.data.readers import read_source
+from hpcnn.data.sampler import check_batch
+from hpcnn.data.samples import Samples, Splits
+from hpcnn.data.source import Source
+from hpcnn.errors import JobError, ModelError
+from hpcnn.job.checks import check_compression, monitors
+from hpcnn.job.ending import check_class_metrics, check_ending
+from hpcnn.job.schema import Job, Train, sums_by_horovod
+from hpcnn.nn.build import build_loss
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.schedules import build_schedule
+from hpcnn.storage.checkpoint import load_checkpoint
+from hpcnn.training.backend import Backend, BuiltNetwork, Model
+from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.metrics import build_metrics, is_multilabel
+from hpcnn.training.notes import notes_on
+from hpcnn.training.same_data import common_content
+from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.trainer import Plan
+from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
+from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
+from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
+
+
+def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> Model:
+    """Return the job's model for samples of `input_shape`, which `backend` computes.
+
+    Raises:
+        ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
+    """
+    network = backend.build_network(job, input_shape)
+    loss = build_loss(job.loss, network)
+    metrics = build_metrics(
+        job.train.metrics,
+        outputs=network.output_shape[-1],
+        labels=loss.target_kind == "labels",
+        multilabel=_is_multilabel(job, network, loss),
+        top_k=job.train.top_k,
+    )
+    return Model(network, loss, SumsLayout(metrics), backend)
+
+
+def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
+    return is_multilabel(
+        loss=loss.loss.name,
+        ending=network.ending,
+        outputs=network.output_shape[-1],
+        labels=loss.target_kind == "labels",
+        one_hot=job.data.one_hot,
+    )
+
+
+def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> VectorReplica:
+    """Return this rank's replica, with the weights at their start: the same on every rank."""
+    updater = _updater(job, model, comm)
+    trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
+    parts = ReplicaParts(model.loss, model.layout, updater, job.train.seed, trial, class_weights)
+    replica = model.backend.make_replica(model.network, parts)
+    if job.model.initial_weights:
+        _start_from(replica, Path(job.model.initial_weights))
+    return replica
+
+
+def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
+    """Return what holds the parameters and updates them."""
+    shards, layout = job.train.shards, model.network.layout
+    assert isinstance(shards, int)
+    size, optimizer = layout.trainable_size, build_optimizer(job.optimizer)
+    if sums_by_horovod(job):
+        from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
+
+        exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.tail_length)
+        exchange.activity = comm.activity
+        return ReplicatedUpdater(
+            comm.node_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
+        )
+    survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
+    return make_updater(
+        comm,
+        layout,
+        optimizer,
+        shards=shards,
+        dtype=job.train.dtype,
+        tail_length=model.tail_length,
+        sharded=not survives and shards_optimizer(job.train, size, comm),
+        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
+        compression=_compression(job.train),
+    )
+
+
+def _start_from(replica: VectorReplica, path: Path) -> None:
+    """Copy the parameters of a checkpoint that have the name and shape of one of ours; the others keep their start."""
+    given = load_checkpoint(path).part("model")
+    weights = replica.weights()
+    fitting = {name for name, array in given.items() if name in weights and weights[name].shape == array.shape}
+    if not fitting:
+        raise ModelError(
+            f"model.initial_weights: no parameter of {str(path)!r} has the name and shape of one of this model. "
+            f"The file has: {', '.join(sorted(given))}. The model has: {', '.join(weights)}."
+        )
+    replica.load_weights({name: given[name] if name in fitting else array for name, array in weights.items()})
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that the trainer needs, and what is shown of it."""
+
+    job: Job
+    splits: Splits
+    model: Model
+    replica: VectorReplica
+    shards: ShardLoader
+    validation: PieceLoader | None
+    plan: Plan
+    callbacks: dict[str, Callback]
+    class_weights: Array | None = None
+    content: Content | None = None
+    """What a run keeps of its data, to know them again; None where settings compute them."""
+
+
+def build_training(
+    job: Job,
+    base: Path,
+    comm: Communicator,
+    backend: Backend = NUMPY,
+    source: Source | None = None,
+    check: Callable[[Content | None], None] | None = None,
+) -> Training:
+    """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
+
+    Collective, and to be called within `agree`.
+
+    Args:
+        job: what to train.
+        base: folder of the job file.
+        comm: the ranks.
+        backend: what computes.
+        source: data that are there already, in place of the job's.
+        check: told of the data before anything is made of them; raises if they are the wrong ones.
+
+    Raises:
+        HpcnnError: some part of the job does not fit.
+    """
+    train = job.train
+    assert isinstance(train.shards, int)
+    check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
+    reduction = TreeReduction(comm)
+    source = source or read_source(job.data, base)
+    content = common_content(source, job.data, comm)
+    if check is not None:
+        check(content)
+    splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
+    model = build_model(job, splits.train.x_shape, backend)
+    check_ending(model.loss.loss.name, model.network.ending)
+    check_class_metrics(model.loss.loss.name, model.network.ending, train.metrics, one_hot=job.data.one_hot)
+    if not model.network.layout.trainable_size:
+        raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
+    splits = prepare_targets(
+        splits,
+        kind=model.loss.target_kind,
+        one_hot=job.data.one_hot,
+        output_shape=model.network.output_shape,
+        loss_name=model.loss.loss.name,
+        reduction=reduction,
+    )
+    splits = replace(splits, notes=(*splits.notes, *notes_on(job, model, splits.train, reduction)))
+    weights = _class_weights(job, splits.train, model, reduction)
+    shards = _shard_loader(job, model, splits.train)
+    validation = None if splits.validation is None else piece_loader(job, model, splits.validation)
+    plan = Plan(
+        epochs=train.epochs,
+        schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
+        monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
+        watched=tuple(monitors(job)),
+        checkpoint_every_epochs=job.run.checkpoint_every_epochs,
+        stop_at_step=job.run.stop_at_step,
+    )
+    replica = build_replica(job, model, comm, weights)
+    return Training(job, splits, model, replica, shards, validation, plan, _steering(job), weights, content)
+
+
+def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:
+    """Return the loader that trains on `samples`."""
+    train = job.train
+    assert isinstance(train.shards, int)
+    return ShardLoader(
+        samples.x,
+        samples.y,
+        batch_size=check_batch(train.batch_size, len(samples)),
+        shards=train.shards,
+        seed=train.seed,
+        shuffle=train.shuffle,
+        input_shape=model.network.input_shape,
+        dtype=train.dtype,
+    )
+
+
+def prepared(job: Job, model: Model, samples: Samples, what: str, reduction: TreeReduction) -> Samples:
+    """Return samples of another file with targets as the job's loss wants them."""
+    return prepare_samples(
+        samples,
+        kind=model.loss.target_kind,
+        one_hot=job.data.one_hot,
+        output_shape=model.network.output_shape,
+        loss_name=model.loss.loss.name,
+        what=what,
+        reduction=reduction,
+    )
+
+
+def piece_loader(job: Job, model: Model, samples: Samples) -> PieceLoader:
+    """Return the loader that evaluates `samples`."""
+    return PieceLoader(
+        samples.x,
+        samples.y,
+        piece_size=job.train.eval_batch_size,
+        input_shape=model.network.input_shape,
+        dtype=job.train.dtype,
+    )
+
+
+def _steering(job: Job) -> dict[str, Callback]:
+    callbacks: dict[str, Callback] = {}
+    if job.train.early_stopping is not None:
+        callbacks["early_stopping"] = EarlyStopping(job.train.early_stopping)
+    if job.train.reduce_on_plateau is not None:
+        callbacks["reduce_on_plateau"] = ReduceOnPlateau(job.train.reduce_on_plateau)
+    return callbacks
+
+
+def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeReduction) -> Array | None:
+    """Return the weight of each class in the loss, or None; balanced: samples / (classes x samples of the class)."""
+    chosen = getattr(job.loss, "class_weights", "none")
+    if chosen == "none":
+        return None
+    if len(model.network.output_shape) > 1:
+        raise JobError(
+            f"loss.class_weights need one class a sample, but the model's outputs have shape "
+            f'{model.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
+        )
+    if _is_multilabel(job, model.network, model.loss):
+        raise JobError(
+            "loss.class_weights need one class a sample, but with a sigmoid on each of "
+            f'{model.network.output_shape[-1]} outputs any number of labels may be true. Set it to "none".'
+        )
+    classes = max(2, model.network.output_shape[-1])
+    if isinstance(chosen, list):
+        if len(chosen) != classes:
+            raise JobError(f"loss.class_weights has {len(chosen)} entries, but there are {classes} classes")
+        return np.asarray(chosen, np.float64)
+    counts = class_counts(samples.y, classes, reduction)
+    if not counts.all():
+        empty = ", ".join(str(c) for c in np.flatnonzero(counts == 0))
+        raise JobError(
+            f'loss.class_weights = "balanced", but the training data has no sample of class {empty}. '
+            "Give the weights as a list, or fewer outputs."
+        )
+    weights: Array = counts.sum() / (classes * counts)
+    return weights
+
+
+def resolve_groups(job: Job, nodes: int) -> Job:
+    """Return the job with an open ``train.compression_groups`` set for `nodes` nodes; ``train.shards`` must be set.
+
+    Raises:
+        JobError: the groups that the job asks for do not suit its shards.
+    """
+    train = job.train
+    assert isinstance(train.shards, int)
+    check_compression(train)
+    if train.compression == "none" or train.compression_groups != "auto":
+        return job
+    groups = 1 << (min(nodes, train.shards).bit_length() - 1)
+    return msgspec.structs.replace(job, train=msgspec.structs.replace(train, compression_groups=groups))
+
+
+def _compression(train: Train) -> Compression | None:
+    if train.compression == "none":
+        return None
+    assert isinstance(train.compression_groups, int)
+    return Compression(train.compression, train.compression_groups)
+
+
+def resolve_shards(job: Job, shards: int) -> Job:
+    """Return the job with ``train.shards = "auto"`` replaced by `shards`."""
+    if job.train.shards != "auto":
+        return job
+    return msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, shards=shards))

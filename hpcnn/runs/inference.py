@@ -1,0 +1,298 @@
+"""A trained model, from its run folder: opened, evaluated, asked for predictions. On any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hpcnn.backends.numpy.backend import numpy_backend_of
+from hpcnn.comm.collectives import TreeReduction, agree
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.data.columns import Columns
+from hpcnn.data.content import Content
+from hpcnn.data.load import load, read_inputs, read_samples
+from hpcnn.data.readers import read_source
+from hpcnn.data.samples import Samples, Scaling, Splits
+from hpcnn.errors import CheckpointError, DataError, HpcnnError
+from hpcnn.job.origin import base_of_model
+from hpcnn.job.schema import Job
+from hpcnn.runs.build import build_model, piece_loader, prepared
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.state import facts_of, job_of
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.system.atomic import atomic_path, check_place
+from hpcnn.training.backend import BackendOf, Model
+from hpcnn.training.loader import PieceLoader
+from hpcnn.training.metrics import Value
+from hpcnn.training.same_data import check_same_data, common_content
+from hpcnn.training.trainer import evaluate
+from hpcnn.training.tuning import use_cores
+from hpcnn.training.vector_model import VectorModel
+
+CHECKPOINTS = ("model", "best", "last")
+"""Names of a run's files, in the order in which one is chosen."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its weights, and the job that it came from."""
+
+    job: Job
+    base: Path
+    """Folder of the job file, where relative paths of the job start."""
+    path: Path
+    """The file that the weights came from."""
+    weights_sha256: str
+    scaling: Scaling | None
+    parts: Model
+    model: VectorModel
+    content: Content | None = None
+    """What the run kept of its data, to know them again."""
+
+    @property
+    def columns(self) -> Columns | None:
+        """Names of the columns that it was trained on, where they had some."""
+        return self.content.columns if self.content else None
+
+
+def checkpoint_path(run: Path, which: str = "") -> Path:
+    """Return the file of a run folder to take weights from: `which` of `CHECKPOINTS`, or the first that is there.
+
+    `run` may be a checkpoint itself.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if run.is_file():
+        return run
+    folder = RunFolder(run)
+    files = {"model": folder.model, "best": folder.best, "last": folder.last}
+    wanted = [files[which]] if which else [files[name] for name in CHECKPOINTS]
+    for path in wanted:
+        if path.is_file():
+            return path
+    if not run.exists():
+        raise CheckpointError(f"there is no run {str(run)!r}. Give the folder of a run, or one of its checkpoints.")
+    raise CheckpointError(
+        f"the run {str(run)!r} holds none of: {', '.join(str(path.relative_to(run)) for path in wanted)}. "
+        "Has it reached its first checkpoint?"
+    )
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the name of the file before what is wrong with it."""
+    try:
+        yield
+    except HpcnnError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{str(path)!r}: {error}") from None
+
+
+def open_trained(
+    path: Path, entry: str = "", *, backend: str = "", backend_of: BackendOf = numpy_backend_of
+) -> Trained:
+    """Return the model of a checkpoint.
+
+    Args:
+        path: the file.
+        entry: the Python function that builds the model, if the job names one: a file from someone else is not to run
+            what it likes.
+        backend: what is to compute it; empty: what trained it.
+        backend_of: finds that.
+
+    Raises:
+        CheckpointError: it is damaged, or of another model than its own job says, or names another `entry`.
+    """
+    checkpoint = load_checkpoint(path)
+    with named(path):
+        facts = facts_of(checkpoint.facts)
+        job = job_of(facts.job)
+        if backend:
+            job = msgspec.structs.replace(job, backend=backend)
+        _check_entry(path, job.model.entry, entry)
+        parts = build_model(job, facts.input_shape, backend_of(job))
+        weights = checkpoint.part("model")
+        parts.network.layout.check_state_dict(weights)  # before the memory for as many is taken
+        model = parts.backend.make_model(job, parts)
+        model.load_weights(weights)
+        sha256 = model.fingerprint()
+        if sha256 != facts.weights_sha256:
+            raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
+        return Trained(
+            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data
+        )
+
+
+def _check_entry(path: Path, needed: str, given: str) -> None:
+    if needed == given:
+        return
+    if needed:
+        raise CheckpointError(
+            f"the model in {str(path)!r} is built by Python code, the function {needed!r}. "
+            f"If you trust that code, name it: --entry {needed}"
+        )
+    raise CheckpointError(f"--entry {given}, but no Python function builds the model in {str(path)!r}. Leave it out.")
+
+
+def _scaling(checkpoint: Checkpoint) -> Scaling | None:
+    arrays = checkpoint.part("scaling")
+    if not arrays:
+        return None
+    if arrays.keys() != {"shift", "scale"}:
+        raise CheckpointError(f"the checkpoint's scaling has {', '.join(sorted(arrays))} in place of shift and scale")
+    return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
+
+
+def open_on_ranks(
+    comm: Communicator,
+    run: Path,
+    which: str,
+    entry: str = "",
+    *,
+    backend: str = "",
+    backend_of: BackendOf = numpy_backend_of,
+) -> Trained:
+    """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't open it.
+    """
+    trained = agree(
+        comm, lambda: open_trained(checkpoint_path(run, which), entry, backend=backend, backend_of=backend_of)
+    )
+    use_cores(comm, trained.model)
+    return trained
+
+
+def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
+    """Return what was evaluated, how many samples, and loss and metrics.
+
+    `data` names other files than the job's; None takes the job's validation data, or its training data if it has none.
+    Collective, and to be called within `agree`.
+    """
+    job, reduction = trained.job, TreeReduction(comm)
+    what, samples = _samples(trained, comm, data, reduction)
+    samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
+    values = evaluate(comm, trained.model, piece_loader(job, trained.parts, samples))
+    return what, len(samples), values
+
+
+def _samples(trained: Trained, comm: Communicator, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
+    job, scaling = trained.job, trained.scaling
+    if data is not None:
+        samples = read_samples(
+            data,
+            job.data,
+            Path(),
+            dtype=job.train.dtype,
+            scaling=scaling,
+            columns=trained.columns,
+            reduction=reduction,
+        )
+        return data, samples
+    splits = own_splits(trained, comm)
+    if splits.validation is not None:
+        return "validation data", splits.validation
+    return "training data (the job has no validation data)", splits.train
+
+
+def own_splits(trained: Trained, comm: Communicator) -> Splits:
+    """Return the data of the model's own job. Collective, and to be called within `agree`.
+
+    Raises:
+        HpcnnError: they can't be read, or changed: then samples that it was trained on might be held out.
+    """
+    job = trained.job
+    source = read_source(job.data, trained.base)
+    remedy = "name their file (--data of evaluate, INPUT of others)"
+    if trained.content is not None:  # alike on all ranks; hashing what nothing is compared to would take its time
+        check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
+    return load(
+        job.data,
+        seed=job.train.seed,
+        dtype=job.train.dtype,
+        base=trained.base,
+        reduction=TreeReduction(comm),
+        scaling=trained.scaling,
+        source=source,
+    )
+
+
+def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader:
+    """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
+    job, network = trained.job, trained.parts.network
+    rows = read_inputs(
+        path,
+        job.data,
+        Path(),
+        dtype=job.train.dtype,
+        scaling=trained.scaling,
+        columns=trained.columns,
+        features=int(np.prod(network.input_shape)),
+        reduction=TreeReduction(comm),
+    )
+    return PieceLoader(
+        rows, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
+    )
+
+
+def predict(trained: Trained, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
+    """Yield the outputs in input order, in blocks, on rank 0; None elsewhere. Collective.
+
+    In each round every rank computes one piece. A piece has the same rows on any number of ranks, hence the same bits.
+    """
+    shape = trained.parts.network.output_shape
+    for first in range(0, loader.pieces, comm.size):
+        piece = first + comm.rank
+        if piece < loader.pieces:
+            outputs = trained.model.predict_piece(loader.inputs(piece))
+        else:
+            outputs = np.empty((0, *shape), trained.job.train.dtype)
+        parts = comm.gather_arrays(outputs)
+        yield None if parts is None else np.concatenate(parts)
+
+
+def write_predictions(trained: Trained, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
+    """Write the outputs for all inputs to `out`, a .npy file, block by block; return their shape. Collective."""
+    shape = (loader.samples, *trained.parts.network.output_shape)
+    with ExitStack() as stack:
+        file = None
+        if comm.rank == 0:
+            file = stack.enter_context(stack.enter_context(atomic_path(out)).open("wb"))
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(trained.job.train.dtype))}
+            np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
+        for outputs in predict(trained, comm, loader):
+            if file is not None and outputs is not None:
+                with _writing(out):
+                    file.write(np.ascontiguousarray(outputs).data)
+    return shape
+
+
+def check_output(out: Path, *, writes: bool) -> None:
+    """Check where predictions are to go, before anything is computed; `writes`: on the rank that will write them.
+
+    Raises:
+        DataError: the name does not end in .npy, there is no such folder, or nothing can be written there.
+    """
+    if out.suffix != ".npy":
+        raise DataError(f"the output {str(out)!r} must be a .npy file")
+    if not out.parent.is_dir():
+        raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
+    if writes:
+        with _writing(out):
+            check_place(out)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"can't write {str(out)!r} ({error.strerror}). Give another file by -o.") from None

@@ -1,0 +1,232 @@
+"""The lease of a run folder: one job at a time trains into it, on all hosts that share it.
+
+A lease is the folder ``lease`` in the run folder, with one file in it that is named by the owner's token. It is taken
+by renaming a prepared folder to that name, which succeeds only where there is none or an empty one, and taken away by
+renaming the file out of it, which succeeds for one only. Both are atomic on NFS, too, and need no lock of files.
+
+The owner writes another number into the file every few seconds, in place: it never makes the file anew. Who finds a
+lease takes it over at once if the owner is dead for certain, and else watches whether the number changes, by its own
+clock: the clocks of hosts are never compared.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcnn.core.run_paths import RunPaths
+from hpcnn.errors import CheckpointError
+from hpcnn.runs.lease_owner import Owner, content_of, held_here, read_owner, slurm_facts, stamp
+from hpcnn.system.process_identity import Process
+
+RENEW_S = 3.0
+"""Seconds between two renewals."""
+LEASE_S = 30.0
+"""A lease expires after so many seconds in which it was watched and not renewed."""
+GRACE_S = 2.0
+"""An owner on this machine that is about to die is given so long."""
+ENDING_S = 900.0
+"""An earlier attempt of the same Slurm job is given so long to end: longer than its watchdog takes to end it."""
+_POLL_S = 0.1
+_ATTEMPTS = 100
+"""What lies in the place of a lease is given so many polls to go."""
+
+
+class RunBusyError(CheckpointError):
+    """Another job trains into the run folder."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that was taken: all that another rank needs in order to renew it."""
+
+    folder: Path
+    token: str
+    inode: int
+    """Tells the folder from another one that takes its place."""
+    made: tuple[Path, ...] = ()
+    """Folders that were made for it, the outermost first."""
+
+    def release(self) -> None:
+        """Let others take it, if it is still held; folders that were made and hold nothing go as well."""
+        with suppress(OSError):
+            _take_away(self.folder, self.token)
+        held_here.discard(self.token)  # not before: else it would look as if it had been left to this process
+        with suppress(OSError):
+            RunPaths(self.folder).lease.rmdir()
+        for path in reversed(self.made):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def acquire(
+    folder: Path,
+    processes: Sequence[Process] = (),
+    *,
+    made: Sequence[Path] = (),
+    beat: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = print,
+) -> Lease:
+    """Take the lease of a folder that is there.
+
+    Args:
+        folder: of the run.
+        processes: those that may renew it, this one first; this one alone if left out.
+        made: folders that were made for it.
+        beat: called again and again, while a lease that is held is watched.
+        say: tells that, and why.
+
+    Raises:
+        RunBusyError: a live owner holds it.
+        CheckpointError: something else lies in its place.
+        OSError: the folder can't be written to.
+    """
+    inode, token = folder.stat().st_ino, os.urandom(8).hex()
+    held_here.add(token)
+    try:
+        held = _take(folder, token, content_of(processes or [Process.own()]), beat, say)
+    except BaseException:
+        held_here.discard(token)
+        raise
+    held_here.add(held)
+    for path in folder.glob(".lease-*"):  # of those that were killed, or come too late
+        with suppress(OSError):
+            _remove(path)
+    return Lease(folder, held, inode, tuple(made))
+
+
+def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], say: Callable[[str], object]) -> str:
+    """Take a lease under `token`; return the token that it is held under."""
+    begin, settle_s, vacant = time.monotonic(), 0.0, 0
+    while not place(folder, token, content):
+        beat()
+        owner = read_owner(folder)
+        if owner is None:  # released a moment ago, or about to be
+            vacant += 1
+            _clear(folder, vacant)
+            time.sleep(_POLL_S)
+            continue
+        vacant = 0
+        if owner.is_ours and (RunPaths(folder).lease / owner.token).exists():  # not released since it was read
+            return owner.token
+        dead = owner.is_dead
+        if dead or not _is_alive(folder, owner, beat, say):
+            if _take_away(folder, owner.token) and not (dead or owner.is_dead):
+                say(f"warning: {owner} gave no sign of life for {LEASE_S:.0f} s: its run is taken over")
+                settle_s = trust_s()
+        elif time.monotonic() - begin >= _ending_s(owner):
+            raise RunBusyError(
+                f"the run in {str(folder)!r} is being trained by {owner}. Wait for its end, or stop it "
+                f"({owner.stop_by()}), or train into another folder by --out."
+            )
+    end = time.monotonic() + settle_s
+    while time.monotonic() < end:  # the other relies on its last renewal for so long
+        beat()
+        time.sleep(_POLL_S)
+    return token
+
+
+def _ending_s(owner: Owner) -> float:
+    """Return for how many seconds it is given time to end: if it is of the same Slurm job as this process."""
+    now = slurm_facts()
+    if not owner.job or owner.job != now["job"]:
+        return 0.0
+    if owner.attempt != now["attempt"]:
+        return ENDING_S
+    return 0.0 if owner.token in held_here else LEASE_S
+
+
+def _clear(folder: Path, attempts: int) -> None:
+    """Delete what is left of a lease that nobody holds: not every file system lets a rename replace an empty folder.
+
+    Raises:
+        CheckpointError: there still is something after so many attempts that it will not go by itself.
+    """
+    lease = RunPaths(folder).lease
+    with suppress(OSError):
+        lease.rmdir()
+    if attempts >= _ATTEMPTS:
+        names = ", ".join(sorted(repr(path.name) for path in lease.iterdir())) if lease.exists() else "nothing"
+        raise CheckpointError(
+            f"the folder {str(lease)!r} can't be taken: it is no lease of a job, and holds {names}. Delete it."
+        )
+
+
+def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Callable[[str], object]) -> bool:
+    """Watch a lease; return whether it is renewed, or else the owner is gone, dead, or silent for too long.
+
+    Time counts only while the file can be read.
+    """
+    silent_s, last, said = 0.0, time.monotonic(), False
+    near = all(process.is_near() for process in owner.processes)
+    while silent_s < LEASE_S:
+        time.sleep(_POLL_S)
+        beat()
+        try:
+            now = read_owner(folder)
+        except OSError:
+            last = time.monotonic()
+            continue
+        if now is None or now.token != owner.token or owner.is_dead:
+            return False
+        if now.number != owner.number:
+            return True
+        silent_s += min(time.monotonic() - last, 5 * _POLL_S)
+        last = time.monotonic()
+        if silent_s >= GRACE_S and not said:
+            if near and owner.processes and int(stamp()) - int(owner.number) < 1000 * LEASE_S:
+                return True
+            said = True
+            say(f"the run in {folder} is held by {owner}: waiting up to {LEASE_S:.0f} s for a sign of life of it")
+    return False
+
+
+def trust_s() -> float:
+    """Return for how many seconds an owner relies on a renewal; then it looks again before it writes anything."""
+    return 2 * RENEW_S
+
+
+def place(folder: Path, token: str, content: bytes) -> bool:
+    """Take a lease that nobody holds, in one step; return whether that succeeded."""
+    lease, prepared = RunPaths(folder).lease, folder / f".lease-{token}"
+    prepared.mkdir()
+    try:
+        (prepared / token).write_bytes(content)
+        prepared.rename(lease)
+    except OSError as error:
+        if (lease / token).exists():  # a server that did it was asked again
+            return True
+        with suppress(OSError):
+            _remove(prepared)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            return False
+        raise
+    return (lease / token).exists()  # else it was taken for what one that was killed has left
+
+
+def _take_away(folder: Path, token: str) -> bool:
+    """End the lease with this token, in one step; return whether it was this caller who did it."""
+    away = folder / f".lease-{token}"
+    try:
+        (RunPaths(folder).lease / token).rename(away)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    with suppress(OSError):
+        away.unlink()
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for inner in path.iterdir():
+            inner.unlink()
+        path.rmdir()
+    else:
+        path.unlink()

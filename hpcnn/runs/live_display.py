@@ -1,0 +1,135 @@
+"""The display in a terminal: two bars and the newest values, redrawn in place, as wide as the terminal is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcnn.runs.run_facts import News, Pace, RunFacts, duration, pairs
+from hpcnn.system.terminal import terminal_size
+from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.replica import Replica
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_WIDEST_BAR, _NARROWEST_BAR = 40, 5
+_COLOUR = "green"
+_GAP = "  "
+"""Between two values in a row."""
+
+
+class LiveDisplay(Callback):
+    """Shows how far the run is, ten times a second at most.
+
+    Args:
+        facts: of the run.
+        console: where to draw.
+        news: what changes while it goes on.
+        terminal: the device behind the console, whose width may change; None if there is none.
+    """
+
+    def __init__(
+        self, facts: RunFacts, console: Console, news: News | None = None, terminal: str | None = None
+    ) -> None:
+        from rich.live import Live
+
+        self._facts, self._console, self._terminal = facts, console, terminal
+        self._news = news or News()
+        self._pace = Pace(facts)
+        self._report: EpochReport | None = None
+        self._step = 0
+        self._drawn = 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def on_train_begin(self, epoch: int, replica: Replica) -> None:
+        """Print the heading and start to draw."""
+        self._pace.start(epoch)
+        for line in self._facts.lines():
+            self._console.print(line, highlight=False, markup=False)
+        self._live.start()
+        self._draw(force=True)
+
+    def on_step(self, step_in_epoch: int) -> None:
+        """Redraw, ten times a second at most."""
+        self._pace.step(step_in_epoch)
+        self._step = step_in_epoch
+        self._draw()
+
+    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
+        """Take the new values."""
+        self._report, self._step = report, 0
+        self._pace.end_epoch()
+        self._draw()
+        if control.finish:
+            self._console.print(f"training ends here: {control.finish}", highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Stop drawing and leave the terminal as it was."""
+        self._live.stop()
+
+    def _draw(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if force or now - self._drawn >= 0.1:
+            self._drawn = now
+            if self._terminal is not None:
+                self._console.size = terminal_size(self._terminal)
+            self._live.update(self._picture(), refresh=True)
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        width, report, loss = self._console.width, self._report, self._news.loss()
+        rows = [("so far", [] if loss is None else [f"loss {loss:.4f}"], "bold")]
+        if report is not None:
+            rows.append((f"epoch {report.epoch}", pairs(report.values), ""))
+        texts = [Text("\n".join(fill(items, width, head)), style) for head, items, style in rows if items]
+        texts.append(Text("\n".join(fill(self._speed(), width)), "dim"))
+        slowest = self._news.slowest()
+        if slowest is not None:
+            texts.append(Text(str(slowest), "yellow"))
+        return Group(*self._bars(), *texts)
+
+    def _speed(self) -> list[str]:
+        """Return what the last line says."""
+        rate = self._pace.samples_per_s() or (self._report.samples_per_s if self._report else None)
+        left = self._pace.left(self._step)
+        return [
+            "starting" if rate is None else f"{rate:,.0f} samples/s",
+            *([] if left is None else [f"left {duration(left)}"]),
+            self._facts.who,
+        ]
+
+    def _bars(self) -> list[Any]:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        facts, epoch = self._facts, min(self._pace.epoch, self._facts.epochs)
+        rows = [("epoch", epoch, facts.epochs), ("step", self._step, facts.steps_per_epoch)]
+        counts = [f"{done}/{total}" for _, done, total in rows]
+        width = min(_WIDEST_BAR, self._console.width - len("epoch") - max(map(len, counts)) - 3)
+        if width < _NARROWEST_BAR:
+            return [Text(f"{name:5} {count}") for (name, _, _), count in zip(rows, counts, strict=True)]
+        table = Table.grid(padding=(0, 1), expand=False)
+        for (name, done, total), count in zip(rows, counts, strict=True):
+            bar = ProgressBar(total, done, width=width, complete_style=_COLOUR, finished_style=_COLOUR)
+            table.add_row(name, bar, count)
+        return [table]
+
+
+def fill(items: Sequence[str], width: int, head: str = "") -> list[str]:
+    """Return lines of whole `items`, as many in each as fit; the first begins with `head`, if there is room for it.
+
+    >>> fill(["loss 0.1", "accuracy 0.9", "val_loss 0.2"], 24, "epoch 1")
+    ['epoch 1  loss 0.1', 'accuracy 0.9', 'val_loss 0.2']
+    """
+    lines = [head] if head else []
+    for item in items:
+        if lines and len(lines[-1]) + len(_GAP) + len(item) <= width:
+            lines[-1] += _GAP + item
+        else:
+            lines.append(item)
+    return lines

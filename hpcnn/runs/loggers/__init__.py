@@ -1,0 +1,36 @@
+"""Loggers hand the values of each epoch to a tool that people already use: one module a tool, and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpcnn.job.schema import Job
+from hpcnn.runs.loggers.csv import CsvLogger
+from hpcnn.runs.loggers.logger import Guarded, Logger
+from hpcnn.runs.loggers.mlflow import MlflowLogger
+from hpcnn.runs.loggers.tensorboard import TensorBoardLogger
+from hpcnn.runs.loggers.wandb import WandbLogger
+from hpcnn.runs.run_folder import RunFolder
+
+LOGGERS: dict[str, type[Logger]] = {
+    "csv": CsvLogger,
+    "mlflow": MlflowLogger,
+    "tensorboard": TensorBoardLogger,
+    "wandb": WandbLogger,
+}
+"""The class of each name in ``run.loggers``."""
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Check that what the loggers need is installed.
+
+    Raises:
+        MissingExtraError: a package is missing.
+    """
+    for name in names:
+        LOGGERS[name].check()
+
+
+def make_loggers(job: Job, folder: RunFolder) -> list[Guarded]:
+    """Return the loggers that ``run.loggers`` names, each once. For the rank that writes."""
+    return [Guarded(name, LOGGERS[name](job, folder)) for name in dict.fromkeys(job.run.loggers)]

@@ -1,0 +1,153 @@
+"""The logger that writes event files for TensorBoard, through the package `tensorboard` alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcnn.job.dump import flat_settings, resolved_toml
+from hpcnn.job.schema import Job
+from hpcnn.runs.loggers.logger import Line, Logger, single_values
+from hpcnn.runs.run_folder import RunFolder
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+class TensorBoardLogger(Logger):
+    """Writes two runs, `train` and `validation`, with tags as Keras has them: `epoch_loss` of both is one chart."""
+
+    package = "tensorboard"
+
+    def __init__(self, job: Job, folder: RunFolder) -> None:
+        super().__init__(job, folder)
+        self._files: dict[str, EventFile] = {}
+
+    def open(self, lines: Sequence[Line]) -> None:
+        """Write the epochs that are done, at the times when they would have ended without a stop.
+
+        They go into new files. These begin with a mark by which readers drop what they found in older ones, which
+        stay: a viewer that is running would not get over their loss.
+        """
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        train = self._file(TRAIN)
+        train.write(Event(summary=_job_text(self.job)))
+        train.write(Event(summary=_hyperparameters(self.job)))
+        left_s = sum(line["seconds"] for line in lines)
+        for line in lines:
+            left_s -= line["seconds"]
+            self._write(line, time.time() - left_s)
+        self._flush()
+
+    def log(self, line: Line) -> None:
+        """Write the epoch."""
+        self._write(line, time.time())
+        self._flush()
+
+    def finish(self, weights_sha256: str) -> None:
+        """Write the SHA-256 of the weights as a text."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._file(TRAIN).write(Event(summary=_text("weights_sha256", weights_sha256)))
+        self._flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+    def _file(self, run: str) -> EventFile:
+        if run not in self._files:
+            self._files[run] = EventFile(self.folder.path / "tensorboard" / run)
+        return self._files[run]
+
+    def _write(self, line: Line, when: float) -> None:
+        values = single_values(line)
+        held = {name.removeprefix("val_"): value for name, value in values.items() if name.startswith("val_")}
+        own = {name: value for name, value in values.items() if not name.startswith("val_")}
+        for run, part in ((TRAIN, own), (VALIDATION, held)):
+            if part:
+                self._file(run).scalars(part, line["epoch"], when)
+
+    def _flush(self) -> None:
+        for file in self._files.values():
+            file.flush()
+
+
+class EventFile:
+    """One event file, new in its folder. Written at once, with no thread beside: a full disk is an error here."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("xb")
+        self._records = RecordWriter(self._file)
+        self.write(Event(file_version="brain.Event:2"))
+        self.write(Event(session_log=SessionLog(status=SessionLog.START)))  # nothing that was read before counts
+
+    def scalars(self, values: dict[str, float], epoch: int, when: float) -> None:
+        """Write the values of an epoch that ended at `when`, in seconds since 1970."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        entries = [Summary.Value(tag=f"epoch_{name}", simple_value=value) for name, value in values.items()]
+        self.write(Event(step=epoch, wall_time=when, summary=Summary(value=entries)))
+
+    def write(self, event: Any) -> None:
+        """Write an event, now if it says no time."""
+        event.wall_time = event.wall_time or time.time()
+        self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Let readers see what was written."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
+def _job_text(job: Job) -> Any:
+    """Return the job file for the tab of texts, which shows Markdown."""
+    return _text("job", "".join(f"    {line}\n" for line in resolved_toml(job).splitlines()))
+
+
+def _text(tag: str, text: str) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
+
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()], tensor_shape=shape)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+
+def _hyperparameters(job: Job) -> Any:
+    """Return the settings for the tab that compares runs by them."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
+    for name, value in flat_settings(job).items():
+        if isinstance(value, bool):
+            start.hparams[name].bool_value = value
+        elif isinstance(value, int | float):
+            start.hparams[name].number_value = value
+        else:
+            start.hparams[name].string_value = str(value)
+    data = plugin_data_pb2.HParamsPluginData(session_start_info=start)
+    value = Summary.Value(
+        tag=metadata.SESSION_START_INFO_TAG,
+        metadata=metadata.create_summary_metadata(data),
+        tensor=metadata.NULL_TENSOR,
+    )
+    return Summary(value=[value])

@@ -1,0 +1,63 @@
+"""The logger that hands values to Weights & Biases: to files in the run folder, unless WANDB_MODE says otherwise."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from hpcnn.job.dump import flat_settings
+from hpcnn.job.schema import Job
+from hpcnn.runs.loggers.logger import Line, Logger, single_values
+from hpcnn.runs.loggers.note import Note
+from hpcnn.runs.run_folder import RunFolder
+
+
+class WandbLogger(Logger):
+    """Logs the settings as the run's config, the values of each epoch, and the SHA-256 of the weights in its summary.
+
+    Offline, each resume adds a folder of the same run below ``wandb/``; ``wandb sync`` puts them together.
+    """
+
+    package = "wandb"
+
+    def __init__(self, job: Job, folder: RunFolder) -> None:
+        super().__init__(job, folder)
+        self._run: Any = None
+
+    def open(self, lines: Sequence[Line]) -> None:
+        """Begin a run of W&B, or go on with the one that this folder had before."""
+        import wandb
+
+        self._note = Note(self.folder.path / "wandb.json")
+        if not self._note.run_id:
+            self._note.write(uuid.uuid4().hex[:8], 0)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or "hpcnn",
+            name=self.job.name or None,
+            id=self._note.run_id,
+            resume="allow",
+            dir=str(self.folder.path),
+            mode=os.environ.get("WANDB_MODE") or "offline",
+            config=flat_settings(self.job),
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+        )
+        for line in lines:
+            self.log(line)
+
+    def log(self, line: Line) -> None:
+        """Hand over the epoch, unless it was before the run was resumed: its values are the same."""
+        if line["epoch"] <= self._note.epoch:
+            return
+        self._run.log({**single_values(line), "epoch": line["epoch"]}, step=line["epoch"])
+        self._note.write(self._note.run_id, line["epoch"])
+
+    def finish(self, weights_sha256: str) -> None:
+        """Keep the result."""
+        self._run.summary["weights_sha256"] = weights_sha256
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._run is not None:
+            self._run.finish()

@@ -1,0 +1,42 @@
+"""The job of a run that is to go on, where no job file is given: a run knows its own."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpcnn.core.run_paths import RunPaths
+from hpcnn.job.dump import resolved_toml
+from hpcnn.job.load import LoadedJob, check_table, load_job
+from hpcnn.job.origin import run_of
+from hpcnn.job.overrides import apply_overrides
+from hpcnn.runs.state import facts_of, job_of
+from hpcnn.storage.checkpoint import read_facts
+
+
+def load_start_job(job: Path | None, overrides: Sequence[str], out: Path | None, resume: str) -> LoadedJob:
+    """Read the job file that is given, or else the job of the run that is to go on, or else the digits job.
+
+    Raises:
+        HpcnnError: the job, or the checkpoint that it is taken from, is not what it should be.
+    """
+    path = job or job_of_run(out, resume)
+    if path is None and resume not in ("auto", "never") and Path(resume).is_file():
+        return _load_from_checkpoint(Path(resume), overrides)
+    return load_job(path, overrides)
+
+
+def job_of_run(out: Path | None, resume: str) -> Path | None:
+    """Return the job file of the run that ``--out`` and ``--resume`` go on with; None if there is none."""
+    if resume == "never":
+        return None
+    run = out if resume == "auto" else run_of(Path(resume))
+    return RunPaths(run).job if run is not None and RunPaths(run).job.is_file() else None
+
+
+def _load_from_checkpoint(path: Path, overrides: Sequence[str]) -> LoadedJob:
+    facts = facts_of(read_facts(path))
+    table = tomllib.loads(resolved_toml(job_of(facts.job)))
+    return replace(check_table(table, path, apply_overrides(table, overrides)), base=Path(facts.base))

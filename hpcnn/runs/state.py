@@ -1,0 +1,250 @@
+"""The whole state of a training, to a checkpoint and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn import __version__
+from hpcnn.data.content import Content
+from hpcnn.errors import CheckpointError, JobError, shortened
+from hpcnn.job.data import CONTENT_SETTINGS
+from hpcnn.job.dump import differing_settings, result_settings
+from hpcnn.job.schema import Job
+from hpcnn.job.section import convert
+from hpcnn.runs.build import Training
+from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
+from hpcnn.storage.lazy import LazyArray
+from hpcnn.storage.tensor_file import can_hold
+from hpcnn.training.backend import machine_facts
+from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from hpcnn.training.metrics import plain_values
+from hpcnn.training.trainer import Progress
+
+Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class ProgressFacts(msgspec.Struct):
+    """`Progress` as JSON holds it."""
+
+    epoch: Natural
+    step_in_epoch: Natural
+    step: Natural
+    best: float | None
+    values: dict[str, float | list[list[float]] | None]
+    finish: str
+
+
+class Facts(msgspec.Struct):
+    """What a checkpoint says beside its arrays."""
+
+    job: dict[str, Any]
+    base: str
+    progress: ProgressFacts
+    callbacks: dict[str, dict[str, Any]]
+    weights_sha256: str
+    input_shape: tuple[Annotated[int, msgspec.Meta(ge=1, lt=2**31)], ...]
+    hpcnn: str
+    machine: dict[str, Any]
+    data: Content | None = None
+    """Of the data that it was trained on; None if settings compute them, or an older version wrote the file."""
+
+
+def facts_of(facts: Mapping[str, Any]) -> Facts:
+    """Return the facts of a checkpoint that a training wrote.
+
+    Raises:
+        CheckpointError: some are missing, or are not what they should be.
+    """
+    try:
+        return convert(facts, Facts)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise CheckpointError(
+            f"the checkpoint is none of a training ({shortened(error)}). Use one that hpcnn train wrote."
+        ) from None
+
+
+# ------------------------------------------------------------------------------------------------------------- saving
+
+
+def pack(training: Training, base: Path, progress: Progress) -> Draft:
+    """Return what it takes to go on with `training` on any number of ranks. The same on every rank.
+
+    Raises:
+        CheckpointError: a callback of the user's has a state that no file can hold.
+    """
+    replica = training.replica
+    arrays = {
+        **_model_arrays(training),
+        **prefixed("optimizer", replica.optimizer_state()),
+        **prefixed("compression", replica.compression_state()),
+        "progress/totals": LazyArray.of(progress.totals),
+    }
+    for name, callback in training.callbacks.items():
+        arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
+    return Draft(arrays, _facts(training, base, progress))
+
+
+def pack_model(training: Training, base: Path, progress: Progress) -> Draft:
+    """Return the finished model: weights and scaling, without the state of training. Every rank has it."""
+    return Draft(_model_arrays(training), _facts(training, base, progress))
+
+
+def _model_arrays(training: Training) -> dict[str, LazyArray]:
+    scaling = training.splits.scaling
+    arrays = scaling.to_dict() if scaling else {}
+    return {**prefixed("model", training.replica.lazy_weights()), **prefixed("scaling", _local(arrays))}
+
+
+def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
+    return {name: LazyArray.of(array) for name, array in arrays.items()}
+
+
+def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]:
+    """Return all facts but the SHA-256 of the weights, which is found while they are written."""
+    return {
+        "job": msgspec.to_builtins(training.job),
+        "base": str(base.resolve()),
+        "progress": {
+            "epoch": progress.epoch,
+            "step_in_epoch": progress.step_in_epoch,
+            "step": progress.step,
+            "best": progress.best,
+            "values": plain_values(progress.values),
+            "finish": progress.finish,
+        },
+        "callbacks": {name: _state_of(callback, name) for name, callback in training.callbacks.items()},
+        "input_shape": list(training.model.network.input_shape),
+        "hpcnn": __version__,
+        "machine": machine_facts(training.model.backend),
+        "data": msgspec.to_builtins(training.content),
+    }
+
+
+def _state_of(callback: Callback, name: str) -> dict[str, Any]:
+    state = callback.state()
+    try:
+        if not isinstance(state, dict):
+            raise TypeError(f"it is {type(state).__name__}")
+        json.dumps(state, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"the state of callback {name} can't be saved: {shortened(error)}. Let its state() return a dict of "
+            "numbers, text, lists and dicts."
+        ) from None
+    return state
+
+
+def _arrays_of(callback: Callback, name: str) -> dict[str, NDArray[Any]]:
+    arrays = callback.arrays()
+    for key, array in arrays.items():
+        if not can_hold(array):
+            raise CheckpointError(
+                f"array {key!r} of callback {name} can't be saved: it is {getattr(array, 'dtype', type(array))}. Let "
+                "its arrays() return NumPy arrays of numbers or booleans."
+            )
+    return arrays
+
+
+# ------------------------------------------------------------------------------------------------------------ loading
+
+
+def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
+    """Bring `training` to the state in `checkpoint`.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model or optimizer.
+    """
+    replica = training.replica
+    totals = checkpoint.tensors.get("progress/totals")
+    if totals is None or totals.shape != (replica.layout.size,) or totals.dtype != np.float64:
+        raise CheckpointError(
+            "the checkpoint holds no state of training for this job: it is a finished model, or another job's. "
+            "Resume from checkpoints/last.safetensors of the run."
+        )
+    facts = facts_of(checkpoint.facts)
+    progress = Progress(totals=totals.copy(), **msgspec.structs.asdict(facts.progress))
+    steps = training.shards.steps_per_epoch
+    if progress.step_in_epoch > steps or progress.step != progress.epoch * steps + progress.step_in_epoch:
+        raise CheckpointError(
+            f"the checkpoint is of another training: epoch {progress.epoch} and step {progress.step_in_epoch} in it "
+            f"are not step {progress.step} where an epoch has {steps}"
+        )
+    replica.load_weights(checkpoint.part("model"))
+    if replica.fingerprint() != facts.weights_sha256:
+        raise CheckpointError("the weights that were loaded do not have the SHA-256 that they were saved with")
+    replica.load_optimizer_state(checkpoint.part("optimizer"))
+    replica.load_compression_state(checkpoint.part("compression"))
+    for name, callback in training.callbacks.items():
+        _load_callback(callback, name, facts, checkpoint, training)
+    return progress
+
+
+def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Checkpoint, training: Training) -> None:
+    state, own = facts.callbacks.get(name, {}), callback.state()
+    arrays = checkpoint.part(f"callbacks/{name}")
+    ours = isinstance(callback, EarlyStopping | ReduceOnPlateau)
+    if not (_fits(state, own) if ours else name in facts.callbacks or not own):
+        held = shortened(state)
+        raise CheckpointError(f"the state of {name} is another's: the file holds {held}, the job needs {[*own]}")
+    if ours and arrays:
+        training.model.network.layout.check_state_dict(arrays)
+    callback.load(state, {key: array.copy() for key, array in arrays.items()})
+
+
+def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Return whether a state has the names and kinds of a callback of the job's; of others the users know."""
+    return state.keys() == own.keys() and all(
+        type(value) in (int, float) or (value is None and own[key] is None) for key, value in state.items()
+    )
+
+
+def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> None:
+    """Refuse to go on with a run under settings that would change its result; more epochs may be asked for.
+
+    What computes it may change: the bits do then, but not the training.
+
+    Args:
+        old: the job as the checkpoint keeps it.
+        new: the job to go on with.
+        data_known: the data are compared with those of the start, so that it does not matter where they lie.
+
+    Raises:
+        CheckpointError: lists the settings that differ.
+    """
+    before = result_settings(job_of(old))
+    after = result_settings(new)
+    for settings in (before, after):
+        del settings["backend"], settings["keras"]
+        if data_known:
+            settings["data"] = {key: value for key, value in settings["data"].items() if key not in CONTENT_SETTINGS}
+    epochs = after["train"]["epochs"]
+    if epochs > before["train"]["epochs"] and before["schedule"].get("length", 0) is not None:
+        before["train"]["epochs"] = epochs  # unless the schedule stretches to the end of the training
+    different = differing_settings(before, after)
+    if different:
+        raise CheckpointError(
+            "the run was started with other settings, which decide its result: "
+            + "; ".join(different)
+            + ". Go on with the settings of its job.toml, or start a new run with another --out."
+        )
+
+
+def job_of(settings: Mapping[str, Any]) -> Job:
+    """Return the job that a checkpoint keeps.
+
+    Raises:
+        CheckpointError: this version of hpcnn does not know some setting.
+    """
+    try:
+        return convert(settings, Job)
+    except (msgspec.ValidationError, UnicodeError, JobError) as error:
+        raise CheckpointError(
+            f"the job in the checkpoint is not one of hpcnn {__version__}: {shortened(error)}"
+        ) from None

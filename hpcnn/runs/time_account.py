@@ -1,0 +1,169 @@
+"""Where the time of all ranks goes, by phase: a line in the run folder now and then, and who holds up the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.core.activity import (
+    BACKWARD,
+    DATA,
+    EVALUATE,
+    FORWARD,
+    OPTIMIZER,
+    OTHER,
+    PHASES,
+    RECOVER,
+    REDUCE,
+    SAVE,
+    SET_UP,
+    WAIT,
+)
+from hpcnn.runs.line_log import LineLog
+from hpcnn.runs.run_facts import Slowest
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.replica import Replica
+
+GAP_S, GAP_SHARE = 1.0, 1 / 500
+"""Between two lines there are so many seconds, or that share of the time since the start if it is longer."""
+WITHIN_S = 10.0
+"""A longer epoch has lines within, so many seconds apart."""
+_FIRST_WITHIN = 50
+"""The step of a long first epoch with the first line."""
+GROUPS = {
+    "compute": (FORWARD, BACKWARD, OPTIMIZER),
+    "wait": (WAIT,),
+    "reduce": (REDUCE,),
+    "data": (DATA,),
+    "evaluate": (EVALUATE,),
+    "save": (SAVE,),
+    "set-up": (SET_UP,),
+    "other": (RECOVER, OTHER),
+}
+"""What is shown of the phases."""
+_OWN_WORK = (DATA, FORWARD, BACKWARD, OPTIMIZER, EVALUATE)
+"""What other ranks wait for if it takes one rank longer."""
+_WORTH_TELLING, _LEAST_S = 1.2, 0.5
+"""A rank is named if its own work takes so many times as long as the others', and so many seconds longer."""
+
+
+def find_slowest(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> Slowest | None:
+    """Return the rank whose own work takes longest, if it is worth telling.
+
+    >>> print(find_slowest(["a", "a", "b"], {"forward": [4.0, 4.0, 9.0], "wait": [5.0, 5.0, 0.0]}))
+    rank 2 on b takes 2.2 times as long as the others
+    """
+    work = [sum(each) for each in zip(*(seconds[phase] for phase in _OWN_WORK if phase in seconds), strict=True)]
+    if len(work) < 2:
+        return None
+    rank = max(range(len(work)), key=work.__getitem__)
+    others = median(work[:rank] + work[rank + 1 :])
+    if work[rank] < _WORTH_TELLING * others or work[rank] < others + _LEAST_S or not others:
+        return None
+    return Slowest(rank, hosts[rank], work[rank] / others)
+
+
+def shares(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the share of each of `GROUPS` in the seconds by phase.
+
+    >>> shares({"forward": 2.0, "backward": 4.0, "wait": 2.0})["compute"]
+    0.75
+    """
+    total = sum(seconds.values()) or 1.0
+    return {group: sum(seconds.get(phase, 0.0) for phase in phases) / total for group, phases in GROUPS.items()}
+
+
+def in_words(share: Mapping[str, float]) -> str:
+    """Return the shares from 1 % on, the greatest first.
+
+    >>> in_words({"compute": 0.75, "wait": 0.0, "data": 0.246})
+    'compute 75 %, data 25 %'
+    """
+    ordered = sorted(share.items(), key=lambda each: -each[1])
+    return ", ".join(f"{group} {100 * each:.0f} %" for group, each in ordered if each >= 0.01)
+
+
+class TimeAccount(Callback):
+    """Gathers the seconds that the ranks spend in each phase. Every rank has one; rank 0 writes.
+
+    It outlives the loss of other ranks. When to gather is counted in steps, which all ranks do alike; how many steps
+    that is follows from the clock of rank 0, which all ranks learn in gathering.
+
+    Args:
+        comm: the ranks.
+        folder: of the run.
+    """
+
+    def __init__(self, comm: Communicator, folder: RunFolder) -> None:
+        self._comm, self._activity = comm, comm.activity
+        self._begin = self._since = time.perf_counter()
+        self._before: dict[str, float] = {}
+        """This rank's seconds at the last line."""
+        self._hosts: list[str] = []
+        self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN
+        """Steps since the last line; after how many there is one at the end of an epoch; and within one."""
+        self.log = LineLog(folder.time.name, folder.append_time)
+        """Of which each rank keeps what rank 0 has not written: it may be lost."""
+        self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        """Seconds of all ranks together."""
+        self.slowest: Slowest | None = None
+        """The rank that held up the others until the last line."""
+
+    def on_train_begin(self, epoch: int, replica: Replica) -> None:
+        """Learn who takes part."""
+        self._hosts = self._comm.allgather(self._comm.host)
+        self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN  # lost ranks may have left others out of step
+
+    def on_step(self, step_in_epoch: int) -> None:
+        """Write a line in the midst of a long epoch."""
+        self._steps += 1
+        if self._steps >= self._within:
+            self.gather()
+
+    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
+        """Write a line, if the last one is not too young."""
+        if self._steps >= self._gap:
+            self.gather()
+
+    def gather(self) -> None:
+        """Bring the seconds of all ranks together, and write a line. Collective."""
+        activity, comm = self._activity, self._comm
+        activity.enter(activity.phase)  # what is under way counts up to now
+        now, seconds = time.perf_counter(), activity.seconds
+        own = [seconds.get(phase, 0.0) - self._before.get(phase, 0.0) for phase in PHASES]
+        self._before = dict(seconds)
+        everyone = comm.allgather((now - self._since, now - self._begin, own, len(self.log.waiting)))
+        took_s, elapsed_s, _, waiting = everyone[0]
+        self._since = now
+        by_phase = dict(zip(PHASES, zip(*(each for _, _, each, _ in everyone), strict=True), strict=True))
+        for phase, of_ranks in by_phase.items():
+            self.totals[phase] += sum(of_ranks)
+        self.slowest = find_slowest(self._hosts, by_phase)
+        self._plan(took_s, elapsed_s)
+        self.log.keep(waiting)
+        self.log.waiting.append(self._line(by_phase))
+        if comm.rank == 0:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        self.log.write()
+
+    def _plan(self, took_s: float, elapsed_s: float) -> None:
+        """Set after how many steps the next line comes, by how long those since the last one took rank 0."""
+        rate = self._steps / max(took_s, 1e-9)
+        gap_s = max(GAP_S, GAP_SHARE * elapsed_s)
+        self._gap, self._within = max(1, int(rate * gap_s)), max(1, int(rate * max(gap_s, WITHIN_S)))
+        self._steps = 0
+
+    def _line(self, by_phase: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+        return {
+            "epoch": self._activity.epoch,
+            "step": self._activity.step,
+            "hosts": self._hosts,
+            "seconds": {phase: [round(each, 6) for each in of_ranks] for phase, of_ranks in by_phase.items()},
+        }

@@ -1,0 +1,136 @@
+"""What one rank does when, noted in two arrays: a few hundred nanoseconds and ten bytes a mark."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from hpcnn.comm.protocol import Array
+from hpcnn.core.activity import EVALUATE, PHASES, RECOVER, SAVE, WAIT, Activity
+
+PAUSE, STEP_BEGIN, STEP_END, LAYER_END = range(len(PHASES), len(PHASES) + 4)
+FIRST_LAYER = LAYER_END + 1
+"""A mark is a code: the number of the phase that is entered, one of these, or `FIRST_LAYER` and a layer's number."""
+MOST_MARKS = 2_000_000
+"""No rank notes more."""
+
+_PHASE_CODES = {phase: code for code, phase in enumerate(PHASES)}
+_SELDOM = frozenset((EVALUATE, SAVE, RECOVER))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What was noted so far."""
+
+    codes: Array
+    times: Array
+    """Of each mark, by the rank's own `time.perf_counter`."""
+    places: Array
+    """``(mark, epoch, step)``: from that mark on, the rank was in that epoch and step."""
+
+
+class Recorder:
+    """Notes phases, steps and layers (it is an `Observer` of a network), while it follows an activity.
+
+    Args:
+        activity: of the rank.
+        layers: the names of all layers.
+    """
+
+    def __init__(self, activity: Activity, layers: Sequence[str]) -> None:
+        self.activity = activity
+        self._layers = {name: FIRST_LAYER + number for number, name in enumerate(layers)}
+        self._codes, self._times, self._places = array("H"), array("d"), array("q")
+        self._add_code, self._add_time = self._codes.append, self._times.append
+        self._step, self._last = 0, PAUSE
+        self._others: Callable[[], None] | None = None
+        self._follows = False
+        self._note: Callable[[], None] = self._note_all
+
+    def follow(self) -> None:
+        """Note each phase that is entered from now on; who was told of them before still is."""
+        self._others, self._follows = self.activity.on_enter, True
+        self._listen()
+
+    def leave(self) -> None:
+        """Note no phase any more."""
+        self.activity.on_enter, self._follows = self._others, False
+
+    def only_seldom(self) -> None:
+        """From now on note evaluations, saves and recoveries alone."""
+        self._mark(PAUSE, perf_counter())
+        self._last, self._note = PAUSE, self._note_seldom
+        if self._follows:
+            self._listen()
+
+    def passes(self, layer: str) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Return what notes that the layer begins its pass, and what notes that it ends it."""
+        code, add_code, add_time = self._layers[layer], self._add_code, self._add_time
+
+        def begin() -> None:
+            add_code(code)
+            add_time(perf_counter())
+
+        def end() -> None:
+            add_code(LAYER_END)
+            add_time(perf_counter())
+
+        return begin, end
+
+    def end_step(self) -> None:
+        """Note that a step is done."""
+        self._mark(STEP_END, perf_counter())
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be noted."""
+        return len(self._codes) >= MOST_MARKS
+
+    def marks(self) -> Marks:
+        """Return a copy of what was noted so far, which ends now."""
+        if len(self._codes):
+            self._mark(PAUSE, perf_counter())
+        self._last = PAUSE
+        places = np.array(self._places, np.int64).reshape(-1, 3)
+        return Marks(np.array(self._codes, np.uint16), np.array(self._times, np.float64), places)
+
+    def _listen(self) -> None:
+        note, others = self._note, self._others
+
+        def both() -> None:
+            note()
+            if others is not None:
+                others()
+
+        self.activity.on_enter = note if others is None else both
+
+    def _note_all(self) -> None:
+        activity = self.activity
+        if activity.step != self._step:
+            self._move()
+            self._mark(STEP_BEGIN, activity.since)
+        self._add_code(_PHASE_CODES[activity.phase])
+        self._add_time(activity.since)
+
+    def _note_seldom(self) -> None:
+        activity = self.activity
+        phase = activity.phase
+        within = phase == WAIT and self._last != PAUSE
+        code = _PHASE_CODES[phase] if phase in _SELDOM or within else PAUSE
+        if code != self._last and not self.full:
+            if activity.step != self._step:
+                self._move()
+            self._last = code
+            self._mark(code, activity.since)
+
+    def _move(self) -> None:
+        self._step = self.activity.step
+        self._places.extend((len(self._codes), self.activity.epoch, self._step))
+
+    def _mark(self, code: int, now: float) -> None:
+        self._add_code(code)
+        self._add_time(now)

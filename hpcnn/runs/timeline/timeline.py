@@ -1,0 +1,114 @@
+"""The timeline of a run: what each rank did when, brought together on rank 0, on one clock, as a file for Perfetto."""
+
+from __future__ import annotations
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.core.activity import SAVE, Activity
+from hpcnn.nn.network import Network
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.timeline.clocks import OwnClock
+from hpcnn.runs.timeline.marks import Marks, Recorder
+from hpcnn.runs.timeline.trace_file import Part, write_trace
+from hpcnn.system.output import write_line
+from hpcnn.training.backend import BuiltNetwork
+from hpcnn.training.callbacks import Callback
+from hpcnn.training.replica import Replica
+
+
+class Timeline(Callback):
+    """Records the first steps, and what is between epochs. Every rank has one; rank 0 writes, for all of them.
+
+    It outlives the loss of other ranks: what the lost ones noted until it was last written stays.
+
+    Args:
+        comm: the ranks.
+        folder: of the run.
+        network: its layers are told apart, if it is one of NumPy mode.
+        steps: how many are recorded.
+    """
+
+    def __init__(self, comm: Communicator, folder: RunFolder, network: BuiltNetwork, steps: int) -> None:
+        self._comm, self._folder, self._left = comm, folder, steps
+        self._network = network if isinstance(network, Network) else None
+        self._layers = self._network.layer_names if self._network else []
+        self._recorder = Recorder(comm.activity, self._layers)
+        self._beside = Recorder(Activity(), [])
+        self._clock = OwnClock()
+        self._rank = comm.rank
+        """The one that this process had first, and keeps here."""
+        self._parts: dict[int, Part] = {}
+        self._following = False
+
+    def on_train_begin(self, epoch: int, replica: Replica) -> None:
+        """Begin to record; or, when other ranks were lost, go on."""
+        self._clock.compare(self._comm)
+        if not self._following:
+            self._recorder.follow()
+            self._comm.activity.beside = self._beside.activity
+            self._beside.follow()
+            self._following = True
+            if self._network is not None:
+                self._network.observe(self._recorder)
+        self._left = min(self._comm.allgather(self._left))  # a step that was broken off counts on some ranks only
+        if not self._left:
+            self._record_seldom()  # this rank's last step may be the one that was broken off
+
+    def on_step(self, step_in_epoch: int) -> None:
+        """End the step; after the last one that is recorded write the file."""
+        if self._left > 0:
+            self._recorder.end_step()
+            self._left -= 1
+            if not self._left or self._recorder.full:
+                self._record_seldom()
+            if not self._left:
+                self._write()
+
+    def finish(self) -> None:
+        """Write all that was recorded, and record no more. Collective."""
+        self._write()
+        self._recorder.leave()
+        self._record_seldom()
+
+    def _record_seldom(self) -> None:
+        self._recorder.only_seldom()
+        self._comm.activity.beside = None
+        if self._network is not None:
+            self._network.observe(None)
+
+    def _write(self) -> None:
+        """Bring together what all ranks noted so far, and write it. Collective."""
+        noted = self._recorder.marks(), self._beside.marks()
+        with self._comm.activity.during(SAVE):
+            self._recorder.leave()  # the comparison is not worth a mark
+            try:
+                self._clock.compare(self._comm)
+                parts = self._gather(*noted)
+            finally:  # a rank may be lost on the way, and the others go on
+                self._recorder.follow()
+            if parts is not None:
+                self._write_file(parts)
+
+    def _write_file(self, parts: list[Part]) -> None:
+        self._parts |= {part.rank: part for part in parts}
+        everyone = [self._parts[rank] for rank in sorted(self._parts)]
+        try:
+            write_trace(self._folder.timeline, everyone, self._layers, {"run": self._folder.path.name})
+        except OSError as error:
+            write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training goes on")
+
+    def _gather(self, main: Marks, exchange: Marks) -> list[Part] | None:
+        """Return what every rank noted, on rank 0; None elsewhere."""
+        comm = self._comm
+        who = comm.allgather((self._rank, comm.host))
+        mains, exchanges = self._gather_marks(main), self._gather_marks(exchange)
+        clocks = comm.gather_arrays(self._clock.points())
+        if mains is None or exchanges is None or clocks is None:
+            return None
+        return [
+            Part(rank, host, own_main, own_exchange, clock)
+            for (rank, host), own_main, own_exchange, clock in zip(who, mains, exchanges, clocks, strict=True)
+        ]
+
+    def _gather_marks(self, marks: Marks) -> list[Marks] | None:
+        arrays = [self._comm.gather_arrays(each) for each in (marks.codes, marks.times, marks.places)]
+        return [Marks(*own) for own in zip(*(each for each in arrays if each is not None), strict=True)] or None

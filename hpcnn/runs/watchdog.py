@@ -1,0 +1,295 @@
+"""The watchdog: names a rank that makes no progress, and ends a job that is stuck.
+
+It is a thread of each rank, which sees what the rank is doing, and hears from some others how far they are.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from hpcnn.comm.abort import end_job
+from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.supervision.heartbeats import Heartbeats, Process, Status
+from hpcnn.core.activity import SAVE, SET_UP, WAIT
+from hpcnn.core.stop_request import StopRequest
+from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
+from hpcnn.runs.thread_probe import Effort, is_within, stacks
+from hpcnn.system.output import ERROR, write_line
+
+PATIENCE = 10
+"""So many times longer may take what a rank does for the first time, as long as it is busy."""
+_PERIODS_S = 0.05, 1.0
+"""Between two looks: at least and at most."""
+_POLL_S = 0.005
+_FAREWELL_S = 0.5
+"""How long a rank that fails waits for the others to fail as well."""
+_EVERYBODY = "everybody"
+_MOST_STACKS = 16
+"""Where all ranks wait for each other, so many say where."""
+
+
+def _print(text: str) -> None:
+    write_line(text.rstrip(), ERROR)
+
+
+class Watchdog:
+    """Watches over this rank and its left neighbour, from a thread; use it in a ``with`` statement. Made on all ranks.
+
+    Time counts only while the watchdog itself runs: a job that was suspended is not stuck.
+
+    Args:
+        comm: the ranks. The thread that makes the watchdog is the one that is watched.
+        warn_s: seconds without progress after which a rank is named; 0 is never.
+        abort_s: seconds without progress after which the job ends; 0 is never.
+        spare: whether the others can go on without a rank that is stuck: then it alone is ended.
+        stop: the wish to stop, of which the others hear by the signs of life.
+        end: ends the job with an exit code, from any thread.
+        tell: prints a message.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        *,
+        warn_s: float,
+        abort_s: float,
+        spare: bool = False,
+        stop: StopRequest | None = None,
+        end: Callable[[int], object] = end_job,
+        tell: Callable[[str], object] = _print,
+    ) -> None:
+        self._comm, self._activity, self._stop = comm, comm.activity, stop
+        self._warn_s, self._abort_s = warn_s or math.inf, abort_s or math.inf
+        self._limit_s = min(self._warn_s, self._abort_s)
+        self._end, self._tell, self._spare = end, tell, spare
+        self._period_s = min(max(_PERIODS_S[0], self._limit_s / 4), _PERIODS_S[1])
+        self._beats: Heartbeats | None = comm.heartbeats() if self._limit_s < math.inf else None
+        self._silent_s = dict.fromkeys(self._beats.sources, 0.0) if self._beats is not None else {}
+        self._last: dict[int, Status] = {}
+        self._idle_s = 0.0
+        """Since this rank got on, or waited for others."""
+        self._quiet_s = 0.0
+        """Since the last news of progress, of any rank."""
+        self._blamed_s = math.inf
+        """Since the last news of a rank that is stuck and has been named."""
+        self._progress = self._stuck = 0
+        """The greatest numbers of such news."""
+        self._busy_s = 0.0
+        """For which this rank has been excused."""
+        self._changes, self._effort, self._watched = -1, Effort(), threading.get_ident()
+        self._named: set[str] = set()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._limit_s < math.inf:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close(math.inf)
+        else:
+            self.close(_FAREWELL_S if issubclass(kind, HpcnnError) else 0.0)  # that is mostly raised by all ranks
+
+    def close(self, patience_s: float = 0.0) -> None:
+        """Watch no more; at most so long, wait for the neighbours to do the same, as MPI likes no message unread."""
+        self._closed.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+            faulthandler.cancel_dump_traceback_later()
+        if self._beats is None:
+            return
+        beats, last = self._beats, time.monotonic()
+        with suppress(CommunicatorError):
+            beats.leave()
+            while patience_s > 0 and len(beats.left) < len(beats.sources):
+                time.sleep(_POLL_S)
+                now = time.monotonic()
+                self._listen(beats, None, min(now - last, self._period_s))
+                self._judge_neighbour(beats)
+                patience_s -= now - last
+                last = now
+        beats.close()
+        self._beats = None
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        self._set_switch()
+        self.look(0.0)
+        while not self._closed.wait(self._period_s):
+            now = time.monotonic()
+            self.look(min(now - last, 2 * self._period_s))
+            last = now
+            self._set_switch()
+
+    def _set_switch(self) -> None:
+        """Have the stacks shown by a thread without Python, unless this is called again in time.
+
+        C code may keep the lock that all Python needs. Then the right neighbour misses this rank's signs of life.
+        """
+        if self._warn_s < math.inf:
+            faulthandler.dump_traceback_later(self._warn_s + self._period_s, file=2)
+
+    # ------------------------------------------------------------------------------------------------------- looking
+
+    def look(self, seconds: float) -> None:
+        """Look after this rank and its neighbour, `seconds` after the last time."""
+        self._idle_s += seconds
+        self._quiet_s += seconds
+        self._blamed_s += seconds
+        waits = self._waits()
+        if waits:
+            self._idle_s = 0.0
+        if self._gets_on(seconds, waits):
+            self._idle_s = 0.0
+            self._learn(self._progress + 1, self._stuck)
+        if self._beats is not None:
+            self._talk(self._beats, seconds)
+        self._judge(self._comm.rank, self._idle_s, self._say_stuck)
+        if self._beats is not None:
+            self._judge_neighbour(self._beats)
+        self._judge_all(waits)
+
+    def _waits(self) -> bool:
+        """Return whether this rank waits for others: it says so, or is in a call of theirs in another phase."""
+        if self._comm.size == 1:
+            return False
+        return self._activity.phase == WAIT or is_within(self._watched, "hpcnn.comm")
+
+    def _gets_on(self, seconds: float, waits: bool) -> bool:
+        """Return whether this rank has made progress since the last look, or is excused."""
+        changes, busy = self._activity.changes, self._effort.grew(seconds)
+        if changes != self._changes:
+            self._changes, self._busy_s = changes, 0.0
+            return True
+        phase = self._activity.phase
+        takes_long = phase in (SET_UP, SAVE) or phase not in self._activity.seconds  # reading, writing, or compiling
+        if waits or not busy or not takes_long or self._busy_s >= PATIENCE * self._limit_s:
+            return False
+        self._busy_s += seconds - self._effort.queued_s
+        return True
+
+    def _talk(self, beats: Heartbeats, seconds: float) -> None:
+        """Exchange news with the neighbours."""
+        wish = self._stop.reason if self._stop is not None else None
+        status = Status(self._progress, self._stuck, str(self._activity), wish or "")
+        try:
+            self._listen(beats, status, seconds)
+        except CommunicatorError:  # a rank is lost; those that can go on without it begin anew, with other watchdogs
+            self._beats = None
+
+    def _listen(self, beats: Heartbeats, status: Status | None, seconds: float) -> None:
+        for source in self._silent_s:
+            self._silent_s[source] += seconds
+        for source, news in beats.beat(status).items():
+            self._silent_s[source], self._last[source] = 0.0, news
+            self._learn(news.progress, news.stuck)
+            if news.wish and self._stop is not None and self._stop.reason is None:
+                self._stop.ask(news.wish)
+
+    def _learn(self, progress: int, stuck: int) -> None:
+        """Take up news."""
+        if progress > self._progress:
+            self._progress, self._quiet_s = progress, 0.0
+        if stuck > self._stuck:
+            self._stuck, self._blamed_s = stuck, 0.0
+
+    # ------------------------------------------------------------------------------------------------------- judging
+
+    def _judge(self, rank: int, stuck_s: float, what: Callable[[str], str]) -> None:
+        """Name a rank that is stuck, once; take it back if it gets on again; end it or the job if it does not."""
+        who = self._name(rank)
+        if stuck_s >= self._limit_s:
+            self._learn(self._progress, self._stuck + 1)
+        if stuck_s >= self._abort_s:
+            self._give_up(rank, what(who))
+        elif stuck_s >= self._warn_s:
+            self._warn(who, what)
+        elif who in self._named:
+            self._named.remove(who)
+            self._tell(f"hpcnn: {who} gets on again")
+
+    def _judge_neighbour(self, beats: Heartbeats) -> None:
+        neighbour = beats.sources[0]
+        if neighbour not in beats.left:
+            self._judge(neighbour, self._silent_s[neighbour], self._say_silent)
+
+    def _judge_all(self, waits: bool) -> None:
+        """Name all ranks if they wait for one another, and end the job if nobody else does."""
+        first, margin_s = self._comm.rank == 0, self._margin_s
+        late_s, blameless = self._quiet_s - margin_s, self._blamed_s > margin_s
+        if waits and late_s >= self._abort_s + (0 if first and blameless else margin_s):
+            self._give_up(self._comm.rank, self._say_everybody(_EVERYBODY))
+        elif waits and late_s >= self._warn_s and blameless and self._comm.rank < _MOST_STACKS:
+            self._warn(_EVERYBODY, self._say_everybody)
+        elif late_s < self._warn_s:
+            self._named.discard(_EVERYBODY)
+
+    @property
+    def _margin_s(self) -> float:
+        """After so long, news are everywhere. Who hears none allows for all that others may be excused for."""
+        if self._beats is None:
+            return PATIENCE * self._limit_s
+        return 2 * self._period_s * (1 + len(self._silent_s))
+
+    def _warn(self, who: str, what: Callable[[str], str]) -> None:
+        if who not in self._named:
+            self._tell(f"hpcnn: warning: {what(who)}")
+            self._named.add(who)
+            self._effort.grew(0.0)  # what that took to write is no progress
+
+    def _give_up(self, rank: int, text: str) -> None:
+        """End a rank, so that the others see that it is lost, if they can do without; else end the job."""
+        process = self._beats.processes[rank] if self._beats is not None and self._spare else None
+        alone = process is not None and process.is_near(Process.own(self._comm.host))
+        ends = f"Rank {rank}" if alone else "The job"
+        self._tell(f"hpcnn: error: {text}\n{ends} ends, since run.stall_abort_s = {self._abort_s:g}.")
+        self._closed.set()
+        if process is not None and alone:
+            os.kill(process.number, signal.SIGKILL)
+        else:
+            self._end(EXIT_STALLED)
+
+    # ---------------------------------------------------------------------------------------------------- describing
+
+    def _name(self, rank: int) -> str:
+        host = self._comm.host if self._beats is None else self._beats.processes[rank].host
+        return f"rank {rank} on {host}"
+
+    def _say_stuck(self, who: str) -> str:
+        """Say where this rank is stuck; with its stacks, if it was not named before."""
+        return f"{who} has made no progress for {self._idle_s:.0f} s: {self._activity}{self._stacks(who)}"
+
+    def _say_silent(self, who: str) -> str:
+        """Say what is known of the left neighbour."""
+        assert self._beats is not None
+        neighbour, processes = self._beats.sources[0], self._beats.processes
+        last = self._last[neighbour].place if neighbour in self._last else "none"
+        state = processes[neighbour].state(processes[self._comm.rank])
+        state = f" ({state})" if state else ""
+        return f"{who} has given no sign of life for {self._silent_s[neighbour]:.0f} s{state}; its last: {last}"
+
+    def _say_everybody(self, who: str) -> str:
+        """Say where this rank waits."""
+        own = f"{self._name(self._comm.rank)} waits in {self._activity}{self._stacks(who)}"
+        if self._comm.rank != 0:
+            return own
+        return (
+            f"nobody has made progress for {self._quiet_s:.0f} s, and all ranks wait for one another: a message was "
+            f"lost, a node is gone, or ranks went different ways\n{own}"
+        )
+
+    def _stacks(self, who: str) -> str:
+        return "" if who in self._named else f"\n{stacks()}"

@@ -1,0 +1,172 @@
+"""How many cores a rank may use: from its binding, its control groups, Slurm, and the other ranks of its node.
+
+Reading never fails: what can't be read sets no limit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from hpcnn.errors import HpcnnError
+from hpcnn.system.blas import AUTO, THREADS
+from hpcnn.system.control_groups import groups_of, read_text
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What one process may run on. The numbers of CPUs and the names of control groups hold within its node."""
+
+    cpus: frozenset[int]
+    """CPUs as the system counts them; where cores run two threads each, every one of those is a CPU."""
+    cores: frozenset[int]
+    """The physical cores of those CPUs, each named by the first CPU on it."""
+    quotas: tuple[tuple[str, float], ...] = ()
+    """For each control group with a limit that the process is in: its name, and how many CPUs' time it may use."""
+    slurm_cpus: int | None = None
+    """CPUs that Slurm was asked for, a task."""
+
+
+def read_cores(
+    root: Path = Path("/"), cpus: AbstractSet[int] | None = None, environ: Mapping[str, str] | None = None
+) -> Cores:
+    """Return what this process may run on.
+
+    Args:
+        root: where the file system starts.
+        cpus: the CPUs that the process is bound to; left out, as the system says.
+        environ: environment variables; left out, those of the process.
+    """
+    cpus = _affinity() if cpus is None else cpus
+    asked = (os.environ if environ is None else environ).get("SLURM_CPUS_PER_TASK", "")
+    return Cores(
+        frozenset(cpus),
+        _physical(cpus, root / "sys/devices/system/cpu"),
+        tuple(_quotas(root)),
+        int(asked) if asked.isdecimal() and int(asked) else None,
+    )
+
+
+def share(own: Cores, node: Sequence[Cores]) -> int:
+    """Return how many cores are this rank's alone, but at least 1.
+
+    Cores that several ranks may use are divided among them, and so is the time of a control group.
+
+    Args:
+        own: what this rank may run on.
+        node: the same of each rank of its node, itself included.
+
+    >>> four = Cores(frozenset(range(4)), frozenset(range(4)))
+    >>> share(four, [four]), share(four, [four, four]), share(four, [four] * 8)
+    (4, 2, 1)
+    """
+    users = Counter(core for rank in node for core in rank.cores)
+    limits = [float(sum(Fraction(1, users[core]) for core in own.cores))]
+    members = Counter(group for rank in node for group, _ in rank.quotas)
+    limits += [cpus / members[group] for group, cpus in own.quotas]
+    if own.slurm_cpus:
+        limits.append(math.ceil(own.slurm_cpus * len(own.cores) / len(own.cpus)))
+    return max(1, math.floor(min(limits)))
+
+
+def threads_of(own: Cores, node: Sequence[Cores], environ: Mapping[str, str] | None = None) -> int:
+    """Return on how many threads this rank computes: its share of the node, unless the environment says otherwise.
+
+    A program that is none of hpcnn's commands, and so has not limited BLAS itself, gets one.
+
+    Raises:
+        HpcnnError: HPCNN_THREADS is no number.
+
+    >>> two = Cores(frozenset({0, 1}), frozenset({0, 1}))
+    >>> [threads_of(two, [two], {"HPCNN_THREADS": asked}) for asked in ("auto", "3")]
+    [2, 3]
+    """
+    asked = (os.environ if environ is None else environ).get(THREADS) or "1"
+    if asked == AUTO:
+        return share(own, node)
+    if not (asked.isdecimal() and int(asked)):
+        raise HpcnnError(
+            f"{THREADS}={asked!r} is no number of threads. Set it to the threads of each rank, 1 or more, or to "
+            f"{AUTO!r} for its share of the node."
+        )
+    return int(asked)
+
+
+def oversubscription(ranks: Sequence[tuple[str, Cores]]) -> str | None:
+    """Return one sentence if on some node there are more ranks than CPUs to run them, else None.
+
+    Args:
+        ranks: the host of each rank, and what the rank may run on there.
+    """
+    nodes = defaultdict[str, list[Cores]](list)
+    for host, cores in ranks:
+        nodes[host].append(cores)
+    crowds = {host: crowd for host, node in nodes.items() if (crowd := _worst_crowd(node)) is not None}
+    if not crowds:
+        return None
+    host = max(crowds, key=lambda host: crowds[host][0] / crowds[host][1])
+    count, cpus = crowds[host]
+    also = "" if len(nodes) == 1 else f" ({len(crowds)} of {len(nodes)} nodes have more ranks than CPUs)"
+    return (
+        f"{count} ranks share {cpus:g} CPU{'' if cpus == 1 else 's'} on {host}{also}, so they wait for each other. "
+        "Start fewer ranks a node, or let them use more CPUs: --cpus-per-task in Slurm, --bind-to none in mpirun, the "
+        "limit of the container."
+    )
+
+
+def _worst_crowd(node: Sequence[Cores]) -> tuple[int, float] | None:
+    """Return how many ranks share how few CPUs, where these are fewer; the worst such case."""
+    ranks_on = Counter(rank.cpus for rank in node)
+    crowds = [(sum(n for other, n in ranks_on.items() if other <= cpus), float(len(cpus))) for cpus in ranks_on]
+    members = Counter(quota for rank in node for quota in rank.quotas)
+    crowds += [(count, cpus) for (_, cpus), count in members.items() if count > 1]
+    short = [crowd for crowd in crowds if crowd[0] > crowd[1]]
+    return max(short, key=lambda crowd: crowd[0] / crowd[1], default=None)
+
+
+def _affinity() -> AbstractSet[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _physical(cpus: AbstractSet[int], system: Path) -> frozenset[int]:
+    if read_text(system / "smt/active") == "0":
+        return frozenset(cpus)
+    first = dict[int, int]()
+    for cpu in sorted(cpus):
+        if cpu not in first:
+            siblings = {cpu, *_numbers(read_text(system / f"cpu{cpu}/topology/thread_siblings_list"))}
+            first |= dict.fromkeys(siblings, min(siblings))
+    return frozenset(first[cpu] for cpu in cpus)
+
+
+def _numbers(text: str) -> Iterator[int]:
+    """Yield the numbers of a list such as ``0-2,64``."""
+    for start, stop in re.findall(r"(\d+)(?:-(\d+))?", text):
+        yield from range(int(start), int(stop or start) + 1)
+
+
+def _quotas(root: Path) -> Iterator[tuple[str, float]]:
+    """Yield the limits of the control groups that the process is in."""
+    for name, folder in groups_of("cpu", root):
+        cpus = _quota(folder)
+        if cpus:
+            yield name, cpus
+
+
+def _quota(group: Path) -> float | None:
+    """Return how many CPUs' time the control group may use, if there is a limit."""
+    older = (read_text(group / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    limit = read_text(group / "cpu.max") or " ".join(older)
+    quota, _, period = limit.partition(" ")
+    if quota.isdecimal() and period.isdecimal() and int(period):  # no limit reads "max" or "-1"
+        return int(quota) / int(period)
+    return None

@@ -1,0 +1,54 @@
+"""Is a terminal at the other end? Under mpirun a rank's output is a pipe, so the launcher must be asked."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from hpcnn.system.output import output
+
+_TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console)")
+_MAX_ANCESTORS = 8
+
+
+def terminal_path() -> str | None:
+    """Return the terminal device that standard output ends up at, or None.
+
+    The processes above this one are looked at first: mpirun passes on what ranks write, so its own standard output
+    decides, whether a rank writes to a pipe or, under Open MPI, to a terminal that mpirun made for it. A rank that a
+    daemon on another node started finds no terminal.
+    """
+    own = None
+    try:
+        own = os.ttyname(output().fileno()) if output().isatty() else None
+        if not own and not str(Path("/proc/self/fd/1").readlink()).startswith("pipe:"):
+            return None
+        process = os.getpid()
+        for _ in range(_MAX_ANCESTORS):
+            stat = Path(f"/proc/{process}/stat").read_text()
+            name = stat[stat.index("(") + 1 : stat.rindex(")")]
+            if name.startswith(("mpirun", "mpiexec", "prterun", "prted", "prun", "srun", "orterun", "orted")):
+                target = str(Path(f"/proc/{process}/fd/1").readlink())
+                return target if _TERMINAL.fullmatch(target) else None
+            process = int(stat[stat.rindex(")") + 2 :].split()[1])
+            if process <= 1:
+                break
+    except OSError:  # no /proc, a process of another user, or a terminal that was closed
+        pass
+    return own
+
+
+def terminal_size(path: str) -> tuple[int, int]:
+    """Return columns and lines of the terminal at `path`; 80 x 24 if it does not say."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return 80, 24
+    try:
+        columns, lines = os.get_terminal_size(descriptor)
+    except OSError:
+        return 80, 24
+    finally:
+        os.close(descriptor)
+    return columns or 80, lines or 24

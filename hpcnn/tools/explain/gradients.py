@@ -1,0 +1,137 @@
+"""Gradients of one output with respect to the inputs, and the attributions made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.backends.numpy.model import NumpyModel
+from hpcnn.errors import ModelError
+from hpcnn.nn.activations import activation
+from hpcnn.nn.context import Context
+from hpcnn.nn.layer import Backward
+from hpcnn.nn.network import Network
+from hpcnn.runs.inference import Trained
+
+Array = NDArray[np.float64]
+HEAD = ("explanation", "head")
+"""Owner of the head's scratch; no layer can have this name."""
+
+
+class InputGradient(Protocol):
+    """Computes outputs and their gradients, sample by sample."""
+
+    def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
+        """Return the outputs (n, classes) for `x` (n, *input_shape), and the gradient (n, *input_shape) of one of them.
+
+        `target` numbers that output. With `scores`, they are what the head (the softmax, say) is given.
+        """
+        ...
+
+
+class NumpyInputGradient:
+    """An `InputGradient` of a network of hpcnn's layers. It computes in float64, whatever the training did.
+
+    Args:
+        network: the layers.
+        weights: the parameters by name.
+    """
+
+    def __init__(self, network: Network, weights: dict[str, NDArray[Any]]) -> None:
+        vector, gradient = np.empty(network.layout.size), np.empty(network.layout.trainable_size)
+        network.layout.load_state_dict(vector, weights)
+        self._network, self._context = network, Context()
+        self._params, self._grads = network.layout.views(vector), network.layout.gradient_views(gradient)
+
+    @np.errstate(all="ignore")  # what is not finite shows in the values
+    def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
+        """Return outputs and gradients; see `InputGradient`."""
+        context, backwards = self._context, list[Backward]()
+        context.begin(training=False)
+        y: NDArray[Any] | None = np.ascontiguousarray(x, np.float64)
+        for layer in self._network.layers:
+            assert y is not None
+            y, backward = layer.forward(self._params, y, context)
+            backwards.append(backward)
+        assert y is not None
+        outputs, head_backward = activation("linear" if scores else self._network.head)(y.copy(), context, HEAD)
+        outputs = outputs.copy()
+        dy: NDArray[Any] | None = np.zeros_like(outputs)
+        dy[..., target] = 1  # type: ignore[index]
+        dy = head_backward(dy)  # type: ignore[arg-type]
+        for backward in reversed(backwards):
+            assert dy is not None
+            dy = backward(dy, self._grads, need_dx=True)
+        assert dy is not None
+        return outputs, dy.copy()
+
+
+def input_gradient(trained: Trained) -> InputGradient:
+    """Return what computes gradients of a trained model.
+
+    Raises:
+        ModelError: Keras computes it, or its outputs are no single row.
+    """
+    network = trained.parts.network
+    if len(network.output_shape) != 1:
+        raise ModelError(
+            f"this method explains one number of a row of outputs, but the model's outputs have shape "
+            f"{network.output_shape} a sample. Use --method permutation."
+        )
+    if not isinstance(network, Network) or not isinstance(trained.model, NumpyModel):
+        entry = trained.job.model.entry
+        remedy = "If it returns an hpcnn.nn.Network, add --backend numpy; else" if entry else "Leave out --backend, or"
+        raise ModelError(
+            f"this method needs the gradients of hpcnn's own layers, but Keras computes "
+            f"{f'what the function {entry!r} builds' if entry else 'the model'}. {remedy} use --method permutation, "
+            "which works with any model."
+        )
+    return NumpyInputGradient(network, trained.model.weights())
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much each input of one sample did for one output."""
+
+    target: int
+    output: float
+    """That output, as `hpcnn predict` gives it."""
+    baseline_output: float
+    """The same output for the baseline; NaN where the method has none."""
+    values: Array
+    """One for each input, of the input's shape."""
+
+    @property
+    def gap(self) -> float:
+        """What the sum of the values lacks to be ``output - baseline_output``, as it would be with endless steps."""
+        return float(self.output - self.baseline_output - self.values.sum())
+
+
+def chosen_target(gradient: InputGradient, x: Array, target: int | None) -> int:
+    """Return the output to explain for one sample `x`: `target`, else that of the predicted class."""
+    return int(np.argmax(gradient(x[None], 0)[0])) if target is None else target
+
+
+def saliency(gradient: InputGradient, x: Array, target: int) -> Attribution:
+    """Return the absolute gradient of the score of class `target` (Simonyan, Vedaldi and Zisserman, 2013).
+
+    The score is what the softmax is given: behind it, the gradient vanishes where the model is sure.
+    """
+    output = gradient(x[None], target)[0][0, target]
+    values = np.abs(gradient(x[None], target, scores=True)[1][0])
+    return Attribution(target, float(output), float("nan"), values)
+
+
+def integrated_gradients(gradient: InputGradient, x: Array, target: int, steps: int) -> Attribution:
+    """Return integrated gradients of output `target` along the line from 0 to `x` (Sundararajan et al., 2017).
+
+    arXiv:1703.01365, by the midpoint rule: the values add up to the output's rise from 0 to x, up to the error of the
+    rule. 0 is that of the network's own inputs, after scaling.
+    """
+    midpoints = (np.arange(steps) + 0.5) / steps
+    gradients = gradient(midpoints.reshape(-1, *[1] * x.ndim) * x, target)[1]
+    ends = gradient(np.stack([np.zeros_like(x), x]), target)[0][:, target]
+    return Attribution(target, float(ends[1]), float(ends[0]), x * gradients.mean(axis=0))

@@ -1,0 +1,89 @@
+"""Permutation importance: how much worse the model gets when one input is shuffled over the samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.data.rows import Array, Buffer, Rows
+from hpcnn.data.sampler import Indices
+from hpcnn.data.samples import Samples
+from hpcnn.errors import DataError
+from hpcnn.runs.build import piece_loader
+from hpcnn.runs.inference import Trained
+from hpcnn.training.metrics import LOWER_IS_BETTER, scalars
+from hpcnn.training.trainer import evaluate
+
+SHUFFLE_STREAM = 5
+"""Keeps these draws apart from all other uses of the job's seed."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What shuffling each input did to the score."""
+
+    score: str
+    """Name of the metric."""
+    value: float
+    """The metric with nothing shuffled."""
+    worse: NDArray[np.float64]
+    """By how much the metric got worse: (features, repeats). What is below 0 got better, by accident."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of each feature over the repeats."""
+        return np.asarray(self.worse.mean(axis=1))
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """Standard deviation of each feature over the repeats."""
+        repeats = self.worse.shape[1]
+        return np.asarray(self.worse.std(axis=1, ddof=1 if repeats > 1 else 0))
+
+
+class ShuffledRows:
+    """Rows in which one feature is that of other rows: of row ``order[i]`` in row i."""
+
+    def __init__(self, rows: Rows, feature: int, order: Indices) -> None:
+        self.rows, self._feature, self._order = rows, feature, order
+        self.shape, self.dtype = rows.shape, rows.dtype
+        self._others: Buffer | None = None
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        if self._others is None or self._others.dtype != out.dtype:
+            self._others = Buffer(self.shape[1:], out.dtype)
+        others = self._others.rows(len(indices))
+        self.rows.take(self._order[indices], others)
+        self.rows.take(indices, out)
+        out.reshape(len(out), -1)[:, self._feature] = others.reshape(len(out), -1)[:, self._feature]
+
+
+def permutation_importance(trained: Trained, comm: Communicator, samples: Samples, repeats: int) -> Importance:
+    """Return the importance of each input for the job's first metric, or its loss (Breiman, 2001).
+
+    The same bits on any number of ranks. Collective, and to be called within `agree`.
+
+    Raises:
+        DataError: there are not two samples to shuffle.
+    """
+    if len(samples) < 2:
+        raise DataError(f"permutation importance needs 2 samples at least, but there is {len(samples)}")
+
+    def values_of(x: Rows) -> dict[str, float]:
+        loader = piece_loader(trained.job, trained.parts, Samples(x, samples.y))
+        return scalars(evaluate(comm, trained.model, loader))
+
+    values = values_of(samples.x)
+    score = next((name for name in values if name != "loss"), "loss")
+    sign = -1.0 if score in LOWER_IS_BETTER else 1.0
+    features = int(np.prod(samples.x.shape[1:]))
+    worse = np.empty((features, repeats))
+    for feature, repeat in np.ndindex(features, repeats):
+        generator = np.random.default_rng([trained.job.train.seed, SHUFFLE_STREAM, feature, repeat])
+        shuffled = ShuffledRows(samples.x, feature, generator.permutation(len(samples)))
+        worse[feature, repeat] = sign * (values[score] - values_of(shuffled)[score])
+    return Importance(score, values[score], worse)

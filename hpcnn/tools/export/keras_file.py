@@ -1,0 +1,73 @@
+"""A trained model as a `.keras` file, which plain Keras loads: raw inputs in, the outputs of `hpcnn predict` out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hpcnn.backends.keras.layers import EXACT
+from hpcnn.backends.keras.network import KerasNetwork
+from hpcnn.backends.keras.runtime import ALONE
+from hpcnn.data.samples import Scaling
+from hpcnn.errors import HpcnnError
+from hpcnn.runs.inference import Trained
+from hpcnn.system.atomic import atomic_path
+
+
+def write_keras(trained: Trained, path: Path, *, scaling: bool = True) -> None:
+    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
+
+    Raises:
+        HpcnnError: Keras can't save what a user's function built, or the file can't be written.
+    """
+    network = trained.parts.network
+    assert isinstance(network, KerasNetwork)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "model.keras"  # Keras looks at the ending
+        with ALONE, _own_activations(network.model):
+            network.assign(trained.model.weights())
+            model = network.model
+            if scaling and trained.scaling is not None:
+                model = _scaled(network, trained.scaling, trained.job.name)
+            try:
+                model.save(saved)
+            except Exception as error:
+                raise HpcnnError(f"Keras can't save the model: {type(error).__name__}: {error}") from None
+        try:
+            with atomic_path(path) as temporary:
+                shutil.copyfile(saved, temporary)
+        except OSError as error:
+            raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
+
+
+@contextmanager
+def _own_activations(model: Any) -> Iterator[None]:
+    """Put Keras's activations in the place of our exact ones, which a file could not name, within the block."""
+    import keras
+
+    own = {function: keras.activations.get(name) for name, function in EXACT.items()}
+    exact = [(layer, layer.activation) for layer in model.layers if getattr(layer, "activation", None) in own]
+    for layer, activation in exact:
+        layer.activation = own[activation]
+    try:
+        yield
+    finally:
+        for layer, activation in exact:
+            layer.activation = activation
+
+
+def _scaled(network: KerasNetwork, scaling: Scaling, name: str) -> Any:
+    """Return the model behind a layer that scales its inputs, in float64 as in training."""
+    import keras
+
+    shift, scale = (
+        part.reshape(network.input_shape) if part.shape else part for part in (scaling.shift, scaling.scale)
+    )
+    inputs = keras.Input(network.input_shape, dtype=network.dtype)
+    rescaling = keras.layers.Rescaling(scale.tolist(), (-shift * scale).tolist(), dtype="float64")
+    return keras.Model(inputs, network.model(rescaling(inputs)), name=re.sub(r"\W", "_", name))

@@ -1,0 +1,104 @@
+"""The range test itself: steps of the real job, each at a higher learning rate than the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import DivergedError
+from hpcnn.runs.build import Training
+from hpcnn.training.replica import NotFiniteError
+
+DIVERGED = 4.0
+"""The test ends once the running loss is so many times its lowest."""
+MEMORY = 20
+"""Share of all steps, as one in so many, over which the running loss averages."""
+FEWEST = 10
+"""Steps that are done at least, unless the loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What was measured."""
+
+    rates: NDArray[np.float64]
+    """Learning rate of each step."""
+    losses: NDArray[np.float64]
+    """Mean loss of each step's batch, before the update."""
+    steps: int
+    """Steps that were asked for."""
+    ended: str
+    """Why it ended before all steps were done, or nothing."""
+
+
+def rates_between(low: float, high: float, steps: int) -> NDArray[np.float64]:
+    """Return `steps` rates from `low` to `high`, each the same multiple of the one before.
+
+    >>> rates_between(0.001, 10, 5).round(6).tolist()
+    [0.001, 0.01, 0.1, 1.0, 10.0]
+    """
+    return np.geomspace(low, high, steps)
+
+
+def measure(training: Training, comm: Communicator, *, low: float, high: float, steps: int) -> RangeTest:
+    """Train for up to so many steps, at rates from `low` to `high` (Smith, 2015, arXiv:1506.01186). Collective.
+
+    The job's data, batches, shards and optimizer are used, its schedule is not. Losses are the same bits on any number
+    of ranks, so all end at the same step.
+
+    Raises:
+        DivergedError: the loss or a gradient of the first step is not finite, so no rate can help.
+    """
+    replica, loader = training.replica, training.shards
+    rates, losses = rates_between(low, high, steps), list[float]()
+    running = _Running(steps)
+    replica.synchronize()
+    for step, rate in enumerate(rates):
+        epoch, in_epoch = divmod(step, loader.steps_per_epoch)
+        if in_epoch == 0:
+            loader.start_epoch(epoch)
+        factor = rate / replica.learning_rate(step, 1.0)
+        try:
+            sums = replica.train_step(step, partial(loader.shard, in_epoch), factor=factor)
+        except NotFiniteError as error:
+            if step == 0:
+                _refuse(comm, error)
+            return RangeTest(rates[:step], np.array(losses), steps, f"{error.what} was no longer finite")
+        loss = replica.layout.values(sums)["loss"]
+        assert isinstance(loss, float)
+        losses.append(loss)
+        if running.diverges(loss):
+            return RangeTest(rates[: step + 1], np.array(losses), steps, f"the loss rose to {DIVERGED:g} times its low")
+    return RangeTest(rates, np.array(losses), steps, "")
+
+
+class _Running:
+    """A mean of the losses so far, in which older ones fade, and its lowest value."""
+
+    def __init__(self, steps: int) -> None:
+        self._keep = 1 - 1 / max(1, steps / MEMORY)
+        self._sum = self._weight = 0.0
+        self._seen, self._lowest = 0, float("inf")
+
+    def diverges(self, loss: float) -> bool:
+        """Take the next loss, and return whether the mean is far above its lowest."""
+        self._sum = self._keep * self._sum + loss
+        self._weight = self._keep * self._weight + 1
+        mean = self._sum / self._weight
+        self._seen, self._lowest = self._seen + 1, min(self._lowest, mean)
+        return self._seen >= FEWEST and mean > DIVERGED * self._lowest
+
+
+def _refuse(comm: Communicator, error: NotFiniteError) -> None:
+    """Raise DivergedError on all ranks with what the first rank found that found something."""
+    found = [where for where in gather_or_raise(comm, error.where) if where]
+    detail = f" ({found[0]})" if found else ""
+    raise DivergedError(
+        f"{error.what} is not finite in the first step, before any update{detail}: no learning rate can mend that. "
+        "Look at the data and its range; data.scale brings inputs to one scale."
+    )

@@ -1,0 +1,31 @@
+"""Opens a run for tools that look into its layers: NumPy computes them, even where Keras trained them."""
+
+from __future__ import annotations
+
+import argparse
+
+from hpcnn.backends.numpy.backend import NUMPY
+from hpcnn.comm.protocol import Communicator
+from hpcnn.job.schema import Job
+from hpcnn.runs.inference import Trained, open_on_ranks
+from hpcnn.training.backend import Backend, BackendOf
+
+
+def by_numpy(otherwise: BackendOf) -> BackendOf:
+    """Return what chooses NumPy for the layers of a job file; `otherwise` for what a Python function builds."""
+
+    def backend_of(job: Job) -> Backend:
+        return NUMPY if job.model.layers else otherwise(job)
+
+    return backend_of
+
+
+def open_by_numpy(comm: Communicator, arguments: argparse.Namespace, otherwise: BackendOf) -> Trained:
+    """Return the model that the arguments of `hpcnn.cli.command.add_run_arguments` name. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't open it.
+    """
+    names = arguments.run, arguments.checkpoint, arguments.entry
+    backend_of = otherwise if arguments.backend else by_numpy(otherwise)
+    return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=backend_of)

@@ -1,0 +1,139 @@
+"""When a step is done: within `finish`, or on a thread that goes as far as it is told."""
+
+from __future__ import annotations
+
+import gc
+import queue
+import threading
+
+import numpy as np
+import pytest
+
+from hpcnn.comm.exchange.exchange_thread import Schedule, WaitFor
+from hpcnn.system.denormals import FlushDenormals
+from tests.timing import WAIT_S
+
+NOT_YET_S = 0.05
+"""For what must not."""
+
+
+class Steps:
+    """Does steps that touch the entries from 20 on, then from 10 on, then all, and says how far each has come."""
+
+    def __init__(self, *, threaded: bool) -> None:
+        self.schedule = Schedule(self._run, threaded=threaded)
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.on: list[threading.Thread] = []
+
+    def _run(self, wait_for: WaitFor | None) -> None:
+        self.on.append(threading.current_thread())
+        for start in (20, 10, 0):
+            if wait_for is not None:
+                wait_for(start)
+            self._done.put(start)
+
+    def done(self, count: int) -> list[int]:
+        """Return the next `count` marks that the step came past, and check that it waits then."""
+        marks = [self._done.get(timeout=WAIT_S) for _ in range(count)]
+        with pytest.raises(queue.Empty):
+            self._done.get(timeout=NOT_YET_S)
+        return marks
+
+
+def test_a_step_on_a_thread_goes_as_far_as_is_ready() -> None:
+    steps = Steps(threaded=True)
+    for _ in range(3):  # what was ready in one step is not so in the next
+        steps.schedule.start()
+        assert steps.done(0) == []
+        steps.schedule.ready(21)
+        assert steps.done(0) == []
+        steps.schedule.ready(20)
+        assert steps.done(1) == [20]
+        steps.schedule.ready(3)
+        assert steps.done(1) == [10]
+        steps.schedule.ready(0)
+        assert steps.done(1) == [0]
+        steps.schedule.finish()
+    assert len(set(steps.on)) == 1
+    assert steps.on[0] is not threading.current_thread()
+
+
+def test_finish_means_that_all_is_ready() -> None:
+    steps = Steps(threaded=True)
+    steps.schedule.start()
+    steps.schedule.finish()
+    assert steps.done(3) == [20, 10, 0]
+
+
+def test_without_a_thread_the_step_is_done_by_finish() -> None:
+    steps = Steps(threaded=False)
+    steps.schedule.start()
+    steps.schedule.ready(0)
+    assert steps.done(0) == []
+    steps.schedule.finish()
+    assert steps.done(3) == [20, 10, 0]
+    assert steps.on == [threading.current_thread()]
+
+
+def test_the_way_may_change_between_steps() -> None:
+    steps = Steps(threaded=True)
+    for threaded in (True, False, True, False):
+        steps.schedule.threaded = threaded
+        steps.schedule.start()
+        steps.schedule.ready(10)
+        assert steps.done(2 if threaded else 0) == [20, 10][: 2 if threaded else 0]
+        steps.schedule.finish()
+        assert (steps.on[-1] is threading.current_thread()) is not threaded
+        assert steps.done(1 if threaded else 3)[-1] == 0
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_errors_are_raised_by_finish_and_the_next_step_is_done(threaded: bool, error: type[BaseException]) -> None:
+    fails = [True, False, True, False]
+    done = []
+
+    def run(wait_for: WaitFor | None) -> None:
+        if fails[len(done)]:
+            raise error("in the step")
+
+    schedule = Schedule(run, threaded=threaded)
+    for wrong in fails:
+        schedule.start()
+        if wrong:
+            with pytest.raises(error, match="in the step"):
+                schedule.finish()
+        else:
+            schedule.finish()
+        done.append(wrong)
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_arithmetic_is_the_same_on_the_thread_as_in_training(threaded: bool) -> None:
+    """Training flushes denormal numbers and is silent about overflow; both are settings of a thread."""
+    results: list[np.ndarray] = []
+
+    def run(wait_for: WaitFor | None) -> None:
+        results.append(np.array([1e-38, 1e38], np.float32) * np.array([0.1, 1e10], np.float32))
+
+    schedule = Schedule(run, threaded=threaded)
+    with np.errstate(all="ignore"):
+        schedule.start()  # a thread begins with the settings of the one that starts it
+        schedule.finish()
+        with FlushDenormals() as flush:
+            schedule.start()
+            schedule.finish()
+    assert results[1].tolist() == [0.0 if flush.active else np.float32(1e-38) * np.float32(0.1), np.inf]
+
+
+def test_the_thread_goes_with_its_schedule() -> None:
+    """A program may train a thousand times: each exchange has a thread, which must not keep it."""
+    schedule = Schedule(lambda wait_for: None, threaded=True)
+    schedule.start()
+    schedule.finish()
+    thread = schedule._thread
+    assert thread is not None
+    del schedule
+    gc.collect()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()

@@ -1,0 +1,155 @@
+"""A run knows its job, and where its paths start: it goes on without being told again, also where it was moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import hpcnn
+from hpcnn.__main__ import main
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
+from hpcnn.job.load import load_job
+from hpcnn.job.origin import read_origin, write_origin
+from hpcnn.runs.inference import checkpoint_path, open_trained
+from hpcnn.runs.resumed_job import job_of_run, load_start_job
+from hpcnn.runs.session import train
+
+JOB = """
+[data]
+source = "csv"
+path = "../data/line.csv"
+targets = ["y"]
+[model]
+layers = [{ type = "dense", units = 1 }]
+[loss]
+name = "mse"
+[train]
+epochs = 2
+batch_size = 8
+[run]
+display = "quiet"
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of a job, its data, and a run that was stopped; the working folder is none of them."""
+    tree = tmp_path / "tree"
+    for folder in ("jobs", "data", "elsewhere"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "jobs" / "line.toml").write_text(JOB)
+    (tree / "data" / "line.csv").write_text("a,y\n" + "".join(f"{a},{2 * a}\n" for a in range(20)))
+    monkeypatch.chdir(tree / "elsewhere")
+    assert run(tree / "jobs" / "line.toml", tree / "run", "never", "run.stop_at_step=1") == EXIT_STOPPED
+    return tree
+
+
+def run(job: Path | None, out: Path | None, resume: str, *overrides: str) -> int:
+    loaded = load_start_job(job, overrides, out, resume)
+    return train(loaded, SerialCommunicator(), out=out, resume=resume).exit_code
+
+
+@contextmanager
+def moved(tree: Path) -> Iterator[Path]:
+    yield tree.rename(tree.with_name("moved"))
+
+
+@pytest.mark.parametrize("how", ["run", "checkpoint", "auto", "its job", "api"])
+def test_it_goes_on_by_its_own_job_and_paths(tree: Path, how: str) -> None:
+    run_folder = tree / "run"
+    if how == "run":
+        assert run(None, None, str(run_folder)) == EXIT_DONE
+    elif how == "checkpoint":
+        assert run(None, None, str(run_folder / "checkpoints" / "last.safetensors")) == EXIT_DONE
+    elif how == "auto":
+        assert run(None, run_folder, "auto") == EXIT_DONE
+    elif how == "its job":
+        assert run(run_folder / "job.toml", None, str(run_folder)) == EXIT_DONE
+    else:
+        assert len(hpcnn.fit(resume=run_folder).history) == 2
+
+
+def test_it_goes_on_where_its_whole_tree_was_moved(tree: Path) -> None:
+    with moved(tree) as there:
+        assert run(None, None, str(there / "run"), "run.stop_at_step=2") == EXIT_STOPPED
+        assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
+
+
+def test_it_is_evaluated_where_its_whole_tree_was_moved(tree: Path) -> None:
+    assert run(None, None, str(tree / "run")) == EXIT_DONE
+    with moved(tree) as there:
+        assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
+
+
+def test_it_goes_on_where_its_folder_alone_was_moved(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    there = (tree / "run").rename(tmp_path / "far" / "away" / "run")
+    assert run(None, None, str(there)) == EXIT_DONE
+
+
+def test_a_folder_that_lies_where_the_jobs_did_is_not_taken_for_theirs(tree: Path, tmp_path: Path) -> None:
+    """As ``../..`` is always there, wherever a run folder is moved."""
+    (tmp_path / "far" / "jobs").mkdir(parents=True)
+    there = (tree / "run").rename(tmp_path / "far" / "run")
+    assert read_origin(there) == tree / "jobs"
+    assert open_trained(checkpoint_path(there)).base == tree / "jobs"
+    assert run(None, None, str(there)) == EXIT_DONE
+    assert (read_origin(there) or Path()).resolve() == tree / "jobs"
+
+
+def test_where_a_job_without_files_starts(tmp_path: Path) -> None:
+    for folder in ("tree/run", "far/away"):
+        (tmp_path / folder).mkdir(parents=True)
+    long = "long" * 100
+    write_origin(tmp_path / "tree" / "run", tmp_path / "tree", f'name = ".."\na = ["/", ".", "gone.csv", "{long}"]')
+    there = (tmp_path / "tree" / "run").rename(tmp_path / "far" / "away" / "run")
+    assert read_origin(there) == tmp_path / "tree"
+    (tmp_path / "tree").rename(tmp_path / "gone")
+    assert (read_origin(there) or Path()).resolve() == tmp_path / "far" / "away"
+
+
+def test_a_lone_checkpoint_has_the_job_in_it(tree: Path, tmp_path: Path) -> None:
+    alone = (tree / "run" / "checkpoints" / "last.safetensors").rename(tmp_path / "alone.safetensors")
+    assert run(None, tmp_path / "out", str(alone), "train.epochs=3") == EXIT_DONE
+    assert load_job(tmp_path / "out" / "job.toml").job.train.epochs == 3
+
+
+def test_settings_on_top_are_compared_as_ever(tree: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"other settings, which decide its result: train\.batch_size: 8 -> 4\."):
+        run(None, None, str(tree / "run"), "train.batch_size=4")
+    assert run(None, None, str(tree / "run"), "train.epochs=4") == EXIT_DONE
+
+
+def test_an_empty_folder_name_is_not_the_working_folder(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CheckpointError, match="out='' is no folder"):
+        hpcnn.fit(out="")
+    for words in ("train --out=", "train --resume=", "evaluate ", "export run -o "):
+        with pytest.raises(SystemExit) as left:
+            main(words.split(" ") if words[-1] == " " else words.split())
+        assert left.value.code == 2
+        said = capsys.readouterr().err
+        assert "the path is empty, as a variable that is not set. Give a path; . is here" in said
+        assert said.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
+def test_a_job_that_is_named_is_taken(tree: Path) -> None:
+    assert load_start_job(tree / "jobs" / "line.toml", (), None, str(tree / "run")).path.name == "line.toml"
+    assert load_start_job(None, (), tree / "run", "never").job.name == "digits_mlp"
+    assert load_start_job(None, (), None, "auto").job.name == "digits_mlp"
+    assert load_start_job(None, (), tree / "new", "auto").job.name == "digits_mlp"
+    assert load_start_job(None, (), None, str(tree / "no run")).job.name == "digits_mlp"
+    assert job_of_run(tree / "new", str(tree / "run")) == tree / "run" / "job.toml"
+
+
+def test_the_origin_that_is_not_there_or_damaged(tree: Path) -> None:
+    assert (read_origin(tree / "run") or Path()).resolve() == tree / "jobs"
+    origin = tree / "run" / "origin.json"
+    for text in ("", "[]", "{}", '{"from_here": 3, "folder": "/"}', '{"from_here": "gone", "folder": "/gone"}'):
+        origin.write_text(text)
+        assert read_origin(tree / "run") is None
+        assert load_job(tree / "run" / "job.toml").base == tree / "run"
