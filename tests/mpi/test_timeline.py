@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.training.test_timeline import read, slices
-
 from tests.mpi.launch import ROOT, Mpi, ulfm
+from tests.runs.test_timeline import read, slices
 
 STOPPED = 75
 JOB = (

@@ -12,10 +12,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.training.test_timeline import STEPS, read, slices, train
-
 from tests.browser import browser_command
 from tests.require import require
+from tests.runs.test_timeline import STEPS, read, slices, train
 from tests.training.helpers import make_job
 
 QUESTIONS = {

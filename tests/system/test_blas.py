@@ -71,7 +71,7 @@ def test_nothing_changes_once_numpy_is_loaded(settings):
 
 
 def test_the_threads_that_were_asked_for_do_not_reach_blas():
-    code = "from hpcnn import blas; blas.use_one_thread(); import json; print(json.dumps(blas.fingerprint()))"
+    code = "from hpcnn.system import blas; blas.use_one_thread(); import json; print(json.dumps(blas.fingerprint()))"
     assert in_python(code, OMP_NUM_THREADS="2") == in_python(code, OMP_NUM_THREADS="1")
 
 
