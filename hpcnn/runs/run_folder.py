@@ -43,8 +43,8 @@ class RunFolder(RunPaths):
         What can't be deleted stays.
         """
         newest = self.at_step(step)
-        kept = [path for path in self.steps() if path.name <= newest.name][:keep]
-        with suppress(OSError):
+        with suppress(OSError):  # the folder may be moved away meanwhile
+            kept = [path for path in self.steps() if path.name <= newest.name][:keep]
             for path in set(self.steps()) - set(kept):
                 path.unlink()
 

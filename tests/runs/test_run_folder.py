@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,19 @@ def test_states_by_their_step(tmp_path):
     assert folder.steps() == [folder.at_step(step) for step in (1000, 200, 30, 3)]
     folder.drop_old(200, 2)
     assert folder.steps() == [folder.at_step(200), folder.at_step(30)]
+
+
+def test_a_folder_that_is_moved_away_while_old_states_are_deleted_does_no_harm(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    scandir = os.scandir
+
+    def gone(path):
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    folder.drop_old(1, 1)
 
 
 @pytest.fixture(scope="module")
