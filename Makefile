@@ -45,6 +45,7 @@ horovod: .venv/horovod.stamp  ## Build Horovod for the TensorFlow and MPI in .ve
 docs: .venv/docs.stamp  ## Bring the pages that are made from the code up to date, and build the documentation in site/
 	@$(BIN)/python -m hpcnn.job.reference docs/settings.md
 	@$(BIN)/python -m scripts.commands_page docs/commands.md
+	@$(BIN)/python -m scripts.rooms_picture docs/images/rooms.svg
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html; with its search: python -m http.server --directory site"
 

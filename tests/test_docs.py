@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from scripts import commands_page
+from scripts import commands_page, rooms_picture
 from tests.require import require
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,11 @@ def test_design_names_every_room() -> None:
     rooms = [path.parent.name for path in (ROOT / "hpcnn").glob("*/__init__.py")]
     assert len(rooms) > 8
     assert [room for room in rooms if f"\n| `{room}` | " not in text_of(DOCS / "design.md")] == []
+
+
+def test_picture_of_rooms_is_up_to_date() -> None:
+    hint = "run: python -m scripts.rooms_picture docs/images/rooms.svg"
+    assert text_of(DOCS / "images" / "rooms.svg") == rooms_picture.picture(), hint
 
 
 # ------------------------------------------------------------------------------------------- quoted from the code

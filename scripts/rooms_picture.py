@@ -1,0 +1,107 @@
+"""Draws the rooms of the package and who may import whom, from pyproject.toml: python -m scripts.rooms_picture OUT.svg.
+
+docs/images/rooms.svg is its output.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CAPTIONS = {
+    "cli": "what commands share",
+    "api": "hpcnn.fit, hpcnn.Trainer",
+    "keras": "drop-in for Horovod",
+    "slurm": "jobs on a cluster",
+    "tools": "report, doctor, export, …",
+    "runs": "running a job: session, checkpoints on disk, logs, display, watchdog",
+    "backends": "what computes a job: NumPy, Keras",
+    "training": "the mathematics of a step: loop, replica, updater, metrics",
+    "data": "readers, samples",
+    "nn": "layers, losses",
+    "optim": "transforms, schedules",
+    "job": "the job file",
+    "comm": "ranks, exact exchange",
+    "storage": "hashed files",
+    "core": "summation tree, injected faults, run folder",
+    "system": "cores, memory, BLAS, terminal",
+    "errors": "HpcnnError",
+}
+SHOWN = ("train", "evaluate", "predict", "report", "submit")
+"""The commands that have a box; the others are counted."""
+COLOURS = ("r4", "r3", "r3", "r0", "r0", "r0", "r2", "r2", "r1")
+"""Of the rows from the top; the last is that of all others."""
+WIDTH, LEFT, BOX, STEP, GAP = 720, 20, 42, 56, 8
+
+STYLE = """
+    text { font: 13px system-ui, sans-serif; fill: #1f2430; text-anchor: middle; dominant-baseline: central; }
+    .caption { font-size: 11.5px; fill: #4a5163; }
+    .card { fill: #fbfbfd; stroke: #d5d8e0; }
+    .node { stroke: #9aa1b1; }
+    .r0 { fill: #bcdcf5; } .r1 { fill: #fbdc9a; } .r2 { fill: #b4e6d2; } .r3 { fill: #f1c6dd; } .r4 { fill: #d9d2f2; }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #eceff5; } .caption { fill: #d3d8e4; }
+      .card { fill: #1b1e27; stroke: #3a3f4d; } .node { stroke: #6d7586; }
+      .r0 { fill: #1d5a8c; } .r1 { fill: #7d5a0c; } .r2 { fill: #14664c; } .r3 { fill: #833a63; } .r4 { fill: #554a94; }
+    }
+"""
+
+
+def main() -> int:
+    """Write the picture to the file that is named, and return the exit code."""
+    Path(sys.argv[1]).write_text(picture(), encoding="utf-8")
+    return 0
+
+
+def picture() -> str:
+    """Return the drawing: one row of boxes per layer of import-linter's first contract."""
+    rows = [boxes_of(line) for line in layers() if line != "__main__"]
+    shapes = [shape for number, boxes in enumerate(rows) for shape in row(boxes, number)]
+    height = LEFT + STEP * len(rows) + 28
+    label = "The rooms of the package, layer upon layer: each imports only from the layers below it"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        f'role="img"\n     aria-label="{label}">\n  <style>{STYLE}  </style>\n'
+        f'  <rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="10"/>\n'
+        + "".join(f"  {shape}\n" for shape in shapes)
+        + f'  <text class="caption" x="{WIDTH / 2:g}" y="{height - 24}">A room imports from the rows below its own, '
+        "never from those above.</text>\n</svg>\n"
+    )
+
+
+def layers() -> list[str]:
+    """Return the lines of the contract that says who may import whom, the highest first."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (lines,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return list(lines)
+
+
+def boxes_of(line: str) -> list[tuple[str, str]]:
+    """Return name and caption of each box of a layer; the row of commands stands for all of them."""
+    names = line.replace("|", " ").replace(":", " ").split()
+    if "train" not in names:
+        return [(name, CAPTIONS[name]) for name in names]
+    rest = [name for name in names if name not in SHOWN]
+    return [(name, "command") for name in SHOWN] + [("…", f"{len(rest)} more")]
+
+
+def row(boxes: list[tuple[str, str]], number: int) -> list[str]:
+    """Return the shapes of one row."""
+    width = (WIDTH - 2 * LEFT - GAP * (len(boxes) - 1)) / len(boxes)
+    top, shapes = LEFT + STEP * number, []
+    for place, (name, caption) in enumerate(boxes):
+        x = LEFT + place * (width + GAP)
+        colour, middle = COLOURS[min(number, len(COLOURS) - 1)], x + width / 2
+        shapes.append(
+            f'<rect class="node {colour}" x="{x:.1f}" y="{top}" width="{width:.1f}" height="{BOX}" rx="6"/>'
+            f'<text x="{middle:.1f}" y="{top + 14}">{name}</text>'
+            f'<text class="caption" x="{middle:.1f}" y="{top + 30}">{caption}</text>'
+        )
+    return shapes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
