@@ -87,7 +87,7 @@ def _job(
 
 def _order_free_replica(job: Job, model: Model, comm: Communicator, shards: int) -> NumpyReplica:
     params, sums, dtype = model.network.layout, model.layout, job.train.dtype
-    store = comm.node_array(params.size, dtype, shared=False)
+    store = comm.host_array(params.size, dtype, shared=False)
     exchange = OrderFreeExchange(shards, params.trainable_size, dtype, sums.size)
     updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
     return NumpyReplica(model.network, ReplicaParts(model.loss, sums, updater, job.train.seed))

@@ -109,7 +109,7 @@ def _step(argv: Sequence[str]) -> int:
         _check(comm, arguments)
         loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
         job = resolve_shards(loaded.job, comm.size)
-        job = agree(comm, lambda: resolve_groups(job, comm.nodes))
+        job = agree(comm, lambda: resolve_groups(job, comm.hosts))
         backend = agree(comm, lambda: choose_backend(comm)(job))
         training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
         times = measure_steps(training, comm, arguments.steps)

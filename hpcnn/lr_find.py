@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
         loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
         job = resolve_shards(loaded.job, comm.size)
-        job = agree(comm, lambda: resolve_groups(job, comm.nodes))
+        job = agree(comm, lambda: resolve_groups(job, comm.hosts))
         backend = agree(comm, lambda: choose_backend(comm)(job))
         training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
         use_cores(comm, training.replica)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.comm.protocol import Communicator
-from hpcnn.core.tree import additions, fold_leaves, maximal_nodes, owned_leaves
+from hpcnn.core.tree import additions, fold_leaves, maximal_subtrees, owned_leaves
 from hpcnn.errors import HpcnnError, PeerError
 
 T = TypeVar("T")
@@ -56,11 +56,11 @@ class TreeReduction:
         Leaves are float64 vectors of one length.
         """
         comm = self._comm
-        nodes = [maximal_nodes(n_leaves, owned_leaves(n_leaves, comm.size, rank)) for rank in range(comm.size)]
-        own = {node: fold_leaves(node, leaf, np.add) for node in nodes[comm.rank]}
+        subtrees = [maximal_subtrees(n_leaves, owned_leaves(n_leaves, comm.size, rank)) for rank in range(comm.size)]
+        own = {subtree: fold_leaves(subtree, leaf, np.add) for subtree in subtrees[comm.rank]}
         parts = [part for sums in gather_or_raise(comm, own) for part in sums.values()]
         slots: list[Sums] = [part.copy() for part in parts]
-        for left, right in additions(n_leaves, [node for per_rank in nodes for node in per_rank]):
+        for left, right in additions(n_leaves, [subtree for per_rank in subtrees for subtree in per_rank]):
             slots[left] += slots[right]
         return slots[0]
 

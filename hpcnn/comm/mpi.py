@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm import ulfm as survivors
-from hpcnn.comm.exchange.allgather_exchange import Gather, NodeGather, SmallExchange
+from hpcnn.comm.exchange.allgather_exchange import Gather, HostGather, SmallExchange
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
-from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, NodeArray, ShardedExchange, ShardedOptions
-from hpcnn.comm.shared_memory import CommonArray, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
+from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, HostArray, ShardedExchange, ShardedOptions
+from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats, Process
 from hpcnn.comm.supervision.watched_rank import supervision
 from hpcnn.core.activity import WAIT, Activity
@@ -38,7 +38,7 @@ SMALL_BYTES = {"in one node": 64 * 1024, "between nodes": 32 * 1024}
 """Up to this much from all ranks together, it is fastest that every rank gets and adds everything."""
 
 SHARING = "HPCNN_SHARED_MEMORY"
-"""Environment variable: ``off`` keeps the ranks of a node from sharing memory."""
+"""Environment variable: ``off`` keeps the ranks of a host from sharing memory."""
 
 
 class MpiCommunicator:
@@ -62,38 +62,38 @@ class MpiCommunicator:
         self._world = world
         self._open: list[MPI.Comm] = [world]
         self._failures = world.Dup()  # apart, so that a failing rank disturbs no collective of the others
-        self._node = node = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self._host = host = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.rank, self.size = world.rank, world.size
-        self.local_rank, self.local_size = node.rank, node.size
+        self.local_rank, self.local_size = host.rank, host.size
         if self._of_all:
             shown = survivors.checked(world, lambda: world.allgather((Process.own(self.host), supervision.file)))
             supervision.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
-        alone: NodeMemory = PrivateMemory()
+        alone: HostMemory = PrivateMemory()
         self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
-        first_of_node = node.Get_group().Translate_ranks([0], world.Get_group())[0]
-        self._members = survivors.checked(world, lambda: world.allgather((first_of_node, self.host)))
-        memory: NodeMemory = alone
+        first_of_host = host.Get_group().Translate_ranks([0], world.Get_group())[0]
+        self._members = survivors.checked(world, lambda: world.allgather((first_of_host, self.host)))
+        memory: HostMemory = alone
         if self.local_size > 1:
-            polite = partial(_meet_politely, node)
-            memory = SharedMemory(self.local_rank, self.local_size, node.allgather, _meeting(node), polite)
-        nodes = Topology.of([first for first, _ in self._members])
-        self._together: Place | None = Place(self.rank, nodes, memory, links)
+            polite = partial(_meet_politely, host)
+            memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _meeting(host), polite)
+        hosts = Topology.of([first for first, _ in self._members])
+        self._together: Place | None = Place(self.rank, hosts, memory, links)
         if os.environ.get(SHARING) == "off":
             self._together = None
         self._leaders = world.Split(0 if self.local_rank == 0 else 1)
-        self._open = [world, self._failures, node, links.world, self._leaders]
+        self._open = [world, self._failures, host, links.world, self._leaders]
         """What must be revoked when a rank is lost, so that nobody waits for it."""
 
     @property
-    def hosts(self) -> list[str]:
-        """The host of each rank."""
+    def hostnames(self) -> list[str]:
+        """The name of each rank's host."""
         return [host for _, host in self._members]
 
     @property
-    def nodes(self) -> int:
+    def hosts(self) -> int:
         """How many groups of ranks there are that share memory."""
-        return len((self._together or self._apart).topology.nodes)
+        return len((self._together or self._apart).topology.hosts)
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
@@ -104,20 +104,20 @@ class MpiCommunicator:
             options["bucket"] = 0
 
         def build(place: Place) -> Exchange:
-            one_node = len(place.topology.nodes) == 1
-            slots = sum(len(place.topology.rank_nodes(shards, rank)) for rank in range(self.size))
+            one_host = len(place.topology.hosts) == 1
+            slots = sum(len(place.topology.rank_subtrees(shards, rank)) for rank in range(self.size))
             size = slots * (length * np.dtype(dtype).itemsize + tail_length * 8)
-            if options.get("compression") or size > SMALL_BYTES["in one node" if one_node else "between nodes"]:
+            if options.get("compression") or size > SMALL_BYTES["in one node" if one_host else "between nodes"]:
                 return TreeExchange(place, shards, length, dtype, tail_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
-                partial(NodeGather, place.memory) if one_node else partial(WorldGather, self._world, place.topology)
+                partial(HostGather, place.memory) if one_host else partial(WorldGather, self._world, place.topology)
             )
             return SmallExchange(place.topology, self.rank, make, shards, length, dtype, tail_length)
 
         return self._sharing(build)
 
     def sharded_exchange(
-        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
@@ -129,11 +129,11 @@ class MpiCommunicator:
             )
         )
 
-    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> NodeArray:
-        """Return an array of zeros, shared by the ranks of the node if asked for and possible."""
+    def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> HostArray:
+        """Return an array of zeros, shared by the ranks of the host if asked for and possible."""
         kind = np.dtype(dtype)
 
-        def build(place: Place) -> NodeArray:
+        def build(place: Place) -> HostArray:
             shares = shared and place is self._together
             memory = place.memory if shares else self._apart.memory
             array = memory.allocate_common(length * kind.itemsize)[: length * kind.itemsize].view(kind)
@@ -143,7 +143,7 @@ class MpiCommunicator:
         return self._sharing(build)
 
     def _sharing(self, build: Callable[[Place], T]) -> T:
-        """Build something where the ranks of each node share memory; if some node can't, where none do."""
+        """Build something where the ranks of each host share memory; if some host can't, where none do."""
         if self._together is not None:
             result, trouble = None, ""
             try:
@@ -163,7 +163,7 @@ class MpiCommunicator:
     def _broadcast_leaders(self, array: Array) -> None:
         if self.local_rank == 0:
             self._leaders.Bcast(byte_message(array), root=0)
-        self._node.Barrier()
+        self._host.Barrier()
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
@@ -240,7 +240,7 @@ class MpiCommunicator:
         if not isinstance(error, MPI.Exception) or self.recovery_obstacle:
             return []
         atexit.unregister(MPI.Finalize)  # after a loss it may wait for the dead
-        group, names = self._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(self.hosts)]
+        group, names = self._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(self.hostnames)]
         with supervision.recovering():
             survivors.revoke(self._open)
             world = survivors.shrink(self._world, progress, self._join, lambda: self._open)
@@ -248,13 +248,13 @@ class MpiCommunicator:
         return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 
 
-def _meeting(node: MPI.Comm) -> Callable[[], None]:
+def _meeting(host: MPI.Comm) -> Callable[[], None]:
     """Return a barrier; a persistent one where MPI has it, which takes a fifth less time."""
     try:
-        request = node.Barrier_init()
+        request = host.Barrier_init()
     except NotImplementedError:
-        return node.Barrier
-    start, wait, look = request.Start, request.Wait, survivors.lookout(node)
+        return host.Barrier
+    start, wait, look = request.Start, request.Wait, survivors.lookout(host)
 
     def meet() -> None:
         start()

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.comm.supervision.heartbeats import Heartbeats
 from hpcnn.core.activity import Activity
-from hpcnn.core.tree import Node
+from hpcnn.core.tree import Subtree
 
 Array = NDArray[Any]
 Consume = Callable[[int], bool]
@@ -45,11 +45,11 @@ class ShardedOptions(ExchangeOptions, total=False):
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one rank adds for one tree node: filled by the rank before each exchange."""
+    """What one rank adds for one subtree: filled by the rank before each exchange."""
 
-    node: Node
+    subtree: Subtree
     vector: Array
-    """The gradient sum over the node's shards, of shape (length,)."""
+    """The gradient sum over the subtree's shards, of shape (length,)."""
     tail: Array
     """Sums that travel with it (loss, metrics, count, stop flag), float64 of shape (tail_length,)."""
 
@@ -83,7 +83,7 @@ class Exchange(Protocol):
     """
 
     contributions: Sequence[Contribution]
-    """This rank's buffers, one a maximal tree node that it owns. An exchange uses them up."""
+    """This rank's buffers, one a maximal subtree that it owns. An exchange uses them up."""
     vector: Array
     """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid until the next step
     begins to fill the contributions."""
@@ -168,12 +168,12 @@ class ShardedExchange(Protocol):
         ...
 
 
-class NodeArray(Protocol):
-    """An array of which the ranks of a node have one copy together, or else each its own."""
+class HostArray(Protocol):
+    """An array of which the ranks of a host have one copy together, or else each its own."""
 
     array: Array
     writes: bool
-    """Whether this rank writes what all ranks of the node would write alike."""
+    """Whether this rank writes what all ranks of the host would write alike."""
 
     def barrier(self) -> None:
         """Return once every rank that shares the copy has come here, and sees what the others wrote."""
@@ -190,7 +190,7 @@ class Communicator(Protocol):
     rank: int
     size: int
     local_rank: int
-    """Rank among those of the same node."""
+    """Rank among those of the same host."""
     local_size: int
     host: str
     notes: list[str]
@@ -199,7 +199,7 @@ class Communicator(Protocol):
     """What this rank is doing."""
 
     @property
-    def nodes(self) -> int:
+    def hosts(self) -> int:
         """How many groups of ranks there are that share memory."""
         ...
 
@@ -214,7 +214,7 @@ class Communicator(Protocol):
         ...
 
     def sharded_exchange(
-        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
 
@@ -223,8 +223,8 @@ class Communicator(Protocol):
         """
         ...
 
-    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> NodeArray:
-        """Return an array of zeros, shared by the ranks of the node if asked for and possible."""
+    def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> HostArray:
+        """Return an array of zeros, shared by the ranks of the host if asked for and possible."""
         ...
 
     def allgather(self, value: Any) -> list[Any]:

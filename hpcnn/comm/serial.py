@@ -13,7 +13,7 @@ from hpcnn.comm.exchange.buffers import Slots
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
-from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, NodeArray, Residuals, ShardedOptions
+from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, HostArray, Residuals, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
 from hpcnn.system.memory import aligned_empty
@@ -74,7 +74,7 @@ class SerialCommunicator:
     size = 1
     local_rank = 0
     local_size = 1
-    nodes = 1
+    hosts = 1
 
     def __init__(self) -> None:
         self.host = socket.gethostname()
@@ -94,14 +94,14 @@ class SerialCommunicator:
         return SerialExchange(*layout.contributions(memory, [(0, shards)]))
 
     def sharded_exchange(
-        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return an exchange in which the one rank owns everything."""
         return TreeExchange(
             self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
         )
 
-    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
+    def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
         """Return an array of zeros."""
         array = aligned_empty(length, dtype)
         array[...] = 0

@@ -1,4 +1,4 @@
-"""Memory that the ranks of one node share.
+"""Memory that the ranks of one host share.
 
 A segment is an anonymous file in memory (memfd), which its rank makes and the others map. Unlike the segments of MPI
 windows it needs no room in /dev/shm, reports at once when memory is short, and is gone with the last process that maps
@@ -24,10 +24,10 @@ Bytes = NDArray[np.uint8]
 
 
 class SharedMemoryError(CommunicatorError):
-    """The ranks of a node can't share memory."""
+    """The ranks of a host can't share memory."""
 
 
-class NodeMemory(Protocol):
+class HostMemory(Protocol):
     """The ranks that share memory. Every method is collective among them."""
 
     rank: int
@@ -68,13 +68,13 @@ class PrivateMemory:
 
 
 class SharedMemory:
-    """Ranks of one node as processes.
+    """Ranks of one host as processes.
 
     Args:
         rank: this rank among them.
         size: how many they are.
         allgather: returns every rank's small object, by rank.
-        meet: see `NodeMemory.barrier`.
+        meet: see `HostMemory.barrier`.
         meet_politely: the same, without occupying a core.
     """
 
@@ -123,7 +123,7 @@ class SharedMemory:
         return segments[0]
 
     def barrier(self, *, politely: bool = False) -> None:
-        """Wait for all ranks of the node."""
+        """Wait for all ranks of the host."""
         (self._meet_politely if politely else self._meet)()
 
     def _agree(self, action: Callable[[], Any]) -> list[Any]:
@@ -195,7 +195,7 @@ def _whole_pages(size: int) -> int:
 
 
 class CommonArray:
-    """An array that the ranks of a `NodeMemory` share.
+    """An array that the ranks of a `HostMemory` share.
 
     Args:
         memory: the ranks.
@@ -203,7 +203,7 @@ class CommonArray:
         broadcast: overwrites every copy with that of rank 0.
     """
 
-    def __init__(self, memory: NodeMemory, array: NDArray[Any], broadcast: Callable[[NDArray[Any]], None]) -> None:
+    def __init__(self, memory: HostMemory, array: NDArray[Any], broadcast: Callable[[NDArray[Any]], None]) -> None:
         self.array = array
         self.writes = memory.rank == 0
         self._memory, self._broadcast = memory, broadcast

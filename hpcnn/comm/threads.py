@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
-from hpcnn.comm.protocol import Array, ExchangeOptions, NodeArray, ShardedOptions
+from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ShardedOptions
 from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
 from hpcnn.errors import CommunicatorError
@@ -55,14 +55,14 @@ class _Group:
 
 
 class ThreadWorld:
-    """What the ranks share, and who counts as being on one node with whom."""
+    """What the ranks share, and who counts as being on one host with whom."""
 
-    def __init__(self, node_of_rank: Sequence[int], timeout_s: float) -> None:
-        self.topology = Topology.of(node_of_rank)
-        self.size = len(node_of_rank)
+    def __init__(self, host_of_rank: Sequence[int], timeout_s: float) -> None:
+        self.topology = Topology.of(host_of_rank)
+        self.size = len(host_of_rank)
         self.timeout_s = timeout_s
         self.everyone = _Group(self.size, timeout_s)
-        self.nodes = [_Group(len(ranks), timeout_s) for ranks in self.topology.nodes]
+        self.hosts = [_Group(len(ranks), timeout_s) for ranks in self.topology.hosts]
         self.mail: defaultdict[tuple[int, int, int], _Box] = defaultdict(queue.SimpleQueue)
         self.lock = threading.Lock()
 
@@ -73,7 +73,7 @@ class ThreadWorld:
 
     def abort(self) -> None:
         """Let every waiting rank fail."""
-        for group in (self.everyone, *self.nodes):
+        for group in (self.everyone, *self.hosts):
             group.barrier.abort()
         with self.lock:
             for box in self.mail.values():
@@ -81,7 +81,7 @@ class ThreadWorld:
 
 
 class ThreadMemory:
-    """The memory of the threads that count as one node."""
+    """The memory of the threads that count as one host."""
 
     def __init__(self, group: _Group, rank: int) -> None:
         self._group, self.rank, self.size = group, rank, len(group.slots)
@@ -95,7 +95,7 @@ class ThreadMemory:
         return self.allocate(size)[0]
 
     def barrier(self, *, politely: bool = False) -> None:
-        """Wait for all ranks of the node."""
+        """Wait for all ranks of the host."""
         self._group.wait()
 
 
@@ -151,16 +151,16 @@ class ThreadCommunicator:
     """One rank of a `ThreadWorld`."""
 
     def __init__(self, world: ThreadWorld, rank: int) -> None:
-        node = world.topology.node_of(rank)
-        ranks = world.topology.nodes[node]
+        host = world.topology.host_of(rank)
+        ranks = world.topology.hosts[host]
         self._world = world
         self.rank, self.size = rank, world.size
         self.local_rank, self.local_size = ranks.index(rank), len(ranks)
-        self.nodes = len(world.topology.nodes)
-        self.host = f"{socket.gethostname()}-{node}"
+        self.hosts = len(world.topology.hosts)
+        self.host = f"{socket.gethostname()}-{host}"
         self.notes: list[str] = []
         self.activity = Activity()
-        memory = ThreadMemory(world.nodes[node], self.local_rank)
+        memory = ThreadMemory(world.hosts[host], self.local_rank)
         self._place = Place(rank, world.topology, memory, ThreadLinks(world, rank))
 
     def share(self, value: T) -> list[T]:
@@ -175,7 +175,7 @@ class ThreadCommunicator:
         return TreeExchange(self._place, shards, length, dtype, tail_length, **options)
 
     def sharded_exchange(
-        self, shards: int, target: NodeArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
@@ -183,7 +183,7 @@ class ThreadCommunicator:
             self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
         )
 
-    def node_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
+    def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
         """Return an array of zeros."""
         memory = self._place.memory if shared else PrivateMemory()
         size = length * np.dtype(dtype).itemsize
@@ -232,12 +232,12 @@ def run_threads(
     size: int,
     body: Callable[[ThreadCommunicator], T],
     *,
-    node_of_rank: Sequence[int] | None = None,
+    host_of_rank: Sequence[int] | None = None,
     timeout_s: float = 60.0,
 ) -> list[T]:
     """Run ``body(communicator)`` on `size` ranks, each a thread, and return their results by rank.
 
-    `node_of_rank` deals the ranks to nodes that share no memory; left out, there is one node.
+    `host_of_rank` deals the ranks to hosts that share no memory; left out, there is one host.
 
     Raises:
         Exception: whatever the first failing rank raised; the other ranks are released.
@@ -245,7 +245,7 @@ def run_threads(
     >>> run_threads(3, lambda comm: sum(comm.allgather(comm.rank)))
     [3, 3, 3]
     """
-    world = ThreadWorld(node_of_rank or [0] * size, timeout_s)
+    world = ThreadWorld(host_of_rank or [0] * size, timeout_s)
     results: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []
 

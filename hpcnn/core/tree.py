@@ -2,7 +2,7 @@
 
 The leaves 0 .. V-1 hang under a binary tree that splits [lo, hi) at (lo + hi) // 2. Floating-point addition does not
 associate, so a sum is the same on any number of ranks only if every rank adds along this tree: each contributes the
-maximal nodes whose leaves it owns, and the rest of the tree is added from those.
+maximal subtrees whose leaves it owns, and the rest of the tree is added from those.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-Node = tuple[int, int]
-"""The leaves [lo, hi) below one node of the tree."""
+Subtree = tuple[int, int]
+"""The leaves [lo, hi) below one subtree."""
 
 
-def owned_leaves(leaves: int, size: int, rank: int) -> Node:
+def owned_leaves(leaves: int, size: int, rank: int) -> Subtree:
     """Return the contiguous leaves [lo, hi) that `rank` of `size` computes; empty for some ranks if size > leaves.
 
     >>> [owned_leaves(8, 3, rank) for rank in range(3)]
@@ -27,19 +27,19 @@ def owned_leaves(leaves: int, size: int, rank: int) -> Node:
     return leaves * rank // size, leaves * (rank + 1) // size
 
 
-def maximal_nodes(leaves: int, owned: Node, groups: int = 1) -> list[Node]:
-    """Return the largest nodes of the tree over `leaves` that lie within `owned`, left to right.
+def maximal_subtrees(leaves: int, owned: Subtree, groups: int = 1) -> list[Subtree]:
+    """Return the largest subtrees over `leaves` that lie within `owned`, left to right.
 
-    There are O(log leaves) of them, and one where `owned` is itself a node. `groups`, a power of two, cuts them where
-    they are larger than the nodes that there are so many of side by side.
+    There are O(log leaves) of them, and one where `owned` is itself a subtree. `groups`, a power of two, splits those
+    that are larger than the subtrees at the depth that has `groups` of them.
 
-    >>> maximal_nodes(8, (2, 5))
+    >>> maximal_subtrees(8, (2, 5))
     [(2, 4), (4, 5)]
-    >>> maximal_nodes(8, (0, 5), groups=4)
+    >>> maximal_subtrees(8, (0, 5), groups=4)
     [(0, 2), (2, 4), (4, 5)]
     """
 
-    def descend(lo: int, hi: int, groups: int) -> list[Node]:
+    def descend(lo: int, hi: int, groups: int) -> list[Subtree]:
         if groups == 1 and owned[0] <= lo and hi <= owned[1]:
             return [(lo, hi)]
         if hi <= owned[0] or owned[1] <= lo or hi - lo == 1:
@@ -50,8 +50,8 @@ def maximal_nodes(leaves: int, owned: Node, groups: int = 1) -> list[Node]:
     return descend(0, leaves, groups) if leaves else []
 
 
-def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:
-    """Return the additions that sum `nodes`, which cover all leaves from left to right, into the first of them.
+def additions(leaves: int, subtrees: Sequence[Subtree]) -> list[tuple[int, int]]:
+    """Return the additions that sum `subtrees`, which cover all leaves from left to right, into the first of them.
 
     Each pair (i, j) means: add the value of slot j to slot i. In the end slot 0 holds the sum.
 
@@ -59,16 +59,16 @@ def additions(leaves: int, nodes: Sequence[Node]) -> list[tuple[int, int]]:
     [(0, 1), (2, 3), (2, 4), (0, 2)]
     """
     assert leaves > 0
-    return additions_below((0, leaves), nodes)
+    return additions_below((0, leaves), subtrees)
 
 
-def additions_below(node: Node, nodes: Sequence[Node]) -> list[tuple[int, int]]:
-    """Return the additions that sum those of `nodes` which cover `node` into the first of them.
+def additions_below(subtree: Subtree, subtrees: Sequence[Subtree]) -> list[tuple[int, int]]:
+    """Return the additions that sum those of `subtrees` which cover `subtree` into the first of them.
 
     >>> additions_below((4, 8), [(2, 4), (4, 5), (5, 6), (6, 8)])
     [(1, 2), (1, 3)]
     """
-    slot = {node: place for place, node in enumerate(nodes)}
+    slot = {subtree: place for place, subtree in enumerate(subtrees)}
     order: list[tuple[int, int]] = []
 
     def descend(lo: int, hi: int) -> int:
@@ -79,13 +79,13 @@ def additions_below(node: Node, nodes: Sequence[Node]) -> list[tuple[int, int]]:
         order.append((left, right))
         return left
 
-    descend(*node)
+    descend(*subtree)
     return order
 
 
 @dataclass(frozen=True)
 class LeafStep:
-    """One move in summing the leaves below a node: compute `leaf` into `slot`, then fold later slots into it.
+    """One move in summing the leaves below a subtree: compute `leaf` into `slot`, then fold later slots into it.
 
     `fold` lists pairs (i, j): add slot j to slot i.
     """
@@ -95,8 +95,8 @@ class LeafStep:
     fold: tuple[tuple[int, int], ...]
 
 
-def leaf_steps(node: Node) -> list[LeafStep]:
-    """Return how to sum the leaves of `node` in tree order with as few accumulators as the tree is deep.
+def leaf_steps(subtree: Subtree) -> list[LeafStep]:
+    """Return how to sum the leaves of `subtree` in tree order with as few accumulators as the tree is deep.
 
     Slot 0 ends up with the sum.
 
@@ -119,17 +119,17 @@ def leaf_steps(node: Node) -> list[LeafStep]:
         last = steps[-1]
         steps[-1] = LeafStep(last.leaf, last.slot, (*last.fold, (slot, slot + 1)))
 
-    descend(*node, 0)
+    descend(*subtree, 0)
     return steps
 
 
-def fold_leaves(node: Node, leaf: Callable[[int], T], combine: Callable[[T, T], T]) -> T:
-    """Return ``leaf(i)`` of all leaves below `node`, combined along the tree. Keeps O(log leaves) values at a time.
+def fold_leaves(subtree: Subtree, leaf: Callable[[int], T], combine: Callable[[T, T], T]) -> T:
+    """Return ``leaf(i)`` of all leaves below `subtree`, combined along the tree. Keeps O(log leaves) values at a time.
 
     >>> fold_leaves((0, 5), str, lambda left, right: f"({left}+{right})")
     '((0+1)+(2+(3+4)))'
     """
-    lo, hi = node
+    lo, hi = subtree
     if hi - lo == 1:
         return leaf(lo)
     middle = (lo + hi) // 2

@@ -117,27 +117,27 @@ def size() -> int:
 
 
 def local_rank() -> int:
-    """Return the number of this rank among those of its node."""
+    """Return the number of this rank among those of its host."""
     return world().comm.local_rank
 
 
 def local_size() -> int:
-    """Return how many ranks there are on this node."""
+    """Return how many ranks there are on this host."""
     return world().comm.local_size
 
 
 def cross_rank() -> int:
-    """Return the number of this rank's node among those that have a rank of the same local number."""
+    """Return the number of this rank's host among those that have a rank of the same local number."""
     return world().cross_rank
 
 
 def cross_size() -> int:
-    """Return how many nodes have a rank of the same local number as this one."""
+    """Return how many hosts have a rank of the same local number as this one."""
     return world().cross_size
 
 
 def is_homogeneous() -> bool:
-    """Return whether there are as many ranks on each node."""
+    """Return whether there are as many ranks on each host."""
     return world().homogeneous
 
 

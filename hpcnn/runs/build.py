@@ -91,7 +91,7 @@ def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
         exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.tail_length)
         exchange.activity = comm.activity
         return ReplicatedUpdater(
-            comm.node_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
+            comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
         )
     survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
     return make_updater(
@@ -278,8 +278,8 @@ def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeRedu
     return weights
 
 
-def resolve_groups(job: Job, nodes: int) -> Job:
-    """Return the job with an open ``train.compression_groups`` set for `nodes` nodes; ``train.shards`` must be set.
+def resolve_groups(job: Job, hosts: int) -> Job:
+    """Return the job with an open ``train.compression_groups`` set for `hosts` hosts; ``train.shards`` must be set.
 
     Raises:
         JobError: the groups that the job asks for do not suit its shards.
@@ -289,7 +289,7 @@ def resolve_groups(job: Job, nodes: int) -> Job:
     check_compression(train)
     if train.compression == "none" or train.compression_groups != "auto":
         return job
-    groups = 1 << (min(nodes, train.shards).bit_length() - 1)
+    groups = 1 << (min(hosts, train.shards).bit_length() - 1)
     return msgspec.structs.replace(job, train=msgspec.structs.replace(train, compression_groups=groups))
 
 

@@ -113,7 +113,7 @@ class _Session:
         self._loaded, self._comm, self._out, self._resume, self._stop = loaded, comm, out, resume, stop
         self._backend, self._given = backend, given
         self._begin = time.perf_counter()
-        self._ranks, self._nodes = comm.size, comm.nodes
+        self._ranks, self._hosts = comm.size, comm.hosts
         """As they were at first: settings that are left open are made for them."""
         self._start: Start | None = None
         self._processes: list[Process] = []
@@ -231,8 +231,8 @@ class _Session:
         """Return the job with its open settings made: as they were at the run's start."""
         before = job_of(facts_of(checkpoint.facts).job).train if checkpoint else Train()
         job = resolve_shards(self._loaded.job, self._ranks if before.shards == "auto" else before.shards)
-        first = before.compression_groups  # as many as there were nodes at the start, if they were open
-        return agree(self._comm, lambda: resolve_groups(job, self._nodes if first == "auto" else first))
+        first = before.compression_groups  # as many as there were hosts at the start, if they were open
+        return agree(self._comm, lambda: resolve_groups(job, self._hosts if first == "auto" else first))
 
     # ---------------------------------------------------------------------------------------------- when ranks die
 

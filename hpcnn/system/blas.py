@@ -20,7 +20,7 @@ from hpcnn.system.denormals import FlushDenormals
 THREADS = "HPCNN_THREADS"
 """Environment variable: on how many threads each rank computes, or `AUTO`."""
 AUTO = "auto"
-"""As many threads as the rank has cores of its node for itself."""
+"""As many threads as the rank has cores of its host for itself."""
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
 
 

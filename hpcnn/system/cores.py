@@ -1,4 +1,4 @@
-"""How many cores a rank may use: from its binding, its control groups, Slurm, and the other ranks of its node.
+"""How many cores a rank may use: from its binding, its control groups, Slurm, and the other ranks of its host.
 
 Reading never fails: what can't be read sets no limit.
 """
@@ -22,7 +22,7 @@ from hpcnn.system.control_groups import groups_of, read_text
 
 @dataclass(frozen=True)
 class Cores:
-    """What one process may run on. The numbers of CPUs and the names of control groups hold within its node."""
+    """What one process may run on. The numbers of CPUs and the names of control groups hold within its host."""
 
     cpus: frozenset[int]
     """CPUs as the system counts them; where cores run two threads each, every one of those is a CPU."""
@@ -54,30 +54,30 @@ def read_cores(
     )
 
 
-def share(own: Cores, node: Sequence[Cores]) -> int:
+def share(own: Cores, together: Sequence[Cores]) -> int:
     """Return how many cores are this rank's alone, but at least 1.
 
     Cores that several ranks may use are divided among them, and so is the time of a control group.
 
     Args:
         own: what this rank may run on.
-        node: the same of each rank of its node, itself included.
+        together: the same of each rank of its host, itself included.
 
     >>> four = Cores(frozenset(range(4)), frozenset(range(4)))
     >>> share(four, [four]), share(four, [four, four]), share(four, [four] * 8)
     (4, 2, 1)
     """
-    users = Counter(core for rank in node for core in rank.cores)
+    users = Counter(core for rank in together for core in rank.cores)
     limits = [float(sum(Fraction(1, users[core]) for core in own.cores))]
-    members = Counter(group for rank in node for group, _ in rank.quotas)
+    members = Counter(group for rank in together for group, _ in rank.quotas)
     limits += [cpus / members[group] for group, cpus in own.quotas]
     if own.slurm_cpus:
         limits.append(math.ceil(own.slurm_cpus * len(own.cores) / len(own.cpus)))
     return max(1, math.floor(min(limits)))
 
 
-def threads_of(own: Cores, node: Sequence[Cores], environ: Mapping[str, str] | None = None) -> int:
-    """Return on how many threads this rank computes: its share of the node, unless the environment says otherwise.
+def threads_of(own: Cores, together: Sequence[Cores], environ: Mapping[str, str] | None = None) -> int:
+    """Return on how many threads this rank computes: its share of the host, unless the environment says otherwise.
 
     A program that is none of hpcnn's commands, and so has not limited BLAS itself, gets one.
 
@@ -90,7 +90,7 @@ def threads_of(own: Cores, node: Sequence[Cores], environ: Mapping[str, str] | N
     """
     asked = (os.environ if environ is None else environ).get(THREADS) or "1"
     if asked == AUTO:
-        return share(own, node)
+        return share(own, together)
     if not (asked.isdecimal() and int(asked)):
         raise HpcnnError(
             f"{THREADS}={asked!r} is no number of threads. Set it to the threads of each rank, 1 or more, or to "
@@ -100,20 +100,20 @@ def threads_of(own: Cores, node: Sequence[Cores], environ: Mapping[str, str] | N
 
 
 def oversubscription(ranks: Sequence[tuple[str, Cores]]) -> str | None:
-    """Return one sentence if on some node there are more ranks than CPUs to run them, else None.
+    """Return one sentence if on some host there are more ranks than CPUs to run them, else None.
 
     Args:
         ranks: the host of each rank, and what the rank may run on there.
     """
-    nodes = defaultdict[str, list[Cores]](list)
+    hosts = defaultdict[str, list[Cores]](list)
     for host, cores in ranks:
-        nodes[host].append(cores)
-    crowds = {host: crowd for host, node in nodes.items() if (crowd := _worst_crowd(node)) is not None}
+        hosts[host].append(cores)
+    crowds = {host: crowd for host, together in hosts.items() if (crowd := _worst_crowd(together)) is not None}
     if not crowds:
         return None
     host = max(crowds, key=lambda host: crowds[host][0] / crowds[host][1])
     count, cpus = crowds[host]
-    also = "" if len(nodes) == 1 else f" ({len(crowds)} of {len(nodes)} nodes have more ranks than CPUs)"
+    also = "" if len(hosts) == 1 else f" ({len(crowds)} of {len(hosts)} nodes have more ranks than CPUs)"
     return (
         f"{count} ranks share {cpus:g} CPU{'' if cpus == 1 else 's'} on {host}{also}, so they wait for each other. "
         "Start fewer ranks a node, or let them use more CPUs: --cpus-per-task in Slurm, --bind-to none in mpirun, the "
@@ -121,11 +121,11 @@ def oversubscription(ranks: Sequence[tuple[str, Cores]]) -> str | None:
     )
 
 
-def _worst_crowd(node: Sequence[Cores]) -> tuple[int, float] | None:
+def _worst_crowd(together: Sequence[Cores]) -> tuple[int, float] | None:
     """Return how many ranks share how few CPUs, where these are fewer; the worst such case."""
-    ranks_on = Counter(rank.cpus for rank in node)
+    ranks_on = Counter(rank.cpus for rank in together)
     crowds = [(sum(n for other, n in ranks_on.items() if other <= cpus), float(len(cpus))) for cpus in ranks_on]
-    members = Counter(quota for rank in node for quota in rank.quotas)
+    members = Counter(quota for rank in together for quota in rank.quotas)
     crowds += [(count, cpus) for (_, cpus), count in members.items() if count > 1]
     short = [crowd for crowd in crowds if crowd[0] > crowd[1]]
     return max(short, key=lambda crowd: crowd[0] / crowd[1], default=None)

@@ -17,7 +17,7 @@ def terminal_path() -> str | None:
 
     The processes above this one are looked at first: mpirun passes on what ranks write, so its own standard output
     decides, whether a rank writes to a pipe or, under Open MPI, to a terminal that mpirun made for it. A rank that a
-    daemon on another node started finds no terminal.
+    daemon on another host started finds no terminal.
     """
     own = None
     try:

@@ -1,4 +1,4 @@
-"""Whether the data of a run are the same on all nodes, and the same as when it was started."""
+"""Whether the data of a run are the same on all hosts, and the same as when it was started."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hpcnn.job.data import DataSection
 def common_content(source: Source, section: DataSection, comm: Communicator) -> Content | None:
     """Return what a run keeps of its data. Collective, and to be called within `agree`.
 
-    One rank of each node reads them for it.
+    One rank of each host reads them for it.
 
     Raises:
-        DataError: a node has other data than the first.
+        DataError: a host has other data than the first.
     """
     if source.computed:
         return None

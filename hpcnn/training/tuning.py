@@ -24,7 +24,7 @@ _TRIALS = 4
 def shards_optimizer(train: Train, parameters: int, comm: Communicator) -> bool:
     """Return whether each rank updates its own parameters only."""
     if train.optimizer_sharding == "auto":
-        if train.compression != "none" and comm.nodes > 1:
+        if train.compression != "none" and comm.hosts > 1:
             return False  # sums travel back in two bytes an entry, parameters do not
         return comm.size > 1 and parameters >= SHARDING_PAYS * comm.size
     return train.optimizer_sharding
@@ -35,13 +35,13 @@ def bucket_entries(train: Train, parameters: int, comm: Communicator) -> int:
     size = np.dtype(train.dtype).itemsize
     if train.bucket_mb != "auto":
         return int(train.bucket_mb * 2**20) // size
-    if comm.nodes == 1 or parameters * size < OVERLAP_PAYS:
+    if comm.hosts == 1 or parameters * size < OVERLAP_PAYS:
         return 0
     return max(_SMALLEST_BUCKET, parameters * size // _BUCKETS) // size
 
 
 def use_cores(comm: Communicator, model: VectorModel) -> str | None:
-    """Let `model` compute on this rank's share of its node's cores. Collective.
+    """Let `model` compute on this rank's share of its host's cores. Collective.
 
     Returns, on rank 0, what is to be said if there are more ranks than cores.
 
@@ -49,8 +49,8 @@ def use_cores(comm: Communicator, model: VectorModel) -> str | None:
         HpcnnError: the environment asks for an impossible number of threads.
     """
     ranks = comm.allgather((comm.host, read_cores()))
-    node = [cores for host, cores in ranks if host == comm.host]
-    model.use_threads(agree(comm, lambda: threads_of(ranks[comm.rank][1], node)))
+    together = [cores for host, cores in ranks if host == comm.host]
+    model.use_threads(agree(comm, lambda: threads_of(ranks[comm.rank][1], together)))
     return oversubscription(ranks) if comm.rank == 0 else None
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, NodeArray, ShardedExchange
+from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, HostArray, ShardedExchange
 from hpcnn.core.activity import OPTIMIZER, REDUCE
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
@@ -29,7 +29,7 @@ class Updater(ABC):
 
     exchange: Exchange | ShardedExchange
 
-    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, parts: Sequence[slice]) -> None:
+    def __init__(self, store: HostArray, layout: ParamLayout, optimizer: Optimizer, parts: Sequence[slice]) -> None:
         self.store, self.layout, self.optimizer = store, layout, optimizer
         params = store.array[: layout.trainable_size]
         self._bound = BoundOptimizer(optimizer, params, parts, self._load)
@@ -86,7 +86,7 @@ class Updater(ABC):
 class ReplicatedUpdater(Updater):
     """Every rank has all sums, all parameters and all of the optimizer's state, and does the same as the others."""
 
-    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, exchange: Exchange) -> None:
+    def __init__(self, store: HostArray, layout: ParamLayout, optimizer: Optimizer, exchange: Exchange) -> None:
         super().__init__(store, layout, optimizer, blocks_of(layout.trainable_size))
         self.exchange: Exchange = exchange
 
@@ -116,10 +116,10 @@ class ReplicatedUpdater(Updater):
 class ShardedUpdater(Updater):
     """Each rank updates the parts whose sums it computes, in one pass over memory (ZeRO-1, arXiv:1910.02054).
 
-    The optimizer's state is held once over all ranks, and the parameters once a node.
+    The optimizer's state is held once over all ranks, and the parameters once a host.
     """
 
-    def __init__(self, store: NodeArray, layout: ParamLayout, optimizer: Optimizer, exchange: ShardedExchange) -> None:
+    def __init__(self, store: HostArray, layout: ParamLayout, optimizer: Optimizer, exchange: ShardedExchange) -> None:
         super().__init__(store, layout, optimizer, exchange.parts)
         self.exchange: ShardedExchange = exchange
         self._plan: Plan | None = None
@@ -208,7 +208,7 @@ def make_updater(
         compression: how gradient sums are rounded on their way, or None.
     """
     size = layout.trainable_size
-    store = comm.node_array(layout.size, dtype, shared=sharded)
+    store = comm.host_array(layout.size, dtype, shared=sharded)
     if not sharded:
         exchange = comm.exchange(shards, size, dtype, tail_length, bucket=bucket, compression=compression)
         exchange.activity = comm.activity

@@ -234,7 +234,7 @@ class _Adder:
 
 def _plan(params: ParamLayout, contributions: Sequence[Contribution]) -> list[tuple[list[Slot], list[LeafStep]]]:
     """Return, for each contribution, its accumulators (the first is the contribution itself) and the leaves to sum."""
-    plans = [leaf_steps(contribution.node) for contribution in contributions]
+    plans = [leaf_steps(contribution.subtree) for contribution in contributions]
     depth = max(leaf.slot for plan in plans for leaf in plan)
     first = contributions[0]
     spare = [

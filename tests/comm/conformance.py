@@ -19,17 +19,17 @@ Check = Callable[[Communicator], None]
 
 
 def check_identity(comm: Communicator) -> None:
-    everyone = comm.allgather((comm.rank, comm.size, comm.nodes, comm.host))
+    everyone = comm.allgather((comm.rank, comm.size, comm.hosts, comm.host))
     assert [rank for rank, *_ in everyone] == list(range(comm.size))
-    assert {(size, nodes) for _, size, nodes, _ in everyone} == {(comm.size, comm.nodes)}
-    assert comm.nodes >= len({host for *_, host in everyone})  # more where memory is not shared
+    assert {(size, hosts) for _, size, hosts, _ in everyone} == {(comm.size, comm.hosts)}
+    assert comm.hosts >= len({host for *_, host in everyone})  # more where memory is not shared
     assert 0 <= comm.local_rank < comm.local_size <= comm.size
 
 
-def check_node_array(comm: Communicator) -> None:
+def check_host_array(comm: Communicator) -> None:
     for shared in (False, True):
         for length, dtype in ((1, np.float32), (10_000, np.float64)):
-            array = comm.node_array(length, dtype, shared=shared)
+            array = comm.host_array(length, dtype, shared=shared)
             assert (array.array.shape, array.array.dtype) == ((length,), dtype)
             assert not array.array.any()
             assert array.array.ctypes.data % 64 == 0
@@ -48,7 +48,7 @@ def check_node_array(comm: Communicator) -> None:
 
 
 def check_array_that_is_not_shared_is_each_ranks_own(comm: Communicator) -> None:
-    array = comm.node_array(3, np.float32, shared=False)
+    array = comm.host_array(3, np.float32, shared=False)
     assert array.writes
     array.array[...] = comm.rank
     comm.barrier()
@@ -163,7 +163,7 @@ def main() -> None:
 def _check_all(comm: Communicator) -> None:
     for check in CHECKS.values():
         check(comm)
-    copies = sum(comm.allgather(comm.node_array(1, np.float32, shared=True).writes))
+    copies = sum(comm.allgather(comm.host_array(1, np.float32, shared=True).writes))
     if comm.rank == 0:
         sys.stdout.write(
             f"{len(CHECKS)} checks passed on {comm.size} ranks as {type(comm).__name__}, copies of an array: {copies}\n"

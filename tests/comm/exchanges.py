@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.exchange.buffers import BLOCK
-from hpcnn.comm.protocol import Array, Communicator, Contribution, NodeArray, ShardedExchange
-from hpcnn.core.tree import Node
+from hpcnn.comm.protocol import Array, Communicator, Contribution, HostArray, ShardedExchange
+from hpcnn.core.tree import Subtree
 from hpcnn.errors import CommunicatorError
 
 
@@ -33,9 +33,9 @@ class Case:
             scale * random.standard_normal(self.tail),
         )
 
-    def part(self, turn: int, node: Node) -> tuple[Array, Array]:
+    def part(self, turn: int, subtree: Subtree) -> tuple[Array, Array]:
         """Return what a rank that has these leaves contributes: vector and tail."""
-        return _tree_sum(self, turn, *node)
+        return _tree_sum(self, turn, *subtree)
 
     def total(self, turn: int) -> tuple[Array, Array]:
         """Return what the exchange must come to."""
@@ -44,7 +44,7 @@ class Case:
     def fill(self, contributions: Sequence[Contribution], turn: int) -> None:
         """Write what one rank contributes."""
         for each in contributions:
-            each.vector[...], each.tail[...] = self.part(turn, each.node)
+            each.vector[...], each.tail[...] = self.part(turn, each.subtree)
 
 
 @lru_cache(maxsize=1024)  # ranks that are threads all ask for the same
@@ -88,9 +88,9 @@ def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
         assert array.ctypes.data % 64 == 0
 
 
-def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[ShardedExchange, NodeArray]:
+def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[ShardedExchange, HostArray]:
     """Return a sharded exchange with its target, which is longer than what the exchange is for."""
-    target = comm.node_array(case.length + 2, case.dtype, shared=True)
+    target = comm.host_array(case.length + 2, case.dtype, shared=True)
     return comm.sharded_exchange(case.shards, target, case.length, case.tail, bucket=bucket, grain=grain), target
 
 
@@ -189,7 +189,7 @@ def check_state_of_all_ranks_is_gathered(comm: Communicator) -> None:
 
 def check_too_many_ranks(comm: Communicator) -> None:
     if comm.size > 1:
-        target = comm.node_array(10, np.float32, shared=True)
+        target = comm.host_array(10, np.float32, shared=True)
         with pytest.raises(CommunicatorError, match=rf"{comm.size} ranks for {comm.size - 1} gradient shard"):
             comm.exchange(comm.size - 1, 10, np.float32, 1)
         with pytest.raises(CommunicatorError, match=rf"{comm.size} ranks for {comm.size - 1} gradient shard"):

@@ -25,14 +25,14 @@ class TestThreadsOnSeveralNodes(CommunicatorConformance):
     sizes = (2, 3, 4, 5)
 
     def run(self, size: int, check: Check) -> None:
-        for node_of_rank in NODES[size]:
-            run_threads(size, check, node_of_rank=node_of_rank, timeout_s=60)
+        for host_of_rank in HOSTS[size]:
+            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=60)
 
 
-NODES = {
+HOSTS = {
     2: [[0, 1]],
     3: [[0, 1, 1], [0, 1, 0]],
     4: [[0, 1, 1, 1], [0, 1, 0, 1], [0, 1, 2, 3]],
     5: [[0, 0, 1, 1, 1], [2, 0, 1, 0, 2]],
 }
-"""Ranks apart, unequal nodes, and numbers dealt in turn."""
+"""Ranks apart, unequal hosts, and numbers dealt in turn."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcnn.comm.shared_memory import Bytes, NodeMemory, PrivateMemory, SharedMemory, SharedMemoryError
+from hpcnn.comm.shared_memory import Bytes, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.threads import ThreadCommunicator, ThreadMemory, run_threads
 from hpcnn.errors import CommunicatorError
 
@@ -27,14 +27,14 @@ def shared(comm: ThreadCommunicator) -> SharedMemory:
     return SharedMemory(comm.rank, comm.size, comm.allgather, comm.barrier, comm.barrier)
 
 
-def of_threads(comm: ThreadCommunicator) -> NodeMemory:
+def of_threads(comm: ThreadCommunicator) -> HostMemory:
     memory = comm._place.memory
     assert isinstance(memory, ThreadMemory)
     return memory
 
 
 KINDS = pytest.mark.parametrize("kind", [shared, of_threads])
-Kind = Callable[[ThreadCommunicator], NodeMemory]
+Kind = Callable[[ThreadCommunicator], HostMemory]
 
 
 def check_fresh(segment: Bytes, size: int) -> None:

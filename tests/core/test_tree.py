@@ -20,12 +20,12 @@ def plain_sum(values, lo, hi):
     return plain_sum(values, lo, middle) + plain_sum(values, middle, hi)
 
 
-def all_nodes(lo, hi):
-    """Return every node of the tree over [lo, hi)."""
+def all_subtrees(lo, hi):
+    """Return every subtree over [lo, hi)."""
     if hi - lo == 1:
         return {(lo, hi)}
     middle = (lo + hi) // 2
-    return {(lo, hi)} | all_nodes(lo, middle) | all_nodes(middle, hi)
+    return {(lo, hi)} | all_subtrees(lo, middle) | all_subtrees(middle, hi)
 
 
 def vectors(leaves, seed, length=5):
@@ -34,8 +34,8 @@ def vectors(leaves, seed, length=5):
     return (rng.normal(size=(leaves, length)) * 10.0 ** rng.integers(-4, 5, (leaves, 1))).astype(np.float32)
 
 
-def nodes_of_all(leaves, size):
-    return [tree.maximal_nodes(leaves, tree.owned_leaves(leaves, size, rank)) for rank in range(size)]
+def subtrees_of_all(leaves, size):
+    return [tree.maximal_subtrees(leaves, tree.owned_leaves(leaves, size, rank)) for rank in range(size)]
 
 
 @few
@@ -49,28 +49,28 @@ def test_owned_leaves_partition_all_leaves_in_order(leaves, size):
 
 @few
 @given(leaves=counts, size=ranks)
-def test_maximal_nodes_of_all_ranks_cover_all_leaves_in_order(leaves, size):
-    known = all_nodes(0, leaves)
-    for rank, nodes in enumerate(nodes_of_all(leaves, size)):
+def test_maximal_subtrees_of_all_ranks_cover_all_leaves_in_order(leaves, size):
+    known = all_subtrees(0, leaves)
+    for rank, subtrees in enumerate(subtrees_of_all(leaves, size)):
         lo, hi = tree.owned_leaves(leaves, size, rank)
-        assert [leaf for node in nodes for leaf in range(*node)] == list(range(lo, hi))
-        assert known.issuperset(nodes)
+        assert [leaf for subtree in subtrees for leaf in range(*subtree)] == list(range(lo, hi))
+        assert known.issuperset(subtrees)
 
 
 @few
 @given(leaves=counts, size=ranks)
-def test_maximal_nodes_are_maximal_and_few(leaves, size):
-    for rank, nodes in enumerate(nodes_of_all(leaves, size)):
+def test_maximal_subtrees_are_maximal_and_few(leaves, size):
+    for rank, subtrees in enumerate(subtrees_of_all(leaves, size)):
         lo, hi = tree.owned_leaves(leaves, size, rank)
-        inside = [(a, b) for a, b in all_nodes(0, leaves) if lo <= a and b <= hi]
-        assert set(nodes) == {
+        inside = [(a, b) for a, b in all_subtrees(0, leaves) if lo <= a and b <= hi]
+        assert set(subtrees) == {
             (a, b) for a, b in inside if not any(c <= a and b <= d and (a, b) != (c, d) for c, d in inside)
         }
-        assert len(nodes) <= 2 * math.ceil(math.log2(leaves)) + 1
+        assert len(subtrees) <= 2 * math.ceil(math.log2(leaves)) + 1
 
 
 @pytest.mark.parametrize(
-    ("leaves", "owned", "nodes"),
+    ("leaves", "owned", "subtrees"),
     [
         (1, (0, 1), [(0, 1)]),
         (8, (0, 8), [(0, 8)]),
@@ -82,18 +82,18 @@ def test_maximal_nodes_are_maximal_and_few(leaves, size):
         (0, (0, 0), []),
     ],
 )
-def test_maximal_nodes_by_hand(leaves, owned, nodes):
-    assert tree.maximal_nodes(leaves, owned) == nodes
+def test_maximal_subtrees_by_hand(leaves, owned, subtrees):
+    assert tree.maximal_subtrees(leaves, owned) == subtrees
 
 
 @few
 @given(leaves=counts, size=ranks, seed=st.integers(0, 99))
 def test_additions_give_the_bits_of_the_plain_sum_for_any_number_of_ranks(leaves, size, seed):
     values = vectors(leaves, seed)
-    nodes = [node for own in nodes_of_all(leaves, size) for node in own]
-    slots = [plain_sum(values, *node).copy() for node in nodes]
-    order = tree.additions(leaves, nodes)
-    assert len(order) == len(nodes) - 1
+    subtrees = [subtree for own in subtrees_of_all(leaves, size) for subtree in own]
+    slots = [plain_sum(values, *subtree).copy() for subtree in subtrees]
+    order = tree.additions(leaves, subtrees)
+    assert len(order) == len(subtrees) - 1
     for left, right in order:
         slots[left] += slots[right]
     assert slots[0].tobytes() == plain_sum(values, 0, leaves).tobytes()
@@ -102,17 +102,17 @@ def test_additions_give_the_bits_of_the_plain_sum_for_any_number_of_ranks(leaves
 @few
 @given(leaves=counts, seed=st.integers(0, 99), data=st.data())
 def test_leaf_steps_give_the_bits_of_the_plain_sum_with_as_few_slots_as_the_tree_is_deep(leaves, seed, data):
-    node = data.draw(st.sampled_from(sorted(all_nodes(0, leaves))))
+    subtree = data.draw(st.sampled_from(sorted(all_subtrees(0, leaves))))
     values, slots = vectors(leaves, seed), {}
-    steps = tree.leaf_steps(node)
-    assert [step.leaf for step in steps] == list(range(*node))
+    steps = tree.leaf_steps(subtree)
+    assert [step.leaf for step in steps] == list(range(*subtree))
     for step in steps:
         slots[step.slot] = values[step.leaf].copy()
         for left, right in step.fold:
             slots[left] += slots.pop(right)
     assert list(slots) == [0]
-    assert slots[0].tobytes() == plain_sum(values, *node).tobytes()
-    assert max(step.slot for step in steps) == math.ceil(math.log2(node[1] - node[0]))
+    assert slots[0].tobytes() == plain_sum(values, *subtree).tobytes()
+    assert max(step.slot for step in steps) == math.ceil(math.log2(subtree[1] - subtree[0]))
 
 
 def test_a_sum_that_is_free_in_its_order_depends_on_the_number_of_ranks():

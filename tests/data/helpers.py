@@ -20,7 +20,7 @@ def take(rows, dtype=None, indices=None):
 
 
 class ThreadReduction:
-    """One rank of several: computes the tree nodes whose leaves are all its own, and meets the others at a barrier."""
+    """One rank of several: computes the subtrees whose leaves are all its own, and meets the others at a barrier."""
 
     def __init__(self, rank, size, board, barrier):
         self.rank, self.size, self.board, self.barrier = rank, size, board, barrier
@@ -37,7 +37,7 @@ class ThreadReduction:
         self.leaves.append((n_leaves, first, last))
 
         def own(lo, hi):
-            """Deposit the maximal nodes within [first, last)."""
+            """Deposit the maximal subtrees within [first, last)."""
             if hi <= first or last <= lo:
                 return
             if first <= lo and hi <= last:

@@ -28,7 +28,7 @@ def sums(comm: Communicator) -> list[dict[str, Any]]:
         for turn in range(3):
             leaves = [np.random.default_rng([turn, leaf]).standard_normal(length + tail) for leaf in range(shards)]
             for each in exchange.contributions:
-                lo, hi = each.node
+                lo, hi = each.subtree
                 total = np.sum(leaves[lo:hi], axis=0)
                 each.vector[...], each.tail[...] = total[:length], LARGE * (hi - lo) + total[length:]
             if turn == 1:
@@ -51,8 +51,8 @@ def sums(comm: Communicator) -> list[dict[str, Any]]:
     return found
 
 
-def several_nodes(comm: Communicator) -> list[float]:
-    """Return the sums of ranks that own several nodes of the tree each, as the second of three does, over the ranks."""
+def several_subtrees(comm: Communicator) -> list[float]:
+    """Return the sums of ranks that own several subtrees each, as the second of three does, over the ranks."""
     from hpcnn.comm.exchange.horovod_exchange import HorovodExchange
 
     exchange = HorovodExchange(1, 3, 8, 10, "float32", 2)
@@ -92,7 +92,7 @@ def report(comm: Communicator) -> int:
     """Do everything, and print what came of it."""
     import tensorflow as tf
 
-    added, several = sums(comm), several_nodes(comm)
+    added, several = sums(comm), several_subtrees(comm)
     own = slice(SAMPLES * comm.rank // comm.size, SAMPLES * (comm.rank + 1) // comm.size)
     together, alone = train(own, distributed=True), train(own, distributed=False)
     single = train(slice(None), distributed=False)

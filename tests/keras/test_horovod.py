@@ -45,7 +45,7 @@ def test_sums_of_one_process(newest_horovod: Mpi) -> None:
     check_sums(report(newest_horovod, 0)["sums"])
 
 
-def test_ranks_with_several_nodes_of_the_tree(newest_horovod: Mpi) -> None:
+def test_ranks_with_several_subtrees_of_the_tree(newest_horovod: Mpi) -> None:
     assert report(newest_horovod, 2)["several nodes"] == [3.0] * 10 + [30.0] * 2
 
 

@@ -51,7 +51,7 @@ from hpcnn.comm.connect import connect
 
 comm = connect()
 exchange = comm.exchange(8, 100_000, np.float32, 1)
-array = comm.node_array(100_000, np.float32, shared=True)
+array = comm.host_array(100_000, np.float32, shared=True)
 exchange.allreduce()
 comm.barrier()
 pathlib.Path(f"{os.getpid()}.ready").touch()
@@ -126,7 +126,7 @@ for case in (Case(8, 100_003, np.float32, 2), Case(5, 30_000, np.float64, 1), Ca
         assert plain.vector.tobytes() == vector.tobytes()
         assert exchange.tail.tobytes() == plain.tail.tobytes() == tail.tobytes()
         bits.update(target.array)
-copies = sum(comm.allgather(comm.node_array(1, np.float32, shared=True).writes))
+copies = sum(comm.allgather(comm.host_array(1, np.float32, shared=True).writes))
 everyone = comm.allgather([comm.notes, bits.hexdigest()])
 if comm.rank == 0:
     print(json.dumps([copies, everyone]))

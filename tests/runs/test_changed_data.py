@@ -136,14 +136,14 @@ def test_what_computed_data_are_is_in_the_settings() -> None:
     assert build(make_job()).content is None
 
 
-def test_all_nodes_must_have_the_same_data() -> None:
+def test_all_hosts_must_have_the_same_data() -> None:
     def body(comm: ThreadCommunicator, other: int) -> Any:
         x = X + (comm.rank == other)
         comm.local_rank, comm.host = comm.rank % 2, f"node{comm.rank // 2}"
         source = Source(ArrayRows(x), ArrayRows(Y))
         return agree(comm, lambda: common_content(source, schema.Npy(x_path="x.npy", y_path="y.npy"), comm))
 
-    first, *others = run_threads(4, lambda comm: body(comm, 3))  # the second rank of its node: it is not looked at
+    first, *others = run_threads(4, lambda comm: body(comm, 3))  # the second rank of its host: it is not looked at
     assert first == content_of(Source(ArrayRows(X), ArrayRows(Y)))
     assert others == [first] * 3
     text = r"rank 2 on node1 reads other data than rank 0 on node0: training data \(x\.npy, y\.npy\): the values of"

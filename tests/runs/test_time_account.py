@@ -46,7 +46,7 @@ def test_a_line_holds_the_seconds_of_all_ranks_since_the_one_before(tmp_path: Pa
         account.gather()
         return account
 
-    accounts = run_threads(3, body, node_of_rank=[0, 0, 1])
+    accounts = run_threads(3, body, host_of_rank=[0, 0, 1])
     first, second = lines_of(tmp_path)
     assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 10, 2, 20)
     assert [host.rpartition("-")[2] for host in first["hosts"]] == ["0", "0", "1"]

@@ -255,18 +255,18 @@ def skewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=now))
 
 
-def compared(nodes: list[int]) -> list[OwnClock]:
+def compared(hosts: list[int]) -> list[OwnClock]:
     def body(comm: ThreadCommunicator) -> OwnClock:
         clock = OwnClock()
         clock.compare(comm)
         return clock
 
-    return run_threads(len(nodes), body, node_of_rank=nodes)
+    return run_threads(len(hosts), body, host_of_rank=hosts)
 
 
-@pytest.mark.parametrize("nodes", [[0, 0, 0], [0, 1, 1]])
-def test_another_clock_is_found_within_its_bounds(skewed: None, nodes: list[int]) -> None:
-    first, other, third = compared(nodes)
+@pytest.mark.parametrize("hosts", [[0, 0, 0], [0, 1, 1]])
+def test_another_clock_is_found_within_its_bounds(skewed: None, hosts: list[int]) -> None:
+    first, other, third = compared(hosts)
     assert (first.ahead, first.error) == ([0.0], [0.0])
     assert abs(other.ahead[0] - AHEAD_S) <= other.error[0] < 1.0
     assert abs(third.ahead[0]) <= third.error[0] < 1.0 or third.ahead == [0.0]

@@ -126,7 +126,7 @@ TWO_THREADS_A_CORE = Cores(frozenset(range(8)), frozenset(range(4)))
 
 
 @pytest.mark.parametrize(
-    ("node", "shares"),
+    ("together", "shares"),
     [
         ([plain(0, 1, 2, 3)], [4]),
         ([plain(0, 1, 2, 3)] * 2, [2, 2]),
@@ -148,8 +148,8 @@ TWO_THREADS_A_CORE = Cores(frozenset(range(8)), frozenset(range(4)))
         ([Cores(frozenset(range(8)), frozenset(range(4)), slurm_cpus=3)], [2]),  # Slurm counts threads as CPUs
     ],
 )
-def test_share(node, shares):
-    assert [share(own, node) for own in node] == shares
+def test_share(together, shares):
+    assert [share(own, together) for own in together] == shares
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,12 @@ def test_what_is_no_number_of_threads(asked):
 # ------------------------------------------------------------------------------------------------- oversubscription
 
 
-def on(host, node):
-    return [(host, cores) for cores in node]
+def on(host, together):
+    return [(host, cores) for cores in together]
 
 
 @pytest.mark.parametrize(
-    "node",
+    "together",
     [
         [plain(0)],
         [plain(0, 1)] * 2,
@@ -190,12 +190,12 @@ def on(host, node):
         [plain(0, 1, 2, quotas=[(f"/a/{task}", 1.0)]) for task in "xyz"],
     ],
 )
-def test_enough_cpus(node):
-    assert oversubscription(on("a", node)) is None
+def test_enough_cpus(together):
+    assert oversubscription(on("a", together)) is None
 
 
 @pytest.mark.parametrize(
-    ("node", "words"),
+    ("together", "words"),
     [
         ([plain(0, 1)] * 3, "3 ranks share 2 CPUs on a"),
         ([plain(0)] * 4, "4 ranks share 1 CPU on a"),
@@ -206,8 +206,8 @@ def test_enough_cpus(node):
         ([plain(0, 1, quotas=[("/a/b", 9.0), ("/a", 1.0)])] * 3, "3 ranks share 1 CPU on a"),
     ],
 )
-def test_too_few_cpus(node, words):
-    sentence = oversubscription(on("a", node))
+def test_too_few_cpus(together, words):
+    sentence = oversubscription(on("a", together))
     assert sentence.startswith(f"{words}, so they wait for each other. Start fewer ranks a node")
     assert "\n" not in sentence
 

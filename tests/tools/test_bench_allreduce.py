@@ -37,22 +37,22 @@ def bench(comm: ThreadCommunicator, made: list | None = None, **options) -> Allr
 
 
 @pytest.mark.parametrize(
-    ("node_of_rank", "limit", "by_node"),
+    ("host_of_rank", "limit", "by_host"),
     [([0, 0, 0], "memory copy", [3]), ([0, 1, 1], "wire", [1, 2]), ([0, 1, 0], "wire", [2, 1])],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_each_size_is_measured(node_of_rank, limit, by_node, dtype) -> None:
+def test_each_size_is_measured(host_of_rank, limit, by_host, dtype) -> None:
     sizes = [8, 4096, 100_000]
     made: list = []
 
     def body(comm: ThreadCommunicator):
         return bench(comm, made if comm.rank == 1 else None, dtype=dtype).run(sizes)
 
-    everyone = run_threads(3, body, node_of_rank=node_of_rank)
+    everyone = run_threads(3, body, host_of_rank=host_of_rank)
     assert [(exchange.vector.nbytes, exchange.vector.dtype) for exchange in made] == [(n, dtype) for n in sizes]
     assert everyone[0] == everyone[1] == everyone[2]
     times = everyone[0]
-    assert (times.limit, times.ranks_by_node, times.notes) == (limit, by_node, [])
+    assert (times.limit, times.ranks_by_node, times.notes) == (limit, by_host, [])
     assert [one.size for one in times.sizes] == sizes
     for one in times.sizes:
         assert MIN_REPEATS <= len(one.ours) == len(one.mpi) == len(one.limit) <= 5
@@ -150,7 +150,7 @@ def test_after_the_check_sums_stay_finite() -> None:
 # ---------------------------------------------------------------------------------------------------------- the memory
 
 
-def run_with_memory(monkeypatch: pytest.MonkeyPatch, free: list[int | None], node_of_rank: list[int], sizes: list[int]):
+def run_with_memory(monkeypatch: pytest.MonkeyPatch, free: list[int | None], host_of_rank: list[int], sizes: list[int]):
     def body(comm: ThreadCommunicator):
         made = bench(comm)
         comm.allgather = lambda value: free  # what every rank would say
@@ -160,12 +160,12 @@ def run_with_memory(monkeypatch: pytest.MonkeyPatch, free: list[int | None], nod
             del comm.allgather
 
     monkeypatch.setattr(allreduce, "free_memory", lambda: 0)
-    return run_threads(len(free), body, node_of_rank=node_of_rank)[0]
+    return run_threads(len(free), body, host_of_rank=host_of_rank)[0]
 
 
 def test_sizes_that_memory_can_not_hold_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [1000, 2000, 4000]
-    need = 7 * 2 + 5  # vectors on a node of two ranks
+    need = 7 * 2 + 5  # vectors on a host of two ranks
     for free, fitting in ((4000 * need / 0.8, 3), (4000 * need / 0.8 - 10, 2), (1000 * need / 0.8, 1)):
         got, notes = run_with_memory(monkeypatch, [None, int(free) + 1], [0, 0], sizes)
         assert got == sizes[:fitting]
@@ -175,7 +175,7 @@ def test_sizes_that_memory_can_not_hold_are_left_out(monkeypatch: pytest.MonkeyP
         run_with_memory(monkeypatch, [100, 10**9], [0, 0], sizes)
 
 
-def test_the_tightest_node_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tightest_host_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_with_memory(monkeypatch, [10**9, 10**9, 40_000], [0, 0, 1], [1000, 2000, 4000])[0] == [1000, 2000]
     assert run_with_memory(monkeypatch, [40_000, 40_000, 10**9], [0, 0, 1], [1000, 2000, 4000])[0] == [1000]
     assert run_with_memory(monkeypatch, [None, None, None], [0, 0, 1], [2**40]) == ([2**40], [])

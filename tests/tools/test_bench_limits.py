@@ -27,22 +27,22 @@ def test_the_copy_is_done() -> None:
     assert (limit._target == np.arange(900) % 251).all()
 
 
-@pytest.mark.parametrize(("nodes", "crossing"), [(2, 1200), (3, 1600), (4, 1800)])
-def test_what_must_cross(nodes: int, crossing: int) -> None:
-    assert crossing_bytes(1200, nodes) == crossing
+@pytest.mark.parametrize(("hosts", "crossing"), [(2, 1200), (3, 1600), (4, 1800)])
+def test_what_must_cross(hosts: int, crossing: int) -> None:
+    assert crossing_bytes(1200, hosts) == crossing
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_node_sends_its_bytes_to_the_next_one(layout: list[int]) -> None:
+def test_each_host_sends_its_bytes_to_the_next_one(layout: list[int]) -> None:
     topology, crossing = Topology.of(layout), 1200
     sent, received, out = Counter(), Counter(), Counter()
-    for rank, node in enumerate(layout):
+    for rank, host in enumerate(layout):
         sends, receives = wire_messages(topology, rank, crossing)
         sent.update((rank, peer, size) for peer, size in sends)
         received.update((peer, rank, size) for peer, size in receives)
-        assert {layout[peer] for peer, _ in sends} == {(node + 1) % len(topology.nodes)}
+        assert {layout[peer] for peer, _ in sends} == {(host + 1) % len(topology.hosts)}
         assert len({size for _, size in sends}) == 1
-        out[node] += sum(size for _, size in sends)
+        out[host] += sum(size for _, size in sends)
     assert sent == received
     assert set(out.values()) == {crossing}
 
@@ -69,5 +69,5 @@ def test_the_wire_carries_them_again_and_again(
         comm.barrier()
         assert all(box.empty() for box in comm._world.mail.values())
 
-    run_threads(len(layout), body, node_of_rank=layout)
-    assert waiting == [len(topology.nodes) * crossing_bytes(SIZE, len(topology.nodes))] * 3
+    run_threads(len(layout), body, host_of_rank=layout)
+    assert waiting == [len(topology.hosts) * crossing_bytes(SIZE, len(topology.hosts))] * 3

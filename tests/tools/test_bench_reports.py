@@ -149,7 +149,7 @@ def test_hosts_are_named_on_request_only(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_ranks_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
     order_free = require("hpcnn.comm.exchange.allreduce_exchange")
     monkeypatch.setattr(order_free, "mpi_library", lambda: "some MPI")
-    facts = run_threads(3, lambda comm: machine_facts(comm, with_hosts=False), node_of_rank=[0, 1, 1])[0]
+    facts = run_threads(3, lambda comm: machine_facts(comm, with_hosts=False), host_of_rank=[0, 1, 1])[0]
     assert (facts["ranks_by_node"], facts["mpi"]) == ([1, 2], "some MPI")
 
 

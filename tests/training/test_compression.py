@@ -54,7 +54,7 @@ def train_on(job, layout, *, start=None, stop_at=0):
         job = msgspec.structs.replace(job, run=msgspec.structs.replace(job.run, stop_at_step=stop_at))
     if len(layout) == 1:
         return body(SerialCommunicator())
-    results = run_threads(len(layout), body, node_of_rank=layout)
+    results = run_threads(len(layout), body, host_of_rank=layout)
     assert len({sha256 for _, sha256, _ in results}) == 1
     return results[0]
 
@@ -88,7 +88,7 @@ def alone(name):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_one_result_on_any_ranks_and_nodes(name):
+def test_one_result_on_any_ranks_and_hosts(name):
     done, sha256, state = alone(name)
     assert done
     for number, layout in enumerate(LAYOUTS, start=list(JOBS).index(name)):
@@ -189,10 +189,10 @@ def test_groups_that_do_not_suit_are_refused(settings, text):
         make_job(train=settings)
 
 
-def test_open_groups_are_as_many_as_there_are_nodes_or_fewer():
+def test_open_groups_are_as_many_as_there_are_hosts_or_fewer():
     job = compressed(groups="auto")
     check_job(job)
-    chosen = {nodes: resolve_groups(job, nodes).train.compression_groups for nodes in (1, 2, 3, 4, 7, 8, 9, 100)}
+    chosen = {hosts: resolve_groups(job, hosts).train.compression_groups for hosts in (1, 2, 3, 4, 7, 8, 9, 100)}
     assert chosen == {1: 1, 2: 2, 3: 2, 4: 4, 7: 4, 8: 8, 9: 8, 100: 8}
     assert resolve_groups(compressed(groups=4), 2).train.compression_groups == 4
     assert resolve_groups(make_job(), 2).train.compression_groups == "auto"
@@ -220,9 +220,9 @@ def test_another_compression_is_another_job():
     assert job_of(before).train.compression == "none"
 
 
-def test_between_nodes_sums_travel_back_and_not_parameters():
-    def sharded(job, nodes):
-        return shards_optimizer(job.train, 10**6, SimpleNamespace(size=4, nodes=nodes))
+def test_between_hosts_sums_travel_back_and_not_parameters():
+    def sharded(job, hosts):
+        return shards_optimizer(job.train, 10**6, SimpleNamespace(size=4, hosts=hosts))
 
     assert sharded(compressed(), 1)
     assert not sharded(compressed(), 2)

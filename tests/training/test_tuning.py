@@ -11,8 +11,8 @@ from hpcnn.training.tuning import OVERLAP_PAYS, SHARDING_PAYS, OverlapTrial, buc
 LARGE = 10**9
 
 
-def ranks(size, nodes=1):
-    return SimpleNamespace(size=size, nodes=nodes)
+def ranks(size, hosts=1):
+    return SimpleNamespace(size=size, hosts=hosts)
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def ranks(size, nodes=1):
         (ranks(1), LARGE, False),
         (ranks(2), 2 * SHARDING_PAYS - 1, False),
         (ranks(2), 2 * SHARDING_PAYS, True),
-        (ranks(64, nodes=4), 64 * SHARDING_PAYS - 1, False),
-        (ranks(64, nodes=4), LARGE, True),
+        (ranks(64, hosts=4), 64 * SHARDING_PAYS - 1, False),
+        (ranks(64, hosts=4), LARGE, True),
     ],
 )
 def test_the_optimizer_is_sharded_where_each_rank_has_much_to_do(comm, parameters, sharded):
@@ -41,18 +41,18 @@ def test_the_optimizer_is_sharded_where_each_rank_has_much_to_do(comm, parameter
         (4096, "float32", 2**30),
     ],
 )
-@pytest.mark.parametrize("comm", [ranks(1), ranks(4, nodes=2)])
+@pytest.mark.parametrize("comm", [ranks(1), ranks(4, hosts=2)])
 def test_buckets_are_as_large_as_the_job_says(bucket_mb, dtype, entries, comm):
     assert bucket_entries(Train(bucket_mb=bucket_mb, dtype=dtype), 10**6, comm) == entries
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float64", 8)])
-def test_buckets_are_tried_between_nodes_and_where_there_is_much_to_send(dtype, size):
+def test_buckets_are_tried_between_hosts_and_where_there_is_much_to_send(dtype, size):
     train = Train(dtype=dtype)
     assert bucket_entries(train, LARGE, ranks(8)) == 0
-    assert bucket_entries(train, OVERLAP_PAYS // size - 1, ranks(8, nodes=2)) == 0
+    assert bucket_entries(train, OVERLAP_PAYS // size - 1, ranks(8, hosts=2)) == 0
     for parameters in (OVERLAP_PAYS // size, 50 * OVERLAP_PAYS):
-        bucket = bucket_entries(train, parameters, ranks(8, nodes=2))
+        bucket = bucket_entries(train, parameters, ranks(8, hosts=2))
         assert 2 <= parameters / bucket <= 8
         assert bucket * size >= OVERLAP_PAYS // 2
 

@@ -41,7 +41,7 @@ SIZE = LAYOUT.trainable_size
 assert BLOCK < 36_000 < 2 * BLOCK < SIZE  # the penalized matrices lie over the borders of blocks
 
 ONE = [0]
-NODES = {"one rank": ONE, "one node": [0, 0, 0], "1 + 2": [0, 1, 1], "2 + 2 cyclic": [0, 1, 0, 1],
+HOSTS = {"one rank": ONE, "one node": [0, 0, 0], "1 + 2": [0, 1, 1], "2 + 2 cyclic": [0, 1, 0, 1],
          "2 + 1 + 2": [0, 0, 1, 2, 2]}  # fmt: skip
 
 
@@ -49,14 +49,14 @@ NODES = {"one rank": ONE, "one node": [0, 0, 0], "1 + 2": [0, 1, 1], "2 + 2 cycl
 class Way:
     """One way to do the same thing."""
 
-    nodes: tuple[int, ...] = (0,)
+    hosts: tuple[int, ...] = (0,)
     sharded: bool = False
     bucket: int = 0
 
     def run(self, body):
-        if len(self.nodes) == 1:
+        if len(self.hosts) == 1:
             return [body(SerialCommunicator())]
-        return run_threads(len(self.nodes), body, node_of_rank=self.nodes)
+        return run_threads(len(self.hosts), body, host_of_rank=self.hosts)
 
     def updater(self, comm: Communicator, section, dtype="float32") -> Updater:
         updater = make_updater(
@@ -79,9 +79,9 @@ def fill(updater: Updater, step: int) -> None:
 and below."""
     dtype = updater.store.array.dtype.name
     for each in updater.exchange.contributions:
-        each.vector[...] = fold_leaves(each.node, lambda shard: leaf(step, shard, dtype), np.add)
+        each.vector[...] = fold_leaves(each.subtree, lambda shard: leaf(step, shard, dtype), np.add)
         each.tail[...] = 0
-        each.tail[COUNT] = each.tail[LOSS] = SAMPLES * (each.node[1] - each.node[0])
+        each.tail[COUNT] = each.tail[LOSS] = SAMPLES * (each.subtree[1] - each.subtree[0])
 
 
 def do_steps(updater: Updater, steps) -> None:
@@ -123,8 +123,8 @@ def check_bits(way: Way, section, dtype="float32", n_steps=2) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_every_optimizer_sharded_comes_to_the_same_bits(case):
-    for nodes in NODES.values():
-        check_bits(Way(tuple(nodes), sharded=True), case.section)
+    for hosts in HOSTS.values():
+        check_bits(Way(tuple(hosts), sharded=True), case.section)
     check_bits(Way((0, 1, 1), sharded=True), case.section, "float64")
 
 
@@ -132,15 +132,15 @@ def test_every_optimizer_sharded_comes_to_the_same_bits(case):
 @pytest.mark.parametrize("sharded", [False, True])
 @pytest.mark.parametrize("case", [*PLAIN, *CASES[-10:]], ids=lambda case: case.id)
 def test_gradients_that_travel_in_buckets_come_to_the_same_bits(case, sharded, bucket):
-    for nodes in ((0, 0), (0, 1, 0, 1)):
-        check_bits(Way(nodes, sharded, bucket), case.section)
+    for hosts in ((0, 0), (0, 1, 0, 1)):
+        check_bits(Way(hosts, sharded, bucket), case.section)
 
 
-@pytest.mark.parametrize("nodes", NODES.values(), ids=NODES)
-def test_every_rank_for_itself_comes_to_the_same_bits(nodes):
+@pytest.mark.parametrize("hosts", HOSTS.values(), ids=HOSTS)
+def test_every_rank_for_itself_comes_to_the_same_bits(hosts):
     for section in (job.Adam(clip_norm=2.0), job.Sgd(momentum=0.9)):
-        check_bits(Way(tuple(nodes)), section)
-        check_bits(Way(tuple(nodes)), section, "float64")
+        check_bits(Way(tuple(hosts)), section)
+        check_bits(Way(tuple(hosts)), section, "float64")
 
 
 def test_the_limits_are_hit_and_penalties_count():
@@ -196,7 +196,7 @@ def test_the_state_of_another_optimizer_or_model_is_refused(way):
     way.run(body)
 
 
-EVERYWHERE = [Way(), Way((0, 0, 0)), *(Way(tuple(nodes), sharded=True) for nodes in NODES.values()),
+EVERYWHERE = [Way(), Way((0, 0, 0)), *(Way(tuple(hosts), sharded=True) for hosts in HOSTS.values()),
               Way((0, 1, 0), sharded=True, bucket=20_000), Way((0, 0), bucket=20_000)]  # fmt: skip
 
 
@@ -251,8 +251,8 @@ def test_where_the_loss_is_not_finite_nothing_is_updated(way, section):
     way.run(body)
 
 
-def test_sharded_state_is_held_once_and_parameters_once_a_node():
-    updaters = run_threads(5, lambda comm: Way(sharded=True).updater(comm, job.Adam()), node_of_rank=[0, 0, 1, 2, 2])
+def test_sharded_state_is_held_once_and_parameters_once_a_host():
+    updaters = run_threads(5, lambda comm: Way(sharded=True).updater(comm, job.Adam()), host_of_rank=[0, 0, 1, 2, 2])
     sizes = [updater._bound.state["first_moment"].size for updater in updaters]
     assert sum(sizes) == SIZE
     assert max(sizes) < SIZE / 4

@@ -23,7 +23,7 @@ class KerasBackend:
 
     @classmethod
     def start(cls, local_rank: int) -> KerasBackend:
-        """Import TensorFlow, for a rank that is number `local_rank` of its node.
+        """Import TensorFlow, for a rank that is number `local_rank` of its host.
 
         Raises:
             HpcnnError: it is not installed, or Keras does not work with it.

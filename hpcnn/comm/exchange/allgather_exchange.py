@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.exchange.buffers import Slots, summing
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Contribution, Residuals
-from hpcnn.comm.shared_memory import Bytes, NodeMemory
+from hpcnn.comm.shared_memory import Bytes, HostMemory
 from hpcnn.core.activity import REDUCE, WAIT, Activity
 from hpcnn.system.memory import aligned_empty
 
@@ -51,19 +51,19 @@ class SmallExchange:
         dtype: DTypeLike,
         tail_length: int,
     ) -> None:
-        nodes = [topology.rank_nodes(shards, each) for each in topology.order]
-        layouts = [Slots(len(each), length, dtype, tail_length) for each in nodes]
+        subtrees = [topology.rank_subtrees(shards, each) for each in topology.order]
+        layouts = [Slots(len(each), length, dtype, tail_length) for each in subtrees]
         sizes = [layout.size for layout in layouts]
         position = topology.order.index(rank)
         self._own = aligned_empty(sizes[position], np.uint8)
         self._own[...] = 0
-        self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, nodes[position])
+        self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, subtrees[position])
         self._gather = make_gather(sizes)
         self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
         self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
-        order = [node for each in nodes for node in each]
+        order = [subtree for each in subtrees for subtree in each]
         self._steps = []
         for buffer in self._gather.buffers:
             pieces = [buffer[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
@@ -94,10 +94,10 @@ class SmallExchange:
         self.finish()
 
 
-class NodeGather:
+class HostGather:
     """The gathering of ranks that all share memory: one copy, one wait."""
 
-    def __init__(self, memory: NodeMemory, sizes: Sequence[int]) -> None:
+    def __init__(self, memory: HostMemory, sizes: Sequence[int]) -> None:
         total, end = sum(sizes), sum(sizes[: memory.rank + 1])
         both = memory.allocate_common(2 * total)
         self.buffers: Sequence[Bytes] = [both[:total], both[total : 2 * total]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Contribution
-from hpcnn.core.tree import Node, additions_below
+from hpcnn.core.tree import Subtree, additions_below
 from hpcnn.system.memory import ALIGNMENT
 
 BLOCK = 32768
@@ -18,7 +18,7 @@ BLOCK = 32768
 
 
 class Slots:
-    """Where the vectors and tails of some tree nodes lie in one stretch of bytes."""
+    """Where the vectors and tails of some subtrees lie in one stretch of bytes."""
 
     def __init__(self, count: int, length: int, dtype: DTypeLike, tail_length: int, *, alignment: int = ALIGNMENT):
         """Lay out `count` slots: their vectors first, each at a multiple of `alignment`, then their tails."""
@@ -41,10 +41,10 @@ class Slots:
             for slot in range(self._count)
         ]
 
-    def contributions(self, memory: Array, nodes: Sequence[Node]) -> list[Contribution]:
-        """Return the slots as contributions of `nodes`."""
-        parts = zip(nodes, self.vectors(memory), self.tails(memory), strict=True)
-        return [Contribution(node, vector, tail) for node, vector, tail in parts]
+    def contributions(self, memory: Array, subtrees: Sequence[Subtree]) -> list[Contribution]:
+        """Return the slots as contributions of `subtrees`."""
+        parts = zip(subtrees, self.vectors(memory), self.tails(memory), strict=True)
+        return [Contribution(subtree, vector, tail) for subtree, vector, tail in parts]
 
     @staticmethod
     def _view(memory: Array, start: int, length: int, dtype: np.dtype[Any]) -> Array:
@@ -80,11 +80,13 @@ def fold_block(slots: Sequence[Array], order: Sequence[tuple[int, int]], out: Ar
     np.add(slots[left], slots[right], out=out)
 
 
-def summing(total: Array, node: Node, slots: Sequence[Array], nodes: Sequence[Node]) -> list[Callable[[], Any]]:
-    """Return the steps that sum the slots below `node` into `total` and leave the slots as they are."""
-    order = additions_below(node, nodes)
+def summing(
+    total: Array, subtree: Subtree, slots: Sequence[Array], subtrees: Sequence[Subtree]
+) -> list[Callable[[], Any]]:
+    """Return the steps that sum the slots below `subtree` into `total` and leave the slots as they are."""
+    order = additions_below(subtree, subtrees)
     if not order:
-        return [partial(np.copyto, total, slots[nodes.index(node)])]
+        return [partial(np.copyto, total, slots[subtrees.index(subtree)])]
     sums = list(slots)
     steps: list[Callable[[], Any]] = []
     for number, (left, right) in enumerate(order):

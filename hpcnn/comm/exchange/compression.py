@@ -1,6 +1,6 @@
-"""Gradients in two bytes an entry between nodes, with error feedback: what one step's rounding loses, the next adds.
+"""Gradients in two bytes an entry between hosts, with error feedback: what one step's rounding loses, the next adds.
 
-The tree nodes at one depth are the groups of a job. The sum of each group is rounded on the way in and the sum of the
+The subtrees at one depth are the groups of a job. The sum of each group is rounded on the way in and the sum of the
 rounded ones on the way back, each together with what its last rounding lost, so that over many steps nothing is lost
 but the last rounding (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
 arXiv:1901.09847). This is so on one rank too: the result depends on the number of groups, and on nothing else here.
@@ -22,7 +22,7 @@ from hpcnn.comm.exchange.plan import Range, rank_ranges
 from hpcnn.comm.exchange.reduction import Fold, Reach, Step, Sum, relay
 from hpcnn.comm.exchange.transport import Place, Transfer
 from hpcnn.comm.protocol import Array
-from hpcnn.core.tree import Node, leaf_steps
+from hpcnn.core.tree import Subtree, leaf_steps
 from hpcnn.errors import CheckpointError
 from hpcnn.system.memory import aligned_empty
 
@@ -54,13 +54,13 @@ def feed_back(form: Format, sums: Array, residual: Array, wire: Array) -> None:
 class OwnResiduals:
     """What the roundings of each group and of the total owe, every entry on the rank that rounds it.
 
-    Ranks of the node that has the whole of a group round it: for its own pieces the owners, for others' the relays.
+    Ranks of the host that has the whole of a group round it: for its own pieces the owners, for others' the relays.
     Everything else is rounded by the owners of the pieces.
 
     Args:
         place: this rank among the others.
         shards: leaves of the tree.
-        groups: the tree nodes that are rounded.
+        groups: the subtrees that are rounded.
         bounds: the buckets.
         grain: their pieces are cut at multiples of so many entries.
         dtype: type of the sums.
@@ -71,7 +71,7 @@ class OwnResiduals:
         self,
         place: Place,
         shards: int,
-        groups: Sequence[Node],
+        groups: Sequence[Subtree],
         bounds: Sequence[Range],
         grain: int,
         dtype: DTypeLike,
@@ -93,7 +93,7 @@ class OwnResiduals:
         own = [ranges[rank][0] for ranges in self._ranges]
         if home is None:
             rounded = own
-        elif home == self._place.topology.node_of(rank):
+        elif home == self._place.topology.host_of(rank):
             rounded = own + [relayed for ranges in self._ranges for relayed in ranges[rank][1]]
         else:
             rounded = []
@@ -136,40 +136,40 @@ class CompressedAdder:
 
     Args:
         reach: the slots to add.
-        groups: the tree nodes that are rounded, which no slot is larger than.
+        groups: the subtrees that are rounded, which no slot is larger than.
         form: what to round to.
         residuals: what the roundings owe.
     """
 
-    def __init__(self, reach: Reach, groups: Sequence[Node], form: Format, residuals: OwnResiduals) -> None:
+    def __init__(self, reach: Reach, groups: Sequence[Subtree], form: Format, residuals: OwnResiduals) -> None:
         self.one_pass = False
         self._reach, self._form, self._residuals = reach, form, residuals
         self._names = {group: name_of(number) for number, group in enumerate(groups)}
-        self._ways = {group: Fold.below(group, reach.nodes) for group in groups}
-        arriving = [node for number, sent in enumerate(reach.sent) if number != reach.node for node in sent]
+        self._ways = {group: Fold.below(group, reach.subtrees) for group in groups}
+        arriving = [subtree for number, sent in enumerate(reach.sent) if number != reach.host for subtree in sent]
         self._rounded_elsewhere = set(groups).intersection(arriving)
         self._steps = leaf_steps((0, len(groups)))
         depth = max(step.slot for step in self._steps)
         self._spare = [aligned_empty(BLOCK, reach.local_vectors[0].dtype) for _ in range(depth)]
         self._wire = form.empty(BLOCK)
 
-    def buffer(self, node: Node, size: int) -> Array:
-        """Return room for the sum below a tree node."""
-        if node in self._names:
+    def buffer(self, subtree: Subtree, size: int) -> Array:
+        """Return room for the sum of a subtree."""
+        if subtree in self._names:
             return self._form.empty(size)
         return aligned_empty(size, self._reach.local_vectors[0].dtype)
 
     def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
         """Yield what makes each sum to be sent. That of a part of a group is not rounded."""
         reach = self._reach
-        for node in reach.sent[reach.node]:
-            way = Fold.below(node, reach.local_nodes)
-            if node not in self._names:
+        for subtree in reach.sent[reach.host]:
+            way = Fold.below(subtree, reach.local_subtrees)
+            if subtree not in self._names:
                 yield relay(way, reach.local_vectors, slice(start, stop))
                 continue
             wire = self._form.empty(stop - start)
             slots = way.take(reach.local_vectors, slice(start, stop))
-            residual = self._residuals.view(self._names[node], start, stop)
+            residual = self._residuals.view(self._names[subtree], start, stop)
             yield partial(self._relay, slots, way.order, residual, wire), wire
 
     def _relay(self, slots: Sequence[Array], order: Sequence[tuple[int, int]], residual: Array, wire: Array) -> None:

@@ -30,11 +30,11 @@ class RankSums(ABC):
     vector: Array
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        nodes = Topology.of(range(size)).rank_nodes(shards, rank)
-        layout = Slots(len(nodes), length, dtype, tail_length)
+        subtrees = Topology.of(range(size)).rank_subtrees(shards, rank)
+        layout = Slots(len(subtrees), length, dtype, tail_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
-        self.contributions: Sequence[Contribution] = layout.contributions(memory, nodes)
+        self.contributions: Sequence[Contribution] = layout.contributions(memory, subtrees)
         self.tail = aligned_empty(tail_length, np.float64)
         self.activity = Activity()
         self.overlap = False

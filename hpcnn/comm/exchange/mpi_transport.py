@@ -115,7 +115,7 @@ class MpiLinks:
 
 
 class WorldGather:
-    """The gathering of ranks on several nodes, for `hpcnn.comm.exchange.allgather_exchange.SmallExchange`."""
+    """The gathering of ranks on several hosts, for `hpcnn.comm.exchange.allgather_exchange.SmallExchange`."""
 
     def __init__(self, world: MPI.Intracomm, topology: Topology, sizes: Sequence[int]) -> None:
         from mpi4py import MPI

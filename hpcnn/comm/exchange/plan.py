@@ -1,9 +1,9 @@
-"""Who adds which part of a vector, and what travels between nodes for it: plain arithmetic, without communication.
+"""Who adds which part of a vector, and what travels between hosts for it: plain arithmetic, without communication.
 
 The vector is cut into buckets, and each bucket into one piece a rank, which that rank adds up for everybody. Ranks of
-one node see each other's vectors. Towards other nodes, each rank takes an even share of what its node has to send: it
-adds up the node's own vectors there, and sends the sums to the ranks whose pieces they belong to. The way back, from
-the owner of a piece to the other nodes, is the same in reverse.
+one host see each other's vectors. Towards other hosts, each rank takes an even share of what its host has to send: it
+adds up the host's own vectors there, and sends the sums to the ranks whose pieces they belong to. The way back, from
+the owner of a piece to the other hosts, is the same in reverse.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-from hpcnn.core.tree import Node, maximal_nodes, owned_leaves
+from hpcnn.core.tree import Subtree, maximal_subtrees, owned_leaves
 from hpcnn.errors import CommunicatorError
 
 Range = tuple[int, int]
@@ -31,61 +31,61 @@ class Span:
 
 @dataclass(frozen=True)
 class Topology:
-    """Which ranks share memory: the ranks of each node, ascending, and nodes by their first rank.
+    """Which ranks share memory: the ranks of each host, ascending, and hosts by their first rank.
 
-    A *position* counts ranks node by node. Shards and pieces are dealt by position, so that the shards of a node lie
+    A *position* counts ranks host by host. Shards and pieces are dealt by position, so that the shards of a host lie
     side by side in the tree, however the launcher numbered the ranks.
     """
 
-    nodes: tuple[tuple[int, ...], ...]
+    hosts: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, node_of_rank: Sequence[object]) -> Topology:
-        """Return the topology of ranks whose nodes are named so.
+    def of(cls, host_of_rank: Sequence[object]) -> Topology:
+        """Return the topology of ranks whose hosts are named so.
 
-        >>> Topology.of(["a", "b", "a", "b"]).nodes
+        >>> Topology.of(["a", "b", "a", "b"]).hosts
         ((0, 2), (1, 3))
         """
-        nodes: dict[object, list[int]] = {}
-        for rank, node in enumerate(node_of_rank):
-            nodes.setdefault(node, []).append(rank)
-        return cls(tuple(tuple(ranks) for ranks in nodes.values()))
+        hosts: dict[object, list[int]] = {}
+        for rank, host in enumerate(host_of_rank):
+            hosts.setdefault(host, []).append(rank)
+        return cls(tuple(tuple(ranks) for ranks in hosts.values()))
 
     @cached_property
     def order(self) -> tuple[int, ...]:
         """The ranks by position."""
-        return tuple(rank for node in self.nodes for rank in node)
+        return tuple(rank for host in self.hosts for rank in host)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """The position of each node's first rank, and the number of ranks."""
-        return (0, *accumulate(len(node) for node in self.nodes))
+        """The position of each host's first rank, and the number of ranks."""
+        return (0, *accumulate(len(host) for host in self.hosts))
 
-    def node_of(self, rank: int) -> int:
-        """Return the number of the node that `rank` is on."""
-        return next(number for number, node in enumerate(self.nodes) if rank in node)
+    def host_of(self, rank: int) -> int:
+        """Return the number of the host that `rank` is on."""
+        return next(number for number, host in enumerate(self.hosts) if rank in host)
 
-    def rank_nodes(self, shards: int, rank: int, groups: int = 1) -> list[Node]:
-        """Return the tree nodes that `rank` contributes, where there are `shards` leaves; see `maximal_nodes`."""
+    def rank_subtrees(self, shards: int, rank: int, groups: int = 1) -> list[Subtree]:
+        """Return the subtrees that `rank` contributes, where there are `shards` leaves; see `maximal_subtrees`."""
         size = len(self.order)
-        return maximal_nodes(shards, owned_leaves(shards, size, self.order.index(rank)), groups)
+        return maximal_subtrees(shards, owned_leaves(shards, size, self.order.index(rank)), groups)
 
-    def node_nodes(self, shards: int, node: int, groups: int = 1) -> list[Node]:
-        """Return the tree nodes that a node's ranks contribute together."""
-        return maximal_nodes(shards, self.node_leaves(shards, node), groups)
+    def host_subtrees(self, shards: int, host: int, groups: int = 1) -> list[Subtree]:
+        """Return the subtrees that a host's ranks contribute together."""
+        return maximal_subtrees(shards, self.host_leaves(shards, host), groups)
 
-    def node_leaves(self, shards: int, node: int) -> Node:
-        """Return the leaves of a node's ranks."""
-        size, first, last = len(self.order), self.starts[node], self.starts[node + 1] - 1
+    def host_leaves(self, shards: int, host: int) -> Subtree:
+        """Return the leaves of a host's ranks."""
+        size, first, last = len(self.order), self.starts[host], self.starts[host + 1] - 1
         # contiguous, since positions are
         return owned_leaves(shards, size, first)[0], owned_leaves(shards, size, last)[1]
 
-    def home_of(self, shards: int, tree_node: Node) -> int | None:
-        """Return the number of the node whose ranks have all leaves of `tree_node`, or None."""
-        for node in range(len(self.nodes)):
-            first, end = self.node_leaves(shards, node)
-            if first <= tree_node[0] and tree_node[1] <= end:
-                return node
+    def home_of(self, shards: int, subtree: Subtree) -> int | None:
+        """Return the number of the host whose ranks have all leaves of `subtree`, or None."""
+        for host in range(len(self.hosts)):
+            first, end = self.host_leaves(shards, host)
+            if first <= subtree[0] and subtree[1] <= end:
+                return host
         return None
 
 
@@ -133,53 +133,53 @@ class BucketPlan:
     own: Range
     """The piece that it adds up for all ranks."""
     relayed: tuple[Span, ...]
-    """Parts of other nodes' pieces that it adds up for its own node, with the rank each goes to."""
+    """Parts of other hosts' pieces that it adds up for its own host, with the rank each goes to."""
     incoming: tuple[tuple[Span, ...], ...]
-    """For each node, the parts of its own piece that come from there, with the rank each comes from."""
+    """For each host, the parts of its own piece that come from there, with the rank each comes from."""
 
 
 def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> BucketPlan:
     """Return the part of `rank` in the exchange of one bucket, cut at multiples of `grain` entries."""
     pieces = cut(bounds, len(topology.order), grain)
-    own_node = topology.node_of(rank)
+    own_host = topology.host_of(rank)
     own = pieces[topology.order.index(rank)]
-    local = topology.nodes[own_node].index(rank)
-    own_shares = _foreign_shares(topology, own_node, pieces, bounds, grain)[local]
+    local = topology.hosts[own_host].index(rank)
+    own_shares = _foreign_shares(topology, own_host, pieces, bounds, grain)[local]
     relayed = [
         Span(topology.order[position], *part)
         for position, piece in enumerate(pieces)
-        if not topology.starts[own_node] <= position < topology.starts[own_node + 1]
+        if not topology.starts[own_host] <= position < topology.starts[own_host + 1]
         for share in own_shares
         if (part := overlap(piece, share)) is not None
     ]
     incoming = [
         tuple(
             Span(peer, *part)
-            for peer, shares in zip(ranks, _foreign_shares(topology, node, pieces, bounds, grain), strict=True)
+            for peer, shares in zip(ranks, _foreign_shares(topology, host, pieces, bounds, grain), strict=True)
             for share in shares
-            if node != own_node and (part := overlap(own, share)) is not None
+            if host != own_host and (part := overlap(own, share)) is not None
         )
-        for node, ranks in enumerate(topology.nodes)
+        for host, ranks in enumerate(topology.hosts)
     ]
     return BucketPlan(bounds, own, tuple(relayed), tuple(incoming))
 
 
 def rank_ranges(topology: Topology, bounds: Range, grain: int) -> dict[int, tuple[Range, list[Range]]]:
-    """Return what each rank adds up of one bucket: the piece for all ranks, and parts of others' for its own node."""
+    """Return what each rank adds up of one bucket: the piece for all ranks, and parts of others' for its own host."""
     pieces = cut(bounds, len(topology.order), grain)
     shares = [
-        share for node in range(len(topology.nodes)) for share in _foreign_shares(topology, node, pieces, bounds, grain)
+        share for host in range(len(topology.hosts)) for share in _foreign_shares(topology, host, pieces, bounds, grain)
     ]
     return dict(zip(topology.order, zip(pieces, shares, strict=True), strict=True))
 
 
 def _foreign_shares(
-    topology: Topology, node: int, pieces: Sequence[Range], bounds: Range, grain: int
+    topology: Topology, host: int, pieces: Sequence[Range], bounds: Range, grain: int
 ) -> list[list[Range]]:
-    """Cut what other nodes' ranks own into one even share for each rank of `node`: at most two ranges each."""
-    start, stop = pieces[topology.starts[node]][0], pieces[topology.starts[node + 1] - 1][1]
+    """Cut what other hosts' ranks own into one even share for each rank of `host`: at most two ranges each."""
+    start, stop = pieces[topology.starts[host]][0], pieces[topology.starts[host + 1] - 1][1]
     gap = stop - start
-    shares = cut((bounds[0], bounds[1] - gap), len(topology.nodes[node]), grain)  # as if the gap were closed
+    shares = cut((bounds[0], bounds[1] - gap), len(topology.hosts[host]), grain)  # as if the gap were closed
     opened = [[(lo, min(hi, start)), (max(lo, start) + gap, hi + gap)] for lo, hi in shares]
     return [[(lo, hi) for lo, hi in ranges if lo < hi] for ranges in opened]
 

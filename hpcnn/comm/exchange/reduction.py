@@ -1,4 +1,4 @@
-"""How what lies within a rank's reach becomes sums along the tree: its node's slots, and what other nodes sent."""
+"""How what lies within a rank's reach becomes sums along the tree: its host's slots, and what other hosts sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from hpcnn.comm.exchange.buffers import fold, fold_block
 from hpcnn.comm.protocol import Array
-from hpcnn.core.tree import Node, additions_below
+from hpcnn.core.tree import Subtree, additions_below
 from hpcnn.system.memory import aligned_empty
 
 Step = Callable[[], None]
@@ -19,20 +19,20 @@ Sum = Callable[[Array], None]
 
 @dataclass(frozen=True)
 class Fold:
-    """Which slots lie below a node of the tree, and the order in which they are added."""
+    """Which slots belong to a subtree, and the order in which they are added."""
 
     slots: Sequence[int]
     order: Sequence[tuple[int, int]]
 
     @classmethod
-    def below(cls, node: Node, nodes: Sequence[Node]) -> Fold:
-        """Return how the sum below `node` is made of slots for `nodes`, left to right.
+    def below(cls, subtree: Subtree, subtrees: Sequence[Subtree]) -> Fold:
+        """Return how the sum of `subtree` is made of slots for `subtrees`, left to right.
 
         >>> Fold.below((4, 8), [(2, 4), (4, 5), (5, 6), (6, 8)])
         Fold(slots=[1, 2, 3], order=[(0, 1), (0, 2)])
         """
-        slots = [slot for slot, (lo, hi) in enumerate(nodes) if node[0] <= lo and hi <= node[1]]
-        return cls(slots, additions_below(node, [nodes[slot] for slot in slots]))
+        slots = [slot for slot, (lo, hi) in enumerate(subtrees) if subtree[0] <= lo and hi <= subtree[1]]
+        return cls(slots, additions_below(subtree, [subtrees[slot] for slot in slots]))
 
     def take(self, arrays: Sequence[Array], part: slice) -> list[Array]:
         """Return a part of the arrays of these slots."""
@@ -44,26 +44,26 @@ class Reach:
     """The slots that one rank adds up."""
 
     shards: int
-    node: int
-    """The number of the own computer node."""
-    sent: Sequence[Sequence[Node]]
-    """For each computer node, the tree nodes whose sums it sends."""
-    local_nodes: Sequence[Node]
-    """The tree nodes of the own computer node's slots."""
+    host: int
+    """The number of the own host."""
+    sent: Sequence[Sequence[Subtree]]
+    """For each host, the subtrees whose sums it sends."""
+    local_subtrees: Sequence[Subtree]
+    """The subtrees of the own host's slots."""
     local_vectors: Sequence[Array]
     """These slots, whole."""
 
     @property
-    def nodes(self) -> list[Node]:
-        """The tree nodes of all slots, left to right: those of other computer nodes come as sums."""
+    def subtrees(self) -> list[Subtree]:
+        """The subtrees of all slots, left to right: those of other hosts come as sums."""
         return [
-            each for node, sent in enumerate(self.sent) for each in (self.local_nodes if node == self.node else sent)
+            each for host, sent in enumerate(self.sent) for each in (self.local_subtrees if host == self.host else sent)
         ]
 
     def slots(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> list[Array]:
-        """Return the slots in the order of `nodes`, given the part of each that other computer nodes sent."""
+        """Return the slots in the order of `subtrees`, given the part of each that other hosts sent."""
         local = [vector[start:stop] for vector in self.local_vectors]
-        return [slot for node, sent in enumerate(received) for slot in (local if node == self.node else sent)]
+        return [slot for host, sent in enumerate(received) for slot in (local if host == self.host else sent)]
 
 
 class Adder(Protocol):
@@ -72,16 +72,16 @@ class Adder(Protocol):
     one_pass: bool
     """Whether it goes over each part of the slots only once."""
 
-    def buffer(self, node: Node, size: int) -> Array:
-        """Return room for `size` entries of the sum below a tree node, as another computer node sends it."""
+    def buffer(self, subtree: Subtree, size: int) -> Array:
+        """Return room for `size` entries of the sum of a subtree, as another host sends it."""
         ...
 
     def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
-        """Yield, for each sum that the own computer node sends of these entries, what makes it, and where it lies."""
+        """Yield, for each sum that the own host sends of these entries, what makes it, and where it lies."""
         ...
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of the own piece; `received` are those that each other computer node sent."""
+        """Return what sums entries of the own piece; `received` are those that each other host sent."""
         ...
 
 
@@ -90,12 +90,12 @@ class ExactAdder:
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._whole = Fold.below((0, reach.shards), reach.nodes)
+        self._whole = Fold.below((0, reach.shards), reach.subtrees)
         self.one_pass = len(self._whole.order) <= 1
-        self._sent = [Fold.below(node, reach.local_nodes) for node in reach.sent[reach.node]]
+        self._sent = [Fold.below(subtree, reach.local_subtrees) for subtree in reach.sent[reach.host]]
 
-    def buffer(self, node: Node, size: int) -> Array:
-        """Return room for the sum below a tree node."""
+    def buffer(self, subtree: Subtree, size: int) -> Array:
+        """Return room for the sum of a subtree."""
         return aligned_empty(size, self._reach.local_vectors[0].dtype)
 
     def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:

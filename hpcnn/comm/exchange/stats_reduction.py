@@ -9,50 +9,56 @@ import numpy as np
 from hpcnn.comm.exchange.buffers import summing
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.protocol import Array
-from hpcnn.core.tree import Node
+from hpcnn.core.tree import Subtree
 from hpcnn.system.memory import aligned_empty
 
 
 class Tails:
-    """The sum of the tails of all ranks; those of other nodes come as the nodes' sums.
+    """The sum of the tails of all ranks; those of other hosts come as the hosts' sums.
 
     Args:
         place: this rank among the others.
         shards: leaves of the tree.
-        local: the tails of the own node's slots.
-        local_nodes: the tree nodes of these slots.
+        local: the tails of the own host's slots.
+        local_subtrees: the subtrees of these slots.
         length: entries of a tail.
         tag: of the messages.
     """
 
     def __init__(
-        self, place: Place, shards: int, local: Sequence[Array], local_nodes: Sequence[Node], length: int, tag: int
+        self,
+        place: Place,
+        shards: int,
+        local: Sequence[Array],
+        local_subtrees: Sequence[Subtree],
+        length: int,
+        tag: int,
     ) -> None:
         topology = place.topology
-        node_nodes = [topology.node_nodes(shards, node) for node in range(len(topology.nodes))]
-        received = [list(np.zeros((len(nodes), length))) for nodes in node_nodes]
-        own = [aligned_empty(length, np.float64) for _ in node_nodes[place.node]]
-        """The sums of the own node, to be sent."""
+        host_subtrees = [topology.host_subtrees(shards, host) for host in range(len(topology.hosts))]
+        received = [list(np.zeros((len(subtrees), length))) for subtrees in host_subtrees]
+        own = [aligned_empty(length, np.float64) for _ in host_subtrees[place.host]]
+        """The sums of the own host, to be sent."""
         self._before = [
             step
-            for node, total in zip(node_nodes[place.node], own, strict=True)
-            for step in summing(total, node, local, local_nodes)
+            for subtree, total in zip(host_subtrees[place.host], own, strict=True)
+            for step in summing(total, subtree, local, local_subtrees)
         ]
         self.total = aligned_empty(length, np.float64)
-        slots = [local if node == place.node else arrived for node, arrived in enumerate(received)]
-        nodes = [local_nodes if node == place.node else each for node, each in enumerate(node_nodes)]
+        slots = [local if host == place.host else arrived for host, arrived in enumerate(received)]
+        subtrees = [local_subtrees if host == place.host else each for host, each in enumerate(host_subtrees)]
         self._after = summing(
             self.total,
             (0, shards),
             [slot for each in slots for slot in each],
-            [node for each in nodes for node in each],
+            [subtree for each in subtrees for subtree in each],
         )
-        index, count = place.memory.rank, len(topology.nodes[place.node])
-        others = [(node, ranks) for node, ranks in enumerate(topology.nodes) if node != place.node]
+        index, count = place.memory.rank, len(topology.hosts[place.host])
+        others = [(host, ranks) for host, ranks in enumerate(topology.hosts) if host != place.host]
         self._alone = not others
         self._transfer = place.links.transfer(
             [(rank, total) for _, ranks in others for rank in ranks[index::count] for total in own],
-            [(ranks[index % len(ranks)], slot) for node, ranks in others for slot in received[node]],
+            [(ranks[index % len(ranks)], slot) for host, ranks in others for slot in received[host]],
             tag,
         )
 

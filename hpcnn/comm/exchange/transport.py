@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Array
-from hpcnn.comm.shared_memory import NodeMemory
+from hpcnn.comm.shared_memory import HostMemory
 
 Message = tuple[int, Array]
 """The rank at the other end, and the bytes."""
@@ -31,7 +31,7 @@ class Transfer(Protocol):
 
 
 class Links(Protocol):
-    """Messages between ranks, of nodes that share no memory."""
+    """Messages between ranks, of hosts that share no memory."""
 
     def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> Transfer:
         """Return a transfer of contiguous arrays. Between two ranks, what is sent first is received first."""
@@ -48,10 +48,10 @@ class Place:
 
     rank: int
     topology: Topology
-    memory: NodeMemory
+    memory: HostMemory
     links: Links
 
     @property
-    def node(self) -> int:
-        """The number of the own node."""
-        return self.topology.node_of(self.rank)
+    def host(self) -> int:
+        """The number of the own host."""
+        return self.topology.host_of(self.rank)

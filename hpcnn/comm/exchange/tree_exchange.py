@@ -1,4 +1,4 @@
-"""The exact exchange of gradients: slices summed in the node's memory, and between nodes each byte once each way."""
+"""The exact exchange of gradients: slices summed in the host's memory, and between hosts each byte once each way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hpcnn.comm.exchange.stats_reduction import Tails
 from hpcnn.comm.exchange.transport import Message, Place, Transfer
 from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
 from hpcnn.core.activity import OTHER, REDUCE, WAIT, Activity
-from hpcnn.core.tree import maximal_nodes
+from hpcnn.core.tree import maximal_subtrees
 from hpcnn.system.memory import ALIGNMENT
 
 _PAGE = 4096
@@ -34,17 +34,17 @@ class _Bucket:
 
     plan: BucketPlan
     relays: Sequence[Step]
-    """What adds up the own node's slots for other nodes."""
+    """What adds up the own host's slots for other hosts."""
     inward: Transfer | None
-    """The node's sums to the owners of the pieces; None on one node."""
+    """The host's sums to the owners of the pieces; None on one host."""
     outward: Transfer | None
-    """What the owners made of them, to all nodes."""
+    """What the owners made of them, to all hosts."""
     parts: range
     """The numbers of the parts of the own piece."""
 
 
 class TreeExchange:
-    """The exchange of ranks on any number of nodes, in step: `start`, `ready` ..., `finish`.
+    """The exchange of ranks on any number of hosts, in step: `start`, `ready` ..., `finish`.
 
     Args:
         place: this rank among the others.
@@ -52,7 +52,7 @@ class TreeExchange:
         length: entries of the vectors.
         dtype: their type.
         tail_length: entries of the tails.
-        target: one copy a node, whose first `length` entries become the same everywhere; None makes one, for the sums.
+        target: one copy a host, whose first `length` entries become the same everywhere; None makes one, for the sums.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
         grain: pieces are cut at multiples of so many entries.
         compression: how sums are rounded on their way, or None.
@@ -75,7 +75,7 @@ class TreeExchange:
         line = ALIGNMENT // kind.itemsize
         grain = -(-grain // line) * line
         self._place, self._grain = place, grain
-        self._apart = len(place.topology.nodes) > 1
+        self._apart = len(place.topology.hosts) > 1
         self._bounds = buckets(length, bucket, grain)
         self._pieces = Pieces(place, self._bounds, grain)
         self._own_slots(shards, length, kind, tail_length, compression.groups if compression else 1)
@@ -93,7 +93,7 @@ class TreeExchange:
         self._outs: list[Array] = []
         self._sums: list[Sum] = []
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
-        self._tails = Tails(place, shards, self._local_tails, self._local_nodes, tail_length, _TAILS_TAG)
+        self._tails = Tails(place, shards, self._local_tails, self._local_subtrees, tail_length, _TAILS_TAG)
         self.tail = self._tails.total
         self._flag_transfer = self._flag_messages() if self._apart else None
         self._schedule = Schedule(self._run, threaded=len(self._bounds) > 1)
@@ -106,28 +106,28 @@ class TreeExchange:
     def _own_slots(self, shards: int, length: int, kind: np.dtype[Any], tail_length: int, groups: int) -> None:
         """Allocate this rank's contributions, and find its neighbours'."""
         place = self._place
-        ranks = place.topology.nodes[place.node]
-        nodes = [place.topology.rank_nodes(shards, rank, groups) for rank in ranks]
-        layouts = [Slots(len(own), length, kind, tail_length, alignment=_PAGE) for own in nodes]
+        ranks = place.topology.hosts[place.host]
+        subtrees = [place.topology.rank_subtrees(shards, rank, groups) for rank in ranks]
+        layouts = [Slots(len(own), length, kind, tail_length, alignment=_PAGE) for own in subtrees]
         segments = place.memory.allocate(layouts[place.memory.rank].size)
         everyone = [
-            layout.contributions(segment, own) for layout, segment, own in zip(layouts, segments, nodes, strict=True)
+            layout.contributions(segment, own) for layout, segment, own in zip(layouts, segments, subtrees, strict=True)
         ]
         self.contributions: Sequence[Contribution] = everyone[place.memory.rank]
         local = [part for contributions in everyone for part in contributions]
-        self._local_nodes = [part.node for part in local]
+        self._local_subtrees = [part.subtree for part in local]
         self._local_vectors = [part.vector for part in local]
         self._local_tails = [part.tail for part in local]
 
     def _choose_adder(self, shards: int, compression: Compression | None) -> Adder:
         topology, count = self._place.topology, compression.groups if compression else 1
-        self._sent = [topology.node_nodes(shards, node, count) for node in range(len(topology.nodes))]
-        reach = Reach(shards, self._place.node, self._sent, self._local_nodes, self._local_vectors)
+        self._sent = [topology.host_subtrees(shards, host, count) for host in range(len(topology.hosts))]
+        reach = Reach(shards, self._place.host, self._sent, self._local_subtrees, self._local_vectors)
         if compression is None:
             return ExactAdder(reach)
         kind = self._local_vectors[0].dtype
         form = FORMATS[compression.kind](kind)
-        groups = maximal_nodes(shards, (0, shards), count)
+        groups = maximal_subtrees(shards, (0, shards), count)
         residuals = OwnResiduals(self._place, shards, groups, self._bounds, self._grain, kind, _STATE_TAG)
         self.residuals = residuals
         if self._gives_sums and self._apart:
@@ -139,8 +139,8 @@ class TreeExchange:
         plan = plan_bucket(place.topology, place.rank, bounds, self._grain)
         start, stop = plan.own
         received = [
-            [self._adder.buffer(node, stop - start) for node in nodes] if spans else []
-            for nodes, spans in zip(self._sent, plan.incoming, strict=True)
+            [self._adder.buffer(subtree, stop - start) for subtree in subtrees] if spans else []
+            for subtrees, spans in zip(self._sent, plan.incoming, strict=True)
         ]
         sends: list[Message] = []
         relays: list[Step] = []
@@ -164,7 +164,7 @@ class TreeExchange:
         )
 
     def _way_back(self, plan: BucketPlan, tag: int) -> Transfer:
-        """Return what gives the own piece to other nodes, and brings theirs to this one."""
+        """Return what gives the own piece to other hosts, and brings theirs to this one."""
         start, stop = plan.own
 
         def connect(own: Array, arriving: Sequence[Array]) -> Transfer:
@@ -190,13 +190,13 @@ class TreeExchange:
         return range(first, len(self.parts))
 
     def _flag_messages(self) -> Transfer:
-        """Each rank's flag goes to one rank of every other node."""
+        """Each rank's flag goes to one rank of every other host."""
         place, topology = self._place, self._place.topology
         local = place.memory.rank
-        others = [ranks for node, ranks in enumerate(topology.nodes) if node != place.node]
+        others = [ranks for host, ranks in enumerate(topology.hosts) if host != place.host]
         own = self._flags[place.rank : place.rank + 1]
         sends = [(ranks[local % len(ranks)], own) for ranks in others]
-        count = len(topology.nodes[place.node])
+        count = len(topology.hosts[place.host])
         receives = [
             (rank, self._flags[rank : rank + 1])
             for ranks in others
@@ -289,7 +289,7 @@ class TreeExchange:
         return wrong
 
     def _meet(self, politely: bool) -> None:
-        """Wait for the other ranks of the node."""
+        """Wait for the other ranks of the host."""
         self._enter(WAIT)
         self._place.memory.barrier(politely=politely)
         self._enter(REDUCE)

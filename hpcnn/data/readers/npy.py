@@ -1,4 +1,4 @@
-"""Reader of `.npy` files: mapped into memory, so that the ranks of a node share one copy."""
+"""Reader of `.npy` files: mapped into memory, so that the ranks of a host share one copy."""
 
 from __future__ import annotations
 

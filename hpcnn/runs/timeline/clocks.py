@@ -16,7 +16,7 @@ ROUNDS = 20
 class OwnClock:
     """What is known of this rank's clock: by how much it was ahead of the first rank 0's, now and then.
 
-    The clock is `time.perf_counter`, which on Linux is one for all processes of a node.
+    The clock is `time.perf_counter`, which on Linux is one for all processes of a host.
     """
 
     at: list[float] = field(default_factory=list)

@@ -31,7 +31,7 @@ _PROBES = 2
 
 _VECTORS_PER_RANK, _VECTORS_PER_NODE = 7, 5
 """Memory of a measurement, in vectors: contributions, what MPI sends, receives and needs itself, copies; and for each
-node, what its ranks share, or get from others, and what the wire carries."""
+host, what its ranks share, or get from others, and what the wire carries."""
 _SHARE_OF_MEMORY = 0.8
 
 
@@ -121,7 +121,7 @@ class AllreduceBench:
         self._repeats, self._seconds = repeats, seconds
         self._make_rival = make_rival
         self._topology = Topology.of(comm.allgather(comm.host))
-        self._links = None if len(self._topology.nodes) == 1 else make_links()
+        self._links = None if len(self._topology.hosts) == 1 else make_links()
 
     def run(self, sizes: Sequence[int]) -> AllreduceTimes:
         """Measure vectors of so many bytes each, as far as memory goes.
@@ -135,13 +135,13 @@ class AllreduceBench:
             times.append(self._measure(size))
             gc.collect()  # an exchange refers to itself, and its memory would stay for a while
         limit = CopyLimit.name if self._links is None else WireLimit.name
-        return AllreduceTimes([len(ranks) for ranks in self._topology.nodes], limit, times, notes)
+        return AllreduceTimes([len(ranks) for ranks in self._topology.hosts], limit, times, notes)
 
     def _affordable(self, sizes: Sequence[int]) -> tuple[list[int], list[str]]:
-        """Return the sizes that fit into every node's memory, and a note if these are not all."""
+        """Return the sizes that fit into every host's memory, and a note if these are not all."""
         free = self._comm.allgather(free_memory())
         room, why = math.inf, ""
-        for ranks in self._topology.nodes:
+        for ranks in self._topology.hosts:
             held = _VECTORS_PER_RANK * len(ranks) + _VECTORS_PER_NODE
             known = [amount for rank in ranks if (amount := free[rank]) is not None]
             if known and min(known) * _SHARE_OF_MEMORY / held < room:

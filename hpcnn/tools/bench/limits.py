@@ -17,7 +17,7 @@ MESSAGE = 2**18
 
 
 class CopyLimit:
-    """The limit of the memory: all ranks of a node copy at once, and move as many bytes as their exact sum must.
+    """The limit of the memory: all ranks of a host copy at once, and move as many bytes as their exact sum must.
 
     To sum vectors of n bytes, each of P ranks reads its slice of n/P bytes in all P vectors and writes one slice of the
     result: n + n/P bytes. A copy of m bytes by `numpy.copyto` reads m and writes m, so that m is half of that.
@@ -47,17 +47,17 @@ def copied_bytes(size: int, ranks: int) -> int:
 
 
 class WireLimit:
-    """The limit of the network: all nodes send at once, and receive at once, as many bytes as any sum must.
+    """The limit of the network: all hosts send at once, and receive at once, as many bytes as any sum must.
 
-    To sum vectors of n bytes, each of N nodes must send 2 n (N - 1)/N bytes and receive as many (Patarasuk and Yuan,
-    "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009). Here it sends them to the next node,
-    by its ranks in even parts: two nodes send to each other.
+    To sum vectors of n bytes, each of N hosts must send 2 n (N - 1)/N bytes and receive as many (Patarasuk and Yuan,
+    "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009). Here it sends them to the next host,
+    by its ranks in even parts: two hosts send to each other.
     """
 
     name = "wire"
 
     def __init__(self, size: int, topology: Topology, rank: int, links: Links) -> None:
-        sends, receives = wire_messages(topology, rank, crossing_bytes(size, len(topology.nodes)))
+        sends, receives = wire_messages(topology, rank, crossing_bytes(size, len(topology.hosts)))
         self._transfer = links.transfer(_arrays(sends), _arrays(receives), _TAG)
 
     def __call__(self) -> None:
@@ -66,22 +66,22 @@ class WireLimit:
         self._transfer.wait(politely=False)
 
 
-def crossing_bytes(size: int, nodes: int) -> int:
-    """Return how many bytes a node must send, and receive, for the sum of vectors of `size` bytes.
+def crossing_bytes(size: int, hosts: int) -> int:
+    """Return how many bytes a host must send, and receive, for the sum of vectors of `size` bytes.
 
     >>> crossing_bytes(4096, 2), crossing_bytes(4096, 4)
     (4096, 6144)
     """
-    return -(-2 * size * (nodes - 1) // nodes)
+    return -(-2 * size * (hosts - 1) // hosts)
 
 
 def wire_messages(topology: Topology, rank: int, crossing: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return ``(rank, bytes)`` of what `rank` sends to the next node, and of what it receives from the last one.
+    """Return ``(rank, bytes)`` of what `rank` sends to the next host, and of what it receives from the last one.
 
-    Each node's `crossing` bytes are shared out evenly among its ranks.
+    Each host's `crossing` bytes are shared out evenly among its ranks.
     """
-    nodes, own = topology.nodes, topology.node_of(rank)
-    ranks, following, previous = nodes[own], nodes[(own + 1) % len(nodes)], nodes[own - 1]
+    hosts, own = topology.hosts, topology.host_of(rank)
+    ranks, following, previous = hosts[own], hosts[(own + 1) % len(hosts)], hosts[own - 1]
     local = ranks.index(rank)
     sends = [(following[local % len(following)], -(-crossing // len(ranks)))]
     receives = [

@@ -39,7 +39,7 @@ def _peers(topology: Topology) -> list[int]:
     >>> _peers(Topology.of(["a", "a", "b"])), _peers(Topology.of(["a", "b"]))
     ([1, 2], [1])
     """
-    own, *others = topology.nodes
+    own, *others = topology.hosts
     return [*own[1:2], *(ranks[0] for ranks in others[:1])]
 
 

@@ -72,7 +72,7 @@ def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
         say(stage=LOOKING)
         say(unshared=_unshared([read_local(text) for _, text in everyone]))
     say(stage=SHARING)
-    comm.node_array(_SHARED_BYTES, "uint8", shared=True)
+    comm.host_array(_SHARED_BYTES, "uint8", shared=True)
     tell(no_recovery=" ".join(comm.recovery_obstacle.replace("Version:", "").split()), no_sharing="; ".join(comm.notes))
     if comm.size > 1:
         from hpcnn.comm.mpi_info import thread_level

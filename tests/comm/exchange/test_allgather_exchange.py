@@ -1,4 +1,4 @@
-"""The exchange of short vectors: its gathering in the memory of a node, and its bits."""
+"""The exchange of short vectors: its gathering in the memory of a host, and its bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hpcnn.comm.exchange.allgather_exchange import NodeGather, SmallExchange
+from hpcnn.comm.exchange.allgather_exchange import HostGather, SmallExchange
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.shared_memory import Bytes
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
@@ -26,7 +26,7 @@ CASES = [
 
 def small(comm: ThreadCommunicator, case: Case) -> SmallExchange:
     topology = Topology.of([0] * comm.size)
-    make = partial(NodeGather, comm._place.memory)
+    make = partial(HostGather, comm._place.memory)
     return SmallExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.tail)
 
 
@@ -69,19 +69,19 @@ class ByPosition:
         return 0
 
 
-@pytest.mark.parametrize("node_of_rank", [[0, 1, 0, 1], [0, 1, 1], [1, 0, 2, 0, 1]], ids=str)
-def test_ranks_are_gathered_by_position(node_of_rank: list[int]) -> None:
-    """However the launcher numbers them, the shards of a node lie side by side."""
-    case, topology = Case(7, 10, np.float32, 1), Topology.of(node_of_rank)
+@pytest.mark.parametrize("host_of_rank", [[0, 1, 0, 1], [0, 1, 1], [1, 0, 2, 0, 1]], ids=str)
+def test_ranks_are_gathered_by_position(host_of_rank: list[int]) -> None:
+    """However the launcher numbers them, the shards of a host lie side by side."""
+    case, topology = Case(7, 10, np.float32, 1), Topology.of(host_of_rank)
 
     def body(comm: ThreadCommunicator) -> None:
         make = partial(ByPosition, comm, topology)
         exchange = SmallExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.tail)
-        assert [each.node for each in exchange.contributions] == topology.rank_nodes(case.shards, comm.rank)
+        assert [each.subtree for each in exchange.contributions] == topology.rank_subtrees(case.shards, comm.rank)
         case.fill(exchange.contributions, 0)
         exchange.allreduce()
         vector, tail = case.total(0)
         assert exchange.vector.tobytes() == vector.tobytes()
         assert exchange.tail.tobytes() == tail.tobytes()
 
-    run_threads(len(node_of_rank), body)
+    run_threads(len(host_of_rank), body)

@@ -16,7 +16,7 @@ from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, ShardedExchange
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.core.tree import maximal_nodes
+from hpcnn.core.tree import maximal_subtrees
 from hpcnn.errors import CheckpointError
 from tests.comm.exchanges import Case, _tree_sum
 from tests.comm.rounding import nearest
@@ -57,17 +57,17 @@ def expected(case: Case, compression: Compression, turns: int = TURNS) -> tuple[
 
 
 def groups_of(shards: int, count: int) -> list[tuple[int, int]]:
-    nodes = [(0, shards)]
-    while len(nodes) < count:
-        nodes = [half for lo, hi in nodes for half in ((lo, (lo + hi) // 2), ((lo + hi) // 2, hi))]
-    return nodes
+    subtrees = [(0, shards)]
+    while len(subtrees) < count:
+        subtrees = [half for lo, hi in subtrees for half in ((lo, (lo + hi) // 2), ((lo + hi) // 2, hi))]
+    return subtrees
 
 
 def run(layout: list[int], body: Callable[[Communicator], object]) -> None:
     if len(layout) == 1:
         body(SerialCommunicator())
     else:
-        run_threads(len(layout), body, node_of_rank=layout, timeout_s=30)
+        run_threads(len(layout), body, host_of_rank=layout, timeout_s=30)
 
 
 def sum_all(comm: Communicator, exchange: Exchange, case: Case, turns: Sequence[int]) -> list[Array]:
@@ -100,19 +100,19 @@ def assert_owed(got: dict[str, Array], wanted: dict[str, Array]) -> None:
     assert_bits(list(got.values()), list(wanted.values()))
 
 
-def test_groups_are_the_nodes_of_one_depth_and_cut_what_ranks_contribute() -> None:
+def test_groups_are_the_subtrees_of_one_depth_and_cut_what_ranks_contribute() -> None:
     for shards in range(1, 20):
         for groups in (1, 2, 4, 8, 16):
             if groups <= shards:
-                assert maximal_nodes(shards, (0, shards), groups) == groups_of(shards, groups)
-    assert Topology.of([0, 0, 1]).rank_nodes(8, 2, groups=4) == [(5, 6), (6, 8)]
-    assert Topology.of([0, 0, 1]).node_nodes(8, 0, groups=4) == [(0, 2), (2, 4), (4, 5)]
+                assert maximal_subtrees(shards, (0, shards), groups) == groups_of(shards, groups)
+    assert Topology.of([0, 0, 1]).rank_subtrees(8, 2, groups=4) == [(5, 6), (6, 8)]
+    assert Topology.of([0, 0, 1]).host_subtrees(8, 0, groups=4) == [(0, 2), (2, 4), (4, 5)]
 
 
 def test_a_group_is_at_home_where_all_its_shards_are() -> None:
     topology = Topology.of([0, 0, 1])
-    assert [topology.home_of(8, node) for node in groups_of(8, 4)] == [0, 0, None, 1]
-    assert [topology.home_of(8, node) for node in groups_of(8, 2)] == [0, None]
+    assert [topology.home_of(8, subtree) for subtree in groups_of(8, 4)] == [0, 0, None, 1]
+    assert [topology.home_of(8, subtree) for subtree in groups_of(8, 2)] == [0, None]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -147,7 +147,7 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
         for groups, bucket, grain in ((1, 0, 1), (2, case.length // 3, 1), (4, case.length // 4, 1024)):
             compression = Compression(kind, groups)
             sums, owed = expected(case, compression)
-            target = comm.node_array(case.length, case.dtype, shared=True)
+            target = comm.host_array(case.length, case.dtype, shared=True)
             exchange = comm.sharded_exchange(
                 case.shards, target, case.length, case.tail, bucket=bucket, grain=grain, compression=compression
             )
@@ -239,7 +239,7 @@ def test_what_is_not_finite_is_seen_by_all_and_owes_nothing(kind: str, layout: l
         with np.errstate(all="ignore"):
             case.fill(exchange.contributions, 0)
             for part in exchange.contributions:
-                if part.node == (2, 4):
+                if part.subtree == (2, 4):
                     part.vector[list(values)] = list(values.values())
             exchange.allreduce()
         fine = np.isfinite(exchange.vector)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.comm.exchange.plan import BucketPlan, Topology, buckets, check_shards, cut, plan_bucket
-from hpcnn.core.tree import maximal_nodes
+from hpcnn.core.tree import maximal_subtrees
 from hpcnn.errors import CommunicatorError
 
 few = settings(max_examples=60, deadline=None)
@@ -32,9 +32,9 @@ LAYOUTS = {
 
 @st.composite
 def topologies(draw: st.DrawFn) -> Topology:
-    """1 to 4 nodes of 1 to 5 ranks each, numbered in any way."""
+    """1 to 4 hosts of 1 to 5 ranks each, numbered in any way."""
     counts = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    return Topology.of(draw(st.permutations([node for node, count in enumerate(counts) for _ in range(count)])))
+    return Topology.of(draw(st.permutations([host for host, count in enumerate(counts) for _ in range(count)])))
 
 
 def plans_of(topology: Topology, bounds: tuple[int, int], grain: int) -> dict[int, BucketPlan]:
@@ -45,31 +45,31 @@ def whole_grains(bounds: tuple[int, int], grain: int) -> int:
     return -(-bounds[1] // grain) - bounds[0] // grain
 
 
-@given(node_of_rank=st.lists(st.integers(0, 4), min_size=1, max_size=20))
-def test_topology_has_nodes_by_their_first_rank_and_ranks_ascending(node_of_rank: list[int]) -> None:
-    topology = Topology.of(node_of_rank)
-    assert sorted(topology.order) == list(range(len(node_of_rank)))
-    assert [ranks[0] for ranks in topology.nodes] == sorted(ranks[0] for ranks in topology.nodes)
-    for number, ranks in enumerate(topology.nodes):
+@given(host_of_rank=st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_topology_has_hosts_by_their_first_rank_and_ranks_ascending(host_of_rank: list[int]) -> None:
+    topology = Topology.of(host_of_rank)
+    assert sorted(topology.order) == list(range(len(host_of_rank)))
+    assert [ranks[0] for ranks in topology.hosts] == sorted(ranks[0] for ranks in topology.hosts)
+    for number, ranks in enumerate(topology.hosts):
         assert list(ranks) == sorted(ranks)
-        assert len({node_of_rank[rank] for rank in ranks}) == 1
-        assert [topology.node_of(rank) for rank in ranks] == [number] * len(ranks)
+        assert len({host_of_rank[rank] for rank in ranks}) == 1
+        assert [topology.host_of(rank) for rank in ranks] == [number] * len(ranks)
         assert topology.order[topology.starts[number] : topology.starts[number + 1]] == ranks
-    assert len({node_of_rank[ranks[0]] for ranks in topology.nodes}) == len(topology.nodes)
+    assert len({host_of_rank[ranks[0]] for ranks in topology.hosts}) == len(topology.hosts)
 
 
 @few
 @given(topology=topologies(), more=st.integers(0, 40))
-def test_shards_are_dealt_by_position_and_lie_side_by_side_in_a_node(topology: Topology, more: int) -> None:
+def test_shards_are_dealt_by_position_and_lie_side_by_side_in_a_host(topology: Topology, more: int) -> None:
     shards = len(topology.order) + more
     by_position = [
-        [leaf for node in topology.rank_nodes(shards, rank) for leaf in range(*node)] for rank in topology.order
+        [leaf for owned in topology.rank_subtrees(shards, rank) for leaf in range(*owned)] for rank in topology.order
     ]
     assert [leaf for own in by_position for leaf in own] == list(range(shards))
     assert all(by_position)
-    for number in range(len(topology.nodes)):
+    for number in range(len(topology.hosts)):
         own = [leaf for leaves in by_position[topology.starts[number] : topology.starts[number + 1]] for leaf in leaves]
-        assert topology.node_nodes(shards, number) == maximal_nodes(shards, (own[0], own[-1] + 1))
+        assert topology.host_subtrees(shards, number) == maximal_subtrees(shards, (own[0], own[-1] + 1))
 
 
 @few
@@ -114,17 +114,17 @@ def check_messages(topology: Topology, bounds: tuple[int, int], grain: int) -> N
     """What is sent is what is received, in the same order between each two ranks, and all that a sum needs arrives."""
     plans = plans_of(topology, bounds, grain)
     for receiver, plan in plans.items():
-        for node, ranks in enumerate(topology.nodes):
+        for host, ranks in enumerate(topology.hosts):
             sent = {
                 rank: [(s.start, s.stop) for s in plans[rank].relayed if s.rank == receiver]
                 for rank in ranks
-                if node != topology.node_of(receiver)
+                if host != topology.host_of(receiver)
             }
             received: dict[int, list[tuple[int, int]]] = {rank: [] for rank in sent}
-            for span in plan.incoming[node]:
+            for span in plan.incoming[host]:
                 received[span.rank].append((span.start, span.stop))
             assert received == sent
-            if sent:  # the piece arrives whole, each entry from one rank of the node
+            if sent:  # the piece arrives whole, each entry from one rank of the host
                 spans = sorted(span for own in sent.values() for span in own)
                 covered = [entry for start, stop in spans for entry in (start, stop)]
                 inner = covered[1:-1]
@@ -142,35 +142,35 @@ def test_what_is_sent_is_what_is_received(topology: Topology, length: int, count
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 100, 4096, 100_003])
-@pytest.mark.parametrize("node_of_rank", LAYOUTS.values(), ids=LAYOUTS)
-def test_what_is_sent_is_what_is_received_in_these_layouts(node_of_rank: list[int], length: int) -> None:
-    topology = Topology.of(node_of_rank)
+@pytest.mark.parametrize("host_of_rank", LAYOUTS.values(), ids=LAYOUTS)
+def test_what_is_sent_is_what_is_received_in_these_layouts(host_of_rank: list[int], length: int) -> None:
+    topology = Topology.of(host_of_rank)
     for bounds in buckets(length, max(1, length // 3), 16):
         check_messages(topology, bounds, 16)
 
 
 @few
 @given(topology=topologies(), length=lengths, grain=grains)
-def test_each_rank_of_a_node_sends_an_even_share(topology: Topology, length: int, grain: int) -> None:
+def test_each_rank_of_a_host_sends_an_even_share(topology: Topology, length: int, grain: int) -> None:
     """All drive the network: the most and the least that one sends differ by one grain at most."""
     plans = plans_of(topology, (0, length), grain)
-    for ranks in topology.nodes:
+    for ranks in topology.hosts:
         sizes = [sum(span.stop - span.start for span in plans[rank].relayed) for rank in ranks]
         assert max(sizes) - min(sizes) <= grain
         own = sum(stop - start for start, stop in (plans[rank].own for rank in ranks))
         assert sum(sizes) == length - own
 
 
-def test_one_node_sends_nothing() -> None:
+def test_one_host_sends_nothing() -> None:
     for plan in plans_of(Topology.of([0] * 5), (0, 1000), 16).values():
         assert plan.relayed == ()
         assert plan.incoming == ((),)
 
 
-@pytest.mark.parametrize("node_of_rank", LAYOUTS.values(), ids=LAYOUTS)
-def test_a_vector_of_2_to_the_34_bytes_is_planned_without_its_memory(node_of_rank: list[int]) -> None:
+@pytest.mark.parametrize("host_of_rank", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_vector_of_2_to_the_34_bytes_is_planned_without_its_memory(host_of_rank: list[int]) -> None:
     length = 2**34 // 4 + 5
-    topology = Topology.of(node_of_rank)
+    topology = Topology.of(host_of_rank)
     tracemalloc.start()
     try:
         for bounds in buckets(length, length // 2, 8192):
@@ -180,7 +180,7 @@ def test_a_vector_of_2_to_the_34_bytes_is_planned_without_its_memory(node_of_ran
         tracemalloc.stop()
     plans = plans_of(topology, (0, length), 8192)
     assert sum(plan.own[1] - plan.own[0] for plan in plans.values()) == length
-    foreign = sum(length - sum(plans[rank].own[1] - plans[rank].own[0] for rank in ranks) for ranks in topology.nodes)
+    foreign = sum(length - sum(plans[rank].own[1] - plans[rank].own[0] for rank in ranks) for ranks in topology.hosts)
     assert sum(span.stop - span.start for plan in plans.values() for span in plan.relayed) == foreign
 
 

@@ -30,13 +30,13 @@ LAYOUTS = {
 
 @st.composite
 def cases(draw: st.DrawFn) -> SimpleNamespace:
-    """Up to 3 nodes of up to 3 ranks, a few shards more than ranks, and any way to cut the vector."""
+    """Up to 3 hosts of up to 3 ranks, a few shards more than ranks, and any way to cut the vector."""
     counts = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
-    node_of_rank = draw(st.permutations([node for node, count in enumerate(counts) for _ in range(count)]))
+    host_of_rank = draw(st.permutations([host for host, count in enumerate(counts) for _ in range(count)]))
     length = draw(st.one_of(st.integers(1, 40), st.integers(1, 5000), st.integers(32_000, 70_000)))
-    shards = len(node_of_rank) + draw(st.integers(0, 9))
+    shards = len(host_of_rank) + draw(st.integers(0, 9))
     return SimpleNamespace(
-        node_of_rank=node_of_rank,
+        host_of_rank=host_of_rank,
         case=Case(shards, length, draw(st.sampled_from([np.float32, np.float64])), draw(st.integers(0, 3))),
         bucket=draw(st.sampled_from([0, -(-length // 4), -(-length // 2), length])),
         block=draw(st.integers(1 + length // 7, length + 2)),
@@ -65,7 +65,7 @@ def test_sums_follow_the_tree_wherever_the_ranks_are(drawn: SimpleNamespace) -> 
             exchange.finish()
             check_sums(exchange, case, turn)
 
-    run_threads(len(drawn.node_of_rank), body, node_of_rank=drawn.node_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
 
 @few
@@ -91,7 +91,7 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
             assert target.array[: case.length].tobytes() == expected.tobytes()
             assert exchange.tail.tobytes() == tail.tobytes()
 
-    run_threads(len(drawn.node_of_rank), body, node_of_rank=drawn.node_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
 
 @few
@@ -113,12 +113,12 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
         firsts = [whole[i] for part in exchange.parts for i in range(part.start, part.stop, grain)]
         assert exchange.allgather_parts(np.array(firsts), grain).tolist() == whole[::grain].tolist()
 
-    run_threads(len(drawn.node_of_rank), body, node_of_rank=drawn.node_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
 
 @pytest.mark.parametrize("bucket", [0, 1500])
-@pytest.mark.parametrize("node_of_rank", LAYOUTS.values(), ids=LAYOUTS)
-def test_nothing_is_touched_before_it_is_ready(node_of_rank: list[int], bucket: int) -> None:
+@pytest.mark.parametrize("host_of_rank", LAYOUTS.values(), ids=LAYOUTS)
+def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: int) -> None:
     """Each rank fills its vectors from the end, in pieces and at times of its own, over what must not be seen."""
     case = Case(9, 6000, np.float32, 2)
 
@@ -126,7 +126,7 @@ def test_nothing_is_touched_before_it_is_ready(node_of_rank: list[int], bucket: 
         random = np.random.default_rng(comm.rank)
         exchange = comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=bucket)
         for turn in range(4):
-            filled = [case.part(turn, each.node) for each in exchange.contributions]
+            filled = [case.part(turn, each.subtree) for each in exchange.contributions]
             exchange.start()
             for each, (_, tail) in zip(exchange.contributions, filled, strict=True):
                 each.vector[...], each.tail[...] = np.nan, tail
@@ -139,14 +139,14 @@ def test_nothing_is_touched_before_it_is_ready(node_of_rank: list[int], bucket: 
             exchange.finish()
             check_sums(exchange, case, turn)
 
-    run_threads(len(node_of_rank), body, node_of_rank=node_of_rank)
+    run_threads(len(host_of_rank), body, host_of_rank=host_of_rank)
 
 
-def test_one_copy_of_the_sums_for_each_node() -> None:
+def test_one_copy_of_the_sums_for_each_host() -> None:
     def body(comm: ThreadCommunicator) -> tuple[str, Exchange]:
         return comm.host, comm.exchange(8, 1000, np.float32, 1)
 
-    replies = run_threads(6, body, node_of_rank=LAYOUTS["3 + 1 + 2 in no order"])
+    replies = run_threads(6, body, host_of_rank=LAYOUTS["3 + 1 + 2 in no order"])
     copies = {(host, exchange.vector.ctypes.data) for host, exchange in replies}
     assert len(copies) == len({host for host, _ in copies}) == len({address for _, address in copies}) == 3
 
