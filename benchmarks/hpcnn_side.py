@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.problem import BATCH, SAMPLES, make_data
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.backends.numpy.replica import NumpyReplica
-from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
+from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data
@@ -88,6 +88,6 @@ def _job(
 def _order_free_replica(job: Job, model: Model, comm: Communicator, shards: int) -> NumpyReplica:
     params, sums, dtype = model.network.layout, model.layout, job.train.dtype
     store = comm.host_array(params.size, dtype, shared=False)
-    exchange = OrderFreeExchange(shards, params.trainable_size, dtype, sums.size)
+    exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
     updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
     return NumpyReplica(model.network, ReplicaParts(model.loss, sums, updater, job.train.seed))

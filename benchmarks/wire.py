@@ -30,11 +30,11 @@ WIDTHS = (1024, 1024, 1024, 1024, 1024)
 
 def exchanges(comm: Communicator, size: int, *, order_free: bool = False) -> Iterator[None]:
     """Sum vectors of `size` bytes for ever."""
-    from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
+    from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 
     length = size // 4
     exchange = (
-        OrderFreeExchange(comm.size, length, np.float32, 5)
+        AllreduceExchange(comm.size, length, np.float32, 5)
         if order_free
         else comm.exchange(comm.size, length, np.float32, 5)
     )

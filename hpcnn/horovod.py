@@ -104,7 +104,7 @@ def _check(comm: Communicator) -> int:
     exchange = horovod_exchange(comm, comm.size, _ENTRIES, np.float32, 1)
     (own,) = exchange.contributions
     pattern = (np.arange(_ENTRIES) % 100).astype(np.float32)
-    own.vector[...], own.tail[...] = pattern * (comm.rank + 1), _LARGE + comm.rank
+    own.vector[...], own.stats[...] = pattern * (comm.rank + 1), _LARGE + comm.rank
     seconds = []
     for _ in range(_ROUNDS):
         comm.barrier()
@@ -112,8 +112,8 @@ def _check(comm: Communicator) -> int:
         exchange.allreduce()
         seconds.append(time.perf_counter() - begin)
     ranks = comm.size
-    total, tail = ranks * (ranks + 1) // 2, ranks * _LARGE + ranks * (ranks - 1) // 2
-    right = np.array_equal(exchange.vector, pattern * total) and exchange.tail.tolist() == [tail]
+    total, stats = ranks * (ranks + 1) // 2, ranks * _LARGE + ranks * (ranks - 1) // 2
+    right = np.array_equal(exchange.vector, pattern * total) and exchange.stats.tolist() == [stats]
     if not all(comm.allgather(right)):
         raise CommunicatorError(f"Horovod added known numbers on {ranks} ranks, and the sums are wrong")
     if comm.rank == 0:

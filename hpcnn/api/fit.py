@@ -126,7 +126,7 @@ def _afresh(activity: Activity) -> Iterator[None]:
     try:
         yield
     finally:
-        activity.on_enter, activity.beside = on_enter, None
+        activity.on_enter, activity.exchange_thread = on_enter, None
 
 
 def _result(comm: Communicator, ending: Ending, base: Path) -> Fitted:

@@ -120,7 +120,7 @@ class Trainer:
         multilabel = is_multilabel(loss=name, ending=network.ending, outputs=outputs, labels=labels, one_hot=False)
         layout = SumsLayout(build_metrics(metrics, outputs=outputs, labels=labels, multilabel=multilabel))
         updater = make_updater(
-            self.comm, network.layout, chosen, shards=shards, dtype=dtype, tail_length=layout.size, sharded=False
+            self.comm, network.layout, chosen, shards=shards, dtype=dtype, stats_length=layout.size, sharded=False
         )
         self._replica = NumpyReplica(network, ReplicaParts(self._loss, layout, updater, seed))
         self._replica.synchronize()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm import ulfm as survivors
-from hpcnn.comm.exchange.allgather_exchange import Gather, HostGather, SmallExchange
+from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, Gather, HostGather
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Place
@@ -75,8 +75,8 @@ class MpiCommunicator:
         self._members = survivors.checked(world, lambda: world.allgather((first_of_host, self.host)))
         memory: HostMemory = alone
         if self.local_size > 1:
-            polite = partial(_meet_politely, host)
-            memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _meeting(host), polite)
+            sleeping = partial(_meet_without_spinning, host)
+            memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _meeting(host), sleeping)
         hosts = Topology.of([first for first, _ in self._members])
         self._together: Place | None = Place(self.rank, hosts, memory, links)
         if os.environ.get(SHARING) == "off":
@@ -96,7 +96,7 @@ class MpiCommunicator:
         return len((self._together or self._apart).topology.hosts)
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
+        self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return the exchange that suits the length. The bits of the sums are the same in either."""
         check_shards(shards, self.size)
@@ -106,18 +106,18 @@ class MpiCommunicator:
         def build(place: Place) -> Exchange:
             one_host = len(place.topology.hosts) == 1
             slots = sum(len(place.topology.rank_subtrees(shards, rank)) for rank in range(self.size))
-            size = slots * (length * np.dtype(dtype).itemsize + tail_length * 8)
+            size = slots * (length * np.dtype(dtype).itemsize + stats_length * 8)
             if options.get("compression") or size > SMALL_BYTES["in one node" if one_host else "between nodes"]:
-                return TreeExchange(place, shards, length, dtype, tail_length, **options)
+                return TreeExchange(place, shards, length, dtype, stats_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
                 partial(HostGather, place.memory) if one_host else partial(WorldGather, self._world, place.topology)
             )
-            return SmallExchange(place.topology, self.rank, make, shards, length, dtype, tail_length)
+            return AllgatherExchange(place.topology, self.rank, make, shards, length, dtype, stats_length)
 
         return self._sharing(build)
 
     def sharded_exchange(
-        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
@@ -125,7 +125,7 @@ class MpiCommunicator:
             options["bucket"] = 0
         return self._sharing(
             lambda place: TreeExchange(
-                place, shards, length, target.array.dtype, tail_length, target=target.array, **options
+                place, shards, length, target.array.dtype, stats_length, target=target.array, **options
             )
         )
 
@@ -200,13 +200,13 @@ class MpiCommunicator:
             for count, start, size in zip(rows, starts, counts, strict=True)
         ]
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Return once every rank has come here."""
         with self.activity.during(WAIT):
-            if politely:
-                _meet_politely(self._world)
-            else:
+            if spin:
                 self._world.Barrier()
+            else:
+                _meet_without_spinning(self._world)
 
     def heartbeats(self) -> Heartbeats | None:
         """Return a new side channel, if MPI is for several threads at once."""
@@ -264,7 +264,7 @@ def _meeting(host: MPI.Comm) -> Callable[[], None]:
     return meet
 
 
-def _meet_politely(ranks: MPI.Comm) -> None:
+def _meet_without_spinning(ranks: MPI.Comm) -> None:
     request = ranks.Ibarrier()
     while not request.Test():
         time.sleep(POLL_S)

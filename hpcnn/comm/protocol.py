@@ -50,8 +50,8 @@ class Contribution:
     subtree: Subtree
     vector: Array
     """The gradient sum over the subtree's shards, of shape (length,)."""
-    tail: Array
-    """Sums that travel with it (loss, metrics, count, stop flag), float64 of shape (tail_length,)."""
+    stats: Array
+    """Sums that travel with it (loss, metrics, count, stop flag), float64 of shape (stats_length,)."""
 
 
 class Residuals(Protocol):
@@ -76,7 +76,7 @@ class Residuals(Protocol):
 
 
 class Exchange(Protocol):
-    """Buffers for one vector and its tail, and the collective that sums them over all shards, along the tree.
+    """Buffers for one vector and its stats, and the collective that sums them over all shards, along the tree.
 
     `allreduce` does it at once. In place of it a step may be `start`, then `ready` as often as one likes, and
     `finish`, so that what is ready can travel while the rest is computed.
@@ -87,8 +87,8 @@ class Exchange(Protocol):
     vector: Array
     """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid until the next step
     begins to fill the contributions."""
-    tail: Array
-    """The sum of the tails; valid as long as `vector`."""
+    stats: Array
+    """The sum of the stats; valid as long as `vector`."""
     activity: Activity
     """Told what the exchange is doing. Of its own, until it is set to that of the rank."""
     overlap: bool
@@ -105,7 +105,7 @@ class Exchange(Protocol):
         ...
 
     def ready(self, start: int) -> None:
-        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        """Say that the stats, and all contributions' entries from `start` on, are what they are to be."""
         ...
 
     def finish(self) -> bool:
@@ -122,8 +122,8 @@ class ShardedExchange(Protocol):
 
     contributions: Sequence[Contribution]
     """As for `Exchange`."""
-    tail: Array
-    """The sum of the tails; valid from the first call of `consume` on."""
+    stats: Array
+    """The sum of the stats; valid from the first call of `consume` on."""
     activity: Activity
     """As for `Exchange`."""
     overlap: bool
@@ -142,7 +142,7 @@ class ShardedExchange(Protocol):
         ...
 
     def ready(self, start: int) -> None:
-        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        """Say that the stats, and all contributions' entries from `start` on, are what they are to be."""
         ...
 
     def finish(self) -> bool:
@@ -204,7 +204,7 @@ class Communicator(Protocol):
         ...
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
+        self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return an exchange for vectors of `length` over `shards` gradient shards.
 
@@ -214,7 +214,7 @@ class Communicator(Protocol):
         ...
 
     def sharded_exchange(
-        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
     ) -> ShardedExchange:
         """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
 
@@ -246,8 +246,8 @@ class Communicator(Protocol):
         """
         ...
 
-    def barrier(self, *, politely: bool = False) -> None:
-        """Return once every rank has come here; politely: without occupying a core meanwhile."""
+    def barrier(self, *, spin: bool = True) -> None:
+        """Return once every rank has come here. Without `spin`, occupy no core meanwhile."""
         ...
 
     def heartbeats(self) -> Heartbeats | None:

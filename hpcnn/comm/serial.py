@@ -25,7 +25,7 @@ class SerialExchange:
     def __init__(self, contribution: Contribution) -> None:
         self.contributions: Sequence[Contribution] = (contribution,)
         self.vector = contribution.vector
-        self.tail = contribution.tail
+        self.stats = contribution.stats
         self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
@@ -60,7 +60,7 @@ class _NoMessages:
     def start(self) -> None:
         """Do nothing."""
 
-    def wait(self, *, politely: bool) -> None:
+    def wait(self, *, spin: bool) -> None:
         """Return at once."""
 
     def free(self) -> None:
@@ -83,22 +83,22 @@ class SerialCommunicator:
         self._place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
+        self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> Exchange:
         """Return the exchange of one rank."""
         if options.get("compression"):  # what is rounded is rounded here too
-            return TreeExchange(self._place, shards, length, dtype, tail_length, **options)
-        layout = Slots(1, length, dtype, tail_length)
+            return TreeExchange(self._place, shards, length, dtype, stats_length, **options)
+        layout = Slots(1, length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
         return SerialExchange(*layout.contributions(memory, [(0, shards)]))
 
     def sharded_exchange(
-        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return an exchange in which the one rank owns everything."""
         return TreeExchange(
-            self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
+            self._place, shards, length, target.array.dtype, stats_length, target=target.array, **options
         )
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
@@ -122,7 +122,7 @@ class SerialCommunicator:
         """Return ``[array]``."""
         return [array]
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Return at once."""
 
     def heartbeats(self) -> None:

@@ -41,10 +41,10 @@ class HostMemory(Protocol):
         """Return one zeroed, page-aligned segment of `size` bytes for all of them together."""
         ...
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Return once every rank has come here, and sees what the others wrote before.
 
-        Politely: without occupying a core meanwhile.
+        Without `spin`, occupy no core meanwhile.
         """
         ...
 
@@ -63,7 +63,7 @@ class PrivateMemory:
         """Return a segment."""
         return np.frombuffer(mmap.mmap(-1, _whole_pages(size)), np.uint8)
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Return at once."""
 
 
@@ -75,7 +75,7 @@ class SharedMemory:
         size: how many they are.
         allgather: returns every rank's small object, by rank.
         meet: see `HostMemory.barrier`.
-        meet_politely: the same, without occupying a core.
+        meet_without_spinning: the same, without occupying a core.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class SharedMemory:
         size: int,
         allgather: Callable[[Any], list[Any]],
         meet: Callable[[], None],
-        meet_politely: Callable[[], None],
+        meet_without_spinning: Callable[[], None],
     ) -> None:
         self.rank, self.size = rank, size
-        self._allgather, self._meet, self._meet_politely = allgather, meet, meet_politely
+        self._allgather, self._meet, self._meet_without_spinning = allgather, meet, meet_without_spinning
         # Python keeps a file open for each mapping, and there is one a neighbour.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError, ValueError):
@@ -122,9 +122,9 @@ class SharedMemory:
                 self._meet()
         return segments[0]
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks of the host."""
-        (self._meet_politely if politely else self._meet)()
+        (self._meet if spin else self._meet_without_spinning)()
 
     def _agree(self, action: Callable[[], Any]) -> list[Any]:
         """Return what `action` returned on every rank, or raise on all of them."""

@@ -94,7 +94,7 @@ class ThreadMemory:
         """Return the segment of the first rank."""
         return self.allocate(size)[0]
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks of the host."""
         self._group.wait()
 
@@ -110,7 +110,7 @@ class _ThreadTransfer:
         for box, array in self._sends:
             box.put(array.copy())
 
-    def wait(self, *, politely: bool) -> None:
+    def wait(self, *, spin: bool) -> None:
         """Take what has come."""
         for box, array in self._receives:
             try:
@@ -168,19 +168,19 @@ class ThreadCommunicator:
         return self._world.everyone.share(self.rank, value)
 
     def exchange(
-        self, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: Unpack[ExchangeOptions]
+        self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> TreeExchange:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeExchange(self._place, shards, length, dtype, tail_length, **options)
+        return TreeExchange(self._place, shards, length, dtype, stats_length, **options)
 
     def sharded_exchange(
-        self, shards: int, target: HostArray, length: int, tail_length: int, **options: Unpack[ShardedOptions]
+        self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         return TreeExchange(
-            self._place, shards, length, target.array.dtype, tail_length, target=target.array, **options
+            self._place, shards, length, target.array.dtype, stats_length, target=target.array, **options
         )
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
@@ -210,7 +210,7 @@ class ThreadCommunicator:
         everyone = self.share(array.copy())
         return everyone if self.rank == 0 else None
 
-    def barrier(self, *, politely: bool = False) -> None:
+    def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks."""
         self._world.everyone.wait()
 

@@ -41,7 +41,7 @@ class Activity:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.on_enter: Callable[[], None] | None = None
         """Called in each phase entered; for faults that are injected, and for timelines."""
-        self.beside: Activity | None = None
+        self.exchange_thread: Activity | None = None
         """What the thread does that exchanges gradients beside the computation, if somebody wants to know. Its own
         seconds are not among these."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
-from hpcnn.optim.transforms import Array, Block, ClipByValue, Tick, Transform, settle
+from hpcnn.optim.transforms import Array, Block, ClipByValue, StepInfo, Transform, apply_scale
 from hpcnn.system.memory import aligned_empty
 
 BLOCK = 32768
@@ -40,12 +40,12 @@ class Optimizer:
         """Return the state at the start, for parameters of shape (n,)."""
         return {name: value for transform in self.transforms for name, value in transform.init(params).items()}
 
-    def tick(self, step: int, factor: float = 1.0) -> Tick:
-        """Return the tick of `step`; `factor` is what schedules make of the learning rate."""
-        return Tick(step, self.learning_rate * factor / (1 + self.decay * step))
+    def step_info(self, step: int, factor: float = 1.0) -> StepInfo:
+        """Return the info of `step`; `factor` is what schedules make of the learning rate."""
+        return StepInfo(step, self.learning_rate * factor / (1 + self.decay * step))
 
-    def plan(self, tick: Tick, count: float, norm: float = 0.0) -> Plan:
-        """Return what each block of gradient sums over `count` samples goes through at `tick`.
+    def plan(self, info: StepInfo, count: float, norm: float = 0.0) -> Plan:
+        """Return what each block of gradient sums over `count` samples goes through at `info`.
 
         `norm` is that of the whole vector of sums; only `clip_norm` needs it.
         """
@@ -54,7 +54,7 @@ class Optimizer:
             factor *= self.clip_norm / (norm / count)
         work: list[Block] = []
         for transform in (*([ClipByValue(self.clip_value)] if self.clip_value else []), *self.transforms):
-            block, factor = transform.at(tick, factor)
+            block, factor = transform.at(info, factor)
             if block is not None:
                 work.append(block)
         return Plan(work, factor)
@@ -112,14 +112,14 @@ class BoundOptimizer:
             )
             position += size
 
-    def update(self, tick: Tick, count: float) -> bool:
+    def update(self, info: StepInfo, count: float) -> bool:
         """Update all parts; return whether every gradient was finite.
 
         Where `clip_norm` is set, the parts must be the whole vector.
         """
         with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
             norm = norm_of(self.square_totals()) if self.optimizer.clip_norm else 0.0
-            plan = self.optimizer.plan(tick, count, norm)
+            plan = self.optimizer.plan(info, count, norm)
             finite = [self.update_part(plan, number) for number in range(len(self.parts))]
         return all(finite)
 
@@ -139,7 +139,7 @@ class BoundOptimizer:
         scratch = self._scratch[: params.size]
         for block in plan.work:
             block(gradient, state, params, scratch)
-        settle(gradient, plan.factor)
+        apply_scale(gradient, plan.factor)
         np.subtract(params, gradient, out=params)
         return True
 

@@ -22,7 +22,7 @@ Block = Callable[[Array, State, Array, Array], None]
 
 
 @dataclass(frozen=True)
-class Tick:
+class StepInfo:
     """When an update happens."""
 
     step: int
@@ -41,8 +41,8 @@ class Transform(Protocol):
         """Return the state at the start, for parameters of shape (n,)."""
         ...
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block | None, float]:
-        """Return the work on each block of updates u at `tick`, and the factor that is outstanding after it.
+    def at(self, info: StepInfo, factor: float) -> tuple[Block | None, float]:
+        """Return the work on each block of updates u at `info`, and the factor that is outstanding after it.
 
         What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do.
         """
@@ -60,12 +60,12 @@ class Stateless:
 class ScaleByLearningRate(Stateless):
     """u <- learning rate x u."""
 
-    def at(self, tick: Tick, factor: float) -> tuple[None, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[None, float]:
         """Leave it to the factor."""
-        return None, factor * tick.learning_rate
+        return None, factor * info.learning_rate
 
 
-def settle(u: Array, factor: float) -> None:
+def apply_scale(u: Array, factor: float) -> None:
     """Multiply the updates by the outstanding factor."""
     if factor != 1.0:
         np.multiply(u, factor, out=u)
@@ -77,11 +77,11 @@ class ClipByValue(Stateless):
 
     limit: float
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            settle(u, factor)
+            apply_scale(u, factor)
             np.maximum(u, -self.limit, out=u)
             np.minimum(u, self.limit, out=u)
 
@@ -94,11 +94,11 @@ class AddDecayedWeights(Stateless):
 
     rate: float
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            settle(u, factor)
+            apply_scale(u, factor)
             np.multiply(params, self.rate, out=scratch)
             np.add(u, scratch, out=u)
 
@@ -119,11 +119,11 @@ class Momentum:
         """Return a velocity of zeros."""
         return {"velocity": np.zeros_like(params)}
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            settle(u, factor)
+            apply_scale(u, factor)
             velocity = state["velocity"]
             np.multiply(velocity, self.momentum, out=velocity)
             np.add(velocity, u, out=velocity)
@@ -152,9 +152,9 @@ class ScaleByAdam:
         """Return moments of zeros."""
         return {"first_moment": np.zeros_like(params), "second_moment": np.zeros_like(params)}
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
-        t = tick.step + 1
+        t = info.step + 1
         correction = math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
         beta_1, beta_2, epsilon = self.beta_1, self.beta_2, self.epsilon
         of_u, of_square = (1 - beta_1) * factor, (1 - beta_2) * factor**2
@@ -191,11 +191,11 @@ class ScaleByRms:
         state = {"mean_square": np.zeros_like(params)}
         return state | {"mean": np.zeros_like(params)} if self.centered else state
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            settle(u, factor)
+            apply_scale(u, factor)
             square = state["mean_square"]
             np.multiply(u, u, out=scratch)
             np.multiply(scratch, 1 - self.rho, out=scratch)
@@ -229,11 +229,11 @@ class ScaleByAdagrad:
         """Return a sum of squares that starts at `initial`."""
         return {"sum_of_squares": np.full_like(params, self.initial)}
 
-    def at(self, tick: Tick, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
         """Return the work on each block, and the factor after it."""
 
         def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            settle(u, factor)
+            apply_scale(u, factor)
             total = state["sum_of_squares"]
             np.multiply(u, u, out=scratch)
             np.add(total, scratch, out=total)

@@ -88,7 +88,7 @@ def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
     if sums_by_horovod(job):
         from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 
-        exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.tail_length)
+        exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.stats_length)
         exchange.activity = comm.activity
         return ReplicatedUpdater(
             comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
@@ -100,7 +100,7 @@ def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
         optimizer,
         shards=shards,
         dtype=job.train.dtype,
-        tail_length=model.tail_length,
+        stats_length=model.stats_length,
         sharded=not survives and shards_optimizer(job.train, size, comm),
         bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
         compression=_compression(job.train),

@@ -109,7 +109,7 @@ class Saver:
                 with self._comm.activity.during(WAIT):
                     content.take_part()
             took = time.monotonic() - begin
-            self._comm.barrier(politely=True)  # what the others do not burn, rank 0 hashes with
+            self._comm.barrier(spin=False)  # what the others do not burn, rank 0 hashes with
             again = bool(trouble) and last and time.monotonic() < give_up
             trouble, took, again = self._comm.broadcast((trouble, took, again))
             if again:

@@ -83,7 +83,7 @@ class Model:
     backend: Backend
 
     @property
-    def tail_length(self) -> int:
+    def stats_length(self) -> int:
         """How many sums travel with the gradients."""
         return self.layout.size + self.backend.state_size(self.network)
 

@@ -13,7 +13,7 @@ from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, Host
 from hpcnn.core.activity import OPTIMIZER, REDUCE
 from hpcnn.nn.params import ParamLayout
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer, Plan, blocks_of, norm_of
-from hpcnn.optim.transforms import Tick
+from hpcnn.optim.transforms import StepInfo
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.memory import aligned_empty
@@ -34,10 +34,10 @@ class Updater(ABC):
         params = store.array[: layout.trainable_size]
         self._bound = BoundOptimizer(optimizer, params, parts, self._load)
         self._penalty = PenaltyGradient(layout, params, parts)
-        self._tick, self._count = Tick(0, 0.0), 0.0
+        self._info, self._count = StepInfo(0, 0.0), 0.0
 
     @abstractmethod
-    def start(self, tick: Tick) -> None:
+    def start(self, info: StepInfo) -> None:
         """Begin a step: the contributions are about to be filled."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Updater(ABC):
         """Write the gradient sums of the part of that number, with what the penalties add to them."""
 
     def ready(self, start: int) -> None:
-        """Say that the tails, and all contributions' entries from `start` on, are what they are to be."""
+        """Say that the stats, and all contributions' entries from `start` on, are what they are to be."""
         self.exchange.ready(start)
 
     @abstractmethod
@@ -90,19 +90,19 @@ class ReplicatedUpdater(Updater):
         super().__init__(store, layout, optimizer, blocks_of(layout.trainable_size))
         self.exchange: Exchange = exchange
 
-    def start(self, tick: Tick) -> None:
+    def start(self, info: StepInfo) -> None:
         """Begin a step."""
-        self._tick = tick
+        self._info = info
         self.exchange.start()
 
     def finish(self) -> bool:
         """Sum the gradients and update the parameters."""
         self.exchange.finish()
         self.exchange.activity.enter(OPTIMIZER)
-        tail = self.exchange.tail
+        stats = self.exchange.stats
         # float: NumPy's own float64 would turn float32 arithmetic into buffered float64
-        self._count = float(tail[COUNT])
-        return not np.isfinite(tail[LOSS]) or self._bound.update(self._tick, self._count)
+        self._count = float(stats[COUNT])
+        return not np.isfinite(stats[LOSS]) or self._bound.update(self._info, self._count)
 
     def _load(self, number: int, out: Array) -> None:
         np.copyto(out, self.exchange.vector[self._bound.parts[number]])
@@ -128,9 +128,9 @@ class ShardedUpdater(Updater):
         if optimizer.clip_norm:
             self._sums = [aligned_empty(part.stop - part.start, store.array.dtype) for part in exchange.parts]
 
-    def start(self, tick: Tick) -> None:
+    def start(self, info: StepInfo) -> None:
         """Begin a step."""
-        self._tick, self._plan = tick, None
+        self._info, self._plan = info, None
         self.exchange.start(self._consume, self._take_norm if self.optimizer.clip_norm else None)
 
     def finish(self) -> bool:
@@ -140,18 +140,18 @@ class ShardedUpdater(Updater):
 
     def _take_norm(self) -> None:
         """Between gathering and updating: agree on the norm of the whole vector of sums."""
-        self._count = float(self.exchange.tail[COUNT])
+        self._count = float(self.exchange.stats[COUNT])
         for number, sums in enumerate(self._sums):
             self.exchange.sum_part(number, sums)
         totals = self.exchange.allgather_parts(np.array(self._bound.square_totals()), NORM_BLOCK)
-        self._plan = self.optimizer.plan(self._tick, self._count, norm_of(totals.tolist()))
+        self._plan = self.optimizer.plan(self._info, self._count, norm_of(totals.tolist()))
 
     def _consume(self, part: int) -> bool:
-        if not np.isfinite(self.exchange.tail[LOSS]):
+        if not np.isfinite(self.exchange.stats[LOSS]):
             return False
         if self._plan is None:
-            self._count = float(self.exchange.tail[COUNT])
-            self._plan = self.optimizer.plan(self._tick, self._count)
+            self._count = float(self.exchange.stats[COUNT])
+            self._plan = self.optimizer.plan(self._info, self._count)
         self._enter(OPTIMIZER)
         finite = self._bound.update_part(self._plan, part)
         self._enter(REDUCE)
@@ -160,7 +160,7 @@ class ShardedUpdater(Updater):
     def _enter(self, phase: str) -> None:
         """Tell what is being done, here or by the thread beside the computation."""
         activity = self.exchange.activity
-        doing = activity.beside if self.exchange.overlap else activity
+        doing = activity.exchange_thread if self.exchange.overlap else activity
         if doing is not None:
             doing.enter(phase)
 
@@ -189,7 +189,7 @@ def make_updater(
     *,
     shards: int,
     dtype: DTypeLike,
-    tail_length: int,
+    stats_length: int,
     sharded: bool = False,
     bucket: int = 0,
     compression: Compression | None = None,
@@ -202,7 +202,7 @@ def make_updater(
         optimizer: what turns gradients into steps.
         shards: gradient shards of a batch.
         dtype: type of parameters and arithmetic.
-        tail_length: sums that travel with the gradients.
+        stats_length: sums that travel with the gradients.
         sharded: whether each rank updates its own parts only. The bits are the same.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
         compression: how gradient sums are rounded on their way, or None.
@@ -210,10 +210,12 @@ def make_updater(
     size = layout.trainable_size
     store = comm.host_array(layout.size, dtype, shared=sharded)
     if not sharded:
-        exchange = comm.exchange(shards, size, dtype, tail_length, bucket=bucket, compression=compression)
+        exchange = comm.exchange(shards, size, dtype, stats_length, bucket=bucket, compression=compression)
         exchange.activity = comm.activity
         return ReplicatedUpdater(store, layout, optimizer, exchange)
     grain = NORM_BLOCK if optimizer.clip_norm else 1
-    parts = comm.sharded_exchange(shards, store, size, tail_length, bucket=bucket, grain=grain, compression=compression)
+    parts = comm.sharded_exchange(
+        shards, store, size, stats_length, bucket=bucket, grain=grain, compression=compression
+    )
     parts.activity = comm.activity
     return ShardedUpdater(store, layout, optimizer, parts)

@@ -29,10 +29,10 @@ DROPOUT_STREAM = 4
 
 
 class Slot:
-    """An accumulator: a gradient vector with its views, and its tail."""
+    """An accumulator: a gradient vector with its views, and its stats."""
 
-    def __init__(self, params: ParamLayout, vector: Array, tail: Array) -> None:
-        self.vector, self.tail = vector, tail
+    def __init__(self, params: ParamLayout, vector: Array, stats: Array) -> None:
+        self.vector, self.stats = vector, stats
         self.grads = params.gradient_views(vector)
 
 
@@ -78,8 +78,8 @@ class VectorReplica(VectorModel):
     # ------------------------------------------------------------------------------------------------------ training
 
     @abstractmethod
-    def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
-        """Compute the loss of a shard and add count, loss and metrics to `tail`; return the way back.
+    def _forward(self, key: tuple[int, ...], x: Array, y: Array, stats: Array) -> ShardBackward:
+        """Compute the loss of a shard and add count, loss and metrics to `stats`; return the way back.
 
         `key` alone decides all random draws.
         """
@@ -88,8 +88,8 @@ class VectorReplica(VectorModel):
     def _not_finite(self, key: tuple[int, ...], x: Array, y: Array) -> str | None:
         """Return what is not finite first in the pass of a shard, in words, or None. May be slow."""
 
-    def _step_done(self, tail: Array) -> None:
-        """Take what else travels with the sums; `tail` is that of all shards. Collective."""
+    def _step_done(self, stats: Array) -> None:
+        """Take what else travels with the sums; `stats` is that of all shards. Collective."""
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Sums:
@@ -104,7 +104,7 @@ class VectorReplica(VectorModel):
     def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Sums:
         updater = self._updater
         penalty = self.penalty()  # of the weights as they are before the update
-        updater.start(updater.optimizer.tick(step, factor))
+        updater.start(updater.optimizer.step_info(step, factor))
         last = self._work[-1][1][-1]
         for slots, leaves in self._work:
             for leaf in leaves:
@@ -112,14 +112,14 @@ class VectorReplica(VectorModel):
         self._activity.enter(REDUCE)
         finite = updater.finish()
         self._activity.enter(OTHER)
-        tail = updater.exchange.tail
-        if not np.isfinite(tail[LOSS]):
+        stats = updater.exchange.stats
+        if not np.isfinite(stats[LOSS]):
             raise NotFiniteError("the loss", self._first_not_finite(step, load))
         if not finite:
             raise NotFiniteError("a gradient", self._first_bad_gradient())
-        self._step_done(tail)
-        tail[PENALTY] = penalty * float(tail[COUNT])
-        return tail[: self.layout.size]
+        self._step_done(stats)
+        stats[PENALTY] = penalty * float(stats[COUNT])
+        return stats[: self.layout.size]
 
     def _shard(
         self, step: int, leaf: LeafStep, load: LoadShard, slots: Sequence[Slot], *, wishes: tuple[bool, bool] | None
@@ -128,14 +128,14 @@ class VectorReplica(VectorModel):
         activity, slot = self._activity, slots[leaf.slot]
         activity.enter(DATA)
         x, y = load(leaf.leaf)
-        slot.tail[...] = 0
+        slot.stats[...] = 0
         activity.enter(FORWARD)
-        backward = self._forward(self._key(step, leaf), x, y, slot.tail) if len(x) else None
+        backward = self._forward(self._key(step, leaf), x, y, slot.stats) if len(x) else None
         for left, right in leaf.fold:
-            slots[left].tail += slots[right].tail
+            slots[left].stats += slots[right].stats
         add = _Adder(slots, leaf.fold)
         if wishes is not None:
-            self._work[0][0][0].tail[[STOP, SAVE]] += wishes
+            self._work[0][0][0].stats[[STOP, SAVE]] += wishes
             add.then = self._updater.ready
         activity.enter(BACKWARD)
         if backward is not None:
@@ -176,7 +176,7 @@ class VectorReplica(VectorModel):
 
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""
-        return self._updater.optimizer.tick(step, factor).learning_rate
+        return self._updater.optimizer.step_info(step, factor).learning_rate
 
     def synchronize(self) -> None:
         """Give all ranks the parameters of rank 0."""
@@ -238,10 +238,10 @@ def _plan(params: ParamLayout, contributions: Sequence[Contribution]) -> list[tu
     depth = max(leaf.slot for plan in plans for leaf in plan)
     first = contributions[0]
     spare = [
-        Slot(params, aligned_empty(first.vector.size, first.vector.dtype), np.zeros_like(first.tail))
+        Slot(params, aligned_empty(first.vector.size, first.vector.dtype), np.zeros_like(first.stats))
         for _ in range(depth)
     ]
     return [
-        ([Slot(params, contribution.vector, contribution.tail), *spare], plan)
+        ([Slot(params, contribution.vector, contribution.stats), *spare], plan)
         for contribution, plan in zip(contributions, plans, strict=True)
     ]

@@ -70,7 +70,7 @@ def test_an_error_of_a_callback_is_the_users(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="mine"):
         fit(tmp_path, callbacks=[Wrong()], overrides={"run.timeline": True})
     activity = hpcnn.connect().activity
-    assert (activity.on_enter, activity.beside) == (None, None), "the timeline still listens"
+    assert (activity.on_enter, activity.exchange_thread) == (None, None), "the timeline still listens"
 
 
 class Keeping(hpcnn.Callback):

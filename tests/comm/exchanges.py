@@ -23,18 +23,18 @@ class Case:
     shards: int
     length: int
     dtype: type
-    tail: int
+    stats: int
 
     def leaf(self, turn: int, shard: int) -> tuple[Array, Array]:
         random = np.random.default_rng([self.shards, self.length, turn, shard])
         scale = 10.0 ** random.integers(-3, 4)  # so that any other order of additions shows
         return (
             (scale * random.standard_normal(self.length)).astype(self.dtype),
-            scale * random.standard_normal(self.tail),
+            scale * random.standard_normal(self.stats),
         )
 
     def part(self, turn: int, subtree: Subtree) -> tuple[Array, Array]:
-        """Return what a rank that has these leaves contributes: vector and tail."""
+        """Return what a rank that has these leaves contributes: vector and stats."""
         return _tree_sum(self, turn, *subtree)
 
     def total(self, turn: int) -> tuple[Array, Array]:
@@ -44,7 +44,7 @@ class Case:
     def fill(self, contributions: Sequence[Contribution], turn: int) -> None:
         """Write what one rank contributes."""
         for each in contributions:
-            each.vector[...], each.tail[...] = self.part(turn, each.subtree)
+            each.vector[...], each.stats[...] = self.part(turn, each.subtree)
 
 
 @lru_cache(maxsize=1024)  # ranks that are threads all ask for the same
@@ -53,8 +53,8 @@ def _tree_sum(case: Case, turn: int, lo: int, hi: int) -> tuple[Array, Array]:
     if hi - lo == 1:
         return case.leaf(turn, lo)
     middle = (lo + hi) // 2
-    (left, left_tail), (right, right_tail) = _tree_sum(case, turn, lo, middle), _tree_sum(case, turn, middle, hi)
-    return left + right, left_tail + right_tail
+    (left, left_stats), (right, right_stats) = _tree_sum(case, turn, lo, middle), _tree_sum(case, turn, middle, hi)
+    return left + right, left_stats + right_stats
 
 
 EXCHANGES = [
@@ -72,14 +72,14 @@ SOME = [EXCHANGES[1], EXCHANGES[3], EXCHANGES[5]]
 def check_exchange_follows_the_tree(comm: Communicator) -> None:
     for case in EXCHANGES:
         for bucket in (0, case.length // 3):
-            exchange = comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=bucket)
+            exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=bucket)
             for turn in range(3):  # buffers are used again
                 case.fill(exchange.contributions, turn)
                 exchange.allreduce()
-                vector, tail = case.total(turn)
+                vector, stats = case.total(turn)
                 assert exchange.vector.dtype == case.dtype
                 assert exchange.vector.tobytes() == vector.tobytes()
-                assert exchange.tail.tobytes() == tail.tobytes()
+                assert exchange.stats.tobytes() == stats.tobytes()
 
 
 def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
@@ -91,7 +91,7 @@ def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
 def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[ShardedExchange, HostArray]:
     """Return a sharded exchange with its target, which is longer than what the exchange is for."""
     target = comm.host_array(case.length + 2, case.dtype, shared=True)
-    return comm.sharded_exchange(case.shards, target, case.length, case.tail, bucket=bucket, grain=grain), target
+    return comm.sharded_exchange(case.shards, target, case.length, case.stats, bucket=bucket, grain=grain), target
 
 
 def sum_of(exchange: ShardedExchange, part: int, dtype: type) -> Array:
@@ -117,11 +117,11 @@ def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
                 case.fill(exchange.contributions, turn)
                 exchange.ready(case.length // 2)
                 assert exchange.finish() is False
-                vector, tail = case.total(turn)
+                vector, stats = case.total(turn)
                 expected -= vector
                 assert target.array[: case.length].tobytes() == expected.tobytes()
                 assert not target.array[case.length :].any()
-                assert exchange.tail.tobytes() == tail.tobytes()
+                assert exchange.stats.tobytes() == stats.tobytes()
 
 
 def check_parts_cover_the_vector_once(comm: Communicator) -> None:

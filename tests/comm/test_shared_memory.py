@@ -55,7 +55,7 @@ def test_each_rank_sees_what_its_neighbours_write(kind: Kind, size: int) -> None
             check_fresh(segment, size * (1 + rank))
         memory.barrier()
         segments[comm.rank][...] = 1 + comm.rank
-        memory.barrier(politely=True)
+        memory.barrier(spin=False)
         assert all((segment == 1 + rank).all() for rank, segment in enumerate(segments))
 
     run_threads(RANKS, body)
@@ -97,7 +97,7 @@ def test_one_rank_alone() -> None:
     (segment,) = memory.allocate(PAGE + 1)
     check_fresh(segment, PAGE + 1)
     check_fresh(memory.allocate_common(0), 0)
-    memory.barrier(politely=True)
+    memory.barrier(spin=False)
 
 
 def open_files() -> list[str]:
@@ -175,14 +175,12 @@ def test_every_page_is_placed_by_one_rank(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(places) == [(0, 2 * PAGE), (2 * PAGE, 5 * PAGE), (5 * PAGE, 8 * PAGE)]
 
 
-def test_waiting_politely_is_another_way_to_wait() -> None:
+def test_waiting_without_spinning_is_another_way_to_wait() -> None:
     waited: list[str] = []
-    memory = SharedMemory(
-        0, 1, lambda mine: [mine], lambda: waited.append("at once"), lambda: waited.append("politely")
-    )
-    memory.barrier(politely=True)
+    memory = SharedMemory(0, 1, lambda mine: [mine], lambda: waited.append("spins"), lambda: waited.append("sleeps"))
+    memory.barrier(spin=False)
     memory.barrier()
-    assert waited == ["politely", "at once"]
+    assert waited == ["sleeps", "spins"]
 
 
 def second_of_two(allgather: Callable[[Any], list[Any]]) -> SharedMemory:

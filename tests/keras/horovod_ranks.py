@@ -23,14 +23,14 @@ def sums(comm: Communicator) -> list[dict[str, Any]]:
     from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 
     found = []
-    for shards, length, dtype, tail in CASES:
-        exchange = horovod_exchange(comm, shards, length, dtype, tail)
+    for shards, length, dtype, stats in CASES:
+        exchange = horovod_exchange(comm, shards, length, dtype, stats)
         for turn in range(3):
-            leaves = [np.random.default_rng([turn, leaf]).standard_normal(length + tail) for leaf in range(shards)]
+            leaves = [np.random.default_rng([turn, leaf]).standard_normal(length + stats) for leaf in range(shards)]
             for each in exchange.contributions:
                 lo, hi = each.subtree
                 total = np.sum(leaves[lo:hi], axis=0)
-                each.vector[...], each.tail[...] = total[:length], LARGE * (hi - lo) + total[length:]
+                each.vector[...], each.stats[...] = total[:length], LARGE * (hi - lo) + total[length:]
             if turn == 1:
                 exchange.start()
                 exchange.ready(0)
@@ -38,13 +38,13 @@ def sums(comm: Communicator) -> list[dict[str, Any]]:
             else:
                 exchange.allreduce()
             exact, scale = np.sum(leaves, axis=0), np.abs(leaves).sum(axis=0)
-            hashes = comm.allgather(hashlib.sha256(exchange.vector.tobytes() + exchange.tail.tobytes()).hexdigest())
+            hashes = comm.allgather(hashlib.sha256(exchange.vector.tobytes() + exchange.stats.tobytes()).hexdigest())
             found.append(
                 {
                     "dtype": dtype,
                     "same": exchange.vector.dtype == dtype and exchange.vector.shape == (length,),
                     "vector": float(np.max(np.abs(exchange.vector - exact[:length]) / scale[:length])),
-                    "tail": float(np.max(np.abs(exchange.tail - (shards * LARGE + exact[length:])), initial=0.0)),
+                    "stats": float(np.max(np.abs(exchange.stats - (shards * LARGE + exact[length:])), initial=0.0)),
                     "results": len(set(hashes)),
                 }
             )
@@ -58,9 +58,9 @@ def several_subtrees(comm: Communicator) -> list[float]:
     exchange = HorovodExchange(1, 3, 8, 10, "float32", 2)
     assert len(exchange.contributions) == 2
     for value, each in enumerate(exchange.contributions, 1):
-        each.vector[...], each.tail[...] = value, 10 * value
+        each.vector[...], each.stats[...] = value, 10 * value
     exchange.allreduce()
-    return [float(total) / comm.size for total in (*exchange.vector, *exchange.tail)]
+    return [float(total) / comm.size for total in (*exchange.vector, *exchange.stats)]
 
 
 def train(samples: slice, *, distributed: bool) -> np.ndarray:

@@ -141,7 +141,7 @@ def test_penalties_and_state_of_a_users_model(backend) -> None:
     frozen = [spec.name for spec in layout.specs if not spec.trainable]
     normalization = "sequential/batch_normalization"
     assert frozen == [f"{normalization}/moving_mean", f"{normalization}/moving_variance"]
-    assert model.tail_length == model.layout.size + 2 * 16
+    assert model.stats_length == model.layout.size + 2 * 16
     assert model.network.seeds == 2
 
 

@@ -34,7 +34,7 @@ def check_sums(found: list[dict[str, Any]]) -> None:
         assert each["same"]
         assert each["results"] == 1
         assert each["vector"] < ROUNDING[each["dtype"]]
-        assert each["tail"] < 0.01  # of 10^13: with float32 tails it is 10^6
+        assert each["stats"] < 0.01  # of 10^13: with float32 stats it is 10^6
 
 
 def test_sums_are_right_and_the_same_on_all_ranks(horovod: Mpi) -> None:

@@ -45,7 +45,7 @@ def draws(layer: Layer) -> bool:
 def updater_of(network: Network, dtype: str):
     return make_updater(
         SerialCommunicator(), network.layout, build_optimizer(Sgd()), shards=1, dtype=dtype,
-        tail_length=SumsLayout([]).size,
+        stats_length=SumsLayout([]).size,
     )  # fmt: skip
 
 

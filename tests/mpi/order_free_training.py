@@ -7,7 +7,7 @@ import sys
 from numpy.typing import DTypeLike
 
 from hpcnn import train
-from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange
+from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.mpi import MpiCommunicator
 from tests.mpi.launch import ROOT
 
@@ -15,9 +15,9 @@ SETTINGS = ("train.epochs=2", "train.optimizer_sharding=false")  # sharded, it w
 
 
 def exchange(
-    comm: MpiCommunicator, shards: int, length: int, dtype: DTypeLike, tail_length: int, **options: object
-) -> OrderFreeExchange:
-    return OrderFreeExchange(shards, length, dtype, tail_length)
+    comm: MpiCommunicator, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: object
+) -> AllreduceExchange:
+    return AllreduceExchange(shards, length, dtype, stats_length)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ for turn in range(3):
     memory.barrier()
     segments[comm.rank][...] = 1 + comm.rank
     common[comm.rank :: comm.size] = 1 + comm.rank
-    memory.barrier(politely=turn == 1)
+    memory.barrier(spin=turn != 1)
     for rank, segment in enumerate(segments):
         assert segment.size >= 10_000 * rank and (segment == 1 + rank).all()
         assert (common[rank :: comm.size] == 1 + rank).all()
@@ -107,7 +107,7 @@ if comm.rank == culprit:  # files in memory are under it, too
 bits = hashlib.sha256()
 for case in (Case(8, 100_003, np.float32, 2), Case(5, 30_000, np.float64, 1), Case(4, 10, np.float32, 1)):
     exchange, target = sharded(comm, case, bucket=case.length // 3)
-    plain = comm.exchange(case.shards, case.length, case.dtype, case.tail)
+    plain = comm.exchange(case.shards, case.length, case.dtype, case.stats)
 
     def consume(part):
         target.array[exchange.parts[part]] -= sum_of(exchange, part, case.dtype)
@@ -120,11 +120,11 @@ for case in (Case(8, 100_003, np.float32, 2), Case(5, 30_000, np.float64, 1), Ca
             case.fill(each.contributions, turn)
         exchange.finish()
         plain.allreduce()
-        vector, tail = case.total(turn)
+        vector, stats = case.total(turn)
         expected -= vector
         assert target.array[: case.length].tobytes() == expected.tobytes()
         assert plain.vector.tobytes() == vector.tobytes()
-        assert exchange.tail.tobytes() == plain.tail.tobytes() == tail.tobytes()
+        assert exchange.stats.tobytes() == plain.stats.tobytes() == stats.tobytes()
         bits.update(target.array)
 copies = sum(comm.allgather(comm.host_array(1, np.float32, shared=True).writes))
 everyone = comm.allgather([comm.notes, bits.hexdigest()])

@@ -43,7 +43,7 @@ def test_after_one_and_many_steps_the_weights_are_those_of_keras(case, dtype, ke
     for step in range(STEPS[dtype]):
         new, count = gradient(step, N).astype(dtype), 1 + step % 4
         arrived[...] = new * count
-        assert bound.update(optimizer.tick(step), count)
+        assert bound.update(optimizer.step_info(step), count)
         theirs.apply([new], [variable])
         if step in (0, STEPS[dtype] - 1):
             np.testing.assert_allclose(params, np.asarray(variable), rtol=tolerance, atol=tolerance)

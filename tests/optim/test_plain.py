@@ -28,7 +28,7 @@ def test_the_weights_are_those_of_the_formula(case, n):
     for step in range(STEPS):
         g, factor, count = gradient(step, n), 1 - 0.1 * step, 3.0
         arrived[...] = g * count
-        assert bound.update(optimizer.tick(step, factor), count)
+        assert bound.update(optimizer.step_info(step, factor), count)
         rate = section.learning_rate * factor / (1 + getattr(section, "decay", 0) * step)
         plain -= case.plain(state, step, rate, clipped(g, section), plain, section)
     np.testing.assert_allclose(params, plain, rtol=1e-12, atol=1e-14)
@@ -45,5 +45,5 @@ def test_both_clips_together_limit_the_norm_first():
     case = CASES[2].with_clips(clip_norm=1.0, clip_value=0.5)
     optimizer = build_optimizer(case.section)
     params, arrived = np.zeros(2), np.array([30.0, 40.0])
-    assert optimizer.bind(params, arrived).update(optimizer.tick(0), 1.0)
+    assert optimizer.bind(params, arrived).update(optimizer.step_info(0), 1.0)
     np.testing.assert_allclose(params, [-0.1 * 0.5, -0.1 * 0.5])  # from (0.6, 0.8), not from (0.5, 0.5)

@@ -25,7 +25,7 @@ def steps(optimizer, params, *, part=slice(None), count=2.0, n_steps=2):
     bound = optimizer.bind(params, arrived)
     for step in range(n_steps):
         arrived[...] = gradient(step, N)[part] * count
-        assert bound.update(optimizer.tick(step), count)
+        assert bound.update(optimizer.step_info(step), count)
     return params, bound
 
 
@@ -67,7 +67,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_kept_to_be_looked_at(case, wr
     optimizer = build_optimizer(case.section)
     arrived = gradient(0, N).astype(np.float32)
     arrived[place] = wrong
-    assert not optimizer.bind(start(N).astype(np.float32), arrived).update(optimizer.tick(0), 1.0)
+    assert not optimizer.bind(start(N).astype(np.float32), arrived).update(optimizer.step_info(0), 1.0)
     assert np.flatnonzero(~np.isfinite(arrived)).tolist() == [place]
 
 
@@ -75,7 +75,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_kept_to_be_looked_at(case, wr
 def test_a_gradient_whose_square_overflows_counts_as_not_finite(section):
     optimizer = build_optimizer(section)
     params, arrived = np.ones(3, np.float32), np.array([1, 1e30, 1], np.float32)
-    assert not optimizer.bind(params, arrived).update(optimizer.tick(0), 1.0)
+    assert not optimizer.bind(params, arrived).update(optimizer.step_info(0), 1.0)
 
 
 def test_a_constant_gradient_keeps_centered_rmsprop_finite():
@@ -85,7 +85,7 @@ def test_a_constant_gradient_keeps_centered_rmsprop_finite():
     bound = optimizer.bind(params, arrived)
     for step in range(300):
         arrived[...] = np.linspace(-300, 300, 1000)
-        assert bound.update(optimizer.tick(step), 1.0)
+        assert bound.update(optimizer.step_info(step), 1.0)
     assert np.isfinite(params).all()
     assert np.count_nonzero(params) >= 999
 
@@ -95,10 +95,10 @@ def test_a_steady_update_allocates_nothing_large(case):
     optimizer = build_optimizer(case.section)
     params, arrived = start(N).astype(np.float32), gradient(0, N).astype(np.float32)
     bound = optimizer.bind(params, arrived)
-    assert bound.update(optimizer.tick(0), 1.0)
+    assert bound.update(optimizer.step_info(0), 1.0)
     tracemalloc.start()
     try:
-        assert bound.update(optimizer.tick(1), 1.0)
+        assert bound.update(optimizer.step_info(1), 1.0)
         assert tracemalloc.get_traced_memory()[1] < LARGE
     finally:
         tracemalloc.stop()
@@ -114,7 +114,7 @@ def test_state_taken_out_and_put_back_goes_on_with_the_same_bits(case):
     other = optimizer.bind(again, arrived)
     other.load_state(kept)
     arrived[...] = gradient(1, N) * 2.0
-    assert other.update(optimizer.tick(1), 2.0)
+    assert other.update(optimizer.step_info(1), 2.0)
     uninterrupted, _ = steps(optimizer, start(N), n_steps=2)
     assert again.tobytes() == uninterrupted.tobytes()
 
@@ -159,9 +159,9 @@ def test_the_state_of_another_optimizer_or_model_is_refused(state):
 
 def test_decay_and_the_schedules_factor_both_lower_the_rate():
     optimizer = build_optimizer(job.Sgd(learning_rate=0.5, decay=0.25))
-    assert [optimizer.tick(step).learning_rate for step in (0, 4)] == [0.5, 0.25]
-    assert optimizer.tick(4, 0.1).learning_rate == pytest.approx(0.025)
-    assert build_optimizer(job.Adam(learning_rate=0.5)).tick(4, 0.5).learning_rate == 0.25
+    assert [optimizer.step_info(step).learning_rate for step in (0, 4)] == [0.5, 0.25]
+    assert optimizer.step_info(4, 0.1).learning_rate == pytest.approx(0.025)
+    assert build_optimizer(job.Adam(learning_rate=0.5)).step_info(4, 0.5).learning_rate == 0.25
 
 
 def test_defaults_of_the_sections_are_those_of_keras():

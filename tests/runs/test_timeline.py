@@ -48,7 +48,7 @@ def train(folder: Path, ranks: int, steps: int, *, on: bool = True, job: Job = J
         trainer.run()
         if on:
             timeline.finish()
-            assert (comm.activity.on_enter, comm.activity.beside) == (None, None), "somebody still listens"
+            assert (comm.activity.on_enter, comm.activity.exchange_thread) == (None, None), "somebody still listens"
         return training.replica.fingerprint()
 
     first, *others = run_threads(ranks, body)
@@ -167,7 +167,7 @@ def test_after_the_last_step_none_is_recorded_on_ranks_where_that_was_broken_off
         training = build_training(JOB, Path(), comm)
         timeline = Timeline(comm, RunFolder(tmp_path), training.model.network, comm.rank)
         timeline.on_train_begin(0, training.replica)
-        assert comm.activity.beside is None
+        assert comm.activity.exchange_thread is None
         for step in range(1, 4):
             comm.activity.step = step
             comm.activity.enter(FORWARD)

@@ -22,7 +22,7 @@ from hpcnn.training.updater import Updater, make_updater
 from tests.optim.cases import CASES, PLAIN, gradient
 from tests.training.helpers import fetched
 
-SHARDS, TAIL, SAMPLES = 7, 3, 2
+SHARDS, STATS, SAMPLES = 7, 3, 2
 """`SAMPLES` in each shard."""
 
 
@@ -60,7 +60,7 @@ class Way:
 
     def updater(self, comm: Communicator, section, dtype="float32") -> Updater:
         updater = make_updater(
-            comm, LAYOUT, build_optimizer(section), shards=SHARDS, dtype=dtype, tail_length=TAIL,
+            comm, LAYOUT, build_optimizer(section), shards=SHARDS, dtype=dtype, stats_length=STATS,
             sharded=self.sharded, bucket=self.bucket,
         )  # fmt: skip
         if updater.store.writes:
@@ -80,13 +80,13 @@ and below."""
     dtype = updater.store.array.dtype.name
     for each in updater.exchange.contributions:
         each.vector[...] = fold_leaves(each.subtree, lambda shard: leaf(step, shard, dtype), np.add)
-        each.tail[...] = 0
-        each.tail[COUNT] = each.tail[LOSS] = SAMPLES * (each.subtree[1] - each.subtree[0])
+        each.stats[...] = 0
+        each.stats[COUNT] = each.stats[LOSS] = SAMPLES * (each.subtree[1] - each.subtree[0])
 
 
 def do_steps(updater: Updater, steps) -> None:
     for step in steps:
-        updater.start(updater.optimizer.tick(step))
+        updater.start(updater.optimizer.step_info(step))
         fill(updater, step)
         updater.ready(SIZE // 2)
         assert updater.finish()
@@ -208,7 +208,7 @@ def test_a_gradient_that_is_not_finite_is_known_to_all_and_named_by_who_has_it(w
 
     def body(comm):
         updater = way.updater(comm, section)
-        updater.start(updater.optimizer.tick(0))
+        updater.start(updater.optimizer.step_info(0))
         fill(updater, 0)
         if comm.rank == comm.size - 1:
             updater.exchange.contributions[-1].vector[place] = wrong
@@ -223,7 +223,7 @@ def test_a_gradient_that_is_not_finite_is_known_to_all_and_named_by_who_has_it(w
 def test_a_square_that_overflows_is_not_finite_and_has_no_name(way):
     def body(comm):
         updater = way.updater(comm, job.Sgd())
-        updater.start(updater.optimizer.tick(0))
+        updater.start(updater.optimizer.step_info(0))
         fill(updater, 0)
         for each in updater.exchange.contributions:
             each.vector[0] = 1e30
@@ -240,12 +240,12 @@ def test_where_the_loss_is_not_finite_nothing_is_updated(way, section):
         updater = way.updater(comm, section)
         before = bits_of(updater)
         for wrong in (np.nan, np.inf):
-            updater.start(updater.optimizer.tick(0))
+            updater.start(updater.optimizer.step_info(0))
             fill(updater, 0)
             if comm.rank == 0:
-                updater.exchange.contributions[0].tail[LOSS] = wrong
+                updater.exchange.contributions[0].stats[LOSS] = wrong
             assert updater.finish()
-            assert not np.isfinite(updater.exchange.tail[LOSS])
+            assert not np.isfinite(updater.exchange.stats[LOSS])
         assert bits_of(updater) == before
 
     way.run(body)

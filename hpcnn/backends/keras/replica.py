@@ -34,12 +34,12 @@ class KerasReplica(VectorReplica, KerasModel):
         super().__init__(network, parts.loss, parts.layout, vector=vector)
         self._begin_training(parts)
 
-    def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
+    def _forward(self, key: tuple[int, ...], x: Array, y: Array, stats: Array) -> ShardBackward:
         gradient, loss, outputs, state = self._call(key, x, y)
-        tail[COUNT], tail[LOSS] = len(x), float(loss)
-        self.layout.add_metrics(tail, to_array(outputs), y)
+        stats[COUNT], stats[LOSS] = len(x), float(loss)
+        self.layout.add_metrics(stats, to_array(outputs), y)
         if self.network.state:
-            np.multiply(to_array(state), len(x), out=tail[self.layout.size :])
+            np.multiply(to_array(state), len(x), out=stats[self.layout.size :])
 
         def backward(slot: Slot, written: Written | None) -> None:
             np.copyto(slot.vector, to_array(gradient))
@@ -91,14 +91,14 @@ class KerasReplica(VectorReplica, KerasModel):
         flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
         return flat, sum_of(losses, weights), called.outputs, called.state
 
-    def _step_done(self, tail: Array) -> None:
+    def _step_done(self, stats: Array) -> None:
         """Give the state its mean over all samples."""
         store, position = self._updater.store, self.layout.size
         if not self.network.state:
             return
         for spec in self.network.state:
             if store.writes:
-                mean = tail[position : position + spec.size] / float(tail[COUNT])
+                mean = stats[position : position + spec.size] / float(stats[COUNT])
                 self._params[spec.name][...] = mean.reshape(spec.shape)
             position += spec.size
         store.barrier()

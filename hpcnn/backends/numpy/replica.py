@@ -24,12 +24,12 @@ class NumpyReplica(VectorReplica, NumpyModel):
         super().__init__(network, parts.loss, parts.layout, dtype=vector.dtype, vector=vector)
         self._begin_training(parts)
 
-    def _forward(self, key: tuple[int, ...], x: Array, y: Array, tail: Array) -> ShardBackward:
+    def _forward(self, key: tuple[int, ...], x: Array, y: Array, stats: Array) -> ShardBackward:
         self._context.begin(training=True, random_key=key)
         logits, network_backward = self.network.forward(self._params, x, self._context)
         loss, outputs, loss_backward = self._loss(logits, y, self._weights_of(y), self._context)
-        tail[COUNT], tail[LOSS] = len(x), loss
-        self.layout.add_metrics(tail, outputs, y)
+        stats[COUNT], stats[LOSS] = len(x), loss
+        self.layout.add_metrics(stats, outputs, y)
 
         def backward(slot: Slot, written: Written | None) -> None:
             network_backward(loss_backward(), slot.grads, written)

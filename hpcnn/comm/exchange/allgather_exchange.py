@@ -28,7 +28,7 @@ class Gather(Protocol):
         ...
 
 
-class SmallExchange:
+class AllgatherExchange:
     """An exchange for short vectors.
 
     Args:
@@ -38,7 +38,7 @@ class SmallExchange:
         shards: leaves of the tree.
         length: entries of the vectors.
         dtype: their type.
-        tail_length: entries of the tails.
+        stats_length: entries of the stats.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class SmallExchange:
         shards: int,
         length: int,
         dtype: DTypeLike,
-        tail_length: int,
+        stats_length: int,
     ) -> None:
         subtrees = [topology.rank_subtrees(shards, each) for each in topology.order]
-        layouts = [Slots(len(each), length, dtype, tail_length) for each in subtrees]
+        layouts = [Slots(len(each), length, dtype, stats_length) for each in subtrees]
         sizes = [layout.size for layout in layouts]
         position = topology.order.index(rank)
         self._own = aligned_empty(sizes[position], np.uint8)
@@ -62,16 +62,16 @@ class SmallExchange:
         self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
-        self.vector, self.tail = aligned_empty(length, dtype), aligned_empty(tail_length, np.float64)
+        self.vector, self.stats = aligned_empty(length, dtype), aligned_empty(stats_length, np.float64)
         order = [subtree for each in subtrees for subtree in each]
         self._steps = []
         for buffer in self._gather.buffers:
             pieces = [buffer[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
             both = list(zip(layouts, pieces, strict=True))
             vectors = [view for layout, piece in both for view in layout.vectors(piece)]
-            tails = [view for layout, piece in both for view in layout.tails(piece)]
+            stats = [view for layout, piece in both for view in layout.stats(piece)]
             self._steps.append(
-                summing(self.vector, (0, shards), vectors, order) + summing(self.tail, (0, shards), tails, order)
+                summing(self.vector, (0, shards), vectors, order) + summing(self.stats, (0, shards), stats, order)
             )
 
     def start(self) -> None:

@@ -11,28 +11,28 @@ from hpcnn.comm.protocol import Contribution
 from hpcnn.system.memory import aligned_empty
 
 
-class OrderFreeExchange(RankSums):
+class AllreduceExchange(RankSums):
     """An `Exchange` over all ranks as most toolkits do it: the bits of the sum change with the number of ranks.
 
     Args:
         shards: gradient shards, dealt to the ranks as evenly as possible.
         length: entries of the vectors.
         dtype: their type.
-        tail_length: entries of the tails.
+        stats_length: entries of the stats.
     """
 
-    def __init__(self, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
+    def __init__(self, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         from mpi4py import MPI
 
         self._world = MPI.COMM_WORLD
         check_shards(shards, self._world.size)
-        super().__init__(self._world.rank, self._world.size, shards, length, dtype, tail_length)
+        super().__init__(self._world.rank, self._world.size, shards, length, dtype, stats_length)
         self.vector = aligned_empty(length, dtype)
 
     def _add_ranks(self, own: Contribution) -> None:
         self._world.Allreduce(own.vector, self.vector)
-        if self.tail.size:
-            self._world.Allreduce(own.tail, self.tail)
+        if self.stats.size:
+            self._world.Allreduce(own.stats, self.stats)
 
 
 def plain_links() -> MpiLinks:

@@ -18,33 +18,33 @@ BLOCK = 32768
 
 
 class Slots:
-    """Where the vectors and tails of some subtrees lie in one stretch of bytes."""
+    """Where the vectors and stats of some subtrees lie in one stretch of bytes."""
 
-    def __init__(self, count: int, length: int, dtype: DTypeLike, tail_length: int, *, alignment: int = ALIGNMENT):
-        """Lay out `count` slots: their vectors first, each at a multiple of `alignment`, then their tails."""
-        self._count, self._length, self._tail_length = count, length, tail_length
+    def __init__(self, count: int, length: int, dtype: DTypeLike, stats_length: int, *, alignment: int = ALIGNMENT):
+        """Lay out `count` slots: their vectors first, each at a multiple of `alignment`, then their stats."""
+        self._count, self._length, self._stats_length = count, length, stats_length
         self._dtype = np.dtype(dtype)
         self._vector_size = _whole(length * self._dtype.itemsize, alignment)
-        self._tail_size = _whole(tail_length * 8, ALIGNMENT)
-        self.size = count * (self._vector_size + self._tail_size)
+        self._stats_size = _whole(stats_length * 8, ALIGNMENT)
+        self.size = count * (self._vector_size + self._stats_size)
         """Bytes in all."""
 
     def vectors(self, memory: Array) -> list[Array]:
         """Return the vectors as views of `memory`, bytes."""
         return [self._view(memory, slot * self._vector_size, self._length, self._dtype) for slot in range(self._count)]
 
-    def tails(self, memory: Array) -> list[Array]:
-        """Return the tails as views of `memory`, bytes."""
+    def stats(self, memory: Array) -> list[Array]:
+        """Return the stats as views of `memory`, bytes."""
         first, float64 = self._count * self._vector_size, np.dtype(np.float64)
         return [
-            self._view(memory, first + slot * self._tail_size, self._tail_length, float64)
+            self._view(memory, first + slot * self._stats_size, self._stats_length, float64)
             for slot in range(self._count)
         ]
 
     def contributions(self, memory: Array, subtrees: Sequence[Subtree]) -> list[Contribution]:
         """Return the slots as contributions of `subtrees`."""
-        parts = zip(subtrees, self.vectors(memory), self.tails(memory), strict=True)
-        return [Contribution(subtree, vector, tail) for subtree, vector, tail in parts]
+        parts = zip(subtrees, self.vectors(memory), self.stats(memory), strict=True)
+        return [Contribution(subtree, vector, stats) for subtree, vector, stats in parts]
 
     @staticmethod
     def _view(memory: Array, start: int, length: int, dtype: np.dtype[Any]) -> Array:

@@ -240,9 +240,9 @@ class EncodedTransfer:
             self._form.encode(values, wire)
         self._transfer.start()
 
-    def wait(self, *, politely: bool) -> None:
+    def wait(self, *, spin: bool) -> None:
         """Return once all has come and is decoded."""
-        self._transfer.wait(politely=politely)
+        self._transfer.wait(spin=spin)
         for wire, out in self._in:
             self._form.decode(wire, out)
 

@@ -18,7 +18,7 @@ Run = Callable[[WaitFor | None], None]
 """Does a step. On a thread it is given what to call before it touches entries; else all are ready."""
 
 
-class Schedule:
+class ExchangeThread:
     """Runs each step of an exchange.
 
     Args:

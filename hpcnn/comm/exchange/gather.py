@@ -23,7 +23,7 @@ def gather_blocks(
 ) -> Iterator[Array | None]:
     """Yield the vector in blocks, at least one, on rank 0; None as many times elsewhere. Collective.
 
-    While rank 0 uses a block the next is on its way. The other ranks wait politely, since rank 0 may need their cores.
+    While rank 0 uses a block the next is on its way. Other ranks wait without spinning: rank 0 may need their cores.
 
     Args:
         place: this rank among the others.
@@ -39,7 +39,7 @@ def gather_blocks(
         for bounds in blocks:
             transfer = place.links.transfer([(0, entries) for _, entries in _within(bounds, own)], [], tag)
             transfer.start()
-            _finish(transfer, politely=True)
+            _finish(transfer, spin=False)
             yield None
         return
     under_way = _begin(place, blocks[0], dtype, own, theirs, tag)
@@ -47,7 +47,7 @@ def gather_blocks(
         array, transfer = under_way
         if following is not None:
             under_way = _begin(place, following, dtype, own, theirs, tag)
-        _finish(transfer, politely=False)
+        _finish(transfer, spin=True)
         yield array
 
 
@@ -79,6 +79,6 @@ def _within(bounds: Range, pieces: Sequence[tuple[int, Array]]) -> Iterator[tupl
             yield part[0], entries[part[0] - start : part[1] - start]
 
 
-def _finish(transfer: Transfer, *, politely: bool) -> None:
-    transfer.wait(politely=politely)
+def _finish(transfer: Transfer, *, spin: bool) -> None:
+    transfer.wait(spin=spin)
     transfer.free()

@@ -34,17 +34,17 @@ _MOST_TEXT = 8192
 class HorovodExchange(RankSums):
     """An `Exchange` whose sums over ranks Horovod makes, after `connect_horovod`; see `RankSums` for its arguments."""
 
-    def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
-        super().__init__(rank, size, shards, length, dtype, tail_length)
+    def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
+        super().__init__(rank, size, shards, length, dtype, stats_length)
         first = self.contributions[0]
         # Two sums: one takes but one type, and float32 can't count beyond 16 million samples.
-        self._sum_vector, self._sum_tail = _Sum(first.vector, "hpcnn.vector"), _Sum(first.tail, "hpcnn.tail")
+        self._sum_vector, self._sum_stats = _Sum(first.vector, "hpcnn.vector"), _Sum(first.stats, "hpcnn.stats")
         self.vector: Array = first.vector
         """The sum of the last step, as Horovod gives it: another array after each."""
 
     def _add_ranks(self, own: Contribution) -> None:
         self.vector = self._sum_vector()
-        np.copyto(self.tail, self._sum_tail())
+        np.copyto(self.stats, self._sum_stats())
 
 
 class _Sum:
@@ -71,7 +71,7 @@ class _Sum:
 
 
 def horovod_exchange(
-    comm: Communicator, shards: int, length: int, dtype: DTypeLike, tail_length: int
+    comm: Communicator, shards: int, length: int, dtype: DTypeLike, stats_length: int
 ) -> HorovodExchange:
     """Return an exchange over all ranks of `comm` that Horovod sums. Collective.
 
@@ -81,7 +81,7 @@ def horovod_exchange(
     """
     check_shards(shards, comm.size)
     connect_horovod(comm)
-    return HorovodExchange(comm.rank, comm.size, shards, length, dtype, tail_length)
+    return HorovodExchange(comm.rank, comm.size, shards, length, dtype, stats_length)
 
 
 def connect_horovod(comm: Communicator) -> Any:

@@ -24,25 +24,25 @@ class RankSums(ABC):
         shards: gradient shards, dealt to the ranks as evenly as possible; no fewer than ranks (`check_shards`).
         length: entries of the vectors.
         dtype: their type.
-        tail_length: entries of the tails.
+        stats_length: entries of the stats.
     """
 
     vector: Array
 
-    def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, tail_length: int) -> None:
+    def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         subtrees = Topology.of(range(size)).rank_subtrees(shards, rank)
-        layout = Slots(len(subtrees), length, dtype, tail_length)
+        layout = Slots(len(subtrees), length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
         self.contributions: Sequence[Contribution] = layout.contributions(memory, subtrees)
-        self.tail = aligned_empty(tail_length, np.float64)
+        self.stats = aligned_empty(stats_length, np.float64)
         self.activity = Activity()
         self.overlap = False
         self.residuals: Residuals | None = None
 
     @abstractmethod
     def _add_ranks(self, own: Contribution) -> None:
-        """Set `vector` and `tail` to the sums over all ranks of their own sums."""
+        """Set `vector` and `stats` to the sums over all ranks of their own sums."""
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks."""
@@ -50,7 +50,7 @@ class RankSums(ABC):
         first, *others = self.contributions
         for other in others:
             np.add(first.vector, other.vector, out=first.vector)
-            np.add(first.tail, other.tail, out=first.tail)
+            np.add(first.stats, other.stats, out=first.stats)
         self._add_ranks(first)
 
     def start(self) -> None:  # noqa: B027  # everything comes at the end

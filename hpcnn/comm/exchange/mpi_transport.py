@@ -75,15 +75,15 @@ class MpiTransfer:
         if self._requests:
             self._start_all(self._requests)
 
-    def wait(self, *, politely: bool) -> None:
+    def wait(self, *, spin: bool) -> None:
         """Return once all have come."""
         if not self._requests:
             return
-        if politely:
+        if spin:
+            self._wait_all(self._requests)
+        else:
             while not self._test_all(self._requests):
                 time.sleep(POLL_S)
-        else:
-            self._wait_all(self._requests)
         self._look()
 
     def free(self) -> None:
@@ -115,7 +115,7 @@ class MpiLinks:
 
 
 class WorldGather:
-    """The gathering of ranks on several hosts, for `hpcnn.comm.exchange.allgather_exchange.SmallExchange`."""
+    """The gathering of ranks on several hosts, for `hpcnn.comm.exchange.allgather_exchange.AllgatherExchange`."""
 
     def __init__(self, world: MPI.Intracomm, topology: Topology, sizes: Sequence[int]) -> None:
         from mpi4py import MPI

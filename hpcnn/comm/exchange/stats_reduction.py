@@ -13,15 +13,15 @@ from hpcnn.core.tree import Subtree
 from hpcnn.system.memory import aligned_empty
 
 
-class Tails:
-    """The sum of the tails of all ranks; those of other hosts come as the hosts' sums.
+class StatsReduction:
+    """The sum of the stats of all ranks; those of other hosts come as the hosts' sums.
 
     Args:
         place: this rank among the others.
         shards: leaves of the tree.
-        local: the tails of the own host's slots.
+        local: the stats of the own host's slots.
         local_subtrees: the subtrees of these slots.
-        length: entries of a tail.
+        length: entries of a stats.
         tag: of the messages.
     """
 
@@ -62,12 +62,12 @@ class Tails:
             tag,
         )
 
-    def reduce(self, *, politely: bool) -> None:
-        """Sum the tails of all ranks into `total`."""
+    def reduce(self, *, spin: bool) -> None:
+        """Sum the stats of all ranks into `total`."""
         if not self._alone:
             for step in self._before:
                 step()
             self._transfer.start()
-            self._transfer.wait(politely=politely)
+            self._transfer.wait(spin=spin)
         for step in self._after:
             step()

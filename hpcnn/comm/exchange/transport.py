@@ -21,8 +21,8 @@ class Transfer(Protocol):
         """Let them go."""
         ...
 
-    def wait(self, *, politely: bool) -> None:
-        """Return once all have come; politely: without occupying a core meanwhile."""
+    def wait(self, *, spin: bool) -> None:
+        """Return once all have come. Without `spin`, occupy no core meanwhile."""
         ...
 
     def free(self) -> None:

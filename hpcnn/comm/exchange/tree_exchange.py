@@ -12,12 +12,12 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import BLOCK, Slots
 from hpcnn.comm.exchange.compression import CompressedAdder, EncodedTransfer, OwnResiduals
-from hpcnn.comm.exchange.exchange_thread import Schedule, WaitFor
+from hpcnn.comm.exchange.exchange_thread import ExchangeThread, WaitFor
 from hpcnn.comm.exchange.formats import FORMATS, Format
 from hpcnn.comm.exchange.partition import Pieces
 from hpcnn.comm.exchange.plan import BucketPlan, buckets, plan_bucket
 from hpcnn.comm.exchange.reduction import Adder, ExactAdder, Reach, Step, Sum
-from hpcnn.comm.exchange.stats_reduction import Tails
+from hpcnn.comm.exchange.stats_reduction import StatsReduction
 from hpcnn.comm.exchange.transport import Message, Place, Transfer
 from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
 from hpcnn.core.activity import OTHER, REDUCE, WAIT, Activity
@@ -25,7 +25,7 @@ from hpcnn.core.tree import maximal_subtrees
 from hpcnn.system.memory import ALIGNMENT
 
 _PAGE = 4096
-_STATE_TAG, _TAILS_TAG, _FLAGS_TAG, _FIRST_TAG = range(4)
+_STATE_TAG, _STATS_TAG, _FLAGS_TAG, _FIRST_TAG = range(4)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TreeExchange:
         shards: leaves of the tree.
         length: entries of the vectors.
         dtype: their type.
-        tail_length: entries of the tails.
+        stats_length: entries of the stats.
         target: one copy a host, whose first `length` entries become the same everywhere; None makes one, for the sums.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
         grain: pieces are cut at multiples of so many entries.
@@ -64,7 +64,7 @@ class TreeExchange:
         shards: int,
         length: int,
         dtype: DTypeLike,
-        tail_length: int,
+        stats_length: int,
         *,
         target: Array | None = None,
         bucket: int = 0,
@@ -78,7 +78,7 @@ class TreeExchange:
         self._apart = len(place.topology.hosts) > 1
         self._bounds = buckets(length, bucket, grain)
         self._pieces = Pieces(place, self._bounds, grain)
-        self._own_slots(shards, length, kind, tail_length, compression.groups if compression else 1)
+        self._own_slots(shards, length, kind, stats_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
         """How the sums travel back, if not as they are."""
@@ -93,22 +93,22 @@ class TreeExchange:
         self._outs: list[Array] = []
         self._sums: list[Sum] = []
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
-        self._tails = Tails(place, shards, self._local_tails, self._local_subtrees, tail_length, _TAILS_TAG)
-        self.tail = self._tails.total
+        self._stats = StatsReduction(place, shards, self._local_stats, self._local_subtrees, stats_length, _STATS_TAG)
+        self.stats = self._stats.total
         self._flag_transfer = self._flag_messages() if self._apart else None
-        self._schedule = Schedule(self._run, threaded=len(self._bounds) > 1)
+        self._thread = ExchangeThread(self._run, threaded=len(self._bounds) > 1)
         self._consume: Consume = self._copy_sum
         self.activity = Activity()
         self._between: Callable[[], None] | None = None
 
     # ----------------------------------------------------------------------------------------------------- building
 
-    def _own_slots(self, shards: int, length: int, kind: np.dtype[Any], tail_length: int, groups: int) -> None:
+    def _own_slots(self, shards: int, length: int, kind: np.dtype[Any], stats_length: int, groups: int) -> None:
         """Allocate this rank's contributions, and find its neighbours'."""
         place = self._place
         ranks = place.topology.hosts[place.host]
         subtrees = [place.topology.rank_subtrees(shards, rank, groups) for rank in ranks]
-        layouts = [Slots(len(own), length, kind, tail_length, alignment=_PAGE) for own in subtrees]
+        layouts = [Slots(len(own), length, kind, stats_length, alignment=_PAGE) for own in subtrees]
         segments = place.memory.allocate(layouts[place.memory.rank].size)
         everyone = [
             layout.contributions(segment, own) for layout, segment, own in zip(layouts, segments, subtrees, strict=True)
@@ -117,7 +117,7 @@ class TreeExchange:
         local = [part for contributions in everyone for part in contributions]
         self._local_subtrees = [part.subtree for part in local]
         self._local_vectors = [part.vector for part in local]
-        self._local_tails = [part.tail for part in local]
+        self._local_stats = [part.stats for part in local]
 
     def _choose_adder(self, shards: int, compression: Compression | None) -> Adder:
         topology, count = self._place.topology, compression.groups if compression else 1
@@ -210,11 +210,11 @@ class TreeExchange:
     @property
     def overlap(self) -> bool:
         """Whether buckets travel while later ones are computed. To be changed between steps, on all ranks alike."""
-        return self._schedule.threaded
+        return self._thread.threaded
 
     @overlap.setter
     def overlap(self, value: bool) -> None:
-        self._schedule.threaded = value
+        self._thread.threaded = value
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks."""
@@ -224,60 +224,60 @@ class TreeExchange:
     def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
         """Begin a step."""
         self._consume, self._between = consume or self._copy_sum, between
-        self._schedule.start()
+        self._thread.start()
 
     def ready(self, start: int) -> None:
         """Say from where on the contributions are complete."""
-        self._schedule.ready(start)
+        self._thread.ready(start)
 
     def finish(self) -> bool:
         """Complete the step."""
         if self.overlap:
             self.activity.enter(WAIT)
-        self._schedule.finish()
+        self._thread.finish()
         return self._flags.tobytes() != self._no_flags
 
     def _run(self, wait_for: WaitFor | None) -> None:
         """Do the whole step, bucket by bucket, as their entries become ready."""
-        politely = wait_for is not None  # then this is a thread of its own, beside the computation
+        spin = wait_for is None  # the exchange thread leaves its core to the computation
         wrong, under_way = False, None
         for bucket in self._buckets:
             if wait_for is not None:
                 self._enter(OTHER)
                 wait_for(bucket.plan.bounds[0])
-            self._gather(bucket, politely)
+            self._gather(bucket, spin)
             if self._between is None:
                 wrong |= self._pass_on(bucket)
                 if under_way is not None:
-                    under_way.wait(politely=politely)
+                    under_way.wait(spin=spin)
                 under_way = bucket.outward
         if under_way is not None:
-            under_way.wait(politely=politely)
+            under_way.wait(spin=spin)
         if self._between is not None:
             self._between()
             for bucket in self._buckets:
                 wrong |= self._pass_on(bucket)
                 if bucket.outward is not None:
-                    bucket.outward.wait(politely=politely)
+                    bucket.outward.wait(spin=spin)
         self._flags[self._place.rank] = wrong
         if self._flag_transfer is not None:
             self._flag_transfer.start()
-            self._flag_transfer.wait(politely=politely)
-        self._meet(politely)
-        if politely:
+            self._flag_transfer.wait(spin=spin)
+        self._meet(spin)
+        if not spin:
             self._enter(OTHER)
 
-    def _gather(self, bucket: _Bucket, politely: bool) -> None:
+    def _gather(self, bucket: _Bucket, spin: bool) -> None:
         """Bring everything that the own piece of a bucket is the sum of within reach."""
-        self._meet(politely)
+        self._meet(spin)
         for relay in bucket.relays:
             relay()
         if bucket.inward is not None:
             bucket.inward.start()
         if bucket is self._buckets[0]:
-            self._tails.reduce(politely=politely)
+            self._stats.reduce(spin=spin)
         if bucket.inward is not None:
-            bucket.inward.wait(politely=politely)
+            bucket.inward.wait(spin=spin)
 
     def _pass_on(self, bucket: _Bucket) -> bool:
         """Consume the own piece and send what comes of it; return whether something was wrong."""
@@ -288,15 +288,15 @@ class TreeExchange:
             bucket.outward.start()
         return wrong
 
-    def _meet(self, politely: bool) -> None:
+    def _meet(self, spin: bool) -> None:
         """Wait for the other ranks of the host."""
         self._enter(WAIT)
-        self._place.memory.barrier(politely=politely)
+        self._place.memory.barrier(spin=spin)
         self._enter(REDUCE)
 
     def _enter(self, phase: str) -> None:
         """Tell what is being done, on the thread that does it."""
-        activity = self.activity.beside if self._schedule.threaded else self.activity
+        activity = self.activity.exchange_thread if self._thread.threaded else self.activity
         if activity is not None:
             activity.enter(phase)
 

@@ -44,7 +44,7 @@ class Timeline(Callback):
         self._clock.compare(self._comm)
         if not self._following:
             self._recorder.follow()
-            self._comm.activity.beside = self._beside.activity
+            self._comm.activity.exchange_thread = self._beside.activity
             self._beside.follow()
             self._following = True
             if self._network is not None:
@@ -71,7 +71,7 @@ class Timeline(Callback):
 
     def _record_seldom(self) -> None:
         self._recorder.only_seldom()
-        self._comm.activity.beside = None
+        self._comm.activity.exchange_thread = None
         if self._network is not None:
             self._network.observe(None)
 

@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.allreduce_exchange import OrderFreeExchange, plain_links
+from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange, plain_links
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Links
 from hpcnn.comm.protocol import Communicator, Exchange
@@ -109,7 +109,7 @@ class AllreduceBench:
         dtype: DTypeLike,
         repeats: int,
         seconds: float,
-        make_rival: Callable[[int, int, DTypeLike, int], Exchange] = OrderFreeExchange,
+        make_rival: Callable[[int, int, DTypeLike, int], Exchange] = AllreduceExchange,
         make_links: Callable[[], Links] = plain_links,
     ) -> None:
         if comm.size == 1:

@@ -63,7 +63,7 @@ class WireLimit:
     def __call__(self) -> None:
         """Send and receive once."""
         self._transfer.start()
-        self._transfer.wait(politely=False)
+        self._transfer.wait(spin=True)
 
 
 def crossing_bytes(size: int, hosts: int) -> int:

@@ -57,13 +57,13 @@ def _ping(comm: Communicator, links: Links, peer: int, size: int) -> Ping:
             begin = time.perf_counter()
             for transfer in turn:
                 transfer.start()
-                transfer.wait(politely=False)
+                transfer.wait(spin=True)
             times.append((time.perf_counter() - begin) / 2)
             if len(times) == _LEAST:
                 rounds = _agreed_rounds(comm.rank, links, other, median(times))
         send.free()
         receive.free()
-    comm.barrier(politely=True)
+    comm.barrier(spin=False)
     return comm.broadcast(Ping(size, min(times)) if comm.rank == 0 else None)  # type: ignore[no-any-return]
 
 
@@ -73,7 +73,7 @@ def _agreed_rounds(rank: int, links: Links, other: int, one_way_s: float) -> int
     message = [(other, wanted)]
     transfer = links.transfer(message, [], _TAG) if rank == 0 else links.transfer([], message, _TAG)
     transfer.start()
-    transfer.wait(politely=False)
+    transfer.wait(spin=True)
     transfer.free()
     return int(wanted[0])
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hpcnn.comm.exchange.allgather_exchange import HostGather, SmallExchange
+from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, HostGather
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.shared_memory import Bytes
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
@@ -24,10 +24,10 @@ CASES = [
 ]
 
 
-def small(comm: ThreadCommunicator, case: Case) -> SmallExchange:
+def small(comm: ThreadCommunicator, case: Case) -> AllgatherExchange:
     topology = Topology.of([0] * comm.size)
     make = partial(HostGather, comm._place.memory)
-    return SmallExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.tail)
+    return AllgatherExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.stats)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
@@ -47,9 +47,9 @@ def test_sums_follow_the_tree_at_any_pace(case: Case, ranks: int) -> None:
                 exchange.start()
                 exchange.ready(0)
                 assert exchange.finish() is False
-            vector, tail = case.total(turn)
+            vector, stats = case.total(turn)
             assert exchange.vector.tobytes() == vector.tobytes()
-            assert exchange.tail.tobytes() == tail.tobytes()
+            assert exchange.stats.tobytes() == stats.tobytes()
 
     run_threads(ranks, body)
 
@@ -76,12 +76,12 @@ def test_ranks_are_gathered_by_position(host_of_rank: list[int]) -> None:
 
     def body(comm: ThreadCommunicator) -> None:
         make = partial(ByPosition, comm, topology)
-        exchange = SmallExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.tail)
+        exchange = AllgatherExchange(topology, comm.rank, make, case.shards, case.length, case.dtype, case.stats)
         assert [each.subtree for each in exchange.contributions] == topology.rank_subtrees(case.shards, comm.rank)
         case.fill(exchange.contributions, 0)
         exchange.allreduce()
-        vector, tail = case.total(0)
+        vector, stats = case.total(0)
         assert exchange.vector.tobytes() == vector.tobytes()
-        assert exchange.tail.tobytes() == tail.tobytes()
+        assert exchange.stats.tobytes() == stats.tobytes()
 
     run_threads(len(host_of_rank), body)

@@ -77,7 +77,7 @@ def sum_all(comm: Communicator, exchange: Exchange, case: Case, turns: Sequence[
         case.fill(exchange.contributions, turn)
         exchange.allreduce()
         sums.append(exchange.vector.copy())
-        assert exchange.tail.tobytes() == case.total(turn)[1].tobytes()  # never rounded
+        assert exchange.stats.tobytes() == case.total(turn)[1].tobytes()  # never rounded
         comm.barrier()  # a neighbour may still read them
     return sums
 
@@ -126,7 +126,7 @@ def test_sums_follow_the_definition(name: str, kind: str, layout: list[int]) -> 
             sums, owed = expected(case, compression)
             for bucket in (0, case.length // 3):
                 exchange = comm.exchange(
-                    case.shards, case.length, case.dtype, case.tail, bucket=bucket, compression=compression
+                    case.shards, case.length, case.dtype, case.stats, bucket=bucket, compression=compression
                 )
                 assert_bits(sum_all(comm, exchange, case, range(TURNS)), sums)
                 state = owed_by(exchange)
@@ -149,7 +149,7 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
             sums, owed = expected(case, compression)
             target = comm.host_array(case.length, case.dtype, shared=True)
             exchange = comm.sharded_exchange(
-                case.shards, target, case.length, case.tail, bucket=bucket, grain=grain, compression=compression
+                case.shards, target, case.length, case.stats, bucket=bucket, grain=grain, compression=compression
             )
             for turn in range(TURNS):
                 assert_bits([sharded_sum(comm, exchange, target.array, case, turn, grain)], [sums[turn]])
@@ -194,7 +194,7 @@ def test_what_is_owed_goes_on_with_other_ranks(before: list[int], after: list[in
     kept: dict[str, Array] = {}
 
     def exchange_of(comm: Communicator) -> Exchange:
-        return comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=9000, compression=compression)
+        return comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=9000, compression=compression)
 
     def first(comm: Communicator) -> None:
         exchange = exchange_of(comm)

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from hpcnn.comm.exchange.exchange_thread import Schedule, WaitFor
+from hpcnn.comm.exchange.exchange_thread import ExchangeThread, WaitFor
 from hpcnn.system.denormals import FlushDenormals
 from tests.timing import WAIT_S
 
@@ -21,7 +21,7 @@ class Steps:
     """Does steps that touch the entries from 20 on, then from 10 on, then all, and says how far each has come."""
 
     def __init__(self, *, threaded: bool) -> None:
-        self.schedule = Schedule(self._run, threaded=threaded)
+        self.schedule = ExchangeThread(self._run, threaded=threaded)
         self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.on: list[threading.Thread] = []
 
@@ -97,7 +97,7 @@ def test_errors_are_raised_by_finish_and_the_next_step_is_done(threaded: bool, e
         if fails[len(done)]:
             raise error("in the step")
 
-    schedule = Schedule(run, threaded=threaded)
+    schedule = ExchangeThread(run, threaded=threaded)
     for wrong in fails:
         schedule.start()
         if wrong:
@@ -116,7 +116,7 @@ def test_arithmetic_is_the_same_on_the_thread_as_in_training(threaded: bool) -> 
     def run(wait_for: WaitFor | None) -> None:
         results.append(np.array([1e-38, 1e38], np.float32) * np.array([0.1, 1e10], np.float32))
 
-    schedule = Schedule(run, threaded=threaded)
+    schedule = ExchangeThread(run, threaded=threaded)
     with np.errstate(all="ignore"):
         schedule.start()  # a thread begins with the settings of the one that starts it
         schedule.finish()
@@ -128,7 +128,7 @@ def test_arithmetic_is_the_same_on_the_thread_as_in_training(threaded: bool) -> 
 
 def test_the_thread_goes_with_its_schedule() -> None:
     """A program may train a thousand times: each exchange has a thread, which must not keep it."""
-    schedule = Schedule(lambda wait_for: None, threaded=True)
+    schedule = ExchangeThread(lambda wait_for: None, threaded=True)
     schedule.start()
     schedule.finish()
     thread = schedule._thread

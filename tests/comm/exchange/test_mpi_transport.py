@@ -51,13 +51,13 @@ transfers = [
     links.transfer([(peer, array) for array in sent[i::2]], [(peer, array) for array in received[i::2]], tag=i)
     for i in range(2)
 ]
-for turn, politely in enumerate((False, True, False)):
+for turn, spin in enumerate((True, False, True)):
     for array in sent:
         array[...] = content(turn, rank, array.size)
     for transfer in transfers:
         transfer.start()
     for transfer in reversed(transfers):
-        transfer.wait(politely=politely)
+        transfer.wait(spin=spin)
     for array in received:
         assert array.tobytes() == content(turn, peer, array.size).tobytes(), (turn, array.size)
     for size in sizes:
@@ -68,7 +68,7 @@ for turn, politely in enumerate((False, True, False)):
     assert everyone.tolist() == [turn, turn + 1, turn + 2]
 nothing = links.transfer([], [], tag=7)
 nothing.start()
-nothing.wait(politely=True)
+nothing.wait(spin=False)
 """
 
 

@@ -46,9 +46,9 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
 
 
 def check_sums(exchange: Exchange, case: Case, turn: int) -> None:
-    vector, tail = case.total(turn)
+    vector, stats = case.total(turn)
     assert exchange.vector.tobytes() == vector.tobytes()
-    assert exchange.tail.tobytes() == tail.tobytes()
+    assert exchange.stats.tobytes() == stats.tobytes()
 
 
 @few
@@ -57,7 +57,7 @@ def test_sums_follow_the_tree_wherever_the_ranks_are(drawn: SimpleNamespace) -> 
     case: Case = drawn.case
 
     def body(comm: ThreadCommunicator) -> None:
-        exchange = comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=drawn.bucket)
+        exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=drawn.bucket)
         exchange.overlap = drawn.overlap
         for turn in range(2):
             exchange.start()
@@ -86,10 +86,10 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
             exchange.start(consume)
             case.fill(exchange.contributions, turn)
             assert not exchange.finish()
-            vector, tail = case.total(turn)
+            vector, stats = case.total(turn)
             expected += vector
             assert target.array[: case.length].tobytes() == expected.tobytes()
-            assert exchange.tail.tobytes() == tail.tobytes()
+            assert exchange.stats.tobytes() == stats.tobytes()
 
     run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
@@ -124,12 +124,12 @@ def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: 
 
     def body(comm: ThreadCommunicator) -> None:
         random = np.random.default_rng(comm.rank)
-        exchange = comm.exchange(case.shards, case.length, case.dtype, case.tail, bucket=bucket)
+        exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=bucket)
         for turn in range(4):
             filled = [case.part(turn, each.subtree) for each in exchange.contributions]
             exchange.start()
-            for each, (_, tail) in zip(exchange.contributions, filled, strict=True):
-                each.vector[...], each.tail[...] = np.nan, tail
+            for each, (_, stats) in zip(exchange.contributions, filled, strict=True):
+                each.vector[...], each.stats[...] = np.nan, stats
             marks = random.choice(case.length, random.integers(0, 6), replace=False).tolist()
             for start, stop in pairwise([case.length, *sorted(marks, reverse=True), 0]):
                 time.sleep(random.exponential(0.002))
