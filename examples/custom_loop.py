@@ -29,12 +29,11 @@ def main() -> None:
     x, y = spirals()
     network = Network(
         [
-            Dense("first", 32, activation="tanh"),
-            Residual("block", [Dense("second", 32, activation="tanh")]),
-            Dense("last", 2),
+            Dense(32, activation="tanh"),
+            Residual([Dense(32, activation="tanh")]),
+            Dense(2, activation="softmax"),
         ],
         input_shape=(2,),
-        head="softmax",
     )
     trainer = hpcnn.Trainer(
         network,

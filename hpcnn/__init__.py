@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # that of `typing`, without its import
 if TYPE_CHECKING:
     from typing import Any
 
+    from hpcnn import nn
     from hpcnn.api.fit import TrainingStoppedError, fit
     from hpcnn.api.fitted import Fitted, load
     from hpcnn.api.loop import Trainer
@@ -38,6 +39,7 @@ _HOMES = {
     "fit": "hpcnn.api.fit",
     "load": "hpcnn.api.fitted",
     "load_digits": "hpcnn.data.readers.digits",
+    "nn": "hpcnn.nn",
 }
 """Where each name is from. Nothing is imported before it is asked for: commands pay for what they use alone."""
 
@@ -54,6 +56,7 @@ __all__ = [
     "fit",
     "load",
     "load_digits",
+    "nn",
 ]
 
 
@@ -62,7 +65,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'hpcnn' has no attribute {name!r}")
     import importlib
 
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    module = importlib.import_module(_HOMES[name])
+    value = globals()[name] = module if module.__name__ == f"hpcnn.{name}" else getattr(module, name)
     return value
 
 

@@ -78,7 +78,7 @@ class Trainer:
         HpcnnError: something does not fit; on all ranks alike.
 
     >>> from hpcnn.nn import Dense, Network
-    >>> trainer = Trainer(Network([Dense("line", 1)], (1,)), "mse", {"name": "sgd", "learning_rate": 0.1}, shards=2)
+    >>> trainer = Trainer(Network([Dense(1)], (1,)), "mse", {"name": "sgd", "learning_rate": 0.1}, shards=2)
     >>> for _ in range(50):
     ...     values = trainer.step([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
     >>> trainer.predict([[10.0]]).round()

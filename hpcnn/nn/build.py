@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -37,8 +36,7 @@ LAYERS: dict[str, type[Layer]] = {
 def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
     """Return the network of a `[model]` section, for data of `input_shape` (one sample).
 
-    The activation of the last layer becomes the network's head. The network's own `input_shape` may differ from the
-    data's by axes of length 1, if the section says so.
+    The network's own `input_shape` may differ from the data's by axes of length 1, if the section says so.
 
     Raises:
         JobError: the section names no layers, or an entry that doesn't exist.
@@ -55,8 +53,7 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
         raise JobError(f"[model] needs either layers ([[model.layers]]) or an entry (model.entry), but has {given}")
     if model.entry:
         return _entry_network(model, shape)
-    sections, head = _split_head(model.layers)
-    return Network(_build_layers(sections, Counter()), shape, head)
+    return Network([_build_layer(section) for section in model.layers], shape)
 
 
 class Headed(Protocol):
@@ -107,28 +104,11 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
     return shape
 
 
-def _split_head(layers: list[schema.Layer]) -> tuple[list[schema.Layer], str]:
-    """Take the activation off the last layer: an activation layer goes, a dense layer becomes linear."""
-    last = layers[-1]
-    if isinstance(last, schema.ActivationLayer) and len(layers) > 1:
-        return layers[:-1], last.activation
-    if isinstance(last, schema.Dense):
-        return [*layers[:-1], msgspec.structs.replace(last, activation="linear")], last.activation
-    return layers, "linear"
-
-
-def _build_layers(sections: Sequence[schema.Layer], counts: Counter[str]) -> list[Layer]:
-    """Build the layers in order. `counts` numbers those without a name, type by type, inner layers included."""
-    layers = []
-    for section in sections:
-        tag = _tag(section)
-        counts[tag] += 1
-        settings = msgspec.structs.asdict(section)
-        settings["name"] = section.name or f"{tag}_{counts[tag]}"
-        if isinstance(section, schema.Residual):
-            settings["layers"] = _build_layers(section.layers, counts)
-        layers.append(LAYERS[tag](**settings))
-    return layers
+def _build_layer(section: schema.Layer) -> Layer:
+    settings = msgspec.structs.asdict(section)
+    if isinstance(section, schema.Residual):
+        settings["layers"] = [_build_layer(each) for each in section.layers]
+    return LAYERS[_tag(section)](**settings)
 
 
 def call_entry(model: schema.Model, input_shape: Shape) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.params import ParamSpec
@@ -30,9 +32,58 @@ class Backward(Protocol):
 
 @dataclass(frozen=True)
 class Layer(ABC):
-    """Base of all layers: frozen, owning no array. `name` is unique in a network; parameters are ``<name>/<param>``."""
+    """Base of all layers: frozen, owning no array.
 
-    name: str
+    A layer describes; a `Network` makes parameters of it, under ``<name>/<param>``. A layer without a name is given one
+    by its network, ``<kind>_<number>``. A layer of your own is a frozen dataclass with a forward pass.
+
+    >>> import numpy as np
+    >>> @dataclass(frozen=True)
+    ... class Scale(Layer):
+    ...     factor: float
+    ...
+    ...     def forward(self, params, x, ctx):
+    ...         return self.factor * x, lambda dy, grads, *, need_dx=True: self.factor * dy
+    >>> y, backward = Scale(3.0).forward({}, np.ones((1, 2)), Context())
+    >>> y, Scale(3.0).kind
+    (array([[3., 3.]]), 'scale')
+    """
+
+    name: str = field(default="", kw_only=True)
+    """Unique in a network."""
+
+    @property
+    def kind(self) -> str:
+        """What a job file calls such layers: the name of the class, as ``layer_norm``."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def title(self) -> str:
+        """The layer in messages."""
+        return f"layer {self.name!r}" if self.name else f"a {type(self).__name__} layer"
+
+    def named(self, name: str) -> Self:
+        """Return the same layer under another name."""
+        layer = copy.copy(self)
+        object.__setattr__(layer, "name", name)
+        return layer
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        """The layers that this one is made of, in the order of its forward pass: of containers alone."""
+        return ()
+
+    def with_children(self, children: Sequence[Layer]) -> Layer:
+        """Return the same container around other layers."""
+        raise NotImplementedError(f"{type(self).__name__} has children, but no with_children()")
+
+    def ending(self, before: str | None) -> str | None:
+        """Return the activation that the outputs went through last, None if unknown; `before` is that of the inputs."""
+        return None
+
+    def split_activation(self) -> tuple[Layer | None, str]:
+        """Return the layer without its activation (None if nothing is left), and the activation's name."""
+        return self, "linear"
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output sample for inputs of `input_shape` (no batch axis).

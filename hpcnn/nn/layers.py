@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         if self.units < 1:
-            raise ModelError(f"layer {self.name!r}: units must be at least 1, but is {self.units}")
+            raise ModelError(f"{self.title}: units must be at least 1, but is {self.units}")
         activation(self.activation)
         initializer(self.kernel_initializer)
         initializer(self.bias_initializer)
@@ -42,7 +42,7 @@ class Dense(Layer):
         """Return ``(..., units)``."""
         if not input_shape:
             raise ModelError(
-                f"layer {self.name!r} needs inputs with at least one axis, but each sample is a single number (shape "
+                f"{self.title} needs inputs with at least one axis, but each sample is a single number (shape "
                 "()). Put a flatten layer before it."
             )
         return (*input_shape[:-1], self.units)
@@ -66,6 +66,14 @@ class Dense(Layer):
             self.bias_l2,
         )
         return (kernel, bias) if self.use_bias else (kernel,)
+
+    def ending(self, before: str | None) -> str | None:
+        """Return the activation: not of a subclass, which may do more."""
+        return self.activation if type(self) is Dense else None
+
+    def split_activation(self) -> tuple[Layer | None, str]:
+        """Return the layer with a linear activation, and its own."""
+        return (replace(self, activation="linear"), self.activation) if type(self) is Dense else (self, "linear")
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., units), in scratch."""
@@ -104,10 +112,18 @@ class Activation(Layer):
         """Return `input_shape`."""
         if self.activation == "softmax" and not input_shape:
             raise ModelError(
-                f"layer {self.name!r}: softmax needs inputs with at least one axis, but each sample is a single number "
+                f"{self.title}: softmax needs inputs with at least one axis, but each sample is a single number "
                 "(shape ())"
             )
         return input_shape
+
+    def ending(self, before: str | None) -> str | None:
+        """Return the activation: not of a subclass, which may do more."""
+        return self.activation if type(self) is Activation else None
+
+    def split_activation(self) -> tuple[Layer | None, str]:
+        """Return no layer, and the activation."""
+        return (None, self.activation) if type(self) is Activation else (self, "linear")
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape, in scratch."""
@@ -129,6 +145,10 @@ class Flatten(Layer):
         """Return the shape with one axis."""
         return (math.prod(input_shape),)
 
+    def ending(self, before: str | None) -> str | None:
+        """Return `before`."""
+        return before
+
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return a view of x, if x is a plain array."""
         return _reshape(x, self.output_shape(x.shape[1:]))
@@ -144,7 +164,7 @@ class Reshape(Layer):
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.shape.count(-1) > 1 or any(entry < 1 and entry != -1 for entry in self.shape):
             raise ModelError(
-                f"layer {self.name!r}: a shape is made of positive numbers and at most one -1, but is {self.shape}"
+                f"{self.title}: a shape is made of positive numbers and at most one -1, but is {self.shape}"
             )
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -152,10 +172,14 @@ class Reshape(Layer):
         size, known = math.prod(input_shape), math.prod(entry for entry in self.shape if entry != -1)
         if size % known or (-1 not in self.shape and size != known):
             raise ModelError(
-                f"layer {self.name!r} can't turn inputs of shape {input_shape} ({size} numbers a sample) into "
+                f"{self.title} can't turn inputs of shape {input_shape} ({size} numbers a sample) into "
                 f"{self.shape}: {size} is not {'a multiple of ' if -1 in self.shape else ''}{known}"
             )
         return tuple(size // known if entry == -1 else entry for entry in self.shape)
+
+    def ending(self, before: str | None) -> str | None:
+        """Return `before`."""
+        return before
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return a view of x, if x is a plain array."""
@@ -173,7 +197,11 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
-            raise ModelError(f"layer {self.name!r}: rate must be at least 0 and below 1, but is {self.rate}")
+            raise ModelError(f"{self.title}: rate must be at least 0 and below 1, but is {self.rate}")
+
+    def ending(self, before: str | None) -> str | None:
+        """Return `before`."""
+        return before
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape: in scratch while training, else x itself."""
@@ -201,7 +229,20 @@ class Residual(Layer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
-            raise ModelError(f"layer {self.name!r} holds no layers: give it at least one")
+            raise ModelError(f"{self.title} holds no layers: give it at least one")
+
+    @property
+    def children(self) -> tuple[Layer, ...]:
+        """The inner layers."""
+        return self.layers
+
+    def with_children(self, children: Sequence[Layer]) -> Residual:
+        """Return the same block around other layers."""
+        return replace(self, layers=tuple(children))
+
+    def ending(self, before: str | None) -> str | None:
+        """Return "linear": it ends in a sum."""
+        return "linear"
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return `input_shape`, which the inner layers must keep."""
@@ -210,7 +251,7 @@ class Residual(Layer):
             shape = layer.output_shape(shape)
         if shape != input_shape:
             raise ModelError(
-                f"layer {self.name!r} adds its input of shape {input_shape} to what its inner layers make of it, but "
+                f"{self.title} adds its input of shape {input_shape} to what its inner layers make of it, but "
                 f"they make {shape}. Let its last layer, {self.layers[-1].name!r}, return the shape {input_shape}."
             )
         return input_shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -11,9 +12,7 @@ from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
-from hpcnn.nn.normalization import LayerNorm
-from hpcnn.nn.observed import Observer, observed
+from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.system.memory import ALIGNMENT
 
@@ -32,25 +31,29 @@ class NetworkBackward(Protocol):
 class Network:
     """Layers in a row. The last activation, `head`, stands apart, so that a loss can work on the logits.
 
+    Layers without a name are numbered by kind, those within containers, too: ``dense_1``, ``dense_2``.
+
     Args:
-        layers: first to last; their names, and those within residual blocks, must differ.
+        layers: first to last; their names, and those within containers, must differ.
         input_shape: shape of one sample.
-        head: name of the activation that turns logits into outputs.
+        head: an activation behind the layers; if linear, that of the last layer takes its place.
 
     Raises:
         ModelError: a layer can't take what the one before returns, two layers share a name, or the head is unknown.
 
     >>> from hpcnn.nn import Dense
-    >>> network = Network([Dense("hidden", 16, activation="relu"), Dense("out", 3)], (4,), head="softmax")
-    >>> network.output_shape, network.layout.size
-    ((3,), 131)
+    >>> network = Network([Dense(16, activation="relu"), Dense(3, activation="softmax")], (4,))
+    >>> network.output_shape, network.layout.size, network.layer_names, network.head
+    ((3,), 131, ['dense_1', 'dense_2'], 'softmax')
     """
 
     def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int], head: str = "linear") -> None:
         if not layers:
             raise ModelError("a network needs at least one layer, but got none")
-        _check_names(layers)
-        self.layers = tuple(layers)
+        if head == "linear":
+            layers, head = _split_head(layers)
+        self.layers = tuple(_numbered(layers, Counter()))
+        _check_names(self.layers)
         self._passed: tuple[Layer, ...] = self.layers
         self.input_shape: Shape = tuple(input_shape)
         self.head = head
@@ -100,7 +103,7 @@ class Network:
 
     @property
     def layer_names(self) -> list[str]:
-        """The names of all layers, with those within residual blocks."""
+        """The names of all layers, with those within containers."""
         return list(_names(self.layers))
 
     @property
@@ -108,13 +111,10 @@ class Network:
         """The last activation, be it the head or within the layers; None where a layer of one's own comes last."""
         if self.head != "linear":
             return self.head
-        for layer in reversed(self.layers):
-            if type(layer) in (Dense, Activation):
-                assert isinstance(layer, Dense | Activation)
-                return layer.activation
-            if type(layer) not in (Flatten, Reshape, Dropout):
-                return "linear" if type(layer) in (LayerNorm, Residual) else None
-        return "linear"
+        ending: str | None = "linear"
+        for layer in self.layers:
+            ending = layer.ending(ending)
+        return ending
 
     def head_forward(self, logits: Array, ctx: Context) -> Array:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""
@@ -131,9 +131,15 @@ class Network:
         Repeats the context's last pass in training mode, with the same random key; for error messages, so it may
         allocate.
         """
+        found: list[str] = []
         ctx.begin(training=True, random_key=ctx.random_key)
+        x = self._fit(params, x, ctx)
         with np.errstate(all="ignore"):
-            return _first_not_finite(self.layers, params, self._fit(params, x, ctx), ctx)[0]
+            for layer in self.layers:
+                x, _ = wrapped(layer, lambda each: Checked(each, found, name=each.name)).forward(params, x, ctx)
+                if found:
+                    return found[0]
+        return None
 
     def _fit(self, params: Params, x: Array, ctx: Context) -> Array:
         """Return x in the network's input shape, the parameters' type and one order and alignment in memory.
@@ -174,20 +180,21 @@ def _check_names(layers: Sequence[Layer]) -> None:
 def _names(layers: Sequence[Layer]) -> Iterator[str]:
     for layer in layers:
         yield layer.name
-        if isinstance(layer, Residual):
-            yield from _names(layer.layers)
+        yield from _names(layer.children)
 
 
-def _first_not_finite(layers: Sequence[Layer], params: Params, x: Array, ctx: Context) -> tuple[str | None, Array]:
-    """Return the name of the first layer with an output that is not finite, or None and the last output."""
+def _split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], str]:
+    """Take the activation off the last layer: an activation layer goes, if others are left, a dense one is linear."""
+    last, head = layers[-1].split_activation()
+    if last is None:
+        return (layers[:-1], head) if len(layers) > 1 else (layers, "linear")
+    return [*layers[:-1], last], head
+
+
+def _numbered(layers: Sequence[Layer], counts: Counter[str]) -> Iterator[Layer]:
+    """Give each layer without a name its kind and number. All layers count, those within containers, too."""
     for layer in layers:
-        if isinstance(layer, Residual):
-            name, inner = _first_not_finite(layer.layers, params, x, ctx)
-            if name is not None:
-                return name, inner
-            x = x + inner
-        else:
-            x, _ = layer.forward(params, x, ctx)
-        if not np.isfinite(x).all():
-            return layer.name, x
-    return None, x
+        counts[layer.kind] += 1
+        named = layer if layer.name else layer.named(f"{layer.kind}_{counts[layer.kind]}")
+        children = tuple(_numbered(layer.children, counts))
+        yield named if children == layer.children else named.with_children(children)

@@ -26,16 +26,19 @@ class LayerNorm(Layer):
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
-            raise ModelError(f"layer {self.name!r}: epsilon must be above 0, but is {self.epsilon}")
+            raise ModelError(f"{self.title}: epsilon must be above 0, but is {self.epsilon}")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return `input_shape`."""
         if not input_shape:
             raise ModelError(
-                f"layer {self.name!r} needs inputs with at least one axis, but each sample is a single number "
-                "(shape ())"
+                f"{self.title} needs inputs with at least one axis, but each sample is a single number (shape ())"
             )
         return input_shape
+
+    def ending(self, before: str | None) -> str | None:
+        """Return "linear"."""
+        return "linear"
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return gamma and beta (features,), those that there are."""

@@ -1,20 +1,21 @@
-"""Layers whose passes somebody is told of: what a timeline by layer is made of."""
+"""Layers that report their passes: for a timeline by layer, and to find where a value stops being finite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Backward, Layer, Params
-from hpcnn.nn.layers import Residual
 
 Tell = Callable[[], None]
 
 
 class Observer(Protocol):
-    """Is told of what a network does, layer by layer; within residual blocks, too."""
+    """Is told of what a network does, layer by layer; within containers, too."""
 
     def passes(self, layer: str) -> tuple[Tell, Tell]:
         """Return what to call where the layer of that name begins its pass, forward or back, and where it ends."""
@@ -23,7 +24,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Observed(Layer):
-    """A layer that does what another does, and tells of it."""
+    """A layer that does what another does, and reports the begin and end of its passes."""
 
     layer: Layer
     begin: Tell
@@ -45,8 +46,27 @@ class Observed(Layer):
         return y, backward
 
 
-def observed(layer: Layer, observer: Observer) -> Observed:
+@dataclass(frozen=True)
+class Checked(Layer):
+    """A layer that does what another does, and adds its name to `found` if an output is not finite."""
+
+    layer: Layer
+    found: list[str]
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return what the layer returns."""
+        y, backward = self.layer.forward(params, x, ctx)
+        if not np.isfinite(y).all():
+            self.found.append(self.layer.name)
+        return y, backward
+
+
+def wrapped(layer: Layer, wrap: Callable[[Layer], Layer]) -> Layer:
+    """Return what `wrap` makes of a layer, within which it is put around each of the layer's children, too."""
+    children = [wrapped(child, wrap) for child in layer.children]
+    return wrap(layer.with_children(children) if children else layer)
+
+
+def observed(layer: Layer, observer: Observer) -> Layer:
     """Return `layer` as one that tells `observer` of its passes, and of those of the layers that it holds."""
-    if isinstance(layer, Residual):
-        layer = replace(layer, layers=tuple(observed(each, observer) for each in layer.layers))
-    return Observed(layer.name, layer, *observer.passes(layer.name))
+    return wrapped(layer, lambda each: Observed(each, *observer.passes(each.name), name=each.name))

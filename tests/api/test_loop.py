@@ -17,7 +17,7 @@ from hpcnn.errors import CheckpointError, CommunicatorError, DataError, Diverged
 from hpcnn.nn import Dense, Network
 from tests.api.fitting import JOB, X, Y, fit
 
-LAYERS = Dense("dense_1", 8, activation="relu"), Dense("dense_2", 3)
+LAYERS = Dense(8, activation="relu", name="dense_1"), Dense(3, name="dense_2")
 LOSS = "sparse_categorical_crossentropy"
 RATE = {"name": "adam", "learning_rate": 0.01}
 

@@ -127,7 +127,10 @@ def test_what_has_no_names() -> None:
 
 def trainer() -> hpcnn.Trainer:
     return hpcnn.Trainer(
-        Network([Dense("dense_1", 3)], (4,), "softmax"), "sparse_categorical_crossentropy", {"name": "sgd"}, shards=2
+        Network([Dense(3, name="dense_1")], (4,), "softmax"),
+        "sparse_categorical_crossentropy",
+        {"name": "sgd"},
+        shards=2,
     )
 
 

@@ -38,7 +38,7 @@ LAYERS = [
 MANY = np.random.default_rng(1).normal(3, 2, size=(1500, 4))
 LABELS = np.arange(1500) % 3
 REPEATS = 8
-OUT = Dense("out", 3)
+OUT = Dense(3, name="out")
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ def test_predictions_do_not_wait_for_each_other(model: hpcnn.Fitted, monkeypatch
 
 
 def test_networks_losses_and_metrics_that_threads_share() -> None:
-    inner = Residual("block", (Dense("inner", 16, activation="tanh"),))
-    layers = [LayerNorm("norm"), Dense("hidden", 16, activation="elu"), Dropout("drop", 0.5), inner, OUT]
+    inner = Residual((Dense(16, activation="tanh", name="inner"),), name="block")
+    layers = [LayerNorm(name="norm"), Dense(16, activation="elu", name="hidden"), Dropout(0.5, name="drop"), inner, OUT]
     network, loss = Network(layers, (4,), head="softmax"), LOSSES["sparse_categorical_crossentropy"]().bind("softmax")
     vector = np.empty(network.layout.size)
     network.layout.initialize(vector, 3)
@@ -221,7 +221,7 @@ class Waiting(Layer):
 
 
 def test_threads_that_share_a_trainer() -> None:
-    waiting = Waiting("wait")
+    waiting = Waiting(name="wait")
     trainer = hpcnn.Trainer(Network([waiting, OUT], (4,), head="softmax"), JOB["loss"], shards=2)
     waiting.go.set()
     trainer.step(X, Y)

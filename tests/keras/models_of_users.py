@@ -88,7 +88,7 @@ def subclass(input_shape):
 
 
 def of_hpcnn(input_shape):
-    return Network([Flatten("flat"), Dense("out", 3)], input_shape, "softmax")
+    return Network([Flatten(name="flat"), Dense(3, name="out")], input_shape, "softmax")
 
 
 # ---------------------------------------------------------------------------------------------------------- wrong ones

@@ -90,7 +90,7 @@ def check_the_same(ours, theirs, dtype, y=None, *, steps=STEPS):
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name: str, dtype: str) -> None:
     layer, input_shape = LAYERS[name]
-    before = Dense("before", input_shape[-1])  # so that the gradient of the layer's input counts
+    before = Dense(input_shape[-1], name="before")  # so that the gradient of the layer's input counts
     network = Network([before, layer], input_shape)
     check_the_same(*replicas_of(network, dtype), dtype, steps=0 if draws(layer) else STEPS)
 
@@ -98,7 +98,7 @@ def test_layer(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("head", ACTIVATIONS)
 def test_head_and_frozen_layer(head: str) -> None:
     dtype = "float64"
-    layers = [Dense("a", 5, activation="tanh"), Dense("frozen", 4, trainable=False), Dense("b", 3)]
+    layers = [Dense(5, activation="tanh", name="a"), Dense(4, trainable=False, name="frozen"), Dense(3, name="b")]
     ours, theirs = replicas_of(Network(layers, (4,), head), dtype)
     before = theirs.weights()["frozen/kernel"]
     check_the_same(ours, theirs, dtype)
@@ -131,7 +131,7 @@ def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...
 def test_training_with_each_loss(name: str, dtype: str) -> None:
     loss = LOSSES[name]
     head = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax"}.get(name.partition("_")[0], "linear")
-    network = Network([Dense("a", 5, activation="tanh"), Dense("b", 3)], (4,), head)
+    network = Network([Dense(5, activation="tanh", name="a"), Dense(3, name="b")], (4,), head)
     _, targets = loss_case(loss, network.output_shape)
     targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
     check_the_same(*replicas_of(network, dtype, loss), dtype, targets)
@@ -168,7 +168,7 @@ def check_loss(tf, loss: Loss, head: str, logits, targets, dtype: str) -> None:
 
 
 def test_dropout_depends_on_the_key_alone() -> None:
-    network = Network([Dense("a", 400, activation="linear"), Dropout("d", 0.3)], (4,))
+    network = Network([Dense(400, activation="linear", name="a"), Dropout(0.3, name="d")], (4,))
     _, replica = replicas_of(network, "float32")
     x = normal(50, 4, dtype=np.float32)
     outputs = {
@@ -188,7 +188,12 @@ def test_dropout_depends_on_the_key_alone() -> None:
 
 
 def test_two_generators_of_one_model_draw_apart() -> None:
-    layers = [Activation("a", "linear"), Dropout("d", 0.5), Residual("r", (Dropout("e", 0.5),)), Dense("b", 1)]
+    layers = [
+        Activation("linear", name="a"),
+        Dropout(0.5, name="d"),
+        Residual((Dropout(0.5, name="e"),), name="r"),
+        Dense(1, name="b"),
+    ]
     _, replica = replicas_of(Network(layers, (1000,)), "float32")
     seeds = np.asarray(replica._seeds((0, 4, 0, 0)))
     assert seeds.shape == (2, 2)
@@ -201,13 +206,13 @@ def test_a_layer_of_ones_own_is_refused() -> None:
     class Own(Activation):
         pass
 
-    network = Network([Own("mine", "relu"), Dense("b", 1)], (3,))
+    network = Network([Own("relu", name="mine"), Dense(1, name="b")], (3,))
     with pytest.raises(ModelError, match=r"layer 'mine' is a Own, which NumPy mode has and Keras mode has not"):
         replicas_of(network, "float32")
 
 
 def test_sums_count_samples() -> None:
-    ours, theirs = replicas_of(Network([Dense("a", 2)], (3,)), "float32")
+    ours, theirs = replicas_of(Network([Dense(2, name="a")], (3,)), "float32")
     x, y = normal(7, 3, dtype=np.float32), normal(7, 2, dtype=np.float32)
     sums = theirs.eval_piece(x, y)
     assert sums[COUNT] == 7

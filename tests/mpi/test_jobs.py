@@ -161,7 +161,7 @@ def test_a_model_of_ones_own(mpich: Mpi, tmp_path: Path) -> None:
     (tmp_path / "my_models.py").write_text(
         "from hpcnn.nn import Dense, Flatten, Network\n"
         "def two_layers(input_shape, width):\n"
-        "    layers = [Flatten('flat'), Dense('hidden', width, activation='tanh'), Dense('out', 10)]\n"
+        "    layers = [Flatten(), Dense(width, activation='tanh', name='hidden'), Dense(10)]\n"
         "    return Network(layers, input_shape, head='softmax')\n"
     )
     table = "model={entry='my_models:two_layers', options={width=24}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnn.nn import Context, Network
+from hpcnn.nn import Context, Dropout, Network
 
 LARGE_BYTES = 96 * 1024
 """More than NumPy's own buffer of 8192 numbers and the small change of a step; less than any array the tests use."""
@@ -56,6 +56,11 @@ class Model:
         total, _, loss_backward = loss(logits, y, weights, self.ctx)
         backward(loss_backward(), self.grads)
         return total
+
+
+def alone(layer, input_shape, **options):
+    """Return a model of one layer that keeps its activation: that of the last layer becomes the head."""
+    return Model([layer, Dropout(0.0, name="nothing")], input_shape, **options)
 
 
 def normal(*shape, seed=0, dtype=np.float64):

@@ -11,7 +11,7 @@ from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Re
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
 from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
-from tests.nn.helpers import Model, normal
+from tests.nn.helpers import Model, alone, normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
 
@@ -81,7 +81,7 @@ def to_keras(keras, layers, dtype):
             activation = activation_of(keras, layer.activation)
             return keras.layers.Dense(layer.units, activation=activation, use_bias=layer.use_bias, dtype=name)
         if isinstance(layer, LayerNorm):
-            options = {"epsilon": layer.epsilon} if layer.epsilon != LayerNorm("x").epsilon else {}
+            options = {"epsilon": layer.epsilon} if layer.epsilon != LayerNorm(name="x").epsilon else {}
             return keras.layers.LayerNormalization(center=layer.center, scale=layer.scale, dtype=name, **options)
         if isinstance(layer, Reshape):
             return keras.layers.Reshape(layer.shape, dtype=name)
@@ -111,7 +111,7 @@ def fill(model, variables):
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(keras, tf, name, dtype):
     layer, input_shape = LAYERS[name]
-    model = Model([layer], input_shape, dtype=dtype).shake()
+    model = alone(layer, input_shape, dtype=dtype).shake()
     x, c = normal(4, *input_shape, dtype=dtype), normal(4, *model.network.output_shape, seed=1, dtype=dtype)
     function, variables = to_keras(keras, [layer], dtype)
     function(tf.constant(x))
@@ -225,10 +225,10 @@ def test_clipping(keras, tf, name, dtype):
 @BOTH
 def test_a_whole_network(keras, tf, dtype):
     layers = [
-        Flatten("f"),
-        Dense("a", 16, activation="selu"),
-        Residual("r", (LayerNorm("n"), Dense("b", 16, activation="gelu"))),
-        Dense("c", 4),
+        Flatten(name="f"),
+        Dense(16, activation="selu", name="a"),
+        Residual((LayerNorm(name="n"), Dense(16, activation="gelu", name="b")), name="r"),
+        Dense(4, name="c"),
     ]
     model = Model(layers, (2, 3), "softmax", dtype).shake()
     x, labels = normal(32, 2, 3, dtype=dtype), np.arange(32) % 4

@@ -41,9 +41,8 @@ ALL = [
 def test_all_layers_with_their_options_and_names():
     network = build_network(schema.Model(layers=ALL), (2, 3))
     assert network.layers == (
-        Flatten("flatten_1"),
+        Flatten(name="flatten_1"),
         Dense(
-            "dense_1",
             6,
             activation="relu",
             use_bias=False,
@@ -54,15 +53,20 @@ def test_all_layers_with_their_options_and_names():
             bias_l1=0.3,
             bias_l2=0.4,
             trainable=False,
+            name="dense_1",
         ),
         Residual(
-            "residual_1",
-            (LayerNorm("layer_norm_1", epsilon=0.1, center=False), Dense("dense_2", 6), Dropout("dropout_1", 0.5)),
+            (
+                LayerNorm(epsilon=0.1, center=False, name="layer_norm_1"),
+                Dense(6, name="dense_2"),
+                Dropout(0.5, name="dropout_1"),
+            ),
+            name="residual_1",
         ),
-        Activation("mine", "elu"),
-        Reshape("reshape_1", (2, -1)),
-        LayerNorm("layer_norm_2", scale=False, trainable=False),
-        Dense("dense_3", 4),
+        Activation("elu", name="mine"),
+        Reshape((2, -1), name="reshape_1"),
+        LayerNorm(scale=False, trainable=False, name="layer_norm_2"),
+        Dense(4, name="dense_3"),
     )
     assert (network.head, network.input_shape, network.output_shape) == ("softmax", (2, 3), (2, 4))
 
@@ -77,11 +81,11 @@ def test_defaults_agree_with_the_schema():
     ]
     built = build_network(schema.Model(layers=sections), (3,)).layers
     assert built == (
-        Dense("dense_1", 2),
-        LayerNorm("layer_norm_1"),
-        Dropout("dropout_1", 0.1),
-        Activation("activation_1", "relu"),
-        Flatten("flatten_1"),
+        Dense(2, name="dense_1"),
+        LayerNorm(name="layer_norm_1"),
+        Dropout(0.1, name="dropout_1"),
+        Activation("relu", name="activation_1"),
+        Flatten(name="flatten_1"),
     )
 
 
@@ -112,7 +116,7 @@ def test_the_last_activation_becomes_the_head(case):
 
 def test_an_activation_before_the_last_layer_stays():
     network = build_network(schema.Model(layers=HEADS["activation"][0]), (3,))
-    assert network.layers == (Dense("dense_1", 2, activation="relu"),)
+    assert network.layers == (Dense(2, activation="relu", name="dense_1"),)
 
 
 @pytest.mark.parametrize("shape", [[2, 3], [2, 3, 1], [1, 2, 3]])
@@ -160,10 +164,10 @@ from hpcnn.errors import DataError
 from hpcnn.nn import Dense, Network
 
 def make_model(input_shape, width=4):
-    return Network([Dense("a", width)], input_shape, "tanh")
+    return Network([Dense(width, name="a")], input_shape, "tanh")
 
 def other_shape(input_shape):
-    return Network([Dense("a", 4)], (99,))
+    return Network([Dense(4, name="a")], (99,))
 
 def nothing(input_shape):
     pass
@@ -277,7 +281,7 @@ def test_options_may_not_hold_the_shape(package):
 def test_the_working_folder_comes_last(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    text = "from hpcnn.nn import Dense, Network\nmake = lambda input_shape: Network([Dense('d', 1)], input_shape)\n"
+    text = "from hpcnn.nn import Dense, Network\nmake = lambda input_shape: Network([Dense(1)], input_shape)\n"
     for name in ("model_that_lies_here", "statistics"):
         (tmp_path / f"{name}.py").write_text(text)
     network = build_network(schema.Model(entry="model_that_lies_here:make"), (3,))

@@ -9,12 +9,12 @@ from hpcnn.nn import Context, Dense, Dropout, Flatten, LayerNorm, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
 from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
-from tests.nn.helpers import Model, check_gradient, normal
+from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
 def layer_gradient(layer, input_shape, need_dx=True):
     """Return (function of x and the flat parameters, point, gradient) for the sum of c x outputs of a layer."""
-    model = Model([layer], input_shape).shake()
+    model = alone(layer, input_shape).shake()
     x, c = normal(4, *input_shape), normal(4, *model.network.output_shape, seed=1)
 
     def function(x, vector):
@@ -89,10 +89,10 @@ def test_clipped_probabilities_have_no_gradient(name):
 
 def test_a_whole_network():
     layers = [
-        Flatten("f"),
-        Dense("a", 6, activation="selu"),
-        Residual("r", (LayerNorm("n"), Dense("b", 6, activation="gelu"), Dropout("d", 0.3))),
-        Dense("c", 4),
+        Flatten(name="f"),
+        Dense(6, activation="selu", name="a"),
+        Residual((LayerNorm(name="n"), Dense(6, activation="gelu", name="b"), Dropout(0.3, name="d")), name="r"),
+        Dense(4, name="c"),
     ]
     model = Model(layers, (2, 3), "softmax").shake()
     loss = SparseCategoricalCrossentropy(label_smoothing=0.1).bind("softmax")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hpcnn.errors import ModelError
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from tests.nn.cases import LAYERS
-from tests.nn.helpers import Model, normal
+from tests.nn.helpers import Model, alone, normal
 
 TRAINABLE = {
-    "dense": (Dense("l", 4), Dense("l", 4, trainable=False), (3,)),
-    "layer_norm": (LayerNorm("l"), LayerNorm("l", trainable=False), (3,)),
+    "dense": (Dense(4, name="l"), Dense(4, trainable=False, name="l"), (3,)),
+    "layer_norm": (LayerNorm(name="l"), LayerNorm(trainable=False, name="l"), (3,)),
 }
 
 
@@ -24,7 +24,7 @@ TRAINABLE = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_shapes_and_types(name, dtype):
     layer, input_shape = LAYERS[name]
-    model = Model([layer], input_shape, dtype=dtype)
+    model = alone(layer, input_shape, dtype=dtype)
     for n in (3, 1, 5):
         y, backward = model.forward(normal(n, *input_shape, dtype=dtype))
         assert y.shape == (n, *model.network.output_shape)
@@ -36,7 +36,7 @@ def test_shapes_and_types(name, dtype):
 @pytest.mark.parametrize("name", LAYERS)
 def test_an_empty_piece_has_gradient_0(name):
     layer, input_shape = LAYERS[name]
-    model = Model([layer], input_shape)
+    model = alone(layer, input_shape)
     y, backward = model.forward(np.empty((0, *input_shape)))
     assert y.shape == (0, *model.network.output_shape)
     backward(y.copy(), model.grads)
@@ -46,7 +46,7 @@ def test_an_empty_piece_has_gradient_0(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_input_is_left_alone(name):
     layer, input_shape = LAYERS[name]
-    model, x = Model([layer], input_shape), normal(4, *input_shape)
+    model, x = alone(layer, input_shape), normal(4, *input_shape)
     before = x.copy()
     y, backward = model.forward(x)
     backward(np.ones_like(y), model.grads)
@@ -56,7 +56,7 @@ def test_the_input_is_left_alone(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_inputs_in_any_memory_layout_give_the_same_bits(name):
     layer, input_shape = LAYERS[name]
-    model, x = Model([layer], input_shape), normal(4, *input_shape)
+    model, x = alone(layer, input_shape), normal(4, *input_shape)
     results = []
     shifted = np.empty(x.size + 1)[1:].reshape(x.shape)
     shifted[...] = x
@@ -76,7 +76,7 @@ def test_a_frozen_layer_leaves_the_gradients_alone_and_passes_dx(name):
     x, dy = normal(5, *input_shape), normal(5, *learning.output_shape(input_shape), seed=1)
     passed = []
     for layer in (learning, frozen):
-        model = Model([layer], input_shape)
+        model = alone(layer, input_shape)
         _, backward = layer.forward(model.params, x, model.ctx)
         passed.append(backward(dy.copy(), model.grads).copy())
         assert all(spec.trainable == layer.trainable for spec in layer.parameters(input_shape))
@@ -86,7 +86,7 @@ def test_a_frozen_layer_leaves_the_gradients_alone_and_passes_dx(name):
 
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_dense(use_bias):
-    model = Model([Dense("l", 2, use_bias=use_bias, bias_initializer="ones")], (3,))
+    model = Model([Dense(2, use_bias=use_bias, bias_initializer="ones", name="l")], (3,))
     x = normal(4, 3)
     y = model.forward(x)[0]
     np.testing.assert_allclose(y, x @ model.params["l/kernel"] + use_bias, rtol=1e-14)
@@ -94,14 +94,14 @@ def test_dense(use_bias):
 
 
 def test_dense_carries_its_penalties():
-    kernel, bias = Dense("l", 2, kernel_l1=1, kernel_l2=2, bias_l1=3, bias_l2=4).parameters((3,))
+    kernel, bias = Dense(2, kernel_l1=1, kernel_l2=2, bias_l1=3, bias_l2=4, name="l").parameters((3,))
     assert (kernel.l1, kernel.l2, bias.l1, bias.l2) == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
 def test_layer_norm(center, scale):
-    model = Model([LayerNorm("l", epsilon=1e-12, center=center, scale=scale)], (50,)).shake()
+    model = Model([LayerNorm(epsilon=1e-12, center=center, scale=scale, name="l")], (50,)).shake()
     y = model.forward(3 * normal(4, 50) + 7)[0]
     y = (y - model.params.get("l/beta", 0)) / model.params.get("l/gamma", 1)
     np.testing.assert_allclose(y.mean(axis=1), 0, atol=1e-13)
@@ -110,7 +110,7 @@ def test_layer_norm(center, scale):
 
 
 def dropped(rate, key=(1,), shape=(400, 500), training=True, dtype=np.float32):
-    return Model([Dropout("l", rate)], shape[1:]).forward(np.ones(shape, dtype), training, key)[0].copy()
+    return Model([Dropout(rate, name="l")], shape[1:]).forward(np.ones(shape, dtype), training, key)[0].copy()
 
 
 @settings(max_examples=15, deadline=None)
@@ -129,7 +129,7 @@ def test_dropout_is_a_function_of_the_key():
 
 
 def test_two_dropouts_of_one_pass_differ():
-    model = Model([Dropout("a", 0.5), Dropout("b", 0.5)], (1000,))
+    model = Model([Dropout(0.5, name="a"), Dropout(0.5, name="b")], (1000,))
     assert 0.2 < (model.forward(np.ones((1, 1000)))[0] > 0).mean() < 0.3
 
 
@@ -141,57 +141,72 @@ def test_dropout_drops_only_while_training_and_at_a_rate():
 
 
 def test_dropout_zeroes_the_gradient_where_it_zeroed_the_output():
-    model = Model([Dropout("l", 0.25)], (50,))
+    model = Model([Dropout(0.25, name="l")], (50,))
     model.ctx.begin(training=True)
     y, backward = model.network.layers[0].forward({}, np.ones((2, 50)), model.ctx)
     np.testing.assert_array_equal(backward(np.ones((2, 50)), {}), y)
 
 
 def test_residual_adds_its_input():
-    model = Model([Residual("l", [Dense("i", 3, activation="relu")])], (3,))
+    model = Model([Residual([Dense(3, activation="relu", name="i")], name="l")], (3,))
     x = normal(4, 3)
     np.testing.assert_allclose(model.forward(x)[0], x + np.maximum(x @ model.params["i/kernel"], 0), rtol=1e-13)
     assert isinstance(model.network.layers[0].layers, tuple)
 
 
 def test_flatten_and_reshape():
-    assert Flatten("l").output_shape((2, 3, 4)) == (24,)
-    assert Flatten("l").output_shape(()) == (1,)
-    assert Flatten("l").forward({}, np.zeros(5), Context())[0].shape == (5, 1)
-    assert Reshape("l", [4, -1, 2]).output_shape((2, 3, 4)) == (4, 3, 2)
+    assert Flatten(name="l").output_shape((2, 3, 4)) == (24,)
+    assert Flatten(name="l").output_shape(()) == (1,)
+    assert Flatten(name="l").forward({}, np.zeros(5), Context())[0].shape == (5, 1)
+    assert Reshape([4, -1, 2], name="l").output_shape((2, 3, 4)) == (4, 3, 2)
 
 
 MESSAGES = {
-    "units": (lambda: Dense("l", 0), "layer 'l': units must be at least 1, but is 0"),
-    "activation": (lambda: Dense("l", 1, activation="rleu"), "unknown activation 'rleu'. Did you mean 'relu'?"),
-    "activation_layer": (lambda: Activation("l", "sofmax"), "unknown activation 'sofmax'. Did you mean 'softmax'?"),
-    "kernel": (lambda: Dense("l", 1, kernel_initializer="zero"), "unknown initializer 'zero'. Did you mean 'zeros'?"),
-    "bias": (lambda: Dense("l", 1, bias_initializer="one"), "unknown initializer 'one'. Did you mean 'ones'?"),
-    "dense_input": (lambda: Dense("l", 1).output_shape(()), "layer 'l' needs inputs with at least one axis, but each"),
-    "softmax_input": (lambda: Activation("l", "softmax").output_shape(()), "layer 'l': softmax needs inputs with at"),
-    "norm_input": (lambda: LayerNorm("l").output_shape(()), "layer 'l' needs inputs with at least one axis, but each"),
-    "epsilon": (lambda: LayerNorm("l", epsilon=0), "layer 'l': epsilon must be above 0, but is 0"),
-    "rate_1": (lambda: Dropout("l", 1.0), "layer 'l': rate must be at least 0 and below 1, but is 1.0"),
-    "rate_negative": (lambda: Dropout("l", -0.1), "layer 'l': rate must be at least 0 and below 1, but is -0.1"),
+    "units": (lambda: Dense(0, name="l"), "layer 'l': units must be at least 1, but is 0"),
+    "activation": (lambda: Dense(1, activation="rleu", name="l"), "unknown activation 'rleu'. Did you mean 'relu'?"),
+    "activation_layer": (
+        lambda: Activation("sofmax", name="l"),
+        "unknown activation 'sofmax'. Did you mean 'softmax'?",
+    ),
+    "kernel": (
+        lambda: Dense(1, kernel_initializer="zero", name="l"),
+        "unknown initializer 'zero'. Did you mean 'zeros'?",
+    ),
+    "bias": (lambda: Dense(1, bias_initializer="one", name="l"), "unknown initializer 'one'. Did you mean 'ones'?"),
+    "dense_input": (
+        lambda: Dense(1, name="l").output_shape(()),
+        "layer 'l' needs inputs with at least one axis, but each",
+    ),
+    "softmax_input": (
+        lambda: Activation("softmax", name="l").output_shape(()),
+        "layer 'l': softmax needs inputs with at",
+    ),
+    "norm_input": (
+        lambda: LayerNorm(name="l").output_shape(()),
+        "layer 'l' needs inputs with at least one axis, but each",
+    ),
+    "epsilon": (lambda: LayerNorm(epsilon=0, name="l"), "layer 'l': epsilon must be above 0, but is 0"),
+    "rate_1": (lambda: Dropout(1.0, name="l"), "layer 'l': rate must be at least 0 and below 1, but is 1.0"),
+    "rate_negative": (lambda: Dropout(-0.1, name="l"), "layer 'l': rate must be at least 0 and below 1, but is -0.1"),
     "two_unknown": (
-        lambda: Reshape("l", (-1, -1)),
+        lambda: Reshape((-1, -1), name="l"),
         "layer 'l': a shape is made of positive numbers and at most one -1",
     ),
     "zero_axis": (
-        lambda: Reshape("l", (0, 3)),
+        lambda: Reshape((0, 3), name="l"),
         "a shape is made of positive numbers and at most one -1, but is (0, 3)",
     ),
     "reshape": (
-        lambda: Reshape("l", (2, 2)).output_shape((6,)),
+        lambda: Reshape((2, 2), name="l").output_shape((6,)),
         "layer 'l' can't turn inputs of shape (6,) (6 numbers a sample) into (2, 2): 6 is not 4",
     ),
     "reshape_inferred": (
-        lambda: Reshape("l", (4, -1)).output_shape((2, 3)),
+        lambda: Reshape((4, -1), name="l").output_shape((2, 3)),
         "layer 'l' can't turn inputs of shape (2, 3) (6 numbers a sample) into (4, -1): 6 is not a multiple of 4",
     ),
-    "residual_empty": (lambda: Residual("l", ()), "layer 'l' holds no layers: give it at least one"),
+    "residual_empty": (lambda: Residual((), name="l"), "layer 'l' holds no layers: give it at least one"),
     "residual_shape": (
-        lambda: Residual("l", (Dense("i", 5),)).output_shape((3,)),
+        lambda: Residual((Dense(5, name="i"),), name="l").output_shape((3,)),
         "layer 'l' adds its input of shape (3,) to what its inner layers make of it, but they make (5,). "
         "Let its last layer, 'i', return the shape (3,).",
     ),

@@ -64,7 +64,7 @@ def test_a_layer_multiplies_by_the_context(threads):
             calls.append(out.shape)
             return matmul(a, b, out=out)
 
-        model = Model([Dense("a", 1024), Dense("b", 300)], (1024,))
+        model = Model([Dense(1024, name="a"), Dense(300, name="b")], (1024,))
         model.ctx = Context(matmul=spy)
         logits, backward = model.forward(x)
         y = logits.copy()

@@ -39,7 +39,7 @@ ENTRY = """
 from hpcnn.nn import Dense, Network
 
 def build(input_shape, units, head="linear", **last):
-    return Network([Dense("last", units, **last)], input_shape, head)
+    return Network([Dense(units, name="last", **last)], input_shape, head)
 """
 
 
@@ -58,7 +58,7 @@ def test_the_network_of_an_entry_must_end_in_what_the_loss_needs(options, change
         model={"layers": None, "entry": "endings_of_a_user:build", "options": {"units": 3, **options}}, **changes
     )
     if text is None:
-        assert build(job).model.loss.head == options.get("head", "linear")
+        assert build(job).model.loss.head == (options.get("head") or options.get("activation", "linear"))
         return
     with pytest.raises(JobError, match=text):
         build(job)

@@ -45,7 +45,7 @@ def test_gradient_of_each_layer(name: str) -> None:
 
 @pytest.mark.parametrize("head", ACTIVATIONS)
 def test_gradient_through_the_head_and_past_frozen_layers(head: str) -> None:
-    layers = [Dense("frozen", 5, trainable=False, activation="tanh"), Dense("out", 4)]
+    layers = [Dense(5, trainable=False, activation="tanh", name="frozen"), Dense(4, name="out")]
     gradient = gradient_of(Model(layers, (3,), head).shake())
     x = normal(2, 3)
     check(gradient, x)
@@ -60,7 +60,7 @@ def check(gradient: gradients.NumpyInputGradient, x: np.ndarray) -> None:
 
 
 def smooth_model() -> Model:
-    return Model([Dense("a", 6, activation="tanh"), Dense("b", 3)], (4,), "softmax").shake()
+    return Model([Dense(6, activation="tanh", name="a"), Dense(3, name="b")], (4,), "softmax").shake()
 
 
 def test_integrated_gradients_add_up() -> None:
@@ -75,7 +75,7 @@ def test_integrated_gradients_add_up() -> None:
 
 
 def test_of_a_linear_model_everything_is_known() -> None:
-    model = Model([Dense("a", 2)], (4,)).shake()
+    model = Model([Dense(2, name="a")], (4,)).shake()
     kernel, x = model.params["a/kernel"], normal(4)
     found = gradients.integrated_gradients(gradient_of(model), x, 1, 3)
     np.testing.assert_allclose(found.values, x * kernel[:, 1], rtol=1e-12)
@@ -86,7 +86,7 @@ def test_of_a_linear_model_everything_is_known() -> None:
 
 
 def test_saliency_does_not_vanish_where_the_model_is_sure() -> None:
-    model = Model([Dense("a", 2)], (2,), "softmax")
+    model = Model([Dense(2, name="a")], (2,), "softmax")
     model.params["a/kernel"][...] = [[200.0, 0.0], [100.0, 0.0]]
     np.testing.assert_allclose(gradients.saliency(gradient_of(model), np.array([5.0, 5.0]), 0).values, [200, 100])
 
@@ -232,7 +232,7 @@ def test_refusals(trained: Trained) -> None:
         check_target(3, 3)
     check_target(2, 3)
     check_target(None, 3)
-    many = SimpleNamespace(parts=SimpleNamespace(network=Network([Dense("a", 2)], (4, 3))))
+    many = SimpleNamespace(parts=SimpleNamespace(network=Network([Dense(2, name="a")], (4, 3))))
     with pytest.raises(ModelError, match=r"outputs have shape \(4, 2\) a sample. Use --method permutation"):
         gradients.input_gradient(many)  # type: ignore[arg-type]
     keras = SimpleNamespace(network=SimpleNamespace(output_shape=(3,)))

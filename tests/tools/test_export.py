@@ -66,20 +66,20 @@ def test_each_layer(runtime, name: str) -> None:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_each_activation_within_and_as_head(runtime, activation: str) -> None:
-    model = Model([Dense("head", 5, activation=activation), Dense("b", 4)], (3,), activation).shake()
+    model = Model([Dense(5, activation=activation, name="head"), Dense(4, name="b")], (3,), activation).shake()
     check_the_same(runtime, model, 4 * normal(20, 3))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations_far_from_zero(runtime, activation: str) -> None:
-    model = Model([Dense("a", 3, use_bias=False)], (3,), activation)
+    model = Model([Dense(3, use_bias=False, name="a")], (3,), activation)
     model.params["a/kernel"][...] = np.eye(3)
     x = np.array([[-80.0, 0.0, 80.0], [-1e-4, 1e-4, 20.0], [-20.0, -5.0, 5.0]])
     check_the_same(runtime, model, x)
 
 
 def test_the_file_says_what_it_is(runtime) -> None:
-    model = Model([Flatten("a"), Dense("b", 4)], (2, 3))
+    model = Model([Flatten(name="a"), Dense(4, name="b")], (2, 3))
     made = onnx_model(model.network, model.network.layout.state_dict(model.vector), None)
     assert made.ir_version == IR_VERSION
     assert [(each.domain, each.version) for each in made.opset_import] == [("", OPSET)]
@@ -92,7 +92,7 @@ def test_the_file_says_what_it_is(runtime) -> None:
 @pytest.mark.parametrize("shape", [(), (4,)])
 def test_scaling_is_computed_in_float64(runtime, shape: tuple[int, ...]) -> None:
     """In float32, the difference of such inputs and their mean would lose its digits."""
-    model = Model([Dense("a", 3)], (4, 1) if shape else (4,))
+    model = Model([Dense(3, name="a")], (4, 1) if shape else (4,))
     scaling = Scaling(np.full(shape, 16_777_215.3), np.full(shape, 0.7))
     weights = model.network.layout.state_dict(model.vector)
     x = 16_777_214 + np.arange(8.0).reshape(2, *model.network.input_shape) % 3
@@ -109,7 +109,7 @@ class Own(Layer):
 
 def test_layers_of_users_are_refused() -> None:
     require("onnx")
-    for layers in ([Own("mine")], [Residual("a", (Own("mine"),))]):
+    for layers in ([Own(name="mine")], [Residual((Own(name="mine"),), name="a")]):
         with pytest.raises(
             ModelError, match=r"layer 'mine' is a Own, which can't be written as ONNX\. Known: Dense, Act"
         ):
@@ -233,7 +233,7 @@ def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server(runtime, tmp_path: Path) -> Iterator[tuple[str, Model]]:
     """Serve a model, and return its address and itself."""
-    model = Model([Dropout("d", 0.5), Dense("a", 3)], (4,), "softmax").shake()
+    model = Model([Dropout(0.5, name="d"), Dense(3, name="a")], (4,), "softmax").shake()
     made = onnx_model(model.network, model.network.layout.state_dict(model.vector), None)
     (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
     command = [sys.executable, "-u", str(ROOT / "examples" / "serve_onnx.py"), str(tmp_path / "model.onnx"), "0"]

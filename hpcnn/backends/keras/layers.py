@@ -34,22 +34,17 @@ def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
 
 def _call(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
     """Put the layer after `tensor`, and note the names of its parameters."""
-    import keras
-
-    if isinstance(layer, Residual):
-        inner = tensor
-        for each in layer.layers:
-            inner = _call(each, inner, dtype, names)
-        return keras.layers.Add(dtype=dtype)([tensor, inner])
     if type(layer) not in LAYERS:
-        kinds: list[type[Layer]] = [*LAYERS, Residual]
-        known = ", ".join(kind.__name__ for kind in kinds)
+        known = ", ".join(kind.__name__ for kind in LAYERS)
         raise ModelError(
             f"layer {layer.name!r} is a {type(layer).__name__}, which NumPy mode has and Keras mode has not. Known: "
             f'{known}. Set backend = "numpy", or let model.entry return a keras.Model.'
         )
     made = LAYERS[type(layer)](layer, dtype)
-    output = made(tensor)
+    inner = tensor
+    for child in layer.children:
+        inner = _call(child, inner, dtype, names)
+    output = made([tensor, inner] if layer.children else tensor)
     names.update({id(variable): f"{layer.name}/{variable.name}" for variable in made.weights})
     return output
 
@@ -86,8 +81,12 @@ LAYERS: Mapping[type[Layer], Callable[[Any, str], Any]] = {
     Reshape: _plain("Reshape", "shape"),
     Dropout: _plain("Dropout", "rate"),
     LayerNorm: _layer_norm,
+    Residual: _plain("Add"),
 }
-"""``(layer, dtype) -> keras layer``. How parameters start, and which of them learn, our layout says, not Keras."""
+"""``(layer, dtype) -> keras layer``; that of a container takes its input and what its children make of it.
+
+How parameters start, and which of them learn, our layout says, not Keras.
+"""
 
 
 def _activation_layer(name: str, dtype: str) -> Any:
