@@ -29,8 +29,8 @@ from hpcnn.job.data import Synthetic
 from hpcnn.job.model import Dense, Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.saving import Saver
 from hpcnn.runs.state import pack
 from hpcnn.training.trainer import Progress
 

@@ -13,7 +13,7 @@ from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.checkpoint_table import Row
+    from hpcnn.runs.checkpoints.table import Row
 
 
 def _parser() -> Parser:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body(comm: Communicator) -> int:
         from hpcnn.comm.collectives import agree
-        from hpcnn.runs.checkpoint_table import list_run
+        from hpcnn.runs.checkpoints.table import list_run
 
         rows = agree(comm, lambda: list_run(arguments.run) if comm.rank == 0 else [])
         if comm.rank == 0:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(run: Path, rows: Sequence[Row], *, as_json: bool) -> None:
-    from hpcnn.runs.checkpoint_table import print_rows
+    from hpcnn.runs.checkpoints.table import print_rows
     from hpcnn.system.output import write_line
 
     if as_json:

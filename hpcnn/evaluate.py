@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(path: str, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:
-    from hpcnn.runs.display import print_results
+    from hpcnn.runs.display.console import print_results
     from hpcnn.system.output import write_line
     from hpcnn.training.metrics import plain_values
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
-from hpcnn.runs.run_folder import RunFolder, newest_that_verifies
+from hpcnn.runs.checkpoints.index import newest_that_verifies
+from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage.checkpoint import read_facts
 from tests.mpi.launch import ROOT, Mpi, mpich, sha256_of
 
@@ -31,15 +32,15 @@ JOB = (
 PROGRAM = """
 import sys
 from hpcnn.storage import tensor_file
-from hpcnn.runs import saving
-saving._SMALL_BYTES = 0  # so that states are gathered while they are written
+from hpcnn.runs.checkpoints import saver
+saver._SMALL_BYTES = 0  # so that states are gathered while they are written
 tensor_file._SYNC_BYTES = 65536
-save = saving.save_checkpoint
+save = saver.save_checkpoint
 def noted(path, *arguments, **options):
     print(f"begins {path.name}", flush=True)
     save(path, *arguments, **options)
     print(f"saved {path.name}", flush=True)
-saving.save_checkpoint = noted
+saver.save_checkpoint = noted
 from hpcnn.train import main
 sys.exit(main())
 """

@@ -15,17 +15,18 @@ from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.runs.build import Training
-from hpcnn.runs.display import make_display, print_results
-from hpcnn.runs.lease_keeper import LeaseKeeper
-from hpcnn.runs.live_display import LiveDisplay
+from hpcnn.runs.checkpoints.saver import LAST_PAUSE_S, LAST_TRIES_S, Saver
+from hpcnn.runs.display import make_display
+from hpcnn.runs.display.console import print_results
+from hpcnn.runs.display.live import LiveDisplay
+from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.loggers import make_loggers
-from hpcnn.runs.metrics_log import MetricsLog
-from hpcnn.runs.progress_file import ProgressFile
-from hpcnn.runs.run_facts import News, RunFacts
+from hpcnn.runs.records.metrics_log import MetricsLog
+from hpcnn.runs.records.progress_file import ProgressFile
+from hpcnn.runs.records.time_account import TimeAccount, in_words, shares
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.saving import LAST_PAUSE_S, LAST_TRIES_S, Saver
+from hpcnn.runs.run_info import News, RunFacts
 from hpcnn.runs.state import pack_model
-from hpcnn.runs.time_account import TimeAccount, in_words, shares
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.walltime import WallTime
 from hpcnn.storage.checkpoint import save_checkpoint

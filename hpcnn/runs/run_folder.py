@@ -1,28 +1,20 @@
-"""The folder of one run: what training reads and writes in it, and which one to use."""
+"""The folder of one run: what training reads and writes in it."""
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import takewhile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from hpcnn.core.run_paths import RunPaths, folders_for
+from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import CheckpointError
-from hpcnn.job.origin import run_of, write_origin
-from hpcnn.runs.checkpoint_index import find_checkpoints
-from hpcnn.runs.lease import Lease, RunBusyError, acquire
+from hpcnn.job.origin import write_origin
 from hpcnn.system.atomic import remove_leftovers, write_text
-from hpcnn.system.output import ERROR, write_line
-
-_ATTEMPTS = 100
-"""How often a folder is made anew that others delete."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,7 @@ class RunFolder(RunPaths):
             write_text(self.job, job_toml)
             write_origin(self.path, base, job_toml)
         except OSError as error:
-            raise _unwritable(self.path, error) from None
+            raise unwritable(self.path, error) from None
 
     def read_result(self) -> dict[str, Any] | None:
         """Return the result, or None if the run is not complete."""
@@ -137,146 +129,6 @@ def _epoch(line: str) -> float:
         return math.inf  # a line cut off by a crash
 
 
-@dataclass(frozen=True)
-class Start:
-    """Which folder a run writes to, and the checkpoint that it goes on from."""
-
-    folder: RunFolder
-    checkpoint: Path | None = None
-    lease: Lease | None = field(default=None, compare=False)
-    """That of the folder, which is taken. To be released in the end."""
-
-
-class Claim(Protocol):
-    """Takes the lease of a folder that is there; see `acquire`."""
-
-    def __call__(self, folder: Path, *, made: Sequence[Path]) -> Lease:
-        """Take it."""
-        ...
-
-
-def newest_folder(name: str, out: Path | None) -> RunFolder | None:
-    """Return the folder of the run to go on with: `out`, or the last of ``runs/NAME``, ...; None if there is none."""
-    if out is not None:
-        return RunFolder(out) if RunFolder(out).is_taken() else None
-    theirs = takewhile(Path.exists, folders_for(name))
-    known = [RunFolder(path) for path in theirs if os.access(path, os.X_OK)]  # not those of other people
-    return next((folder for folder in reversed(known) if folder.is_taken()), None)
-
-
-def choose_start(name: str, out: Path | None, resume: str, claim: Claim = acquire) -> Start:
-    """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``, with the folder's lease.
-
-    Raises:
-        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never, or a live job holds
-            the folder.
-    """
-    if resume == "never":
-        return _new_start(name, out, claim)
-    if resume == "auto":
-        folder = newest_folder(name, out)
-        return _go_on(folder, claim) if folder is not None else _new_start(name, out, claim)
-    path = Path(resume)
-    run = run_of(path)
-    if not (path.is_file() or (run and RunFolder(run).is_taken())):
-        raise CheckpointError(f"--resume: there is no checkpoint {resume!r}. Give a run folder or a checkpoint.")
-    if out is None and run is not None:
-        return _go_on(RunFolder(run), claim, path if path.is_file() else None)
-    return _new_start(name, out, claim, path if path.is_file() else newest_that_verifies(RunFolder(path)))
-
-
-def _go_on(folder: RunFolder, claim: Claim, checkpoint: Path | None = None) -> Start:
-    """Return a start in the folder of a run: from `checkpoint`, or else the newest, which it stays from then on."""
-    lease = _claim(folder.path, claim)
-    try:
-        return Start(folder, checkpoint or newest_that_verifies(folder), lease)
-    except BaseException:
-        lease.release()
-        raise
-
-
-def _new_start(name: str, out: Path | None, claim: Claim, checkpoint: Path | None = None) -> Start:
-    """Return a start in a folder for a fresh run: `out`, or the first of ``runs/NAME``, ... that could be made."""
-    if out is None:
-        return _numbered_start(name, claim, checkpoint)
-    folder = RunFolder(out)
-    if folder.lease.exists() or not folder.holds_run():
-        lease = _claim(out, claim)
-        if not folder.holds_run():  # still: another job may have begun there meanwhile, and ended
-            return Start(folder, checkpoint, lease)
-        lease.release()
-    raise CheckpointError(
-        f"the output folder {str(out)!r} holds a run already, and nothing is overwritten. "
-        "Go on with it by --resume auto, or choose another --out."
-    )
-
-
-def _numbered_start(name: str, claim: Claim, checkpoint: Path | None) -> Start:
-    for path in folders_for(name):
-        try:
-            made = make_folders(path)
-            if path in made:
-                return Start(RunFolder(path), checkpoint, claim(path, made=made))
-        except RunBusyError:  # another job was given it by name
-            continue
-        except OSError as error:
-            raise _unwritable(path, error) from None
-    raise AssertionError("numbers do not end")
-
-
-def _claim(path: Path, claim: Claim) -> Lease:
-    """Make a folder if it is not there, and take its lease."""
-    if path.exists() and not path.is_dir():
-        raise CheckpointError(f"--out {str(path)!r} is a file, and a run needs a folder. Give another --out.")
-    for _ in range(_ATTEMPTS):
-        try:
-            return claim(path, made=make_folders(path))
-        except FileNotFoundError:  # a job that had made it, and failed, has deleted it
-            continue
-        except OSError as error:
-            raise _unwritable(path, error) from None
-    raise _unwritable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
-
-
-def make_folders(path: Path) -> list[Path]:
-    """Make a folder and those above it; return those that this call has made, the outermost first.
-
-    Each is made in one step, which succeeds for one caller only.
-    """
-    made: list[Path] = []
-    for _ in range(_ATTEMPTS):
-        try:
-            path.mkdir()
-        except FileExistsError:
-            return made
-        except FileNotFoundError:
-            if path.parent == path:
-                raise
-            made += make_folders(path.parent)
-        else:
-            return [*made, path]
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-
-
-def _unwritable(path: Path, error: OSError) -> CheckpointError:
+def unwritable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error for a run folder that can't be written to."""
     return CheckpointError(f"can't write to the run folder {str(path)!r} ({error.strerror}). Choose another --out.")
-
-
-def newest_that_verifies(folder: RunFolder) -> Path | None:
-    """Return the newest checkpoint of a run; None if it has none. Damaged ones are named on stderr and passed over.
-
-    Raises:
-        CheckpointError: it has some, and none verifies. To start anew then would throw away what may be rescued.
-    """
-    found = find_checkpoints(folder.states())
-    for file in found:
-        trouble = file.verify()
-        if not trouble:
-            return file.path
-        write_line(f"hpcnn: warning: passed over a checkpoint: {trouble}", ERROR)
-    if found:
-        raise CheckpointError(
-            f"the run {str(folder.path)!r} has {len(found)} checkpoints, and none of them is whole. Go on from another "
-            "one by --resume PATH, or start a new run by another --out."
-        )
-    return None

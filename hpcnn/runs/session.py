@@ -20,15 +20,16 @@ from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.build import Training, build_replica, build_training, resolve_groups, resolve_shards
-from hpcnn.runs.lease import acquire
-from hpcnn.runs.lease_keeper import LeaseKeeper
+from hpcnn.runs.lease.keeper import LeaseKeeper
+from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
-from hpcnn.runs.metrics_log import MetricsLog
+from hpcnn.runs.records.metrics_log import MetricsLog
+from hpcnn.runs.records.time_account import TimeAccount
 from hpcnn.runs.run import Records, Run
-from hpcnn.runs.run_folder import RunFolder, Start, choose_start
+from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.snapshot import Carried, carry, check_survivable, load, share
+from hpcnn.runs.start import Start, choose_start
 from hpcnn.runs.state import check_same_job, facts_of, job_of, unpack
-from hpcnn.runs.time_account import TimeAccount
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.watchdog import Watchdog
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint

@@ -158,13 +158,14 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.runs import saving
-from hpcnn.runs.run_folder import RunFolder, newest_that_verifies
+from hpcnn.runs.checkpoints import saver
+from hpcnn.runs.checkpoints.index import newest_that_verifies
+from hpcnn.runs.run_folder import RunFolder
 
-saving._RETRY_S, saving._RETRY_SHARE, saving._SMALL_BYTES = 1, 0, {small}
+saver._RETRY_S, saver._RETRY_SHARE, saver._SMALL_BYTES = 1, 0, {small}
 filler, run = Path("disk/filler"), RunFolder(Path("disk/run"))
-due, now = saving.Saver.due, 0
-saving.time = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
+due, now = saver.Saver.due, 0
+saver.time = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
 
 def due_on_a_disk(self, step):
     global now
@@ -183,7 +184,7 @@ def due_on_a_disk(self, step):
             filler.unlink()
     return due(self, step)
 
-saving.Saver.due = due_on_a_disk
+saver.Saver.due = due_on_a_disk
 from hpcnn.train import main
 sys.exit(main())
 """

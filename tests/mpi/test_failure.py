@@ -73,7 +73,7 @@ PLACES = {
         "fail_in_call('backends.numpy.replica', 'NumpyReplica.eval_piece', 1)",
         r"phase evaluate, step 23 \(epoch 1\)",
     ),
-    "save": ("fail_in_call('runs.saving', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
+    "save": ("fail_in_call('runs.checkpoints.saver', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
     "exit": ("fail_at_exit()", r"phase \w+, step 46 \(epoch 2\)"),
 }
 """Where in the run, and how the report says it."""

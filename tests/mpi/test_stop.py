@@ -109,7 +109,7 @@ def test_open_mpi_hands_signals_on(open_mpi: Mpi, tmp_path: Path) -> None:
 SLOW_SAVE = """
 import sys, time
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.runs.saving import Saver
+from hpcnn.runs.checkpoints.saver import Saver
 save = Saver.__call__
 def slow(self, *arguments, **options):
     result = save(self, *arguments, **options)

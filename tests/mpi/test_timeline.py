@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mpi.launch import ROOT, Mpi, ulfm
-from tests.runs.test_timeline import read, slices
+from tests.runs.timeline.test_timeline import read, slices
 
 STOPPED = 75
 JOB = (

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from hpcnn.errors import CheckpointError
-from hpcnn.runs.run_folder import RunFolder, Start, choose_start, newest_folder, newest_that_verifies
+from hpcnn.runs.checkpoints.index import newest_that_verifies
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.start import Start, choose_start, newest_folder
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
 from tests.training.helpers import make_job, train
 

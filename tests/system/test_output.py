@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import hpcnn
-from hpcnn.runs.display import print_results, rich_console
+from hpcnn.runs.display.console import print_results, rich_console
 from hpcnn.system import output
 from hpcnn.system.atomic import write_text
 from hpcnn.system.output import Output, write_line

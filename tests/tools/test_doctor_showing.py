@@ -40,7 +40,7 @@ def test_a_terminal_of_any_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, cell: str
 ) -> None:
     monkeypatch.setattr("hpcnn.tools.doctor.showing.terminal_path", lambda: "/dev/null")
-    monkeypatch.setattr("hpcnn.runs.display.terminal_size", lambda _: (columns, 24))
+    monkeypatch.setattr("hpcnn.runs.display.console.terminal_size", lambda _: (columns, 24))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     lines = shown(SOUND, capsys)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpcnn import __version__
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import HpcnnError, MissingExtraError
-from hpcnn.runs.display import rich_console
+from hpcnn.runs.display.console import rich_console
 from hpcnn.system.atomic import atomic_path, write_text
 from hpcnn.system.blas import fingerprint
 from hpcnn.system.cores import oversubscription, read_cores

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hpcnn import __version__
-from hpcnn.runs.display import rich_console
+from hpcnn.runs.display.console import rich_console
 from hpcnn.system.output import write_line
 from hpcnn.system.terminal import terminal_path
 from hpcnn.tools.doctor.facts import Facts

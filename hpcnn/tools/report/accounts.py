@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hpcnn.runs.time_account import GROUPS, find_slowest
+from hpcnn.runs.records.time_account import GROUPS, find_slowest
 from hpcnn.tools.report.figures import number, whole
 
 MEANING = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import MissingExtraError
-from hpcnn.runs.time_account import GROUPS
+from hpcnn.runs.records.time_account import GROUPS
 from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.report.elements import clean
 from hpcnn.tools.report.figures import counted, figure

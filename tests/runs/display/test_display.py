@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hpcnn.runs import display, live_display, run_facts
-from hpcnn.runs.display import PlainDisplay, make_display, print_results, rich_console
-from hpcnn.runs.live_display import LiveDisplay
-from hpcnn.runs.run_facts import News, RunFacts, Slowest
+from hpcnn.runs import display, run_info
+from hpcnn.runs.display import console as tables
+from hpcnn.runs.display import live as live_display
+from hpcnn.runs.display import make_display, plain
+from hpcnn.runs.display.console import print_results, rich_console
+from hpcnn.runs.display.live import LiveDisplay
+from hpcnn.runs.display.plain import PlainDisplay
+from hpcnn.runs.run_info import News, RunFacts, Slowest
 from hpcnn.training.callbacks import Control, EpochReport
 
 FACTS = RunFacts(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
@@ -24,7 +28,7 @@ HEADING = [
 def clock(monkeypatch):
     """A clock that stands still unless it is told to go."""
     clock = SimpleNamespace(now=1000.0)
-    for module in (display, live_display, run_facts):
+    for module in (plain, live_display, run_info):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
@@ -247,7 +251,7 @@ def test_which_display(monkeypatch, choice, terminal, kind):
 
 
 def test_the_console_is_as_wide_as_the_terminal(monkeypatch):
-    monkeypatch.setattr(display, "terminal_size", lambda path: (133, 44))
+    monkeypatch.setattr(tables, "terminal_size", lambda path: (133, 44))
     console = rich_console("/dev/pts/0")
     assert (console.width, console.height, console.is_terminal) == (133, 44, True)
     assert not rich_console(None).is_terminal
@@ -257,7 +261,7 @@ ROWS = {"val_accuracy": 0.987654321, "loss": 1e-12, "epochs": 40, "model": "runs
 
 
 def test_results_as_plain_text(monkeypatch, capsys):
-    monkeypatch.setattr(display, "terminal_path", lambda: None)
+    monkeypatch.setattr(tables, "terminal_path", lambda: None)
     print_results("result [bold]", ROWS)
     shown = [line.split(maxsplit=1) for line in lines(capsys)]
     assert shown[0] == ["result", "[bold]"]
@@ -268,8 +272,8 @@ def test_results_as_plain_text(monkeypatch, capsys):
 
 
 def test_results_in_a_terminal_have_lines(monkeypatch, capsys):
-    monkeypatch.setattr(display, "terminal_path", lambda: "/dev/pts/0")
-    monkeypatch.setattr(display, "terminal_size", lambda path: (100, 24))
+    monkeypatch.setattr(tables, "terminal_path", lambda: "/dev/pts/0")
+    monkeypatch.setattr(tables, "terminal_size", lambda path: (100, 24))
     print_results("result", ROWS)
     out = capsys.readouterr().out
     assert "│ val_accuracy │ 0.987654" in out
@@ -279,4 +283,4 @@ def test_results_in_a_terminal_have_lines(monkeypatch, capsys):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3599.7, "1:00:00"),
                                                (90061, "25:01:01")])  # fmt: skip
 def test_durations(seconds, text):
-    assert run_facts.duration(seconds) == text
+    assert run_info.duration(seconds) == text

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcnn.runs import progress_file
-from hpcnn.runs.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
-from hpcnn.runs.run_facts import RunFacts
+from hpcnn.runs.records import progress_file
+from hpcnn.runs.records.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
+from hpcnn.runs.run_info import RunFacts
 from hpcnn.training.callbacks import Control, EpochReport
 from hpcnn.training.trainer import Progress
 

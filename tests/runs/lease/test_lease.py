@@ -21,11 +21,12 @@ import pytest
 import hpcnn
 from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import CheckpointError
-from hpcnn.runs import lease as leases
-from hpcnn.runs.lease import Lease, RunBusyError, acquire
-from hpcnn.runs.lease_keeper import LeaseKeeper, LeaseLostError
-from hpcnn.runs.lease_owner import clock, content_of, held_here, read_owner
-from hpcnn.runs.run_folder import RunFolder, Start, choose_start
+from hpcnn.runs.lease import lease as leases
+from hpcnn.runs.lease.keeper import LeaseKeeper, LeaseLostError
+from hpcnn.runs.lease.lease import Lease, RunBusyError, acquire
+from hpcnn.runs.lease.owner import clock, content_of, held_here, read_owner
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.start import Start, choose_start
 from hpcnn.system.process_identity import Process
 from hpcnn.system.processes import stat_of
 from hpcnn.training.callbacks import Callback, Control, EpochReport
@@ -519,7 +520,7 @@ def test_it_counts_as_renewed_when_the_write_began(
         now[0] += 100.0
         return pwrite(*arguments)
 
-    monkeypatch.setattr("hpcnn.runs.lease_keeper.clock", lambda: now[0])
+    monkeypatch.setattr("hpcnn.runs.lease.keeper.clock", lambda: now[0])
     monkeypatch.setattr(leases, "RENEW_S", 60.0)
     monkeypatch.setattr(os, "pwrite", late)
     assert keep(acquire(tmp_path))._renewed_at == 1000.0
@@ -540,7 +541,7 @@ def test_neither_steps_nor_the_end_wait_for_a_disk_that_hangs(tmp_path: Path, mo
         keeper.close()
         return "ended"
 
-    monkeypatch.setattr("hpcnn.runs.lease_keeper._CLOSE_S", 0.1)
+    monkeypatch.setattr("hpcnn.runs.lease.keeper._CLOSE_S", 0.1)
     monkeypatch.setattr(os, "pwrite", hang)
     try:
         assert hangs.wait(60)

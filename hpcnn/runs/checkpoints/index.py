@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
+from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import Facts, facts_of
 from hpcnn.storage.checkpoint import load_checkpoint, read_facts
+from hpcnn.system.output import ERROR, write_line
 
 
 @dataclass
@@ -60,3 +62,23 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Found]:
         except CheckpointError as error:
             found.trouble = str(error)
     return sorted(files.values(), key=lambda found: (bool(found.trouble), found.age), reverse=True)
+
+
+def newest_that_verifies(folder: RunFolder) -> Path | None:
+    """Return the newest checkpoint of a run; None if it has none. Damaged ones are named on stderr and passed over.
+
+    Raises:
+        CheckpointError: it has some, and none verifies. To start anew then would throw away what may be rescued.
+    """
+    found = find_checkpoints(folder.states())
+    for file in found:
+        trouble = file.verify()
+        if not trouble:
+            return file.path
+        write_line(f"hpcnn: warning: passed over a checkpoint: {trouble}", ERROR)
+    if found:
+        raise CheckpointError(
+            f"the run {str(folder.path)!r} has {len(found)} checkpoints, and none of them is whole. Go on from another "
+            "one by --resume PATH, or start a new run by another --out."
+        )
+    return None

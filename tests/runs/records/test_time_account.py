@@ -12,8 +12,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.core.activity import FORWARD, PHASES, SAVE, SET_UP, WAIT
+from hpcnn.runs.records.time_account import GROUPS, TimeAccount, find_slowest, shares
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.time_account import GROUPS, TimeAccount, find_slowest, shares
 from hpcnn.training.callbacks import Control, EpochReport
 
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1.0)

@@ -9,10 +9,10 @@ import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.runs import saving
 from hpcnn.runs.build import build_training
+from hpcnn.runs.checkpoints import saver as saving
+from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.saving import Saver
 from hpcnn.storage import checkpoint as checkpoint_module
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.trainer import Progress

@@ -22,9 +22,9 @@ from hpcnn.core.activity import (
     SET_UP,
     WAIT,
 )
-from hpcnn.runs.line_log import LineLog
-from hpcnn.runs.run_facts import Slowest
+from hpcnn.runs.records.line_log import LineLog
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.run_info import Slowest
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 

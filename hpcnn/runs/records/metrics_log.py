@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.comm.protocol import Communicator
-from hpcnn.runs.line_log import Line, LineLog
+from hpcnn.runs.records.line_log import Line, LineLog
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import CheckpointError
-from hpcnn.runs.checkpoint_index import Found, find_checkpoints
-from hpcnn.runs.display import rich_console
+from hpcnn.runs.checkpoints.index import Found, find_checkpoints
+from hpcnn.runs.display.console import rich_console
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.system.output import write_line
 from hpcnn.system.terminal import terminal_path

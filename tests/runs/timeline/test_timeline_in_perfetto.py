@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.browser import browser_command
 from tests.require import require
-from tests.runs.test_timeline import STEPS, read, slices, train
+from tests.runs.timeline.test_timeline import STEPS, read, slices, train
 from tests.training.helpers import make_job
 
 QUESTIONS = {

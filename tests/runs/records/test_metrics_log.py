@@ -15,11 +15,12 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import EXIT_FAILURE
 from hpcnn.job.load import load_job
-from hpcnn.runs import metrics_log, run
-from hpcnn.runs.metrics_log import MetricsLog
+from hpcnn.runs import run
+from hpcnn.runs.records import metrics_log
+from hpcnn.runs.records.metrics_log import MetricsLog
+from hpcnn.runs.records.time_account import TimeAccount
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import Given, train
-from hpcnn.runs.time_account import TimeAccount
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 

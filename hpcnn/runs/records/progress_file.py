@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpcnn.runs.run_facts import RunFacts
+from hpcnn.runs.run_info import RunFacts
 from hpcnn.system.atomic import temporary_path
 from hpcnn.system.output import losses, write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport

@@ -1,0 +1,1 @@
+"""The lease of a run folder: one job at a time trains into it."""

@@ -1,0 +1,142 @@
+"""The run folder that a job writes to, and the checkpoint that it starts from."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+from typing import Protocol
+
+from hpcnn.core.run_paths import folders_for
+from hpcnn.errors import CheckpointError
+from hpcnn.job.origin import run_of
+from hpcnn.runs.checkpoints.index import newest_that_verifies
+from hpcnn.runs.lease.lease import Lease, RunBusyError, acquire
+from hpcnn.runs.run_folder import RunFolder, unwritable
+
+_ATTEMPTS = 100
+"""How often to make a folder again that others delete."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Which folder a run writes to, and the checkpoint that it goes on from."""
+
+    folder: RunFolder
+    checkpoint: Path | None = None
+    lease: Lease | None = field(default=None, compare=False)
+    """That of the folder, which is taken. To be released in the end."""
+
+
+class Claim(Protocol):
+    """Takes the lease of a folder that is there; see `acquire`."""
+
+    def __call__(self, folder: Path, *, made: Sequence[Path]) -> Lease:
+        """Take it."""
+        ...
+
+
+def newest_folder(name: str, out: Path | None) -> RunFolder | None:
+    """Return the folder of the run to go on with: `out`, or the last of ``runs/NAME``, ...; None if there is none."""
+    if out is not None:
+        return RunFolder(out) if RunFolder(out).is_taken() else None
+    theirs = takewhile(Path.exists, folders_for(name))
+    known = [RunFolder(path) for path in theirs if os.access(path, os.X_OK)]  # not those of other people
+    return next((folder for folder in reversed(known) if folder.is_taken()), None)
+
+
+def choose_start(name: str, out: Path | None, resume: str, claim: Claim = acquire) -> Start:
+    """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``, with the folder's lease.
+
+    Raises:
+        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never, or a live job holds
+            the folder.
+    """
+    if resume == "never":
+        return _new_start(name, out, claim)
+    if resume == "auto":
+        folder = newest_folder(name, out)
+        return _go_on(folder, claim) if folder is not None else _new_start(name, out, claim)
+    path = Path(resume)
+    run = run_of(path)
+    if not (path.is_file() or (run and RunFolder(run).is_taken())):
+        raise CheckpointError(f"--resume: there is no checkpoint {resume!r}. Give a run folder or a checkpoint.")
+    if out is None and run is not None:
+        return _go_on(RunFolder(run), claim, path if path.is_file() else None)
+    return _new_start(name, out, claim, path if path.is_file() else newest_that_verifies(RunFolder(path)))
+
+
+def _go_on(folder: RunFolder, claim: Claim, checkpoint: Path | None = None) -> Start:
+    """Return a start in the folder of a run: from `checkpoint`, or else the newest, which it stays from then on."""
+    lease = _claim(folder.path, claim)
+    try:
+        return Start(folder, checkpoint or newest_that_verifies(folder), lease)
+    except BaseException:
+        lease.release()
+        raise
+
+
+def _new_start(name: str, out: Path | None, claim: Claim, checkpoint: Path | None = None) -> Start:
+    """Return a start in a folder for a fresh run: `out`, or the first of ``runs/NAME``, ... that could be made."""
+    if out is None:
+        return _numbered_start(name, claim, checkpoint)
+    folder = RunFolder(out)
+    if folder.lease.exists() or not folder.holds_run():
+        lease = _claim(out, claim)
+        if not folder.holds_run():  # still: another job may have begun there meanwhile, and ended
+            return Start(folder, checkpoint, lease)
+        lease.release()
+    raise CheckpointError(
+        f"the output folder {str(out)!r} holds a run already, and nothing is overwritten. "
+        "Go on with it by --resume auto, or choose another --out."
+    )
+
+
+def _numbered_start(name: str, claim: Claim, checkpoint: Path | None) -> Start:
+    for path in folders_for(name):
+        try:
+            made = make_folders(path)
+            if path in made:
+                return Start(RunFolder(path), checkpoint, claim(path, made=made))
+        except RunBusyError:  # another job was given it by name
+            continue
+        except OSError as error:
+            raise unwritable(path, error) from None
+    raise AssertionError("numbers do not end")
+
+
+def _claim(path: Path, claim: Claim) -> Lease:
+    """Make a folder if it is not there, and take its lease."""
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"--out {str(path)!r} is a file, and a run needs a folder. Give another --out.")
+    for _ in range(_ATTEMPTS):
+        try:
+            return claim(path, made=make_folders(path))
+        except FileNotFoundError:  # a job that had made it, and failed, has deleted it
+            continue
+        except OSError as error:
+            raise unwritable(path, error) from None
+    raise unwritable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and those above it; return those that this call has made, the outermost first.
+
+    Each is made in one step, which succeeds for one caller only.
+    """
+    made: list[Path] = []
+    for _ in range(_ATTEMPTS):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return made
+        except FileNotFoundError:
+            if path.parent == path:
+                raise
+            made += make_folders(path.parent)
+        else:
+            return [*made, path]
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
