@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import plots
 from scripts import commands_page, rooms_picture
 from tests.require import require
 
@@ -76,6 +77,19 @@ def test_design_names_every_room() -> None:
 def test_picture_of_rooms_is_up_to_date() -> None:
     hint = "run: python -m scripts.rooms_picture docs/images/rooms.svg"
     assert text_of(DOCS / "images" / "rooms.svg") == rooms_picture.picture(), hint
+
+
+def test_plot_of_the_benchmarks_is_up_to_date() -> None:
+    hint = "run: python -m benchmarks.plots docs/images/benchmarks.svg"
+    assert text_of(DOCS / "images" / "benchmarks.svg") == plots.plot(), hint
+
+
+def test_recorded_hashes_are_one_for_hpcnn() -> None:
+    recorded = json.loads(text_of(ROOT / "benchmarks" / "results" / "hashes.json"))
+    ours, theirs = recorded["hashes"].values()
+    assert recorded["ranks"] == list(range(1, 9))
+    assert len(set(ours)) == 1
+    assert len(set(theirs)) == len(theirs) == len(ours) == 8
 
 
 # ------------------------------------------------------------------------------------------- quoted from the code
