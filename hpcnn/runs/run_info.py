@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpcnn.core.formatting import counted
 from hpcnn.training.metrics import scalars
 
 
@@ -29,15 +30,15 @@ class RunFacts:
     @property
     def who(self) -> str:
         """The ranks, in words."""
-        return f"{_counted(self.ranks, 'rank')} on {_counted(self.hosts, 'node')}"
+        return f"{counted(self.ranks, 'rank')} on {counted(self.hosts, 'node')}"
 
     def lines(self) -> list[str]:
         """Return the heading."""
         held = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
         return [
-            f"{self.job}: {self.who}, {_counted(self.shards, 'gradient shard')}, results in {self.folder}",
-            f"{_counted(self.samples, 'sample')}{held}, {_counted(self.parameters, 'parameter')}, "
-            f"{_counted(self.epochs, 'epoch')} of {_counted(self.steps_per_epoch, 'step')}, "
+            f"{self.job}: {self.who}, {counted(self.shards, 'gradient shard')}, results in {self.folder}",
+            f"{counted(self.samples, 'sample')}{held}, {counted(self.parameters, 'parameter')}, "
+            f"{counted(self.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}, "
             f"batches of {self.batch_size}",
         ]
 
@@ -117,18 +118,3 @@ class Pace:
 def pairs(values: Mapping[str, Any]) -> list[str]:
     """Return name and value of each single number."""
     return [f"{name} {value:.4f}" for name, value in scalars(values).items()]
-
-
-def duration(seconds: float) -> str:
-    """Return a time in hours, minutes and seconds.
-
-    >>> duration(125), duration(3600)
-    ('2:05', '1:00:00')
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'s' * (n != 1)}"

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hpcnn.core.formatting import counted
 from hpcnn.errors import JobError
 
 _SHORT = {
@@ -85,9 +86,8 @@ class Size:
 
     def __str__(self) -> str:
         low, high = self.nodes
-        nodes = f"{low} to {high} nodes" if self.varies else f"{high} node{'s' * (high > 1)}"
-        most = "at most " * self.varies
-        return f"{most}{self.ranks} rank{'s' * (self.ranks > 1)} on {nodes}"
+        nodes = f"{low} to {high} nodes" if self.varies else counted(high, "node")
+        return f"{'at most ' * self.varies}{counted(self.ranks, 'rank')} on {nodes}"
 
 
 def size_of(options: Mapping[str, str]) -> Size:

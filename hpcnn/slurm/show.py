@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcnn.core.formatting import duration
 from hpcnn.slurm.status import Status
 
 if TYPE_CHECKING:
@@ -118,19 +119,6 @@ def _of(done: int | None, total: int | None) -> str:
     if done is None:
         return ""
     return f"{done:,}/{total:,}" if total and total >= done else f"{done:,}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people write it.
-
-    >>> duration(59), duration(3601), duration(90061)
-    ('0:59', '1:00:01', '1 d 1:01:01')
-    """
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    clock = f"{hours}:{minutes:02d}:{rest:02d}" if hours or days else f"{minutes}:{rest:02d}"
-    return f"{days} d {clock}" if days else clock
 
 
 def short_path(path: str) -> str:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.runs.run_info import News, Pace, RunFacts, duration, pairs
+from hpcnn.core.formatting import duration
+from hpcnn.runs.run_info import News, Pace, RunFacts, pairs
 from hpcnn.system.terminal import terminal_size
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica

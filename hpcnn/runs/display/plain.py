@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from hpcnn.runs.run_info import News, Pace, RunFacts, duration, pairs
+from hpcnn.core.formatting import duration
+from hpcnn.runs.run_info import News, Pace, RunFacts, pairs
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica

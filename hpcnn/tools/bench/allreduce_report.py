@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hpcnn.core.formatting import byte_size, counted, three_digits
 from hpcnn.tools.bench.allreduce import AllreduceTimes
-from hpcnn.tools.bench.outputs import as_size, counted, digits, new_figure, print_table, save_figure
+from hpcnn.tools.bench.outputs import new_figure, print_table, save_figure
 
 _COLUMNS = ("size", "hpcnn us", "MPI us", "MPI / hpcnn", "bus GB/s", "% of limit")
 
@@ -17,9 +18,9 @@ def show(times: AllreduceTimes, dtype: str, warnings: list[str]) -> None:
     ranks = sum(times.ranks_by_node)
     rows = [
         (
-            as_size(one.size),
-            digits(median(one.ours) * 1e6),
-            digits(median(one.mpi) * 1e6),
+            byte_size(one.size),
+            three_digits(median(one.ours) * 1e6),
+            three_digits(median(one.mpi) * 1e6),
             f"{one.ratio:.2f}",
             f"{one.bus_bandwidth(ranks) / 1e9:.3f}",
             f"{100 * one.share:.0f}",
@@ -72,7 +73,7 @@ def plot(times: AllreduceTimes, path: Path) -> None:
         axes.plot(sizes, [median(each) * 1e6 for each in column], style, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [as_size(size) for size in sizes], rotation=45, ha="right")
+    axes.set_xticks(sizes, [byte_size(size) for size in sizes], rotation=45, ha="right")
     axes.set_ylabel("time [us]")
     axes.set_title(f"sum over {_where(times)}")
     axes.grid(alpha=0.3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,29 +116,3 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     console.print(table, highlight=False, markup=False)
     for note in notes:
         write_line(note)
-
-
-def digits(value: float) -> str:
-    """Return a number with three significant digits, and no exponent.
-
-    >>> digits(0.01234), digits(12.34), digits(12345.6), digits(0)
-    ('0.0123', '12.3', '12,346', '0')
-    """
-    if value == 0:
-        return "0"
-    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def counted(n: int, what: str) -> str:
-    """Return ``1 rank``, or ``2 ranks``."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
-
-
-def as_size(size: int) -> str:
-    """Return a number of bytes as people say it.
-
-    >>> as_size(4), as_size(65536), as_size(3 * 2**20), as_size(1000)
-    ('4 B', '64 KiB', '3 MiB', '1000 B')
-    """
-    power = next(power for power in (3, 2, 1, 0) if size % 1024**power == 0)
-    return f"{size // 1024**power} {('B', 'KiB', 'MiB', 'GiB')[power]}"

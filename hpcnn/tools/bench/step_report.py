@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcnn.tools.bench.outputs import counted, digits, new_figure, print_table, save_figure
+from hpcnn.core.formatting import counted, three_digits
+from hpcnn.tools.bench.outputs import new_figure, print_table, save_figure
 from hpcnn.tools.bench.step import PHASES, RankTimes, StepTimes
 
 ALL_RANKS = 16
@@ -36,7 +37,11 @@ def shown_ranks(times: StepTimes) -> list[RankTimes]:
 
 def _row(rank: str, host: str, seconds: Mapping[str, float], steps: int) -> tuple[str, ...]:
     total = sum(seconds.values())
-    return rank, host, *(f"{digits(seconds[phase] / steps * 1e3)} {seconds[phase] / total:4.0%}" for phase in PHASES)
+    return (
+        rank,
+        host,
+        *(f"{three_digits(seconds[phase] / steps * 1e3)} {seconds[phase] / total:4.0%}" for phase in PHASES),
+    )
 
 
 def _sentences(times: StepTimes) -> list[str]:
@@ -53,7 +58,7 @@ def _sentences(times: StepTimes) -> list[str]:
 
 
 def _ms(seconds: float, times: StepTimes) -> str:
-    return digits(seconds / times.steps * 1e3)
+    return three_digits(seconds / times.steps * 1e3)
 
 
 def as_json(times: StepTimes, job: str) -> dict[str, Any]:

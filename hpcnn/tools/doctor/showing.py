@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hpcnn import __version__
+from hpcnn.core.formatting import counted
 from hpcnn.runs.display.console import rich_console
 from hpcnn.system.output import write_line
 from hpcnn.system.terminal import terminal_path
@@ -50,7 +51,7 @@ def title(facts: Facts) -> str:
     on = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts, {hosts[0]} to {hosts[-1]}"
     size, known = facts.launch.size, len(facts.ranks)
     of = "" if known == size else f" (known of {known} alone)"
-    return f"hpcnn {__version__} on {on}, {size} rank{'s' * (size != 1)}{of}"
+    return f"hpcnn {__version__} on {on}, {counted(size, 'rank')}{of}"
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -60,8 +61,7 @@ def summary(findings: Sequence[Finding]) -> str:
     '0 problems, 1 warning, 2 ok'
     """
     counts = Counter(finding.level for finding in findings)
-    problems, warnings = counts[PROBLEM], counts[WARNING]
-    return f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}, {counts[OK]} ok"
+    return f"{counted(counts[PROBLEM], PROBLEM)}, {counted(counts[WARNING], WARNING)}, {counts[OK]} ok"
 
 
 def as_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from hpcnn.core.formatting import counted, percent
 from hpcnn.tools.report.accounts import MEANING, Account
 from hpcnn.tools.report.elements import Child, table, tag
-from hpcnn.tools.report.figures import counted, percent, seconds
+from hpcnn.tools.report.figures import seconds
 
 _MOST_ROWS = 16
 """More ranks than these stand side by side as thin columns."""

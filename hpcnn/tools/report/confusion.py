@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from hpcnn.core.formatting import counted, percent
 from hpcnn.tools.report.elements import Child, section, table, tag
-from hpcnn.tools.report.figures import counted, figure, percent
+from hpcnn.tools.report.figures import figure
 from hpcnn.tools.report.run import Run
 
 _MOST_SHOWN = 24

@@ -6,6 +6,8 @@ import datetime
 import math
 from typing import Any
 
+from hpcnn.core.formatting import duration
+
 NONE = "-"
 """Stands where there is nothing to be shown."""
 LARGEST = 1e100
@@ -53,18 +55,7 @@ def seconds(value: float | None) -> str:
         return NONE
     if value < 60:
         return f"{value:.2g} s" if value < 1 else f"{value:.3g} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def percent(share: float) -> str:
-    """Return a share of 1 in percent.
-
-    >>> percent(0.634), percent(0.0042), percent(0.0)
-    ('63 %', '0.4 %', '0 %')
-    """
-    return f"{100 * share:.0f} %" if share >= 0.0995 or not share else f"{100 * share:.1f} %"
+    return duration(value)
 
 
 def moment(value: Any) -> str:
@@ -74,12 +65,3 @@ def moment(value: Any) -> str:
         return NONE if found is None else datetime.datetime.fromtimestamp(found).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return NONE
-
-
-def counted(n: int, what: str) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "rank"), counted(4, "rank")
-    ('1 rank', '4 ranks')
-    """
-    return f"{n:,} {what}{'s' * (n != 1)}"

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcnn.core.formatting import counted
 from hpcnn.errors import MissingExtraError
 from hpcnn.runs.records.time_account import GROUPS
 from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.report.elements import clean
-from hpcnn.tools.report.figures import counted, figure
+from hpcnn.tools.report.figures import figure
 from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
 from hpcnn.tools.report.run import VALIDATION, Points, Run
 from hpcnn.tools.report.scales import thinned, value_scale

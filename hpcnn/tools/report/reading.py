@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcnn.core.formatting import counted
 from hpcnn.errors import CheckpointError, HpcnnError, shortened
 from hpcnn.slurm.choosing import Choice, belongs, queue_or_nothing
 from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
 from hpcnn.slurm.status import statuses
 from hpcnn.tools.report.accounts import Account, accounts_of
-from hpcnn.tools.report.figures import counted, moment, whole
+from hpcnn.tools.report.figures import moment, whole
 from hpcnn.tools.report.run import Run
 
 _MOST_JOB_BYTES = 2**20

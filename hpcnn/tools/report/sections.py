@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
+from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
 from hpcnn.tools.report.bars import time_of_ranks
 from hpcnn.tools.report.charts import Curve, chart
 from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.elements import Child, section, table, tag
-from hpcnn.tools.report.figures import NONE, counted, figure, moment, number, seconds, whole
+from hpcnn.tools.report.figures import NONE, figure, moment, number, seconds, whole
 from hpcnn.tools.report.run import VALIDATION, Run
 
 _EXITS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from hpcnn.core.formatting import counted, percent
 from hpcnn.tools.report.accounts import Account
 from hpcnn.tools.report.elements import clean
-from hpcnn.tools.report.figures import NONE, counted, figure, percent, seconds
+from hpcnn.tools.report.figures import NONE, figure, seconds
 from hpcnn.tools.report.ranking import best_first, differing, monitor_of, short_names
 from hpcnn.tools.report.run import VALIDATION, Points, Run
 from hpcnn.tools.report.scales import value_scale

@@ -278,9 +278,3 @@ def test_results_in_a_terminal_have_lines(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "│ val_accuracy │ 0.987654" in out
     assert "runs/[red]odd name/model.safetensors" in out
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3599.7, "1:00:00"),
-                                               (90061, "25:01:01")])  # fmt: skip
-def test_durations(seconds, text):
-    assert run_info.duration(seconds) == text

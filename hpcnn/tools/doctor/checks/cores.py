@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from hpcnn.core.formatting import counted
 from hpcnn.system.cores import oversubscription, share
 from hpcnn.tools.doctor.facts import Facts, Rank
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
@@ -29,8 +30,8 @@ def check_crowd(facts: Facts) -> Iterator[Finding]:
         yield warning("ranks and cores", trouble, fix)
         return
     host, ranks = next(iter(by_host(facts).items()))
-    cpus = _counted(len(cpus_of(ranks)), "CPU")
-    yield ok("ranks and cores", f"{_counted(len(ranks), 'rank')} on {cpus} of {host}")
+    cpus = counted(len(cpus_of(ranks)), "CPU")
+    yield ok("ranks and cores", f"{counted(len(ranks), 'rank')} on {cpus} of {host}")
 
 
 def check_threads(facts: Facts) -> Iterator[Finding]:
@@ -44,8 +45,8 @@ def check_threads(facts: Facts) -> Iterator[Finding]:
     if threads > max(cpus, len(ranks)):
         yield problem(
             name,
-            f"{variable}={asked}: {_counted(len(ranks), 'rank')} on {host} would compute on {threads} threads, and "
-            f"there are {_counted(cpus, 'CPU')}, so that they wait for each other",
+            f"{variable}={asked}: {counted(len(ranks), 'rank')} on {host} would compute on {threads} threads, and "
+            f"there are {counted(cpus, 'CPU')}, so that they wait for each other",
             f"unset {' '.join(others)}; export OMP_NUM_THREADS={fitting}"
             if others
             else f"export OMP_NUM_THREADS={fitting}",
@@ -53,12 +54,12 @@ def check_threads(facts: Facts) -> Iterator[Finding]:
     elif not asked and len(ranks) > 1:
         yield warning(
             name,
-            f"OMP_NUM_THREADS is not set. hpcnn gives each rank {_counted(fitting, 'thread')}; in scripts of your own, "
+            f"OMP_NUM_THREADS is not set. hpcnn gives each rank {counted(fitting, 'thread')}; in scripts of your own, "
             f"NumPy or TensorFlow would start {len(ranks[0].cores.cpus)} in each of the {len(ranks)} ranks on {host}",
             f"export OMP_NUM_THREADS={fitting}",
         )
     else:
-        yield ok(name, f"{asked or fitting} a rank, {_counted(cpus, 'CPU')} on {host}")
+        yield ok(name, f"{asked or fitting} a rank, {counted(cpus, 'CPU')} on {host}")
 
 
 def check_hyper_threads(facts: Facts) -> Iterator[Finding]:
@@ -141,7 +142,3 @@ def _room(ranks: list[Rank]) -> int:
 def _threads(ranks: list[Rank]) -> int:
     """Return on how many threads these ranks were told to compute."""
     return sum(rank.asked_threads[1] for rank in ranks)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hpcnn.core.formatting import counted
 from hpcnn.tools.doctor.facts import Facts, family
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
@@ -43,7 +44,7 @@ def check_launcher(facts: Facts) -> Iterator[Finding]:
     else:
         by = probe.command or facts.launch.launcher
         hosts = len(set(probe.hosts))
-        yield ok(name, f"{by}: {probe.size} rank{_s(probe.size)} on {hosts} host{_s(hosts)} see each other")
+        yield ok(name, f"{by}: {counted(probe.size, 'rank')} on {counted(hosts, 'host')} see each other")
 
 
 def fitting_command(facts: Facts) -> str:
@@ -140,7 +141,3 @@ def check_large_counts(facts: Facts) -> Iterator[Finding]:
         yield ok("large counts", "none in this MPI, and hpcnn needs none: it cuts or wraps what is above 2 GB")
     elif facts.probe.library:
         yield problem("large counts", f"{facts.probe.library} is older than MPI 3", _install(facts))
-
-
-def _s(number: int) -> str:
-    return "s" * (number != 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hpcnn.core.formatting import byte_size
 from hpcnn.system.cores import oversubscription
 from hpcnn.tools.doctor.facts import Facts, Interface, Node, Pings
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
@@ -60,7 +61,7 @@ def check_sums(facts: Facts) -> Iterator[Finding]:
     """Gradients are added at least as fast as by MPI itself."""
     if not facts.probe.sums:
         return
-    curve = ", ".join(f"{_size(one.size)} {one.ours_s * 1e6:,.0f} us" for one in facts.probe.sums)
+    curve = ", ".join(f"{byte_size(one.size)} {one.ours_s * 1e6:,.0f} us" for one in facts.probe.sums)
     largest = facts.probe.sums[-1]
     ratio = largest.mpi_s / largest.ours_s
     what = (
@@ -84,7 +85,7 @@ def _named(interface: Interface) -> str:
 
 
 def _described(pings: Pings) -> str:
-    return f"{pings.times[0].seconds * 1e6:.1f} us for {_size(pings.times[0].size)}, {_rate(pings) / 1e9:.2g} GB/s"
+    return f"{pings.times[0].seconds * 1e6:.1f} us for {byte_size(pings.times[0].size)}, {_rate(pings) / 1e9:.2g} GB/s"
 
 
 def _rate(pings: Pings) -> float:
@@ -95,13 +96,3 @@ def _rate(pings: Pings) -> float:
 def _wastes_infiniband(facts: Facts, pings: Pings) -> bool:
     ports = [one.mbit for node in facts.nodes for one in node.interfaces if one.kind == "InfiniBand" and one.up]
     return bool(ports) and _rate(pings) < _INFINIBAND_SHARE * max(ports) * 1e6 / 8
-
-
-def _size(size: int) -> str:
-    """Return bytes as people say them.
-
-    >>> _size(8), _size(65536), _size(4 * 2**20)
-    ('8 B', '64 KiB', '4 MiB')
-    """
-    power = min(2, max(0, (size.bit_length() - 1) // 10))
-    return f"{size // 1024**power} {('B', 'KiB', 'MiB')[power]}"
