@@ -93,12 +93,12 @@ def load(
         return Samples(
             materialize(scaling.apply(x) if scaling else x, dtype),
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
+            source.feature_names,
         )
 
     return Splits(
         samples(*train),
         None if validation is None else samples(*validation),
         scaling,
-        source.feature_names,
         (*source.notes, *nameless_note(source.columns, TRAINING)),
     )

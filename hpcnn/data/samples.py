@@ -98,6 +98,8 @@ class Samples:
 
     x: Rows
     y: Rows
+    feature_names: tuple[str, ...] | None = None
+    """Names of the columns of the inputs, where they have some."""
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -120,6 +122,5 @@ class Splits:
     train: Samples
     validation: Samples | None
     scaling: Scaling | None
-    feature_names: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
     """Warnings to show to whoever trains on them."""

@@ -1,4 +1,4 @@
-"""What every reader gives, and how it finds its files."""
+"""What readers return, and how they find their files."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ class Source:
         return self.columns.inputs if self.columns else None
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs for prediction."""
+
+    x: Rows
+    feature_names: tuple[str, ...] | None = None
+    """Names of their columns, where they have some."""
+
+
 def with_features(source: Source) -> Source:
     """Return the source with inputs of shape (n,) as (n, 1): one feature a sample."""
 
@@ -80,6 +89,11 @@ def places(path: str, base: Path) -> tuple[Path, ...]:
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path!r} can't be looked for: {shortened(error)}. Give another path.") from None
     return found
+
+
+def find_folder(path: str, base: Path) -> Path | None:
+    """Return the folder `path`, looked for as `places` says; None if there is none."""
+    return next((place for place in places(path, base) if place.is_dir()), None)
 
 
 def resolve(path: str, base: Path) -> Path:

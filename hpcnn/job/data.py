@@ -26,17 +26,22 @@ class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
     """The UCI handwritten digits, shipped with hpcnn: 1,797 images of 8 x 8, ten classes."""
 
 
-class Npz(DataSection, frozen=True, kw_only=True, tag="npz"):
-    """One NumPy `.npz` archive."""
+class FileSection(DataSection, frozen=True, kw_only=True):
+    """What every source has in which one file holds inputs and targets."""
 
     path: Text
-    """The archive."""
+    """The file."""
+    validation_path: str = ""
+    """A second file, for validation."""
+
+
+class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
+    """One NumPy `.npz` archive."""
+
     x: Text = "x"
     """Name of the array of inputs."""
     y: Text = "y"
     """Name of the array of targets."""
-    validation_path: str = ""
-    """A second archive, for validation."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -67,43 +72,31 @@ class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
     """File of validation labels; `""` for none, as for the images."""
 
 
-class Csv(DataSection, frozen=True, kw_only=True, tag="csv"):
+class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
     """A CSV file of numbers."""
 
-    path: Text
-    """The file."""
     targets: Annotated[list[str | int], Meta(min_length=1)]
     """Columns to predict: names, or positions from 0 (-1 is the last)."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     """Separator of columns."""
     header: bool = True
     """Whether the first line names the columns."""
-    validation_path: str = ""
-    """A second file, for validation."""
 
 
-class Hdf5(DataSection, frozen=True, kw_only=True, tag="hdf5"):
+class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Two data sets of one HDF5 file, read row by row (extra `hdf5`)."""
 
-    path: Text
-    """The file."""
     x: Text = "x"
     """Path of the inputs in the file."""
     y: Text = "y"
     """Path of the targets in the file."""
-    validation_path: str = ""
-    """A second file, for validation."""
 
 
-class Parquet(DataSection, frozen=True, kw_only=True, tag="parquet"):
+class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers (extra `parquet`)."""
 
-    path: Text
-    """The file."""
     targets: Annotated[list[str], Meta(min_length=1)]
     """Columns to predict."""
-    validation_path: str = ""
-    """A second file, for validation."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):

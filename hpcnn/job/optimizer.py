@@ -31,58 +31,51 @@ class Sgd(OptimizerSection, frozen=True, kw_only=True, tag="sgd"):
     """Rate of step n is divided by 1 + decay x n, as in Keras of old."""
 
 
-class Adam(OptimizerSection, frozen=True, kw_only=True, tag="adam"):
+class AdaptiveSection(OptimizerSection, frozen=True, kw_only=True):
+    """What every optimizer has whose step size adapts to each parameter."""
+
+    learning_rate: Positive = 0.001
+    """Step size, before the schedule."""
+    epsilon: Positive = 1e-07
+    """Added to the denominator of the update."""
+
+
+class AdamSection(AdaptiveSection, frozen=True, kw_only=True):
+    """What the forms of Adam have."""
+
+    beta_1: Fraction = 0.9
+    """Decay of the first moment."""
+    beta_2: Fraction = 0.999
+    """Decay of the second moment."""
+
+
+class Adam(AdamSection, frozen=True, kw_only=True, tag="adam"):
     """Adam (Kingma and Ba, 2014)."""
 
-    learning_rate: Positive = 0.001
-    """Step size, before the schedule."""
-    beta_1: Fraction = 0.9
-    """Decay of the first moment."""
-    beta_2: Fraction = 0.999
-    """Decay of the second moment."""
-    epsilon: Positive = 1e-07
-    """Added where the update divides."""
 
-
-class AdamW(OptimizerSection, frozen=True, kw_only=True, tag="adamw"):
+class AdamW(AdamSection, frozen=True, kw_only=True, tag="adamw"):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
-    learning_rate: Positive = 0.001
-    """Step size, before the schedule."""
     weight_decay: NonNegative = 0.004
-    """Share of each weight taken off per step and unit of rate."""
-    beta_1: Fraction = 0.9
-    """Decay of the first moment."""
-    beta_2: Fraction = 0.999
-    """Decay of the second moment."""
-    epsilon: Positive = 1e-07
-    """Added where the update divides."""
+    """Each step multiplies each weight by 1 - rate x weight_decay."""
 
 
-class RmsProp(OptimizerSection, frozen=True, kw_only=True, tag="rmsprop"):
+class RmsProp(AdaptiveSection, frozen=True, kw_only=True, tag="rmsprop"):
     """RMSprop (Tieleman and Hinton, 2012)."""
 
-    learning_rate: Positive = 0.001
-    """Step size, before the schedule."""
     rho: Fraction = 0.9
     """Decay of the mean square."""
     momentum: Fraction = 0.0
     """Share of the last update that is kept."""
     centered: bool = False
-    """Divide by the variance in place of the mean square."""
-    epsilon: Positive = 1e-07
-    """Added where the update divides."""
+    """Divide by the variance instead of the mean square."""
 
 
-class Adagrad(OptimizerSection, frozen=True, kw_only=True, tag="adagrad"):
+class Adagrad(AdaptiveSection, frozen=True, kw_only=True, tag="adagrad"):
     """Adagrad (Duchi, Hazan and Singer, 2011)."""
 
-    learning_rate: Positive = 0.001
-    """Step size, before the schedule."""
     initial_accumulator_value: NonNegative = 0.1
     """Start of the sum of squares."""
-    epsilon: Positive = 1e-07
-    """Added where the update divides."""
 
 
 Optimizer = Sgd | Adam | AdamW | RmsProp | Adagrad
@@ -130,22 +123,22 @@ class InverseTime(ScheduleSection, frozen=True, kw_only=True, tag="inverse_time"
     """Unit of time of the decay."""
 
 
-class Cosine(ScheduleSection, frozen=True, kw_only=True, tag="cosine"):
+class DecaySection(ScheduleSection, frozen=True, kw_only=True):
+    """What the schedules have that decay over the rest of the training."""
+
+    length: Positive | None = None
+    """Length of the decay, after the warm-up; the rest of the training if left out."""
+    end: Share = 0.0
+    """Fraction of the rate at the end."""
+
+
+class Cosine(DecaySection, frozen=True, kw_only=True, tag="cosine"):
     """Half a cosine from the full rate to `end` (Loshchilov and Hutter, 2017)."""
 
-    length: Positive | None = None
-    """Length of the decay, after the warm-up; the rest of the training if left out."""
-    end: Share = 0.0
-    """Share of the rate at the end."""
 
-
-class Polynomial(ScheduleSection, frozen=True, kw_only=True, tag="polynomial"):
+class Polynomial(DecaySection, frozen=True, kw_only=True, tag="polynomial"):
     """(1 - t / length)^power from the full rate to `end`."""
 
-    length: Positive | None = None
-    """Length of the decay, after the warm-up; the rest of the training if left out."""
-    end: Share = 0.0
-    """Share of the rate at the end."""
     power: Positive = 1.0
     """1 is a straight line."""
 

@@ -228,7 +228,7 @@ def own_splits(trained: Trained, comm: Communicator) -> Splits:
 def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader:
     """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
     job, network = trained.job, trained.parts.network
-    rows = read_inputs(
+    inputs = read_inputs(
         path,
         job.data,
         Path(),
@@ -239,7 +239,7 @@ def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader
         reduction=TreeReduction(comm),
     )
     return PieceLoader(
-        rows, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
+        inputs.x, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
     )
 
 

@@ -68,7 +68,7 @@ def test_blanks_around_names_do_not_count(tmp_path):
     for kind, table in (("csv", COLUMNS), ("parquet", spaced), ("parquet", COLUMNS), ("csv", spaced)):
         WRITE[kind](tmp_path / f"d.{kind}", table)
         data = SECTIONS["by name"](kind)
-        np.testing.assert_array_equal(take(read_inputs(f"d.{kind}", data, tmp_path, columns=model)), X)
+        np.testing.assert_array_equal(take(read_inputs(f"d.{kind}", data, tmp_path, columns=model).x), X)
         samples = read_samples(f"d.{kind}", data, tmp_path, columns=model)
         np.testing.assert_array_equal(take(samples.x), X)
         np.testing.assert_array_equal(take(samples.y), Y)
@@ -103,12 +103,12 @@ SECTIONS = {
 def test_files_are_matched_by_name(kind, section, tmp_path):
     data, name = SECTIONS[section](kind), f"d.{kind}"
     WRITE[kind](tmp_path / name, COLUMNS)
-    np.testing.assert_array_equal(take(read_inputs(name, data, tmp_path, columns=MODEL, features=3)), X)
+    np.testing.assert_array_equal(take(read_inputs(name, data, tmp_path, columns=MODEL, features=3).x), X)
     samples = read_samples(name, data, tmp_path, columns=MODEL)
     np.testing.assert_array_equal(take(samples.x), X)
     np.testing.assert_array_equal(take(samples.y), Y)
     WRITE[kind](tmp_path / name, {name: COLUMNS[name] for name in "bca"})
-    np.testing.assert_array_equal(take(read_inputs(name, data, tmp_path, columns=MODEL, features=3)), X)
+    np.testing.assert_array_equal(take(read_inputs(name, data, tmp_path, columns=MODEL, features=3).x), X)
     WRITE[kind](tmp_path / name, {**COLUMNS, "id": Y})
     for read in (read_inputs, read_samples):
         with pytest.raises(DataError, match=rf"{name} has 'id', which the model was not trained on"):
@@ -118,7 +118,7 @@ def test_files_are_matched_by_name(kind, section, tmp_path):
 def test_names_in_a_file_mean_nothing_to_a_model_without(tmp_path):
     write_csv(tmp_path / "d.csv", COLUMNS)
     data = schema.Csv(path="-", targets=["y"])
-    for rows in (read_inputs("d.csv", data, tmp_path, features=3), read_samples("d.csv", data, tmp_path).x):
+    for rows in (read_inputs("d.csv", data, tmp_path, features=3).x, read_samples("d.csv", data, tmp_path).x):
         np.testing.assert_array_equal(take(rows), X[:, [1, 2, 0]])
 
 
@@ -146,12 +146,12 @@ def test_a_first_line_that_counts_the_columns_is_their_names(tmp_path):
     np.testing.assert_array_equal(take(source.x), X)
     assert source.columns == Columns(("0", "1", "2"), ("3",))
     for data in (schema.Csv(path="-", targets=[-1]), schema.Csv(path="-", targets=["3"]), schema.Digits()):
-        np.testing.assert_array_equal(take(read_inputs("d.csv", data, tmp_path, columns=source.columns)), X)
+        np.testing.assert_array_equal(take(read_inputs("d.csv", data, tmp_path, columns=source.columns).x), X)
     write_csv(tmp_path / "x.csv", dict(zip("012", X.T, strict=True)))
     for columns in (MODEL, source.columns, None):
-        np.testing.assert_array_equal(take(read_inputs("x.csv", schema.Digits(), tmp_path, columns=columns)), X)
+        np.testing.assert_array_equal(take(read_inputs("x.csv", schema.Digits(), tmp_path, columns=columns).x), X)
     (tmp_path / "two.csv").write_text("0,1\n2,3\n")
-    np.testing.assert_array_equal(take(read_inputs("two.csv", schema.Digits(), tmp_path)), [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(take(read_inputs("two.csv", schema.Digits(), tmp_path).x), [[0, 1], [2, 3]])
 
 
 @pytest.mark.parametrize(("mark", "fault"), [("", "the cell is empty"), ("NA", "'NA' is not a number")])
@@ -164,12 +164,13 @@ def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(mark, fa
 def test_names_that_are_numbers(tmp_path):
     (tmp_path / "d.csv").write_text("2,1,3\n4,5,6\n")
     columns = Columns(("1", "2", "3"), ("4",))
-    rows = read_inputs("d.csv", schema.Csv(path="-", targets=["4"]), tmp_path, columns=columns)
-    np.testing.assert_array_equal(take(rows), [[5, 4, 6]])
+    inputs = read_inputs("d.csv", schema.Csv(path="-", targets=["4"]), tmp_path, columns=columns)
+    np.testing.assert_array_equal(take(inputs.x), [[5, 4, 6]])
+    assert inputs.feature_names == columns.inputs
     with pytest.raises(DataError, match=r"the first line may be a row of numbers or the names .* as a \.npy file"):
         read_inputs("d.csv", schema.Digits(), tmp_path, columns=columns)
     source = load(schema.Csv(path="d.csv", targets=["1"]), seed=0, dtype=np.float64, base=tmp_path)
-    assert source.feature_names == ("2", "3")
+    assert source.train.feature_names == ("2", "3")
 
 
 # --------------------------------------------------------------------------------------------------- index columns
@@ -187,11 +188,11 @@ def test_the_index_of_pandas_is_left_out(index, tmp_path):
     require("pyarrow.parquet").write_table(pandas_table(index), tmp_path / "d.parquet")
     data = schema.Parquet(path="d.parquet", targets=["y"], validation_path="d.parquet")
     splits = load(data, seed=0, dtype=np.float64, base=tmp_path)
-    assert splits.feature_names == ("a",)
+    assert splits.train.feature_names == ("a",)
     assert splits.notes == (f"{tmp_path / 'd.parquet'}: left out the index of pandas, {index}.",)
     np.testing.assert_array_equal(take(splits.train.x), [[1], [2]])
     for columns in (None, Columns(("a",), ("y",))):
-        np.testing.assert_array_equal(take(read_inputs("d.parquet", data, tmp_path, columns=columns)), [[1], [2]])
+        np.testing.assert_array_equal(take(read_inputs("d.parquet", data, tmp_path, columns=columns).x), [[1], [2]])
         np.testing.assert_array_equal(take(read_samples("d.parquet", data, tmp_path, columns=columns).x), [[1], [2]])
     wanted = schema.Parquet(path="d.parquet", targets=[index])
     assert read_source(wanted, tmp_path).columns == Columns(("a", "y"), (index,))
@@ -202,7 +203,7 @@ def test_what_pandas_says_of_an_index_may_be_anything(tmp_path):
         table = require("pyarrow").table({"a": [1.0], "y": [0]}).replace_schema_metadata({"pandas": told})
         require("pyarrow.parquet").write_table(table, tmp_path / "d.parquet")
         splits = load(schema.Parquet(path="d.parquet", targets=["y"]), seed=0, dtype=np.float64, base=tmp_path)
-        assert (splits.feature_names, splits.notes) == (("a",), ())
+        assert (splits.train.feature_names, splits.notes) == (("a",), ())
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])

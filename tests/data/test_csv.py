@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from hpcnn.data.readers import csv, read_source
+from hpcnn.data.readers import read_source
+from hpcnn.data.readers.csv import CsvReader
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
 
+READER = CsvReader()
 TEXT = "a,b,price,c\n1,2,10,3\n4,5,20,6\n"
 
 
@@ -163,7 +165,7 @@ def test_names_need_a_header(tmp_path):
 @pytest.mark.parametrize("text", ["b,a,price,c\n1,2,3,4\n", "a,price\n1,2\n"])
 def test_validation_columns_must_be_the_same(text, tmp_path):
     (tmp_path / "v.csv").write_text(text)
-    with pytest.raises(DataError, match=r"the columns of .*v\.csv .* are not those of .*d\.csv \(a, b, price, c\)"):
+    with pytest.raises(DataError, match=r"the columns of .*v\.csv .* are not those of .*d\.csv \(a, b, c, price\)"):
         read(tmp_path, TEXT, validation_path="v.csv")
 
 
@@ -182,18 +184,18 @@ INPUTS = {
 def test_inputs_alone(case, tmp_path):
     text, section, features, expected = INPUTS[case]
     (tmp_path / "p.csv").write_text(text)
-    np.testing.assert_array_equal(take(csv.read_inputs(tmp_path / "p.csv", section, features)), expected)
+    np.testing.assert_array_equal(take(READER.read_inputs(tmp_path / "p.csv", section, None, features).x), expected)
 
 
 @pytest.mark.parametrize("text", ["a,b,c\n1,2,3\n4,5,6\n", "1,2,3\n4,5,6\n"])
 def test_a_file_that_the_job_does_not_describe(text, tmp_path):
     path = tmp_path / "p.csv"
     path.write_text(text)
-    np.testing.assert_array_equal(take(csv.read_inputs(path, csv.guess(path))), X)
+    np.testing.assert_array_equal(take(READER.read_inputs(path, READER.settings_for(str(path), None), None, None).x), X)
 
 
 def test_a_damaged_file_that_the_job_does_not_describe(tmp_path):
     path = tmp_path / "p.csv"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="no UTF-8 text"):
-        csv.read_inputs(path, csv.guess(path))
+        READER.read_inputs(path, READER.settings_for(str(path), None), None, None)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from hpcnn.data import files
 from hpcnn.data.load import Scaling, read_inputs, read_samples
+from hpcnn.data.readers import READERS, reader_of
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
@@ -12,7 +14,7 @@ from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 Y = np.arange(9) % 2
-DIGITS = schema.Digits()
+DIGITS, IDX = schema.Digits(), schema.Idx(folder="-")
 CSV = schema.Csv(path="no.csv", targets=["label"], validation_path="no.csv", validation_fraction=0.5)
 SCALING = Scaling(np.array(1.0), np.array(2.0))
 
@@ -82,7 +84,7 @@ ENDINGS = {
 def test_other_endings_are_read_as_the_job_reads_its_own_data(name, more):
     original, data = ENDINGS[name]
     (more / original).rename(more / name)
-    np.testing.assert_array_equal(take(read_inputs(name, data, more)), X)
+    np.testing.assert_array_equal(take(read_inputs(name, data, more).x), X)
     samples = read_samples(name, data, more)
     np.testing.assert_array_equal(take(samples.x), X)
     np.testing.assert_array_equal(take(samples.y), Y)
@@ -90,9 +92,9 @@ def test_other_endings_are_read_as_the_job_reads_its_own_data(name, more):
 
 def test_other_endings_of_one_array(folder):
     (folder / "x.npy").rename(folder / "x.array")
-    np.testing.assert_array_equal(take(read_inputs("x.array", schema.Npy(x_path="-", y_path="-"), folder)), X)
+    np.testing.assert_array_equal(take(read_inputs("x.array", schema.Npy(x_path="-", y_path="-"), folder).x), X)
     write(folder / "images", idx_bytes(IMAGES))
-    np.testing.assert_array_equal(take(read_inputs("images", schema.Idx(folder="-"), folder), np.uint8), IMAGES)
+    np.testing.assert_array_equal(take(read_inputs("images", schema.Idx(folder="-"), folder).x, np.uint8), IMAGES)
 
 
 def test_a_packed_table_is_told_as_in_a_job(folder):
@@ -105,7 +107,7 @@ def test_a_packed_table_is_told_as_in_a_job(folder):
 def check_inputs(case, folder):
     path, data, expected = case
     for scaling in (None, SCALING):
-        rows = read_inputs(path, data, folder, scaling=scaling, features=3)
+        rows = read_inputs(path, data, folder, scaling=scaling, features=3).x
         wanted = expected if scaling is None else (expected.astype(np.float64) - 1) * 2
         np.testing.assert_array_equal(take(rows, np.float32), wanted.astype(np.float32))
 
@@ -139,10 +141,36 @@ def test_samples_of_optional_formats(case, more):
     check_samples(MORE_SAMPLES[case], more)
 
 
+def test_every_reader_is_in_the_tables():
+    inputs = {reader for case in (*INPUTS.values(), *MORE_INPUTS.values())
+              for ending, reader in files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
+    assert inputs == {reader for reader in READERS if reader.endings} - {reader_of(IDX)}  # its files are made below
+    samples = {reader for case in (*SAMPLES.values(), *MORE_SAMPLES.values())
+               for ending, reader in files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
+    assert samples == inputs
+
+
+@pytest.mark.parametrize(("name", "settings", "names"), [
+    ("d.csv", CSV, ("a", "b", "c")),
+    ("d.csv", DIGITS, ("a", "b", "c", "label")),
+    ("d.csv", schema.Csv(path="-", targets=[-1]), ("a", "b", "c")),
+    ("plain.csv", DIGITS, None),
+    ("x.npy", DIGITS, None),
+])  # fmt: skip
+def test_names_of_features_come_with_the_inputs(name, settings, names, folder):
+    assert read_inputs(name, settings, folder).feature_names == names
+
+
+def test_a_folder_with_a_comma_in_its_name(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    write_mnist(tmp_path / "a,b")
+    np.testing.assert_array_equal(take(read_samples("a,b", DIGITS, tmp_path).y), LABELS[:5])
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_idx_images(ending, tmp_path):
     write_mnist(tmp_path, ending)
-    rows = read_inputs(f"{NAMES[2]}{ending}", DIGITS, tmp_path)
+    rows = read_inputs(f"{NAMES[2]}{ending}", DIGITS, tmp_path).x
     np.testing.assert_array_equal(take(rows, np.uint8), IMAGES[:5])
 
 

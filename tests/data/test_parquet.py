@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 
-from hpcnn.data.readers import parquet, read_source
+from hpcnn.data.readers import read_source
+from hpcnn.data.readers.parquet import ParquetReader
 from hpcnn.errors import DataError, MissingExtraError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
@@ -45,7 +46,9 @@ def test_validation(tmp_path):
     data = schema.Parquet(path="d.parquet", targets=["label"], validation_path="v.parquet")
     assert read_source(data, tmp_path).validation[0].shape == (2, 3)
     write(tmp_path / "v.parquet", {"a": [1.0], "label": [0]})
-    with pytest.raises(DataError, match=r"inputs of .*v\.parquet \(a\) are not those of .*d\.parquet \(a, b, flag\)"):
+    with pytest.raises(
+        DataError, match=r"columns of .*v\.parquet \(a, label\) are not those of .*d\.parquet \(a, b, flag, label\)"
+    ):
         read_source(data, tmp_path)
 
 
@@ -82,10 +85,12 @@ def test_damaged(tmp_path):
             read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
 
 
-def test_inputs_alone(tmp_path):
+@pytest.mark.parametrize(("targets", "features"), [(["label"], 3), (["absent"], 4)])
+def test_inputs_alone(targets, features, tmp_path):
     path = write(tmp_path / "d.parquet", COLUMNS)
-    assert parquet.read_inputs(path, ["label"]).shape == (5, 3)
-    assert parquet.read_inputs(path, ["absent"]).shape == (5, 4)
+    inputs = ParquetReader().read_inputs(path, schema.Parquet(path="-", targets=targets), None, None)
+    assert inputs.x.shape == (5, features)
+    assert len(inputs.feature_names) == features
 
 
 def test_missing_package(tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from hpcnn.data import source
+from hpcnn.data.files import read_inputs
 from hpcnn.data.load import load
-from hpcnn.data.readers import csv, hdf5, idx, npy, npz, parquet, read_source
+from hpcnn.data.readers import hdf5, idx, npy, npz, read_source
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
@@ -45,7 +46,7 @@ def test_files_that_can_be_opened_but_not_read(name: str, tmp_path: Path) -> Non
     readers: dict[str, Callable[[], object]] = {
         "a.npy": lambda: npy.read_array(path),
         "a.npz": lambda: npz.read_arrays(path, "x"),
-        "a.csv": lambda: csv.read_inputs(path, csv.guess(path)),
+        "a.csv": lambda: read_inputs(str(path), schema.Digits(), tmp_path),
     }
     with pytest.raises(DataError, match=rf"{name} can't be read"):
         readers.get(name, lambda: idx.read_idx(path))()
@@ -252,4 +253,4 @@ def test_a_parquet_file_that_memory_can_not_hold(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "a.parquet").stat().st_size < 10_000
     monkeypatch.setattr(source, "free_memory", lambda: 100_000)
     with pytest.raises(DataError, match=r"a\.parquet takes 160000 bytes of memory"):
-        parquet.read_inputs(tmp_path / "a.parquet", ["label"])
+        read_inputs("a.parquet", schema.Digits(), tmp_path)

@@ -98,7 +98,9 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
     dtype = random.choice(("float32", "float64"))
     use = random.randrange(4)
     if use == 0:
-        taken(read_inputs(str(folder / sample.target), section, folder, dtype=dtype, features=random.choice((None, 4))))
+        taken(
+            read_inputs(str(folder / sample.target), section, folder, dtype=dtype, features=random.choice((None, 4))).x
+        )
     elif use == 1:
         name = f"{section.x_path},{section.y_path}" if isinstance(section, schema.Npy) else str(folder / sample.target)
         taken(read_samples(str(folder) if isinstance(section, schema.Idx) else name, section, folder, dtype=dtype).x)

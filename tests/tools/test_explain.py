@@ -15,14 +15,13 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.data.rows import ArrayRows
 from hpcnn.errors import DataError, ModelError
-from hpcnn.job.data import Csv, Digits
 from hpcnn.nn import Dense, Network
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import Trained, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.explain import gradients, outputs, pictures
 from hpcnn.tools.explain.attribute import attribute, check_target
-from hpcnn.tools.explain.inputs import Chosen, _header, chosen_inputs, chosen_samples
+from hpcnn.tools.explain.inputs import Chosen, chosen_inputs, chosen_samples
 from hpcnn.tools.explain.permutation import ShuffledRows, permutation_importance
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, check_gradient, normal
@@ -149,18 +148,6 @@ def test_own_data_and_a_file(trained: Trained, tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", normal(6, 7))
     with pytest.raises(DataError, match=r"\(7,\)"):
         chosen_inputs(trained, comm, str(tmp_path / "wide.npy"), ROWS)
-
-
-def test_names_of_features(tmp_path: Path) -> None:
-    file = tmp_path / "table.csv"
-    file.write_text("age, height,label\n1,2,3\n")
-    assert _header(str(file), Csv(path="", targets=["label"]), 2) == ("age", "height")
-    assert _header(str(file), Csv(path="", targets=[-1]), 2) == ("age", "height")
-    assert _header(str(file), Digits(), 3) == ("age", "height", "label")
-    assert _header(str(file), Digits(), 2) is None
-    file.write_text("1,2\n3,4\n")
-    assert _header(str(file), Digits(), 2) is None
-    assert _header("x.npy", Digits(), 2) is None
 
 
 def test_a_shuffled_column() -> None:

@@ -1,33 +1,47 @@
-"""Readers of data, one module a format, and the registry of `[data] source`."""
+"""Readers of data, one module per format, and their registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcnn.data.readers import csv, digits, hdf5, idx, memory, npy, npz, parquet, sklearn, synthetic
+from hpcnn.data.readers.csv import CsvReader
+from hpcnn.data.readers.digits import DigitsReader
+from hpcnn.data.readers.hdf5 import Hdf5Reader
+from hpcnn.data.readers.idx import IdxReader
+from hpcnn.data.readers.memory import MemoryReader
+from hpcnn.data.readers.npy import NpyReader
+from hpcnn.data.readers.npz import NpzReader
+from hpcnn.data.readers.parquet import ParquetReader
+from hpcnn.data.readers.reader import Reader
+from hpcnn.data.readers.sklearn import SklearnReader
+from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
-READERS: dict[type[schema.DataSection], Callable[[Any, Path], Source]] = {
-    schema.Digits: digits.read,
-    schema.Npz: npz.read,
-    schema.Npy: npy.read,
-    schema.Idx: idx.read,
-    schema.Csv: csv.read,
-    schema.Hdf5: hdf5.read,
-    schema.Parquet: parquet.read,
-    schema.Sklearn: sklearn.read,
-    schema.Synthetic: synthetic.read,
-    schema.Memory: memory.read,
-}
-"""Reader of each section: ``read(section, folder of the job file) -> Source``."""
+READERS: tuple[Reader[Any], ...] = (
+    DigitsReader(),
+    NpyReader(),
+    NpzReader(),
+    CsvReader(),
+    Hdf5Reader(),
+    ParquetReader(),
+    IdxReader(),
+    SklearnReader(),
+    SyntheticReader(),
+    MemoryReader(),
+)
+_BY_SECTION = {reader.section: reader for reader in READERS}
+
+
+def reader_of(data: schema.DataSection) -> Reader[Any]:
+    """Return what reads the data of a section."""
+    return _BY_SECTION[type(data)]
 
 
 def read_source(data: schema.DataSection, base: Path) -> Source:
-    """Read the data of a job; inputs have one feature at least.
+    """Read the data of a job; inputs have at least one feature.
 
     Relative paths start at `base`, the job file's folder, then at the working folder.
     """
-    return with_features(READERS[type(data)](data, base))
+    return with_features(reader_of(data).read(data, base))

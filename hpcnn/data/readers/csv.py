@@ -11,8 +11,9 @@ import numpy as np
 
 from hpcnn.data.columns import Columns, counted, named_columns, stripped
 from hpcnn.data.readers.csv_text import ENCODING, explain, is_number, not_text, read_lines
+from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Source, resolve, unread
+from hpcnn.data.source import Inputs, Source, unread
 from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
@@ -138,69 +139,59 @@ def target_positions(table: Table, targets: Sequence[str | int]) -> list[int]:
     return positions
 
 
+class CsvReader(TableReader[schema.Csv]):
+    """Reads CSV files."""
+
+    section, endings = schema.Csv, (".csv",)
+
+    def load(self, path: Path, data: schema.Csv) -> Source:
+        """Read the inputs and targets of a file."""
+        table = read_table(path, data, _named(data.targets))
+        positions = target_positions(table, data.targets)
+        x, names = table.without(positions)
+        y = table.values[:, positions[0] if len(positions) == 1 else positions]
+        columns = named_columns(names, [table.names[place] for place in positions]) if names and table.names else None
+        return Source(ArrayRows(x), ArrayRows(y), columns=columns)
+
+    def settings_for(self, path: str, columns: Columns | None) -> schema.Csv:
+        """Return settings for a file that the job does not describe: a first line with a word in it is a header.
+
+        Raises:
+            DataError: the first line holds numbers, and the model's `columns` are named so.
+        """
+        try:
+            _, first = next(read_lines(Path(path), ","), (0, []))
+        except (UnicodeDecodeError, csv.Error, OSError):
+            first = []  # `read_table` has the better message
+        if columns and set(columns.inputs) <= {*stripped(first)} and _only_numbers(first):
+            raise DataError(
+                f"{path}: the first line may be a row of numbers or the names of the columns, which the training data "
+                "had numbers for. Give the inputs as a .npy file."
+            )
+        return schema.Csv(path=path, targets=[], header=not _only_numbers(first))
+
+    def has_names(self, data: schema.Csv) -> bool:
+        """Return whether the first line names the columns."""
+        return data.header
+
+    def read_inputs(self, path: Path, data: schema.Csv, columns: Columns | None, features: int | None) -> Inputs:
+        """Read inputs in the order of the model's `columns`, if it and the file have names; see `Reader.read_inputs`.
+
+        Else read all columns but the targets, which the file may have or not have. Targets given by position are taken
+        to be present, unless the file has exactly `features` columns.
+        """
+        table = read_table(path, data, columns.inputs if columns else _named(data.targets))
+        if columns is not None and table.names is not None:
+            return Inputs(ArrayRows(table.values[:, columns.places(table.names, str(path))]), columns.inputs)
+        names = table.names or ()
+        present: list[str | int] = list(data.targets)
+        if names and all(isinstance(target, str) for target in present):
+            present = [target for target in present if target in names]
+        elif table.width == features:
+            present = []
+        values, inputs = table.without(target_positions(table, present))
+        return Inputs(ArrayRows(values), None if inputs is None or counted(inputs) else inputs)
+
+
 def _named(targets: Sequence[str | int]) -> list[str]:
     return [target for target in targets if isinstance(target, str)]
-
-
-def _split(table: Table, targets: Sequence[str | int]) -> tuple[ArrayRows, ArrayRows, Columns | None]:
-    positions = target_positions(table, targets)
-    x, names = table.without(positions)
-    y = table.values[:, positions[0] if len(positions) == 1 else positions]
-    columns = named_columns(names, [table.names[place] for place in positions]) if names and table.names else None
-    return ArrayRows(x), ArrayRows(y), columns
-
-
-def _columns(table: Table) -> str:
-    return shortened(", ".join(table.names or [str(table.width)]))
-
-
-def read(data: schema.Csv, base: Path) -> Source:
-    """Read `[data] source = "csv"`."""
-    table = read_table(resolve(data.path, base), data, _named(data.targets))
-    x, y, columns = _split(table, data.targets)
-    if not data.validation_path:
-        return Source(x, y, columns=columns)
-    held = read_table(resolve(data.validation_path, base), data, _named(data.targets))
-    if held.names != table.names or held.width != table.width:
-        raise DataError(
-            f"the columns of {held.path} ({_columns(held)}) are not those of {table.path} ({_columns(table)}). "
-            "Give both files the same columns in the same order."
-        )
-    held_x, held_y, _ = _split(held, data.targets)
-    return Source(x, y, (held_x, held_y), columns)
-
-
-def guess(path: Path, columns: Columns | None = None) -> schema.Csv:
-    """Return a section for a file that the job does not describe: a first line with a word in it is a header.
-
-    Raises:
-        DataError: the first line holds numbers, and the model's `columns` are named so.
-    """
-    try:
-        _, first = next(read_lines(path, ","), (0, []))
-    except (UnicodeDecodeError, csv.Error, OSError):
-        first = []  # said better by `read_table`
-    if columns and set(columns.inputs) <= {*stripped(first)} and _only_numbers(first):
-        raise DataError(
-            f"{path}: the first line may be a row of numbers or the names of the columns, which the training data had "
-            "numbers for. Give the inputs as a .npy file."
-        )
-    return schema.Csv(path=str(path), targets=[], header=not _only_numbers(first))
-
-
-def read_inputs(path: Path, data: schema.Csv, features: int | None = None, columns: Columns | None = None) -> ArrayRows:
-    """Return the inputs for prediction, in the order of the model's `columns`, if it and the file have names.
-
-    Else all columns but the targets, which the file may have or not have. Targets given by position are taken to be
-    present, unless the file has exactly `features` columns.
-    """
-    table = read_table(path, data, columns.inputs if columns else _named(data.targets))
-    if columns is not None and table.names is not None:
-        return ArrayRows(table.values[:, columns.places(table.names, str(path))])
-    names = table.names or ()
-    present: list[str | int] = list(data.targets)
-    if names and all(isinstance(target, str) for target in present):
-        present = [target for target in present if target in names]
-    elif table.width == features:
-        present = []
-    return ArrayRows(table.without(target_positions(table, present))[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpcnn.data.readers.npz import read_arrays
+from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array
 from hpcnn.data.source import Source
 from hpcnn.job import data as schema
@@ -23,7 +24,12 @@ def load_digits() -> tuple[Array, Array]:
     return x.array.copy(), y.array.copy()
 
 
-def read(_data: schema.Digits, _base: Path) -> Source:
-    """Read `[data] source = "digits"`: x uint8 (1797, 8, 8) from 0 to 16, y uint8 (1797,) from 0 to 9."""
-    x, y = read_arrays(PATH, "x", "y")
-    return Source(x, y)
+class DigitsReader(Reader[schema.Digits]):
+    """Reads the digits."""
+
+    section = schema.Digits
+
+    def read(self, data: schema.Digits, base: Path) -> Source:
+        """Read x, uint8 (1797, 8, 8) from 0 to 16, and y, uint8 (1797,) from 0 to 9."""
+        x, y = read_arrays(PATH, "x", "y")
+        return Source(x, y)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.data.columns import Columns
 from hpcnn.data.packed import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
+from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import Array, Buffer, Rows
 from hpcnn.data.sampler import Indices
-from hpcnn.data.source import Source, resolve, unread
+from hpcnn.data.source import Inputs, Source, unread
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 
@@ -113,10 +115,16 @@ def _notes(rows: Iterable[Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def read(data: schema.Hdf5, base: Path) -> Source:
-    """Read `[data] source = "hdf5"`."""
-    x, y = read_datasets(resolve(data.path, base), data.x, data.y)
-    if not data.validation_path:
+class Hdf5Reader(FileReader[schema.Hdf5]):
+    """Reads HDF5 files."""
+
+    section, endings = schema.Hdf5, (".h5", ".hdf5")
+
+    def load(self, path: Path, data: schema.Hdf5) -> Source:
+        """Read the inputs and targets of a file."""
+        x, y = read_datasets(path, data.x, data.y)
         return Source(x, y, notes=_notes((x, y)))
-    held_x, held_y = read_datasets(resolve(data.validation_path, base), data.x, data.y)
-    return Source(x, y, (held_x, held_y), notes=_notes((x, y, held_x, held_y)))
+
+    def read_inputs(self, path: Path, data: schema.Hdf5, columns: Columns | None, features: int | None) -> Inputs:
+        """Read the data set of inputs; see `Reader.read_inputs`."""
+        return Inputs(read_datasets(path, data.x)[0])

@@ -13,9 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.data.columns import Columns
 from hpcnn.data.readers.npy import map_rows
+from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, Stream, check_countable, check_inflated, places, read_rest, unread
+from hpcnn.data.source import (
+    Inputs,
+    Source,
+    Stream,
+    check_countable,
+    check_inflated,
+    find_folder,
+    places,
+    read_rest,
+    unread,
+)
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
@@ -96,27 +108,49 @@ def read_pair(folder: Path, images: str, labels: str) -> tuple[ArrayRows, ArrayR
     return x, y
 
 
-def read(data: schema.Idx, base: Path) -> Source:
-    """Read `[data] source = "idx"`.
+class IdxReader(Reader[schema.Idx]):
+    """Reads IDX files, one of images and one of labels in a folder."""
 
-    Raises:
-        DataError: files are missing (all of them are listed), damaged, or do not fit each other.
-    """
-    if bool(data.validation_images) != bool(data.validation_labels):
-        raise JobError(
-            f"data.validation_images = {data.validation_images!r}, but data.validation_labels = "
-            f"{data.validation_labels!r}. Give both, or make both empty."
-        )
-    folders = places(data.folder, base)
-    folder = next((place for place in folders if place.is_dir()), folders[0])
-    pairs = [(data.images, data.labels)]
-    if data.validation_images:
-        pairs.append((data.validation_images, data.validation_labels))
-    missing = [name for pair in pairs for name in pair if find(folder, name) is None]
-    if missing:
-        raise DataError(
-            f"missing in the folder {folder}{'' if folder.is_dir() else ' (which does not exist)'}: "
-            f"{', '.join(missing)}; each may carry the ending .gz. Put the files there, or set data.folder."
-        )
-    read_pairs = [read_pair(folder, *pair) for pair in pairs]
-    return Source(*read_pairs[0], read_pairs[1] if len(read_pairs) > 1 else None)
+    section, endings = schema.Idx, ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
+
+    def read(self, data: schema.Idx, base: Path) -> Source:
+        """Read the images and labels of a folder.
+
+        Raises:
+            DataError: files are missing (all of them are listed), damaged, or do not fit each other.
+        """
+        if bool(data.validation_images) != bool(data.validation_labels):
+            raise JobError(
+                f"data.validation_images = {data.validation_images!r}, but data.validation_labels = "
+                f"{data.validation_labels!r}. Give both, or make both empty."
+            )
+        folder = find_folder(data.folder, base) or places(data.folder, base)[0]
+        pairs = [(data.images, data.labels)]
+        if data.validation_images:
+            pairs.append((data.validation_images, data.validation_labels))
+        missing = [name for pair in pairs for name in pair if find(folder, name) is None]
+        if missing:
+            raise DataError(
+                f"missing in the folder {folder}{'' if folder.is_dir() else ' (which does not exist)'}: "
+                f"{', '.join(missing)}; each may carry the ending .gz. Put the files there, or set data.folder."
+            )
+        read_pairs = [read_pair(folder, *pair) for pair in pairs]
+        return Source(*read_pairs[0], read_pairs[1] if len(read_pairs) > 1 else None)
+
+    def settings_for(self, path: str, columns: Columns | None) -> schema.Idx:
+        """Return settings for a file of inputs."""
+        return schema.Idx(folder=path)
+
+    def read_inputs(self, path: Path, data: schema.Idx, columns: Columns | None, features: int | None) -> Inputs:
+        """Read one file; see `Reader.read_inputs`."""
+        return Inputs(read_idx(path))
+
+    def pair_settings(self, path: str, data: schema.DataSection, base: Path) -> schema.Idx | None:
+        """Return settings for a folder: the pair for validation if it is there, else that for training."""
+        folder = find_folder(path, base)
+        if folder is None:
+            return None
+        names = data if isinstance(data, schema.Idx) else schema.Idx(folder=path)
+        held = (names.validation_images, names.validation_labels)
+        images, labels = held if all(name and find(folder, name) for name in held) else (names.images, names.labels)
+        return schema.Idx(folder=str(folder), images=images, labels=labels, validation_images="", validation_labels="")

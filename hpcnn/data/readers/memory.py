@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, ArrayRows
 from hpcnn.data.source import Source, check_axes, column_values
 from hpcnn.errors import DataError, shortened
@@ -21,16 +22,21 @@ Pair = tuple[ArrayLike, ArrayLike]
 """Inputs and targets, one row of each a sample."""
 
 
-def read(_data: schema.Memory, _base: Path) -> NoReturn:
-    """Refuse `[data] source = "memory"`: nothing can be read again.
+class MemoryReader(Reader[schema.Memory]):
+    """Refuses to read arrays of a program that has ended."""
 
-    Raises:
-        DataError: always.
-    """
-    raise DataError(
-        "the data of this job were arrays in the memory of a Python program, and are in no file. Give them to "
-        "hpcnn.fit, or to evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
-    )
+    section = schema.Memory
+
+    def read(self, data: schema.Memory, base: Path) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            "the data of this job were arrays in the memory of a Python program, and are in no file. Give them to "
+            "hpcnn.fit, or to evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
+        )
 
 
 def array_source(data: Pair, validation: Pair | None = None, columns: Columns | None = None) -> Source:

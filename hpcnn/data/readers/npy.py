@@ -12,9 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.data.columns import Columns
+from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, Stream, check_axes, check_countable, check_memory, check_numeric, resolve, unread
-from hpcnn.errors import JobError
+from hpcnn.data.source import (
+    Inputs,
+    Source,
+    Stream,
+    check_axes,
+    check_countable,
+    check_memory,
+    check_numeric,
+    find_folder,
+    resolve,
+    unread,
+)  # fmt: skip
+from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 HEADERS = {(1, 0): (np.lib.format.read_array_header_1_0, 2), (2, 0): (np.lib.format.read_array_header_2_0, 4)}
@@ -95,16 +108,43 @@ def read_array(path: Path) -> ArrayRows:
         raise unread(path, error.strerror or error) from None
 
 
-def read(data: schema.Npy, base: Path) -> Source:
-    """Read `[data] source = "npy"`."""
-    if bool(data.validation_x_path) != bool(data.validation_y_path):
-        given, missing = ("x", "y") if data.validation_x_path else ("y", "x")
-        raise JobError(
-            f"data.validation_{given}_path is given, but data.validation_{missing}_path is not. Give both, or neither."
-        )
+class NpyReader(Reader[schema.Npy]):
+    """Reads `.npy` files, one of inputs and one of targets."""
 
-    def rows(path: str) -> ArrayRows:
-        return read_array(resolve(path, base))
+    section, endings = schema.Npy, (".npy",)
 
-    held_out = (rows(data.validation_x_path), rows(data.validation_y_path)) if data.validation_x_path else None
-    return Source(rows(data.x_path), rows(data.y_path), held_out)
+    def read(self, data: schema.Npy, base: Path) -> Source:
+        """Read the files of inputs and targets, and those for validation if there are any."""
+        if bool(data.validation_x_path) != bool(data.validation_y_path):
+            given, missing = ("x", "y") if data.validation_x_path else ("y", "x")
+            raise JobError(
+                f"data.validation_{given}_path is given, but data.validation_{missing}_path is not. Give both, or "
+                "neither."
+            )
+
+        def rows(path: str) -> ArrayRows:
+            return read_array(resolve(path, base))
+
+        held_out = (rows(data.validation_x_path), rows(data.validation_y_path)) if data.validation_x_path else None
+        return Source(rows(data.x_path), rows(data.y_path), held_out)
+
+    def settings_for(self, path: str, columns: Columns | None) -> schema.Npy:
+        """Return settings for a file of inputs."""
+        return schema.Npy(x_path=path, y_path="")
+
+    def read_inputs(self, path: Path, data: schema.Npy, columns: Columns | None, features: int | None) -> Inputs:
+        """Read the array; see `Reader.read_inputs`."""
+        return Inputs(read_array(path))
+
+    def pair_settings(self, path: str, data: schema.DataSection, base: Path) -> schema.Npy | None:
+        """Return settings for "x.npy,y.npy"; see `Reader.pair_settings`.
+
+        Raises:
+            DataError: a single .npy file.
+        """
+        if find_folder(path, base) is not None:
+            return None
+        x_path, comma, y_path = path.partition(",")
+        if path.endswith(".npy") and not comma:
+            raise DataError(f"{path!r} holds inputs alone. For evaluation give two files, as 'x.npy,y.npy'.")
+        return schema.Npy(x_path=x_path.strip(), y_path=y_path.strip()) if comma else None

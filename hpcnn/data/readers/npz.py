@@ -8,9 +8,11 @@ import zlib
 from pathlib import Path
 from typing import cast
 
+from hpcnn.data.columns import Columns
 from hpcnn.data.readers.npy import map_rows, read_header
+from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Source, check_inflated, read_rest, resolve, unread
+from hpcnn.data.source import Inputs, Source, check_inflated, read_rest, unread
 from hpcnn.errors import DataError, unknown_name
 from hpcnn.job import data as schema
 
@@ -74,10 +76,16 @@ def read_arrays(path: Path, *keys: str) -> tuple[ArrayRows, ...]:
         raise unread(path, f"no valid .npz archive ({error})") from None
 
 
-def read(data: schema.Npz, base: Path) -> Source:
-    """Read `[data] source = "npz"`."""
-    x, y = read_arrays(resolve(data.path, base), data.x, data.y)
-    if not data.validation_path:
+class NpzReader(FileReader[schema.Npz]):
+    """Reads `.npz` archives."""
+
+    section, endings = schema.Npz, (".npz",)
+
+    def load(self, path: Path, data: schema.Npz) -> Source:
+        """Read the inputs and targets of an archive."""
+        x, y = read_arrays(path, data.x, data.y)
         return Source(x, y)
-    held_x, held_y = read_arrays(resolve(data.validation_path, base), data.x, data.y)
-    return Source(x, y, (held_x, held_y))
+
+    def read_inputs(self, path: Path, data: schema.Npz, columns: Columns | None, features: int | None) -> Inputs:
+        """Read the array of inputs; see `Reader.read_inputs`."""
+        return Inputs(read_arrays(path, data.x)[0])

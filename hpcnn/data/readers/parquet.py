@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns, stripped
+from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Source, check_memory, check_numeric, column_values, optional_import, resolve, unread
+from hpcnn.data.source import Inputs, Source, check_memory, check_numeric, column_values, optional_import, unread
 from hpcnn.errors import DataError, shortened, unknown_name
 from hpcnn.job import data as schema
 
@@ -64,24 +64,6 @@ def _values(table: Any, names: Sequence[str], path: Path) -> Array:
     return column_values([_column(table, name, path) for name in names], len(table))
 
 
-def _split(path: Path, targets: Sequence[str]) -> Source:
-    table, targets = _read_table(path), stripped(targets)
-    known: list[str] = table.column_names
-    for target in targets:
-        if target not in known:
-            unknown_name(f"column in {path}", target, known, DataError)
-    index = _index(table).difference(targets)
-    names = _inputs(known, {*index, *targets}, path)
-    y = _values(table, targets, path)
-    notes = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
-    return Source(
-        ArrayRows(_values(table, names, path)),
-        ArrayRows(y[:, 0] if len(targets) == 1 else y),
-        columns=named_columns(names, targets),
-        notes=(notes,) if notes else (),
-    )
-
-
 def _inputs(known: Sequence[str], others: Container[str], path: Path) -> list[str]:
     names = [name for name in known if name not in others]
     if not names:
@@ -89,34 +71,48 @@ def _inputs(known: Sequence[str], others: Container[str], path: Path) -> list[st
     return names
 
 
-def read(data: schema.Parquet, base: Path) -> Source:
-    """Read `[data] source = "parquet"`."""
-    path = resolve(data.path, base)
-    source = _split(path, data.targets)
-    if not data.validation_path:
-        return source
-    held_path = resolve(data.validation_path, base)
-    held = _split(held_path, data.targets)
-    if held.columns != source.columns:
-        raise DataError(
-            f"the inputs of {held_path} ({shortened(', '.join(held.feature_names or ()))}) are not those of {path} "
-            f"({shortened(', '.join(source.feature_names or ()))}). "
-            "Give both files the same columns in the same order."
+class ParquetReader(TableReader[schema.Parquet]):
+    """Reads Parquet tables."""
+
+    section, endings = schema.Parquet, (".parquet",)
+
+    def load(self, path: Path, data: schema.Parquet) -> Source:
+        """Read the inputs and targets of a file."""
+        table, targets = _read_table(path), stripped(data.targets)
+        known: list[str] = table.column_names
+        for target in targets:
+            if target not in known:
+                unknown_name(f"column in {path}", target, known, DataError)
+        index = _index(table).difference(targets)
+        names = _inputs(known, {*index, *targets}, path)
+        y = _values(table, targets, path)
+        notes = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
+        return Source(
+            ArrayRows(_values(table, names, path)),
+            ArrayRows(y[:, 0] if len(targets) == 1 else y),
+            columns=named_columns(names, targets),
+            notes=(notes,) if notes else (),
         )
-    return replace(source, validation=(held.x, held.y))
 
+    def settings_for(self, path: str, columns: Columns | None) -> schema.Parquet:
+        """Return settings for a file of inputs."""
+        return schema.Parquet(path=path, targets=[])
 
-def read_inputs(path: Path, targets: Sequence[str], columns: Columns | None = None) -> ArrayRows:
-    """Return the inputs for prediction, in the order of the model's `columns` if it has names.
+    def has_names(self, data: schema.Parquet) -> bool:
+        """Return True: the columns of a table always have names."""
+        return True
 
-    Else all columns but those of targets and of an index of pandas, which the file may have or not have.
-    """
-    table = _read_table(path)
-    known: list[str] = table.column_names
-    if columns is None:
-        names = _inputs(known, {*_index(table), *stripped(targets)}, path)
-    else:
-        index = _index(table).difference(columns.inputs)
-        given = [name for name in known if name not in index]
-        names = [given[place] for place in columns.places(given, str(path))]
-    return ArrayRows(_values(table, names, path))
+    def read_inputs(self, path: Path, data: schema.Parquet, columns: Columns | None, features: int | None) -> Inputs:
+        """Read inputs in the order of the model's `columns` if it has names; see `Reader.read_inputs`.
+
+        Else read all columns but those of targets and of an index of pandas, which the file may have or not have.
+        """
+        table = _read_table(path)
+        known: list[str] = table.column_names
+        if columns is None:
+            names = _inputs(known, {*_index(table), *stripped(data.targets)}, path)
+        else:
+            index = _index(table).difference(columns.inputs)
+            given = [name for name in known if name not in index]
+            names = [given[place] for place in columns.places(given, str(path))]
+        return Inputs(ArrayRows(_values(table, names, path)), tuple(names))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, Buffer
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Source
@@ -159,8 +160,13 @@ class CloudInputs(SyntheticRows):
         np.add(values, scratch, out=values)
 
 
-def read(data: schema.Synthetic, _base: Path) -> Source:
-    """Read `[data] source = "synthetic"`."""
-    if data.kind == "linear":
-        return Source(UniformInputs(data), LinearTargets(data), computed=True)
-    return Source(CloudInputs(data), CloudLabels(data), computed=True)
+class SyntheticReader(Reader[schema.Synthetic]):
+    """Makes up data."""
+
+    section = schema.Synthetic
+
+    def read(self, data: schema.Synthetic, base: Path) -> Source:
+        """Return rows that are computed as they are taken."""
+        if data.kind == "linear":
+            return Source(UniformInputs(data), LinearTargets(data), computed=True)
+        return Source(CloudInputs(data), CloudLabels(data), computed=True)

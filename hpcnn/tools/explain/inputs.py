@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +11,8 @@ from numpy.typing import NDArray
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.load import Samples, read_inputs, read_samples
-from hpcnn.data.readers.csv_text import is_number
 from hpcnn.data.rows import Rows, SubsetRows
-from hpcnn.data.source import resolve
 from hpcnn.errors import DataError
-from hpcnn.job import data as schema
 from hpcnn.runs.build import prepared
 from hpcnn.runs.inference import Trained, own_splits
 
@@ -50,14 +46,14 @@ def chosen_inputs(
     network, job = trained.parts.network, trained.job
     features = int(np.prod(network.input_shape))
     if path is None:
-        what, samples, names = _own(trained, comm)
-        x = samples.x
+        what, samples = _own(trained, comm)
+        x, names = samples.x, samples.feature_names
     else:
-        x = read_inputs(
+        inputs = read_inputs(
             path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
             features=features, reduction=TreeReduction(comm),
         )  # fmt: skip
-        what, names = path, _names(trained, path)
+        what, x, names = path, inputs.x, inputs.feature_names
     if int(np.prod(x.shape[1:])) != features:
         raise DataError(f"{what} has inputs of shape {x.shape[1:]} a sample, but the model takes {network.input_shape}")
     numbers = _numbers(x, rows, what)
@@ -76,13 +72,14 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
     """
     job, reduction = trained.job, TreeReduction(comm)
     if path is None:
-        what, samples, names = _own(trained, comm)
+        what, samples = _own(trained, comm)
     else:
+        what = path
         samples = read_samples(
             path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
             reduction=reduction,
         )  # fmt: skip
-        what, names = path, _names(trained, path)
+    names = samples.feature_names
     samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
@@ -90,12 +87,12 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
     return Chosen(what, numbers, trained.parts.network.input_shape, names), samples
 
 
-def _own(trained: Trained, comm: Communicator) -> tuple[str, Samples, Names | None]:
-    """Return the job's validation data, or its training data if it has none, in words too, and the features' names."""
+def _own(trained: Trained, comm: Communicator) -> tuple[str, Samples]:
+    """Return the job's validation data, or its training data if it has none, in words too."""
     splits = own_splits(trained, comm)
     if splits.validation is not None:
-        return "validation data", splits.validation, splits.feature_names
-    return "training data (the job has no validation data)", splits.train, splits.feature_names
+        return "validation data", splits.validation
+    return "training data (the job has no validation data)", splits.train
 
 
 def _numbers(x: Rows, rows: slice, what: str) -> NDArray[np.int64]:
@@ -104,25 +101,3 @@ def _numbers(x: Rows, rows: slice, what: str) -> NDArray[np.int64]:
         first, last = ("" if end is None else end for end in (rows.start, rows.stop))
         raise DataError(f"--rows {first}:{last} takes no row: {what} has only rows 0 to {x.shape[0] - 1}")
     return numbers
-
-
-def _names(trained: Trained, path: str) -> Names | None:
-    """Return the names of the features of a file that was read: the model's, if it has any, in whose order they are."""
-    if trained.columns is not None:
-        return trained.columns.inputs
-    return _header(path, trained.job.data, int(np.prod(trained.parts.network.input_shape)))
-
-
-def _header(path: str, data: schema.DataSection, features: int) -> Names | None:
-    """Return the names of the features in the first line of a CSV file that was read, if there are any."""
-    if not path.lower().endswith(".csv"):
-        return None
-    delimiter = data.delimiter if isinstance(data, schema.Csv) else ","
-    targets = data.targets if isinstance(data, schema.Csv) else []
-    with resolve(path, Path()).open(encoding="utf-8-sig", newline="", errors="replace") as file:
-        names = [cell.strip() for cell in next(csv.reader(file, delimiter=delimiter), [])]
-    if len(names) != features:
-        places = {target % len(names) for target in targets if isinstance(target, int) and names}
-        names = [name for place, name in enumerate(names) if place not in places and name not in targets]
-    named = len(names) == features and not all(map(is_number, names))
-    return tuple(names) if named else None

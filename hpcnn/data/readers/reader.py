@@ -1,0 +1,129 @@
+"""What a reader of a data format offers: reading the data of a job, and other files for evaluation and prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from hpcnn.data.columns import Columns
+from hpcnn.data.source import Inputs, Source, resolve
+from hpcnn.errors import DataError, shortened
+from hpcnn.job import data as schema
+
+Settings = TypeVar("Settings", bound=schema.DataSection)
+FileSettings = TypeVar("FileSettings", bound=schema.FileSection)
+
+
+class Reader(ABC, Generic[Settings]):
+    """Reads one format."""
+
+    section: ClassVar[type[schema.DataSection]]
+    """The class of its settings."""
+    endings: ClassVar[tuple[str, ...]] = ()
+    """What the names of its files with inputs end in; empty for a source that is not a file."""
+    holds_targets: ClassVar[bool] = False
+    """Whether one file holds inputs and targets."""
+
+    @abstractmethod
+    def read(self, data: Settings, base: Path) -> Source:
+        """Read the data of a job; `base` is the folder that relative paths start at."""
+
+    def settings_for(self, path: str, columns: Columns | None) -> Settings:
+        """Return settings for a file of inputs that the job does not describe."""
+        raise NotImplementedError
+
+    def read_inputs(self, path: Path, data: Settings, columns: Columns | None, features: int | None) -> Inputs:
+        """Read inputs for prediction.
+
+        Args:
+            path: the file.
+            data: the job's settings where its data are of this format, else those of `settings_for`.
+            columns: those of the training data, where they have names.
+            features: number of features of a sample, where known.
+        """
+        raise NotImplementedError
+
+    def pair_settings(self, path: str, data: schema.DataSection, base: Path) -> Settings | None:
+        """Return settings for `path` if it names separate files of inputs and targets, else None."""
+        return None
+
+    def sample_settings(self, path: str, data: schema.DataSection, columns: Columns | None) -> Settings:
+        """Return settings for a file with inputs and targets; `data` is the section of the job."""
+        raise NotImplementedError
+
+    def has_names(self, data: Settings) -> bool:
+        """Return whether the columns have names."""
+        return False
+
+
+class FileReader(Reader[FileSettings]):
+    """Reads a format in which one file holds inputs and targets."""
+
+    holds_targets = True
+
+    @abstractmethod
+    def load(self, path: Path, data: FileSettings) -> Source:
+        """Read the inputs and targets of one file."""
+
+    def read(self, data: FileSettings, base: Path) -> Source:
+        """Read the file, and the one for validation if there is one.
+
+        Raises:
+            DataError: a file is missing or damaged, or the two have different columns.
+        """
+        path = resolve(data.path, base)
+        source = self.load(path, data)
+        if not data.validation_path:
+            return source
+        held_path = resolve(data.validation_path, base)
+        held = self.load(held_path, data)
+        if held.columns != source.columns:
+            raise DataError(
+                f"the columns of {held_path} ({_listed(held)}) are not those of {path} ({_listed(source)}). "
+                "Give both files the same columns in the same order."
+            )
+        return replace(source, validation=(held.x, held.y), notes=tuple(dict.fromkeys([*source.notes, *held.notes])))
+
+    def settings_for(self, path: str, columns: Columns | None) -> FileSettings:
+        """Return settings with the default names of arrays."""
+        return self.section(path=path)  # type: ignore[return-value, call-arg]
+
+    def sample_settings(self, path: str, data: schema.DataSection, columns: Columns | None) -> FileSettings:
+        """Return the settings of the job where its data are of this format, else the defaults, for another file."""
+        settings = data if isinstance(data, self.section) else self.settings_for(path, columns)
+        return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+class TableReader(FileReader[FileSettings]):
+    """Reads a format with columns, some of which are targets."""
+
+    def sample_settings(self, path: str, data: Any, columns: Columns | None) -> FileSettings:
+        """Return settings with the targets that the model knows by name, else with those of the job.
+
+        Raises:
+            DataError: nothing says which columns are targets.
+        """
+        own = isinstance(data, self.section)
+        settings: Any = data if own else self.section(path=path, targets=[])  # type: ignore[call-arg]
+        if self.has_names(settings) and columns is not None and columns.targets:
+            settings = msgspec.structs.replace(settings, targets=list(columns.targets))
+        elif not own:
+            source, tag = (kind.__struct_config__.tag for kind in (type(data), self.section))
+            raise DataError(
+                f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
+                "nothing says which columns are targets. Give a .npz file in its place."
+            )
+        return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+def _for_file(data: Any, path: str) -> Any:
+    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0)
+
+
+def _listed(source: Source) -> str:
+    columns = source.columns
+    return shortened(", ".join([*columns.inputs, *columns.targets])) if columns else f"{source.x.shape[1:]}"
