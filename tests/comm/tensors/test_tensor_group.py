@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import CommunicatorError
 from tests.comm.group_checks import CHECKS, Check
-from tests.mpi import launch
 
 
 class ThreadMoves:
@@ -47,14 +45,6 @@ def test_on_threads(check: Check, size: int) -> None:
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_on_one_rank(check: Check) -> None:
     check(group_of_all(SerialCommunicator()))
-
-
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("mpi", [launch.mpich, launch.open_mpi], ids=["mpich", "openmpi"])
-def test_under_mpirun(mpi, ranks: int, tmp_path: Path) -> None:
-    done = mpi().run(ranks, "-m", "tests.comm.group_checks", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(CHECKS)} checks passed on {ranks} ranks" in done.stdout
 
 
 def test_few_buffers_serve_any_length() -> None:

@@ -1,13 +1,12 @@
-"""Messages of any size. Ranks are real here, since importing mpi4py starts MPI."""
+"""Messages of any size between real ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.mpi import launch
+from tests.mpi.launch import Mpi
 
 TYPES = """
 import numpy as np
@@ -72,11 +71,8 @@ nothing.wait(spin=False)
 """
 
 
-@pytest.mark.parametrize("find", [launch.mpich, launch.open_mpi], ids=["mpich", "openmpi"])
 @pytest.mark.parametrize(("ranks", "script"), [(1, TYPES), (2, TRANSFERS)], ids=["types", "transfers"])
-def test_messages_larger_than_mpi_counts(
-    find: Callable[[], launch.Mpi], ranks: int, script: str, tmp_path: Path
-) -> None:
+def test_messages_larger_than_mpi_counts(mpi: Mpi, ranks: int, script: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(script)
-    done = find().run(ranks, "-m", "mpi4py.run", "script.py", cwd=tmp_path, timeout_s=60)
+    done = mpi.run(ranks, "-m", "mpi4py.run", "script.py", cwd=tmp_path, timeout_s=60)
     assert done.returncode == 0, done.stderr
