@@ -85,7 +85,7 @@ def plain_save(comm: Communicator, training: Training, progress: Progress, path:
 
     draft = pack(training, path.parent, progress)
     if comm.rank != 0:
-        draft.take_part()
+        draft.participate()
         return lambda: None
     tensors = dict(draft.collect().tensors)
 

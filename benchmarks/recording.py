@@ -17,7 +17,7 @@ from hpcnn.cli.command import run_command
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import Activity
 from hpcnn.nn.network import Network
-from hpcnn.runs.records.time_account import GAP_S
+from hpcnn.runs.records.time_log import GAP_S
 from hpcnn.runs.timeline.marks import Recorder
 
 RECORDED, PLAIN = "recorded", "not recorded"

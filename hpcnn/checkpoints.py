@@ -13,7 +13,7 @@ from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.checkpoints.table import Row
+    from hpcnn.runs.checkpoints.table import CheckpointRow
 
 
 def _parser() -> Parser:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(body)
 
 
-def _show(run: Path, rows: Sequence[Row], *, as_json: bool) -> None:
+def _show(run: Path, rows: Sequence[CheckpointRow], *, as_json: bool) -> None:
     from hpcnn.runs.checkpoints.table import print_rows
     from hpcnn.system.output import write_line
 

@@ -13,7 +13,7 @@ from hpcnn.cli.command import Parser, add_run_arguments, place, run_command, who
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.inference import Trained
+    from hpcnn.runs.inference import TrainedModel
 
 SALIENCY, INTEGRATED, PERMUTATION = "saliency", "integrated-gradients", "permutation"
 FIRST_ROWS = slice(0, 8)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(body)
 
 
-def _gradients(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
+def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Namespace) -> None:
     from hpcnn.comm.collectives import agree
     from hpcnn.tools.explain import gradients, outputs, pictures
     from hpcnn.tools.explain.attribute import attribute, check_target
@@ -116,7 +116,7 @@ def _gradients(trained: Trained, comm: Communicator, arguments: argparse.Namespa
         _write(arguments, outputs.attributions_csv(chosen, found), draw, pictures.shape_hint(x.shape[1:]))
 
 
-def _permutation(trained: Trained, comm: Communicator, arguments: argparse.Namespace) -> None:
+def _permutation(trained: TrainedModel, comm: Communicator, arguments: argparse.Namespace) -> None:
     from hpcnn.comm.collectives import agree
     from hpcnn.tools.explain import outputs, pictures
     from hpcnn.tools.explain.inputs import chosen_samples
@@ -137,7 +137,7 @@ def _permutation(trained: Trained, comm: Communicator, arguments: argparse.Names
         _write(arguments, outputs.importance_csv(chosen, importance), draw, pictures.shape_hint(input_shape))
 
 
-def _baseline(trained: Trained) -> str:
+def _baseline(trained: TrainedModel) -> str:
     """Return in words what inputs of 0 are to the network."""
     of_data = {
         "none": "inputs of 0",

@@ -13,7 +13,7 @@ from hpcnn.errors import HpcnnError
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.inference import Trained
+    from hpcnn.runs.inference import TrainedModel
 
 FORMATS = ("onnx", "keras", "npz")
 """Each is the ending of its files."""
@@ -85,7 +85,7 @@ def _format(arguments: argparse.Namespace) -> str:
     return str(form)
 
 
-def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> Trained:
+def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> TrainedModel:
     """Return the run's model. Collective."""
     from hpcnn.backends.choice import choose_backend
     from hpcnn.tools.open_run import open_by_numpy
@@ -96,7 +96,7 @@ def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> Train
     return open_by_numpy(comm, arguments, choose_backend(comm))
 
 
-def _write(trained: Trained, form: str, path: Path, arguments: argparse.Namespace) -> None:
+def _write(trained: TrainedModel, form: str, path: Path, arguments: argparse.Namespace) -> None:
     if form == "onnx":
         from hpcnn.tools.export.onnx_file import write_onnx
 

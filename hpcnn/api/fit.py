@@ -25,7 +25,7 @@ from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
 from hpcnn.runs.resumed_job import job_of_run
-from hpcnn.runs.session import Ending, Given, train
+from hpcnn.runs.session import Extras, Outcome, train
 from hpcnn.system.blas import one_thread
 from hpcnn.training.callbacks import Callback
 
@@ -105,9 +105,9 @@ def fit(
         names = _named(callbacks)
         agree(comm, lambda: check_alike(comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names]))
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
-        given = Given(source, names)
-        ending = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, given=given)
-        return _result(comm, ending, loaded.base)
+        extras = Extras(source, names)
+        outcome = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, extras=extras)
+        return _result(comm, outcome, loaded.base)
 
 
 def _place(out: str | PathLike[str] | None) -> Path | None:
@@ -129,10 +129,10 @@ def _afresh(activity: Activity) -> Iterator[None]:
         activity.on_enter, activity.exchange_thread = on_enter, None
 
 
-def _result(comm: Communicator, ending: Ending, base: Path) -> Fitted:
-    fitted = fitted_of(comm, ending, base)
-    if ending.exit_code != EXIT_DONE:
-        raise TrainingStoppedError(fitted, ending.progress.step, saved=ending.exit_code == EXIT_STOPPED)
+def _result(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
+    fitted = fitted_of(comm, outcome, base)
+    if outcome.exit_code != EXIT_DONE:
+        raise TrainingStoppedError(fitted, outcome.progress.step, saved=outcome.exit_code == EXIT_STOPPED)
     return fitted
 
 

@@ -20,9 +20,9 @@ from hpcnn.data.files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import array_inputs, array_source
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.runs.build import piece_loader, prepared
-from hpcnn.runs.inference import Trained, checkpoint_path, open_trained, predict
+from hpcnn.runs.inference import TrainedModel, checkpoint_path, open_trained, predict
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.session import Ending
+from hpcnn.runs.session import Outcome
 from hpcnn.runs.state import facts_of
 from hpcnn.storage.checkpoint import read_facts
 from hpcnn.system.atomic import atomic_path
@@ -50,7 +50,7 @@ class Fitted:
     weights_sha256: str
     complete: bool
     """Whether the training was done; False if it was stopped on the way."""
-    trained: Trained = field(repr=False)
+    trained: TrainedModel = field(repr=False)
 
     def predict(self, x: ArrayLike) -> Array:
         """Return the outputs for inputs of shape ``(n, *features)``, as they were before any scaling.
@@ -138,21 +138,21 @@ def load(run: str | PathLike[str], checkpoint: str = "", *, entry: str = "") -> 
     return _of(trained, folder.path, folder.read_metrics() if path != Path(run) else [])
 
 
-def fitted_of(comm: Communicator, ending: Ending, base: Path) -> Fitted:
+def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     """Return what a training came to. Collective."""
-    folder, training = ending.folder, ending.training
+    folder, training = outcome.folder, outcome.training
     if training is None:  # it was complete already
         return agree(comm, lambda: load(folder.path, "model", entry=_entry_of(folder)))
     replica, parts = training.replica, training.model
     model = parts.backend.make_model(training.job, parts)
     model.load_weights(replica.weights())
     use_cores(comm, model)
-    complete = ending.exit_code == EXIT_DONE
+    complete = outcome.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
     sha256, scaling = model.fingerprint(), training.splits.scaling
-    trained = Trained(training.job, base, path, sha256, scaling, parts, model, training.content)
+    trained = TrainedModel(training.job, base, path, sha256, scaling, parts, model, training.content)
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
-    values = plain_values(ending.progress.values)
+    values = plain_values(outcome.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)
 
 
@@ -161,7 +161,7 @@ def _entry_of(folder: RunFolder) -> str:
     return str(facts_of(read_facts(folder.model)).job["model"]["entry"])
 
 
-def _of(trained: Trained, folder: Path, history: list[dict[str, Any]]) -> Fitted:
+def _of(trained: TrainedModel, folder: Path, history: list[dict[str, Any]]) -> Fitted:
     progress = facts_of(read_facts(trained.path)).progress
     complete = progress.epoch >= trained.job.train.epochs or bool(progress.finish)
     return Fitted(folder, history, dict(progress.values), trained.weights_sha256, complete, trained)

@@ -40,7 +40,7 @@ from hpcnn.nn.build import build_loss
 from hpcnn.nn.network import Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, prefixed, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
@@ -209,9 +209,8 @@ class Trainer:
         def write() -> None:
             arrays = {**prefixed("model", self._replica.lazy_weights())}
             arrays |= prefixed("optimizer", self._replica.optimizer_state())
-            save_checkpoint(
-                Path(path), Draft(arrays, {"steps": self.steps, "columns": msgspec.to_builtins(self._columns)})
-            )
+            facts = {"steps": self.steps, "columns": msgspec.to_builtins(self._columns)}
+            save_checkpoint(Path(path), PendingCheckpoint(arrays, facts))
 
         agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
 

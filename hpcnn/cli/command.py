@@ -22,7 +22,7 @@ from hpcnn.system.output import ERROR, begin_command, end_command, replace_strea
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.inference import Trained
+    from hpcnn.runs.inference import TrainedModel
 
 MOST = 1_000_000
 """The most that can be asked for of what takes time."""
@@ -144,7 +144,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
+def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:
     """Return the model that the arguments of `add_run_arguments` name. Collective.
 
     Raises:
@@ -156,7 +156,7 @@ def open_run(comm: Communicator, arguments: argparse.Namespace) -> Trained:
     return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
 
 
-def warn_of_order(comm: Communicator, trained: Trained, path: str | None) -> None:
+def warn_of_order(comm: Communicator, trained: TrainedModel, path: str | None) -> None:
     """Warn, on rank 0, that columns of a file are not matched by name, if both it and the training data have names."""
     from hpcnn.data.files import order_note
 

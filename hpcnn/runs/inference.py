@@ -39,7 +39,7 @@ CHECKPOINTS = ("model", "best", "last")
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model with its weights, and the job that it came from."""
 
     job: Job
@@ -97,7 +97,7 @@ def named(path: Path) -> Iterator[None]:
 
 def open_trained(
     path: Path, entry: str = "", *, backend: str = "", backend_of: BackendOf = numpy_backend_of
-) -> Trained:
+) -> TrainedModel:
     """Return the model of a checkpoint.
 
     Args:
@@ -125,7 +125,7 @@ def open_trained(
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
-        return Trained(
+        return TrainedModel(
             job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data
         )
 
@@ -158,7 +158,7 @@ def open_on_ranks(
     *,
     backend: str = "",
     backend_of: BackendOf = numpy_backend_of,
-) -> Trained:
+) -> TrainedModel:
     """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
 
     Raises:
@@ -171,7 +171,7 @@ def open_on_ranks(
     return trained
 
 
-def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
+def evaluate_trained(trained: TrainedModel, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
     """Return what was evaluated, how many samples, and loss and metrics.
 
     `data` names other files than the job's; None takes the job's validation data, or its training data if it has none.
@@ -184,7 +184,9 @@ def evaluate_trained(trained: Trained, comm: Communicator, data: str | None) -> 
     return what, len(samples), values
 
 
-def _samples(trained: Trained, comm: Communicator, data: str | None, reduction: TreeReduction) -> tuple[str, Samples]:
+def _samples(
+    trained: TrainedModel, comm: Communicator, data: str | None, reduction: TreeReduction
+) -> tuple[str, Samples]:
     job, scaling = trained.job, trained.scaling
     if data is not None:
         samples = read_samples(
@@ -203,7 +205,7 @@ def _samples(trained: Trained, comm: Communicator, data: str | None, reduction: 
     return "training data (the job has no validation data)", splits.train
 
 
-def own_splits(trained: Trained, comm: Communicator) -> Splits:
+def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job. Collective, and to be called within `agree`.
 
     Raises:
@@ -225,7 +227,7 @@ def own_splits(trained: Trained, comm: Communicator) -> Splits:
     )
 
 
-def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader:
+def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceLoader:
     """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
     job, network = trained.job, trained.parts.network
     inputs = read_inputs(
@@ -243,7 +245,7 @@ def input_loader(trained: Trained, comm: Communicator, path: str) -> PieceLoader
     )
 
 
-def predict(trained: Trained, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
+def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
     """Yield the outputs in input order, in blocks, on rank 0; None elsewhere. Collective.
 
     In each round every rank computes one piece. A piece has the same rows on any number of ranks, hence the same bits.
@@ -259,7 +261,7 @@ def predict(trained: Trained, comm: Communicator, loader: PieceLoader) -> Iterat
         yield None if parts is None else np.concatenate(parts)
 
 
-def write_predictions(trained: Trained, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
+def write_predictions(trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
     """Write the outputs for all inputs to `out`, a .npy file, block by block; return their shape. Collective."""
     shape = (loader.samples, *trained.parts.network.output_shape)
     with ExitStack() as stack:

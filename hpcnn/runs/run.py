@@ -23,9 +23,9 @@ from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.loggers import make_loggers
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.progress_file import ProgressFile
-from hpcnn.runs.records.time_account import TimeAccount, in_words, shares
+from hpcnn.runs.records.time_log import TimeLog, in_words, shares
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.run_info import News, RunFacts
+from hpcnn.runs.run_info import News, RunInfo
 from hpcnn.runs.state import pack_model
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.walltime import WallTime
@@ -42,7 +42,7 @@ class Records:
     """What each rank keeps of a run beside its state. They outlive the loss of other ranks."""
 
     metrics: MetricsLog
-    time: TimeAccount
+    time: TimeLog
     timeline: Timeline | None = None
 
     def callbacks(self) -> list[Callback]:
@@ -198,7 +198,7 @@ class Run:
 
     def _write_lines(self) -> bool:
         """Write what waits for its file, now or never; return whether some of it is lost."""
-        logs: list[MetricsLog | TimeAccount] = [self._records.metrics, self._records.time] if self._root else []
+        logs: list[MetricsLog | TimeLog] = [self._records.metrics, self._records.time] if self._root else []
         give_up = time.monotonic() + LAST_TRIES_S
         for one in logs:
             while one.log.trouble and time.monotonic() < give_up:
@@ -255,11 +255,11 @@ class Run:
                 write_line(f"warning: {note}")
 
 
-def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunFacts:
+def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunInfo:
     hosts = len(set(comm.allgather(comm.host)))
     job, splits = training.job, training.splits
     assert isinstance(job.train.shards, int)
-    return RunFacts(
+    return RunInfo(
         job=job.name,
         folder=str(folder.path),
         ranks=comm.size,

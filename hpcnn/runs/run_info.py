@@ -12,7 +12,7 @@ from hpcnn.training.metrics import scalars
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunInfo:
     """What a display says of a run beforehand."""
 
     job: str
@@ -44,7 +44,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
-class Slowest:
+class Straggler:
     """The rank that the others wait for."""
 
     rank: int
@@ -62,14 +62,14 @@ class News:
 
     loss: Callable[[], float | None] = lambda: None
     """The loss over the current epoch so far; None at its start."""
-    slowest: Callable[[], Slowest | None] = lambda: None
+    slowest: Callable[[], Straggler | None] = lambda: None
     """The rank that the others wait for; None if none is worth telling."""
 
 
 class Pace:
     """How fast it goes, and how long it will take."""
 
-    def __init__(self, facts: RunFacts) -> None:
+    def __init__(self, facts: RunInfo) -> None:
         self._facts = facts
         self._begin = self._epoch_begin = time.monotonic()
         self._epoch = self._done_at_begin = self._step = self._step_at_begin = 0

@@ -24,7 +24,7 @@ from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
 from hpcnn.runs.records.metrics_log import MetricsLog
-from hpcnn.runs.records.time_account import TimeAccount
+from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run import Records, Run
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.snapshot import Carried, carry, check_survivable, load, share
@@ -50,8 +50,8 @@ def train(
     resume: str,
     stop: StopRequest | None = None,
     backend: Backend = NUMPY,
-    given: Given | None = None,
-) -> Ending:
+    extras: Extras | None = None,
+) -> Outcome:
     """Train the job, or go on with it. Collective.
 
     Args:
@@ -61,9 +61,9 @@ def train(
         resume: ``auto``, ``never``, or what to go on with.
         stop: this rank's wish to stop.
         backend: what computes.
-        given: what a program adds to the job.
+        extras: what a program adds to the job.
     """
-    session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend, given or Given())
+    session = _Session(loaded, comm, out, resume, stop or StopRequest(), backend, extras or Extras())
     try:
         while True:
             try:
@@ -72,13 +72,13 @@ def train(
                 if not session.recover(error):
                     raise
             else:
-                return session.ending(exit_code)
+                return session.outcome(exit_code)
     finally:
         session.close()
 
 
 @dataclass(frozen=True)
-class Given:
+class Extras:
     """What a program gives a training beside its job."""
 
     source: Source | None = None
@@ -88,7 +88,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """What a session came to."""
 
     exit_code: int
@@ -109,10 +109,10 @@ class _Session:
         resume: str,
         stop: StopRequest,
         backend: Backend,
-        given: Given,
+        extras: Extras,
     ) -> None:
         self._loaded, self._comm, self._out, self._resume, self._stop = loaded, comm, out, resume, stop
-        self._backend, self._given = backend, given
+        self._backend, self._extras = backend, extras
         self._begin = time.perf_counter()
         self._ranks, self._hosts = comm.size, comm.hosts
         """As they were at first: settings that are left open are made for them."""
@@ -143,10 +143,10 @@ class _Session:
         if self._keeper is not None:
             self._keeper.close()
 
-    def ending(self, exit_code: int) -> Ending:
+    def outcome(self, exit_code: int) -> Outcome:
         """Return what was made, with the exit code of the last attempt."""
         assert self._start is not None
-        return Ending(exit_code, self._start.folder, self._progress, self._training)
+        return Outcome(exit_code, self._start.folder, self._progress, self._training)
 
     def _attempt(self) -> int:
         recovered = bool(self._lost)
@@ -194,8 +194,8 @@ class _Session:
             return EXIT_DONE
         remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
         check = partial(check_same_data, before, section=job.data, remedy=remedy)
-        training = agree(comm, lambda: build_training(job, base, comm, self._backend, self._given.source, check))
-        training = replace(training, callbacks={**training.callbacks, **self._given.callbacks})
+        training = agree(comm, lambda: build_training(job, base, comm, self._backend, self._extras.source, check))
+        training = replace(training, callbacks={**training.callbacks, **self._extras.callbacks})
         if checkpoint is not None:
             self._progress = agree(comm, lambda: unpack(checkpoint, training))
         else:
@@ -209,7 +209,7 @@ class _Session:
     def _make_records(self, folder: RunFolder, training: Training) -> Records:
         comm, run = self._comm, training.job.run
         timeline = Timeline(comm, folder, training.model.network, run.timeline_steps) if run.timeline else None
-        return Records(MetricsLog(folder, comm if self._survives else None), TimeAccount(comm, folder), timeline)
+        return Records(MetricsLog(folder, comm if self._survives else None), TimeLog(comm, folder), timeline)
 
     def _choose_start(self) -> Start:
         beat = partial(self._comm.activity.enter, SET_UP)

@@ -19,7 +19,7 @@ from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.job.section import convert
 from hpcnn.runs.build import Training
-from hpcnn.storage.checkpoint import Checkpoint, Draft, prefixed
+from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold
 from hpcnn.training.backend import machine_facts
@@ -73,7 +73,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
 # ------------------------------------------------------------------------------------------------------------- saving
 
 
-def pack(training: Training, base: Path, progress: Progress) -> Draft:
+def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
     """Return what it takes to go on with `training` on any number of ranks. The same on every rank.
 
     Raises:
@@ -88,12 +88,12 @@ def pack(training: Training, base: Path, progress: Progress) -> Draft:
     }
     for name, callback in training.callbacks.items():
         arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
-    return Draft(arrays, _facts(training, base, progress))
+    return PendingCheckpoint(arrays, _facts(training, base, progress))
 
 
-def pack_model(training: Training, base: Path, progress: Progress) -> Draft:
+def pack_model(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
     """Return the finished model: weights and scaling, without the state of training. Every rank has it."""
-    return Draft(_model_arrays(training), _facts(training, base, progress))
+    return PendingCheckpoint(_model_arrays(training), _facts(training, base, progress))
 
 
 def _model_arrays(training: Training) -> dict[str, LazyArray]:

@@ -14,7 +14,7 @@ _IO_BYTES_PER_S = 64 * 1024
 """With less of both, a process does nothing that is worth waiting for."""
 
 
-class Effort:
+class ActivityProbe:
     """Says whether the thread that made it computes, or its process reads or writes."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from hpcnn.comm.supervision.heartbeats import Heartbeats, Process, Status
 from hpcnn.core.activity import SAVE, SET_UP, WAIT
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
-from hpcnn.runs.thread_probe import Effort, is_within, stacks
+from hpcnn.runs.thread_probe import ActivityProbe, is_within, stacks
 from hpcnn.system.output import ERROR, write_line
 
 PATIENCE = 10
@@ -85,7 +85,7 @@ class Watchdog:
         """The greatest numbers of such news."""
         self._busy_s = 0.0
         """For which this rank has been excused."""
-        self._changes, self._effort, self._watched = -1, Effort(), threading.get_ident()
+        self._changes, self._effort, self._watched = -1, ActivityProbe(), threading.get_ident()
         self._named: set[str] = set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)

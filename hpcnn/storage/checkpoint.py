@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Draft:
+class PendingCheckpoint:
     """A checkpoint to be: arrays that no rank may have yet as a whole. Every rank has the same draft."""
 
     arrays: Mapping[str, LazyArray]
@@ -55,7 +55,7 @@ class Draft:
         for lazy in in_file_order(self.arrays).values():
             yield from lazy.blocks()
 
-    def take_part(self) -> None:
+    def participate(self) -> None:
         """Take everything and keep nothing: for ranks that do not write."""
         for _ in self.blocks():
             pass
@@ -79,9 +79,9 @@ def prefixed(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
 
 
 def save_checkpoint(
-    path: Path, content: Checkpoint | Draft, *, also: Sequence[Path] = (), beat: Beat = lambda: None
+    path: Path, content: Checkpoint | PendingCheckpoint, *, also: Sequence[Path] = (), beat: Beat = lambda: None
 ) -> None:
-    """Write a checkpoint to `path`, whole or not at all. Rank 0's part; the others' is `Draft.take_part`.
+    """Write a checkpoint to `path`, whole or not at all. Rank 0's part; the others' is `PendingCheckpoint.participate`.
 
     Args:
         path: where to.
@@ -94,7 +94,7 @@ def save_checkpoint(
     """
     if isinstance(content, Checkpoint):
         tensors = {name: np.asarray(array) for name, array in content.tensors.items()}
-        content = Draft({name: LazyArray.of(array) for name, array in tensors.items()}, content.facts)
+        content = PendingCheckpoint({name: LazyArray.of(array) for name, array in tensors.items()}, content.facts)
     facts = json.dumps(content.facts, allow_nan=True, separators=(",", ":"))
     blocks = content.blocks()
     try:

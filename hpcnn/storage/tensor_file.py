@@ -38,7 +38,7 @@ _SYNC_BYTES, _BACKLOG_BYTES = 64 * 2**20, 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """Where an array lies in a file."""
 
     dtype: np.dtype[Any]
@@ -51,7 +51,7 @@ class Stored:
 class Header:
     """What a file says of itself: where each array lies, in the order in which they do, and what else it keeps."""
 
-    arrays: Mapping[str, Stored]
+    arrays: Mapping[str, StoredArray]
     facts: str
     weights_sha256: str
     content_sha256: str
@@ -222,9 +222,9 @@ def read_header(path: Path) -> Header:
     return Header(in_order, metadata.get("facts", ""), weights_sha256, content_sha256, without_hashes)
 
 
-def _stored(entry: Mapping[str, Any], begin: int) -> Stored:
+def _stored(entry: Mapping[str, Any], begin: int) -> StoredArray:
     start, end = entry["data_offsets"]
-    return Stored(np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"]), begin + start, end - start)
+    return StoredArray(np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"]), begin + start, end - start)
 
 
 def verify(path: Path, header: Header, beat: Beat) -> None:
@@ -250,7 +250,7 @@ def verify(path: Path, header: Header, beat: Beat) -> None:
         raise CheckpointError(f"{str(path)!r} is damaged: its content does not match its SHA-256. Use another one.")
 
 
-def map_array(path: Path, stored: Stored) -> Array:
+def map_array(path: Path, stored: StoredArray) -> Array:
     """Return an array of a file, which may not be written to: a large one is mapped, and read where it is needed."""
     if stored.size < CHUNK:
         with path.open("rb") as file:

@@ -7,7 +7,7 @@ import argparse
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.protocol import Communicator
 from hpcnn.job.schema import Job
-from hpcnn.runs.inference import Trained, open_on_ranks
+from hpcnn.runs.inference import TrainedModel, open_on_ranks
 from hpcnn.training.backend import Backend, BackendOf
 
 
@@ -20,7 +20,7 @@ def by_numpy(otherwise: BackendOf) -> BackendOf:
     return backend_of
 
 
-def open_by_numpy(comm: Communicator, arguments: argparse.Namespace, otherwise: BackendOf) -> Trained:
+def open_by_numpy(comm: Communicator, arguments: argparse.Namespace, otherwise: BackendOf) -> TrainedModel:
     """Return the model that the arguments of `hpcnn.cli.command.add_run_arguments` name. Collective.
 
     Raises:

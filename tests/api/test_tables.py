@@ -14,7 +14,7 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.readers.memory import array_source, column_names
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.nn import Dense, Network
-from hpcnn.storage.checkpoint import Draft, load_checkpoint, save_checkpoint
+from hpcnn.storage.checkpoint import PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.storage.lazy import LazyArray
 from tests.api.fitting import JOB, X, Y
 from tests.require import require
@@ -154,7 +154,7 @@ def test_a_trainer_s_file_with_other_things_for_names(tmp_path: Path) -> None:
     mine.save(tmp_path / "t.safetensors")
     kept = load_checkpoint(tmp_path / "t.safetensors")
     arrays = {name: LazyArray.of(array) for name, array in kept.tensors.items()}
-    save_checkpoint(tmp_path / "t.safetensors", Draft(arrays, {**kept.facts, "columns": [1]}))
+    save_checkpoint(tmp_path / "t.safetensors", PendingCheckpoint(arrays, {**kept.facts, "columns": [1]}))
     with pytest.raises(CheckpointError, match="is none of a trainer"):
         mine.restore(tmp_path / "t.safetensors")
 

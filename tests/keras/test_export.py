@@ -11,7 +11,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import HpcnnError
 from hpcnn.nn.activations import ACTIVATIONS
-from hpcnn.runs.inference import Trained, input_loader, open_trained, predict
+from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from tests.keras.modes import TOLERANCE, keras_backend
 from tests.training.helpers import make_job, train
@@ -46,7 +46,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return file
 
 
-def predicted(trained: Trained, file: Path) -> np.ndarray:
+def predicted(trained: TrainedModel, file: Path) -> np.ndarray:
     comm = SerialCommunicator()
     loader = input_loader(trained, comm, str(file))
     return np.concatenate([part.copy() for part in predict(trained, comm, loader) if part is not None])

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hpcnn.runs.thread_probe import Effort, is_within, stacks
+from hpcnn.runs.thread_probe import ActivityProbe, is_within, stacks
 from tests.timing import WAIT_S, wait_until
 
 
 def test_effort() -> None:
-    effort = Effort()
+    effort = ActivityProbe()
     time.sleep(0.2)
     assert not effort.grew(0.2)
     end = time.thread_time() + 0.05
@@ -28,7 +28,7 @@ def test_effort() -> None:
 
 
 def test_time_without_a_core_is_no_idleness() -> None:
-    effort = Effort()
+    effort = ActivityProbe()
     waits = iter([3.0, 5.0])
     effort._in_queue = lambda: next(waits)  # type: ignore[method-assign]
     effort._waited_s = 1.0

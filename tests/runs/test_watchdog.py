@@ -18,7 +18,7 @@ from hpcnn.comm.supervision.heartbeats import Process, Status
 from hpcnn.core.activity import EVALUATE, FORWARD, REDUCE, SAVE, SET_UP, WAIT, Activity
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, JobError
 from hpcnn.runs import watchdog
-from hpcnn.runs.thread_probe import Effort
+from hpcnn.runs.thread_probe import ActivityProbe
 from hpcnn.runs.watchdog import PATIENCE, Watchdog
 from tests.timing import WAIT_S
 
@@ -28,7 +28,7 @@ WARN_S, ABORT_S = 10, 30
 @pytest.fixture(autouse=True)
 def _quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no thread wait for a core: it is the machine's time, and that of these tests is made up."""
-    monkeypatch.setattr(Effort, "_in_queue", lambda effort: 0.0)
+    monkeypatch.setattr(ActivityProbe, "_in_queue", lambda effort: 0.0)
 
 
 class Beats:

@@ -16,7 +16,14 @@ from safetensors.numpy import save_file
 
 from hpcnn.errors import CheckpointError
 from hpcnn.storage import hashing, tensor_file
-from hpcnn.storage.checkpoint import Checkpoint, Draft, load_checkpoint, prefixed, read_facts, save_checkpoint
+from hpcnn.storage.checkpoint import (
+    Checkpoint,
+    PendingCheckpoint,
+    load_checkpoint,
+    prefixed,
+    read_facts,
+    save_checkpoint,
+)
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import FORMAT
@@ -309,7 +316,7 @@ def draft_of(tensors, fetched):
 
         return LazyArray(array.dtype, array.shape, blocks)
 
-    return Draft({name: lazy(name, np.asarray(array)) for name, array in tensors.items()}, FACTS)
+    return PendingCheckpoint({name: lazy(name, np.asarray(array)) for name, array in tensors.items()}, FACTS)
 
 
 def test_a_draft_is_fetched_once_in_one_order_on_all_ranks(tmp_path):
@@ -317,7 +324,7 @@ def test_a_draft_is_fetched_once_in_one_order_on_all_ranks(tmp_path):
     draft = draft_of(TENSORS, orders[0])
     assert draft.size_bytes == sum(array.nbytes for array in TENSORS.values())
     save_checkpoint(tmp_path / "a", draft)
-    draft_of(TENSORS, orders[1]).take_part()
+    draft_of(TENSORS, orders[1]).participate()
     kept = draft_of(TENSORS, orders[2]).collect()
     assert sorted(orders[0]) == sorted(TENSORS)
     assert orders[0] == orders[1] == orders[2]
@@ -344,7 +351,7 @@ def test_blocks_are_let_go_while_more_come(tmp_path, monkeypatch):
             del array
 
     lazy = LazyArray(np.dtype(np.float32), (sum(sizes),), blocks)
-    save_checkpoint(tmp_path / "file", Draft({"optimizer/m": lazy, "model/w": lazy}, {}))
+    save_checkpoint(tmp_path / "file", PendingCheckpoint({"optimizer/m": lazy, "model/w": lazy}, {}))
     assert len(fetched) == 2 * len(sizes)
     loaded = load_checkpoint(tmp_path / "file").tensors
     together = np.concatenate([loaded["optimizer/m"], loaded["model/w"]])

@@ -17,7 +17,7 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn import Dense, Network
 from hpcnn.nn.activations import ACTIVATIONS
-from hpcnn.runs.inference import Trained, open_trained
+from hpcnn.runs.inference import TrainedModel, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.explain import gradients, outputs, pictures
 from hpcnn.tools.explain.attribute import attribute, check_target
@@ -123,11 +123,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(path: Path) -> Trained:
+def trained(path: Path) -> TrainedModel:
     return open_trained(path)
 
 
-def test_own_data_and_a_file(trained: Trained, tmp_path: Path) -> None:
+def test_own_data_and_a_file(trained: TrainedModel, tmp_path: Path) -> None:
     comm = SerialCommunicator()
     chosen, x = chosen_inputs(trained, comm, None, slice(2, 4))
     assert (chosen.what, chosen.numbers.tolist(), chosen.shape) == ("validation data", [2, 3], (5,))
@@ -207,13 +207,13 @@ def test_importance_by_any_score(metrics: list[str], score: str) -> None:
     assert outputs.ranked(found) == [0, 2, 1]
 
 
-def test_one_sample_can_not_be_shuffled(trained: Trained) -> None:
+def test_one_sample_can_not_be_shuffled(trained: TrainedModel) -> None:
     samples = chosen_samples(trained, SerialCommunicator(), None, slice(0, 1))[1]
     with pytest.raises(DataError, match="needs 2 samples at least, but there is 1"):
         permutation_importance(trained, SerialCommunicator(), samples, 2)
 
 
-def test_refusals(trained: Trained) -> None:
+def test_refusals(trained: TrainedModel) -> None:
     assert gradients.input_gradient(trained)
     with pytest.raises(DataError, match=r"--target 3: the model's outputs are 0 to 2"):
         check_target(3, 3)

@@ -22,7 +22,7 @@ from hpcnn.errors import HpcnnError, MissingExtraError, ModelError
 from hpcnn.job.schema import Job
 from hpcnn.nn import Dense, Dropout, Flatten, Layer, Network, Residual
 from hpcnn.nn.activations import ACTIVATIONS
-from hpcnn.runs.inference import Trained, input_loader, open_trained, predict
+from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.export import onnx_file
 from hpcnn.tools.export.npz_file import FACTS, write_npz
@@ -120,14 +120,14 @@ def test_layers_of_users_are_refused() -> None:
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     path = tmp_path_factory.mktemp("trained") / "last.safetensors"
     save_checkpoint(path, train(make_job(train={"dtype": request.param, "epochs": 1})).state)
     return open_trained(path)
 
 
 @pytest.fixture(scope="module")
-def inputs(trained: Trained) -> tuple[Path, np.ndarray, np.ndarray]:
+def inputs(trained: TrainedModel) -> tuple[Path, np.ndarray, np.ndarray]:
     """Return raw inputs: their file, themselves, and what `hpcnn predict` makes of them."""
     path = trained.path.with_name("x.npy")
     x = np.random.default_rng(0).normal(3, 2, (20, 5)).astype(np.float32)
@@ -137,7 +137,7 @@ def inputs(trained: Trained) -> tuple[Path, np.ndarray, np.ndarray]:
     return path, x, np.concatenate(parts)
 
 
-def test_raw_inputs_give_the_outputs_of_predict(runtime, trained: Trained, inputs, tmp_path: Path) -> None:
+def test_raw_inputs_give_the_outputs_of_predict(runtime, trained: TrainedModel, inputs, tmp_path: Path) -> None:
     _, x, expected = inputs
     write_onnx(trained, tmp_path / "model.onnx")
     np.testing.assert_allclose(outputs_of(runtime, str(tmp_path / "model.onnx"), x), expected, **TOLERANCE)
@@ -147,7 +147,7 @@ def test_raw_inputs_give_the_outputs_of_predict(runtime, trained: Trained, input
     assert facts["scaling"] == "in the file"
 
 
-def test_scaling_may_be_left_out(runtime, trained: Trained, inputs, tmp_path: Path) -> None:
+def test_scaling_may_be_left_out(runtime, trained: TrainedModel, inputs, tmp_path: Path) -> None:
     _, x, expected = inputs
     write_onnx(trained, tmp_path / "model.onnx", scaling=False)
     assert trained.scaling is not None
@@ -155,7 +155,7 @@ def test_scaling_may_be_left_out(runtime, trained: Trained, inputs, tmp_path: Pa
     np.testing.assert_allclose(outputs_of(runtime, str(tmp_path / "model.onnx"), scaled), expected, **TOLERANCE)
 
 
-def test_an_archive_holds_all_that_is_needed(trained: Trained, tmp_path: Path) -> None:
+def test_an_archive_holds_all_that_is_needed(trained: TrainedModel, tmp_path: Path) -> None:
     write_npz(trained, tmp_path / "model.npz")
     with np.load(tmp_path / "model.npz", allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -173,7 +173,7 @@ def test_an_archive_holds_all_that_is_needed(trained: Trained, tmp_path: Path) -
         assert array.dtype == weights[name].dtype
 
 
-def test_what_onnx_can_not_hold(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_onnx_can_not_hold(trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "SIZE_LIMIT", 100)
     with pytest.raises(ModelError, match=r"the parameters take \d+ bytes, but an ONNX file holds 2 GiB at most"):
         write_onnx(trained, tmp_path / "model.onnx")

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from hpcnn.runs.records.time_account import GROUPS
+from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools import report
 from hpcnn.tools.report.charts import STYLES, Curve, chart
 from hpcnn.tools.report.scales import Point, nice_ticks, sampled, thinned, value_scale, whole_ticks

@@ -14,7 +14,7 @@ from hpcnn.system.output import ERROR, write_line
 
 
 @dataclass
-class Found:
+class CheckpointFile:
     """One file, which may have several names."""
 
     paths: list[Path]
@@ -44,9 +44,9 @@ class Found:
         return self.trouble
 
 
-def find_checkpoints(paths: Iterable[Path]) -> list[Found]:
+def find_checkpoints(paths: Iterable[Path]) -> list[CheckpointFile]:
     """Return the files that are there, the newest state first; before it, those that do not tell how old they are."""
-    files: dict[tuple[int, int], Found] = {}
+    files: dict[tuple[int, int], CheckpointFile] = {}
     for path in paths:
         try:
             status = path.stat()
@@ -56,7 +56,7 @@ def find_checkpoints(paths: Iterable[Path]) -> list[Found]:
         if key in files:
             files[key].paths.append(path)
             continue
-        found = files[key] = Found([path])
+        found = files[key] = CheckpointFile([path])
         try:
             found.facts = facts_of(read_facts(path))
         except CheckpointError as error:

@@ -13,7 +13,7 @@ from hpcnn.core.activity import SAVE, WAIT
 from hpcnn.runs.build import Training
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import pack
-from hpcnn.storage.checkpoint import Checkpoint, Draft, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.training.trainer import Progress
 
@@ -89,14 +89,14 @@ class Saver:
         young = now < self._saved_at + self._run.checkpoint_gap_s
         return now >= self._retry_at and not (wait and young)
 
-    def _take(self, draft: Draft) -> Checkpoint | None:
+    def _take(self, draft: PendingCheckpoint) -> Checkpoint | None:
         """Return a copy of the state on rank 0, None elsewhere."""
         if self._root:
             return draft.collect()
-        draft.take_part()
+        draft.participate()
         return None
 
-    def _save(self, content: Draft | Checkpoint | None, step: int, *, best: bool, last: bool) -> None:
+    def _save(self, content: PendingCheckpoint | Checkpoint | None, step: int, *, best: bool, last: bool) -> None:
         """Write a state, and let all ranks know whether that succeeded."""
         give_up = time.monotonic() + LAST_TRIES_S
         again = True
@@ -105,9 +105,9 @@ class Saver:
             if self._root:
                 assert content is not None
                 trouble = self._write(content, step, best)
-            elif isinstance(content, Draft):
+            elif isinstance(content, PendingCheckpoint):
                 with self._comm.activity.during(WAIT):
-                    content.take_part()
+                    content.participate()
             took = time.monotonic() - begin
             self._comm.barrier(spin=False)  # what the others do not burn, rank 0 hashes with
             again = bool(trouble) and last and time.monotonic() < give_up
@@ -117,7 +117,7 @@ class Saver:
                 time.sleep(LAST_PAUSE_S)
         self._note(step, trouble, took)
 
-    def _write(self, content: Draft | Checkpoint, step: int, best: bool) -> str:
+    def _write(self, content: PendingCheckpoint | Checkpoint, step: int, best: bool) -> str:
         """Write a state; return what went wrong, empty if nothing did."""
         folder = self._folder
         self._check()
@@ -127,8 +127,8 @@ class Saver:
                 save_checkpoint(folder.best, self._best, beat=self._beat)
                 self._best = None
         except OSError as error:
-            if isinstance(content, Draft):
-                content.take_part()
+            if isinstance(content, PendingCheckpoint):
+                content.participate()
             return _reason(error)
         try:
             names = [folder.best, folder.last] if best else [folder.last]

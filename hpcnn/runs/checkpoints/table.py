@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import CheckpointError
-from hpcnn.runs.checkpoints.index import Found, find_checkpoints
+from hpcnn.runs.checkpoints.index import CheckpointFile, find_checkpoints
 from hpcnn.runs.display.console import rich_console
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.system.output import write_line
@@ -17,7 +17,7 @@ from hpcnn.system.terminal import terminal_path
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckpointRow:
     """One file."""
 
     names: list[str]
@@ -38,7 +38,7 @@ class Row:
         return {**asdict(self), "verified": not self.trouble}
 
 
-def list_run(run: Path) -> list[Row]:
+def list_run(run: Path) -> list[CheckpointRow]:
     """Return the files of a run, the newest state first, each verified.
 
     Raises:
@@ -52,7 +52,7 @@ def list_run(run: Path) -> list[Row]:
     return [_row(run, file) for file in found]
 
 
-def _row(run: Path, file: Found) -> Row:
+def _row(run: Path, file: CheckpointFile) -> CheckpointRow:
     trouble = file.verify()
     try:
         status = file.path.stat()
@@ -61,15 +61,15 @@ def _row(run: Path, file: Found) -> Row:
         size, age_s = 0, 0.0
     names = [str(path.relative_to(run)) for path in file.paths]
     if file.facts is None:
-        return Row(names, None, None, None, None, size, age_s, trouble)
+        return CheckpointRow(names, None, None, None, None, size, age_s, trouble)
     progress = file.facts.progress
     monitor = _monitor(file)
     value = progress.values.get(monitor)
     number = value if isinstance(value, float) else None
-    return Row(names, progress.epoch, progress.step, monitor, number, size, age_s, trouble)
+    return CheckpointRow(names, progress.epoch, progress.step, monitor, number, size, age_s, trouble)
 
 
-def _monitor(file: Found) -> str:
+def _monitor(file: CheckpointFile) -> str:
     """Return the name of the value that decides which checkpoint is the best."""
     assert file.facts is not None
     run = file.facts.job.get("run")
@@ -77,7 +77,7 @@ def _monitor(file: Found) -> str:
     return str(chosen or ("val_loss" if "val_loss" in file.facts.progress.values else "loss"))
 
 
-def print_rows(run: Path, rows: Sequence[Row]) -> None:
+def print_rows(run: Path, rows: Sequence[CheckpointRow]) -> None:
     """Print the files of a run, and below what is wrong with some."""
     from rich import box
     from rich.markup import escape

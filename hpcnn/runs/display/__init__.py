@@ -7,12 +7,12 @@ import os
 from hpcnn.runs.display.console import rich_console
 from hpcnn.runs.display.live import LiveDisplay
 from hpcnn.runs.display.plain import PlainDisplay
-from hpcnn.runs.run_info import News, RunFacts
+from hpcnn.runs.run_info import News, RunInfo
 from hpcnn.system.terminal import terminal_path
 from hpcnn.training.callbacks import Callback
 
 
-def make_display(choice: str, facts: RunFacts, every_s: float, news: News | None = None) -> Callback | None:
+def make_display(choice: str, facts: RunInfo, every_s: float, news: News | None = None) -> Callback | None:
     """Return rank 0's display for ``run.display``, or None for a quiet run."""
     terminal = terminal_path()
     if choice == "quiet":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcnn.core.formatting import duration
-from hpcnn.runs.run_info import News, Pace, RunFacts, pairs
+from hpcnn.runs.run_info import News, Pace, RunInfo, pairs
 from hpcnn.system.terminal import terminal_size
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
@@ -31,9 +31,7 @@ class LiveDisplay(Callback):
         terminal: the device behind the console, whose width may change; None if there is none.
     """
 
-    def __init__(
-        self, facts: RunFacts, console: Console, news: News | None = None, terminal: str | None = None
-    ) -> None:
+    def __init__(self, facts: RunInfo, console: Console, news: News | None = None, terminal: str | None = None) -> None:
         from rich.live import Live
 
         self._facts, self._console, self._terminal = facts, console, terminal

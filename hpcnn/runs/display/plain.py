@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hpcnn.core.formatting import duration
-from hpcnn.runs.run_info import News, Pace, RunFacts, pairs
+from hpcnn.runs.run_info import News, Pace, RunInfo, pairs
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
@@ -15,7 +15,7 @@ from hpcnn.training.replica import Replica
 class PlainDisplay(Callback):
     """Lines for logs: one an epoch, but no more than one a second, and one within a long epoch now and then."""
 
-    def __init__(self, facts: RunFacts, every_s: float, news: News | None = None) -> None:
+    def __init__(self, facts: RunInfo, every_s: float, news: News | None = None) -> None:
         self._facts, self._every_s, self._news = facts, every_s, news or News()
         self._pace = Pace(facts)
         self._last = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hpcnn.job.schema import Job
 from hpcnn.runs.loggers.csv import CsvLogger
-from hpcnn.runs.loggers.logger import Guarded, Logger
+from hpcnn.runs.loggers.logger import GuardedLogger, Logger
 from hpcnn.runs.loggers.mlflow import MlflowLogger
 from hpcnn.runs.loggers.tensorboard import TensorBoardLogger
 from hpcnn.runs.loggers.wandb import WandbLogger
@@ -31,6 +31,6 @@ def check_loggers(names: Sequence[str]) -> None:
         LOGGERS[name].check()
 
 
-def make_loggers(job: Job, folder: RunFolder) -> list[Guarded]:
+def make_loggers(job: Job, folder: RunFolder) -> list[GuardedLogger]:
     """Return the loggers that ``run.loggers`` names, each once. For the rank that writes."""
-    return [Guarded(name, LOGGERS[name](job, folder)) for name in dict.fromkeys(job.run.loggers)]
+    return [GuardedLogger(name, LOGGERS[name](job, folder)) for name in dict.fromkeys(job.run.loggers)]

@@ -60,7 +60,7 @@ class Logger(ABC):
         """Let go of files and connections, whether the training is complete or not."""
 
 
-class Guarded(Callback):
+class GuardedLogger(Callback):
     """A logger in a training: told of its course, and given up with a warning when it fails."""
 
     def __init__(self, name: str, logger: Logger) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from hpcnn.job.dump import flat_settings
 from hpcnn.job.schema import Job
 from hpcnn.runs.loggers.logger import Line, Logger, single_values
-from hpcnn.runs.loggers.note import Note
+from hpcnn.runs.loggers.position import LogPosition
 from hpcnn.runs.run_folder import RunFolder
 
 URI = "MLFLOW_TRACKING_URI"
@@ -44,7 +44,7 @@ class MlflowLogger(Logger):
             uri = (self.folder.path / "mlruns").resolve().as_uri()
         from mlflow import MlflowClient
 
-        self._note = Note(self.folder.path / "mlflow.json", place)
+        self._note = LogPosition(self.folder.path / "mlflow.json", place)
         client = MlflowClient(tracking_uri=uri)
         if self._note.run_id:
             client.update_run(self._note.run_id, status="RUNNING")

@@ -10,7 +10,7 @@ from typing import Any
 from hpcnn.job.dump import flat_settings
 from hpcnn.job.schema import Job
 from hpcnn.runs.loggers.logger import Line, Logger, single_values
-from hpcnn.runs.loggers.note import Note
+from hpcnn.runs.loggers.position import LogPosition
 from hpcnn.runs.run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ class WandbLogger(Logger):
         """Begin a run of W&B, or go on with the one that this folder had before."""
         import wandb
 
-        self._note = Note(self.folder.path / "wandb.json")
+        self._note = LogPosition(self.folder.path / "wandb.json")
         if not self._note.run_id:
             self._note.write(uuid.uuid4().hex[:8], 0)
         self._run = wandb.init(

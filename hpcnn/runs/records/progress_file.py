@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpcnn.runs.run_info import RunFacts
+from hpcnn.runs.run_info import RunInfo
 from hpcnn.system.atomic import temporary_path
 from hpcnn.system.output import losses, write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport
@@ -35,7 +35,7 @@ class ProgressFile(Callback):
         progress: of the training; it grows.
     """
 
-    def __init__(self, path: Path, facts: RunFacts, progress: Progress) -> None:
+    def __init__(self, path: Path, facts: RunInfo, progress: Progress) -> None:
         self._path, self._facts, self._progress = path, facts, progress
         self._begin = self._written = time.monotonic()
         self._first_step = self._written_step = progress.step

@@ -13,7 +13,7 @@ ROUNDS = 20
 
 
 @dataclass
-class OwnClock:
+class RankClock:
     """What is known of this rank's clock: by how much it was ahead of the first rank 0's, now and then.
 
     The clock is `time.perf_counter`, which on Linux is one for all processes of a host.

@@ -6,9 +6,9 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SAVE, Activity
 from hpcnn.nn.network import Network
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.timeline.clocks import OwnClock
+from hpcnn.runs.timeline.clocks import RankClock
 from hpcnn.runs.timeline.marks import Marks, Recorder
-from hpcnn.runs.timeline.trace_file import Part, write_trace
+from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.system.output import write_line
 from hpcnn.training.backend import BuiltNetwork
 from hpcnn.training.callbacks import Callback
@@ -33,10 +33,10 @@ class Timeline(Callback):
         self._layers = self._network.layer_names if self._network else []
         self._recorder = Recorder(comm.activity, self._layers)
         self._beside = Recorder(Activity(), [])
-        self._clock = OwnClock()
+        self._clock = RankClock()
         self._rank = comm.rank
         """The one that this process had first, and keeps here."""
-        self._parts: dict[int, Part] = {}
+        self._parts: dict[int, RankTrace] = {}
         self._following = False
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
@@ -88,7 +88,7 @@ class Timeline(Callback):
             if parts is not None:
                 self._write_file(parts)
 
-    def _write_file(self, parts: list[Part]) -> None:
+    def _write_file(self, parts: list[RankTrace]) -> None:
         self._parts |= {part.rank: part for part in parts}
         everyone = [self._parts[rank] for rank in sorted(self._parts)]
         try:
@@ -96,7 +96,7 @@ class Timeline(Callback):
         except OSError as error:
             write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training goes on")
 
-    def _gather(self, main: Marks, exchange: Marks) -> list[Part] | None:
+    def _gather(self, main: Marks, exchange: Marks) -> list[RankTrace] | None:
         """Return what every rank noted, on rank 0; None elsewhere."""
         comm = self._comm
         who = comm.allgather((self._rank, comm.host))
@@ -105,7 +105,7 @@ class Timeline(Callback):
         if mains is None or exchanges is None or clocks is None:
             return None
         return [
-            Part(rank, host, own_main, own_exchange, clock)
+            RankTrace(rank, host, own_main, own_exchange, clock)
             for (rank, host), own_main, own_exchange, clock in zip(who, mains, exchanges, clocks, strict=True)
         ]
 

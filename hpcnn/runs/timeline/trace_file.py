@@ -28,7 +28,7 @@ _MAIN, _EXCHANGE = 1, 2
 
 
 @dataclass(frozen=True)
-class Part:
+class RankTrace:
     """What one rank noted."""
 
     rank: int
@@ -38,10 +38,10 @@ class Part:
     exchange: Marks
     """By the thread that exchanges gradients beside the computation; no marks if there is none."""
     clock: Array
-    """The points of its `OwnClock`."""
+    """The points of its `RankClock`."""
 
 
-def write_trace(path: Path, parts: Sequence[Part], layers: Sequence[str], facts: Mapping[str, Any]) -> None:
+def write_trace(path: Path, parts: Sequence[RankTrace], layers: Sequence[str], facts: Mapping[str, Any]) -> None:
     """Write the trace of the ranks in `parts`; `facts` go with it as they are.
 
     Raises:
@@ -65,7 +65,7 @@ def _nanoseconds(seconds: Array, zero: float) -> list[int]:
     return numbers
 
 
-def _rank_lines(part: Part, zero: float, names: Mapping[int, str]) -> Iterator[str]:
+def _rank_lines(part: RankTrace, zero: float, names: Mapping[int, str]) -> Iterator[str]:
     """Yield the events of a rank as JSON."""
     process = part.rank + 1  # 0 is the idle process to Perfetto
     yield _named(process, _MAIN, "process_name", {"name": f"rank {part.rank} on {part.host}"})

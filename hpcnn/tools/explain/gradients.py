@@ -14,7 +14,7 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward
 from hpcnn.nn.network import Network
-from hpcnn.runs.inference import Trained
+from hpcnn.runs.inference import TrainedModel
 
 Array = NDArray[np.float64]
 HEAD = ("explanation", "head")
@@ -69,7 +69,7 @@ class NumpyInputGradient:
         return outputs, dy.copy()
 
 
-def input_gradient(trained: Trained) -> InputGradient:
+def input_gradient(trained: TrainedModel) -> InputGradient:
     """Return what computes gradients of a trained model.
 
     Raises:

@@ -14,7 +14,7 @@ from hpcnn.data.load import Samples, read_inputs, read_samples
 from hpcnn.data.rows import Rows, SubsetRows
 from hpcnn.errors import DataError
 from hpcnn.runs.build import prepared
-from hpcnn.runs.inference import Trained, own_splits
+from hpcnn.runs.inference import TrainedModel, own_splits
 
 Names = tuple[str, ...]
 
@@ -34,7 +34,7 @@ class Chosen:
 
 
 def chosen_inputs(
-    trained: Trained, comm: Communicator, path: str | None, rows: slice
+    trained: TrainedModel, comm: Communicator, path: str | None, rows: slice
 ) -> tuple[Chosen, NDArray[np.float64]]:
     """Return the chosen rows of a file, or of the job's data; scaled, in the network's input shape.
 
@@ -64,7 +64,7 @@ def chosen_inputs(
     )
 
 
-def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows: slice) -> tuple[Chosen, Samples]:
+def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, rows: slice) -> tuple[Chosen, Samples]:
     """Return the chosen rows with their targets, as the loss wants them. Collective, and to be called within `agree`.
 
     Raises:
@@ -87,7 +87,7 @@ def chosen_samples(trained: Trained, comm: Communicator, path: str | None, rows:
     return Chosen(what, numbers, trained.parts.network.input_shape, names), samples
 
 
-def _own(trained: Trained, comm: Communicator) -> tuple[str, Samples]:
+def _own(trained: TrainedModel, comm: Communicator) -> tuple[str, Samples]:
     """Return the job's validation data, or its training data if it has none, in words too."""
     splits = own_splits(trained, comm)
     if splits.validation is not None:

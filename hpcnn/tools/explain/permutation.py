@@ -13,7 +13,7 @@ from hpcnn.data.sampler import Indices
 from hpcnn.data.samples import Samples
 from hpcnn.errors import DataError
 from hpcnn.runs.build import piece_loader
-from hpcnn.runs.inference import Trained
+from hpcnn.runs.inference import TrainedModel
 from hpcnn.training.metrics import LOWER_IS_BETTER, scalars
 from hpcnn.training.trainer import evaluate
 
@@ -62,7 +62,7 @@ class ShuffledRows:
         out.reshape(len(out), -1)[:, self._feature] = others.reshape(len(out), -1)[:, self._feature]
 
 
-def permutation_importance(trained: Trained, comm: Communicator, samples: Samples, repeats: int) -> Importance:
+def permutation_importance(trained: TrainedModel, comm: Communicator, samples: Samples, repeats: int) -> Importance:
     """Return the importance of each input for the job's first metric, or its loss (Breiman, 2001).
 
     The same bits on any number of ranks. Collective, and to be called within `agree`.

@@ -15,11 +15,11 @@ from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.runtime import ALONE
 from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError
-from hpcnn.runs.inference import Trained
+from hpcnn.runs.inference import TrainedModel
 from hpcnn.system.atomic import atomic_path
 
 
-def write_keras(trained: Trained, path: Path, *, scaling: bool = True) -> None:
+def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
     """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
 
     Raises:

@@ -10,14 +10,14 @@ import numpy as np
 
 from hpcnn import __version__
 from hpcnn.errors import HpcnnError
-from hpcnn.runs.inference import Trained
+from hpcnn.runs.inference import TrainedModel
 from hpcnn.system.atomic import atomic_path
 
 FACTS = "hpcnn.json"
 """Name of the text. Names of parameters hold a slash, or are those of layers."""
 
 
-def write_npz(trained: Trained, path: Path) -> None:
+def write_npz(trained: TrainedModel, path: Path) -> None:
     """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and the facts.
 
     Raises:

@@ -13,7 +13,7 @@ from hpcnn.data.source import optional_import
 from hpcnn.errors import HpcnnError, ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
-from hpcnn.runs.inference import Trained
+from hpcnn.runs.inference import TrainedModel
 from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_network, add_scaling
 
@@ -33,7 +33,7 @@ def check_onnx() -> None:
     optional_import("onnx", "onnx", "writing ONNX files")
 
 
-def write_onnx(trained: Trained, path: Path, *, scaling: bool = True) -> None:
+def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
     """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
 
     Raises:

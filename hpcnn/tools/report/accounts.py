@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hpcnn.runs.records.time_account import GROUPS, find_slowest
+from hpcnn.runs.records.time_log import GROUPS, find_straggler
 from hpcnn.tools.report.figures import number, whole
 
 MEANING = {
@@ -67,7 +67,7 @@ class Account:
     @property
     def slowest(self) -> str:
         """A sentence on the rank that holds up the others; empty if none does."""
-        found = find_slowest(self.hosts, self.phases)
+        found = find_straggler(self.hosts, self.phases)
         return f"{str(found)[0].upper()}{str(found)[1:]}: they wait for it." if found else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from hpcnn.runs.records.time_account import GROUPS
+from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
 from hpcnn.tools.report.charts import STYLES, Curve, chart, legend

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import MissingExtraError
-from hpcnn.runs.records.time_account import GROUPS
+from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.report.elements import clean
 from hpcnn.tools.report.figures import figure

@@ -13,10 +13,10 @@ from hpcnn.runs.display import make_display, plain
 from hpcnn.runs.display.console import print_results, rich_console
 from hpcnn.runs.display.live import LiveDisplay
 from hpcnn.runs.display.plain import PlainDisplay
-from hpcnn.runs.run_info import News, RunFacts, Slowest
+from hpcnn.runs.run_info import News, RunInfo, Straggler
 from hpcnn.training.callbacks import Control, EpochReport
 
-FACTS = RunFacts(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
+FACTS = RunInfo(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
                  parameters=12345, batch_size=64, steps_per_epoch=10, epochs=4)  # fmt: skip
 HEADING = [
     "digits: 4 ranks on 1 node, 8 gradient shards, results in runs/digits",
@@ -47,10 +47,10 @@ def test_the_heading(capsys, clock):
 
 
 def test_the_heading_of_one_rank_and_of_many_nodes_without_validation():
-    one = RunFacts(**vars(FACTS) | {"ranks": 1, "validation_samples": 0}).lines()
+    one = RunInfo(**vars(FACTS) | {"ranks": 1, "validation_samples": 0}).lines()
     assert one[0].startswith("digits: 1 rank on 1 node, ")
     assert one[1].startswith("1,438 samples, ")
-    assert RunFacts(**vars(FACTS) | {"hosts": 2}).lines()[0].startswith("digits: 4 ranks on 2 nodes, ")
+    assert RunInfo(**vars(FACTS) | {"hosts": 2}).lines()[0].startswith("digits: 4 ranks on 2 nodes, ")
 
 
 def begun(clock, capsys, *, every_s=10.0, epoch=0):
@@ -167,7 +167,7 @@ def test_the_live_display_draws_ten_times_a_second_at_most(clock):
 @pytest.mark.parametrize("width", [80, 40, 16])
 def test_the_live_display_in_any_width(clock, width):
     """Nothing is wider than the terminal, no value is torn from its name, and no number is left out."""
-    news = News(lambda: 0.25, lambda: Slowest(3, "node7", 1.5))
+    news = News(lambda: 0.25, lambda: Straggler(3, "node7", 1.5))
     output = io.StringIO()
     shown = LiveDisplay(FACTS, Console(file=output, width=width, height=24), news)
     shown.on_train_begin(0, None)
@@ -198,7 +198,7 @@ def test_the_live_display_follows_a_terminal_that_gets_narrower(clock, monkeypat
 
 
 def test_plain_lines_name_a_slow_rank_once(clock, capsys):
-    slow = [None, Slowest(3, "node7", 1.5), Slowest(3, "node7", 1.6), Slowest(1, "node2", 2.0)]
+    slow = [None, Straggler(3, "node7", 1.5), Straggler(3, "node7", 1.6), Straggler(1, "node2", 2.0)]
     plain = PlainDisplay(FACTS, 10.0, News(lambda: 0.75, slow.pop))
     plain.on_train_begin(0, None)
     capsys.readouterr()

@@ -18,9 +18,9 @@ from hpcnn.job.load import load_job
 from hpcnn.runs import run
 from hpcnn.runs.records import metrics_log
 from hpcnn.runs.records.metrics_log import MetricsLog
-from hpcnn.runs.records.time_account import TimeAccount
+from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.session import Given, train
+from hpcnn.runs.session import Extras, train
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
@@ -141,8 +141,8 @@ def test_seconds_of_ranks_wait_as_well(tmp_path: Path) -> None:
     folder, away = RunFolder(tmp_path / "run"), tmp_path / "away"
     folder.path.mkdir()
 
-    def body(comm: ThreadCommunicator) -> TimeAccount:
-        account = TimeAccount(comm, folder)
+    def body(comm: ThreadCommunicator) -> TimeLog:
+        account = TimeLog(comm, folder)
         account.on_train_begin(0, None)  # type: ignore[arg-type]
         for step in range(1, 5):
             comm.activity.step = step
@@ -200,11 +200,11 @@ def test_a_training_whose_log_stays_away(
         '[data]\nsource = "synthetic"\nkind = "linear"\nsamples = 40\nfeatures = 3\n[model]\nlayers = [{ type = '
         '"dense", units = 1 }]\n[loss]\nname = "mse"\n[train]\nepochs = 6\nbatch_size = 10\nshards = 2\n'
     )
-    given = Given(callbacks={"breaks": Breaks(tmp_path / "run" / "metrics.jsonl", until=9)})
-    ending = train(
-        load_job(tmp_path / "job.toml"), SerialCommunicator(), out=tmp_path / "run", resume="never", given=given
+    extras = Extras(callbacks={"breaks": Breaks(tmp_path / "run" / "metrics.jsonl", until=9)})
+    outcome = train(
+        load_job(tmp_path / "job.toml"), SerialCommunicator(), out=tmp_path / "run", resume="never", extras=extras
     )
-    assert ending.exit_code == EXIT_FAILURE
+    assert outcome.exit_code == EXIT_FAILURE
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"error: 5 lines of metrics.jsonl are lost: .*Is a directory.*", last)
     assert (tmp_path / "run" / "result.json").exists()

@@ -11,11 +11,11 @@ import pytest
 
 from hpcnn.runs.records import progress_file
 from hpcnn.runs.records.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
-from hpcnn.runs.run_info import RunFacts
+from hpcnn.runs.run_info import RunInfo
 from hpcnn.training.callbacks import Control, EpochReport
 from hpcnn.training.trainer import Progress
 
-FACTS = RunFacts("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
+FACTS = RunInfo("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1000.0)
 
 

@@ -21,10 +21,10 @@ from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_training
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.timeline import clocks, marks
-from hpcnn.runs.timeline.clocks import OwnClock
+from hpcnn.runs.timeline.clocks import RankClock
 from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.timeline import Timeline
-from hpcnn.runs.timeline.trace_file import Part, write_trace
+from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.training.trainer import Trainer
 from tests.training.helpers import Keeper, make_job
 
@@ -236,7 +236,7 @@ def test_slices_that_were_broken_off_end(tmp_path: Path) -> None:
         [marks.LAYER_END, forward, first, forward, marks.STEP_END],
     ):
         noted = Marks(np.array(codes), np.arange(len(codes)) * 1.0, np.array([[0, 1, 1]]))
-        write_trace(tmp_path / "trace", [Part(0, "a", noted, noted, np.zeros((1, 3)))], ["layer"], {})
+        write_trace(tmp_path / "trace", [RankTrace(0, "a", noted, noted, np.zeros((1, 3)))], ["layer"], {})
         assert slices(read(tmp_path / "trace"))
 
 
@@ -255,9 +255,9 @@ def skewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=now))
 
 
-def compared(hosts: list[int]) -> list[OwnClock]:
-    def body(comm: ThreadCommunicator) -> OwnClock:
-        clock = OwnClock()
+def compared(hosts: list[int]) -> list[RankClock]:
+    def body(comm: ThreadCommunicator) -> RankClock:
+        clock = RankClock()
         clock.compare(comm)
         return clock
 
@@ -278,7 +278,7 @@ def test_one_host_has_one_clock() -> None:
 
 def test_a_new_first_rank_keeps_the_clock_of_the_one_before() -> None:
     def body(comm: ThreadCommunicator) -> float:
-        clock = OwnClock([0.0], [3.0], [0.0]) if comm.rank == 0 else OwnClock()
+        clock = RankClock([0.0], [3.0], [0.0]) if comm.rank == 0 else RankClock()
         clock.compare(comm)
         return clock.ahead[-1]
 

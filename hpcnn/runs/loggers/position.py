@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcnn.system.atomic import write_text
 
 
-class Note:
+class LogPosition:
     """The name that the other side gave the log, and the last epoch that it was handed.
 
     Args:

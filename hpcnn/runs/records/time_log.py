@@ -24,7 +24,7 @@ from hpcnn.core.activity import (
 )
 from hpcnn.runs.records.line_log import LineLog
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.run_info import Slowest
+from hpcnn.runs.run_info import Straggler
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
@@ -51,10 +51,10 @@ _WORTH_TELLING, _LEAST_S = 1.2, 0.5
 """A rank is named if its own work takes so many times as long as the others', and so many seconds longer."""
 
 
-def find_slowest(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> Slowest | None:
+def find_straggler(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> Straggler | None:
     """Return the rank whose own work takes longest, if it is worth telling.
 
-    >>> print(find_slowest(["a", "a", "b"], {"forward": [4.0, 4.0, 9.0], "wait": [5.0, 5.0, 0.0]}))
+    >>> print(find_straggler(["a", "a", "b"], {"forward": [4.0, 4.0, 9.0], "wait": [5.0, 5.0, 0.0]}))
     rank 2 on b takes 2.2 times as long as the others
     """
     work = [sum(each) for each in zip(*(seconds[phase] for phase in _OWN_WORK if phase in seconds), strict=True)]
@@ -64,7 +64,7 @@ def find_slowest(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]]) -
     others = median(work[:rank] + work[rank + 1 :])
     if work[rank] < _WORTH_TELLING * others or work[rank] < others + _LEAST_S or not others:
         return None
-    return Slowest(rank, hosts[rank], work[rank] / others)
+    return Straggler(rank, hosts[rank], work[rank] / others)
 
 
 def shares(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -87,7 +87,7 @@ def in_words(share: Mapping[str, float]) -> str:
     return ", ".join(f"{group} {100 * each:.0f} %" for group, each in ordered if each >= 0.01)
 
 
-class TimeAccount(Callback):
+class TimeLog(Callback):
     """Gathers the seconds that the ranks spend in each phase. Every rank has one; rank 0 writes.
 
     It outlives the loss of other ranks. When to gather is counted in steps, which all ranks do alike; how many steps
@@ -110,7 +110,7 @@ class TimeAccount(Callback):
         """Of which each rank keeps what rank 0 has not written: it may be lost."""
         self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         """Seconds of all ranks together."""
-        self.slowest: Slowest | None = None
+        self.slowest: Straggler | None = None
         """The rank that held up the others until the last line."""
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
@@ -142,7 +142,7 @@ class TimeAccount(Callback):
         by_phase = dict(zip(PHASES, zip(*(each for _, _, each, _ in everyone), strict=True), strict=True))
         for phase, of_ranks in by_phase.items():
             self.totals[phase] += sum(of_ranks)
-        self.slowest = find_slowest(self._hosts, by_phase)
+        self.slowest = find_straggler(self._hosts, by_phase)
         self._plan(took_s, elapsed_s)
         self.log.keep(waiting)
         self.log.waiting.append(self._line(by_phase))

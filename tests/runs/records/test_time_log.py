@@ -12,7 +12,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.core.activity import FORWARD, PHASES, SAVE, SET_UP, WAIT
-from hpcnn.runs.records.time_account import GROUPS, TimeAccount, find_slowest, shares
+from hpcnn.runs.records.time_log import GROUPS, TimeLog, find_straggler, shares
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.training.callbacks import Control, EpochReport
 
@@ -23,18 +23,18 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in RunFolder(folder).time.read_text().splitlines()]
 
 
-def begun(folder: Path, comm: Any = None) -> TimeAccount:
-    account = TimeAccount(comm or SerialCommunicator(), RunFolder(folder))
+def begun(folder: Path, comm: Any = None) -> TimeLog:
+    account = TimeLog(comm or SerialCommunicator(), RunFolder(folder))
     account.on_train_begin(0, None)  # type: ignore[arg-type]
     return account
 
 
-def end_epoch(account: TimeAccount) -> None:
+def end_epoch(account: TimeLog) -> None:
     account.on_epoch_end(REPORT, None, Control())  # type: ignore[arg-type]
 
 
 def test_a_line_holds_the_seconds_of_all_ranks_since_the_one_before(tmp_path: Path) -> None:
-    def body(comm: ThreadCommunicator) -> TimeAccount:
+    def body(comm: ThreadCommunicator) -> TimeLog:
         account, activity = begun(tmp_path, comm), comm.activity
         activity.epoch, activity.step = 1, 10
         activity.seconds[FORWARD] += 10.0 + comm.rank
@@ -155,7 +155,7 @@ def test_groups_hold_every_phase_once() -> None:
 )
 def test_the_slowest_rank(work: list[float], slowest: tuple[int, float] | None) -> None:
     seconds = {FORWARD: work, WAIT: [100.0] * len(work), SAVE: [50.0, *[0.0] * (len(work) - 1)]}
-    found = find_slowest([f"host{rank}" for rank in range(len(work))], seconds)
+    found = find_straggler([f"host{rank}" for rank in range(len(work))], seconds)
     assert (found and (found.rank, pytest.approx(found.ratio))) == slowest
     assert found is None or found.host == f"host{found.rank}"
 
