@@ -110,7 +110,7 @@ def texts_of_the_code() -> tuple[str, ...]:
 
 
 def quoted_messages() -> list[str]:
-    return re.findall(r"^\| `(.+?)` \|", text_of(DOCS / "trouble-shooting.md"), re.MULTILINE)
+    return re.findall(r"^\| `(.+?)` \|", text_of(DOCS / "troubleshooting.md"), re.MULTILINE)
 
 
 def is_said(message: str, texts: tuple[str, ...]) -> bool:
