@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import ratios
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CheckpointError
 from hpcnn.job.data import Synthetic
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--width", type=positive, default=9600, metavar="N", help="of both hidden layers; 9600")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to write; the folder for temporary files")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

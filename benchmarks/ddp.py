@@ -15,7 +15,7 @@ from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.torch_side import gloo_group, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 
@@ -67,7 +67,7 @@ def main() -> int:
         help="give PyTorch its fused Adam, and DDP gradient_as_bucket_view and static_graph",
     )
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, take_turns
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.25, help="of each measurement; 0.25")
     parser.add_argument("--shards", type=positive, metavar="V", help="gradient shards; one a rank if left out")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.report import facts, positive
 from benchmarks.torch_side import gloo_group, load_torch
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--ddp", action="store_true", help=argparse.SUPPRESS)  # one training, under mpirun
     arguments = parser.parse_args()
     if arguments.ddp:
-        return run_command(train_ddp)
+        return run_parallel(train_ddp)
     found: dict[str, object] = facts(SerialCommunicator()) | {"ranks": arguments.ranks}
     with TemporaryDirectory() as folder:
         job = Path(folder, "digits.toml")

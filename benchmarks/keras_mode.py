@@ -23,7 +23,7 @@ from benchmarks.problem import BATCH, NETWORKS, SAMPLES, make_data
 from benchmarks.report import Report, make_parser
 from benchmarks.turns import Runner, rates, ratios, take_turns
 from hpcnn.backends.choice import choose_backend
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.job.load import load_job
 
@@ -136,7 +136,7 @@ def main() -> int:
         "--networks", nargs="+", choices=tuple(NETWORKS), default=["784-32-10"], help="which; 784-32-10"
     )
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

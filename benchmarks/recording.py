@@ -13,7 +13,7 @@ from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.turns import Runner, ratios, time_steps
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import Activity
 from hpcnn.nn.network import Network
@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.25, help="of each measurement; 0.25")
     parser.add_argument("--shards", type=int, default=1, help="gradient shards a rank; 1")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

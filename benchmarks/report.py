@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn import __version__
-from hpcnn.cli.command import Parser
+from hpcnn.cli.arguments import Parser
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import HpcnnError
 from hpcnn.system.atomic import write_text

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, time_steps
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 
@@ -69,7 +69,7 @@ def main() -> int:
     parser.add_argument("--width", type=positive, default=9600, metavar="N", help="of both hidden layers; 9600")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="samples a rank; 1")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

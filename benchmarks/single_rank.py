@@ -16,7 +16,7 @@ from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.torch_side import load_torch, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement; 0.5")
     parser.add_argument("--fused", action="store_true", help="give PyTorch its fused Adam")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

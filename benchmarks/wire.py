@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import Runner, ratios, take_turns
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.exchange.allreduce_exchange import plain_links
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Communicator
@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--batch", type=positive, default=1024, help="samples a step and rank; 1024")
     parser.add_argument("--bucket-mb", type=float, default=2.0, help="train.bucket_mb of the overlapped exchange; 2")
     arguments = parser.parse_args()
-    return run_command(lambda comm: measure(comm, arguments))
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":

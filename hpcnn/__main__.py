@@ -10,7 +10,7 @@ leave_out_working_folder(of_module=False)
 
 from collections.abc import Sequence  # noqa: E402 - not from the working folder
 
-from hpcnn.cli.command import Parser  # noqa: E402
+from hpcnn.cli.arguments import Parser  # noqa: E402
 
 COMMANDS = (
     *("train", "evaluate", "predict", "checkpoints", "bench", "report"),

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.cli.command import Parser, add_job_arguments, place, positive_seconds, run_command, whole_number
+from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, positive_seconds, whole_number
+from hpcnn.cli.parallel import run_parallel
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -76,7 +77,7 @@ def _allreduce(argv: Sequence[str]) -> int:
         _write(comm, arguments, figures, lambda path: report.plot(times, path))
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _step_parser() -> Parser:
@@ -119,13 +120,15 @@ def _step(argv: Sequence[str]) -> int:
         _write(comm, arguments, report.as_json(times, job.name), lambda path: report.plot(times, job.name, path))
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _add_outputs(parser: Parser) -> None:
-    parser.add_argument("--json", type=place, metavar="FILE", help="also write the raw figures, without host names")
+    parser.add_argument(
+        "--json", type=path_argument, metavar="FILE", help="also write the raw figures, without host names"
+    )
     parser.add_argument("--hosts", action="store_true", help="name the hosts in that file")
-    parser.add_argument("--plot", type=place, metavar="FILE.png", help="also draw them (extra 'plot')")
+    parser.add_argument("--plot", type=path_argument, metavar="FILE.png", help="also draw them (extra 'plot')")
 
 
 def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
@@ -139,13 +142,13 @@ def _write(
     comm: Communicator, arguments: argparse.Namespace, figures: dict[str, Any], plot: Callable[[Path], None]
 ) -> None:
     from hpcnn.comm.collectives import agree
-    from hpcnn.tools.bench.outputs import machine_facts, write_json
+    from hpcnn.tools.bench.outputs import measured_on, write_json
 
-    facts = machine_facts(comm, with_hosts=arguments.hosts)
+    environment = measured_on(comm, with_hosts=arguments.hosts)
 
     def write() -> None:
         if arguments.json is not None:
-            write_json(arguments.json, facts | figures)
+            write_json(arguments.json, environment | figures)
         if arguments.plot is not None:
             plot(arguments.plot)
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.cli.command import Parser, place_or_word
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, path_or_name
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import EXIT_DONE
 from hpcnn.system.output import write_line
 
@@ -20,7 +20,7 @@ def _parser() -> Parser:
         example="hpcnn cancel runs/digits_mlp",
     )
     parser.add_argument(
-        "runs", nargs="+", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
+        "runs", nargs="+", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
     )
     parser.add_argument("--now", action="store_true", help="end them at once: what was not saved yet is lost")
     return parser
@@ -29,15 +29,15 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from hpcnn.slurm.cancelling import cancel
-    from hpcnn.slurm.choosing import choose
+    from hpcnn.slurm.cancel import cancel
+    from hpcnn.slurm.selection import select
 
     for name in arguments.runs:
-        write_line(cancel(choose(name), name, now=arguments.now))
+        write_line(cancel(select(name), name, now=arguments.now))
     return EXIT_DONE
 
 

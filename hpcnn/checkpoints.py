@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, place, run_command
+from hpcnn.cli.arguments import Parser, path_argument
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def _parser() -> Parser:
         "List the checkpoints of a run, and verify each: exit code 0 if all are whole, 1 if some are damaged.",
         example="python -m hpcnn.checkpoints runs/digits_mlp",
     )
-    parser.add_argument("run", type=place, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder")
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(arguments.run, rows, as_json=arguments.json)
         return int(comm.broadcast(EXIT_FAILURE if any(row.trouble for row in rows) else EXIT_DONE))
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _show(run: Path, rows: Sequence[CheckpointRow], *, as_json: bool) -> None:

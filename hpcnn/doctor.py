@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, positive_seconds
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, positive_seconds
+from hpcnn.cli.serial import run_serial
 from hpcnn.core.run_paths import RUNS
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 from hpcnn.system.output import ERROR, write_line
 
 if TYPE_CHECKING:
-    from hpcnn.tools.doctor.facts import Facts
+    from hpcnn.tools.doctor.evidence import Evidence
 
 _RANK_0_FIRST_S = 5.0
 """How long a rank that could not connect lets rank 0 speak and end first."""
@@ -49,36 +49,36 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from hpcnn.keras.horovod_environment import rank_environment
-    from hpcnn.tools.doctor.examination import Options, examine
+    from hpcnn.tools.doctor.examine import Options, examine
 
-    facts = examine(Options(arguments.out, arguments.limit, not arguments.quick), rank_environment())
-    if facts.launch.rank:
-        return _leave_it_to_rank_0(facts)
+    evidence = examine(Options(arguments.out, arguments.limit, not arguments.quick), rank_environment())
+    if evidence.launch.rank:
+        return _leave_it_to_rank_0(evidence)
     from hpcnn.tools.doctor.checks import judge
     from hpcnn.tools.doctor.finding import PROBLEM
-    from hpcnn.tools.doctor.showing import as_json, show
+    from hpcnn.tools.doctor.outputs import as_json, show
 
-    findings = judge(facts)
+    findings = judge(evidence)
     if arguments.json:
-        write_line(json.dumps(as_json(facts, findings)))
+        write_line(json.dumps(as_json(evidence, findings)))
     else:
-        show(facts, findings)
+        show(evidence, findings)
     return EXIT_FAILURE if any(finding.level == PROBLEM for finding in findings) else EXIT_DONE
 
 
-def _leave_it_to_rank_0(facts: Facts) -> int:
+def _leave_it_to_rank_0(evidence: Evidence) -> int:
     """End without a word, unless something went wrong that rank 0 may not know of."""
-    from hpcnn.tools.doctor.ranks import local_rank
+    from hpcnn.tools.doctor.local import local_rank
 
-    if facts.probe.error and local_rank() == 0:
+    if evidence.probe.error and local_rank() == 0:
         time.sleep(_RANK_0_FIRST_S)
-        own = facts.ranks[0]
-        what = f"rank {own.rank} on {own.host} failed while {facts.probe.stage}: {facts.probe.error}"
+        own = evidence.ranks[0]
+        what = f"rank {own.rank} on {own.host} failed while {evidence.probe.stage}: {evidence.probe.error}"
         write_line(f"hpcnn doctor: {what}", ERROR)
     return EXIT_DONE
 

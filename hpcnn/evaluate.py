@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_run_arguments, open_run, run_command, warn_of_order
+from hpcnn.cli.arguments import Parser, add_run_arguments
+from hpcnn.cli.parallel import open_run, run_parallel, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(str(trained.path), what, samples, values, as_json=arguments.json)
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _show(path: str, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_run_arguments, place, run_command, whole_number
+from hpcnn.cli.arguments import Parser, add_run_arguments, path_argument, whole_number
+from hpcnn.cli.parallel import run_parallel
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -52,7 +53,11 @@ def _parser() -> Parser:
     parser.add_argument("--repeats", type=whole_number(1), metavar="N", help=f"shuffles of each input; {REPEATS}")
     parser.add_argument("--shape", type=_shape, metavar="HxW", help="draw inputs as images of that shape, as 8x8")
     parser.add_argument(
-        "-o", "--output", type=place, metavar="DIR", help="folder to write METHOD.csv and METHOD.png (extra 'plot') to"
+        "-o",
+        "--output",
+        type=path_argument,
+        metavar="DIR",
+        help="folder to write METHOD.csv and METHOD.png (extra 'plot') to",
     )
     return parser
 
@@ -83,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _gradients(trained, comm, arguments)
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Namespace) -> None:

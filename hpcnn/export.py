@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_run_arguments, open_run, place, run_command
+from hpcnn.cli.arguments import Parser, add_run_arguments, path_argument
+from hpcnn.cli.parallel import open_run, run_parallel
 from hpcnn.errors import HpcnnError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _parser() -> Parser:
     add_run_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, help="the format; that of the ending of FILE, or onnx")
     parser.add_argument(
-        "-o", "--output", type=place, metavar="FILE", help="file to write; beside the model's own if left out"
+        "-o", "--output", type=path_argument, metavar="FILE", help="file to write; beside the model's own if left out"
     )
     parser.add_argument(
         "--no-scaling",
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_line(f"weights sha256 {trained.weights_sha256}")
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _format(arguments: argparse.Namespace) -> str:

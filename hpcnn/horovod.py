@@ -10,7 +10,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, run_command
+from hpcnn.cli.arguments import Parser
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_DONE, CommunicatorError
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     launch = detect_launch()
     if arguments.action == "check" and launch.size > 1:
-        return run_command(_check)
+        return run_parallel(_check)
 
     def body(comm: Communicator) -> int:
         if comm.size > 1:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _build(arguments)
         return _start_check(arguments.launcher)
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _build(arguments: Namespace) -> None:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, place
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, path_argument
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 from hpcnn.system.output import write_line
 
@@ -27,7 +27,7 @@ def _parser() -> Parser:
         "there is, 2 if it can't be read.",
         example="python -m hpcnn.keras_check train.py --diff | patch train.py",
     )
-    parser.add_argument("scripts", nargs="+", type=place, metavar="SCRIPT", help="Python script")
+    parser.add_argument("scripts", nargs="+", type=path_argument, metavar="SCRIPT", help="Python script")
     parser.add_argument(
         "--diff",
         action="store_true",
@@ -39,7 +39,7 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:

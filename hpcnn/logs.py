@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hpcnn.cli.command import Parser, place_or_word
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, path_or_name
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.system.output import is_lost, output
 
@@ -19,7 +19,7 @@ def _parser() -> Parser:
         "have a log of their own.",
         example="hpcnn logs runs/digits_mlp --follow",
     )
-    parser.add_argument("run", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
+    parser.add_argument("run", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
     parser.add_argument("--attempt", type=int, metavar="N", help="of one attempt, from 0 on; else of the whole job")
     parser.add_argument("--follow", action="store_true", help="go on printing, until the run has ended")
     parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines at most (40); 0 is all")
@@ -32,26 +32,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.lines < 0:
         parser.error(f"-n {arguments.lines}: expected 0 or more")
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from hpcnn.slurm.choosing import choose_run
     from hpcnn.slurm.logs import follow, last_lines, log_of
+    from hpcnn.slurm.polling import retry
+    from hpcnn.slurm.selection import select_run
     from hpcnn.slurm.status import statuses
-    from hpcnn.slurm.waiting import patiently
 
-    def going_on() -> bool:
-        return any(one.going_on for one in statuses(patiently(lambda: choose_run(arguments.run))))
+    def unfinished() -> bool:
+        return any(one.unfinished for one in statuses(retry(lambda: select_run(arguments.run))))
 
-    run = choose_run(arguments.run).run
+    run = select_run(arguments.run).run
     if run is None:
         raise CheckpointError(f"job {arguments.run} has no run folder that is known: it is none of hpcnn, or not yet")
     path = log_of(run, arguments.attempt)
     lines, position = last_lines(path, arguments.lines)
     _write(lines)
     if arguments.follow:
-        for text in follow(run, path, position, going_on):
+        for text in follow(run, path, position, unfinished):
             _write(text)
             if is_lost():
                 break

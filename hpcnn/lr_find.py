@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_job_arguments, place, run_command, whole_number
+from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, whole_number
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "-o",
         "--output",
-        type=place,
+        type=path_argument,
         metavar="DIR",
         help="folder to write lr_range.csv to and, with the extra 'plot', lr_range.png",
     )
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(job.name, test, suggestion, arguments)
         return EXIT_DONE if suggestion is not None else EXIT_FAILURE
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_run_arguments, open_run, place, run_command, warn_of_order
+from hpcnn.cli.arguments import Parser, add_run_arguments, path_argument
+from hpcnn.cli.parallel import open_run, run_parallel, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -26,7 +27,7 @@ def _parser() -> Parser:
         help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or any ending for the format of the job's own "
         "data; named columns may be in any order, and beside the targets",
     )
-    parser.add_argument("-o", "--output", type=place, required=True, metavar="OUT.npy", help="file to write")
+    parser.add_argument("-o", "--output", type=path_argument, required=True, metavar="OUT.npy", help="file to write")
     return parser
 
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_line(f"{loader.samples:,} predictions of shape {shape[1:]} in {arguments.output}")
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 if __name__ == "__main__":

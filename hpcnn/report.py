@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, place
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, path_argument
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.system.output import write_line
 
 if TYPE_CHECKING:
-    from hpcnn.tools.report.run import Run
+    from hpcnn.tools.report.record import RunRecord
 
 _NAME = "report"
 
@@ -27,15 +27,17 @@ def _parser() -> Parser:
         "in its place. The run may still go on, or have failed. A sweep is all of its runs.",
         example="hpcnn report runs/digits_mlp",
     )
-    parser.add_argument("runs", nargs="+", type=place, metavar="RUN", help="run folder")
+    parser.add_argument("runs", nargs="+", type=path_argument, metavar="RUN", help="run folder")
     parser.add_argument(
         "-o",
         "--out",
-        type=place,
+        type=path_argument,
         metavar="FILE",
         help="the page, or a folder for it; RUN/report.html if left out, or report.html here for several runs",
     )
-    parser.add_argument("--png", type=place, metavar="FILE", help="write a picture, or report.png into a folder")
+    parser.add_argument(
+        "--png", type=path_argument, metavar="FILE", help="write a picture, or report.png into a folder"
+    )
     parser.add_argument("--text", action="store_true", help="print tables and small curves to the terminal")
     parser.add_argument("--title", default="", help="heading of the page; the job's name if left out")
     return parser
@@ -44,11 +46,11 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from hpcnn.tools.report.reading import read_runs
+    from hpcnn.tools.report.read import read_runs
 
     page, picture = _targets(arguments)
     runs = read_runs(arguments.runs)
@@ -106,7 +108,7 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
     write_line(f"wrote {path} ({path.stat().st_size / 1000:,.0f} kB)")
 
 
-def _print(runs: Sequence[Run], title: str) -> None:
+def _print(runs: Sequence[RunRecord], title: str) -> None:
     """Print the text form, as wide as the terminal, or 80 columns."""
     from hpcnn.system.terminal import terminal_path, terminal_size
     from hpcnn.tools.report.text import text_report

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, place_or_word
-from hpcnn.cli.plain import console, run_plain
+from hpcnn.cli.arguments import Parser, path_or_name
+from hpcnn.cli.serial import console, run_serial
 from hpcnn.errors import EXIT_DONE
 from hpcnn.system.output import is_lost, write_line
 
@@ -30,7 +30,7 @@ def _parser() -> Parser:
         example="hpcnn status runs/digits_mlp --follow",
     )
     parser.add_argument(
-        "runs", nargs="*", type=place_or_word, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
+        "runs", nargs="*", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
     )
     parser.add_argument("--follow", action="store_true", help="go on showing it, until all of them have ended")
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
@@ -40,16 +40,16 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    return run_plain(lambda: _run(arguments))
+    return run_serial(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
     def look() -> list[Status]:
-        from hpcnn.slurm.choosing import choose_run
-        from hpcnn.slurm.status import everything, statuses
+        from hpcnn.slurm.selection import select_run
+        from hpcnn.slurm.status import all_statuses, statuses
 
         return (
-            [one for name in arguments.runs for one in statuses(choose_run(name))] if arguments.runs else everything()
+            [one for name in arguments.runs for one in statuses(select_run(name))] if arguments.runs else all_statuses()
         )
 
     found = look()
@@ -70,7 +70,7 @@ def _show(found: Sequence[Status]) -> None:
 
 
 def _picture(found: Sequence[Status]) -> RenderableType:
-    from hpcnn.slurm.show import card, overview
+    from hpcnn.slurm.tables import card, overview
 
     return card(found[0]) if len(found) == 1 else overview(found, console().width)
 
@@ -81,15 +81,15 @@ def _print_json(found: Sequence[Status]) -> None:
 
 def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: bool) -> None:
     """Show each change, until all runs have ended."""
-    from hpcnn.slurm.waiting import patiently, pauses
+    from hpcnn.slurm.polling import poll_intervals, retry
 
     with _display(found, as_json=as_json) as show:
-        for pause_s in pauses(longest_s=5.0):
+        for pause_s in poll_intervals(longest_s=5.0):
             show(found)
-            if is_lost() or not any(one.going_on for one in found):
+            if is_lost() or not any(one.unfinished for one in found):
                 return
             time.sleep(pause_s)
-            found = patiently(look)
+            found = retry(look)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _display(found: Sequence[Status], *, as_json: bool) -> Iterator[Callable[[Se
 
 
 def _say_changes(found: Sequence[Status], said: dict[str, object], *, as_json: bool) -> None:
-    from hpcnn.slurm.show import line
+    from hpcnn.slurm.tables import line
 
     changed = [one for one in found if said.get(one.run or one.job_id) != (one.state, one.why, one.step, one.job_id)]
     said.update({one.run or one.job_id: (one.state, one.why, one.step, one.job_id) for one in changed})

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_job_arguments, place
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import EXIT_DONE, JobError
 from hpcnn.system.output import write_line
 
@@ -58,7 +58,7 @@ def _add_run_arguments(parser: Parser) -> None:
     run = parser.add_argument_group("the run")
     run.add_argument("--name", default="", help="of the Slurm job; the name of the job file if left out")
     run.add_argument(
-        "--out", type=place, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered"
+        "--out", type=path_argument, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered"
     )
     run.add_argument(
         "--resume",
@@ -74,7 +74,9 @@ def _add_run_arguments(parser: Parser) -> None:
         help="train (default), single, keras or your own; a folder slurm/ here, or HPCNN_SLURM_DIR, comes before those "
         "that hpcnn brings",
     )
-    run.add_argument("--sweep", type=place, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep")
+    run.add_argument(
+        "--sweep", type=path_argument, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep"
+    )
     run.add_argument("--at-once", type=int, metavar="N", help="runs of a sweep at a time; all that fit if left out")
     run.add_argument("--array", metavar="SPEC", help="points of a sweep to run, as 0-5 or 3,7%%2; all if left out")
     do = parser.add_argument_group("what to do")
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     cut = argv.index("--") if "--" in argv else len(argv)
     arguments = _parser().parse_args(argv[:cut])
-    return run_plain(lambda: _submit(arguments, argv[cut + 1 :]))
+    return run_serial(lambda: _submit(arguments, argv[cut + 1 :]))
 
 
 def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
@@ -107,7 +109,7 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     number = submit(submission)
     write_line(f"submitted   job {number}; hpcnn status {number} tells how it is, hpcnn cancel {number} stops it")
     if arguments.wait:
-        from hpcnn.slurm.waiting import wait_for
+        from hpcnn.slurm.polling import wait_for
 
         return wait_for(number, submission.folder)
     return EXIT_DONE
@@ -115,7 +117,7 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
 
 def _take_over(arguments: argparse.Namespace) -> None:
     """Fill in what was submitted the last time."""
-    from hpcnn.slurm.resuming import submitted_before
+    from hpcnn.slurm.resume import submitted_before
     from hpcnn.slurm.run_files import RunFiles, require_run
 
     run: RunFiles = require_run(arguments.out)

@@ -7,8 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from hpcnn.cli.command import ActionParser, Parser, place
-from hpcnn.cli.plain import console, run_plain
+from hpcnn.cli.arguments import Parser, Subparser, path_argument
+from hpcnn.cli.serial import console, run_serial
 from hpcnn.errors import EXIT_DONE
 from hpcnn.system.output import output, write_line
 
@@ -31,27 +31,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         example="hpcnn sweep list slurm/learning_rates.toml",
     )
     parser.epilog = f"{parser.epilog}\n\n{_FORM}"
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=ActionParser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Subparser)
 
-    def action(name: str, what: str, example: str) -> ActionParser:
+    def action(name: str, what: str, example: str) -> Subparser:
         form = argparse.RawDescriptionHelpFormatter
         epilog = f"example:\n  hpcnn sweep {name} {example}"
         return actions.add_parser(name, help=what, epilog=epilog, formatter_class=form)
 
     one = action("list", "print the points of a sweep file, numbered from 0", "slurm/learning_rates.toml")
-    one.add_argument("file", type=place, metavar="FILE")
+    one.add_argument("file", type=path_argument, metavar="FILE")
     what = "print what a point adds to the command, one argument a line: for scripts"
     one = action("args", what, "slurm/learning_rates.toml 0")
-    one.add_argument("file", type=place, metavar="FILE")
+    one.add_argument("file", type=path_argument, metavar="FILE")
     one.add_argument("index", type=int, metavar="INDEX")
     one = action("collect", "print one table of all runs, the best first", "runs/rates")
-    one.add_argument("folder", type=place, metavar="DIR", help="run folder of the sweep")
+    one.add_argument("folder", type=path_argument, metavar="DIR", help="run folder of the sweep")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON in place of the table")
     form.add_argument("--csv", action="store_true", help="print CSV in place of the table")
     arguments = parser.parse_args(argv)
     chosen = {"list": _list, "args": _args, "collect": _collect}[arguments.action]
-    return run_plain(lambda: chosen(arguments))
+    return run_serial(lambda: chosen(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:

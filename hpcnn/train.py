@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.command import Parser, add_job_arguments, place, place_or_word, run_command
+from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, path_or_name
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import HpcnnError
@@ -34,13 +35,13 @@ def _parser(*, with_settings: bool) -> Parser:
     add_job_arguments(parser)
     parser.add_argument(
         "--out",
-        type=place,
+        type=path_argument,
         metavar="DIR",
         help="run folder to write; runs/<name of the job> if left out, numbered if taken",
     )
     parser.add_argument(
         "--resume",
-        type=place_or_word,
+        type=path_or_name,
         default="never",
         metavar="auto|PATH|never",
         help="auto: go on with the newest run of this name (or in DIR), else start one. PATH: with this run folder or "
@@ -82,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0.0
         return loaded.job.run.stall_abort_s
 
-    return run_command(body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float)
+    return run_parallel(
+        body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.collectives import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.data.files import ready_inputs, ready_samples
+from hpcnn.data.other_files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import array_inputs, array_source
 from hpcnn.errors import EXIT_DONE, CheckpointError
 from hpcnn.runs.build import piece_loader, prepared

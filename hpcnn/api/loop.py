@@ -30,9 +30,9 @@ from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError, ModelError
-from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.model import Loss
 from hpcnn.job.optimizer import Optimizer as OptimizerSection
+from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Train
 from hpcnn.job.section import convert, type_info
 from hpcnn.job.validate import check

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hpcnn.data.packed import marked_rows
+from hpcnn.data.cf_attributes import marked_rows
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
 from hpcnn.errors import DataError, shortened

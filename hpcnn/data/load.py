@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from hpcnn.data.checks import check_samples
 from hpcnn.data.columns import nameless_note
-from hpcnn.data.files import read_inputs, read_samples
+from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
 from hpcnn.data.rows import Rows, SubsetRows, materialize

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.core.tree import owned_leaves
 from hpcnn.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -84,15 +85,6 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return -(-n // batch_size)
 
 
-def piece(n: int, pieces: int, i: int) -> tuple[int, int]:
-    """Return the start and stop of piece i of n things cut as evenly as possible; a piece may be empty.
-
-    >>> [piece(10, 4, i) for i in range(4)]
-    [(0, 2), (2, 5), (5, 7), (7, 10)]
-    """
-    return n * i // pieces, n * (i + 1) // pieces
-
-
 def batch_bounds(n: int, batch_size: int, step: int) -> tuple[int, int]:
     """Return the start and stop of batch `step` of an epoch. Nothing is padded or dropped: the last may be smaller."""
     start = step * batch_size
@@ -103,5 +95,5 @@ def batch_bounds(n: int, batch_size: int, step: int) -> tuple[int, int]:
 def shard_indices(order: NDArray[Any], batch_size: int, step: int, shards: int, shard: int) -> NDArray[Any]:
     """Return the samples of one gradient shard of one batch: a view of `order`, empty where the batch is too small."""
     start, stop = batch_bounds(len(order), batch_size, step)
-    first, last = piece(stop - start, shards, shard)
+    first, last = owned_leaves(stop - start, shards, shard)
     return order[start + first : start + last]

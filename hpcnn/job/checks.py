@@ -9,8 +9,8 @@ from typing import Literal
 from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
 from hpcnn.job import model as models
-from hpcnn.job.ending import check_class_metrics, check_ending
 from hpcnn.job.optimizer import Constant, Sgd
+from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 
 DIGITS_SAMPLES = 1797

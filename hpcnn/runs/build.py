@@ -21,7 +21,7 @@ from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.source import Source
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job.checks import check_compression, monitors
-from hpcnn.job.ending import check_class_metrics, check_ending
+from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.loss import BoundLoss

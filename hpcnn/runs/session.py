@@ -35,7 +35,7 @@ from hpcnn.runs.watchdog import Watchdog
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.system.process_identity import Process
-from hpcnn.training.backend import Backend, machine_facts
+from hpcnn.training.backend import Backend, measured_on
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.same_data import check_same_data
 from hpcnn.training.trainer import Progress
@@ -304,7 +304,7 @@ def _same_everywhere(comm: Communicator, path: Path | None) -> Checkpoint | None
 
 def _warn_of_machines(comm: Communicator, checkpoint: Checkpoint | None, training: Training) -> None:
     """Say so where bits may differ: unlike machines in this run, or since the run's start. Collective."""
-    machines = comm.allgather(machine_facts(training.model.backend))
+    machines = comm.allgather(measured_on(training.model.backend))
     if comm.rank != 0:
         return
     if any(machine != machines[0] for machine in machines):

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from hpcnn.slurm.troubles import SlurmError, explain, of_no_cluster
+from hpcnn.slurm.messages import SlurmError, explain_error, means_no_cluster
 
 TIMEOUT_S = 60.0
 """A busy controller may take long, and a program that finds no configuration tries for a minute."""
@@ -48,7 +48,7 @@ def run_slurm(*command: str, environ: Mapping[str, str] | None = None) -> str:
         raise SlurmError(f"{command[0]} can't be run: {error.strerror}") from None
     if done.returncode:
         said = done.stderr or done.stdout
-        raise (NoSlurmError if of_no_cluster(said) else SlurmError)(f"{command[0]}: {explain(said)}")
+        raise (NoSlurmError if means_no_cluster(said) else SlurmError)(f"{command[0]}: {explain_error(said)}")
     return done.stdout or done.stderr
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnn.errors import JobError
-from hpcnn.slurm.choosing import choose
 from hpcnn.slurm.queue import elements_of
 from hpcnn.slurm.run_files import RunFiles, read_json
+from hpcnn.slurm.selection import select
 from hpcnn.slurm.status import statuses
 from hpcnn.slurm.sweep import Point, read_points, to_toml
 
@@ -64,9 +64,9 @@ def collect(folder: Path) -> list[Row]:
         raise JobError(
             f"no sweep is in {str(folder)!r}: it has no sweep.toml. hpcnn submit JOB --sweep FILE makes one."
         )
-    choice = choose(str(folder))
-    states = {Path(one.run).name: one.state for one in statuses(choice)}
-    waiting = {index: "pending" for job in choice.active for index in elements_of(job.job_id)}
+    selection = select(str(folder))
+    states = {Path(one.run).name: one.state for one in statuses(selection)}
+    waiting = {index: "pending" for job in selection.active for index in elements_of(job.job_id)}
     rows = []
     for index, point in enumerate(read_points(run.sweep)):
         state = states.get(str(index)) or waiting.get(index, "not begun")

@@ -41,7 +41,7 @@ def last_lines(path: Path, most: int) -> tuple[str, int]:
         return lines.decode(errors="replace"), file.tell()
 
 
-def follow(run: RunFiles, path: Path, position: int, going_on: Callable[[], bool]) -> Iterator[str]:
+def follow(run: RunFiles, path: Path, position: int, unfinished: Callable[[], bool]) -> Iterator[str]:
     """Yield what is added to a log after `position`, and to those of later attempts, until the run has ended."""
     asked, ended = time.monotonic(), False
     while True:
@@ -58,7 +58,7 @@ def follow(run: RunFiles, path: Path, position: int, going_on: Callable[[], bool
         elif ended:
             return
         elif time.monotonic() - asked > _END_EVERY_S:
-            asked, ended = time.monotonic(), not going_on()
+            asked, ended = time.monotonic(), not unfinished()
         else:
             time.sleep(_POLL_S)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcnn.slurm.client import run_slurm
-from hpcnn.slurm.troubles import SlurmError
+from hpcnn.slurm.messages import SlurmError
 
 COMMENT = "hpcnn:"
 """Begins the comment of a job, before the path of its run folder."""

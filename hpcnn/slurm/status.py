@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURE, EXIT_STALLED, EXIT_STOPPED
-from hpcnn.slurm.choosing import Choice, belongs, queue_or_nothing
+from hpcnn.slurm.messages import reason_in_words
 from hpcnn.slurm.queue import ACTIVE, QueuedJob, recorded_state
 from hpcnn.slurm.run_files import RunFiles, job_numbers, read_json, read_lines, recent_runs
-from hpcnn.slurm.troubles import reason_in_words
+from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 
 FRESH_S = 60.0
 """A training without Slurm is taken to run if it has left a trace within so many seconds."""
-GOING_ON = ("pending", "requeued", "starting", "running", "completing", "suspended")
+UNFINISHED = ("pending", "requeued", "starting", "running", "completing", "suspended")
 """States of runs that have not come to an end."""
 
 
@@ -51,9 +51,9 @@ class Status:
     """When Slurm thinks that a waiting job will start."""
 
     @property
-    def going_on(self) -> bool:
+    def unfinished(self) -> bool:
         """Whether it has not come to an end."""
-        return self.state in GOING_ON
+        return self.state in UNFINISHED
 
     @property
     def exit_code(self) -> int:
@@ -65,38 +65,38 @@ class Status:
         return asdict(self)
 
 
-def statuses(choice: Choice) -> list[Status]:
+def statuses(selection: Selection) -> list[Status]:
     """Return what is known of a run, or of jobs without one. A sweep is one line for each element that has begun."""
-    run, jobs = choice.run, _newest_first(choice.jobs)
+    run, jobs = selection.run, _newest_first(selection.jobs)
     if run is None:
-        return [of_job(job) for job in jobs]
+        return [job_status(job) for job in jobs]
     if not run.sweep.exists():
         return [_status(run, next(iter(jobs), None))]
     by_element = {int(job.element): job for job in jobs if job.element}
     found = {index: _status(element, by_element.pop(index, None)) for index, element in run.elements().items()}
-    found |= {index: of_job(job) for index, job in by_element.items()}
-    return [found[index] for index in sorted(found)] + [of_job(job) for job in jobs if not job.element]
+    found |= {index: job_status(job) for index, job in by_element.items()}
+    return [found[index] for index in sorted(found)] + [job_status(job) for job in jobs if not job.element]
 
 
-def everything(most: int = 10) -> list[Status]:
+def all_statuses(most: int = 10) -> list[Status]:
     """Return what is known of all the user's runs in the queue, and of `most` others below ``runs/``."""
     jobs = [job for job in queue_or_nothing() if job.folder]
     folders = dict.fromkeys(_run_folder(job) for job in reversed(jobs))
     recent = [run.path.absolute() for run in recent_runs(most) if run.path.absolute() not in folders]
     runs = [RunFiles(folder) for folder in [*folders, *recent]]
-    return [one for run in runs for one in _shortened(run, [job for job in jobs if belongs(job, run)])]
+    return [one for run in runs for one in _shortened(run, [job for job in jobs if writes_to(job, run)])]
 
 
 def _shortened(run: RunFiles, jobs: Sequence[QueuedJob]) -> list[Status]:
     """Return what is known of a run; of a sweep, the elements that go on, and the rest of them in one line."""
-    found = statuses(Choice(run, jobs))
+    found = statuses(Selection(run, jobs))
     if not run.sweep.exists():
         return found
-    ended = [one.state for one in found if not one.going_on]
+    ended = [one.state for one in found if not one.unfinished]
     counts = ", ".join(f"{ended.count(state)} {state}" for state in dict.fromkeys(ended))
     states = set(ended) or {"unknown"}
     rest = Status(str(run.path), states.pop() if len(states) == 1 else "ended", f"a sweep: {counts or 'not begun'}")
-    return [*(one for one in found if one.going_on), *([rest] if ended or not found else [])]
+    return [*(one for one in found if one.unfinished), *([rest] if ended or not found else [])]
 
 
 def _run_folder(job: QueuedJob) -> Path:
@@ -104,7 +104,7 @@ def _run_folder(job: QueuedJob) -> Path:
     return folder.parent if job.element and RunFiles(folder.parent).sweep.exists() else folder
 
 
-def of_job(job: QueuedJob) -> Status:
+def job_status(job: QueuedJob) -> Status:
     """Return what is known of a job without a run folder."""
     state, why = _state_in_queue(job) if job.active else (_ended_as(job.state), "")
     return Status(

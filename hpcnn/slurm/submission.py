@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcnn.errors import CheckpointError, HpcnnError, JobError
+from hpcnn.slurm.batch_scripts import TEMPLATES_VARIABLE, check_syntax, find_template, read_template, templates_folder
 from hpcnn.slurm.client import run_slurm
 from hpcnn.slurm.options import Size, directives, parse_options, size_of
 from hpcnn.slurm.queue import COMMENT, job_ids, queued
-from hpcnn.slurm.resuming import check_same_points, check_same_run
+from hpcnn.slurm.resume import check_same_points, check_same_run
 from hpcnn.slurm.run_files import RunFiles, append_line, free_folder, holds_any
-from hpcnn.slurm.scripts import TEMPLATES_VARIABLE, check_syntax, find_template, read_template, templates_folder
 from hpcnn.slurm.sweep import Point, overrides, points_toml, read_points
 from hpcnn.system.atomic import write_text
 

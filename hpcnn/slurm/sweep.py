@@ -65,7 +65,7 @@ def _combinations(values: Any, path: Path) -> Iterator[Point]:
     if math.prod(map(len, lists.values())) > POINTS_LIMIT:
         raise JobError(f"{path}: [values] has more than {POINTS_LIMIT} combinations")
     if lists:
-        yield from (dict(zip(lists, choice, strict=True)) for choice in itertools.product(*lists.values()))
+        yield from (dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values()))
 
 
 def _listed(points: Any, path: Path) -> Iterator[Point]:

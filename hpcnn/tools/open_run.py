@@ -21,7 +21,7 @@ def by_numpy(otherwise: BackendOf) -> BackendOf:
 
 
 def open_by_numpy(comm: Communicator, arguments: argparse.Namespace, otherwise: BackendOf) -> TrainedModel:
-    """Return the model that the arguments of `hpcnn.cli.command.add_run_arguments` name. Collective.
+    """Return the model that the arguments of `hpcnn.cli.arguments.add_run_arguments` name. Collective.
 
     Raises:
         HpcnnError: on all ranks, if any can't open it.

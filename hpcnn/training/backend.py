@@ -92,6 +92,6 @@ BackendOf = Callable[[Job], Backend]
 """Chooses the backend that a job asks for."""
 
 
-def machine_facts(backend: Backend) -> dict[str, Any]:
+def measured_on(backend: Backend) -> dict[str, Any]:
     """Return what, beside the job, decides the bits."""
     return fingerprint() | dict(backend.facts)

@@ -18,7 +18,7 @@ PRELUDE = """
 import atexit, ctypes, os, signal, sys, threading, time
 from hpcnn.comm import failure
 from hpcnn.core.activity import FORWARD
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.errors import DivergedError, JobError
 
 class Bomb:
@@ -37,7 +37,7 @@ def body(comm):
 END = """
     return 0
 
-sys.exit(run_command(body))
+sys.exit(run_parallel(body))
 """
 PLACE = "phase forward, step 7 (epoch 2)"
 

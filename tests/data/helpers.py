@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from hpcnn.data.sampler import piece
+from hpcnn.core.tree import owned_leaves
 from hpcnn.errors import HpcnnError
 from tests.timing import WAIT_S
 
@@ -33,7 +33,7 @@ class ThreadReduction:
         return self._reduce(np.maximum, n_leaves, leaf)
 
     def _reduce(self, combine, n_leaves, leaf):
-        first, last = piece(n_leaves, self.size, self.rank)
+        first, last = owned_leaves(n_leaves, self.size, self.rank)
         self.leaves.append((n_leaves, first, last))
 
         def own(lo, hi):

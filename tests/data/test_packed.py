@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hpcnn.data.cf_attributes import UnpackedRows, unpacked
 from hpcnn.data.checks import check_finite
-from hpcnn.data.packed import UnpackedRows, unpacked
 from hpcnn.data.readers import hdf5
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import ArrayRows, ReshapedRows

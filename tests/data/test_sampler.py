@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcnn.core.tree import owned_leaves
 from hpcnn.data import sampler
 from hpcnn.errors import DataError
 
@@ -97,7 +98,7 @@ def test_batches_tile_the_epoch(n, batch):
 @few
 @given(n=st.integers(0, 200), pieces=sizes)
 def test_pieces_are_contiguous_and_even(n, pieces):
-    bounds = [sampler.piece(n, pieces, i) for i in range(pieces)]
+    bounds = [owned_leaves(n, pieces, i) for i in range(pieces)]
     assert [i for start, stop in bounds for i in range(start, stop)] == list(range(n))
     lengths = [stop - start for start, stop in bounds]
     assert max(lengths) - min(lengths) <= 1
@@ -111,7 +112,7 @@ def test_each_sample_comes_exactly_once_in_one_order_for_any_number_of_ranks(n, 
     seen = []
     for step in range(sampler.steps_per_epoch(n, batch)):
         for rank in range(ranks):
-            for shard in range(*sampler.piece(shards, ranks, rank)):
+            for shard in range(*owned_leaves(shards, ranks, rank)):
                 part = sampler.shard_indices(order, batch, step, shards, shard)
                 assert part.base is order
                 seen.extend(part.tolist())

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from hpcnn.data import source
-from hpcnn.data.files import read_inputs
 from hpcnn.data.load import load
+from hpcnn.data.other_files import read_inputs
 from hpcnn.data.readers import hdf5, idx, npy, npz, read_source
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema

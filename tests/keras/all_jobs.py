@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 SHORTENED = {"sigmoid_net": 50, "binary_nesterov": 10, "digits_mlp": 5, "mnist_mlp": 2, "mnist_functional": 2}
@@ -40,7 +40,7 @@ def main(out: Path, *more: str) -> int:
             train(loaded, comm, out=out / job.stem, resume="never", backend=backend)
         return 0
 
-    return run_command(body)
+    return run_parallel(body)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 
 LARGE = 2.0**40
@@ -126,4 +126,4 @@ def fail_on_last(comm: Communicator) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command({"report": report, "fail": fail_on_last}[sys.argv[1]]))
+    sys.exit(run_parallel({"report": report, "fail": fail_on_last}[sys.argv[1]]))

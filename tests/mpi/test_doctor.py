@@ -42,8 +42,8 @@ def test_sound_ranks(open_mpi: Mpi, tmp_path: Path) -> None:
     assert findings["launcher"] == ("ok", "mpirun of Open MPI: 2 ranks on 1 host see each other")
     assert findings["shared memory"][0] == findings["run folder"][0] == findings["versions"][0] == "ok"
     assert [level for level, _ in findings.values() if level == "problem"] == []
-    assert [rank["rank"] for rank in everything["facts"]["ranks"]] == [0, 1]
-    assert len(everything["facts"]["nodes"]) == 1
+    assert [rank["rank"] for rank in everything["evidence"]["ranks"]] == [0, 1]
+    assert len(everything["evidence"]["nodes"]) == 1
     assert "allreduce" not in findings
     assert list(tmp_path.iterdir()) == []
 
@@ -56,18 +56,18 @@ def test_speeds_are_measured_and_oversubscription_is_found(mpich: Mpi, tmp_path:
     assert level == "problem"
     assert "OPENBLAS_NUM_THREADS=99: 2 ranks on" in what
     assert "198 threads" in what
-    times = everything["facts"]["probe"]["pings"][0]["times"]
+    times = everything["evidence"]["probe"]["pings"][0]["times"]
     assert [one["size"] for one in times] == [8, 2**10, 2**16, 2**20, 2**22]
     assert 0 < times[0]["seconds"] < times[-1]["seconds"]
-    assert min(one["ours_s"] for one in everything["facts"]["probe"]["sums"]) > 0
+    assert min(one["ours_s"] for one in everything["evidence"]["probe"]["sums"]) > 0
     assert "times as fast as MPI_Allreduce" in findings["allreduce"][1]
 
 
 def test_alone_it_tries_the_launcher_out(mpich: Mpi, tmp_path: Path) -> None:
     everything, findings = told(mpich.run(0, *QUICK, cwd=tmp_path))
     assert findings["launcher"] == ("ok", f"{mpich.mpirun} -n 2: 2 ranks on 1 host see each other")
-    assert everything["facts"]["probe"]["library"].startswith("MPICH ")
-    assert everything["facts"]["probe"]["threads"] == "multiple"
+    assert everything["evidence"]["probe"]["library"].startswith("MPICH ")
+    assert everything["evidence"]["probe"]["threads"] == "multiple"
 
 
 def test_two_mpis_that_are_mixed(mpich: Mpi, open_mpi: Mpi, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_rank_that_never_comes(mpich: Mpi, tmp_path: Path) -> None:
     # The doctor kills its child that still connects; mpirun may see that first, and end the job with 9.
     everything, findings = told(start(command, mpich.environment(), tmp_path), codes=(1, 9))
     assert findings["launcher"] == ("problem", "the ranks failed while starting MPI: no answer within 10 s")
-    assert len(everything["facts"]["ranks"]) == 1
+    assert len(everything["evidence"]["ranks"]) == 1
 
 
 SMALL = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
@@ -112,4 +112,4 @@ def test_a_run_folder_that_nodes_have_not_in_common(nodes: Testbed, mpich: Mpi, 
     assert findings["launcher"][1].endswith("2 ranks on 2 hosts see each other")
     assert findings["run folder"][0] == "problem"
     assert findings["run folder"][1].startswith("/dev/shm on node2 is another folder than on node1")
-    assert [node["host"] for node in everything["facts"]["nodes"]] == ["node1", "node2"]
+    assert [node["host"] for node in everything["evidence"]["nodes"]] == ["node1", "node2"]

@@ -9,7 +9,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data import content
 from hpcnn.data.columns import Columns
-from hpcnn.data.files import order_note
+from hpcnn.data.other_files import order_note
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.job import data as schema
 from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, write_predictions
@@ -127,7 +127,7 @@ def test_a_file_of_before_goes_by_position(run, old, tmp_path):
 def test_a_file_of_before_warns_that_names_mean_nothing(run, old, tmp_path, capsys, monkeypatch):
     def warnings(command, *arguments):
         module = import_module(f"hpcnn.{command}")
-        monkeypatch.setattr(module, "run_command", lambda body: body(COMM))
+        monkeypatch.setattr(module, "run_parallel", lambda body: body(COMM))
         assert module.main([*map(str, arguments)]) == 0
         return [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning: ")]
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hpcnn.slurm import client
 from hpcnn.slurm.client import NoSlurmError, clean_environment, run_slurm
+from hpcnn.slurm.messages import SlurmError, explain_error, reason_in_words
 from hpcnn.slurm.queue import QueuedJob, elements_of, is_job_id, parse_queue, queued, recorded_state, seconds
-from hpcnn.slurm.troubles import SlurmError, explain, reason_in_words
 
 Put = Callable[[str, str], Path]
 TYPED = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"])).map(str.strip)
@@ -173,13 +173,13 @@ def test_a_job_does_not_pass_on_what_it_is() -> None:
     ],
 )
 def test_messages_say_what_to_do(said: str, meaning: str) -> None:
-    assert meaning in explain(said)
+    assert meaning in explain_error(said)
 
 
 def test_an_unknown_message_is_passed_on() -> None:
-    assert explain("sbatch: error: The moon is full\n") == "The moon is full."
-    assert explain("") == "it does not say why."
-    assert len(explain("x" * 10_000)) < 500
+    assert explain_error("sbatch: error: The moon is full\n") == "The moon is full."
+    assert explain_error("") == "it does not say why."
+    assert len(explain_error("x" * 10_000)) < 500
 
 
 @pytest.mark.parametrize(

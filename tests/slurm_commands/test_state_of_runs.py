@@ -16,12 +16,12 @@ from hpcnn import cancel as cancel_command
 from hpcnn import logs as logs_command
 from hpcnn import status as status_command
 from hpcnn.errors import CheckpointError
-from hpcnn.slurm.choosing import Choice, belongs, choose, choose_run
 from hpcnn.slurm.logs import follow, last_lines
 from hpcnn.slurm.queue import QueuedJob
 from hpcnn.slurm.run_files import RunFiles, job_numbers, read_json, read_lines, recent_runs
-from hpcnn.slurm.show import card, line, overview
+from hpcnn.slurm.selection import Selection, select, select_run, writes_to
 from hpcnn.slurm.status import Status, statuses
+from hpcnn.slurm.tables import card, line, overview
 
 Put = Callable[[str, str], Path]
 PROGRESS = {"epoch": 2, "epochs": 9, "step": 50, "steps": 225, "loss": 0.5, "samples_per_s": 1e4, "left_s": 61.0}
@@ -69,7 +69,7 @@ def job(state: str, job_id: str = "7", **more: Any) -> QueuedJob:
 
 
 def status(folder: Folder, *jobs: QueuedJob) -> Status:
-    (one,) = statuses(Choice(folder.run, jobs))
+    (one,) = statuses(Selection(folder.run, jobs))
     return one
 
 
@@ -87,7 +87,7 @@ def status(folder: Folder, *jobs: QueuedJob) -> Status:
 )
 def test_a_job_that_has_not_begun(folder: Folder, state: str, reason: str, shown: str, why: str) -> None:
     one = status(folder.submitted("7"), job(state, reason=reason))
-    assert (one.state, one.why, one.job_id, one.restarts, one.going_on) == (shown, why, "7", 0, True)
+    assert (one.state, one.why, one.job_id, one.restarts, one.unfinished) == (shown, why, "7", 0, True)
 
 
 def test_a_job_that_trains(folder: Folder) -> None:
@@ -128,7 +128,7 @@ def test_a_run_that_was_submitted_again_starts_to_count_anew(folder: Folder) -> 
 )
 def test_how_a_run_ended(folder: Folder, code: int, state: str, why: str, exit_code: int) -> None:
     one = status(folder.submitted("7").start(7).progress().end(7, code))
-    assert (one.state, one.exit_code, one.going_on, one.left_s) == (state, exit_code, False, None)
+    assert (one.state, one.exit_code, one.unfinished, one.left_s) == (state, exit_code, False, None)
     assert why in one.why
 
 
@@ -184,7 +184,7 @@ def test_a_sweep_has_a_line_for_each_element(here: Path) -> None:
     Folder(sweep.run.path / "1").start(9).progress()
     of_sweep = f"hpcnn:{sweep.run.path}"
     jobs = [job("RUNNING", "7_1", comment=of_sweep), job("PENDING", "7_[2-3%2]", comment=of_sweep)]
-    assert [one.state for one in statuses(Choice(sweep.run, jobs))] == ["done", "running", "pending"]
+    assert [one.state for one in statuses(Selection(sweep.run, jobs))] == ["done", "running", "pending"]
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_a_sweep_has_a_line_for_each_element(here: Path) -> None:
     ],
 )
 def test_which_job_is_of_which_run(tmp_path: Path, comment: str, job_id: str, run: str, yes: bool) -> None:
-    assert belongs(job("RUNNING", job_id, comment=comment.format(tmp_path)), RunFiles(tmp_path / run)) is yes
+    assert writes_to(job("RUNNING", job_id, comment=comment.format(tmp_path)), RunFiles(tmp_path / run)) is yes
 
 
 def test_a_comment_that_a_site_has_changed(folder: Folder) -> None:
-    assert belongs(job("RUNNING", "7", comment="site: ok"), folder.submitted("7").run)
+    assert writes_to(job("RUNNING", "7", comment="site: ok"), folder.submitted("7").run)
 
 
 # ------------------------------------------------------------------------------------------------ RUN or JOBID
@@ -221,10 +221,10 @@ def printed(**fields: str) -> str:
 
 def test_a_run_is_found_by_the_number_of_its_job(folder: Folder, put: Put) -> None:
     put("squeue", "exit 0")
-    assert choose("17" if folder.submitted("17") else "").run == RunFiles(Path("runs/a"))
+    assert select("17" if folder.submitted("17") else "").run == RunFiles(Path("runs/a"))
     put("squeue", f"printf '{printed(k=f'hpcnn:{folder.run.path}')}'")
-    assert choose("7").run == folder.run
-    assert [one.job_id for one in choose("runs/a").active] == ["7"]
+    assert select("7").run == folder.run
+    assert [one.job_id for one in select("runs/a").active] == ["7"]
 
 
 def test_a_job_that_ended_tells_how_its_run_stands_now(folder: Folder, put: Put) -> None:
@@ -233,8 +233,8 @@ def test_a_job_that_ended_tells_how_its_run_stands_now(folder: Folder, put: Put)
         printed(k=f"hpcnn:{folder.run.path}", **more) for more in ({"T": "FAILED"}, {"i": "8", "T": "RUNNING"})
     )
     put("squeue", f"case \"$*\" in *--jobs=7*) printf '{ended}';; *) printf '{running}';; esac")
-    assert [one.job_id for one in choose_run("7").active] == ["8"]
-    assert not choose("7").active
+    assert [one.job_id for one in select_run("7").active] == ["8"]
+    assert not select("7").active
 
 
 @pytest.mark.parametrize("name", ["99", "runs/none"])
@@ -381,9 +381,9 @@ def test_cancel_asks_those_that_run_and_takes_out_those_that_wait(folder: Folder
 
 
 def test_there_is_nothing_to_cancel(folder: Folder, put: Put) -> None:
-    from hpcnn.slurm.cancelling import cancel
+    from hpcnn.slurm.cancel import cancel
 
     put("squeue", "exit 0")
     with pytest.raises(CheckpointError, match=r"runs/a has no job in the queue"):
-        cancel(choose(str(folder.submitted("7").run.path)), "runs/a", now=False)
+        cancel(select(str(folder.submitted("7").run.path)), "runs/a", now=False)
     assert not folder.run.cancelled.exists()

@@ -12,11 +12,11 @@ import pytest
 
 from hpcnn import submit as command
 from hpcnn.errors import CheckpointError, HpcnnError, JobError
+from hpcnn.slurm.batch_scripts import find_template, templates_folder
+from hpcnn.slurm.messages import SlurmError
 from hpcnn.slurm.options import Size
 from hpcnn.slurm.queue import QueuedJob
-from hpcnn.slurm.scripts import find_template, templates_folder
 from hpcnn.slurm.submission import Request, check_free, prepare, submit
-from hpcnn.slurm.troubles import SlurmError
 
 Put = Callable[[str, str], Path]
 ROOT = Path(__file__).parents[2]

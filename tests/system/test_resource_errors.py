@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.cli.plain import run_plain
+from hpcnn.cli.serial import run_serial
 from hpcnn.errors import DataError
 from hpcnn.runs.inference import check_output
 from hpcnn.system.resource_errors import blame_surroundings
@@ -46,7 +46,7 @@ def test_one_message_without_a_stack(case: str, capsys: pytest.CaptureFixture[st
     def body() -> int:
         raise error
 
-    assert run_plain(body) == 1
+    assert run_serial(body) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"hpcnn: error: {message}")
     assert said.count("\n") == 1
@@ -59,20 +59,20 @@ def test_other_errors_keep_their_stack(error: Exception) -> None:
 
     assert blame_surroundings(error) is None
     with pytest.raises(type(error)):
-        run_plain(body)
+        run_serial(body)
 
 
 @pytest.mark.parametrize("where", ["body(comm)", "threading.Thread(target=body, args=(comm,)).start()"])
 def test_commands_with_ranks_say_the_place_too(where: str) -> None:
     code = f"""
 import sys, threading, time
-from hpcnn.cli.command import run_command
+from hpcnn.cli.parallel import run_parallel
 def body(comm):
     raise MemoryError("Unable to allocate 3 GiB")
 def begin(comm):
     {where}
     time.sleep({WAIT_S})
-sys.exit(run_command(begin))
+sys.exit(run_parallel(begin))
 """
     done = run("-c", code)
     assert done.returncode == 1

@@ -13,7 +13,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import HpcnnError, MissingExtraError
 from hpcnn.tools.bench import allreduce_report, outputs, step_report
 from hpcnn.tools.bench.allreduce import AllreduceTimes, SizeTimes
-from hpcnn.tools.bench.outputs import check_outputs, machine_facts, print_table, write_json
+from hpcnn.tools.bench.outputs import check_outputs, measured_on, print_table, write_json
 from tests.require import require
 from tests.tools.test_bench_step import made_up
 
@@ -139,17 +139,17 @@ def test_json_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_hosts_are_named_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = machine_facts(SerialCommunicator(), with_hosts=False)
+    facts = measured_on(SerialCommunicator(), with_hosts=False)
     assert facts["ranks"] == 1
     assert facts["machine"]["processor"]
     assert "hosts" not in facts
-    assert machine_facts(SerialCommunicator(), with_hosts=True)["hosts"] == [SerialCommunicator().host]
+    assert measured_on(SerialCommunicator(), with_hosts=True)["hosts"] == [SerialCommunicator().host]
 
 
 def test_ranks_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
     order_free = require("hpcnn.comm.exchange.allreduce_exchange")
     monkeypatch.setattr(order_free, "mpi_library", lambda: "some MPI")
-    facts = run_threads(3, lambda comm: machine_facts(comm, with_hosts=False), host_of_rank=[0, 1, 1])[0]
+    facts = run_threads(3, lambda comm: measured_on(comm, with_hosts=False), host_of_rank=[0, 1, 1])[0]
     assert (facts["ranks_by_node"], facts["mpi"]) == ([1, 2], "some MPI")
 
 

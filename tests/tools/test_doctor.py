@@ -1,4 +1,4 @@
-"""How the doctor gathers facts, within time limits, and shows what it found."""
+"""How the doctor gathers evidence, within time limits, and shows what it found."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ import msgspec
 import pytest
 
 from hpcnn import doctor
-from hpcnn.tools.doctor import examination, file_systems, surroundings
-from hpcnn.tools.doctor.asking import ask
-from hpcnn.tools.doctor.facts import FileSystem, Horovod, Interface, Local, Probe, Program, Slurm
-from hpcnn.tools.doctor.file_systems import ask_about, existing, kind_of, look_at, remove_marker, unshared
-from hpcnn.tools.doctor.probing import probe_alone
-from hpcnn.tools.doctor.ranks import interfaces
+from hpcnn.tools.doctor import examine as examine_module
+from hpcnn.tools.doctor import file_systems, installation
+from hpcnn.tools.doctor.evidence import FileSystem, Horovod, Interface, Local, Probe, Program, Slurm
+from hpcnn.tools.doctor.file_systems import (
+    existing,
+    kind_of,
+    probe_file_system,
+    remove_marker,
+    try_file_system,
+    unshared,
+)
+from hpcnn.tools.doctor.installation import find_horovod, find_launchers, find_slurm
+from hpcnn.tools.doctor.local import interfaces
+from hpcnn.tools.doctor.probe import probe_alone
+from hpcnn.tools.doctor.probe_program import read_local
 from hpcnn.tools.doctor.shared_memory import shortage
-from hpcnn.tools.doctor.surroundings import find_horovod, find_launchers, find_slurm
-from hpcnn.tools.doctor.world import read_local
-from tests.tools.doctor_facts import NODES, RANKS
+from hpcnn.tools.doctor.timed_command import run_timed
+from tests.tools.doctor_evidence import NODES, RANKS
 
 LIMIT_S = 20.0
 
@@ -38,7 +46,7 @@ def program(folder: Path, name: str, text: str) -> str:
 
 
 def test_an_answer() -> None:
-    answer = ask(["sh", "-c", "echo yes; echo no >&2"], LIMIT_S)
+    answer = run_timed(["sh", "-c", "echo yes; echo no >&2"], LIMIT_S)
     assert (answer.code, answer.out, answer.error, answer.trouble) == (0, "yes\n", "no\n", "")
 
 
@@ -54,7 +62,7 @@ def test_an_answer() -> None:
 )
 def test_what_went_wrong(command: list[str], trouble: str) -> None:
     begin = time.monotonic()
-    assert ask(command, 0.2 if "sleep" in command[-1] else LIMIT_S).trouble == trouble
+    assert run_timed(command, 0.2 if "sleep" in command[-1] else LIMIT_S).trouble == trouble
     assert time.monotonic() - begin < LIMIT_S
 
 
@@ -62,7 +70,7 @@ def test_what_went_wrong(command: list[str], trouble: str) -> None:
 
 
 def test_a_folder_is_tried_out_and_left_clean(tmp_path: Path) -> None:
-    found = look_at(tmp_path / "runs" / "new")
+    found = try_file_system(tmp_path / "runs" / "new")
     assert found.folder == str(tmp_path)  # runs/ would be made there
     assert (found.trouble, found.renames, found.locks) == ("", True, True)
     assert found.free > 0
@@ -71,7 +79,7 @@ def test_a_folder_is_tried_out_and_left_clean(tmp_path: Path) -> None:
 
 
 def test_another_process_asks(tmp_path: Path) -> None:
-    found = ask_about(tmp_path, LIMIT_S, "mark")
+    found = probe_file_system(tmp_path, LIMIT_S, "mark")
     assert (found.folder, found.marker, found.trouble) == (str(tmp_path), "mark", "")
     assert unshared(str(tmp_path), {"here": "mark", "there": "mask"}, LIMIT_S) == ["there"]
     remove_marker(found, LIMIT_S)
@@ -80,7 +88,7 @@ def test_another_process_asks(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_systems.sys, "executable", program(tmp_path, "python", "sleep 60"))
-    assert ask_about(tmp_path, 0.2) == FileSystem(str(tmp_path), trouble="no answer within 0.2 s")
+    assert probe_file_system(tmp_path, 0.2) == FileSystem(str(tmp_path), trouble="no answer within 0.2 s")
 
 
 def test_a_folder_that_can_not_be_written_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,8 +96,8 @@ def test_a_folder_that_can_not_be_written_to(monkeypatch: pytest.MonkeyPatch, tm
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(file_systems.tempfile, "TemporaryDirectory", refuse)
-    assert look_at(tmp_path).trouble == "Permission denied"
-    assert look_at(tmp_path, writes=False).trouble == ""
+    assert try_file_system(tmp_path).trouble == "Permission denied"
+    assert try_file_system(tmp_path, writes=False).trouble == ""
 
 
 def test_a_trial_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -97,7 +105,7 @@ def test_a_trial_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(file_systems, "_try_out", full)
-    found = look_at(tmp_path, "mark")
+    found = try_file_system(tmp_path, "mark")
     assert (found.trouble, found.marker) == ("No space left on device", "mark")
     remove_marker(found, LIMIT_S)
     assert list(tmp_path.iterdir()) == []
@@ -111,7 +119,7 @@ def test_where_a_folder_is_mounted() -> None:
     assert existing(Path("/nonexistent/a/b")) == Path("/")
 
 
-# ----------------------------------------------------------------------------------------------------- surroundings
+# ----------------------------------------------------------------------------------------------------- installation
 
 
 def test_launchers_on_the_path(tmp_path: Path) -> None:
@@ -133,7 +141,7 @@ class Distribution:
 
 
 def test_what_horovod_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surroundings.importlib.metadata, "distribution", lambda _: Distribution(tmp_path))
+    monkeypatch.setattr(installation.importlib.metadata, "distribution", lambda _: Distribution(tmp_path))
     program(tmp_path, "ldd", "echo 'libmpi.so.40 => /o/libmpi.so.40'")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert find_horovod(LIMIT_S) == Horovod("0.28.1")
@@ -254,16 +262,16 @@ def test_a_whole_examination_with_a_launcher_that_fails(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name in [name for name in os.environ if name.startswith(("PMI_", "OMPI_", "SLURM_", "HPCNN_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr("hpcnn.tools.doctor.ranks.use_one_thread", lambda: None)  # for other tests in this process
+    monkeypatch.setattr("hpcnn.tools.doctor.local.use_one_thread", lambda: None)  # for other tests in this process
     monkeypatch.chdir(tmp_path)
     assert doctor.main(["--quick", "--json", "--limit", "5"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["level"] == "problem"
     assert {"check": "launcher", "level": "problem"}.items() <= told["findings"][0].items()
-    assert told["facts"]["probe"]["error"] == "it ended with code 9"
+    assert told["evidence"]["probe"]["error"] == "it ended with code 9"
     assert [path.name for path in tmp_path.iterdir()] == ["mpirun"]
 
 
 def test_beside_this_python_a_launcher_is_found_too() -> None:
-    path = examination._search_path({"PATH": "/a:/b"})
+    path = examine_module._search_path({"PATH": "/a:/b"})
     assert path == f"/a:/b:{Path(sys.executable).parent}"

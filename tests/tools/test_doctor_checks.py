@@ -1,4 +1,4 @@
-"""Each check of the doctor: content with sound facts, and failing on those that are made wrong for it."""
+"""Each check of the doctor: content with sound evidence, and failing on evidence that is made wrong for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hpcnn.tools.doctor.checks import CHECKS, cores, files, judge, memory, mpi, network, slurm, software
-from hpcnn.tools.doctor.facts import Facts, FileSystem, Gpus, Horovod, Interface, Sum
+from hpcnn.tools.doctor.evidence import Evidence, FileSystem, Gpus, Horovod, Interface, Sum
 from hpcnn.tools.doctor.finding import OK, PROBLEM, WARNING, Finding
-from tests.tools.doctor_facts import (
+from tests.tools.doctor_evidence import (
     ALONE,
     BY_OPEN_MPI,
     GB,
@@ -29,10 +29,10 @@ from tests.tools.doctor_facts import (
     ranks,
 )
 
-Check = Callable[[Facts], Iterator[Finding]]
+Check = Callable[[Evidence], Iterator[Finding]]
 
-CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
-    # facts, what is made wrong, level, words of the finding, words of what mends it
+CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
+    # evidence, what is made wrong, level, words of the finding, words of what mends it
     mpi.check_launcher: [
         (
             SOUND,
@@ -91,7 +91,7 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
     slurm.check_mpi_kinds: [
         (SOUND, job(mpi_kinds=("pmix",)), WARNING, "MPICH: it offers pmix", "HPCNN_LAUNCHER=mpirun"),
     ],
-    cores.check_crowd: [
+    cores.check_oversubscription: [
         (SOUND, on(1), WARNING, "2 ranks share 1 CPU on a", "mpirun -n 1 "),
         (SOUND, on(8, group=1.5), WARNING, "2 ranks share 1.5 CPUs on a", "mpirun -n 1 "),
     ],
@@ -226,9 +226,9 @@ CASES: dict[Check, list[tuple[Facts, Change, str, str, str]]] = {
     [(check, case) for check, cases in CASES.items() for case in cases],
     ids=lambda one: f"{one.__name__}" if callable(one) else f"{one[2]}-{one[3][:20]}",
 )
-def test_a_check_finds_what_is_wrong(check: Check, case: tuple[Facts, Change, str, str, str]) -> None:
-    facts, change, level, words, mends = case
-    (found, *rest) = check(change(facts))
+def test_a_check_finds_what_is_wrong(check: Check, case: tuple[Evidence, Change, str, str, str]) -> None:
+    evidence, change, level, words, mends = case
+    (found, *rest) = check(change(evidence))
     assert found.level == level, found
     assert not [one for one in rest if one.level != OK]
     assert re.search(words, found.what), found.what
@@ -236,9 +236,9 @@ def test_a_check_finds_what_is_wrong(check: Check, case: tuple[Facts, Change, st
     assert bool(found.fix) == (level != OK)
 
 
-@pytest.mark.parametrize("facts", [SOUND, ALONE], ids=["on 4 ranks", "alone"])
-def test_sound_facts_are_found_sound(facts: Facts) -> None:
-    findings = judge(facts)
+@pytest.mark.parametrize("evidence", [SOUND, ALONE], ids=["on 4 ranks", "alone"])
+def test_sound_facts_are_found_sound(evidence: Evidence) -> None:
+    findings = judge(evidence)
     assert [one for one in findings if one.level != OK] == []
     assert len({one.check for one in findings}) >= 20
     assert not [one for one in findings if one.fix]

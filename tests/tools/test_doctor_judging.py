@@ -1,4 +1,4 @@
-"""What checks of the doctor make of facts that a line of the table in `test_doctor_checks` can't describe."""
+"""What checks of the doctor make of evidence that a line of the table in `test_doctor_checks` can't describe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from hpcnn.system.cores import Cores
 from hpcnn.tools.doctor.checks import cores, judge, memory, mpi, network, slurm
-from hpcnn.tools.doctor.facts import FileSystem, Probe, Program
+from hpcnn.tools.doctor.evidence import FileSystem, Probe, Program
 from hpcnn.tools.doctor.finding import OK, PROBLEM, WARNING
-from tests.tools.doctor_facts import (
+from tests.tools.doctor_evidence import (
     BY_OPEN_MPI,
     BY_SRUN,
     EIGHT,
@@ -53,7 +53,7 @@ def test_the_most_crowded_node_is_named_by_what_its_groups_allow() -> None:
         replace(one, cores=Cores(EIGHT, EIGHT, ((f"job/{one.rank}", 1.0) if one.host == "a" else ("job", 1.5),)))
         for one in RANKS
     ]
-    (found,) = cores.check_crowd(replace(SOUND, ranks=tuple(limited)))
+    (found,) = cores.check_oversubscription(replace(SOUND, ranks=tuple(limited)))
     assert found.fix == "mpirun -n 1 python -m hpcnn.train JOB   # on b"
 
 
@@ -75,7 +75,7 @@ def test_bound_ranks_are_told_to_let_go() -> None:
         for one, cpu in zip(RANKS, (0, 0, 1, 2), strict=True)
     )
     free = (*bound[:3], replace(bound[3], cores=Cores(frozenset({2, 3}), frozenset({2, 3}))))
-    (found,) = cores.check_crowd(replace(SOUND, ranks=free))
+    (found,) = cores.check_oversubscription(replace(SOUND, ranks=free))
     assert found.level == WARNING
     assert "--bind-to none" in found.fix
 

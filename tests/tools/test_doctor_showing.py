@@ -8,13 +8,13 @@ import pytest
 
 from hpcnn import doctor
 from hpcnn.tools.doctor.checks import judge
-from hpcnn.tools.doctor.facts import Facts, Packages
-from hpcnn.tools.doctor.showing import as_json, show, title
-from tests.tools.doctor_facts import ALONE, NODES, RANKS, SOUND, probe
+from hpcnn.tools.doctor.evidence import Evidence, Packages
+from hpcnn.tools.doctor.outputs import as_json, show, title
+from tests.tools.doctor_evidence import ALONE, NODES, RANKS, SOUND, probe
 
 
-def shown(facts: Facts, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    show(facts, judge(facts))
+def shown(evidence: Evidence, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    show(evidence, judge(evidence))
     return capsys.readouterr().out.splitlines()
 
 
@@ -39,7 +39,7 @@ def test_what_mends_is_a_line_to_copy(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_terminal_of_any_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, cell: str
 ) -> None:
-    monkeypatch.setattr("hpcnn.tools.doctor.showing.terminal_path", lambda: "/dev/null")
+    monkeypatch.setattr("hpcnn.tools.doctor.outputs.terminal_path", lambda: "/dev/null")
     monkeypatch.setattr("hpcnn.runs.display.console.terminal_size", lambda _: (columns, 24))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -49,7 +49,7 @@ def test_a_terminal_of_any_width(
 
 
 def test_the_title_says_if_not_all_ranks_are_known() -> None:
-    broken = Facts(SOUND.launch, RANKS[:1], NODES[:1], SOUND.probe, packages=Packages({}))
+    broken = Evidence(SOUND.launch, RANKS[:1], NODES[:1], SOUND.probe, packages=Packages({}))
     assert title(broken).endswith(" on a, 4 ranks (known of 1 alone)")
     assert title(ALONE).endswith(" on a, 1 rank")
 
@@ -58,8 +58,8 @@ def test_json_holds_everything() -> None:
     told = json.loads(json.dumps(as_json(SOUND, judge(SOUND))))
     assert told["level"] == "ok"
     assert len(told["findings"]) == len(judge(SOUND))
-    assert [rank["host"] for rank in told["facts"]["ranks"]] == ["a", "a", "b", "b"]
-    assert told["facts"]["slurm"]["job_id"] == "17"
+    assert [rank["host"] for rank in told["evidence"]["ranks"]] == ["a", "a", "b", "b"]
+    assert told["evidence"]["slurm"]["job_id"] == "17"
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "inf", "soon"])

@@ -25,7 +25,7 @@ from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.export import onnx_file
-from hpcnn.tools.export.npz_file import FACTS, write_npz
+from hpcnn.tools.export.npz_file import METADATA, write_npz
 from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET, onnx_model, write_onnx
 from hpcnn.tools.open_run import by_numpy
 from tests.mpi.launch import ROOT
@@ -159,7 +159,7 @@ def test_an_archive_holds_all_that_is_needed(trained: TrainedModel, tmp_path: Pa
     write_npz(trained, tmp_path / "model.npz")
     with np.load(tmp_path / "model.npz", allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    facts = json.loads(str(arrays.pop(FACTS)))
+    facts = json.loads(str(arrays.pop(METADATA)))
     assert facts["weights_sha256"] == trained.weights_sha256
     assert facts["job"]["train"]["batch_size"] == 13
     assert facts["input_shape"] == [5]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn.tools.report.page import page
-from hpcnn.tools.report.reading import read_run, read_runs
+from hpcnn.tools.report.read import read_run, read_runs
 from hpcnn.tools.report.text import text_report
 from tests.tools.report_runs import JOB, SHA256, epoch_line, make_run, time_line, write_lines
 

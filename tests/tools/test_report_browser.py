@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hpcnn.tools.report.page import page
-from hpcnn.tools.report.reading import read_run
+from hpcnn.tools.report.read import read_run
 from tests.browser import browser_command
 from tests.tools.report_runs import epoch_line, make_run, time_line, write_lines
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn.report import main
-from hpcnn.tools.report.reading import read_run
+from hpcnn.tools.report.read import read_run
 from hpcnn.tools.report.text import sparkline, text_report
 from tests.require import require
 from tests.tools.report_runs import make_run, time_line, write_lines

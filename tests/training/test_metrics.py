@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hpcnn.errors import JobError
 from hpcnn.job.checks import TABLE_METRICS
-from hpcnn.job.ending import CLASS_METRICS
+from hpcnn.job.output_checks import CLASS_METRICS
 from hpcnn.training.metrics import (
     LOWER_IS_BETTER,
     METRICS,

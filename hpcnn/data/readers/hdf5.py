@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.columns import Columns
-from hpcnn.data.packed import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
 from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import Array, Buffer, Rows

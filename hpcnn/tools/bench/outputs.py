@@ -43,16 +43,16 @@ def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
         new_figure(1, 1)
 
 
-def machine_facts(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
+def measured_on(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
     """Return what the figures were measured on; hosts only on request. Collective."""
     hosts = comm.allgather(comm.host)
-    facts: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
-    facts["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
+    environment: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
+    environment["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
     if comm.size > 1:
         from hpcnn.comm.exchange.allreduce_exchange import mpi_library
 
-        facts["mpi"] = mpi_library()
-    return facts | ({"hosts": hosts} if with_hosts else {})
+        environment["mpi"] = mpi_library()
+    return environment | ({"hosts": hosts} if with_hosts else {})
 
 
 def warnings(comm: Communicator) -> list[str]:

@@ -1,1 +1,1 @@
-"""`hpcnn doctor`: facts about a machine and its MPI, each gathered within a time limit, and what they mean."""
+"""`hpcnn doctor`: gathers evidence about a machine and its MPI within time limits, and judges it."""

@@ -19,13 +19,13 @@ from pathlib import Path
 import msgspec
 
 from hpcnn.system.control_groups import read_text
-from hpcnn.tools.doctor.asking import ask, with_package
-from hpcnn.tools.doctor.facts import FileSystem
+from hpcnn.tools.doctor.evidence import FileSystem
+from hpcnn.tools.doctor.timed_command import package_environment, run_timed
 
 _WRITTEN = 4096
 
 
-def ask_about(folder: Path, limit_s: float, marker: str = "", *, writes: bool = True) -> FileSystem:
+def probe_file_system(folder: Path, limit_s: float, marker: str = "", *, writes: bool = True) -> FileSystem:
     """Return what a folder's file system can do, or that it did not answer in time.
 
     Args:
@@ -35,14 +35,14 @@ def ask_about(folder: Path, limit_s: float, marker: str = "", *, writes: bool = 
         writes: whether to try what only writing shows.
     """
     command = [sys.executable, "-P", "-m", __name__, str(folder), marker, "write" if writes else "read"]
-    answer = ask(command, limit_s, with_package(os.environ))
+    answer = run_timed(command, limit_s, package_environment(os.environ))
     if answer.code == 0:
         with suppress(msgspec.DecodeError):
             return msgspec.json.decode(answer.out, type=FileSystem)
     return FileSystem(str(folder), trouble=answer.trouble or "no answer")
 
 
-def look_at(folder: Path, marker: str = "", *, writes: bool = True) -> FileSystem:
+def try_file_system(folder: Path, marker: str = "", *, writes: bool = True) -> FileSystem:
     """Return what the folder's file system is and can do, by trying it; nothing but the marker is left there."""
     there = existing(folder)
     space = os.statvfs(there)
@@ -90,14 +90,14 @@ def _locks(path: Path) -> bool:
 
 def unshared(folder: str, markers: Mapping[str, str], limit_s: float) -> list[str]:
     """Return the hosts whose markers are not in a folder of this host."""
-    names = ask(["ls", "-A", folder], limit_s).out.splitlines()
+    names = run_timed(["ls", "-A", folder], limit_s).out.splitlines()
     return [host for host, marker in markers.items() if marker not in names]
 
 
 def remove_marker(folder: FileSystem, limit_s: float) -> None:
-    """Remove what `ask_about` has left."""
+    """Remove what `probe_file_system` has left."""
     if folder.marker:
-        ask(["rm", "-f", str(Path(folder.folder, folder.marker))], limit_s)
+        run_timed(["rm", "-f", str(Path(folder.folder, folder.marker))], limit_s)
 
 
 def existing(folder: Path) -> Path:
@@ -126,4 +126,6 @@ def kind_of(folder: Path, mounts: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(look_at(Path(sys.argv[1]), sys.argv[2], writes=sys.argv[3] == "write")))
+    sys.stdout.buffer.write(
+        msgspec.json.encode(try_file_system(Path(sys.argv[1]), sys.argv[2], writes=sys.argv[3] == "write"))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from hpcnn.tools.doctor.facts import family
+from hpcnn.tools.doctor.evidence import family
 
 SHM = "/dev/shm"
 ENLARGE = f"mount -o remount,size=1G {SHM}   # as root; in a container: docker run --shm-size=1g"

@@ -13,18 +13,18 @@ from hpcnn.errors import HpcnnError
 from hpcnn.runs.inference import TrainedModel
 from hpcnn.system.atomic import atomic_path
 
-FACTS = "hpcnn.json"
+METADATA = "hpcnn.json"
 """Name of the text. Names of parameters hold a slash, or are those of layers."""
 
 
 def write_npz(trained: TrainedModel, path: Path) -> None:
-    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and the facts.
+    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and the metadata.
 
     Raises:
         HpcnnError: the file can't be written.
     """
     scaling = trained.scaling.to_dict() if trained.scaling else {}
-    facts = {
+    metadata = {
         "hpcnn": __version__,
         "weights_sha256": trained.weights_sha256,
         "input_shape": list(trained.parts.network.input_shape),
@@ -34,7 +34,7 @@ def write_npz(trained: TrainedModel, path: Path) -> None:
     arrays = {
         **trained.model.weights(),
         **{f"scaling/{name}": value for name, value in scaling.items()},
-        FACTS: np.array(json.dumps(facts)),
+        METADATA: np.array(json.dumps(metadata)),
     }
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:

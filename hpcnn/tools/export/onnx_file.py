@@ -55,13 +55,13 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         raise ModelError(f"the parameters take {size} bytes, but an ONNX file holds 2 GiB at most. Use --format npz.")
     model = onnx_model(network, trained.model.weights(), trained.scaling if scaling else None)
     model.producer_name, model.producer_version = "hpcnn", __version__
-    facts = {
+    metadata = {
         "job": trained.job.name,
         "weights_sha256": trained.weights_sha256,
         "loss": trained.parts.loss.loss.name,
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
-    _describe(model, facts)
+    _describe(model, metadata)
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(model.SerializeToString())
@@ -103,8 +103,8 @@ def _tensor_info(name: str, shape: Shape) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
 
 
-def _describe(model: Any, facts: dict[str, str]) -> None:
+def _describe(model: Any, metadata: dict[str, str]) -> None:
     from onnx import helper
 
-    helper.set_model_props(model, facts)
-    model.graph.doc_string = f"{facts['job']}, trained by hpcnn {__version__}"
+    helper.set_model_props(model, metadata)
+    model.graph.doc_string = f"{metadata['job']}, trained by hpcnn {__version__}"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted, percent
-from hpcnn.tools.report.accounts import MEANING, Account
-from hpcnn.tools.report.elements import Child, table, tag
-from hpcnn.tools.report.figures import seconds
+from hpcnn.tools.report.html import Child, table, tag
+from hpcnn.tools.report.time_accounts import MEANING, TimeAccount
+from hpcnn.tools.report.values import seconds
 
 _MOST_ROWS = 16
 """More ranks than these stand side by side as thin columns."""
@@ -18,7 +18,7 @@ _MOST_COLUMNS = 128
 _COLUMN_HEIGHT = 200
 
 
-def time_of_ranks(account: Account) -> Element:
+def time_of_ranks(account: TimeAccount) -> Element:
     """Return the figure for one account, with a table of what it adds up to."""
     hosts = len(set(account.hosts))
     title = f"{counted(account.ranks, 'rank')} on {counted(hosts, 'node')}, until epoch {account.last_epoch:,}"
@@ -31,7 +31,7 @@ def time_of_ranks(account: Account) -> Element:
     )
 
 
-def _rows(account: Account) -> Element:
+def _rows(account: TimeAccount) -> Element:
     totals = account.totals
     several = len(set(account.hosts)) > 1
     rows = []
@@ -67,7 +67,7 @@ def bar(parts: Mapping[str, float], longest: float, name: str) -> Element:
     return tag("svg", pieces, role="img", aria_label=f"{name}: {said}", class_="bar")
 
 
-def _columns(account: Account) -> Element:
+def _columns(account: TimeAccount) -> Element:
     """Return one thin column a rank; neighbours share one, with their mean, where there are too many."""
     size = math.ceil(account.ranks / _MOST_COLUMNS)
     starts = range(0, account.ranks, size)
@@ -84,7 +84,7 @@ def _columns(account: Account) -> Element:
     return tag("div", picture, axis)
 
 
-def _column(account: Account, ranks: range, longest: float, left: float, width: float) -> Element:
+def _column(account: TimeAccount, ranks: range, longest: float, left: float, width: float) -> Element:
     name = f"rank {ranks[0]} on {account.hosts[ranks[0]]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
     top, pieces, said = 100.0, [], [name]
     for part, values in account.seconds.items():
@@ -99,7 +99,7 @@ def _column(account: Account, ranks: range, longest: float, left: float, width: 
     return tag("g", pieces, tag("title", "\n".join(said)))
 
 
-def _summary(account: Account) -> Element:
+def _summary(account: TimeAccount) -> Element:
     """Return a table of the groups: what they are, and how much of the time they took."""
     rows: list[list[Child]] = []
     for part, share in account.shares.items():

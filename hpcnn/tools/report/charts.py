@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
-from hpcnn.tools.report.elements import tag
-from hpcnn.tools.report.figures import figure
+from hpcnn.tools.report.html import tag
 from hpcnn.tools.report.scales import Point, Scale, epoch_scale, sampled, thinned, value_scale, whole_ticks
+from hpcnn.tools.report.values import figure
 
 STYLES = 8
 """How many curves can be told apart; those after them are grey."""

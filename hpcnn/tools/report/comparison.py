@@ -9,16 +9,16 @@ from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
 from hpcnn.tools.report.charts import STYLES, Curve, chart, legend
-from hpcnn.tools.report.elements import Child, section, table, tag
-from hpcnn.tools.report.figures import NONE, figure, seconds
+from hpcnn.tools.report.html import Child, section, table, tag
 from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
-from hpcnn.tools.report.run import VALIDATION, Run
+from hpcnn.tools.report.record import VALIDATION, RunRecord
+from hpcnn.tools.report.values import NONE, figure, seconds
 
 _MOST_CURVES = 60
 _MOST_DETAILS = 40
 
 
-def comparison(runs: Sequence[Run], monitor: str) -> list[Element]:
+def comparison(runs: Sequence[RunRecord], monitor: str) -> list[Element]:
     """Return the sections for runs that are given the best first."""
     names = short_names(runs)
     parts = [
@@ -36,7 +36,7 @@ def _swatched(place: int, name: str) -> Element:
     return tag("span", tag("svg", line, width=20, height=10, aria_hidden="true"), " ", name, class_="run")
 
 
-def _order(runs: Sequence[Run], names: Sequence[str], monitor: str) -> Element:
+def _order(runs: Sequence[RunRecord], names: Sequence[str], monitor: str) -> Element:
     first: dict[str, int] = {}
     rows: list[list[Child]] = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
@@ -61,7 +61,7 @@ def _order(runs: Sequence[Run], names: Sequence[str], monitor: str) -> Element:
     return section("Best first", table(head, rows, caption=f"The runs by their best {monitor}", class_="figures order"))
 
 
-def _settings(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+def _settings(runs: Sequence[RunRecord], names: Sequence[str]) -> Element | None:
     known = [(place, run) for place, run in enumerate(runs) if run.settings]
     if len(known) < 2:
         return None
@@ -79,7 +79,7 @@ def _settings(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
     return section("Settings that differ", table(head, rows, caption=caption, class_="settings"))
 
 
-def _curves(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+def _curves(runs: Sequence[RunRecord], names: Sequence[str]) -> Element | None:
     values = dict.fromkeys(value for run in runs for value in run.values)
     charts = []
     for value in values:
@@ -102,7 +102,7 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
     return section("Learning curves", key_of_runs, tag("div", charts, class_="charts"), note=note)
 
 
-def _times(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
+def _times(runs: Sequence[RunRecord], names: Sequence[str]) -> Element | None:
     """Return one bar for each run: the mean of its ranks, under its last set of ranks."""
     last = {name: run.accounts[-1] for run, name in zip(runs, names, strict=True) if run.accounts}
     if not last:
@@ -117,7 +117,7 @@ def _times(runs: Sequence[Run], names: Sequence[str]) -> Element | None:
     return section("Where the time went", tag("figure", legend, named_bars(rows)), note=note)
 
 
-def _details(runs: Sequence[Run], names: Sequence[str]) -> Element:
+def _details(runs: Sequence[RunRecord], names: Sequence[str]) -> Element:
     parts = [
         tag("details", tag("summary", _swatched(place, name), f" · {run.state}"), *_about(run), class_="about")
         for place, (run, name) in enumerate(zip(runs[:_MOST_DETAILS], names, strict=False))
@@ -126,7 +126,7 @@ def _details(runs: Sequence[Run], names: Sequence[str]) -> Element:
     return section("Each run", parts, note=more)
 
 
-def _about(run: Run) -> list[Element]:
+def _about(run: RunRecord) -> list[Element]:
     path = tag("p", str(run.path), f" · {run.why}" if run.why else None, class_="note")
     first = (path, sections.tiles(run), sections.weights(run))
     return [*(part for part in first if part is not None), *sections.body(run)]

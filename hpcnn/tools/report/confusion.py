@@ -8,9 +8,9 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted, percent
-from hpcnn.tools.report.elements import Child, section, table, tag
-from hpcnn.tools.report.figures import figure
-from hpcnn.tools.report.run import Run
+from hpcnn.tools.report.html import Child, section, table, tag
+from hpcnn.tools.report.record import RunRecord
+from hpcnn.tools.report.values import figure
 
 _MOST_SHOWN = 24
 """Of classes, in a table that is still read."""
@@ -22,7 +22,7 @@ _HOW = 'The job has no such metric. Add "confusion_matrix" to its train.metrics:
 Matrix = Sequence[Sequence[float]]
 
 
-def confusion(run: Run) -> Element | None:
+def confusion(run: RunRecord) -> Element | None:
     """Return the section on a run's confusion matrix; None for a job that is not about classes."""
     found = run.confusion()
     if found is None:
@@ -37,7 +37,7 @@ def confusion(run: Run) -> Element | None:
     return section("Confusion matrix", tag("div", grid, _mistakes(matrix), class_="matrix"), note=note)
 
 
-def _has_classes(run: Run) -> bool:
+def _has_classes(run: RunRecord) -> bool:
     """Return whether the job may have the metric: one class a sample is true."""
     from hpcnn.training.metrics import is_multilabel  # NumPy comes with it
 

@@ -10,12 +10,12 @@ from xml.etree.ElementTree import Element
 from hpcnn import __version__
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.comparison import comparison
-from hpcnn.tools.report.elements import tag, to_html
+from hpcnn.tools.report.html import tag, to_html
 from hpcnn.tools.report.ranking import best_first, monitor_of
-from hpcnn.tools.report.run import Run
+from hpcnn.tools.report.record import RunRecord
 
 
-def page(runs: Sequence[Run], title: str = "") -> str:
+def page(runs: Sequence[RunRecord], title: str = "") -> str:
     """Return the page for one run or more."""
     if len(runs) == 1:
         return _document(title or runs[0].name, one_run(runs[0], title))
@@ -25,7 +25,7 @@ def page(runs: Sequence[Run], title: str = "") -> str:
     return _document(heading, [tag("header", tag("h1", heading)), *comparison(ordered, monitor)])
 
 
-def one_run(run: Run, title: str) -> list[Element]:
+def one_run(run: RunRecord, title: str) -> list[Element]:
     """Return all that there is to say about a run."""
     badge = tag("span", run.state, class_=f"badge {'bad' if run.state == 'failed' else run.state}")
     header = tag(

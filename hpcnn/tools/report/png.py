@@ -10,11 +10,11 @@ from hpcnn.core.formatting import counted
 from hpcnn.errors import MissingExtraError
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.system.atomic import atomic_path
-from hpcnn.tools.report.elements import clean
-from hpcnn.tools.report.figures import figure
+from hpcnn.tools.report.html import clean
 from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
-from hpcnn.tools.report.run import VALIDATION, Points, Run
+from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
 from hpcnn.tools.report.scales import thinned, value_scale
+from hpcnn.tools.report.values import figure
 
 _COLORS = ("#1f6fd0", "#c9480b", "#00806b", "#7d4cc2", "#b3307d", "#86690a", "#0f7d9c", "#4d5a66")
 _GREY = "#b4bcc5"
@@ -37,7 +37,7 @@ Panel = Callable[[Any], None]
 """Draws on the axes that it is given."""
 
 
-def write_png(path: Path, runs: Sequence[Run], title: str = "") -> None:
+def write_png(path: Path, runs: Sequence[RunRecord], title: str = "") -> None:
     """Write a picture with the main panels of the report.
 
     Raises:
@@ -65,7 +65,7 @@ def _plain(text: str) -> str:
     return clean(text).replace("$", r"\$")
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[RunRecord]) -> str:
     if len(runs) > 1:
         return f"{len(runs)} runs"
     run = runs[0]
@@ -73,7 +73,7 @@ def _title(runs: Sequence[Run]) -> str:
     return f"{run.name}: {run.state}" + (f", best {run.monitor} {figure(best[1])} in epoch {best[0]}" if best else "")
 
 
-def _of_one(run: Run) -> list[Panel]:
+def _of_one(run: RunRecord) -> list[Panel]:
     panels: list[Panel] = []
     for name in run.values[:_MOST_VALUES]:
         curves = [("training", run.points(name), 0), ("validation", run.points(VALIDATION + name), 1)]
@@ -90,7 +90,7 @@ def _of_one(run: Run) -> list[Panel]:
     return panels or [_nothing(run)]
 
 
-def _of_several(runs: Sequence[Run]) -> list[Panel]:
+def _of_several(runs: Sequence[RunRecord]) -> list[Panel]:
     runs = best_first(runs, monitor_of(runs))
     names = short_names(runs)
     panels: list[Panel] = []
@@ -168,7 +168,7 @@ def _bars(title: str, x_name: str, places: Sequence[Any], parts: Sequence[tuple[
     return draw
 
 
-def _nothing(run: Run) -> Panel:
+def _nothing(run: RunRecord) -> Panel:
     def draw(axes: Any) -> None:
         axes.text(0, 0.5, _plain("\n".join(run.troubles) or "nothing yet"), fontsize=8, wrap=True)
         axes.set_axis_off()

@@ -8,29 +8,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcnn.job.dump import leaves
-from hpcnn.tools.report.run import Run, lower_is_better
+from hpcnn.tools.report.record import RunRecord, lower_is_better
 
 MOST_SETTINGS = 200
 """Runs that differ in more settings are of different jobs: the table would tell nothing."""
 
 
-def monitor_of(runs: Sequence[Run]) -> str:
+def monitor_of(runs: Sequence[RunRecord]) -> str:
     """Return the value that most runs are judged by."""
     return Counter(run.monitor for run in runs).most_common(1)[0][0]
 
 
-def best_first(runs: Sequence[Run], monitor: str) -> list[Run]:
+def best_first(runs: Sequence[RunRecord], monitor: str) -> list[RunRecord]:
     """Return the runs in the order of their best value; those without one last."""
     sign = 1 if lower_is_better(monitor) else -1
 
-    def rank(run: Run) -> tuple[bool, float]:
+    def rank(run: RunRecord) -> tuple[bool, float]:
         best = run.best(monitor)
         return (True, 0.0) if best is None else (False, sign * best[1])
 
     return sorted(runs, key=rank)
 
 
-def short_names(runs: Sequence[Run]) -> list[str]:
+def short_names(runs: Sequence[RunRecord]) -> list[str]:
     """Return a name for each run: its folder's, with as many of the folders above as it takes to tell them apart."""
     paths = [run.path.absolute().parts for run in runs]
     for depth in range(1, max(map(len, paths)) + 1):
@@ -40,7 +40,7 @@ def short_names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+def differing(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the settings that are not the same in all runs, by their dotted names; empty for none."""
     flat = [dict(leaves(_told_apart(run.settings, runs), "")) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
@@ -52,7 +52,7 @@ def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
     return found
 
 
-def _told_apart(settings: Mapping[str, Any], runs: Sequence[Run]) -> Mapping[str, Any]:
+def _told_apart(settings: Mapping[str, Any], runs: Sequence[RunRecord]) -> Mapping[str, Any]:
     """Return the settings; the layers in few words, where they are of other kinds than in another run."""
     if len({str(_kinds(run.settings)) for run in runs}) == 1:
         return settings

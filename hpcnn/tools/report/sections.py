@@ -10,9 +10,9 @@ from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALL
 from hpcnn.tools.report.bars import time_of_ranks
 from hpcnn.tools.report.charts import Curve, chart
 from hpcnn.tools.report.confusion import confusion
-from hpcnn.tools.report.elements import Child, section, table, tag
-from hpcnn.tools.report.figures import NONE, figure, moment, number, seconds, whole
-from hpcnn.tools.report.run import VALIDATION, Run
+from hpcnn.tools.report.html import Child, section, table, tag
+from hpcnn.tools.report.record import VALIDATION, RunRecord
+from hpcnn.tools.report.values import NONE, figure, moment, number, seconds, whole
 
 _EXITS = {
     EXIT_DONE: "done",
@@ -24,18 +24,18 @@ _EXITS = {
 _MOST_ACCOUNTS, _MOST_ATTEMPTS = 4, 100
 
 
-def body(run: Run) -> list[Element]:
+def body(run: RunRecord) -> list[Element]:
     """Return all that follows the heading."""
     parts = (troubles(run), learning(run), confusion(run), times(run), attempts(run), job_and_environment(run))
     return [part for part in parts if part is not None]
 
 
-def tiles(run: Run) -> Element:
+def tiles(run: RunRecord) -> Element:
     """Return the few figures that one looks for first."""
     best = run.best(run.monitor)
     of = f"of {run.epochs_asked:,} · " if run.epochs_asked else ""
     shards = whole(run.result.get("shards"))
-    facts = [
+    figures = [
         (
             f"best {run.monitor}",
             figure(best[1]) if best else NONE,
@@ -46,28 +46,28 @@ def tiles(run: Run) -> Element:
         ("speed", figure(run.samples_per_s), "samples/s, median of epochs"),
         ("ranks", figure(run.ranks), counted(shards, "gradient shard") if shards else "at the last start"),
     ]
-    return tag("dl", [tag("div", tag("dt", a), tag("dd", b, tag("small", c))) for a, b, c in facts], class_="tiles")
+    return tag("dl", [tag("div", tag("dt", a), tag("dd", b, tag("small", c))) for a, b, c in figures], class_="tiles")
 
 
-def _steps(run: Run) -> str:
+def _steps(run: RunRecord) -> str:
     known = run.result.get("steps"), run.progress.get("step"), run.epochs[-1].get("step") if run.epochs else None
     steps = next((step for step in map(whole, known) if step), None)
     return counted(steps, "step") if steps else "no step yet"
 
 
-def _time_note(run: Run) -> str:
+def _time_note(run: RunRecord) -> str:
     finished = run.result.get("seconds")
     return "of the last attempt" if number(finished) is not None else "of all epochs so far"
 
 
-def weights(run: Run) -> Element | None:
+def weights(run: RunRecord) -> Element | None:
     """Return the SHA-256."""
     if not run.weights_sha256:
         return None
     return tag("p", f"SHA-256 {run.weights_of} ", tag("code", run.weights_sha256), class_="sha")
 
 
-def troubles(run: Run) -> Element | None:
+def troubles(run: RunRecord) -> Element | None:
     """Return what is missing or damaged."""
     if not run.troubles:
         return None
@@ -75,7 +75,7 @@ def troubles(run: Run) -> Element | None:
     return tag("aside", tag("strong", "What this report could not read"), said, class_="troubles")
 
 
-def learning(run: Run) -> Element | None:
+def learning(run: RunRecord) -> Element | None:
     """Return the curves of the loss, each metric, the learning rate and the speed, and the values at the end."""
     if not run.epochs:
         return None
@@ -95,13 +95,13 @@ def spelled(name: str) -> str:
     return name.replace("_per_", "/").replace("_", " ")
 
 
-def _both(run: Run, name: str) -> Iterator[Curve]:
+def _both(run: RunRecord, name: str) -> Iterator[Curve]:
     for label, full, style in (("training", name, 0), ("validation", VALIDATION + name, 1)):
         if any(full in line for line in run.epochs):
             yield Curve(label, run.points(full), style)
 
 
-def _results(run: Run) -> Element:
+def _results(run: RunRecord) -> Element:
     """Return the values at the end, and the best ones."""
     rows: list[list[Child]] = []
     for name in run.values:
@@ -115,14 +115,14 @@ def _results(run: Run) -> Element:
     return table(head, rows, caption=f"Values after epoch {epoch:,}", class_="figures")
 
 
-def times(run: Run) -> Element | None:
+def times(run: RunRecord) -> Element | None:
     """Return where the time of each rank went."""
     shown = run.accounts[-_MOST_ACCOUNTS:]
     more = f"The last {len(shown)} of {len(run.accounts)} sets of ranks." if len(run.accounts) > len(shown) else ""
     return section("Where the time went", [time_of_ranks(account) for account in shown], note=more) if shown else None
 
 
-def attempts(run: Run) -> Element | None:
+def attempts(run: RunRecord) -> Element | None:
     """Return the attempts that the run had under Slurm."""
     lines = [line for line in run.attempts if line.get("event") in ("start", "end")]
     if not lines:
@@ -144,11 +144,11 @@ def attempts(run: Run) -> Element | None:
     return section("Attempts", shown, note=f"{counted(len(rows), 'attempt')}.")
 
 
-def job_and_environment(run: Run) -> Element:
+def job_and_environment(run: RunRecord) -> Element:
     """Return what was trained, and on what."""
     job = tag("pre", tag("code", run.job), tabindex="0") if run.job else tag("p", "Not known.", class_="note")
     toml = tag("details", tag("summary", "The resolved job, with all defaults"), job, open="")
-    facts: list[list[Child]] = [[name, value] for name, value in run.environment.items()]
-    machine = table(["", ""], facts, caption="Versions and machine", class_="facts") if facts else None
+    rows: list[list[Child]] = [[name, value] for name, value in run.environment.items()]
+    machine = table(["", ""], rows, caption="Versions and machine", class_="facts") if rows else None
     unknown = tag("p", "Neither the result nor a checkpoint tells the versions and the machine.", class_="note")
     return section("Job and environment", tag("div", machine or unknown, toml, class_="pair"))

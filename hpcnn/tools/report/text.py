@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from hpcnn.core.formatting import counted, percent
-from hpcnn.tools.report.accounts import Account
-from hpcnn.tools.report.elements import clean
-from hpcnn.tools.report.figures import NONE, figure, seconds
+from hpcnn.tools.report.html import clean
 from hpcnn.tools.report.ranking import best_first, differing, monitor_of, short_names
-from hpcnn.tools.report.run import VALIDATION, Points, Run
+from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
 from hpcnn.tools.report.scales import value_scale
+from hpcnn.tools.report.time_accounts import TimeAccount
+from hpcnn.tools.report.values import NONE, figure, seconds
 
 _BLOCKS, _PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=*#"
 _FILLS = {
@@ -41,7 +41,7 @@ _NARROWEST, _WIDEST = 20, 120
 _MOST_BARS, _MOST_CLASSES, _MOST_SETTINGS = 16, 20, 20
 
 
-def text_report(runs: Sequence[Run], title: str, *, width: int, encoding: str) -> Iterator[str]:
+def text_report(runs: Sequence[RunRecord], title: str, *, width: int, encoding: str) -> Iterator[str]:
     """Yield the lines of a report, none of them longer than `width`."""
     width = max(_NARROWEST, width)
     paper = _Paper(width, _takes(encoding, _BLOCKS + "".join(_FILLS.values())))
@@ -67,17 +67,17 @@ def _takes(encoding: str, text: str) -> bool:
     return True
 
 
-def _one(run: Run, title: str, paper: _Paper) -> Iterator[str]:
+def _one(run: RunRecord, title: str, paper: _Paper) -> Iterator[str]:
     yield f"{title or run.name}: {run.state}"
     yield from _wrapped(f"{run.path}{f' ({run.why})' if run.why else ''}", paper)
     yield ""
     best, of = run.best(run.monitor), f" of {run.epochs_asked:,}" if run.epochs_asked else ""
-    facts = [f"{len(run.epochs):,}{of} epochs", seconds(run.seconds)] + (
+    summary = [f"{len(run.epochs):,}{of} epochs", seconds(run.seconds)] + (
         [counted(run.ranks, "rank")] if run.ranks else []
     )
-    facts += [f"{figure(run.samples_per_s)} samples/s"] if run.samples_per_s else []
-    facts += [f"best {run.monitor} {figure(best[1])} in epoch {best[0]:,}"] if best else []
-    yield from _wrapped(", ".join(facts), paper)
+    summary += [f"{figure(run.samples_per_s)} samples/s"] if run.samples_per_s else []
+    summary += [f"best {run.monitor} {figure(best[1])} in epoch {best[0]:,}"] if best else []
+    yield from _wrapped(", ".join(summary), paper)
     yield from _values(run, paper)
     yield from _times(run, paper)
     yield from _confusion(run, paper)
@@ -92,7 +92,7 @@ def _wrapped(text: str, paper: _Paper) -> list[str]:
     return textwrap.wrap(text, min(paper.width, _WIDEST), break_long_words=True)
 
 
-def _values(run: Run, paper: _Paper) -> Iterator[str]:
+def _values(run: RunRecord, paper: _Paper) -> Iterator[str]:
     """Yield a line for each value: first, last and best, and its curve as far as there is room."""
     full = [name for value in run.values for name in (value, VALIDATION + value) if run.points(name)]
     rows = []
@@ -144,7 +144,7 @@ def sparkline(points: Points, width: int, blocks: str) -> str:
     )
 
 
-def _times(run: Run, paper: _Paper) -> Iterator[str]:
+def _times(run: RunRecord, paper: _Paper) -> Iterator[str]:
     if not run.accounts:
         return
     account = run.accounts[-1]
@@ -159,7 +159,7 @@ def _times(run: Run, paper: _Paper) -> Iterator[str]:
     yield ""
 
 
-def _bars(account: Account, paper: _Paper) -> Iterator[str]:
+def _bars(account: TimeAccount, paper: _Paper) -> Iterator[str]:
     longest = max(account.totals) or 1.0
     names = [f"rank {rank}" for rank in range(account.ranks)]
     room = min(paper.width, 100) - max(map(len, names)) - 12
@@ -171,7 +171,7 @@ def _bars(account: Account, paper: _Paper) -> Iterator[str]:
         yield f"{name.ljust(max(map(len, names)))}  {drawn.ljust(max(room, 0))} {seconds(end).rjust(9)}"
 
 
-def _confusion(run: Run, paper: _Paper) -> Iterator[str]:
+def _confusion(run: RunRecord, paper: _Paper) -> Iterator[str]:
     found = run.confusion()
     if found is None:
         return
@@ -189,7 +189,7 @@ def _confusion(run: Run, paper: _Paper) -> Iterator[str]:
     yield ""
 
 
-def _several(runs: Sequence[Run], title: str, paper: _Paper) -> Iterator[str]:
+def _several(runs: Sequence[RunRecord], title: str, paper: _Paper) -> Iterator[str]:
     monitor = monitor_of(runs)
     runs = best_first(runs, monitor)
     names = short_names(runs)
@@ -216,7 +216,7 @@ def _several(runs: Sequence[Run], title: str, paper: _Paper) -> Iterator[str]:
             yield from _wrapped(f"! {name}: {trouble}", paper)
 
 
-def _settings(runs: Sequence[Run], names: Sequence[str], paper: _Paper) -> Iterator[str]:
+def _settings(runs: Sequence[RunRecord], names: Sequence[str], paper: _Paper) -> Iterator[str]:
     known = [(name, run) for name, run in zip(names, runs, strict=True) if run.settings]
     found = differing([run for _, run in known]) if len(known) > 1 else {}
     yield ""

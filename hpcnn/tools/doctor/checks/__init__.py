@@ -1,14 +1,14 @@
-"""All checks: each a function from the facts to findings. To add one, write the function, and its name here."""
+"""All checks: each is a function from the evidence to findings. To add one, write the function and list it here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from hpcnn.tools.doctor.checks import cores, files, memory, mpi, network, slurm, software
-from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import Finding
 
-CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     mpi.check_launcher,
     mpi.check_library,
     mpi.check_other_mpis,
@@ -19,7 +19,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     slurm.check_cpus,
     slurm.check_end,
     slurm.check_mpi_kinds,
-    cores.check_crowd,
+    cores.check_oversubscription,
     cores.check_threads,
     cores.check_hyper_threads,
     cores.check_time_limit,
@@ -44,6 +44,6 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 )
 
 
-def judge(facts: Facts) -> list[Finding]:
+def judge(evidence: Evidence) -> list[Finding]:
     """Return what all checks find, in their order."""
-    return [finding for check in CHECKS for finding in check(facts)]
+    return [finding for check in CHECKS for finding in check(evidence)]

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 from hpcnn.core.formatting import counted
 from hpcnn.system.cores import oversubscription, share
-from hpcnn.tools.doctor.facts import Facts, Rank
+from hpcnn.tools.doctor.evidence import Evidence, Rank
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _FAST = ("openblas", "mkl", "blis", "accelerate", "flexiblas", "armpl", "nvpl", "libsci")
 _BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 
-def check_crowd(facts: Facts) -> Iterator[Finding]:
+def check_oversubscription(evidence: Evidence) -> Iterator[Finding]:
     """Each node has as many CPUs as ranks."""
-    if not facts.connected:
+    if not evidence.connected:
         return
-    trouble = oversubscription([(rank.host, rank.cores) for rank in facts.ranks])
+    trouble = oversubscription([(rank.host, rank.cores) for rank in evidence.ranks])
     if trouble:
-        host, ranks = max(by_host(facts).items(), key=lambda node: len(node[1]) / _room(node[1]))
+        host, ranks = max(by_host(evidence).items(), key=lambda node: len(node[1]) / _room(node[1]))
         room = _room(ranks)
         fix = (
             f"mpirun -n {len(ranks)} --bind-to none python -m hpcnn.train JOB"
@@ -29,15 +29,15 @@ def check_crowd(facts: Facts) -> Iterator[Finding]:
         )
         yield warning("ranks and cores", trouble, fix)
         return
-    host, ranks = next(iter(by_host(facts).items()))
+    host, ranks = next(iter(by_host(evidence).items()))
     cpus = counted(len(cpus_of(ranks)), "CPU")
     yield ok("ranks and cores", f"{counted(len(ranks), 'rank')} on {cpus} of {host}")
 
 
-def check_threads(facts: Facts) -> Iterator[Finding]:
+def check_threads(evidence: Evidence) -> Iterator[Finding]:
     """The threads of all ranks of a node fit on its CPUs."""
     name = "BLAS threads"
-    host, ranks = max(by_host(facts).items(), key=lambda node: _threads(node[1]) / len(cpus_of(node[1])))
+    host, ranks = max(by_host(evidence).items(), key=lambda node: _threads(node[1]) / len(cpus_of(node[1])))
     cpus, threads = len(cpus_of(ranks)), _threads(ranks)
     variable, asked = ranks[0].asked_threads
     others = sorted(ranks[0].threads.keys() - {"OMP_NUM_THREADS"})
@@ -62,10 +62,10 @@ def check_threads(facts: Facts) -> Iterator[Finding]:
         yield ok(name, f"{asked or fitting} a rank, {counted(cpus, 'CPU')} on {host}")
 
 
-def check_hyper_threads(facts: Facts) -> Iterator[Finding]:
+def check_hyper_threads(evidence: Evidence) -> Iterator[Finding]:
     """Each node has as many cores as ranks, not only hardware threads."""
     name = "hyper-threads"
-    for host, ranks in by_host(facts).items():
+    for host, ranks in by_host(evidence).items():
         cpus, cores = len(cpus_of(ranks)), len(frozenset[int]().union(*(rank.cores.cores for rank in ranks)))
         if cores < len(ranks) <= cpus and cores < cpus:
             yield warning(
@@ -75,14 +75,14 @@ def check_hyper_threads(facts: Facts) -> Iterator[Finding]:
                 f"mpirun -n {cores} python -m hpcnn.train JOB   # in Slurm: #SBATCH --hint=nomultithread",
             )
             return
-    first = facts.ranks[0].cores
+    first = evidence.ranks[0].cores
     two = len(first.cores) < len(first.cpus)
     yield ok(name, "on, and left to the system" if two else "none: each CPU is a core")
 
 
-def check_time_limit(facts: Facts) -> Iterator[Finding]:
+def check_time_limit(evidence: Evidence) -> Iterator[Finding]:
     """No container or batch system allows less time than the CPUs that are to be seen."""
-    for rank in facts.ranks:
+    for rank in evidence.ranks:
         quota = min((cpus for _, cpus in rank.cores.quotas), default=None)
         if quota is not None and quota < len(rank.cores.cpus):
             yield warning(
@@ -95,9 +95,9 @@ def check_time_limit(facts: Facts) -> Iterator[Finding]:
     yield ok("CPU limit", "no control group limits the time of the CPUs")
 
 
-def check_blas(facts: Facts) -> Iterator[Finding]:
+def check_blas(evidence: Evidence) -> Iterator[Finding]:
     """NumPy's linear algebra is fast, and the same on all ranks."""
-    name, kinds = "BLAS", {(rank.blas, rank.kernel): rank for rank in reversed(facts.ranks)}
+    name, kinds = "BLAS", {(rank.blas, rank.kernel): rank for rank in reversed(evidence.ranks)}
     if len(kinds) > 1:
         each = ", ".join(f"{blas} {kernel} on {rank.host}" for (blas, kernel), rank in kinds.items())
         kernel = min(kernel for _, kernel in kinds)
@@ -115,17 +115,19 @@ def check_blas(facts: Facts) -> Iterator[Finding]:
         yield ok(name, f"{blas}{f', for {kernel}' if kernel else ''}")
 
 
-def check_bf16(facts: Facts) -> Iterator[Finding]:
+def check_bf16(evidence: Evidence) -> Iterator[Finding]:
     """Tell whether the processor computes with bfloat16."""
-    flags = facts.nodes[0].flags if facts.nodes else frozenset()
+    flags = evidence.nodes[0].flags if evidence.nodes else frozenset()
     able = [flag for flag in _BF16 if flag in flags]
     without = "the processor has no commands for it, and hpcnn's compressed sums need none"
     yield ok("bf16", f"the processor has {', '.join(able)}" if able else without)
 
 
-def by_host(facts: Facts) -> dict[str, list[Rank]]:
+def by_host(evidence: Evidence) -> dict[str, list[Rank]]:
     """Return the ranks of each host."""
-    return {host: [rank for rank in facts.ranks if rank.host == host] for host in {r.host: None for r in facts.ranks}}
+    return {
+        host: [rank for rank in evidence.ranks if rank.host == host] for host in {r.host: None for r in evidence.ranks}
+    }
 
 
 def cpus_of(ranks: list[Rank]) -> frozenset[int]:

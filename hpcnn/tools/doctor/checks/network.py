@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hpcnn.core.formatting import byte_size
 from hpcnn.system.cores import oversubscription
-from hpcnn.tools.doctor.facts import Facts, Interface, Node, Pings
+from hpcnn.tools.doctor.evidence import Evidence, Interface, Node, Pings
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _FAST_MBIT = 10_000
@@ -19,10 +19,10 @@ _MODULE = (
 )
 
 
-def check_interfaces(facts: Facts) -> Iterator[Finding]:
+def check_interfaces(evidence: Evidence) -> Iterator[Finding]:
     """There is a fast network between the nodes."""
-    name, several = "network", len(facts.nodes) > 1
-    for node in facts.nodes:
+    name, several = "network", len(evidence.nodes) > 1
+    for node in evidence.nodes:
         best = _best(node)
         if best is None:
             if several:
@@ -35,20 +35,20 @@ def check_interfaces(facts: Facts) -> Iterator[Finding]:
                 "train.compression = 'bf16'   # halves what travels, and changes the result",
             )
             return
-    found = [f"{_named(best)}" for node in facts.nodes[:1] if (best := _best(node)) is not None]
+    found = [f"{_named(best)}" for node in evidence.nodes[:1] if (best := _best(node)) is not None]
     text = ", ".join(found) or "no interface is up"
     yield ok(name, text if several else f"{text}; not needed on one node")
 
 
-def check_messages(facts: Facts) -> Iterator[Finding]:
+def check_messages(evidence: Evidence) -> Iterator[Finding]:
     """Messages come as fast as they should."""
-    crowded = oversubscription([(rank.host, rank.cores) for rank in facts.ranks])  # which is another finding
-    for pings in facts.probe.pings:
+    crowded = oversubscription([(rank.host, rank.cores) for rank in evidence.ranks])  # which is another finding
+    for pings in evidence.probe.pings:
         between = pings.hosts[0] != pings.hosts[1]
         where = "between nodes" if between else "in one node"
         name, what = f"messages {where}", _described(pings)
         latency, rate = _SLOW[where]
-        if between and _wastes_infiniband(facts, pings):
+        if between and _wastes_infiniband(evidence, pings):
             yield warning(name, f"{what}: the MPI does not use the InfiniBand that is there", _MODULE)
         elif not crowded and (pings.times[0].seconds > latency or _rate(pings) < rate):
             fix = _MODULE if between else "env | grep -E 'MPI|UCX|FI_'   # which of these keeps MPI from shared memory?"
@@ -57,19 +57,19 @@ def check_messages(facts: Facts) -> Iterator[Finding]:
             yield ok(name, what)
 
 
-def check_sums(facts: Facts) -> Iterator[Finding]:
+def check_sums(evidence: Evidence) -> Iterator[Finding]:
     """Gradients are added at least as fast as by MPI itself."""
-    if not facts.probe.sums:
+    if not evidence.probe.sums:
         return
-    curve = ", ".join(f"{byte_size(one.size)} {one.ours_s * 1e6:,.0f} us" for one in facts.probe.sums)
-    largest = facts.probe.sums[-1]
+    curve = ", ".join(f"{byte_size(one.size)} {one.ours_s * 1e6:,.0f} us" for one in evidence.probe.sums)
+    largest = evidence.probe.sums[-1]
     ratio = largest.mpi_s / largest.ours_s
     what = (
-        f"over {facts.probe.size} ranks: {curve}; {largest.bus_bytes_per_s / 1e9:.2g} GB/s, "
+        f"over {evidence.probe.size} ranks: {curve}; {largest.bus_bytes_per_s / 1e9:.2g} GB/s, "
         f"{ratio:.1f} times as fast as MPI_Allreduce"
     )
     if ratio < _SLOW_SUM:
-        fix = f"mpirun -n {facts.probe.size} python -m hpcnn.bench allreduce   # the same, for longer and at more sizes"
+        fix = f"mpirun -n {evidence.probe.size} python -m hpcnn.bench allreduce   # the same, longer, more sizes"
         yield warning("allreduce", what, fix)
     else:
         yield ok("allreduce", what)
@@ -93,6 +93,6 @@ def _rate(pings: Pings) -> float:
     return max(one.size / one.seconds for one in pings.times)
 
 
-def _wastes_infiniband(facts: Facts, pings: Pings) -> bool:
-    ports = [one.mbit for node in facts.nodes for one in node.interfaces if one.kind == "InfiniBand" and one.up]
+def _wastes_infiniband(evidence: Evidence, pings: Pings) -> bool:
+    ports = [one.mbit for node in evidence.nodes for one in node.interfaces if one.kind == "InfiniBand" and one.up]
     return bool(ports) and _rate(pings) < _INFINIBAND_SHARE * max(ports) * 1e6 / 8

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _PMI = {"MPICH": ("pmi2", "cray_shasta"), "Open MPI": ("pmix",)}
 
 
-def check_tasks(facts: Facts) -> Iterator[Finding]:
+def check_tasks(evidence: Evidence) -> Iterator[Finding]:
     """Every task of the job becomes a rank."""
-    if facts.slurm is None or facts.slurm.tasks is None:
+    if evidence.slurm is None or evidence.slurm.tasks is None:
         return
-    tasks, size = facts.slurm.tasks, facts.launch.size
-    if not facts.started and tasks > 1:
+    tasks, size = evidence.slurm.tasks, evidence.launch.size
+    if not evidence.started and tasks > 1:
         yield warning(
             "Slurm tasks",
-            f"job {facts.slurm.job_id} has {tasks} tasks, and the doctor saw none but this process",
+            f"job {evidence.slurm.job_id} has {tasks} tasks, and the doctor saw none but this process",
             f"mpirun -n {tasks} python -m hpcnn.doctor",
         )
     elif tasks != size:
         yield warning(
             "Slurm tasks",
-            f"job {facts.slurm.job_id} has {tasks} tasks, but {facts.launch.launcher} started {size} ranks",
+            f"job {evidence.slurm.job_id} has {tasks} tasks, but {evidence.launch.launcher} started {size} ranks",
             f"mpirun -n {tasks} python -m hpcnn.doctor   # or: #SBATCH --ntasks={size}",
         )
     else:
-        yield ok("Slurm tasks", f"job {facts.slurm.job_id}: {tasks}, as many as ranks")
+        yield ok("Slurm tasks", f"job {evidence.slurm.job_id}: {tasks}, as many as ranks")
 
 
-def check_cpus(facts: Facts) -> Iterator[Finding]:
+def check_cpus(evidence: Evidence) -> Iterator[Finding]:
     """Every rank gets the CPUs that were asked for."""
-    if facts.slurm is None or facts.slurm.cpus_per_task is None:
+    if evidence.slurm is None or evidence.slurm.cpus_per_task is None:
         return
-    asked, name = facts.slurm.cpus_per_task, "Slurm CPUs"
-    short = next((rank for rank in facts.ranks if len(rank.cores.cpus) < asked), None)
-    busy = next((rank for rank in facts.ranks if rank.asked_threads[1] > asked), None)
+    asked, name = evidence.slurm.cpus_per_task, "Slurm CPUs"
+    short = next((rank for rank in evidence.ranks if len(rank.cores.cpus) < asked), None)
+    busy = next((rank for rank in evidence.ranks if rank.asked_threads[1] > asked), None)
     if short is not None:
         yield problem(
             name,
@@ -55,13 +55,13 @@ def check_cpus(facts: Facts) -> Iterator[Finding]:
         yield ok(name, f"{asked} a task, and every rank may use them")
 
 
-def check_end(facts: Facts) -> Iterator[Finding]:
+def check_end(evidence: Evidence) -> Iterator[Finding]:
     """The training is told before its time is over."""
-    if facts.slurm is None or facts.slurm.signal is None or facts.slurm.time_limit in ("", "UNLIMITED"):
+    if evidence.slurm is None or evidence.slurm.signal is None or evidence.slurm.time_limit in ("", "UNLIMITED"):
         return
-    limit, name = facts.slurm.time_limit, "Slurm time"
-    if facts.slurm.signal:
-        yield ok(name, f"{limit}, and --signal={facts.slurm.signal} asks the job to save before")
+    limit, name = evidence.slurm.time_limit, "Slurm time"
+    if evidence.slurm.signal:
+        yield ok(name, f"{limit}, and --signal={evidence.slurm.signal} asks the job to save before")
     else:
         yield warning(
             name,
@@ -71,17 +71,17 @@ def check_end(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_mpi_kinds(facts: Facts) -> Iterator[Finding]:
+def check_mpi_kinds(evidence: Evidence) -> Iterator[Finding]:
     """Ranks of this MPI can be started by srun."""
-    if facts.slurm is None or not facts.slurm.mpi_kinds or not facts.mpi:
+    if evidence.slurm is None or not evidence.slurm.mpi_kinds or not evidence.mpi:
         return
-    kinds, name = facts.slurm.mpi_kinds, "srun"
-    fitting = [kind for name in _PMI[facts.mpi] for kind in kinds if kind.startswith(name)]
+    kinds, name = evidence.slurm.mpi_kinds, "srun"
+    fitting = [kind for name in _PMI[evidence.mpi] for kind in kinds if kind.startswith(name)]
     if fitting:
-        yield ok(name, f"srun --mpi={fitting[0]} fits {facts.mpi}")
+        yield ok(name, f"srun --mpi={fitting[0]} fits {evidence.mpi}")
     else:
         yield warning(
             name,
-            f"srun can't start ranks of {facts.mpi}: it offers {', '.join(kinds)}",
+            f"srun can't start ranks of {evidence.mpi}: it offers {', '.join(kinds)}",
             "export HPCNN_LAUNCHER=mpirun   # and start ranks by mpirun, not by srun",
         )

@@ -6,33 +6,33 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hpcnn.tools.doctor.checks.cores import by_host
-from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly")
 
 
-def check_versions(facts: Facts) -> Iterator[Finding]:
+def check_versions(evidence: Evidence) -> Iterator[Finding]:
     """All ranks run the same Python, NumPy and hpcnn."""
-    kinds = {(rank.python, rank.numpy, rank.hpcnn): rank for rank in reversed(facts.ranks)}
+    kinds = {(rank.python, rank.numpy, rank.hpcnn): rank for rank in reversed(evidence.ranks)}
     each = [
         f"Python {python}, NumPy {numpy}, hpcnn {hpcnn}" + (f" on {rank.host}" if len(kinds) > 1 else "")
         for (python, numpy, hpcnn), rank in kinds.items()
     ]
     if len(kinds) > 1:
-        first = facts.ranks[0].executable
+        first = evidence.ranks[0].executable
         yield problem(
             "versions",
             f"ranks run different ones: {'; '.join(each)}",
-            f"mpirun -n {len(facts.ranks)} {first} -m hpcnn.doctor   # one Python, by its full path",
+            f"mpirun -n {len(evidence.ranks)} {first} -m hpcnn.doctor   # one Python, by its full path",
         )
     else:
         yield ok("versions", each[0])
 
 
-def check_keras(facts: Facts) -> Iterator[Finding]:
+def check_keras(evidence: Evidence) -> Iterator[Finding]:
     """Jobs with backend = "keras" can run."""
-    name, versions = "Keras", facts.packages.versions
+    name, versions = "Keras", evidence.packages.versions
     tensorflows = [package for package in _TENSORFLOWS if package in versions]
     keras = versions.get("keras", "")
     if len(tensorflows) > 1:
@@ -49,14 +49,14 @@ def check_keras(facts: Facts) -> Iterator[Finding]:
         yield ok(name, f"Keras {keras} on {tensorflows[0]} {versions[tensorflows[0]]}")
 
 
-def check_horovod(facts: Facts) -> Iterator[Finding]:
+def check_horovod(evidence: Evidence) -> Iterator[Finding]:
     """Horovod was built for the TensorFlow and the MPI that are here."""
-    horovod, name, fix = facts.packages.horovod, "Horovod", "python -m hpcnn.horovod build --rebuild"
+    horovod, name, fix = evidence.packages.horovod, "Horovod", "python -m hpcnn.horovod build --rebuild"
     if horovod is None:
-        if any(package in facts.packages.versions for package in _TENSORFLOWS):
+        if any(package in evidence.packages.versions for package in _TENSORFLOWS):
             yield ok(name, "not installed, and not needed: hpcnn.keras has its functions")
         return
-    here = next((facts.packages.versions[one] for one in _TENSORFLOWS if one in facts.packages.versions), "")
+    here = next((evidence.packages.versions[one] for one in _TENSORFLOWS if one in evidence.packages.versions), "")
     if horovod.tensorflow and horovod.tensorflow != here:
         yield problem(
             name, f"{horovod.version} was built for TensorFlow {horovod.tensorflow}, and this is {here or 'none'}", fix
@@ -66,20 +66,20 @@ def check_horovod(facts: Facts) -> Iterator[Finding]:
             name,
             f"{horovod.version} is not linked with an MPI, as far as can be seen: it joins ranks that horovodrun "
             "starts, and with mpirun each of them would be alone",
-            f"horovodrun --gloo -np {max(facts.launch.size, 2)} python SCRIPT   # or, for mpirun: {fix}",
+            f"horovodrun --gloo -np {max(evidence.launch.size, 2)} python SCRIPT   # or, for mpirun: {fix}",
         )
-    elif facts.mpi and horovod.mpi != facts.mpi:
+    elif evidence.mpi and horovod.mpi != evidence.mpi:
         linked = f"{horovod.version} is linked with {horovod.mpi}"
-        yield problem(name, f"{linked}, but mpi4py uses {facts.mpi}: its ranks would be alone", fix)
+        yield problem(name, f"{linked}, but mpi4py uses {evidence.mpi}: its ranks would be alone", fix)
     else:
         tensorflow = f"TensorFlow {horovod.tensorflow} and " if horovod.tensorflow else ""
         yield ok(name, f"{horovod.version}, built for {tensorflow}{horovod.mpi}")
 
 
-def check_gpus(facts: Facts) -> Iterator[Finding]:
+def check_gpus(evidence: Evidence) -> Iterator[Finding]:
     """Each rank has a graphics processor for itself, where there are any."""
-    name, hosts = "GPUs", by_host(facts)
-    for node in facts.nodes:
+    name, hosts = "GPUs", by_host(evidence)
+    for node in evidence.nodes:
         gpus, ranks = node.gpus, hosts.get(node.host, [])
         chosen = Counter(rank.cuda_visible for rank in ranks if rank.cuda_visible and "," not in rank.cuda_visible)
         same = next((one for one, count in chosen.items() if count > 1), None)
@@ -97,7 +97,7 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
                 f"{len(ranks)} ranks on {node.host} share {len(gpus.names)}; that matters to backend = 'keras' alone",
                 f"mpirun -n {len(gpus.names)} python -m hpcnn.train JOB   # one rank a GPU",
             )
-        elif gpus.names and "tensorflow-cpu" in facts.packages.versions:
+        elif gpus.names and "tensorflow-cpu" in evidence.packages.versions:
             yield warning(
                 name,
                 f"{node.host} has {len(gpus.names)}, but this TensorFlow is tensorflow-cpu",
@@ -106,5 +106,5 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
         else:
             continue
         return
-    names = Counter(name for node in facts.nodes for name in node.gpus.names)
+    names = Counter(name for node in evidence.nodes for name in node.gpus.names)
     yield ok(name, ", ".join(f"{count} {kind}" for kind, count in names.items()) or "none; none is needed")

@@ -13,7 +13,7 @@ from hpcnn.comm.exchange.transport import Links
 from hpcnn.comm.protocol import Communicator
 from hpcnn.system.memory import aligned_empty
 from hpcnn.tools.bench.allreduce import AllreduceBench
-from hpcnn.tools.doctor.facts import Ping, Pings, Sum
+from hpcnn.tools.doctor.evidence import Ping, Pings, Sum
 
 PING_BYTES = (8, 2**10, 2**16, 2**20, 2**22)
 SUM_BYTES = [2**10, 2**16, 2**20, 2**22]

@@ -1,4 +1,4 @@
-"""What the doctor knows before it judges: plain values, which also travel between processes as JSON."""
+"""What the doctor knows before it judges: plain values, which processes also send each other as JSON."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class Slurm:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Evidence:
     """Everything that checks may look at."""
 
     launch: Launch
@@ -230,7 +230,7 @@ class Facts:
 
     @property
     def connected(self) -> bool:
-        """Whether the facts are of all ranks."""
+        """Whether the evidence is of all ranks."""
         return len(self.ranks) == self.launch.size
 
     @property

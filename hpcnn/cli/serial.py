@@ -17,7 +17,7 @@ _WIDTH = 140
 """Of tables that go to a file or a pipe."""
 
 
-def run_plain(body: Callable[[], int]) -> int:
+def run_serial(body: Callable[[], int]) -> int:
     """Run `body` and return the exit code; an error on purpose is one message, and Ctrl-C none."""
     begin_command()
     try:

@@ -17,7 +17,7 @@ _GONE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a process said."""
 
     code: int
@@ -33,7 +33,7 @@ class Answer:
         return shortened(lines[-1]) if lines else f"exit code {self.code}"
 
 
-def ask(command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> Answer:
+def run_timed(command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> CommandResult:
     """Run a command and return its answer; a time limit that passes is an answer, too, and so is a missing program."""
     try:
         process = subprocess.Popen(
@@ -47,17 +47,17 @@ def ask(command: Sequence[str], limit_s: float, environment: Mapping[str, str] |
             start_new_session=True,
         )
     except OSError as error:
-        return Answer(127, error=f"{command[0]}: {error.strerror}")
+        return CommandResult(127, error=f"{command[0]}: {error.strerror}")
     try:
         out, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return Answer(124, error=f"no answer within {limit_s:g} s")
+        return CommandResult(124, error=f"no answer within {limit_s:g} s")
     finally:
         end(process)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
-    return Answer(process.returncode, out, errors)
+    return CommandResult(process.returncode, out, errors)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -73,7 +73,7 @@ def end(process: subprocess.Popen[str]) -> None:
         process.wait(_GONE_S)
 
 
-def with_package(environ: Mapping[str, str]) -> dict[str, str]:
+def package_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which another Python finds this package, wherever it is started."""
     package = str(Path(__file__).parents[3])
     return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, environ.get("PYTHONPATH", "")]))}

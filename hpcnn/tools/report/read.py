@@ -9,17 +9,17 @@ from typing import Any
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import CheckpointError, HpcnnError, shortened
-from hpcnn.slurm.choosing import Choice, belongs, queue_or_nothing
 from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
+from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 from hpcnn.slurm.status import statuses
-from hpcnn.tools.report.accounts import Account, accounts_of
-from hpcnn.tools.report.figures import moment, whole
-from hpcnn.tools.report.run import Run
+from hpcnn.tools.report.record import RunRecord
+from hpcnn.tools.report.time_accounts import TimeAccount, time_accounts
+from hpcnn.tools.report.values import moment, whole
 
 _MOST_JOB_BYTES = 2**20
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """Return the runs in some folders; a sweep is all of its runs.
 
     Raises:
@@ -44,7 +44,7 @@ def _folders(path: Path) -> list[Path]:
     return [path]
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> RunRecord:
     """Return what the files of a run say."""
     files = RunFiles(path)
     troubles: list[str] = []
@@ -52,10 +52,10 @@ def read_run(path: Path) -> Run:
     result = read_json(files.result)
     if files.result.exists() and not result:
         troubles.append("result.json can't be read: what the run came to is taken from its last epoch.")
-    facts = _checkpoint_facts(files, troubles) if not result.get("machine") else {}
+    metadata = _checkpoint_metadata(files, troubles) if not result.get("machine") else {}
     state, why = _state(files)
-    sha256, weights_of = _weights(result, facts)
-    return Run(
+    sha256, weights_of = _weights(result, metadata)
+    return RunRecord(
         path=path,
         name=str(settings.get("name") or path.absolute().name),
         state=state,
@@ -65,7 +65,7 @@ def read_run(path: Path) -> Run:
         epochs=_epochs(files.metrics, troubles),
         result=result,
         progress=read_json(files.progress),
-        environment=_environment(result or facts),
+        environment=_environment(result or metadata),
         weights_sha256=sha256,
         weights_of=weights_of,
         attempts=read_lines(files.attempts),
@@ -105,9 +105,9 @@ def _epochs(path: Path, troubles: list[str]) -> list[dict[str, Any]]:
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 
-def _accounts(path: Path, troubles: list[str]) -> list[Account]:
+def _accounts(path: Path, troubles: list[str]) -> list[TimeAccount]:
     lines = read_lines(path)
-    accounts, useless = accounts_of(lines)
+    accounts, useless = time_accounts(lines)
     damaged = useless + _count_lines(path) - len(lines)
     if damaged:
         troubles.append(f"time.jsonl: {counted(damaged, 'line')} can't be read, and {_left_out(damaged)}.")
@@ -128,7 +128,7 @@ def _count_lines(path: Path) -> int:
         return 0
 
 
-def _checkpoint_facts(files: RunFiles, troubles: list[str]) -> dict[str, Any]:
+def _checkpoint_metadata(files: RunFiles, troubles: list[str]) -> dict[str, Any]:
     """Return what the newest checkpoint says beside its arrays; nothing if there is none."""
     from hpcnn.storage.checkpoint import read_facts  # NumPy comes with it
 
@@ -149,10 +149,10 @@ def _state(files: RunFiles) -> tuple[str, str]:
     jobs = []
     if job_numbers(files):
         try:
-            jobs = [job for job in queue_or_nothing() if belongs(job, RunFiles(files.path.absolute()))]
+            jobs = [job for job in queue_or_nothing() if writes_to(job, RunFiles(files.path.absolute()))]
         except HpcnnError:  # Slurm does not answer: the folder still tells much
             jobs = []
-    one = statuses(Choice(files, jobs))[0]
+    one = statuses(Selection(files, jobs))[0]
     if one.why != "not under Slurm":
         return one.state, one.why
     if one.state == "running":
@@ -162,19 +162,19 @@ def _state(files: RunFiles) -> tuple[str, str]:
     return "incomplete", f"stopped, failed or lost{trace}; hpcnn train JOB --resume RUN goes on"
 
 
-def _weights(result: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str]:
+def _weights(result: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[str, str]:
     """Return a SHA-256, and of which weights it is."""
     if sha256 := result.get("weights_sha256"):
         return str(sha256), "of the trained weights"
-    if sha256 := facts.get("weights_sha256"):
-        progress = facts.get("progress")
+    if sha256 := metadata.get("weights_sha256"):
+        progress = metadata.get("progress")
         step = whole(progress.get("step")) if isinstance(progress, dict) else None
         return str(sha256), "of the weights in the last checkpoint" + (f", at step {step:,}" if step else "")
     return "", ""
 
 
-def _environment(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return versions and machine from a result or from the facts of a checkpoint."""
-    machine = facts.get("machine")
-    found = {"hpcnn": facts.get("hpcnn"), **(machine if isinstance(machine, dict) else {})}
+def _environment(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions and machine from a result or from the metadata of a checkpoint."""
+    machine = metadata.get("machine")
+    found = {"hpcnn": metadata.get("hpcnn"), **(machine if isinstance(machine, dict) else {})}
     return {str(name): str(value) for name, value in found.items() if value is not None}

@@ -13,14 +13,14 @@ from hpcnn.core.formatting import counted
 from hpcnn.runs.display.console import rich_console
 from hpcnn.system.output import write_line
 from hpcnn.system.terminal import terminal_path
-from hpcnn.tools.doctor.facts import Facts
+from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import LEVELS, OK, PROBLEM, WARNING, Finding
 
 _STYLES = {OK: "green", WARNING: "yellow", PROBLEM: "bold red"}
 _NARROW = 60
 
 
-def show(facts: Facts, findings: Sequence[Finding]) -> None:
+def show(evidence: Evidence, findings: Sequence[Finding]) -> None:
     """Print the table, and then each command on a line of its own, to be copied."""
     from rich import box
     from rich.table import Table
@@ -34,7 +34,7 @@ def show(facts: Facts, findings: Sequence[Finding]) -> None:
     table.add_column(overflow="fold")
     for finding in findings:
         table.add_row(Text(finding.level, _STYLES[finding.level]), finding.check, Text(finding.what))
-    console.print(title(facts), highlight=False, markup=False)
+    console.print(title(evidence), highlight=False, markup=False)
     console.print(table, highlight=False, markup=False)
     for fix in dict.fromkeys(finding.fix for finding in findings if finding.fix):
         names = ", ".join(finding.check for finding in findings if finding.fix == fix)
@@ -42,14 +42,14 @@ def show(facts: Facts, findings: Sequence[Finding]) -> None:
     write_line(summary(findings))
 
 
-def title(facts: Facts) -> str:
+def title(evidence: Evidence) -> str:
     """Return what was looked at.
 
     Under a launcher that is not MPI's these are not all ranks.
     """
-    hosts = list(dict.fromkeys(rank.host for rank in facts.ranks))
+    hosts = list(dict.fromkeys(rank.host for rank in evidence.ranks))
     on = hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts, {hosts[0]} to {hosts[-1]}"
-    size, known = facts.launch.size, len(facts.ranks)
+    size, known = evidence.launch.size, len(evidence.ranks)
     of = "" if known == size else f" (known of {known} alone)"
     return f"hpcnn {__version__} on {on}, {counted(size, 'rank')}{of}"
 
@@ -64,12 +64,12 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{counted(counts[PROBLEM], PROBLEM)}, {counted(counts[WARNING], WARNING)}, {counts[OK]} ok"
 
 
-def as_json(facts: Facts, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return everything: the worst level, the findings, and the facts behind them."""
+def as_json(evidence: Evidence, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return everything: the worst level, the findings, and the evidence behind them."""
     worst = max((finding.level for finding in findings), key=LEVELS.index, default=OK)
     return {
         "hpcnn": __version__,
         "level": worst,
         "findings": msgspec.to_builtins(findings),
-        "facts": msgspec.to_builtins(facts),
+        "evidence": msgspec.to_builtins(evidence),
     }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpcnn.errors import CheckpointError
-from hpcnn.slurm.choosing import Choice
 from hpcnn.slurm.client import run_slurm
 from hpcnn.slurm.queue import WAITING, QueuedJob, job_ids
 from hpcnn.slurm.run_files import RunFiles
+from hpcnn.slurm.selection import Selection
 
 
-def cancel(choice: Choice, name: str, *, now: bool) -> str:
+def cancel(selection: Selection, name: str, *, now: bool) -> str:
     """Stop the jobs of a run, and return what was done. Jobs that wait leave the queue; those that run are asked to.
 
     They save, and do not come back. `now`: they end without saving.
@@ -20,13 +20,13 @@ def cancel(choice: Choice, name: str, *, now: bool) -> str:
         CheckpointError: it has no jobs in the queue.
         SlurmError: Slurm refuses.
     """
-    jobs = choice.active
+    jobs = selection.active
     if not jobs:
         raise CheckpointError(
             f"{name} has no job in the queue: nothing is to be stopped. hpcnn status {name} says why."
         )
-    if choice.run is not None:
-        for run in (choice.run, *choice.run.elements().values()):
+    if selection.run is not None:
+        for run in (selection.run, *selection.run.elements().values()):
             _mark(run)
     waiting = [job for job in jobs if now or job.state in WAITING]
     running = [job for job in jobs if job not in waiting]

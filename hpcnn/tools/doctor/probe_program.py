@@ -1,6 +1,7 @@
-"""Joins the ranks and tells what came of it, step by step: ``python -m hpcnn.tools.doctor.world``, in a process apart.
+"""Connects the ranks, in a process of its own, and reports each step: ``python -m hpcnn.tools.doctor.probe_program``.
 
-Each step is a line of JSON on standard output. So whoever started it knows how far it came, should MPI crash or hang.
+Each step is a line of JSON on standard output, so that the process that started it knows how far it came if MPI crashes
+or hangs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, CommunicatorError, HpcnnError
 from hpcnn.system.blas import use_one_thread
-from hpcnn.tools.doctor.facts import Local
+from hpcnn.tools.doctor.evidence import Local
 from hpcnn.tools.doctor.file_systems import unshared
 from hpcnn.tools.doctor.shared_memory import shortage
 
@@ -35,9 +36,9 @@ _SHARED_BYTES = 2**20
 _LOOK_S = 10.0
 
 
-def say(**facts: Any) -> None:
+def say(**evidence: Any) -> None:
     """Print one line, in one piece."""
-    sys.stdout.write(f"{MARK}{json.dumps(facts)}\n")
+    sys.stdout.write(f"{MARK}{json.dumps(evidence)}\n")
     sys.stdout.flush()
 
 
@@ -85,7 +86,7 @@ def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
 
 
 def _measure(comm: Communicator, tell: Callable[..., None]) -> None:
-    from hpcnn.tools.doctor.speeds import measure_pings, measure_sums
+    from hpcnn.tools.doctor.measure import measure_pings, measure_sums
 
     say(stage=PINGING)
     tell(pings=[asdict(one) for one in measure_pings(comm)])
@@ -100,7 +101,7 @@ def _unshared(everyone: Sequence[Local]) -> list[str]:
     return unshared(own.run_folder.folder, markers, _LOOK_S) if markers else []
 
 
-def _say_stage(**facts: Any) -> None:
+def _say_stage(**evidence: Any) -> None:
     """Keep to oneself what rank 0 says."""
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hpcnn.runs.records.time_log import GROUPS, find_straggler
-from hpcnn.tools.report.figures import number, whole
+from hpcnn.tools.report.values import number, whole
 
 MEANING = {
     "compute": "forward, backward and the optimizer",
@@ -26,7 +26,7 @@ _MOST_RANKS = 2**20
 
 
 @dataclass(frozen=True)
-class Account:
+class TimeAccount:
     """Seconds of each rank in each phase, over a time in which the ranks stayed the same."""
 
     hosts: tuple[str, ...]
@@ -71,9 +71,9 @@ class Account:
         return f"{str(found)[0].upper()}{str(found)[1:]}: they wait for it." if found else ""
 
 
-def accounts_of(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Account], int]:
+def time_accounts(lines: Sequence[Mapping[str, Any]]) -> tuple[list[TimeAccount], int]:
     """Return one account for each set of ranks that the run had, the first one first, and how many lines are no use."""
-    found: list[Account] = []
+    found: list[TimeAccount] = []
     useless = 0
     for line in lines:
         one = _account(line)
@@ -86,7 +86,7 @@ def accounts_of(lines: Sequence[Mapping[str, Any]]) -> tuple[list[Account], int]
     return found, useless
 
 
-def _account(line: Mapping[str, Any]) -> Account | None:
+def _account(line: Mapping[str, Any]) -> TimeAccount | None:
     """Return what one line says; None if it is not as it should be."""
     hosts, phases, epoch = line.get("hosts"), line.get("seconds"), whole(line.get("epoch"))
     if not isinstance(hosts, list) or not isinstance(phases, dict) or not 0 < len(hosts) < _MOST_RANKS:
@@ -95,7 +95,7 @@ def _account(line: Mapping[str, Any]) -> Account | None:
     known = {phase: values for phase, values in seconds.items() if values is not None}
     if epoch is None or len(known) < len(seconds) or not any(map(any, known.values())):
         return None
-    return Account(tuple(map(str, hosts)), epoch, known)
+    return TimeAccount(tuple(map(str, hosts)), epoch, known)
 
 
 def _of_ranks(values: Any, ranks: int) -> list[float] | None:
@@ -105,10 +105,10 @@ def _of_ranks(values: Any, ranks: int) -> list[float] | None:
     return good if len(good) == len(numbers) == ranks else None
 
 
-def _added(one: Account, other: Account) -> Account:
+def _added(one: TimeAccount, other: TimeAccount) -> TimeAccount:
     nothing = [0.0] * one.ranks
     both = {
         phase: [a + b for a, b in zip(one.phases.get(phase, nothing), other.phases.get(phase, nothing), strict=True)]
         for phase in dict.fromkeys([*one.phases, *other.phases])
     }
-    return Account(one.hosts, max(one.last_epoch, other.last_epoch), both)
+    return TimeAccount(one.hosts, max(one.last_epoch, other.last_epoch), both)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Before:
+class LastSubmission:
     """What was submitted the last time."""
 
     job: Path
     overrides: Sequence[str]
 
 
-def submitted_before(folder: Path) -> Before:
+def submitted_before(folder: Path) -> LastSubmission:
     """Return the job of the last submission of a run.
 
     Raises:
@@ -33,7 +33,7 @@ def submitted_before(folder: Path) -> Before:
     for line in reversed(read_lines(RunFiles(folder).submissions)):
         job, overrides = line.get("job"), line.get("set")
         if isinstance(job, str) and isinstance(overrides, list):
-            return Before(Path(job), [str(override) for override in overrides])
+            return LastSubmission(Path(job), [str(override) for override in overrides])
     raise CheckpointError(
         f"--resume: the run in {str(folder)!r} was not started by hpcnn submit, so its job file is not known. Name it: "
         f"hpcnn submit JOB --out {folder} --resume"

@@ -13,7 +13,7 @@ from hpcnn.slurm.run_files import RunFiles, job_numbers, require_run, run_of_job
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """A run, or a job without a known run, or both."""
 
     run: RunFiles | None
@@ -26,7 +26,7 @@ class Choice:
         return [job for job in self.jobs if job.active]
 
 
-def choose(name: str) -> Choice:
+def select(name: str) -> Selection:
     """Return what a user means by ``runs/digits_mlp``, ``17`` or ``17_3``.
 
     Raises:
@@ -37,13 +37,13 @@ def choose(name: str) -> Choice:
         return _by_number(name)
     run = require_run(Path(name))
     jobs = queue_or_nothing()
-    return Choice(run, [job for job in jobs if belongs(job, run)])
+    return Selection(run, [job for job in jobs if writes_to(job, run)])
 
 
-def choose_run(name: str) -> Choice:
-    """Return what a user means, as `choose`; by the number of a job that has ended, how its run stands by now."""
-    choice = choose(name)
-    return choice if choice.run is None or choice.active else choose(str(choice.run.path))
+def select_run(name: str) -> Selection:
+    """Return what a user means, as `select`; by the number of a job that has ended, how its run stands by now."""
+    selection = select(name)
+    return selection if selection.run is None or selection.active else select(str(selection.run.path))
 
 
 def queue_or_nothing() -> list[QueuedJob]:
@@ -54,7 +54,7 @@ def queue_or_nothing() -> list[QueuedJob]:
         return []
 
 
-def belongs(job: QueuedJob, run: RunFiles) -> bool:
+def writes_to(job: QueuedJob, run: RunFiles) -> bool:
     """Return whether a job writes to a run's folder, or to that of one of its elements."""
     if not job.folder:
         return job.number in job_numbers(run)
@@ -63,7 +63,7 @@ def belongs(job: QueuedJob, run: RunFiles) -> bool:
     return run.path in (folder, element) or (bool(job.element) and run.path == folder / job.element)
 
 
-def _by_number(name: str) -> Choice:
+def _by_number(name: str) -> Selection:
     jobs = queued(name)
     number, _, element = name.partition("_")
     folder = next((job.folder for job in jobs if job.folder), "")
@@ -74,4 +74,4 @@ def _by_number(name: str) -> Choice:
         )
     if run is not None and element and (run.path / element).is_dir():
         run = RunFiles(run.path / element)
-    return Choice(run, jobs)
+    return Selection(run, jobs)

@@ -1,34 +1,25 @@
-"""What all commands share: arguments, connecting, one message for one fault, and the exit code."""
+"""Arguments that commands share: the parser, the types of values, a job, a trained model."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from hpcnn import __version__
-from hpcnn.backends.choice import BACKENDS, choose_backend
-from hpcnn.comm.abort import end_alike
-from hpcnn.comm.failure import FailureGuard, limit_exit, report_unconnected
+from hpcnn.backends.choice import BACKENDS
+from hpcnn.comm.failure import report_unconnected
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_BAD_INPUT
-from hpcnn.system.blas import use_one_thread
-from hpcnn.system.output import ERROR, begin_command, end_command, replace_streams, write_line
-
-if TYPE_CHECKING:
-    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.inference import TrainedModel
+from hpcnn.system.output import begin_command, end_command, replace_streams
 
 MOST = 1_000_000
 """The most that can be asked for of what takes time."""
 
 
-class ActionParser(argparse.ArgumentParser):
+class Subparser(argparse.ArgumentParser):
     """Parses before MPI is up, on all ranks: only rank 0 speaks, and one line says what is wrong."""
 
     def error(self, message: str) -> NoReturn:
@@ -41,7 +32,7 @@ class ActionParser(argparse.ArgumentParser):
             super()._print_message(message, file)  # type: ignore[arg-type]
 
 
-class Parser(ActionParser):
+class Parser(Subparser):
     """Parses the arguments of a command."""
 
     def __init__(self, program: str, description: str, *, example: str) -> None:
@@ -64,7 +55,7 @@ class Parser(ActionParser):
         super().exit(end_command(status), message)
 
 
-def place(text: str) -> Path:
+def path_argument(text: str) -> Path:
     """Return the path that an argument gives; nothing has to be there.
 
     Raises:
@@ -83,9 +74,9 @@ def place(text: str) -> Path:
     return Path(text)
 
 
-def place_or_word(text: str) -> str:
+def path_or_name(text: str) -> str:
     """Return an argument that is a path, or something else such as the number of a job, once it was looked at."""
-    place(text)
+    path_argument(text)
     return text
 
 
@@ -113,7 +104,9 @@ def positive_seconds(text: str) -> float:
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says what to train: JOB and ``--set``."""
-    parser.add_argument("job", nargs="?", type=place, metavar="JOB", help="job file (TOML); the digits job if left out")
+    parser.add_argument(
+        "job", nargs="?", type=path_argument, metavar="JOB", help="job file (TOML); the digits job if left out"
+    )
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -126,7 +119,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what names a trained model: RUN and ``--checkpoint``."""
-    parser.add_argument("run", type=place, metavar="RUN", help="run folder, or a checkpoint")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder, or a checkpoint")
     parser.add_argument(
         "--checkpoint",
         choices=("model", "best", "last"),
@@ -142,64 +135,3 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=BACKENDS, default="", help="what is to compute it; that which trained it, if left out"
     )
-
-
-def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:
-    """Return the model that the arguments of `add_run_arguments` name. Collective.
-
-    Raises:
-        HpcnnError: on all ranks, if any can't open it.
-    """
-    from hpcnn.runs.inference import open_on_ranks
-
-    names = arguments.run, arguments.checkpoint, arguments.entry
-    return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
-
-
-def warn_of_order(comm: Communicator, trained: TrainedModel, path: str | None) -> None:
-    """Warn, on rank 0, that columns of a file are not matched by name, if both it and the training data have names."""
-    from hpcnn.data.files import order_note
-
-    if comm.rank == 0 and path is not None and trained.content is None:
-        for note in order_note(path, trained.job.data, Path()):
-            write_line(f"warning: {note}", ERROR)
-
-
-def run_command(
-    body: Callable[[Communicator], int],
-    stop: StopRequest | None = None,
-    *,
-    is_training: bool = False,
-    stall_abort_s: Callable[[], float] = float,
-) -> int:
-    """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
-
-    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after
-    how many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
-
-    From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
-    """
-    begin_command(goes_on=is_training)
-    guard = FailureGuard(in_words=True)
-    guard.install()
-    try:
-        stop = stop or StopRequest()
-        stop.listen(guard.leave)
-        use_one_thread()
-        from hpcnn.comm.connect import connect
-        from hpcnn.comm.supervision.watched_rank import supervision
-        from hpcnn.core import faults
-
-        supervision.limit(stall_abort_s())
-        guard.comm = comm = connect()
-        stop.take_back()
-        faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
-        exit_code = end_command(body(comm))
-        with suppress(Exception):  # a rank that is lost now takes nothing with it
-            comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
-    except BaseException as error:
-        return guard.fail(error)
-    if exit_code:
-        end_alike(exit_code)
-    limit_exit()
-    return exit_code

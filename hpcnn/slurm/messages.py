@@ -13,7 +13,7 @@ class SlurmError(HpcnnError, RuntimeError):
 
 _NO_CLUSTER = r"configuration (file|source)|cluster ?name needs|dns srv|cannot stat file"
 
-_TROUBLES = (
+_ERRORS = (
     (
         r"invalid partition",
         "There is no such partition. `sinfo -s` lists those of this cluster; choose one by --partition.",
@@ -100,19 +100,19 @@ _REASONS = {
 }
 
 
-def explain(said: str) -> str:
+def explain_error(said: str) -> str:
     """Return what Slurm said, on one line, and what it means.
 
-    >>> explain("sbatch: error: invalid partition specified: nope").split(". ")[0]
+    >>> explain_error("sbatch: error: invalid partition specified: nope").split(". ")[0]
     'invalid partition specified: nope'
     """
     lines = [re.sub(r"^\w+: (error|fatal): |^allocation failure: ", "", line).strip() for line in said.splitlines()]
     text = shortened("; ".join(dict.fromkeys(line for line in lines if line))) or "it does not say why"
-    meaning = next((words for pattern, words in _TROUBLES if re.search(pattern, said, re.IGNORECASE)), "")
+    meaning = next((words for pattern, words in _ERRORS if re.search(pattern, said, re.IGNORECASE)), "")
     return f"{text.rstrip('.')}.{' ' if meaning else ''}{meaning}"
 
 
-def of_no_cluster(said: str) -> bool:
+def means_no_cluster(said: str) -> bool:
     """Return whether a message means that this machine, although it has Slurm's programs, belongs to no cluster."""
     return re.search(_NO_CLUSTER, said, re.IGNORECASE) is not None
 

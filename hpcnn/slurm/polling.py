@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from hpcnn.errors import EXIT_FAILURE
-from hpcnn.slurm.choosing import Choice
 from hpcnn.slurm.client import NoSlurmError
+from hpcnn.slurm.messages import SlurmError
 from hpcnn.slurm.queue import queued
 from hpcnn.slurm.run_files import RunFiles
+from hpcnn.slurm.selection import Selection
 from hpcnn.slurm.status import Status, statuses
-from hpcnn.slurm.troubles import SlurmError
 from hpcnn.system.output import write_line
 
 _FIRST_S, _GROWTH = 1.0, 1.1
@@ -26,12 +26,12 @@ _RETRY_S = 10.0
 T = TypeVar("T")
 
 
-def pauses(longest_s: float = 20.0) -> Iterator[float]:
+def poll_intervals(longest_s: float = 20.0) -> Iterator[float]:
     """Yield ever longer times to wait between two looks, in seconds, without an end."""
     return (min(longest_s, _FIRST_S * _GROWTH**look) for look in itertools.count())
 
 
-def patiently(look: Callable[[], T]) -> T:
+def retry(look: Callable[[], T]) -> T:
     """Return what `look` returns; if Slurm does not answer for a while, go on asking.
 
     Raises:
@@ -52,9 +52,9 @@ def patiently(look: Callable[[], T]) -> T:
 def wait_for(number: str, folder: Path) -> int:
     """Wait until a job has left the queue, say how it goes, and return an exit code: 0 if all its runs are done."""
     said = ""
-    for pause_s in pauses():
-        jobs = [job for job in patiently(lambda: queued(number)) if job.active]
-        found = statuses(Choice(RunFiles(folder), jobs))
+    for pause_s in poll_intervals():
+        jobs = [job for job in retry(lambda: queued(number)) if job.active]
+        found = statuses(Selection(RunFiles(folder), jobs))
         words = "; ".join(dict.fromkeys(map(_words, found)))
         if words != said:
             write_line(words)
@@ -62,7 +62,7 @@ def wait_for(number: str, folder: Path) -> int:
         if not jobs:
             return max((status.exit_code for status in found), default=EXIT_FAILURE)
         time.sleep(pause_s)
-    raise AssertionError("the pauses never end")
+    raise AssertionError("the intervals never end")
 
 
 def _words(status: Status) -> str:

@@ -1,4 +1,4 @@
-"""Facts that the doctor finds sound, and changes that make them wrong."""
+"""Evidence that the doctor finds sound, and changes that make it wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from hpcnn.comm.launcher import Launch, detect_launch
 from hpcnn.system.cores import Cores
-from hpcnn.tools.doctor.facts import (
-    Facts,
+from hpcnn.tools.doctor.evidence import (
+    Evidence,
     FileSystem,
     Horovod,
     Interface,
@@ -63,7 +63,7 @@ NODES = tuple(
     for host in "ab"
 )
 PINGS = tuple(Pings(("a", host), (Ping(8, 2e-6), Ping(2**20, 1e-4))) for host in "ab")
-SOUND = Facts(
+SOUND = Evidence(
     detect_launch({"PMI_SIZE": "4", "PMI_RANK": "0"}),
     RANKS,
     NODES,
@@ -90,25 +90,29 @@ ALONE = replace(
     slurm=None,
 )
 
-Change = Callable[[Facts], Facts]
+Change = Callable[[Evidence], Evidence]
 
 
 def probe(**changes: Any) -> Change:
-    return lambda facts: replace(facts, probe=replace(facts.probe, **changes))
+    return lambda evidence: replace(evidence, probe=replace(evidence.probe, **changes))
 
 
 def ranks(which: slice = slice(None), **changes: Any) -> Change:
-    def change(facts: Facts) -> Facts:
-        chosen = facts.ranks[which]
-        return replace(facts, ranks=tuple(replace(one, **changes) if one in chosen else one for one in facts.ranks))
+    def change(evidence: Evidence) -> Evidence:
+        chosen = evidence.ranks[which]
+        return replace(
+            evidence, ranks=tuple(replace(one, **changes) if one in chosen else one for one in evidence.ranks)
+        )
 
     return change
 
 
 def nodes(which: slice = slice(None), **changes: Any) -> Change:
-    def change(facts: Facts) -> Facts:
-        chosen = facts.nodes[which]
-        return replace(facts, nodes=tuple(replace(one, **changes) if one in chosen else one for one in facts.nodes))
+    def change(evidence: Evidence) -> Evidence:
+        chosen = evidence.nodes[which]
+        return replace(
+            evidence, nodes=tuple(replace(one, **changes) if one in chosen else one for one in evidence.nodes)
+        )
 
     return change
 
@@ -118,20 +122,20 @@ def folder(**changes: Any) -> Change:
 
 
 def job(**changes: Any) -> Change:
-    return lambda facts: replace(facts, slurm=replace(facts.slurm, **changes))
+    return lambda evidence: replace(evidence, slurm=replace(evidence.slurm, **changes))
 
 
 def packages(*removed: str, horovod: Horovod | None = None, **added: str) -> Change:
-    def change(facts: Facts) -> Facts:
-        kept = {name: version for name, version in facts.packages.versions.items() if name not in removed}
+    def change(evidence: Evidence) -> Evidence:
+        kept = {name: version for name, version in evidence.packages.versions.items() if name not in removed}
         added_names = {name.replace("_", "-"): version for name, version in added.items()}
-        return replace(facts, packages=Packages(kept | added_names, horovod or facts.packages.horovod))
+        return replace(evidence, packages=Packages(kept | added_names, horovod or evidence.packages.horovod))
 
     return change
 
 
 def facts_with(**changes: Any) -> Change:
-    return lambda facts: replace(facts, **changes)
+    return lambda evidence: replace(evidence, **changes)
 
 
 def on(cpus: int, own_cores: int | None = None, **quota: float) -> Change:

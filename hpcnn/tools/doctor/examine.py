@@ -1,4 +1,4 @@
-"""The order in which facts are gathered: first all that needs no MPI, then MPI, in processes of its own."""
+"""Gathers the evidence: first all that needs no MPI, then MPI, in processes of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.tools.doctor.facts import NO_LAUNCHER, Facts, Local, Node, Probe, Program
+from hpcnn.tools.doctor.evidence import NO_LAUNCHER, Evidence, Local, Node, Probe, Program
 from hpcnn.tools.doctor.file_systems import remove_marker
-from hpcnn.tools.doctor.probing import probe_alone, probe_launched
-from hpcnn.tools.doctor.ranks import gather_local
-from hpcnn.tools.doctor.surroundings import find_launchers, find_packages, find_slurm
+from hpcnn.tools.doctor.installation import find_launchers, find_packages, find_slurm
+from hpcnn.tools.doctor.local import gather_local
+from hpcnn.tools.doctor.probe import probe_alone, probe_launched
 
 _QUESTION_S = 10.0
 """How long a question to a program or a file system may take."""
@@ -32,7 +32,7 @@ class Options:
     """Whether to measure how fast messages are."""
 
 
-def examine(options: Options, environment: Mapping[str, str]) -> Facts:
+def examine(options: Options, environment: Mapping[str, str]) -> Evidence:
     """Return what can be known here; on a rank other than the first, only of itself and of what it saw of MPI.
 
     Args:
@@ -58,8 +58,8 @@ def examine(options: Options, environment: Mapping[str, str]) -> Facts:
         if own.node is not None:
             remove_marker(own.node.run_folder, question_s)
     if launch.rank:
-        return Facts(launch, (own.rank,), (), probe)
-    return Facts(
+        return Evidence(launch, (own.rank,), (), probe)
+    return Evidence(
         launch,
         tuple(local.rank for local in everyone),
         _one_a_host(everyone),

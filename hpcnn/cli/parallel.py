@@ -1,0 +1,82 @@
+"""What all commands share: arguments, connecting, one message for one fault, and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcnn.backends.choice import choose_backend
+from hpcnn.comm.abort import end_alike
+from hpcnn.comm.failure import FailureGuard, limit_exit
+from hpcnn.core.stop_request import StopRequest
+from hpcnn.system.blas import use_one_thread
+from hpcnn.system.output import ERROR, begin_command, end_command, write_line
+
+if TYPE_CHECKING:
+    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.runs.inference import TrainedModel
+
+
+def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:
+    """Return the model that the arguments of `add_run_arguments` name. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't open it.
+    """
+    from hpcnn.runs.inference import open_on_ranks
+
+    names = arguments.run, arguments.checkpoint, arguments.entry
+    return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=choose_backend(comm))
+
+
+def warn_of_order(comm: Communicator, trained: TrainedModel, path: str | None) -> None:
+    """Warn, on rank 0, that columns of a file are not matched by name, if both it and the training data have names."""
+    from hpcnn.data.other_files import order_note
+
+    if comm.rank == 0 and path is not None and trained.content is None:
+        for note in order_note(path, trained.job.data, Path()):
+            write_line(f"warning: {note}", ERROR)
+
+
+def run_parallel(
+    body: Callable[[Communicator], int],
+    stop: StopRequest | None = None,
+    *,
+    is_training: bool = False,
+    stall_abort_s: Callable[[], float] = float,
+) -> int:
+    """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
+
+    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after
+    how many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
+
+    From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
+    """
+    begin_command(goes_on=is_training)
+    guard = FailureGuard(in_words=True)
+    guard.install()
+    try:
+        stop = stop or StopRequest()
+        stop.listen(guard.leave)
+        use_one_thread()
+        from hpcnn.comm.connect import connect
+        from hpcnn.comm.supervision.watched_rank import supervision
+        from hpcnn.core import faults
+
+        supervision.limit(stall_abort_s())
+        guard.comm = comm = connect()
+        stop.take_back()
+        faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
+        exit_code = end_command(body(comm))
+        with suppress(Exception):  # a rank that is lost now takes nothing with it
+            comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
+    except BaseException as error:
+        return guard.fail(error)
+    if exit_code:
+        end_alike(exit_code)
+    limit_exit()
+    return exit_code
