@@ -48,6 +48,7 @@ docs: .venv/docs.stamp  ## Bring the pages that are made from the code up to dat
 	@$(BIN)/python -m hpcnn.job.reference docs/settings.md
 	@$(BIN)/python -m scripts.commands_page docs/commands.md
 	@$(BIN)/python -m scripts.rooms_picture docs/images/rooms.svg
+	@$(BIN)/python -m scripts.tree_picture docs/images/tree.svg
 	@$(BIN)/python -m benchmarks.plots docs/images/benchmarks.svg
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html; with its search: python -m http.server --directory site"

@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from scripts.drawing import box, card, text
+
 ROOT = Path(__file__).parents[1]
 CAPTIONS = {
     "cli": "what commands share",
@@ -31,22 +33,9 @@ CAPTIONS = {
 }
 SHOWN = ("train", "evaluate", "predict", "report", "submit")
 """The commands that have a box; the others are counted."""
-COLOURS = ("r4", "r3", "r3", "r0", "r0", "r0", "r2", "r2", "r1")
+COLOURS = ("c4", "c3", "c3", "c0", "c0", "c0", "c2", "c2", "c1")
 """Of the rows from the top; the last is that of all others."""
 WIDTH, LEFT, BOX, STEP, GAP = 720, 20, 42, 56, 8
-
-STYLE = """
-    text { font: 13px system-ui, sans-serif; fill: #1f2430; text-anchor: middle; dominant-baseline: central; }
-    .caption { font-size: 11.5px; fill: #4a5163; }
-    .card { fill: #fbfbfd; stroke: #d5d8e0; }
-    .node { stroke: #9aa1b1; }
-    .r0 { fill: #bcdcf5; } .r1 { fill: #fbdc9a; } .r2 { fill: #b4e6d2; } .r3 { fill: #f1c6dd; } .r4 { fill: #d9d2f2; }
-    @media (prefers-color-scheme: dark) {
-      text { fill: #eceff5; } .caption { fill: #d3d8e4; }
-      .card { fill: #1b1e27; stroke: #3a3f4d; } .node { stroke: #6d7586; }
-      .r0 { fill: #1d5a8c; } .r1 { fill: #7d5a0c; } .r2 { fill: #14664c; } .r3 { fill: #833a63; } .r4 { fill: #554a94; }
-    }
-"""
 
 
 def main() -> int:
@@ -61,14 +50,8 @@ def picture() -> str:
     shapes = [shape for number, boxes in enumerate(rows) for shape in row(boxes, number)]
     height = LEFT + STEP * len(rows) + 28
     label = "The rooms of the package, layer upon layer: each imports only from the layers below it"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'role="img"\n     aria-label="{label}">\n  <style>{STYLE}  </style>\n'
-        f'  <rect class="card" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="10"/>\n'
-        + "".join(f"  {shape}\n" for shape in shapes)
-        + f'  <text class="caption" x="{WIDTH / 2:g}" y="{height - 24}">A room imports from the rows below its own, '
-        "never from those above.</text>\n</svg>\n"
-    )
+    note = text(WIDTH / 2, height - 24, "A room imports from the rows below its own, never from those above.", "note")
+    return card(WIDTH, height, label, [*shapes, note])
 
 
 def layers() -> list[str]:
@@ -95,11 +78,9 @@ def row(boxes: list[tuple[str, str]], number: int) -> list[str]:
     for place, (name, caption) in enumerate(boxes):
         x = LEFT + place * (width + GAP)
         colour, middle = COLOURS[min(number, len(COLOURS) - 1)], x + width / 2
-        shapes.append(
-            f'<rect class="node {colour}" x="{x:.1f}" y="{top}" width="{width:.1f}" height="{BOX}" rx="6"/>'
-            f'<text x="{middle:.1f}" y="{top + 14}">{name}</text>'
-            f'<text class="caption" x="{middle:.1f}" y="{top + 30}">{caption}</text>'
-        )
+        shapes.append(box(x, top, width, BOX, f"node {colour}"))
+        shapes.append(text(middle, top + 14, name))
+        shapes.append(text(middle, top + 30, caption, "note"))
     return shapes
 
 

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks import plots
-from scripts import commands_page, rooms_picture
+from scripts import commands_page, rooms_picture, tree_picture
 from tests.require import require
 
 ROOT = Path(__file__).parents[1]
@@ -74,14 +74,17 @@ def test_design_names_every_room() -> None:
     assert [room for room in rooms if f"\n| `{room}` | " not in text_of(DOCS / "design.md")] == []
 
 
-def test_picture_of_rooms_is_up_to_date() -> None:
-    hint = "run: python -m scripts.rooms_picture docs/images/rooms.svg"
-    assert text_of(DOCS / "images" / "rooms.svg") == rooms_picture.picture(), hint
-
-
-def test_plot_of_the_benchmarks_is_up_to_date() -> None:
-    hint = "run: python -m benchmarks.plots docs/images/benchmarks.svg"
-    assert text_of(DOCS / "images" / "benchmarks.svg") == plots.plot(), hint
+@pytest.mark.parametrize(
+    ("name", "drawn", "module"),
+    [
+        ("rooms", rooms_picture.picture, "scripts.rooms_picture"),
+        ("tree", tree_picture.picture, "scripts.tree_picture"),
+        ("benchmarks", plots.plot, "benchmarks.plots"),
+    ],
+)
+def test_drawing_is_up_to_date(name: str, drawn: Callable[[], str], module: str) -> None:
+    file = DOCS / "images" / f"{name}.svg"
+    assert text_of(file) == drawn(), f"run: python -m {module} {file.relative_to(ROOT)}"
 
 
 def test_recorded_hashes_are_one_for_hpcnn() -> None:
