@@ -30,6 +30,7 @@ from hpcnn.job.model import Dense, Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.build import Training, build_training
 from hpcnn.runs.checkpoints.saver import Saver
+from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import pack
 from hpcnn.training.trainer import Progress
@@ -48,13 +49,13 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     figures: dict[str, list[float]] = {PLAIN: [], HPCNN: []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = RunFolder(Path(comm.broadcast(name)))
-        saver = Saver(training, comm, folder, folder.path)
+        saver = Saver(RunContext(comm, training, folder, folder.path))
         plain = plain_save(comm, training, progress, folder.path / "plain.safetensors")
         for step in range(WARM_UP + arguments.rounds):
             save = partial(save_or_fail, saver, replace(progress, step=step))
             for way, action in ((PLAIN, plain), (HPCNN, save)):
                 took = seconds(comm, action)
-                saver.settle()  # what either side deletes does not disturb the other
+                saver.wait_for_deletion()  # what either side deletes does not disturb the other
                 (folder.path / "plain.safetensors").unlink(missing_ok=True)
                 if step >= WARM_UP:
                     figures[way].append(took)

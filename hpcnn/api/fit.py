@@ -24,8 +24,9 @@ from hpcnn.data.readers.memory import Pair
 from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
+from hpcnn.runs.prepare import Extras
 from hpcnn.runs.resumed_job import job_of_run
-from hpcnn.runs.session import Extras, Outcome, train
+from hpcnn.runs.session import Outcome, train
 from hpcnn.system.blas import one_thread
 from hpcnn.training.callbacks import Callback
 

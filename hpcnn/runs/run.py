@@ -1,31 +1,27 @@
-"""One training, from where it stands to its end or a stop: checkpoints, display, log, result."""
+"""One training in its run folder, until it is complete or stops: checkpoints, display, logs, result."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from hpcnn import __version__
 from hpcnn.comm.collectives import agree, gather_or_raise
-from hpcnn.comm.protocol import Communicator
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import resolved_toml
-from hpcnn.runs.build import Training
 from hpcnn.runs.checkpoints.saver import LAST_PAUSE_S, LAST_TRIES_S, Saver
 from hpcnn.runs.display import make_display
 from hpcnn.runs.display.console import print_results
 from hpcnn.runs.display.live import LiveDisplay
-from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.loggers import make_loggers
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.progress_file import ProgressFile
 from hpcnn.runs.records.time_log import TimeLog, in_words, shares
-from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.run_info import News, RunInfo
+from hpcnn.runs.run_context import RunContext
+from hpcnn.runs.run_info import LiveStatus, RunInfo
 from hpcnn.runs.state import pack_model
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.walltime import WallTime
@@ -39,104 +35,90 @@ from hpcnn.training.trainer import Progress, Trainer
 
 @dataclass
 class Records:
-    """What each rank keeps of a run beside its state. They outlive the loss of other ranks."""
+    """The logs of a run on each rank. They outlive the loss of other ranks."""
 
     metrics: MetricsLog
     time: TimeLog
     timeline: Timeline | None = None
 
     def callbacks(self) -> list[Callback]:
-        """Return them all; the timeline first, so that its steps end before the others do what they do."""
+        """Return all of them, the timeline first, so that its steps end before the others do their work."""
         return [*([self.timeline] if self.timeline else []), self.time, self.metrics]
 
 
 class Run:
-    """A training with its folder and display. Rank 0 alone writes and shows. To be made on all ranks.
+    """A training in its folder, with its display. Made on all ranks; rank 0 alone writes and prints."""
 
-    Args:
-        training: what is trained.
-        comm: the ranks.
-        folder: where to write.
-        base: folder of the job file.
-        records: what is kept of it.
-        keeper: of the folder's lease, on rank 0.
-    """
+    def __init__(self, context: RunContext, records: Records) -> None:
+        self._context, self._records = context, records
+        self._training, self._comm, self._folder = context.training, context.comm, context.folder
+        self._root = context.is_root
+        self._info = _run_info(context)
+        self._saver = Saver(context)
+        self._progress_file: ProgressFile | None = None
 
-    def __init__(
-        self,
-        training: Training,
-        comm: Communicator,
-        folder: RunFolder,
-        base: Path,
-        records: Records,
-        keeper: LeaseKeeper | None = None,
-    ) -> None:
-        self._training, self._comm, self._folder, self._base = training, comm, folder, base
-        self._records, self._keeper = records, keeper
-        self._root = comm.rank == 0
-        self._facts = _run_facts(training, comm, folder)
-        self._saver = Saver(training, comm, folder, base, self._check)
-        self._trace: ProgressFile | None = None
-
-    def begin(self, epochs_done: int, *, recovered: bool) -> None:
-        """Make the folder ready for what comes after `epochs_done` epochs.
+    def prepare_folder(self, epochs_done: int, *, recovered: bool) -> None:
+        """Prepare the folder for a training that continues after `epochs_done` epochs.
 
         Raises:
-            CheckpointError: it can't be written to. Not if ranks were lost on the way: training goes on.
+            CheckpointError: it can't be written to. With `recovered` ranks were lost, and this is a warning only.
         """
         if self._root:
-            self._check()
+            self._context.check_lease()
             try:
-                self._folder.begin(resolved_toml(self._training.job), self._base)
+                self._folder.begin(resolved_toml(self._training.job), self._context.base)
             except CheckpointError as error:
                 if not recovered:
                     raise
                 write_line(f"warning: {error}")
         self._records.metrics.begin(epochs_done, writes=self._root, recovered=recovered)
 
-    def go(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
-        """Train until the end or a stop, and return whether it was the end. Collective.
+    def train(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
+        """Train, and return whether the plan is done; if not, the run was stopped. Collective.
 
-        `progress` grows. `recovered`: ranks were lost, and maybe what they were to save.
+        Args:
+            progress: where to start; the training advances it.
+            stop: this rank's stop request.
+            recovered: ranks were lost, and perhaps a checkpoint that they were to save.
         """
-        training, root = self._training, self._root
-        run = training.job.run
+        training, run = self._training, self._training.job.run
         stop.clock = WallTime(
             60 * run.max_minutes,
             stop.begin,
             state_bytes=3 * training.model.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
             save_seconds=lambda: self._saver.save_seconds,
         )
-        display = make_display(run.display, self._facts, run.log_every_s, self._news(progress)) if root else None
-        trace = self._trace = ProgressFile(self._folder.progress, self._facts, progress) if root else None
-        loggers = make_loggers(training.job, self._folder) if root else []
-        trainer = Trainer(
+        display = make_display(run.display, self._status(progress), run.log_every_s) if self._root else None
+        progress_file = ProgressFile(self._folder.progress, self._status(progress)) if self._root else None
+        self._progress_file = progress_file
+        loggers = make_loggers(training.job, self._folder) if self._root else []
+        loop = Trainer(
             training.plan,
             self._comm,
             training.replica,
             training.shards,
             training.validation,
             callbacks=[
-                *filter(None, [self._keeper]),  # before the others write
+                *filter(None, [self._context.keeper]),  # before the others write
                 *training.callbacks.values(),
                 *self._records.callbacks(),
                 *loggers,
-                *filter(None, (display, trace)),
+                *filter(None, (display, progress_file)),
             ],
             save=self._saver,
             stop=stop,
             progress=progress,
         )
         if recovered:
-            trainer.save_epoch()
+            loop.save_epoch()
         try:
-            done = trainer.run()
-            self._check()
+            done = loop.run()
+            self._context.check_lease()
             self._records.time.gather()
             if self._records.timeline:
                 self._records.timeline.finish()
-            if trace:
-                trace.write()
+            if progress_file:
+                progress_file.write()
             return done
         finally:
             for logger in loggers:
@@ -144,49 +126,40 @@ class Run:
             if isinstance(display, LiveDisplay):
                 display.close()
 
-    def _check(self) -> None:
-        """Raise LeaseLostError if the folder is another job's by now."""
-        if self._keeper is not None:
-            self._keeper.check()
+    def _status(self, progress: Progress) -> LiveStatus:
+        def epoch_loss() -> float | None:
+            loss: float | None = plain_values(self._training.replica.layout.values(progress.totals))["loss"]
+            return loss
 
-    def _news(self, progress: Progress) -> News:
-        """Return what a display may ask for while `progress` grows."""
+        return LiveStatus(self._info, progress, epoch_loss, lambda: self._records.time.straggler)
 
-        def loss() -> float | None:
-            layout = self._training.replica.layout
-            return plain_values(layout.values(progress.totals))["loss"] if progress.step_in_epoch else None
-
-        return News(loss, lambda: self._records.time.slowest)
-
-    def stopped(self, progress: Progress, stop: StopRequest) -> int:
-        """Say where the run stopped, and return the exit code. Collective."""
+    def report_stop(self, progress: Progress, stop: StopRequest) -> int:
+        """Print where the run stopped, and return the exit code. Collective."""
         reasons, saver = self._comm.allgather(stop.reason), self._saver
-        self._write_lines()
+        self._write_waiting_lines()
         if self._root:
             why = next((f" on {reason}" for reason in reasons if reason), "")
-            within = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._facts.steps_per_epoch}"
-            stopped = f"stopped{why} after step {progress.step} ({within})"
+            place = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._info.steps_per_epoch}"
+            stopped = f"stopped{why} after step {progress.step} ({place})"
             if saver.unsaved:
-                since = (
-                    "there is no checkpoint" if saver.saved_step is None else f"the last is of step {saver.saved_step}"
-                )
-                write_line(f"{stopped}, but its state could not be saved ({saver.unsaved}); {since}")
+                step = saver.saved_step
+                newest = "there is no checkpoint" if step is None else f"the last is of step {step}"
+                write_line(f"{stopped}, but its state could not be saved ({saver.unsaved}); {newest}")
             else:
                 write_line(f"{stopped} and saved")
-            write_line(f"go on with: --resume {self._folder.path}")
-            self._record_losses()
-        self._comm.barrier()  # some launchers end the job as soon as one rank leaves so: rank 0 may still be saving
+            write_line(f"resume with: --resume {self._folder.path}")
+            self._record_lost_output()
+        self._comm.barrier()  # some launchers end the job as soon as one rank exits with a code: rank 0 may be saving
         return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
 
-    def finish(self, progress: Progress, seconds: float) -> int:
+    def complete(self, progress: Progress, seconds: float) -> int:
         """Write the finished model and the result, and return the exit code. Collective.
 
         Raises:
             DriftError: the ranks do not end with the same weights.
             CheckpointError: the model can't be written.
         """
-        training = self._training
-        sha256 = training.replica.fingerprint()
+        sha256 = self._training.replica.fingerprint()
         for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
             if other != sha256:
                 raise DriftError(
@@ -194,25 +167,26 @@ class Run:
                     "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
                 )
         agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else None)
-        return EXIT_FAILURE if self._comm.broadcast(self._write_lines()) else EXIT_DONE
+        return EXIT_FAILURE if self._comm.broadcast(self._write_waiting_lines()) else EXIT_DONE
 
-    def _write_lines(self) -> bool:
-        """Write what waits for its file, now or never; return whether some of it is lost."""
+    def _write_waiting_lines(self) -> bool:
+        """Write the lines that wait for their file a last time; return whether some are lost."""
         logs: list[MetricsLog | TimeLog] = [self._records.metrics, self._records.time] if self._root else []
         give_up = time.monotonic() + LAST_TRIES_S
-        for one in logs:
-            while one.log.trouble and time.monotonic() < give_up:
+        for each in logs:
+            while each.log.trouble and time.monotonic() < give_up:
                 time.sleep(LAST_PAUSE_S)
-                one.write()
-            if one.log.trouble:
-                write_line(f"error: {len(one.log.waiting)} lines of {one.log.name} are lost: {one.log.trouble}")
-        return any(one.log.trouble for one in logs)
+                each.write()
+            if each.log.trouble:
+                write_line(f"error: {len(each.log.waiting)} lines of {each.log.name} are lost: {each.log.trouble}")
+        return any(each.log.trouble for each in logs)
 
     def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
-        training = self._training
-        self._check()
+        training, monitor = self._training, self._training.plan.monitor
+        time_shares = shares(self._records.time.totals)
+        self._context.check_lease()
         try:
-            save_checkpoint(self._folder.model, pack_model(training, self._base, progress))
+            save_checkpoint(self._folder.model, pack_model(training, self._context.base, progress))
             self._folder.write_result(
                 {
                     "weights_sha256": sha256,
@@ -220,10 +194,10 @@ class Run:
                     "epochs_asked": training.plan.epochs,
                     "finish": progress.finish,
                     "steps": progress.step,
-                    "best": {training.plan.monitor: progress.best},
+                    "best": {monitor: progress.best},
                     "values": plain_values(progress.values),
                     "seconds": seconds,
-                    "time": shares(self._records.time.totals),
+                    "time": time_shares,
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
@@ -235,33 +209,34 @@ class Run:
                 f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
             ) from None
         if training.job.run.display != "quiet":
-            rows = {**scalars(progress.values), f"best {training.plan.monitor}": progress.best}
+            rows = {**scalars(progress.values), f"best {monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
-            words = {"time": in_words(shares(self._records.time.totals)), "model": self._folder.model}
             ended = {"ended early": progress.finish} if progress.finish else {}
+            words = {"time": in_words(time_shares), "model": self._folder.model}
             print_results("result", {**rows, **ended, **words})
         write_line(f"weights sha256 {sha256}")
-        self._record_losses()
+        self._record_lost_output()
 
-    def _record_losses(self) -> None:
-        """Let the folder tell, at the end, that something was not shown."""
-        if self._trace and losses():
-            self._trace.write()
+    def _record_lost_output(self) -> None:
+        """Note in ``progress.json`` that some output could not be printed."""
+        if self._progress_file and losses():
+            self._progress_file.write()
 
-    def say_notes(self, crowded: str | None) -> None:
-        """Say what slows the run down, and what looks amiss in its data."""
+    def print_notes(self, crowded: str | None) -> None:
+        """Print warnings of what slows the run down, and of what looks wrong in its data."""
         if self._root and self._training.job.run.display != "quiet":
             for note in (*self._comm.notes, *self._training.splits.notes, *([crowded] if crowded else [])):
                 write_line(f"warning: {note}")
 
 
-def _run_facts(training: Training, comm: Communicator, folder: RunFolder) -> RunInfo:
+def _run_info(context: RunContext) -> RunInfo:
+    comm, training = context.comm, context.training
     hosts = len(set(comm.allgather(comm.host)))
     job, splits = training.job, training.splits
     assert isinstance(job.train.shards, int)
     return RunInfo(
         job=job.name,
-        folder=str(folder.path),
+        folder=str(context.folder.path),
         ranks=comm.size,
         hosts=hosts,
         shards=job.train.shards,

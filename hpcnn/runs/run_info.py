@@ -1,4 +1,4 @@
-"""What displays say of a run: facts of its start, news while it goes on, its pace, and words for numbers."""
+"""What the display and ``progress.json`` show of a run: its sizes, how far it is, its speed and the time left."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 from hpcnn.core.formatting import counted
 from hpcnn.training.metrics import scalars
+from hpcnn.training.trainer import Progress
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a display says of a run beforehand."""
+    """The sizes of a run, which stay the same while it trains."""
 
     job: str
     folder: str
@@ -28,16 +29,16 @@ class RunInfo:
     epochs: int
 
     @property
-    def who(self) -> str:
-        """The ranks, in words."""
+    def ranks_on_hosts(self) -> str:
+        """The numbers of ranks and of nodes, as text."""
         return f"{counted(self.ranks, 'rank')} on {counted(self.hosts, 'node')}"
 
     def lines(self) -> list[str]:
         """Return the heading."""
-        held = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
+        validation = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
         return [
-            f"{self.job}: {self.who}, {counted(self.shards, 'gradient shard')}, results in {self.folder}",
-            f"{counted(self.samples, 'sample')}{held}, {counted(self.parameters, 'parameter')}, "
+            f"{self.job}: {self.ranks_on_hosts}, {counted(self.shards, 'gradient shard')}, results in {self.folder}",
+            f"{counted(self.samples, 'sample')}{validation}, {counted(self.parameters, 'parameter')}, "
             f"{counted(self.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}, "
             f"batches of {self.batch_size}",
         ]
@@ -56,65 +57,54 @@ class Straggler:
         return f"rank {self.rank} on {self.host} takes {self.ratio:.1f} times as long as the others"
 
 
-@dataclass(frozen=True)
-class News:
-    """What a display asks for while the training goes on."""
+class LiveStatus:
+    """The loss, the speed and the time left of a run while it trains.
 
-    loss: Callable[[], float | None] = lambda: None
-    """The loss over the current epoch so far; None at its start."""
-    slowest: Callable[[], Straggler | None] = lambda: None
-    """The rank that the others wait for; None if none is worth telling."""
+    Args:
+        info: the sizes of the run.
+        progress: the state of the training loop, which advances it.
+        epoch_loss: returns the loss of the current epoch so far; called within an epoch only.
+        straggler: returns the rank that the others wait for; None if no rank is much slower.
+    """
 
+    def __init__(
+        self,
+        info: RunInfo,
+        progress: Progress,
+        epoch_loss: Callable[[], float | None] = lambda: None,
+        straggler: Callable[[], Straggler | None] = lambda: None,
+    ) -> None:
+        self.info, self.progress, self.straggler = info, progress, straggler
+        self._epoch_loss = epoch_loss
+        self.start()
 
-class Pace:
-    """How fast it goes, and how long it will take."""
+    def start(self) -> None:
+        """Measure time and steps from now on."""
+        self._begin, self._first_step = time.monotonic(), self.progress.step
+        self.start_window()
 
-    def __init__(self, facts: RunInfo) -> None:
-        self._facts = facts
-        self._begin = self._epoch_begin = time.monotonic()
-        self._epoch = self._done_at_begin = self._step = self._step_at_begin = 0
-        self._stepped = False
+    def start_window(self) -> None:
+        """Measure the speed from now on."""
+        self._window_begin, self._window_step = time.monotonic(), self.progress.step
 
-    def start(self, epoch: int) -> None:
-        """Begin with `epoch` epochs done."""
-        self._begin = self._epoch_begin = time.monotonic()
-        self._epoch, self._done_at_begin = epoch, epoch * self._facts.steps_per_epoch
+    def loss(self) -> float | None:
+        """Return the loss of the current epoch so far; None at its start."""
+        return self._epoch_loss() if self.progress.step_in_epoch else None
 
-    def step(self, step_in_epoch: int) -> None:
-        """Take note of a step."""
-        if not self._stepped:  # a resumed run may begin within an epoch
-            self._done_at_begin += step_in_epoch - 1
-            self._step_at_begin = step_in_epoch - 1
-            self._stepped = True
-        self._step = step_in_epoch
-
-    def end_epoch(self) -> None:
-        """Take note of an epoch's end."""
-        self._epoch += 1
-        self._epoch_begin, self._step, self._step_at_begin = time.monotonic(), 0, 0
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return self._epoch
-
-    def left(self, step_in_epoch: int) -> float | None:
-        """Return the seconds left, or None while there is nothing to judge by."""
-        steps = self._facts.steps_per_epoch
-        done = self._epoch * steps + step_in_epoch - self._done_at_begin
-        if done <= 0:
+    def samples_per_s(self, least_s: float = 0.0) -> float | None:
+        """Return the speed in this window; None before its first step, or in its first `least_s` seconds."""
+        seconds, steps = time.monotonic() - self._window_begin, self.progress.step - self._window_step
+        if seconds <= 0 or seconds < least_s or not steps:
             return None
-        total = self._facts.epochs * steps - self._done_at_begin
-        return (time.monotonic() - self._begin) / done * (total - done)
+        return steps * self.info.samples / self.info.steps_per_epoch / seconds
 
-    def samples_per_s(self) -> float | None:
-        """Return the rate over the current epoch so far, or None in its first second."""
-        seconds, steps = time.monotonic() - self._epoch_begin, self._step - self._step_at_begin
-        if seconds < 1 or not steps:
-            return None
-        return steps * self._facts.samples / self._facts.steps_per_epoch / seconds
+    def seconds_left(self) -> float | None:
+        """Return the time left; None before the first step."""
+        done = self.progress.step - self._first_step
+        left = self.info.epochs * self.info.steps_per_epoch - self.progress.step
+        return (time.monotonic() - self._begin) / done * left if done else None
 
 
-def pairs(values: Mapping[str, Any]) -> list[str]:
-    """Return name and value of each single number."""
+def metric_items(values: Mapping[str, Any]) -> list[str]:
+    """Return ``name value`` for each value that is a single number."""
     return [f"{name} {value:.4f}" for name, value in scalars(values).items()]

@@ -234,7 +234,7 @@ def test_a_run_goes_on_in_the_other_mode(backend, tmp_path: Path, capfd, before:
     capfd.readouterr()
     run(stopped, after, backends[after], resume="auto")
     said = capfd.readouterr().out
-    assert re.search(rf"started with backend = '{before}'.* and goes on with backend = '{after}'", said)
+    assert re.search(rf"started with backend = '{before}'.* and is resumed with backend = '{after}'", said)
     assert "another machine" not in said
     facts = load_checkpoint(stopped / "model.safetensors").facts
     assert facts["job"]["backend"] == after

@@ -1,17 +1,13 @@
-"""When a run's checkpoints are written, which are kept, and what happens when they can't be."""
+"""When a run's checkpoints are written, how many are kept, and what happens when one can't be written."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from pathlib import Path
 from threading import Thread
 
-from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SAVE, WAIT
-from hpcnn.runs.build import Training
-from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.state import pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
 from hpcnn.system.output import write_line
@@ -20,34 +16,20 @@ from hpcnn.training.trainer import Progress
 _SMALL_BYTES = 64 * 2**20
 """A state up to this size may wait in memory."""
 _RETRY_S, _RETRY_SHARE = 20.0, 20
-"""After a save that failed, the next try is so many seconds later, or else so many times what that one took."""
+"""A failed save is retried after this many seconds, or after this many times its own duration if that is longer."""
 LAST_TRIES_S, LAST_PAUSE_S = 5.0, 1.0
-"""How long the last state of all is tried to be saved, and the pause between two tries."""
+"""For how long the last save of all is retried, and the pause between two tries."""
 
 
 class Saver:
-    """Writes the checkpoints of one run. Every rank has one; rank 0's writes, and its clock counts.
+    """Writes the checkpoints of one run. Every rank has one; rank 0 writes, and its clock decides.
 
-    A file that can't be written ends no run: rank 0 says so, the files there are stay, and it is tried again.
-
-    Args:
-        training: what is saved.
-        comm: the ranks.
-        folder: where to.
-        base: folder of the job file.
-        check: raises an error if the folder is not this job's any more.
+    A failed save does not end the run: rank 0 warns, the existing files stay, and the save is retried.
     """
 
-    def __init__(
-        self,
-        training: Training,
-        comm: Communicator,
-        folder: RunFolder,
-        base: Path,
-        check: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._training, self._comm, self._folder, self._base, self._check = training, comm, folder, base, check
-        self._root, self._run = comm.rank == 0, training.job.run
+    def __init__(self, context: RunContext) -> None:
+        self._context, self._comm, self._folder = context, context.comm, context.folder
+        self._root, self._run = context.is_root, context.training.job.run
         self._most_s = 60 * self._run.checkpoint_every_minutes or math.inf
         self._saved_at = time.monotonic()
         self._retry_at = 0.0
@@ -57,12 +39,12 @@ class Saver:
         self.saved_step: int | None = None
         """The step of the last save that succeeded. Like the two below, the same on all ranks."""
         self.save_seconds: float | None = None
-        """How long that took."""
+        """The duration of that save."""
         self.unsaved = ""
-        """Why the newest state that was to be saved is not; empty if it is."""
+        """Why the last save failed; empty if it succeeded."""
 
     def due(self, step: int) -> bool:
-        """Return whether this rank finds it time for a checkpoint after `step`."""
+        """Return whether a checkpoint is due after `step`, as far as this rank knows."""
         every = self._run.checkpoint_every_steps
         if every and step % every == 0:
             return True
@@ -70,15 +52,15 @@ class Saver:
         return self._root and now >= self._retry_at and (bool(self.unsaved) or now >= self._saved_at + self._most_s)
 
     def __call__(self, progress: Progress, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
-        """Write what is due. Short epochs would else spend their time on syncing files: their best state waits."""
+        """Write the state if it is due. The best state of short epochs waits, so that not all time goes to syncs."""
         may = last or self._comm.broadcast(self._may_write(wait))
         if not (may or best):
             return
-        draft = pack(self._training, self._base, progress)
-        if draft.size_bytes > _SMALL_BYTES:
-            self._save(draft, progress.step, best=best, last=last)
+        pending = pack(self._context.training, self._context.base, progress)
+        if pending.size_bytes > _SMALL_BYTES:
+            self._save(pending, progress.step, best=best, last=last)
             return
-        state = self._take(draft)
+        state = self._collect(pending)
         if best:
             self._best = state
         if may:
@@ -89,15 +71,15 @@ class Saver:
         young = now < self._saved_at + self._run.checkpoint_gap_s
         return now >= self._retry_at and not (wait and young)
 
-    def _take(self, draft: PendingCheckpoint) -> Checkpoint | None:
+    def _collect(self, pending: PendingCheckpoint) -> Checkpoint | None:
         """Return a copy of the state on rank 0, None elsewhere."""
         if self._root:
-            return draft.collect()
-        draft.participate()
+            return pending.collect()
+        pending.participate()
         return None
 
     def _save(self, content: PendingCheckpoint | Checkpoint | None, step: int, *, best: bool, last: bool) -> None:
-        """Write a state, and let all ranks know whether that succeeded."""
+        """Write a state, and tell all ranks whether that succeeded."""
         give_up = time.monotonic() + LAST_TRIES_S
         again = True
         while again:
@@ -108,22 +90,22 @@ class Saver:
             elif isinstance(content, PendingCheckpoint):
                 with self._comm.activity.during(WAIT):
                     content.participate()
-            took = time.monotonic() - begin
-            self._comm.barrier(spin=False)  # what the others do not burn, rank 0 hashes with
+            took_s = time.monotonic() - begin
+            self._comm.barrier(spin=False)  # rank 0 hashes on the cores that the others leave idle
             again = bool(trouble) and last and time.monotonic() < give_up
-            trouble, took, again = self._comm.broadcast((trouble, took, again))
+            trouble, took_s, again = self._comm.broadcast((trouble, took_s, again))
             if again:
                 self._beat()
                 time.sleep(LAST_PAUSE_S)
-        self._note(step, trouble, took)
+        self._record(step, trouble, took_s)
 
     def _write(self, content: PendingCheckpoint | Checkpoint, step: int, best: bool) -> str:
-        """Write a state; return what went wrong, empty if nothing did."""
+        """Write a state; return the reason of a failure, empty for success."""
         folder = self._folder
-        self._check()
+        self._context.check_lease()
         try:
             folder.checkpoints.mkdir(exist_ok=True)
-            if self._best is not None and not best:  # first: a run killed between the two comes to this epoch again
+            if self._best is not None and not best:  # first: a run killed between the two does this epoch again
                 save_checkpoint(folder.best, self._best, beat=self._beat)
                 self._best = None
         except OSError as error:
@@ -137,27 +119,27 @@ class Saver:
             return _reason(error)
         if best:
             self._best = None
-        self.settle()
-        self._check()
+        self.wait_for_deletion()
+        self._context.check_lease()
         self._deleting = Thread(target=folder.drop_old, args=(step, self._run.keep_checkpoints), daemon=True)
-        self._deleting.start()  # apart: it takes a third of a second a GB
+        self._deleting.start()  # on a thread: deleting takes a third of a second per GB
         return ""
 
     def _beat(self) -> None:
-        """Say that a save gets on, and let it end where it must not."""
+        """Show the watchdog progress, and end the save if the folder is another job's."""
         self._comm.activity.enter(SAVE)
-        self._check()
+        self._context.check_lease()
 
-    def settle(self) -> None:
-        """Return once no older file is being deleted any more."""
+    def wait_for_deletion(self) -> None:
+        """Return once no older file is being deleted."""
         if self._deleting is not None:
             self._deleting.join()
 
-    def _note(self, step: int, trouble: str, took: float) -> None:
-        """Remember how it went, and say so when that changes."""
+    def _record(self, step: int, trouble: str, took_s: float) -> None:
+        """Remember the outcome of a save, and print changes."""
         now = time.monotonic()
         if trouble:
-            self._retry_at = now + max(_RETRY_S, min(_RETRY_SHARE * took, self._most_s))
+            self._retry_at = now + max(_RETRY_S, min(_RETRY_SHARE * took_s, self._most_s))
             if self._root and trouble != self.unsaved:
                 write_line(
                     f"warning: the checkpoint at step {step} was not saved in {self._folder.checkpoints} ({trouble}); "
@@ -166,7 +148,7 @@ class Saver:
         else:
             if self._root and self.unsaved:
                 write_line(f"checkpoints are saved again in {self._folder.checkpoints}, at step {step}")
-            self.saved_step, self.save_seconds = step, took
+            self.saved_step, self.save_seconds = step, took_s
             self._saved_at, self._retry_at = now, 0.0
         self.unsaved = trouble
 

@@ -1,4 +1,4 @@
-"""The display in a terminal: two bars and the newest values, redrawn in place, as wide as the terminal is."""
+"""The display in a terminal: two bars and the newest values, redrawn in place and as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcnn.core.formatting import duration
-from hpcnn.runs.run_info import News, Pace, RunInfo, pairs
+from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.terminal import terminal_size
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
@@ -22,50 +22,44 @@ _GAP = "  "
 
 
 class LiveDisplay(Callback):
-    """Shows how far the run is, ten times a second at most.
+    """Shows how far the run is, redrawn at most ten times per second.
 
     Args:
-        facts: of the run.
+        status: of the run.
         console: where to draw.
-        news: what changes while it goes on.
         terminal: the device behind the console, whose width may change; None if there is none.
     """
 
-    def __init__(self, facts: RunInfo, console: Console, news: News | None = None, terminal: str | None = None) -> None:
+    def __init__(self, status: LiveStatus, console: Console, terminal: str | None = None) -> None:
         from rich.live import Live
 
-        self._facts, self._console, self._terminal = facts, console, terminal
-        self._news = news or News()
-        self._pace = Pace(facts)
+        self._status, self._console, self._terminal = status, console, terminal
         self._report: EpochReport | None = None
-        self._step = 0
         self._drawn = 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
         """Print the heading and start to draw."""
-        self._pace.start(epoch)
-        for line in self._facts.lines():
+        self._status.start()
+        for line in self._status.info.lines():
             self._console.print(line, highlight=False, markup=False)
         self._live.start()
         self._draw(force=True)
 
     def on_step(self, step_in_epoch: int) -> None:
-        """Redraw, ten times a second at most."""
-        self._pace.step(step_in_epoch)
-        self._step = step_in_epoch
+        """Redraw, at most ten times per second."""
         self._draw()
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        """Take the new values."""
-        self._report, self._step = report, 0
-        self._pace.end_epoch()
+        """Show the values of the epoch from now on."""
+        self._report = report
+        self._status.start_window()
         self._draw()
         if control.finish:
             self._console.print(f"training ends here: {control.finish}", highlight=False, markup=False)
 
     def close(self) -> None:
-        """Stop drawing and leave the terminal as it was."""
+        """Stop drawing and restore the terminal."""
         self._live.stop()
 
     def _draw(self, *, force: bool = False) -> None:
@@ -80,25 +74,25 @@ class LiveDisplay(Callback):
         from rich.console import Group
         from rich.text import Text
 
-        width, report, loss = self._console.width, self._report, self._news.loss()
+        width, report, loss = self._console.width, self._report, self._status.loss()
         rows = [("so far", [] if loss is None else [f"loss {loss:.4f}"], "bold")]
         if report is not None:
-            rows.append((f"epoch {report.epoch}", pairs(report.values), ""))
+            rows.append((f"epoch {report.epoch}", metric_items(report.values), ""))
         texts = [Text("\n".join(fill(items, width, head)), style) for head, items, style in rows if items]
         texts.append(Text("\n".join(fill(self._speed(), width)), "dim"))
-        slowest = self._news.slowest()
-        if slowest is not None:
-            texts.append(Text(str(slowest), "yellow"))
+        straggler = self._status.straggler()
+        if straggler is not None:
+            texts.append(Text(str(straggler), "yellow"))
         return Group(*self._bars(), *texts)
 
     def _speed(self) -> list[str]:
-        """Return what the last line says."""
-        rate = self._pace.samples_per_s() or (self._report.samples_per_s if self._report else None)
-        left = self._pace.left(self._step)
+        """Return the items of the last line."""
+        rate = self._status.samples_per_s(1.0) or (self._report.samples_per_s if self._report else None)
+        left_s = self._status.seconds_left()
         return [
             "starting" if rate is None else f"{rate:,.0f} samples/s",
-            *([] if left is None else [f"left {duration(left)}"]),
-            self._facts.who,
+            *([] if left_s is None else [f"left {duration(left_s)}"]),
+            self._status.info.ranks_on_hosts,
         ]
 
     def _bars(self) -> list[Any]:
@@ -106,8 +100,9 @@ class LiveDisplay(Callback):
         from rich.table import Table
         from rich.text import Text
 
-        facts, epoch = self._facts, min(self._pace.epoch, self._facts.epochs)
-        rows = [("epoch", epoch, facts.epochs), ("step", self._step, facts.steps_per_epoch)]
+        info, progress = self._status.info, self._status.progress
+        epoch = min(progress.epoch, info.epochs)
+        rows = [("epoch", epoch, info.epochs), ("step", progress.step_in_epoch, info.steps_per_epoch)]
         counts = [f"{done}/{total}" for _, done, total in rows]
         width = min(_WIDEST_BAR, self._console.width - len("epoch") - max(map(len, counts)) - 3)
         if width < _NARROWEST_BAR:
@@ -120,7 +115,7 @@ class LiveDisplay(Callback):
 
 
 def fill(items: Sequence[str], width: int, head: str = "") -> list[str]:
-    """Return lines of whole `items`, as many in each as fit; the first begins with `head`, if there is room for it.
+    """Return lines of whole `items`, each filled as far as `width` allows; the first begins with `head`.
 
     >>> fill(["loss 0.1", "accuracy 0.9", "val_loss 0.2"], 24, "epoch 1")
     ['epoch 1  loss 0.1', 'accuracy 0.9', 'val_loss 0.2']

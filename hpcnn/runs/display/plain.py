@@ -6,54 +6,51 @@ import time
 from collections.abc import Sequence
 
 from hpcnn.core.formatting import duration
-from hpcnn.runs.run_info import News, Pace, RunInfo, pairs
+from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
 
 class PlainDisplay(Callback):
-    """Lines for logs: one an epoch, but no more than one a second, and one within a long epoch now and then."""
+    """Prints one line per epoch, but at most one per second, and a line every `every_s` seconds within long epochs."""
 
-    def __init__(self, facts: RunInfo, every_s: float, news: News | None = None) -> None:
-        self._facts, self._every_s, self._news = facts, every_s, news or News()
-        self._pace = Pace(facts)
+    def __init__(self, status: LiveStatus, every_s: float) -> None:
+        self._status, self._every_s = status, every_s
         self._last = time.monotonic()
         self._named: set[int] = set()
-        """The ranks that were named as slow, each once."""
+        """The stragglers that were named, each once."""
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
         """Print the heading."""
-        self._pace.start(epoch)
-        for line in self._facts.lines():
+        self._status.start()
+        for line in self._status.info.lines():
             write_line(line)
 
     def on_step(self, step_in_epoch: int) -> None:
-        """Print a line if the last one is long ago."""
-        self._pace.step(step_in_epoch)
-        now = time.monotonic()
-        if self._every_s and now - self._last >= self._every_s and step_in_epoch < self._facts.steps_per_epoch:
-            loss, rate = self._news.loss(), self._pace.samples_per_s()
-            values = [f"step {step_in_epoch}/{self._facts.steps_per_epoch}"]
-            values += [] if loss is None else [f"loss {loss:.4f}"]
-            self._write(self._pace.epoch + 1, values, rate, self._pace.left(step_in_epoch))
+        """Print a line if the last one is `every_s` seconds old."""
+        status, steps = self._status, self._status.info.steps_per_epoch
+        due = self._every_s and time.monotonic() - self._last >= self._every_s
+        if due and step_in_epoch < steps:
+            loss = status.loss()
+            values = [f"step {step_in_epoch}/{steps}", *([] if loss is None else [f"loss {loss:.4f}"])]
+            self._write(status.progress.epoch + 1, values, status.samples_per_s(1.0), status.seconds_left())
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        """Print the epoch's values: for the first, the last, and at most one a second between."""
-        self._pace.end_epoch()
-        now = time.monotonic()
-        if report.epoch in (1, self._facts.epochs) or control.finish or now - self._last >= 1.0:
-            left = None if control.finish else self._pace.left(0)
-            self._write(report.epoch, pairs(report.values), report.samples_per_s, left or None)
+        """Print the values of the first epoch, of the last, and of at most one per second between them."""
+        self._status.start_window()
+        if report.epoch in (1, self._status.info.epochs) or control.finish or time.monotonic() - self._last >= 1.0:
+            left = None if control.finish else self._status.seconds_left()
+            self._write(report.epoch, metric_items(report.values), report.samples_per_s, left or None)
         if control.finish:
             write_line(f"training ends here: {control.finish}")
 
-    def _write(self, epoch: int, values: Sequence[str], rate: float | None, left: float | None) -> None:
+    def _write(self, epoch: int, values: Sequence[str], rate: float | None, left_s: float | None) -> None:
         self._last = time.monotonic()
         speed = [] if rate is None else [f"{rate:,.0f} samples/s"]
-        speed += [] if left is None else [f"left {duration(left)}"]
-        write_line("  ".join([f"epoch {epoch}/{self._facts.epochs}", *values, *speed]))
-        slowest = self._news.slowest()
-        if slowest is not None and slowest.rank not in self._named:
-            self._named.add(slowest.rank)
-            write_line(f"note: {slowest}")
+        speed += [] if left_s is None else [f"left {duration(left_s)}"]
+        write_line("  ".join([f"epoch {epoch}/{self._status.info.epochs}", *values, *speed]))
+        straggler = self._status.straggler()
+        if straggler is not None and straggler.rank not in self._named:
+            self._named.add(straggler.rank)
+            write_line(f"note: {straggler}")

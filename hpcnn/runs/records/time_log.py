@@ -110,7 +110,7 @@ class TimeLog(Callback):
         """Of which each rank keeps what rank 0 has not written: it may be lost."""
         self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         """Seconds of all ranks together."""
-        self.slowest: Straggler | None = None
+        self.straggler: Straggler | None = None
         """The rank that held up the others until the last line."""
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
@@ -142,7 +142,7 @@ class TimeLog(Callback):
         by_phase = dict(zip(PHASES, zip(*(each for _, _, each, _ in everyone), strict=True), strict=True))
         for phase, of_ranks in by_phase.items():
             self.totals[phase] += sum(of_ranks)
-        self.slowest = find_straggler(self._hosts, by_phase)
+        self.straggler = find_straggler(self._hosts, by_phase)
         self._plan(took_s, elapsed_s)
         self.log.keep(waiting)
         self.log.waiting.append(self._line(by_phase))

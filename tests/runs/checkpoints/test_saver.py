@@ -12,6 +12,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.runs.build import build_training
 from hpcnn.runs.checkpoints import saver as saving
 from hpcnn.runs.checkpoints.saver import Saver
+from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage import checkpoint as checkpoint_module
 from hpcnn.storage.checkpoint import load_checkpoint
@@ -64,14 +65,14 @@ class Settled(Saver):
 
     def __call__(self, progress, **how):
         super().__call__(progress, **how)
-        self.settle()
+        self.wait_for_deletion()
 
 
 def saver_of(folder, comm=None, **run):
     job = make_job(run=run)
     comm = comm or SerialCommunicator()
     training = build_training(job, Path(), comm) if comm.size > 1 else build(job)
-    return Settled(training, comm, folder, Path()), Progress(totals=training.replica.layout.zeros())
+    return Settled(RunContext(comm, training, folder, Path())), Progress(totals=training.replica.layout.zeros())
 
 
 def at(progress, step):
@@ -172,9 +173,9 @@ def test_short_epochs_wait_and_their_best_state_waits_in_memory(folder, clock, d
 
 def test_what_waits_is_the_state_as_it_was(folder, clock):
     saver, progress = saver_of(folder)
-    before = saver._training.replica.fingerprint()
+    before = saver._context.training.replica.fingerprint()
     saver(at(progress, 3), best=True, wait=True)
-    saver._training.replica.vector[...] = 0
+    saver._context.training.replica.vector[...] = 0
     saver(at(progress, 6), last=True)
     assert load_checkpoint(folder.best).facts["weights_sha256"] == before
     assert load_checkpoint(folder.last).facts["weights_sha256"] != before
@@ -205,7 +206,8 @@ def states_of(ranks, folder, disk, clock, *, large, monkeypatch, sharded=False):
 
     def body(comm):
         training = build_training(job, Path(), comm)
-        saver, progress = Saver(training, comm, folder, Path()), Progress(totals=training.replica.layout.zeros())
+        progress = Progress(totals=training.replica.layout.zeros())
+        saver = Saver(RunContext(comm, training, folder, Path()))
         saver(at(progress, 3))
         comm.barrier()
         disk.full = True
@@ -364,7 +366,7 @@ def test_what_ranks_give_is_taken_even_if_there_is_no_folder(folder, monkeypatch
 
     job = make_job(train={"optimizer_sharding": True}, run={"checkpoint_every_steps": 1})
     straight = train(job)
-    assert train(job, 3, saver=lambda training, comm: Moving(training, comm, folder, Path())).done
+    assert train(job, 3, saver=lambda training, comm: Moving(RunContext(comm, training, folder, Path()))).done
     saved = load_checkpoint(folder.last).part("optimizer")
     assert saved
     for name, array in saved.items():
@@ -396,7 +398,7 @@ def test_each_state_of_a_run_is_one_to_go_on_from(folder, monkeypatch):
     straight = train(job)
 
     def saver_for(training, comm):
-        return Saver(training, comm, folder, Path())
+        return Saver(RunContext(comm, training, folder, Path()))
 
     outcome = train(job, 2, saver=saver_for)
     assert outcome.fingerprint == straight.fingerprint

@@ -16,11 +16,12 @@ from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import EXIT_FAILURE
 from hpcnn.job.load import load_job
 from hpcnn.runs import run
+from hpcnn.runs.prepare import Extras
 from hpcnn.runs.records import metrics_log
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.session import Extras, train
+from hpcnn.runs.session import train
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 

@@ -9,26 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hpcnn.runs import run_info
 from hpcnn.runs.records import progress_file
 from hpcnn.runs.records.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
-from hpcnn.runs.run_info import RunInfo
+from hpcnn.runs.run_info import LiveStatus, RunInfo
 from hpcnn.training.callbacks import Control, EpochReport
 from hpcnn.training.trainer import Progress
 
-FACTS = RunInfo("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
+INFO = RunInfo("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1000.0)
-
-
-class Replica:
-    """Has the mean of a sum as its loss."""
-
-    layout: Any
-
-    def __init__(self) -> None:
-        self.layout = self
-
-    def values(self, sums: Any) -> dict[str, float]:
-        return {"loss": float(sums[0] / sums[1])}
 
 
 class Clock:
@@ -44,7 +33,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress_file, "time", clock)
+    for module in (progress_file, run_info):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -55,8 +45,9 @@ def progress() -> Progress:
 
 @pytest.fixture
 def trace(clock: Clock, progress: Progress, tmp_path: Path) -> ProgressFile:
-    trace = ProgressFile(tmp_path / "progress.json", FACTS, progress)
-    trace.on_train_begin(1, Replica())  # type: ignore[arg-type]
+    status = LiveStatus(INFO, progress, lambda: float(np.divide(*progress.totals)))
+    trace = ProgressFile(tmp_path / "progress.json", status)
+    trace.on_train_begin(1, None)  # type: ignore[arg-type]
     return trace
 
 
@@ -90,10 +81,10 @@ def test_short_epochs_are_not_spent_on_writing(
 ) -> None:
     progress.epoch = 2
     clock.now += EPOCH_GAP_S / 2
-    trace.on_epoch_end(REPORT, Replica(), Control())  # type: ignore[arg-type]
+    trace.on_epoch_end(REPORT, None, Control())  # type: ignore[arg-type]
     assert read(tmp_path)["epoch"] == 1
     clock.now += EPOCH_GAP_S / 2
-    trace.on_epoch_end(REPORT, Replica(), Control())  # type: ignore[arg-type]
+    trace.on_epoch_end(REPORT, None, Control())  # type: ignore[arg-type]
     assert read(tmp_path)["epoch"] == 2
 
 

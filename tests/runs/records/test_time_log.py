@@ -165,10 +165,10 @@ def test_the_slowest_rank_of_the_last_line(tmp_path: Path) -> None:
         account = begun(tmp_path, comm)
         comm.activity.seconds[FORWARD] += 4.0 if comm.rank == 1 else 1.0
         account.gather()
-        first = account.slowest
+        first = account.straggler
         comm.activity.seconds[FORWARD] += 1.0
         account.gather()
-        return SimpleNamespace(first=first, second=account.slowest)
+        return SimpleNamespace(first=first, second=account.straggler)
 
     for found in run_threads(3, body):
         assert str(found.first).startswith("rank 1 on ")

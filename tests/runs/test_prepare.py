@@ -1,4 +1,4 @@
-"""Parts of a session that need no whole run; the whole is tested under mpirun, in tests/mpi."""
+"""Parts of the preparation that need no whole run; the whole is tested under mpirun, in tests/mpi."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import CheckpointError
-from hpcnn.runs import session
+from hpcnn.runs import prepare
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -23,7 +23,7 @@ def test_all_ranks_must_read_one_checkpoint_alike(tmp_path: Path) -> None:
     paths = [save(tmp_path / "a.safetensors", 1.0), save(tmp_path / "b.safetensors", 1.0)]
 
     def body(comm: ThreadCommunicator) -> Checkpoint | None:
-        return agree(comm, lambda: session._same_everywhere(comm, paths[comm.rank]))
+        return agree(comm, lambda: prepare.read_on_all_ranks(comm, paths[comm.rank]))
 
     first, second = run_threads(2, body)
     assert first is not None
@@ -35,4 +35,4 @@ def test_all_ranks_must_read_one_checkpoint_alike(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_to_read() -> None:
-    assert run_threads(2, lambda comm: session._same_everywhere(comm, None)) == [None, None]
+    assert run_threads(2, lambda comm: prepare.read_on_all_ranks(comm, None)) == [None, None]

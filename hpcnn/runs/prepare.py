@@ -1,0 +1,146 @@
+"""Build the training of a job, and bring it to the state that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hpcnn.comm.collectives import agree, gather_or_raise
+from hpcnn.comm.protocol import Communicator
+from hpcnn.core.activity import SET_UP
+from hpcnn.data.source import Source
+from hpcnn.errors import CheckpointError
+from hpcnn.job.load import LoadedJob
+from hpcnn.job.schema import Job, Train
+from hpcnn.runs.build import Training, build_training, resolve_groups, resolve_shards
+from hpcnn.runs.start import Start
+from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, unpack
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.system.output import write_line
+from hpcnn.training.backend import Backend, measured_on
+from hpcnn.training.callbacks import Callback
+from hpcnn.training.same_data import check_same_data
+from hpcnn.training.trainer import Progress
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a program gives a training beside its job."""
+
+    source: Source | None = None
+    """Data in memory, in place of the job's."""
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
+    """Called after the job's own; a checkpoint keeps their state by name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train, and for which resources its open settings are resolved."""
+
+    loaded: LoadedJob
+    backend: Backend
+    extras: Extras
+    ranks: int
+    """At the first attempt, as the next."""
+    hosts: int
+
+    @property
+    def survives(self) -> bool:
+        """Whether the run continues when ranks are lost."""
+        return self.loaded.job.run.on_rank_loss == "continue"
+
+
+def prepare(comm: Communicator, request: Request, start: Start) -> tuple[Training, Progress] | None:
+    """Return the training and its state; None if the run is complete, which is printed. Collective."""
+    checkpoint = agree(comm, lambda: read_on_all_ranks(comm, start.checkpoint))
+    facts = facts_of(checkpoint.facts) if checkpoint else None
+    content = facts.data if facts else None
+    job = _resolve(comm, request, facts)
+    if facts is not None:
+        agree(comm, lambda: check_same_job(facts.job, job, data_known=content is not None))
+    if _is_complete(comm, start, job):
+        return None
+    base, extras, path = request.loaded.base, request.extras, start.checkpoint
+    remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
+    check = partial(check_same_data, content, section=job.data, remedy=remedy)
+    training = agree(comm, lambda: build_training(job, base, comm, request.backend, extras.source, check))
+    training = replace(training, callbacks={**training.callbacks, **extras.callbacks})
+    if checkpoint is not None:
+        progress = agree(comm, lambda: unpack(checkpoint, training))
+    else:
+        progress = Progress(totals=training.replica.layout.zeros())
+        training.replica.synchronize()
+    _warn_of_differences(comm, facts, training)
+    return training, progress
+
+
+def on_root(comm: Communicator, action: Callable[[], Any]) -> Any:
+    """Return the result of `action` on rank 0, or raise its error on all ranks. Collective."""
+    return comm.broadcast(agree(comm, lambda: action() if comm.rank == 0 else None))
+
+
+def read_on_all_ranks(comm: Communicator, path: Path | None) -> Checkpoint | None:
+    """Return the checkpoint at `path`, which must be the same on all ranks: a network file system may lag behind."""
+    if path is None:
+        return None
+    checkpoint = load_checkpoint(path, beat=partial(comm.activity.enter, SET_UP))
+    hashes = gather_or_raise(comm, (checkpoint.content_sha256, comm.host))
+    for rank, (sha256, host) in enumerate(hashes):
+        if sha256 != hashes[0][0]:
+            raise CheckpointError(
+                f"rank {rank} on {host} reads another {str(path)!r} than rank 0 on {hashes[0][1]} does. "
+                "Use a folder that all nodes share, and try again once its file system is up to date."
+            )
+    return checkpoint
+
+
+def _resolve(comm: Communicator, request: Request, facts: Facts | None) -> Job:
+    """Return the job with its open settings resolved: as at the run's start."""
+    first = job_of(facts.job).train if facts else Train()
+    job = resolve_shards(request.loaded.job, request.ranks if first.shards == "auto" else first.shards)
+    groups = first.compression_groups  # if they were open: as many as hosts
+    return agree(comm, lambda: resolve_groups(job, request.hosts if groups == "auto" else groups))
+
+
+def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
+    """Return whether the run has all epochs of the job, and print its result then. Collective."""
+    result = on_root(comm, start.folder.read_result)
+    if result is None or result.get("epochs_asked", 0) < job.train.epochs:
+        return False
+    if comm.rank == 0:
+        write_line(f"the run in {start.folder.path} is complete already")
+        write_line(f"weights sha256 {result['weights_sha256']}")
+    return True
+
+
+def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Training) -> None:
+    """Warn where bits may differ: between the machines of this run, or since the run's start. Collective."""
+    machines = comm.allgather(measured_on(training.model.backend))
+    if comm.rank != 0:
+        return
+    other = next((rank for rank, machine in enumerate(machines) if machine != machines[0]), None)
+    if other is not None:
+        write_line(
+            "warning: the ranks run on different machines or libraries, so the bits of the result may depend on which "
+            f"rank computes what: rank 0 {machines[0]}, rank {other} {machines[other]}"
+        )
+    if facts is None:
+        return
+    before, now = job_of(facts.job), training.job
+    if (before.backend, before.keras) != (now.backend, now.keras):
+        write_line(
+            f"warning: the run was started with {_mode_of(before)} and is resumed with {_mode_of(now)}, so the bits of "
+            "the result differ from those of either alone"
+        )
+    elif facts.machine != machines[0]:
+        write_line(
+            "warning: the run was started on another machine or library, so the bits of the result may differ: "
+            f"then {facts.machine}, now {machines[0]}"
+        )
+
+
+def _mode_of(job: Job) -> str:
+    return f"backend = {job.backend!r}" + (f", keras.comm = {job.keras.comm!r}" if job.backend == "keras" else "")

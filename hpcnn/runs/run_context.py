@@ -1,0 +1,38 @@
+"""What all parts of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.runs.build import Training
+from hpcnn.runs.lease.keeper import LeaseKeeper
+from hpcnn.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A training, the ranks that do it, and the folder that it writes to."""
+
+    comm: Communicator
+    training: Training
+    folder: RunFolder
+    base: Path
+    """Folder of the job file."""
+    keeper: LeaseKeeper | None = None
+    """Keeps the folder's lease, on rank 0."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0, which alone writes and prints."""
+        return self.comm.rank == 0
+
+    def check_lease(self) -> None:
+        """Check that the folder is still this job's.
+
+        Raises:
+            LeaseLostError: another job has taken it over.
+        """
+        if self.keeper is not None:
+            self.keeper.check()
