@@ -8,7 +8,8 @@ from hpcnn.system.search_path import leave_out_working_folder
 
 leave_out_working_folder(of_module=False)
 
-from collections.abc import Sequence  # noqa: E402 - not from the working folder
+import importlib  # noqa: E402 - not from the working folder
+from collections.abc import Sequence  # noqa: E402
 
 from hpcnn.cli.arguments import Parser  # noqa: E402
 
@@ -30,42 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     what = f"one of {', '.join(COMMANDS)}; each has its own --help"
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=what)
     name = parser.parse_args(argv[:1] or ["--help"]).command
-    match name:
-        case "train":
-            from hpcnn.train import main as command
-        case "evaluate":
-            from hpcnn.evaluate import main as command
-        case "checkpoints":
-            from hpcnn.checkpoints import main as command
-        case "bench":
-            from hpcnn.bench import main as command
-        case "report":
-            from hpcnn.report import main as command
-        case "lr-find":
-            from hpcnn.lr_find import main as command
-        case "explain":
-            from hpcnn.explain import main as command
-        case "export":
-            from hpcnn.export import main as command
-        case "submit":
-            from hpcnn.submit import main as command
-        case "status":
-            from hpcnn.status import main as command
-        case "logs":
-            from hpcnn.logs import main as command
-        case "cancel":
-            from hpcnn.cancel import main as command
-        case "sweep":
-            from hpcnn.sweep import main as command
-        case "doctor":
-            from hpcnn.doctor import main as command
-        case "horovod":
-            from hpcnn.horovod import main as command
-        case "keras-check":
-            from hpcnn.keras_check import main as command
-        case _:
-            from hpcnn.predict import main as command
-    return command(argv[1:])
+    command = importlib.import_module(f"hpcnn.{name.replace('-', '_')}")
+    return int(command.main(argv[1:]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, positive_seconds, whole_number
-from hpcnn.cli.parallel import run_parallel
+from hpcnn.cli.parallel import build_job, run_parallel
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -99,20 +99,12 @@ def _step(argv: Sequence[str]) -> int:
     arguments = _step_parser().parse_args(argv)
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends.choice import choose_backend
-        from hpcnn.comm.collectives import agree
-        from hpcnn.job.load import load_job
-        from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
         from hpcnn.tools.bench import step_report as report
         from hpcnn.tools.bench.outputs import warnings
         from hpcnn.tools.bench.step import measure_steps
 
         _check(comm, arguments)
-        loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
-        job = resolve_shards(loaded.job, comm.size)
-        job = agree(comm, lambda: resolve_groups(job, comm.hosts))
-        backend = agree(comm, lambda: choose_backend(comm)(job))
-        training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
+        job, training = build_job(comm, arguments)
         times = measure_steps(training, comm, arguments.steps)
         troubles = warnings(comm)
         if comm.rank == 0:

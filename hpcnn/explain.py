@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from hpcnn.backends.choice import choose_backend
         from hpcnn.comm.collectives import agree
         from hpcnn.tools.explain.pictures import image_shape
-        from hpcnn.tools.folder import make_folder
         from hpcnn.tools.open_run import open_by_numpy
+        from hpcnn.tools.outputs import make_folder
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
         trained = open_by_numpy(comm, arguments, choose_backend(comm))
@@ -155,16 +155,12 @@ def _baseline(trained: TrainedModel) -> str:
 def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], None], hint: str) -> None:
     """Write table and picture, if there is a folder for them, and say so."""
     from hpcnn.system.output import write_line
-    from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
+    from hpcnn.tools.pictures import write_results
 
     folder: Path | None = arguments.output
     if folder is None:
         return
-    name = arguments.method.replace("-", "_")
-    write_whole(folder / f"{name}.csv", table)
-    if can_draw():
-        draw(folder / f"{name}.png")
-    write_line(f"written to {folder}: {name}.csv" + (f", {name}.png" if can_draw() else f". {NO_PICTURE}"))
+    write_line(write_results(folder, arguments.method.replace("-", "_"), table, draw))
     if hint and arguments.shape is None:
         write_line(hint)
 

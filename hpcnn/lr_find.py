@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, whole_number
-from hpcnn.cli.parallel import run_parallel
+from hpcnn.cli.parallel import build_job, run_parallel
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
@@ -53,21 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--from {arguments.low:g} must be below --to {arguments.high:g}")
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends.choice import choose_backend
         from hpcnn.comm.collectives import agree
-        from hpcnn.job.load import load_job
-        from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
-        from hpcnn.tools.folder import make_folder
         from hpcnn.tools.lr_find.measure import measure
         from hpcnn.tools.lr_find.suggestion import suggest
+        from hpcnn.tools.outputs import make_folder
         from hpcnn.training.tuning import use_cores
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
-        loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
-        job = resolve_shards(loaded.job, comm.size)
-        job = agree(comm, lambda: resolve_groups(job, comm.hosts))
-        backend = agree(comm, lambda: choose_backend(comm)(job))
-        training = agree(comm, lambda: build_training(job, loaded.base, comm, backend))
+        job, training = build_job(comm, arguments)
         use_cores(comm, training.replica)
         test = measure(training, comm, low=arguments.low, high=arguments.high, steps=arguments.steps)
         suggestion = suggest(test)
@@ -81,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:
     """Print the result, and write it if there is a folder for it."""
     from hpcnn.system.output import write_line
-    from hpcnn.tools.folder import NO_PICTURE, can_draw, write_whole
     from hpcnn.tools.lr_find import outputs
+    from hpcnn.tools.pictures import write_results
 
     folder, words = arguments.output, outputs.sentences(test, suggestion)
     if arguments.json:
@@ -91,11 +84,10 @@ def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: a
         for line in (f"{job}: learning-rate range test", *words[:-1], "", *outputs.chart(test, suggestion), ""):
             write_line(line)
     if folder is not None:
-        write_whole(folder / "lr_range.csv", outputs.csv_text(test))
-        if can_draw():
-            outputs.draw(job, test, suggestion, folder / "lr_range.png")
+        table = outputs.as_csv(test)
+        said = write_results(folder, "lr_range", table, lambda path: outputs.draw(job, test, suggestion, path))
         if not arguments.json:
-            write_line(f"written to {folder}: lr_range.csv" + (", lr_range.png" if can_draw() else f". {NO_PICTURE}"))
+            write_line(said)
     if not arguments.json:
         write_line(words[-1])
 

@@ -1,4 +1,4 @@
-"""What all commands share: arguments, connecting, one message for one fault, and the exit code."""
+"""Commands that run on several ranks: connecting, one message for one error, the exit code, a job, a trained model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,26 @@ from hpcnn.system.output import ERROR, begin_command, end_command, write_line
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.job.schema import Job
+    from hpcnn.runs.build import Training
     from hpcnn.runs.inference import TrainedModel
+
+
+def build_job(comm: Communicator, arguments: argparse.Namespace) -> tuple[Job, Training]:
+    """Return the job that the arguments of `add_job_arguments` name, and all that its training needs. Collective.
+
+    Raises:
+        HpcnnError: on all ranks, if any can't build it.
+    """
+    from hpcnn.comm.collectives import agree
+    from hpcnn.job.load import load_job
+    from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
+
+    loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
+    shards = resolve_shards(loaded.job, comm.size)
+    job = agree(comm, lambda: resolve_groups(shards, comm.hosts))
+    backend = agree(comm, lambda: choose_backend(comm)(job))
+    return job, agree(comm, lambda: build_training(job, loaded.base, comm, backend))
 
 
 def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:

@@ -1,8 +1,11 @@
-"""How numbers are written for people: counts with their nouns, durations, sizes, percentages."""
+"""How values are written: counts with their nouns, durations, sizes, percentages; tables as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Iterable, Sequence
 
 
 def counted(n: int, noun: str) -> str:
@@ -55,3 +58,16 @@ def percent(share: float) -> str:
     ('63 %', '0.4 %', '0 %')
     """
     return f"{100 * share:.0f} %" if share >= 0.0995 or not share else f"{100 * share:.1f} %"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    r"""Return a table as the text of a CSV file.
+
+    >>> csv_text(["name", "value"], [["a,b", 1.5]])
+    'name,value\n"a,b",1.5\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcnn.core.formatting import csv_text
 from hpcnn.errors import JobError
 from hpcnn.slurm.queue import elements_of
 from hpcnn.slurm.run_files import RunFiles, read_json
@@ -128,17 +127,15 @@ def table(rows: Sequence[Row]) -> Table:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Return the rows as CSV, with a heading."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys, names = _keys(rows), _value_names(rows)
-    writer.writerow(["index", *keys, "state", f"best_{_monitor(rows)}", "epochs", *names, "seconds", "weights_sha256"])
-    for row in rows:
+    header = ["index", *keys, "state", f"best_{_monitor(rows)}", "epochs", *names, "seconds", "weights_sha256"]
+
+    def cells(row: Row) -> list[object]:
         settings = (_plain(row.point.get(key, "")) for key in keys)
         values = (row.values.get(name) for name in names)
-        writer.writerow(
-            [row.index, *settings, row.state, row.best, row.epochs, *values, row.seconds, row.weights_sha256]
-        )
-    return text.getvalue()
+        return [row.index, *settings, row.state, row.best, row.epochs, *values, row.seconds, row.weights_sha256]
+
+    return csv_text(header, map(cells, rows))
 
 
 def _keys(rows: Sequence[Row]) -> list[str]:

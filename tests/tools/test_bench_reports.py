@@ -13,7 +13,8 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import HpcnnError, MissingExtraError
 from hpcnn.tools.bench import allreduce_report, outputs, step_report
 from hpcnn.tools.bench.allreduce import AllreduceTimes, SizeTimes
-from hpcnn.tools.bench.outputs import check_outputs, measured_on, print_table, write_json
+from hpcnn.tools.bench.outputs import check_outputs, measured_on, write_json
+from hpcnn.tools.outputs import print_table
 from tests.require import require
 from tests.tools.test_bench_step import made_up
 

@@ -15,10 +15,10 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DivergedError, HpcnnError
 from hpcnn.runs.build import build_training
-from hpcnn.tools.folder import make_folder, write_whole
 from hpcnn.tools.lr_find.measure import RangeTest, measure, rates_between
-from hpcnn.tools.lr_find.outputs import COLUMNS, as_json, chart, csv_text, draw, sentences
+from hpcnn.tools.lr_find.outputs import COLUMNS, as_csv, as_json, chart, draw, sentences
 from hpcnn.tools.lr_find.suggestion import Suggestion, smoothed, suggest
+from hpcnn.tools.outputs import make_folder, write_whole
 from tests.require import require
 from tests.training.helpers import build, make_job
 
@@ -187,7 +187,7 @@ def test_outputs(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 11 + COLUMNS
     assert sum(":" in line for line in lines) >= 10
     assert all("*" in "".join(lines)[at:] for at in (0, 100))
-    rows = list(csv.DictReader(io.StringIO(csv_text(test))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(test))))
     assert [float(row["learning_rate"]) for row in rows] == test.rates.tolist()
     assert [float(row["loss"]) for row in rows] == test.losses.tolist()
     assert json.loads(json.dumps(as_json("job", test, found)))["suggested"] == found.rate

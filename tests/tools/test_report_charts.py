@@ -10,7 +10,8 @@ import pytest
 
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools import report
-from hpcnn.tools.report.charts import STYLES, Curve, chart
+from hpcnn.tools.report.charts import svg_chart
+from hpcnn.tools.report.curves import STYLES, Chart, Curve
 from hpcnn.tools.report.scales import Point, nice_ticks, sampled, thinned, value_scale, whole_ticks
 
 CSS = (Path(report.__file__).parent / "report.css").read_text()
@@ -28,7 +29,7 @@ def texts(figure: Element) -> list[str]:
 
 
 def test_a_curve_goes_through_its_values() -> None:
-    steps = path_of(chart("loss", [Curve("a", [(1, 0.0), (2, 10.0), (3, 5.0)], 0)]))
+    steps = path_of(svg_chart(Chart("loss", [Curve("a", [(1, 0.0), (2, 10.0), (3, 5.0)], 0)])))
     assert [kind for kind, _, _ in steps] == ["M", "L", "L"]
     (_, left, bottom), (_, middle, top), (_, right, between) = steps
     assert middle - left == pytest.approx(right - middle)
@@ -37,7 +38,7 @@ def test_a_curve_goes_through_its_values() -> None:
 
 
 def test_a_gap_breaks_the_curve_and_a_lone_value_is_a_dot() -> None:
-    figure = chart("loss", [Curve("a", [(1, 1.0), (2, 2.0), (3, None), (4, 2.0), (5, None)], 0)])
+    figure = svg_chart(Chart("loss", [Curve("a", [(1, 1.0), (2, 2.0), (3, None), (4, 2.0), (5, None)], 0)]))
     assert [kind for kind, _, _ in path_of(figure)] == ["M", "L", "M"]
     curve = next(one for one in figure.iter("g") if (one.get("class") or "").startswith("curve"))
     assert len(list(curve.iter("circle"))) == 1
@@ -45,13 +46,13 @@ def test_a_gap_breaks_the_curve_and_a_lone_value_is_a_dot() -> None:
 
 
 def test_one_epoch() -> None:
-    figure = chart("loss", [Curve("a", [(7, 0.25)], 0)])
+    figure = svg_chart(Chart("loss", [Curve("a", [(7, 0.25)], 0)]))
     assert "7" in texts(figure)
     assert len(path_of(figure)) == 1
 
 
 def test_no_finite_value() -> None:
-    figure = chart("loss", [Curve("a", [(1, None)], 0)])
+    figure = svg_chart(Chart("loss", [Curve("a", [(1, None)], 0)]))
     assert "No finite value to show." in "".join(figure.itertext())
     assert not list(figure.iter("svg"))
 
@@ -60,21 +61,21 @@ def test_no_finite_value() -> None:
     ("values", "log"), [([1.0, 0.01], True), ([1.0, 0.1], False), ([1.0, 0.0], False), ([100.0, -1.0], False)]
 )
 def test_what_spreads_widely_is_shown_by_its_logarithm(values: list[float], log: bool) -> None:
-    figure = chart("loss", [Curve("a", list(enumerate(values, 1)), 0)])
+    figure = svg_chart(Chart("loss", [Curve("a", list(enumerate(values, 1)), 0)]))
     assert ("log scale" in "".join(figure.itertext())) is log
 
 
 def test_from_zero() -> None:
     curve = Curve("a", [(1, 0.001), (2, 1.0)], 0)
-    assert "0" in texts(chart("rate", [curve], from_zero=True))
-    assert "log scale" not in "".join(chart("rate", [curve], from_zero=True).itertext())
-    assert "0" not in texts(chart("rate", [curve]))
+    assert "0" in texts(svg_chart(Chart("rate", [curve], from_zero=True)))
+    assert "log scale" not in "".join(svg_chart(Chart("rate", [curve], from_zero=True)).itertext())
+    assert "0" not in texts(svg_chart(Chart("rate", [curve])))
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_legend(named: bool) -> None:
     curves = [Curve(f"run {place}", [(1, 1.0), (2, float(place))], place) for place in range(STYLES + 3)]
-    figure = chart("loss", curves, named=named)
+    figure = svg_chart(Chart("loss", curves), named=named)
     names = ["".join(one.itertext()) for one in figure.iter("li")]
     assert names == ([f"run {place}" for place in range(STYLES)] + ["3 more"] if named else [])
     classes = [one.get("class") for one in figure.iter("g")]
@@ -82,7 +83,7 @@ def test_the_legend(named: bool) -> None:
 
 
 def test_labels_stay_within_the_picture() -> None:
-    figure = chart("loss", [Curve("a", [(1, 1.0), (1_000_000, 2.0)], 0)])
+    figure = svg_chart(Chart("loss", [Curve("a", [(1, 1.0), (1_000_000, 2.0)], 0)]))
     last = next(one for one in figure.iter("text") if one.text == "1,000,000")
     assert last.get("text-anchor") == "end"
 

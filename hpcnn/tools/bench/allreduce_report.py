@@ -8,7 +8,8 @@ from typing import Any
 
 from hpcnn.core.formatting import byte_size, counted, three_digits
 from hpcnn.tools.bench.allreduce import AllreduceTimes
-from hpcnn.tools.bench.outputs import new_figure, print_table, save_figure
+from hpcnn.tools.outputs import print_table
+from hpcnn.tools.pictures import new_figure, save_figure
 
 _COLUMNS = ("size", "hpcnn us", "MPI us", "MPI / hpcnn", "bus GB/s", "% of limit")
 

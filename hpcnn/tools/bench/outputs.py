@@ -1,26 +1,19 @@
-"""What the benchmarks have in common: tables on the screen, raw figures as JSON, plots as PNG."""
+"""What the benchmarks write: the environment of the measurement, warnings, raw figures as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpcnn import __version__
 from hpcnn.comm.protocol import Communicator
-from hpcnn.errors import HpcnnError, MissingExtraError
-from hpcnn.runs.display.console import rich_console
-from hpcnn.system.atomic import atomic_path, write_text
+from hpcnn.errors import HpcnnError
 from hpcnn.system.blas import fingerprint
 from hpcnn.system.cores import oversubscription, read_cores
-from hpcnn.system.output import write_line
-from hpcnn.system.terminal import terminal_path
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_PLAIN_WIDTH = 160
+from hpcnn.tools.outputs import write_whole
+from hpcnn.tools.pictures import new_figure
 
 
 def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
@@ -67,52 +60,4 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     Raises:
         HpcnnError: the file can't be written.
     """
-    try:
-        write_text(path, json.dumps(values, indent=1) + "\n")
-    except OSError as error:
-        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}") from None
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise MissingExtraError("matplotlib", "plot", "--plot") from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG.
-
-    Raises:
-        HpcnnError: the file can't be written.
-    """
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
-    except OSError as error:
-        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}") from None
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
-    """Print a table of numbers, with lines in a terminal and plain elsewhere, and sentences below it."""
-    from rich.table import Table
-
-    terminal = terminal_path()
-    console = rich_console(terminal)
-    table = Table(*columns)
-    for column in table.columns:
-        column.justify = "right"
-    if terminal is None:
-        table.box, console.width = None, _PLAIN_WIDTH
-    for row in rows:
-        table.add_row(*row)
-    console.print(title, highlight=False, markup=False)
-    console.print(table, highlight=False, markup=False)
-    for note in notes:
-        write_line(note)
+    write_whole(path, json.dumps(values, indent=1) + "\n", "Give another file by --json.")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.core.formatting import counted, three_digits
-from hpcnn.tools.bench.outputs import new_figure, print_table, save_figure
 from hpcnn.tools.bench.step import PHASES, RankTimes, StepTimes
+from hpcnn.tools.outputs import print_table
+from hpcnn.tools.pictures import new_figure, save_figure
 
 ALL_RANKS = 16
 """Up to so many ranks get a row each."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from hpcnn.tools.bench.outputs import print_table
+from hpcnn.core.formatting import csv_text
 from hpcnn.tools.explain.gradients import Attribution
 from hpcnn.tools.explain.inputs import Chosen, Names
 from hpcnn.tools.explain.permutation import Importance
+from hpcnn.tools.outputs import print_table
 
 SHOWN = 20
 """Rows of a table in the terminal."""
@@ -70,7 +69,7 @@ def attributions_csv(chosen: Chosen, found: Sequence[Attribution]) -> str:
          *each.values.reshape(-1).tolist()]
         for number, each in zip(chosen.numbers.tolist(), found, strict=True)
     )  # fmt: skip
-    return _csv(["row", "target", "output", "output_at_baseline", *names], rows)
+    return csv_text(["row", "target", "output", "output_at_baseline", *names], rows)
 
 
 def ranked(importance: Importance) -> list[int]:
@@ -95,12 +94,4 @@ def importance_csv(chosen: Chosen, importance: Importance) -> str:
     names = names_of(chosen.names, chosen.shape)
     repeats = [f"repeat_{repeat}" for repeat in range(1, importance.worse.shape[1] + 1)]
     rows = ([names[i], mean[i], spread[i], *importance.worse[i].tolist()] for i in range(mean.size))
-    return _csv(["feature", f"{importance.score}_worse_by", "deviation", *repeats], rows)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(["feature", f"{importance.score}_worse_by", "deviation", *repeats], rows)

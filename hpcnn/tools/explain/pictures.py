@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.errors import DataError
-from hpcnn.tools.bench.outputs import new_figure, save_figure
 from hpcnn.tools.explain.gradients import Attribution
 from hpcnn.tools.explain.inputs import Chosen
 from hpcnn.tools.explain.outputs import names_of, ranked
 from hpcnn.tools.explain.permutation import Importance
+from hpcnn.tools.pictures import new_figure, save_figure
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]

@@ -16,7 +16,7 @@ from hpcnn.backends.keras.runtime import ALONE
 from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError
 from hpcnn.runs.inference import TrainedModel
-from hpcnn.system.atomic import atomic_path
+from hpcnn.tools.outputs import writing
 
 
 def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
@@ -38,11 +38,8 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
                 model.save(saved)
             except Exception as error:
                 raise HpcnnError(f"Keras can't save the model: {type(error).__name__}: {error}") from None
-        try:
-            with atomic_path(path) as temporary:
-                shutil.copyfile(saved, temporary)
-        except OSError as error:
-            raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
+        with writing(path) as temporary:
+            shutil.copyfile(saved, temporary)
 
 
 @contextmanager

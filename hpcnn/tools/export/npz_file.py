@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 
 from hpcnn import __version__
-from hpcnn.errors import HpcnnError
 from hpcnn.runs.inference import TrainedModel
-from hpcnn.system.atomic import atomic_path
+from hpcnn.tools.outputs import writing
 
 METADATA = "hpcnn.json"
 """Name of the text. Names of parameters hold a slash, or are those of layers."""
@@ -36,8 +35,5 @@ def write_npz(trained: TrainedModel, path: Path) -> None:
         **{f"scaling/{name}": value for name, value in scaling.items()},
         METADATA: np.array(json.dumps(metadata)),
     }
-    try:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
+    with writing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -10,12 +10,12 @@ import numpy as np
 from hpcnn import __version__
 from hpcnn.data.samples import Scaling
 from hpcnn.data.source import optional_import
-from hpcnn.errors import HpcnnError, ModelError
+from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
 from hpcnn.runs.inference import TrainedModel
-from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_network, add_scaling
+from hpcnn.tools.outputs import writing
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: the oldest with layer normalisation; runtimes read older versions than their own."""
@@ -62,11 +62,8 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
     _describe(model, metadata)
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(model.SerializeToString())
-    except OSError as error:
-        raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. Give another file by -o.") from None
+    with writing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
 
 
 def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | None) -> Any:

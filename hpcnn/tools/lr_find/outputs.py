@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.tools.bench.outputs import new_figure, save_figure
+from hpcnn.core.formatting import csv_text
 from hpcnn.tools.lr_find.measure import RangeTest
 from hpcnn.tools.lr_find.suggestion import Suggestion, smoothed
+from hpcnn.tools.pictures import new_figure, save_figure
 
 COLUMNS, LINES = 60, 12
 """Characters of the chart."""
@@ -69,12 +70,11 @@ def _top(losses: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return min(float(losses.max()), float(losses[0] + 0.5 * (losses[0] - losses.min())) or float(losses.max()))
 
 
-def csv_text(test: RangeTest) -> str:
+def as_csv(test: RangeTest) -> str:
     """Return the measured values, a line a step."""
     smooth = smoothed(test.losses, test.steps)
-    rows = zip(test.rates.tolist(), test.losses.tolist(), smooth.tolist(), strict=True)
-    lines = [f"{step},{rate!r},{loss!r},{mean!r}" for step, (rate, loss, mean) in enumerate(rows, 1)]
-    return "\n".join(["step,learning_rate,loss,smoothed_loss", *lines]) + "\n"
+    rows = zip(range(1, len(smooth) + 1), test.rates.tolist(), test.losses.tolist(), smooth.tolist(), strict=True)
+    return csv_text(["step", "learning_rate", "loss", "smoothed_loss"], rows)
 
 
 def draw(job: str, test: RangeTest, suggestion: Suggestion | None, path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
+from hpcnn.tools.report.curves import STYLES, Chart, Curve
 from hpcnn.tools.report.html import tag
-from hpcnn.tools.report.scales import Point, Scale, epoch_scale, sampled, thinned, value_scale, whole_ticks
+from hpcnn.tools.report.scales import Scale, epoch_scale, sampled, thinned, value_scale, whole_ticks
 from hpcnn.tools.report.values import figure
 
-STYLES = 8
-"""How many curves can be told apart; those after them are grey."""
 _WIDTH, _HEIGHT = 400, 245
 _TOP, _RIGHT, _BOTTOM = 26, 12, 40
 _CHARACTER = 6.4
@@ -22,35 +20,21 @@ _MOST_READ_OUT = 2
 """Curves whose values stand above the chart while the pointer is on it; of more they are in the tooltip alone."""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One line of a chart."""
-
-    name: str
-    points: Sequence[Point]
-    style: int
-    """Which colour; those from `STYLES` on are grey."""
-
-    @property
-    def known(self) -> list[float]:
-        """All values that there are."""
-        return [value for _, value in self.points if value is not None]
-
-
-def chart(title: str, curves: Sequence[Curve], *, from_zero: bool = False, named: bool = True) -> Element:
-    """Return a figure with some curves over the same epochs; a chart without any value says so.
+def svg_chart(chart: Chart, *, named: bool = True) -> Element:
+    """Return a chart as a figure; one without any finite value says so.
 
     Args:
-        title: what the values are.
-        curves: the first one is drawn on top.
-        from_zero: let the values begin at 0, so that one sees how much they really vary.
-        named: name several curves beside the title; else that is done elsewhere.
+        chart: its curves.
+        named: name several curves beside the title; otherwise that is done elsewhere.
     """
-    curves = [curve for curve in curves if curve.known]
+    title = chart.title
+    curves = [curve for curve in chart.curves if curve.known]
     if not curves:
         return tag("figure", tag("figcaption", title), tag("p", "No finite value to show.", class_="note"))
     places = [x for curve in curves for x, _ in curve.points]
-    y = value_scale([value for curve in curves for value in curve.known], _HEIGHT - _BOTTOM, _TOP, from_zero=from_zero)
+    y = value_scale(
+        [value for curve in curves for value in curve.known], _HEIGHT - _BOTTOM, _TOP, from_zero=chart.from_zero
+    )
     labels = [(tick, f"{tick:,.6g}") for tick in y.ticks(6)]
     left = 14 + _CHARACTER * max(len(label) for _, label in labels)
     x = epoch_scale(min(places), max(places), left, _WIDTH - _RIGHT)
@@ -81,10 +65,11 @@ def legend(curves: Sequence[Curve]) -> Element:
     names = [(curve.name, curve.style) for curve in shown]
     if len(shown) < len(curves):
         names.append((f"{len(curves) - len(shown)} more", STYLES))
-    return tag("ul", [tag("li", _swatch(style), name) for name, style in names], class_="legend")
+    return tag("ul", [tag("li", swatch(style), name) for name, style in names], class_="legend")
 
 
-def _swatch(style: int) -> Element:
+def swatch(style: int) -> Element:
+    """Return a short line in the colour of a curve."""
     line = tag("line", x1=1, x2=19, y1=5, y2=5, class_=f"curve c{min(style, STYLES)}")
     return tag("svg", line, width=20, height=10, aria_hidden="true")
 

@@ -8,10 +8,11 @@ from xml.etree.ElementTree import Element
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
-from hpcnn.tools.report.charts import STYLES, Curve, chart, legend
+from hpcnn.tools.report.charts import legend, svg_chart, swatch
+from hpcnn.tools.report.curves import Curve, charts_of_runs
 from hpcnn.tools.report.html import Child, section, table, tag
 from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
-from hpcnn.tools.report.record import VALIDATION, RunRecord
+from hpcnn.tools.report.record import RunRecord
 from hpcnn.tools.report.values import NONE, figure, seconds
 
 _MOST_CURVES = 60
@@ -32,8 +33,7 @@ def comparison(runs: Sequence[RunRecord], monitor: str) -> list[Element]:
 
 
 def _swatched(place: int, name: str) -> Element:
-    line = tag("line", x1=1, x2=19, y1=5, y2=5, class_=f"curve c{min(place, STYLES)}")
-    return tag("span", tag("svg", line, width=20, height=10, aria_hidden="true"), " ", name, class_="run")
+    return tag("span", swatch(place), " ", name, class_="run")
 
 
 def _order(runs: Sequence[RunRecord], names: Sequence[str], monitor: str) -> Element:
@@ -80,21 +80,7 @@ def _settings(runs: Sequence[RunRecord], names: Sequence[str]) -> Element | None
 
 
 def _curves(runs: Sequence[RunRecord], names: Sequence[str]) -> Element | None:
-    values = dict.fromkeys(value for run in runs for value in run.values)
-    charts = []
-    for value in values:
-        for full, what in ((VALIDATION + value, "validation"), (value, "training")):
-            curves = [
-                Curve(names[place], run.points(full), place)
-                for place, run in enumerate(runs[:_MOST_CURVES])
-                if run.points(full)
-            ]
-            if curves:
-                charts.append(chart(f"{value}, {what}", curves, named=False))
-    for full in ("learning_rate", "samples_per_s"):
-        curves = [Curve(names[place], run.points(full), place) for place, run in enumerate(runs[:_MOST_CURVES])]
-        if any(curve.points for curve in curves):
-            charts.append(chart(sections.spelled(full), curves, from_zero=True, named=False))
+    charts = [svg_chart(one, named=False) for one in charts_of_runs(runs[:_MOST_CURVES], names[:_MOST_CURVES])]
     note = f"Curves of the first {_MOST_CURVES} runs." if len(runs) > _MOST_CURVES else ""
     if not charts:
         return None

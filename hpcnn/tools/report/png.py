@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.core.formatting import counted
-from hpcnn.errors import MissingExtraError
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.system.atomic import atomic_path
+from hpcnn.tools.pictures import new_figure
+from hpcnn.tools.report.curves import STYLES, Chart, charts_of_run, charts_of_runs
 from hpcnn.tools.report.html import clean
 from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
-from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
+from hpcnn.tools.report.record import RunRecord
 from hpcnn.tools.report.scales import thinned, value_scale
 from hpcnn.tools.report.values import figure
 
@@ -43,14 +44,10 @@ def write_png(path: Path, runs: Sequence[RunRecord], title: str = "") -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "plot", "report --png") from None
     panels = _of_one(runs[0]) if len(runs) == 1 else _of_several(runs)
     rows = -(-len(panels) // _COLUMNS)
     columns = min(_COLUMNS, len(panels))
-    picture = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.6), layout="constrained", facecolor="white")
+    picture = new_figure(_PANEL[0] * columns, _PANEL[1] * rows + 0.6, "report --png")
     picture.suptitle(_plain(title or _title(runs)), fontsize=13, fontweight="bold", x=0.01, ha="left")
     for place, draw in enumerate(panels):
         axes = picture.add_subplot(rows, columns, place + 1)
@@ -74,13 +71,7 @@ def _title(runs: Sequence[RunRecord]) -> str:
 
 
 def _of_one(run: RunRecord) -> list[Panel]:
-    panels: list[Panel] = []
-    for name in run.values[:_MOST_VALUES]:
-        curves = [("training", run.points(name), 0), ("validation", run.points(VALIDATION + name), 1)]
-        panels.append(_curves(name, [curve for curve in curves if curve[1]]))
-    for name, heading in (("learning_rate", "learning rate"), ("samples_per_s", "samples/s")):
-        if run.points(name):
-            panels.append(_curves(heading, [(heading, run.points(name), 2)], from_zero=True))
+    panels = [_chart(chart) for chart in charts_of_run(run, _MOST_VALUES)]
     if found := run.confusion():
         panels.append(_matrix(f"confusion matrix, {found[0]}", found[2]))
     if run.accounts:
@@ -93,12 +84,7 @@ def _of_one(run: RunRecord) -> list[Panel]:
 def _of_several(runs: Sequence[RunRecord]) -> list[Panel]:
     runs = best_first(runs, monitor_of(runs))
     names = short_names(runs)
-    panels: list[Panel] = []
-    for value in list(dict.fromkeys(value for run in runs for value in run.values))[:_MOST_VALUES]:
-        for full in (VALIDATION + value, value):
-            found = [(name, run.points(full), place) for place, (run, name) in enumerate(zip(runs, names, strict=True))]
-            if any(points for _, points, _ in found):
-                panels.append(_curves(full, [curve for curve in found if curve[1]]))
+    panels = [_chart(chart) for chart in charts_of_runs(runs, names)][: 2 * _MOST_VALUES]
     if any(run.accounts for run in runs):
         shares = [run.accounts[-1].shares if run.accounts else {} for run in runs]
         parts = [(part, [one.get(part, 0.0) for one in shares]) for part in GROUPS]
@@ -107,20 +93,21 @@ def _of_several(runs: Sequence[RunRecord]) -> list[Panel]:
     return panels or [_nothing(runs[0])]
 
 
-def _curves(title: str, curves: Sequence[tuple[str, Points, int]], *, from_zero: bool = False) -> Panel:
+def _chart(chart: Chart) -> Panel:
     def draw(axes: Any) -> None:
-        known = [value for _, points, _ in curves for _, value in points if value is not None]
-        for name, points, place in curves:
-            shown = thinned(points, _MOST_POINTS)
+        curves = [curve for curve in chart.curves if curve.points]
+        for curve in curves:
+            shown = thinned(curve.points, _MOST_POINTS)
             numbers = [float("nan") if value is None else value for _, value in shown]
-            color = _COLORS[place] if place < len(_COLORS) else _GREY
-            label = _plain(name) if place < len(_COLORS) else "_"
+            color = _COLORS[curve.style] if curve.style < STYLES else _GREY
+            label = _plain(curve.name) if curve.style < STYLES else "_"
             axes.plot([at for at, _ in shown], numbers, color=color, label=label, linewidth=1.6, marker=_marker(shown))
-        if from_zero:
+        known = [value for curve in curves for value in curve.known]
+        if chart.from_zero:
             axes.set_ylim(bottom=min([0.0, *known]))
         elif known and value_scale(known, 0.0, 1.0).log:
             axes.set_yscale("log")
-        axes.set_title(_plain(title), fontsize=10, loc="left")
+        axes.set_title(_plain(chart.title), fontsize=10, loc="left")
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(color="#e6e9ec", linewidth=0.7)

@@ -60,6 +60,10 @@ class RunRecord:
         found = [(int(line["epoch"]), number(line.get(name))) for line in self.epochs if name in line]
         return found if any(value is not None for _, value in found) else []
 
+    def has(self, name: str) -> bool:
+        """Return whether any epoch has a value of this name, finite or not."""
+        return any(name in line for line in self.epochs)
+
     def last(self, name: str) -> float | None:
         """Return a value after the last epoch."""
         return number(self.epochs[-1].get(name)) if self.epochs else None

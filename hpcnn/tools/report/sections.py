@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
 from hpcnn.tools.report.bars import time_of_ranks
-from hpcnn.tools.report.charts import Curve, chart
+from hpcnn.tools.report.charts import svg_chart
 from hpcnn.tools.report.confusion import confusion
+from hpcnn.tools.report.curves import charts_of_run
 from hpcnn.tools.report.html import Child, section, table, tag
 from hpcnn.tools.report.record import VALIDATION, RunRecord
 from hpcnn.tools.report.values import NONE, figure, moment, number, seconds, whole
@@ -79,26 +79,8 @@ def learning(run: RunRecord) -> Element | None:
     """Return the curves of the loss, each metric, the learning rate and the speed, and the values at the end."""
     if not run.epochs:
         return None
-    charts = [chart(name, list(_both(run, name))) for name in run.values]
-    for place, name in enumerate(("learning_rate", "samples_per_s")):
-        if points := run.points(name):
-            charts.append(chart(spelled(name), [Curve(spelled(name), points, 2 + place)], from_zero=True))
+    charts = [svg_chart(chart) for chart in charts_of_run(run)]
     return section("Learning curves", tag("div", charts, _results(run), class_="charts"))
-
-
-def spelled(name: str) -> str:
-    """Return the name of a column as people write it.
-
-    >>> spelled("learning_rate"), spelled("samples_per_s")
-    ('learning rate', 'samples/s')
-    """
-    return name.replace("_per_", "/").replace("_", " ")
-
-
-def _both(run: RunRecord, name: str) -> Iterator[Curve]:
-    for label, full, style in (("training", name, 0), ("validation", VALIDATION + name, 1)):
-        if any(full in line for line in run.epochs):
-            yield Curve(label, run.points(full), style)
 
 
 def _results(run: RunRecord) -> Element:
