@@ -24,10 +24,11 @@ from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, HostArray, ShardedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
-from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats, Process
+from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats
 from hpcnn.comm.supervision.watched_rank import supervision
 from hpcnn.core.activity import WAIT, Activity
 from hpcnn.system.memory import aligned_empty
+from hpcnn.system.processes import Process
 
 if TYPE_CHECKING:
     from mpi4py import MPI

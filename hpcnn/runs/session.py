@@ -30,7 +30,7 @@ from hpcnn.runs.start import Start, choose_start
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.watchdog import Watchdog
 from hpcnn.system.output import write_line
-from hpcnn.system.process_identity import Process
+from hpcnn.system.processes import Process
 from hpcnn.training.backend import Backend
 from hpcnn.training.trainer import Progress
 from hpcnn.training.tuning import use_cores

@@ -18,7 +18,7 @@ from typing import Self
 
 from hpcnn.comm.abort import end_job
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.supervision.heartbeats import Heartbeats, Process, Status
+from hpcnn.comm.supervision.heartbeats import Heartbeats, Status
 from hpcnn.core.activity import SAVE, SET_UP, WAIT
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
@@ -253,7 +253,7 @@ class Watchdog:
     def _give_up(self, rank: int, text: str) -> None:
         """End a rank, so that the others see that it is lost, if they can do without; else end the job."""
         process = self._beats.processes[rank] if self._beats is not None and self._spare else None
-        alone = process is not None and process.is_near(Process.own(self._comm.host))
+        alone = process is not None and process.is_near()
         ends = f"Rank {rank}" if alone else "The job"
         self._tell(f"hpcnn: error: {text}\n{ends} ends, since run.stall_abort_s = {self._abort_s:g}.")
         self._closed.set()
@@ -277,7 +277,7 @@ class Watchdog:
         assert self._beats is not None
         neighbour, processes = self._beats.sources[0], self._beats.processes
         last = self._last[neighbour].place if neighbour in self._last else "none"
-        state = processes[neighbour].state(processes[self._comm.rank])
+        state = processes[neighbour].state()
         state = f" ({state})" if state else ""
         return f"{who} has given no sign of life for {self._silent_s[neighbour]:.0f} s{state}; its last: {last}"
 

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from hpcnn.system.output import output
+from hpcnn.system.proc_files import name_of, parent_of
 
 _TERMINAL = re.compile(r"/dev/(pts/\d+|tty\w*|console)")
+_LAUNCHERS = ("mpirun", "mpiexec", "prterun", "prted", "prun", "srun", "orterun", "orted")
 _MAX_ANCESTORS = 8
 
 
@@ -26,12 +28,10 @@ def terminal_path() -> str | None:
             return None
         process = os.getpid()
         for _ in range(_MAX_ANCESTORS):
-            stat = Path(f"/proc/{process}/stat").read_text()
-            name = stat[stat.index("(") + 1 : stat.rindex(")")]
-            if name.startswith(("mpirun", "mpiexec", "prterun", "prted", "prun", "srun", "orterun", "orted")):
+            if name_of(process).startswith(_LAUNCHERS):
                 target = str(Path(f"/proc/{process}/fd/1").readlink())
                 return target if _TERMINAL.fullmatch(target) else None
-            process = int(stat[stat.rindex(")") + 2 :].split()[1])
+            process = parent_of(process)
             if process <= 1:
                 break
     except OSError:  # no /proc, a process of another user, or a terminal that was closed

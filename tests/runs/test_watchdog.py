@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.comm.supervision.heartbeats import Process, Status
+from hpcnn.comm.supervision.heartbeats import Status
 from hpcnn.core.activity import EVALUATE, FORWARD, REDUCE, SAVE, SET_UP, WAIT, Activity
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, JobError
 from hpcnn.runs import watchdog
 from hpcnn.runs.thread_probe import ActivityProbe
 from hpcnn.runs.watchdog import PATIENCE, Watchdog
+from hpcnn.system.processes import Process
 from tests.timing import WAIT_S
 
 WARN_S, ABORT_S = 10, 30
@@ -37,7 +39,7 @@ class Beats:
     def __init__(self, mail: dict, rank: int, size: int) -> None:
         distances = [1 << i for i in range((size - 1).bit_length())]
         self.sources = [(rank - distance) % size for distance in distances]
-        self.processes = [Process(f"node{each}", 1, "") for each in range(size)]
+        self.processes = [Process(f"node{each}", 1, "", "", "") for each in range(size)]
         self.left: set[int] = set()
         self.broken = self.closed = self.said_good_bye = False
         self._targets = [(rank + distance) % size for distance in distances]
@@ -333,7 +335,7 @@ def test_a_rank_that_others_can_do_without_is_killed_alone(
     ranks = make(2, spare=spare)
     for rank in ranks:
         own = Process.own(f"node{rank.number}")
-        here = own if near else Process("nowhere", 17, own.namespace)
+        here = own if near else replace(own, boot="another")
         rank.beats.processes = [here, here]
     pass_time(ranks, 2)
     ranks[0].activity.phase, ranks[0].alive = FORWARD, not silent

@@ -6,17 +6,16 @@ everywhere after as many rounds as there are such distances, whichever rank fall
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hpcnn.errors import CommunicatorError
+from hpcnn.system.processes import Process
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -57,40 +56,6 @@ class Status:
         """Return what `pack` has packed."""
         progress, stuck, *texts = _LAYOUT.unpack(data)
         return cls(progress, stuck, *(text.rstrip(b"\0").decode(errors="replace") for text in texts))
-
-
-@dataclass(frozen=True)
-class Process:
-    """Where a rank runs."""
-
-    host: str
-    number: int
-    namespace: str
-    """Process numbers mean something only within one."""
-
-    @classmethod
-    def own(cls, host: str) -> Process:
-        """Return this one, on `host`."""
-        namespace = ""
-        with suppress(OSError):  # of hosts that are called alike, and number their namespaces alike, each has its boot
-            namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - the link leads nowhere
-            namespace += Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return cls(host, os.getpid(), namespace)
-
-    def is_near(self, other: Process) -> bool:
-        """Return whether the two see each other."""
-        return bool(self.namespace) and (self.host, self.namespace) == (other.host, other.namespace)
-
-    def state(self, seen_from: Process) -> str:
-        """Return what has become of it, in words; empty if nothing, or if another process can't see it."""
-        if not self.is_near(seen_from):
-            return ""
-        try:
-            state = Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, IndexError):
-            return f"its process {self.number} is gone"
-        words = {"T": "is stopped", "t": "is stopped by a debugger", "Z": "has ended", "X": "has ended"}
-        return f"its process {self.number} {words[state]}" if state in words else ""
 
 
 class Heartbeats(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import mmap
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -18,10 +17,23 @@ from typing import Any
 import hpcnn
 from hpcnn.comm.abort import end_job
 from hpcnn.comm.launcher import Launch, local_size, outlive_each_other, rank_variable
-from hpcnn.comm.supervision import watcher
-from hpcnn.comm.supervision.heartbeats import Process
+from hpcnn.comm.supervision.rank_page import (
+    ALL_NEAR,
+    CONNECTED,
+    CONNECTING,
+    ENDED,
+    FAILING,
+    LEAVING,
+    MOST_NEAR,
+    PAGE_BYTES,
+    RECOVERING,
+    SPARE,
+    WATCHED,
+    RankPage,
+)
 from hpcnn.core.activity import WAIT, Activity, thread_frames
-from hpcnn.system.processes import start_time
+from hpcnn.errors import EXIT_STALLED
+from hpcnn.system.processes import Process
 
 _PERIOD_S = 0.25
 _TOLD_S = 5.0
@@ -38,7 +50,7 @@ class Supervision:
     """What a rank shows its watcher. One without a watcher shows nothing to nobody."""
 
     def __init__(self) -> None:
-        self._page: mmap.mmap | None = None
+        self._page: RankPage | None = None
         self._file = -1
         self._child: subprocess.Popen[bytes] | None = None
         self._process = os.getpid()
@@ -57,8 +69,8 @@ class Supervision:
             return
         with suppress(OSError, ValueError):
             file = file_in_memory("rank")
-            os.ftruncate(file, watcher.PAGE_BYTES)
-            page = mmap.mmap(file, watcher.PAGE_BYTES)
+            os.ftruncate(file, PAGE_BYTES)
+            page = RankPage(mmap.mmap(file, PAGE_BYTES))
             numbers = file, os.getpid(), launch.rank, local_size(), int(outlive_each_other())
             self._child = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, numbers), rank_variable()],
@@ -71,20 +83,18 @@ class Supervision:
         """Show which ranks are near: from now on this one can be waited for, and asked to end the job."""
         if self._page is None:
             return
-        first = self._stage == watcher.CONNECTING
+        first = self._page.read("stage") == CONNECTING
         self._activity, self._thread = activity, threading.get_ident()
         near = [
-            (rank, process.number, start_time(process.number), file)
+            (rank, process.number, int(process.start), file)
             for rank, (process, file) in enumerate(everyone)
-            if rank != own and process.is_near(everyone[own][0])
-        ][: watcher.MOST_NEAR]
-        table = b"".join(watcher.ENTRY.pack(*entry) for entry in near)
-        self._page[watcher.TABLE : watcher.TABLE + len(table)] = table
-        self._write(watcher.NEAR, len(near))
-        self._all_near = watcher.ALL_NEAR * (len(near) + 1 == len(everyone))
+            if rank != own and process.is_near()
+        ][:MOST_NEAR]
+        self._page.write_near(near)
+        self._all_near = ALL_NEAR * (len(near) + 1 == len(everyone))
         self._write_limits()
         if first:
-            self._write(watcher.STAGE, watcher.CONNECTED)
+            self._write("stage", CONNECTED)
             threading.Thread(target=self._show, name="supervision", daemon=True).start()
             atexit.register(self.leave)
 
@@ -95,28 +105,28 @@ class Supervision:
 
     def leave(self) -> None:
         """Show that this rank makes no more calls of MPI but the last."""
-        self._write(watcher.STAGE, watcher.LEAVING if self.finalizes else watcher.ENDED)
+        self._write("stage", LEAVING if self.finalizes else ENDED)
 
     def give_up(self) -> None:
         """Let the watcher say which rank has died, and end the job; return if it knows of none."""
-        if self._page is None or not outlive_each_other() or self._stage != watcher.CONNECTED:
+        if self._page is None or not outlive_each_other() or self._page.read("stage") != CONNECTED:
             return
-        self._write_place(self._page)
-        self._write(watcher.STAGE, watcher.FAILING)
+        self._page.write_activity(str(self._activity))
+        self._write("stage", FAILING)
         time.sleep(_TOLD_S)
 
     def end(self) -> None:
         """Be watched no more, once MPI is finalized."""
-        self._write(watcher.STAGE, watcher.ENDED)
+        self._write("stage", ENDED)
 
     @contextmanager
     def recovering(self) -> Iterator[None]:
         """Within the block, this rank finds the others after a loss."""
-        self._write(watcher.STAGE, watcher.RECOVERING)
+        self._write("stage", RECOVERING)
         try:
             yield
         finally:
-            self._write(watcher.STAGE, watcher.CONNECTED)
+            self._write("stage", CONNECTED)
 
     @contextmanager
     def limited(self, abort_s: float, *, spare: bool = False, watched: bool = False) -> Iterator[None]:
@@ -127,7 +137,7 @@ class Supervision:
             spare: whether the others can go on without one.
             watched: whether a wait is no stall here: a watchdog of this rank sees to it, or nobody is to.
         """
-        self._limits.append((abort_s, watcher.SPARE * spare | watcher.WATCHED * watched))
+        self._limits.append((abort_s, SPARE * spare | WATCHED * watched))
         self._write_limits()
         try:
             yield
@@ -137,29 +147,20 @@ class Supervision:
 
     def limit(self, abort_s: float, *, watched: bool = False) -> None:
         """Let a stall of so many seconds end the job from now on, wherever `limited` says nothing else."""
-        self._limits[0] = (abort_s, watcher.WATCHED * watched)
+        self._limits[0] = (abort_s, WATCHED * watched)
         self._write_limits()
 
     # ------------------------------------------------------------------------------------------------------ showing
 
-    @property
-    def _stage(self) -> int:
-        assert self._page is not None
-        return int(struct.unpack_from("<q", self._page, watcher.STAGE)[0])
-
-    def _write(self, place: int, value: int) -> None:
+    def _write(self, name: str, value: int) -> None:
         if self._page is not None and os.getpid() == self._process:
-            struct.pack_into("<q", self._page, place, value)
+            self._page.write(name, value)
 
     def _write_limits(self) -> None:
         abort_s, flags = self._limits[-1]
         if self._page is not None:
-            struct.pack_into("<d", self._page, watcher.ABORT_S, abort_s)
-        self._write(watcher.FLAGS, flags | self._all_near)
-
-    def _write_place(self, page: mmap.mmap) -> None:
-        place = str(self._activity).encode()[: watcher.PLACE_BYTES]
-        page[watcher.PLACE : watcher.PLACE + watcher.PLACE_BYTES] = place.ljust(watcher.PLACE_BYTES, b"\0")
+            self._page.write_abort_s(abort_s)
+        self._write("flags", flags | self._all_near)
 
     def _show(self) -> None:
         """Show now and then what the rank is doing, and whether it is in the same wait as before."""
@@ -167,13 +168,13 @@ class Supervision:
         assert page is not None
         while True:
             wait = self._wait()
-            self._write_place(page)
-            self._write(watcher.WAIT, wait)
+            page.write_activity(str(self._activity))
+            self._write("wait", wait)
             self._beats += 1
-            self._write(watcher.BEATS, self._beats)
+            self._write("beats", self._beats)
             time.sleep(_PERIOD_S)
-            if code := struct.unpack_from("<q", page, watcher.VERDICT)[0]:
-                end_job(code)
+            if page.read("end"):
+                end_job(EXIT_STALLED)
 
     def _wait(self) -> int:
         """Return a number that stays the same as long as this rank is in one call to others; 0 if it is in none."""

@@ -14,7 +14,7 @@ from hpcnn.errors import EXIT_FAILURE, CheckpointError
 from hpcnn.runs.lease import lease as leases
 from hpcnn.runs.lease.lease import Lease, place
 from hpcnn.runs.lease.owner import clock, content_of, held_here, read_owner, stamp
-from hpcnn.system.process_identity import Process
+from hpcnn.system.processes import Process
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 

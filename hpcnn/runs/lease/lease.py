@@ -22,7 +22,7 @@ from pathlib import Path
 from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import CheckpointError
 from hpcnn.runs.lease.owner import Owner, content_of, held_here, read_owner, slurm_facts, stamp
-from hpcnn.system.process_identity import Process
+from hpcnn.system.processes import Process
 
 RENEW_S = 3.0
 """Seconds between two renewals."""

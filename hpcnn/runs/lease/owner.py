@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcnn.core.run_paths import RunPaths
-from hpcnn.system.process_identity import Process
+from hpcnn.system.processes import Process
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _TOKEN = re.compile("[0-9a-f]{16}")

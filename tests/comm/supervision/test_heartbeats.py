@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-
-from hpcnn.comm.supervision.heartbeats import Process, Status
+from hpcnn.comm.supervision.heartbeats import Status
 
 
 def test_a_status_is_of_one_size() -> None:
@@ -13,24 +8,3 @@ def test_a_status_is_of_one_size() -> None:
     assert len(short.pack()) == len(long.pack())
     assert Status.unpack(short.pack()) == short
     assert Status.unpack(long.pack()).place == "x" * 64
-
-
-def test_what_becomes_of_a_process() -> None:
-    own = Process.own("here")
-    assert own.namespace
-    assert own.state(own) == ""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        other = Process("here", child.pid, own.namespace)
-        assert other.state(own) == ""
-        child.send_signal(signal.SIGSTOP)
-        os.waitpid(child.pid, os.WUNTRACED)
-        assert other.state(own) == f"its process {child.pid} is stopped"
-        assert Process("there", child.pid, own.namespace).state(own) == ""
-        assert Process("here", child.pid, "pid:[1]").state(own) == ""
-    finally:
-        child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert other.state(own) == f"its process {child.pid} has ended"
-    child.wait()
-    assert other.state(own) == f"its process {child.pid} is gone"

@@ -5,34 +5,36 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from hpcnn.comm.launcher import Launch
+from hpcnn.comm.supervision import siblings as siblings_module
 from hpcnn.comm.supervision import watcher
-from hpcnn.comm.supervision.heartbeats import Process
-from hpcnn.comm.supervision.watched_rank import Supervision
-from hpcnn.comm.supervision.watcher import (
+from hpcnn.comm.supervision.near_rank import NearRank
+from hpcnn.comm.supervision.rank_page import (
     ALL_NEAR,
     CONNECTED,
     ENDED,
     LEAVING,
+    PAGE_BYTES,
     RECOVERING,
     SPARE,
     WATCHED,
-    Near,
-    Watcher,
+    RankPage,
+    Shown,
 )
+from hpcnn.comm.supervision.siblings import NEVER_CAME_S, Siblings, launcher_of
+from hpcnn.comm.supervision.watched_rank import Supervision
+from hpcnn.comm.supervision.watcher import Watcher
 from hpcnn.core.activity import Activity
-from hpcnn.system import processes
-from hpcnn.system.processes import Siblings
+from hpcnn.system.proc_files import children_of, start_time, state_of, variable_of
+from hpcnn.system.processes import Process
 from tests.timing import WAIT_S, wait_until
 
 VARIABLE = "RANK_OF_A_TEST"
@@ -50,21 +52,21 @@ def launcher() -> Iterator[int]:
 
 
 def ranks_below(launcher: int) -> dict[str, int]:
-    found = {processes.setting_of(child, VARIABLE): child for child in processes.children_of(launcher)}
+    found = {variable_of(child, VARIABLE): child for child in children_of(launcher)}
     return {rank: child for rank, child in found.items() if rank is not None}
 
 
 def send(process: int, number: signal.Signals, *states: str) -> None:
-    """Send a signal, and wait for the state that follows; no state is that of a process that is gone."""
+    """Send a signal, and wait for the state that follows; Z is also that of a process that is gone."""
     os.kill(process, number)
-    wait_until(lambda: (processes.stat_of(process) or [""])[0] in states)
+    wait_until(lambda: state_of(process) in states)
 
 
 def test_a_rank_that_dies_before_it_is_connected(launcher: int) -> None:
     siblings = Siblings(launcher, VARIABLE, 3)
     assert not siblings.look(1000.0)
     victim = ranks_below(launcher)["1"]
-    send(victim, signal.SIGKILL, "", "Z")
+    send(victim, signal.SIGKILL, "Z")
     expected = f"rank 1 died before all ranks were connected (its process {victim} is gone)"
     assert siblings.look(0.1) == expected
     assert siblings.look(0.1) == expected
@@ -73,15 +75,15 @@ def test_a_rank_that_dies_before_it_is_connected(launcher: int) -> None:
 def test_a_rank_that_was_never_seen(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     siblings = Siblings(launcher, VARIABLE, 4)
     assert not siblings.look(1000.0), "nothing is known of what started this one: a container's starter, say"
-    monkeypatch.setattr(processes, "LAUNCHERS", {"sh"})
+    monkeypatch.setattr(siblings_module, "LAUNCHERS", {"sh"})
     assert not siblings.look(0.0)
-    assert not siblings.look(processes.NEVER_CAME_S / 2)
+    assert not siblings.look(NEVER_CAME_S / 2)
     dead = "1 of this host's 4 ranks died before all ranks were connected (left: 0, 1, 2)"
-    assert siblings.look(processes.NEVER_CAME_S) == dead
+    assert siblings.look(NEVER_CAME_S) == dead
 
 
 def test_a_launcher_that_may_yet_start_ranks(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "LAUNCHERS", {"sh"})
+    monkeypatch.setattr(siblings_module, "LAUNCHERS", {"sh"})
     siblings = Siblings(launcher, VARIABLE, 4)
     send(launcher, signal.SIGSTOP, "T")
     assert not siblings.look(1000.0)
@@ -106,9 +108,9 @@ def test_who_started_a_rank() -> None:
     """The launcher is above whatever else belongs to the rank: a shell, a tool that measures."""
     environment = {**os.environ, VARIABLE: "0"}
     with subprocess.Popen(["sh", "-c", "sleep 1000; true"], env=environment, start_new_session=True) as shell:
-        wait_until(lambda: processes.children_of(shell.pid))
-        (rank,) = processes.children_of(shell.pid)
-        assert processes.launcher_of(rank, VARIABLE) == os.getpid()
+        wait_until(lambda: children_of(shell.pid))
+        (rank,) = children_of(shell.pid)
+        assert launcher_of(rank, VARIABLE) == os.getpid()
         os.killpg(shell.pid, signal.SIGKILL)
 
 
@@ -118,42 +120,41 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sleeper = subprocess.Popen(["sleep", "1000"])
         self.ended: list[str] = []
-        self.page, self._file = mmap.mmap(-1, watcher.PAGE_BYTES), os.memfd_create("page")
-        os.ftruncate(self._file, watcher.PAGE_BYTES)
-        self.near_page = mmap.mmap(self._file, watcher.PAGE_BYTES)
+        self.page, self.near_page = RankPage(mmap.mmap(-1, PAGE_BYTES)), RankPage(mmap.mmap(-1, PAGE_BYTES))
         self._beats = 0
         self.show(stage=CONNECTED)
         monkeypatch.setattr(Watcher, "_end", lambda _, why, abort_s: self.ended.append(f"{why} ({abort_s:g})"))
         monkeypatch.setattr(Watcher, "_end_rank", lambda _, one, why, abort_s: self.ended.append(f"alone: {one.rank}"))
         siblings, launcher = Siblings(os.getppid(), VARIABLE, 0), os.getppid()
         self.watcher = Watcher(self.page, os.getpid(), 0, siblings, launcher, outlive=True)
-        monkeypatch.setattr(watcher, "Near", self._near)
+        monkeypatch.setattr(watcher, "NearRank", self._near)
 
-    def _near(self, *entry: int) -> Near:
-        near = Near(*entry)
-        near._page = self.near_page
+    def _near(self, *entry: int) -> NearRank:
+        near = NearRank(*entry)
+        near.page = self.near_page
         return near
 
     def show(self, *, stage: int, wait: int = 0, flags: int = 0, abort_s: float = 0.0) -> None:
         """Show what the rank would."""
-        began = processes.start_time(self.sleeper.pid)
-        state = (stage, self._beats, wait, 0, flags, 1, abort_s, b"phase wait")
-        watcher.HEADER.pack_into(self.page, 0, *state)
+        began = start_time(self.sleeper.pid)
+        for name, value in (("stage", stage), ("beats", self._beats), ("wait", wait), ("flags", flags)):
+            self.page.write(name, value)
+        self.page.write_abort_s(abort_s)
+        self.page.write_activity("phase wait")
         if began:
-            watcher.ENTRY.pack_into(self.page, watcher.TABLE, 1, self.sleeper.pid, began, 0)
+            self.page.write_near([(1, self.sleeper.pid, began, 0)])
 
     def pass_s(self, seconds: float, *, beats: bool = True) -> list[str]:
         """Let time pass, and return what the watcher would have ended."""
         for _ in range(round(seconds / 0.25)):
             self._beats += beats
-            struct.pack_into("<q", self.page, watcher.BEATS, self._beats)
+            self.page.write("beats", self._beats)
             self.watcher.look(0.25)
         return self.ended
 
     def close(self) -> None:
         self.sleeper.kill()
         self.sleeper.wait()
-        os.close(self._file)
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_a_rank_in_which_no_python_runs_beside_one_that_is_gone(watched: Watched
 
 
 def test_nobody_waits_for_a_rank_that_has_come_to_its_end(watched: Watched) -> None:
-    struct.pack_into("<q", watched.near_page, watcher.STAGE, LEAVING)
+    watched.near_page.write("stage", LEAVING)
     assert not watched.pass_s(100)
     watched.show(stage=CONNECTED, wait=7)
     assert "rank 1, which has come to the end of its program, will not come" in watched.pass_s(7)[0]
@@ -204,7 +205,7 @@ def test_who_takes_long_to_end_is_killed_only_if_another_has_died(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, other: int, killed: bool
 ) -> None:
     """MPI_Finalize may wait for the dead; but to end may also take long, as with TensorFlow on a busy machine."""
-    struct.pack_into("<q", watched.near_page, watcher.STAGE, other)
+    watched.near_page.write("stage", other)
     kill(watched)
     signals: list[int] = []
     monkeypatch.setattr(watcher.os, "kill", lambda process, number: signals.append(number))
@@ -225,9 +226,9 @@ def test_a_rank_whose_page_can_not_be_seen_has_not_died(watched: Watched, monkey
 
 def test_regrouping_takes_no_longer_than_it_may(watched: Watched) -> None:
     watched.show(stage=RECOVERING, wait=7, flags=ALL_NEAR)
-    struct.pack_into("<q", watched.near_page, watcher.STAGE, CONNECTED)
+    watched.near_page.write("stage", CONNECTED)
     assert not watched.pass_s(60, beats=False), "the other one may be saving: it learns of the loss after that"
-    struct.pack_into("<q", watched.near_page, watcher.STAGE, RECOVERING)
+    watched.near_page.write("stage", RECOVERING)
     assert not watched.pass_s(watcher.RECOVER_S - 0.5, beats=False)
     assert "rank 0 could not regroup" in watched.pass_s(1, beats=False)[0]
 
@@ -239,7 +240,7 @@ def test_regrouping_with_ranks_that_can_not_be_seen(watched: Watched) -> None:
 
 
 def test_a_rank_that_keeps_pythons_lock_when_others_have_ended(watched: Watched) -> None:
-    struct.pack_into("<q", watched.near_page, watcher.STAGE, ENDED)
+    watched.near_page.write("stage", ENDED)
     kill(watched)
     watched.show(stage=CONNECTED)
     assert not watched.pass_s(10 * watcher.DEAF_S, beats=False)
@@ -248,7 +249,7 @@ def test_a_rank_that_keeps_pythons_lock_when_others_have_ended(watched: Watched)
 def test_a_call_that_a_busy_rank_has_not_come_to_yet(watched: Watched) -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         watched.sleeper, sleeper = busy, watched.sleeper
-        struct.pack_into("<q", watched.near_page, watcher.STAGE, CONNECTED)
+        watched.near_page.write("stage", CONNECTED)
         watched.show(stage=CONNECTED, wait=7, flags=ALL_NEAR, abort_s=2.0)
         deadline = time.monotonic() + 3.5
         while time.monotonic() < deadline:
@@ -262,7 +263,7 @@ def test_a_call_that_a_busy_rank_has_not_come_to_yet(watched: Watched) -> None:
 
 @pytest.mark.parametrize(("flags", "ends"), [(0, True), (WATCHED, False)])
 def test_a_call_that_others_do_not_make(watched: Watched, flags: int, ends: bool) -> None:
-    watched.near_page[watcher.PLACE : watcher.PLACE + 10] = b"phase data"
+    watched.near_page.write_activity("phase data")
     watched.show(stage=CONNECTED, wait=7, flags=flags | ALL_NEAR, abort_s=ABORT_S)
     assert not watched.pass_s(ABORT_S - 1)
     watched.pass_s(2)
@@ -291,11 +292,11 @@ def test_a_launcher_that_is_gone(watched: Watched, monkeypatch: pytest.MonkeyPat
 def test_a_launcher_that_does_not_end_without_ranks(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "UNREPORTED_S", 0.3)
     with subprocess.Popen(["sleep", "1000"]) as alone:
-        watcher.see_to_end(alone.pid, processes.start_time(alone.pid) + 1)
+        watcher.see_to_end(alone.pid, start_time(alone.pid) + 1)
         assert alone.poll() is None, "this is another one"
-        watcher.see_to_end(launcher, processes.start_time(launcher))
-        assert processes.start_time(launcher), "it still has ranks"
-        watcher.see_to_end(alone.pid, processes.start_time(alone.pid))
+        watcher.see_to_end(launcher, start_time(launcher))
+        assert start_time(launcher), "it still has ranks"
+        watcher.see_to_end(alone.pid, start_time(alone.pid))
         assert alone.wait(WAIT_S) == -signal.SIGTERM
 
 
@@ -309,7 +310,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervision]:
     monkeypatch.setenv("PMI_RANK", "0")
     supervision = Supervision()
     supervision.start(Launch("a test", 2, 0))
-    supervision.joined(Activity(), [(Process("here", os.getpid(), ""), -1), (Process("there", 1, ""), -1)], 0)
+    supervision.joined(Activity(), [(Process.own(), -1), (Process("there", 1, "", "", ""), -1)], 0)
     yield supervision
     supervision.end()
     assert supervision._child is not None
@@ -318,22 +319,42 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervision]:
     supervision._child.wait()
 
 
-def header(supervision: Supervision) -> tuple[Any, ...]:
+def shown(supervision: Supervision) -> Shown:
     assert supervision._page is not None
-    return watcher.HEADER.unpack_from(supervision._page)
+    return Shown(supervision._page)
+
+
+def limits(supervision: Supervision) -> tuple[int, int, float]:
+    now = shown(supervision)
+    return now.flags, now.near, now.abort_s
 
 
 def test_what_a_rank_shows(supervised: Supervision) -> None:
-    assert header(supervised)[0] == CONNECTED
+    assert shown(supervised).stage == CONNECTED
     with supervised.limited(5.0, spare=True), supervised.limited(6.0, watched=True):
-        assert header(supervised)[4:7] == (WATCHED, 0, 6.0)
-    assert header(supervised)[4:7] == (0, 0, 0.0)
+        assert limits(supervised) == (WATCHED, 0, 6.0)
+    assert limits(supervised) == (0, 0, 0.0)
     with supervised.recovering():
-        assert header(supervised)[0] == RECOVERING
-    wait_until(lambda: header(supervised)[1] > 2)
-    assert header(supervised)[2] == 0
+        assert shown(supervised).stage == RECOVERING
+    wait_until(lambda: shown(supervised).beats > 2)
+    assert shown(supervised).wait == 0
     supervised.leave()
-    assert header(supervised)[0] == LEAVING
+    assert shown(supervised).stage == LEAVING
+
+
+def test_pages_of_other_processes_can_be_read() -> None:
+    file = os.memfd_create("page")
+    os.ftruncate(file, PAGE_BYTES)
+    page = RankPage(mmap.mmap(file, PAGE_BYTES))
+    page.write("stage", LEAVING)
+    page.write_activity("x" * 1000)
+    page.write_near([(1, 2, 3, 4), (5, 6, 7, 8)])
+    seen = RankPage.of(os.getpid(), file)
+    assert seen is not None
+    assert (Shown(seen).stage, Shown(seen).activity) == (LEAVING, "x" * 160)
+    assert seen.read_near() == [(1, 2, 3, 4), (5, 6, 7, 8)]
+    os.close(file)
+    assert RankPage.of(os.getpid(), file) is None
 
 
 def test_a_wait_in_a_call_to_others_has_one_number(supervised: Supervision) -> None:
@@ -362,4 +383,4 @@ def test_the_watcher_leaves_with_its_rank() -> None:
     environment = {**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, timeout=WAIT_S)
     child = int(done.stdout)  # that it could be read to its end shows that nobody else has it open
-    wait_until(lambda: (processes.stat_of(child) or ["Z"])[0] in "ZX")
+    wait_until(lambda: state_of(child) in "ZX")

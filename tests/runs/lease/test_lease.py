@@ -27,8 +27,8 @@ from hpcnn.runs.lease.lease import Lease, RunBusyError, acquire
 from hpcnn.runs.lease.owner import clock, content_of, held_here, read_owner
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.start import Start, choose_start
-from hpcnn.system.process_identity import Process
-from hpcnn.system.processes import stat_of
+from hpcnn.system.proc_files import stat_of
+from hpcnn.system.processes import Process
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 from tests.timing import wait_until
