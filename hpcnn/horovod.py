@@ -97,8 +97,8 @@ def _check(comm: Communicator) -> int:
     """Add known numbers on all ranks, and say how long that takes."""
     import numpy as np
 
-    from hpcnn.comm.exchange.allreduce_exchange import mpi_library
     from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
+    from hpcnn.comm.mpi_info import library_line
     from hpcnn.keras.horovod_environment import short_library
     from hpcnn.system.output import write_line
 
@@ -119,7 +119,7 @@ def _check(comm: Communicator) -> int:
         raise CommunicatorError(f"Horovod added known numbers on {ranks} ranks, and the sums are wrong")
     if comm.rank == 0:
         took = f"{_ENTRIES * 4 >> 20} MiB in {1000 * np.median(seconds):.1f} ms"
-        write_line(f"Horovod adds right on {ranks} ranks, with {short_library(mpi_library())}: {took}")
+        write_line(f"Horovod adds right on {ranks} ranks, with {short_library(library_line())}: {took}")
     return EXIT_DONE
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 from hpcnn.comm.launcher import CHOICE, Launch, detect_foreign, detect_launch, outlive_each_other
+from hpcnn.comm.mpi_info import library_line
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
 
@@ -83,7 +84,7 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
             f"mpi4py can't load an MPI library ({error}). Install one beside it: pip install 'hpcnn[mpi]' (MPICH), "
             "or load your cluster's MPI module."
         ) from None
-    library = MPI.Get_library_version().splitlines()[0].strip().rstrip("\x00")
+    library = library_line()
     open_mpi = library.startswith("Open MPI")
     if known and open_mpi != launch.of_open_mpi and launch.of_open_mpi is not None:
         raise _mismatch(launch, library, "which are of different MPIs")

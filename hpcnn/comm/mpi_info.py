@@ -5,6 +5,23 @@ from __future__ import annotations
 from contextlib import suppress
 
 
+def library_text() -> str:
+    """Return all that the MPI library says of itself; some end it with a zero byte."""
+    from mpi4py import MPI
+
+    return MPI.Get_library_version().rstrip("\x00")
+
+
+def library_line() -> str:
+    """Return the first line of that: name, version, and perhaps how it was built."""
+    return library_text().splitlines()[0].strip()
+
+
+def library_name() -> str:
+    """Return name and version of the MPI library."""
+    return library_line().partition(",")[0].strip()
+
+
 def describe_library() -> tuple[str, tuple[int, int]]:
     """Return name and version of the MPI that mpi4py uses, and the version of the standard; does not start it.
 
@@ -17,8 +34,7 @@ def describe_library() -> tuple[str, tuple[int, int]]:
         mpi4py.rc.finalize = False
         from mpi4py import MPI
 
-        text = MPI.Get_library_version().splitlines()[0].split(",")[0].rstrip("\x00")
-        return " ".join(text.replace("Version:", "").split()), MPI.Get_version()
+        return " ".join(library_name().replace("Version:", "").split()), MPI.Get_version()
     return "", (0, 0)
 
 

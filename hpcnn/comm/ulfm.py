@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcnn.comm.launcher import outlive_each_other
+from hpcnn.comm.mpi_info import library_name
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -24,7 +25,7 @@ def obstacle() -> str:
     """Return why this MPI could not go on without ranks that died; empty if it could."""
     from mpi4py import MPI
 
-    library = MPI.Get_library_version().splitlines()[0].split(",")[0].strip().rstrip("\x00")
+    library = library_name()
     if not library.startswith("Open MPI") or MPI.Get_version() < (3, 1) or not hasattr(MPI.Comm, "Shrink"):
         return f"the MPI is {library}, which ends all ranks when one dies"
     if not outlive_each_other():

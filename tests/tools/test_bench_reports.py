@@ -148,8 +148,7 @@ def test_hosts_are_named_on_request_only(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_ranks_by_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    order_free = require("hpcnn.comm.exchange.allreduce_exchange")
-    monkeypatch.setattr(order_free, "mpi_library", lambda: "some MPI")
+    monkeypatch.setattr("hpcnn.comm.mpi_info.library_line", lambda: "some MPI")
     facts = run_threads(3, lambda comm: measured_on(comm, with_hosts=False), host_of_rank=[0, 1, 1])[0]
     assert (facts["ranks_by_node"], facts["mpi"]) == ([1, 2], "some MPI")
 

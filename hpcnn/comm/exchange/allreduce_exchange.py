@@ -40,10 +40,3 @@ def plain_links() -> MpiLinks:
     from mpi4py import MPI
 
     return MpiLinks(MPI.COMM_WORLD.Dup())  # MPICH complains of requests that it finds in MPI_COMM_WORLD at the end
-
-
-def mpi_library() -> str:
-    """Return the name and version of the MPI library."""
-    from mpi4py import MPI
-
-    return MPI.Get_library_version().splitlines()[0].strip().rstrip("\x00")

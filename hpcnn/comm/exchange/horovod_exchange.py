@@ -18,6 +18,7 @@ from hpcnn.comm.collectives import agree
 from hpcnn.comm.exchange.local_sums import RankSums
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.launcher import CHOICE
+from hpcnn.comm.mpi_info import library_text
 from hpcnn.comm.protocol import Array, Communicator, Contribution
 from hpcnn.core.activity import OTHER
 from hpcnn.errors import EXIT_FAILURE, CommunicatorError, MissingExtraError, PeerError
@@ -159,7 +160,7 @@ def _load(library: Path) -> Any:
     if "mpi4py.MPI" in sys.modules:
         from mpi4py import MPI
 
-        seen, own = _version_seen_by(library), MPI.Get_library_version().rstrip("\x00")
+        seen, own = _version_seen_by(library), library_text()
         if seen != own:
             raise _other_mpi(seen.splitlines()[0], own.splitlines()[0])
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:

@@ -42,9 +42,9 @@ def measured_on(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
     environment: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
     environment["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
     if comm.size > 1:
-        from hpcnn.comm.exchange.allreduce_exchange import mpi_library
+        from hpcnn.comm.mpi_info import library_line
 
-        environment["mpi"] = mpi_library()
+        environment["mpi"] = library_line()
     return environment | ({"hosts": hosts} if with_hosts else {})
 
 
