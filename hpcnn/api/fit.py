@@ -18,7 +18,7 @@ from hpcnn.api.sharing import collective, own
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.supervision.watched_rank import supervision
+from hpcnn.comm.supervision.watched_rank import watched_rank
 from hpcnn.core.activity import SET_UP, Activity
 from hpcnn.data.readers.memory import Pair
 from hpcnn.data.source import Source
@@ -95,8 +95,8 @@ def fit(
     def prepare() -> tuple[LoadedJob, Source | None]:
         prepared = prepare_job(job, overrides, data, validation)
         abort_s = prepared[0].job.run.stall_abort_s
-        supervision.limit(abort_s, watched=True)  # until the program's end: for ranks that are stopped
-        limit.enter_context(supervision.limited(abort_s))  # others may never come to `agree`
+        watched_rank.limit(abort_s, watched=True)  # until the program's end: for ranks that are stopped
+        limit.enter_context(watched_rank.limited(abort_s))  # others may never come to `agree`
         return prepared
 
     with collective(comm, "hpcnn.fit"), one_thread(), listening() as stop, _afresh(comm.activity), ExitStack() as limit:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcnn.backends.choice import choose_backend
-from hpcnn.comm.abort import end_alike
+from hpcnn.comm.abort import exit_alike
 from hpcnn.comm.failure import FailureGuard, limit_exit
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.system.blas import use_one_thread
@@ -83,10 +83,10 @@ def run_parallel(
         stop.listen(guard.leave)
         use_one_thread()
         from hpcnn.comm.connect import connect
-        from hpcnn.comm.supervision.watched_rank import supervision
+        from hpcnn.comm.supervision.watched_rank import watched_rank
         from hpcnn.core import faults
 
-        supervision.limit(stall_abort_s())
+        watched_rank.limit(stall_abort_s())
         guard.comm = comm = connect()
         stop.take_back()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
@@ -96,6 +96,6 @@ def run_parallel(
     except BaseException as error:
         return guard.fail(error)
     if exit_code:
-        end_alike(exit_code)
+        exit_alike(exit_code)
     limit_exit()
     return exit_code

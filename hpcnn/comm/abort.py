@@ -22,7 +22,7 @@ _OF_HYDRA = "MPI_LOCALNRANKS"
 _exit = os._exit
 
 
-def end_job(exit_code: int) -> NoReturn:
+def abort_job(exit_code: int) -> NoReturn:
     """End all ranks, with `exit_code` wherever the launcher passes it on. Nothing but the output is cleaned up.
 
     Where ranks outlive each other, neither MPI_Abort nor an exit code does that. There a rank that fails dies, which
@@ -42,7 +42,7 @@ def end_job(exit_code: int) -> NoReturn:
     _exit(exit_code)
 
 
-def end_alike(exit_code: int) -> None:
+def exit_alike(exit_code: int) -> None:
     """End this rank, where all end with the same `exit_code`, in such a way that the launcher has that code.
 
     mpirun of MPICH kills what is left of the job as soon as one rank has left with an error, and takes the death of

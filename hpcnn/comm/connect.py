@@ -90,15 +90,15 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
         raise _mismatch(launch, library, "which are of different MPIs")
     if MPI.Is_finalized():
         raise CommunicatorError("this program has finalized MPI already, which can't be undone. Do so at its end.")
-    from hpcnn.comm.supervision.watched_rank import supervision
+    from hpcnn.comm.supervision.watched_rank import watched_rank
 
-    supervision.start(launch)
-    supervision.finalizes = not MPI.Is_initialized()  # else the program does, after all that runs in Python
+    watched_rank.start(launch)
+    watched_rank.finalizes = not MPI.Is_initialized()  # else the program does, after all that runs in Python
     if not MPI.Is_initialized():
         faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
         MPI.Init_thread()
         faulthandler.cancel_dump_traceback_later()
-        atexit.register(supervision.end)
+        atexit.register(watched_rank.end)
         atexit.register(MPI.Finalize)
     world = MPI.COMM_WORLD.Get_size()
     if known and world != launch.size:

@@ -13,7 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from hpcnn.comm.abort import end_alike, end_job
+from hpcnn.comm.abort import abort_job, exit_alike
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_FAILURE, HpcnnError
 from hpcnn.system.output import ERROR, output, write_line
@@ -78,18 +78,18 @@ class FailureGuard:
             limit_exit()
             return exit_code
         if _is_of_mpi(error):
-            from hpcnn.comm.supervision.watched_rank import supervision
+            from hpcnn.comm.supervision.watched_rank import watched_rank
 
-            supervision.give_up()  # else each of those that are left would say so, and mpirun's code be 0
+            watched_rank.give_up()  # else each of those that are left would say so, and mpirun's code be 0
         if not self._all_failing(_OTHERS_S[on_purpose]):
             if self.comm.rank and _is_of_mpi(error):
                 time.sleep(_HEAD_START_S)  # others see it too; if rank 0 does, it ends the job first
             self._speak(f"{self._place()}: {message}")
-            end_job(exit_code)
+            abort_job(exit_code)
         if self.comm.rank == 0:
             self._speak(message if on_purpose else f"{self._place()}: {message}")
         self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has spoken: the first to leave may end the others
-        end_alike(exit_code)
+        exit_alike(exit_code)
         limit_exit()
         return exit_code
 
@@ -101,14 +101,14 @@ class FailureGuard:
             return
         if not self._all_failing(LEAVING_S):
             self._speak(f"{self._place()}: exit({error.args[0]!r}) was called, but not on all ranks")
-            end_job(_describe(error)[1])
+            abort_job(_describe(error)[1])
         self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to speak first
         limit_exit()
 
     def _all_failing(self, timeout_s: float) -> bool:
         assert self.comm is not None
         try:
-            return self.comm.all_failing(timeout_s)
+            return self.comm.fault_tolerance.all_failing(timeout_s)
         except Exception:  # of MPI: some are dead
             return False
 
@@ -122,7 +122,7 @@ class FailureGuard:
             time.sleep(_HEAD_START_S if launch.rank else _KILL_S)
         write_line(f"hpcnn: {message}", ERROR)
         _show_cursor()
-        end_job(exit_code)
+        abort_job(exit_code)
 
     def end_alone(self, message: str, exit_code: int) -> NoReturn:
         """Report a failure and end the job. For any thread."""
@@ -130,7 +130,7 @@ class FailureGuard:
         if detect_launch().rank:
             time.sleep(_HEAD_START_S)  # if all ranks fail so, rank 0 ends the job first
         self._speak(f"{self._place()}: {message}")
-        end_job(exit_code)
+        abort_job(exit_code)
 
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
         if failed.exc_type is SystemExit:  # the way to end a thread
@@ -175,7 +175,7 @@ def report_unconnected(program: str, message: str, exit_code: int, *, named: boo
     place = f"rank {launch.rank} on {socket.gethostname()}, connecting: " if launch.rank or named else ""
     write_line(f"{program}: error: {place}{message.rstrip()}", ERROR)
     if launch.size > 1:
-        end_job(exit_code)
+        abort_job(exit_code)
 
 
 def limit_exit() -> None:

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm import ulfm as survivors
+from hpcnn.comm import ulfm
 from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, Gather, HostGather
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, HostArray, ShardedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats
-from hpcnn.comm.supervision.watched_rank import supervision
+from hpcnn.comm.supervision.watched_rank import watched_rank
 from hpcnn.core.activity import WAIT, Activity
 from hpcnn.system.memory import aligned_empty
 from hpcnn.system.processes import Process
@@ -53,6 +54,7 @@ class MpiCommunicator:
         self.activity = Activity()
         self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         """Whether another thread than the main one may exchange."""
+        self.fault_tolerance: FaultTolerance = MpiFaultTolerance(self)
         self._of_all = world is None
         self._join(MPI.COMM_WORLD.Dup() if world is None else world)
 
@@ -67,13 +69,13 @@ class MpiCommunicator:
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = host.rank, host.size
         if self._of_all:
-            shown = survivors.checked(world, lambda: world.allgather((Process.own(self.host), supervision.file)))
-            supervision.joined(self.activity, shown, self.rank)
+            shown = ulfm.call_checked(world, lambda: world.allgather((Process.own(self.host), watched_rank.file)))
+            watched_rank.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: HostMemory = PrivateMemory()
         self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
         first_of_host = host.Get_group().Translate_ranks([0], world.Get_group())[0]
-        self._members = survivors.checked(world, lambda: world.allgather((first_of_host, self.host)))
+        self._members = ulfm.call_checked(world, lambda: world.allgather((first_of_host, self.host)))
         memory: HostMemory = alone
         if self.local_size > 1:
             sleeping = partial(_meet_without_spinning, host)
@@ -169,23 +171,23 @@ class MpiCommunicator:
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
         with self.activity.during(WAIT):
-            return survivors.checked(self._world, lambda: self._world.allgather(value))
+            return ulfm.call_checked(self._world, lambda: self._world.allgather(value))
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's small object `value`."""
         with self.activity.during(WAIT):
-            return survivors.checked(self._world, lambda: self._world.bcast(value, root=0))
+            return ulfm.call_checked(self._world, lambda: self._world.bcast(value, root=0))
 
     def broadcast_array(self, array: Array) -> None:
         """Overwrite the contiguous `array` with rank 0's."""
         with self.activity.during(WAIT):
-            survivors.checked(self._world, lambda: self._world.Bcast(byte_message(array), root=0))
+            ulfm.call_checked(self._world, lambda: self._world.Bcast(byte_message(array), root=0))
 
     def gather_arrays(self, array: Array) -> list[Array] | None:
         """Return every rank's contiguous `array` by rank, on rank 0; None elsewhere."""
         from mpi4py import MPI
 
-        rows = survivors.checked(self._world, lambda: self._world.gather(array.shape[0], root=0))
+        rows = ulfm.call_checked(self._world, lambda: self._world.gather(array.shape[0], root=0))
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         if rows is None:
             self._world.Gatherv(data, None, root=0)
@@ -195,7 +197,7 @@ class MpiCommunicator:
         starts = [sum(counts[:rank]) for rank in range(self.size)]
         received = aligned_empty(sum(counts), np.uint8)
         message = [received, counts, starts, MPI.BYTE]
-        survivors.checked(self._world, lambda: self._world.Gatherv(data, message, root=0))
+        ulfm.call_checked(self._world, lambda: self._world.Gatherv(data, message, root=0))
         return [
             received[start : start + size].view(array.dtype).reshape(count, *array.shape[1:])
             for count, start, size in zip(rows, starts, counts, strict=True)
@@ -209,19 +211,27 @@ class MpiCommunicator:
             else:
                 _meet_without_spinning(self._world)
 
+
+class MpiFaultTolerance:
+    """The fault tolerance of an `MpiCommunicator`."""
+
+    def __init__(self, comm: MpiCommunicator) -> None:
+        self._comm = comm
+
     def heartbeats(self) -> Heartbeats | None:
         """Return a new side channel, if MPI is for several threads at once."""
         from mpi4py import MPI
 
-        if self.size == 1 or MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        comm = self._comm
+        if comm.size == 1 or MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             return None
-        world = self._world.Dup()
-        self._open.append(world)
-        return MpiHeartbeats(world, self.allgather(Process.own(self.host)))
+        world = comm._world.Dup()
+        comm._open.append(world)
+        return MpiHeartbeats(world, comm.allgather(Process.own(comm.host)))
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return whether every rank comes here within `timeout_s` seconds."""
-        request = self._failures.Ibarrier()
+        request = self._comm._failures.Ibarrier()
         deadline = time.monotonic() + timeout_s
         while not request.Test():
             if time.monotonic() > deadline:
@@ -231,20 +241,21 @@ class MpiCommunicator:
 
     @property
     def recovery_obstacle(self) -> str:
-        """Why the ranks could not go on without one that died; empty if they could."""
-        return survivors.obstacle()
+        """Why the ranks could not continue without one that died; empty if they could."""
+        return ulfm.recovery_obstacle()
 
     def recover(self, error: BaseException, progress: Any) -> list[str]:
-        """Go on without the ranks that died, if that is what `error` came from; return their names."""
+        """Continue without the ranks that died, if that is what caused `error`; return their names."""
         from mpi4py import MPI
 
         if not isinstance(error, MPI.Exception) or self.recovery_obstacle:
             return []
         atexit.unregister(MPI.Finalize)  # after a loss it may wait for the dead
-        group, names = self._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(self.hostnames)]
-        with supervision.recovering():
-            survivors.revoke(self._open)
-            world = survivors.shrink(self._world, progress, self._join, lambda: self._open)
+        comm = self._comm
+        group, names = comm._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(comm.hostnames)]
+        with watched_rank.recovering():
+            ulfm.revoke(comm._open)
+            world = ulfm.shrink(comm._world, progress, comm._join, lambda: comm._open)
         left = group.Translate_ranks(None, world.Get_group())
         return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 
@@ -255,7 +266,7 @@ def _meeting(host: MPI.Comm) -> Callable[[], None]:
         request = host.Barrier_init()
     except NotImplementedError:
         return host.Barrier
-    start, wait, look = request.Start, request.Wait, survivors.lookout(host)
+    start, wait, look = request.Start, request.Wait, ulfm.loss_check(host)
 
     def meet() -> None:
         start()

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
-from hpcnn.comm.supervision.heartbeats import Heartbeats
+from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.core.activity import Activity
 from hpcnn.core.tree import Subtree
 
@@ -185,7 +185,7 @@ class HostArray(Protocol):
 
 
 class Communicator(Protocol):
-    """A fixed group of ranks. Every method but `all_failing` is collective."""
+    """A fixed group of ranks. Every method is collective."""
 
     rank: int
     size: int
@@ -197,6 +197,7 @@ class Communicator(Protocol):
     """What the user should know of how the ranks are connected, for rank 0 to say once."""
     activity: Activity
     """What this rank is doing."""
+    fault_tolerance: FaultTolerance
 
     @property
     def hosts(self) -> int:
@@ -248,26 +249,4 @@ class Communicator(Protocol):
 
     def barrier(self, *, spin: bool = True) -> None:
         """Return once every rank has come here. Without `spin`, occupy no core meanwhile."""
-        ...
-
-    def heartbeats(self) -> Heartbeats | None:
-        """Return a new side channel for a thread of this rank; None if there is nobody else, or none can be."""
-        ...
-
-    def all_failing(self, timeout_s: float) -> bool:
-        """Return whether every rank comes here within `timeout_s` seconds; for a rank that is about to fail."""
-        ...
-
-    @property
-    def recovery_obstacle(self) -> str:
-        """Why the ranks could not go on without one that died; empty if they could, or if there is but one."""
-        ...
-
-    def recover(self, error: BaseException, progress: Any) -> list[str]:
-        """Go on without the ranks that died, if that is what `error` came from; return their names.
-
-        Then this is the communicator of the ranks left, which are numbered anew: first comes one with the greatest
-        `progress`. What was made on it before is of no use any more. Collective among the ranks left, each of which
-        gets an error as long as it waits for the others. An empty list: `error` has another cause.
-        """
         ...

@@ -13,6 +13,7 @@ from hpcnn.comm.exchange.buffers import Slots
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, HostArray, Residuals, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
@@ -80,6 +81,7 @@ class SerialCommunicator:
         self.host = socket.gethostname()
         self.notes: list[str] = []
         self.activity = Activity()
+        self.fault_tolerance: FaultTolerance = OneProcess(1)
         self._place = Place(0, Topology(((0,),)), PrivateMemory(), _NoMessages())
 
     def exchange(
@@ -124,16 +126,3 @@ class SerialCommunicator:
 
     def barrier(self, *, spin: bool = True) -> None:
         """Return at once."""
-
-    def heartbeats(self) -> None:
-        """Return None: there is nobody else."""
-
-    def all_failing(self, timeout_s: float) -> bool:
-        """Return true."""
-        return True
-
-    recovery_obstacle = ""
-
-    def recover(self, error: BaseException, progress: Any) -> list[str]:
-        """Return an empty list: nobody else can die."""
-        return []

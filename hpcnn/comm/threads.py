@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ShardedOptions
 from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
@@ -160,6 +161,7 @@ class ThreadCommunicator:
         self.host = f"{socket.gethostname()}-{host}"
         self.notes: list[str] = []
         self.activity = Activity()
+        self.fault_tolerance: FaultTolerance = OneProcess(self.size)
         memory = ThreadMemory(world.hosts[host], self.local_rank)
         self._place = Place(rank, world.topology, memory, ThreadLinks(world, rank))
 
@@ -213,19 +215,6 @@ class ThreadCommunicator:
     def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks."""
         self._world.everyone.wait()
-
-    def heartbeats(self) -> None:
-        """Return None: ranks that are threads hang or fail together."""
-
-    def all_failing(self, timeout_s: float) -> bool:
-        """Return false: a failing thread always releases the others by `abort`."""
-        return False
-
-    recovery_obstacle = ""
-
-    def recover(self, error: BaseException, progress: Any) -> list[str]:
-        """Return an empty list: nobody else can die."""
-        return []
 
 
 def run_threads(

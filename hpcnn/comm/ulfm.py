@@ -21,8 +21,8 @@ _NOTICED_S = 2.0
 """Within so long, a death of which a call has suffered is known."""
 
 
-def obstacle() -> str:
-    """Return why this MPI could not go on without ranks that died; empty if it could."""
+def recovery_obstacle() -> str:
+    """Return why this MPI could not continue without ranks that died; empty if it could."""
     from mpi4py import MPI
 
     library = library_name()
@@ -33,7 +33,7 @@ def obstacle() -> str:
     return ""
 
 
-def lookout(communicator: MPI.Comm) -> Callable[[], None]:
+def loss_check(communicator: MPI.Comm) -> Callable[[], None]:
     """Return what raises an error if a rank of `communicator` is known to have died; it does nothing without ULFM.
 
     For after persistent requests: once a death was noticed in another call, as that of another thread, Open MPI 5.0.11
@@ -53,13 +53,13 @@ def lookout(communicator: MPI.Comm) -> Callable[[], None]:
     return look
 
 
-def checked(communicator: MPI.Comm, call: Callable[[], T]) -> T:
+def call_checked(communicator: MPI.Comm, call: Callable[[], T]) -> T:
     """Return what a collective call of `communicator` returns; raise an error if a rank of it is known to have died.
 
     Open MPI 5.0.11 may let a call with a dead rank succeed, with buffers as they were: objects that are made of them
     may be garbage, and fail in any way.
     """
-    look = lookout(communicator)
+    look = loss_check(communicator)
     try:
         result = call()
     except Exception as error:
@@ -98,7 +98,7 @@ def shrink(
         made: list[MPI.Comm] = [world]
         joined = False
         try:
-            everyone = checked(world, lambda: world.allgather(progress))  # noqa: B023 - called at once
+            everyone = call_checked(world, lambda: world.allgather(progress))  # noqa: B023 - called at once
             farthest = _place_of_largest(everyone)
             ordered = MPI.Intracomm(world.Split(0, key=(world.rank - farthest) % world.size))
             made.append(ordered)

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.supervision.watched_rank import supervision
+from hpcnn.comm.supervision.watched_rank import watched_rank
 from hpcnn.core.activity import RECOVER, SET_UP
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE
@@ -106,7 +106,7 @@ class _Session:
     def attempt(self) -> int:
         """Do all that is left to do, under the watchdog, and return the exit code."""
         run, spare = self._run_section, self._request.survives
-        limited = partial(supervision.limited, run.stall_abort_s, spare=spare)
+        limited = partial(watched_rank.limited, run.stall_abort_s, spare=spare)
         watchdog = partial(Watchdog, self._comm, warn_s=run.stall_warn_s, abort_s=run.stall_abort_s, spare=spare)
         with limited(), watchdog(stop=self._stop), limited(watched=True):
             return self._train()
@@ -185,7 +185,7 @@ class _Session:
         if self._carried is None and self._training is not None:
             self._carried = carry(self._training, self._progress)
         age = self._carried.age if self._carried else (-1, int(self._start is not None))
-        lost = self._comm.recover(error, age)
+        lost = self._comm.fault_tolerance.recover(error, age)
         self._lost += lost
         return bool(lost)
 

@@ -23,9 +23,9 @@ def check_survivable(job: Job, comm: Communicator) -> None:
     if job.run.on_rank_loss != "continue":
         return
     asked = 'run.on_rank_loss = "continue"'
-    if comm.recovery_obstacle:
+    if obstacle := comm.fault_tolerance.recovery_obstacle:
         raise JobError(
-            f"{asked}, but {comm.recovery_obstacle}. Start the job by Open MPI 5 as: mpirun --with-ft ulfm ..., or set "
+            f"{asked}, but {obstacle}. Start the job by Open MPI 5 as: mpirun --with-ft ulfm ..., or set "
             'it to "end" and resume by --resume auto.'
         )
     if job.train.optimizer_sharding is True:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from hpcnn.comm.abort import end_job
+from hpcnn.comm.abort import abort_job
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.supervision.heartbeats import Heartbeats, Status
 from hpcnn.core.activity import SAVE, SET_UP, WAIT
@@ -64,7 +64,7 @@ class Watchdog:
         abort_s: float,
         spare: bool = False,
         stop: StopRequest | None = None,
-        end: Callable[[int], object] = end_job,
+        end: Callable[[int], object] = abort_job,
         tell: Callable[[str], object] = _print,
     ) -> None:
         self._comm, self._activity, self._stop = comm, comm.activity, stop
@@ -72,7 +72,7 @@ class Watchdog:
         self._limit_s = min(self._warn_s, self._abort_s)
         self._end, self._tell, self._spare = end, tell, spare
         self._period_s = min(max(_PERIODS_S[0], self._limit_s / 4), _PERIODS_S[1])
-        self._beats: Heartbeats | None = comm.heartbeats() if self._limit_s < math.inf else None
+        self._beats: Heartbeats | None = comm.fault_tolerance.heartbeats() if self._limit_s < math.inf else None
         self._silent_s = dict.fromkeys(self._beats.sources, 0.0) if self._beats is not None else {}
         self._last: dict[int, Status] = {}
         self._idle_s = 0.0

@@ -144,7 +144,7 @@ class CommunicatorConformance(ABC):
 
 def main() -> None:
     """Run all checks on the ranks of mpirun, with and without shared memory, and print a line for each."""
-    from hpcnn.comm.abort import end_job
+    from hpcnn.comm.abort import abort_job
     from hpcnn.comm.connect import connect
     from hpcnn.comm.mpi import SHARING, MpiCommunicator
 
@@ -157,7 +157,7 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        end_job(1)
+        abort_job(1)
 
 
 def _check_all(comm: Communicator) -> None:

@@ -114,7 +114,7 @@ CHECKS: dict[str, Check] = {name: check for name, check in sorted(globals().item
 
 def main() -> None:
     """Run all checks on the ranks of mpirun, and on a part of them, with and without shared memory."""
-    from hpcnn.comm.abort import end_job
+    from hpcnn.comm.abort import abort_job
     from hpcnn.comm.connect import connect
     from hpcnn.comm.mpi import SHARING, MpiCommunicator
     from hpcnn.comm.tensors.groups import group_of, group_of_all
@@ -134,7 +134,7 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-        end_job(1)
+        abort_job(1)
     if comm.rank == 0:
         sys.stdout.write(f"{len(CHECKS)} checks passed on {comm.size} ranks\n")
 

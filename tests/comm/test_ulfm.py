@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpcnn.comm import ulfm as survivors
+from hpcnn.comm import ulfm
 
 
 class LostError(Exception):
@@ -24,9 +24,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         if found and found.pop(0):
             raise LostError
 
-    monkeypatch.setattr(survivors, "lookout", lambda communicator: look)
-    monkeypatch.setattr(survivors, "outlive_each_other", lambda: True)
-    monkeypatch.setattr(survivors, "_NOTICED_S", 0.3)
+    monkeypatch.setattr(ulfm, "loss_check", lambda communicator: look)
+    monkeypatch.setattr(ulfm, "outlive_each_other", lambda: True)
+    monkeypatch.setattr(ulfm, "_NOTICED_S", 0.3)
     yield found
     assert not found
 
@@ -36,7 +36,7 @@ def garbage() -> Any:
 
 
 def checked(call: Callable[[], Any]) -> Any:
-    return survivors.checked(None, call)  # type: ignore[arg-type]
+    return ulfm.call_checked(None, call)  # type: ignore[arg-type]
 
 
 def test_a_call_among_the_living(looks: list[bool]) -> None:
@@ -60,7 +60,7 @@ def test_garbage_that_nobody_explains(looks: list[bool], monkeypatch: pytest.Mon
     looks += [False, False]
     with pytest.raises(pickle.UnpicklingError):
         checked(garbage)
-    monkeypatch.setattr(survivors, "outlive_each_other", lambda: False)
+    monkeypatch.setattr(ulfm, "outlive_each_other", lambda: False)
     looks.clear()
     with pytest.raises(pickle.UnpicklingError):
         checked(garbage)

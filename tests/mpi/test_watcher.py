@@ -47,7 +47,7 @@ from hpcnn.comm.launcher import detect_launch
 from hpcnn.job import load
 found = load.check_table
 def check(*arguments):
-    if detect_launch().rank == 1 and sys.modules["hpcnn.comm.supervision.watched_rank"].supervision.file >= 0:
+    if detect_launch().rank == 1 and sys.modules["hpcnn.comm.supervision.watched_rank"].watched_rank.file >= 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return found(*arguments)
 load.check_table = check

@@ -76,7 +76,7 @@ class Rank:
             size=size,
             host=f"node{rank}",
             activity=self.activity,
-            heartbeats=lambda: self.beats if size > 1 and not deaf else None,
+            fault_tolerance=SimpleNamespace(heartbeats=lambda: self.beats if size > 1 and not deaf else None),
         )
         times = {"warn_s": WARN_S, "abort_s": ABORT_S} | options
         self.dog = Watchdog(comm, **times, stop=self.stop, end=self.codes.append, tell=self.said.append)
@@ -303,7 +303,7 @@ def test_either_can_be_off(options: dict[str, float]) -> None:
 
 def test_both_off_start_nothing() -> None:
     comm = SerialCommunicator()
-    comm.heartbeats = None  # not even asked for
+    comm.fault_tolerance = None  # not even asked for
     with Watchdog(comm, warn_s=0, abort_s=0) as dog:
         assert not dog._thread.is_alive()
 

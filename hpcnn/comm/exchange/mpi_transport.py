@@ -11,7 +11,7 @@ import numpy as np
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Array
 from hpcnn.comm.shared_memory import Bytes
-from hpcnn.comm.ulfm import lookout
+from hpcnn.comm.ulfm import loss_check
 from hpcnn.system.memory import aligned_empty
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class MpiLinks:
 
     def __init__(self, world: MPI.Intracomm) -> None:
         self.world = world
-        self._look = lookout(world)
+        self._look = loss_check(world)
 
     def transfer(self, sends: Sequence[Message], receives: Sequence[Message], tag: int) -> MpiTransfer:
         """Return a transfer of contiguous arrays."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hpcnn
-from hpcnn.comm.abort import end_job
+from hpcnn.comm.abort import abort_job
 from hpcnn.comm.launcher import Launch, local_size, outlive_each_other, rank_variable
 from hpcnn.comm.supervision.rank_page import (
     ALL_NEAR,
@@ -46,7 +46,7 @@ main()
 """
 
 
-class Supervision:
+class WatchedRank:
     """What a rank shows its watcher. One without a watcher shows nothing to nobody."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Supervision:
             self._write("beats", self._beats)
             time.sleep(_PERIOD_S)
             if page.read("end"):
-                end_job(EXIT_STALLED)
+                abort_job(EXIT_STALLED)
 
     def _wait(self) -> int:
         """Return a number that stays the same as long as this rank is in one call to others; 0 if it is in none."""
@@ -192,5 +192,5 @@ def _innermost(frame: Any) -> Any:
     return frame
 
 
-supervision = Supervision()
+watched_rank = WatchedRank()
 """That of this process."""

@@ -74,7 +74,10 @@ def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
         say(unshared=_unshared([read_local(text) for _, text in everyone]))
     say(stage=SHARING)
     comm.host_array(_SHARED_BYTES, "uint8", shared=True)
-    tell(no_recovery=" ".join(comm.recovery_obstacle.replace("Version:", "").split()), no_sharing="; ".join(comm.notes))
+    tell(
+        no_recovery=" ".join(comm.fault_tolerance.recovery_obstacle.replace("Version:", "").split()),
+        no_sharing="; ".join(comm.notes),
+    )
     if comm.size > 1:
         from hpcnn.comm.mpi_info import thread_level
 

@@ -30,7 +30,7 @@ from hpcnn.comm.supervision.rank_page import (
     Shown,
 )
 from hpcnn.comm.supervision.siblings import NEVER_CAME_S, Siblings, launcher_of
-from hpcnn.comm.supervision.watched_rank import Supervision
+from hpcnn.comm.supervision.watched_rank import WatchedRank
 from hpcnn.comm.supervision.watcher import Watcher
 from hpcnn.core.activity import Activity
 from hpcnn.system.proc_files import children_of, start_time, state_of, variable_of
@@ -304,32 +304,32 @@ def test_a_launcher_that_does_not_end_without_ranks(launcher: int, monkeypatch: 
 
 
 @pytest.fixture
-def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervision]:
+def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedRank]:
     """Return a rank of two with its watcher; the other one has another host."""
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("PMI_RANK", "0")
-    supervision = Supervision()
-    supervision.start(Launch("a test", 2, 0))
-    supervision.joined(Activity(), [(Process.own(), -1), (Process("there", 1, "", "", ""), -1)], 0)
-    yield supervision
-    supervision.end()
-    assert supervision._child is not None
-    assert supervision._child.poll() is None, "it watches until this process is gone"
-    supervision._child.kill()
-    supervision._child.wait()
+    rank = WatchedRank()
+    rank.start(Launch("a test", 2, 0))
+    rank.joined(Activity(), [(Process.own(), -1), (Process("there", 1, "", "", ""), -1)], 0)
+    yield rank
+    rank.end()
+    assert rank._child is not None
+    assert rank._child.poll() is None, "it watches until this process is gone"
+    rank._child.kill()
+    rank._child.wait()
 
 
-def shown(supervision: Supervision) -> Shown:
-    assert supervision._page is not None
-    return Shown(supervision._page)
+def shown(rank: WatchedRank) -> Shown:
+    assert rank._page is not None
+    return Shown(rank._page)
 
 
-def limits(supervision: Supervision) -> tuple[int, int, float]:
-    now = shown(supervision)
+def limits(rank: WatchedRank) -> tuple[int, int, float]:
+    now = shown(rank)
     return now.flags, now.near, now.abort_s
 
 
-def test_what_a_rank_shows(supervised: Supervision) -> None:
+def test_what_a_rank_shows(supervised: WatchedRank) -> None:
     assert shown(supervised).stage == CONNECTED
     with supervised.limited(5.0, spare=True), supervised.limited(6.0, watched=True):
         assert limits(supervised) == (WATCHED, 0, 6.0)
@@ -357,7 +357,7 @@ def test_pages_of_other_processes_can_be_read() -> None:
     assert RankPage.of(os.getpid(), file) is None
 
 
-def test_a_wait_in_a_call_to_others_has_one_number(supervised: Supervision) -> None:
+def test_a_wait_in_a_call_to_others_has_one_number(supervised: WatchedRank) -> None:
     with ThreadPoolExecutor(1) as other:
 
         def wait() -> int:
@@ -376,8 +376,8 @@ def test_a_wait_in_a_call_to_others_has_one_number(supervised: Supervision) -> N
 def test_the_watcher_leaves_with_its_rank() -> None:
     program = (
         "import os, signal\nfrom hpcnn.comm.launcher import Launch\n"
-        "from hpcnn.comm.supervision.watched_rank import supervision\n"
-        "supervision.start(Launch('a test', 2, 0))\nprint(supervision._child.pid, flush=True)\n"
+        "from hpcnn.comm.supervision.watched_rank import watched_rank\n"
+        "watched_rank.start(Launch('a test', 2, 0))\nprint(watched_rank._child.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"}
