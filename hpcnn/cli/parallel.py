@@ -75,7 +75,7 @@ def run_parallel(
 
     From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
     """
-    begin_command(goes_on=is_training)
+    begin_command(continues=is_training)
     guard = FailureGuard(in_words=True)
     guard.install()
     try:
@@ -88,7 +88,7 @@ def run_parallel(
 
         watched_rank.limit(stall_abort_s())
         guard.comm = comm = connect()
-        stop.take_back()
+        stop.reinstall()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
         exit_code = end_command(body(comm))
         with suppress(Exception):  # a rank that is lost now takes nothing with it

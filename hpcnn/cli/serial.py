@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.errors import EXIT_INTERRUPTED, HpcnnError
 from hpcnn.system.output import ERROR, begin_command, end_command, write_line
-from hpcnn.system.resource_errors import blame_surroundings
+from hpcnn.system.resource_errors import explain_resource_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ def run_serial(body: Callable[[], int]) -> int:
         write_line(f"hpcnn: error: {error}", ERROR)
         return error.exit_code
     except (OSError, RuntimeError, ImportError, MemoryError) as error:
-        blamed = blame_surroundings(error)
+        blamed = explain_resource_error(error)
         if blamed is None:
             raise
         write_line(f"hpcnn: error: {blamed[0]}", ERROR)

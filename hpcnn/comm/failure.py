@@ -17,7 +17,7 @@ from hpcnn.comm.abort import abort_job, exit_alike
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.errors import EXIT_FAILURE, HpcnnError
 from hpcnn.system.output import ERROR, output, write_line
-from hpcnn.system.resource_errors import blame_surroundings
+from hpcnn.system.resource_errors import explain_resource_error
 from hpcnn.system.terminal import terminal_path
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class FailureGuard:
         self.end_alone(f"os._exit({status}) was called\n{stack}", status or EXIT_FAILURE)
 
     def _describe(self, error: BaseException) -> tuple[str, int]:
-        return (self._in_words and blame_surroundings(error)) or _describe(error)
+        return (self._in_words and explain_resource_error(error)) or _describe(error)
 
     def _place(self) -> str:
         if self.comm is None:

@@ -1,4 +1,4 @@
-"""What a rank is doing: for reports of a failure, the watchdog, the account of where time goes, and injected faults."""
+"""What a rank is doing: for failure reports, the watchdog, the time log, and injected faults."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SET_UP, DATA, FORWARD, BACKWARD = "set-up", "data", "forward", "backward"
 WAIT, REDUCE, OPTIMIZER, OTHER = "wait", "reduce", "optimizer", "other"
 EVALUATE, SAVE, RECOVER = "evaluate", "save", "recover"
 PHASES = (SET_UP, DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, EVALUATE, SAVE, RECOVER, OTHER)
-"""What a rank may be doing. `wait`: for other ranks; `reduce`: adding their gradients, and sending them on."""
+"""What a rank may be doing. `wait`: for other ranks; `reduce`: adding their gradients and sending the sums."""
 
 
 class Activity:
-    """The one phase that a rank is in, its place in the training, and the seconds spent in each phase so far.
+    """The current phase of a rank, its epoch and step, and the seconds spent in each phase so far.
 
     >>> activity = Activity()
     >>> activity.enter(FORWARD)
@@ -33,20 +33,20 @@ class Activity:
         self.since = time.perf_counter()
         """When the phase began."""
         self.epoch = 0
-        """The epoch under way, from 1; 0 before the training begins."""
+        """The current epoch, from 1; 0 before training."""
         self.step = 0
-        """The step under way, counted over the whole training from 1; 0 before it begins."""
+        """The current step, counted over the whole training from 1; 0 before training."""
         self.changes = 0
-        """Grows with each phase entered: as long as it grows, the rank gets on."""
+        """Counts the phases entered: as long as it grows, the rank makes progress."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.on_enter: Callable[[], None] | None = None
-        """Called in each phase entered; for faults that are injected, and for timelines."""
+        """Called when a phase is entered; for injected faults and timelines."""
         self.exchange_thread: Activity | None = None
-        """What the thread does that exchanges gradients beside the computation, if somebody wants to know. Its own
-        seconds are not among these."""
+        """The activity of the thread that exchanges gradients during the computation, if it is recorded. Its seconds
+        are not included here."""
 
     def enter(self, phase: str) -> None:
-        """End the current phase and begin `phase`, or begin it anew."""
+        """End the current phase and begin `phase`, which may be the same one."""
         now = time.perf_counter()
         self.seconds[self.phase] += now - self.since
         self.phase, self.since = phase, now
@@ -56,7 +56,7 @@ class Activity:
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Be in `phase` within the block, and in the phase of before after it; one that raises stays in its phase."""
+        """Be in `phase` within the block, then in the previous phase; if the block raises, the phase stays."""
         before = self.phase
         self.enter(phase)
         yield
@@ -69,14 +69,14 @@ class Activity:
 
 
 _collector = threading.Lock()
-"""Held while the garbage collector is off: of two threads, the second would find it off, and leave it so."""
+"""Held while the garbage collector is off: a second thread would find it off, and leave it off."""
 
 
 def thread_frames() -> dict[int, FrameType]:
     """Return the frame of each thread, as `sys._current_frames` does, with the garbage collector off.
 
-    Python 3.11 holds a lock meanwhile that the end of a `threading.local` takes too. A collection that comes upon one
-    there stops all threads for ever (CPython's issue 106883).
+    Python 3.11 holds a lock meanwhile that freeing a `threading.local` takes too: a garbage collection that frees one
+    then deadlocks all threads (CPython issue 106883).
     """
     with _collector:
         was_on = gc.isenabled()

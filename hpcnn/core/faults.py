@@ -1,6 +1,6 @@
-"""Faults on demand, to rehearse what becomes of a run: ``HPCNN_FAULT="kill rank=2 step=20 phase=reduce"``.
+"""Fault injection, to test how a run reacts: ``HPCNN_FAULT="kill rank=2 step=20 phase=reduce"``.
 
-Where none is asked for, nothing here is called but the few functions at the end, which then do nothing.
+Without that variable only the functions at the end are called, and do nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hpcnn.errors import HpcnnError, unknown_name
 from hpcnn.system.output import ERROR, write_line
 
 VARIABLE = "HPCNN_FAULT"
-"""Environment variable: an action and where it befalls whom; several are separated by ``;``."""
+"""Environment variable: an action, and when and on which rank it happens; several are separated by ``;``."""
 
 _ACTIONS = {
     "kill": "after_s",
@@ -36,27 +36,27 @@ _ACTIONS = {
     "corrupt-checkpoint": "",
     "disk-full": "",
 }
-"""What can be asked for, and the keys that it takes beside those of every action."""
+"""The actions, and the keys that each takes in addition to `_KEYS`."""
 _KEYS = ("rank", "step", "phase", "count")
-_AGAIN = ("slow", "nan")
-"""Befall each time that the conditions hold, unless ``count`` says which time."""
+_REPEATED = ("slow", "nan")
+"""Happen whenever the conditions hold, unless ``count`` says which time."""
 _IN_HOOKS = ("nan", "corrupt-checkpoint", "disk-full")
-"""Befall in calls of their own, not where a phase begins."""
+"""Happen in the functions at the end of this module, not when a phase begins."""
 
 Load = Callable[[int], tuple[Any, Any]]
 
 
 class FaultError(HpcnnError, ValueError):
-    """What the environment variable says makes no sense."""
+    """The environment variable is invalid."""
 
 
 class InjectedError(Exception):
-    """Raised on request: to everything else it is a failure that nobody foresaw."""
+    """Raised by an injected fault, as an unexpected error would be."""
 
 
 @dataclass
 class Fault:
-    """One action, the conditions for it, and how often they held so far."""
+    """One action, its conditions, and how often they have held so far."""
 
     text: str
     action: str
@@ -64,15 +64,15 @@ class Fault:
     steps: range | None = None
     phases: tuple[str, ...] = PHASES
     count: int = 1
-    """The time that the conditions hold at which it befalls; 0 is each time."""
+    """It happens when the conditions hold for this time; 0: every time."""
     after_s: float = 0.0
     seconds: float = 0.1
     signal: signal.Signals = signal.SIGTERM
     code: int = 1
     met: int = field(default=0, compare=False)
 
-    def befalls(self, activity: Activity) -> bool:
-        """Return whether it is to happen now, to a rank that is in the midst of `activity`."""
+    def is_due(self, activity: Activity) -> bool:
+        """Return whether it is to happen now, to a rank that is doing `activity`."""
         if activity.phase not in self.phases or (self.steps is not None and activity.step not in self.steps):
             return False
         self.met += 1
@@ -80,10 +80,10 @@ class Fault:
 
 
 def read(text: str, ranks: int) -> list[Fault]:
-    """Return the faults that the variable's `text` asks for, among so many ranks.
+    """Return the faults that `text` describes, for this number of ranks.
 
     Raises:
-        FaultError: it makes no sense.
+        FaultError: the text is invalid.
 
     >>> read("kill rank=2 step=20 phase=reduce; slow seconds=0.5", 4)[0].steps
     range(20, 21)
@@ -95,7 +95,7 @@ def _read_one(words: list[str], ranks: int) -> Fault:
     action, *settings = words
     if action not in _ACTIONS:
         unknown_name(f"action in {VARIABLE}", action, _ACTIONS, FaultError)
-    fault = Fault(" ".join(words), action, count=0 if action in _AGAIN else 1)
+    fault = Fault(" ".join(words), action, count=0 if action in _REPEATED else 1)
     if action in ("corrupt-checkpoint", "disk-full"):
         fault.phases = (SAVE,)
     known = [*_KEYS, *_ACTIONS[action].split()]
@@ -151,7 +151,7 @@ def _seconds(key: str, value: str) -> float:
 
 
 class Injector:
-    """Lets faults befall one rank.
+    """Injects the faults of one rank.
 
     Args:
         faults: those of all ranks.
@@ -164,35 +164,35 @@ class Injector:
         self._activity = Activity()
 
     def follow(self, activity: Activity) -> None:
-        """Look at each phase that `activity` enters from now on, and at the present one."""
+        """Check the current phase of `activity`, and each one that it enters from now on."""
         self._activity = activity
         activity.on_enter = self._entered
         self._entered()
 
     def due(self, *actions: str) -> list[Fault]:
-        """Return the faults of such an action that are to happen now."""
-        return [fault for fault in self.faults if fault.action in actions and fault.befalls(self._activity)]
+        """Return the faults with one of these actions that are to happen now."""
+        return [fault for fault in self.faults if fault.action in actions and fault.is_due(self._activity)]
 
     def announce(self, fault: Fault) -> None:
-        """Say that it happens; once, if it happens again and again."""
+        """Report that it happens; only once if it is repeated."""
         if fault.count or fault.met == 1:
             write_line(f"hpcnn: fault injected on rank {self._rank} in {self._activity}: {fault.text}", ERROR)
 
     def _entered(self) -> None:
         for fault in self.due(*(action for action in _ACTIONS if action not in _IN_HOOKS)):
             if fault.after_s:
-                timer = threading.Timer(fault.after_s, self._befall, [fault])
+                timer = threading.Timer(fault.after_s, self._trigger, [fault])
                 timer.daemon = True
                 timer.start()
             else:
-                self._befall(fault)
+                self._trigger(fault)
 
-    def _befall(self, fault: Fault) -> None:
+    def _trigger(self, fault: Fault) -> None:
         self.announce(fault)
-        _befall(fault)
+        _inject(fault)
 
 
-def _befall(fault: Fault) -> None:
+def _inject(fault: Fault) -> None:
     match fault.action:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -205,7 +205,7 @@ def _befall(fault: Fault) -> None:
         case "freeze":
             import ctypes
 
-            ctypes.PyDLL(None).sleep(2**31 - 1)  # PyDLL: it keeps the lock that every Python thread needs
+            ctypes.PyDLL(None).sleep(2**31 - 1)  # PyDLL keeps the GIL
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "signal":
@@ -220,14 +220,14 @@ def _hang() -> NoReturn:
 
 
 _injectors: list[Injector] = []
-"""The one of this process, if it is to suffer a fault."""
+"""That of this process, if it has faults."""
 
 
 def start(text: str, rank: int, ranks: int, activity: Activity) -> None:
-    """Let the faults of `text` befall this process, which is `rank`, now or while it is in the midst of `activity`.
+    """Inject the faults that `text` describes into this process, which is `rank`, when its `activity` meets them.
 
     Raises:
-        FaultError: the text makes no sense.
+        FaultError: the text is invalid.
     """
     injector = Injector(read(text, ranks), rank)
     _injectors[:] = [injector] if injector.faults else []
@@ -236,21 +236,21 @@ def start(text: str, rank: int, ranks: int, activity: Activity) -> None:
 
 
 def loading(load: Load) -> Load:
-    """Return `load`; or, in a step that is to have it, what makes the first number of each shard a NaN."""
+    """Return `load`, or in a step with that fault a function that makes the first number of each shard a NaN."""
     if not _happen("nan"):
         return load
 
-    def spoilt(shard: int) -> tuple[Any, Any]:
+    def load_nan(shard: int) -> tuple[Any, Any]:
         x, y = load(shard)
         if x.size:
             x.flat[0] = float("nan")
         return x, y
 
-    return spoilt
+    return load_nan
 
 
 def writing(temporary: Path) -> None:
-    """Let the disk be full in the midst of a checkpoint that is being written to `temporary`."""
+    """Simulate a full disk halfway through a checkpoint that is being written to `temporary`."""
     if _happen("disk-full"):
         os.truncate(temporary, temporary.stat().st_size // 2)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))

@@ -1,4 +1,4 @@
-"""Where a run is kept, and what lies where in its folder."""
+"""The paths of a run: its folder, and the files in it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import count
 from pathlib import Path
 
 RUNS = Path("runs")
-"""Where run folders go if nothing else is said."""
+"""Where run folders are created by default."""
 
 
 def folders_for(name: str) -> Iterator[Path]:
-    """Yield ``runs/NAME``, ``runs/NAME-2``, ``runs/NAME-3`` and so on: one after the other, those of a job's runs."""
+    """Yield the folders of a job's runs in order: ``runs/NAME``, ``runs/NAME-2``, ``runs/NAME-3`` and so on."""
     yield RUNS / name
     for number in count(2):
         yield RUNS / f"{name}-{number}"
@@ -20,7 +20,7 @@ def folders_for(name: str) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one run, which need not exist."""
+    """The paths of one run's files, which need not exist."""
 
     path: Path
 
@@ -31,27 +31,27 @@ class RunPaths:
 
     @property
     def metrics(self) -> Path:
-        """One line of JSON an epoch."""
+        """One line of JSON per epoch."""
         return self.path / "metrics.jsonl"
 
     @property
     def time(self) -> Path:
-        """Lines of JSON: how long each rank was in each phase since the line before."""
+        """Lines of JSON: how long each rank was in each phase since the previous line."""
         return self.path / "time.jsonl"
 
     @property
     def timeline(self) -> Path:
-        """What each rank did when, if that was recorded."""
+        """A trace of all ranks, if it was recorded."""
         return self.path / "timeline.json.gz"
 
     @property
     def progress(self) -> Path:
-        """Where the training stands, every few seconds."""
+        """The progress of the training, rewritten every few seconds."""
         return self.path / "progress.json"
 
     @property
     def result(self) -> Path:
-        """What the run came to; it exists if and only if the run is complete."""
+        """The result of the run; it exists if and only if the run is complete."""
         return self.path / "result.json"
 
     @property
@@ -61,12 +61,12 @@ class RunPaths:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the checkpoints lie."""
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def last(self) -> Path:
-        """The newest state of training, to go on from: another name of the newest of those by step."""
+        """The newest training state, to resume from: another name of the newest of those by step."""
         return self.checkpoints / "last.safetensors"
 
     @property
@@ -75,17 +75,17 @@ class RunPaths:
         return self.checkpoints / "best.safetensors"
 
     def at_step(self, step: int) -> Path:
-        """The state after so many updates."""
+        """The state after `step` updates."""
         return self.checkpoints / f"step-{step:010d}.safetensors"
 
     @property
     def lease(self) -> Path:
-        """Exists while a job trains into the folder: who that is."""
+        """Names the job that trains into the folder; exists only meanwhile."""
         return self.path / "lease"
 
     @property
     def origin(self) -> Path:
-        """Where relative paths of the job start: the folder of the job file that the run was begun with."""
+        """The folder that relative paths of the job start from: that of the job file which started the run."""
         return self.path / "origin.json"
 
     @property
@@ -95,20 +95,20 @@ class RunPaths:
 
     @property
     def submissions(self) -> Path:
-        """One line of JSON for each time that the run was submitted."""
+        """One line of JSON per submission of the run."""
         return self.path / "submitted.jsonl"
 
     @property
     def cancelled(self) -> Path:
-        """Exists if a person wants the run to stop: the templates requeue no such run."""
+        """Exists if the run was cancelled: the templates do not requeue such a run."""
         return self.path / "cancelled"
 
     @property
     def sweep(self) -> Path:
-        """The points of a sweep, whose runs lie in folders by their index."""
+        """The points of a sweep; their runs are in folders named by index."""
         return self.path / "sweep.toml"
 
     @property
     def logs(self) -> Path:
-        """Where each attempt's output lies."""
+        """The folder of each attempt's output."""
         return self.path / "logs"

@@ -1,4 +1,4 @@
-"""The wish to stop: raised by a signal, read by the training loop, carried to all ranks in its next message."""
+"""A rank's request to stop: set by a signal, read by the training loop, summed over all ranks with the gradients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hpcnn.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT_S = 1.0
-"""A terminal and the launcher may both deliver one Ctrl-C; only a later one means: leave at once."""
+"""A terminal and the launcher may both deliver one Ctrl-C; only a later one ends the job at once."""
 
 _listening: set[StopRequest] = set()
-"""Whom a forked child frees of its signals. Kept here until they close: what is registered for forks stays for ever."""
+"""Requests that a forked child closes, since a function that is registered for forks can't be removed."""
 
 
 def handled() -> list[signal.Signals]:
-    """Return the signals that this process is to take: all, but for SIGHUP where it is ignored, as under ``nohup``."""
+    """Return the signals to handle: all, except SIGHUP where it is ignored, as under ``nohup``."""
     return [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
 
 
@@ -30,28 +30,28 @@ Leave = Callable[[str, int], object]
 
 
 class Clock(Protocol):
-    """Knows when the time of a run is up."""
+    """Knows when the run has used up its time."""
 
     def time_is_up(self) -> bool:
-        """Return whether to stop now. Called once a step, and once a piece of an evaluation."""
+        """Return whether to stop now. Called once per step, and once per piece of an evaluation."""
         ...
 
 
 class StopRequest:
-    """The wish of this rank to stop: a flag that signals raise from `listen` on, and `ask` at any time.
+    """A flag that asks this rank to stop: signals set it after `listen`, and `ask` at any time.
 
-    Signals are read on a thread of their own: the main thread would not come to its handlers while it waits within
-    MPI. What a signal does depends on how far the command is. Before `begin_training` nothing is at stake: it ends the
-    job. From then on it raises the flag. A second SIGINT, at least a second after the first, ends the job in any case.
+    A thread reads the signals, since the main thread runs no handlers while it waits within MPI. Before
+    `begin_training` there is nothing to save, and a signal ends the job; later it sets the flag. A second SIGINT, at
+    least a second after the first, always ends the job.
     """
 
     def __init__(self) -> None:
         self.begin = time.monotonic()
         """When the command began."""
         self.reason: str | None = None
-        """Why to stop; None as long as nobody asks for it."""
+        """Why to stop; None without a request."""
         self.clock: Clock | None = None
-        """What else may ask for a stop."""
+        """May also request a stop."""
         self._training = False
         self._first_interrupt = 0.0
         self._leave: Leave = lambda message, exit_code: None
@@ -60,36 +60,36 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether this rank was asked to stop. For the loop, once a step or piece: it looks at the clock, too."""
+        """Whether this rank is to stop. For the loop, once per step or piece: it also checks the clock."""
         if self.reason is None and self.clock is not None and self.clock.time_is_up():
             self.ask("run.max_minutes")
         return self.reason is not None
 
     def ask(self, reason: str) -> None:
-        """Ask to stop, for another reason than a signal; the first reason is kept."""
+        """Request a stop for a reason other than a signal; the first reason is kept."""
         self.reason = self.reason or reason
 
     def begin_training(self) -> None:
-        """Let signals raise the flag from now on, in place of ending the job."""
+        """Let signals set the flag from now on, instead of ending the job."""
         self._training = True
 
     def listen(self, leave: Leave) -> None:
-        """Handle signals from now on; `leave` ends the job. For the main thread."""
+        """Handle signals from now on; `leave` ends the job. Call it on the main thread."""
         self._leave = leave
         reads, self._writes = os.pipe()
         os.set_blocking(self._writes, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writes, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, _leave_it_to_the_thread) for number in handled()}
+        self._before = {number: signal.signal(number, _ignore) for number in handled()}
         _listening.add(self)
         threading.Thread(target=self._read, args=(reads,), name="signals", daemon=True).start()
 
-    def take_back(self) -> None:
-        """Handle the signals that a library has taken for itself: UCX, below MPICH, has SIGHUP begin its debug log."""
+    def reinstall(self) -> None:
+        """Install the handlers again after a library replaced them: UCX, below MPICH, takes SIGHUP."""
         for number in self._before:
-            signal.signal(number, _leave_it_to_the_thread)
+            signal.signal(number, _ignore)
 
     def close(self) -> None:
-        """Handle signals no longer."""
+        """Restore the previous handlers."""
         signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -115,7 +115,7 @@ class StopRequest:
 
 
 def _forget() -> None:
-    """Leave a forked child as it would be without us: it shares the pipe, and is no rank."""
+    """Restore the previous handlers in a forked child, which is not a rank and shares the pipe."""
     for request in tuple(_listening):
         request.close()
 
@@ -123,5 +123,5 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def _leave_it_to_the_thread(number: int, frame: FrameType | None) -> None:
-    """Do nothing: with a handler in place, Python writes the signal's number to the pipe, whatever it is doing."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing: with a handler installed, Python writes the signal's number to the pipe at once."""

@@ -14,14 +14,14 @@ _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]+)?\.tmp")
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there is synced and takes its place in one step.
+    """Yield a temporary path beside `path`; after the block its file is synced and replaces `path` in one step.
 
-    If the block raises, `path` is as it was before.
+    If the block raises, `path` stays as it was.
     """
     temporary = temporary_path(path)
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as the umask wants it; some writers set their own
+        mode = temporary.stat().st_mode  # by the umask; some writers set another one
         yield temporary
         temporary.chmod(mode)
         with temporary.open("rb+") as file:
@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)  # noqa: PTH105 - the name of the guarantee
         _sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # of what went wrong, the first tells more
+        with suppress(OSError):  # the first error tells more
             temporary.unlink()
 
 
@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise the OSError that writing to `path` would, before it is worth anything; leave nothing there."""
+    """Raise the OSError that writing to `path` would raise; leave nothing there."""
     temporary = temporary_path(path)
     temporary.touch()
     temporary.unlink(missing_ok=True)
@@ -53,15 +53,15 @@ def link(path: Path, name: Path) -> None:
         try:
             temporary.hardlink_to(path)
         except OSError:
-            shutil.copyfile(path, temporary)  # raises by itself where the folder is the trouble
+            shutil.copyfile(path, temporary)  # raises if the folder is the problem
 
 
 def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
-    """Remove the temporary files that writers left which were killed.
+    """Remove the temporary files of writers that were killed.
 
     Args:
-        folder: where they lie.
-        names: of the files that were to be written; None for all. Nobody else may be writing any of them.
+        folder: where they are.
+        names: those of the files that were to be written; None: of all. No other process may be writing them.
     """
     with suppress(OSError):
         for path in folder.iterdir():
@@ -71,7 +71,7 @@ def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a path beside `path` that no other writer has, be it of another host or another thread."""
+    """Return a path beside `path` that no other writer uses, on any host or thread."""
     return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 

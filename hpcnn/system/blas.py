@@ -1,4 +1,4 @@
-"""The BLAS library under NumPy: its threads, and the facts that decide its bits. Importing this imports no NumPy."""
+"""The BLAS library under NumPy: its threads, and what its bits depend on. Importing this does not import NumPy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 from hpcnn.system.denormals import FlushDenormals
 
 THREADS = "HPCNN_THREADS"
-"""Environment variable: on how many threads each rank computes, or `AUTO`."""
+"""Environment variable: the number of threads per rank, or `AUTO`."""
 AUTO = "auto"
-"""As many threads as the rank has cores of its host for itself."""
+"""As many threads as the rank's share of its host's cores."""
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
 
 

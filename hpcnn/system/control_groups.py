@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 def groups_of(controller: str, root: Path = Path("/")) -> Iterator[tuple[str, Path]]:
     """Yield name and folder of each control group of this process for `controller`, from its own up to the root.
 
-    In a container the files may name a group as the host sees it, of which only the upper end can be found: that is
-    the container's own. `root` is where the file system starts.
+    In a container the files may name a group by its path on the host, of which only the top exists: the container's
+    own. `root` is where the file system starts.
     """
     for line in read_text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")

@@ -1,6 +1,6 @@
-"""How many cores a rank may use: from its binding, its control groups, Slurm, and the other ranks of its host.
+"""The number of cores that a rank may use, from its binding, control groups, Slurm, and the other ranks of its host.
 
-Reading never fails: what can't be read sets no limit.
+Reading never fails: a limit that can't be read is ignored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Cores:
     """What one process may run on. The numbers of CPUs and the names of control groups hold within its host."""
 
     cpus: frozenset[int]
-    """CPUs as the system counts them; where cores run two threads each, every one of those is a CPU."""
+    """CPUs as the system counts them: each hardware thread of a core is one."""
     cores: frozenset[int]
     """The physical cores of those CPUs, each named by the first CPU on it."""
     quotas: tuple[tuple[str, float], ...] = ()
-    """For each control group with a limit that the process is in: its name, and how many CPUs' time it may use."""
+    """For each of its control groups with a limit: the name, and how many CPUs' time the group may use."""
     slurm_cpus: int | None = None
-    """CPUs that Slurm was asked for, a task."""
+    """CPUs per task requested from Slurm."""
 
 
 def read_cores(
@@ -41,8 +41,8 @@ def read_cores(
 
     Args:
         root: where the file system starts.
-        cpus: the CPUs that the process is bound to; left out, as the system says.
-        environ: environment variables; left out, those of the process.
+        cpus: the CPUs that the process is bound to; by default those that the system reports.
+        environ: environment variables; by default those of the process.
     """
     cpus = _affinity() if cpus is None else cpus
     asked = (os.environ if environ is None else environ).get("SLURM_CPUS_PER_TASK", "")
@@ -55,9 +55,7 @@ def read_cores(
 
 
 def share(own: Cores, together: Sequence[Cores]) -> int:
-    """Return how many cores are this rank's alone, but at least 1.
-
-    Cores that several ranks may use are divided among them, and so is the time of a control group.
+    """Return this rank's share of the cores, at least 1: what several ranks may use is divided among them.
 
     Args:
         own: what this rank may run on.
@@ -77,12 +75,12 @@ def share(own: Cores, together: Sequence[Cores]) -> int:
 
 
 def threads_of(own: Cores, together: Sequence[Cores], environ: Mapping[str, str] | None = None) -> int:
-    """Return on how many threads this rank computes: its share of the host, unless the environment says otherwise.
+    """Return how many threads this rank computes on: its share of the host, unless the environment says otherwise.
 
-    A program that is none of hpcnn's commands, and so has not limited BLAS itself, gets one.
+    The default is 1 in programs other than hpcnn's commands, which have not limited BLAS.
 
     Raises:
-        HpcnnError: HPCNN_THREADS is no number.
+        HpcnnError: HPCNN_THREADS is not a number.
 
     >>> two = Cores(frozenset({0, 1}), frozenset({0, 1}))
     >>> [threads_of(two, [two], {"HPCNN_THREADS": asked}) for asked in ("auto", "3")]
@@ -93,17 +91,17 @@ def threads_of(own: Cores, together: Sequence[Cores], environ: Mapping[str, str]
         return share(own, together)
     if not (asked.isdecimal() and int(asked)):
         raise HpcnnError(
-            f"{THREADS}={asked!r} is no number of threads. Set it to the threads of each rank, 1 or more, or to "
-            f"{AUTO!r} for its share of the node."
+            f"{THREADS}={asked!r} is not a number of threads. Set it to the threads per rank, 1 or more, or to "
+            f"{AUTO!r} for the rank's share of its node."
         )
     return int(asked)
 
 
 def oversubscription(ranks: Sequence[tuple[str, Cores]]) -> str | None:
-    """Return one sentence if on some host there are more ranks than CPUs to run them, else None.
+    """Return a warning if some host has more ranks than CPUs to run them, else None.
 
     Args:
-        ranks: the host of each rank, and what the rank may run on there.
+        ranks: each rank's host and cores.
     """
     hosts = defaultdict[str, list[Cores]](list)
     for host, cores in ranks:
@@ -116,13 +114,13 @@ def oversubscription(ranks: Sequence[tuple[str, Cores]]) -> str | None:
     also = "" if len(hosts) == 1 else f" ({len(crowds)} of {len(hosts)} nodes have more ranks than CPUs)"
     return (
         f"{count} ranks share {cpus:g} CPU{'' if cpus == 1 else 's'} on {host}{also}, so they wait for each other. "
-        "Start fewer ranks a node, or let them use more CPUs: --cpus-per-task in Slurm, --bind-to none in mpirun, the "
-        "limit of the container."
+        "Start fewer ranks per node, or let them use more CPUs: --cpus-per-task in Slurm, --bind-to none in mpirun, "
+        "the limit of the container."
     )
 
 
 def _worst_crowd(together: Sequence[Cores]) -> tuple[int, float] | None:
-    """Return how many ranks share how few CPUs, where these are fewer; the worst such case."""
+    """Return ``(ranks, CPUs)`` of the worst case in which ranks share fewer CPUs than there are ranks."""
     ranks_on = Counter(rank.cpus for rank in together)
     crowds = [(sum(n for other, n in ranks_on.items() if other <= cpus), float(len(cpus))) for cpus in ranks_on]
     members = Counter(quota for rank in together for quota in rank.quotas)

@@ -1,8 +1,8 @@
-"""Numbers too small for full precision are taken as zero: processors compute with them up to a hundred times slower.
+"""Denormal numbers are flushed to zero: processors compute with them up to a hundred times slower.
 
-They are no rare case: the moments of Adam decay into them wherever a gradient stays zero, as behind units that are
-dead. TensorFlow flushes them too. The switch is a bit of the thread's floating-point environment, which the C library
-hands out and takes back (C11, 7.6.4).
+They are common: Adam's moments decay into them wherever a gradient stays zero, as behind dead units. TensorFlow flushes
+them too. The switch is a bit of the thread's floating-point environment, which the C library reads and writes (C11,
+7.6.4).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _ENVIRONMENT_BYTES = 64
 class FlushDenormals(threading.local):
     """A context in which results and operands below the normal range count as zero, in this thread.
 
-    Where the machine or C library is unknown it changes nothing, and `active` says so. Not reentrant; threads may share
-    one, since each keeps its own environment of before.
+    On an unknown machine or C library it changes nothing, and `active` is false. Not reentrant; threads may share one,
+    since each restores its own environment.
 
     >>> import numpy as np
     >>> smallest = np.full(4, 1e-38, np.float32)

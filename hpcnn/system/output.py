@@ -1,6 +1,6 @@
-"""What hpcnn prints: a stream that can't be written ends no work. Its text is lost, and that is said once elsewhere.
+"""Output that never stops the work: text that can't be written is dropped, with one warning on the other stream.
 
-Disks fill up, readers of pipes end, terminals are closed, and some programs are started with no output at all.
+Disks fill up, readers of pipes end, terminals are closed, and some programs are started without any output.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from hpcnn.errors import EXIT_FAILURE
 OUT, ERROR = "stdout", "stderr"
 _NAMES = {OUT: "standard output", ERROR: "standard error"}
 _DESCRIPTORS = 3
-"""Those of standard input, standard output and standard error come first."""
+"""Standard input, standard output and standard error."""
 
 _lost: dict[str, OSError | ValueError] = {}
-"""Why each stream lost something first."""
+"""The first error of each stream."""
 
 
 class _Policy:
-    """Whether a loss is said at once, because the work goes on; else the command says it at its end."""
+    """Whether a loss is reported at once, because the work continues; else the command reports it at its end."""
 
     at_once = True
 
 
 class Output:
-    """A text stream that takes everything, and drops what can't be written.
+    """A text stream that accepts everything, and drops what can't be written.
 
     Args:
         name: `OUT` or `ERROR`.
@@ -42,7 +42,7 @@ class Output:
         self._name, self._stream = name, stream
 
     def write(self, text: str) -> int:
-        """Write a text. What its character set does not hold is written as escapes: a path may have any bytes."""
+        """Write a text, with escapes for characters that the encoding lacks: a path may have any bytes."""
         try:
             stream = self._opened()
             try:
@@ -55,12 +55,12 @@ class Output:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts, one after the other."""
+        """Write each of these texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         try:
             self._opened().flush()
         except (OSError, ValueError) as error:
@@ -79,13 +79,13 @@ class Output:
         return self._stream
 
     def _lose(self, error: OSError | ValueError, text: str) -> None:
-        if isinstance(error, BlockingIOError):  # another program has set a terminal so; the buffer keeps the text
+        if isinstance(error, BlockingIOError):  # the terminal is non-blocking: the buffer keeps the text
             return
         first = _lost.setdefault(self._name, error) is error
         other = ERROR if self._name == OUT else OUT
         if not _Policy.at_once or other in _lost:
             return
-        said = f"hpcnn: warning: {_words(self._name)}; the work goes on without it\n" if first else ""
+        said = f"hpcnn: warning: {_words(self._name)}; the work continues without it\n" if first else ""
         if self._name == ERROR:
             said += text  # warnings and errors must be seen somewhere
         if said:
@@ -96,41 +96,41 @@ class Output:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Flush. The stream stays open: others print to it, too."""
+        """Flush, and leave the stream open, since others print to it too."""
         self.flush()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_stream":  # `copy` asks for them before there is a stream
+        if name.startswith("__") or name == "_stream":  # `copy` asks for these before there is a stream
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._stream, name)
 
 
 def output(name: str = OUT) -> Output:
-    """Return what writes to standard output or standard error, whatever they are now."""
+    """Return the current standard output or standard error as an `Output`."""
     stream = getattr(sys, name)
     return stream if isinstance(stream, Output) else Output(name, stream)
 
 
-def beneath_display() -> Output:
-    """Return what writes to standard output itself, also while a live display of rich stands in front of it."""
+def raw_output() -> Output:
+    """Return standard output itself, even while a live display of rich has replaced it."""
     stream = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
     return stream if isinstance(stream, Output) else Output(OUT, stream)
 
 
 def write_line(text: str, name: str = OUT) -> None:
-    """Print one line in one piece, at once: launchers mix what ranks write."""
+    """Print one line with a single write, and flush: launchers interleave what ranks write."""
     stream = output(name)
     stream.write(text + "\n")
     stream.flush()
 
 
 def losses() -> list[str]:
-    """Return in words which streams have lost something, and why."""
+    """Describe which streams have lost text, and why."""
     return [_words(name) for name in _lost]
 
 
 def is_lost() -> bool:
-    """Return whether nobody reads standard output any more."""
+    """Return whether standard output can't be written any more."""
     return OUT in _lost
 
 
@@ -145,9 +145,9 @@ def _words(name: str) -> str:
 
 
 def occupy_descriptors() -> None:
-    """Open on the null device what is closed of the first three descriptors, so that what is written there still fails.
+    """Open the null device, for reading, on each of the first three descriptors that is closed.
 
-    The next file that is opened would take the number, and what libraries print would be written into it.
+    Otherwise the next file to be opened would get that number, and libraries would print into it.
     """
     for number in range(_DESCRIPTORS):
         try:
@@ -160,7 +160,7 @@ def occupy_descriptors() -> None:
 
 
 def replace_streams() -> None:
-    """Let all that prints in this process, libraries included, print through an `Output`. For commands."""
+    """Make everything in this process, libraries included, print through an `Output`. For commands."""
     occupy_descriptors()
     for name in (OUT, ERROR):
         stream = getattr(sys, name)
@@ -174,7 +174,7 @@ def _replace(name: str, stream: TextIO) -> None:
 
 
 def _drop_rest(name: str, stream: TextIO) -> None:
-    """Let Python, as it ends, write to the null device what it could not write, in place of complaining."""
+    """Let Python write to the null device at its end what it could not write, instead of reporting an error."""
     with suppress(OSError, ValueError):
         output(name).flush()
         if name in _lost:
@@ -182,20 +182,20 @@ def _drop_rest(name: str, stream: TextIO) -> None:
             stream.flush()
 
 
-def begin_command(*, goes_on: bool = False) -> None:
-    """Begin a command that prints a result, or one that `goes_on` without its display."""
+def begin_command(*, continues: bool = False) -> None:
+    """Begin a command that prints a result, or one that `continues` without output."""
     _lost.clear()
-    _Policy.at_once = goes_on
+    _Policy.at_once = continues
 
 
 def end_command(exit_code: int) -> int:
-    """Return the exit code of a command that prints a result: it has failed if the result can't be written.
+    """Return the exit code of a command that prints a result: a failure if the result can't be written.
 
-    A reader that has read enough, as in ``hpcnn status | head``, is no failure.
+    A reader that stops early, as in ``hpcnn status | head``, is not a failure.
     """
     output(OUT).flush()
     if not _Policy.at_once and OUT in _lost and not isinstance(_lost[OUT], BrokenPipeError):
-        write_line(f"hpcnn: error: {_words(OUT)}, so that the result is lost, or a part of it", ERROR)
+        write_line(f"hpcnn: error: {_words(OUT)}, so the result is lost, or a part of it", ERROR)
         exit_code = exit_code or EXIT_FAILURE
     _Policy.at_once = True
     return exit_code

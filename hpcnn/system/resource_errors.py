@@ -1,4 +1,4 @@
-"""Failures that come from what a process was given, not from hpcnn: too little memory, too few threads, no folder."""
+"""Errors caused by the resources of a process, not by hpcnn: too little memory, too few threads, no folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NO_MEMORY = ("failed to map segment from shared object", "cannot allocate memor
 _NO_THREAD = ("can't start new thread", "unable to start watchdog thread")
 
 
-def blame_surroundings(error: BaseException) -> tuple[str, int] | None:
-    """Return a message and an exit code for an error that has its cause outside; None for any other.
+def explain_resource_error(error: BaseException) -> tuple[str, int] | None:
+    """Return a message and an exit code for an error with such a cause; None for any other.
 
-    >>> blame_surroundings(MemoryError("Unable to allocate 4 GiB"))[0]  # doctest: +ELLIPSIS
+    >>> explain_resource_error(MemoryError("Unable to allocate 4 GiB"))[0]  # doctest: +ELLIPSIS
     'there is too little memory (Unable to allocate 4 GiB). Give more (ulimit...
-    >>> blame_surroundings(ZeroDivisionError())
+    >>> explain_resource_error(ZeroDivisionError())
     """
     lines = [line.strip() for line in str(error).splitlines()]
     no_memory = [line for line in lines if any(sign in line.lower() for sign in _NO_MEMORY)]
@@ -24,7 +24,7 @@ def blame_surroundings(error: BaseException) -> tuple[str, int] | None:
         words = shortened((no_memory or lines or [""])[0])
         return (
             f"there is too little memory{words and f' ({words})'}. Give more (ulimit -v, --mem of Slurm), or "
-            "take less: smaller batches, fewer ranks a node, data as .npy, which is mapped."
+            "use less: smaller batches, fewer ranks per node, data as .npy, which is mapped."
         ), EXIT_FAILURE
     if isinstance(error, RuntimeError) and any(sign in line for sign in _NO_THREAD for line in lines):
         return (
@@ -32,7 +32,7 @@ def blame_surroundings(error: BaseException) -> tuple[str, int] | None:
             "processes and threads (ulimit -u, or the limit of the container)."
         ), EXIT_FAILURE
     if isinstance(error, FileNotFoundError) and not _has_working_folder():
-        return "the working folder was deleted: change to another one, by cd, and start anew.", EXIT_BAD_INPUT
+        return "the working folder was deleted: change to another one with cd, and start again.", EXIT_BAD_INPUT
     return None
 
 

@@ -1,6 +1,6 @@
-"""Where Python looks for modules: for a command not in the working folder, whose files may have the name of any module.
+"""Python's module search path without the working folder, whose files may have the name of any module. For commands.
 
-Imported before anything else, so it imports nothing that Python has not imported by itself.
+This is imported first, so it imports only what Python itself has imported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def leave_out_working_folder(*, of_module: bool) -> None:
-    """Take the working folder off the path, where Python has put it first; not where PYTHONPATH names it.
+    """Remove the working folder from the path if Python put it there, but not if PYTHONPATH names it.
 
     ``python -m`` puts it there, and so does an empty entry of PYTHONPATH, as in ``export PYTHONPATH=$PYTHONPATH:/lib``.
 
@@ -27,7 +27,7 @@ def leave_out_working_folder(*, of_module: bool) -> None:
 
 
 def add_working_folder() -> None:
-    """Let modules be found in the working folder, if they are nowhere else."""
+    """Append the working folder to the path: its modules are found if they are nowhere else."""
     here = _working_folder()
     if here and not {here, ""} & set(sys.path):
         sys.path.append(here)

@@ -1,4 +1,4 @@
-"""Is a terminal at the other end? Under mpirun a rank's output is a pipe, so the launcher must be asked."""
+"""The terminal that shows the output of a rank. Under mpirun that output is a pipe, so the launcher's output counts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _MAX_ANCESTORS = 8
 def terminal_path() -> str | None:
     """Return the terminal device that standard output ends up at, or None.
 
-    The processes above this one are looked at first: mpirun passes on what ranks write, so its own standard output
-    decides, whether a rank writes to a pipe or, under Open MPI, to a terminal that mpirun made for it. A rank that a
-    daemon on another host started finds no terminal.
+    mpirun forwards the output of ranks, so its own standard output decides, whether a rank writes to a pipe or, under
+    Open MPI, to a terminal that mpirun made for it. A rank that a daemon on another host started has no terminal.
     """
     own = None
     try:

@@ -166,7 +166,7 @@ def test_the_environment_has_the_last_word(monkeypatch, asked, threads):
 @pytest.mark.parametrize("asked", ["0", "-1", "two", "2.0", "4,2"])
 def test_what_is_no_number_of_threads(asked):
     own = plain(0)
-    with pytest.raises(HpcnnError, match=rf"HPCNN_THREADS='{asked}' is no number of threads.*1 or more.*'auto'"):
+    with pytest.raises(HpcnnError, match=rf"HPCNN_THREADS='{asked}' is not a number of threads.*1 or more.*'auto'"):
         threads_of(own, [own], {"HPCNN_THREADS": asked})
 
 
@@ -208,7 +208,7 @@ def test_enough_cpus(together):
 )
 def test_too_few_cpus(together, words):
     sentence = oversubscription(on("a", together))
-    assert sentence.startswith(f"{words}, so they wait for each other. Start fewer ranks a node")
+    assert sentence.startswith(f"{words}, so they wait for each other. Start fewer ranks per node")
     assert "\n" not in sentence
 
 

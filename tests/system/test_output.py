@@ -89,8 +89,8 @@ class Full(io.StringIO):
 
 
 TRAININGS = {
-    "full disk": (">/dev/full", "standard output can't be written (No space left on device); the work goes on"),
-    "closed": (">&-", "standard output can't be written (it is closed); the work goes on"),
+    "full disk": (">/dev/full", "standard output can't be written (No space left on device); the work continues"),
+    "closed": (">&-", "standard output can't be written (it is closed); the work continues"),
     "errors closed": ("2>&-", ""),
     "all closed": ("<&- >&- 2>&-", ""),
     "both full": (">/dev/full 2>/dev/full", ""),
@@ -123,7 +123,7 @@ def test_training_goes_on_when_its_reader_has_read_enough(folder: Path, display:
     os.close(writes)
     assert done.returncode == 0
     assert sha256_of(out) == sha256_of(folder / "well")
-    said = "hpcnn: warning: standard output can't be written (Broken pipe); the work goes on without it\n"
+    said = "hpcnn: warning: standard output can't be written (Broken pipe); the work continues without it\n"
     assert done.stderr == said
 
 
@@ -179,7 +179,7 @@ def read(controller: int) -> bytes:
 def test_a_result_that_can_not_be_written_is_one_message(folder: Path, line: str) -> None:
     done = run(line, folder, ">/dev/full")
     assert done.returncode == 1
-    words = "standard output can't be written (No space left on device), so that the result is lost, or a part of it"
+    words = "standard output can't be written (No space left on device), so the result is lost, or a part of it"
     assert done.stderr == f"hpcnn: error: {words}\n"
 
 
@@ -228,7 +228,7 @@ def test_what_is_lost_on_one_stream_is_said_once_on_the_other(capsys, monkeypatc
     monkeypatch.setattr(sys, "stdout", full)
     write_line("one")
     write_line("two")
-    said = "hpcnn: warning: standard output can't be written (No space left on device); the work goes on without it\n"
+    said = "hpcnn: warning: standard output can't be written (No space left on device); the work continues without it\n"
     assert capsys.readouterr().err == said
     full.full = False  # the disk has space again
     write_line("three")

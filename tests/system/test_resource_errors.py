@@ -12,7 +12,7 @@ import pytest
 from hpcnn.cli.serial import run_serial
 from hpcnn.errors import DataError
 from hpcnn.runs.inference import check_output
-from hpcnn.system.resource_errors import blame_surroundings
+from hpcnn.system.resource_errors import explain_resource_error
 from tests.timing import WAIT_S
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_other_errors_keep_their_stack(error: Exception) -> None:
     def body() -> int:
         raise error
 
-    assert blame_surroundings(error) is None
+    assert explain_resource_error(error) is None
     with pytest.raises(type(error)):
         run_serial(body)
 
@@ -103,7 +103,7 @@ def test_a_working_folder_that_was_deleted(tmp_path: Path) -> None:
     folder.mkdir()
     done = run("-m", "hpcnn", "submit", cwd=folder, before="rmdir ../folder")
     assert done.returncode == 2
-    words = "the working folder was deleted: change to another one, by cd, and start anew."
+    words = "the working folder was deleted: change to another one with cd, and start again."
     assert done.stderr == f"hpcnn: error: {words}\n"
 
 

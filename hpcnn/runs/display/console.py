@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from hpcnn.system.output import beneath_display
+from hpcnn.system.output import raw_output
 from hpcnn.system.terminal import terminal_path, terminal_size
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def rich_console(terminal: str | None) -> Console:
     """Return a console for standard output, sized and coloured as the terminal behind it."""
     from rich.console import Console
 
-    file = cast(TextIO, beneath_display())
+    file = cast(TextIO, raw_output())
     if terminal is None:
         return Console(file=file, width=100)
     columns, lines = terminal_size(terminal)
