@@ -44,9 +44,7 @@ def _allreduce_parser() -> Parser:
     parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector, 256M if left out")
     parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="from one size to the next (4)")
     parser.add_argument("--repeats", type=whole_number(1), default=25, metavar="N", help="repetitions at most, 25")
-    parser.add_argument(
-        "--seconds", type=positive_seconds, default=1.0, metavar="S", help="about so long for each size, 1"
-    )
+    parser.add_argument("--seconds", type=positive_seconds, default=1.0, metavar="S", help="seconds for each size, 1")
     parser.add_argument("--dtype", choices=tuple(_ITEM_BYTES), default="float32", help="type of the entries (float32)")
     _add_outputs(parser)
     return parser

@@ -15,7 +15,7 @@ from hpcnn.system.output import write_line
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn cancel",
-        "Ask runs to save and to stop, not to come back; those that wait in the queue leave it. To go on later: "
+        "Ask runs to save and stop, without a requeue; those that wait in the queue leave it. To resume later: "
         "hpcnn submit JOB --out RUN --resume.",
         example="hpcnn cancel runs/digits_mlp",
     )

@@ -26,14 +26,14 @@ _RANK_0_FIRST_S = 5.0
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn doctor",
-        "Find what people lose days to: MPI and its launcher, cores and threads, memory, network, file systems, what "
-        "is installed, the Slurm job. Each finding comes with its evidence, and with what mends it. Works alone, under "
+        "Find common faults: MPI and its launcher, cores and threads, memory, network, file systems, what "
+        "is installed, the Slurm job. Each finding comes with its evidence, and its fix. Works alone, under "
         "mpirun or srun, and in a Slurm job. Exit code 0, or 1 if there is a problem.",
         example="mpirun -n 4 python -m hpcnn.doctor --quick",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     parser.add_argument(
-        "--out", type=Path, default=RUNS, metavar="DIR", help="where runs are to be kept; runs/ if left out"
+        "--out", type=Path, default=RUNS, metavar="DIR", help="where runs will be kept; runs/ if left out"
     )
     parser.add_argument("--quick", action="store_true", help="do not measure how fast messages and sums are")
     parser.add_argument(

@@ -34,8 +34,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("action", choices=("build", "check"), help="what to do")
     parser.add_argument("--nccl", action="store_true", help="build with NCCL, for sums on GPUs; needs CUDA and NCCL")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="compilers at once; one a core if left out")
-    parser.add_argument("--rebuild", action="store_true", help="build anew in place of the wheel that was kept")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="compilers at once; one per core if left out")
+    parser.add_argument("--rebuild", action="store_true", help="build again in place of the wheel that was kept")
     parser.add_argument(
         "--launcher", default="mpirun -n 2", metavar="COMMAND", help="what starts two ranks; 'mpirun -n 2' if left out"
     )

@@ -21,7 +21,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("run", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
     parser.add_argument("--attempt", type=int, metavar="N", help="of one attempt, from 0 on; else of the whole job")
-    parser.add_argument("--follow", action="store_true", help="go on printing, until the run has ended")
+    parser.add_argument("--follow", action="store_true", help="keep printing until the run has ended")
     parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines at most (40); 0 is all")
     return parser
 

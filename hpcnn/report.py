@@ -22,9 +22,9 @@ _NAME = "report"
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn report",
-        "Show what a run came to, or several beside each other: learning curves, results, confusion matrix, where the "
-        "time went, settings and environment. Writes one HTML page that needs nothing else; with --text or --png, that "
-        "in its place. The run may still go on, or have failed. A sweep is all of its runs.",
+        "Show the outcome of a run, or compare several: learning curves, results, confusion matrix, where the "
+        "time went, settings and environment. Writes one self-contained HTML page; with --text or --png, that "
+        "in its place. The run may still be running, or have failed. A sweep is all of its runs.",
         example="hpcnn report runs/digits_mlp",
     )
     parser.add_argument("runs", nargs="+", type=path_argument, metavar="RUN", help="run folder")

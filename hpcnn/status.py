@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn status",
-        "Show how runs are getting on, from the queue and from their folders: state and why it waits, nodes, epoch, "
-        "step, loss, samples/s, the time that training still takes against the wall time that is left, and how often "
-        "it came back. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
+        "Show the progress of runs, from the queue and from their folders: state and why it waits, nodes, epoch, "
+        "step, loss, samples/s, the time that training still takes against the wall time that is left, and the "
+        "number of restarts. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
         example="hpcnn status runs/digits_mlp --follow",
     )
     parser.add_argument(
         "runs", nargs="*", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
     )
-    parser.add_argument("--follow", action="store_true", help="go on showing it, until all of them have ended")
+    parser.add_argument("--follow", action="store_true", help="keep showing it until all of them have ended")
     parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
     return parser
 

@@ -35,9 +35,7 @@ def _parser() -> Parser:
     size.add_argument("--tasks-per-node", metavar="N", help="ranks on each node")
     size.add_argument("--cpus-per-task", metavar="N", help="cores of each rank")
     size.add_argument("--gres", help="other resources of each node, as gpu:2")
-    size.add_argument(
-        "--time", help="wall time, as 1:00:00; a longer training saves before it is over, comes back and goes on"
-    )
+    size.add_argument("--time", help="wall time, as 1:00:00; a longer training saves in time, is requeued and resumes")
     where = parser.add_argument_group("where, and when")
     where.add_argument("--partition", metavar="NAME", help="queue; `sinfo -s` lists them")
     where.add_argument("--account", metavar="NAME", help="what pays")
@@ -48,7 +46,7 @@ def _parser() -> Parser:
         "--requeue",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="whether the job comes back after its time, preemption or the loss of a node",
+        help="whether the job is requeued after its time limit, preemption or the loss of a node",
     )
     _add_run_arguments(parser)
     return parser
@@ -63,9 +61,9 @@ def _add_run_arguments(parser: Parser) -> None:
     run.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the run that --out holds: one that was stopped, or that is to have more epochs now. JOB, "
+        help="resume the run that --out holds, after a stop or for more epochs. JOB, "
         "--set and --sweep are as they were if left out. Without it a folder that holds a run is refused. (A job that "
-        "Slurm requeues goes on by itself.)",
+        "Slurm requeues resumes by itself.)",
     )
     run.add_argument(
         "--template",

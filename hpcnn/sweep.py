@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     one = action("list", "print the points of a sweep file, numbered from 0", "slurm/learning_rates.toml")
     one.add_argument("file", type=path_argument, metavar="FILE")
-    what = "print what a point adds to the command, one argument a line: for scripts"
+    what = "print what a point adds to the command, one argument per line: for scripts"
     one = action("args", what, "slurm/learning_rates.toml 0")
     one.add_argument("file", type=path_argument, metavar="FILE")
     one.add_argument("index", type=int, metavar="INDEX")

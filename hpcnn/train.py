@@ -44,8 +44,8 @@ def _parser(*, with_settings: bool) -> Parser:
         type=path_or_name,
         default="never",
         metavar="auto|PATH|never",
-        help="auto: go on with the newest run of this name (or in DIR), else start one. PATH: with this run folder or "
-        "checkpoint. never (default): start anew, overwriting nothing. A run that is gone on with knows its JOB",
+        help="auto: resume the newest run of this name (or in DIR), else start one. PATH: resume this run folder or "
+        "checkpoint. never (default): start a new run, overwriting nothing. A resumed run knows its JOB",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="print the last line only; short for --set run.display=quiet"

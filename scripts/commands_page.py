@@ -20,7 +20,7 @@ INTRODUCTION = """# Commands
 
 This page is made from the code, and says what `--help` says. Each command can be called as `hpcnn NAME` and as
 `python -m hpcnn.NAME` (with `_` for `-`); those that compute also run on many ranks, as in `mpirun -n 4 hpcnn train`.
-What a job file may say stands under [settings](settings.md).
+All keys of a job file are listed in [settings](settings.md).
 """
 
 

@@ -64,7 +64,7 @@ def test_page_of_commands_has_all_of_them() -> None:
     for name in commands_page.COMMANDS:
         assert f"## hpcnn {name}\n" in text
     assert "### hpcnn bench step\n" in text
-    assert "| `--resume auto or PATH or never` | auto: go on with the newest run" in text
+    assert "| `--resume auto or PATH or never` | auto: resume the newest run" in text
     assert "<" not in without_code(text), "it would be taken for HTML"
 
 

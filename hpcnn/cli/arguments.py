@@ -133,5 +133,5 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="the Python function that builds the model, where the job has one (model.entry): run only if named here",
     )
     parser.add_argument(
-        "--backend", choices=BACKENDS, default="", help="what is to compute it; that which trained it, if left out"
+        "--backend", choices=BACKENDS, default="", help="what computes; the backend that trained it, if left out"
     )

@@ -48,9 +48,9 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
     """A pair of NumPy `.npy` files, memory-mapped."""
 
     x_path: Text
-    """Inputs, one row a sample."""
+    """Inputs, one row per sample."""
     y_path: Text
-    """Targets, one row a sample."""
+    """Targets, one row per sample."""
     validation_x_path: str = ""
     """Inputs for validation."""
     validation_y_path: str = ""
@@ -110,11 +110,11 @@ class Synthetic(DataSection, frozen=True, kw_only=True, tag="synthetic"):
     """Made-up data of any size, computed row by row from a seed and never held in memory."""
 
     kind: Literal["linear", "classification"]
-    """`linear`: y = x . slope + intercept + noise, uniform in [0, noise). `classification`: a Gaussian a class."""
+    """`linear`: y = x . slope + intercept + noise, uniform in [0, noise). `classification`: a Gaussian per class."""
     samples: PositiveInt
     """Number of rows."""
     features: PositiveInt = 1
-    """Number of inputs a row."""
+    """Number of inputs per row."""
     slope: float = 1.0
     """`linear`: weight of every input."""
     intercept: float = 0.0
@@ -137,7 +137,7 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     validation_samples: NonNegativeInt = 0
     """Samples that were given for validation."""
     sha256: str = ""
-    """Hash of all arrays: a run goes on with the same data only."""
+    """Hash of all arrays: a run resumes with the same data only."""
 
 
 Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Memory

@@ -28,7 +28,7 @@ class Sgd(OptimizerSection, frozen=True, kw_only=True, tag="sgd"):
     nesterov: bool = False
     """Nesterov's look-ahead."""
     decay: NonNegative = 0.0
-    """Rate of step n is divided by 1 + decay x n, as in Keras of old."""
+    """Rate of step n is divided by 1 + decay x n, as in Keras 2."""
 
 
 class AdaptiveSection(OptimizerSection, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class ScheduleSection(Section, frozen=True, kw_only=True, tag_field="name"):
     unit: Literal["step", "epoch"] = "epoch"
     """What the lengths below count."""
     warmup: NonNegative = 0.0
-    """Length of a linear rise from `warmup_start` to the full rate, first of all."""
+    """Length of a linear rise from `warmup_start` to the full rate, before the decay."""
     warmup_start: Share = 0.0
     """Share of the rate at which the rise starts."""
 

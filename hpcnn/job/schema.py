@@ -55,9 +55,9 @@ class Train(Section, frozen=True, kw_only=True):
     epochs: PositiveInt = 10
     """Passes over the training data."""
     batch_size: PositiveInt | Literal["full"] = 32
-    """Samples a step, over all ranks together; `full` is all of them."""
+    """Samples per step, over all ranks together; `full` is all of them."""
     shards: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
-    """Pieces a batch is cut into: the most ranks that the job can ever use. `auto`: as many as its first ranks."""
+    """Shards that a batch is cut into: the largest rank count of the job. `auto`: as many as its first ranks."""
     seed: NonNegativeInt = 0
     """Seed of every random draw."""
     shuffle: bool = True
@@ -69,7 +69,7 @@ class Train(Section, frozen=True, kw_only=True):
     top_k: PositiveInt = 5
     """The k of `top_k_accuracy`."""
     eval_batch_size: PositiveInt = 256
-    """Samples a piece in evaluation and prediction."""
+    """Samples per piece in evaluation and prediction."""
     optimizer_sharding: bool | Literal["auto"] = "auto"
     """Each rank updates its share of the parameters only, and keeps the optimizer's state of that share: same result, \
 less memory, less work. `auto`: where it is faster."""
@@ -77,11 +77,11 @@ less memory, less work. `auto`: where it is faster."""
     """MB of gradients that travel while the rest is still computed; 0 sends all at the end. Same result. `auto`: \
 where it is faster."""
     compression: Literal["none", "bf16", "fp16"] = "none"
-    """Gradients travel between nodes in two bytes an entry. What rounding loses is added to the next step's, but the \
-result is another one, on one rank too. `fp16` keeps 11 bits in place of 8, but sums beyond 65504 end the run."""
+    """Gradients travel between hosts in two bytes per entry. What rounding loses is added to the next step's, but the \
+result differs, on one rank too. `fp16` keeps 11 bits in place of 8, but sums beyond 65504 end the run."""
     compression_groups: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
-    """Sums of shards that are rounded on their way, a power of two; part of the result. Best is one a node. `auto`: \
-as many as there are nodes at the start, or fewer."""
+    """Sums of shards that are rounded on their way, a power of two; part of the result. Best is one per host. `auto`: \
+as many as there are hosts at the start, or fewer."""
     early_stopping: EarlyStopping | None = None
     """Table of its own; left out, there is none."""
     reduce_on_plateau: ReduceOnPlateau | None = None
@@ -100,7 +100,7 @@ class Run(Section, frozen=True, kw_only=True):
     log_every_s: NonNegative = 10.0
     """Seconds between two plain lines within an epoch."""
     loggers: list[Literal["csv", "mlflow", "tensorboard", "wandb"]] = []
-    """What else is told the values of each epoch; `tensorboard`, `mlflow` and `wandb` are extras of the same name."""
+    """What else receives the values of each epoch; `tensorboard`, `mlflow` and `wandb` are extras of the same name."""
     timeline: bool = False
     """Record what each rank does when, by phase and layer, in `timeline.json.gz` of the run folder: for Perfetto."""
     timeline_steps: PositiveInt = 200
@@ -112,8 +112,8 @@ class Run(Section, frozen=True, kw_only=True):
     checkpoint_every_minutes: NonNegative = 10.0
     """Minutes after which there is a checkpoint, within an epoch too; 0 is never."""
     checkpoint_gap_s: NonNegative = 5.0
-    """An epoch ends without a checkpoint if the last one is younger than so many seconds: short epochs would else be \
-spent on writing files."""
+    """An epoch ends without a checkpoint if the last one is younger than this many seconds: short epochs would \
+otherwise be spent on writing files."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints that are kept, beside the best."""
     monitor: str = ""
@@ -127,10 +127,10 @@ spent on writing files."""
     stall_abort_s: NonNegative = 600.0
     """Seconds after which a job in which a rank makes no progress is ended; 0 is never."""
     on_rank_loss: Literal["end", "continue"] = "end"
-    """When ranks die: end the job, or let the others take over their share and go on, with the same result. \
+    """When ranks die: end the job, or let the others take over their share and continue, with the same result. \
 `continue` needs Open MPI 5, started with `mpirun --with-ft ulfm`."""
     min_ranks: PositiveInt = 1
-    """With fewer ranks left than these, the run saves and stops, resumable."""
+    """With fewer ranks left, the run saves and stops, resumable."""
 
 
 class Keras(Section, frozen=True, kw_only=True):
@@ -155,7 +155,7 @@ class Job(Section, frozen=True, kw_only=True):
     loss: Loss
     """What is minimised: the mean over samples, plus the penalties of the layers."""
     optimizer: Optimizer = Adam()
-    """How a gradient becomes a step."""
+    """How a gradient becomes an update."""
     schedule: Schedule = Constant()
     """How the learning rate changes with time."""
     train: Train = Train()
