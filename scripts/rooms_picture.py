@@ -13,6 +13,7 @@ from scripts.drawing import box, card, text
 
 ROOT = Path(__file__).parents[1]
 CAPTIONS = {
+    "sklearn": "estimators for scikit-learn",
     "cli": "what commands share",
     "api": "hpcnn.fit, hpcnn.Trainer",
     "keras": "drop-in for Horovod",
@@ -33,7 +34,7 @@ CAPTIONS = {
 }
 SHOWN = ("train", "evaluate", "predict", "report", "submit")
 """The commands that have a box; the others are counted."""
-COLOURS = ("c4", "c3", "c3", "c0", "c0", "c0", "c2", "c2", "c1")
+COLOURS = ("c4", "c3", "c3", "c3", "c0", "c0", "c0", "c2", "c2", "c1")
 """Of the rows from the top; the last is that of all others."""
 WIDTH, LEFT, BOX, STEP, GAP = 720, 20, 42, 56, 8
 

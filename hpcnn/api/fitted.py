@@ -142,7 +142,7 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     """Return what a training came to. Collective."""
     folder, training = outcome.folder, outcome.training
     if training is None:  # it was complete already
-        return agree(comm, lambda: load(folder.path, "model", entry=_entry_of(folder)))
+        return agree(comm, lambda: load(folder.path, "model", entry=entry_of(folder.model)))
     replica, parts = training.replica, training.model
     model = parts.backend.make_model(training.job, parts)
     model.load_weights(replica.weights())
@@ -156,9 +156,9 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)
 
 
-def _entry_of(folder: RunFolder) -> str:
-    """Return the function that builds the run's model: the job at hand, which is the same, has it called."""
-    return str(facts_of(read_facts(folder.model)).job["model"]["entry"])
+def entry_of(path: Path) -> str:
+    """Return the function that builds the model of a checkpoint, which must be one that is trusted already."""
+    return str(facts_of(read_facts(path)).job["model"]["entry"])
 
 
 def _of(trained: TrainedModel, folder: Path, history: list[dict[str, Any]]) -> Fitted:

@@ -39,7 +39,7 @@ def prepare_job(
         JobError: as for `hpcnn.job.load_job`.
         DataError: the arrays are none that can be used.
     """
-    table, path = _table_of(job)
+    table, path = table_of(job)
     changed = apply_overrides(table, _as_overrides(overrides))
     if data is None:
         if validation is not None:
@@ -67,7 +67,8 @@ def check_alike(comm: Communicator, job: Job, **others: Any) -> None:
             )
 
 
-def _table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
+def table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
+    """Return the sections of a job as TOML would give them, and the file that messages name."""
     if job is None:
         job = builtin_jobs() / DEFAULT_JOB
     if isinstance(job, str | PathLike):

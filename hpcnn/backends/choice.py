@@ -31,6 +31,6 @@ def _backend_of(comm: Communicator, job: Job) -> Backend:
         return NUMPY
     from hpcnn.backends.keras.backend import KerasBackend
 
-    if comm.rank == 0 and job.run.display != "quiet" and "tensorflow" not in sys.modules:
+    if comm.rank == 0 and not job.run.quiet and "tensorflow" not in sys.modules:
         write_line("importing TensorFlow ...", ERROR)
     return KerasBackend.start(comm.local_rank)

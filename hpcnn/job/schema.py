@@ -95,8 +95,8 @@ SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb")
 class Run(Section, frozen=True, kw_only=True):
     """What is shown and kept. Nothing here changes the result."""
 
-    display: Literal["auto", "live", "plain", "quiet"] = "auto"
-    """`auto`: live in a terminal, plain lines elsewhere. `quiet`: only the last line."""
+    display: Literal["auto", "live", "plain", "quiet", "none"] = "auto"
+    """`auto`: live in a terminal, plain lines elsewhere. `quiet`: only the last line. `none`: not even that."""
     log_every_s: NonNegative = 10.0
     """Seconds between two plain lines within an epoch."""
     loggers: list[Literal["csv", "mlflow", "tensorboard", "wandb"]] = []
@@ -131,6 +131,11 @@ otherwise be spent on writing files."""
 `continue` needs Open MPI 5, started with `mpirun --with-ft ulfm`."""
     min_ranks: PositiveInt = 1
     """With fewer ranks left, the run saves and stops, resumable."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is shown of the training on its way."""
+        return self.display in ("quiet", "none")
 
 
 class Keras(Section, frozen=True, kw_only=True):

@@ -137,7 +137,7 @@ class Run:
         """Print where the run stopped, and return the exit code. Collective."""
         reasons, saver = self._comm.allgather(stop.reason), self._saver
         self._write_waiting_lines()
-        if self._root:
+        if self._root and self._training.job.run.display != "none":
             why = next((f" on {reason}" for reason in reasons if reason), "")
             place = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._info.steps_per_epoch}"
             stopped = f"stopped{why} after step {progress.step} ({place})"
@@ -148,6 +148,7 @@ class Run:
             else:
                 write_line(f"{stopped} and saved")
             write_line(f"resume with: --resume {self._folder.path}")
+        if self._root:
             self._record_lost_output()
         self._comm.barrier()  # some launchers end the job as soon as one rank exits with a code: rank 0 may be saving
         return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
@@ -208,13 +209,14 @@ class Run:
             raise CheckpointError(
                 f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
             ) from None
-        if training.job.run.display != "quiet":
+        if not training.job.run.quiet:
             rows = {**scalars(progress.values), f"best {monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
             ended = {"ended early": progress.finish} if progress.finish else {}
             words = {"time": in_words(time_shares), "model": self._folder.model}
             print_results("result", {**rows, **ended, **words})
-        write_line(f"weights sha256 {sha256}")
+        if training.job.run.display != "none":
+            write_line(f"weights sha256 {sha256}")
         self._record_lost_output()
 
     def _record_lost_output(self) -> None:
@@ -224,7 +226,7 @@ class Run:
 
     def print_notes(self, crowded: str | None) -> None:
         """Print warnings of what slows the run down, and of what looks wrong in its data."""
-        if self._root and self._training.job.run.display != "quiet":
+        if self._root and not self._training.job.run.quiet:
             for note in (*self._comm.notes, *self._training.splits.notes, *([crowded] if crowded else [])):
                 write_line(f"warning: {note}")
 

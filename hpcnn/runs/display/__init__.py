@@ -14,7 +14,7 @@ from hpcnn.system.terminal import terminal_path
 def make_display(choice: str, status: LiveStatus, every_s: float) -> LiveDisplay | PlainDisplay | None:
     """Return rank 0's display for ``run.display``, or None for a quiet run."""
     terminal = terminal_path()
-    if choice == "quiet":
+    if choice in ("quiet", "none"):
         return None
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")  # it can't move the cursor back to redraw
     if not dumb and (choice == "live" or (choice == "auto" and terminal is not None)):
