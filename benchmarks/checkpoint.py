@@ -43,8 +43,8 @@ WARM_UP = 3
 
 def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     training = trained_once(comm, arguments.width)
-    progress = Progress(totals=training.replica.layout.zeros())
-    settings = {"parameters": training.model.network.layout.size, "optimizer": "adam"}
+    progress = Progress(totals=training.replica.model.layout.zeros())
+    settings = {"parameters": training.spec.network.layout.size, "optimizer": "adam"}
     report = Report(comm, settings, arguments.json)
     figures: dict[str, list[float]] = {PLAIN: [], HPCNN: []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:

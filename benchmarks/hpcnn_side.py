@@ -10,7 +10,6 @@ import numpy as np
 
 from benchmarks.problem import BATCH, SAMPLES, make_data
 from hpcnn.backends.numpy.backend import NUMPY
-from hpcnn.backends.numpy.replica import NumpyReplica
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.rows import ArrayRows
@@ -18,11 +17,11 @@ from hpcnn.job import data
 from hpcnn.job import model as layers
 from hpcnn.job.schema import Job, Train
 from hpcnn.optim.build import build_optimizer
-from hpcnn.runs.build import build_model, build_replica
-from hpcnn.training.backend import Backend, Model
+from hpcnn.runs.build import build_replica, build_spec
+from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.loader import ShardLoader
+from hpcnn.training.replica import Replica
 from hpcnn.training.updater import ReplicatedUpdater
-from hpcnn.training.vector_replica import ReplicaParts
 
 Sharding = bool | Literal["auto"]
 
@@ -56,9 +55,9 @@ def hpcnn_steps(
     """
     shards = shards or comm.size
     job = _job(widths, batch * comm.size, shards, sharding, bucket_mb)
-    model = build_model(job, widths[:1], backend)
-    built(model.network)
-    replica = _order_free_replica(job, model, comm, shards) if order_free else build_replica(job, model, comm)
+    spec = build_spec(job, widths[:1], backend)
+    built(spec.network)
+    replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
     x, y = make_data(widths, samples)
     loader = ShardLoader(
         ArrayRows(x), ArrayRows(y), batch_size=batch * comm.size, shards=shards, seed=0, shuffle=True,
@@ -85,9 +84,9 @@ def _job(
     )
 
 
-def _order_free_replica(job: Job, model: Model, comm: Communicator, shards: int) -> NumpyReplica:
-    params, sums, dtype = model.network.layout, model.layout, job.train.dtype
+def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: int) -> Replica:
+    params, sums, dtype = spec.network.layout, spec.layout, job.train.dtype
     store = comm.host_array(params.size, dtype, shared=False)
     exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
     updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
-    return NumpyReplica(model.network, ReplicaParts(model.loss, sums, updater, job.train.seed))
+    return Replica(spec.backend.make_model(spec, store.array), updater, seed=job.train.seed)

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
         trained = open_by_numpy(comm, arguments, choose_backend(comm))
-        agree(comm, lambda: image_shape(trained.parts.network.input_shape, arguments.shape))
+        agree(comm, lambda: image_shape(trained.spec.network.input_shape, arguments.shape))
         if arguments.method == PERMUTATION:
             _permutation(trained, comm, arguments)
         else:
@@ -98,7 +98,7 @@ def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Na
     from hpcnn.tools.explain.inputs import chosen_inputs
 
     gradient = agree(comm, lambda: gradients.input_gradient(trained))
-    agree(comm, lambda: check_target(arguments.target, trained.parts.network.output_shape[-1]))
+    agree(comm, lambda: check_target(arguments.target, trained.spec.network.output_shape[-1]))
     chosen, x = agree(comm, lambda: chosen_inputs(trained, comm, arguments.input, arguments.rows or FIRST_ROWS))
 
     def explain(sample: gradients.Array, target: int) -> gradients.Attribution:
@@ -110,7 +110,7 @@ def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Na
     if comm.rank == 0:
         title = f"{arguments.method} of {trained.job.name}: {chosen.what}"
         outputs.show_attributions(title, chosen, found, _baseline(trained))
-        shape = pictures.image_shape(trained.parts.network.input_shape, arguments.shape)
+        shape = pictures.image_shape(trained.spec.network.input_shape, arguments.shape)
 
         def draw(path: Path) -> None:
             if shape is None:
@@ -133,7 +133,7 @@ def _permutation(trained: TrainedModel, comm: Communicator, arguments: argparse.
     if comm.rank == 0:
         title = f"permutation importance of {trained.job.name}: {len(samples):,} samples, {chosen.what}"
         outputs.show_importance(title, chosen, importance)
-        input_shape = trained.parts.network.input_shape
+        input_shape = trained.spec.network.input_shape
         shape = pictures.image_shape(input_shape, arguments.shape)
 
         def draw(path: Path) -> None:

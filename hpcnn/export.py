@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = arguments.output or trained.path.with_suffix(f".{form}")
         agree(comm, lambda: _write(trained, form, path, arguments) if comm.rank == 0 else None)
         if comm.rank == 0:
-            network = trained.parts.network
+            network = trained.spec.network
             shapes = f"{network.input_shape} -> {network.output_shape}"
             write_line(f"{trained.path}: {network.layout.size:,} parameters, samples {shapes}, in {path}")
             write_line(f"weights sha256 {trained.weights_sha256}")

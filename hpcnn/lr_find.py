@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
         job, training = build_job(comm, arguments)
-        use_cores(comm, training.replica)
+        use_cores(comm, training.replica.model)
         test = measure(training, comm, low=arguments.low, high=arguments.high, steps=arguments.steps)
         suggestion = suggest(test)
         if comm.rank == 0:

@@ -70,7 +70,7 @@ class Fitted:
                 scaling=trained.scaling,
                 reduction=TreeReduction(alone),
             )
-            size, shape = trained.job.train.eval_batch_size, trained.parts.network.input_shape
+            size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
             loader = PieceLoader(rows, None, piece_size=size, input_shape=shape, dtype=dtype)
             return np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
 
@@ -90,8 +90,8 @@ class Fitted:
                 scaling=trained.scaling,
                 reduction=reduction,
             )
-            samples = prepared(trained.job, trained.parts, samples, "the targets", reduction)
-            return plain_values(evaluate(alone, trained.model, piece_loader(trained.job, trained.parts, samples)))
+            samples = prepared(trained.job, trained.spec, samples, "the targets", reduction)
+            return plain_values(evaluate(alone, trained.model, piece_loader(trained.job, trained.spec, samples)))
 
     def weights(self) -> dict[str, Array]:
         """Return a copy of each parameter by name."""
@@ -143,14 +143,14 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     folder, training = outcome.folder, outcome.training
     if training is None:  # it was complete already
         return agree(comm, lambda: load(folder.path, "model", entry=entry_of(folder.model)))
-    replica, parts = training.replica, training.model
-    model = parts.backend.make_model(training.job, parts)
+    replica, spec = training.replica, training.spec
+    model = spec.make_model(training.job.train.dtype)
     model.load_weights(replica.weights())
     use_cores(comm, model)
     complete = outcome.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
     sha256, scaling = model.fingerprint(), training.splits.scaling
-    trained = TrainedModel(training.job, base, path, sha256, scaling, parts, model, training.content)
+    trained = TrainedModel(training.job, base, path, sha256, scaling, spec, model, training.content)
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(outcome.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from hpcnn.api.jobs import plain
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
-from hpcnn.backends.numpy.replica import NumpyReplica
+from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.collectives import agree, gather_or_raise
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
@@ -40,16 +40,15 @@ from hpcnn.nn.build import build_loss
 from hpcnn.nn.network import Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, prefixed, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
-from hpcnn.training.replica import NotFiniteError
+from hpcnn.training.replica import NotFiniteError, Replica
 from hpcnn.training.step_stats import SumsLayout
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 from hpcnn.training.updater import make_updater
-from hpcnn.training.vector_replica import ReplicaParts
 
 Section = str | Mapping[str, Any]
 """A section of a job: a dict as ``{"name": "adam", "learning_rate": 0.01}``, or the name alone."""
@@ -110,7 +109,11 @@ class Trainer:
     def _build(self, loss: Section, optimizer: Section | Optimizer, metrics: Sequence[str], seed: int) -> None:
         network, shards, dtype = self.network, self._shards, self._dtype
         self._loss, chosen = agree(
-            self.comm, lambda: (build_loss(_section(loss, Loss, "loss"), network), _optimizer(optimizer))
+            self.comm,
+            lambda: (
+                build_loss(_section(loss, Loss, "loss"), network.output_shape, network.head),
+                _optimizer(optimizer),
+            ),
         )
         agree(self.comm, lambda: check_shards(shards, self.comm.size))
         name, outputs = self._loss.loss.name, network.output_shape[-1]
@@ -122,10 +125,11 @@ class Trainer:
         updater = make_updater(
             self.comm, network.layout, chosen, shards=shards, dtype=dtype, stats_length=layout.size, sharded=False
         )
-        self._replica = NumpyReplica(network, ReplicaParts(self._loss, layout, updater, seed))
+        model = NumpyModel(network, self._loss, layout, updater.store.array)
+        self._replica = Replica(model, updater, seed=seed)
         self._replica.synchronize()
         with one_thread():  # products on this rank's share of the cores, as in a run
-            use_cores(self.comm, self._replica)
+            use_cores(self.comm, self._replica.model)
 
     @changes
     def step(self, x: ArrayLike, y: ArrayLike, *, factor: float = 1.0) -> dict[str, Any]:
@@ -161,14 +165,14 @@ class Trainer:
                 ) from None
         self.steps += 1
         self._columns = self._columns or columns
-        return plain_values(self._replica.layout.values(sums))
+        return plain_values(self._replica.model.layout.values(sums))
 
     @reads_on_all_ranks
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
         """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
         samples, _ = self._samples(x, y, "the samples")
         with one_thread():
-            return plain_values(evaluate(self.comm, self._replica, self._pieces(samples.x, samples.y)))
+            return plain_values(evaluate(self.comm, self._replica.model, self._pieces(samples.x, samples.y)))
 
     @reads
     def predict(self, x: ArrayLike) -> Array:
@@ -181,7 +185,7 @@ class Trainer:
         check_not_empty(rows, "x")
         loader = self._pieces(rows, None)
         with one_thread():
-            pieces = [self._replica.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
+            pieces = [self._replica.model.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
         return np.concatenate(pieces)
 
     @reads
@@ -200,17 +204,15 @@ class Trainer:
     @reads
     def weights_sha256(self) -> str:
         """The SHA-256 of the weights."""
-        return self._replica.fingerprint()
+        return self._replica.model.fingerprint()
 
     @reads_on_all_ranks
     def save(self, path: str | PathLike[str]) -> None:
         """Write all that it takes to go on: weights, optimizer state, steps. To be called on all ranks."""
 
         def write() -> None:
-            arrays = {**prefixed("model", self._replica.lazy_weights())}
-            arrays |= prefixed("optimizer", self._replica.optimizer_state())
             facts = {"steps": self.steps, "columns": msgspec.to_builtins(self._columns)}
-            save_checkpoint(Path(path), PendingCheckpoint(arrays, facts))
+            save_checkpoint(Path(path), PendingCheckpoint(self._replica.state(), facts))
 
         agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
 
@@ -225,7 +227,9 @@ class Trainer:
         kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
         steps, columns = agree(self.comm, lambda: _facts_of(kept, path))
         agree(self.comm, lambda: self.network.layout.check_state_dict(kept.part("model")))
-        agree(self.comm, lambda: self._replica.load_optimizer_state(kept.part("optimizer")))  # all of it, or nothing
+        agree(
+            self.comm, lambda: self._replica.updater.load_optimizer_state(kept.part("optimizer"))
+        )  # all of it, or nothing
         self._replica.load_weights(kept.part("model"))
         self.steps, self._columns = steps, columns
 

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -56,22 +56,8 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
     return Network([_build_layer(section) for section in model.layers], shape)
 
 
-class Headed(Protocol):
-    """What a loss needs to know of a network, whatever computes it."""
-
-    @property
-    def output_shape(self) -> Shape:
-        """Shape of the outputs for one sample."""
-        ...
-
-    @property
-    def head(self) -> str:
-        """Name of the last activation."""
-        ...
-
-
-def build_loss(loss: schema.Loss, network: Headed) -> BoundLoss:
-    """Return the loss of a `[loss]` section, bound to the network's head. Class weights are the caller's.
+def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
+    """Return the loss of a `[loss]` section for a network of that output and head. Class weights are the caller's.
 
     Raises:
         ModelError: the loss can't go with the network's output.
@@ -79,8 +65,8 @@ def build_loss(loss: schema.Loss, network: Headed) -> BoundLoss:
     settings = msgspec.structs.asdict(loss)
     settings.pop("class_weights", None)
     built = LOSSES[_tag(loss)](**settings)
-    built.check_output(network.output_shape, network.head)
-    return built.bind(network.head)
+    built.check_output(output_shape, head)
+    return built.bind(head)
 
 
 def _tag(section: schema.Layer | schema.Loss) -> str:

@@ -72,6 +72,7 @@ class Network:
             shape = output_shape
         self.output_shape = shape
         self.layout = ParamLayout(specs)
+        self.state: tuple[ParamSpec, ...] = ()
         self._starts = [None if name is None else self.layout.offsets[name] for name in firsts]
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:

@@ -28,27 +28,28 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.schedules import build_schedule
 from hpcnn.storage.checkpoint import load_checkpoint
-from hpcnn.training.backend import Backend, BuiltNetwork, Model
+from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel
+from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.notes import notes_on
+from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
 from hpcnn.training.step_stats import SumsLayout
 from hpcnn.training.trainer import Plan
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
-from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
 
 
-def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> Model:
-    """Return the job's model for samples of `input_shape`, which `backend` computes.
+def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> ModelSpec:
+    """Return what the job's model is, for samples of `input_shape`, and that `backend` computes it.
 
     Raises:
         ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
     """
     network = backend.build_network(job, input_shape)
-    loss = build_loss(job.loss, network)
+    loss = build_loss(job.loss, network.output_shape, network.head)
     metrics = build_metrics(
         job.train.metrics,
         outputs=network.output_shape[-1],
@@ -56,7 +57,7 @@ def build_model(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
     )
-    return Model(network, loss, SumsLayout(metrics), backend)
+    return ModelSpec(network, loss, SumsLayout(metrics), backend)
 
 
 def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
@@ -69,26 +70,26 @@ def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
     )
 
 
-def build_replica(job: Job, model: Model, comm: Communicator, class_weights: Array | None = None) -> VectorReplica:
+def build_replica(job: Job, spec: ModelSpec, comm: Communicator, class_weights: Array | None = None) -> Replica:
     """Return this rank's replica, with the weights at their start: the same on every rank."""
-    updater = _updater(job, model, comm)
+    updater = _updater(job, spec, comm)
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
-    parts = ReplicaParts(model.loss, model.layout, updater, job.train.seed, trial, class_weights)
-    replica = model.backend.make_replica(model.network, parts)
+    model = spec.backend.make_model(spec, updater.store.array)
+    replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial)
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica
 
 
-def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
+def _updater(job: Job, spec: ModelSpec, comm: Communicator) -> Updater:
     """Return what holds the parameters and updates them."""
-    shards, layout = job.train.shards, model.network.layout
+    shards, layout = job.train.shards, spec.network.layout
     assert isinstance(shards, int)
     size, optimizer = layout.trainable_size, build_optimizer(job.optimizer)
     if sums_by_horovod(job):
         from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 
-        exchange = horovod_exchange(comm, shards, size, job.train.dtype, model.stats_length)
+        exchange = horovod_exchange(comm, shards, size, job.train.dtype, spec.stats_length)
         exchange.activity = comm.activity
         return ReplicatedUpdater(
             comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
@@ -100,14 +101,14 @@ def _updater(job: Job, model: Model, comm: Communicator) -> Updater:
         optimizer,
         shards=shards,
         dtype=job.train.dtype,
-        stats_length=model.stats_length,
+        stats_length=spec.stats_length,
         sharded=not survives and shards_optimizer(job.train, size, comm),
         bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
         compression=_compression(job.train),
     )
 
 
-def _start_from(replica: VectorReplica, path: Path) -> None:
+def _start_from(replica: Replica, path: Path) -> None:
     """Copy the parameters of a checkpoint that have the name and shape of one of ours; the others keep their start."""
     given = load_checkpoint(path).part("model")
     weights = replica.weights()
@@ -126,8 +127,8 @@ class Training:
 
     job: Job
     splits: Splits
-    model: Model
-    replica: VectorReplica
+    spec: ModelSpec
+    replica: Replica
     shards: ShardLoader
     validation: PieceLoader | None
     plan: Plan
@@ -169,23 +170,23 @@ def build_training(
     if check is not None:
         check(content)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
-    model = build_model(job, splits.train.x_shape, backend)
-    check_ending(model.loss.loss.name, model.network.ending)
-    check_class_metrics(model.loss.loss.name, model.network.ending, train.metrics, one_hot=job.data.one_hot)
-    if not model.network.layout.trainable_size:
+    spec = build_spec(job, splits.train.x_shape, backend)
+    check_ending(spec.loss.loss.name, spec.network.ending)
+    check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
+    if not spec.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
     splits = prepare_targets(
         splits,
-        kind=model.loss.target_kind,
+        kind=spec.loss.target_kind,
         one_hot=job.data.one_hot,
-        output_shape=model.network.output_shape,
-        loss_name=model.loss.loss.name,
+        output_shape=spec.network.output_shape,
+        loss_name=spec.loss.loss.name,
         reduction=reduction,
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, model, splits.train, reduction)))
-    weights = _class_weights(job, splits.train, model, reduction)
-    shards = _shard_loader(job, model, splits.train)
-    validation = None if splits.validation is None else piece_loader(job, model, splits.validation)
+    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
+    weights = _class_weights(job, splits.train, spec, reduction)
+    shards = _shard_loader(job, spec, splits.train)
+    validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     plan = Plan(
         epochs=train.epochs,
         schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
@@ -194,11 +195,11 @@ def build_training(
         checkpoint_every_epochs=job.run.checkpoint_every_epochs,
         stop_at_step=job.run.stop_at_step,
     )
-    replica = build_replica(job, model, comm, weights)
-    return Training(job, splits, model, replica, shards, validation, plan, _steering(job), weights, content)
+    replica = build_replica(job, spec, comm, weights)
+    return Training(job, splits, spec, replica, shards, validation, plan, _steering(job), weights, content)
 
 
-def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:
+def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
     """Return the loader that trains on `samples`."""
     train = job.train
     assert isinstance(train.shards, int)
@@ -209,31 +210,31 @@ def _shard_loader(job: Job, model: Model, samples: Samples) -> ShardLoader:
         shards=train.shards,
         seed=train.seed,
         shuffle=train.shuffle,
-        input_shape=model.network.input_shape,
+        input_shape=spec.network.input_shape,
         dtype=train.dtype,
     )
 
 
-def prepared(job: Job, model: Model, samples: Samples, what: str, reduction: TreeReduction) -> Samples:
+def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: TreeReduction) -> Samples:
     """Return samples of another file with targets as the job's loss wants them."""
     return prepare_samples(
         samples,
-        kind=model.loss.target_kind,
+        kind=spec.loss.target_kind,
         one_hot=job.data.one_hot,
-        output_shape=model.network.output_shape,
-        loss_name=model.loss.loss.name,
+        output_shape=spec.network.output_shape,
+        loss_name=spec.loss.loss.name,
         what=what,
         reduction=reduction,
     )
 
 
-def piece_loader(job: Job, model: Model, samples: Samples) -> PieceLoader:
+def piece_loader(job: Job, spec: ModelSpec, samples: Samples) -> PieceLoader:
     """Return the loader that evaluates `samples`."""
     return PieceLoader(
         samples.x,
         samples.y,
         piece_size=job.train.eval_batch_size,
-        input_shape=model.network.input_shape,
+        input_shape=spec.network.input_shape,
         dtype=job.train.dtype,
     )
 
@@ -247,22 +248,22 @@ def _steering(job: Job) -> dict[str, Callback]:
     return callbacks
 
 
-def _class_weights(job: Job, samples: Samples, model: Model, reduction: TreeReduction) -> Array | None:
+def _class_weights(job: Job, samples: Samples, spec: ModelSpec, reduction: TreeReduction) -> Array | None:
     """Return the weight of each class in the loss, or None; balanced: samples / (classes x samples of the class)."""
     chosen = getattr(job.loss, "class_weights", "none")
     if chosen == "none":
         return None
-    if len(model.network.output_shape) > 1:
+    if len(spec.network.output_shape) > 1:
         raise JobError(
             f"loss.class_weights need one class a sample, but the model's outputs have shape "
-            f'{model.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
+            f'{spec.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
         )
-    if _is_multilabel(job, model.network, model.loss):
+    if _is_multilabel(job, spec.network, spec.loss):
         raise JobError(
             "loss.class_weights need one class a sample, but with a sigmoid on each of "
-            f'{model.network.output_shape[-1]} outputs any number of labels may be true. Set it to "none".'
+            f'{spec.network.output_shape[-1]} outputs any number of labels may be true. Set it to "none".'
         )
-    classes = max(2, model.network.output_shape[-1])
+    classes = max(2, spec.network.output_shape[-1])
     if isinstance(chosen, list):
         if len(chosen) != classes:
             raise JobError(f"loss.class_weights has {len(chosen)} entries, but there are {classes} classes")

@@ -21,18 +21,18 @@ from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import build_model, piece_loader, prepared
+from hpcnn.runs.build import build_spec, piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import facts_of, job_of
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.atomic import atomic_path, check_place
-from hpcnn.training.backend import BackendOf, Model
+from hpcnn.training.backend import BackendOf, ModelSpec
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
+from hpcnn.training.model import Model
 from hpcnn.training.same_data import check_same_data, common_content
 from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
-from hpcnn.training.vector_model import VectorModel
 
 CHECKPOINTS = ("model", "best", "last")
 """Names of a run's files, in the order in which one is chosen."""
@@ -49,8 +49,8 @@ class TrainedModel:
     """The file that the weights came from."""
     weights_sha256: str
     scaling: Scaling | None
-    parts: Model
-    model: VectorModel
+    spec: ModelSpec
+    model: Model
     content: Content | None = None
     """What the run kept of its data, to know them again."""
 
@@ -117,16 +117,16 @@ def open_trained(
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
         _check_entry(path, job.model.entry, entry)
-        parts = build_model(job, facts.input_shape, backend_of(job))
+        spec = build_spec(job, facts.input_shape, backend_of(job))
         weights = checkpoint.part("model")
-        parts.network.layout.check_state_dict(weights)  # before the memory for as many is taken
-        model = parts.backend.make_model(job, parts)
+        spec.network.layout.check_state_dict(weights)  # before the memory for as many is taken
+        model = spec.make_model(job.train.dtype)
         model.load_weights(weights)
         sha256 = model.fingerprint()
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
         return TrainedModel(
-            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), parts, model, facts.data
+            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), spec, model, facts.data
         )
 
 
@@ -179,8 +179,8 @@ def evaluate_trained(trained: TrainedModel, comm: Communicator, data: str | None
     """
     job, reduction = trained.job, TreeReduction(comm)
     what, samples = _samples(trained, comm, data, reduction)
-    samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
-    values = evaluate(comm, trained.model, piece_loader(job, trained.parts, samples))
+    samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)
+    values = evaluate(comm, trained.model, piece_loader(job, trained.spec, samples))
     return what, len(samples), values
 
 
@@ -229,7 +229,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
 
 def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceLoader:
     """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
-    job, network = trained.job, trained.parts.network
+    job, network = trained.job, trained.spec.network
     inputs = read_inputs(
         path,
         job.data,
@@ -250,7 +250,7 @@ def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> I
 
     In each round every rank computes one piece. A piece has the same rows on any number of ranks, hence the same bits.
     """
-    shape = trained.parts.network.output_shape
+    shape = trained.spec.network.output_shape
     for first in range(0, loader.pieces, comm.size):
         piece = first + comm.rank
         if piece < loader.pieces:
@@ -263,7 +263,7 @@ def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> I
 
 def write_predictions(trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
     """Write the outputs for all inputs to `out`, a .npy file, block by block; return their shape. Collective."""
-    shape = (loader.samples, *trained.parts.network.output_shape)
+    shape = (loader.samples, *trained.spec.network.output_shape)
     with ExitStack() as stack:
         file = None
         if comm.rank == 0:

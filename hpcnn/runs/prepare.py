@@ -71,7 +71,7 @@ def prepare(comm: Communicator, request: Request, start: Start) -> tuple[Trainin
     if checkpoint is not None:
         progress = agree(comm, lambda: unpack(checkpoint, training))
     else:
-        progress = Progress(totals=training.replica.layout.zeros())
+        progress = Progress(totals=training.replica.model.layout.zeros())
         training.replica.synchronize()
     _warn_of_differences(comm, facts, training)
     return training, progress
@@ -118,7 +118,7 @@ def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
 
 def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Training) -> None:
     """Warn where bits may differ: between the machines of this run, or since the run's start. Collective."""
-    machines = comm.allgather(measured_on(training.model.backend))
+    machines = comm.allgather(measured_on(training.spec.backend))
     if comm.rank != 0:
         return
     other = next((rank for rank, machine in enumerate(machines) if machine != machines[0]), None)

@@ -85,7 +85,7 @@ class Run:
         stop.clock = WallTime(
             60 * run.max_minutes,
             stop.begin,
-            state_bytes=3 * training.model.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
+            state_bytes=3 * training.spec.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
             save_seconds=lambda: self._saver.save_seconds,
         )
         display = make_display(run.display, self._status(progress), run.log_every_s) if self._root else None
@@ -128,7 +128,7 @@ class Run:
 
     def _status(self, progress: Progress) -> LiveStatus:
         def epoch_loss() -> float | None:
-            loss: float | None = plain_values(self._training.replica.layout.values(progress.totals))["loss"]
+            loss: float | None = plain_values(self._training.replica.model.layout.values(progress.totals))["loss"]
             return loss
 
         return LiveStatus(self._info, progress, epoch_loss, lambda: self._records.time.straggler)
@@ -160,7 +160,7 @@ class Run:
             DriftError: the ranks do not end with the same weights.
             CheckpointError: the model can't be written.
         """
-        sha256 = self._training.replica.fingerprint()
+        sha256 = self._training.replica.model.fingerprint()
         for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
             if other != sha256:
                 raise DriftError(
@@ -202,7 +202,7 @@ class Run:
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
-                    "machine": measured_on(training.model.backend),
+                    "machine": measured_on(training.spec.backend),
                 }
             )
         except OSError as error:
@@ -244,7 +244,7 @@ def _run_info(context: RunContext) -> RunInfo:
         shards=job.train.shards,
         samples=len(splits.train),
         validation_samples=len(splits.validation) if splits.validation else 0,
-        parameters=training.model.network.layout.size,
+        parameters=training.spec.network.layout.size,
         batch_size=training.shards.batch_size,
         steps_per_epoch=training.shards.steps_per_epoch,
         epochs=job.train.epochs,

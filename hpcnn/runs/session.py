@@ -134,7 +134,7 @@ class _Session:
         self._records = self._records or self._make_records(folder, training)
         run = Run(RunContext(comm, training, folder, self._request.loaded.base, self._keeper), self._records)
         agree(comm, lambda: run.prepare_folder(progress.epoch, recovered=recovered))
-        crowded = use_cores(comm, training.replica)
+        crowded = use_cores(comm, training.replica.model)
         if not recovered:
             run.print_notes(crowded)
         self._stop.begin_training()
@@ -170,7 +170,7 @@ class _Session:
 
     def _make_records(self, folder: RunFolder, training: Training) -> Records:
         comm, run = self._comm, training.job.run
-        timeline = Timeline(comm, folder, training.model.network, run.timeline_steps) if run.timeline else None
+        timeline = Timeline(comm, folder, training.spec.network, run.timeline_steps) if run.timeline else None
         heirs = comm if self._request.survives else None
         return Records(MetricsLog(folder, heirs), TimeLog(comm, folder), timeline)
 
@@ -215,7 +215,7 @@ class _Session:
         assert self._training is not None
         self._carried = share(self._comm, self._carried)
         training = self._training
-        replica = build_replica(training.job, training.model, self._comm, training.class_weights)
+        replica = build_replica(training.job, training.spec, self._comm, training.class_weights)
         self._training = replace(training, replica=replica)
         self._progress = load(self._carried, self._training)
         self._carried = None

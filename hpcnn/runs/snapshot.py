@@ -62,7 +62,7 @@ class Carried:
 def carry(training: Training, progress: Progress) -> Carried:
     """Return a copy of the state of `training` after the last step that this rank completed."""
     replica = training.replica
-    optimizer = {name: _copy(lazy) for name, lazy in replica.optimizer_state().items()}
+    optimizer = {name: _copy(lazy) for name, lazy in replica.updater.optimizer_state().items()}
     callbacks = {name: (callback.state(), callback.arrays()) for name, callback in training.callbacks.items()}
     return Carried(asdict(progress), replica.weights(), optimizer, callbacks)
 
@@ -89,7 +89,7 @@ def load(carried: Carried, training: Training) -> Progress:
     """Bring `training`, whose replica is new, to the carried state."""
     replica = training.replica
     replica.load_weights(carried.weights)
-    replica.load_optimizer_state(carried.optimizer)
+    replica.updater.load_optimizer_state(carried.optimizer)
     for name, callback in training.callbacks.items():
         callback.load(*carried.callbacks[name])
     return Progress(**carried.progress)

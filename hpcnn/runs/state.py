@@ -79,11 +79,9 @@ def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoin
     Raises:
         CheckpointError: a callback of the user's has a state that no file can hold.
     """
-    replica = training.replica
     arrays = {
-        **_model_arrays(training),
-        **prefixed("optimizer", replica.optimizer_state()),
-        **prefixed("compression", replica.compression_state()),
+        **training.replica.state(),
+        **_scaling_arrays(training),
         "progress/totals": LazyArray.of(progress.totals),
     }
     for name, callback in training.callbacks.items():
@@ -93,13 +91,13 @@ def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoin
 
 def pack_model(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
     """Return the finished model: weights and scaling, without the state of training. Every rank has it."""
-    return PendingCheckpoint(_model_arrays(training), _facts(training, base, progress))
+    arrays = {**prefixed("model", training.replica.model.lazy_weights()), **_scaling_arrays(training)}
+    return PendingCheckpoint(arrays, _facts(training, base, progress))
 
 
-def _model_arrays(training: Training) -> dict[str, LazyArray]:
+def _scaling_arrays(training: Training) -> dict[str, LazyArray]:
     scaling = training.splits.scaling
-    arrays = scaling.to_dict() if scaling else {}
-    return {**prefixed("model", training.replica.lazy_weights()), **prefixed("scaling", _local(arrays))}
+    return prefixed("scaling", _local(scaling.to_dict())) if scaling else {}
 
 
 def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
@@ -120,9 +118,9 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
             "finish": progress.finish,
         },
         "callbacks": {name: _state_of(callback, name) for name, callback in training.callbacks.items()},
-        "input_shape": list(training.model.network.input_shape),
+        "input_shape": list(training.spec.network.input_shape),
         "hpcnn": __version__,
-        "machine": measured_on(training.model.backend),
+        "machine": measured_on(training.spec.backend),
         "data": msgspec.to_builtins(training.content),
     }
 
@@ -163,7 +161,7 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
     """
     replica = training.replica
     totals = checkpoint.tensors.get("progress/totals")
-    if totals is None or totals.shape != (replica.layout.size,) or totals.dtype != np.float64:
+    if totals is None or totals.shape != (replica.model.layout.size,) or totals.dtype != np.float64:
         raise CheckpointError(
             "the checkpoint holds no state of training for this job: it is a finished model, or another job's. "
             "Resume from checkpoints/last.safetensors of the run."
@@ -176,11 +174,9 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
             f"the checkpoint is of another training: epoch {progress.epoch} and step {progress.step_in_epoch} in it "
             f"are not step {progress.step} where an epoch has {steps}"
         )
-    replica.load_weights(checkpoint.part("model"))
-    if replica.fingerprint() != facts.weights_sha256:
+    replica.load_state(checkpoint.tensors)
+    if replica.model.fingerprint() != facts.weights_sha256:
         raise CheckpointError("the weights that were loaded do not have the SHA-256 that they were saved with")
-    replica.load_optimizer_state(checkpoint.part("optimizer"))
-    replica.load_compression_state(checkpoint.part("compression"))
     for name, callback in training.callbacks.items():
         _load_callback(callback, name, facts, checkpoint, training)
     return progress
@@ -194,7 +190,7 @@ def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Chec
         held = shortened(state)
         raise CheckpointError(f"the state of {name} is another's: the file holds {held}, the job needs {[*own]}")
     if ours and arrays:
-        training.model.network.layout.check_state_dict(arrays)
+        training.spec.network.layout.check_state_dict(arrays)
     callback.load(state, {key: array.copy() for key, array in arrays.items()})
 
 

@@ -34,8 +34,7 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Array]:
         """Return the arrays under ``prefix/``, by the rest of their names."""
-        start = len(prefix) + 1
-        return {name[start:]: self.tensors[name] for name in self.tensors if name.startswith(prefix + "/")}
+        return part_of(prefix, self.tensors)
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,14 @@ class PendingCheckpoint:
 
 
 def prefixed(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
-    """Return `arrays` under ``prefix/``: the reverse of `Checkpoint.part`."""
+    """Return `arrays` under ``prefix/``: the reverse of `part_of`."""
     return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def part_of(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
+    """Return the arrays under ``prefix/``, by the rest of their names."""
+    start = len(prefix) + 1
+    return {name[start:]: arrays[name] for name in arrays if name.startswith(prefix + "/")}
 
 
 # ------------------------------------------------------------------------------------------------------------ writing

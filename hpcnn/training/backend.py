@@ -6,42 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.params import ParamLayout
 from hpcnn.system.blas import fingerprint
+from hpcnn.system.memory import aligned_empty
+from hpcnn.training.model import BuiltNetwork, Model
 from hpcnn.training.step_stats import SumsLayout
-from hpcnn.training.vector_model import VectorModel
-from hpcnn.training.vector_replica import ReplicaParts, VectorReplica
-
-
-class BuiltNetwork(Protocol):
-    """A network, as far as everything but its own backend knows it."""
-
-    @property
-    def layout(self) -> ParamLayout:
-        """Where each parameter lies."""
-        ...
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
-        ...
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the outputs for one sample."""
-        ...
-
-    @property
-    def head(self) -> str:
-        """Name of the last activation, if it stands apart from the layers."""
-        ...
-
-    @property
-    def ending(self) -> str | None:
-        """Name of the last activation, wherever it is; None if that is not known."""
-        ...
 
 
 class Backend(Protocol):
@@ -60,32 +31,29 @@ class Backend(Protocol):
         """
         ...
 
-    def state_size(self, network: BuiltNetwork) -> int:
-        """Return how many numbers training changes in the network beside what it learns."""
-        ...
-
-    def make_model(self, job: Job, model: Model) -> VectorModel:
-        """Return the model with memory for its parameters, which are yet to be loaded."""
-        ...
-
-    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> VectorReplica:
-        """Return the model in training, with the parameters at their start."""
+    def make_model(self, spec: ModelSpec, vector: Array) -> Model:
+        """Return the model with its parameters in `vector`, as they are."""
         ...
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network with its loss, the sums to keep, and what computes it."""
+class ModelSpec:
+    """All of a model but its parameters: a network with its loss, the stats to keep, and what computes it."""
 
     network: BuiltNetwork
     loss: BoundLoss
+    """Bound to the network's head."""
     layout: SumsLayout
     backend: Backend
 
     @property
     def stats_length(self) -> int:
-        """How many sums travel with the gradients."""
-        return self.layout.size + self.backend.state_size(self.network)
+        """How many numbers travel beside the gradients: the stats, and what becomes of the network's state."""
+        return self.layout.size + sum(spec.size for spec in self.network.state)
+
+    def make_model(self, dtype: str) -> Model:
+        """Return the model with memory of its own for its parameters, which are yet to be loaded."""
+        return self.backend.make_model(self, aligned_empty(self.network.layout.size, dtype))
 
 
 BackendOf = Callable[[Job], Backend]

@@ -8,20 +8,20 @@ from hpcnn.comm.collectives import TreeReduction
 from hpcnn.data.load import absent_classes, one_class_each
 from hpcnn.data.samples import Samples
 from hpcnn.job.schema import Job
-from hpcnn.training.backend import Model
+from hpcnn.training.backend import ModelSpec
 
 _MOST_LISTED = 10
 _OF_CLASSES = ("accuracy", "precision", "recall", "f1")
 """Metrics of labels that have the name of a metric of classes."""
 
 
-def notes_on(job: Job, model: Model, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
+def notes_on(job: Job, spec: ModelSpec, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
-    loss, outputs = model.loss.loss, model.network.output_shape[-1]
+    loss, outputs = spec.loss.loss, spec.network.output_shape[-1]
     labels, classes = loss.target_kind == "labels", max(2, outputs)
     if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:
         yield f"train.top_k = {job.train.top_k} of {outputs} classes: top_k_accuracy is 1 for any model. Lower it."
-    counted = [metric.name for metric in model.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
+    counted = [metric.name for metric in spec.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
     if counted and loss.name != "binary_crossentropy" and one_class_each(samples.y, reduction):
         yield (
             f"each sample of the training data has one class, but behind a sigmoid with the loss {loss.name} "

@@ -22,7 +22,8 @@ from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Value
-from hpcnn.training.replica import EvaluableModel, NotFiniteError, Replica
+from hpcnn.training.model import Model
+from hpcnn.training.replica import NotFiniteError, Replica
 from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Sums
 
 
@@ -104,7 +105,7 @@ class Trainer:
         stop: StopRequest,
         progress: Progress | None = None,
     ) -> None:
-        self.progress = progress or Progress(totals=replica.layout.zeros())
+        self.progress = progress or Progress(totals=replica.model.layout.zeros())
         self._plan, self._comm, self._replica = plan, comm, replica
         self._shards, self._validation = shards, validation
         self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
@@ -192,15 +193,15 @@ class Trainer:
     def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
         progress, plan = self.progress, self._plan
         samples = progress.totals[COUNT] * (1 - begun_at / self._shards.steps_per_epoch)
-        values = dict(self._replica.layout.values(progress.totals))
+        values = dict(self._replica.model.layout.values(progress.totals))
         rate = self._replica.learning_rate(progress.step - 1, plan.schedule(progress.step - 1) * self._rate_factor())
         begin = time.perf_counter()
         if self._validation is not None:
-            values.update(evaluate(self._comm, self._replica, self._validation, prefix="val_", stop=self._stop))
+            values.update(evaluate(self._comm, self._replica.model, self._validation, prefix="val_", stop=self._stop))
             if not np.isfinite(values["val_loss"]):
                 raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-        progress.totals = self._replica.layout.zeros()
+        progress.totals = self._replica.model.layout.zeros()
         progress.values = values
         seconds = train_seconds + time.perf_counter() - begin
         report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
@@ -267,7 +268,7 @@ class StoppedError(Exception):
 
 def evaluate(
     comm: Communicator,
-    model: EvaluableModel,
+    model: Model,
     loader: PieceLoader,
     *,
     prefix: str = "",

@@ -10,7 +10,7 @@ from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator, Exchange, ShardedExchange
 from hpcnn.job.schema import Train
 from hpcnn.system.cores import oversubscription, read_cores, threads_of
-from hpcnn.training.vector_model import VectorModel
+from hpcnn.training.model import Model
 
 SHARDING_PAYS = 4096
 """Parameters a rank from which on it is faster that each updates its own."""
@@ -40,7 +40,7 @@ def bucket_entries(train: Train, parameters: int, comm: Communicator) -> int:
     return max(_SMALLEST_BUCKET, parameters * size // _BUCKETS) // size
 
 
-def use_cores(comm: Communicator, model: VectorModel) -> str | None:
+def use_cores(comm: Communicator, model: Model) -> str | None:
     """Let `model` compute on this rank's share of its host's cores. Collective.
 
     Returns, on rank 0, what is to be said if there are more ranks than cores.

@@ -78,7 +78,7 @@ def test_explanations_and_exports_beside_predictions(model: hpcnn.Fitted, tmp_pa
 
 
 def test_predictions_do_not_wait_for_each_other(model: hpcnn.Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    meeting, network = threading.Barrier(2, timeout=PATIENCE_S), model.trained.parts.network
+    meeting, network = threading.Barrier(2, timeout=PATIENCE_S), model.trained.spec.network
     forward = network.forward  # type: ignore[attr-defined]
 
     def meet(*arguments: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.runs.build import build_model, build_replica
+from hpcnn.runs.build import build_replica, build_spec
 from tests.require import require
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
@@ -35,12 +35,12 @@ def keras_backend() -> Iterator[object]:
 def both_replicas(job, shape, backend, class_weights=None):
     """Return the job's replica in NumPy and in Keras mode, whose weights are the same and off their start."""
     replicas = [
-        build_replica(job, build_model(job, shape, each), SerialCommunicator(), class_weights)
+        build_replica(job, build_spec(job, shape, each), SerialCommunicator(), class_weights)
         for each in (NUMPY, backend)
     ]
-    shaken = replicas[0].vector + 0.3 * np.random.default_rng(5).standard_normal(replicas[0].vector.shape)
+    shaken = replicas[0].model.vector + 0.3 * np.random.default_rng(5).standard_normal(replicas[0].model.vector.shape)
     for replica in replicas:
-        replica.vector[...] = shaken
+        replica.model.vector[...] = shaken
     return replicas
 
 

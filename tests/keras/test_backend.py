@@ -15,7 +15,7 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import HpcnnError, JobError, MissingExtraError, ModelError
 from hpcnn.job.load import load_job
-from hpcnn.runs.build import build_model, build_training
+from hpcnn.runs.build import build_spec, build_training
 from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, predict
 from hpcnn.runs.session import train
 from hpcnn.storage.checkpoint import load_checkpoint
@@ -61,7 +61,7 @@ def job_of(entry: str, **changes):
 )
 def test_what_is_wrong_with_a_users_model_is_said_once(backend, entry: str, message: str) -> None:
     with pytest.raises(ModelError, match=f"model.entry '{USERS}:{entry}'.*") as caught:
-        build_model(job_of(entry), (5,), backend)
+        build_spec(job_of(entry), (5,), backend)
     assert re.search(message, str(caught.value), re.DOTALL)
 
 
@@ -87,7 +87,7 @@ def test_what_is_wrong_with_a_users_model_is_said_once(backend, entry: str, mess
 )
 def test_what_a_users_model_ends_in(backend, options: dict, ending: str | None) -> None:
     job = make_job(model={"layers": None, "entry": f"{USERS}:ending_in", "options": options})
-    assert build_model(job, (5,), backend).network.ending == ending
+    assert build_spec(job, (5,), backend).network.ending == ending
     if ending in (None, "sigmoid", "softmax", "softplus"):
         build_training(job, Path(), COMM, backend)
         return
@@ -97,7 +97,7 @@ def test_what_a_users_model_ends_in(backend, options: dict, ending: str | None) 
 
 def test_a_mixture_of_experts_may_end_in_probabilities(backend) -> None:
     training = build_training(job_of("mixture"), Path(), COMM, backend)
-    assert training.model.network.ending is None
+    assert training.spec.network.ending is None
 
 
 def test_several_labels_a_sample_in_both_modes(backend) -> None:
@@ -106,25 +106,25 @@ def test_several_labels_a_sample_in_both_modes(backend) -> None:
     job = make_job(model={"layers": layers}, loss={"name": "binary_crossentropy"}, train={"metrics": names})
     ours, theirs = both_replicas(job, (5,), backend)
     x, y = normal(40, 5).astype(np.float32), (normal(40, 3) > 0).astype(np.float32)
-    np.testing.assert_array_equal(ours.eval_piece(x, y)[STOP + 1 :], theirs.eval_piece(x, y)[STOP + 1 :])
-    assert all(metric.multilabel for metric in theirs.layout.metrics)
+    np.testing.assert_array_equal(ours.model.eval_piece(x, y)[STOP + 1 :], theirs.model.eval_piece(x, y)[STOP + 1 :])
+    assert all(metric.multilabel for metric in theirs.model.layout.metrics)
 
 
 def test_a_keras_model_in_numpy_mode(backend) -> None:
     with pytest.raises(ModelError, match=r'but returned Sequential: a model of Keras, which needs backend = "keras"'):
-        build_model(job_of("wide"), (5,), NUMPY)
+        build_spec(job_of("wide"), (5,), NUMPY)
 
 
 def test_a_network_of_hpcnn_in_keras_mode(backend) -> None:
-    ours, theirs = (build_model(job_of("of_hpcnn"), (5,), each) for each in (NUMPY, backend))
-    assert ours.network.layout.offsets == theirs.network.layout.offsets == {"out/kernel": 0, "out/bias": 15}
+    ours, theirs = (build_spec(job_of("of_hpcnn"), (5,), each) for each in (NUMPY, backend))
+    assert ours.model.network.layout.offsets == theirs.model.network.layout.offsets == {"out/kernel": 0, "out/bias": 15}
 
 
 @pytest.mark.parametrize("entry", ["wide", "subclass", "normalized"])
 def test_names_and_start_of_a_users_model_follow_from_the_job(backend, entry: str) -> None:
     def start(seed: int):
         training = build_training(job_of(entry, train={"seed": seed}), Path(), COMM, backend)
-        return training.replica.weights(), training.replica.fingerprint()
+        return training.replica.weights(), training.replica.model.fingerprint()
 
     (weights, first), (_, second), (_, other) = start(1), start(1), start(2)
     assert first == second != other
@@ -135,7 +135,7 @@ def test_names_and_start_of_a_users_model_follow_from_the_job(backend, entry: st
 
 
 def test_penalties_and_state_of_a_users_model(backend) -> None:
-    model = build_model(job_of("normalized"), (5,), backend)
+    model = build_spec(job_of("normalized"), (5,), backend)
     layout = model.network.layout
     assert {spec.name: spec.l2 for spec in layout.penalized} == {"sequential/dense/kernel": 0.01}
     frozen = [spec.name for spec in layout.specs if not spec.trainable]

@@ -82,7 +82,7 @@ def test_what_keras_can_not_save(path: Path, backend, tmp_path: Path, monkeypatc
     def save(self, target):
         raise NotImplementedError("no get_config")
 
-    monkeypatch.setattr(type(trained.parts.network.model), "save", save)
+    monkeypatch.setattr(type(trained.spec.network.model), "save", save)
     with pytest.raises(HpcnnError, match="Keras can't save the model: NotImplementedError: no get_config"):
         write_keras(trained, tmp_path / "model.keras", scaling=False)
     assert list(tmp_path.iterdir()) == []

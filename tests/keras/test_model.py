@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcnn.backends.numpy.replica import NumpyReplica
+from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.job.optimizer import Sgd
 from hpcnn.nn import Activation, Context, Dense, Dropout, Layer, Network, Residual
@@ -13,9 +13,9 @@ from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import MeanSquaredError
 from hpcnn.optim.build import build_optimizer
+from hpcnn.training.replica import Replica
 from hpcnn.training.step_stats import COUNT, LOSS, SumsLayout
 from hpcnn.training.updater import make_updater
-from hpcnn.training.vector_replica import ReplicaParts
 from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
 from tests.nn.cases import LAYERS, LOSSES
 from tests.nn.helpers import normal
@@ -52,37 +52,38 @@ def updater_of(network: Network, dtype: str):
 def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
     """Return the network in both modes, with the same weights."""
     from hpcnn.backends.keras.layers import to_keras
+    from hpcnn.backends.keras.model import KerasModel
     from hpcnn.backends.keras.network import KerasNetwork
-    from hpcnn.backends.keras.replica import KerasReplica
 
     model, names = to_keras(network, dtype)
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
     assert other.output_shape == network.output_shape
     bound, sums = loss.bind(network.head), SumsLayout([])
-    ours = NumpyReplica(network, ReplicaParts(bound, sums, updater_of(network, dtype), seed=0))
-    theirs = KerasReplica(other, ReplicaParts(bound, sums, updater_of(network, dtype), seed=0))
-    ours.vector += 0.3 * normal(ours.vector.size, seed=5, dtype=np.dtype(dtype))
+    updaters = [updater_of(network, dtype) for _ in range(2)]
+    ours = Replica(NumpyModel(network, bound, sums, updaters[0].store.array), updaters[0], seed=0)
+    theirs = Replica(KerasModel(other, bound, sums, updaters[1].store.array), updaters[1], seed=0)
+    ours.model.vector += 0.3 * normal(ours.model.vector.size, seed=5, dtype=np.dtype(dtype))
     theirs.load_weights(ours.weights())
     return ours, theirs
 
 
 def check_the_same(ours, theirs, dtype, y=None, *, steps=STEPS):
     """Compare the two modes before the first step, after it and after the last."""
-    shape = ours.network.input_shape, ours.network.output_shape
+    shape = ours.model.network.input_shape, ours.model.network.output_shape
     x = normal(6, *shape[0], dtype=np.dtype(dtype))
     y = normal(6, *shape[1], seed=1, dtype=np.dtype(dtype)) if y is None else y
 
     def check_outputs():
-        same(ours.predict_piece(x), theirs.predict_piece(x), dtype)
-        same(ours.eval_piece(x, y), theirs.eval_piece(x, y), dtype)
+        same(ours.model.predict_piece(x), theirs.model.predict_piece(x), dtype)
+        same(ours.model.eval_piece(x, y), theirs.model.eval_piece(x, y), dtype)
 
     check_outputs()
     for step in range(steps):
         sums = [replica.train_step(step, lambda shard: (x.copy(), y.copy()), factor=1.0) for replica in (ours, theirs)]
         if step in (0, steps - 1):
             same(*sums, dtype)
-            same(ours._updater.exchange.vector, theirs._updater.exchange.vector, dtype)
-            same(ours.vector, theirs.vector, dtype)
+            same(ours.updater.exchange.vector, theirs.updater.exchange.vector, dtype)
+            same(ours.model.vector, theirs.model.vector, dtype)
             check_outputs()
 
 
@@ -103,7 +104,7 @@ def test_head_and_frozen_layer(head: str) -> None:
     before = theirs.weights()["frozen/kernel"]
     check_the_same(ours, theirs, dtype)
     np.testing.assert_array_equal(theirs.weights()["frozen/kernel"], before)
-    assert theirs.network.head == (head if head in ("softmax", "sigmoid") else "linear")
+    assert theirs.model.network.head == (head if head in ("softmax", "sigmoid") else "linear")
 
 
 @BOTH
@@ -172,10 +173,10 @@ def test_dropout_depends_on_the_key_alone() -> None:
     _, replica = replicas_of(network, "float32")
     x = normal(50, 4, dtype=np.float32)
     outputs = {
-        key: np.asarray(replica._call(key, x, np.zeros((50, 400), np.float32))[2])
+        key: np.asarray(replica.model._call(key, x, np.zeros((50, 400), np.float32))[2])
         for key in [(0, 4, 0, 0), (0, 4, 0, 1), (0, 4, 1, 0), (1, 4, 0, 0)]
     }
-    again = np.asarray(replica._call((0, 4, 0, 1), x, np.zeros((50, 400), np.float32))[2])
+    again = np.asarray(replica.model._call((0, 4, 0, 1), x, np.zeros((50, 400), np.float32))[2])
     np.testing.assert_array_equal(outputs[0, 4, 0, 1], again)
     dropped = {key: out == 0 for key, out in outputs.items()}
     for mask in dropped.values():
@@ -184,7 +185,7 @@ def test_dropout_depends_on_the_key_alone() -> None:
     for mask, other in zip(masks, [*masks[1:], masks[0]], strict=True):
         assert (mask & other).mean() == pytest.approx(0.09, abs=0.01)
     kept = ~dropped[0, 4, 0, 0]
-    np.testing.assert_allclose(outputs[0, 4, 0, 0][kept], replica.predict_piece(x)[kept] / 0.7, rtol=1e-5)
+    np.testing.assert_allclose(outputs[0, 4, 0, 0][kept], replica.model.predict_piece(x)[kept] / 0.7, rtol=1e-5)
 
 
 def test_two_generators_of_one_model_draw_apart() -> None:
@@ -195,7 +196,7 @@ def test_two_generators_of_one_model_draw_apart() -> None:
         Dense(1, name="b"),
     ]
     _, replica = replicas_of(Network(layers, (1000,)), "float32")
-    seeds = np.asarray(replica._seeds((0, 4, 0, 0)))
+    seeds = np.asarray(replica.model._seeds((0, 4, 0, 0)))
     assert seeds.shape == (2, 2)
     assert len(np.unique(seeds)) == 4
 
@@ -214,6 +215,6 @@ def test_a_layer_of_ones_own_is_refused() -> None:
 def test_sums_count_samples() -> None:
     ours, theirs = replicas_of(Network([Dense(2, name="a")], (3,)), "float32")
     x, y = normal(7, 3, dtype=np.float32), normal(7, 2, dtype=np.float32)
-    sums = theirs.eval_piece(x, y)
+    sums = theirs.model.eval_piece(x, y)
     assert sums[COUNT] == 7
-    assert sums[LOSS] == pytest.approx(np.square(ours.predict_piece(x) - y).mean(axis=1).sum(), rel=1e-5)
+    assert sums[LOSS] == pytest.approx(np.square(ours.model.predict_piece(x) - y).mean(axis=1).sum(), rel=1e-5)

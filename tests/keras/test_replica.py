@@ -55,7 +55,7 @@ def test_weights_after_1_and_50_steps_are_those_of_numpy_mode(backend, case, dty
         same(*sums, dtype)
         assert sums[1][STOP] == (step == 1)
         if step in (0, STEPS - 1):
-            same(ours.vector, theirs.vector, dtype)
+            same(ours.model.vector, theirs.model.vector, dtype)
     assert ours.learning_rate(3, 0.5) == theirs.learning_rate(3, 0.5)
 
 
@@ -74,8 +74,8 @@ def test_class_weights(backend, name: str) -> None:
     y = (labels > 0).astype(np.float32)[:, None] if units == 1 else y
     sums = [replica.train_step(0, cut(x, y, 4), factor=1.0) for replica in (ours, theirs)]
     same(*sums, "float32")
-    same(ours.vector, theirs.vector, "float32")
-    same(ours.eval_piece(x, y), theirs.eval_piece(x, y), "float32")
+    same(ours.model.vector, theirs.model.vector, "float32")
+    same(ours.model.eval_piece(x, y), theirs.model.eval_piece(x, y), "float32")
 
 
 def trained(job, backend, ranks: int) -> tuple[str, dict]:
@@ -89,7 +89,7 @@ def trained(job, backend, ranks: int) -> tuple[str, dict]:
             if not within:
                 training.shards.start_epoch(epoch)
             training.replica.train_step(step, partial(training.shards.shard, within), factor=1.0)
-        return training.replica.fingerprint(), training.replica.weights()
+        return training.replica.model.fingerprint(), training.replica.weights()
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)
     assert len({sha256 for sha256, _ in outcomes}) == 1

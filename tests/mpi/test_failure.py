@@ -68,9 +68,9 @@ PLACES = {
     "before MPI": ("fail_in_call('comm.connect', '_connect_mpi', 1)", "connecting"),
     "connecting": ("fail_in_call('comm.mpi', 'MpiCommunicator.__init__', 1)", "connecting"),
     "set-up": ("fail_in_call('data.samples', 'Samples.__len__', 1)", "phase set-up"),
-    "step": ("fail_in_call('backends.numpy.replica', 'NumpyReplica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
+    "step": ("fail_in_call('training.replica', 'Replica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
     "evaluation": (
-        "fail_in_call('backends.numpy.replica', 'NumpyReplica.eval_piece', 1)",
+        "fail_in_call('training.model', 'Model.eval_piece', 1)",
         r"phase evaluate, step 23 \(epoch 1\)",
     ),
     "save": ("fail_in_call('runs.checkpoints.saver', 'Saver.__call__', 1)", r"phase save, step 23 \(epoch 1\)"),
@@ -255,14 +255,14 @@ def test_a_loss_that_is_not_finite(mpich: Mpi, tmp_path: Path, ranks: int, at_fa
 DRIFT_PROGRAM = """
 import sys
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.backends.numpy.replica import NumpyReplica
-step = NumpyReplica.train_step
+from hpcnn.training.replica import Replica
+step = Replica.train_step
 def drifting(self, *arguments, **options):
     sums = step(self, *arguments, **options)
     if detect_launch().rank == 1:
-        self.vector[7] += 1e-4
+        self.model.vector[7] += 1e-4
     return sums
-NumpyReplica.train_step = drifting
+Replica.train_step = drifting
 from hpcnn.train import main
 sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "train.epochs=1", "--set", "{sharding}"]))
 """

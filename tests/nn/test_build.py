@@ -138,7 +138,7 @@ def test_the_models_input_shape_may_not_differ_otherwise(shape):
 @pytest.mark.parametrize("section", [schema.Huber(delta=2.0), schema.BinaryCrossentropy(label_smoothing=0.1)])
 def test_losses_take_their_options_and_the_networks_head(section):
     network = build_network(schema.Model(layers=[schema.Dense(units=2, activation="sigmoid")]), (3,))
-    bound = build_loss(section, network)
+    bound = build_loss(section, network.output_shape, network.head)
     assert bound.head == "sigmoid"
     expected = Huber(delta=2.0) if isinstance(section, schema.Huber) else LOSSES["binary_crossentropy"](0.1)
     assert bound.loss == expected
@@ -148,13 +148,13 @@ def test_losses_take_their_options_and_the_networks_head(section):
 def test_class_weights_are_left_to_the_caller(weights):
     network = build_network(schema.Model(layers=[schema.Dense(units=2, activation="softmax")]), (3,))
     section = schema.SparseCategoricalCrossentropy(class_weights=weights)
-    assert build_loss(section, network).loss == LOSSES["sparse_categorical_crossentropy"]()
+    assert build_loss(section, network.output_shape, network.head).loss == LOSSES["sparse_categorical_crossentropy"]()
 
 
 def test_a_loss_that_does_not_fit_the_network():
     network = build_network(schema.Model(layers=[schema.Dense(units=1, activation="softmax")]), (3,))
     with pytest.raises(ModelError, match="Use activation 'sigmoid' with the loss 'binary_crossentropy'"):
-        build_loss(schema.Mse(), network)
+        build_loss(schema.Mse(), network.output_shape, network.head)
 
 
 # --- entries ---

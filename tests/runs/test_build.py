@@ -58,7 +58,7 @@ def test_the_network_of_an_entry_must_end_in_what_the_loss_needs(options, change
         model={"layers": None, "entry": "endings_of_a_user:build", "options": {"units": 3, **options}}, **changes
     )
     if text is None:
-        assert build(job).model.loss.head == (options.get("head") or options.get("activation", "linear"))
+        assert build(job).spec.loss.head == (options.get("head") or options.get("activation", "linear"))
         return
     with pytest.raises(JobError, match=text):
         build(job)
@@ -222,5 +222,5 @@ def test_rows_of_one_class_behind_sigmoids_are_noted_where_they_count_as_labels(
 def test_rows_of_one_class_behind_sigmoids_are_classes_for_a_categorical_loss():
     loss = {"name": "categorical_crossentropy", "class_weights": "balanced"}
     training = build_on_rows(np.tile(np.eye(3), (10, 1)), loss, metrics=["accuracy", "confusion_matrix"])
-    assert not any(metric.multilabel for metric in training.model.layout.metrics)
+    assert not any(metric.multilabel for metric in training.spec.layout.metrics)
     assert training.class_weights is not None

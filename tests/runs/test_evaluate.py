@@ -6,7 +6,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.data.rows import ArrayRows
-from hpcnn.runs.build import build_model, build_replica
+from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.trainer import evaluate
 from tests.training.helpers import make_job
@@ -20,9 +20,9 @@ X, Y = RNG.normal(size=(23, 5)), RNG.integers(0, 3, 23)
 def evaluated(ranks, piece_size, *, prefix=""):
     def body(comm):
         # The replica itself talks to nobody here: there may be more ranks than shards.
-        replica = build_replica(JOB, build_model(JOB, (5,)), SerialCommunicator())
+        replica = build_replica(JOB, build_spec(JOB, (5,)), SerialCommunicator())
         loader = PieceLoader(ArrayRows(X), ArrayRows(Y), piece_size=piece_size, input_shape=(5,), dtype=np.float64)
-        return evaluate(comm, replica, loader, prefix=prefix), replica
+        return evaluate(comm, replica.model, loader, prefix=prefix), replica
 
     return run_threads(ranks, body)
 
@@ -41,9 +41,9 @@ def test_any_number_of_ranks_gives_the_same_bits(piece_size):
 
 def test_values_are_those_of_all_samples_at_once_with_the_penalty_in_the_loss():
     ((values, replica),) = evaluated(1, 4, prefix="val_")
-    outputs = replica.predict_piece(X)
-    assert replica.penalty() > 0.05
-    loss = -np.log(outputs[np.arange(23), Y]).mean() + replica.penalty()
+    outputs = replica.model.predict_piece(X)
+    assert replica.model.penalty() > 0.05
+    loss = -np.log(outputs[np.arange(23), Y]).mean() + replica.model.penalty()
     assert list(values) == ["val_loss", *(f"val_{name}" for name in METRICS)]
     assert values["val_loss"] == pytest.approx(loss, rel=1e-5)
     assert values["val_accuracy"] == np.mean(outputs.argmax(axis=1) == Y)

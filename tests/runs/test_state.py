@@ -118,7 +118,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused():
 
 def test_a_finished_model_can_not_be_gone_on_with():
     training = build(make_job())
-    model = pack_model(training, Path(), Progress(totals=training.replica.layout.zeros()))
+    model = pack_model(training, Path(), Progress(totals=training.replica.model.layout.zeros()))
     assert {name.split("/")[0] for name in model.arrays} == {"model", "scaling"}
     with pytest.raises(CheckpointError, match=r"finished model, or another job's\. Resume from checkpoints/last"):
         unpack(model.collect(), training)
@@ -136,7 +136,7 @@ def test_everything_comes_back(tmp_path):
     for name, array in state.tensors.items():
         assert array.tobytes() == again.tensors[name].tobytes(), name
     facts = dict(state.facts) | {"base": str(tmp_path)}
-    assert facts.pop("weights_sha256") == training.replica.fingerprint()
+    assert facts.pop("weights_sha256") == training.replica.model.fingerprint()
     assert again.facts == facts
     assert any(name.startswith("callbacks/early_stopping/") for name in state.tensors)
 
@@ -233,9 +233,9 @@ def test_a_sharded_state_is_gathered_one_vector_at_a_time(monkeypatch):
     def body(comm):
         training = build_training(job, Path(), comm)
         alive = []
-        for lazy in pack(training, Path(), Progress(totals=training.replica.layout.zeros())).arrays.values():
+        for lazy in pack(training, Path(), Progress(totals=training.replica.model.layout.zeros())).arrays.values():
             (array,) = lazy.blocks()
-            if comm.rank == 0 and array.base is None and array.size == training.model.network.layout.trainable_size:
+            if comm.rank == 0 and array.base is None and array.size == training.spec.network.layout.trainable_size:
                 alive.append(weakref.ref(array))
             del array
         sizes.append([ref() for ref in alive])

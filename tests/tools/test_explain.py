@@ -185,16 +185,15 @@ def linear_model(weights: list[float], metrics: list[str]):
         loss={"name": "mse"},
         train={"metrics": metrics, "shards": 1},
     )
-    from hpcnn.backends.numpy.backend import NUMPY
     from hpcnn.data.samples import Samples
-    from hpcnn.runs.build import build_model
+    from hpcnn.runs.build import build_spec
 
-    parts = build_model(job, (3,))
-    model = NUMPY.make_model(job, parts)
+    parts = build_spec(job, (3,))
+    model = parts.make_model(job.train.dtype)
     model.load_weights({"dense_1/kernel": np.array(weights)[:, None]})
     x = normal(40, 3, dtype=np.float32)
     samples = Samples(ArrayRows(x), ArrayRows(x @ np.array(weights, np.float32)[:, None]))
-    return SimpleNamespace(job=job, parts=parts, model=model), samples
+    return SimpleNamespace(job=job, spec=parts, model=model), samples
 
 
 @pytest.mark.parametrize(("metrics", "score"), [([], "loss"), (["mae", "r2"], "mae"), (["r2"], "r2")])
@@ -219,7 +218,7 @@ def test_refusals(trained: TrainedModel) -> None:
         check_target(3, 3)
     check_target(2, 3)
     check_target(None, 3)
-    many = SimpleNamespace(parts=SimpleNamespace(network=Network([Dense(2, name="a")], (4, 3))))
+    many = SimpleNamespace(spec=SimpleNamespace(network=Network([Dense(2, name="a")], (4, 3))))
     with pytest.raises(ModelError, match=r"outputs have shape \(4, 2\) a sample. Use --method permutation"):
         gradients.input_gradient(many)  # type: ignore[arg-type]
     keras = SimpleNamespace(network=SimpleNamespace(output_shape=(3,)))
@@ -228,7 +227,7 @@ def test_refusals(trained: TrainedModel) -> None:
         "": "Keras computes the model. Leave out --backend, or use --method permutation",
     }
     for entry, text in texts.items():
-        stand_in = SimpleNamespace(parts=keras, model=None, job=SimpleNamespace(model=SimpleNamespace(entry=entry)))
+        stand_in = SimpleNamespace(spec=keras, model=None, job=SimpleNamespace(model=SimpleNamespace(entry=entry)))
         with pytest.raises(ModelError, match=text):
             gradients.input_gradient(stand_in)  # type: ignore[arg-type]
 

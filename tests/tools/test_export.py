@@ -178,7 +178,7 @@ def test_what_onnx_can_not_hold(trained: TrainedModel, tmp_path: Path, monkeypat
     with pytest.raises(ModelError, match=r"the parameters take \d+ bytes, but an ONNX file holds 2 GiB at most"):
         write_onnx(trained, tmp_path / "model.onnx")
     job = SimpleNamespace(model=SimpleNamespace(entry="m:f"))
-    keras = SimpleNamespace(parts=SimpleNamespace(network=object()), job=job)
+    keras = SimpleNamespace(spec=SimpleNamespace(network=object()), job=job)
     with pytest.raises(ModelError, match=r"what the function 'm:f' builds.*--backend numpy.*--format keras"):
         write_onnx(keras, tmp_path / "model.onnx")  # type: ignore[arg-type]
     job.model.entry = ""

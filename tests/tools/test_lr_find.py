@@ -72,7 +72,7 @@ def test_each_optimizer_gets_a_rate_that_works(name: str) -> None:
         sums = training.replica.train_step(
             step, lambda shard, place=place: training.shards.shard(place, shard), factor=1
         )
-        losses.append(training.replica.layout.values(sums)["loss"])
+        losses.append(training.replica.model.layout.values(sums)["loss"])
     assert np.mean(losses[-4:]) < 0.8 * np.mean(losses[:4])
 
 
@@ -114,7 +114,7 @@ def test_it_ends_where_the_loss_diverges() -> None:
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_first_loss_that_is_not_finite_is_no_matter_of_the_rate(ranks: int) -> None:
     def spoil(training) -> None:
-        training.replica.vector[...] = np.nan
+        training.replica.model.vector[...] = np.nan
 
     with pytest.raises(
         DivergedError, match=r"the loss is not finite in the first step, before any update \(the first ou"

@@ -79,7 +79,7 @@ def collected(training, progress):
     """Return the whole state in memory; None on a rank that has not all of it."""
     draft = pack(training, Path(), progress)
     tensors = fetched(draft.arrays)
-    sha256 = {"weights_sha256": training.replica.fingerprint()}
+    sha256 = {"weights_sha256": training.replica.model.fingerprint()}
     return tensors and Checkpoint(tensors, dict(draft.facts) | sha256)
 
 
@@ -167,7 +167,7 @@ def train(
         trainer.progress = progress or trainer.progress
         stop.requested = 0 < stop_at <= trainer.progress.step + (not late) and comm.rank == asked
         outcome.done = trainer.run()
-        outcome.fingerprint = training.replica.fingerprint()
+        outcome.fingerprint = training.replica.model.fingerprint()
         outcome.reports = reports.reports
         outcome.state = outcome.states[-1] if outcome.states else collected(training, trainer.progress)
         return outcome

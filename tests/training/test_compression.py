@@ -48,7 +48,7 @@ def train_on(job, layout, *, start=None, stop_at=0):
         )  # fmt: skip
         trainer.progress = progress or trainer.progress
         done = trainer.run()
-        return done, training.replica.fingerprint(), keeper.states[-1]
+        return done, training.replica.model.fingerprint(), keeper.states[-1]
 
     if stop_at:
         job = msgspec.structs.replace(job, run=msgspec.structs.replace(job.run, stop_at_step=stop_at))
@@ -121,7 +121,7 @@ def test_stopped_and_resumed_elsewhere_is_not_stopped(sharded, before, after, tm
     for stop_at in (1, 4):
         done, _, state = train_on(job, before, stop_at=stop_at)
         assert not done
-        parameters = build(job).model.network.layout.trainable_size
+        parameters = build(job).spec.network.layout.trainable_size
         owed = {key: (value.shape, value.dtype) for key, value in state.part("compression").items()}
         assert owed == dict.fromkeys(["group_0", "group_1", "total"], ((parameters,), np.float32))
         assert all(state.part("compression")[key].any() for key in owed)

@@ -7,7 +7,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DivergedError
 from hpcnn.job.optimizer import Sgd
 from hpcnn.optim.build import build_optimizer
-from hpcnn.runs.build import build_model, build_replica
+from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.replica import NotFiniteError
 from tests.training.helpers import make_job, train
 
@@ -28,15 +28,15 @@ def step(ranks, *, x=None, y=None, weights=None, dtype="float32"):
     y = np.zeros((N, 1), dtype) if y is None else y.astype(dtype)
 
     def body(comm):
-        replica = build_replica(job, build_model(job, (3,)), comm)
+        replica = build_replica(job, build_spec(job, (3,)), comm)
         given = replica.weights()
         for name, value in (weights or {}).items():
             given[name][...] = value
         replica.load_weights(given)
-        before = replica.fingerprint()
+        before = replica.model.fingerprint()
         with pytest.raises(NotFiniteError) as caught:
             replica.train_step(0, lambda i: (x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2]), factor=1.0, stop=False)
-        return caught.value, replica.fingerprint() == before
+        return caught.value, replica.model.fingerprint() == before
 
     return run_threads(ranks, body)
 

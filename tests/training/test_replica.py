@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.runs.build import build_model, build_replica
+from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
 from tests.training.helpers import fetched, make_job
@@ -20,7 +20,7 @@ def data(n=N, *, features=FEATURES, classes=CLASSES):
 
 
 def replica_of(job, x, *, class_weights=None):
-    return build_replica(job, build_model(job, x.shape[1:]), SerialCommunicator(), class_weights)
+    return build_replica(job, build_spec(job, x.shape[1:]), SerialCommunicator(), class_weights)
 
 
 def double(**changes):
@@ -51,7 +51,7 @@ def test_a_step_of_softmax_regression_by_hand(weights, shards):
     x, y = data()
     job = double(model={"layers": LINEAR}, optimizer={"name": "sgd", "learning_rate": 0.5}, train={"shards": shards})
     replica = replica_of(job, x, class_weights=weights)
-    replica.vector += np.random.default_rng(1).normal(size=replica.vector.size)
+    replica.model.vector += np.random.default_rng(1).normal(size=replica.model.vector.size)
     kernel, bias = replica.weights().values()
     sums = replica.train_step(0, cut(x, y, shards), factor=0.5, stop=True)
 
@@ -67,7 +67,7 @@ def test_a_step_of_softmax_regression_by_hand(weights, shards):
     assert (sums[COUNT], sums[STOP]) == (N, 1)
     assert sums[LOSS] == pytest.approx(-(each * np.log(p[np.arange(N), y])).sum(), rel=1e-12)
     assert sums[PENALTY] == pytest.approx(N * penalty, rel=1e-12)
-    values = replica.layout.values(sums)
+    values = replica.model.layout.values(sums)
     assert values["loss"] == pytest.approx(sums[LOSS] / N + penalty, rel=1e-12)
     assert values["accuracy"] == np.mean(p.argmax(axis=1) == y)
 
@@ -149,7 +149,7 @@ def compare_with_keras(keras, job):
     given = None if weights is None else dict(enumerate(weights))
     for step in range(3):
         theirs = model.train_on_batch(x, targets, class_weight=given, return_dict=True)
-        ours = replica.layout.values(replica.train_step(step, whole(x, targets), factor=1.0, stop=False))
+        ours = replica.model.layout.values(replica.train_step(step, whole(x, targets), factor=1.0, stop=False))
         model.reset_metrics()
         assert ours["loss"] == pytest.approx(float(theirs["loss"]), rel=1e-10)
     for variable, (name, array) in zip(model.weights, replica.weights().items(), strict=True):
@@ -180,10 +180,10 @@ def test_class_weights_weigh_the_training_loss_and_nothing_else(one_hot, classes
     weights = np.array([0.5, 3.0]) if binary else CLASS_WEIGHTS
     plain, weighted = replica_of(job, x), replica_of(job, x, class_weights=weights)
     for replica in (plain, weighted):
-        replica.vector += 0.5
-    losses = [plain.eval_piece(x[i : i + 1], targets[i : i + 1])[LOSS] for i in range(N)]
-    in_evaluation = weighted.eval_piece(x, targets)
-    np.testing.assert_array_equal(in_evaluation, plain.eval_piece(x, targets))
+        replica.model.vector += 0.5
+    losses = [plain.model.eval_piece(x[i : i + 1], targets[i : i + 1])[LOSS] for i in range(N)]
+    in_evaluation = weighted.model.eval_piece(x, targets)
+    np.testing.assert_array_equal(in_evaluation, plain.model.eval_piece(x, targets))
     in_training = weighted.train_step(0, whole(x, targets), factor=1.0, stop=False)
     assert in_training[LOSS] == pytest.approx(float(weights[y] @ losses), rel=1e-10)
     assert in_training[COUNT] == N  # not the sum of the weights, as in Keras
@@ -204,21 +204,21 @@ def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
     first, second = lambda i: (x[: 4 * (1 - i)], y[: 4 * (1 - i)]), lambda i: (x[: 4 * i], y[: 4 * i])
     assert len({loss(0, first), loss(0, second), loss(1, first), loss(1, second)}) == 4
     assert loss(0, first) == loss(0, first)
-    assert replica.eval_piece(x, y)[LOSS] == replica.eval_piece(x, y)[LOSS]
-    np.testing.assert_array_equal(replica.predict_piece(x)[0], replica.predict_piece(x)[1])
+    assert replica.model.eval_piece(x, y)[LOSS] == replica.model.eval_piece(x, y)[LOSS]
+    np.testing.assert_array_equal(replica.model.predict_piece(x)[0], replica.model.predict_piece(x)[1])
 
 
 def test_evaluation_and_prediction_leave_the_model_as_it_is():
     x, y = data()
     replica = replica_of(double(), x)
-    before, state = replica.fingerprint(), fetched(replica.optimizer_state())
-    outputs = replica.predict_piece(x).copy()
-    sums = replica.eval_piece(x, y)
+    before, state = replica.model.fingerprint(), fetched(replica.state())
+    outputs = replica.model.predict_piece(x).copy()
+    sums = replica.model.eval_piece(x, y)
     np.testing.assert_allclose(outputs.sum(axis=1), 1)
     assert sums[LOSS] == pytest.approx(-np.log(outputs[np.arange(N), y]).sum(), rel=1e-10)
     assert (sums[COUNT], sums[PENALTY], sums[STOP]) == (N, 0, 0)
-    assert replica.fingerprint() == before
-    assert all(np.array_equal(state[name], value) for name, value in fetched(replica.optimizer_state()).items())
+    assert replica.model.fingerprint() == before
+    assert all(np.array_equal(state[name], value) for name, value in fetched(replica.state()).items())
 
 
 @pytest.mark.parametrize(("shards", "optimizer"), [(1, "adam"), (8, "adam"), (8, "sgd")])

@@ -90,5 +90,5 @@ def test_all_ranks_start_with_the_same_weights():
 
     from hpcnn.comm.threads import run_threads
 
-    prints = run_threads(3, lambda comm: build_training(make_job(), Path(), comm).replica.fingerprint())
+    prints = run_threads(3, lambda comm: build_training(make_job(), Path(), comm).replica.model.fingerprint())
     assert len(set(prints)) == 1

@@ -5,7 +5,7 @@ import pytest
 
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DivergedError
-from hpcnn.runs.build import build_model, build_replica
+from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.replica import NotFiniteError
 from tests.training.helpers import LAYERS, make_job, train
@@ -83,7 +83,7 @@ def test_a_gradient_that_overflows_is_told_on_all_ranks_and_named_on_one_at_leas
     x, y = np.full((16, 3), 1e19, np.float32), np.zeros((16, 1), np.float32)
 
     def body(comm):
-        replica = build_replica(job, build_model(job, (3,)), comm)
+        replica = build_replica(job, build_spec(job, (3,)), comm)
         start = replica.weights()
         replica.load_weights({name: np.full_like(array, FINITE[name]) for name, array in start.items()})
         with pytest.raises(NotFiniteError) as caught:

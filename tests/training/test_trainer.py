@@ -96,7 +96,7 @@ def test_rate_factors_of_all_callbacks_multiply_the_schedule():
 
 def test_the_factor_reaches_the_update_not_only_the_report():
     job = make_job()
-    at_start = build(job).replica.fingerprint()
+    at_start = build(job).replica.model.fingerprint()
     assert train(job, callbacks=[Recorder("a", [], factor=0.0)]).fingerprint == at_start
     assert train(job).fingerprint != at_start
 

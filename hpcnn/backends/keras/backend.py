@@ -8,11 +8,10 @@ from typing import Any
 
 from hpcnn.backends.keras.model import KerasModel
 from hpcnn.backends.keras.network import KerasNetwork, build_keras_network
-from hpcnn.backends.keras.replica import KerasReplica
 from hpcnn.backends.keras.runtime import ALONE, runtime_facts, start_tensorflow
+from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
-from hpcnn.training.backend import BuiltNetwork, Model
-from hpcnn.training.vector_replica import ReplicaParts
+from hpcnn.training.backend import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,7 @@ class KerasBackend:
         with ALONE:
             return build_keras_network(job, input_shape)
 
-    def state_size(self, network: BuiltNetwork) -> int:
-        """Return how many numbers there are in averages that training updates."""
-        assert isinstance(network, KerasNetwork)
-        return network.state_size
-
-    def make_model(self, job: Job, model: Model) -> KerasModel:
+    def make_model(self, spec: ModelSpec, vector: Array) -> KerasModel:
         """Return the model."""
-        assert isinstance(model.network, KerasNetwork)
-        return KerasModel(model.network, model.loss, model.layout)
-
-    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> KerasReplica:
-        """Return the model in training."""
-        assert isinstance(network, KerasNetwork)
-        return KerasReplica(network, parts)
+        assert isinstance(spec.network, KerasNetwork)
+        return KerasModel(spec.network, spec.loss, spec.layout, vector)

@@ -1,4 +1,4 @@
-"""The Keras model as it stands, without training: loss and metrics of samples, predictions, weights in and out."""
+"""The model in Keras: outputs, loss and gradients of one shard in one call of TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,49 +13,60 @@ from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.tensors import can_share, to_array, to_tensor
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.system.denormals import FlushDenormals
-from hpcnn.system.memory import aligned_empty
-from hpcnn.training.step_stats import COUNT, LOSS, Sums, SumsLayout
-from hpcnn.training.vector_model import VectorModel
+from hpcnn.nn.network import Written
+from hpcnn.training.model import Accumulator, Model, ShardBackward
+from hpcnn.training.step_stats import SumsLayout
 
 
-class KerasModel(VectorModel):
-    """A `KerasNetwork` with its parameters in one flat vector, its loss and its metrics.
+class KerasModel(Model):
+    """A `KerasNetwork` with its parameters in one flat vector, its loss and its metrics; see `Model`.
 
-    Args:
-        network: the Keras model.
-        loss: the loss, bound to the network's head.
-        layout: the sums to keep, with the metrics.
-        vector: where the parameters are to lie; left out, in memory of its own.
+    What training changes beside the parameters (the averages of batch normalisation) is part of the vector as well:
+    each shard starts from the same values, and the new ones are the mean over all samples.
     """
 
-    def __init__(
-        self, network: KerasNetwork, loss: BoundLoss, layout: SumsLayout, *, vector: Array | None = None
-    ) -> None:
-        vector = aligned_empty(network.layout.size, network.dtype) if vector is None else vector
-        super().__init__(network.layout, layout, vector)
-        self.network, self._loss = network, loss
-        self._flush = FlushDenormals()
+    network: KerasNetwork
+
+    def __init__(self, network: KerasNetwork, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+        super().__init__(network, loss, layout, vector)
         self._tensor = to_tensor(vector) if can_share(vector) else None
         """The parameters as TensorFlow sees them: the same memory, so that an update needs no copy."""
 
     def use_threads(self, threads: int) -> None:
         """Do nothing: TensorFlow's bits depend on its threads, so each rank has one."""
 
-    @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array) -> Sums:
-        """Return the sums over one piece of samples; see `EvaluableModel`."""
-        sums = self.layout.zeros()
-        with self._flush:
-            loss, outputs = self._evaluate(self._vector(), self._inputs(x), self._targets(y))
-            sums[COUNT], sums[LOSS] = len(x), float(loss)
-            self.layout.add_metrics(sums, to_array(outputs), y)
-        return sums
+    def forward(
+        self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+    ) -> tuple[float, Array, ShardBackward]:
+        """Compute a shard with its gradient, which the pass back then copies."""
+        gradient, loss, outputs, state = self._call(key, x, y, weights)
+        if new_state is not None:
+            np.copyto(new_state, to_array(state))
 
-    def predict_piece(self, x: Array) -> Array:
-        """Return the outputs for `x`; see `EvaluableModel`."""
-        with self._flush:
-            return to_array(self._predict(self._vector(), self._inputs(x)))
+        def backward(into: Accumulator, written: Written | None) -> None:
+            np.copyto(into.vector, to_array(gradient))
+
+        return float(loss), to_array(outputs), backward
+
+    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+        """Return the loss summed over the samples, and the outputs."""
+        loss, outputs = self._evaluate(self._vector(), self._inputs(x), self._targets(y))
+        return float(loss), to_array(outputs)
+
+    def predict(self, x: Array) -> Array:
+        """Return the outputs."""
+        return to_array(self._predict(self._vector(), self._inputs(x)))
+
+    def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
+        """Return whether the outputs are not finite, or the loss alone."""
+        _, loss, outputs, _ = self._call(key, x, y, weights)
+        if not np.isfinite(to_array(outputs)).all():
+            return "the outputs of the model are not finite"
+        return None if np.isfinite(float(loss)) else "all outputs are finite, the loss itself is not"
+
+    def _call(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> Any:
+        arguments = self._vector(), self._seeds(key), self._inputs(x), self._targets(y)
+        return self._step(*arguments) if weights is None else self._weighted_step(*arguments, to_tensor(weights))
 
     # ----------------------------------------------------------------------------------------------- in and out of TF
 
@@ -66,10 +77,56 @@ class KerasModel(VectorModel):
         return to_tensor(np.ascontiguousarray(x.reshape(len(x), *self.network.input_shape), self.network.dtype))
 
     def _targets(self, y: Array) -> Any:
-        dtype = np.int64 if self._loss.target_kind == "labels" else self.network.dtype
+        dtype = np.int64 if self.loss.target_kind == "labels" else self.network.dtype
         return to_tensor(np.ascontiguousarray(y, dtype))
 
+    def _seeds(self, key: tuple[int, ...]) -> Any:
+        """Return the states that the model's random generators begin the shard with, shape (generators, 2)."""
+        if not self.network.seeds:
+            return self._no_seeds
+        words = np.random.SeedSequence(key).generate_state(2 * self.network.seeds)
+        return to_tensor(words.reshape(-1, 2))
+
+    @cached_property
+    def _no_seeds(self) -> Any:
+        return to_tensor(np.empty((0, 2), np.uint32))
+
     # -------------------------------------------------------------------------------------------------------- graphs
+
+    @cached_property
+    def _step(self) -> Any:
+        """``(vector, seeds, x, y) -> (gradient, loss, outputs, state)``, all sums over the samples."""
+
+        def step(vector: Any, seeds: Any, x: Any, y: Any) -> Any:
+            return self._gradients(vector, seeds, x, y, None)
+
+        return trace(step, self._step_specs())  # an argument with a default would make each call slow
+
+    @cached_property
+    def _weighted_step(self) -> Any:
+        """The same of ``(vector, seeds, x, y, weights)``."""
+        import tensorflow as tf
+
+        return trace(self._gradients, [*self._step_specs(), tf.TensorSpec([None], self.network.dtype)])
+
+    def _step_specs(self) -> list[Any]:
+        import tensorflow as tf
+
+        vector, x, y = self._specs()
+        return [vector, tf.TensorSpec([self.network.seeds, 2], tf.uint32), x, y]
+
+    def _gradients(self, vector: Any, seeds: Any, x: Any, y: Any, weights: Any) -> Any:
+        """Compute one shard, within a trace."""
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(vector)
+            called = self.network.call(vector, x, training=True, seeds=seeds)
+            losses = sample_losses(self.loss.loss, called.outputs, y)
+        unconnected = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(losses, called.parts, weights, unconnected_gradients=unconnected)  # of their sum
+        flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
+        return flat, sum_of(losses, weights), called.outputs, called.state
 
     @cached_property
     def _predict(self) -> Any:
@@ -82,7 +139,7 @@ class KerasModel(VectorModel):
     def _evaluate(self) -> Any:
         def evaluate(vector: Any, x: Any, y: Any) -> Any:
             outputs = self.network.call(vector, x, training=False).outputs
-            return sum_of(sample_losses(self._loss.loss, outputs, y)), outputs
+            return sum_of(sample_losses(self.loss.loss, outputs, y)), outputs
 
         return trace(evaluate, self._specs())
 
@@ -90,7 +147,7 @@ class KerasModel(VectorModel):
         """Return the types and shapes of the parameters, inputs and targets."""
         import tensorflow as tf
 
-        network, labels = self.network, self._loss.target_kind == "labels"
+        network, labels = self.network, self.loss.target_kind == "labels"
         return [
             tf.TensorSpec([network.layout.size], network.dtype),
             tf.TensorSpec([None, *network.input_shape], network.dtype),

@@ -70,11 +70,6 @@ class KerasNetwork:
         self.head, self.output_shape = head_of(outputs), tuple(outputs.shape[1:])
         self.ending = ending or ending_of(outputs)
 
-    @property
-    def state_size(self) -> int:
-        """How many numbers there are in `state`."""
-        return sum(spec.size for spec in self.state)
-
     def assign(self, weights: Mapping[str, Array]) -> None:
         """Give the model's own variables, which are otherwise left alone, the values of our parameters."""
         for variable, name in self._parameters:

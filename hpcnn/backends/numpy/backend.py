@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcnn.backends.numpy.model import NumpyModel
-from hpcnn.backends.numpy.replica import NumpyReplica
+from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
 from hpcnn.nn.build import build_network
 from hpcnn.nn.network import Network
-from hpcnn.training.backend import Backend, BuiltNetwork, Model
-from hpcnn.training.vector_replica import ReplicaParts
+from hpcnn.training.backend import Backend, ModelSpec
 
 
 class NumpyBackend:
@@ -23,19 +22,10 @@ class NumpyBackend:
         """Return the network of the job."""
         return build_network(job.model, input_shape)
 
-    def state_size(self, network: BuiltNetwork) -> int:
-        """Return 0: training changes nothing but what it learns."""
-        return 0
-
-    def make_model(self, job: Job, model: Model) -> NumpyModel:
+    def make_model(self, spec: ModelSpec, vector: Array) -> NumpyModel:
         """Return the model."""
-        assert isinstance(model.network, Network)
-        return NumpyModel(model.network, model.loss, model.layout, dtype=job.train.dtype)
-
-    def make_replica(self, network: BuiltNetwork, parts: ReplicaParts) -> NumpyReplica:
-        """Return the model in training."""
-        assert isinstance(network, Network)
-        return NumpyReplica(network, parts)
+        assert isinstance(spec.network, Network)
+        return NumpyModel(spec.network, spec.loss, spec.layout, vector)
 
 
 NUMPY = NumpyBackend()

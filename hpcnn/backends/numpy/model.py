@@ -1,67 +1,65 @@
-"""The NumPy model as it stands, without training: loss and metrics of samples, predictions, weights in and out."""
+"""The model in NumPy: the passes of a `Network` of hpcnn's own layers."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import matmul_on
-from hpcnn.nn.network import Network
-from hpcnn.system.denormals import FlushDenormals
-from hpcnn.system.memory import aligned_empty
-from hpcnn.training.step_stats import COUNT, LOSS, Sums, SumsLayout
-from hpcnn.training.vector_model import VectorModel
+from hpcnn.nn.network import Network, Written
+from hpcnn.training.model import Accumulator, Model, ShardBackward
+from hpcnn.training.step_stats import SumsLayout
 
 
-class NumpyModel(VectorModel):
-    """A `Network` with its parameters in one flat vector, its loss and its metrics.
+class NumpyModel(Model):
+    """A `Network` with its parameters in one flat vector, its loss and its metrics; see `Model`."""
 
-    Args:
-        network: the layers.
-        loss: the loss, bound to the network's head.
-        layout: the sums to keep, with the metrics.
-        dtype: type of parameters and arithmetic.
-        vector: where the parameters are to lie; left out, in memory of its own.
-    """
+    network: Network
 
-    def __init__(
-        self,
-        network: Network,
-        loss: BoundLoss,
-        layout: SumsLayout,
-        *,
-        dtype: DTypeLike,
-        vector: Array | None = None,
-    ) -> None:
-        super().__init__(
-            network.layout, layout, aligned_empty(network.layout.size, dtype) if vector is None else vector
-        )
-        self.network, self._loss = network, loss
+    def __init__(self, network: Network, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+        super().__init__(network, loss, layout, vector)
         self._context = Context()
-        self._flush = FlushDenormals()
 
     def use_threads(self, threads: int) -> None:
-        """Multiply large matrices on so many threads from now on. The bits stay as they are."""
+        """Multiply large matrices on that number of threads from now on. The bits stay as they are."""
         self._context = Context(matmul=matmul_on(threads))
 
-    @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array) -> Sums:
-        """Return the sums over one piece of samples; see `EvaluableModel`."""
-        self._context.begin(training=False)
-        sums = self.layout.zeros()
-        with self._flush:
-            logits, _ = self.network.forward(self._params, x, self._context)
-            loss, outputs, _ = self._loss(logits, y, None, self._context)
-            sums[COUNT], sums[LOSS] = len(x), loss
-            self.layout.add_metrics(sums, outputs, y)
-        return sums
+    def forward(
+        self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+    ) -> tuple[float, Array, ShardBackward]:
+        """Compute a shard, layer by layer."""
+        self._context.begin(training=True, random_key=key)
+        logits, network_backward = self.network.forward(self.params, x, self._context)
+        loss, outputs, loss_backward = self.loss(logits, y, weights, self._context)
 
-    def predict_piece(self, x: Array) -> Array:
-        """Return the outputs for `x`; see `EvaluableModel`."""
+        def backward(into: Accumulator, written: Written | None) -> None:
+            network_backward(loss_backward(), into.grads, written)
+
+        return loss, outputs, backward
+
+    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+        """Return the loss summed over the samples, and the outputs."""
         self._context.begin(training=False)
-        with self._flush:
-            logits, _ = self.network.forward(self._params, x, self._context)
-            return self.network.head_forward(logits, self._context)
+        logits, _ = self.network.forward(self.params, x, self._context)
+        loss, outputs, _ = self.loss(logits, y, None, self._context)
+        return loss, outputs
+
+    def predict(self, x: Array) -> Array:
+        """Return the outputs."""
+        self._context.begin(training=False)
+        logits, _ = self.network.forward(self.params, x, self._context)
+        return self.network.head_forward(logits, self._context)
+
+    def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
+        """Return the first layer whose output is not finite, or that the loss is not."""
+        self._context.begin(training=True, random_key=key)
+        name = self.network.first_not_finite(self.params, x, self._context)
+        if name is not None:
+            return f"the first output that is not finite is that of layer {name!r}"
+        self._context.begin(training=True, random_key=key)
+        logits, _ = self.network.forward(self.params, x, self._context)
+        if np.isfinite(self.loss(logits, y, weights, self._context)[0]):
+            return None
+        return "all layers' outputs are finite, the loss itself is not"

@@ -81,7 +81,7 @@ class GuardedLogger(Callback):
 
     def on_train_end(self, replica: Replica) -> None:
         """Log the result."""
-        self._attempt(lambda: self._logger.finish(replica.fingerprint()))
+        self._attempt(lambda: self._logger.finish(replica.model.fingerprint()))
 
     def close(self) -> None:
         """Close the log."""

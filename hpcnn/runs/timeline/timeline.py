@@ -10,8 +10,8 @@ from hpcnn.runs.timeline.clocks import RankClock
 from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.system.output import write_line
-from hpcnn.training.backend import BuiltNetwork
 from hpcnn.training.callbacks import Callback
+from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.replica import Replica
 
 

@@ -75,7 +75,7 @@ def input_gradient(trained: TrainedModel) -> InputGradient:
     Raises:
         ModelError: Keras computes it, or its outputs are no single row.
     """
-    network = trained.parts.network
+    network = trained.spec.network
     if len(network.output_shape) != 1:
         raise ModelError(
             f"this method explains one number of a row of outputs, but the model's outputs have shape "

@@ -43,7 +43,7 @@ def chosen_inputs(
     Raises:
         DataError: a file that can't be read or does not fit, or no such rows.
     """
-    network, job = trained.parts.network, trained.job
+    network, job = trained.spec.network, trained.job
     features = int(np.prod(network.input_shape))
     if path is None:
         what, samples = _own(trained, comm)
@@ -59,7 +59,7 @@ def chosen_inputs(
     numbers = _numbers(x, rows, what)
     values = np.empty((len(numbers), *x.shape[1:]), job.train.dtype)
     x.take(numbers, values)
-    return Chosen(what, numbers, trained.parts.network.input_shape, names), values.astype(np.float64).reshape(
+    return Chosen(what, numbers, trained.spec.network.input_shape, names), values.astype(np.float64).reshape(
         -1, *network.input_shape
     )
 
@@ -80,11 +80,11 @@ def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, 
             reduction=reduction,
         )  # fmt: skip
     names = samples.feature_names
-    samples = prepared(job, trained.parts, samples, f"the targets of {what}", reduction)
+    samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
         samples = Samples(SubsetRows(samples.x, numbers), SubsetRows(samples.y, numbers))
-    return Chosen(what, numbers, trained.parts.network.input_shape, names), samples
+    return Chosen(what, numbers, trained.spec.network.input_shape, names), samples
 
 
 def _own(trained: TrainedModel, comm: Communicator) -> tuple[str, Samples]:

@@ -74,7 +74,7 @@ def permutation_importance(trained: TrainedModel, comm: Communicator, samples: S
         raise DataError(f"permutation importance needs 2 samples at least, but there is {len(samples)}")
 
     def values_of(x: Rows) -> dict[str, float]:
-        loader = piece_loader(trained.job, trained.parts, Samples(x, samples.y))
+        loader = piece_loader(trained.job, trained.spec, Samples(x, samples.y))
         return scalars(evaluate(comm, trained.model, loader))
 
     values = values_of(samples.x)

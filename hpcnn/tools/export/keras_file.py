@@ -25,7 +25,7 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
     Raises:
         HpcnnError: Keras can't save what a user's function built, or the file can't be written.
     """
-    network = trained.parts.network
+    network = trained.spec.network
     assert isinstance(network, KerasNetwork)
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"  # Keras looks at the ending

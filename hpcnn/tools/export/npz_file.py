@@ -26,8 +26,8 @@ def write_npz(trained: TrainedModel, path: Path) -> None:
     metadata = {
         "hpcnn": __version__,
         "weights_sha256": trained.weights_sha256,
-        "input_shape": list(trained.parts.network.input_shape),
-        "output_shape": list(trained.parts.network.output_shape),
+        "input_shape": list(trained.spec.network.input_shape),
+        "output_shape": list(trained.spec.network.output_shape),
         "job": msgspec.to_builtins(trained.job),
     }
     arrays = {

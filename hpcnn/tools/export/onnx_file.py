@@ -40,7 +40,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         ModelError: Keras computes it, a layer is a user's own, or it is too large for one file.
         HpcnnError: the file can't be written.
     """
-    network = trained.parts.network
+    network = trained.spec.network
     if not isinstance(network, Network):
         entry = trained.job.model.entry
         if not entry:
@@ -58,7 +58,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
     metadata = {
         "job": trained.job.name,
         "weights_sha256": trained.weights_sha256,
-        "loss": trained.parts.loss.loss.name,
+        "loss": trained.spec.loss.loss.name,
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
     _describe(model, metadata)

@@ -69,7 +69,7 @@ def measure(training: Training, comm: Communicator, *, low: float, high: float, 
             if step == 0:
                 _refuse(comm, error)
             return RangeTest(rates[:step], np.array(losses), steps, f"{error.what} was no longer finite")
-        loss = replica.layout.values(sums)["loss"]
+        loss = replica.model.layout.values(sums)["loss"]
         assert isinstance(loss, float)
         losses.append(loss)
         if running.diverges(loss):

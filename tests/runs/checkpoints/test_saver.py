@@ -72,7 +72,7 @@ def saver_of(folder, comm=None, **run):
     job = make_job(run=run)
     comm = comm or SerialCommunicator()
     training = build_training(job, Path(), comm) if comm.size > 1 else build(job)
-    return Settled(RunContext(comm, training, folder, Path())), Progress(totals=training.replica.layout.zeros())
+    return Settled(RunContext(comm, training, folder, Path())), Progress(totals=training.replica.model.layout.zeros())
 
 
 def at(progress, step):
@@ -173,9 +173,9 @@ def test_short_epochs_wait_and_their_best_state_waits_in_memory(folder, clock, d
 
 def test_what_waits_is_the_state_as_it_was(folder, clock):
     saver, progress = saver_of(folder)
-    before = saver._context.training.replica.fingerprint()
+    before = saver._context.training.replica.model.fingerprint()
     saver(at(progress, 3), best=True, wait=True)
-    saver._context.training.replica.vector[...] = 0
+    saver._context.training.replica.model.vector[...] = 0
     saver(at(progress, 6), last=True)
     assert load_checkpoint(folder.best).facts["weights_sha256"] == before
     assert load_checkpoint(folder.last).facts["weights_sha256"] != before
@@ -206,7 +206,7 @@ def states_of(ranks, folder, disk, clock, *, large, monkeypatch, sharded=False):
 
     def body(comm):
         training = build_training(job, Path(), comm)
-        progress = Progress(totals=training.replica.layout.zeros())
+        progress = Progress(totals=training.replica.model.layout.zeros())
         saver = Saver(RunContext(comm, training, folder, Path()))
         saver(at(progress, 3))
         comm.barrier()

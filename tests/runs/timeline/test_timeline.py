@@ -40,7 +40,7 @@ def train(folder: Path, ranks: int, steps: int, *, on: bool = True, job: Job = J
 
     def body(comm: Communicator) -> str:
         training = build_training(job, Path(), comm)
-        timeline = Timeline(comm, RunFolder(folder), training.model.network, steps)
+        timeline = Timeline(comm, RunFolder(folder), training.spec.network, steps)
         trainer = Trainer(
             training.plan, comm, training.replica, training.shards, training.validation,
             callbacks=[timeline] if on else [], save=Keeper(training), stop=SimpleNamespace(requested=False),
@@ -49,7 +49,7 @@ def train(folder: Path, ranks: int, steps: int, *, on: bool = True, job: Job = J
         if on:
             timeline.finish()
             assert (comm.activity.on_enter, comm.activity.exchange_thread) == (None, None), "somebody still listens"
-        return training.replica.fingerprint()
+        return training.replica.model.fingerprint()
 
     first, *others = run_threads(ranks, body)
     assert others == [first] * (ranks - 1)
@@ -147,7 +147,7 @@ def test_a_run_that_dies_leaves_what_was_to_be_recorded(tmp_path: Path) -> None:
 
     def body(comm: ThreadCommunicator) -> None:
         training = build_training(JOB, Path(), comm)
-        timeline = Timeline(comm, RunFolder(tmp_path), training.model.network, 2)
+        timeline = Timeline(comm, RunFolder(tmp_path), training.spec.network, 2)
         timeline.on_train_begin(0, training.replica)
         for step in (1, 2):
             comm.activity.step = step
@@ -165,7 +165,7 @@ def test_a_run_that_dies_leaves_what_was_to_be_recorded(tmp_path: Path) -> None:
 def test_after_the_last_step_none_is_recorded_on_ranks_where_that_was_broken_off(tmp_path: Path) -> None:
     def body(comm: ThreadCommunicator) -> None:
         training = build_training(JOB, Path(), comm)
-        timeline = Timeline(comm, RunFolder(tmp_path), training.model.network, comm.rank)
+        timeline = Timeline(comm, RunFolder(tmp_path), training.spec.network, comm.rank)
         timeline.on_train_begin(0, training.replica)
         assert comm.activity.exchange_thread is None
         for step in range(1, 4):

@@ -1,0 +1,176 @@
+"""What a model is, whatever computes it: parameters in one flat vector, and passes over samples that return stats."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from hpcnn.comm.protocol import Array
+from hpcnn.nn.context import Context
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.network import Written
+from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.storage.lazy import LazyArray
+from hpcnn.system.denormals import FlushDenormals
+from hpcnn.training.penalty import penalty
+from hpcnn.training.step_stats import COUNT, LOSS, Sums, SumsLayout
+
+
+class BuiltNetwork(Protocol):
+    """A network, as far as everything but its own backend knows it."""
+
+    @property
+    def layout(self) -> ParamLayout:
+        """Where each parameter is stored in the vector."""
+        ...
+
+    @property
+    def state(self) -> Sequence[ParamSpec]:
+        """The parameters that training changes without a gradient, as the averages of batch normalisation."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        ...
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the outputs for one sample."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """Name of the last activation, if it stands apart from the layers."""
+        ...
+
+    @property
+    def ending(self) -> str | None:
+        """Name of the last activation, wherever it is; None if that is not known."""
+        ...
+
+
+class Accumulator:
+    """A gradient vector with its views by parameter, and the stats beside it."""
+
+    def __init__(self, params: ParamLayout, vector: Array, stats: Array) -> None:
+        self.vector, self.stats = vector, stats
+        self.grads = params.gradient_views(vector)
+
+
+ShardBackward = Callable[[Accumulator, Written | None], None]
+"""``(into, written) -> None``: overwrites the gradient in `into`, and tells from where on it is written."""
+
+
+class Model(ABC):
+    """A network with its parameters in one flat vector, its loss and its metrics. One subclass for each backend.
+
+    A subclass says how to compute: four methods. Steps, sums over ranks, checkpoints and commands are shared.
+
+    Args:
+        network: what computes the outputs.
+        loss: bound to the network's head.
+        layout: the stats to keep, with the metrics.
+        vector: the parameters.
+    """
+
+    def __init__(self, network: BuiltNetwork, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+        self.network, self.loss, self.layout, self.vector = network, loss, layout, vector
+        self.params = network.layout.views(vector)
+        """Each parameter, as a view of the vector."""
+        self._scratch = Context()
+        self._flush = FlushDenormals()
+
+    # ------------------------------------------------------------------------------------------- what subclasses say
+
+    @abstractmethod
+    def use_threads(self, threads: int) -> None:
+        """Compute on that number of threads from now on, if that leaves the bits as they are."""
+
+    @abstractmethod
+    def forward(
+        self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+    ) -> tuple[float, Array, ShardBackward]:
+        """Compute a shard in training mode; `key` alone decides all random draws.
+
+        Args:
+            key: of the random draws.
+            x: inputs (n, *input_shape).
+            y: targets.
+            weights: of the samples in the loss (n,), or None.
+            new_state: float64, to be overwritten by what the shard makes of the network's state; None without state.
+
+        Returns:
+            The loss summed over the samples, the outputs, and the pass back.
+        """
+
+    @abstractmethod
+    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+        """Return the loss summed over the samples, and the outputs."""
+
+    @abstractmethod
+    def predict(self, x: Array) -> Array:
+        """Return the outputs, shape (n, *output_shape), valid until the next call."""
+
+    @abstractmethod
+    def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
+        """Return what is not finite first in the pass of a shard, in words, or None. May be slow."""
+
+    # -------------------------------------------------------------------------------------------------------- passes
+
+    def forward_shard(
+        self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
+    ) -> ShardBackward:
+        """Compute a shard, overwrite its count, loss, metrics and new state in `stats`, and return the pass back."""
+        new_state = stats[self.layout.size :] if self.network.state else None
+        loss, outputs, backward = self.forward(key, x, y, weights, new_state)
+        stats[COUNT], stats[LOSS] = len(x), loss
+        self.layout.add_metrics(stats, outputs, y)
+        if new_state is not None:
+            np.multiply(new_state, len(x), out=new_state)
+        return backward
+
+    @np.errstate(all="ignore")  # what is not finite shows in the values
+    def eval_piece(self, x: Array, y: Array) -> Sums:
+        """Return the stats of one piece of samples, without a reduction."""
+        stats = self.layout.zeros()
+        with self._flush:
+            stats[LOSS], outputs = self.evaluate(x, y)
+            stats[COUNT] = len(x)
+            self.layout.add_metrics(stats, outputs, y)
+        return stats
+
+    @np.errstate(all="ignore")
+    def predict_piece(self, x: Array) -> Array:
+        """Return the outputs, shape (n, *output_shape), valid until the next call."""
+        with self._flush:
+            return self.predict(x)
+
+    @np.errstate(all="ignore")
+    def penalty(self) -> float:
+        """Return the sum of the L1 and L2 penalties of the weights as they are, which the loss includes."""
+        layout = self.network.layout
+        longest = max((spec.size for spec in layout.penalized), default=0)
+        spare = self._scratch.scratch("penalties", "spare", (longest,), self.vector.dtype)
+        return penalty(layout, self.params, spare)
+
+    # ------------------------------------------------------------------------------------------------------- weights
+
+    def weights(self) -> dict[str, Array]:
+        """Return a copy of each parameter by name."""
+        return self.network.layout.state_dict(self.vector)
+
+    def lazy_weights(self) -> dict[str, LazyArray]:
+        """Return the parameters by name, as they are when they are fetched."""
+        return {name: LazyArray.of(view) for name, view in self.params.items()}
+
+    def load_weights(self, weights: Mapping[str, Array]) -> None:
+        """Overwrite the parameters by arrays of the same names and shapes. In training, `Replica` does this."""
+        self.network.layout.load_state_dict(self.vector, weights)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the weights."""
+        return self.network.layout.fingerprint(self.vector)
