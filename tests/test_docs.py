@@ -95,6 +95,43 @@ def test_recorded_hashes_are_one_for_hpcnn() -> None:
     assert len(set(theirs)) == len(theirs) == len(ours) == 8
 
 
+def places_named(text: str) -> list[tuple[str, str]]:
+    """Return each file of the package that a text names, with each name that follows: `file.py` `Class.method`."""
+    found = re.findall(r"`(hpcnn/[\w/]+\.py)`((?:,? `[A-Za-z_][\w.]*`)*)", text)
+    return [(file, name) for file, names in found for name in re.findall(r"`([\w.]+)`", names) or [""]]
+
+
+def names_defined(tree: ast.AST, prefix: str = "") -> Iterator[str]:
+    """Yield the names of functions, classes, methods and constants of a module or class."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield prefix + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from names_defined(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (prefix + one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda page: page.stem)
+def test_files_and_functions_that_pages_name_exist(page: Path) -> None:
+    for file, name in places_named(text_of(page)):
+        assert (ROOT / file).is_file(), file
+        assert not name or name in set(names_defined(ast.parse(text_of(ROOT / file)))), f"{file}: {name}"
+
+
+def test_design_walks_one_gradient() -> None:
+    section = text_of(DOCS / "design.md").partition("## One gradient")[2].partition("\n## ")[0]
+    stations = re.findall(r"^\| (\d)\. .*\|$", section, re.MULTILINE)
+    assert stations == [str(number) for number in range(1, len(stations) + 1)]
+    assert 5 <= len(stations) <= 8
+    rooms = {file.split("/")[1] for file, name in places_named(section) if name}
+    assert {"training", "nn", "comm", "optim", "runs", "storage", "core"} <= rooms
+    assert places_named("`hpcnn/a.py` `B.c`, `d` and `hpcnn/e.py`.") == [
+        ("hpcnn/a.py", "B.c"), ("hpcnn/a.py", "d"), ("hpcnn/e.py", "")
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------- quoted from the code
 
 
