@@ -24,6 +24,7 @@ from hpcnn.data.readers.memory import Pair
 from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
+from hpcnn.nn.network import Network
 from hpcnn.runs.prepare import Extras
 from hpcnn.runs.resumed_job import job_of_run
 from hpcnn.runs.session import Outcome, train
@@ -50,6 +51,7 @@ def fit(
     job: AnyJob | None = None,
     data: Pair | None = None,
     *,
+    network: Network | None = None,
     validation: Pair | None = None,
     out: str | PathLike[str] | None = None,
     resume: str | PathLike[str] = "never",
@@ -63,6 +65,8 @@ def fit(
             digits job.
         data: inputs of shape ``(n, *features)`` and targets of shape ``(n, ...)``, in place of the job's source of
             data. All ranks give the same.
+        network: an `hpcnn.nn.Network` of hpcnn's own layers, in place of the job's model. The run keeps it as the
+            ``[model]`` of its job, so that resuming, `hpcnn.load` and all commands read it like any other.
         validation: such a pair to validate with.
         out: run folder to write; ``runs/<name of the job>`` if left out, numbered if taken.
         resume: ``"auto"`` goes on with the newest run of this name, or in `out`, else begins one; a path goes on with
@@ -77,13 +81,15 @@ def fit(
         TrainingStoppedError: it was stopped before its end, by Ctrl-C for example. Has what there is.
         HpcnnError: something does not fit; on all ranks alike.
 
+    >>> from hpcnn.nn import Dense, Network
     >>> x = [[0.0], [1.0], [2.0], [3.0]]
-    >>> job = {"model": {"layers": [{"type": "dense", "units": 1}]}, "loss": {"name": "mse"},
+    >>> line = Network([Dense(1)], input_shape=(1,))
+    >>> job = {"loss": {"name": "mse"},
     ...        "train": {"epochs": 50, "batch_size": "full"}, "optimizer": {"name": "sgd", "learning_rate": 0.1},
     ...        "run": {"display": "quiet"}}
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     fitted = fit(job, (x, [1.0, 3.0, 5.0, 7.0]), out=f"{folder}/line")  # doctest: +ELLIPSIS
+    ...     fitted = fit(job, (x, [1.0, 3.0, 5.0, 7.0]), network=line, out=f"{folder}/line")  # doctest: +ELLIPSIS
     weights sha256 ...
     >>> fitted.predict([[10.0]]).round()
     array([[21.]], dtype=float32)
@@ -93,7 +99,7 @@ def fit(
     job = job_of_run(place, str(resume)) if job is None else job
 
     def prepare() -> tuple[LoadedJob, Source | None]:
-        prepared = prepare_job(job, overrides, data, validation)
+        prepared = prepare_job(job, overrides, data, validation, network)
         abort_s = prepared[0].job.run.stall_abort_s
         watched_rank.limit(abort_s, watched=True)  # until the program's end: for ranks that are stopped
         limit.enter_context(watched_rank.limited(abort_s))  # others may never come to `agree`

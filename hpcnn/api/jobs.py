@@ -16,12 +16,14 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.data.content import with_digests
 from hpcnn.data.readers.memory import Pair, array_settings, array_source
 from hpcnn.data.source import Source
-from hpcnn.errors import DataError, JobError
+from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.data import DataSection
 from hpcnn.job.dump import differing_settings
 from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, read_table
 from hpcnn.job.overrides import apply_overrides
 from hpcnn.job.schema import Job
+from hpcnn.nn.build import model_section
+from hpcnn.nn.network import Network
 
 AnyJob = str | PathLike[str] | Mapping[str, Any] | Job
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -31,15 +33,22 @@ _NO_FILE = Path("fit")
 
 
 def prepare_job(
-    job: AnyJob | None, overrides: Overrides, data: Pair | None, validation: Pair | None
+    job: AnyJob | None,
+    overrides: Overrides,
+    data: Pair | None,
+    validation: Pair | None,
+    network: Network | None = None,
 ) -> tuple[LoadedJob, Source | None]:
     """Return a job, and the arrays as a source of data if there are any; see `hpcnn.fit`.
 
     Raises:
         JobError: as for `hpcnn.job.load_job`.
         DataError: the arrays are none that can be used.
+        ModelError: the network is none, or has layers that no job file knows.
     """
     table, path = table_of(job)
+    if network is not None:
+        table["model"] = _with_network(table.get("model"), network)
     changed = apply_overrides(table, _as_overrides(overrides))
     if data is None:
         if validation is not None:
@@ -98,6 +107,19 @@ def _as_overrides(overrides: Overrides) -> Overrides:
     if isinstance(overrides, str):
         raise JobError(f'overrides={overrides!r}: expected a dict, as {{"train.epochs": 5}}, or a list of such strings')
     return overrides
+
+
+def check_network(network: Any) -> None:
+    """Raise ModelError if `network` is none."""
+    if not isinstance(network, Network):
+        raise ModelError(f"the network is {type(network).__name__}; expected an hpcnn.nn.Network")
+
+
+def _with_network(section: Any, network: Network) -> dict[str, Any]:
+    """Return `[model]` with a network in place of its layers; where its weights start from stays."""
+    check_network(network)
+    kept = section if isinstance(section, dict) else {}
+    return {**{key: kept[key] for key in ("initial_weights",) if key in kept}, **plain(model_section(network))}
 
 
 def _with_arrays(section: dict[str, Any], source: Source) -> dict[str, Any]:

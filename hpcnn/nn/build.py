@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -95,6 +96,38 @@ def _build_layer(section: schema.Layer) -> Layer:
     if isinstance(section, schema.Residual):
         settings["layers"] = [_build_layer(each) for each in section.layers]
     return LAYERS[_tag(section)](**settings)
+
+
+def model_section(network: Network) -> dict[str, Any]:
+    """Return the `[model]` section that `build_network` makes the same network of, with every setting written out.
+
+    Raises:
+        ModelError: a layer is not one of hpcnn's own.
+
+    >>> from hpcnn.nn.layers import Dense
+    >>> section = model_section(Network([Dense(2, activation="softmax")], (4,)))
+    >>> section["input_shape"], [(layer["name"], layer["activation"]) for layer in section["layers"]]
+    ([4], [('dense_1', 'softmax')])
+    """
+    sections = [_layer_section(layer) for layer in network.layers]
+    last = network.layers[-1]
+    if type(last) is Dense and last.activation == "linear":
+        sections[-1]["activation"] = network.head
+    elif network.head != "linear" or last.split_activation() != (last, "linear"):
+        sections.append({"type": "activation", "activation": network.head})
+    return {"layers": sections, "input_shape": list(network.input_shape)}
+
+
+def _layer_section(layer: Layer) -> dict[str, Any]:
+    if LAYERS.get(layer.kind) is not type(layer):
+        raise ModelError(
+            f"{layer.title} is a {type(layer).__name__}, which no job file knows ({', '.join(LAYERS)}). Name a "
+            'function that builds the network, model.entry = "package.module:function", so that it can be built again.'
+        )
+    settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    if layer.children:
+        settings["layers"] = [_layer_section(child) for child in layer.children]
+    return {"type": layer.kind, **settings}
 
 
 def call_entry(model: schema.Model, input_shape: Shape) -> Any:

@@ -6,16 +6,18 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import hpcnn
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.errors import CheckpointError, DataError
+from hpcnn.errors import CheckpointError, DataError, ModelError
 from hpcnn.job.load import load_job
+from hpcnn.nn import Dense, Dropout, Layer, Network, Residual
 from hpcnn.runs.inference import evaluate_trained
-from tests.api.fitting import HELD, X, fit
+from tests.api.fitting import HELD, JOB, X, fit
 
 
 def test_what_a_fit_gives(fitted: hpcnn.Fitted) -> None:
@@ -117,3 +119,44 @@ def test_commands_say_that_the_data_were_in_memory(fitted: hpcnn.Fitted) -> None
     assert job.run.stall_abort_s == 0, "it would end the user's process"
     settings = job.data
     assert (settings.x_shape, settings.y_shape, settings.validation_samples) == ([60, 4], [60], 20)  # type: ignore[union-attr]
+
+
+OWN = Network([Dense(8, activation="relu"), Residual([Dense(8), Dropout(0.2)]), Dense(3, activation="softmax")], (4,))
+NO_MODEL = {key: value for key, value in JOB.items() if key != "model"}
+
+
+def test_a_network_in_place_of_the_model_of_a_job(tmp_path: Path) -> None:
+    layers = [
+        {"type": "dense", "units": 8, "activation": "relu"},
+        {"type": "residual", "layers": [{"type": "dense", "units": 8}, {"type": "dropout", "rate": 0.2}]},
+        {"type": "dense", "units": 3, "activation": "softmax"},
+    ]
+    of_job = fit(tmp_path / "a", job={**JOB, "model": {"layers": layers}})
+    fitted = fit(tmp_path / "b", job=NO_MODEL, network=OWN)
+    assert fitted.weights_sha256 == of_job.weights_sha256
+    loaded = hpcnn.load(fitted.folder)
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert load_job(fitted.folder / "job.toml").job.model.layers[2].name == "dense_3"
+
+
+def test_a_training_of_a_network_is_resumed(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "a", job=NO_MODEL, network=OWN)
+    with pytest.raises(hpcnn.TrainingStoppedError):
+        fit(tmp_path / "b", job=NO_MODEL, network=OWN, overrides={"run.stop_at_step": 5})
+    other = Network([Dense(3, activation="softmax")], (4,))
+    with pytest.raises(CheckpointError, match="the run was started with other settings"):
+        fit(tmp_path / "b", job=NO_MODEL, network=other, resume="auto")
+    assert fit(tmp_path / "b", job=None, resume="auto").weights_sha256 == whole.weights_sha256
+
+
+def test_networks_that_no_run_can_keep(tmp_path: Path) -> None:
+    own = Network([Twice(), Dense(3, activation="softmax")], (4,))
+    with pytest.raises(ModelError, match=r"layer 'twice_1' is a Twice, which no job file knows .* model.entry = "):
+        fit(tmp_path, job=NO_MODEL, network=own)
+    with pytest.raises(ModelError, match=r"the network is tuple; expected an hpcnn.nn.Network"):
+        fit(tmp_path, job=NO_MODEL, network=OWN.layers)
+
+
+class Twice(Layer):
+    def forward(self, params: Any, x: Any, ctx: Any) -> Any:
+        return 2 * x, lambda dy, grads, need_dx=True: 2 * dy

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job import model as schema
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
-from hpcnn.nn.build import LAYERS, build_loss, build_network
+from hpcnn.nn.build import LAYERS, build_loss, build_network, model_section
 from hpcnn.nn.losses import LOSSES, Huber
 
 ALL = [
@@ -130,6 +131,28 @@ def test_the_models_input_shape_may_not_differ_otherwise(shape):
     message = re.escape(f"model.input_shape is {tuple(shape)}, but a sample of the data has shape (2, 3).")
     with pytest.raises(ModelError, match=message):
         build_network(schema.Model(layers=[schema.Flatten()], input_shape=shape), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("layers", "head"),
+    [
+        (
+            [Flatten(), Dense(3, activation="tanh", kernel_l2=0.1), Dense(2, activation="softmax", use_bias=False)],
+            "linear",
+        ),
+        ([Reshape((2, -1)), LayerNorm(scale=False), Activation("elu")], "linear"),
+        ([Flatten(), Residual((Dense(6), Dropout(0.5, name="mine"))), Dense(6)], "sigmoid"),
+        ([Flatten(), Dense(2, activation="relu")], "softmax"),
+        ([Flatten(), Dense(2, activation="relu"), Activation("linear")], "linear"),
+        ([Activation("relu")], "linear"),
+        ([Activation("relu")], "tanh"),
+    ],
+)
+def test_a_network_is_built_again_from_its_section(layers, head):
+    network = Network(layers, (2, 3), head)
+    section = msgspec.convert(msgspec.toml.decode(msgspec.toml.encode(model_section(network))), schema.Model)
+    again = build_network(section, (2, 3))
+    assert (again.layers, again.head, again.ending) == (network.layers, network.head, network.ending)
 
 
 # --- losses ---
