@@ -27,6 +27,8 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 
 ROOT = Path(__file__).parents[1]
+NAMES = {"hpcnn": "hpcnn", "ddp": "PyTorch DDP"}
+SIDES = list(NAMES)
 WIDTHS, BATCH, EPOCHS = (64, 128, 128, 10), 64, 5
 JOB = """
 [data]
@@ -87,24 +89,25 @@ def hash_of(ranks: int, *command: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.hashes", description="Compares hashes over numbers of ranks.")
     parser.add_argument("--ranks", type=positive, nargs="+", default=list(range(1, 9)), metavar="N", help="1 to 8")
+    parser.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES, help="hpcnn, ddp; both if left out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the hashes there")
-    parser.add_argument("--ddp", action="store_true", help=argparse.SUPPRESS)  # one training, under mpirun
+    parser.add_argument("--train-ddp", action="store_true", help=argparse.SUPPRESS)  # one training, under mpirun
     arguments = parser.parse_args()
-    if arguments.ddp:
+    if arguments.train_ddp:
         return run_parallel(train_ddp)
-    found: dict[str, object] = facts(SerialCommunicator()) | {"ranks": arguments.ranks}
     with TemporaryDirectory() as folder:
         job = Path(folder, "digits.toml")
         job.write_text(JOB, encoding="utf-8")
-        sides = {"hpcnn": ("hpcnn.train", str(job), "--quiet"), "PyTorch DDP": ("benchmarks.hashes", "--ddp")}
-        hashes: dict[str, list[str]] = {side: [] for side in sides}
-        for side, command in sides.items():
+        hashes: dict[str, list[str]] = {}
+        for side in arguments.sides:
             for ranks in arguments.ranks:
-                out = ("--out", f"{folder}/{ranks}") if side == "hpcnn" else ()
-                hashes[side].append(hash_of(ranks, *command, *out))
-                print(f"{side:<14}{ranks} ranks  {hashes[side][-1]}", flush=True)
+                ours = ("hpcnn.train", str(job), "--quiet", "--out", f"{folder}/{ranks}")
+                found = hash_of(ranks, *(ours if side == "hpcnn" else ("benchmarks.hashes", "--train-ddp")))
+                hashes.setdefault(NAMES[side], []).append(found)
+                print(f"{NAMES[side]:<14}{ranks} ranks  {found}", flush=True)
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found | {"hashes": hashes}, indent=1) + "\n", encoding="utf-8")
+        content = facts(SerialCommunicator()) | {"ranks": arguments.ranks, "hashes": hashes}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

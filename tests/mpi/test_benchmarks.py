@@ -89,6 +89,18 @@ def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
     assert quotients[1] == pytest.approx([a / b for a, b in zip(numpy_mode, ours, strict=True)])
 
 
+def test_hashes(mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    done = mpich.run(0, "-m", "benchmarks.hashes", "--ranks", "1", "3", "--sides", "hpcnn", "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(raw.read_text())
+    assert found["ranks"] == [1, 3]
+    (hashes,) = found["hashes"].values()
+    assert len(hashes) == 2
+    assert len(set(hashes)) == 1
+    assert len(hashes[0]) == 64
+
+
 @pytest.mark.parametrize(
     ("ranks", "arguments", "message"),
     [
@@ -99,6 +111,7 @@ def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
         (2, ["benchmarks.single_rank"], "2 ranks, but this measures one"),
         (0, ["benchmarks.single_rank"], "benchmarks/install.sh installs it"),
         (2, ["benchmarks.ddp"], "benchmarks/install.sh installs it"),
+        (2, ["benchmarks.hashes", "--train-ddp"], "benchmarks/install.sh installs it"),
     ],
 )
 def test_bad_input(mpich: Mpi, tmp_path: Path, ranks: int, arguments: list[str], message: str) -> None:
