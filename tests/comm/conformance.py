@@ -160,14 +160,18 @@ def main() -> None:
         abort_job(1)
 
 
-def _check_all(comm: Communicator) -> None:
+def run_checks(comm: Communicator) -> tuple[int, str, int]:
+    """Run all checks; return their number, the kind of communicator, and how many copies of an array there are."""
     for check in CHECKS.values():
         check(comm)
     copies = sum(comm.allgather(comm.host_array(1, np.float32, shared=True).writes))
+    return len(CHECKS), type(comm).__name__, copies
+
+
+def _check_all(comm: Communicator) -> None:
+    checks, kind, copies = run_checks(comm)
     if comm.rank == 0:
-        sys.stdout.write(
-            f"{len(CHECKS)} checks passed on {comm.size} ranks as {type(comm).__name__}, copies of an array: {copies}\n"
-        )
+        sys.stdout.write(f"{checks} checks passed on {comm.size} ranks as {kind}, copies of an array: {copies}\n")
 
 
 if __name__ == "__main__":

@@ -6,23 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from hpcnn.comm.mpi import SHARING
 from tests.comm import group_checks
 from tests.comm.conformance import CHECKS
 from tests.mpi.launch import Mpi
+from tests.mpi.rank_server import RankServer
 
 
-# More ranks of Open MPI than cores wait for each other by spinning.
+@pytest.mark.parametrize("sharing", ["on", "off"])
 @pytest.mark.parametrize(
-    ("mpi", "ranks"),
-    [*(("mpich", ranks) for ranks in (1, 2, 3, 4, 5)), *(("openmpi", ranks) for ranks in (1, 2, 3))],
-    indirect=["mpi"],
+    ("server", "ranks"),
+    [*(("ranks_of_mpich", ranks) for ranks in (1, 2, 3, 4, 5)), *(("ranks_of_open_mpi", ranks) for ranks in (1, 2, 3))],
 )
-def test_mpi_communicator(mpi: Mpi, ranks: int, tmp_path: Path) -> None:
-    # HPCNN_COMM=mpi: one rank under mpirun would otherwise need no MPI.
-    done = mpi.run(ranks, "-m", "tests.comm.conformance", cwd=tmp_path, environment={"HPCNN_COMM": "mpi"})
-    assert done.returncode == 0, done.stderr
-    passed = f"{len(CHECKS)} checks passed on {ranks} ranks as MpiCommunicator, copies of an array:"
-    assert done.stdout.splitlines() == [f"{passed} 1", f"{passed} {ranks}"], done.stdout
+def test_mpi_communicator(
+    request: pytest.FixtureRequest, server: str, ranks: int, sharing: str, tmp_path: Path
+) -> None:
+    found: RankServer = request.getfixturevalue(server)
+    answers = found.call(ranks, "tests.comm.conformance:run_checks", cwd=tmp_path, environment={SHARING: sharing})
+    copies = 1 if sharing == "on" else ranks
+    assert [answer.value for answer in answers] == [(len(CHECKS), "MpiCommunicator", copies)] * ranks
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.mpi.launch import ROOT, Mpi, sha256_of
+from tests.mpi.rank_server import RankServer
 
 TRAIN = ("-m", "hpcnn.train")
 JOB = ROOT / "jobs" / "digits_mlp.toml"
-SHORT = ("--quiet", "--set", "train.epochs=4")
+SHORT = ["train.epochs=4"]
 STOPPED = 75
 
 
 def train(
-    mpi: Mpi,
+    server: RankServer,
     ranks: int,
     cwd: Path,
-    *arguments: str | Path,
+    *settings: str,
+    out: Path | None = None,
+    resume: str = "never",
     expect: int = 0,
     environment: dict[str, str] | None = None,
 ) -> str:
-    done = mpi.run(ranks, *TRAIN, JOB, *SHORT, *arguments, cwd=cwd, environment=environment)
-    assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    """Train the short job on ranks that run already, and return what the first of them prints."""
+    changes = [*SHORT, "run.display=quiet", *settings]
+    arguments = (JOB, changes, out or Path(tempfile.mkdtemp(dir=cwd), "run"), resume)
+    answers = server.call(ranks, "tests.mpi.calls:train", *arguments, cwd=cwd, environment=environment)
+    assert [answer.value for answer in answers] == [expect] * max(ranks, 1)
+    assert [answer.output for answer in answers[1:]] == [""] * len(answers[1:])
+    return answers[0].output
 
 
 @pytest.fixture(scope="module")
 def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The hash of the short job on one rank, without mpirun."""
-    return sha256_of(train(mpich, 0, tmp_path_factory.mktemp("reference")))
+    """The hash of the short job on one rank, without mpirun, by the command."""
+    options = [word for setting in SHORT for word in ("--set", setting)]
+    done = mpich.run(0, *TRAIN, JOB, "--quiet", *options, cwd=tmp_path_factory.mktemp("reference"))
+    assert done.returncode == 0, done.stderr
+    return sha256_of(done.stdout)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 8])
-def test_any_number_of_ranks(mpich: Mpi, ranks: int, tmp_path: Path, reference: str) -> None:
-    assert sha256_of(train(mpich, ranks, tmp_path)) == reference
+def test_any_number_of_ranks(ranks_of_mpich: RankServer, ranks: int, tmp_path: Path, reference: str) -> None:
+    assert sha256_of(train(ranks_of_mpich, ranks, tmp_path)) == reference
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_open_mpi(open_mpi: Mpi, ranks: int, tmp_path: Path, reference: str) -> None:
-    assert sha256_of(train(open_mpi, ranks, tmp_path)) == reference
+def test_open_mpi(ranks_of_open_mpi: RankServer, ranks: int, tmp_path: Path, reference: str) -> None:
+    assert sha256_of(train(ranks_of_open_mpi, ranks, tmp_path)) == reference
+
+
+def test_the_command_under_each_mpi(mpi: Mpi, tmp_path: Path, reference: str) -> None:
+    """A launch of its own; those of all jobs, and of the documentation's commands, are in other modules."""
+    options = [word for setting in SHORT for word in ("--set", setting)]
+    done = mpi.run(3, *TRAIN, JOB, "--quiet", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sha256_of(done.stdout) == reference
 
 
 VARIANTS = {
@@ -64,10 +83,9 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
-def test_variants(mpich: Mpi, tmp_path: Path, settings: list[str]) -> None:
-    options = [part for setting in settings for part in ("--set", setting)]
+def test_variants(ranks_of_mpich: RankServer, tmp_path: Path, settings: list[str]) -> None:
     folders = {ranks: tmp_path / str(ranks) for ranks in (0, 3, 4)}
-    hashes = {sha256_of(train(mpich, ranks, tmp_path, *options, "--out", out)) for ranks, out in folders.items()}
+    hashes = {sha256_of(train(ranks_of_mpich, ranks, tmp_path, *settings, out=out)) for ranks, out in folders.items()}
     assert len(hashes) == 1
     # Not the weights alone: every value that was shown and that steered the run.
     lines = [(out / "metrics.jsonl").read_text().splitlines() for out in folders.values()]
@@ -78,16 +96,15 @@ def test_variants(mpich: Mpi, tmp_path: Path, settings: list[str]) -> None:
 
 @pytest.mark.parametrize(("step", "ranks"), [(1, (4, 2, 3)), (23, (3, 5, 2)), (40, (0, 7, 0)), (91, (2, 0, 4))])
 def test_stop_and_go_on_with_other_ranks(
-    mpich: Mpi, tmp_path: Path, reference: str, step: int, ranks: tuple[int, int, int]
+    ranks_of_mpich: RankServer, tmp_path: Path, reference: str, step: int, ranks: tuple[int, int, int]
 ) -> None:
-    out = tmp_path / "run"
+    server, out = ranks_of_mpich, tmp_path / "run"
     first, second, third = ranks
-    stopped = train(mpich, first, tmp_path, "--out", out, "--set", f"run.stop_at_step={step}", expect=STOPPED)
+    stopped = train(server, first, tmp_path, f"run.stop_at_step={step}", out=out, expect=STOPPED)
     assert f"after step {step} " in stopped
     later = step + 1
-    resume = ("--out", out, "--resume", "auto")
-    train(mpich, second, tmp_path, *resume, "--set", f"run.stop_at_step={later}", expect=STOPPED)
-    assert sha256_of(train(mpich, third, tmp_path, *resume)) == reference
+    train(server, second, tmp_path, f"run.stop_at_step={later}", out=out, resume="auto", expect=STOPPED)
+    assert sha256_of(train(server, third, tmp_path, out=out, resume="auto")) == reference
     epochs = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4]
 
@@ -106,18 +123,17 @@ FOR_SPEED = {
 
 @pytest.mark.parametrize(("settings", "environment"), FOR_SPEED.values(), ids=FOR_SPEED.keys())
 def test_what_only_makes_it_fast(
-    mpich: Mpi, tmp_path: Path, reference: str, settings: list[str], environment: dict[str, str]
+    ranks_of_mpich: RankServer, tmp_path: Path, reference: str, settings: list[str], environment: dict[str, str]
 ) -> None:
-    options = [part for setting in settings for part in ("--set", setting)]
-    assert sha256_of(train(mpich, 3, tmp_path, *options, environment=environment)) == reference
+    assert sha256_of(train(ranks_of_mpich, 3, tmp_path, *settings, environment=environment)) == reference
 
 
-def test_a_checkpoint_serves_sharded_and_whole(mpich: Mpi, tmp_path: Path, reference: str) -> None:
-    out = tmp_path / "run"
-    sharded, whole = (("--set", f"train.optimizer_sharding={value}", "--out", out) for value in ("true", "false"))
-    train(mpich, 3, tmp_path, *sharded, "--set", "run.stop_at_step=30", expect=STOPPED)
-    train(mpich, 4, tmp_path, *whole, "--resume", "auto", "--set", "run.stop_at_step=50", expect=STOPPED)
-    assert sha256_of(train(mpich, 2, tmp_path, *sharded, "--resume", "auto")) == reference
+def test_a_checkpoint_serves_sharded_and_whole(ranks_of_mpich: RankServer, tmp_path: Path, reference: str) -> None:
+    server, out = ranks_of_mpich, tmp_path / "run"
+    sharded, whole = (f"train.optimizer_sharding={value}" for value in ("true", "false"))
+    train(server, 3, tmp_path, sharded, "run.stop_at_step=30", out=out, expect=STOPPED)
+    train(server, 4, tmp_path, whole, "run.stop_at_step=50", out=out, resume="auto", expect=STOPPED)
+    assert sha256_of(train(server, 2, tmp_path, sharded, out=out, resume="auto")) == reference
 
 
 def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
@@ -137,10 +153,12 @@ def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
-def test_resume_under_the_other_mpi(mpich: Mpi, open_mpi: Mpi, tmp_path: Path, reference: str) -> None:
+def test_resume_under_the_other_mpi(
+    ranks_of_mpich: RankServer, ranks_of_open_mpi: RankServer, tmp_path: Path, reference: str
+) -> None:
     out = tmp_path / "run"
-    train(mpich, 3, tmp_path, "--out", out, "--set", "run.stop_at_step=30", expect=STOPPED)
-    assert sha256_of(train(open_mpi, 2, tmp_path, "--out", out, "--resume", "auto")) == reference
+    train(ranks_of_mpich, 3, tmp_path, "run.stop_at_step=30", out=out, expect=STOPPED)
+    assert sha256_of(train(ranks_of_open_mpi, 2, tmp_path, out=out, resume="auto")) == reference
 
 
 def test_the_check_can_fail(mpich: Mpi, tmp_path: Path) -> None:
