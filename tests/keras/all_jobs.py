@@ -15,6 +15,8 @@ from hpcnn.cli.parallel import run_parallel
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 SHORTENED = {"sigmoid_net": 50, "binary_nesterov": 10, "digits_mlp": 5, "mnist_mlp": 2, "mnist_functional": 2}
 """Epochs, where all of them would take long."""
+DIGITS, DIGITS_EPOCHS = "digits", 16
+"""The run of the digits that learns them, beside the short one."""
 
 
 def settings(job: Path, out: Path) -> list[str]:
@@ -35,9 +37,12 @@ def main(out: Path, *more: str) -> int:
         from hpcnn.runs.session import train
 
         backend = KerasBackend.start(comm.local_rank)
-        for job in JOBS:
-            loaded = agree(comm, lambda job=job: load_job(job, [*settings(job, out), *more]))
-            train(loaded, comm, out=out / job.stem, resume="never", backend=backend)
+        runs = [(job.stem, job, settings(job, out)) for job in JOBS]
+        digits = next(job for job in JOBS if job.stem == "digits_mlp")
+        runs.append((DIGITS, digits, [*settings(digits, out), f"train.epochs={DIGITS_EPOCHS}"]))
+        for name, job, changes in runs:
+            loaded = agree(comm, lambda job=job, changes=changes: load_job(job, [*changes, *more]))
+            train(loaded, comm, out=out / name, resume="never", backend=backend)
         return 0
 
     return run_parallel(body)

@@ -1,4 +1,4 @@
-"""What the ranks of a test do with Horovod: sums of known numbers, and a training with Keras. Rank 0 prints JSON."""
+"""What the ranks of a test do with Horovod: sums of known numbers, a job, a training with Keras. Rank 0 prints JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 
+JOB = Path(__file__).parents[2] / "jobs" / "digits_mlp.toml"
 LARGE = 2.0**40
 CASES = [(8, 1000, "float32", 5), (7, 100_003, "float32", 3), (12, 5, "float64", 1), (5, 33, "float32", 0)]
 SAMPLES, FEATURES, CLASSES, STEPS = 48, 12, 4, 20
@@ -88,9 +90,23 @@ def train(samples: slice, *, distributed: bool) -> np.ndarray:
     return np.concatenate([np.ravel(value) for value in model.get_weights()])
 
 
-def report(comm: Communicator) -> int:
-    """Do everything, and print what came of it."""
+def train_job(comm: Communicator, out: Path, how: str) -> None:
+    """Train the digits, with gradients that are exchanged by ``mpi`` or ``horovod``."""
+    from hpcnn.backends.keras.backend import KerasBackend
+    from hpcnn.job.load import load_job
+    from hpcnn.runs.session import train
+
+    settings = ("backend=keras", f"keras.comm={how}", "train.epochs=2", "train.shards=3", "run.display=quiet")
+    job = load_job(JOB, settings)
+    train(job, comm, out=out / how, resume="never", backend=KerasBackend.start(comm.local_rank))
+
+
+def report(comm: Communicator, out: Path) -> int:
+    """Do everything, train a job into the folder `out`, and print what came of it."""
     import tensorflow as tf
+
+    for how in ("horovod",) if comm.size > 1 else ("mpi", "horovod"):
+        train_job(comm, out, how)
 
     added, several = sums(comm), several_subtrees(comm)
     own = slice(SAMPLES * comm.rank // comm.size, SAMPLES * (comm.rank + 1) // comm.size)
@@ -126,4 +142,5 @@ def fail_on_last(comm: Communicator) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parallel({"report": report, "fail": fail_on_last}[sys.argv[1]]))
+    bodies = {"report": lambda comm: report(comm, Path(sys.argv[2])), "fail": fail_on_last}
+    sys.exit(run_parallel(bodies[sys.argv[1]]))

@@ -34,7 +34,7 @@ def run(tensorflow_environment: Mpi, out: Path) -> Run:
     return run
 
 
-@pytest.fixture(scope="session", params=[1, 2, 3])
+@pytest.fixture(scope="session", params=[1, 3])
 def ranks_of_examples(request: pytest.FixtureRequest, run: Run) -> int:
     """Run all examples on so many ranks, which must agree on the weights they end with."""
     done = run("examples", request.param)

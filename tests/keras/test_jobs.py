@@ -11,11 +11,11 @@ import pytest
 from hpcnn.data.load import load
 from hpcnn.job.load import load_job
 from hpcnn.storage.checkpoint import load_checkpoint
-from tests.keras.all_jobs import JOBS
+from tests.keras.all_jobs import DIGITS, DIGITS_EPOCHS, JOBS
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.test_jobs import last_values, write_mnist
 
-DIGITS = (
+COMMAND = (
     "-m",
     "hpcnn.train",
     ROOT / "jobs" / "digits_mlp.toml",
@@ -23,71 +23,15 @@ DIGITS = (
     "--set",
     "backend=keras",
     "--set",
-    "train.epochs=16",
+    f"train.epochs={DIGITS_EPOCHS}",
 )
-
-
-def digits(mpi: Mpi, ranks: int, out: Path, *options: str) -> str:
-    """Return the hash of the digits job, trained to its end."""
-    done = mpi.run(ranks, *DIGITS, "--out", out, *options, cwd=out.parent)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return sha256_of(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def on_one_rank(tensorflow_environment: Mpi, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Return the hash of the digits job on one rank, and its folder."""
-    out = tmp_path_factory.mktemp("keras") / "one"
-    return digits(tensorflow_environment, 0, out), out
-
-
-def test_digits_reach_97_percent(on_one_rank: tuple[str, Path]) -> None:
-    assert last_values(on_one_rank[1])["val_accuracy"] >= 0.97
-
-
-@pytest.mark.parametrize("ranks", [3, 4])
-def test_one_hash_for_the_digits(
-    tensorflow_environment: Mpi, on_one_rank: tuple[str, Path], tmp_path: Path, ranks: int
-) -> None:
-    assert digits(tensorflow_environment, ranks, tmp_path / "run") == on_one_rank[0]
-
-
-def test_a_killed_run_goes_on_with_the_same_bits_on_other_ranks(
-    tensorflow_environment: Mpi, on_one_rank: tuple[str, Path], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    steps = ("--set", "run.checkpoint_every_steps=50")
-    fault = {"HPCNN_FAULT": "kill rank=1 step=222"}
-    killed = tensorflow_environment.run(3, *DIGITS, *steps, "--out", out, cwd=tmp_path, environment=fault)
-    assert killed.returncode != 0
-    assert not (out / "model.safetensors").exists()
-    saved = load_checkpoint(out / "checkpoints" / "last.safetensors").facts["progress"]["step"]
-    assert 200 <= saved < 222
-    assert digits(tensorflow_environment, 2, out, "--resume", "auto") == on_one_rank[0]
-
-
-def test_commands_in_either_mode(tensorflow_environment: Mpi, on_one_rank: tuple[str, Path], tmp_path: Path) -> None:
-    values = []
-    for backend in ("numpy", "keras"):
-        evaluate = ("-m", "hpcnn.evaluate", on_one_rank[1], "--json", "--backend", backend)
-        done = tensorflow_environment.run(0, *evaluate, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        values.append(json.loads(done.stdout))
-    assert values[0]["accuracy"] == values[1]["accuracy"] >= 0.97
-    assert values[0]["loss"] == pytest.approx(values[1]["loss"], rel=1e-5)
-    x = np.random.default_rng(0).uniform(0, 16, (100, 8, 8))
-    np.save(tmp_path / "x.npy", x)
-    predict = ("-m", "hpcnn.predict", on_one_rank[1], "x.npy", "-o", "y.npy")
-    done = tensorflow_environment.run(2, *predict, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy").sum(axis=1), 1, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def all_jobs(tensorflow_environment: Mpi, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Return the folder of the runs of all jobs, on one rank and on two."""
+    """Return the folder of the runs of all jobs, on one rank and on three."""
     folders = {}
-    for ranks in (0, 2):
+    for ranks in (0, 3):
         out = folders[ranks] = tmp_path_factory.mktemp(f"jobs-{ranks}")
         write_mnist(out / "mnist")
         done = tensorflow_environment.run(ranks, "-m", "tests.keras.all_jobs", out, cwd=out)
@@ -95,12 +39,63 @@ def all_jobs(tensorflow_environment: Mpi, tmp_path_factory: pytest.TempPathFacto
     return folders
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.stem)
-def test_every_job_on_one_rank_and_on_two(all_jobs: dict[int, Path], job: Path) -> None:
-    results = [json.loads((out / job.stem / "result.json").read_text()) for out in all_jobs.values()]
+@pytest.fixture(scope="module")
+def on_one_rank(all_jobs: dict[int, Path]) -> Path:
+    """Return the folder of the digits' run on one rank."""
+    return all_jobs[0] / DIGITS
+
+
+def hash_of(run: Path) -> str:
+    return str(json.loads((run / "result.json").read_text())["weights_sha256"])
+
+
+def test_digits_reach_97_percent(on_one_rank: Path) -> None:
+    assert last_values(on_one_rank)["val_accuracy"] >= 0.97
+
+
+def test_a_killed_run_goes_on_with_the_same_bits_on_other_ranks(
+    tensorflow_environment: Mpi, on_one_rank: Path, tmp_path: Path
+) -> None:
+    """The first half on four ranks, the second on two: with other bits on either, the hash would be another."""
+    out = tmp_path / "run"
+    steps = ("--set", "run.checkpoint_every_steps=50")
+    fault = {"HPCNN_FAULT": "kill rank=1 step=222"}
+    killed = tensorflow_environment.run(4, *COMMAND, *steps, "--out", out, cwd=tmp_path, environment=fault)
+    assert killed.returncode != 0
+    assert not (out / "model.safetensors").exists()
+    saved = load_checkpoint(out / "checkpoints" / "last.safetensors").facts["progress"]["step"]
+    assert 200 <= saved < 222
+    done = tensorflow_environment.run(2, *COMMAND, "--out", out, "--resume", "auto", cwd=tmp_path)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert sha256_of(done.stdout) == hash_of(on_one_rank)
+
+
+def test_commands_in_either_mode(tensorflow_environment: Mpi, on_one_rank: Path, tmp_path: Path) -> None:
+    values = []
+    for backend in ("numpy", "keras"):
+        evaluate = ("-m", "hpcnn.evaluate", on_one_rank, "--json", "--backend", backend)
+        done = tensorflow_environment.run(0, *evaluate, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        values.append(json.loads(done.stdout))
+    assert values[0]["accuracy"] == values[1]["accuracy"] >= 0.97
+    assert values[0]["loss"] == pytest.approx(values[1]["loss"], rel=1e-5)
+    x = np.random.default_rng(0).uniform(0, 16, (100, 8, 8))
+    np.save(tmp_path / "x.npy", x)
+    predict = ("-m", "hpcnn.predict", on_one_rank, "x.npy", "-o", "y.npy")
+    done = tensorflow_environment.run(2, *predict, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy").sum(axis=1), 1, rtol=1e-5)
+
+
+RUNS = [*(job.stem for job in JOBS), DIGITS]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_job_on_one_rank_and_on_three(all_jobs: dict[int, Path], run: str) -> None:
+    results = [json.loads((out / run / "result.json").read_text()) for out in all_jobs.values()]
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
-    assert [result["ranks"] for result in results] == [1, 2]
-    lines = (all_jobs[2] / job.stem / "metrics.jsonl").read_text().splitlines()
+    assert [result["ranks"] for result in results] == [1, 3]
+    lines = (all_jobs[3] / run / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines]
     assert losses[-1] < losses[0]
 
@@ -127,7 +122,7 @@ def test_every_job_with_horovod(by_horovod: Path, all_jobs: dict[int, Path], job
 
 
 def test_linear_regression_finds_the_least_squares_line(all_jobs: dict[int, Path]) -> None:
-    weights = load_checkpoint(all_jobs[2] / "linear_regression" / "model.safetensors").part("model")
+    weights = load_checkpoint(all_jobs[3] / "linear_regression" / "model.safetensors").part("model")
     found = [float(weights["dense_1/kernel"][0, 0]), float(weights["dense_1/bias"][0])]
     job = load_job(ROOT / "jobs" / "linear_regression.toml").job
     data = load(job.data, seed=0, dtype=np.float64, base=Path()).train
@@ -139,7 +134,7 @@ def test_linear_regression_finds_the_least_squares_line(all_jobs: dict[int, Path
 
 def test_a_missing_tensorflow_is_one_message(tensorflow_environment: Mpi, tmp_path: Path) -> None:
     (tmp_path / "tensorflow.py").write_text("raise ModuleNotFoundError('none', name='tensorflow')")
-    done = tensorflow_environment.run(2, *DIGITS, cwd=tmp_path, environment={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    done = tensorflow_environment.run(2, *COMMAND, cwd=tmp_path, environment={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1
     assert "needs the package 'tensorflow', which is not installed" in done.stderr
