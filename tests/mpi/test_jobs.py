@@ -6,6 +6,8 @@ import gzip
 import json
 import re
 import struct
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +61,19 @@ def last_values(run: Path) -> dict[str, float]:
     return values
 
 
+Trained = Callable[[str, int], tuple[str, Path]]
+
+
+@pytest.fixture(scope="module")
+def trained(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Return what returns the hash and the run folder of a job on a number of ranks, each trained once."""
+    folder = tmp_path_factory.mktemp("jobs")
+    return cache(lambda job, ranks: train(mpich, ranks, job, folder))
+
+
 @pytest.mark.parametrize("job", JOBS)
-def test_the_same_bits_on_one_rank_and_on_three(mpich: Mpi, tmp_path: Path, job: str) -> None:
-    assert train(mpich, 0, job, tmp_path)[0] == train(mpich, 3, job, tmp_path)[0]
+def test_the_same_bits_on_one_rank_and_on_three(trained: Trained, job: str) -> None:
+    assert trained(job, 0)[0] == trained(job, 3)[0]
 
 
 def test_each_job_fixes_its_shards_and_has_comments() -> None:
@@ -71,14 +83,14 @@ def test_each_job_fixes_its_shards_and_has_comments() -> None:
         assert path.read_text().startswith("# "), path
 
 
-def test_digits_reach_97_percent(mpich: Mpi, tmp_path: Path) -> None:
-    _, run = train(mpich, 4, "digits_mlp.toml", tmp_path)
+def test_digits_reach_97_percent(trained: Trained) -> None:
+    _, run = trained("digits_mlp.toml", 3)
     assert last_values(run)["val_accuracy"] >= 0.97
 
 
-def test_linear_regression_finds_the_least_squares_line(mpich: Mpi, tmp_path: Path) -> None:
+def test_linear_regression_finds_the_least_squares_line(trained: Trained) -> None:
     """Slope 1.5, intercept 0.8 plus the noise's mean of 0.5, to within the least-squares solution's own error."""
-    _, run = train(mpich, 2, "linear_regression.toml", tmp_path)
+    _, run = trained("linear_regression.toml", 3)
     weights = load_checkpoint(run / "model.safetensors").part("model")
     slope, intercept = float(weights["dense_1/kernel"][0, 0]), float(weights["dense_1/bias"][0])
 
@@ -94,9 +106,9 @@ def test_linear_regression_finds_the_least_squares_line(mpich: Mpi, tmp_path: Pa
     np.testing.assert_allclose([slope, intercept], solution, atol=0.01)
 
 
-def test_mnist_jobs_learn(mpich: Mpi, tmp_path: Path) -> None:
+def test_mnist_jobs_learn(trained: Trained) -> None:
     for job in MNIST:
-        _, run = train(mpich, 2, job, tmp_path)
+        _, run = trained(job, 3)
         assert last_values(run)["val_accuracy"] > 0.8
 
 
@@ -116,8 +128,8 @@ def test_mnist_jobs_say_which_files_are_missing(mpich: Mpi, tmp_path: Path, job:
 
 
 @pytest.mark.parametrize("job", ["sigmoid_net.toml", "binary_nesterov.toml"])
-def test_the_loss_falls(mpich: Mpi, tmp_path: Path, job: str) -> None:
-    _, run = train(mpich, 0, job, tmp_path)
+def test_the_loss_falls(trained: Trained, job: str) -> None:
+    _, run = trained(job, 0)
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.9 * losses[0]
 
