@@ -23,7 +23,7 @@ def picture() -> str:
     """Return the drawing: a panel for each number of ranks."""
     label = "Eight gradient shards under one binary tree of sums, shared out among three ranks and among five"
     shapes = [shape for number, ranks in enumerate(PANELS) for shape in panel(ranks, LEFT + number * PANEL)]
-    note = "what a rank contributes: the largest sums that are all its own. The additions are the same on any ranks."
+    note = "what a rank contributes: its largest whole sums. The additions are the same on any number of ranks."
     legend = [box(LEFT, HEIGHT - 30, 26, 16, "sent all"), text(LEFT + 34, HEIGHT - 22, note, "note left")]
     return card(WIDTH, HEIGHT, label, shapes + legend)
 
