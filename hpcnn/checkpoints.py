@@ -14,7 +14,7 @@ from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
-    from hpcnn.runs.checkpoints.table import CheckpointRow
+    from hpcnn.runs.checkpoints.index import CheckpointFile
 
 
 def _parser() -> Parser:
@@ -34,24 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body(comm: Communicator) -> int:
         from hpcnn.comm.collectives import agree
-        from hpcnn.runs.checkpoints.table import list_run
+        from hpcnn.runs.checkpoints.index import verified_checkpoints
 
-        rows = agree(comm, lambda: list_run(arguments.run) if comm.rank == 0 else [])
+        files = agree(comm, lambda: verified_checkpoints(arguments.run) if comm.rank == 0 else [])
         if comm.rank == 0:
-            _show(arguments.run, rows, as_json=arguments.json)
-        return int(comm.broadcast(EXIT_FAILURE if any(row.trouble for row in rows) else EXIT_DONE))
+            _show(arguments.run, files, as_json=arguments.json)
+        return int(comm.broadcast(EXIT_FAILURE if any(file.trouble for file in files) else EXIT_DONE))
 
     return run_parallel(body)
 
 
-def _show(run: Path, rows: Sequence[CheckpointRow], *, as_json: bool) -> None:
-    from hpcnn.runs.checkpoints.table import print_rows
+def _show(run: Path, files: Sequence[CheckpointFile], *, as_json: bool) -> None:
+    from hpcnn.runs.checkpoints.table import print_table
     from hpcnn.system.output import write_line
 
     if as_json:
-        write_line(json.dumps({"run": str(run), "checkpoints": [row.as_json() for row in rows]}))
+        write_line(json.dumps({"run": str(run), "checkpoints": [file.as_json(run) for file in files]}))
     else:
-        print_rows(run, rows)
+        print_table(run, files)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hpcnn.runs.start import Start
 from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, unpack
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.output import write_line
-from hpcnn.training.backend import Backend, measured_on
+from hpcnn.training.backend import Backend, machine_info
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.same_data import check_same_data
 from hpcnn.training.trainer import Progress
@@ -118,7 +118,7 @@ def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
 
 def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Training) -> None:
     """Warn where bits may differ: between the machines of this run, or since the run's start. Collective."""
-    machines = comm.allgather(measured_on(training.spec.backend))
+    machines = comm.allgather(machine_info(training.spec.backend))
     if comm.rank != 0:
         return
     other = next((rank for rank, machine in enumerate(machines) if machine != machines[0]), None)

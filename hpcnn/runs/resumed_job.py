@@ -1,4 +1,4 @@
-"""The job of a run that is to go on, where no job file is given: a run knows its own."""
+"""The job of a run that is resumed without a job file: a run keeps its own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hpcnn.storage.checkpoint import read_facts
 
 
 def load_start_job(job: Path | None, overrides: Sequence[str], out: Path | None, resume: str) -> LoadedJob:
-    """Read the job file that is given, or else the job of the run that is to go on, or else the digits job.
+    """Read the given job file, or else the job of the run to resume, or else the digits job.
 
     Raises:
-        HpcnnError: the job, or the checkpoint that it is taken from, is not what it should be.
+        HpcnnError: the job, or the checkpoint that holds it, is invalid.
     """
     path = job or job_of_run(out, resume)
     if path is None and resume not in ("auto", "never") and Path(resume).is_file():
@@ -29,7 +29,7 @@ def load_start_job(job: Path | None, overrides: Sequence[str], out: Path | None,
 
 
 def job_of_run(out: Path | None, resume: str) -> Path | None:
-    """Return the job file of the run that ``--out`` and ``--resume`` go on with; None if there is none."""
+    """Return the job file of the run that ``--out`` and ``--resume`` name; None if there is none."""
     if resume == "never":
         return None
     run = out if resume == "auto" else run_of(Path(resume))

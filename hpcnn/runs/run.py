@@ -27,7 +27,7 @@ from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.walltime import WallTime
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.system.output import losses, write_line
-from hpcnn.training.backend import measured_on
+from hpcnn.training.backend import machine_info
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.trainer import Progress, Trainer
@@ -202,7 +202,7 @@ class Run:
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
-                    "machine": measured_on(training.spec.backend),
+                    "machine": machine_info(training.spec.backend),
                 }
             )
         except OSError as error:

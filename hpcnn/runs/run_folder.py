@@ -1,4 +1,4 @@
-"""The folder of one run: what training reads and writes in it."""
+"""The run folder: how training reads and writes the files in it."""
 
 from __future__ import annotations
 
@@ -19,91 +19,91 @@ from hpcnn.system.atomic import remove_leftovers, write_text
 
 @dataclass(frozen=True)
 class RunFolder(RunPaths):
-    """The files of one run, and what training does with them."""
+    """The files of one run, and how training reads and writes them."""
 
-    def steps(self) -> list[Path]:
-        """Return the states that are named by their step, the newest first."""
+    def step_files(self) -> list[Path]:
+        """Return the checkpoints that are named by their step, the newest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
 
-    def states(self) -> list[Path]:
-        """Return all states that are there, to go on from."""
-        return [*self.steps(), *(path for path in (self.last, self.best) if path.exists())]
+    def checkpoint_files(self) -> list[Path]:
+        """Return all checkpoints that a run can be resumed from."""
+        return [*self.step_files(), *(path for path in (self.last, self.best) if path.exists())]
 
     def drop_old(self, step: int, keep: int) -> None:
-        """Keep the newest `keep` states up to `step`. Those of later steps go as well: the run went back behind them.
+        """Keep the newest `keep` checkpoints up to `step`, and delete the others if possible.
 
-        What can't be deleted stays.
+        Those of later steps belong to the time before the run was resumed from an earlier one.
         """
         newest = self.at_step(step)
         with suppress(OSError):  # the folder may be moved away meanwhile
-            kept = [path for path in self.steps() if path.name <= newest.name][:keep]
-            for path in set(self.steps()) - set(kept):
+            kept = [path for path in self.step_files() if path.name <= newest.name][:keep]
+            for path in set(self.step_files()) - set(kept):
                 path.unlink()
 
     def holds_run(self) -> bool:
-        """Return whether some run has begun here."""
-        files = (self.job, self.metrics, self.result, self.last, self.best, self.model, *self.steps())
+        """Return whether a run has begun here."""
+        files = (self.job, self.metrics, self.result, self.last, self.best, self.model, *self.step_files())
         return any(path.exists() for path in files)
 
     def is_taken(self) -> bool:
-        """Return whether some run has begun here, or is about to."""
+        """Return whether a run has begun here, or is about to."""
         return self.lease.exists() or self.holds_run()
 
     def begin(self, job_toml: str, base: Path = Path()) -> None:
-        """Write the resolved job, and where its relative paths start. For the owner of the run alone."""
+        """Write the resolved job and the origin of its relative paths. For the owner of the lease alone."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.checkpoints)
             ours = (self.job, self.origin, self.metrics, self.time, self.progress, self.result, self.model)
             remove_leftovers(self.path, {path.name for path in (*ours, self.timeline)})
-            self.result.unlink(missing_ok=True)  # of a run that now trains for more epochs
+            self.result.unlink(missing_ok=True)  # of a run that is resumed for more epochs
             write_text(self.job, job_toml)
             write_origin(self.path, base, job_toml)
         except OSError as error:
             raise unwritable(self.path, error) from None
 
     def read_result(self) -> dict[str, Any] | None:
-        """Return the result, or None if the run is not complete."""
+        """Return the result; None if the run is not complete."""
         try:
             result = json.loads(self.result.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{str(self.result)!r} can't be read ({error}). Delete it to go on.") from None
+            raise CheckpointError(
+                f"{str(self.result)!r} can't be read ({error}). Delete it to resume the run."
+            ) from None
         return dict(result)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Mark the run as complete."""
+        """Write the result, which marks the run as complete."""
         write_text(self.result, json.dumps(result, indent=2) + "\n")
 
     def keep_metrics(self, epochs: int) -> int:
-        """Drop the lines of epochs after `epochs`: they are about to be done again. Return the last epoch kept."""
+        """Delete the lines of epochs after `epochs`, which are about to be done again. Return the last epoch kept."""
         try:
-            self.path.stat()  # a folder that is away is not one without epochs
+            self.path.stat()  # fails for a folder that is unreachable, which is not one without epochs
             text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
             kept = "".join(line + "\n" for line in text.splitlines() if _epoch(line) <= epochs)
-            if kept != text:  # also where a crash cut off no more than the end of the last line
+            if kept != text:  # also if a crash cut off only the end of the last line
                 write_text(self.metrics, kept)
         except (OSError, UnicodeError) as error:
-            raise CheckpointError(
-                f"{str(self.metrics)!r} can't be brought up to date ({error}). Mend it, or delete it."
-            ) from None
+            raise CheckpointError(f"{str(self.metrics)!r} can't be updated ({error}). Fix it, or delete it.") from None
         return int(_epoch(kept.splitlines()[-1])) if kept else 0
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Return what each epoch came to; nothing before the first. Lines that were cut off are left out."""
+        """Return the values of each epoch so far. Lines that a crash cut off are left out."""
         try:
             text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
         except (OSError, UnicodeError) as error:
-            raise CheckpointError(f"{str(self.metrics)!r} can't be read ({error}). Mend it, or delete it.") from None
+            raise CheckpointError(f"{str(self.metrics)!r} can't be read ({error}). Fix it, or delete it.") from None
         return [json.loads(line) for line in text.splitlines() if _epoch(line) < math.inf]
 
     def append_metrics(self, *lines: Mapping[str, Any]) -> None:
-        """Add epochs: all of them, or none."""
+        """Append the lines of epochs: all of them, or none."""
         _append(self.metrics, lines)
 
     def append_time(self, *lines: Mapping[str, Any]) -> None:
-        """Add the seconds of all ranks. What a run that went back has done twice took its time twice, and stays."""
+        """Append the seconds of all ranks. Steps that were done twice, after a resume, took their time twice."""
         _append(self.time, lines)
 
 
@@ -116,7 +116,7 @@ def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         try:
             while rest:
                 rest = rest[file.write(rest) :]
-        except OSError:  # as a disk that is full, which may have taken a part
+        except OSError:  # a full disk, for example, may have taken a part
             with suppress(OSError):
                 file.truncate(size)
             raise

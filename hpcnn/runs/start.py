@@ -18,59 +18,59 @@ from hpcnn.runs.lease.lease import Lease, RunBusyError, acquire
 from hpcnn.runs.run_folder import RunFolder, unwritable
 
 _ATTEMPTS = 100
-"""How often to make a folder again that others delete."""
+"""How often to create a folder again that other jobs delete."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Which folder a run writes to, and the checkpoint that it goes on from."""
+    """The folder that a run writes to, and the checkpoint that it resumes from."""
 
     folder: RunFolder
     checkpoint: Path | None = None
     lease: Lease | None = field(default=None, compare=False)
-    """That of the folder, which is taken. To be released in the end."""
+    """The acquired lease of the folder, to be released at the end."""
 
 
 class Claim(Protocol):
-    """Takes the lease of a folder that is there; see `acquire`."""
+    """Acquires the lease of an existing folder; see `acquire`."""
 
     def __call__(self, folder: Path, *, made: Sequence[Path]) -> Lease:
-        """Take it."""
+        """Acquire it."""
         ...
 
 
 def newest_folder(name: str, out: Path | None) -> RunFolder | None:
-    """Return the folder of the run to go on with: `out`, or the last of ``runs/NAME``, ...; None if there is none."""
+    """Return the folder of the run to resume: `out`, or the last of ``runs/NAME``, ...; None if there is none."""
     if out is not None:
         return RunFolder(out) if RunFolder(out).is_taken() else None
-    theirs = takewhile(Path.exists, folders_for(name))
-    known = [RunFolder(path) for path in theirs if os.access(path, os.X_OK)]  # not those of other people
-    return next((folder for folder in reversed(known) if folder.is_taken()), None)
+    existing = takewhile(Path.exists, folders_for(name))
+    readable = [RunFolder(path) for path in existing if os.access(path, os.X_OK)]  # not those of other users
+    return next((folder for folder in reversed(readable) if folder.is_taken()), None)
 
 
 def choose_start(name: str, out: Path | None, resume: str, claim: Claim = acquire) -> Start:
     """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``, with the folder's lease.
 
     Raises:
-        CheckpointError: nothing is there to resume, or `out` holds a run and `resume` is never, or a live job holds
-            the folder.
+        CheckpointError: there is nothing to resume, `out` holds a run and `resume` is never, or a live job holds the
+            folder.
     """
     if resume == "never":
         return _new_start(name, out, claim)
     if resume == "auto":
         folder = newest_folder(name, out)
-        return _go_on(folder, claim) if folder is not None else _new_start(name, out, claim)
+        return _resume(folder, claim) if folder is not None else _new_start(name, out, claim)
     path = Path(resume)
     run = run_of(path)
     if not (path.is_file() or (run and RunFolder(run).is_taken())):
         raise CheckpointError(f"--resume: there is no checkpoint {resume!r}. Give a run folder or a checkpoint.")
     if out is None and run is not None:
-        return _go_on(RunFolder(run), claim, path if path.is_file() else None)
+        return _resume(RunFolder(run), claim, path if path.is_file() else None)
     return _new_start(name, out, claim, path if path.is_file() else newest_that_verifies(RunFolder(path)))
 
 
-def _go_on(folder: RunFolder, claim: Claim, checkpoint: Path | None = None) -> Start:
-    """Return a start in the folder of a run: from `checkpoint`, or else the newest, which it stays from then on."""
+def _resume(folder: RunFolder, claim: Claim, checkpoint: Path | None = None) -> Start:
+    """Return a start in the folder of an existing run, from `checkpoint` or else from its newest."""
     lease = _claim(folder.path, claim)
     try:
         return Start(folder, checkpoint or newest_that_verifies(folder), lease)
@@ -80,18 +80,18 @@ def _go_on(folder: RunFolder, claim: Claim, checkpoint: Path | None = None) -> S
 
 
 def _new_start(name: str, out: Path | None, claim: Claim, checkpoint: Path | None = None) -> Start:
-    """Return a start in a folder for a fresh run: `out`, or the first of ``runs/NAME``, ... that could be made."""
+    """Return a start in the folder of a new run: `out`, or the first of ``runs/NAME``, ... that could be created."""
     if out is None:
         return _numbered_start(name, claim, checkpoint)
     folder = RunFolder(out)
     if folder.lease.exists() or not folder.holds_run():
         lease = _claim(out, claim)
-        if not folder.holds_run():  # still: another job may have begun there meanwhile, and ended
+        if not folder.holds_run():  # again: another job may have trained there and ended meanwhile
             return Start(folder, checkpoint, lease)
         lease.release()
     raise CheckpointError(
         f"the output folder {str(out)!r} holds a run already, and nothing is overwritten. "
-        "Go on with it by --resume auto, or choose another --out."
+        "Resume it by --resume auto, or choose another --out."
     )
 
 
@@ -101,7 +101,7 @@ def _numbered_start(name: str, claim: Claim, checkpoint: Path | None) -> Start:
             made = make_folders(path)
             if path in made:
                 return Start(RunFolder(path), checkpoint, claim(path, made=made))
-        except RunBusyError:  # another job was given it by name
+        except RunBusyError:  # another job was told to use it by --out
             continue
         except OSError as error:
             raise unwritable(path, error) from None
@@ -109,13 +109,13 @@ def _numbered_start(name: str, claim: Claim, checkpoint: Path | None) -> Start:
 
 
 def _claim(path: Path, claim: Claim) -> Lease:
-    """Make a folder if it is not there, and take its lease."""
+    """Create a folder unless it exists, and acquire its lease."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"--out {str(path)!r} is a file, and a run needs a folder. Give another --out.")
     for _ in range(_ATTEMPTS):
         try:
             return claim(path, made=make_folders(path))
-        except FileNotFoundError:  # a job that had made it, and failed, has deleted it
+        except FileNotFoundError:  # the job that created it has failed, and deleted it
             continue
         except OSError as error:
             raise unwritable(path, error) from None
@@ -123,9 +123,9 @@ def _claim(path: Path, claim: Claim) -> Lease:
 
 
 def make_folders(path: Path) -> list[Path]:
-    """Make a folder and those above it; return those that this call has made, the outermost first.
+    """Create a folder and its parents; return those that this call has created, the outermost first.
 
-    Each is made in one step, which succeeds for one caller only.
+    Each is created atomically, so that it belongs to one caller only.
     """
     made: list[Path] = []
     for _ in range(_ATTEMPTS):

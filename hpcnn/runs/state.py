@@ -22,7 +22,7 @@ from hpcnn.runs.build import Training
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold
-from hpcnn.training.backend import measured_on
+from hpcnn.training.backend import machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.trainer import Progress
@@ -120,7 +120,7 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
         "callbacks": {name: _state_of(callback, name) for name, callback in training.callbacks.items()},
         "input_shape": list(training.spec.network.input_shape),
         "hpcnn": __version__,
-        "machine": measured_on(training.spec.backend),
+        "machine": machine_info(training.spec.backend),
         "data": msgspec.to_builtins(training.content),
     }
 

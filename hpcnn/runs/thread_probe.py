@@ -1,4 +1,4 @@
-"""How a thread sees what the other threads of its process do, without a word from them."""
+"""Observe the other threads of this process without their cooperation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hpcnn.core.activity import thread_frames
 
 _CPU_SHARE = 0.05
 _IO_BYTES_PER_S = 64 * 1024
-"""With less of both, a process does nothing that is worth waiting for."""
+"""Below both rates, a process counts as idle."""
 
 
 class ActivityProbe:
-    """Says whether the thread that made it computes, or its process reads or writes."""
+    """Measures whether the thread that created it computes, or its process reads or writes."""
 
     def __init__(self) -> None:
         try:
@@ -23,22 +23,22 @@ class ActivityProbe:
         except (AttributeError, OSError):  # not on every system
             self._clock = time.CLOCK_PROCESS_CPUTIME_ID
         self._queue = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
-        self._waited_s = self._in_queue()
+        self._waited_s = self._queued_total_s()
         self.queued_s = 0.0
-        """For how long, within the time that was measured last, the thread would have run if it had had a core."""
+        """Time that the thread waited for a core, within the last measured interval."""
         self._cpu_s, self._bytes = self._measure()
 
-    def grew(self, seconds: float) -> bool:
-        """Return whether it did so within the `seconds` since the last call."""
+    def was_active(self, seconds: float) -> bool:
+        """Return whether there was activity in the `seconds` since the last call."""
         before, bytes_before = self._cpu_s, self._bytes
         self._cpu_s, self._bytes = self._measure()
-        waited_s, self._waited_s = self._waited_s, self._in_queue()
+        waited_s, self._waited_s = self._waited_s, self._queued_total_s()
         self.queued_s = min(self._waited_s - waited_s, seconds)
         seconds -= self.queued_s
         return self._cpu_s - before > _CPU_SHARE * seconds or self._bytes - bytes_before > _IO_BYTES_PER_S * seconds
 
-    def _in_queue(self) -> float:
-        """Return for how many seconds the thread has waited for a core so far; 0 where the system does not say."""
+    def _queued_total_s(self) -> float:
+        """Return the seconds that the thread has waited for a core so far; 0 if the system does not tell."""
         try:
             return int(self._queue.read_text().split()[1]) / 1e9
         except (OSError, ValueError, IndexError):
@@ -57,15 +57,15 @@ class ActivityProbe:
 
 
 def is_within(thread: int, package: str) -> bool:
-    """Return whether the thread of that number is in a call that a module of `package` makes, and made itself."""
+    """Return whether the innermost Python frame of a thread is in a module of `package`."""
     frame = thread_frames().get(thread)
     return frame is not None and str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
 
 
 def stacks() -> str:
-    """Return where all threads but the calling one are, the main one first, in the form of faulthandler.
+    """Return the stacks of all threads but the calling one, the main thread first, formatted as by faulthandler.
 
-    It reads no source files, as a traceback would: a file system that hangs may be the reason to ask.
+    Unlike a traceback it reads no source files: the file system may be what hangs.
     """
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = {number: frame for number, frame in thread_frames().items() if number != threading.get_ident()}

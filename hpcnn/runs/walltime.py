@@ -1,4 +1,4 @@
-"""A limit of wall-clock time that includes the last checkpoint."""
+"""A wall-time limit that includes the last checkpoint."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import time
 from collections.abc import Callable
 
 _BYTES_PER_S = 100e6
-"""How fast a checkpoint is taken to be written, as long as none was."""
+"""Assumed write speed before the first checkpoint."""
 _MARGIN, _MARGIN_S = 1.5, 1.0
-"""A file system is not always as fast as the last time: a save may take so many times as long, and so much more."""
+"""The next save may take this many times as long as the last one, and this much longer."""
 
 
 class WallTime:
-    """Finds when to stop, so that the checkpoint is complete before the time is over.
+    """Decides when to stop, so that the last checkpoint is complete within the limit.
 
     Args:
-        limit_s: seconds from `begin` on; 0 for no limit.
-        begin: when the command began, on the clock of `time.monotonic`.
-        state_bytes: about the size of a checkpoint.
-        save_seconds: returns how long the last save took, or None if there was none.
+        limit_s: seconds from `begin`; 0 for no limit.
+        begin: start of the command, by `time.monotonic`.
+        state_bytes: approximate size of a checkpoint.
+        save_seconds: returns the duration of the last save; None before the first.
     """
 
     def __init__(
@@ -27,19 +27,19 @@ class WallTime:
         self._end = begin + limit_s if limit_s else float("inf")
         self._first_save_s = state_bytes / _BYTES_PER_S
         self._save_seconds = save_seconds
-        self._looked: float | None = None
+        self._called: float | None = None
         self._longest_s = 0.0
-        """The longest time between two looks: a step, with all that comes after it, or a piece of an evaluation."""
+        """The longest time between two calls: of a step with all that follows it, or of a piece of an evaluation."""
 
     def time_is_up(self) -> bool:
-        """Return whether to stop now. To be asked before each step, and before each piece of an evaluation.
+        """Return whether to stop now. To be called before each step, and before each piece of an evaluation.
 
-        A stop takes hold after the step that begins now; if none is asked for, another step comes before the next one.
+        A stop takes effect after the step that begins now. Without one, another step passes before the next call.
         """
         now = time.monotonic()
-        if self._looked is not None:
-            self._longest_s = max(self._longest_s, now - self._looked)
-        self._looked = now
+        if self._called is not None:
+            self._longest_s = max(self._longest_s, now - self._called)
+        self._called = now
         last = self._save_seconds()
         save_s = _MARGIN * (self._first_save_s if last is None else last) + _MARGIN_S
         return now + 2 * self._longest_s + save_s > self._end

@@ -1,6 +1,6 @@
 """The watchdog: names a rank that makes no progress, and ends a job that is stuck.
 
-It is a thread of each rank, which sees what the rank is doing, and hears from some others how far they are.
+It is a thread of each rank. It observes its own rank, and receives the states of some others as heartbeats.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from hpcnn.runs.thread_probe import ActivityProbe, is_within, stacks
 from hpcnn.system.output import ERROR, write_line
 
 PATIENCE = 10
-"""So many times longer may take what a rank does for the first time, as long as it is busy."""
+"""A busy rank may take this many times longer for operations that it does for the first time."""
 _PERIODS_S = 0.05, 1.0
-"""Between two looks: at least and at most."""
+"""Least and longest time between two looks."""
 _POLL_S = 0.005
 _FAREWELL_S = 0.5
-"""How long a rank that fails waits for the others to fail as well."""
+"""How long a failing rank waits for the others to fail as well."""
 _EVERYBODY = "everybody"
-_MOST_STACKS = 16
-"""Where all ranks wait for each other, so many say where."""
+_MOST_REPORTS = 16
+"""If all ranks wait for each other, this many print where."""
 
 
 def _print(text: str) -> None:
@@ -42,16 +42,16 @@ def _print(text: str) -> None:
 
 
 class Watchdog:
-    """Watches over this rank and its left neighbour, from a thread; use it in a ``with`` statement. Made on all ranks.
+    """Watches this rank and its left neighbour on a thread; use it in a ``with`` statement. Created on all ranks.
 
-    Time counts only while the watchdog itself runs: a job that was suspended is not stuck.
+    Only time in which the watchdog itself runs counts: a suspended job is not stuck.
 
     Args:
-        comm: the ranks. The thread that makes the watchdog is the one that is watched.
-        warn_s: seconds without progress after which a rank is named; 0 is never.
-        abort_s: seconds without progress after which the job ends; 0 is never.
-        spare: whether the others can go on without a rank that is stuck: then it alone is ended.
-        stop: the wish to stop, of which the others hear by the signs of life.
+        comm: the ranks. The thread that creates the watchdog is the one that is watched.
+        warn_s: seconds without progress after which a rank is named; 0 for never.
+        abort_s: seconds without progress after which the job ends; 0 for never.
+        spare: whether the other ranks can continue without a stuck one, so that it alone is ended.
+        stop: the stop request, which heartbeats carry to the other ranks.
         end: ends the job with an exit code, from any thread.
         tell: prints a message.
     """
@@ -76,16 +76,16 @@ class Watchdog:
         self._silent_s = dict.fromkeys(self._beats.sources, 0.0) if self._beats is not None else {}
         self._last: dict[int, Status] = {}
         self._idle_s = 0.0
-        """Since this rank got on, or waited for others."""
+        """Time since this rank made progress, or waited for others."""
         self._quiet_s = 0.0
-        """Since the last news of progress, of any rank."""
+        """Time since the last news of progress of any rank."""
         self._blamed_s = math.inf
-        """Since the last news of a rank that is stuck and has been named."""
+        """Time since the last news of a stuck rank that was named."""
         self._progress = self._stuck = 0
-        """The greatest numbers of such news."""
+        """The greatest counts of such news so far."""
         self._busy_s = 0.0
-        """For which this rank has been excused."""
-        self._changes, self._effort, self._watched = -1, ActivityProbe(), threading.get_ident()
+        """Time for which this rank was excused as busy."""
+        self._changes, self._probe, self._watched = -1, ActivityProbe(), threading.get_ident()
         self._named: set[str] = set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -101,10 +101,10 @@ class Watchdog:
         if kind is None:
             self.close(math.inf)
         else:
-            self.close(_FAREWELL_S if issubclass(kind, HpcnnError) else 0.0)  # that is mostly raised by all ranks
+            self.close(_FAREWELL_S if issubclass(kind, HpcnnError) else 0.0)  # mostly raised by all ranks
 
     def close(self, patience_s: float = 0.0) -> None:
-        """Watch no more; at most so long, wait for the neighbours to do the same, as MPI likes no message unread."""
+        """Stop watching. Wait up to `patience_s` for the neighbours to stop, so that no message is left unreceived."""
         self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -126,18 +126,18 @@ class Watchdog:
 
     def _run(self) -> None:
         last = time.monotonic()
-        self._set_switch()
+        self._rearm_stack_dump()
         self.look(0.0)
         while not self._closed.wait(self._period_s):
             now = time.monotonic()
             self.look(min(now - last, 2 * self._period_s))
             last = now
-            self._set_switch()
+            self._rearm_stack_dump()
 
-    def _set_switch(self) -> None:
-        """Have the stacks shown by a thread without Python, unless this is called again in time.
+    def _rearm_stack_dump(self) -> None:
+        """Have a thread outside Python print the stacks, unless this is called again in time.
 
-        C code may keep the lock that all Python needs. Then the right neighbour misses this rank's signs of life.
+        C code may hold the interpreter lock for ever. The right neighbour then misses this rank's heartbeats.
         """
         if self._warn_s < math.inf:
             faulthandler.dump_traceback_later(self._warn_s + self._period_s, file=2)
@@ -145,49 +145,49 @@ class Watchdog:
     # ------------------------------------------------------------------------------------------------------- looking
 
     def look(self, seconds: float) -> None:
-        """Look after this rank and its neighbour, `seconds` after the last time."""
+        """Check this rank and its neighbour, `seconds` after the last time."""
         self._idle_s += seconds
         self._quiet_s += seconds
         self._blamed_s += seconds
         waits = self._waits()
         if waits:
             self._idle_s = 0.0
-        if self._gets_on(seconds, waits):
+        if self._makes_progress(seconds, waits):
             self._idle_s = 0.0
             self._learn(self._progress + 1, self._stuck)
         if self._beats is not None:
             self._talk(self._beats, seconds)
-        self._judge(self._comm.rank, self._idle_s, self._say_stuck)
+        self._judge(self._comm.rank, self._idle_s, self._describe_stuck)
         if self._beats is not None:
             self._judge_neighbour(self._beats)
         self._judge_all(waits)
 
     def _waits(self) -> bool:
-        """Return whether this rank waits for others: it says so, or is in a call of theirs in another phase."""
+        """Return whether this rank waits for others: in its phase, or in a call of `hpcnn.comm`."""
         if self._comm.size == 1:
             return False
         return self._activity.phase == WAIT or is_within(self._watched, "hpcnn.comm")
 
-    def _gets_on(self, seconds: float, waits: bool) -> bool:
-        """Return whether this rank has made progress since the last look, or is excused."""
-        changes, busy = self._activity.changes, self._effort.grew(seconds)
+    def _makes_progress(self, seconds: float, waits: bool) -> bool:
+        """Return whether this rank made progress since the last look, or is excused as busy."""
+        changes, busy = self._activity.changes, self._probe.was_active(seconds)
         if changes != self._changes:
             self._changes, self._busy_s = changes, 0.0
             return True
         phase = self._activity.phase
-        takes_long = phase in (SET_UP, SAVE) or phase not in self._activity.seconds  # reading, writing, or compiling
+        takes_long = phase in (SET_UP, SAVE) or phase not in self._activity.seconds  # reads, writes or compiles
         if waits or not busy or not takes_long or self._busy_s >= PATIENCE * self._limit_s:
             return False
-        self._busy_s += seconds - self._effort.queued_s
+        self._busy_s += seconds - self._probe.queued_s
         return True
 
     def _talk(self, beats: Heartbeats, seconds: float) -> None:
-        """Exchange news with the neighbours."""
+        """Exchange heartbeats with the neighbours."""
         wish = self._stop.reason if self._stop is not None else None
         status = Status(self._progress, self._stuck, str(self._activity), wish or "")
         try:
             self._listen(beats, status, seconds)
-        except CommunicatorError:  # a rank is lost; those that can go on without it begin anew, with other watchdogs
+        except CommunicatorError:  # a rank is lost; survivors make another attempt, with new watchdogs
             self._beats = None
 
     def _listen(self, beats: Heartbeats, status: Status | None, seconds: float) -> None:
@@ -200,7 +200,7 @@ class Watchdog:
                 self._stop.ask(news.wish)
 
     def _learn(self, progress: int, stuck: int) -> None:
-        """Take up news."""
+        """Update the counts of progress and of stuck ranks."""
         if progress > self._progress:
             self._progress, self._quiet_s = progress, 0.0
         if stuck > self._stuck:
@@ -209,7 +209,7 @@ class Watchdog:
     # ------------------------------------------------------------------------------------------------------- judging
 
     def _judge(self, rank: int, stuck_s: float, what: Callable[[str], str]) -> None:
-        """Name a rank that is stuck, once; take it back if it gets on again; end it or the job if it does not."""
+        """Name a stuck rank, once; say when it makes progress again; end it, or the job, after `abort_s`."""
         who = self._name(rank)
         if stuck_s >= self._limit_s:
             self._learn(self._progress, self._stuck + 1)
@@ -219,27 +219,27 @@ class Watchdog:
             self._warn(who, what)
         elif who in self._named:
             self._named.remove(who)
-            self._tell(f"hpcnn: {who} gets on again")
+            self._tell(f"hpcnn: {who} is making progress again")
 
     def _judge_neighbour(self, beats: Heartbeats) -> None:
         neighbour = beats.sources[0]
         if neighbour not in beats.left:
-            self._judge(neighbour, self._silent_s[neighbour], self._say_silent)
+            self._judge(neighbour, self._silent_s[neighbour], self._describe_silent)
 
     def _judge_all(self, waits: bool) -> None:
-        """Name all ranks if they wait for one another, and end the job if nobody else does."""
+        """Warn that all ranks wait for one another, and end the job if no other rank has ended it."""
         first, margin_s = self._comm.rank == 0, self._margin_s
         late_s, blameless = self._quiet_s - margin_s, self._blamed_s > margin_s
         if waits and late_s >= self._abort_s + (0 if first and blameless else margin_s):
-            self._give_up(self._comm.rank, self._say_everybody(_EVERYBODY))
-        elif waits and late_s >= self._warn_s and blameless and self._comm.rank < _MOST_STACKS:
-            self._warn(_EVERYBODY, self._say_everybody)
+            self._give_up(self._comm.rank, self._describe_deadlock(_EVERYBODY))
+        elif waits and late_s >= self._warn_s and blameless and self._comm.rank < _MOST_REPORTS:
+            self._warn(_EVERYBODY, self._describe_deadlock)
         elif late_s < self._warn_s:
             self._named.discard(_EVERYBODY)
 
     @property
     def _margin_s(self) -> float:
-        """After so long, news are everywhere. Who hears none allows for all that others may be excused for."""
+        """Time in which news reaches all ranks. Without heartbeats: the longest that others may be excused."""
         if self._beats is None:
             return PATIENCE * self._limit_s
         return 2 * self._period_s * (1 + len(self._silent_s))
@@ -248,10 +248,10 @@ class Watchdog:
         if who not in self._named:
             self._tell(f"hpcnn: warning: {what(who)}")
             self._named.add(who)
-            self._effort.grew(0.0)  # what that took to write is no progress
+            self._probe.was_active(0.0)  # the writing does not count as activity
 
     def _give_up(self, rank: int, text: str) -> None:
-        """End a rank, so that the others see that it is lost, if they can do without; else end the job."""
+        """End the stuck rank alone if the others can continue without it; else end the job."""
         process = self._beats.processes[rank] if self._beats is not None and self._spare else None
         alone = process is not None and process.is_near()
         ends = f"Rank {rank}" if alone else "The job"
@@ -268,12 +268,12 @@ class Watchdog:
         host = self._comm.host if self._beats is None else self._beats.processes[rank].host
         return f"rank {rank} on {host}"
 
-    def _say_stuck(self, who: str) -> str:
-        """Say where this rank is stuck; with its stacks, if it was not named before."""
+    def _describe_stuck(self, who: str) -> str:
+        """Return where this rank is stuck, with its stacks the first time."""
         return f"{who} has made no progress for {self._idle_s:.0f} s: {self._activity}{self._stacks(who)}"
 
-    def _say_silent(self, who: str) -> str:
-        """Say what is known of the left neighbour."""
+    def _describe_silent(self, who: str) -> str:
+        """Return what is known of the silent left neighbour."""
         assert self._beats is not None
         neighbour, processes = self._beats.sources[0], self._beats.processes
         last = self._last[neighbour].place if neighbour in self._last else "none"
@@ -281,8 +281,8 @@ class Watchdog:
         state = f" ({state})" if state else ""
         return f"{who} has given no sign of life for {self._silent_s[neighbour]:.0f} s{state}; its last: {last}"
 
-    def _say_everybody(self, who: str) -> str:
-        """Say where this rank waits."""
+    def _describe_deadlock(self, who: str) -> str:
+        """Return where this rank waits."""
         own = f"{self._name(self._comm.rank)} waits in {self._activity}{self._stacks(who)}"
         if self._comm.rank != 0:
             return own

@@ -60,6 +60,6 @@ BackendOf = Callable[[Job], Backend]
 """Chooses the backend that a job asks for."""
 
 
-def measured_on(backend: Backend) -> dict[str, Any]:
+def machine_info(backend: Backend) -> dict[str, Any]:
     """Return what, beside the job, decides the bits."""
     return fingerprint() | dict(backend.facts)

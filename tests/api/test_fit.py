@@ -86,7 +86,7 @@ def test_history_without_a_line_that_was_cut_off(fitted: hpcnn.Fitted, tmp_path:
     metrics.write_text(metrics.read_text()[:-20])
     assert hpcnn.load(folder).history == fitted.history[:-1]
     metrics.write_bytes(b"\xff")
-    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Mend it, or delete it"):
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Fix it, or delete it"):
         hpcnn.load(folder)
     with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read"):  # of a run that is complete
         fit(tmp_path, resume="auto")

@@ -64,7 +64,7 @@ def test_the_newest_is_damaged(mpi: Mpi, tmp_path: Path) -> None:
     straight = mpi.run(0, *TRAIN, "--out", "straight", cwd=tmp_path)
     assert mpi.run(2, *TRAIN, "--out", "run", "--set", "run.stop_at_step=60", cwd=tmp_path).returncode == STOPPED
     run = RunFolder(tmp_path / "run")
-    newest, older = run.steps()
+    newest, older = run.step_files()
     damage(newest)
     resumed = mpi.run(3, *TRAIN, "--out", "run", "--resume", "auto", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
@@ -82,7 +82,7 @@ def test_all_are_damaged(mpi: Mpi, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
     done = mpi.run(2, *TRAIN, "--out", "run", "--resume", "auto", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.count("and none of them is whole. Go on from another one by --resume PATH") == 1
+    assert done.stderr.count("and none of them is whole. Resume from another one by --resume PATH") == 1
     assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
 
 

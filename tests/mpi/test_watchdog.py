@@ -290,4 +290,4 @@ def test_a_rank_that_gets_on_again(mpich: Mpi, tmp_path: Path) -> None:
         job.signal_ranks(signal.SIGCONT)
         job.finish()
     assert job.process.returncode == STOPPED, job.text()
-    job.find(f"hpcnn: rank 1 on {socket.gethostname()} gets on again")
+    job.find(f"hpcnn: rank 1 on {socket.gethostname()} is making progress again")

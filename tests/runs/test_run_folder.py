@@ -114,7 +114,7 @@ def test_a_folder_that_can_not_be_written(tmp_path):
 
 def test_a_result_that_can_not_be_read(tmp_path):
     folder = fill(RunFolder(tmp_path / "out"), "result")
-    with pytest.raises(CheckpointError, match=r"result.json' can't be read .*Delete it to go on"):
+    with pytest.raises(CheckpointError, match=r"result.json' can't be read .*Delete it to resume the run"):
         folder.read_result()
 
 
@@ -147,7 +147,7 @@ def test_metrics_are_read_without_what_was_cut_off(tmp_path, rest):
     folder.metrics.write_text(line(1) + rest)
     assert folder.read_metrics() == [json.loads(line(1))]
     folder.metrics.write_bytes(b"\xff")
-    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Mend it, or delete it"):
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl' can't be read .*Fix it, or delete it"):
         folder.read_metrics()
 
 
@@ -180,15 +180,15 @@ def test_a_beginning_removes_what_killed_writers_left(tmp_path):
 
 def test_states_by_their_step(tmp_path):
     folder = RunFolder(tmp_path)
-    assert folder.steps() == []
+    assert folder.step_files() == []
     folder.checkpoints.mkdir()
     for step in (3, 30, 200, 1000):
         folder.at_step(step).touch()
     (folder.checkpoints / "step-other.txt").touch()
     assert folder.holds_run()
-    assert folder.steps() == [folder.at_step(step) for step in (1000, 200, 30, 3)]
+    assert folder.step_files() == [folder.at_step(step) for step in (1000, 200, 30, 3)]
     folder.drop_old(200, 2)
-    assert folder.steps() == [folder.at_step(200), folder.at_step(30)]
+    assert folder.step_files() == [folder.at_step(200), folder.at_step(30)]
 
 
 def test_a_folder_that_is_moved_away_while_old_states_are_deleted_does_no_harm(tmp_path, monkeypatch):
@@ -277,7 +277,9 @@ def test_a_run_whose_files_are_all_damaged_does_not_start_anew(tmp_path, state):
     folder = RunFolder(tmp_path / "run")
     for number, step in enumerate((3, 6), 1):
         write_state(state, folder.at_step(step), number, damaged=True)
-    with pytest.raises(CheckpointError, match=r"has 2 checkpoints, and none of them is whole\. Go on from another one"):
+    with pytest.raises(
+        CheckpointError, match=r"has 2 checkpoints, and none of them is whole\. Resume from another one"
+    ):
         choose_start("a", folder.path, "auto")
 
 

@@ -12,30 +12,30 @@ from hpcnn.runs.thread_probe import ActivityProbe, is_within, stacks
 from tests.timing import WAIT_S, wait_until
 
 
-def test_effort() -> None:
-    effort = ActivityProbe()
+def test_probe() -> None:
+    probe = ActivityProbe()
     time.sleep(0.2)
-    assert not effort.grew(0.2)
+    assert not probe.was_active(0.2)
     end = time.thread_time() + 0.05
     while time.thread_time() < end:
         pass
-    assert effort.grew(0.2)
-    assert not effort.grew(0.2)
+    assert probe.was_active(0.2)
+    assert not probe.was_active(0.2)
     with Path(os.devnull).open("wb", buffering=0) as file:
         file.write(bytes(100_000))
-    assert effort.grew(1.0)
-    assert not effort.grew(1.0)
+    assert probe.was_active(1.0)
+    assert not probe.was_active(1.0)
 
 
 def test_time_without_a_core_is_no_idleness() -> None:
-    effort = ActivityProbe()
+    probe = ActivityProbe()
     waits = iter([3.0, 5.0])
-    effort._in_queue = lambda: next(waits)  # type: ignore[method-assign]
-    effort._waited_s = 1.0
-    effort._cpu_s -= 0.01
-    assert effort.grew(2.1), "a tenth of a second was there to compute in, and it did"
-    assert effort.queued_s == 2.0
-    assert not effort.grew(4.0)
+    probe._in_queue = lambda: next(waits)  # type: ignore[method-assign]
+    probe._waited_s = 1.0
+    probe._cpu_s -= 0.01
+    assert probe.was_active(2.1), "a tenth of a second was there to compute in, and it did"
+    assert probe.queued_s == 2.0
+    assert not probe.was_active(4.0)
 
 
 def test_whose_call_a_thread_is_in() -> None:

@@ -80,7 +80,7 @@ class Rank:
         )
         times = {"warn_s": WARN_S, "abort_s": ABORT_S} | options
         self.dog = Watchdog(comm, **times, stop=self.stop, end=self.codes.append, tell=self.said.append)
-        self.dog._effort.grew = lambda seconds: self.busy
+        self.dog._probe.grew = lambda seconds: self.busy
         self.activity.seconds.update({FORWARD: 1.0, REDUCE: 1.0, WAIT: 1.0})  # not for the first time any more
         self.activity.step, self.activity.epoch = 20, 1
 
@@ -276,9 +276,9 @@ def test_one_that_gets_on_again_is_taken_back() -> None:
     pass_time(ranks, 100)
     assert [(rank, text.removeprefix("hpcnn: ")[:38]) for rank, text in said(ranks)] == [
         (1, "warning: rank 1 on node1 has made no p"),
-        (1, "rank 1 on node1 gets on again"),
+        (1, "rank 1 on node1 is making progress again"),
         (2, "warning: rank 1 on node1 has given no "),
-        (2, "rank 1 on node1 gets on again"),
+        (2, "rank 1 on node1 is making progress again"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Keeps the lease of a run folder while a job trains into it, and ends the job if it has lost it."""
+"""Renew the lease of a run folder while a job trains into it, and end the job if the lease is lost."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
 _CLOSE_S = 5.0
-"""A disk that hangs holds up the end of a training for so long; then the lease is left to expire."""
+"""How long the end of a training waits for a disk that hangs; after that the lease is left to expire."""
 
 
 class LeaseLostError(CheckpointError):
-    """Another job has taken the run over from this one, which gave no sign of life for long."""
+    """Another job has taken over the run, since this one did not renew its lease."""
 
     exit_code = EXIT_FAILURE
 
 
 class LeaseKeeper(Callback):
-    """Renews a lease from a thread, on the rank that writes, and knows whether it is still held.
+    """Renews a lease on a thread of the rank that writes, and checks whether it is still held.
 
     Args:
-        lease: as it was taken.
-        processes: those that may renew it, for a folder that takes the place of the run's.
+        lease: the acquired lease.
+        processes: the processes that may renew it, for a folder that replaces the run's.
     """
 
     def __init__(self, lease: Lease, processes: Sequence[Process] = ()) -> None:
@@ -44,11 +44,11 @@ class LeaseKeeper(Callback):
         self._turn, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         held_here.add(lease.token)
-        self._renew()  # it may have been lost since it was taken: by a rank that has died, on one that takes its place
+        self._renew()  # the rank that acquired it may have died, and the lease may be lost since
         self._thread.start()
 
     def check(self) -> None:
-        """Return if the lease is held, as far as can be told. To be called before anything is written.
+        """Check that the lease is held, as far as is known. Call this before anything is written.
 
         Raises:
             LeaseLostError: another job has taken it.
@@ -60,7 +60,7 @@ class LeaseKeeper(Callback):
         self.check()
 
     def on_step(self, step_in_epoch: int) -> None:
-        """Check, but do not let each step wait for a folder that is out of reach."""
+        """Check, without waiting in each step for a folder that is unreachable."""
         now = clock()
         if self._lost or now - self._looked_at > leases.trust_s():
             self._looked_at = now
@@ -71,7 +71,7 @@ class LeaseKeeper(Callback):
         self.check()
 
     def close(self) -> None:
-        """Renew it no more, and release it, or leave that to the thread if the disk hangs."""
+        """Stop renewing the lease, and release it; the thread does so later if the disk hangs."""
         self._closed.set()
         self._thread.join(_CLOSE_S)
 
@@ -88,7 +88,7 @@ class LeaseKeeper(Callback):
         self.lease.release()
 
     def _renew(self, *, wait: bool = True) -> None:
-        """Renew it, unless another thread is at it, and this one is not to wait for that."""
+        """Renew the lease; without `wait`, return at once if another thread is renewing it."""
         if not self._turn.acquire(blocking=wait):
             return
         try:
@@ -97,20 +97,20 @@ class LeaseKeeper(Callback):
                 self._renew_in(folder)
             finally:
                 os.close(folder)
-        except OSError:  # moved away, out of reach, or can't be written to: maybe for a while
+        except OSError:  # moved away, unreachable or not writable, perhaps for a while only
             return
         finally:
             self._turn.release()
 
     def _renew_in(self, folder: int) -> None:
-        """Renew it in an open folder. If it is not there it was taken: a folder that is moved takes all along."""
-        began = clock()  # a write that takes long may come after the lease was taken: it proves nothing of its end
+        """Renew the lease in an open folder. A missing lease was taken over: a folder that is moved keeps its files."""
+        began = clock()  # not when it ends: a slow write may complete after the lease was taken over
         name = str(RunPaths(Path()).lease / self.lease.token)
         try:
             file = os.open(name, os.O_WRONLY, dir_fd=folder)
         except FileNotFoundError:
             inode = os.fstat(folder).st_ino
-            if inode == self._inode or not self._place_anew():
+            if inode == self._inode or not self._place_again():
                 self._lost = self._lost or self._why()
             else:
                 self._inode, self._renewed_at = inode, began
@@ -121,8 +121,8 @@ class LeaseKeeper(Callback):
             os.close(file)
         self._renewed_at = began
 
-    def _place_anew(self) -> bool:
-        """Take the lease of a folder that was made where the run's was, before that was moved away or deleted."""
+    def _place_again(self) -> bool:
+        """Acquire the lease of a new folder in the place of the run's, which was moved away or deleted."""
         folder = self.lease.folder
         return not RunPaths(folder).job.exists() and place(folder, self.lease.token, self._content)
 

@@ -1,12 +1,13 @@
 """The lease of a run folder: one job at a time trains into it, on all hosts that share it.
 
-A lease is the folder ``lease`` in the run folder, with one file in it that is named by the owner's token. It is taken
-by renaming a prepared folder to that name, which succeeds only where there is none or an empty one, and taken away by
-renaming the file out of it, which succeeds for one only. Both are atomic on NFS, too, and need no lock of files.
+A lease is the folder ``lease`` in the run folder. It holds one file, whose name is the owner's token. A job acquires
+the lease by renaming a prepared folder to ``lease``, which succeeds only if there is none or an empty one. It takes a
+lease away by renaming the file out of the folder, which succeeds for one job only. Both are atomic, also on NFS, and
+need no file locks.
 
-The owner writes another number into the file every few seconds, in place: it never makes the file anew. Who finds a
-lease takes it over at once if the owner is dead for certain, and else watches whether the number changes, by its own
-clock: the clocks of hosts are never compared.
+The owner renews the lease by writing a new number into the file every few seconds, in place; it never creates the file
+again. A job that finds a lease takes it over at once if the owner is certainly dead. Otherwise it watches by its own
+clock whether the number changes: clocks of different hosts are never compared.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from hpcnn.system.processes import Process
 RENEW_S = 3.0
 """Seconds between two renewals."""
 LEASE_S = 30.0
-"""A lease expires after so many seconds in which it was watched and not renewed."""
+"""A lease expires when it was watched for this long and not renewed."""
 GRACE_S = 2.0
-"""An owner on this machine that is about to die is given so long."""
+"""How long to wait for an owner on this machine that is about to die."""
 ENDING_S = 900.0
-"""An earlier attempt of the same Slurm job is given so long to end: longer than its watchdog takes to end it."""
+"""How long to wait for an earlier attempt of the same Slurm job: longer than its watchdog takes to end it."""
 _POLL_S = 0.1
 _ATTEMPTS = 100
-"""What lies in the place of a lease is given so many polls to go."""
+"""How many polls to wait for anything else in the place of the lease to disappear."""
 
 
 class RunBusyError(CheckpointError):
@@ -43,20 +44,20 @@ class RunBusyError(CheckpointError):
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that was taken: all that another rank needs in order to renew it."""
+    """An acquired lease: all that another rank needs in order to renew it."""
 
     folder: Path
     token: str
     inode: int
-    """Tells the folder from another one that takes its place."""
+    """Distinguishes the folder from another one in its place."""
     made: tuple[Path, ...] = ()
-    """Folders that were made for it, the outermost first."""
+    """Folders that were created for the run, the outermost first."""
 
     def release(self) -> None:
-        """Let others take it, if it is still held; folders that were made and hold nothing go as well."""
+        """Release the lease if it is still held, and delete the folders that were created for it and are empty."""
         with suppress(OSError):
             _take_away(self.folder, self.token)
-        held_here.discard(self.token)  # not before: else it would look as if it had been left to this process
+        held_here.discard(self.token)  # last: a lease of this process that is not held here counts as inherited
         with suppress(OSError):
             RunPaths(self.folder).lease.rmdir()
         for path in reversed(self.made):
@@ -72,18 +73,18 @@ def acquire(
     beat: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
 ) -> Lease:
-    """Take the lease of a folder that is there.
+    """Acquire the lease of an existing folder.
 
     Args:
-        folder: of the run.
-        processes: those that may renew it, this one first; this one alone if left out.
-        made: folders that were made for it.
-        beat: called again and again, while a lease that is held is watched.
-        say: tells that, and why.
+        folder: the run folder.
+        processes: the processes that may renew the lease, this one first; by default this one alone.
+        made: folders that were created for the run.
+        beat: called repeatedly while the lease of another owner is watched.
+        say: prints a message.
 
     Raises:
-        RunBusyError: a live owner holds it.
-        CheckpointError: something else lies in its place.
+        RunBusyError: a live owner holds the lease.
+        CheckpointError: the place of the lease is taken by something else.
         OSError: the folder can't be written to.
     """
     inode, token = folder.stat().st_ino, os.urandom(8).hex()
@@ -94,14 +95,14 @@ def acquire(
         held_here.discard(token)
         raise
     held_here.add(held)
-    for path in folder.glob(".lease-*"):  # of those that were killed, or come too late
+    for path in folder.glob(".lease-*"):  # of jobs that were killed, or were too late
         with suppress(OSError):
             _remove(path)
     return Lease(folder, held, inode, tuple(made))
 
 
 def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], say: Callable[[str], object]) -> str:
-    """Take a lease under `token`; return the token that it is held under."""
+    """Acquire the lease as `token`; return the token that holds it, which a lost rank of this job may have written."""
     begin, settle_s, vacant = time.monotonic(), 0.0, 0
     while not place(folder, token, content):
         beat()
@@ -125,14 +126,14 @@ def _take(folder: Path, token: str, content: bytes, beat: Callable[[], object], 
                 f"({owner.stop_by()}), or train into another folder by --out."
             )
     end = time.monotonic() + settle_s
-    while time.monotonic() < end:  # the other relies on its last renewal for so long
+    while time.monotonic() < end:  # the former owner relies on its last renewal for this long
         beat()
         time.sleep(_POLL_S)
     return token
 
 
 def _ending_s(owner: Owner) -> float:
-    """Return for how many seconds it is given time to end: if it is of the same Slurm job as this process."""
+    """Return how many seconds to wait for the owner's end: more than none if it belongs to this process's Slurm job."""
     now = slurm_facts()
     if not owner.job or owner.job != now["job"]:
         return 0.0
@@ -142,10 +143,10 @@ def _ending_s(owner: Owner) -> float:
 
 
 def _clear(folder: Path, attempts: int) -> None:
-    """Delete what is left of a lease that nobody holds: not every file system lets a rename replace an empty folder.
+    """Delete an empty lease folder: not every file system lets a rename replace one.
 
     Raises:
-        CheckpointError: there still is something after so many attempts that it will not go by itself.
+        CheckpointError: after many attempts something is still there.
     """
     lease = RunPaths(folder).lease
     with suppress(OSError):
@@ -153,14 +154,14 @@ def _clear(folder: Path, attempts: int) -> None:
     if attempts >= _ATTEMPTS:
         names = ", ".join(sorted(repr(path.name) for path in lease.iterdir())) if lease.exists() else "nothing"
         raise CheckpointError(
-            f"the folder {str(lease)!r} can't be taken: it is no lease of a job, and holds {names}. Delete it."
+            f"the folder {str(lease)!r} can't be taken: it is not a job's lease, and holds {names}. Delete it."
         )
 
 
 def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Callable[[str], object]) -> bool:
-    """Watch a lease; return whether it is renewed, or else the owner is gone, dead, or silent for too long.
+    """Watch a lease; return whether it is renewed. If not, the owner is gone, dead, or silent for too long.
 
-    Time counts only while the file can be read.
+    Only time in which the file can be read counts.
     """
     silent_s, last, said = 0.0, time.monotonic(), False
     near = all(process.is_near() for process in owner.processes)
@@ -187,30 +188,30 @@ def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Calla
 
 
 def trust_s() -> float:
-    """Return for how many seconds an owner relies on a renewal; then it looks again before it writes anything."""
+    """Return for how many seconds an owner relies on a renewal; after that it renews before it writes anything."""
     return 2 * RENEW_S
 
 
 def place(folder: Path, token: str, content: bytes) -> bool:
-    """Take a lease that nobody holds, in one step; return whether that succeeded."""
+    """Acquire a lease that nobody holds, atomically; return whether that succeeded."""
     lease, prepared = RunPaths(folder).lease, folder / f".lease-{token}"
     prepared.mkdir()
     try:
         (prepared / token).write_bytes(content)
         prepared.rename(lease)
     except OSError as error:
-        if (lease / token).exists():  # a server that did it was asked again
+        if (lease / token).exists():  # the server had done it, and was asked a second time
             return True
         with suppress(OSError):
             _remove(prepared)
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             return False
         raise
-    return (lease / token).exists()  # else it was taken for what one that was killed has left
+    return (lease / token).exists()  # if not, another job took it for the remains of a killed one
 
 
 def _take_away(folder: Path, token: str) -> bool:
-    """End the lease with this token, in one step; return whether it was this caller who did it."""
+    """End the lease with this token, atomically; return whether this call did it."""
     away = folder / f".lease-{token}"
     try:
         (RunPaths(folder).lease / token).rename(away)

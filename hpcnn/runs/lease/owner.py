@@ -1,4 +1,4 @@
-"""Who holds the lease of a run folder, as its file says."""
+"""The owner of a lease, as recorded in its file."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ held_here: set[str] = set()
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lease."""
+    """The job that holds a lease."""
 
     token: str
     number: bytes
     """Changes with each renewal."""
     processes: tuple[Process, ...]
-    """Those that may renew it. Empty where the file was cut off by a crash, as all below."""
+    """The processes that may renew it. Empty, as all fields below, if a crash cut off the file."""
     since: float = 0.0
     job: str = ""
-    """The number of the Slurm job."""
+    """The id of the Slurm job."""
     attempt: str = ""
 
     def __str__(self) -> str:
@@ -46,38 +46,40 @@ class Owner:
 
     @property
     def is_dead(self) -> bool:
-        """Whether all its processes have ended for certain."""
+        """Whether all its processes have certainly ended."""
         return bool(self.processes) and all(process.is_dead() for process in self.processes)
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a run of this process whose first rank was lost, before this one knew of the lease."""
+        """Whether a lost rank of this process's own job acquired it, before this process learned of the lease."""
         return Process.own() in self.processes and self.token not in held_here
 
     def stop_by(self) -> str:
-        """Say how to stop it."""
+        """Return the command that stops the owner."""
         if self.job:
             return f"hpcnn cancel {self.job}"
         return f"kill {self.processes[0].number} on {self.processes[0].host}" if self.processes else "kill"
 
 
 def clock() -> float:
-    """Return seconds that count while the machine sleeps, too."""
+    """Return seconds by a clock that also runs while the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Return who holds the lease of a folder; None if nobody does.
+    """Return the owner of a folder's lease; None if nobody holds it.
 
     Raises:
-        OSError: this can't be told.
+        OSError: the lease can't be read.
     """
     lease = RunPaths(folder).lease
     try:
         token = next((path.name for path in lease.iterdir() if _TOKEN.fullmatch(path.name)), None)
         if token is None:
             return None
-        number, _, rest = (lease / token).read_bytes().partition(b"\n")  # opening it asks the server of a network disk
+        number, _, rest = (
+            (lease / token).read_bytes().partition(b"\n")
+        )  # opening the file bypasses the cache of a network disk
     except FileNotFoundError:
         return None
     try:
@@ -89,16 +91,16 @@ def read_owner(folder: Path) -> Owner | None:
 
 
 def stamp() -> bytes:
-    """Return the line that a lease begins with as it is renewed now: a number that grows, always as long."""
+    """Return the first line of a lease that is renewed now: a growing number of fixed width."""
     return b"%020d\n" % int(1000 * clock())
 
 
 def slurm_facts() -> dict[str, str]:
-    """Return which Slurm job this is, and which attempt of it; empty without Slurm."""
+    """Return the id of this Slurm job and the number of its attempt; empty without Slurm."""
     return {key: os.environ.get(name, "") for key, name in _SLURM.items()}
 
 
 def content_of(processes: Sequence[Process]) -> bytes:
-    """Return the content of a lease that these processes may renew."""
+    """Return the content of the file of a lease that these processes may renew."""
     facts: dict[str, Any] = {"processes": [asdict(process) for process in processes], "since": time.time()}
     return stamp() + json.dumps(facts | slurm_facts()).encode()

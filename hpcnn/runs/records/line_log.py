@@ -1,4 +1,4 @@
-"""Lines that a run adds to a file: those that can't be written wait, and come in order once they can."""
+"""Lines that a run appends to a file: those that can't be written wait in memory, and are written once they can."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ Line = Mapping[str, Any]
 
 
 class LineLog:
-    """The lines of one file, on a rank that writes it now, or may do so once others are lost.
+    """The lines of one file, on a rank that writes it, or may do so once other ranks are lost.
 
     Args:
         name: of the file.
-        append: adds lines to it: all of them or, with an OSError, none.
+        append: appends lines to it: all of them or, with an OSError, none.
     """
 
     def __init__(self, name: str, append: Callable[..., object]) -> None:
         self.name, self._append = name, append
         self.waiting: list[Line] = []
-        """Lines that are not written, or of which this rank does not know."""
+        """Lines that are not written yet, as far as this rank knows."""
         self.trouble = ""
-        """Why there are some, where this rank writes."""
+        """Why the last write failed, on the rank that writes."""
 
     def keep(self, count: int) -> None:
-        """Forget all lines but the last `count`: those before are written."""
+        """Forget all but the last `count` lines: the others are written."""
         self.waiting = self.waiting[max(0, len(self.waiting) - count) :]
 
     def write(self, prepare: Callable[[], Sequence[Line]] | None = None) -> None:
-        """Write what waits. Say so when this fails, and when it succeeds again.
+        """Write the waiting lines; print the first failure, and the next success.
 
         Args:
-            prepare: brings the file up to date before, and returns which of the lines are to be added.
+            prepare: called first; updates the file, and returns the lines to append.
         """
         try:
             if prepare is not None:

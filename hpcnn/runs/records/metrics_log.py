@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a line an epoch, none twice and none lost, whatever becomes of the disk and of other ranks."""
+"""``metrics.jsonl``: one line per epoch, each exactly once, whatever happens to the disk and to other ranks."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
 TELL_EPOCHS = 1000
-"""After so many epochs the rank that writes tells the others what they need not keep any more."""
+"""Every so many epochs, the rank that writes tells the others which lines they may forget."""
 
 
 class MetricsLog(Callback):
-    """Writes a line of JSON an epoch. Every rank has one; that of rank 0 writes.
+    """Writes one line of JSON per epoch. Every rank has one; that of rank 0 writes.
 
     Args:
-        folder: of the run.
-        heirs: the ranks, if others are to take over when the one that writes is lost: they keep the lines, too.
+        folder: the run folder.
+        heirs: the ranks, if they are to keep the lines as well, since the one that writes may be lost.
     """
 
     def __init__(self, folder: RunFolder, heirs: Communicator | None = None) -> None:
         self._folder, self._heirs = folder, heirs
         self._writes = False
         self._done: int | None = None
-        """The epochs that were done when this rank began to write, as long as the file is not brought up to date."""
+        """The epochs that were done when this rank began to write; None once the file is updated to them."""
         self.log = LineLog(folder.metrics.name, folder.append_metrics)
 
     def begin(self, epochs: int, *, writes: bool, recovered: bool = False) -> None:
         """Keep the lines of the first `epochs` epochs, on the rank that writes from now on.
 
         Raises:
-            CheckpointError: the file can't be brought up to date. Not if ranks were lost: then it is tried again.
+            CheckpointError: the file can't be updated. With `recovered` this is retried later instead.
         """
         self._writes = writes
         self.log.waiting = [line for line in self.log.waiting if line["epoch"] <= epochs]
         if writes:
             self._done = epochs
             if not recovered:
-                self.log.waiting = self._up_to_date()
+                self.log.waiting = self._update_file()
             self.write()
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
@@ -51,11 +51,11 @@ class MetricsLog(Callback):
             self.log.keep(self._heirs.broadcast(len(self.log.waiting)))
 
     def write(self) -> None:
-        """Write what waits."""
-        self.log.write(None if self._done is None else self._up_to_date)
+        """Write the waiting lines."""
+        self.log.write(None if self._done is None else self._update_file)
 
-    def _up_to_date(self) -> list[Line]:
-        """Drop what is about to be done again, here and in the file; return what is missing there."""
+    def _update_file(self) -> list[Line]:
+        """Delete the epochs that are about to be done again; return the waiting lines that the file lacks."""
         assert self._done is not None
         held = self._folder.keep_metrics(self._done)
         self._done = None

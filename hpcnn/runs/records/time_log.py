@@ -1,4 +1,4 @@
-"""Where the time of all ranks goes, by phase: a line in the run folder now and then, and who holds up the others."""
+"""``time.jsonl``: the time of all ranks by phase, and the rank that the others wait for."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
 GAP_S, GAP_SHARE = 1.0, 1 / 500
-"""Between two lines there are so many seconds, or that share of the time since the start if it is longer."""
+"""Least time between two lines: these seconds, or this share of the time since the start if that is longer."""
 WITHIN_S = 10.0
-"""A longer epoch has lines within, so many seconds apart."""
+"""Time between two lines within a longer epoch."""
 _FIRST_WITHIN = 50
-"""The step of a long first epoch with the first line."""
+"""The step with the first line, if the first epoch is that long."""
 GROUPS = {
     "compute": (FORWARD, BACKWARD, OPTIMIZER),
     "wait": (WAIT,),
@@ -44,15 +44,15 @@ GROUPS = {
     "set-up": (SET_UP,),
     "other": (RECOVER, OTHER),
 }
-"""What is shown of the phases."""
+"""The phases as they are shown, grouped."""
 _OWN_WORK = (DATA, FORWARD, BACKWARD, OPTIMIZER, EVALUATE)
-"""What other ranks wait for if it takes one rank longer."""
-_WORTH_TELLING, _LEAST_S = 1.2, 0.5
-"""A rank is named if its own work takes so many times as long as the others', and so many seconds longer."""
+"""The phases that the other ranks wait for if they take one rank longer."""
+_STRAGGLER_RATIO, _STRAGGLER_S = 1.2, 0.5
+"""A rank is a straggler if its work takes this many times as long as the others', and this many seconds longer."""
 
 
 def find_straggler(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]]) -> Straggler | None:
-    """Return the rank whose own work takes longest, if it is worth telling.
+    """Return the rank whose own work takes much longer than the others', if there is one.
 
     >>> print(find_straggler(["a", "a", "b"], {"forward": [4.0, 4.0, 9.0], "wait": [5.0, 5.0, 0.0]}))
     rank 2 on b takes 2.2 times as long as the others
@@ -62,7 +62,7 @@ def find_straggler(hosts: Sequence[str], seconds: Mapping[str, Sequence[float]])
         return None
     rank = max(range(len(work)), key=work.__getitem__)
     others = median(work[:rank] + work[rank + 1 :])
-    if work[rank] < _WORTH_TELLING * others or work[rank] < others + _LEAST_S or not others:
+    if work[rank] < _STRAGGLER_RATIO * others or work[rank] < others + _STRAGGLER_S or not others:
         return None
     return Straggler(rank, hosts[rank], work[rank] / others)
 
@@ -78,7 +78,7 @@ def shares(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def in_words(share: Mapping[str, float]) -> str:
-    """Return the shares from 1 % on, the greatest first.
+    """Return the shares of 1 % and more as text, the greatest first.
 
     >>> in_words({"compute": 0.75, "wait": 0.0, "data": 0.246})
     'compute 75 %, data 25 %'
@@ -90,12 +90,8 @@ def in_words(share: Mapping[str, float]) -> str:
 class TimeLog(Callback):
     """Gathers the seconds that the ranks spend in each phase. Every rank has one; rank 0 writes.
 
-    It outlives the loss of other ranks. When to gather is counted in steps, which all ranks do alike; how many steps
-    that is follows from the clock of rank 0, which all ranks learn in gathering.
-
-    Args:
-        comm: the ranks.
-        folder: of the run.
+    It outlives the loss of other ranks. Intervals are counted in steps, which are the same on all ranks; their lengths
+    follow from rank 0's clock, which travels with the seconds.
     """
 
     def __init__(self, comm: Communicator, folder: RunFolder) -> None:
@@ -105,34 +101,34 @@ class TimeLog(Callback):
         """This rank's seconds at the last line."""
         self._hosts: list[str] = []
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN
-        """Steps since the last line; after how many there is one at the end of an epoch; and within one."""
+        """Steps since the last line; steps after which one is due at the end of an epoch, and within one."""
         self.log = LineLog(folder.time.name, folder.append_time)
-        """Of which each rank keeps what rank 0 has not written: it may be lost."""
+        """Each rank keeps the lines that rank 0 has not written yet: rank 0 may be lost."""
         self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         """Seconds of all ranks together."""
         self.straggler: Straggler | None = None
-        """The rank that held up the others until the last line."""
+        """The rank that the others waited for before the last line."""
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
-        """Learn who takes part."""
+        """Gather the hosts."""
         self._hosts = self._comm.allgather(self._comm.host)
-        self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN  # lost ranks may have left others out of step
+        self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN  # lost ranks may have left different counts
 
     def on_step(self, step_in_epoch: int) -> None:
-        """Write a line in the midst of a long epoch."""
+        """Write a line if one is due within a long epoch."""
         self._steps += 1
         if self._steps >= self._within:
             self.gather()
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
-        """Write a line, if the last one is not too young."""
+        """Write a line if one is due."""
         if self._steps >= self._gap:
             self.gather()
 
     def gather(self) -> None:
-        """Bring the seconds of all ranks together, and write a line. Collective."""
+        """Gather the seconds of all ranks, and write a line. Collective."""
         activity, comm = self._activity, self._comm
-        activity.enter(activity.phase)  # what is under way counts up to now
+        activity.enter(activity.phase)  # counts the current phase up to now
         now, seconds = time.perf_counter(), activity.seconds
         own = [seconds.get(phase, 0.0) - self._before.get(phase, 0.0) for phase in PHASES]
         self._before = dict(seconds)
@@ -150,11 +146,11 @@ class TimeLog(Callback):
             self.write()
 
     def write(self) -> None:
-        """Write what waits."""
+        """Write the waiting lines."""
         self.log.write()
 
     def _plan(self, took_s: float, elapsed_s: float) -> None:
-        """Set after how many steps the next line comes, by how long those since the last one took rank 0."""
+        """Set the number of steps to the next line, by the time that rank 0 took for those since the last one."""
         rate = self._steps / max(took_s, 1e-9)
         gap_s = max(GAP_S, GAP_SHARE * elapsed_s)
         self._gap, self._within = max(1, int(rate * gap_s)), max(1, int(rate * max(gap_s, WITHIN_S)))

@@ -402,6 +402,6 @@ def test_each_state_of_a_run_is_one_to_go_on_from(folder, monkeypatch):
 
     outcome = train(job, 2, saver=saver_for)
     assert outcome.fingerprint == straight.fingerprint
-    assert len(folder.steps()) == 6
-    for path in folder.steps():
+    assert len(folder.step_files()) == 6
+    for path in folder.step_files():
         assert train(job, 3, start=load_checkpoint(path)).fingerprint == straight.fingerprint

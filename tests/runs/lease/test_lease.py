@@ -142,7 +142,7 @@ def test_a_folder_in_the_place_of_the_lease_is_named(tmp_path: Path, monkeypatch
     assert isinstance(said, CheckpointError)
     assert not isinstance(said, RunBusyError)
     lease = str(RunPaths(tmp_path).lease)
-    assert f"'{lease}' can't be taken: it is no lease of a job, and holds '.nfs0001'. Delete it." in str(said)
+    assert f"'{lease}' can't be taken: it is not a job's lease, and holds '.nfs0001'. Delete it." in str(said)
     assert [path.name for path in tmp_path.iterdir()] == ["lease"]
 
 
