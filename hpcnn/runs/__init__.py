@@ -1,1 +1,1 @@
-"""The run of a job: where it starts and resumes, its folder, lease, checkpoints, logs, display and watchdog."""
+"""Running a job: its run folder, checkpoints, logs, display, watchdog, and the use of the trained model."""

@@ -1,4 +1,4 @@
-"""A trained model, from its run folder: opened, evaluated, asked for predictions. On any number of ranks."""
+"""Open a trained model of a run folder, evaluate it and predict with it, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 
 CHECKPOINTS = ("model", "best", "last")
-"""Names of a run's files, in the order in which one is chosen."""
+"""The files of a run that hold weights, in the order of preference."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with its weights, and the job that it came from."""
+    """A model with its weights, and the job that trained it."""
 
     job: Job
     base: Path
-    """Folder of the job file, where relative paths of the job start."""
+    """Folder of the job file, which the job's paths are relative to."""
     path: Path
-    """The file that the weights came from."""
+    """The file with the weights."""
     weights_sha256: str
     scaling: Scaling | None
     spec: ModelSpec
     model: Model
     content: Content | None = None
-    """What the run kept of its data, to know them again."""
+    """Description of the data that it was trained on, to recognise them."""
 
     @property
     def columns(self) -> Columns | None:
-        """Names of the columns that it was trained on, where they had some."""
+        """Names of the columns that it was trained on, if they had names."""
         return self.content.columns if self.content else None
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
-    """Return the file of a run folder to take weights from: `which` of `CHECKPOINTS`, or the first that is there.
+    """Return the file of a run with its weights: `which` of `CHECKPOINTS`, or the first that exists.
 
-    `run` may be a checkpoint itself.
+    `run` may also be a checkpoint.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no such file.
     """
     if run.is_file():
         return run
@@ -86,7 +86,7 @@ def checkpoint_path(run: Path, which: str = "") -> Path:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Put the name of the file before what is wrong with it."""
+    """Add the name of the file to errors that lack it."""
     try:
         yield
     except HpcnnError as error:
@@ -102,13 +102,12 @@ def open_trained(
 
     Args:
         path: the file.
-        entry: the Python function that builds the model, if the job names one: a file from someone else is not to run
-            what it likes.
-        backend: what is to compute it; empty: what trained it.
-        backend_of: finds that.
+        entry: the Python function that builds the model, if the job names one: a file alone must not run code.
+        backend: name of the backend that computes it; empty for the one that trained it.
+        backend_of: returns the backend of a job.
 
     Raises:
-        CheckpointError: it is damaged, or of another model than its own job says, or names another `entry`.
+        CheckpointError: it is damaged, does not fit its own job, or names another `entry`.
     """
     checkpoint = load_checkpoint(path)
     with named(path):
@@ -119,7 +118,7 @@ def open_trained(
         _check_entry(path, job.model.entry, entry)
         spec = build_spec(job, facts.input_shape, backend_of(job))
         weights = checkpoint.part("model")
-        spec.network.layout.check_state_dict(weights)  # before the memory for as many is taken
+        spec.network.layout.check_state_dict(weights)  # before memory for them is allocated
         model = spec.make_model(job.train.dtype)
         model.load_weights(weights)
         sha256 = model.fingerprint()
@@ -159,7 +158,7 @@ def open_on_ranks(
     backend: str = "",
     backend_of: BackendOf = numpy_backend_of,
 ) -> TrainedModel:
-    """Return the model of a run's checkpoint (see `checkpoint_path`), on each rank's share of the cores. Collective.
+    """Open the model of a run's checkpoint (see `checkpoint_path`) on each rank's share of the cores. Collective.
 
     Raises:
         HpcnnError: on all ranks, if any can't open it.
@@ -172,10 +171,10 @@ def open_on_ranks(
 
 
 def evaluate_trained(trained: TrainedModel, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
-    """Return what was evaluated, how many samples, and loss and metrics.
+    """Return a description of the data, the number of samples, and loss and metrics.
 
-    `data` names other files than the job's; None takes the job's validation data, or its training data if it has none.
-    Collective, and to be called within `agree`.
+    `data` names other files than the job's; None stands for the job's validation data, or its training data without
+    any. Collective; call it within `agree`.
     """
     job, reduction = trained.job, TreeReduction(comm)
     what, samples = _samples(trained, comm, data, reduction)
@@ -206,15 +205,15 @@ def _samples(
 
 
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
-    """Return the data of the model's own job. Collective, and to be called within `agree`.
+    """Return the data of the model's own job. Collective; call it within `agree`.
 
     Raises:
-        HpcnnError: they can't be read, or changed: then samples that it was trained on might be held out.
+        HpcnnError: they can't be read, or they changed, so that the split may differ from the one in training.
     """
     job = trained.job
     source = read_source(job.data, trained.base)
     remedy = "name their file (--data of evaluate, INPUT of others)"
-    if trained.content is not None:  # alike on all ranks; hashing what nothing is compared to would take its time
+    if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
     return load(
         job.data,
@@ -228,7 +227,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
 
 
 def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceLoader:
-    """Return the inputs of a file, in pieces. Collective, and to be called within `agree`."""
+    """Return a loader of the inputs in a file. Collective; call it within `agree`."""
     job, network = trained.job, trained.spec.network
     inputs = read_inputs(
         path,
@@ -248,7 +247,7 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
 def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
     """Yield the outputs in input order, in blocks, on rank 0; None elsewhere. Collective.
 
-    In each round every rank computes one piece. A piece has the same rows on any number of ranks, hence the same bits.
+    Each rank computes one piece per round. Pieces are the same on any number of ranks, hence also their bits.
     """
     shape = trained.spec.network.output_shape
     for first in range(0, loader.pieces, comm.size):
@@ -278,10 +277,10 @@ def write_predictions(trained: TrainedModel, comm: Communicator, loader: PieceLo
 
 
 def check_output(out: Path, *, writes: bool) -> None:
-    """Check where predictions are to go, before anything is computed; `writes`: on the rank that will write them.
+    """Check the output file before anything is computed; `writes` on the rank that will write it.
 
     Raises:
-        DataError: the name does not end in .npy, there is no such folder, or nothing can be written there.
+        DataError: the name does not end in .npy, or the folder is missing or not writable.
     """
     if out.suffix != ".npy":
         raise DataError(f"the output {str(out)!r} must be a .npy file")

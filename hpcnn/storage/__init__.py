@@ -1,1 +1,1 @@
-"""Files that last: whole or not at all, hashed, and verified before they are used."""
+"""Checkpoint files: written atomically, hashed, and verified before use."""

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file of arrays, with everything else as JSON in its header. Never a pickle."""
+"""Checkpoints: one safetensors file of arrays, with everything else as JSON in its header; no pickle."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _DEEPEST_FACTS = 100
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Arrays by name, as ``model/dense_1/kernel``, and facts that JSON can hold."""
+    """Arrays by name, such as ``model/dense_1/kernel``, and metadata as JSON."""
 
     tensors: Mapping[str, Array]
-    """Those of a file are read when they are asked for, and may not be written to."""
+    """Those of a file are read on access, and are read-only."""
     facts: Mapping[str, Any]
-    """With ``weights_sha256``, once it is in a file."""
+    """Metadata; with ``weights_sha256`` once it is in a file."""
     content_sha256: str = ""
-    """Of the file that it was read from."""
+    """Of the file that it was read from; empty otherwise."""
 
     def part(self, prefix: str) -> dict[str, Array]:
         """Return the arrays under ``prefix/``, by the rest of their names."""
@@ -39,7 +39,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class PendingCheckpoint:
-    """A checkpoint to be: arrays that no rank may have yet as a whole. Every rank has the same draft."""
+    """A checkpoint whose arrays may still be spread over the ranks. Every rank has the same one."""
 
     arrays: Mapping[str, LazyArray]
     facts: Mapping[str, Any]
@@ -55,12 +55,12 @@ class PendingCheckpoint:
             yield from lazy.blocks()
 
     def participate(self) -> None:
-        """Take everything and keep nothing: for ranks that do not write."""
+        """Take all blocks and keep none: for ranks that do not write."""
         for _ in self.blocks():
             pass
 
     def collect(self) -> Checkpoint:
-        """Return a copy of everything, on rank 0; the other ranks take part."""
+        """Return a copy of everything on rank 0, while the other ranks `participate`."""
         tensors = {}
         for name, lazy in in_file_order(self.arrays).items():
             array = lazy.whole()
@@ -86,16 +86,16 @@ def part_of(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
 def save_checkpoint(
     path: Path, content: Checkpoint | PendingCheckpoint, *, also: Sequence[Path] = (), beat: Beat = lambda: None
 ) -> None:
-    """Write a checkpoint to `path`, whole or not at all. Rank 0's part; the others' is `PendingCheckpoint.participate`.
+    """Write a checkpoint to `path` atomically, on rank 0, while the others call `PendingCheckpoint.participate`.
 
     Args:
-        path: where to.
-        content: what to write.
+        path: of the file.
+        content: the checkpoint.
         also: more names for the same file, which appear before `path` does.
-        beat: called now and then.
+        beat: called repeatedly.
 
     Raises:
-        OSError: it can't be written. All blocks were taken even so, since other ranks may be giving them.
+        OSError: it can't be written. All blocks are taken nevertheless, since other ranks may be sending them.
     """
     if isinstance(content, Checkpoint):
         tensors = {name: np.asarray(array) for name, array in content.tensors.items()}
@@ -119,7 +119,7 @@ def save_checkpoint(
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts of a checkpoint, whose arrays may be damaged.
+    """Return the metadata of a checkpoint, whose arrays may be damaged.
 
     Raises:
         CheckpointError: there is no such file, it is not hpcnn's, or its header is damaged.
@@ -128,7 +128,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, *, beat: Beat = lambda: None) -> Checkpoint:
-    """Verify a checkpoint, and return it; its arrays are read when they are asked for.
+    """Verify a checkpoint and return it; its arrays are read on access.
 
     Raises:
         CheckpointError: there is no such file, it is not hpcnn's, or it is damaged.
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path, *, beat: Beat = lambda: None) -> Checkpoint:
 
 
 class _FileArrays(Mapping[str, Array]):
-    """The arrays of a file, as long as it stays the same."""
+    """The arrays of a file, for as long as it is not replaced."""
 
     def __init__(self, path: Path, header: Header, identity: object) -> None:
         self._path, self._header, self._identity = path, header, identity
@@ -164,7 +164,7 @@ class _FileArrays(Mapping[str, Array]):
 
 
 def _identity(path: Path) -> object:
-    """Return what tells a file from one that takes its place; None if there is none."""
+    """Return values that differ between a file and a later one of its name; None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -186,7 +186,7 @@ def _facts(path: Path, header: Header) -> dict[str, Any]:
     try:
         facts = json.loads(header.facts)
         if not isinstance(facts, dict) or _depth(facts) > _DEEPEST_FACTS:
-            raise ValueError("hpcnn writes no such")
+            raise ValueError("not a table of hpcnn")
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} is damaged: its facts can't be read ({error}). Use another one."
@@ -195,7 +195,7 @@ def _facts(path: Path, header: Header) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Return how deep lists and tables lie in each other."""
+    """Return how deeply lists and tables are nested."""
     deepest, open_values = 0, [(value, 1)]
     while open_values:
         value, depth = open_values.pop()

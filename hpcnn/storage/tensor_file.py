@@ -1,4 +1,4 @@
-"""The file below a checkpoint: safetensors, written as a stream, with the SHA-256 of its content in its header."""
+"""The format of checkpoint files: safetensors, written as a stream, with the SHA-256 of the content in the header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hpcnn.storage.lazy import LazyArray
 
 Array = NDArray[Any]
 Beat = Callable[[], None]
-"""Called now and then by what takes long."""
+"""Called repeatedly by long operations, so that the watchdog sees progress."""
 
 FORMAT = "hpcnn-2"
 _TYPES = {
@@ -34,12 +34,12 @@ _HASHES = ("weights_sha256", "content_sha256")
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 8 * 2**20
 _SYNC_BYTES, _BACKLOG_BYTES = 64 * 2**20, 256 * 2**20
-"""After how much written the disk is told to begin, and how much it may be behind."""
+"""Written bytes after which a sync begins, and bytes that may wait for it."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where an array lies in a file."""
+    """The type, shape and place of an array in a file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: where each array lies, in the order in which they do, and what else it keeps."""
+    """The header of a file: its arrays in file order, and its other data."""
 
     arrays: Mapping[str, StoredArray]
     facts: str
@@ -62,25 +62,25 @@ class Header:
 
 
 def can_hold(array: object) -> bool:
-    """Return whether a file has a type for the entries of an array."""
+    """Return whether a file can store the type of an array."""
     return isinstance(array, np.ndarray) and array.dtype in _NAMES
 
 
 def in_file_order(arrays: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
-    """Return the arrays in the order in which they are written: each lies at a multiple of the size of its entries."""
+    """Return the arrays in file order, by falling size of their entries, which aligns all of them."""
     return dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
 
 
 def write_tensors(
     path: Path, arrays: Mapping[str, LazyArray], contents: Iterator[Array | None], facts: str, beat: Beat
 ) -> None:
-    """Write `arrays`, which are in file order, to `path`, and bring them to the disk.
+    """Write `arrays`, which are in file order, to `path`, and sync the file.
 
     Args:
-        path: where to.
+        path: of the file.
         arrays: names, types and shapes.
-        contents: gives the blocks of one array after the other; what it gave is let go as soon as can be.
-        facts: text to keep beside them.
+        contents: yields the blocks of one array after the other; each is released as soon as possible.
+        facts: text to store in the header.
         beat: called after each chunk.
     """
     header = _header_without_hashes(arrays, facts)
@@ -104,7 +104,7 @@ def write_tensors(
 def _write_array(
     name: str, lazy: LazyArray, contents: Iterator[Array | None], content: ContentHash, disk: _Writeback, beat: Beat
 ) -> None:
-    """Hash and write the array whose blocks `contents` gives next."""
+    """Hash and write the array whose blocks `contents` yields next."""
     weights = name.startswith(WEIGHTS)
     if weights:
         content.add_weights(weights_line(name, lazy.dtype, lazy.shape))
@@ -118,9 +118,9 @@ def _write_array(
         left -= len(data)
         if left <= 0:
             break
-        assert len(data) % CHUNK == 0, "what is hashed is chunks"
+        assert len(data) % CHUNK == 0, "blocks are whole chunks"
     del data
-    content.settle()
+    content.wait()
 
 
 def _bytes_of(block: Array | None, dtype: np.dtype[Any]) -> memoryview:
@@ -129,7 +129,7 @@ def _bytes_of(block: Array | None, dtype: np.dtype[Any]) -> memoryview:
 
 
 def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes:
-    """Return the header with its length before it, and zeros where the hashes will be."""
+    """Return the header after its length, with zeros in place of the hashes."""
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, **dict.fromkeys(_HASHES, _NO_HASH), "facts": facts}}
     end = 0
     for name, lazy in arrays.items():
@@ -141,7 +141,7 @@ def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes
 
 
 def _with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
-    """Return a header with other hashes in the places of those that it has."""
+    """Return the header with its hashes replaced."""
     for name, found in zip(_HASHES, hashes, strict=True):
         start = header.find(f'"{name}":"'.encode()) + len(f'"{name}":"')
         header = header[:start] + found.encode() + header[start + len(found) :]
@@ -149,15 +149,15 @@ def _with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
 
 
 class _Writeback:
-    """Writes to a file, and brings what is written to the disk while more comes: an fsync at the end would wait longer.
+    """Writes to a file, and syncs it in the background during the writing: one fsync at the end would take longer.
 
-    What goes wrong on the way to the disk is raised at the next call.
+    Errors of a sync are raised at the next call.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._thread = file, ThreadPoolExecutor(1)
         self._sync: Future[None] | None = None
-        self._behind = 0
+        self._unsynced = 0
 
     def __enter__(self) -> _Writeback:
         return self
@@ -170,15 +170,15 @@ class _Writeback:
     def write(self, data: memoryview) -> None:
         """Write a chunk."""
         self._file.write(data)
-        self._behind += len(data)
+        self._unsynced += len(data)
         idle = self._sync is None or self._sync.done()
-        if self._behind >= (_SYNC_BYTES if idle else _BACKLOG_BYTES):
+        if self._unsynced >= (_SYNC_BYTES if idle else _BACKLOG_BYTES):
             self.finish()
             self._file.flush()
-            self._sync, self._behind = self._thread.submit(os.fdatasync, self._file.fileno()), 0
+            self._sync, self._unsynced = self._thread.submit(os.fdatasync, self._file.fileno()), 0
 
     def finish(self) -> None:
-        """Return once what the disk was told to write is there."""
+        """Wait for the sync that is under way."""
         if self._sync is not None:
             self._sync.result()
 
@@ -190,7 +190,7 @@ def read_header(path: Path) -> Header:
     """Read and check the header of a file, whose content may still be damaged.
 
     Raises:
-        CheckpointError: it is no whole safetensors file, or not one of hpcnn.
+        CheckpointError: it is not a whole safetensors file, or not one of hpcnn.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -200,7 +200,7 @@ def read_header(path: Path) -> Header:
             if length > _MOST_HEADER_BYTES:
                 raise ValueError(f"a header of {length:,} bytes")
             text = file.read(length)
-        with safe_open(path, framework="numpy"):  # checks the whole header, and all sizes against the file's length
+        with safe_open(path, framework="numpy"):  # checks the header, and all sizes against the length of the file
             header = json.loads(text)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
@@ -214,7 +214,7 @@ def read_header(path: Path) -> Header:
         )
     unknown = {entry["dtype"] for entry in header.values()} - _TYPES.keys()
     if unknown:
-        raise CheckpointError(f"{str(path)!r} holds numbers of a type that no checkpoint has: {', '.join(unknown)}.")
+        raise CheckpointError(f"{str(path)!r} has arrays of types that no checkpoint has: {', '.join(unknown)}.")
     without_hashes = _with_hashes(length.to_bytes(_LENGTH_BYTES, "little") + text, [_NO_HASH, _NO_HASH])
     arrays = {name: _stored(entry, _LENGTH_BYTES + length) for name, entry in header.items()}
     in_order = dict(sorted(arrays.items(), key=lambda item: (item[1].start, item[1].size)))
@@ -228,7 +228,7 @@ def _stored(entry: Mapping[str, Any], begin: int) -> StoredArray:
 
 
 def verify(path: Path, header: Header, beat: Beat) -> None:
-    """Check the content of a file against its hash, with little memory.
+    """Check the content of a file against its hash, chunk by chunk.
 
     Raises:
         CheckpointError: it can't be read, or it does not match.
@@ -251,7 +251,7 @@ def verify(path: Path, header: Header, beat: Beat) -> None:
 
 
 def map_array(path: Path, stored: StoredArray) -> Array:
-    """Return an array of a file, which may not be written to: a large one is mapped, and read where it is needed."""
+    """Return an array of a file, read-only; a large one is memory-mapped."""
     if stored.size < CHUNK:
         with path.open("rb") as file:
             file.seek(stored.start)

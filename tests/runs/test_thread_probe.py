@@ -30,7 +30,7 @@ def test_probe() -> None:
 def test_time_without_a_core_is_no_idleness() -> None:
     probe = ActivityProbe()
     waits = iter([3.0, 5.0])
-    probe._in_queue = lambda: next(waits)  # type: ignore[method-assign]
+    probe._queued_total_s = lambda: next(waits)  # type: ignore[method-assign]
     probe._waited_s = 1.0
     probe._cpu_s -= 0.01
     assert probe.was_active(2.1), "a tenth of a second was there to compute in, and it did"

@@ -30,7 +30,7 @@ WARN_S, ABORT_S = 10, 30
 @pytest.fixture(autouse=True)
 def _quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no thread wait for a core: it is the machine's time, and that of these tests is made up."""
-    monkeypatch.setattr(ActivityProbe, "_in_queue", lambda effort: 0.0)
+    monkeypatch.setattr(ActivityProbe, "_queued_total_s", lambda probe: 0.0)
 
 
 class Beats:
@@ -80,7 +80,7 @@ class Rank:
         )
         times = {"warn_s": WARN_S, "abort_s": ABORT_S} | options
         self.dog = Watchdog(comm, **times, stop=self.stop, end=self.codes.append, tell=self.said.append)
-        self.dog._probe.grew = lambda seconds: self.busy
+        self.dog._probe.was_active = lambda seconds: self.busy
         self.activity.seconds.update({FORWARD: 1.0, REDUCE: 1.0, WAIT: 1.0})  # not for the first time any more
         self.activity.step, self.activity.epoch = 20, 1
 
@@ -274,10 +274,10 @@ def test_one_that_gets_on_again_is_taken_back() -> None:
     pass_time(ranks, WARN_S + 2)
     ranks[1].alive = ranks[1].works = True
     pass_time(ranks, 100)
-    assert [(rank, text.removeprefix("hpcnn: ")[:38]) for rank, text in said(ranks)] == [
-        (1, "warning: rank 1 on node1 has made no p"),
+    assert [(rank, text.removeprefix("hpcnn: ")[:40]) for rank, text in said(ranks)] == [
+        (1, "warning: rank 1 on node1 has made no pro"),
         (1, "rank 1 on node1 is making progress again"),
-        (2, "warning: rank 1 on node1 has given no "),
+        (2, "warning: rank 1 on node1 has given no si"),
         (2, "rank 1 on node1 is making progress again"),
     ]
 

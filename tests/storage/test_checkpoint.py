@@ -279,7 +279,7 @@ METADATA = {"format": FORMAT, "facts": "{}"}
 
 
 @pytest.mark.parametrize(("header", "text"), [
-    ({"__metadata__": METADATA, "x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, "of a type that no"),
+    ({"__metadata__": METADATA, "x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, "of types that no"),
     ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "is damaged"),
     ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}}, "is not a whole"),
     ({"__metadata__": METADATA, "x": {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}}, "is damaged"),

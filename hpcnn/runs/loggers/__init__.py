@@ -1,4 +1,4 @@
-"""Loggers hand the values of each epoch to a tool that people already use: one module a tool, and the registry."""
+"""Loggers write the values of each epoch to other tools: one module per tool, and the registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOGGERS: dict[str, type[Logger]] = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Check that what the loggers need is installed.
+    """Check that the packages of the loggers are installed.
 
     Raises:
         MissingExtraError: a package is missing.

@@ -1,4 +1,4 @@
-"""The logger that writes ``metrics.csv``: one line an epoch, for spreadsheets and pandas."""
+"""The logger for ``metrics.csv``: one line per epoch, for spreadsheets and pandas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpcnn.system.atomic import write_text
 
 
 class CsvLogger(Logger):
-    """Writes one column for each value that is a single number; a value that is not defined leaves it empty."""
+    """Writes one column per value that is a single number; a value that is not defined is empty."""
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         super().__init__(job, folder)
@@ -26,7 +26,7 @@ class CsvLogger(Logger):
         return self.folder.path / "metrics.csv"
 
     def open(self, lines: Sequence[Line]) -> None:
-        """Write the file anew, with the epochs that are done."""
+        """Rewrite the file with the epochs so far."""
         if lines:
             write_text(self.path, self._text(lines))
         else:
@@ -39,7 +39,7 @@ class CsvLogger(Logger):
             file.write(text)
 
     def _text(self, lines: Iterable[Line]) -> str:
-        """Return lines of CSV, the first ones ever after a header with their columns."""
+        """Return lines of CSV, with a header before the first."""
         text = io.StringIO(newline="")
         for line in lines:
             first = not self._columns

@@ -1,4 +1,4 @@
-"""What every logger is, and the callback that keeps a logger's faults away from the training."""
+"""The base of loggers, and the callback that keeps their failures away from the training."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 
 Line = Mapping[str, Any]
-"""What an epoch came to, as in ``metrics.jsonl``."""
+"""The values of an epoch, as in ``metrics.jsonl``."""
 
 
 class Logger(ABC):
-    """Base of loggers. Only rank 0 has one, and what it raises is said once and ends it alone.
+    """Base of loggers. Only rank 0 has them. An error is printed and ends the logger alone.
 
     Args:
-        job: what is trained.
-        folder: of the run.
+        job: the job that is trained.
+        folder: the run folder.
     """
 
     package = ""
-    """The optional package that it needs; its extra has the same name."""
+    """The optional package that it needs; the extra has the same name."""
 
     def __init__(self, job: Job, folder: RunFolder) -> None:
         self.job, self.folder = job, folder
 
     @classmethod
     def check(cls) -> None:
-        """Raise MissingExtraError unless what the logger needs is installed."""
+        """Raise MissingExtraError if the package of the logger is missing."""
         if not cls.package:
             return
         found = importlib.util.find_spec(cls.package)
-        if found is None or found.origin is None:  # a mere folder, as W&B leaves one wherever it runs
+        if found is None or found.origin is None:  # only a folder, which W&B leaves wherever it runs
             raise MissingExtraError(cls.package, cls.package, f'run.loggers = ["{cls.package}"]')
 
     @abstractmethod
     def open(self, lines: Sequence[Line]) -> None:
-        """Begin, or go on with, the log of a run of which `lines` are the epochs that are done.
+        """Start or resume the log of a run with the epochs in `lines`.
 
-        The log may hold fewer, or epochs after them that are about to be done again.
+        The log may hold fewer of them, or later epochs that are about to be done again.
         """
 
     @abstractmethod
     def log(self, line: Line) -> None:
-        """Take the next epoch."""
+        """Log the next epoch."""
 
-    def finish(self, weights_sha256: str) -> None:  # noqa: B027  # some have nothing to do
-        """Take the result: the training is complete."""
+    def finish(self, weights_sha256: str) -> None:  # noqa: B027  # optional
+        """Log the result of a complete training."""
 
-    def close(self) -> None:  # noqa: B027  # some have nothing to do
-        """Let go of files and connections, whether the training is complete or not."""
+    def close(self) -> None:  # noqa: B027  # optional
+        """Close files and connections, whether the training is complete or not."""
 
 
 class GuardedLogger(Callback):
-    """A logger in a training: told of its course, and given up with a warning when it fails."""
+    """Calls a logger during a training, and drops it with a warning when it fails."""
 
     def __init__(self, name: str, logger: Logger) -> None:
         self._name, self._logger = name, logger
         self._failed = False
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
-        """Bring the log to where the training stands."""
+        """Open the log with the epochs so far."""
 
         def begin() -> None:
             self._logger.open([line for line in self._logger.folder.read_metrics() if line["epoch"] <= epoch])

@@ -1,4 +1,4 @@
-"""The logger that hands values to MLflow: a server, or files in the run folder."""
+"""The logger for MLflow: to a server, or to files in the run folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hpcnn.runs.loggers.position import LogPosition
 from hpcnn.runs.run_folder import RunFolder
 
 URI = "MLFLOW_TRACKING_URI"
-"""Environment variable that names a server, or other files than those in the run folder."""
+"""Environment variable with the address of a server, or of files elsewhere."""
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""All ranks wait while rank 0 does: MLflow itself would go on for minutes with a server that is gone."""
+"""All ranks wait for rank 0, and MLflow would by default retry for minutes if the server is gone."""
 _FILES_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
-"""Without it MLflow 3 wants a database, which has no place on the file systems that clusters share."""
+"""Without it MLflow 3 requires a database, which does not work on the shared file systems of clusters."""
 _MOST_CHARACTERS = 6000
 
 
@@ -34,47 +34,47 @@ class MlflowLogger(Logger):
         self._finished = False
 
     def open(self, lines: Sequence[Line]) -> None:
-        """Begin a run of MLflow, or go on with the one that this folder had before on the same server."""
+        """Start a run of MLflow, or resume the one of this run folder on the same server."""
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         uri = os.environ.get(URI) or ""
-        place = re.sub("//.*@", "//", uri)  # without a password; and a run folder may be moved, with the files in it
+        place = re.sub("//.*@", "//", uri)  # without a password; empty for local files: the folder may be moved
         if not uri:
             os.environ.setdefault(_FILES_ALLOWED, "true")
             uri = (self.folder.path / "mlruns").resolve().as_uri()
         from mlflow import MlflowClient
 
-        self._note = LogPosition(self.folder.path / "mlflow.json", place)
+        self._position = LogPosition(self.folder.path / "mlflow.json", place)
         client = MlflowClient(tracking_uri=uri)
-        if self._note.run_id:
-            client.update_run(self._note.run_id, status="RUNNING")
+        if self._position.run_id:
+            client.update_run(self._position.run_id, status="RUNNING")
         else:
-            self._note.write(self._new_run(client), 0)
+            self._position.write(self._new_run(client), 0)
         self._client = client
         for line in lines:
             self.log(line)
 
     def log(self, line: Line) -> None:
-        """Hand over the epoch, unless it was before the run was resumed: its values are the same."""
+        """Log the epoch, unless that was done before the run was resumed: its values are the same."""
         from mlflow.entities import Metric
 
-        if line["epoch"] <= self._note.epoch:
+        if line["epoch"] <= self._position.epoch:
             return
         now = round(1000 * time.time())
         metrics = [Metric(name, value, now, line["epoch"]) for name, value in single_values(line).items()]
-        self._client.log_batch(self._note.run_id, metrics=metrics)
-        self._note.write(self._note.run_id, line["epoch"])
+        self._client.log_batch(self._position.run_id, metrics=metrics)
+        self._position.write(self._position.run_id, line["epoch"])
 
     def finish(self, weights_sha256: str) -> None:
         """Tag the run with the result."""
-        self._client.set_tag(self._note.run_id, "weights_sha256", weights_sha256)
-        self._client.set_terminated(self._note.run_id, "FINISHED")
+        self._client.set_tag(self._position.run_id, "weights_sha256", weights_sha256)
+        self._client.set_terminated(self._position.run_id, "FINISHED")
         self._finished = True
 
     def close(self) -> None:
         """Mark a run that was stopped as such."""
         if self._client is not None and not self._finished:
-            self._client.set_terminated(self._note.run_id, "KILLED")
+            self._client.set_terminated(self._position.run_id, "KILLED")
 
     def _new_run(self, client: Any) -> str:
         from mlflow.entities import Param
@@ -85,6 +85,6 @@ class MlflowLogger(Logger):
         tags = {"run_folder": str(self.folder.path.resolve())}
         run_id = str(client.create_run(number, run_name=self.job.name or None, tags=tags).info.run_id)
         settings = [Param(key, str(value)[:_MOST_CHARACTERS]) for key, value in flat_settings(self.job).items()]
-        for start in range(0, len(settings), 100):  # as many as it takes at once
+        for start in range(0, len(settings), 100):  # the most per call
             client.log_batch(run_id, params=settings[start : start + 100])
         return run_id

@@ -1,4 +1,4 @@
-"""The logger that writes event files for TensorBoard, through the package `tensorboard` alone."""
+"""The logger for TensorBoard: event files, by the package `tensorboard` alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRAIN, VALIDATION = "train", "validation"
 
 
 class TensorBoardLogger(Logger):
-    """Writes two runs, `train` and `validation`, with tags as Keras has them: `epoch_loss` of both is one chart."""
+    """Writes two runs, `train` and `validation`, with the tags of Keras, so that `epoch_loss` of both is one chart."""
 
     package = "tensorboard"
 
@@ -27,10 +27,10 @@ class TensorBoardLogger(Logger):
         self._files: dict[str, EventFile] = {}
 
     def open(self, lines: Sequence[Line]) -> None:
-        """Write the epochs that are done, at the times when they would have ended without a stop.
+        """Write the epochs so far, at the times when they would have ended without a stop.
 
-        They go into new files. These begin with a mark by which readers drop what they found in older ones, which
-        stay: a viewer that is running would not get over their loss.
+        They go into new files, which begin with a mark that makes readers drop the events of older files. Those are
+        not deleted: a running viewer would not recover from that.
         """
         from tensorboard.compat.proto.event_pb2 import Event
 
@@ -67,9 +67,9 @@ class TensorBoardLogger(Logger):
 
     def _write(self, line: Line, when: float) -> None:
         values = single_values(line)
-        held = {name.removeprefix("val_"): value for name, value in values.items() if name.startswith("val_")}
+        validation = {name.removeprefix("val_"): value for name, value in values.items() if name.startswith("val_")}
         own = {name: value for name, value in values.items() if not name.startswith("val_")}
-        for run, part in ((TRAIN, own), (VALIDATION, held)):
+        for run, part in ((TRAIN, own), (VALIDATION, validation)):
             if part:
                 self._file(run).scalars(part, line["epoch"], when)
 
@@ -79,7 +79,7 @@ class TensorBoardLogger(Logger):
 
 
 class EventFile:
-    """One event file, new in its folder. Written at once, with no thread beside: a full disk is an error here."""
+    """A new event file, written without a background thread, so that a full disk raises an error here."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -90,7 +90,7 @@ class EventFile:
         self._file = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
         self.write(Event(file_version="brain.Event:2"))
-        self.write(Event(session_log=SessionLog(status=SessionLog.START)))  # nothing that was read before counts
+        self.write(Event(session_log=SessionLog(status=SessionLog.START)))  # discards the events of older files
 
     def scalars(self, values: dict[str, float], epoch: int, when: float) -> None:
         """Write the values of an epoch that ended at `when`, in seconds since 1970."""
@@ -101,21 +101,21 @@ class EventFile:
         self.write(Event(step=epoch, wall_time=when, summary=Summary(value=entries)))
 
     def write(self, event: Any) -> None:
-        """Write an event, now if it says no time."""
+        """Write an event, with the current time unless it has one."""
         event.wall_time = event.wall_time or time.time()
         self._records.write(event.SerializeToString())
 
     def flush(self) -> None:
-        """Let readers see what was written."""
+        """Make the events visible to readers."""
         self._file.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Close the file."""
         self._file.close()
 
 
 def _job_text(job: Job) -> Any:
-    """Return the job file for the tab of texts, which shows Markdown."""
+    """Return the job file as Markdown, for the tab of texts."""
     return _text("job", "".join(f"    {line}\n" for line in resolved_toml(job).splitlines()))
 
 

@@ -1,4 +1,4 @@
-"""The logger that hands values to Weights & Biases: to files in the run folder, unless WANDB_MODE says otherwise."""
+"""The logger for Weights & Biases: to files in the run folder, unless WANDB_MODE says otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hpcnn.runs.run_folder import RunFolder
 class WandbLogger(Logger):
     """Logs the settings as the run's config, the values of each epoch, and the SHA-256 of the weights in its summary.
 
-    Offline, each resume adds a folder of the same run below ``wandb/``; ``wandb sync`` puts them together.
+    Offline, each resume adds a folder of the same run below ``wandb/``; ``wandb sync`` joins them.
     """
 
     package = "wandb"
@@ -27,16 +27,16 @@ class WandbLogger(Logger):
         self._run: Any = None
 
     def open(self, lines: Sequence[Line]) -> None:
-        """Begin a run of W&B, or go on with the one that this folder had before."""
+        """Start a run of W&B, or resume the one of this run folder."""
         import wandb
 
-        self._note = LogPosition(self.folder.path / "wandb.json")
-        if not self._note.run_id:
-            self._note.write(uuid.uuid4().hex[:8], 0)
+        self._position = LogPosition(self.folder.path / "wandb.json")
+        if not self._position.run_id:
+            self._position.write(uuid.uuid4().hex[:8], 0)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "hpcnn",
             name=self.job.name or None,
-            id=self._note.run_id,
+            id=self._position.run_id,
             resume="allow",
             dir=str(self.folder.path),
             mode=os.environ.get("WANDB_MODE") or "offline",
@@ -47,17 +47,17 @@ class WandbLogger(Logger):
             self.log(line)
 
     def log(self, line: Line) -> None:
-        """Hand over the epoch, unless it was before the run was resumed: its values are the same."""
-        if line["epoch"] <= self._note.epoch:
+        """Log the epoch, unless that was done before the run was resumed: its values are the same."""
+        if line["epoch"] <= self._position.epoch:
             return
         self._run.log({**single_values(line), "epoch": line["epoch"]}, step=line["epoch"])
-        self._note.write(self._note.run_id, line["epoch"])
+        self._position.write(self._position.run_id, line["epoch"])
 
     def finish(self, weights_sha256: str) -> None:
-        """Keep the result."""
+        """Add the result to the summary."""
         self._run.summary["weights_sha256"] = weights_sha256
 
     def close(self) -> None:
-        """Write what is left."""
+        """Finish the run of W&B."""
         if self._run is not None:
             self._run.finish()

@@ -1,4 +1,4 @@
-"""What one rank does when, noted in two arrays: a few hundred nanoseconds and ten bytes a mark."""
+"""Record when one rank does what, in two arrays: a few hundred nanoseconds and ten bytes per mark."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from hpcnn.core.activity import EVALUATE, PHASES, RECOVER, SAVE, WAIT, Activity
 
 PAUSE, STEP_BEGIN, STEP_END, LAYER_END = range(len(PHASES), len(PHASES) + 4)
 FIRST_LAYER = LAYER_END + 1
-"""A mark is a code: the number of the phase that is entered, one of these, or `FIRST_LAYER` and a layer's number."""
+"""The code of a mark is the number of the entered phase, one of the above, or `FIRST_LAYER` plus a layer's number."""
 MOST_MARKS = 2_000_000
-"""No rank notes more."""
+"""The limit per rank."""
 
 _PHASE_CODES = {phase: code for code, phase in enumerate(PHASES)}
-_SELDOM = frozenset((EVALUATE, SAVE, RECOVER))
+_BETWEEN_EPOCHS = frozenset((EVALUATE, SAVE, RECOVER))
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What was noted so far."""
+    """The marks of a thread."""
 
     codes: Array
     times: Array
-    """Of each mark, by the rank's own `time.perf_counter`."""
+    """By the rank's own `time.perf_counter`."""
     places: Array
-    """``(mark, epoch, step)``: from that mark on, the rank was in that epoch and step."""
+    """``(mark, epoch, step)``: the epoch and step from that mark on."""
 
 
 class Recorder:
-    """Notes phases, steps and layers (it is an `Observer` of a network), while it follows an activity.
+    """Records phases, steps and layers (as an `Observer` of a network) while it follows an activity.
 
     Args:
         activity: of the rank.
@@ -49,26 +49,26 @@ class Recorder:
         self._step, self._last = 0, PAUSE
         self._others: Callable[[], None] | None = None
         self._follows = False
-        self._note: Callable[[], None] = self._note_all
+        self._record: Callable[[], None] = self._record_all
 
     def follow(self) -> None:
-        """Note each phase that is entered from now on; who was told of them before still is."""
+        """Record each phase that is entered from now on; the previous callback is called as well."""
         self._others, self._follows = self.activity.on_enter, True
         self._listen()
 
     def leave(self) -> None:
-        """Note no phase any more."""
+        """Stop recording phases."""
         self.activity.on_enter, self._follows = self._others, False
 
-    def only_seldom(self) -> None:
-        """From now on note evaluations, saves and recoveries alone."""
+    def only_between_epochs(self) -> None:
+        """Record only evaluations, saves and recoveries from now on."""
         self._mark(PAUSE, perf_counter())
-        self._last, self._note = PAUSE, self._note_seldom
+        self._last, self._record = PAUSE, self._record_between_epochs
         if self._follows:
             self._listen()
 
     def passes(self, layer: str) -> tuple[Callable[[], None], Callable[[], None]]:
-        """Return what notes that the layer begins its pass, and what notes that it ends it."""
+        """Return two functions that record the begin and the end of a pass of the layer."""
         code, add_code, add_time = self._layers[layer], self._add_code, self._add_time
 
         def begin() -> None:
@@ -82,16 +82,16 @@ class Recorder:
         return begin, end
 
     def end_step(self) -> None:
-        """Note that a step is done."""
+        """Record the end of a step."""
         self._mark(STEP_END, perf_counter())
 
     @property
     def full(self) -> bool:
-        """Whether no more may be noted."""
+        """Whether the limit is reached."""
         return len(self._codes) >= MOST_MARKS
 
     def marks(self) -> Marks:
-        """Return a copy of what was noted so far, which ends now."""
+        """Return a copy of the marks so far, which end now."""
         if len(self._codes):
             self._mark(PAUSE, perf_counter())
         self._last = PAUSE
@@ -99,16 +99,16 @@ class Recorder:
         return Marks(np.array(self._codes, np.uint16), np.array(self._times, np.float64), places)
 
     def _listen(self) -> None:
-        note, others = self._note, self._others
+        record, others = self._record, self._others
 
         def both() -> None:
-            note()
+            record()
             if others is not None:
                 others()
 
-        self.activity.on_enter = note if others is None else both
+        self.activity.on_enter = record if others is None else both
 
-    def _note_all(self) -> None:
+    def _record_all(self) -> None:
         activity = self.activity
         if activity.step != self._step:
             self._move()
@@ -116,11 +116,11 @@ class Recorder:
         self._add_code(_PHASE_CODES[activity.phase])
         self._add_time(activity.since)
 
-    def _note_seldom(self) -> None:
+    def _record_between_epochs(self) -> None:
         activity = self.activity
         phase = activity.phase
         within = phase == WAIT and self._last != PAUSE
-        code = _PHASE_CODES[phase] if phase in _SELDOM or within else PAUSE
+        code = _PHASE_CODES[phase] if phase in _BETWEEN_EPOCHS or within else PAUSE
         if code != self._last and not self.full:
             if activity.step != self._step:
                 self._move()

@@ -1,4 +1,4 @@
-"""The timeline of a run: what each rank did when, brought together on rank 0, on one clock, as a file for Perfetto."""
+"""The timeline of a run: the activity of all ranks on one time axis, as a file for Perfetto."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hpcnn.training.replica import Replica
 
 
 class Timeline(Callback):
-    """Records the first steps, and what is between epochs. Every rank has one; rank 0 writes, for all of them.
+    """Records the first steps, and all work between epochs. Every rank has one; rank 0 writes the file.
 
-    It outlives the loss of other ranks: what the lost ones noted until it was last written stays.
+    It outlives the loss of other ranks, and keeps their marks up to the last write.
 
     Args:
         comm: the ranks.
         folder: of the run.
-        network: its layers are told apart, if it is one of NumPy mode.
-        steps: how many are recorded.
+        network: its layers are recorded as well in NumPy mode.
+        steps: number of recorded steps.
     """
 
     def __init__(self, comm: Communicator, folder: RunFolder, network: BuiltNetwork, steps: int) -> None:
@@ -35,12 +35,12 @@ class Timeline(Callback):
         self._beside = Recorder(Activity(), [])
         self._clock = RankClock()
         self._rank = comm.rank
-        """The one that this process had first, and keeps here."""
+        """The first rank of this process, which identifies it here."""
         self._parts: dict[int, RankTrace] = {}
         self._following = False
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
-        """Begin to record; or, when other ranks were lost, go on."""
+        """Start to record, or continue after the loss of other ranks."""
         self._clock.compare(self._comm)
         if not self._following:
             self._recorder.follow()
@@ -49,41 +49,41 @@ class Timeline(Callback):
             self._following = True
             if self._network is not None:
                 self._network.observe(self._recorder)
-        self._left = min(self._comm.allgather(self._left))  # a step that was broken off counts on some ranks only
+        self._left = min(self._comm.allgather(self._left))  # some ranks have counted a step that was interrupted
         if not self._left:
-            self._record_seldom()  # this rank's last step may be the one that was broken off
+            self._record_between_epochs()  # this rank's last step may be the interrupted one
 
     def on_step(self, step_in_epoch: int) -> None:
-        """End the step; after the last one that is recorded write the file."""
+        """End the step; write the file after the last recorded one."""
         if self._left > 0:
             self._recorder.end_step()
             self._left -= 1
             if not self._left or self._recorder.full:
-                self._record_seldom()
+                self._record_between_epochs()
             if not self._left:
                 self._write()
 
     def finish(self) -> None:
-        """Write all that was recorded, and record no more. Collective."""
+        """Write all marks, and stop recording. Collective."""
         self._write()
         self._recorder.leave()
-        self._record_seldom()
+        self._record_between_epochs()
 
-    def _record_seldom(self) -> None:
-        self._recorder.only_seldom()
+    def _record_between_epochs(self) -> None:
+        self._recorder.only_between_epochs()
         self._comm.activity.exchange_thread = None
         if self._network is not None:
             self._network.observe(None)
 
     def _write(self) -> None:
-        """Bring together what all ranks noted so far, and write it. Collective."""
-        noted = self._recorder.marks(), self._beside.marks()
+        """Gather the marks of all ranks, and write them. Collective."""
+        marks = self._recorder.marks(), self._beside.marks()
         with self._comm.activity.during(SAVE):
-            self._recorder.leave()  # the comparison is not worth a mark
+            self._recorder.leave()  # the comparison itself is not recorded
             try:
                 self._clock.compare(self._comm)
-                parts = self._gather(*noted)
-            finally:  # a rank may be lost on the way, and the others go on
+                parts = self._gather(*marks)
+            finally:  # also if a rank is lost here and the others continue
                 self._recorder.follow()
             if parts is not None:
                 self._write_file(parts)
@@ -97,7 +97,7 @@ class Timeline(Callback):
             write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training goes on")
 
     def _gather(self, main: Marks, exchange: Marks) -> list[RankTrace] | None:
-        """Return what every rank noted, on rank 0; None elsewhere."""
+        """Return the marks of every rank on rank 0, None elsewhere."""
         comm = self._comm
         who = comm.allgather((self._rank, comm.host))
         mains, exchanges = self._gather_marks(main), self._gather_marks(exchange)

@@ -1,4 +1,4 @@
-"""What all ranks noted, as a trace that Perfetto (https://ui.perfetto.dev) and chrome://tracing open.
+"""The marks of all ranks as a trace for Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
 The format is Chrome's: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
 """
@@ -22,27 +22,27 @@ from hpcnn.runs.timeline.marks import FIRST_LAYER, LAYER_END, STEP_BEGIN, Marks
 from hpcnn.system.atomic import atomic_path
 
 _COMPRESSION = 3
-"""Of gzip: 9 makes the file a tenth smaller, and takes three times as long."""
+"""Level of gzip: 9 makes the file a tenth smaller, and takes three times as long."""
 _MAIN, _EXCHANGE = 1, 2
-"""The numbers of a rank's threads."""
+"""Thread ids in the trace."""
 
 
 @dataclass(frozen=True)
 class RankTrace:
-    """What one rank noted."""
+    """The marks of one rank."""
 
     rank: int
     host: str
     main: Marks
-    """By the main thread."""
+    """Of the main thread."""
     exchange: Marks
-    """By the thread that exchanges gradients beside the computation; no marks if there is none."""
+    """Of the exchange thread; empty if there is none."""
     clock: Array
     """The points of its `RankClock`."""
 
 
 def write_trace(path: Path, parts: Sequence[RankTrace], layers: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write the trace of the ranks in `parts`; `facts` go with it as they are.
+    """Write the trace of the ranks in `parts`, with `facts` as additional data.
 
     Raises:
         OSError: the file can't be written.
@@ -59,7 +59,7 @@ def write_trace(path: Path, parts: Sequence[RankTrace], layers: Sequence[str], f
 
 
 def _nanoseconds(seconds: Array, zero: float) -> list[int]:
-    """Return whole nanoseconds since `zero` that never go back."""
+    """Return whole nanoseconds since `zero`, in ascending order."""
     whole = np.rint((seconds - zero) * 1e9).astype(np.int64)
     numbers: list[int] = np.maximum.accumulate(whole).tolist()
     return numbers
@@ -67,7 +67,7 @@ def _nanoseconds(seconds: Array, zero: float) -> list[int]:
 
 def _rank_lines(part: RankTrace, zero: float, names: Mapping[int, str]) -> Iterator[str]:
     """Yield the events of a rank as JSON."""
-    process = part.rank + 1  # 0 is the idle process to Perfetto
+    process = part.rank + 1  # Perfetto takes 0 for the idle process
     yield _named(process, _MAIN, "process_name", {"name": f"rank {part.rank} on {part.host}"})
     yield _named(process, _MAIN, "process_sort_index", {"sort_index": part.rank})
     at_work = {code: name for code, name in names.items() if code != PHASES.index(OTHER)}
@@ -80,13 +80,13 @@ def _rank_lines(part: RankTrace, zero: float, names: Mapping[int, str]) -> Itera
 
 
 def _slices(marks: Marks, times: Sequence[int], names: Mapping[int, str], thread: str) -> Iterator[str]:
-    """Yield the events of a thread in the order of time; each slice that begins ends, the innermost first."""
+    """Yield the events of a thread in the order of time; nested slices end before the outer ones."""
     places = {mark: (epoch, step) for mark, epoch, step in marks.places.tolist()}
     epoch = step = at = 0
     opened: list[int] = []
     for number, (code, at) in enumerate(zip(marks.codes.tolist(), times, strict=True)):
         epoch, step = places.get(number, (epoch, step))
-        if opened and opened[-1] == code < len(PHASES):  # a phase that was entered anew
+        if opened and opened[-1] == code < len(PHASES):  # the same phase was entered again
             continue
         time = f'"ts":{at / 1000:.3f},{thread}'
         while len(opened) > _stay(code, opened):
@@ -102,7 +102,7 @@ def _slices(marks: Marks, times: Sequence[int], names: Mapping[int, str], thread
 
 
 def _stay(code: int, opened: Sequence[int]) -> int:
-    """Return how many of the slices that are open stay so at a mark: a step holds phases, and a phase holds layers."""
+    """Return how many of the open slices a mark leaves open: a step contains phases, and a phase layers."""
     if code >= FIRST_LAYER:
         return len(opened)
     if code == LAYER_END:

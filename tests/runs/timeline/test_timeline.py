@@ -202,7 +202,7 @@ def test_who_listens_to_the_activity_still_does() -> None:
     recorder = Recorder(activity, [])
     recorder.follow()
     activity.enter(FORWARD)
-    recorder.only_seldom()
+    recorder.only_between_epochs()
     activity.enter(BACKWARD)
     recorder.leave()
     activity.enter(DATA)
@@ -210,11 +210,11 @@ def test_who_listens_to_the_activity_still_does() -> None:
     assert len(codes_of(recorder)) == 3, "FORWARD and two pauses"
 
 
-def test_what_seldom_is() -> None:
+def test_only_between_epochs() -> None:
     activity = Activity()
     recorder = Recorder(activity, [])
     recorder.follow()
-    recorder.only_seldom()
+    recorder.only_between_epochs()
     for phase in (DATA, WAIT, EVALUATE, WAIT, EVALUATE, OTHER, DATA, SAVE, SAVE, OTHER, WAIT):
         activity.enter(phase)
     wanted = [marks.PAUSE, EVALUATE, WAIT, EVALUATE, marks.PAUSE, SAVE, marks.PAUSE, marks.PAUSE]
