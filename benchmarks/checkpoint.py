@@ -28,12 +28,13 @@ from hpcnn.errors import CheckpointError
 from hpcnn.job.data import Synthetic
 from hpcnn.job.model import Dense, Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
-from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.build import build_training
 from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import pack
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
+from hpcnn.training.training import Training
 
 HPCNN, PLAIN = "hpcnn", "safetensors.save_file + fsync"
 INPUTS, OUTPUTS = 784, 10

@@ -28,8 +28,8 @@ from hpcnn.storage.checkpoint import read_facts
 from hpcnn.system.atomic import atomic_path
 from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader
+from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import plain_values
-from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 
 

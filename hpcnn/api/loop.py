@@ -43,10 +43,10 @@ from hpcnn.optim.optimizer import Optimizer
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
 from hpcnn.training.replica import NotFiniteError, Replica
 from hpcnn.training.step_stats import SumsLayout
-from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 from hpcnn.training.updater import make_updater
 

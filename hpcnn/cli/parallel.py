@@ -19,8 +19,8 @@ from hpcnn.system.output import ERROR, begin_command, end_command, write_line
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
     from hpcnn.job.schema import Job
-    from hpcnn.runs.build import Training
     from hpcnn.runs.inference import TrainedModel
+    from hpcnn.training.training import Training
 
 
 def build_job(comm: Communicator, arguments: argparse.Namespace) -> tuple[Job, Training]:

@@ -43,7 +43,7 @@ _REPEATED = ("slow", "nan")
 _IN_HOOKS = ("nan", "corrupt-checkpoint", "disk-full")
 """Happen in the functions at the end of this module, not when a phase begins."""
 
-Load = Callable[[int], tuple[Any, Any]]
+Load = Callable[..., tuple[Any, Any]]
 
 
 class FaultError(HpcnnError, ValueError):
@@ -169,6 +169,11 @@ class Injector:
         activity.on_enter = self._entered
         self._entered()
 
+    @property
+    def step(self) -> int:
+        """The step that the rank is in."""
+        return self._activity.step
+
     def due(self, *actions: str) -> list[Fault]:
         """Return the faults with one of these actions that are to happen now."""
         return [fault for fault in self.faults if fault.action in actions and fault.is_due(self._activity)]
@@ -236,17 +241,22 @@ def start(text: str, rank: int, ranks: int, activity: Activity) -> None:
 
 
 def loading(load: Load) -> Load:
-    """Return `load`, or in a step with that fault a function that makes the first number of each shard a NaN."""
-    if not _happen("nan"):
+    """Return `load`; or, if asked for, what makes the first number of each shard a NaN in the steps that have it."""
+    injectors = [one for one in _injectors if any(fault.action == "nan" for fault in one.faults)]
+    if not injectors:
         return load
+    decided: dict[int, bool] = {}
 
-    def load_nan(shard: int) -> tuple[Any, Any]:
-        x, y = load(shard)
-        if x.size:
+    def spoilt(*which: int) -> tuple[Any, Any]:
+        x, y = load(*which)
+        step = injectors[0].step
+        if step not in decided:
+            decided[step] = _happen("nan")
+        if decided[step] and x.size:
             x.flat[0] = float("nan")
         return x, y
 
-    return load_nan
+    return spoilt
 
 
 def writing(temporary: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,10 @@ from hpcnn.data.content import Content
 from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch
-from hpcnn.data.samples import Samples, Splits
+from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.errors import JobError, ModelError
-from hpcnn.job.checks import check_compression, monitors
+from hpcnn.job.checks import check_compression
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
@@ -37,7 +37,7 @@ from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
 from hpcnn.training.step_stats import SumsLayout
-from hpcnn.training.trainer import Plan
+from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
 
@@ -121,23 +121,6 @@ def _start_from(replica: Replica, path: Path) -> None:
     replica.load_weights({name: given[name] if name in fitting else array for name, array in weights.items()})
 
 
-@dataclass(frozen=True)
-class Training:
-    """All that the trainer needs, and what is shown of it."""
-
-    job: Job
-    splits: Splits
-    spec: ModelSpec
-    replica: Replica
-    shards: ShardLoader
-    validation: PieceLoader | None
-    plan: Plan
-    callbacks: dict[str, Callback]
-    class_weights: Array | None = None
-    content: Content | None = None
-    """What a run keeps of its data, to know them again; None where settings compute them."""
-
-
 def build_training(
     job: Job,
     base: Path,
@@ -187,16 +170,19 @@ def build_training(
     weights = _class_weights(job, splits.train, spec, reduction)
     shards = _shard_loader(job, spec, splits.train)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
-    plan = Plan(
-        epochs=train.epochs,
+    return Training(
+        job=job,
+        splits=splits,
+        spec=spec,
+        replica=build_replica(job, spec, comm, weights),
+        shards=shards,
+        validation=validation,
         schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
-        watched=tuple(monitors(job)),
-        checkpoint_every_epochs=job.run.checkpoint_every_epochs,
-        stop_at_step=job.run.stop_at_step,
+        callbacks=_steering(job),
+        class_weights=weights,
+        content=content,
     )
-    replica = build_replica(job, spec, comm, weights)
-    return Training(job, splits, spec, replica, shards, validation, plan, _steering(job), weights, content)
 
 
 def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:

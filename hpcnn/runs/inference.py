@@ -28,10 +28,10 @@ from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.atomic import atomic_path, check_place
 from hpcnn.training.backend import BackendOf, ModelSpec
 from hpcnn.training.loader import PieceLoader
+from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
 from hpcnn.training.same_data import check_same_data, common_content
-from hpcnn.training.trainer import evaluate
 from hpcnn.training.tuning import use_cores
 
 CHECKPOINTS = ("model", "best", "last")

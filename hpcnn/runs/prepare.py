@@ -15,15 +15,16 @@ from hpcnn.data.source import Source
 from hpcnn.errors import CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job, Train
-from hpcnn.runs.build import Training, build_training, resolve_groups, resolve_shards
+from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
 from hpcnn.runs.start import Start
 from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, unpack
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.training.backend import Backend, machine_info
 from hpcnn.training.callbacks import Callback
+from hpcnn.training.loop import Progress
 from hpcnn.training.same_data import check_same_data
-from hpcnn.training.trainer import Progress
+from hpcnn.training.training import Training
 
 
 @dataclass(frozen=True)

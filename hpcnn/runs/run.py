@@ -29,8 +29,8 @@ from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.system.output import losses, write_line
 from hpcnn.training.backend import machine_info
 from hpcnn.training.callbacks import Callback
+from hpcnn.training.loop import Progress, StoppedError, TrainingLoop
 from hpcnn.training.metrics import plain_values, scalars
-from hpcnn.training.trainer import Progress, Trainer
 
 
 @dataclass
@@ -92,12 +92,9 @@ class Run:
         progress_file = ProgressFile(self._folder.progress, self._status(progress)) if self._root else None
         self._progress_file = progress_file
         loggers = make_loggers(training.job, self._folder) if self._root else []
-        loop = Trainer(
-            training.plan,
+        loop = TrainingLoop(
+            training,
             self._comm,
-            training.replica,
-            training.shards,
-            training.validation,
             callbacks=[
                 *filter(None, [self._context.keeper]),  # before the others write
                 *training.callbacks.values(),
@@ -106,13 +103,13 @@ class Run:
                 *filter(None, (display, progress_file)),
             ],
             save=self._saver,
-            stop=stop,
+            should_stop=lambda: stop.requested,
             progress=progress,
         )
         if recovered:
             loop.save_epoch()
         try:
-            done = loop.run()
+            done = _runs_through(loop)
             self._context.check_lease()
             self._records.time.gather()
             if self._records.timeline:
@@ -183,7 +180,7 @@ class Run:
         return any(each.log.trouble for each in logs)
 
     def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
-        training, monitor = self._training, self._training.plan.monitor
+        training, monitor = self._training, self._training.monitor
         time_shares = shares(self._records.time.totals)
         self._context.check_lease()
         try:
@@ -192,7 +189,7 @@ class Run:
                 {
                     "weights_sha256": sha256,
                     "epochs": progress.epoch,
-                    "epochs_asked": training.plan.epochs,
+                    "epochs_asked": training.job.train.epochs,
                     "finish": progress.finish,
                     "steps": progress.step,
                     "best": {monitor: progress.best},
@@ -249,3 +246,12 @@ def _run_info(context: RunContext) -> RunInfo:
         steps_per_epoch=training.shards.steps_per_epoch,
         epochs=job.train.epochs,
     )
+
+
+def _runs_through(loop: TrainingLoop) -> bool:
+    """Train, and return whether it was to the end."""
+    try:
+        loop.run()
+    except StoppedError:
+        return False
+    return True

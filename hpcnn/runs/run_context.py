@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcnn.comm.protocol import Communicator
-from hpcnn.runs.build import Training
 from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.training.training import Training
 
 
 @dataclass(frozen=True)

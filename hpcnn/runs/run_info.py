@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcnn.core.formatting import counted
+from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import scalars
-from hpcnn.training.trainer import Progress
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from hpcnn.core.activity import RECOVER, SET_UP
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE
 from hpcnn.job.load import LoadedJob
-from hpcnn.runs.build import Training, build_replica
+from hpcnn.runs.build import build_replica
 from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
@@ -32,7 +32,8 @@ from hpcnn.runs.watchdog import Watchdog
 from hpcnn.system.output import write_line
 from hpcnn.system.processes import Process
 from hpcnn.training.backend import Backend
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
+from hpcnn.training.training import Training
 from hpcnn.training.tuning import use_cores
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import JobError
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import Training
 from hpcnn.storage.lazy import LazyArray
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
+from hpcnn.training.training import Training
 
 
 def check_survivable(job: Job, comm: Communicator) -> None:

@@ -18,14 +18,14 @@ from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.schema import Job
 from hpcnn.job.section import convert
-from hpcnn.runs.build import Training
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold
 from hpcnn.training.backend import machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
-from hpcnn.training.trainer import Progress
+from hpcnn.training.training import Training
 
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 

@@ -220,12 +220,12 @@ def test_nan_in_the_samples_of_one_step() -> None:
     def load(shard: int) -> tuple:
         return np.ones((shard, 3), np.float32), np.zeros(shard)
 
+    spoilt = faults.loading(load)
     for activity.step in (1, 2, 3):
-        x, y = faults.loading(load)(2)
+        x, y = spoilt(2)
         assert np.isnan(x).sum() == (activity.step == 2)
         assert not y.any()
     activity.step = 2
-    spoilt = faults.loading(load)
     assert spoilt(0)[0].shape == (0, 3)  # an empty shard of the last batch
     for _ in range(2):  # whoever looks for it finds it again
         assert np.isnan(spoilt(1)[0]).sum() == 1

@@ -24,10 +24,11 @@ from hpcnn.errors import CheckpointError, HpcnnError
 from hpcnn.job import data as schema
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.load import load_job
-from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.build import build_training
 from hpcnn.runs.inference import open_trained
 from hpcnn.runs.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint
+from hpcnn.training.training import Training
 from tests.fuzz.sound import IDX_CODES, Sample
 
 Array = np.ndarray[Any, Any]

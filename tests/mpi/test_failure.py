@@ -41,12 +41,12 @@ def fail_in_call(module, name, call):
     setattr(owner, name[0], failing)
 
 def fail_at_exit():
-    from hpcnn.training.trainer import Trainer
-    run = Trainer.run
+    from hpcnn.training.loop import TrainingLoop
+    run = TrainingLoop.run
     def later(self):
         atexit.register(fail)  # after MPI's own end, so that it comes before that
         return run(self)
-    Trainer.run = later
+    TrainingLoop.run = later
 
 def in_thread(action):
     thread = threading.Thread(target=action, name="reader")
@@ -134,8 +134,8 @@ def test_a_rank_that_can_say_nothing(mpi: Mpi, tmp_path: Path, place: str, numbe
 def test_what_all_ranks_raise_is_said_once(mpi: Mpi, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import sys\n"
-        "from hpcnn.training.trainer import Trainer\n"
-        "Trainer.run = lambda self: 1 / 0\n"
+        "from hpcnn.training.loop import TrainingLoop\n"
+        "TrainingLoop.run = lambda self: 1 / 0\n"
         "from hpcnn.train import main\n"
         "sys.exit(main([]))\n"
     )

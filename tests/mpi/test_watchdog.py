@@ -246,8 +246,8 @@ SLOW = """
 import sys, time
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.training.loader import PieceLoader, ShardLoader
-import hpcnn.training.trainer as trainer
-rank, shard, piece, write, seen = detect_launch().rank, ShardLoader.shard, PieceLoader.piece, trainer.Trainer._write, []
+from hpcnn.training.loop import TrainingLoop
+rank, shard, piece, write, seen = detect_launch().rank, ShardLoader.shard, PieceLoader.piece, TrainingLoop._write, []
 def slow_shard(self, step, number):
     if rank == 1 and not seen:
         seen.append(step)
@@ -265,7 +265,7 @@ def slow_write(self, **options):
             time.sleep({slow_s} / 4)
             self._activity.enter("save")
     write(self, **options)
-ShardLoader.shard, PieceLoader.piece, trainer.Trainer._write = slow_shard, slow_piece, slow_write
+ShardLoader.shard, PieceLoader.piece, TrainingLoop._write = slow_shard, slow_piece, slow_write
 from hpcnn.train import main
 sys.exit(main(sys.argv[1:]))
 """

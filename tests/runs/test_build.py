@@ -120,16 +120,14 @@ def test_balanced_weights_are_the_inverse_of_the_counts(one_hot):
 def test_parts_follow_the_job():
     job = make_job(
         train={"early_stopping": {}, "reduce_on_plateau": {}},
-        run={"checkpoint_every_epochs": 3, "stop_at_step": 7},
         schedule={"name": "step", "every": 1},
     )
     training = build(job)
     assert {name: type(callback) for name, callback in training.callbacks.items()} == {
         "early_stopping": EarlyStopping, "reduce_on_plateau": ReduceOnPlateau,
     }  # fmt: skip
-    plan = training.plan
-    assert (plan.epochs, plan.monitor, plan.checkpoint_every_epochs, plan.stop_at_step) == (2, "val_loss", 3, 7)
-    assert [plan.schedule(step) for step in (0, 3)] == [1.0, pytest.approx(0.1)]
+    assert training.monitor == "val_loss"
+    assert [training.schedule(step) for step in (0, 3)] == [1.0, pytest.approx(0.1)]
     assert training.shards.steps_per_epoch == 3
     assert (training.validation.samples, training.validation.pieces) == (7, 3)
     assert build(make_job()).callbacks == {}
@@ -139,7 +137,7 @@ def test_parts_follow_the_job():
     ({}, "val_loss"), ({"data": {"validation_fraction": 0.0}}, "loss"), ({"run": {"monitor": "accuracy"}}, "accuracy"),
 ])  # fmt: skip
 def test_what_decides_the_best_epoch(changes, monitor):
-    assert build(make_job(**changes)).plan.monitor == monitor
+    assert build(make_job(**changes)).monitor == monitor
 
 
 def test_shards_are_resolved_only_where_they_are_open():

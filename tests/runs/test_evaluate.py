@@ -8,7 +8,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.data.rows import ArrayRows
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.loader import PieceLoader, ShardLoader
-from hpcnn.training.trainer import evaluate
+from hpcnn.training.loop import evaluate
 from tests.training.helpers import make_job
 
 METRICS = ["accuracy", "f1", "confusion_matrix"]

@@ -13,7 +13,7 @@ from hpcnn.errors import CheckpointError
 from hpcnn.runs.build import build_training
 from hpcnn.runs.state import check_same_job, facts_of, job_of, pack, pack_model, unpack
 from hpcnn.storage.checkpoint import Checkpoint
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
 from tests.training.helpers import SETTINGS, build, make_job, train
 
 

@@ -12,11 +12,12 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.job.checks import check_job
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import Training, build_training
+from hpcnn.runs.build import build_training
 from hpcnn.runs.state import pack, unpack
 from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.training.callbacks import Callback
-from hpcnn.training.trainer import Trainer
+from hpcnn.training.loop import StoppedError, TrainingLoop
+from hpcnn.training.training import Training
 
 LAYERS = [
     {"type": "layer_norm"},
@@ -81,6 +82,15 @@ def collected(training, progress):
     tensors = fetched(draft.arrays)
     sha256 = {"weights_sha256": training.replica.model.fingerprint()}
     return tensors and Checkpoint(tensors, dict(draft.facts) | sha256)
+
+
+def runs_through(loop):
+    """Train, and return whether it was to the end."""
+    try:
+        loop.run()
+    except StoppedError:
+        return False
+    return True
 
 
 @dataclass
@@ -148,9 +158,9 @@ def train(
 
             def on_step(self, step_in_epoch):
                 if late:
-                    self.ask(trainer.progress.step)
+                    self.ask(loop.progress.step)
                 elif step_in_epoch < training.shards.steps_per_epoch:
-                    self.ask(trainer.progress.step + 1)
+                    self.ask(loop.progress.step + 1)
 
             def on_epoch_end(self, report, replica, control):
                 self.ask(report.step + (not late))
@@ -159,17 +169,19 @@ def train(
                 stop.requested = 0 < stop_at <= step and comm.rank == asked
 
         keeper = Keeper(training, outcome.states, outcome.saves)
-        trainer = Trainer(
-            training.plan, comm, training.replica, training.shards, training.validation,
+        loop = TrainingLoop(
+            training,
+            comm,
             callbacks=[*training.callbacks.values(), *callbacks, reports, Stopper()],
-            save=saver(training, comm) if saver else keeper, stop=stop,
-        )  # fmt: skip
-        trainer.progress = progress or trainer.progress
-        stop.requested = 0 < stop_at <= trainer.progress.step + (not late) and comm.rank == asked
-        outcome.done = trainer.run()
+            save=saver(training, comm) if saver else keeper,
+            should_stop=lambda: stop.requested,
+        )
+        loop.progress = progress or loop.progress
+        stop.requested = 0 < stop_at <= loop.progress.step + (not late) and comm.rank == asked
+        outcome.done = runs_through(loop)
         outcome.fingerprint = training.replica.model.fingerprint()
         outcome.reports = reports.reports
-        outcome.state = outcome.states[-1] if outcome.states else collected(training, trainer.progress)
+        outcome.state = outcome.states[-1] if outcome.states else collected(training, loop.progress)
         return outcome
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)

@@ -18,9 +18,9 @@ from hpcnn.job.load import load_job
 from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
 from hpcnn.runs.state import check_same_job, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
-from hpcnn.training.trainer import Trainer
+from hpcnn.training.loop import TrainingLoop
 from hpcnn.training.tuning import shards_optimizer
-from tests.training.helpers import Keeper, build, make_job, train
+from tests.training.helpers import Keeper, build, make_job, runs_through, train
 
 ROOT = Path(__file__).parents[2]
 ADAM = {"name": "adam", "learning_rate": 0.01, "clip_norm": 0.5}
@@ -41,13 +41,11 @@ def train_on(job, layout, *, start=None, stop_at=0):
         training = build_training(job, Path(), comm)
         progress = unpack(start, training) if start else None
         keeper = Keeper(training)
-        stop = SimpleNamespace(requested=False)
-        trainer = Trainer(
-            training.plan, comm, training.replica, training.shards, training.validation,
-            callbacks=list(training.callbacks.values()), save=keeper, stop=stop,
-        )  # fmt: skip
-        trainer.progress = progress or trainer.progress
-        done = trainer.run()
+        callbacks = list(training.callbacks.values())
+        loop = TrainingLoop(
+            training, comm, callbacks=callbacks, save=keeper, should_stop=lambda: False, progress=progress
+        )
+        done = runs_through(loop)
         return done, training.replica.model.fingerprint(), keeper.states[-1]
 
     if stop_at:

@@ -11,7 +11,7 @@ from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.state import pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
 from hpcnn.system.output import write_line
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
 
 _SMALL_BYTES = 64 * 2**20
 """A state up to this size may wait in memory."""

@@ -9,9 +9,9 @@ from statistics import median
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.errors import DivergedError
-from hpcnn.runs.build import Training
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import COUNT
+from hpcnn.training.training import Training
 
 PHASES = (DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, OTHER)
 WARM_UP = 10
@@ -96,9 +96,7 @@ def _train(training: Training, first: int, steps: int, activity: Activity) -> in
             loader.start_epoch(epoch)
             activity.enter(OTHER)
         try:
-            sums = training.replica.train_step(
-                step, partial(loader.shard, in_epoch), factor=training.plan.schedule(step)
-            )
+            sums = training.replica.train_step(step, partial(loader.shard, in_epoch), factor=training.schedule(step))
         except NotFiniteError as error:
             raise DivergedError(
                 f"step {step + 1}: {error.what} is not finite, so its time says nothing. "

@@ -14,8 +14,8 @@ from hpcnn.data.samples import Samples
 from hpcnn.errors import DataError
 from hpcnn.runs.build import piece_loader
 from hpcnn.runs.inference import TrainedModel
+from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import LOWER_IS_BETTER, scalars
-from hpcnn.training.trainer import evaluate
 
 SHUFFLE_STREAM = 5
 """Keeps these draws apart from all other uses of the job's seed."""

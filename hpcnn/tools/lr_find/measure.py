@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DivergedError
-from hpcnn.runs.build import Training
 from hpcnn.training.replica import NotFiniteError
+from hpcnn.training.training import Training
 
 DIVERGED = 4.0
 """The test ends once the running loss is so many times its lowest."""

@@ -15,7 +15,7 @@ from hpcnn.runs.display.live import LiveDisplay
 from hpcnn.runs.display.plain import PlainDisplay
 from hpcnn.runs.run_info import LiveStatus, RunInfo, Straggler
 from hpcnn.training.callbacks import Control, EpochReport
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
 
 INFO = RunInfo(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
                  parameters=12345, batch_size=64, steps_per_epoch=10, epochs=4)  # fmt: skip

@@ -14,7 +14,7 @@ from hpcnn.runs.records import progress_file
 from hpcnn.runs.records.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
 from hpcnn.runs.run_info import LiveStatus, RunInfo
 from hpcnn.training.callbacks import Control, EpochReport
-from hpcnn.training.trainer import Progress
+from hpcnn.training.loop import Progress
 
 INFO = RunInfo("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1000.0)

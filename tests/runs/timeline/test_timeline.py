@@ -25,7 +25,7 @@ from hpcnn.runs.timeline.clocks import RankClock
 from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
-from hpcnn.training.trainer import Trainer
+from hpcnn.training.loop import TrainingLoop
 from tests.training.helpers import Keeper, make_job
 
 JOB = make_job()
@@ -41,11 +41,8 @@ def train(folder: Path, ranks: int, steps: int, *, on: bool = True, job: Job = J
     def body(comm: Communicator) -> str:
         training = build_training(job, Path(), comm)
         timeline = Timeline(comm, RunFolder(folder), training.spec.network, steps)
-        trainer = Trainer(
-            training.plan, comm, training.replica, training.shards, training.validation,
-            callbacks=[timeline] if on else [], save=Keeper(training), stop=SimpleNamespace(requested=False),
-        )  # fmt: skip
-        trainer.run()
+        callbacks = [timeline] if on else []
+        TrainingLoop(training, comm, callbacks=callbacks, save=Keeper(training), should_stop=lambda: False).run()
         if on:
             timeline.finish()
             assert (comm.activity.on_enter, comm.activity.exchange_thread) == (None, None), "somebody still listens"

@@ -16,15 +16,16 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.core import faults
 from hpcnn.core.activity import EVALUATE, OTHER
 from hpcnn.core.activity import SAVE as SAVING
-from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import DivergedError, DriftError, JobError
+from hpcnn.job.checks import monitors
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
-from hpcnn.training.replica import NotFiniteError, Replica
+from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Sums
+from hpcnn.training.training import Training
 
 
 @dataclass
@@ -47,20 +48,6 @@ class Progress:
     """Why a callback ended the training. Kept, so that a run that was killed after its end does not train on."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What steers the loop."""
-
-    epochs: int
-    schedule: Callable[[int], float]
-    monitor: str
-    """The value that decides which epoch is the best."""
-    watched: Sequence[tuple[str, str]] = ()
-    """Settings that watch a value, and its name."""
-    checkpoint_every_epochs: int = 1
-    stop_at_step: int = 0
-
-
 class Save(Protocol):
     """Writes checkpoints."""
 
@@ -77,99 +64,96 @@ class Save(Protocol):
         ...
 
 
-class Trainer:
-    """Trains a replica until the plan is done, or until some rank is asked to stop.
+class StoppedError(Exception):
+    """Some rank was asked to stop; raised on all of them."""
+
+
+class TrainingLoop:
+    """Trains until the job's epochs are done, or until some rank is asked to stop.
 
     Args:
-        plan: how long, and by which schedule.
+        training: what to train, on which data.
         comm: the ranks.
-        replica: this rank's model.
-        shards: the training samples.
-        validation: the validation samples, or None.
         callbacks: called in this order, on all ranks.
         save: writes checkpoints.
-        stop: this rank's wish to stop.
-        progress: where to go on, and what grows from there.
+        should_stop: whether this rank is asked to stop; called once per step, and once per piece of an evaluation.
+        progress: where to start; the loop advances it.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        training: Training,
         comm: Communicator,
-        replica: Replica,
-        shards: ShardLoader,
-        validation: PieceLoader | None,
         *,
         callbacks: Sequence[Callback],
         save: Save,
-        stop: StopRequest,
+        should_stop: Callable[[], bool],
         progress: Progress | None = None,
     ) -> None:
-        self.progress = progress or Progress(totals=replica.model.layout.zeros())
-        self._plan, self._comm, self._replica = plan, comm, replica
-        self._shards, self._validation = shards, validation
-        self._callbacks, self._save, self._stop = tuple(callbacks), save, stop
+        self._training, self._replica, self._comm = training, training.replica, comm
+        self._callbacks, self._save, self._should_stop = tuple(callbacks), save, should_stop
+        self._stats_layout = training.replica.model.layout
+        self.progress = progress or Progress(totals=self._stats_layout.zeros())
         self._activity = comm.activity
+        self._load = faults.loading(training.shards.shard)
+        self._watched = monitors(training.job)
+        """Settings that watch a value, and its name."""
         self._missed: set[str] = set()
-        """Settings that watch a value that was not defined, and of which it was said."""
+        """Those of them whose value was not defined, which was said."""
         self._due = False
         """Whether some rank finds it time for a checkpoint."""
         self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
 
-    def run(self) -> bool:
-        """Train; return whether the plan is done. If not, a checkpoint was saved to go on from."""
+    def run(self) -> None:
+        """Train to the end of the job.
+
+        Raises:
+            StoppedError: some rank was asked to stop; a checkpoint was saved to resume from.
+        """
         progress = self.progress
         control = Control(progress.finish)
         for callback in self._callbacks:
             callback.on_train_begin(progress.epoch, self._replica)
-        while progress.epoch < self._plan.epochs and not control.finish:
-            if self._train_epoch(control):
-                self._write(last=True)
-                return False
+        try:
+            while progress.epoch < self._training.job.train.epochs and not control.finish:
+                begin, begun_at = time.perf_counter(), progress.step_in_epoch
+                self._train_steps()
+                self._end_epoch(time.perf_counter() - begin, begun_at, control)
+        except StoppedError:
+            self._write(last=True)
+            raise
         for callback in self._callbacks:
             callback.on_train_end(self._replica)
-        return True
 
-    def _train_epoch(self, control: Control) -> bool:
-        """Do the rest of the current epoch, and what comes at its end; return whether it was broken off."""
-        begin, begun_at = time.perf_counter(), self.progress.step_in_epoch
-        if self._train_steps():
-            return True
-        try:
-            self._end_epoch(time.perf_counter() - begin, begun_at, control)
-        except StoppedError:
-            return True
-        return False
-
-    def _train_steps(self) -> bool:
-        """Do the rest of the current epoch's steps; return whether they were broken off."""
-        progress, plan, activity = self.progress, self._plan, self._activity
+    def _train_steps(self) -> None:
+        """Do the rest of the current epoch's steps."""
+        progress, shards, activity = self.progress, self._training.shards, self._activity
+        schedule, stop_at_step = self._training.schedule, self._training.job.run.stop_at_step
         activity.epoch = progress.epoch + 1
-        self._shards.start_epoch(progress.epoch)
+        shards.start_epoch(progress.epoch)
         rate_factor = self._common_rate_factor()
-        while progress.step_in_epoch < self._shards.steps_per_epoch:
+        while progress.step_in_epoch < shards.steps_per_epoch:
             step = activity.step = progress.step + 1
             try:
-                sums = self._replica.train_step(
+                stats = self._replica.train_step(
                     progress.step,
-                    faults.loading(partial(self._shards.shard, progress.step_in_epoch)),
-                    factor=plan.schedule(progress.step) * rate_factor,
-                    stop=self._stop.requested or step == plan.stop_at_step,
+                    partial(self._load, progress.step_in_epoch),
+                    factor=schedule(progress.step) * rate_factor,
+                    stop=self._should_stop() or step == stop_at_step,
                     save=self._save.due(step),
                 )
             except NotFiniteError as error:
                 self._diverged(error)
-            progress.totals += sums
+            progress.totals += stats
             progress.step += 1
             progress.step_in_epoch += 1
             for on_step in self._on_step:
                 on_step(progress.step_in_epoch)
-            if sums[STOP]:
-                return True
-            self._due = bool(sums[SAVE])
-            if self._due and progress.step_in_epoch < self._shards.steps_per_epoch:  # else after the evaluation
+            if stats[STOP]:
+                raise StoppedError
+            self._due = bool(stats[SAVE])
+            if self._due and progress.step_in_epoch < shards.steps_per_epoch:  # else after the evaluation
                 self._write()
-        return False
 
     def _rate_factor(self) -> float:
         return float(np.prod([callback.rate_factor() for callback in self._callbacks]))
@@ -191,17 +175,19 @@ class Trainer:
         return factors[0]
 
     def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
-        progress, plan = self.progress, self._plan
-        samples = progress.totals[COUNT] * (1 - begun_at / self._shards.steps_per_epoch)
-        values = dict(self._replica.model.layout.values(progress.totals))
-        rate = self._replica.learning_rate(progress.step - 1, plan.schedule(progress.step - 1) * self._rate_factor())
+        progress, training = self.progress, self._training
+        samples = progress.totals[COUNT] * (1 - begun_at / training.shards.steps_per_epoch)
+        values = dict(self._stats_layout.values(progress.totals))
+        factor = training.schedule(progress.step - 1) * self._rate_factor()
+        rate = self._replica.learning_rate(progress.step - 1, factor)
         begin = time.perf_counter()
-        if self._validation is not None:
-            values.update(evaluate(self._comm, self._replica.model, self._validation, prefix="val_", stop=self._stop))
+        if training.validation is not None:
+            model, should_stop = self._replica.model, self._should_stop
+            values |= evaluate(self._comm, model, training.validation, prefix="val_", should_stop=should_stop)
             if not np.isfinite(values["val_loss"]):
                 raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-        progress.totals = self._replica.model.layout.zeros()
+        progress.totals = self._stats_layout.zeros()
         progress.values = values
         seconds = train_seconds + time.perf_counter() - begin
         report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
@@ -210,11 +196,11 @@ class Trainer:
             callback.on_epoch_end(report, self._replica, control)
         reasons = gather_or_raise(self._comm, control.finish)  # as with signals, one rank is enough
         progress.finish = control.finish = next(filter(None, reasons), "")
-        self._checkpoint(values, done=progress.epoch == plan.epochs or bool(control.finish))
+        self._checkpoint(values, done=progress.epoch == training.job.train.epochs or bool(control.finish))
 
     def _warn_of_missing(self, values: dict[str, Value]) -> None:
         """Say once of each setting that it watches a value that is not defined."""
-        for key, name in self._plan.watched:
+        for key, name in self._watched:
             if np.isnan(values[name]) and key not in self._missed:
                 self._missed.add(key)
                 if self._comm.rank == 0:
@@ -225,21 +211,22 @@ class Trainer:
                     )
 
     def _checkpoint(self, values: dict[str, Value], *, done: bool) -> None:
-        progress, plan = self.progress, self._plan
-        value = values[plan.monitor]
+        progress, monitor = self.progress, self._training.monitor
+        value = values[monitor]
         assert isinstance(value, float)
-        best = improves(plan.monitor, value, progress.best)
+        best = improves(monitor, value, progress.best)
         if best:
             progress.best = value
-        if best or done or self._due or progress.epoch % plan.checkpoint_every_epochs == 0:
+        if best or done or self._due or progress.epoch % self._training.job.run.checkpoint_every_epochs == 0:
             self._write(best=best, last=done, wait=not self._due)
 
     def save_epoch(self) -> None:
         """Save the state that an epoch ended with: what was to save it may be lost. Within an epoch do nothing."""
-        progress, plan = self.progress, self._plan
+        progress, training = self.progress, self._training
         if progress.step and not progress.step_in_epoch:
-            done = progress.epoch == plan.epochs or bool(progress.finish)
-            self._write(best=progress.values[plan.monitor] == progress.best, last=done)
+            done = progress.epoch == training.job.train.epochs or bool(progress.finish)
+            best = progress.best is not None and progress.values[training.monitor] == progress.best
+            self._write(best=best, last=done)
 
     def _write(self, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
         with self._activity.during(SAVING):
@@ -262,27 +249,23 @@ _ADVICE = (
 )
 
 
-class StoppedError(Exception):
-    """Some rank was asked to stop while the model was evaluated; raised on all of them."""
-
-
 def evaluate(
     comm: Communicator,
     model: Model,
     loader: PieceLoader,
     *,
     prefix: str = "",
-    stop: StopRequest | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Value]:
     """Return loss and metrics over all samples of `loader`: the same bits on any number of ranks. Collective.
 
     Raises:
-        StoppedError: `stop` was requested on some rank.
+        StoppedError: some rank `should_stop`.
     """
 
     def leaf(i: int) -> Sums:
         comm.activity.enter(EVALUATE)
-        if stop is not None and stop.requested:
+        if should_stop():
             broken_off = model.layout.zeros()
             broken_off[STOP] = 1
             return broken_off
