@@ -21,7 +21,7 @@ from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.loader import ShardLoader
 from hpcnn.training.replica import Replica
-from hpcnn.training.updater import ReplicatedUpdater
+from hpcnn.training.updater import Updater
 
 Sharding = bool | Literal["auto"]
 
@@ -88,5 +88,5 @@ def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: i
     params, sums, dtype = spec.network.layout, spec.layout, job.train.dtype
     store = comm.host_array(params.size, dtype, shared=False)
     exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
-    updater = ReplicatedUpdater(store, params, build_optimizer(job.optimizer), exchange)
+    updater = Updater(store, params, build_optimizer(job.optimizer), exchange)
     return Replica(spec.backend.make_model(spec, store.array), updater, seed=job.train.seed)

@@ -21,9 +21,9 @@ from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, Gather, Ho
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Place
-from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance
-from hpcnn.comm.protocol import Array, Exchange, ExchangeOptions, HostArray, ShardedExchange, ShardedOptions
+from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats
 from hpcnn.comm.supervision.watched_rank import watched_rank
@@ -100,18 +100,18 @@ class MpiCommunicator:
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
-    ) -> Exchange:
+    ) -> ReplicatedExchange:
         """Return the exchange that suits the length. The bits of the sums are the same in either."""
         check_shards(shards, self.size)
         if not self._threads:
             options["bucket"] = 0
 
-        def build(place: Place) -> Exchange:
+        def build(place: Place) -> ReplicatedExchange:
             one_host = len(place.topology.hosts) == 1
             slots = sum(len(place.topology.rank_subtrees(shards, rank)) for rank in range(self.size))
             size = slots * (length * np.dtype(dtype).itemsize + stats_length * 8)
             if options.get("compression") or size > SMALL_BYTES["in one node" if one_host else "between nodes"]:
-                return TreeExchange(place, shards, length, dtype, stats_length, **options)
+                return TreeAllreduce(place, shards, length, dtype, stats_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
                 partial(HostGather, place.memory) if one_host else partial(WorldGather, self._world, place.topology)
             )
@@ -121,7 +121,7 @@ class MpiCommunicator:
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
-    ) -> ShardedExchange:
+    ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         if not self._threads:

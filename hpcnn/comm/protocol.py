@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -13,8 +13,10 @@ from hpcnn.core.activity import Activity
 from hpcnn.core.tree import Subtree
 
 Array = NDArray[Any]
-Consume = Callable[[int], bool]
-"""Takes the part of that number of the sum, and returns whether something is wrong with it: all ranks will know."""
+UpdateStep = Callable[[], bool]
+"""Goes through the buckets of an exchange, and returns what `Exchange.complete` does."""
+GatherCells = Callable[[Array], Array]
+"""``own rows -> rows of all ranks``, one row per cell of the vector, in the order of the vector. Collective."""
 
 
 @dataclass(frozen=True)
@@ -75,96 +77,98 @@ class Residuals(Protocol):
         ...
 
 
-class Exchange(Protocol):
-    """Buffers for one vector and its stats, and the collective that sums them over all shards, along the tree.
+class Bucket(Protocol):
+    """Some entries of the vector that are summed, updated and sent together."""
 
-    `allreduce` does it at once. In place of it a step may be `start`, then `ready` as often as one likes, and
-    `finish`, so that what is ready can travel while the rest is computed.
+    @property
+    def parts(self) -> range:
+        """The numbers of this rank's parts in it; see `Exchange.parts`."""
+        ...
+
+    def send(self) -> None:
+        """Send what this rank's parts have become to whoever needs it."""
+        ...
+
+
+class Exchange(Protocol):
+    """Buffers for one vector and its stats, their sums over all shards along the tree, and who updates what by them.
+
+    A step is `start`, `ready` as often as one likes while the contributions are filled, and `finish`. The step itself
+    is a function of the caller, which the exchange runs within `finish`, or on its thread beside the computation::
+
+        def step() -> bool:
+            ok = True
+            for bucket in exchange.buckets():
+                for part in bucket.parts:
+                    exchange.sum_into(part, gradient)
+                    ok &= update(exchange.parts[part], gradient)
+                bucket.send()
+            return exchange.complete(ok)
     """
 
     contributions: Sequence[Contribution]
     """This rank's buffers, one a maximal subtree that it owns. An exchange uses them up."""
-    vector: Array
-    """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid until the next step
-    begins to fill the contributions."""
     stats: Array
-    """The sum of the stats; valid as long as `vector`."""
+    """The sum of the stats: valid from the first bucket on, until the next step begins to fill the contributions."""
+    parts: Sequence[slice]
+    """What this rank updates, in blocks: in the array that the exchange was made for, if it was."""
+    keeps_sums: bool
+    """Whether `sum_into` may be called again for the same part; else contributions are used up by it."""
     activity: Activity
-    """Told what the exchange is doing. Of its own, until it is set to that of the rank."""
+    """Told what the step is doing: but for waiting and summing, it updates. Set it to that of the rank."""
     overlap: bool
     """Whether what is ready travels while the rest is computed. May be changed between steps, on all ranks alike."""
     residuals: Residuals | None
     """What compression owes; None without it."""
+    ready: Callable[[int], None]
+    """``start -> None``: says that the stats, and all contributions' entries from `start` on, are complete."""
 
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks. Collective."""
-        ...
-
-    def start(self) -> None:
+    def start(self, step: UpdateStep) -> None:
         """Begin a step."""
         ...
 
-    def ready(self, start: int) -> None:
-        """Say that the stats, and all contributions' entries from `start` on, are what they are to be."""
-        ...
-
     def finish(self) -> bool:
-        """Complete the step. Collective. Returns false, since nothing can be wrong with a sum."""
+        """Return what the step returns. Collective."""
         ...
 
+    def buckets(self) -> Iterable[Bucket]:
+        """Yield each bucket once this rank's parts of it can be summed. For the step.
 
-class ShardedExchange(Protocol):
-    """An exchange in which each rank gets the sum of some parts of the vector, and gives on what it makes of them.
-
-    For each part that this rank owns, `consume` takes the sum by `sum_part`, and writes what all ranks are to have
-    there into the array that the exchange was made for.
-    """
-
-    contributions: Sequence[Contribution]
-    """As for `Exchange`."""
-    stats: Array
-    """The sum of the stats; valid from the first call of `consume` on."""
-    activity: Activity
-    """As for `Exchange`."""
-    overlap: bool
-    """As for `Exchange`."""
-    residuals: Residuals | None
-    """As for `Exchange`."""
-    parts: list[slice]
-    """What this rank owns, in blocks."""
-
-    def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
-        """Begin a step.
-
-        `between` is called once, when all own parts can be summed and none is consumed. Both may be called on another
-        thread, from the first `ready` on.
+        Each must be sent, in order; whoever needs all sums before the first update makes a list of the buckets first.
         """
         ...
 
-    def ready(self, start: int) -> None:
-        """Say that the stats, and all contributions' entries from `start` on, are what they are to be."""
+    def sum_into(self, part: int, out: Array) -> None:
+        """Write the sum of the part of that number into `out`."""
         ...
 
-    def finish(self) -> bool:
-        """Complete the step; return whether `consume` found something wrong on any rank. Collective."""
+    def complete(self, ok: bool) -> bool:
+        """Return whether `ok` holds on every rank, once the whole vector is up to date. Ends the step. Collective."""
         ...
 
-    def sum_part(self, part: int, out: Array) -> None:
-        """Write the sum of the part of that number into `out`; once a step, since contributions are used up by it."""
-        ...
+    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
+        """Return what gathers rows of values for the cells of the vector that begin at `starts`. For the step.
 
-    def allgather_parts(self, values: Array, grain: int) -> Array:
-        """Return one value for each block of `grain` entries of the vector, given those of the own parts in order.
-
-        Collective; for the call of `between`. The exchange must have been made for pieces of whole blocks.
+        Every cell must be within one part. The rows of this rank are those of its parts, in their order.
         """
         ...
 
     def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
         """Yield a vector, of which `own` holds the own parts one after the other, in blocks of `block` entries.
 
-        On rank 0; None elsewhere. Collective: all ranks take all blocks.
+        On rank 0; None or the same elsewhere. Collective: all ranks take all blocks.
         """
+        ...
+
+
+class ReplicatedExchange(Exchange, Protocol):
+    """An exchange in which every rank has the whole sum, and updates everything."""
+
+    vector: Array
+    """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid as `stats`."""
+
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks. Collective."""
         ...
 
 
@@ -206,7 +210,7 @@ class Communicator(Protocol):
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
-    ) -> Exchange:
+    ) -> ReplicatedExchange:
         """Return an exchange for vectors of `length` over `shards` gradient shards.
 
         Raises:
@@ -216,8 +220,8 @@ class Communicator(Protocol):
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
-    ) -> ShardedExchange:
-        """Return a sharded exchange that makes the first `length` entries of `target` the same everywhere.
+    ) -> Exchange:
+        """Return an exchange in which each rank updates its own parts of the first `length` entries of `target`.
 
         Raises:
             CommunicatorError: there are more ranks than shards.

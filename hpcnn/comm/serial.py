@@ -11,38 +11,24 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import Slots
 from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.exchange.transport import Message, Place
-from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
-from hpcnn.comm.protocol import Array, Contribution, Exchange, ExchangeOptions, HostArray, Residuals, ShardedOptions
+from hpcnn.comm.protocol import Array, Contribution, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
 from hpcnn.system.memory import aligned_empty
 
 
-class SerialExchange:
+class SerialExchange(ReplicatedBase):
     """The exchange of one rank: it owns the root of the tree, so that nothing is left to add."""
 
     def __init__(self, contribution: Contribution) -> None:
-        self.contributions: Sequence[Contribution] = (contribution,)
-        self.vector = contribution.vector
-        self.stats = contribution.stats
-        self.activity = Activity()
-        self.overlap = False
-        self.residuals: Residuals | None = None
+        super().__init__((contribution,), contribution.vector, contribution.stats)
 
     def allreduce(self) -> None:
         """Do nothing: the one contribution is the sum."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def ready(self, start: int) -> None:
-        """Do nothing."""
-
-    def finish(self) -> bool:
-        """Do nothing."""
-        return False
 
 
 class _NoMessages:
@@ -86,10 +72,10 @@ class SerialCommunicator:
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
-    ) -> Exchange:
+    ) -> ReplicatedExchange:
         """Return the exchange of one rank."""
         if options.get("compression"):  # what is rounded is rounded here too
-            return TreeExchange(self._place, shards, length, dtype, stats_length, **options)
+            return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
         layout = Slots(1, length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0

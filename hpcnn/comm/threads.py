@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Message, Place
-from hpcnn.comm.exchange.tree_exchange import TreeExchange
+from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ShardedOptions
 from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory
@@ -171,10 +171,10 @@ class ThreadCommunicator:
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
-    ) -> TreeExchange:
+    ) -> TreeAllreduce:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeExchange(self._place, shards, length, dtype, stats_length, **options)
+        return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]

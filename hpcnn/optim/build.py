@@ -9,6 +9,8 @@ from hpcnn.job import optimizer as job
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.transforms import (
     AddDecayedWeights,
+    ClipByNorm,
+    ClipByValue,
     Momentum,
     ScaleByAdagrad,
     ScaleByAdam,
@@ -57,10 +59,12 @@ def build_optimizer(section: job.Optimizer) -> Optimizer:
     >>> build_optimizer(job.Adam()).learning_rate
     0.001
     """
+    clips = [
+        *([ClipByNorm(section.clip_norm)] if section.clip_norm else []),
+        *([ClipByValue(section.clip_value)] if section.clip_value else []),
+    ]
     return Optimizer(
-        transforms=OPTIMIZERS[type(section)](section),
+        transforms=[*clips, *OPTIMIZERS[type(section)](section)],
         learning_rate=section.learning_rate,
         decay=section.decay if isinstance(section, job.Sgd) else 0.0,
-        clip_norm=section.clip_norm,
-        clip_value=section.clip_value,
     )

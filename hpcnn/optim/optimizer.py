@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
-from hpcnn.optim.transforms import Array, Block, ClipByValue, StepInfo, Transform, apply_scale
+from hpcnn.optim.transforms import Array, Block, Norms, Parameter, StepInfo, Transform, apply_scale
 from hpcnn.system.memory import aligned_empty
 
-BLOCK = 32768
-"""Entries that pass through the chain at a time: with the state of Adam they fit the second-level cache."""
-
 NORM_BLOCK = 8192
-"""Entries over which whole-vector norms are added at a time, counted from the first: part of what defines the bits."""
-
-
-Load = Callable[[int, Array], None]
-"""``(number, out) -> None``: writes the gradient sums of the part of that number."""
+"""Entries over which norms are added at a time, counted from the first: part of what defines the bits."""
 
 
 @dataclass(frozen=True)
@@ -33,125 +27,197 @@ class Optimizer:
     learning_rate: float
     decay: float = 0.0
     """Inverse-time decay per step."""
-    clip_norm: float = 0.0
-    clip_value: float = 0.0
+
+    @cached_property
+    def stages(self) -> list[list[Transform]]:
+        """The transforms, cut before each that needs a norm."""
+        stages: list[list[Transform]] = [[]]
+        for transform in self.transforms:
+            if transform.needs != "nothing":
+                stages.append([])
+            stages[-1].append(transform)
+        return stages
 
     def init(self, params: Array) -> dict[str, Array]:
         """Return the state at the start, for parameters of shape (n,)."""
         return {name: value for transform in self.transforms for name, value in transform.init(params).items()}
 
     def step_info(self, step: int, factor: float = 1.0) -> StepInfo:
-        """Return the info of `step`; `factor` is what schedules make of the learning rate."""
+        """Return what transforms know of `step`; `factor` is what schedules make of the learning rate."""
         return StepInfo(step, self.learning_rate * factor / (1 + self.decay * step))
-
-    def plan(self, info: StepInfo, count: float, norm: float = 0.0) -> Plan:
-        """Return what each block of gradient sums over `count` samples goes through at `info`.
-
-        `norm` is that of the whole vector of sums; only `clip_norm` needs it.
-        """
-        factor = 1.0 / count
-        if self.clip_norm and norm / count > self.clip_norm:
-            factor *= self.clip_norm / (norm / count)
-        work: list[Block] = []
-        for transform in (*([ClipByValue(self.clip_value)] if self.clip_value else []), *self.transforms):
-            block, factor = transform.at(info, factor)
-            if block is not None:
-                work.append(block)
-        return Plan(work, factor)
-
-    def bind(self, params: Array, gradient: Array) -> BoundOptimizer:
-        """Return this optimizer with fresh state, for two vectors that stay where they are, both of shape (n,)."""
-        parts = blocks_of(params.size)
-
-        def load(number: int, out: Array) -> None:
-            np.copyto(out, gradient[parts[number]])
-
-        return BoundOptimizer(self, params, parts, load)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One update, the same for all blocks."""
+class _Segment:
+    """What one part has of one parameter."""
 
-    work: Sequence[Block]
-    factor: float
-    """What is to be multiplied in the end."""
-
-
-def blocks_of(size: int) -> list[slice]:
-    """Return the blocks of a vector of `size` entries."""
-    return [slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
+    parameter: int
+    updates: Array
+    state: Mapping[str, Array]
+    params: Array
+    scratch: Array
+    cells: Sequence[slice]
+    """Over which its squares are added."""
 
 
 class BoundOptimizer:
     """An optimizer with its state, for some parts of a vector of parameters that stays where it is.
 
+    A step is `begin`; then the sums of each part are written into `gradients`, and it goes through `check` and
+    `update`. With `reductions`, all parts go through `squares` before each `reduce`, and `update` after the last.
+
     Args:
         optimizer: what to do.
         params: the whole vector, of shape (n,).
-        parts: what this one updates; none longer than `BLOCK`.
-        load: writes the gradient sums of a part.
+        parts: what this one updates.
+        parameters: what the vector consists of.
+        repeats: whether the caller can give the gradient of a part again after the last `reduce`.
     """
 
-    def __init__(self, optimizer: Optimizer, params: Array, parts: Sequence[slice], load: Load) -> None:
-        self.optimizer, self.parts, self._load = optimizer, tuple(parts), load
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        params: Array,
+        parts: Sequence[slice],
+        parameters: Sequence[Parameter],
+        *,
+        repeats: bool = False,
+    ) -> None:
+        self.optimizer, self.parts = optimizer, tuple(parts)
+        self._stages = optimizer.stages
+        self.reductions = len(self._stages) - 1
+        """How many times a step needs the norms of all parts."""
         self._shape = params.shape
+        by_parameter = any(
+            each.needs == "per_parameter" or not all(map(each.applies_to, parameters)) for each in optimizer.transforms
+        )
+        self._segmented = by_parameter
+        """Whether each parameter has a plan of its own, or all have one."""
+        self._parameters = tuple(parameters) if by_parameter else (Parameter("", params.shape, 0),)
+        self.keeps = bool(self.reductions) and not (repeats and self._only_scales)
+        """Whether each part has a gradient of its own, given once a step. Else all share one, given before `update`."""
         sizes = [part.stop - part.start for part in parts]
         self.state = optimizer.init(np.empty(sum(sizes), params.dtype))
         """Vectors over the parts, one part after the other."""
         self.not_finite_at: int | None = None
         """The entry of the first gradient that was found not to be finite."""
-        self._scratch = aligned_empty(max(sizes, default=0), params.dtype)
-        self._gradient = aligned_empty(max(sizes, default=0), params.dtype)
-        self._blocks = []
+        longest = max(sizes, default=0)
+        self._scratch = aligned_empty(longest, params.dtype)
+        store = aligned_empty(sum(sizes) if self.keeps else longest, params.dtype)
+        self.gradients: list[Array] = []
+        """Where the gradient sums of each part belong."""
+        self._segments: list[list[_Segment]] = []
         position = 0
         for part, size in zip(parts, sizes, strict=True):
-            own = slice(position, position + size)
-            self._blocks.append(
-                (self._gradient[:size], {name: value[own] for name, value in self.state.items()}, params[part])
-            )
+            first = position if self.keeps else 0
+            self.gradients.append(store[first : first + size])
+            self._segments.append(list(self._cut(part, position, params)))
             position += size
 
-    def update(self, info: StepInfo, count: float) -> bool:
-        """Update all parts; return whether every gradient was finite.
+    @property
+    def _only_scales(self) -> bool:
+        """Whether nothing but the factor changes before the last stage."""
+        return not self._segmented and not any(self._stages[:-1])
 
-        Where `clip_norm` is set, the parts must be the whole vector.
-        """
-        with np.errstate(all="ignore"):  # a run that diverges is told so once, by what this returns
-            norm = norm_of(self.square_totals()) if self.optimizer.clip_norm else 0.0
-            plan = self.optimizer.plan(info, count, norm)
-            finite = [self.update_part(plan, number) for number in range(len(self.parts))]
-        return all(finite)
+    def _cut(self, part: slice, position: int, params: Array) -> list[_Segment]:
+        """Return the segments of a part, whose state begins at `position`."""
+        gradient, segments = self.gradients[-1], []
+        for index, parameter in enumerate(self._parameters):
+            lo, hi = max(part.start, parameter.start), min(part.stop, parameter.start + parameter.size)
+            if lo < hi:
+                own = slice(position + lo - part.start, position + hi - part.start)
+                state = {name: value[own] for name, value in self.state.items()}
+                updates = gradient[lo - part.start : hi - part.start]
+                marks = _marks(lo, hi)
+                cells = [slice(start - lo, stop - lo) for start, stop in zip(marks, [*marks[1:], hi], strict=True)]
+                segments.append(_Segment(index, updates, state, params[lo:hi], self._scratch[: hi - lo], cells))
+        return segments
 
-    def update_part(self, plan: Plan, number: int) -> bool:
-        """Update the part of that number.
+    # ---------------------------------------------------------------------------------------------------------- a step
 
-        Returns:
-            Whether every gradient was finite, and its square too. If not, nothing has changed.
-        """
-        gradient, state, params = self._blocks[number]
-        self._load(number, gradient)
-        if not math.isfinite(np.dot(gradient, gradient)):
-            wrong = np.flatnonzero(~np.isfinite(gradient))
-            if wrong.size and self.not_finite_at is None:
-                self.not_finite_at = self.parts[number].start + int(wrong[0])
-            return False
-        scratch = self._scratch[: params.size]
-        for block in plan.work:
-            block(gradient, state, params, scratch)
-        apply_scale(gradient, plan.factor)
-        np.subtract(params, gradient, out=params)
-        return True
+    def begin(self, info: StepInfo, count: float) -> None:
+        """Plan a step with gradients that are sums over `count` samples."""
+        self._info, self._count, self._stage = info, count, 0
+        self._factors = [1.0 / count] * len(self._parameters)
+        self._plan([info] * len(self._parameters))
 
-    def square_totals(self) -> list[float]:
-        """Return the sum of the squared gradient sums of each `NORM_BLOCK` entries of the parts."""
-        totals: list[float] = []
-        for number, (gradient, _, _) in enumerate(self._blocks):
-            self._load(number, gradient)
-            square = np.multiply(gradient, gradient, out=gradient)
-            blocks = [square[start : start + NORM_BLOCK] for start in range(0, square.size, NORM_BLOCK)]
-            totals += [float(np.add.reduce(block, dtype=np.float64)) for block in blocks]
-        return totals
+    def _plan(self, infos: Sequence[StepInfo]) -> None:
+        """Ask the transforms of the stage for their work on each parameter."""
+        self._work: list[list[Block]] = []
+        for index, parameter in enumerate(self._parameters):
+            factor, work = self._factors[index], []
+            for transform in self._stages[self._stage]:
+                if self._segmented and not transform.applies_to(parameter):
+                    continue
+                block, factor = transform.at(infos[index], factor)
+                if block is not None:
+                    work.append(block)
+            self._work.append(work)
+            self._factors[index] = factor
+
+    def check(self, number: int) -> bool:
+        """Return whether every gradient of a part is finite, and its square too."""
+        gradient = self.gradients[number]
+        if math.isfinite(np.dot(gradient, gradient)):
+            return True
+        wrong = np.flatnonzero(~np.isfinite(gradient))
+        if wrong.size and self.not_finite_at is None:
+            self.not_finite_at = self.parts[number].start + int(wrong[0])
+        return False
+
+    def update(self, number: int) -> None:
+        """Do what is left to do for a part, and update its parameters."""
+        for each in self._segments[number]:
+            updates, state, params, scratch = each.updates, each.state, each.params, each.scratch
+            for block in self._work[each.parameter]:
+                block(updates, state, params, scratch)
+            apply_scale(updates, self._factors[each.parameter])
+            np.subtract(params, updates, out=params)
+
+    def squares(self, number: int) -> list[list[float]]:
+        """Do the work of the stage on a part; return a row of sums of squares per cell: of updates, and of params."""
+        rows: list[list[float]] = []
+        for each in self._segments[number]:
+            for block in self._work[each.parameter]:
+                block(each.updates, each.state, each.params, each.scratch)
+            if not self._segmented:
+                rows += _rows(each, [each.updates])
+            else:
+                apply_scale(each.updates, self._factors[each.parameter])
+                rows += _rows(each, [each.updates, each.params])
+        return rows
+
+    @property
+    def columns(self) -> int:
+        """Entries of a row of `squares`."""
+        return 1 + self._segmented
+
+    @property
+    def cells(self) -> list[int]:
+        """The entries of the vector that its cells begin at, those of other ranks included."""
+        return [mark for each in self._parameters for mark in _marks(each.start, each.start + each.size)]
+
+    def reduce(self, rows: Array) -> None:
+        """Begin the next stage, by the rows of all cells of the vector."""
+        if self._segmented:
+            self._factors = [1.0] * len(self._parameters)
+        self._stage += 1
+        if self._stages[self._stage][0].needs == "global":
+            norms = [self._norms(rows)] * len(self._parameters)
+        else:
+            ends = np.cumsum([len(_marks(each.start, each.start + each.size)) for each in self._parameters])
+            norms = [self._norms(each) for each in np.split(rows, ends[:-1])]
+        self._plan([replace(self._info, norms=each) for each in norms])
+
+    def _norms(self, rows: Array) -> Norms:
+        totals = [math.sqrt(tree_total(column.tolist())) for column in rows.T]
+        if self._segmented:
+            return Norms(*totals)
+        # Of gradient sums, with 1 / count outstanding: to divide rounds once, to multiply by the inverse twice.
+        factor, norm = self._factors[0], totals[0]
+        return Norms(norm / self._count if factor == 1.0 / self._count else norm * factor, math.nan)
+
+    # ----------------------------------------------------------------------------------------------------------- state
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Take the own parts of whole vectors, of the names of the state and the shape of the parameters.
@@ -162,11 +228,22 @@ class BoundOptimizer:
         given = {name: value.shape for name, value in state.items()}
         wanted = dict.fromkeys(self.state, self._shape)
         if given != wanted:
-            raise CheckpointError(f"the optimizer state is another's: the file holds {given}, the job needs {wanted}")
+            raise CheckpointError(
+                f"the optimizer state does not match this optimizer: the file holds {given}, the job needs {wanted}"
+            )
         for name, own in self.state.items():
             np.concatenate([state[name][part] for part in self.parts] or [own[:0]], out=own)
 
 
-def norm_of(totals: Sequence[float]) -> float:
-    """Return the Euclidean norm of a vector from the sums of squares of its blocks, added along the tree."""
-    return math.sqrt(tree_total(totals))
+def _marks(start: int, stop: int) -> list[int]:
+    """Return where the cells of some entries begin: at the first, and at multiples of `NORM_BLOCK`."""
+    return [start, *range((start // NORM_BLOCK + 1) * NORM_BLOCK, stop, NORM_BLOCK)] if start < stop else []
+
+
+def _rows(segment: _Segment, vectors: Sequence[Array]) -> list[list[float]]:
+    """Return the sums of squares of `vectors`, over each cell of a segment."""
+    columns = []
+    for vector in vectors:
+        square = np.multiply(vector, vector, out=segment.scratch)
+        columns.append([float(np.add.reduce(square[cell], dtype=np.float64)) for cell in segment.cells])
+    return [list(row) for row in zip(*columns, strict=True)]

@@ -1,15 +1,17 @@
 """Transforms of an update vector: the links that optimizers are chained from.
 
 Each works elementwise and in place on blocks of one flat vector, so that a block passes through the whole chain while
-it lies in the cache, and so that any rank may update any slice with the same bits.
+it lies in the cache, and so that any rank may update any slice with the same bits. A transform that needs a norm, of
+the whole vector or of each parameter, says so and cuts the chain: all blocks pass through what is before it first.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,42 +24,69 @@ Block = Callable[[Array, State, Array, Array], None]
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A named array of parameters: a segment of the vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    """Its first entry in the vector."""
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Euclidean norms, the same bits on any number of ranks."""
+
+    updates: float
+    """Of the updates as they go in, with the factor that is outstanding."""
+    params: float
+    """Of the parameters as they are; NaN where only the norm of the whole vector of updates was needed."""
+
+
+@dataclass(frozen=True)
 class StepInfo:
-    """When an update happens."""
+    """When an update happens, and what transforms may know of it."""
 
     step: int
     """Updates done before this one."""
     learning_rate: float
+    norms: Norms | None = None
+    """For a transform that `needs` them."""
 
 
-class Transform(Protocol):
+class Transform(ABC):
     """One link of a chain.
 
     Scaling is lazy: a factor that the updates are still to be multiplied by goes from link to link beside them, so that
     links which can take it into their own constants save a pass over the vector.
     """
 
-    def init(self, params: Array) -> dict[str, Array]:
-        """Return the state at the start, for parameters of shape (n,)."""
-        ...
+    needs: ClassVar[Literal["nothing", "global", "per_parameter"]] = "nothing"
+    """Which norms `at` is to be given: those of the whole vector, or those of the parameter that it is called for."""
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block | None, float]:
-        """Return the work on each block of updates u at `info`, and the factor that is outstanding after it.
-
-        What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do.
-        """
-        ...
-
-
-class Stateless:
-    """Base of transforms that remember nothing."""
+    def applies_to(self, parameter: Parameter) -> bool:
+        """Return whether this parameter passes through it: a mask. All do, if not overridden."""
+        return True
 
     def init(self, params: Array) -> dict[str, Array]:
-        """Return no state."""
+        """Return the state at the start, for parameters of shape (n,): none, if not overridden."""
         return {}
 
+    @abstractmethod
+    def at(self, info: StepInfo, factor: float) -> tuple[Block | None, float]:
+        """Return the work on each block of updates u at a step, and the factor that is outstanding after it.
 
-class ScaleByLearningRate(Stateless):
+        What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do. It is
+        called once a step, or once a step and parameter where some link needs norms of each, or has a mask.
+        """
+
+
+class ScaleByLearningRate(Transform):
     """u <- learning rate x u."""
 
     def at(self, info: StepInfo, factor: float) -> tuple[None, float]:
@@ -72,7 +101,21 @@ def apply_scale(u: Array, factor: float) -> None:
 
 
 @dataclass(frozen=True)
-class ClipByValue(Stateless):
+class ClipByNorm(Transform):
+    """u <- u x limit / norm, where the norm of the whole vector is above the limit (arXiv:1211.5063)."""
+
+    limit: float
+    needs = "global"
+
+    def at(self, info: StepInfo, factor: float) -> tuple[None, float]:
+        """Leave it to the factor."""
+        assert info.norms is not None
+        norm = info.norms.updates
+        return None, factor * (self.limit / norm) if norm > self.limit else factor
+
+
+@dataclass(frozen=True)
+class ClipByValue(Transform):
     """u <- u limited to [-limit, limit]."""
 
     limit: float
@@ -89,7 +132,7 @@ class ClipByValue(Stateless):
 
 
 @dataclass(frozen=True)
-class AddDecayedWeights(Stateless):
+class AddDecayedWeights(Transform):
     """u <- u + rate x params: decoupled weight decay (Loshchilov and Hutter, 2019, arXiv:1711.05101)."""
 
     rate: float
@@ -106,7 +149,7 @@ class AddDecayedWeights(Stateless):
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(Transform):
     """velocity <- momentum x velocity + u; u <- velocity, or momentum x velocity + u with Nesterov's look-ahead.
 
     Sutskever, Martens, Dahl and Hinton, ICML 2013.
@@ -137,7 +180,7 @@ class Momentum:
 
 
 @dataclass(frozen=True)
-class ScaleByAdam:
+class ScaleByAdam(Transform):
     """u <- bias-corrected first moment / (sqrt(second moment) + epsilon) (Kingma and Ba, 2015, arXiv:1412.6980).
 
     As in the paper's last remark of section 2, and in Keras, both corrections are taken together as one factor, so
@@ -176,7 +219,7 @@ class ScaleByAdam:
 
 
 @dataclass(frozen=True)
-class ScaleByRms:
+class ScaleByRms(Transform):
     """u <- u / sqrt(mean square + epsilon), or / sqrt(variance + epsilon) if centered.
 
     Tieleman and Hinton, 2012 (lecture 6.5); centered: Graves, 2013, arXiv:1308.0850.
@@ -219,7 +262,7 @@ class ScaleByRms:
 
 
 @dataclass(frozen=True)
-class ScaleByAdagrad:
+class ScaleByAdagrad(Transform):
     """u <- u / sqrt(sum of squares + epsilon) (Duchi, Hazan and Singer, JMLR 12, 2011)."""
 
     initial: float

@@ -39,7 +39,7 @@ from hpcnn.training.same_data import common_content
 from hpcnn.training.step_stats import SumsLayout
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
-from hpcnn.training.updater import ReplicatedUpdater, Updater, make_updater
+from hpcnn.training.updater import Updater, make_updater
 
 
 def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> ModelSpec:
@@ -91,9 +91,7 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator) -> Updater:
 
         exchange = horovod_exchange(comm, shards, size, job.train.dtype, spec.stats_length)
         exchange.activity = comm.activity
-        return ReplicatedUpdater(
-            comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange
-        )
+        return Updater(comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange)
     survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
     return make_updater(
         comm,

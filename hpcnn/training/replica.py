@@ -146,7 +146,7 @@ class Replica:
         add = _Adder(accumulators, leaf.fold)
         if flags is not None:
             self._first.stats[[STOP, SAVE]] += flags
-            add.then = self.updater.ready
+            add.then = self.updater.exchange.ready
         activity.enter(BACKWARD)
         if backward is not None:
             backward(into, add.written if flags is not None else None)

@@ -7,7 +7,7 @@ from statistics import median
 import numpy as np
 
 from hpcnn.comm.collectives import agree
-from hpcnn.comm.protocol import Communicator, Exchange, ShardedExchange
+from hpcnn.comm.protocol import Communicator, Exchange
 from hpcnn.job.schema import Train
 from hpcnn.system.cores import oversubscription, read_cores, threads_of
 from hpcnn.training.model import Model
@@ -62,7 +62,7 @@ class OverlapTrial:
         comm: the ranks, which must decide alike.
     """
 
-    def __init__(self, exchange: Exchange | ShardedExchange, comm: Communicator) -> None:
+    def __init__(self, exchange: Exchange, comm: Communicator) -> None:
         self._exchange, self._comm = exchange, comm
         self._seconds: dict[bool, list[float]] = {True: [], False: []}
 

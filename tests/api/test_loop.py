@@ -79,7 +79,7 @@ def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="could not be saved"):
         first.save(tmp_path / "none" / "state.safetensors")
     other = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1)
-    with pytest.raises(CheckpointError, match="the optimizer state is another's"):
+    with pytest.raises(CheckpointError, match="the optimizer state does not match this optimizer"):
         other.restore(tmp_path / "state.safetensors")
 
 
@@ -92,7 +92,7 @@ def test_a_trainer_takes_all_of_a_file_or_nothing(tmp_path: Path) -> None:
         first.restore(run / "checkpoints" / "last.safetensors")
     sgd = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1, seed=7)
     sgd.save(tmp_path / "sgd.safetensors")
-    with pytest.raises(CheckpointError, match="the optimizer state is another's"):
+    with pytest.raises(CheckpointError, match="the optimizer state does not match this optimizer"):
         first.restore(tmp_path / "sgd.safetensors")
     assert (first.weights_sha256, first.steps) == (before, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.exchange.buffers import BLOCK
-from hpcnn.comm.protocol import Array, Communicator, Contribution, HostArray, ShardedExchange
+from hpcnn.comm.protocol import Array, Communicator, Contribution, Exchange, HostArray, UpdateStep
 from hpcnn.core.tree import Subtree
 from hpcnn.errors import CommunicatorError
 
@@ -88,18 +88,32 @@ def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
         assert array.ctypes.data % 64 == 0
 
 
-def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[ShardedExchange, HostArray]:
+def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[Exchange, HostArray]:
     """Return a sharded exchange with its target, which is longer than what the exchange is for."""
     target = comm.host_array(case.length + 2, case.dtype, shared=True)
     return comm.sharded_exchange(case.shards, target, case.length, case.stats, bucket=bucket, grain=grain), target
 
 
-def sum_of(exchange: ShardedExchange, part: int, dtype: type) -> Array:
+def sum_of(exchange: Exchange, part: int, dtype: type) -> Array:
     """Return the sum of the part of that number."""
     own = exchange.parts[part]
     out = np.empty(own.stop - own.start, dtype)
-    exchange.sum_part(part, out)
+    exchange.sum_into(part, out)
     return out
+
+
+def step_of(exchange: Exchange, update: Callable[[int], object]) -> UpdateStep:
+    """Return the step that updates each part by `update`, which says whether something is wrong."""
+
+    def step() -> bool:
+        wrong = False
+        for bucket in exchange.buckets():
+            for part in bucket.parts:
+                wrong |= bool(update(part))
+            bucket.send()
+        return exchange.complete(not wrong)
+
+    return step
 
 
 def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
@@ -107,16 +121,15 @@ def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
         for bucket, grain in ((0, 1), (case.length // 3, 64)):
             exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
 
-            def consume(part: int, exchange=exchange, target=target, case=case) -> bool:
+            def update(part: int, exchange=exchange, target=target, case=case) -> None:
                 target.array[exchange.parts[part]] -= sum_of(exchange, part, case.dtype)
-                return False
 
             expected = np.zeros(case.length, case.dtype)
             for turn in range(2):
-                exchange.start(consume)
+                exchange.start(step_of(exchange, update))
                 case.fill(exchange.contributions, turn)
                 exchange.ready(case.length // 2)
-                assert exchange.finish() is False
+                assert exchange.finish() is True
                 vector, stats = case.total(turn)
                 expected -= vector
                 assert target.array[: case.length].tobytes() == expected.tobytes()
@@ -142,35 +155,68 @@ def check_what_is_wrong_on_one_rank_is_known_to_all(comm: Communicator) -> None:
         exchange, _ = sharded(comm, case, bucket=bucket)
         for culprit in (None, *range(comm.size), None):
             for place in (0, len(exchange.parts) - 1):
-                exchange.start(lambda part, culprit=culprit, place=place: part == place and comm.rank == culprit)
-                assert exchange.finish() is (culprit is not None)
+                wrong = (place, culprit)
+                exchange.start(step_of(exchange, lambda part, wrong=wrong: (part, comm.rank) == wrong))
+                assert exchange.finish() is (culprit is None)
 
 
-def check_between_gathering_and_consuming(comm: Communicator) -> None:
+def check_all_sums_before_the_first_update(comm: Communicator) -> None:
     """As for the norm of the whole vector, by which each part is scaled."""
     grain = 128
     for case in SOME:
+        cells = sorted({*range(0, case.length, grain), *(place for place in (5, 77, 300) if place < case.length)})
         for bucket in (0, case.length // 3):
             exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
-            sums: list[Array] = []
-            blocks: list[list[float]] = []
+            gather = exchange.cell_gather(cells)
+            rows: list[Array] = []
 
-            def between(exchange=exchange, target=target, case=case, sums=sums, blocks=blocks) -> None:
+            def step(exchange=exchange, target=target, case=case, cells=cells, gather=gather, rows=rows) -> bool:
+                buckets = list(exchange.buckets())
                 assert not any(target.array[part].any() for part in exchange.parts)  # neighbours may be further
-                sums[:] = [sum_of(exchange, part, case.dtype) for part in range(len(exchange.parts))]
-                own = [float(part[i]) for part in sums for i in range(0, part.size, grain)]
-                blocks.append(exchange.allgather_parts(np.array(own), grain).tolist())
+                sums = [sum_of(exchange, part, case.dtype) for part in range(len(exchange.parts))]
+                own = [
+                    (float(values[cell - part.start]), cell)
+                    for part, values in zip(exchange.parts, sums, strict=True)
+                    for cell in cells
+                    if part.start <= cell < part.stop
+                ]
+                rows.append(gather(np.array(own).reshape(-1, 2)))
+                for each in buckets:
+                    for part in each.parts:
+                        target.array[exchange.parts[part]] = sums[part]
+                    each.send()
+                return exchange.complete(True)
 
-            def consume(part: int, exchange=exchange, target=target, sums=sums) -> bool:
-                target.array[exchange.parts[part]] = sums[part]
-                return False
-
-            exchange.start(consume, between)
+            exchange.start(step)
             case.fill(exchange.contributions, 0)
-            exchange.finish()
+            assert exchange.finish() is True
             vector, _ = case.total(0)
-            assert blocks == [vector[::grain].tolist()]
+            assert [each.tolist() for each in rows] == [[[float(vector[cell]), cell] for cell in cells]]
             assert target.array[: case.length].tobytes() == vector.tobytes()
+
+
+def check_every_rank_updates_the_whole_of_what_is_replicated(comm: Communicator) -> None:
+    for case in EXCHANGES:
+        for bucket in (0, case.length // 3):
+            exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=bucket)
+            assert exchange.keeps_sums
+            target = np.zeros(case.length, case.dtype)
+
+            def update(part: int, exchange=exchange, target=target, case=case) -> None:
+                for _ in range(2):  # it can be taken twice
+                    target[exchange.parts[part]] += sum_of(exchange, part, case.dtype)
+
+            exchange.start(step_of(exchange, update))
+            case.fill(exchange.contributions, 0)
+            exchange.ready(0)
+            assert exchange.finish() is True
+            vector, stats = case.total(0)
+            assert target.tobytes() == (vector + vector).tobytes()
+            assert exchange.stats.tobytes() == stats.tobytes()
+            values = np.random.default_rng(comm.rank).standard_normal((3, 2))
+            assert exchange.cell_gather([0])(values) is values
+            state = list(exchange.gather_state(target, 7))
+            assert np.concatenate(state).tobytes() == target.tobytes()
 
 
 def check_state_of_all_ranks_is_gathered(comm: Communicator) -> None:

@@ -98,7 +98,7 @@ LIMITED = """
 import hashlib, json, resource, sys
 import numpy as np
 from hpcnn.comm.connect import connect
-from tests.comm.exchanges import Case, sharded, sum_of
+from tests.comm.exchanges import Case, sharded, step_of, sum_of
 
 comm = connect()
 limit, culprit = json.loads(sys.argv[1])
@@ -109,13 +109,12 @@ for case in (Case(8, 100_003, np.float32, 2), Case(5, 30_000, np.float64, 1), Ca
     exchange, target = sharded(comm, case, bucket=case.length // 3)
     plain = comm.exchange(case.shards, case.length, case.dtype, case.stats)
 
-    def consume(part):
+    def update(part):
         target.array[exchange.parts[part]] -= sum_of(exchange, part, case.dtype)
-        return False
 
     expected = np.zeros(case.length, case.dtype)
     for turn in range(3):
-        exchange.start(consume)
+        exchange.start(step_of(exchange, update))
         for each in (exchange, plain):
             case.fill(each.contributions, turn)
         exchange.finish()

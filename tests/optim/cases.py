@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hpcnn.comm.protocol import Contribution
+from hpcnn.comm.serial import SerialExchange
+from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.job import optimizer as job
+from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.optim.optimizer import Optimizer
+from hpcnn.optim.transforms import StepInfo
+from hpcnn.training.step_stats import COUNT
+from hpcnn.training.updater import Updater
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,22 @@ PLAIN = [OPTIMIZERS[i] for i in (2, 5, 8, 11, 16)]
 NORM, VALUE = 2.0, 0.4
 CASES = [*OPTIMIZERS, *(case.with_clips(clip_norm=NORM) for case in PLAIN)]
 CASES += [case.with_clips(clip_value=VALUE) for case in PLAIN]
+
+
+class Bound:
+    """An optimizer on one rank: `update` does a step by what is in `gradient` then."""
+
+    def __init__(self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray) -> None:
+        layout = ParamLayout([ParamSpec("all", params.shape, lambda shape, generator: np.zeros(shape))])
+        exchange = SerialExchange(Contribution((0, 1), gradient, np.zeros(2)))
+        store = CommonArray(PrivateMemory(), params, lambda array: None)
+        self.updater = Updater(store, layout, optimizer, exchange)
+        self.state, self.load_state = self.updater._bound.state, self.updater.load_optimizer_state
+
+    def update(self, info: StepInfo, count: float) -> bool:
+        self.updater.start(info)
+        self.updater.exchange.stats[COUNT] = count
+        return self.updater.finish()
 
 
 def gradient(step: int, n: int, *, seed: int = 0) -> np.ndarray:

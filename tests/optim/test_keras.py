@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcnn.optim.build import build_optimizer
-from tests.optim.cases import CASES, NORM, VALUE, Case, gradient, start
+from tests.optim.cases import CASES, NORM, VALUE, Bound, Case, gradient, start
 from tests.require import require
 
 N = 40
@@ -37,7 +37,7 @@ def keras_optimizer(keras, case: Case, dtype: str):
 def test_after_one_and_many_steps_the_weights_are_those_of_keras(case, dtype, keras):
     optimizer = build_optimizer(case.section)
     params, arrived = start(N).astype(dtype), np.empty(N, dtype)
-    bound = optimizer.bind(params, arrived)
+    bound = Bound(optimizer, params, arrived)
     theirs, variable = keras_optimizer(keras, case, dtype), keras.Variable(params.copy(), dtype=dtype)
     tolerance = 1e-10 if dtype == "float64" else 1e-5
     for step in range(STEPS[dtype]):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.optim.build import OPTIMIZERS, build_optimizer
-from hpcnn.optim.optimizer import BLOCK
-from tests.optim.cases import CASES, gradient, start
+from tests.optim.cases import CASES, Bound, gradient, start
 
 SIZES = (1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 13)
 STEPS = 3
@@ -24,7 +24,7 @@ def test_the_weights_are_those_of_the_formula(case, n):
     section = case.section
     params, arrived = start(n), np.empty(n)
     optimizer = build_optimizer(section)
-    bound, plain, state = optimizer.bind(params, arrived), params.copy(), {}
+    bound, plain, state = Bound(optimizer, params, arrived), params.copy(), {}
     for step in range(STEPS):
         g, factor, count = gradient(step, n), 1 - 0.1 * step, 3.0
         arrived[...] = g * count
@@ -45,5 +45,5 @@ def test_both_clips_together_limit_the_norm_first():
     case = CASES[2].with_clips(clip_norm=1.0, clip_value=0.5)
     optimizer = build_optimizer(case.section)
     params, arrived = np.zeros(2), np.array([30.0, 40.0])
-    assert optimizer.bind(params, arrived).update(optimizer.step_info(0), 1.0)
+    assert Bound(optimizer, params, arrived).update(optimizer.step_info(0), 1.0)
     np.testing.assert_allclose(params, [-0.1 * 0.5, -0.1 * 0.5])  # from (0.6, 0.8), not from (0.5, 0.5)

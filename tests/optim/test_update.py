@@ -7,12 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.optim.build import build_optimizer
-from hpcnn.optim.optimizer import BLOCK, NORM_BLOCK, BoundOptimizer, norm_of
-from tests.optim.cases import CASES, PLAIN, gradient, start
+from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer
+from hpcnn.optim.transforms import ClipByNorm, Parameter, ScaleByLearningRate
+from tests.optim.cases import CASES, PLAIN, Bound, gradient, start
 
 N = 3 * BLOCK + 1234
 LARGE = 70_000
@@ -22,7 +24,7 @@ LARGE = 70_000
 def steps(optimizer, params, *, part=slice(None), count=2.0, n_steps=2):
     """Update `params`, which are the entries `part` of N, and return them with the bound optimizer."""
     arrived = np.empty_like(params)
-    bound = optimizer.bind(params, arrived)
+    bound = Bound(optimizer, params, arrived)
     for step in range(n_steps):
         arrived[...] = gradient(step, N)[part] * count
         assert bound.update(optimizer.step_info(step), count)
@@ -41,23 +43,43 @@ def test_slices_cut_at_blocks_have_the_bits_of_the_whole(case, dtype):
             assert value.tobytes() == bound.state[name][part].tobytes(), name
 
 
+def norm_rows(g, parts):
+    """Return the rows of `parts` that the norm of `g` is added from, and the norm that transforms are given."""
+    norms = []
+
+    class Seen(ClipByNorm):
+        def at(self, info, factor):
+            norms.append(info.norms.updates)
+            return super().at(info, factor)
+
+    optimizer = Optimizer([Seen(1.0), ScaleByLearningRate()], 0.1)
+    whole = [Parameter("all", g.shape, 0)]
+    bound = BoundOptimizer(optimizer, np.zeros(g.size, g.dtype), parts, whole)
+    bound.begin(optimizer.step_info(0), 3.0)
+    rows = []
+    for number, part in enumerate(parts):
+        np.copyto(bound.gradients[number], g[part])
+        assert bound.check(number)
+        rows += bound.squares(number)
+    assert bound.cells == list(range(0, g.size, NORM_BLOCK))
+    bound.reduce(np.array(rows))
+    return [row for (row,) in rows], norms[0]
+
+
 @pytest.mark.parametrize("n", [1, 100, NORM_BLOCK, BLOCK, 5 * BLOCK + 3])
 def test_the_norm_is_added_over_blocks_along_the_tree(n):
     g = gradient(0, n).astype(np.float32)
-    bound = build_optimizer(job.Sgd(clip_norm=1.0)).bind(np.zeros(n, np.float32), g)
     squares = [np.add.reduce(g[i : i + NORM_BLOCK] ** 2, dtype=np.float64) for i in range(0, n, NORM_BLOCK)]
-    assert bound.square_totals() == squares
-    assert norm_of(bound.square_totals()) == np.sqrt(tree_total(squares))
-    assert norm_of(squares) == pytest.approx(np.linalg.norm(g.astype(np.float64)), rel=1e-6)
+    rows, norm = norm_rows(g, [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)])
+    assert rows == squares
+    assert norm == np.sqrt(tree_total(squares)) / 3.0
+    assert norm == pytest.approx(np.linalg.norm(g.astype(np.float64)) / 3.0, rel=1e-6)
 
 
 def test_the_norm_of_parts_cut_at_its_blocks_is_that_of_the_whole():
     g = gradient(0, N).astype(np.float32)
-    optimizer = build_optimizer(job.Sgd(clip_norm=1.0))
     marks = [0, NORM_BLOCK, 3 * NORM_BLOCK, 7 * NORM_BLOCK, 10 * NORM_BLOCK, N]
-    parts = [slice(lo, hi) for lo, hi in pairwise(marks)]
-    bound = BoundOptimizer(optimizer, np.zeros(N, np.float32), parts, lambda i, out: np.copyto(out, g[parts[i]]))
-    assert bound.square_totals() == optimizer.bind(np.zeros(N, np.float32), g).square_totals()
+    assert norm_rows(g, [slice(lo, hi) for lo, hi in pairwise(marks)]) == norm_rows(g, [slice(0, N)])
 
 
 @pytest.mark.parametrize("place", [0, BLOCK, N - 1])
@@ -67,7 +89,7 @@ def test_a_gradient_that_is_not_finite_is_told_and_kept_to_be_looked_at(case, wr
     optimizer = build_optimizer(case.section)
     arrived = gradient(0, N).astype(np.float32)
     arrived[place] = wrong
-    assert not optimizer.bind(start(N).astype(np.float32), arrived).update(optimizer.step_info(0), 1.0)
+    assert not Bound(optimizer, start(N).astype(np.float32), arrived).update(optimizer.step_info(0), 1.0)
     assert np.flatnonzero(~np.isfinite(arrived)).tolist() == [place]
 
 
@@ -75,14 +97,14 @@ def test_a_gradient_that_is_not_finite_is_told_and_kept_to_be_looked_at(case, wr
 def test_a_gradient_whose_square_overflows_counts_as_not_finite(section):
     optimizer = build_optimizer(section)
     params, arrived = np.ones(3, np.float32), np.array([1, 1e30, 1], np.float32)
-    assert not optimizer.bind(params, arrived).update(optimizer.step_info(0), 1.0)
+    assert not Bound(optimizer, params, arrived).update(optimizer.step_info(0), 1.0)
 
 
 def test_a_constant_gradient_keeps_centered_rmsprop_finite():
     """The mean square less the squared mean is 0 then, and below 0 by rounding."""
     optimizer = build_optimizer(job.RmsProp(centered=True))
     params, arrived = np.zeros(1000, np.float32), np.empty(1000, np.float32)
-    bound = optimizer.bind(params, arrived)
+    bound = Bound(optimizer, params, arrived)
     for step in range(300):
         arrived[...] = np.linspace(-300, 300, 1000)
         assert bound.update(optimizer.step_info(step), 1.0)
@@ -94,7 +116,7 @@ def test_a_constant_gradient_keeps_centered_rmsprop_finite():
 def test_a_steady_update_allocates_nothing_large(case):
     optimizer = build_optimizer(case.section)
     params, arrived = start(N).astype(np.float32), gradient(0, N).astype(np.float32)
-    bound = optimizer.bind(params, arrived)
+    bound = Bound(optimizer, params, arrived)
     assert bound.update(optimizer.step_info(0), 1.0)
     tracemalloc.start()
     try:
@@ -111,7 +133,7 @@ def test_state_taken_out_and_put_back_goes_on_with_the_same_bits(case):
     kept = {name: value.copy() for name, value in bound.state.items()}
     again = first.copy()
     arrived = np.empty(N)
-    other = optimizer.bind(again, arrived)
+    other = Bound(optimizer, again, arrived)
     other.load_state(kept)
     arrived[...] = gradient(1, N) * 2.0
     assert other.update(optimizer.step_info(1), 2.0)
@@ -134,7 +156,7 @@ STATE = {
 @pytest.mark.parametrize(("section", "names"), STATE.items(), ids=str)
 def test_state_has_these_names_and_the_type_and_shape_of_the_parameters(section, names):
     params = np.ones(5, np.float32)
-    bound = build_optimizer(section).bind(params, np.zeros(5, np.float32))
+    bound = Bound(build_optimizer(section), params, np.zeros(5, np.float32))
     assert sorted(bound.state) == names
     for value in bound.state.values():
         assert (value.dtype, value.shape) == (params.dtype, params.shape)
@@ -152,8 +174,8 @@ def test_state_has_these_names_and_the_type_and_shape_of_the_parameters(section,
     ids=lambda state: "+".join(state) or "none",
 )
 def test_the_state_of_another_optimizer_or_model_is_refused(state):
-    bound = build_optimizer(job.Adam()).bind(np.ones(5), np.zeros(5))
-    with pytest.raises(CheckpointError, match=r"optimizer state is another's: the file holds .* the job needs"):
+    bound = Bound(build_optimizer(job.Adam()), np.ones(5), np.zeros(5))
+    with pytest.raises(CheckpointError, match=r"does not match this optimizer: the file holds .* the job needs"):
         bound.load_state(state)
 
 

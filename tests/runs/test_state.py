@@ -110,7 +110,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused():
     ]
     with pytest.raises(CheckpointError, match="the parameters are those of another model: unknown dense_3/bias"):
         unpack(state, build(make_job(model={"layers": wider})))
-    with pytest.raises(CheckpointError, match="the optimizer state is another's"):
+    with pytest.raises(CheckpointError, match="the optimizer state does not match this optimizer"):
         unpack(state, build(make_job(optimizer={"name": "adam"})))
     with pytest.raises(CheckpointError, match="holds no state of training for this job"):
         unpack(state, build(make_job(train={"metrics": ["accuracy", "f1"]})))

@@ -9,6 +9,7 @@ from hpcnn.job.optimizer import Sgd
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.replica import NotFiniteError
+from tests.optim.cases import Bound
 from tests.training.helpers import make_job, train
 
 LAYERS = [
@@ -88,7 +89,7 @@ def test_a_gradient_that_overflows_is_told_on_all_ranks_by_the_parameters_name(r
 def test_a_gradient_whose_square_overflows_has_no_place_to_name():
     gradient = np.array([1e25, 1.0], np.float32)
     optimizer = build_optimizer(Sgd())
-    assert not optimizer.bind(np.zeros(2, np.float32), gradient).update(optimizer.step_info(0), 1.0)
+    assert not Bound(optimizer, np.zeros(2, np.float32), gradient).update(optimizer.step_info(0), 1.0)
     assert np.isfinite(gradient).all()
 
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
+from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
@@ -16,7 +17,6 @@ from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.optim.build import build_optimizer
-from hpcnn.optim.optimizer import BLOCK
 from hpcnn.training.step_stats import COUNT, LOSS
 from hpcnn.training.updater import Updater, make_updater
 from tests.optim.cases import CASES, PLAIN, gradient
@@ -88,7 +88,7 @@ def do_steps(updater: Updater, steps) -> None:
     for step in steps:
         updater.start(updater.optimizer.step_info(step))
         fill(updater, step)
-        updater.ready(SIZE // 2)
+        updater.exchange.ready(SIZE // 2)
         assert updater.finish()
 
 
@@ -189,7 +189,7 @@ def test_the_state_of_another_optimizer_or_model_is_refused(way):
         updater = way.updater(comm, job.Adam())
         good = {"first_moment": np.zeros(SIZE), "second_moment": np.zeros(SIZE)}
         for wrong in ({}, good | {"velocity": np.zeros(SIZE)}, good | {"second_moment": np.zeros(SIZE - 1)}):
-            with pytest.raises(CheckpointError, match=r"the optimizer state is another's: the file holds .* needs"):
+            with pytest.raises(CheckpointError, match=r"does not match this optimizer: the file holds .* needs"):
                 updater.load_optimizer_state(wrong)
         updater.load_optimizer_state(good)
 

@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import Slots, summing
 from hpcnn.comm.exchange.plan import Topology
-from hpcnn.comm.protocol import Contribution, Residuals
+from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.shared_memory import Bytes, HostMemory
-from hpcnn.core.activity import REDUCE, WAIT, Activity
+from hpcnn.core.activity import REDUCE, WAIT
 from hpcnn.system.memory import aligned_empty
 
 
@@ -28,7 +28,7 @@ class Gather(Protocol):
         ...
 
 
-class AllgatherExchange:
+class AllgatherExchange(ReplicatedBase):
     """An exchange for short vectors.
 
     Args:
@@ -57,12 +57,12 @@ class AllgatherExchange:
         position = topology.order.index(rank)
         self._own = aligned_empty(sizes[position], np.uint8)
         self._own[...] = 0
-        self.contributions: Sequence[Contribution] = layouts[position].contributions(self._own, subtrees[position])
+        super().__init__(
+            layouts[position].contributions(self._own, subtrees[position]),
+            aligned_empty(length, dtype),
+            aligned_empty(stats_length, np.float64),
+        )
         self._gather = make_gather(sizes)
-        self.activity = Activity()
-        self.overlap = False
-        self.residuals: Residuals | None = None
-        self.vector, self.stats = aligned_empty(length, dtype), aligned_empty(stats_length, np.float64)
         order = [subtree for each in subtrees for subtree in each]
         self._steps = []
         for buffer in self._gather.buffers:
@@ -74,24 +74,13 @@ class AllgatherExchange:
                 summing(self.vector, (0, shards), vectors, order) + summing(self.stats, (0, shards), stats, order)
             )
 
-    def start(self) -> None:
-        """Do nothing yet."""
-
-    def ready(self, start: int) -> None:
-        """Do nothing yet."""
-
-    def finish(self) -> bool:
-        """Do the step."""
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks."""
         self.activity.enter(WAIT)
         steps = self._steps[self._gather(self._own)]
         self.activity.enter(REDUCE)
         for step in steps:
             step()
-        return False
-
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks."""
-        self.finish()
 
 
 class HostGather:

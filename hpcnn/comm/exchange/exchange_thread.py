@@ -1,4 +1,4 @@
-"""When the parts of an exchange are done: at once at its end, or on a thread beside the computation that fills them."""
+"""Where the steps of an exchange run: at their end, or on a thread beside the computation that fills the buffers."""
 
 from __future__ import annotations
 
@@ -7,80 +7,80 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from hpcnn.comm.protocol import UpdateStep
 from hpcnn.system.denormals import FlushDenormals
-
-WaitFor = Callable[[int], None]
-"""``start -> None``: returns once all entries from `start` on are ready."""
-Run = Callable[[WaitFor | None], None]
-"""Does a step. On a thread it is given what to call before it touches entries; else all are ready."""
 
 
 class ExchangeThread:
-    """Runs each step of an exchange.
+    """Runs each step of an exchange, inline or on a thread of its own.
 
     Args:
-        run: does one step.
-        threaded: on a thread, from the first `ready` on, in place of within `finish`. To be changed between steps
-            only, and on all ranks alike.
+        threaded: on a thread, from `start` on, in place of within `finish`. Change it between steps only, and on all
+            ranks alike.
     """
 
-    def __init__(self, run: Run, *, threaded: bool) -> None:
-        self._run, self.threaded = run, threaded
+    def __init__(self, *, threaded: bool) -> None:
+        self.threaded = threaded
+        self._step: UpdateStep | None = None
         self._thread: threading.Thread | None = None
         self._steps: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[bool | BaseException] = queue.SimpleQueue()
         self._changed = threading.Condition()
         self._ready_from = sys.maxsize
 
-    def start(self) -> None:
+    def start(self, step: UpdateStep) -> None:
         """Begin a step of which nothing is ready."""
         self._ready_from = sys.maxsize
-        if self.threaded:
-            if self._thread is None:
-                self._thread = threading.Thread(target=_serve, args=(self._steps,), name="exchange", daemon=True)
-                self._thread.start()
-                weakref.finalize(self, self._steps.put, None).atexit = False
-            self._steps.put(self._step)
+        if not self.threaded:
+            self._step = step
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=_serve, args=(self._steps,), name="exchange", daemon=True)
+            self._thread.start()
+            weakref.finalize(self, self._steps.put, None).atexit = False
+        self._steps.put(partial(self._run, step))
 
     def ready(self, start: int) -> None:
-        """Let the step go on to the entries from `start` on."""
+        """Let the step proceed to the entries from `start` on."""
         if self.threaded:
             with self._changed:
                 self._ready_from = start
                 self._changed.notify()
 
-    def finish(self) -> None:
-        """Do the step, or wait for its end.
+    def wait_for(self, start: int) -> None:
+        """Return once all entries from `start` on are ready. For the step."""
+        if self.threaded:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready_from <= start)
+
+    def finish(self) -> bool:
+        """Run the step, or wait for its end; return what it returns.
 
         Raises:
             Exception: whatever it raised.
         """
         if not self.threaded:
-            self._run(None)
-            return
+            assert self._step is not None
+            return self._step()
         self.ready(0)
-        error = self._ends.get()
-        if error is not None:
-            raise error
+        end = self._ends.get()
+        if isinstance(end, BaseException):
+            raise end
+        return end
 
-    def _wait_for(self, start: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready_from <= start)
-
-    def _step(self) -> None:
+    def _run(self, step: UpdateStep) -> None:
         try:
-            self._run(self._wait_for)
+            self._ends.put(step())
         except BaseException as error:  # re-raised by finish, in the caller's thread
             self._ends.put(error)
-        else:
-            self._ends.put(None)
 
 
 def _serve(steps: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    """Do steps until there is None. Between them hold nothing: an exchange that nobody uses any more is to go."""
+    """Run steps until there is None. Between them hold nothing, so that an exchange that is out of use can go."""
     # Both modes of arithmetic belong to a thread, and the bits must not depend on which one adds.
     with FlushDenormals(), np.errstate(all="ignore"):
         while (step := steps.get()) is not None:

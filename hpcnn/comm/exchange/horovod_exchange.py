@@ -33,18 +33,16 @@ _MOST_TEXT = 8192
 
 
 class HorovodExchange(RankSums):
-    """An `Exchange` whose sums over ranks Horovod makes, after `connect_horovod`; see `RankSums` for its arguments."""
+    """A `ReplicatedExchange` whose sums Horovod makes, after `connect_horovod`; see `RankSums` for its arguments."""
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         super().__init__(rank, size, shards, length, dtype, stats_length)
         first = self.contributions[0]
         # Two sums: one takes but one type, and float32 can't count beyond 16 million samples.
         self._sum_vector, self._sum_stats = _Sum(first.vector, "hpcnn.vector"), _Sum(first.stats, "hpcnn.stats")
-        self.vector: Array = first.vector
-        """The sum of the last step, as Horovod gives it: another array after each."""
 
     def _add_ranks(self, own: Contribution) -> None:
-        self.vector = self._sum_vector()
+        self.vector = self._sum_vector()  # another array after each step
         np.copyto(self.stats, self._sum_stats())
 
 

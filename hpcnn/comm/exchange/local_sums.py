@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import Slots
 from hpcnn.comm.exchange.plan import Topology
-from hpcnn.comm.protocol import Array, Contribution, Residuals
-from hpcnn.core.activity import REDUCE, Activity
+from hpcnn.comm.exchange.replicated import ReplicatedBase
+from hpcnn.comm.protocol import Contribution
+from hpcnn.core.activity import REDUCE
 from hpcnn.system.memory import aligned_empty
 
 
-class RankSums(ABC):
+class RankSums(ReplicatedBase):
     """Base of an `Exchange` that does everything in `finish`. The bits of its sums change with the number of ranks.
 
     Args:
@@ -27,18 +27,13 @@ class RankSums(ABC):
         stats_length: entries of the stats.
     """
 
-    vector: Array
-
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         subtrees = Topology.of(range(size)).rank_subtrees(shards, rank)
         layout = Slots(len(subtrees), length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
-        self.contributions: Sequence[Contribution] = layout.contributions(memory, subtrees)
-        self.stats = aligned_empty(stats_length, np.float64)
-        self.activity = Activity()
-        self.overlap = False
-        self.residuals: Residuals | None = None
+        contributions = layout.contributions(memory, subtrees)
+        super().__init__(contributions, contributions[0].vector, aligned_empty(stats_length, np.float64))
 
     @abstractmethod
     def _add_ranks(self, own: Contribution) -> None:
@@ -52,14 +47,3 @@ class RankSums(ABC):
             np.add(first.vector, other.vector, out=first.vector)
             np.add(first.stats, other.stats, out=first.stats)
         self._add_ranks(first)
-
-    def start(self) -> None:  # noqa: B027  # everything comes at the end
-        """Do nothing yet."""
-
-    def ready(self, start: int) -> None:  # noqa: B027
-        """Do nothing yet."""
-
-    def finish(self) -> bool:
-        """Do the step."""
-        self.allreduce()
-        return False

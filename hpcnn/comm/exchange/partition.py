@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
@@ -10,7 +11,7 @@ import numpy as np
 from hpcnn.comm.exchange.gather import gather_blocks
 from hpcnn.comm.exchange.plan import Range, cut
 from hpcnn.comm.exchange.transport import Place
-from hpcnn.comm.protocol import Array
+from hpcnn.comm.protocol import Array, GatherCells
 
 
 class Pieces:
@@ -32,16 +33,22 @@ class Pieces:
             for position, rank in enumerate(order)
         }
 
-    def allgather(self, values: Array, grain: int) -> Array:
-        """Return one value for each block of `grain` entries, given those of the own pieces. Collective."""
-        blocks = {
-            rank: [block for start, stop in pieces for block in range(start // grain, -(-stop // grain))]
-            for rank, pieces in sorted(self._of_rank.items())
-        }
-        everyone = self._place.links.allgather(values, [len(own) for own in blocks.values()])
-        result = np.empty_like(everyone)
-        result[[block for own in blocks.values() for block in own]] = everyone
-        return result
+    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
+        """Return what gathers rows of values for the cells that begin at `starts`; see `Exchange`."""
+        cells = [
+            [cell for start, stop in pieces for cell in range(bisect_left(starts, start), bisect_left(starts, stop))]
+            for _, pieces in sorted(self._of_rank.items())
+        ]
+        order, allgather = [cell for own in cells for cell in own], self._place.links.allgather
+
+        def gather(values: Array) -> Array:
+            columns = values.shape[1]
+            everyone = allgather(values.reshape(-1), [len(own) * columns for own in cells]).reshape(-1, columns)
+            result = np.empty_like(everyone)
+            result[order] = everyone
+            return result
+
+        return gather
 
     def gather(self, own: Array, block: int, tag: int) -> Iterator[Array | None]:
         """Yield the vector of which `own` holds the own pieces one after the other; see `gather_blocks`. Collective."""

@@ -12,15 +12,16 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import BLOCK, Slots
 from hpcnn.comm.exchange.compression import CompressedAdder, EncodedTransfer, OwnResiduals
-from hpcnn.comm.exchange.exchange_thread import ExchangeThread, WaitFor
+from hpcnn.comm.exchange.exchange_thread import ExchangeThread
 from hpcnn.comm.exchange.formats import FORMATS, Format
 from hpcnn.comm.exchange.partition import Pieces
 from hpcnn.comm.exchange.plan import BucketPlan, buckets, plan_bucket
 from hpcnn.comm.exchange.reduction import Adder, ExactAdder, Reach, Step, Sum
+from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.exchange.stats_reduction import StatsReduction
 from hpcnn.comm.exchange.transport import Message, Place, Transfer
-from hpcnn.comm.protocol import Array, Compression, Consume, Contribution, Residuals
-from hpcnn.core.activity import OTHER, REDUCE, WAIT, Activity
+from hpcnn.comm.protocol import Array, Compression, Contribution, GatherCells, Residuals, UpdateStep
+from hpcnn.core.activity import OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.core.tree import maximal_subtrees
 from hpcnn.system.memory import ALIGNMENT
 
@@ -41,10 +42,16 @@ class _Bucket:
     """What the owners made of them, to all hosts."""
     parts: range
     """The numbers of the parts of the own piece."""
+    exchange: TreeExchange
+
+    def send(self) -> None:
+        """Send the own piece to the other hosts."""
+        if self.outward is not None:
+            self.exchange.send(self.outward)
 
 
 class TreeExchange:
-    """The exchange of ranks on any number of hosts, in step: `start`, `ready` ..., `finish`.
+    """The exchange of ranks on any number of hosts, in which each rank updates its own parts; see `Exchange`.
 
     Args:
         place: this rank among the others.
@@ -57,6 +64,8 @@ class TreeExchange:
         grain: pieces are cut at multiples of so many entries.
         compression: how sums are rounded on their way, or None.
     """
+
+    keeps_sums = False
 
     def __init__(
         self,
@@ -89,17 +98,17 @@ class TreeExchange:
         self.vector = target[:length]
         self._no_flags = bytes(len(place.topology.order))
         self._flags = place.memory.allocate_common(len(self._no_flags))[: len(self._no_flags)]
-        self.parts: list[slice] = []
-        self._outs: list[Array] = []
-        self._sums: list[Sum] = []
+        self._own_parts: list[slice] = []
+        self.parts: Sequence[slice] = self._own_parts
+        self.sums: list[Sum] = []
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
         self._stats = StatsReduction(place, shards, self._local_stats, self._local_subtrees, stats_length, _STATS_TAG)
         self.stats = self._stats.total
         self._flag_transfer = self._flag_messages() if self._apart else None
-        self._thread = ExchangeThread(self._run, threaded=len(self._bounds) > 1)
-        self._consume: Consume = self._copy_sum
+        self._thread = ExchangeThread(threaded=len(self._bounds) > 1)
+        self.ready: Callable[[int], None] = self._thread.ready
+        self._under_way: Transfer | None = None
         self.activity = Activity()
-        self._between: Callable[[], None] | None = None
 
     # ----------------------------------------------------------------------------------------------------- building
 
@@ -161,6 +170,7 @@ class TreeExchange:
             place.links.transfer(sends, receives, _FIRST_TAG + 2 * number) if self._apart else None,
             self._way_back(plan, _FIRST_TAG + 2 * number + 1) if self._apart else None,
             self._cut_parts(plan.own, received),
+            self,
         )
 
     def _way_back(self, plan: BucketPlan, tag: int) -> Transfer:
@@ -177,17 +187,16 @@ class TreeExchange:
 
     def _cut_parts(self, own: tuple[int, int], received: Sequence[Sequence[Array]]) -> range:
         """Cut the own piece of a bucket into parts, each with its slots."""
-        first = len(self.parts)
+        first = len(self._own_parts)
         start, stop = own
         # Blocks stay in the cache from one use to the next. Where there is but one, they would only cost calls.
         block = stop if self._gives_sums and self._adder.one_pass else BLOCK
         marks = [start, *range((start // block + 1) * block, stop, block), stop] if start < stop else []
         for lo, hi in pairwise(marks):
-            self.parts.append(slice(lo, hi))
-            self._outs.append(self.vector[lo:hi])
+            self._own_parts.append(slice(lo, hi))
             arrived = [[buffer[lo - start : hi - start] for buffer in buffers] for buffers in received]
-            self._sums.append(self._adder.part(lo, hi, arrived))
-        return range(first, len(self.parts))
+            self.sums.append(self._adder.part(lo, hi, arrived))
+        return range(first, len(self._own_parts))
 
     def _flag_messages(self) -> Transfer:
         """Each rank's flag goes to one rank of every other host."""
@@ -216,104 +225,154 @@ class TreeExchange:
     def overlap(self, value: bool) -> None:
         self._thread.threaded = value
 
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks."""
-        self.start()
-        self.finish()
-
-    def start(self, consume: Consume | None = None, between: Callable[[], None] | None = None) -> None:
+    def start(self, step: UpdateStep) -> None:
         """Begin a step."""
-        self._consume, self._between = consume or self._copy_sum, between
-        self._thread.start()
-
-    def ready(self, start: int) -> None:
-        """Say from where on the contributions are complete."""
-        self._thread.ready(start)
+        self._thread.start(step)
 
     def finish(self) -> bool:
-        """Complete the step."""
-        if self.overlap:
+        """Run the step, or wait for its end."""
+        if self._thread.threaded:
             self.activity.enter(WAIT)
-        self._thread.finish()
-        return self._flags.tobytes() != self._no_flags
+        return self._thread.finish()
 
-    def _run(self, wait_for: WaitFor | None) -> None:
-        """Do the whole step, bucket by bucket, as their entries become ready."""
-        spin = wait_for is None  # the exchange thread leaves its core to the computation
-        wrong, under_way = False, None
+    def buckets(self) -> Iterator[_Bucket]:
+        """Yield each bucket once the own piece of it can be summed."""
+        self._under_way = None
         for bucket in self._buckets:
-            if wait_for is not None:
+            if self._thread.threaded:
                 self._enter(OTHER)
-                wait_for(bucket.plan.bounds[0])
-            self._gather(bucket, spin)
-            if self._between is None:
-                wrong |= self._pass_on(bucket)
-                if under_way is not None:
-                    under_way.wait(spin=spin)
-                under_way = bucket.outward
-        if under_way is not None:
-            under_way.wait(spin=spin)
-        if self._between is not None:
-            self._between()
-            for bucket in self._buckets:
-                wrong |= self._pass_on(bucket)
-                if bucket.outward is not None:
-                    bucket.outward.wait(spin=spin)
-        self._flags[self._place.rank] = wrong
-        if self._flag_transfer is not None:
-            self._flag_transfer.start()
-            self._flag_transfer.wait(spin=spin)
-        self._meet(spin)
-        if not spin:
-            self._enter(OTHER)
+                self._thread.wait_for(bucket.plan.bounds[0])
+            self._gather(bucket)
+            yield bucket
 
-    def _gather(self, bucket: _Bucket, spin: bool) -> None:
-        """Bring everything that the own piece of a bucket is the sum of within reach."""
-        self._meet(spin)
+    def _gather(self, bucket: _Bucket) -> None:
+        """Make all addends of this rank's piece of a bucket available."""
+        self._meet()
         for relay in bucket.relays:
             relay()
         if bucket.inward is not None:
             bucket.inward.start()
         if bucket is self._buckets[0]:
-            self._stats.reduce(spin=spin)
+            self._stats.reduce(spin=self._spin)
         if bucket.inward is not None:
-            bucket.inward.wait(spin=spin)
+            bucket.inward.wait(spin=self._spin)
 
-    def _pass_on(self, bucket: _Bucket) -> bool:
-        """Consume the own piece and send what comes of it; return whether something was wrong."""
-        wrong = False
-        for part in bucket.parts:
-            wrong |= self._consume(part)
-        if bucket.outward is not None:
-            bucket.outward.start()
-        return wrong
+    def send(self, outward: Transfer) -> None:
+        """Start to send a piece, and wait for the end of the one before."""
+        self._enter(REDUCE)
+        outward.start()
+        if self._under_way is not None:
+            self._under_way.wait(spin=self._spin)
+        self._under_way = outward
 
-    def _meet(self, spin: bool) -> None:
+    def complete(self, ok: bool) -> bool:
+        """Wait for the other ranks' pieces; return whether `ok` holds on every rank."""
+        if self._under_way is not None:
+            self._under_way.wait(spin=self._spin)
+        self._flags[self._place.rank] = not ok
+        if self._flag_transfer is not None:
+            self._flag_transfer.start()
+            self._flag_transfer.wait(spin=self._spin)
+        self._meet()
+        if self._thread.threaded:
+            self._enter(OTHER)
+        return self._flags.tobytes() == self._no_flags
+
+    @property
+    def _spin(self) -> bool:
+        """Whether to wait busily. The thread leaves its core to the computation."""
+        return not self._thread.threaded
+
+    def _meet(self) -> None:
         """Wait for the other ranks of the host."""
         self._enter(WAIT)
-        self._place.memory.barrier(spin=spin)
+        self._place.memory.barrier(spin=self._spin)
         self._enter(REDUCE)
 
     def _enter(self, phase: str) -> None:
-        """Tell what is being done, on the thread that does it."""
+        """Tell what the step is doing, on the thread that does it."""
         activity = self.activity.exchange_thread if self._thread.threaded else self.activity
         if activity is not None:
             activity.enter(phase)
 
-    def sum_part(self, part: int, out: Array) -> None:
-        """Write the sum of a part into `out`."""
-        self._sums[part](out)
-
-    def _copy_sum(self, part: int) -> bool:
-        self._sums[part](self._outs[part])
-        return False
+    def sum_into(self, part: int, out: Array) -> None:
+        """Write the sum of a part into `out`; once a step."""
+        self._enter(REDUCE)
+        self.sums[part](out)
+        self._enter(OPTIMIZER)
 
     # ------------------------------------------------------------------------------------------ what is on each rank
 
-    def allgather_parts(self, values: Array, grain: int) -> Array:
-        """Return one value a block, from those of every rank's pieces."""
-        return self._pieces.allgather(values, grain)
+    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
+        """Return what gathers rows of values for the cells that begin at `starts`."""
+        return self._pieces.cell_gather(starts)
 
     def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
         """Bring the entries of all ranks' parts to rank 0, block by block."""
         return self._pieces.gather(own, block, _STATE_TAG)
+
+
+class TreeAllreduce(ReplicatedBase):
+    """The same exchange, of the sums themselves: every rank gets the whole of them, in one copy a host.
+
+    Takes the arguments of `TreeExchange` without `target` and `grain`.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        stats_length: int,
+        *,
+        bucket: int = 0,
+        compression: Compression | None = None,
+    ) -> None:
+        self._tree = tree = TreeExchange(
+            place, shards, length, dtype, stats_length, bucket=bucket, compression=compression
+        )
+        super().__init__(tree.contributions, tree.vector, tree.stats)
+        self.ready, self.residuals = tree.ready, tree.residuals
+        self._outs = [tree.vector[part] for part in tree.parts]
+
+    @property
+    def activity(self) -> Activity:
+        """Told what the exchange is doing."""
+        return self._tree.activity
+
+    @activity.setter
+    def activity(self, value: Activity) -> None:
+        self._tree.activity = value
+
+    @property
+    def overlap(self) -> bool:
+        """Whether buckets travel while later ones are computed."""
+        return self._tree.overlap
+
+    @overlap.setter
+    def overlap(self, value: bool) -> None:
+        self._tree.overlap = value
+
+    def allreduce(self) -> None:
+        """Sum all contributions of all ranks."""
+        self._tree.start(self._add)
+        self._tree.finish()
+
+    def start(self, step: UpdateStep) -> None:
+        """Begin a step, and the sums that it needs."""
+        self._step = step
+        self._tree.start(self._add)
+
+    def finish(self) -> bool:
+        """Complete the sums, and do the step."""
+        self._tree.finish()
+        return self._step()
+
+    def _add(self) -> bool:
+        tree = self._tree
+        for bucket in tree.buckets():
+            for part in bucket.parts:
+                tree.sums[part](self._outs[part])
+            bucket.send()
+        return tree.complete(True)

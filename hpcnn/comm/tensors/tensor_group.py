@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.comm.protocol import Array, Communicator, Exchange
+from hpcnn.comm.protocol import Array, Communicator, ReplicatedExchange
 from hpcnn.comm.tensors.byte_collectives import Moves
 from hpcnn.comm.tensors.call_matching import (
     Call,
@@ -57,7 +57,7 @@ class TensorGroup:
         self._lock = threading.RLock()
         self._greeting = comm.exchange(comm.size, 2, np.int64, 1)
         self._greeting.activity = comm.activity
-        self._exchanges: dict[tuple[np.dtype[np.generic], int], Exchange] = {}
+        self._exchanges: dict[tuple[np.dtype[np.generic], int], ReplicatedExchange] = {}
 
     # ------------------------------------------------------------------------------------------------------- arrays
 
@@ -250,7 +250,7 @@ class TensorGroup:
         everyone = self._moves.allgather(_as_bytes(own), [own.nbytes] * size).view(own.dtype).reshape(size, -1)
         return fold_leaves((0, size), lambda rank: everyone[rank], _PAIR[op])
 
-    def _exchange(self, fusion: Fusion) -> Exchange:
+    def _exchange(self, fusion: Fusion) -> ReplicatedExchange:
         key = fusion.dtype, roomy(max(1, fusion.length))
         if key not in self._exchanges:
             self._exchanges[key] = exchange = self.comm.exchange(self.comm.size, key[1], key[0], 1)

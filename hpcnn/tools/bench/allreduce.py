@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange, plain_links
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Links
-from hpcnn.comm.protocol import Communicator, Exchange
+from hpcnn.comm.protocol import Communicator, ReplicatedExchange
 from hpcnn.errors import CommunicatorError, HpcnnError
 from hpcnn.system.free_memory import free_memory
 from hpcnn.tools.bench.limits import CopyLimit, WireLimit
@@ -109,7 +109,7 @@ class AllreduceBench:
         dtype: DTypeLike,
         repeats: int,
         seconds: float,
-        make_rival: Callable[[int, int, DTypeLike, int], Exchange] = AllreduceExchange,
+        make_rival: Callable[[int, int, DTypeLike, int], ReplicatedExchange] = AllreduceExchange,
         make_links: Callable[[], Links] = plain_links,
     ) -> None:
         if comm.size == 1:
@@ -158,7 +158,7 @@ class AllreduceBench:
 
     def _measure(self, size: int) -> SizeTimes:
         comm, length = self._comm, size // self._dtype.itemsize
-        ours: Exchange = comm.exchange(comm.size, length, self._dtype, 0)
+        ours: ReplicatedExchange = comm.exchange(comm.size, length, self._dtype, 0)
         rival = self._make_rival(comm.size, length, self._dtype, 0)
         for exchange, name in ((ours, "hpcnn"), (rival, "MPI_Allreduce")):
             check_sum(comm, exchange, name)
@@ -171,7 +171,7 @@ class AllreduceBench:
         return WireLimit(size, self._topology, self._comm.rank, self._links)
 
 
-def check_sum(comm: Communicator, exchange: Exchange, name: str) -> None:
+def check_sum(comm: Communicator, exchange: ReplicatedExchange, name: str) -> None:
     """Check that an exchange adds up; leave zeros, which can be added again and again.
 
     Raises:

@@ -13,7 +13,7 @@ import pytest
 from hpcnn.comm.exchange.compression import feed_back
 from hpcnn.comm.exchange.formats import FORMATS
 from hpcnn.comm.exchange.plan import Topology
-from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, ShardedExchange
+from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, ReplicatedExchange
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.core.tree import maximal_subtrees
@@ -70,7 +70,7 @@ def run(layout: list[int], body: Callable[[Communicator], object]) -> None:
         run_threads(len(layout), body, host_of_rank=layout, timeout_s=30)
 
 
-def sum_all(comm: Communicator, exchange: Exchange, case: Case, turns: Sequence[int]) -> list[Array]:
+def sum_all(comm: Communicator, exchange: ReplicatedExchange, case: Case, turns: Sequence[int]) -> list[Array]:
     """Return the sums of these turns."""
     sums = []
     for turn in turns:
@@ -88,7 +88,7 @@ def assert_bits(got: Sequence[Array], wanted: Sequence[Array]) -> None:
         assert one.tobytes() == other.tobytes()
 
 
-def owed_by(exchange: Exchange | ShardedExchange) -> dict[str, Array]:
+def owed_by(exchange: Exchange) -> dict[str, Array]:
     """Return what all ranks owe, on rank 0; nothing elsewhere."""
     assert exchange.residuals is not None
     vectors = {name: list(exchange.residuals.gather(name, 1000)) for name in exchange.residuals.names}
@@ -160,26 +160,28 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
     run(layout, body)
 
 
-def sharded_sum(
-    comm: Communicator, exchange: ShardedExchange, target: Array, case: Case, turn: int, grain: int
-) -> Array:
-    """Return the sum of a turn; where there is a grain, by `between`, as for a norm."""
+def sharded_sum(comm: Communicator, exchange: Exchange, target: Array, case: Case, turn: int, grain: int) -> Array:
+    """Return the sum of a turn; where there is a grain, all before the first update, as for a norm."""
     parts = [np.empty(part.stop - part.start, case.dtype) for part in exchange.parts]
 
-    def between() -> None:
-        for number, part in enumerate(parts):
-            exchange.sum_part(number, part)
+    def step() -> bool:
+        buckets = exchange.buckets()
+        if grain > 1:
+            buckets = list(buckets)
+            for number, part in enumerate(parts):
+                exchange.sum_into(number, part)
+        for bucket in buckets:
+            for number in bucket.parts:
+                if grain == 1:
+                    exchange.sum_into(number, parts[number])
+                target[exchange.parts[number]] = parts[number]
+            bucket.send()
+        return exchange.complete(True)
 
-    def consume(number: int) -> bool:
-        if grain == 1:
-            exchange.sum_part(number, parts[number])
-        target[exchange.parts[number]] = parts[number]
-        return False
-
-    exchange.start(consume, between if grain > 1 else None)
+    exchange.start(step)
     case.fill(exchange.contributions, turn)
     exchange.ready(case.length // 2)
-    assert exchange.finish() is False
+    assert exchange.finish() is True
     result = target.copy()
     comm.barrier()
     return result
@@ -193,7 +195,7 @@ def test_what_is_owed_goes_on_with_other_ranks(before: list[int], after: list[in
     sums, owed = expected(case, compression)
     kept: dict[str, Array] = {}
 
-    def exchange_of(comm: Communicator) -> Exchange:
+    def exchange_of(comm: Communicator) -> ReplicatedExchange:
         return comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=9000, compression=compression)
 
     def first(comm: Communicator) -> None:

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from hpcnn.comm.exchange.exchange_thread import ExchangeThread, WaitFor
+from hpcnn.comm.exchange.exchange_thread import ExchangeThread
 from hpcnn.system.denormals import FlushDenormals
 from tests.timing import WAIT_S
 
@@ -21,16 +21,20 @@ class Steps:
     """Does steps that touch the entries from 20 on, then from 10 on, then all, and says how far each has come."""
 
     def __init__(self, *, threaded: bool) -> None:
-        self.schedule = ExchangeThread(self._run, threaded=threaded)
+        self.thread = ExchangeThread(threaded=threaded)
         self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.on: list[threading.Thread] = []
 
-    def _run(self, wait_for: WaitFor | None) -> None:
+    def start(self) -> None:
+        """Begin a step."""
+        self.thread.start(self._run)
+
+    def _run(self) -> bool:
         self.on.append(threading.current_thread())
         for start in (20, 10, 0):
-            if wait_for is not None:
-                wait_for(start)
+            self.thread.wait_for(start)
             self._done.put(start)
+        return len(self.on) % 2 == 0
 
     def done(self, count: int) -> list[int]:
         """Return the next `count` marks that the step came past, and check that it waits then."""
@@ -43,34 +47,34 @@ class Steps:
 def test_a_step_on_a_thread_goes_as_far_as_is_ready() -> None:
     steps = Steps(threaded=True)
     for _ in range(3):  # what was ready in one step is not so in the next
-        steps.schedule.start()
+        steps.start()
         assert steps.done(0) == []
-        steps.schedule.ready(21)
+        steps.thread.ready(21)
         assert steps.done(0) == []
-        steps.schedule.ready(20)
+        steps.thread.ready(20)
         assert steps.done(1) == [20]
-        steps.schedule.ready(3)
+        steps.thread.ready(3)
         assert steps.done(1) == [10]
-        steps.schedule.ready(0)
+        steps.thread.ready(0)
         assert steps.done(1) == [0]
-        steps.schedule.finish()
+        assert steps.thread.finish() is (len(steps.on) % 2 == 0)
     assert len(set(steps.on)) == 1
     assert steps.on[0] is not threading.current_thread()
 
 
 def test_finish_means_that_all_is_ready() -> None:
     steps = Steps(threaded=True)
-    steps.schedule.start()
-    steps.schedule.finish()
+    steps.start()
+    steps.thread.finish()
     assert steps.done(3) == [20, 10, 0]
 
 
 def test_without_a_thread_the_step_is_done_by_finish() -> None:
     steps = Steps(threaded=False)
-    steps.schedule.start()
-    steps.schedule.ready(0)
+    steps.start()
+    steps.thread.ready(0)
     assert steps.done(0) == []
-    steps.schedule.finish()
+    steps.thread.finish()
     assert steps.done(3) == [20, 10, 0]
     assert steps.on == [threading.current_thread()]
 
@@ -78,11 +82,11 @@ def test_without_a_thread_the_step_is_done_by_finish() -> None:
 def test_the_way_may_change_between_steps() -> None:
     steps = Steps(threaded=True)
     for threaded in (True, False, True, False):
-        steps.schedule.threaded = threaded
-        steps.schedule.start()
-        steps.schedule.ready(10)
+        steps.thread.threaded = threaded
+        steps.start()
+        steps.thread.ready(10)
         assert steps.done(2 if threaded else 0) == [20, 10][: 2 if threaded else 0]
-        steps.schedule.finish()
+        steps.thread.finish()
         assert (steps.on[-1] is threading.current_thread()) is not threaded
         assert steps.done(1 if threaded else 3)[-1] == 0
 
@@ -93,18 +97,19 @@ def test_errors_are_raised_by_finish_and_the_next_step_is_done(threaded: bool, e
     fails = [True, False, True, False]
     done = []
 
-    def run(wait_for: WaitFor | None) -> None:
+    def run() -> bool:
         if fails[len(done)]:
             raise error("in the step")
+        return True
 
-    schedule = ExchangeThread(run, threaded=threaded)
+    thread = ExchangeThread(threaded=threaded)
     for wrong in fails:
-        schedule.start()
+        thread.start(run)
         if wrong:
             with pytest.raises(error, match="in the step"):
-                schedule.finish()
+                thread.finish()
         else:
-            schedule.finish()
+            thread.finish()
         done.append(wrong)
 
 
@@ -113,27 +118,28 @@ def test_arithmetic_is_the_same_on_the_thread_as_in_training(threaded: bool) -> 
     """Training flushes denormal numbers and is silent about overflow; both are settings of a thread."""
     results: list[np.ndarray] = []
 
-    def run(wait_for: WaitFor | None) -> None:
+    def run() -> bool:
         results.append(np.array([1e-38, 1e38], np.float32) * np.array([0.1, 1e10], np.float32))
+        return True
 
-    schedule = ExchangeThread(run, threaded=threaded)
+    thread = ExchangeThread(threaded=threaded)
     with np.errstate(all="ignore"):
-        schedule.start()  # a thread begins with the settings of the one that starts it
-        schedule.finish()
+        thread.start(run)  # a thread begins with the settings of the one that starts it
+        thread.finish()
         with FlushDenormals() as flush:
-            schedule.start()
-            schedule.finish()
+            thread.start(run)
+            thread.finish()
     assert results[1].tolist() == [0.0 if flush.active else np.float32(1e-38) * np.float32(0.1), np.inf]
 
 
-def test_the_thread_goes_with_its_schedule() -> None:
+def test_the_thread_goes_with_its_exchange() -> None:
     """A program may train a thousand times: each exchange has a thread, which must not keep it."""
-    schedule = ExchangeThread(lambda wait_for: None, threaded=True)
-    schedule.start()
-    schedule.finish()
-    thread = schedule._thread
-    assert thread is not None
-    del schedule
+    thread = ExchangeThread(threaded=True)
+    thread.start(lambda: True)
+    thread.finish()
+    running = thread._thread
+    assert running is not None
+    del thread
     gc.collect()
-    thread.join(WAIT_S)
-    assert not thread.is_alive()
+    running.join(WAIT_S)
+    assert not running.is_alive()

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcnn.comm.protocol import Exchange
+from hpcnn.comm.protocol import ReplicatedExchange
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import CommunicatorError
-from tests.comm.exchanges import Case, sharded, sum_of
+from tests.comm.exchanges import Case, sharded, step_of, sum_of
 
 few = settings(max_examples=40, deadline=None)
 LAYOUTS = {
@@ -45,7 +45,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
     )
 
 
-def check_sums(exchange: Exchange, case: Case, turn: int) -> None:
+def check_sums(exchange: ReplicatedExchange, case: Case, turn: int) -> None:
     vector, stats = case.total(turn)
     assert exchange.vector.tobytes() == vector.tobytes()
     assert exchange.stats.tobytes() == stats.tobytes()
@@ -60,9 +60,9 @@ def test_sums_follow_the_tree_wherever_the_ranks_are(drawn: SimpleNamespace) -> 
         exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=drawn.bucket)
         exchange.overlap = drawn.overlap
         for turn in range(2):
-            exchange.start()
+            exchange.start(lambda: True)
             case.fill(exchange.contributions, turn)
-            exchange.finish()
+            assert exchange.finish()
             check_sums(exchange, case, turn)
 
     run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
@@ -78,14 +78,13 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
         exchange.overlap = drawn.overlap
         expected = np.zeros(case.length, case.dtype)
 
-        def consume(part: int) -> bool:
+        def update(part: int) -> None:
             target.array[exchange.parts[part]] += sum_of(exchange, part, case.dtype)
-            return False
 
         for turn in range(2):
-            exchange.start(consume)
+            exchange.start(step_of(exchange, update))
             case.fill(exchange.contributions, turn)
-            assert not exchange.finish()
+            assert exchange.finish()
             vector, stats = case.total(turn)
             expected += vector
             assert target.array[: case.length].tobytes() == expected.tobytes()
@@ -110,8 +109,9 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
             assert np.concatenate(blocks).tobytes() == whole.tobytes()
         else:
             assert blocks == [None] * len(blocks)
-        firsts = [whole[i] for part in exchange.parts for i in range(part.start, part.stop, grain)]
-        assert exchange.allgather_parts(np.array(firsts), grain).tolist() == whole[::grain].tolist()
+        firsts = [[whole[i]] for part in exchange.parts for i in range(part.start, part.stop, grain)]
+        gather = exchange.cell_gather(range(0, case.length, grain))
+        assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::grain, None].tolist()
 
     run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
@@ -127,7 +127,7 @@ def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: 
         exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=bucket)
         for turn in range(4):
             filled = [case.part(turn, each.subtree) for each in exchange.contributions]
-            exchange.start()
+            exchange.start(lambda: True)
             for each, (_, stats) in zip(exchange.contributions, filled, strict=True):
                 each.vector[...], each.stats[...] = np.nan, stats
             marks = random.choice(case.length, random.integers(0, 6), replace=False).tolist()
@@ -143,7 +143,7 @@ def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: 
 
 
 def test_one_copy_of_the_sums_for_each_host() -> None:
-    def body(comm: ThreadCommunicator) -> tuple[str, Exchange]:
+    def body(comm: ThreadCommunicator) -> tuple[str, ReplicatedExchange]:
         return comm.host, comm.exchange(8, 1000, np.float32, 1)
 
     replies = run_threads(6, body, host_of_rank=LAYOUTS["3 + 1 + 2 in no order"])
@@ -161,26 +161,29 @@ def test_segments_begin_at_pages() -> None:
     run_threads(3, body)
 
 
-@pytest.mark.parametrize("where", ["consume", "between"])
-@pytest.mark.parametrize("bucket", [0, 1000])
-def test_an_error_within_a_step_is_raised_by_finish_and_the_next_step_is_whole(bucket: int, where: str) -> None:
+@pytest.mark.parametrize("where", ["before the first bucket", "in a bucket", "before the end"])
+@pytest.mark.parametrize("bucket_size", [0, 1000])
+def test_an_error_within_a_step_is_raised_by_finish_and_the_next_step_is_whole(bucket_size: int, where: str) -> None:
     case = Case(4, 4000, np.float32, 1)
-    exchange, target = sharded(SerialCommunicator(), case, bucket=bucket)
+    exchange, target = sharded(SerialCommunicator(), case, bucket=bucket_size)
 
-    def consume(part: int) -> bool:
+    def update(part: int) -> None:
         target.array[exchange.parts[part]] = sum_of(exchange, part, case.dtype)
-        return False
 
-    def fails(*_: int) -> bool:
+    def fails() -> bool:
+        for number, bucket in enumerate(exchange.buckets() if where != "before the first bucket" else ()):
+            if number == (1 if bucket_size else 0) and where == "in a bucket":
+                break
+            bucket.send()
         raise ZeroDivisionError("within the step")
 
-    exchange.start(**{"consume": consume} | {where: fails})
+    exchange.start(fails)
     exchange.ready(0)
     with pytest.raises(ZeroDivisionError, match="within the step"):
         exchange.finish()
-    exchange.start(consume)
+    exchange.start(step_of(exchange, update))
     case.fill(exchange.contributions, 0)
-    assert exchange.finish() is False
+    assert exchange.finish() is True
     assert target.array[: case.length].tobytes() == case.total(0)[0].tobytes()
 
 
@@ -192,10 +195,7 @@ def test_an_error_on_one_rank_releases_the_others(bucket: int) -> None:
     def body(comm: ThreadCommunicator) -> None:
         exchange, _ = sharded(comm, case, bucket=bucket)
 
-        def consume(part: int) -> bool:
-            return bool(1 // (comm.rank - 1))  # fails on rank 1 alone
-
-        exchange.start(consume)
+        exchange.start(step_of(exchange, lambda part: 1 // (comm.rank - 1)))  # fails on rank 1 alone
         try:
             exchange.finish()
         except (ZeroDivisionError, CommunicatorError) as error:
