@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = Parser(
         "hpcnn",
-        "Train neural networks data-parallel on MPI clusters: the same bits on any number of ranks.",
+        "Train neural networks data-parallel on MPI clusters, with the same bits on any number of ranks.",
         example="mpirun -n 4 hpcnn train jobs/digits_mlp.toml",
     )
     what = f"one of {', '.join(COMMANDS)}; each has its own --help"

@@ -1,4 +1,4 @@
-"""How fast ranks exchange gradients, and where a job's time goes: ``mpirun -n 4 python -m hpcnn.bench WHAT``."""
+"""Measures the exchange of gradients and the phases of a step: ``mpirun -n 4 python -m hpcnn.bench WHAT``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = Parser(
         "hpcnn bench",
-        "Measure how fast the ranks sum their gradients (allreduce), or where the time of a training step goes (step).",
+        "Measure how fast the ranks sum their gradients (allreduce), or the time of each phase of a training step "
+        "(step).",
         example="mpirun -n 4 python -m hpcnn.bench allreduce --max 16M",
     )
     parser.add_argument("what", choices=BENCHMARKS, help="what to measure; each has its own --help")
@@ -35,17 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _allreduce_parser() -> Parser:
     parser = Parser(
         "hpcnn bench allreduce",
-        "Sum a vector over all ranks, exactly as in training, in turn with MPI_Allreduce and with the limit of the "
-        "machine: between nodes the wire, within one the copying of memory. Medians; the slowest rank's time counts.",
+        "Sum a vector over all ranks exactly as in training, alternating with MPI_Allreduce and with the hardware "
+        "limit: the network between nodes, memory copies within one. Reports medians of the slowest rank's time.",
         example="mpirun -n 4 python -m hpcnn.bench allreduce --max 16M --json allreduce.json",
     )
     size = "bytes; K, M and G are powers of 1024"
-    parser.add_argument("--min", type=_size, default=4, metavar="BYTES", help=f"smallest vector, 4 if left out: {size}")
-    parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector, 256M if left out")
-    parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="from one size to the next (4)")
-    parser.add_argument("--repeats", type=whole_number(1), default=25, metavar="N", help="repetitions at most, 25")
-    parser.add_argument("--seconds", type=positive_seconds, default=1.0, metavar="S", help="seconds for each size, 1")
-    parser.add_argument("--dtype", choices=tuple(_ITEM_BYTES), default="float32", help="type of the entries (float32)")
+    parser.add_argument("--min", type=_size, default=4, metavar="BYTES", help=f"smallest vector, default: 4; {size}")
+    parser.add_argument("--max", type=_size, default=2**28, metavar="BYTES", help="largest vector; default: 256M")
+    parser.add_argument("--factor", type=int, choices=(2, 4), default=4, help="factor between sizes; default: 4")
+    parser.add_argument(
+        "--repeats", type=whole_number(1), default=25, metavar="N", help="most repetitions; default: 25"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive_seconds,
+        default=1.0,
+        metavar="S",
+        help="approximate time per size in seconds; default: 1",
+    )
+    parser.add_argument(
+        "--dtype", choices=tuple(_ITEM_BYTES), default="float32", help="type of the entries; default: float32"
+    )
     _add_outputs(parser)
     return parser
 
@@ -57,7 +68,7 @@ def _allreduce(argv: Sequence[str]) -> int:
         parser.error(f"--max {arguments.max} is less than --min {arguments.min}")
     if arguments.min % _ITEM_BYTES[arguments.dtype]:
         parser.error(
-            f"--min {arguments.min} is no multiple of the {_ITEM_BYTES[arguments.dtype]} bytes of {arguments.dtype}"
+            f"--min {arguments.min} is not a multiple of the {_ITEM_BYTES[arguments.dtype]} bytes of {arguments.dtype}"
         )
 
     def body(comm: Communicator) -> int:
@@ -81,14 +92,12 @@ def _allreduce(argv: Sequence[str]) -> int:
 def _step_parser() -> Parser:
     parser = Parser(
         "hpcnn bench step",
-        "Train a job for some steps, without saving anything, and show where each rank's time goes: reading samples, "
-        "forward, backward, waiting for other ranks, adding their gradients, the optimizer. Names the slowest rank.",
+        "Train a job for some steps, without saving anything, and show each rank's time by phase: reading samples, "
+        "forward, backward, waiting for other ranks, reduction of gradients, optimizer. Names the slowest rank.",
         example="mpirun -n 4 python -m hpcnn.bench step jobs/digits_mlp.toml --steps 200",
     )
     add_job_arguments(parser)
-    parser.add_argument(
-        "--steps", type=whole_number(1), default=50, metavar="N", help="steps to measure, 50 if left out"
-    )
+    parser.add_argument("--steps", type=whole_number(1), default=50, metavar="N", help="steps to measure; default: 50")
     _add_outputs(parser)
     return parser
 
@@ -115,10 +124,10 @@ def _step(argv: Sequence[str]) -> int:
 
 def _add_outputs(parser: Parser) -> None:
     parser.add_argument(
-        "--json", type=path_argument, metavar="FILE", help="also write the raw figures, without host names"
+        "--json", type=path_argument, metavar="FILE", help="write the raw figures to a file, without host names"
     )
-    parser.add_argument("--hosts", action="store_true", help="name the hosts in that file")
-    parser.add_argument("--plot", type=path_argument, metavar="FILE.png", help="also draw them (extra 'plot')")
+    parser.add_argument("--hosts", action="store_true", help="include host names in that file")
+    parser.add_argument("--plot", type=path_argument, metavar="FILE.png", help="plot them (extra 'plot')")
 
 
 def _check(comm: Communicator, arguments: argparse.Namespace) -> None:
@@ -146,14 +155,14 @@ def _write(
 
 
 def _size(text: str) -> int:
-    """Return the bytes that `text` says: 4, 64K, 1M, 2GiB.
+    """Return the number of bytes in `text`: 4, 64K, 1M, 2GiB.
 
     >>> _size("4"), _size("64K"), _size("1MiB")
     (4, 65536, 1048576)
     """
     found = re.fullmatch(r"([1-9]\d*) ?([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size. Give bytes, as 4, 64K or 16M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size. Give bytes, for example 4, 64K or 16M")
     return int(found[1]) << 10 * ("", "K", "M", "G").index(found[2].upper())
 
 

@@ -1,4 +1,4 @@
-"""Stops runs on a Slurm cluster, once they have saved: ``hpcnn cancel RUN|JOBID ...``."""
+"""Cancels runs on a Slurm cluster after they have saved: ``hpcnn cancel RUN|JOBID ...``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from hpcnn.system.output import write_line
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn cancel",
-        "Ask runs to save and stop, without a requeue; those that wait in the queue leave it. To resume later: "
-        "hpcnn submit JOB --out RUN --resume.",
+        "Ask running jobs to save a checkpoint and stop without requeueing; remove waiting jobs from the queue. To "
+        "resume a run later: hpcnn submit JOB --out RUN --resume.",
         example="hpcnn cancel runs/digits_mlp",
     )
-    parser.add_argument(
-        "runs", nargs="+", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
-    )
-    parser.add_argument("--now", action="store_true", help="end them at once: what was not saved yet is lost")
+    parser.add_argument("runs", nargs="+", type=path_or_name, metavar="RUN|JOBID", help="run folder or Slurm job id")
+    parser.add_argument("--now", action="store_true", help="end them at once; work since the last checkpoint is lost")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, each read and verified: ``python -m hpcnn.checkpoints RUN``."""
+"""Lists and verifies the checkpoints of a run: ``python -m hpcnn.checkpoints RUN``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn checkpoints",
-        "List the checkpoints of a run, and verify each: exit code 0 if all are whole, 1 if some are damaged.",
+        "List the checkpoints of a run and verify each. The exit code is 0 if all are intact, 1 if any is damaged.",
         example="python -m hpcnn.checkpoints runs/digits_mlp",
     )
     parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with this machine, its MPI, or the job that this is part of: ``hpcnn doctor``."""
+"""Diagnoses this machine, its MPI and the Slurm job: ``hpcnn doctor``."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ if TYPE_CHECKING:
     from hpcnn.tools.doctor.evidence import Evidence
 
 _RANK_0_FIRST_S = 5.0
-"""How long a rank that could not connect lets rank 0 speak and end first."""
+"""How long a rank that could not connect waits, so that rank 0 prints and ends first."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn doctor",
-        "Find common faults: MPI and its launcher, cores and threads, memory, network, file systems, what "
-        "is installed, the Slurm job. Each finding comes with its evidence, and its fix. Works alone, under "
-        "mpirun or srun, and in a Slurm job. Exit code 0, or 1 if there is a problem.",
+        "Find common problems: MPI and its launcher, cores and threads, memory, network, file systems, installed "
+        "packages, the Slurm job. Each finding comes with its evidence and a fix. Works alone, under mpirun or srun, "
+        "and in a Slurm job. The exit code is 1 if there is a problem, else 0.",
         example="mpirun -n 4 python -m hpcnn.doctor --quick",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
-    parser.add_argument(
-        "--out", type=Path, default=RUNS, metavar="DIR", help="where runs will be kept; runs/ if left out"
-    )
-    parser.add_argument("--quick", action="store_true", help="do not measure how fast messages and sums are")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
+    parser.add_argument("--out", type=Path, default=RUNS, metavar="DIR", help="folder for runs; default: runs/")
+    parser.add_argument("--quick", action="store_true", help="do not measure the speed of messages and sums")
     parser.add_argument(
         "--limit",
         type=positive_seconds,
         default=60.0,
         metavar="S",
-        help="longest time for each step of MPI, 60 s if left out",
+        help="time limit of each MPI step in seconds; default: 60",
     )
     return parser
 
@@ -58,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     evidence = examine(Options(arguments.out, arguments.limit, not arguments.quick), rank_environment())
     if evidence.launch.rank:
-        return _leave_it_to_rank_0(evidence)
+        return _end_other_rank(evidence)
     from hpcnn.tools.doctor.checks import judge
     from hpcnn.tools.doctor.finding import PROBLEM
     from hpcnn.tools.doctor.outputs import as_json, show
@@ -71,8 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILURE if any(finding.level == PROBLEM for finding in findings) else EXIT_DONE
 
 
-def _leave_it_to_rank_0(evidence: Evidence) -> int:
-    """End without a word, unless something went wrong that rank 0 may not know of."""
+def _end_other_rank(evidence: Evidence) -> int:
+    """End silently, unless there was an error that rank 0 may not know of."""
     from hpcnn.tools.doctor.local import local_rank
 
     if evidence.probe.error and local_rank() == 0:

@@ -1,4 +1,4 @@
-"""Loss and metrics of a trained model: ``mpirun -n 4 python -m hpcnn.evaluate RUN [--data FILE]``."""
+"""Computes loss and metrics of a trained model: ``mpirun -n 4 python -m hpcnn.evaluate RUN [--data FILE]``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn evaluate",
-        "Compute loss and metrics of a trained model: each sample once, the same digits on any number of ranks.",
+        "Compute loss and metrics of a trained model. Each sample counts once; the result is the same on any number "
+        "of ranks.",
         example="mpirun -n 4 python -m hpcnn.evaluate runs/digits_mlp",
     )
     add_run_arguments(parser)
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="other data than the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', a folder of IDX "
-        "files, or any ending for the format of the job's own data; named columns may be in any order",
+        help="data instead of the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', a folder of IDX "
+        "files, or a file with any ending in the format of the job's own data; named columns may be in any order",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Which inputs decide what a trained model says: ``python -m hpcnn.explain RUN INPUT -o DIR``."""
+"""Shows which inputs determine the predictions of a trained model: ``python -m hpcnn.explain RUN INPUT -o DIR``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ REPEATS = 5
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn explain",
-        "Show which inputs decide what a trained model says: for single samples by its gradients, or over many samples "
-        "by shuffling one input at a time. The same result on any number of ranks.",
+        "Show which inputs determine the predictions of a trained model: for single samples by gradients, or over many "
+        "samples by shuffling one input at a time. The result is the same on any number of ranks.",
         example="python -m hpcnn.explain runs/digits_mlp -o explained",
     )
     add_run_arguments(parser)
@@ -34,30 +34,40 @@ def _parser() -> Parser:
         "input",
         nargs="?",
         metavar="INPUT",
-        help="inputs as predict takes them, for permutation samples as evaluate --data takes them; the job's own "
-        "validation data if left out",
+        help="inputs as for hpcnn predict; for permutation, samples as for hpcnn evaluate --data; default: the job's "
+        "validation data",
     )
     parser.add_argument(
         "--method",
         choices=(SALIENCY, INTEGRATED, PERMUTATION),
         default=INTEGRATED,
-        help=f"{INTEGRATED} if left out; saliency: gradients alone; permutation: one importance for each input",
+        help=f"default: {INTEGRATED}; saliency: plain gradients; permutation: one importance per input",
     )
     parser.add_argument(
-        "--rows", type=_rows, metavar="A:B", help="rows from A up to B, counted from 0; 0:8, for permutation all"
+        "--rows",
+        type=_rows,
+        metavar="A:B",
+        help="rows from A up to, but not including, B, counted from 0; default: 0:8, for permutation all",
     )
     parser.add_argument(
-        "--target", type=_number, metavar="N", help="the output to explain; the predicted class, or the only one"
+        "--target",
+        type=_number,
+        metavar="N",
+        help="number of the output to explain; default: the predicted class, or the only output",
     )
-    parser.add_argument("--steps", type=whole_number(1), metavar="N", help=f"points of {INTEGRATED}; {STEPS}")
-    parser.add_argument("--repeats", type=whole_number(1), metavar="N", help=f"shuffles of each input; {REPEATS}")
-    parser.add_argument("--shape", type=_shape, metavar="HxW", help="draw inputs as images of that shape, as 8x8")
+    parser.add_argument(
+        "--steps", type=whole_number(1), metavar="N", help=f"integration steps of {INTEGRATED}; default: {STEPS}"
+    )
+    parser.add_argument("--repeats", type=whole_number(1), metavar="N", help=f"shuffles per input; default: {REPEATS}")
+    parser.add_argument(
+        "--shape", type=_shape, metavar="HxW", help="draw inputs as images of this shape, for example 8x8"
+    )
     parser.add_argument(
         "-o",
         "--output",
         type=path_argument,
         metavar="DIR",
-        help="folder to write METHOD.csv and METHOD.png (extra 'plot') to",
+        help="folder for METHOD.csv and METHOD.png (extra 'plot')",
     )
     return parser
 
@@ -70,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     others = (*others, *(("steps",) if arguments.method == SALIENCY else ()))
     for name in others:
         if getattr(arguments, name) is not None:
-            parser.error(f"--{name} means nothing to --method {arguments.method}. Leave it out")
+            parser.error(f"--{name} has no effect with --method {arguments.method}. Leave it out")
 
     def body(comm: Communicator) -> int:
         from hpcnn.backends.choice import choose_backend
@@ -143,7 +153,7 @@ def _permutation(trained: TrainedModel, comm: Communicator, arguments: argparse.
 
 
 def _baseline(trained: TrainedModel) -> str:
-    """Return in words what inputs of 0 are to the network."""
+    """Describe what inputs of 0 mean to the network."""
     of_data = {
         "none": "inputs of 0",
         "standardize": "the mean of the training data (0 after scaling)",
@@ -153,7 +163,7 @@ def _baseline(trained: TrainedModel) -> str:
 
 
 def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], None], hint: str) -> None:
-    """Write table and picture, if there is a folder for them, and say so."""
+    """Write the table and the picture if a folder was given, and report it."""
     from hpcnn.system.output import write_line
     from hpcnn.tools.pictures import write_results
 
@@ -168,21 +178,23 @@ def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], Non
 def _rows(text: str) -> slice:
     found = re.fullmatch(r"(\d*):(\d*)", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of rows. Give it as 0:8, or 100: for all from 100 on")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a range of rows. Give it as 0:8, or 100: for all rows from 100 on"
+        )
     first, last = (int(part) if part else None for part in found.groups())
     return slice(first, last)
 
 
 def _number(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of an output, counted from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of an output, counted from 0")
     return int(text)
 
 
 def _shape(text: str) -> tuple[int, ...]:
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?:x([34]))?", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no shape of an image. Give it as 8x8, or 32x32x3 for colours")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an image shape. Give it as 8x8, or 32x32x3 for colours")
     return tuple(int(part) for part in found.groups() if part)
 
 

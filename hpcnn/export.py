@@ -30,7 +30,7 @@ def _parser() -> Parser:
     add_run_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, help="the format; that of the ending of FILE, or onnx")
     parser.add_argument(
-        "-o", "--output", type=path_argument, metavar="FILE", help="file to write; beside the model's own if left out"
+        "-o", "--output", type=path_argument, metavar="FILE", help="file to write; default: beside the model's own file"
     )
     parser.add_argument(
         "--no-scaling",
@@ -63,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _format(arguments: argparse.Namespace) -> str:
-    """Return the format asked for, once it is known that it can be written.
+    """Return the requested format after checking that it can be written.
 
     Raises:
-        HpcnnError: the file's ending is that of another format or none, or its folder does not exist.
+        HpcnnError: the file's ending does not match the format, or its folder does not exist.
         MissingExtraError: the package that writes it is not installed.
     """
     output: Path | None = arguments.output
@@ -82,7 +82,9 @@ def _format(arguments: argparse.Namespace) -> str:
 
         check_onnx()
     if form == "npz" and arguments.no_scaling:
-        raise HpcnnError("--no-scaling means nothing to --format npz, which keeps the scaling apart. Leave it out.")
+        raise HpcnnError(
+            "--no-scaling has no effect with --format npz, which stores the scaling separately. Leave it out."
+        )
     return str(form)
 
 

@@ -1,4 +1,4 @@
-"""Horovod for this environment: ``python -m hpcnn.horovod build`` makes and installs it, ``check`` proves it."""
+"""Horovod for this environment: ``python -m hpcnn.horovod build`` builds and installs it, ``check`` tests it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,29 @@ _CHECK_S = 600.0
 _ENTRIES = 2**20
 _ROUNDS = 20
 _LARGE = 2.0**40
-"""More than float32 can count to."""
+"""Beyond the integers that float32 represents exactly."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn horovod",
-        "build: make Horovod for the TensorFlow, Python and MPI of this environment, keep the wheel, install it, and "
-        "check it. check: let it add known numbers on two ranks, or on those that mpirun has started.",
+        "build: build Horovod for the TensorFlow, Python and MPI of this environment, cache the wheel, install it and "
+        "check it. check: sum known numbers on two ranks, or on the ranks that mpirun has started.",
         example="python -m hpcnn.horovod build",
     )
     parser.add_argument("action", choices=("build", "check"), help="what to do")
-    parser.add_argument("--nccl", action="store_true", help="build with NCCL, for sums on GPUs; needs CUDA and NCCL")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="compilers at once; one per core if left out")
-    parser.add_argument("--rebuild", action="store_true", help="build again in place of the wheel that was kept")
     parser.add_argument(
-        "--launcher", default="mpirun -n 2", metavar="COMMAND", help="what starts two ranks; 'mpirun -n 2' if left out"
+        "--nccl", action="store_true", help="build with NCCL for allreduce on GPUs; needs CUDA and NCCL"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="number of compilers at once; default: one per core"
+    )
+    parser.add_argument("--rebuild", action="store_true", help="build again instead of using the cached wheel")
+    parser.add_argument(
+        "--launcher",
+        default="mpirun -n 2",
+        metavar="COMMAND",
+        help="command that starts two ranks; default: 'mpirun -n 2'",
     )
     return parser
 
@@ -78,7 +85,7 @@ def _build(arguments: Namespace) -> None:
 
 
 def _start_check(launcher: str) -> int:
-    """Start this command on ranks, which say themselves what they find."""
+    """Start ``hpcnn horovod check`` on several ranks, which print the result themselves."""
     from hpcnn.keras.horovod_environment import rank_environment
 
     command = [*shlex.split(launcher), sys.executable, "-m", "hpcnn.horovod", "check"]
@@ -86,7 +93,7 @@ def _start_check(launcher: str) -> int:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, env=rank_environment(), timeout=_CHECK_S)
     except FileNotFoundError:
         raise CommunicatorError(
-            f"there is no {command[0]} on the path. Name what starts two ranks: --launcher 'srun -n 2'"
+            f"there is no {command[0]} on the path. Name the command that starts two ranks: --launcher 'srun -n 2'"
         ) from None
     except subprocess.TimeoutExpired:
         raise CommunicatorError(f"{launcher!r}: the check took longer than {_CHECK_S:.0f} s") from None
@@ -94,7 +101,7 @@ def _start_check(launcher: str) -> int:
 
 
 def _check(comm: Communicator) -> int:
-    """Add known numbers on all ranks, and say how long that takes."""
+    """Sum known numbers over all ranks and report the time."""
     import numpy as np
 
     from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
@@ -116,10 +123,10 @@ def _check(comm: Communicator) -> int:
     total, stats = ranks * (ranks + 1) // 2, ranks * _LARGE + ranks * (ranks - 1) // 2
     right = np.array_equal(exchange.vector, pattern * total) and exchange.stats.tolist() == [stats]
     if not all(comm.allgather(right)):
-        raise CommunicatorError(f"Horovod added known numbers on {ranks} ranks, and the sums are wrong")
+        raise CommunicatorError(f"Horovod summed known numbers over {ranks} ranks, and the result is wrong")
     if comm.rank == 0:
         took = f"{_ENTRIES * 4 >> 20} MiB in {1000 * np.median(seconds):.1f} ms"
-        write_line(f"Horovod adds right on {ranks} ranks, with {short_library(library_line())}: {took}")
+        write_line(f"Horovod sums correctly on {ranks} ranks, with {short_library(library_line())}: {took}")
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""What a script for Horovod has to change to run on hpcnn: ``hpcnn keras-check SCRIPT``."""
+"""Shows how to port a Horovod script to hpcnn: ``hpcnn keras-check SCRIPT``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn keras-check",
-        "Show each line that a script for Horovod's Keras or TensorFlow 2 API has to change to run on Keras 3 with "
-        "hpcnn.keras, and the new line. The script is read, not run. Exit code 0 if there is nothing to change, 1 if "
-        "there is, 2 if it can't be read.",
+        "Show each line of a script for Horovod's Keras or TensorFlow 2 API that must change to run on Keras 3 with "
+        "hpcnn.keras, and the new line. The script is read, not run. The exit code is 0 if nothing must change, 1 if "
+        "something must, 2 if the script can't be read.",
         example="python -m hpcnn.keras_check train.py --diff | patch train.py",
     )
     parser.add_argument("scripts", nargs="+", type=path_argument, metavar="SCRIPT", help="Python script")
     parser.add_argument(
         "--diff",
         action="store_true",
-        help="print a patch in place of the list; what needs a decision goes to standard error",
+        help="print a patch instead of the list; changes that need a decision go to standard error",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""What a run on a Slurm cluster has said: ``hpcnn logs RUN|JOBID``."""
+"""Prints the log of a run on a Slurm cluster: ``hpcnn logs RUN|JOBID``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from hpcnn.system.output import is_lost, output
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn logs",
-        "Print the end of what a run has said. The ranks of each attempt, from one start of the Slurm job to the next, "
-        "have a log of their own.",
+        "Print the end of the log of a run. Each attempt, from one start of the Slurm job to the next, has its own "
+        "log.",
         example="hpcnn logs runs/digits_mlp --follow",
     )
-    parser.add_argument("run", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job")
-    parser.add_argument("--attempt", type=int, metavar="N", help="of one attempt, from 0 on; else of the whole job")
+    parser.add_argument("run", type=path_or_name, metavar="RUN|JOBID", help="run folder or Slurm job id")
+    parser.add_argument(
+        "--attempt", type=int, metavar="N", help="log of one attempt, counted from 0; default: that of the whole job"
+    )
     parser.add_argument("--follow", action="store_true", help="keep printing until the run has ended")
-    parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines at most (40); 0 is all")
+    parser.add_argument(
+        "-n", "--lines", type=int, default=40, metavar="N", help="most lines to print; default: 40; 0: all"
+    )
     return parser
 
 
@@ -46,7 +50,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     run = select_run(arguments.run).run
     if run is None:
-        raise CheckpointError(f"job {arguments.run} has no run folder that is known: it is none of hpcnn, or not yet")
+        raise CheckpointError(
+            f"job {arguments.run} has no known run folder: hpcnn did not submit it, or it has not started yet"
+        )
     path = log_of(run, arguments.attempt)
     lines, position = last_lines(path, arguments.lines)
     _write(lines)

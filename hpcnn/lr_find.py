@@ -24,24 +24,26 @@ FEWEST_STEPS = 20
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn lr-find",
-        "Find a learning rate for a job: train it for some steps, each at a higher rate than the one before, and see "
-        "where the loss falls fastest. The weights are thrown away. The exit code is 1 if no rate can be suggested.",
+        "Find a learning rate for a job: train it for some steps, each at a higher rate than the one before, and find "
+        "where the loss falls fastest. The weights are discarded. The exit code is 1 if no rate can be suggested.",
         example="mpirun -n 4 python -m hpcnn.lr_find jobs/digits_mlp.toml -o found",
     )
     add_job_arguments(parser)
-    parser.add_argument("--from", dest="low", type=_rate, default=1e-7, metavar="RATE", help="first rate; 1e-7")
-    parser.add_argument("--to", dest="high", type=_rate, default=10.0, metavar="RATE", help="last rate; 10")
     parser.add_argument(
-        "--steps", type=whole_number(FEWEST_STEPS), default=200, metavar="N", help="steps in all, 200 if left out"
+        "--from", dest="low", type=_rate, default=1e-7, metavar="RATE", help="first rate; default: 1e-7"
+    )
+    parser.add_argument("--to", dest="high", type=_rate, default=10.0, metavar="RATE", help="last rate; default: 10")
+    parser.add_argument(
+        "--steps", type=whole_number(FEWEST_STEPS), default=200, metavar="N", help="number of steps; default: 200"
     )
     parser.add_argument(
         "-o",
         "--output",
         type=path_argument,
         metavar="DIR",
-        help="folder to write lr_range.csv to and, with the extra 'plot', lr_range.png",
+        help="folder for lr_range.csv and, with the extra 'plot', lr_range.png",
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of words and a chart")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of text and a chart")
     return parser
 
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:
-    """Print the result, and write it if there is a folder for it."""
+    """Print the result, and write it if a folder was given."""
     from hpcnn.system.output import write_line
     from hpcnn.tools.lr_find import outputs
     from hpcnn.tools.pictures import write_results
@@ -98,7 +100,7 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate: give a number above 0, as 1e-5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a learning rate: give a number above 0, for example 1e-5")
     return rate
 
 

@@ -1,4 +1,4 @@
-"""Outputs of a trained model: ``mpirun -n 4 python -m hpcnn.predict RUN INPUT -o OUT.npy``."""
+"""Computes the outputs of a trained model: ``mpirun -n 4 python -m hpcnn.predict RUN INPUT -o OUT.npy``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn predict",
-        "Compute the outputs of a trained model for the inputs in a file: in input order, the same bits on any number "
-        "of ranks.",
+        "Compute the outputs of a trained model for the inputs in a file, in input order. The bits are the same on any "
+        "number of ranks.",
         example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
     )
     add_run_arguments(parser)
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or any ending for the format of the job's own "
-        "data; named columns may be in any order, and beside the targets",
+        help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or a file with any ending in the format of the "
+        "job's own data; named columns may be in any order, and targets may be present",
     )
     parser.add_argument("-o", "--output", type=path_argument, required=True, metavar="OUT.npy", help="file to write")
     return parser

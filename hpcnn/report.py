@@ -1,4 +1,4 @@
-"""What a run came to, as a page, a picture or text: ``hpcnn report RUN... [-o FILE] [--png FILE] [--text]``."""
+"""Reports the results of runs as a page, a picture or text: ``hpcnn report RUN... [-o FILE] [--png FILE] [--text]``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _NAME = "report"
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn report",
-        "Show the outcome of a run, or compare several: learning curves, results, confusion matrix, where the "
-        "time went, settings and environment. Writes one self-contained HTML page; with --text or --png, that "
-        "in its place. The run may still be running, or have failed. A sweep is all of its runs.",
+        "Report the results of one run, or of several side by side: learning curves, results, confusion matrix, time "
+        "by phase, settings and environment. Writes one self-contained HTML page, or text or a picture with --text "
+        "or --png. A run may still be running or have failed. A sweep stands for all of its runs.",
         example="hpcnn report runs/digits_mlp",
     )
     parser.add_argument("runs", nargs="+", type=path_argument, metavar="RUN", help="run folder")
@@ -33,13 +33,13 @@ def _parser() -> Parser:
         "--out",
         type=path_argument,
         metavar="FILE",
-        help="the page, or a folder for it; RUN/report.html if left out, or report.html here for several runs",
+        help="the page, or a folder for it; default: RUN/report.html, or report.html here for several runs",
     )
     parser.add_argument(
-        "--png", type=path_argument, metavar="FILE", help="write a picture, or report.png into a folder"
+        "--png", type=path_argument, metavar="FILE", help="write a picture; given a folder, report.png in it"
     )
     parser.add_argument("--text", action="store_true", help="print tables and small curves to the terminal")
-    parser.add_argument("--title", default="", help="heading of the page; the job's name if left out")
+    parser.add_argument("--title", default="", help="heading of the page; default: the job's name")
     return parser
 
 
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
-    """Return where the page and the picture go; None for one that is not asked for."""
+    """Return the paths of the page and of the picture; None for what was not requested."""
     picture = None if arguments.png is None else _target(arguments.png, ".png", "--png")
     if arguments.out is not None:
         return _target(arguments.out, ".html", "-o"), picture
@@ -83,7 +83,7 @@ def _target(path: Path, suffix: str, option: str) -> Path:
     """Return the file that a path means.
 
     Raises:
-        CheckpointError: it does not end as such files do: a slip of the pen must not overwrite a checkpoint.
+        CheckpointError: it has another ending, so that a typing error does not overwrite a checkpoint.
     """
     if path.is_dir():
         return path / f"{_NAME}{suffix}"
@@ -95,7 +95,7 @@ def _target(path: Path, suffix: str, option: str) -> Path:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file, and say so.
+    """Write a file and report it.
 
     Raises:
         CheckpointError: it can't be written.

@@ -1,4 +1,4 @@
-"""How the runs on a Slurm cluster are getting on: ``hpcnn status [RUN|JOBID ...]``."""
+"""Shows the progress of runs on a Slurm cluster: ``hpcnn status [RUN|JOBID ...]``."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn status",
-        "Show the progress of runs, from the queue and from their folders: state and why it waits, nodes, epoch, "
-        "step, loss, samples/s, the time that training still takes against the wall time that is left, and the "
-        "number of restarts. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
+        "Show the progress of runs, from the queue and from their folders: state and reason for waiting, nodes, "
+        "epoch, step, loss, samples/s, remaining training time against remaining wall time, and the number of "
+        "restarts. Without RUN: all of your runs in the queue, and the newest in runs/ here.",
         example="hpcnn status runs/digits_mlp --follow",
     )
-    parser.add_argument(
-        "runs", nargs="*", type=path_or_name, metavar="RUN|JOBID", help="run folder, or number of a Slurm job"
-    )
-    parser.add_argument("--follow", action="store_true", help="keep showing it until all of them have ended")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    parser.add_argument("runs", nargs="*", type=path_or_name, metavar="RUN|JOBID", help="run folder or Slurm job id")
+    parser.add_argument("--follow", action="store_true", help="keep showing it until all runs have ended")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser
 
 
@@ -64,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _show(found: Sequence[Status]) -> None:
     if not found:
-        write_line("no runs: none of yours is in the queue, and none in runs/ here. hpcnn submit JOB starts one.")
+        write_line("no runs: you have none in the queue, and there are none in runs/ here. Start one: hpcnn submit JOB")
     else:
         console().print(_picture(found))
 
@@ -80,7 +78,7 @@ def _print_json(found: Sequence[Status]) -> None:
 
 
 def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: bool) -> None:
-    """Show each change, until all runs have ended."""
+    """Show each change until all runs have ended."""
     from hpcnn.slurm.polling import poll_intervals, retry
 
     with _display(found, as_json=as_json) as show:
@@ -94,7 +92,7 @@ def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: b
 
 @contextmanager
 def _display(found: Sequence[Status], *, as_json: bool) -> Iterator[Callable[[Sequence[Status]], None]]:
-    """Give what shows runs: redrawn in place in a terminal, else one line for each run that changed."""
+    """Yield a function that shows runs: redrawn in place in a terminal, else one line per run that changed."""
     if sys.stdout.isatty() and not as_json:
         from rich.live import Live
 

@@ -1,4 +1,4 @@
-"""Puts a training into the queue of a Slurm cluster: ``hpcnn submit JOB --nodes 2 --time 1:00:00``."""
+"""Submits a training to a Slurm cluster: ``hpcnn submit JOB --nodes 2 --time 1:00:00``."""
 
 from __future__ import annotations
 
@@ -18,35 +18,43 @@ if TYPE_CHECKING:
 
 _PASSED_ON = ("nodes", "tasks_per_node", "cpus_per_task", "time", "partition", "account", "gres", "array")
 _OF_SBATCH = {"tasks_per_node": "ntasks-per-node"}
-"""Where sbatch has another name for an option."""
+"""Options with another name in sbatch."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn submit",
-        "Submit the training of a job file to Slurm, by a template of slurm/, once all that can be checked beforehand "
-        "is: the job file, ranks against gradient shards, the time, the template's syntax, and Slurm's own opinion. "
-        "Prints the number of the Slurm job and the run folder. What is left out is as the template has it.",
+        "Submit the training of a job file to Slurm with a template from slurm/, after checking the job file, ranks "
+        "against gradient shards, the time, the template's syntax, and whether Slurm would accept it (sbatch "
+        "--test-only). Prints the Slurm job id and the run folder. Options that are left out are those of the "
+        "template.",
         example="hpcnn submit jobs/digits_mlp.toml --nodes 2 --tasks-per-node 4 --time 60",
     )
     add_job_arguments(parser)
-    size = parser.add_argument_group("how much, for how long")
-    size.add_argument("--nodes", metavar="N|MIN-MAX", help="nodes; as 2-4, what the queue gives at each start")
-    size.add_argument("--tasks-per-node", metavar="N", help="ranks on each node")
-    size.add_argument("--cpus-per-task", metavar="N", help="cores of each rank")
-    size.add_argument("--gres", help="other resources of each node, as gpu:2")
-    size.add_argument("--time", help="wall time, as 1:00:00; a longer training saves in time, is requeued and resumes")
-    where = parser.add_argument_group("where, and when")
-    where.add_argument("--partition", metavar="NAME", help="queue; `sinfo -s` lists them")
-    where.add_argument("--account", metavar="NAME", help="what pays")
+    size = parser.add_argument_group("resources")
+    size.add_argument("--nodes", metavar="N|MIN-MAX", help="nodes; a range such as 2-4 lets Slurm choose at each start")
+    size.add_argument("--tasks-per-node", metavar="N", help="ranks per node")
+    size.add_argument("--cpus-per-task", metavar="N", help="cores per rank")
+    size.add_argument("--gres", help="other resources per node, for example gpu:2")
+    size.add_argument(
+        "--time",
+        help="wall time, for example 1:00:00; a longer training saves before the limit, is requeued and resumes",
+    )
+    where = parser.add_argument_group("queue")
+    where.add_argument("--partition", metavar="NAME", help="partition; `sinfo -s` lists them")
+    where.add_argument("--account", metavar="NAME", help="account to charge")
     where.add_argument(
-        "--after", metavar="JOBID", action="append", default=[], help="start when this job is done; may be given again"
+        "--after",
+        metavar="JOBID",
+        action="append",
+        default=[],
+        help="start after this job has succeeded; may be repeated",
     )
     where.add_argument(
         "--requeue",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="whether the job is requeued after its time limit, preemption or the loss of a node",
+        help="requeue the job after its time limit, preemption or the loss of a node",
     )
     _add_run_arguments(parser)
     return parser
@@ -54,32 +62,35 @@ def _parser() -> Parser:
 
 def _add_run_arguments(parser: Parser) -> None:
     run = parser.add_argument_group("the run")
-    run.add_argument("--name", default="", help="of the Slurm job; the name of the job file if left out")
+    run.add_argument("--name", default="", help="name of the Slurm job; default: the name of the job file")
     run.add_argument(
-        "--out", type=path_argument, metavar="DIR", help="run folder; runs/<name of the job> if left out, numbered"
+        "--out",
+        type=path_argument,
+        metavar="DIR",
+        help="run folder; default: runs/<name of the job>, numbered if it exists",
     )
     run.add_argument(
         "--resume",
         action="store_true",
-        help="resume the run that --out holds, after a stop or for more epochs. JOB, "
-        "--set and --sweep are as they were if left out. Without it a folder that holds a run is refused. (A job that "
-        "Slurm requeues resumes by itself.)",
+        help="resume the run in --out: one that was stopped, or that is to train for more epochs. JOB, --set and "
+        "--sweep default to those of the last submission. Without it, a folder that contains a run is refused. "
+        "(A job that Slurm requeues resumes by itself.)",
     )
     run.add_argument(
         "--template",
         default="",
         metavar="NAME|PATH",
-        help="train (default), single, keras or your own; a folder slurm/ here, or HPCNN_SLURM_DIR, comes before those "
-        "that hpcnn brings",
+        help="train (default), single, keras or your own; templates in slurm/ here, or in HPCNN_SLURM_DIR, take "
+        "precedence over those that come with hpcnn",
     )
     run.add_argument(
-        "--sweep", type=path_argument, metavar="FILE", help="one run for each point of a sweep: see hpcnn sweep"
+        "--sweep", type=path_argument, metavar="FILE", help="one run per point of a sweep: see hpcnn sweep"
     )
     run.add_argument("--at-once", type=int, metavar="N", help="runs of a sweep at a time; all that fit if left out")
     run.add_argument("--array", metavar="SPEC", help="points of a sweep to run, as 0-5 or 3,7%%2; all if left out")
-    do = parser.add_argument_group("what to do")
-    do.add_argument("--dry-run", action="store_true", help="show and check everything, and submit nothing")
-    do.add_argument("--wait", action="store_true", help="wait for the end; the exit code is 0 if the run is done")
+    do = parser.add_argument_group("action")
+    do.add_argument("--dry-run", action="store_true", help="show and check everything, but submit nothing")
+    do.add_argument("--wait", action="store_true", help="wait until the run ends; the exit code is 0 if it is done")
     parser.usage = "%(prog)s [JOB] [--set KEY=VALUE] [options] [-- OPTIONS OF SBATCH]"
 
 
@@ -105,7 +116,7 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     check_free(submission, arguments.after)
     ask_slurm(submission)
     number = submit(submission)
-    write_line(f"submitted   job {number}; hpcnn status {number} tells how it is, hpcnn cancel {number} stops it")
+    write_line(f"submitted   job {number}; follow it: hpcnn status {number}; stop it: hpcnn cancel {number}")
     if arguments.wait:
         from hpcnn.slurm.polling import wait_for
 
@@ -114,7 +125,7 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
-    """Fill in what was submitted the last time."""
+    """Fill in the arguments of the last submission."""
     from hpcnn.slurm.resume import submitted_before
     from hpcnn.slurm.run_files import RunFiles, require_run
 
@@ -130,7 +141,7 @@ def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
 
     options = {name: getattr(arguments, name) for name in _PASSED_ON}
     if arguments.sweep is None and (arguments.at_once or (arguments.array and "/" not in arguments.template)):
-        raise JobError("--array and --at-once are for a sweep: one job file is one run. Give --sweep FILE.")
+        raise JobError("--array and --at-once need a sweep: one job file is one run. Give --sweep FILE.")
     if arguments.sweep is not None and not arguments.array:
         from hpcnn.slurm.sweep import read_points
 
@@ -158,7 +169,7 @@ def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
 def _show(submission: Submission) -> None:
     size, job = submission.size, submission.loaded.job
     each = f"{len(submission.points)} runs, each " if submission.points else ""
-    time = submission.asked.get("time") or "as SBATCH_TIMELIMIT has it"
+    time = submission.asked.get("time") or "of SBATCH_TIMELIMIT"
     write_line(f"job         {submission.loaded.path} ({job.name}), {job.train.shards} gradient shards")
     write_line(f"size        {each}{size}, time {time}")
     write_line(f"run folder  {submission.folder}")

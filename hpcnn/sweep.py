@@ -1,4 +1,4 @@
-"""One job with many settings: ``hpcnn sweep list FILE``, ``args FILE INDEX``, ``collect DIR``."""
+"""Sweeps over settings of a job: ``hpcnn sweep list FILE``, ``args FILE INDEX``, ``collect DIR``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcnn.cli.serial import console, run_serial
 from hpcnn.errors import EXIT_DONE
 from hpcnn.system.output import output, write_line
 
-_FORM = """the file lists values of settings of the job; all combinations are points:
+_FORM = """the file lists values of job settings; all combinations are points:
   [values]
   optimizer.learning_rate = [0.001, 0.01]
   train.batch_size = [32, 64, 128]
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = Parser(
         "hpcnn sweep",
-        "Train one job with other values of some settings in each run, and compare. hpcnn submit JOB --sweep FILE "
-        "--at-once 2 puts all runs into the queue of a Slurm cluster as one array; collect then makes a table of them.",
+        "Train one job with different values of some settings in each run, and compare. hpcnn submit JOB --sweep FILE "
+        "--at-once 2 submits all runs to a Slurm cluster as one job array; collect then tabulates them.",
         example="hpcnn sweep list slurm/learning_rates.toml",
     )
     parser.epilog = f"{parser.epilog}\n\n{_FORM}"
@@ -40,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     one = action("list", "print the points of a sweep file, numbered from 0", "slurm/learning_rates.toml")
     one.add_argument("file", type=path_argument, metavar="FILE")
-    what = "print what a point adds to the command, one argument per line: for scripts"
+    what = "print the arguments that a point adds to the command, one per line: for scripts"
     one = action("args", what, "slurm/learning_rates.toml 0")
     one.add_argument("file", type=path_argument, metavar="FILE")
     one.add_argument("index", type=int, metavar="INDEX")
-    one = action("collect", "print one table of all runs, the best first", "runs/rates")
+    one = action("collect", "print a table of all runs, best first", "runs/rates")
     one.add_argument("folder", type=path_argument, metavar="DIR", help="run folder of the sweep")
     form = one.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    form.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    form.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    form.add_argument("--csv", action="store_true", help="print CSV instead of the table")
     arguments = parser.parse_args(argv)
     chosen = {"list": _list, "args": _args, "collect": _collect}[arguments.action]
     return run_serial(lambda: chosen(arguments))

@@ -1,4 +1,4 @@
-"""The main command: ``mpirun -n 4 python -m hpcnn.train [JOB]``."""
+"""Trains a network: ``mpirun -n 4 python -m hpcnn.train [JOB]``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _EXIT_CODES = """exit codes:
   0    done
   1    failed
   2    bad input
-  70   ended by the watchdog: some rank made no progress
-  75   stopped early by a signal, a limit of time or a setting: resumable, and
+  70   ended by the watchdog: a rank made no progress
+  75   stopped early by a signal, a time limit or a setting: resumable, and
        saved if training had begun
   130  interrupted twice: left at once, without saving"""
 
@@ -37,18 +37,18 @@ def _parser(*, with_settings: bool) -> Parser:
         "--out",
         type=path_argument,
         metavar="DIR",
-        help="run folder to write; runs/<name of the job> if left out, numbered if taken",
+        help="run folder to write; default: runs/<name of the job>, numbered if it exists",
     )
     parser.add_argument(
         "--resume",
         type=path_or_name,
         default="never",
         metavar="auto|PATH|never",
-        help="auto: resume the newest run of this name (or in DIR), else start one. PATH: resume this run folder or "
-        "checkpoint. never (default): start a new run, overwriting nothing. A resumed run knows its JOB",
+        help="auto: resume the newest run of this name (or the one in DIR), or start one. PATH: resume this run "
+        "folder or checkpoint. never (default): start a new run, overwriting nothing. A resumed run needs no JOB",
     )
     parser.add_argument(
-        "--quiet", action="store_true", help="print the last line only; short for --set run.display=quiet"
+        "--quiet", action="store_true", help="print only the last line; short for --set run.display=quiet"
     )
     if with_settings:
         from hpcnn.job.reference import as_text
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         try:
             loaded = load_start_job(arguments.job, overrides, arguments.out, arguments.resume)
-        except (HpcnnError, OSError):  # said in `body`, once
+        except (HpcnnError, OSError):  # `body` reports it once
             return 0.0
         return loaded.job.run.stall_abort_s
 

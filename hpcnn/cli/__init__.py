@@ -1,1 +1,1 @@
-"""What all commands share: arguments, connecting, one message for one fault, and the exit code."""
+"""What commands share: arguments, connecting the ranks, error messages, exit codes."""

@@ -16,14 +16,14 @@ from hpcnn.errors import EXIT_BAD_INPUT
 from hpcnn.system.output import begin_command, end_command, replace_streams
 
 MOST = 1_000_000
-"""The most that can be asked for of what takes time."""
+"""Largest accepted count of steps, repetitions and the like."""
 
 
 class Subparser(argparse.ArgumentParser):
-    """Parses before MPI is up, on all ranks: only rank 0 speaks, and one line says what is wrong."""
+    """Parses on all ranks before MPI is initialized. Only rank 0 prints; an error is one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print one line and leave with the code of bad input."""
+        """Print one line and exit with the code of bad input."""
         report_unconnected(self.prog, f"{message}. See: {self.prog} --help", EXIT_BAD_INPUT)
         self.exit(EXIT_BAD_INPUT)
 
@@ -45,24 +45,26 @@ class Parser(Subparser):
         self.add_argument("--version", action="version", version=f"hpcnn {__version__}")
 
     def parse_args(self, *arguments: Any, **options: Any) -> Any:
-        """Parse them, in a process whose output can't fail from here on."""
+        """Parse arguments; from here on, output that can't be written does not raise."""
         replace_streams()
         begin_command()
         return super().parse_args(*arguments, **options)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave, as after ``--help``."""
+        """Exit, as after ``--help``."""
         super().exit(end_command(status), message)
 
 
 def path_argument(text: str) -> Path:
-    """Return the path that an argument gives; nothing has to be there.
+    """Return the path that an argument gives. It need not exist.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, or can't be looked at, as in a folder of somebody else.
+        argparse.ArgumentTypeError: it is empty or not accessible.
     """
     if not text:  # else it would be the working folder
-        raise argparse.ArgumentTypeError("the path is empty, as a variable that is not set. Give a path; . is here")
+        raise argparse.ArgumentTypeError(
+            "the path is empty, perhaps a variable that is not set. Give a path; . is the current folder"
+        )
     try:
         Path(text, "..").stat()  # of a folder, this asks for the right to look into it
     except (FileNotFoundError, NotADirectoryError):
@@ -75,37 +77,37 @@ def path_argument(text: str) -> Path:
 
 
 def path_or_name(text: str) -> str:
-    """Return an argument that is a path, or something else such as the number of a job, once it was looked at."""
+    """Return an argument that is an accessible path, or another name such as a job id."""
     path_argument(text)
     return text
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return what reads an option that counts something: `least` or more, and no more than anybody waits for."""
+    """Return a parser of integers from `least` to `MOST`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or len(text) > len(str(MOST)) or not least <= int(text) <= MOST:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more, and {MOST:,} at most")
+            raise argparse.ArgumentTypeError(f"{text!r} must be an integer from {least} to {MOST:,}")
         return int(text)
 
     return read
 
 
 def positive_seconds(text: str) -> float:
-    """Return what an option gives in seconds."""
+    """Return an option in seconds."""
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a positive number of seconds")
     return seconds
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says what to train: JOB and ``--set``."""
+    """Add the arguments that name a job: JOB and ``--set``."""
     parser.add_argument(
-        "job", nargs="?", type=path_argument, metavar="JOB", help="job file (TOML); the digits job if left out"
+        "job", nargs="?", type=path_argument, metavar="JOB", help="job file (TOML); default: the digits job"
     )
     parser.add_argument(
         "--set",
@@ -113,25 +115,25 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change one setting of the job, as train.epochs=5; may be given again",
+        help="change a setting of the job, for example train.epochs=5; may be repeated",
     )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what names a trained model: RUN and ``--checkpoint``."""
-    parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder, or a checkpoint")
+    """Add the arguments that name a trained model: RUN, ``--checkpoint``, ``--entry`` and ``--backend``."""
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="run folder or checkpoint")
     parser.add_argument(
         "--checkpoint",
         choices=("model", "best", "last"),
         default="",
-        help="which of the run's files; the finished model if there is one, else the best, else the last",
+        help="which file of the run; default: the finished model, else the best checkpoint, else the last",
     )
     parser.add_argument(
         "--entry",
         default="",
         metavar="MODULE:FUNCTION",
-        help="the Python function that builds the model, where the job has one (model.entry): run only if named here",
+        help="Python function that builds the model, if the job has one (model.entry); it runs only if named here",
     )
     parser.add_argument(
-        "--backend", choices=BACKENDS, default="", help="what computes; the backend that trained it, if left out"
+        "--backend", choices=BACKENDS, default="", help="backend that computes it; default: the one that trained it"
     )

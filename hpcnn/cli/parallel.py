@@ -53,7 +53,7 @@ def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:
 
 
 def warn_of_order(comm: Communicator, trained: TrainedModel, path: str | None) -> None:
-    """Warn, on rank 0, that columns of a file are not matched by name, if both it and the training data have names."""
+    """Warn on rank 0 if a file and the training data have named columns that can't be matched."""
     from hpcnn.data.other_files import order_note
 
     if comm.rank == 0 and path is not None and trained.content is None:
@@ -68,12 +68,13 @@ def run_parallel(
     is_training: bool = False,
     stall_abort_s: Callable[[], float] = float,
 ) -> int:
-    """Connect, run `body`, and return the exit code. A fault on any rank ends the whole job, with one message.
+    """Connect, run `body` and return the exit code. An error on any rank ends the whole job with one message.
 
-    `is_training`: the work goes on, and is done, where what it prints can't be written. `stall_abort_s` returns after
-    how many seconds a rank that is stopped, or does not come, ends the job; 0 is never.
-
-    From here on signals go to `stop`, to the very end: they must not spoil the exit code of work that is done.
+    Args:
+        body: the command; takes the communicator and returns the exit code.
+        stop: receives signals from here to the end, so that they don't change the exit code of finished work.
+        is_training: continue even if output can't be written.
+        stall_abort_s: returns the seconds after which a rank without progress ends the job; 0 is never.
     """
     begin_command(continues=is_training)
     guard = FailureGuard(in_words=True)
@@ -91,8 +92,8 @@ def run_parallel(
         stop.reinstall()
         faults.start(comm.broadcast(os.environ.get(faults.VARIABLE, "")), comm.rank, comm.size, comm.activity)
         exit_code = end_command(body(comm))
-        with suppress(Exception):  # a rank that is lost now takes nothing with it
-            comm.barrier()  # the time to exit counts from when rank 0, too, has written everything
+        with suppress(Exception):  # a rank that is lost now loses no work
+            comm.barrier()  # the time limit of the exit starts when rank 0 has written everything
     except BaseException as error:
         return guard.fail(error)
     if exit_code:

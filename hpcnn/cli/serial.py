@@ -1,4 +1,4 @@
-"""How the commands of Slurm end, and write: they are plain processes, without MPI and without NumPy."""
+"""Commands that run as one process, without MPI and NumPy: their exit codes, and how they print."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _WIDTH = 140
-"""Of tables that go to a file or a pipe."""
+"""Width of tables in a file or a pipe."""
 
 
 def run_serial(body: Callable[[], int]) -> int:
-    """Run `body` and return the exit code; an error on purpose is one message, and Ctrl-C none."""
+    """Run `body` and return the exit code. An expected error prints one message, Ctrl-C none."""
     begin_command()
     try:
         return end_command(body())
@@ -36,7 +36,7 @@ def run_serial(body: Callable[[], int]) -> int:
 
 
 def console() -> Console:
-    """Return a console for standard output: as wide as the terminal, or wide enough for a table."""
+    """Return a console for standard output, as wide as the terminal, or wide enough for a table."""
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDTH)

@@ -1,4 +1,4 @@
-"""The job file: its types, how it is read and checked, and the reference of its settings."""
+"""The job file: schema, reading, checks, and the reference of all settings."""
 
 from hpcnn.job.dump import differing_settings, resolved_toml, result_settings
 from hpcnn.job.load import LoadedJob, load_job

@@ -1,4 +1,4 @@
-"""Finds settings of a job that are each fine alone but contradict each other."""
+"""Checks that the settings of a job are consistent with each other."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hpcnn.job.schema import Job, Train, sums_by_horovod
 
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
-"""Metrics that are no single number, and so can't be watched."""
+"""Metrics that are not a single number and so can't be monitored."""
 
 
 def check_job(job: Job) -> None:
-    """Raise JobError for the first contradiction between settings of `job`."""
+    """Raise JobError for the first inconsistency between settings of `job`."""
     checks = (_check_model, _check_data, _check_targets, _check_loss, _check_optimizer, _check_warmup, _check_horovod)
     for check in checks:
         check(job)
@@ -29,13 +29,13 @@ def check_job(job: Job) -> None:
 
 
 def has_validation(data: sources.Data) -> bool:
-    """Return whether a source, as set, comes with validation data."""
+    """Return whether a source with these settings has validation data."""
     given = isinstance(data, sources.Memory) and data.validation_samples > 0
     return given or data.validation_fraction > 0 or any(_validation_files(data).values())
 
 
 def produced_values(job: Job) -> list[str]:
-    """Return the names of all numbers that an epoch of `job` reports, as callbacks can watch them."""
+    """Return the names of all numbers that an epoch of `job` reports, which callbacks can monitor."""
     values = ["loss", *(metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)]
     return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
 
@@ -73,9 +73,9 @@ def _check_model(job: Job) -> None:
 
 def _check_shape(key: str, shape: Sequence[int]) -> None:
     if any(size < 1 and size != -1 for size in shape):
-        raise JobError(f"{key} = {list(shape)}: expected sizes >= 1, one of which may be -1 for what is left")
+        raise JobError(f"{key} = {list(shape)}: expected sizes >= 1, one of which may be -1 for the rest")
     if list(shape).count(-1) > 1:
-        raise JobError(f"{key} = {list(shape)}: only one size may be -1, since the others decide it")
+        raise JobError(f"{key} = {list(shape)}: only one size may be -1, since the others determine it")
 
 
 def _check_data(job: Job) -> None:
@@ -93,7 +93,7 @@ def _check_data(job: Job) -> None:
 
 
 def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
-    """Return what the targets of a source are, where its settings alone say so."""
+    """Return the kind of targets of a source, if its settings determine it."""
     match data:
         case sources.Digits() | sources.Idx():
             return "classes"
@@ -105,7 +105,7 @@ def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
 
 
 def _check_targets(job: Job) -> None:
-    """Targets must be in the form that the loss takes."""
+    """Check that the targets are in the form that the loss takes."""
     loss, one_hot, labels = str(_tag(job.loss)), job.data.one_hot, _label_kind(job.data)
     source = f"the targets of source {_tag(job.data)!r}"
     if loss == "sparse_categorical_crossentropy" and one_hot:
@@ -136,7 +136,7 @@ def _check_loss(job: Job) -> None:
 
 
 def _ending(layers: Sequence[models.Layer]) -> str | None:
-    """Return the last activation; None if an entry decides it."""
+    """Return the last activation; None if an entry determines it."""
     for layer in reversed(layers):
         if isinstance(layer, models.Dense | models.ActivationLayer):
             return layer.activation
@@ -169,7 +169,7 @@ def _check_warmup(job: Job) -> None:
 
 
 def _most_steps(job: Job) -> float:
-    """Return a bound on the steps of the training, infinite where the number of samples is not in the job."""
+    """Return an upper bound of the number of steps, infinite if the job does not give the number of samples."""
     if job.train.batch_size == "full":
         return job.train.epochs
     match job.data:
@@ -183,7 +183,7 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_horovod(job: Job) -> None:
-    """Horovod adds whole vectors, exactly as they are, for ranks that all live to the end."""
+    """Check for settings that Horovod does not support."""
     if not sums_by_horovod(job):
         return
     for key, asked, value in (
@@ -193,7 +193,7 @@ def _check_horovod(job: Job) -> None:
     ):
         if asked:
             raise JobError(
-                f'{key} = {value} can\'t be had with keras.comm = "horovod": leave it out, or set keras.comm to "mpi"'
+                f'{key} = {value} is not supported with keras.comm = "horovod": remove it, or set keras.comm to "mpi"'
             )
 
 
@@ -204,20 +204,21 @@ def check_compression(train: Train) -> None:
         return
     if train.compression == "none":
         raise JobError(
-            f'train.compression_groups = {groups}, but train.compression = "none", so that nothing is rounded: set it '
+            f'train.compression_groups = {groups}, but train.compression = "none", so nothing is rounded: set it '
             'to "auto", or the compression to "bf16" or "fp16"'
         )
     most = 65536 if train.shards == "auto" else train.shards
     if groups & (groups - 1) or groups > most:
         limit = "" if train.shards == "auto" else f", at most train.shards = {train.shards}"
         raise JobError(
-            f"train.compression_groups = {groups}: expected a power of two{limit}. Each group is some shards whose "
+            f"train.compression_groups = {groups}: expected a power of two{limit}. Each group is a subtree of shards "
+            "whose "
             f'sum is rounded; {1 << (min(groups, most).bit_length() - 1)} would do, or "auto".'
         )
 
 
 def monitors(job: Job) -> Iterator[tuple[str, str]]:
-    """Yield the settings that watch a value, and the names of the values."""
+    """Yield each setting that monitors a value, and the name of the value."""
     if job.train.early_stopping:
         yield "train.early_stopping.monitor", job.train.early_stopping.monitor
     if job.train.reduce_on_plateau:
@@ -232,9 +233,9 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
         return
     base = monitor.removeprefix("val_")
     if base in TABLE_METRICS:
-        why = f"{base} is a table, not a number, and can't be watched."
+        why = f"{base} is a table, not a number, and can't be monitored."
     elif base in known:
-        why = "this job has no validation data: set data.validation_fraction, or watch a value of the training."
+        why = "this job has no validation data: set data.validation_fraction, or monitor a value of the training."
     else:
         why = f"this job computes no such value: see train.metrics.{nearest(monitor, known)}"
     raise JobError(f'{key} = "{monitor}": {why} Known: {", ".join(known)}.')

@@ -1,4 +1,4 @@
-"""`[data]`: where the samples come from, and how they are prepared."""
+"""`[data]`: source and preprocessing of the samples."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt
 
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
-    """What every source of data has."""
+    """Settings of every data source."""
 
     validation_fraction: Fraction = 0.0
-    """Share of the samples held out for validation, chosen by `train.seed`."""
+    """Fraction of the samples held out for validation, chosen with `train.seed`."""
     scale: Literal["none", "standardize", "minmax"] = "none"
-    """Scale the inputs: to mean 0 and deviation 1, or to [0, 1], with statistics of the training split."""
+    """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
     scale_over: Literal["feature", "all"] = "feature"
-    """Statistics for each feature on its own, or one pair for all (images)."""
+    """Statistics per feature, or over all features (images)."""
     one_hot: bool = False
-    """Turn integer labels into one-hot rows as wide as the model's output."""
+    """Convert integer labels to one-hot rows of the width of the model's output."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -27,7 +27,7 @@ class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
 
 
 class FileSection(DataSection, frozen=True, kw_only=True):
-    """What every source has in which one file holds inputs and targets."""
+    """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
     """The file."""
@@ -58,10 +58,10 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
 
 
 class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
-    """IDX files, the format of MNIST; each may carry the ending `.gz`."""
+    """IDX files, the format of MNIST; each may end in `.gz`."""
 
     folder: Text
-    """Folder that holds the files."""
+    """Folder of the files."""
     images: Text = "train-images-idx3-ubyte"
     """File of training images."""
     labels: Text = "train-labels-idx1-ubyte"
@@ -69,7 +69,7 @@ class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
     validation_images: str = "t10k-images-idx3-ubyte"
     """File of validation images; `""` for none: `--set 'data.validation_images=""'` (without quotes: the default)."""
     validation_labels: str = "t10k-labels-idx1-ubyte"
-    """File of validation labels; `""` for none, as for the images."""
+    """File of validation labels; `""` for none, as with the images."""
 
 
 class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
@@ -100,44 +100,45 @@ class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
-    """A data set bundled with scikit-learn, where that is installed."""
+    """A data set that comes with scikit-learn (extra `sklearn`)."""
 
     name: Literal["breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine"]
-    """Which one."""
+    """Name of the data set."""
 
 
 class Synthetic(DataSection, frozen=True, kw_only=True, tag="synthetic"):
-    """Made-up data of any size, computed row by row from a seed and never held in memory."""
+    """Synthetic data of any size, computed row by row from a seed and never held in memory."""
 
     kind: Literal["linear", "classification"]
-    """`linear`: y = x . slope + intercept + noise, uniform in [0, noise). `classification`: a Gaussian per class."""
+    """`linear`: y = x . slope + intercept + noise, uniform in [0, noise). `classification`: a Gaussian cluster per \
+class."""
     samples: PositiveInt
     """Number of rows."""
     features: PositiveInt = 1
     """Number of inputs per row."""
     slope: float = 1.0
-    """`linear`: weight of every input."""
+    """`linear`: weight of each input."""
     intercept: float = 0.0
     """`linear`: constant term."""
     classes: Annotated[int, Meta(ge=2)] = 2
     """`classification`: number of classes."""
     noise: NonNegative = 1.0
-    """Width of the noise, or deviation of a cloud."""
+    """Width of the noise, or standard deviation of a cluster."""
     seed: NonNegativeInt = 0
     """Seed of the data."""
 
 
 class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
-    """Arrays that a Python program gives `hpcnn.fit`, which sets all keys of this kind."""
+    """Arrays passed to `hpcnn.fit` in a Python program; it sets all keys of this kind."""
 
     x_shape: list[int] = []
     """Shape of the inputs, the samples first."""
     y_shape: list[int] = []
     """Shape of the targets, the samples first."""
     validation_samples: NonNegativeInt = 0
-    """Samples that were given for validation."""
+    """Number of samples for validation."""
     sha256: str = ""
-    """Hash of all arrays: a run resumes with the same data only."""
+    """Hash of all arrays: a run resumes only with the same data."""
 
 
 Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Memory
@@ -146,6 +147,6 @@ LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels",
 )  # fmt: skip
-"""Settings that only tell where data lie."""
+"""Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
-"""Settings that decide no result where the data themselves are compared."""
+"""Settings that do not affect the result where the data themselves are compared."""

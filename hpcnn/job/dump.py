@@ -1,4 +1,4 @@
-"""A job as text and as plain values: what a run folder keeps, and what a resumed run is compared with."""
+"""A job as text, for the run folder, and as plain values, to compare a resumed run with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def resolved_toml(job: Job) -> str:
     """Return the whole job as TOML, defaults written out. Reading it gives the same job."""
     import msgspec
 
-    # TOML has dates of its own, and no null.
+    # TOML has date types, and no null.
     dates = (datetime.datetime, datetime.date, datetime.time)
     return msgspec.toml.encode(_without_none(msgspec.to_builtins(job, builtin_types=dates))).decode()
 
 
 def result_settings(job: Job) -> dict[str, Any]:
-    """Return all settings that decide the result, as plain values: not `name`, `[run]` and what only makes it fast."""
+    """Return the settings that define the result as plain values: not `name`, `[run]` and those that affect speed."""
     import msgspec
 
     from hpcnn.job.schema import SPEED_SETTINGS
@@ -48,7 +48,7 @@ def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
 
 
 def flat_settings(job: Job) -> dict[str, str | int | float]:
-    """Return every setting under its dotted key, as ``train.batch_size``; lists as text."""
+    """Return every setting by its dotted key, such as ``train.batch_size``; lists as text."""
     import msgspec
 
     plain = leaves(msgspec.to_builtins(job), "")
@@ -56,7 +56,7 @@ def flat_settings(job: Job) -> dict[str, str | int | float]:
 
 
 def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield each setting under its dotted key. A list of plain values is one setting, a list of tables many."""
+    """Yield each setting with its dotted key. A list of plain values is one setting, a list of tables is many."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}" if key else name)

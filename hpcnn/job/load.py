@@ -1,4 +1,4 @@
-"""Reads a job file, applies changes from the command line, and returns a job that is checked through and through."""
+"""Reads a job file, applies overrides from the command line, and checks the job."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NAME_LIMIT = 100
 SIZE_LIMIT = 2**20
 """Bytes of a job file."""
 DEPTH_LIMIT = 64
-"""Tables and lists within each other. Python's own limit lies near 300, and is a crash."""
+"""Nesting of tables and lists. At about 300, Python itself crashes."""
 LINE_SHOWN = 100
-"""Characters of a line with a fault."""
+"""Characters of a faulty line in a message."""
 MESSAGE_LIMIT = 2000
-"""Characters of what is wrong with a setting: messages quote values, which may be as long as the file."""
+"""Characters of a message about a setting: it quotes values, which may be as long as the file."""
 DOTS_LIMIT = 4 * DEPTH_LIMIT
-"""Dots in one key: the time to parse a key grows with the square of their number."""
+"""Dots in one key: parsing time grows with the square of their number."""
 
 
 @dataclass(frozen=True)
 class LoadedJob:
-    """A job, and where it came from."""
+    """A job and its origin."""
 
     job: Job
     path: Path
@@ -43,13 +43,13 @@ class LoadedJob:
 
 
 def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJob:
-    """Read the job file at `path` (None: the digits job that comes with hpcnn), changed by `overrides`.
+    """Read the job file at `path` (None: the digits job that comes with hpcnn) and apply `overrides`.
 
     Each override is ``key=value``, see `hpcnn.job.overrides`.
 
     Raises:
-        JobError: no such file, not TOML, or the first setting that is unknown, missing, out of range, or at odds
-            with another one.
+        JobError: no such file, not TOML, or the first setting that is unknown, missing, out of range, or
+            inconsistent with another one.
 
     >>> load_job(overrides=["train.epochs=3"]).job.train.epochs
     3
@@ -62,15 +62,15 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJ
 
 
 def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = frozenset()) -> LoadedJob:
-    """Return the job that a table of sections describes, as a job file holds it.
+    """Return the job that a table of sections, as in a job file, describes.
 
     Args:
         table: sections by name.
-        path: the file that it is from, or what stands for one; names the job if nothing else does.
-        changed: which keys were set after it was read.
+        path: the file, real or notional; its name is the default name of the job.
+        changed: the keys that were overridden.
 
     Raises:
-        JobError: the first setting that is unknown, missing, out of range, or at odds with another one.
+        JobError: the first setting that is unknown, missing, out of range, or inconsistent with another one.
     """
     import msgspec
 
@@ -92,20 +92,20 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
 
 
 def _base_of(path: Path) -> Path:
-    """Return where relative paths start: in a run's own job file, where they did in the one that it was begun with."""
+    """Return the base of relative paths: for the job file of a run, that of the job file it was started with."""
     origin = read_origin(path.parent) if path == RunPaths(path.parent).job else None
     return origin or path.parent
 
 
 def builtin_jobs() -> Path:
-    """Return the folder of the jobs that come with hpcnn: in the package, or beside it in a checkout."""
+    """Return the folder of the jobs that come with hpcnn: in the package, or next to it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "jobs"
     return installed if installed.is_dir() else package.parent / "jobs"
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the sections of a job file, as they are written.
+    """Return the sections of a job file as written.
 
     Raises:
         JobError: no such file, or not TOML.
@@ -120,20 +120,20 @@ def read_table(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise JobError(f"{path}{_toml_problem(str(error), text)}") from None
     except (ValueError, RecursionError) as error:
-        raise JobError(f"{path}: a number or a nesting that can't be read ({error})") from None
+        raise JobError(f"{path}: a number or nesting that can't be read ({error})") from None
     _check_depth(table, path)
     return table
 
 
 def _read_text(path: Path) -> str:
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe may never end, or never begin
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may block for ever
             raise JobError(f"can't read the job file {str(path)!r}: it is a pipe or device. Give a file.")
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)
         if len(content) > SIZE_LIMIT:
             raise JobError(
-                f"{path} has more than {SIZE_LIMIT} bytes, and is no job file. Data go into files of their own."
+                f"{path} has more than {SIZE_LIMIT} bytes and is not a job file. Store data in files of their own."
             )
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except FileNotFoundError:
@@ -150,7 +150,7 @@ def _check_depth(table: dict[str, Any], path: Path) -> None:
         inner = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
         level = [value for value in inner if isinstance(value, dict | list)]
     if level:
-        raise JobError(f"{path}: tables and lists lie more than {DEPTH_LIMIT} deep within each other")
+        raise JobError(f"{path}: tables and lists are nested more than {DEPTH_LIMIT} levels deep")
 
 
 def _toml_problem(message: str, text: str) -> str:
@@ -171,14 +171,14 @@ def _other_jobs(path: Path) -> str:
 
 
 def _blamed(path: Sequence[str | int], changed: AbstractSet[Keys]) -> str:
-    """Return which overrides have a part in a problem at `path`: the file alone may be without fault."""
+    """Return which overrides contribute to an error at `path`: the file alone may be valid."""
     keys = tuple(map(str, path))
     parts = sorted(".".join(one) for one in changed if one[: len(keys)] == keys or keys[: len(one)] == one)
     return f" with --set {', '.join(parts)}" if parts else ""
 
 
 def _checked_name(name: str, path: Path) -> str:
-    """Return the job's name, the file's if it has none, once it can name a folder."""
+    """Return the name of the job, by default that of the file, after checking that it can name a folder."""
     given, name = name, name or path.stem
     if (
         not name.isprintable()

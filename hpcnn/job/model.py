@@ -1,4 +1,4 @@
-"""`[model]` and `[loss]`: the network, and what it minimises."""
+"""`[model]` and `[loss]`: the network and its loss."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Initializer = Literal[
 
 
 class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):
-    """What every layer has."""
+    """Settings of every layer."""
 
     name: str = ""
-    """Name of the layer, as in checkpoints; `<type>_<number>` if left out."""
+    """Name of the layer, also in checkpoints; default: `<type>_<number>`."""
 
 
 class Dense(LayerSection, frozen=True, kw_only=True, tag="dense"):
@@ -41,9 +41,9 @@ class Dense(LayerSection, frozen=True, kw_only=True, tag="dense"):
     use_bias: bool = True
     """Whether to add a bias."""
     kernel_initializer: Initializer = "glorot_uniform"
-    """How the kernel starts."""
+    """Initializer of the kernel."""
     bias_initializer: Literal["zeros", "ones"] = "zeros"
-    """How the bias starts."""
+    """Initializer of the bias."""
     kernel_l1: NonNegative = 0.0
     """Penalty on the sum of |kernel|."""
     kernel_l2: NonNegative = 0.0
@@ -57,28 +57,28 @@ class Dense(LayerSection, frozen=True, kw_only=True, tag="dense"):
 
 
 class ActivationLayer(LayerSection, frozen=True, kw_only=True, tag="activation"):
-    """An activation on its own."""
+    """An activation as a layer."""
 
     activation: Activation
-    """Which one."""
+    """The activation function."""
 
 
 class Flatten(LayerSection, frozen=True, kw_only=True, tag="flatten"):
-    """All axes of a sample into one."""
+    """Flattens each sample to one axis."""
 
 
 class Reshape(LayerSection, frozen=True, kw_only=True, tag="reshape"):
-    """Another shape for each sample."""
+    """Reshapes each sample."""
 
     shape: Annotated[list[int], Meta(min_length=1)]
     """Shape of a sample; one entry may be -1."""
 
 
 class Dropout(LayerSection, frozen=True, kw_only=True, tag="dropout"):
-    """Zeroes inputs at random while training, and scales up the others."""
+    """Zeroes inputs at random during training, and scales up the others."""
 
     rate: Fraction
-    """Share of inputs to drop."""
+    """Fraction of the inputs to drop."""
 
 
 class LayerNorm(LayerSection, frozen=True, kw_only=True, tag="layer_norm"):
@@ -110,17 +110,17 @@ class Model(Section, frozen=True, kw_only=True):
     layers: list[Layer] = []
     """The layers, first to last."""
     entry: str = ""
-    """`package.module:function` that returns the model (an `hpcnn.nn.Network`), in place of `layers`."""
+    """`package.module:function` that returns the model (an `hpcnn.nn.Network`), instead of `layers`."""
     options: dict[str, Any] = {}
     """Keyword arguments for `entry`."""
     input_shape: list[PositiveInt] | None = None
-    """Shape of one sample; taken from the data if left out. May differ from the data's by axes of length 1."""
+    """Shape of one sample; default: that of the data, from which it may differ by axes of length 1."""
     initial_weights: str = ""
     """Checkpoint to start from: parameters of the same name and shape are copied."""
 
 
 class LossSection(Section, frozen=True, kw_only=True, tag_field="name"):
-    """What is minimised: the mean over samples, plus the penalties of the layers."""
+    """The loss to minimise: the mean over samples, plus the penalties of the layers."""
 
 
 class Mse(LossSection, frozen=True, kw_only=True, tag="mse"):
@@ -139,10 +139,10 @@ class Huber(LossSection, frozen=True, kw_only=True, tag="huber"):
 
 
 class ClassLoss(LossSection, frozen=True, kw_only=True):
-    """What every loss of classes has."""
+    """Settings of every classification loss."""
 
     label_smoothing: Fraction = 0.0
-    """Share of each label spread over all classes."""
+    """Fraction of each label that is spread over all classes."""
     class_weights: Literal["none", "balanced"] | list[float] = "none"
     """Weight of each class in the loss; `balanced`: samples / (classes x samples of the class)."""
 

@@ -1,4 +1,4 @@
-"""`[optimizer]` and `[schedule]`: how a gradient becomes a step, and how long the step is."""
+"""`[optimizer]` and `[schedule]`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hpcnn.job.section import Fraction, NonNegative, Positive, Section, Share
 
 
 class OptimizerSection(Section, frozen=True, kw_only=True, tag_field="name"):
-    """What every optimizer has."""
+    """Settings of every optimizer."""
 
     clip_norm: NonNegative = 0.0
-    """Largest Euclidean norm of the whole gradient; 0 is no limit."""
+    """Upper bound of the Euclidean norm of the whole gradient; 0: none."""
     clip_value: NonNegative = 0.0
-    """Largest absolute value of a gradient's entry; 0 is no limit."""
+    """Upper bound of the absolute value of each gradient entry; 0: none."""
 
 
 class Sgd(OptimizerSection, frozen=True, kw_only=True, tag="sgd"):
@@ -24,15 +24,15 @@ class Sgd(OptimizerSection, frozen=True, kw_only=True, tag="sgd"):
     learning_rate: Positive = 0.01
     """Step size, before the schedule."""
     momentum: Fraction = 0.0
-    """Share of the last update that is kept."""
+    """Fraction of the previous update that is added."""
     nesterov: bool = False
-    """Nesterov's look-ahead."""
+    """Use Nesterov momentum."""
     decay: NonNegative = 0.0
-    """Rate of step n is divided by 1 + decay x n, as in Keras 2."""
+    """Divide the rate of step n by 1 + decay x n, as in Keras 2."""
 
 
 class AdaptiveSection(OptimizerSection, frozen=True, kw_only=True):
-    """What every optimizer has whose step size adapts to each parameter."""
+    """Settings of optimizers whose step size adapts to each parameter."""
 
     learning_rate: Positive = 0.001
     """Step size, before the schedule."""
@@ -41,7 +41,7 @@ class AdaptiveSection(OptimizerSection, frozen=True, kw_only=True):
 
 
 class AdamSection(AdaptiveSection, frozen=True, kw_only=True):
-    """What the forms of Adam have."""
+    """Settings of the variants of Adam."""
 
     beta_1: Fraction = 0.9
     """Decay of the first moment."""
@@ -66,7 +66,7 @@ class RmsProp(AdaptiveSection, frozen=True, kw_only=True, tag="rmsprop"):
     rho: Fraction = 0.9
     """Decay of the mean square."""
     momentum: Fraction = 0.0
-    """Share of the last update that is kept."""
+    """Fraction of the previous update that is added."""
     centered: bool = False
     """Divide by the variance instead of the mean square."""
 
@@ -75,59 +75,59 @@ class Adagrad(AdaptiveSection, frozen=True, kw_only=True, tag="adagrad"):
     """Adagrad (Duchi, Hazan and Singer, 2011)."""
 
     initial_accumulator_value: NonNegative = 0.1
-    """Start of the sum of squares."""
+    """Initial value of the sum of squares."""
 
 
 Optimizer = Sgd | Adam | AdamW | RmsProp | Adagrad
 
 
 class ScheduleSection(Section, frozen=True, kw_only=True, tag_field="name"):
-    """What every schedule has."""
+    """Settings of every schedule."""
 
     unit: Literal["step", "epoch"] = "epoch"
-    """What the lengths below count."""
+    """Unit of the lengths below."""
     warmup: NonNegative = 0.0
-    """Length of a linear rise from `warmup_start` to the full rate, before the decay."""
+    """Length of a linear warm-up from `warmup_start` to the full rate."""
     warmup_start: Share = 0.0
-    """Share of the rate at which the rise starts."""
+    """Fraction of the rate at which the warm-up starts."""
 
 
 class Constant(ScheduleSection, frozen=True, kw_only=True, tag="constant"):
-    """The full rate throughout."""
+    """A constant rate."""
 
 
 class Step(ScheduleSection, frozen=True, kw_only=True, tag="step"):
-    """The rate times `factor` after each `every`."""
+    """Multiplies the rate by `factor` after each `every`."""
 
     every: Positive
-    """Length between two drops."""
+    """Length between drops."""
     factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
-    """What a drop multiplies by."""
+    """Factor of each drop."""
 
 
 class Exponential(ScheduleSection, frozen=True, kw_only=True, tag="exponential"):
     """Rate x rate^(t / length)."""
 
     rate: Annotated[float, Meta(gt=0, le=1)]
-    """What one `length` multiplies by."""
+    """Factor per `length`."""
     length: Positive = 1.0
-    """Time over which `rate` applies once."""
+    """Length over which `rate` applies once."""
 
 
 class InverseTime(ScheduleSection, frozen=True, kw_only=True, tag="inverse_time"):
     """Rate / (1 + rate x t / length)."""
 
     rate: NonNegative
-    """Speed of the decay."""
+    """Decay per `length`."""
     length: Positive = 1.0
-    """Unit of time of the decay."""
+    """Length over which the decay is measured."""
 
 
 class DecaySection(ScheduleSection, frozen=True, kw_only=True):
-    """What the schedules have that decay over the rest of the training."""
+    """Settings of schedules that decay over the rest of the training."""
 
     length: Positive | None = None
-    """Length of the decay, after the warm-up; the rest of the training if left out."""
+    """Length of the decay after the warm-up; default: the rest of the training."""
     end: Share = 0.0
     """Fraction of the rate at the end."""
 
@@ -140,7 +140,7 @@ class Polynomial(DecaySection, frozen=True, kw_only=True, tag="polynomial"):
     """(1 - t / length)^power from the full rate to `end`."""
 
     power: Positive = 1.0
-    """1 is a straight line."""
+    """Exponent; 1 is linear."""
 
 
 Schedule = Constant | Step | Exponential | InverseTime | Cosine | Polynomial

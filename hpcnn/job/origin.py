@@ -1,4 +1,4 @@
-"""Where a run keeps the job that it trains, and where the relative paths of that job start."""
+"""The folder that relative paths in the job of a run start from, stored with the run."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from hpcnn.system.atomic import write_text
 
 
 def write_origin(run: Path, base: Path, job_toml: str) -> None:
-    """Keep, in the folder of a run, that relative paths of its job start at `base`.
+    """Store in a run folder that relative paths of its job start from `base`.
 
-    It is kept twice: as it is seen from the run folder, for a tree that is moved or is mounted elsewhere on another
-    host, and from the root, for a run folder that is moved alone. Which of them holds is told by what the job names
-    there.
+    It is stored twice: relative to the run folder, for a tree that is moved or mounted elsewhere on another host, and
+    as an absolute path, for a run folder that is moved alone. The files that the job names tell which of them is valid.
     """
     import tomllib
 
     base = base.resolve()
     here = os.path.relpath(base, run.resolve())
-    holds = sorted({text for text in _texts(tomllib.loads(job_toml)) if _leads_to_something(base, text)})
+    holds = sorted({text for text in _texts(tomllib.loads(job_toml)) if _names_existing(base, text)})
     origin = {"from_here": here, "folder": str(base), "holds": holds}
     write_text(RunPaths(run).origin, json.dumps(origin, indent=2) + "\n")
 
 
 def read_origin(run: Path) -> Path | None:
-    """Return where relative paths of a run's job start; None if that is not known, or no longer there."""
+    """Return the base of relative paths in the job of a run; None if it is unknown or no longer exists."""
     try:
         origin = json.loads(RunPaths(run).origin.read_text(encoding="utf-8"))
         places: list[Path] = [run / origin["from_here"], Path(origin["folder"])]
@@ -37,7 +36,7 @@ def read_origin(run: Path) -> Path | None:
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
     for place in places:
-        if any(_leads_to_something(place, text) for text in holds):
+        if any(_names_existing(place, text) for text in holds):
             return place
     return next((place for place in reversed(places) if place.is_dir()), None)
 
@@ -51,24 +50,24 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _leads_to_something(base: Path, text: str) -> bool:
-    """Return whether `text` is a relative path from `base`, by a name, to something that is there."""
+def _names_existing(base: Path, text: str) -> bool:
+    """Return whether `text` is a relative path with a name that exists below `base`."""
     path = Path(text)
     if path.is_absolute() or all(part == ".." for part in path.parts):
         return False
     try:
         return (base / path).exists()
-    except (OSError, ValueError):  # too long, or no path at all
+    except (OSError, ValueError):  # too long, or not a path
         return False
 
 
 def base_of_model(file: Path, kept: str) -> Path:
-    """Return where relative paths start for the model in a file: as its run folder says now, or else as was `kept`."""
+    """Return the base of relative paths for the model in a file: that of its run folder, else `kept`."""
     return read_origin(run_of(file) or file.parent) or Path(kept)
 
 
 def run_of(path: Path) -> Path | None:
-    """Return the folder of the run that `path` is, or is a checkpoint of; None if it is a file that lies elsewhere.
+    """Return the run folder that `path` is or is a checkpoint in; None for a file elsewhere.
 
     >>> run_of(Path("runs/a/checkpoints/last.safetensors")).as_posix()
     'runs/a'

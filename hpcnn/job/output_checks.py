@@ -1,4 +1,4 @@
-"""The last activation of a network, and the losses and metrics that make sense of it."""
+"""Checks that the loss and the metrics fit the last activation of the network."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ CLASS_METRICS = (
 )
 PROBABILITIES = ("sigmoid", "softmax")
 _POSITIVE = ("softmax", "sigmoid", "softplus")
-"""Positive outputs, which these losses divide by their sum. Outputs of relu may all be 0."""
+"""Activations with positive outputs, which the losses below normalise. Outputs of relu may all be 0."""
 _FITTING = {
     "binary_crossentropy": PROBABILITIES,
     "categorical_crossentropy": _POSITIVE,
     "sparse_categorical_crossentropy": _POSITIVE,
 }
-"""By loss, the last activations that it can learn behind. Losses that are not here take any."""
+"""By loss, the last activations that it works with. Losses that are not listed work with any."""
 
 
 def check_ending(loss: str, ending: str | None) -> None:
-    """Check that a loss can go with a network's last activation; None: that is not known, and may be right.
+    """Check that a loss works with the last activation of a network; None: it is not known.
 
     Raises:
-        JobError: it can't.
+        JobError: it does not.
     """
     fitting = _FITTING.get(loss)
     if fitting is None or ending is None or ending in fitting:
@@ -40,21 +40,21 @@ def check_ending(loss: str, ending: str | None) -> None:
     best = "sigmoid" if loss == "binary_crossentropy" else "softmax"
     raise JobError(
         f'loss.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs are '
-        f'not: it would train to nonsense. End it in activation = "{best}", also where another library would take '
+        f'not probabilities. End it in activation = "{best}", also where another library would take '
         'from_logits: the two are computed together, from the logits. For numbers use "mse", "mae" or "huber".'
     )
 
 
 def check_class_metrics(loss: str, ending: str | None, metrics: Sequence[str], *, one_hot: bool) -> None:
-    """Check that there are classes where metrics need them.
+    """Check that the targets are classes if a metric needs them.
 
     Raises:
-        JobError: the loss and the last activation make a regression.
+        JobError: the loss and the last activation are those of a regression.
     """
     metric = next((metric for metric in metrics if metric in CLASS_METRICS), None)
     if metric is None or loss in _FITTING or one_hot or ending is None or ending in PROBABILITIES:
         return
     raise JobError(
         f'train.metrics has "{metric}", which needs classes, but loss.name = "{loss}" and a last layer '
-        'without "sigmoid" or "softmax" make a regression: use "mae", "mse" or "r2", or another loss'
+        'without "sigmoid" or "softmax" are those of a regression: use "mae", "mse" or "r2", or another loss'
     )

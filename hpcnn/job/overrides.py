@@ -1,4 +1,4 @@
-"""`--set key=value`: changes to a job from the command line, made on the tables before they are checked."""
+"""`--set key=value`: overrides of a job from the command line, applied before it is checked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from hpcnn.errors import JobError
 
 TAG_FIELDS = {"data": "source", "loss": "name", "optimizer": "name", "schedule": "name"}
-"""The key that says what kind a section is; for a layer it is `type`."""
+"""The key that gives the kind of a section; for a layer it is `type`."""
 
 DEFAULT_TAGS = {"optimizer": "adam", "schedule": "constant"}
-"""The kind of a section that the file leaves out, so that one of its settings can be set alone."""
+"""The kind of a section that the file leaves out, so that a single setting of it can be set."""
 
 Keys = tuple[str, ...]
 
@@ -22,15 +22,15 @@ _MISSING = object()
 def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> set[Keys]:
     """Change `table` in place by each ``key=value`` in turn, and return the keys that were set.
 
-    In a mapping the values are as TOML would give them, and None takes a setting out.
+    In a mapping, values are those that TOML would give, and None removes a setting.
 
     A key is a path, with list positions as numbers: ``model.layers.0.units=64``. A value is TOML, or else a plain
-    string. An empty value takes the setting out of the file, so that its default applies. Missing tables are made.
-    Another kind (``optimizer.name=sgd``) replaces the whole table, apart from what an earlier override has set in
-    it: the settings of the old kind mean nothing to the new one.
+    string. An empty value removes the setting, so that its default applies. Missing tables are created. Another kind
+    (``optimizer.name=sgd``) replaces the whole table, except for earlier overrides: the settings of the old kind do
+    not apply to the new one.
 
     Raises:
-        JobError: not of the form ``key=value``, or a path that leads nowhere.
+        JobError: not of the form ``key=value``, or a path that does not exist.
     """
     done: set[Keys] = set()
     for override, key, value in _changes(overrides):
@@ -46,7 +46,7 @@ def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[st
 
 
 def _changes(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield each override as it is called in messages, its key and its value: None to take it out."""
+    """Yield each override as quoted in messages, its key and its value: None to remove it."""
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
             yield str(key), str(key), value
@@ -57,7 +57,7 @@ def _changes(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str
 
 
 class _PathError(Exception):
-    """A path that leads nowhere."""
+    """A path that does not exist."""
 
 
 def _set(table: dict[str, Any], keys: Keys, value: Any, done: set[Keys]) -> None:
@@ -91,7 +91,7 @@ def _step(node: Any, key: str, parents: Keys) -> Any:
     if not isinstance(node, list):
         raise _PathError(f"{where} is {node!r}, not a table")
     if not (key.isascii() and key.isdigit()):
-        raise _PathError(f"{where} is a list: expected a position, as {where}.0, not {key!r}")
+        raise _PathError(f"{where} is a list: expected a position such as {where}.0, not {key!r}")
     if int(key) >= len(node):
         have = f"positions 0 to {len(node) - 1}" if node else "no entries"
         raise _PathError(f"{where} has {have}, not {key}")
@@ -107,6 +107,6 @@ def _is_tag(keys: Keys) -> bool:
 def _parse(text: str) -> Any:
     try:
         table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or a number or a nesting that Python refuses
+    except (ValueError, RecursionError):  # not TOML, or a number or nesting that Python rejects
         return text
     return table["value"] if len(table) == 1 else text

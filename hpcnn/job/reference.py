@@ -1,4 +1,4 @@
-"""The reference of all settings, made from the schema and the texts beside its fields, so that it can't go stale.
+"""The reference of all settings, generated from the schema and the docstrings of its fields.
 
 ``python -m hpcnn.job.reference docs/settings.md`` writes it between the two markers of a Markdown file.
 """
@@ -33,12 +33,12 @@ class Setting:
     section: str
     """Dotted name of the table; empty for the top of the file."""
     kind: str
-    """The kinds of the section that have the key, as ``sgd, rmsprop``; empty for all."""
+    """The kinds of the section that have the key, such as ``sgd, rmsprop``; empty for all."""
     key: str
     type: str
-    """What the value may be, in words."""
+    """The allowed values, in words."""
     default: str
-    """In TOML; ``required`` where there is none, ``none`` where leaving it out means something of its own."""
+    """In TOML; ``required``, or ``none`` where leaving it out has a meaning of its own."""
     text: str
     """What it does."""
 
@@ -51,7 +51,7 @@ def settings() -> list[Setting]:
 def _section(choices: Sequence[kinds.StructType], section: str) -> Iterator[Setting]:
     if tag_field := choices[0].tag_field:
         names = " or ".join(filter(None, [", ".join(f'"{c.tag}"' for c in choices[:-1]), f'"{choices[-1].tag}"']))
-        yield Setting(section, "", str(tag_field), names, "required", "Which kind it is.")
+        yield Setting(section, "", str(tag_field), names, "required", "The kind.")
     inner: list[tuple[tuple[kinds.StructType, ...], str]] = []
     for owner in dict.fromkeys(_owner(choice.cls, field.name) for choice in choices for field in choice.fields):
         members = [choice for choice in choices if issubclass(choice.cls, owner)]
@@ -85,7 +85,7 @@ def _owner(cls: type, field: str) -> type:
 
 @functools.cache
 def _texts(cls: type) -> dict[str, str]:
-    """Return the string that follows each field in the source of a class; Python itself throws them away."""
+    """Return the string that follows each field in the source of a class; Python discards them."""
     return {
         field.target.id: str(after.value.value)
         for field, after in pairwise(_source(cls).body)
@@ -162,7 +162,7 @@ def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
 
 
 def rewritten(document: str, name: str) -> str:
-    """Return a Markdown document with the reference between its markers brought up to date.
+    """Return a Markdown document with the reference between its markers updated.
 
     Raises:
         JobError: the document `name` does not have the two markers, in order.
@@ -175,7 +175,7 @@ def rewritten(document: str, name: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Bring each Markdown file named up to date, or print the reference if none is named."""
+    """Update each named Markdown file, or print the reference if none is named."""
     if not arguments:
         print(as_text())
     for name in arguments:

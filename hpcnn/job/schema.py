@@ -1,7 +1,7 @@
-"""The job file, as types: every section, key, range and default. What is not here is no setting.
+"""The schema of the job file: every section, key, range and default.
 
-A job is TOML. `[run]` holds what changes only what is shown and kept; every other section defines the result.
-Defaults and formulas follow Keras 3, so that a job means the same in either mode.
+A job is TOML. `[run]` only affects what is shown and stored; all other sections define the result.
+Defaults and formulas follow Keras 3, so that a job means the same with either backend.
 """
 
 from __future__ import annotations
@@ -25,67 +25,68 @@ class EarlyStopping(Section, frozen=True, kw_only=True):
     """Stop when a value has not improved for some epochs."""
 
     monitor: str = "val_loss"
-    """The value watched: `loss`, `val_loss`, or a metric, as `val_accuracy`."""
+    """The value to monitor: `loss`, `val_loss`, or a metric such as `val_accuracy`."""
     patience: PositiveInt = 10
     """Epochs without improvement before the stop."""
     min_delta: NonNegative = 0.0
-    """Smallest change that counts."""
+    """Smallest change that counts as an improvement."""
     restore_best: bool = True
-    """End with the best epoch's weights."""
+    """Restore the weights of the best epoch at the end."""
 
 
 class ReduceOnPlateau(Section, frozen=True, kw_only=True):
     """Lower the learning rate when a value has not improved for some epochs."""
 
     monitor: str = "val_loss"
-    """The value watched."""
+    """The value to monitor."""
     patience: PositiveInt = 5
-    """Epochs without improvement before a drop."""
+    """Epochs without improvement before the rate is lowered."""
     factor: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    """What a drop multiplies the rate by."""
+    """Factor by which the rate is multiplied."""
     min_delta: NonNegative = 0.0001
-    """Smallest change that counts."""
+    """Smallest change that counts as an improvement."""
     min_learning_rate: NonNegative = 0.0
-    """The rate never falls below this."""
+    """Lower bound of the rate."""
 
 
 class Train(Section, frozen=True, kw_only=True):
-    """How to train."""
+    """Training."""
 
     epochs: PositiveInt = 10
     """Passes over the training data."""
     batch_size: PositiveInt | Literal["full"] = 32
-    """Samples per step, over all ranks together; `full` is all of them."""
+    """Samples per step over all ranks; `full`: all samples."""
     shards: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
-    """Shards that a batch is cut into: the largest rank count of the job. `auto`: as many as its first ranks."""
+    """Number of gradient shards that each batch is divided into: the largest number of ranks that the job can use. \
+`auto`: the number of ranks at the first start."""
     seed: NonNegativeInt = 0
-    """Seed of every random draw."""
+    """Seed of all random numbers."""
     shuffle: bool = True
-    """A new order of the samples in each epoch."""
+    """Shuffle the samples in each epoch."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and arithmetic."""
     metrics: list[Metric] = []
-    """Values computed beside the loss."""
+    """Metrics computed in addition to the loss."""
     top_k: PositiveInt = 5
     """The k of `top_k_accuracy`."""
     eval_batch_size: PositiveInt = 256
-    """Samples per piece in evaluation and prediction."""
+    """Samples per batch in evaluation and prediction."""
     optimizer_sharding: bool | Literal["auto"] = "auto"
-    """Each rank updates its share of the parameters only, and keeps the optimizer's state of that share: same result, \
-less memory, less work. `auto`: where it is faster."""
+    """Each rank updates only its partition of the parameters and keeps only the optimizer state of that partition \
+(ZeRO-1): same result, less memory, less work. `auto`: if it is faster."""
     bucket_mb: NonNegative | Literal["auto"] = "auto"
-    """MB of gradients that travel while the rest is still computed; 0 sends all at the end. Same result. `auto`: \
-where it is faster."""
+    """MB of gradients per bucket, sent while the rest of the backward pass is computed; 0: send all at the end. Same \
+result. `auto`: if it is faster."""
     compression: Literal["none", "bf16", "fp16"] = "none"
-    """Gradients travel between hosts in two bytes per entry. What rounding loses is added to the next step's, but the \
-result differs, on one rank too. `fp16` keeps 11 bits in place of 8, but sums beyond 65504 end the run."""
+    """Send gradients between hosts in two bytes per entry, with error feedback. This changes the result, on one rank \
+too. `fp16` keeps 11 bits instead of 8, but sums beyond 65504 end the run."""
     compression_groups: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
-    """Sums of shards that are rounded on their way, a power of two; part of the result. Best is one per host. `auto`: \
-as many as there are hosts at the start, or fewer."""
+    """Number of partial sums that are rounded, a power of two; it affects the result. One per host is best. `auto`: \
+at most the number of hosts at the start."""
     early_stopping: EarlyStopping | None = None
-    """Table of its own; left out, there is none."""
+    """A table; off if left out."""
     reduce_on_plateau: ReduceOnPlateau | None = None
-    """Table of its own; left out, there is none."""
+    """A table; off if left out."""
 
 
 SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb")
@@ -93,84 +94,84 @@ SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb")
 
 
 class Run(Section, frozen=True, kw_only=True):
-    """What is shown and kept. Nothing here changes the result."""
+    """What is shown and stored. Nothing here changes the result."""
 
     display: Literal["auto", "live", "plain", "quiet", "none"] = "auto"
-    """`auto`: live in a terminal, plain lines elsewhere. `quiet`: only the last line. `none`: not even that."""
+    """`auto`: `live` in a terminal, `plain` lines elsewhere. `quiet`: only the last line. `none`: nothing."""
     log_every_s: NonNegative = 10.0
-    """Seconds between two plain lines within an epoch."""
+    """Seconds between plain lines within an epoch."""
     loggers: list[Literal["csv", "mlflow", "tensorboard", "wandb"]] = []
-    """What else receives the values of each epoch; `tensorboard`, `mlflow` and `wandb` are extras of the same name."""
+    """Loggers of the values of each epoch; `tensorboard`, `mlflow` and `wandb` are extras of the same name."""
     timeline: bool = False
-    """Record what each rank does when, by phase and layer, in `timeline.json.gz` of the run folder: for Perfetto."""
+    """Write a trace of all ranks by phase and layer for Perfetto, `timeline.json.gz` in the run folder."""
     timeline_steps: PositiveInt = 200
-    """Steps that are recorded, from the first on; of later ones only evaluations, saves and recoveries."""
+    """Number of steps to record; after them, only evaluations, saves and recoveries are."""
     checkpoint_every_epochs: PositiveInt = 1
-    """Epochs between two checkpoints; the end is always saved."""
+    """Epochs between checkpoints; the end is always saved."""
     checkpoint_every_steps: NonNegativeInt = 0
-    """Steps between two checkpoints, within an epoch too; 0 is never."""
+    """Steps between checkpoints, also within an epoch; 0: never."""
     checkpoint_every_minutes: NonNegative = 10.0
-    """Minutes after which there is a checkpoint, within an epoch too; 0 is never."""
+    """Minutes between checkpoints, also within an epoch; 0: never."""
     checkpoint_gap_s: NonNegative = 5.0
-    """An epoch ends without a checkpoint if the last one is younger than this many seconds: short epochs would \
-otherwise be spent on writing files."""
+    """Least seconds between checkpoints at the ends of epochs, so that short epochs are not dominated by writing \
+files."""
     keep_checkpoints: PositiveInt = 2
-    """Newest checkpoints that are kept, beside the best."""
+    """Number of newest checkpoints to keep, in addition to the best."""
     monitor: str = ""
-    """The value that decides which checkpoint is the best; empty: `val_loss`, or `loss` without validation."""
+    """The value that determines the best checkpoint; empty: `val_loss`, or `loss` without validation."""
     stop_at_step: NonNegativeInt = 0
-    """Save and stop, resumable, after this step of the whole training, counted from 1; 0 is never."""
+    """Save and stop, resumable, after this step of the training, counted from 1; 0: never."""
     max_minutes: NonNegative = 0.0
-    """Minutes after which the run saves and stops, resumable: its last checkpoint is done by then. 0 is never."""
+    """Wall-time limit in minutes: the run has saved and stopped, resumable, by then; 0: none."""
     stall_warn_s: NonNegative = 60.0
-    """Seconds after which a rank that makes no progress is named, with what it is doing; 0 is never."""
+    """Seconds without progress after which a rank is reported, with its phase; 0: never."""
     stall_abort_s: NonNegative = 600.0
-    """Seconds after which a job in which a rank makes no progress is ended; 0 is never."""
+    """Seconds without progress of a rank after which the job is aborted; 0: never."""
     on_rank_loss: Literal["end", "continue"] = "end"
-    """When ranks die: end the job, or let the others take over their share and continue, with the same result. \
+    """When ranks fail: end the job, or let the survivors take over their shards and continue, with the same result. \
 `continue` needs Open MPI 5, started with `mpirun --with-ft ulfm`."""
     min_ranks: PositiveInt = 1
-    """With fewer ranks left, the run saves and stops, resumable."""
+    """Least number of surviving ranks; with fewer, the run saves and stops, resumable."""
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is shown of the training on its way."""
+        """Whether nothing is shown during training."""
         return self.display in ("quiet", "none")
 
 
 class Keras(Section, frozen=True, kw_only=True):
-    """How the ranks of a job with `backend = "keras"` add their gradients."""
+    """How the ranks of a job with `backend = "keras"` sum their gradients."""
 
     comm: Literal["auto", "mpi", "horovod"] = "auto"
-    """`mpi`: as in NumPy mode, the same bits on any number of ranks. `horovod`: by Horovod, the same up to rounding. \
-`auto`: by MPI."""
+    """`mpi`: as with the NumPy backend, the same bits on any number of ranks. `horovod`: with Horovod, the same up to \
+rounding. `auto`: `mpi`."""
 
 
 class Job(Section, frozen=True, kw_only=True):
     """A whole job file."""
 
     name: str = ""
-    """Name of the job, and of its run folders; the file's name if left out."""
+    """Name of the job and of its run folders; default: the name of the file."""
     backend: Literal["numpy", "keras"] = "numpy"
-    """What computes: layers written in NumPy, or Keras 3 on TensorFlow."""
+    """Layers implemented in NumPy, or Keras 3 on TensorFlow."""
     data: Data
-    """Where the samples come from, and how they are prepared."""
+    """Source and preprocessing of the samples."""
     model: Model
-    """The network: a list of layers, or a Python function that returns one."""
+    """The network: a list of layers, or a Python function that returns a network."""
     loss: Loss
-    """What is minimised: the mean over samples, plus the penalties of the layers."""
+    """The loss to minimise: the mean over samples, plus the penalties of the layers."""
     optimizer: Optimizer = Adam()
-    """How a gradient becomes an update."""
+    """The optimizer."""
     schedule: Schedule = Constant()
-    """How the learning rate changes with time."""
+    """The learning-rate schedule."""
     train: Train = Train()
-    """How to train."""
+    """Training."""
     keras: Keras = Keras()
-    """How the ranks of a job with `backend = "keras"` add their gradients."""
+    """How the ranks of a job with `backend = "keras"` sum their gradients."""
     run: Run = Run()
-    """What is shown and kept. Nothing here changes the result."""
+    """What is shown and stored. Nothing here changes the result."""
 
 
 def sums_by_horovod(job: Job) -> bool:
-    """Return whether gradients are added by Horovod."""
+    """Return whether Horovod sums the gradients."""
     return job.backend == "keras" and job.keras.comm == "horovod"

@@ -1,4 +1,4 @@
-"""What every section of a job file is made of: the strict base and the types of numbers."""
+"""The base class of the sections of a job file, and types of numbers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 Kind = TypeVar("Kind")
 _preparing = threading.Lock()
-"""msgspec prepares a type when it is first used, without a lock: a thread that finds it half prepared crashes."""
+"""msgspec prepares a type at first use, without a lock: a concurrent thread crashes on a half prepared type."""
 
 
 def _renew_lock() -> None:
-    """In a child process the thread that may have held it is gone."""
+    """Create a new lock in a child process, where the thread that may have held it does not exist."""
     global _preparing
     _preparing = threading.Lock()
 
@@ -37,16 +37,16 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def convert(value: Any, kind: type[Kind]) -> Kind:
-    """Return plain values as one of `kind`, as `msgspec.convert` does, but safe in several threads.
+    """Convert plain values to `kind` like `msgspec.convert`, but thread-safe.
 
     Raises:
-        msgspec.ValidationError: they are none.
+        msgspec.ValidationError: they are not valid.
     """
     with _preparing:
         return msgspec.convert(value, kind)
 
 
 def type_info(kind: Any) -> inspect.Type:
-    """Return what msgspec knows of a type, as `msgspec.inspect.type_info` does, but safe in several threads."""
+    """Return the information of msgspec about a type like `msgspec.inspect.type_info`, but thread-safe."""
     with _preparing:
         return inspect.type_info(kind)

@@ -1,4 +1,4 @@
-"""Checks what was read from TOML against the schema, and names the first thing that is wrong in the reader's words."""
+"""Checks the contents of a TOML file against the schema, and reports the first error in terms of the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXAMPLES = {
 
 
 class SettingError(JobError):
-    """What is wrong with one setting; `path` says which one."""
+    """An error in one setting; `path` says which."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
@@ -58,13 +58,13 @@ def job_type() -> kinds.StructType:
 
 
 def members(kind: kinds.Type) -> tuple[kinds.Type, ...]:
-    """Return the alternatives of a type, without None: what is left out of a file is no value."""
+    """Return the alternatives of a type without None, which TOML can't express."""
     alternatives = kind.types if isinstance(kind, kinds.UnionType) else (kind,)
     return tuple(one for one in alternatives if not isinstance(one, kinds.NoneType))
 
 
 def tables(kind: kinds.Type) -> tuple[kinds.StructType, ...]:
-    """Return the tables among the alternatives of a type, or of the entries of a list."""
+    """Return the tables among the alternatives of a type or of the entries of a list."""
     inner = tuple(one.item_type for one in members(kind) if isinstance(one, kinds.ListType))
     return tuple(t for one in (inner or (kind,)) for t in members(one) if isinstance(t, kinds.StructType))
 
@@ -110,7 +110,7 @@ def _check_table(value: object, choices: Sequence[kinds.StructType], path: Path)
 
 
 def _choose(value: dict[str, object], choices: Sequence[kinds.StructType], path: Path) -> kinds.StructType:
-    """Return the one table that `value` says it is, by its tag."""
+    """Return the table that the tag of `value` selects."""
     tag_field = choices[0].tag_field
     if tag_field is None:
         return choices[0]
@@ -192,7 +192,7 @@ def _in_range(value: float, kind: kinds.IntType | kinds.FloatType) -> bool:
 
 
 def describe(kind: kinds.Type, *, many: bool = False) -> str:
-    """Return what a setting may be, in words.
+    """Describe the allowed values of a setting.
 
     >>> describe(kinds.type_info(int))
     'an integer'
@@ -237,7 +237,7 @@ def _bounds(kind: kinds.Type) -> str:
 
 
 def show(value: object) -> str:
-    """Return a value as TOML writes it, or nearly so, cut to a length that fits a message."""
+    """Return a value in TOML-like notation, shortened to fit a message."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -247,7 +247,7 @@ def _place(path: Path) -> str:
 
 
 def _homes(key: str) -> list[str]:
-    """Return where a key is known, in words: its section, and the kinds of it if not all have the key."""
+    """Describe where a key is allowed: its section, and the kinds if not all have the key."""
     homes = []
     for path, choices in _sections(job_type(), ()):
         owners = [one for one in choices if any(field.encode_name == key for field in one.fields)]
@@ -259,11 +259,11 @@ def _homes(key: str) -> list[str]:
 
 
 def _sections(table: kinds.StructType, path: Path) -> Iterator[tuple[Path, tuple[kinds.StructType, ...]]]:
-    """Yield each place of the job file where a table may stand, with the kinds that it may be."""
+    """Yield the path of each table of the job file with its possible kinds."""
     yield path, (table,)
     for field in table.fields:
         if choices := tables(field.type):
             place = (*path, field.encode_name)
             yield place, choices
-            if len(choices) == 1:  # the layers inside a residual layer are no new place
+            if len(choices) == 1:  # the layers inside a residual layer are not a new path
                 yield from list(_sections(choices[0], place))[1:]

@@ -71,8 +71,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["loss.name=huber", LINEAR, "train.metrics.0=mae"], 'train.metrics has "confusion_matrix", which needs classes'),
     (["loss.name=mae", 'model.layers.1={ type = "layer_norm" }'], 'train.metrics has "accuracy", which needs classes'),
     (["loss.name=mae", 'model.layers=[{ type = "flatten" }]'], 'train.metrics has "accuracy", which needs classes'),
-    ([LINEAR], 'needs probabilities, but the network ends in activation = "linear", whose outputs are not:'
-        ' it would train to nonsense. End it in activation = "softmax", also where another library would take from_'),
+    ([LINEAR], 'needs probabilities, but the network ends in activation = "linear", whose outputs are not '
+        'probabilities. End it in activation = "softmax", also where another library would take from_'),
     (["model.layers.1.activation=relu"], 'ends in activation = "relu", whose outputs are not'),
     (["model.layers.1.activation=tanh", "loss.name=categorical_crossentropy", "data.one_hot=true"], '"tanh", whose'),
     (["model.layers.1.activation=softplus", "loss.name=binary_crossentropy"], 'End it in activation = "sigmoid"'),
@@ -93,7 +93,7 @@ REFUSED: list[tuple[list[str], str]] = [
         ".metrics. Did you mean 'accuracy'? Known: loss, accuracy."),
     ([STOP, "train.early_stopping.monitor=f1"], 'monitor = "f1": this job computes no such value'),
     ([STOP, "train.early_stopping.monitor=confusion_matrix"], "confusion_matrix is a table, not a number, and can't"),
-    (["run.monitor=val_confusion_matrix"], "confusion_matrix is a table, not a number, and can't be watched"),
+    (["run.monitor=val_confusion_matrix"], "confusion_matrix is a table, not a number, and can't be monitored"),
     (["run.monitor=val_accuracy"], 'run.monitor = "val_accuracy": this job has no validation data'),
     (["train.reduce_on_plateau={}"], 'train.reduce_on_plateau.monitor = "val_loss": this job has no validation data'),
     (["run.monitor=val_f1", "data.validation_fraction=0.1"], "Known: loss, accuracy, val_loss, val_accuracy."),

@@ -144,8 +144,11 @@ def test_kinds_are_those_of_the_schema() -> None:
         ("train.epochs.x.y=3", "--set train.epochs.x.y=3: train.epochs is 5, not a table"),
         ("model.layers.2.units=3", "--set model.layers.2.units=3: model.layers has positions 0 to 1, not 2"),
         ("model.layers.2=x", "model.layers has positions 0 to 1, not 2"),
-        ("model.layers.-1.units=3", "model.layers is a list: expected a position, as model.layers.0, not '-1'"),
-        ("model.layers.dense.units=3", "model.layers is a list: expected a position, as model.layers.0, not 'dense'"),
+        ("model.layers.-1.units=3", "model.layers is a list: expected a position such as model.layers.0, not '-1'"),
+        (
+            "model.layers.dense.units=3",
+            "model.layers is a list: expected a position such as model.layers.0, not 'dense'",
+        ),
     ],
 )
 def test_a_path_that_leads_nowhere_is_refused(override: str, message: str) -> None:

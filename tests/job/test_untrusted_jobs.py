@@ -14,14 +14,14 @@ from hpcnn.job.load import DEPTH_LIMIT, DOTS_LIMIT, SIZE_LIMIT
 SOUND_JOB = b'data = { source = "digits" }\nmodel = { layers = [{ type = "flatten" }] }\nloss = { name = "mse" }\n'
 
 HOSTILE_JOBS = {
-    "nested beyond Python's limit": (b"a = " + b"[" * 5000, "a number or a nesting that can't be read"),
-    "a number beyond Python's limit": (b"a = " + b"9" * 5000, "a number or a nesting that can't be read"),
+    "nested beyond Python's limit": (b"a = " + b"[" * 5000, "a number or nesting that can't be read"),
+    "a number beyond Python's limit": (b"a = " + b"9" * 5000, "a number or nesting that can't be read"),
     "nested": (
         b"a = " + b"[" * DEPTH_LIMIT + b"]" * DEPTH_LIMIT,
-        f"more than {DEPTH_LIMIT} deep",
+        f"more than {DEPTH_LIMIT} levels deep",
     ),
     "dots": (b"a" + b".a" * (DOTS_LIMIT + 1) + b" = 1", f"a key or value has more than {DOTS_LIMIT} dots"),
-    "size": (SOUND_JOB + b"#" * SIZE_LIMIT, f"has more than {SIZE_LIMIT} bytes, and is no job file"),
+    "size": (SOUND_JOB + b"#" * SIZE_LIMIT, f"has more than {SIZE_LIMIT} bytes and is not a job file"),
     "a long line": (b'a = """' + b"x" * 100_000, 'Unterminated string: \'a = """xxx'),
     "a long value": (SOUND_JOB + b"[train]\nseed = '" + b"x" * 100_000 + b"'", "train.seed = "),
     "a long choice": (SOUND_JOB + b"[optimizer]\nname = '" + b"x" * 100_000 + b"'", "unknown optimizer 'xxx"),

@@ -44,7 +44,7 @@ def build(input_shape, units, head="linear", **last):
 
 
 @pytest.mark.parametrize(("options", "changes", "text"), [
-    ({}, {}, r'ends in activation = "linear", whose outputs are not: it would train to nonsense'),
+    ({}, {}, r'ends in activation = "linear", whose outputs are not probabilities'),
     ({"activation": "relu"}, {}, r'ends in activation = "relu", whose outputs are not'),
     ({}, {"loss": {"name": "mse"}, "data": {"one_hot": True}, "train": {"metrics": ["accuracy"]}}, None),
     ({"head": "softmax"}, {}, None),

@@ -132,7 +132,7 @@ def test_an_empty_folder_name_is_not_the_working_folder(tree: Path, capsys: pyte
             main(words.split(" ") if words[-1] == " " else words.split())
         assert left.value.code == 2
         said = capsys.readouterr().err
-        assert "the path is empty, as a variable that is not set. Give a path; . is here" in said
+        assert "the path is empty, perhaps a variable that is not set. Give a path; . is the current folder" in said
         assert said.count("\n") == 1
     assert not list(Path().iterdir())
 

@@ -261,7 +261,7 @@ def test_folders_are_shown_on_a_machine_without_slurm(
 def test_no_runs_at_all(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
     put("squeue", "exit 0")
     assert status_command.main([]) == 0
-    assert capsys.readouterr().out.startswith("no runs: none of yours is in the queue")
+    assert capsys.readouterr().out.startswith("no runs: you have none in the queue")
 
 
 def test_the_newest_runs_come_first(here: Path) -> None:

@@ -148,7 +148,7 @@ def test_points_are_checked_one_by_one(here: Path) -> None:
 @pytest.mark.parametrize("more", [["--array", "0-3"], ["--at-once", "2"]])
 def test_an_array_without_a_sweep(here: Path, more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(DIGITS), "--time", "5", *more]) == 2
-    assert "--array and --at-once are for a sweep" in capsys.readouterr().err
+    assert "--array and --at-once need a sweep" in capsys.readouterr().err
 
 
 def test_which_points_of_a_sweep(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,4 +67,4 @@ def test_a_limit_is_a_number_of_seconds(capsys: pytest.CaptureFixture[str], limi
     with pytest.raises(SystemExit) as left:
         doctor.main([f"--limit={limit}"])
     assert left.value.code == 2
-    assert f"'{limit}' is no number of seconds above 0" in capsys.readouterr().err
+    assert f"'{limit}' must be a positive number of seconds" in capsys.readouterr().err

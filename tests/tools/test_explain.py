@@ -163,7 +163,7 @@ def test_a_shuffled_column() -> None:
 def test_importance_finds_what_the_model_uses(path: Path) -> None:
     def body(comm):
         trained = open_trained(path)
-        params = trained.model._params
+        params = trained.model.params
         params["layer_norm_1/gamma"][3] = params["layer_norm_1/beta"][3] = 0  # this input speaks by the norm alone
         samples = chosen_samples(trained, comm, None, ALL)[1]
         return permutation_importance(trained, comm, samples, 3)
@@ -312,13 +312,13 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rows", "1-2"], "'1-2' is no range of rows. Give it as 0:8"),
-        (["--target", "x"], "'x' is no number of an output"),
-        (["--steps", "0"], "'0' is no whole number of 1 or more"),
-        (["--shape", "8"], "'8' is no shape of an image. Give it as 8x8"),
-        (["--method", "saliency", "--steps", "5"], "--steps means nothing to --method saliency"),
-        (["--method", "permutation", "--target", "5"], "--target means nothing to --method permutation"),
-        (["--repeats", "5"], "--repeats means nothing to --method integrated-gradients"),
+        (["--rows", "1-2"], "'1-2' is not a range of rows. Give it as 0:8"),
+        (["--target", "x"], "'x' is not the number of an output"),
+        (["--steps", "0"], "'0' must be an integer from 1 to"),
+        (["--shape", "8"], "'8' is not an image shape. Give it as 8x8"),
+        (["--method", "saliency", "--steps", "5"], "--steps has no effect with --method saliency"),
+        (["--method", "permutation", "--target", "5"], "--target has no effect with --method permutation"),
+        (["--repeats", "5"], "--repeats has no effect with --method integrated-gradients"),
         (["--method", "magic"], "invalid choice: 'magic'"),
         (["--rows", "0:2", "x.npy", "y.npy"], "unrecognized arguments: y.npy"),
     ],

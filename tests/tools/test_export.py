@@ -217,7 +217,7 @@ def test_outputs_that_can_not_be(tmp_path: Path, output: str, given: str | None,
 
 
 def test_scaling_can_not_be_left_out_where_it_lies_apart() -> None:
-    with pytest.raises(HpcnnError, match="--no-scaling means nothing to --format npz"):
+    with pytest.raises(HpcnnError, match="--no-scaling has no effect with --format npz"):
         export._format(SimpleNamespace(output=None, format="npz", no_scaling=True))  # type: ignore[arg-type]
 
 

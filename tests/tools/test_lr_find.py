@@ -218,9 +218,9 @@ def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--from", "1", "--to", "0.1"], "--from 1 must be below --to 0.1"),
-        (["--from", "0"], "'0' is no learning rate: give a number above 0, as 1e-5"),
-        (["--to", "inf"], "'inf' is no learning rate"),
-        (["--steps", "19"], "'19' is no whole number of 20 or more"),
+        (["--from", "0"], "'0' is not a learning rate: give a number above 0, for example 1e-5"),
+        (["--to", "inf"], "'inf' is not a learning rate"),
+        (["--steps", "19"], "'19' must be an integer from 20 to"),
     ],
 )
 def test_bad_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
