@@ -36,7 +36,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
         figures = take_turns(comm, runners, arguments.rounds, arguments.seconds)
         milliseconds = {way: [1000 * each for each in seconds] for way, seconds in figures.items()}
         ratio = ratios(figures[EXACT], figures[ORDER_FREE])
-        report.add(name, milliseconds, "ms a step", {"time exact / MPI_Allreduce": ratio})
+        report.add(name, milliseconds, "ms per step", {"time exact / MPI_Allreduce": ratio})
     report.write()
     return 0
 
@@ -44,7 +44,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
 def main() -> int:
     parser = make_parser("exactness", "Measures what exact sums cost a training step.", ranks=2, rounds=25)
     parser.add_argument("--seconds", type=float, default=0.25, help="of each measurement; 0.25")
-    parser.add_argument("--shards", type=positive, metavar="V", help="gradient shards; one a rank if left out")
+    parser.add_argument("--shards", type=positive, metavar="V", help="gradient shards; one per rank if left out")
     arguments = parser.parse_args()
     return run_parallel(lambda comm: measure(comm, arguments))
 

@@ -39,14 +39,14 @@ def hpcnn_steps(
     backend: Backend = NUMPY,
     built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
-    """Train for ever, a step at a time. Building is part of the first step.
+    """Train for ever, one step at a time. Building is part of the first step.
 
     Args:
         widths: of the network, from the input to the output.
         comm: the ranks.
-        batch: samples a step and rank.
+        batch: samples per step and rank.
         samples: in all.
-        shards: `train.shards`; 0: one a rank.
+        shards: `train.shards`; 0: one per rank.
         sharding: `train.optimizer_sharding`.
         bucket_mb: `train.bucket_mb`.
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.

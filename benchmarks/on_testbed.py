@@ -1,4 +1,4 @@
-"""Run a benchmark on several nodes made on this machine, with wires of a given speed between them. Needs root.
+"""Run a benchmark on several hosts made on this machine, with wires of a given speed between them. Needs root.
 
 python -m benchmarks.on_testbed --rate-mbit 1000 -- benchmarks.wire --rate-mbit 1000
 """

@@ -1,4 +1,4 @@
-"""Draws the plot of the first page from the recorded results: python -m benchmarks.plots docs/images/benchmarks.svg.
+"""Draw the plot of the first page from the recorded results: python -m benchmarks.plots docs/images/benchmarks.svg.
 
 On the left the hashes of `benchmarks.hashes`, on the right the ratios of `benchmarks.ddp`.
 """

@@ -13,7 +13,7 @@ NETWORKS = {
 """Widths from the input to the output; relu between them, softmax and cross-entropy at the end."""
 
 BATCH = 128
-"""Samples a step and rank."""
+"""Samples per step and rank."""
 
 SAMPLES = 8192
 

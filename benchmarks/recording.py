@@ -1,4 +1,4 @@
-"""What it costs to record a timeline: training steps of which every phase and layer is noted, and the same without.
+"""What a timeline costs: training steps with every phase and layer recorded, and without.
 
 mpirun -n 2 python -m benchmarks.recording
 """
@@ -65,7 +65,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
             for side in (RECORDED, PLAIN):
                 steps.record(side == RECORDED)
                 figures[side].append(1000 * time_steps(comm, runner, count) / count)
-        report.add(name, figures, "ms a step", {"time recorded / not": ratios(figures[RECORDED], figures[PLAIN])})
+        report.add(name, figures, "ms per step", {"time recorded / not": ratios(figures[RECORDED], figures[PLAIN])})
     report.add("account of time", {"a line": [1e6 * each for each in gathers(comm)]}, "us, once a second at most", {})
     report.write()
     return 0

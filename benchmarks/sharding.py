@@ -45,7 +45,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
 
 
 def train(comm: Communicator, widths: tuple[int, ...], batch: int, steps: int, *, sharding: bool) -> tuple[int, float]:
-    """Return the bytes that all ranks occupy together, and the seconds of a step."""
+    """Return the bytes that all ranks occupy together, and the seconds per step."""
     runner = Runner("", hpcnn_steps(widths, comm, batch=batch, samples=64 * batch * comm.size, sharding=sharding))
     time_steps(comm, runner, 2)  # the first builds, and touches all memory
     seconds = time_steps(comm, runner, steps) / steps

@@ -48,7 +48,7 @@ def gloo_group(comm: Communicator) -> Iterator[None]:
 
 
 def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool = False) -> Iterator[None]:
-    """Train for ever, a step at a time.
+    """Train for ever, one step at a time.
 
     Args:
         widths: of the network, from the input to the output.

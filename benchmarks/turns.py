@@ -1,4 +1,4 @@
-"""Measuring in turn, A B A B ..., so that whatever slows the machine for a while slows all sides alike."""
+"""Measuring in turn, A B A B ..., so that whatever slows the machine for a while slows all sides the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Runner:
 
 
 def take_turns(comm: Communicator, runners: Sequence[Runner], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Return the seconds a step of each runner, by name, one figure a round.
+    """Return the seconds per step of each runner, by name, one figure per round.
 
     A turn takes about `seconds`, and always the same number of steps.
     """
@@ -57,7 +57,7 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 
 def rates(figures: Mapping[str, Sequence[float]], samples: Mapping[str, int]) -> dict[str, list[float]]:
-    """Return samples a second, from seconds a step and the samples of a step."""
+    """Return samples per second, from seconds per step and samples per step."""
     return {name: [samples[name] / each for each in seconds] for name, seconds in figures.items()}
 
 
@@ -67,7 +67,7 @@ def _run(runner: Runner, count: int) -> None:
 
 
 def _steps_in(comm: Communicator, runner: Runner, seconds: float) -> int:
-    """Return how many steps take so long. The first estimate is of slow first steps; the last takes a whole turn."""
+    """Return how many steps take `seconds`. The first estimate is of slow first steps; the last takes a whole turn."""
     count = 2
     for _ in range(3):
         count = max(2, round(comm.broadcast(seconds * count / time_steps(comm, runner, count))))

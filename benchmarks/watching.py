@@ -1,4 +1,4 @@
-"""What it costs to be watched over: training steps with a watchdog that is told of each phase, and without either.
+"""What the watchdog costs: training steps with a watchdog and its record of phases, and without both.
 
 mpirun -n 2 python -m benchmarks.watching
 """
@@ -23,7 +23,7 @@ STALL_WARN_S = 60.0
 
 
 class Unheard(Activity):
-    """Told of phases in vain."""
+    """Ignores phases."""
 
     def enter(self, phase: str) -> None:
         """Do nothing."""
@@ -40,13 +40,13 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
             with Watchdog(comm, warn_s=STALL_WARN_S, abort_s=10 * STALL_WARN_S):
                 figures[WATCHED].append(1000 * time_steps(comm, watched, count) / count)
             figures[ALONE].append(1000 * time_steps(comm, alone, count) / count)
-        report.add(name, figures, "ms a step", {"time watched / not": ratios(figures[WATCHED], figures[ALONE])})
+        report.add(name, figures, "ms per step", {"time watched / not": ratios(figures[WATCHED], figures[ALONE])})
     report.write()
     return 0
 
 
 def built(comm: Communicator, widths: tuple[int, ...], activity: Activity) -> Iterator[None]:
-    """Return the steps of a replica that tells `activity`."""
+    """Return the steps of a replica that reports to `activity`."""
     comm.activity = activity
     steps = hpcnn_steps(widths, comm)
     next(steps)

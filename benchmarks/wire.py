@@ -1,4 +1,4 @@
-"""How near the exchange comes to the wire between nodes, and how much of it hides behind the backward pass.
+"""How near the exchange comes to the wire between hosts, and how much of it hides behind the backward pass.
 
 mpirun -hosts node1,node2 -n 2 python -m benchmarks.wire
 """
@@ -85,7 +85,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
         for beside, after, none in zip(seconds[BESIDE], seconds[AFTER], seconds[NONE], strict=True)
     ]
     name = "-".join(map(str, WIDTHS))
-    report.add(f"{name}, Adam", _milliseconds(seconds), "ms a step", {"share of the exchange that hides": hidden})
+    report.add(f"{name}, Adam", _milliseconds(seconds), "ms per step", {"share of the exchange that hides": hidden})
     report.write()
     return 0
 

@@ -1,4 +1,4 @@
-"""A training loop of one's own: the network composed by hand, each step taken by hand, the gradients added exactly.
+"""Your own training loop: compose the network, take each step yourself, with exact sums of gradients.
 
 Run it by ``python examples/custom_loop.py``,
 or by ``mpirun -n 4 python examples/custom_loop.py``: the same weights, bit for bit.
@@ -25,7 +25,7 @@ def spirals() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Train, and let rank 0 say what came of it."""
+    """Train, and print the result on rank 0."""
     x, y = spirals()
     network = Network(
         [
@@ -46,7 +46,7 @@ def main() -> None:
     root = trainer.comm.rank == 0
     steps = EPOCHS * SAMPLES // BATCH
     for epoch in range(EPOCHS):
-        order = np.random.default_rng([SEED, epoch]).permutation(SAMPLES)  # alike on every rank
+        order = np.random.default_rng([SEED, epoch]).permutation(SAMPLES)  # the same on every rank
         for batch in np.split(order, SAMPLES // BATCH):
             warm_up = min(1.0, (trainer.steps + 1) / 20)
             cool_down = 1 - trainer.steps / steps

@@ -1,4 +1,4 @@
-"""Train on arrays, as one would with scikit-learn, then predict and evaluate.
+"""Train on arrays, as with scikit-learn, then predict and evaluate.
 
 Run it by ``python examples/fit_arrays.py``,
 or by ``mpirun -n 4 python examples/fit_arrays.py``: the same weights, bit for bit.
@@ -27,8 +27,8 @@ JOB = {
 
 
 def main() -> None:
-    """Train, and let rank 0 say what came of it."""
-    x, y = hpcnn.load_digits()  # any arrays will do: x (n, ...), y (n, ...)
+    """Train, and print the result on rank 0."""
+    x, y = hpcnn.load_digits()  # any arrays work: x (n, ...), y (n, ...)
     x, x_test, y, y_test = x[:1500], x[1500:], y[:1500], y[1500:]
 
     fitted = hpcnn.fit(JOB, data=(x, y))  # on every rank, with the same arrays

@@ -1,4 +1,4 @@
-"""A small study: the digits job at several learning rates, with a callback that gives up on what does not learn.
+"""A small study: the digits job at several learning rates, with a callback that ends trainings which do not learn.
 
 Run it by ``python examples/learning_rates.py``,
 or by ``mpirun -n 4 python examples/learning_rates.py``: the same table, the same weights.
@@ -19,13 +19,13 @@ class GiveUp(hpcnn.Callback):
     """
 
     def on_epoch_end(self, report: hpcnn.EpochReport, replica: object, control: hpcnn.Control) -> None:
-        """Look at what the epoch came to."""
+        """Look at the values of the epoch."""
         if report.epoch == 2 and report.values["val_accuracy"] < 0.5:
             control.finish = "it does not learn"
 
 
 def main() -> None:
-    """Train, and let rank 0 say what came of it."""
+    """Train, and print the result on rank 0."""
     results = {}
     for rate in RATES:
         results[rate] = hpcnn.fit(  # no job given: the digits job that comes with hpcnn

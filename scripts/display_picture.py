@@ -1,4 +1,4 @@
-"""Draws the live display for the documentation, from a real run in a real terminal: docs/images/live-display.svg.
+"""Draw the live display for the documentation, from a real run in a real terminal: docs/images/live-display.svg.
 
 python scripts/display_picture.py [--ranks 2] [--columns 96]
 
@@ -26,7 +26,7 @@ EPOCHS, FROM_EPOCH = 40, 20
 """The picture is of the first look at this epoch or a later one that is not the last."""
 LIMIT_S, POLL_S = 120.0, 0.05
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.S)
-"""Rich would have them fetched from the network; any font of one width will do."""
+"""Rich loads them from the network; any monospaced font works."""
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def picture_of(command: str, columns: int) -> str:
-    """Run `command` in a terminal and return what it shows in the midst of the training, with colours."""
+    """Run `command` in a terminal and return what it shows during the training, with colours."""
     with tempfile.TemporaryDirectory() as folder:
         tmux = ("tmux", "-S", f"{folder}/socket")
         run = f"cd {folder}; export PYTHONPATH={ROOT}; {command} --set train.epochs={EPOCHS}; sleep {LIMIT_S:g}"

@@ -1,4 +1,4 @@
-"""Makes the report page of the documentation, from a real run of the digits: python -m scripts.report_page OUT.html.
+"""Make the report page of the documentation, from a real run of the digits: python -m scripts.report_page OUT.html.
 
 docs/digits-report.html is its output. Needs an mpirun that fits mpi4py.
 """

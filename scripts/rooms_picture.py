@@ -1,4 +1,4 @@
-"""Draws the rooms of the package and who may import whom, from pyproject.toml: python -m scripts.rooms_picture OUT.svg.
+"""Draw the rooms of the package and who may import whom, from pyproject.toml: python -m scripts.rooms_picture OUT.svg.
 
 docs/images/rooms.svg is its output.
 """

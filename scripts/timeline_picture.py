@@ -1,4 +1,4 @@
-"""Draws some steps of a timeline as a picture: python scripts/timeline_picture.py RUN/timeline.json.gz OUT.svg.
+"""Draw some steps of a timeline as a picture: python scripts/timeline_picture.py RUN/timeline.json.gz OUT.svg.
 
 docs/images/timeline.svg is of `mpirun -n 2 python -m hpcnn.train --set run.timeline=true`, steps 22 to 24.
 """

@@ -1,4 +1,4 @@
-"""Draws the summation tree of eight shards on 3 ranks and on 5: python -m scripts.tree_picture docs/images/tree.svg."""
+"""Draw the summation tree of eight shards on 3 ranks and on 5: python -m scripts.tree_picture docs/images/tree.svg."""
 
 from __future__ import annotations
 
