@@ -50,7 +50,7 @@ def main() -> None:
         for batch in np.split(order, SAMPLES // BATCH):
             warm_up = min(1.0, (trainer.steps + 1) / 20)
             cool_down = 1 - trainer.steps / steps
-            trainer.step(x[batch], y[batch], factor=warm_up * cool_down)
+            trainer.step(x[batch], y[batch], lr_scale=warm_up * cool_down)
         values = trainer.evaluate(x, y)
         if root and epoch % 5 == 4:
             print(f"epoch {epoch + 1}: loss {values['loss']:.4f}, accuracy {values['accuracy']:.3f}")

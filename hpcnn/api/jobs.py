@@ -20,13 +20,17 @@ from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.data import DataSection
 from hpcnn.job.dump import differing_settings
 from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, read_table
+from hpcnn.job.model import Model
 from hpcnn.job.overrides import apply_overrides
 from hpcnn.job.schema import Job
 from hpcnn.nn.build import model_section
 from hpcnn.nn.network import Network
+from hpcnn.optim.optimizer import Optimizer
 
 AnyJob = str | PathLike[str] | Mapping[str, Any] | Job
 Overrides = Sequence[str] | Mapping[str, Any]
+Section = str | Mapping[str, Any]
+"""A section of a job: a dict as ``{"name": "adam", "learning_rate": 0.01}``, or the name alone."""
 
 _NO_FILE = Path("fit")
 """Stands for the file of a job that is from none: names it in messages, and its run folder."""
@@ -59,6 +63,37 @@ def prepare_job(
     if isinstance(section, dict):  # else the check says what is wrong with it
         table["data"] = _with_arrays(section, source)
     return check_table(table, path, changed), source
+
+
+def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer, settings: Mapping[str, Any]) -> Job:
+    """Return the job of a trainer, checked as every job is: what its checkpoints keep.
+
+    A network with layers of the user's own is in no job: its model stays empty. An `Optimizer` is in none either.
+
+    Raises:
+        HpcnnError: something is of another kind, or out of range.
+    """
+    check_network(network)
+    if settings["shards"] == "auto":
+        raise JobError('train.shards = "auto": expected an integer. A trainer has no first start to go by.')
+    try:
+        model = model_section(network)
+    except ModelError:
+        model = None
+    table = {
+        "data": {"source": "memory"},
+        "model": model or {"entry": "layers.of:the_user"},
+        "loss": _section(loss),
+        "train": {**settings, "batch_size": "full", "optimizer_sharding": False, "bucket_mb": 0},
+    }
+    if not isinstance(optimizer, Optimizer):
+        table["optimizer"] = _section(optimizer)
+    job = check_table(plain(table), Path("Trainer")).job
+    return job if model else msgspec.structs.replace(job, model=Model())
+
+
+def _section(given: Section) -> dict[str, Any]:
+    return {"name": given} if isinstance(given, str) else dict(given)
 
 
 def check_alike(comm: Communicator, job: Job, **others: Any) -> None:

@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpcnn.api.jobs import plain
+from hpcnn.api.jobs import Section, trainer_job
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
-from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.collectives import agree, gather_or_raise
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import Columns
-from hpcnn.data.content import digests
+from hpcnn.data.content import Content, content_of, digests
 from hpcnn.data.readers.memory import array_inputs, array_source, check_unmasked
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.targets import prepare_samples
-from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError, ModelError
-from hpcnn.job.model import Loss
-from hpcnn.job.optimizer import Optimizer as OptimizerSection
+from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
-from hpcnn.job.schema import Train
-from hpcnn.job.section import convert, type_info
-from hpcnn.job.validate import check
-from hpcnn.nn.build import build_loss
+from hpcnn.job.schema import Job
 from hpcnn.nn.network import Network
-from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
+from hpcnn.runs.build import build_replica, spec_of
+from hpcnn.runs.inference import named
+from hpcnn.runs.state import Facts, facts_for, facts_of
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
+from hpcnn.training.backend import ModelSpec
 from hpcnn.training.loader import PieceLoader, ShardLoader
-from hpcnn.training.loop import evaluate
-from hpcnn.training.metrics import build_metrics, is_multilabel, plain_values
-from hpcnn.training.replica import NotFiniteError, Replica
-from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.loop import Progress, evaluate
+from hpcnn.training.metrics import plain_values
+from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.tuning import use_cores
-from hpcnn.training.updater import make_updater
-
-Section = str | Mapping[str, Any]
-"""A section of a job: a dict as ``{"name": "adam", "learning_rate": 0.01}``, or the name alone."""
-_PIECE = 256
-"""Samples that are evaluated at once: part of what defines the bits of the values."""
 
 
 class Trainer:
@@ -95,76 +83,66 @@ class Trainer:
         metrics: Sequence[str] = (),
         dtype: str = "float32",
     ) -> None:
-        self.comm, self.shared = connect(), Shared()
-        self.network, self._shards, self._dtype = network, shards, dtype
+        self.comm, self.shared, self.network = connect(), Shared(), network
         self.steps = 0
         """Updates done so far."""
-        self._columns: Columns | None = None
-        """Names in the first table that was trained on: others are put in their order."""
+        self._content: Content | None = None
+        """What is kept of the first table with named columns: others are put in their order."""
+        self._loader: ShardLoader | None = None
+        self._loaded: tuple[Any, ...] = ()
+        """Shapes of a sample, and kind of targets, that the loader was made for."""
         settings = {"shards": shards, "seed": seed, "metrics": metrics, "dtype": dtype}
         with collective(self.comm, "Trainer"):
-            agree(self.comm, lambda: _check_settings(network, settings))
-            self._build(loss, optimizer, metrics, seed)
+            self._job, self._spec = agree(self.comm, lambda: self._prepare(loss, optimizer, settings))
+            chosen = optimizer if isinstance(optimizer, Optimizer) else None
+            self._replica = build_replica(self._job, self._spec, self.comm, optimizer=chosen)
+            self._replica.synchronize()
+            with one_thread():  # products on this rank's share of the cores, as in a run
+                use_cores(self.comm, self._replica.model)
 
-    def _build(self, loss: Section, optimizer: Section | Optimizer, metrics: Sequence[str], seed: int) -> None:
-        network, shards, dtype = self.network, self._shards, self._dtype
-        self._loss, chosen = agree(
-            self.comm,
-            lambda: (
-                build_loss(_section(loss, Loss, "loss"), network.output_shape, network.head),
-                _optimizer(optimizer),
-            ),
-        )
-        agree(self.comm, lambda: check_shards(shards, self.comm.size))
-        name, outputs = self._loss.loss.name, network.output_shape[-1]
-        check_ending(name, network.ending)
-        check_class_metrics(name, network.ending, metrics, one_hot=False)
-        labels = self._loss.target_kind == "labels"
-        multilabel = is_multilabel(loss=name, ending=network.ending, outputs=outputs, labels=labels, one_hot=False)
-        layout = SumsLayout(build_metrics(metrics, outputs=outputs, labels=labels, multilabel=multilabel))
-        updater = make_updater(
-            self.comm, network.layout, chosen, shards=shards, dtype=dtype, stats_length=layout.size, sharded=False
-        )
-        model = NumpyModel(network, self._loss, layout, updater.store.array)
-        self._replica = Replica(model, updater, seed=seed)
-        self._replica.synchronize()
-        with one_thread():  # products on this rank's share of the cores, as in a run
-            use_cores(self.comm, self._replica.model)
+    def _prepare(
+        self, loss: Section, optimizer: Section | Optimizer, settings: Mapping[str, Any]
+    ) -> tuple[Job, ModelSpec]:
+        """Return the job that the arguments make, checked as every job is, and the model."""
+        job = trainer_job(self.network, loss, optimizer, settings)
+        assert isinstance(job.train.shards, int)
+        check_shards(job.train.shards, self.comm.size)
+        spec = spec_of(job, self.network)
+        name = spec.loss.loss.name
+        check_ending(name, self.network.ending)
+        check_class_metrics(name, self.network.ending, job.train.metrics, one_hot=False)
+        return job, spec
 
     @changes
-    def step(self, x: ArrayLike, y: ArrayLike, *, factor: float = 1.0) -> dict[str, Any]:
+    def step(self, x: ArrayLike, y: ArrayLike, *, lr_scale: float = 1.0) -> dict[str, Any]:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
 
         Args:
             x: inputs of shape ``(n, *features)``: the whole batch, on every rank. Tables with named columns, as
                 DataFrames, are put in the order of the first one.
             y: their targets.
-            factor: multiplies the learning rate.
+            lr_scale: multiplies the learning rate of this step.
 
         Raises:
-            JobError: the factor is none.
+            JobError: the scale is none.
             DataError: they do not fit the network or each other.
             DivergedError: the loss or a gradient is no longer finite.
         """
-        if not (isinstance(factor, int | float | np.number) and 0 <= factor < math.inf):
+        if not (isinstance(lr_scale, int | float | np.number) and 0 <= lr_scale < math.inf):
             raise JobError(
-                f"factor = {factor!r}: expected a number >= 0 that is finite. It multiplies the learning rate."
+                f"lr_scale = {lr_scale!r}: expected a number >= 0 that is finite. It multiplies the learning rate."
             )
-        samples, columns = self._samples(x, y, "the batch")
-        loader = ShardLoader(
-            samples.x, samples.y, batch_size=len(samples), shards=self._shards, seed=0, shuffle=False,
-            input_shape=self.network.input_shape, dtype=self._dtype,
-        )  # fmt: skip
-        loader.start_epoch(0)
+        samples, content = self._samples(x, y, "the batch")
+        loader = self._shards_of(samples)
         with one_thread():
             try:
-                sums = self._replica.train_step(self.steps, lambda shard: loader.shard(0, shard), factor=factor)
+                sums = self._replica.train_step(self.steps, lambda shard: loader.shard(0, shard), factor=lr_scale)
             except NotFiniteError as error:
                 raise DivergedError(
                     f"step {self.steps + 1}: {error.what} is not finite. Try a lower learning rate."
                 ) from None
         self.steps += 1
-        self._columns = self._columns or columns
+        self._content = content
         return plain_values(self._replica.model.layout.values(sums))
 
     @reads_on_all_ranks
@@ -208,48 +186,79 @@ class Trainer:
 
     @reads_on_all_ranks
     def save(self, path: str | PathLike[str]) -> None:
-        """Write all that it takes to go on: weights, optimizer state, steps. To be called on all ranks."""
+        """Write all that it takes to go on: weights, optimizer state, steps. To be called on all ranks.
+
+        The file is a checkpoint like those of runs: `hpcnn.load` and the commands take its model. If that has layers of
+        your own, they have to be told a function that builds it: ``hpcnn.load(path, entry="package.module:function")``.
+
+        Raises:
+            CheckpointError: it can't be written.
+        """
+        progress = Progress(step=self.steps, step_in_epoch=self.steps)
+        facts = facts_for(self._job, self._spec, progress, base=Path(), callbacks={}, content=self._content)
+        draft = PendingCheckpoint(self._replica.state(), facts)
 
         def write() -> None:
-            facts = {"steps": self.steps, "columns": msgspec.to_builtins(self._columns)}
-            save_checkpoint(Path(path), PendingCheckpoint(self._replica.state(), facts))
+            try:
+                save_checkpoint(Path(path), draft)
+            except OSError as error:
+                raise CheckpointError(f"the state could not be saved: {error}. Choose another path.") from None
 
-        agree(self.comm, lambda: _as_checkpoint_error(write) if self.comm.rank == 0 else None)
+        agree(self.comm, lambda: write() if self.comm.rank == 0 else None)
 
     @changes
     def restore(self, path: str | PathLike[str]) -> None:
-        """Go on from what `save` wrote, on any number of ranks. To be called on all ranks.
+        """Go on from what `save` wrote, or from a run's checkpoint, on any number of ranks. To be called on all ranks.
 
         Raises:
             CheckpointError: there is no such file, it is damaged, or it is of another network or optimizer. Then all
                 is as it was.
         """
         kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
-        steps, columns = agree(self.comm, lambda: _facts_of(kept, path))
-        agree(self.comm, lambda: self.network.layout.check_state_dict(kept.part("model")))
-        agree(
-            self.comm, lambda: self._replica.updater.load_optimizer_state(kept.part("optimizer"))
-        )  # all of it, or nothing
-        self._replica.load_weights(kept.part("model"))
-        self.steps, self._columns = steps, columns
+        facts = agree(self.comm, lambda: _facts_of(kept, Path(path)))
+        agree(self.comm, lambda: self._replica.load_state(kept.tensors))
+        self.steps, self._content = facts.progress.step, facts.data
 
-    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> tuple[Samples, Columns | None]:
+    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> tuple[Samples, Content | None]:
+        """Return samples as the loss wants them, and what to keep of the first table with named columns."""
         source = array_source((x, y), columns=self._columns)
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
-        check_samples(source.x, source.y, what, (self._dtype, self._dtype), SERIAL, source.feature_names)
+        check_samples(source.x, source.y, what, (self._job.train.dtype,) * 2, SERIAL, source.feature_names)
         samples = prepare_samples(
             Samples(source.x, source.y),
-            kind=self._loss.target_kind,
+            kind=self._spec.loss.target_kind,
             one_hot=False,
             output_shape=self.network.output_shape,
-            loss_name=self._loss.loss.name,
+            loss_name=self._spec.loss.loss.name,
             what=f"the targets of {what}",
         )
-        return samples, source.columns
+        return samples, self._content or (content_of(source) if source.columns else None)
+
+    @property
+    def _columns(self) -> Columns | None:
+        return self._content.columns if self._content else None
+
+    def _shards_of(self, samples: Samples) -> ShardLoader:
+        """Return what cuts a batch into shards: in the memory of the last one, if it had the same shapes."""
+        x, y, loader = samples.x, samples.y, self._loader
+        kind = x.shape[1:], y.shape[1:], y.dtype.kind
+        if loader is None or kind != self._loaded:
+            train = self._job.train
+            assert isinstance(train.shards, int)
+            loader = ShardLoader(
+                x, y, batch_size=len(samples), shards=train.shards, seed=0, shuffle=False,
+                input_shape=self.network.input_shape, dtype=train.dtype,
+            )  # fmt: skip
+            self._loader, self._loaded = loader, kind
+        loader.take_batch(x, y)
+        return loader
 
     def _pieces(self, x: Rows, y: Rows | None) -> PieceLoader:
-        return PieceLoader(x, y, piece_size=_PIECE, input_shape=self.network.input_shape, dtype=self._dtype)
+        train = self._job.train
+        return PieceLoader(
+            x, y, piece_size=train.eval_batch_size, input_shape=self.network.input_shape, dtype=train.dtype
+        )
 
     def _check_alike(self, source: Source) -> None:
         """Check, before the first step, that all ranks are given the same batch.
@@ -266,45 +275,13 @@ class Trainer:
                 )
 
 
-def _check_settings(network: Network, settings: Mapping[str, Any]) -> None:
-    """Check what a trainer was given as the same settings of a job are checked.
-
-    Raises:
-        HpcnnError: it is of another kind, or out of range.
-    """
-    if not isinstance(network, Network):
-        raise ModelError(f"the network is {type(network).__name__}; expected an hpcnn.nn.Network")
-    check(plain(settings), type_info(Train), ("train",))
-    if settings["shards"] == "auto":
-        raise JobError('train.shards = "auto": expected an integer. A trainer has no first start to go by.')
-
-
-def _section(given: Section, union: Any, name: str) -> Any:
-    """Return a section of a job from its dict, checked as in a job file."""
-    table = {"name": given} if isinstance(given, str) else dict(given)
-    check(table, type_info(union), (name,))
-    return convert(table, union)
-
-
-def _optimizer(given: Section | Optimizer) -> Optimizer:
-    if isinstance(given, Optimizer):
-        return given
-    return build_optimizer(_section(given, OptimizerSection, "optimizer"))
-
-
-def _facts_of(kept: Checkpoint, path: str | PathLike[str]) -> tuple[int, Columns | None]:
-    steps, columns = kept.facts.get("steps"), kept.facts.get("columns")
-    if type(steps) is int and steps >= 0:
-        with suppress(msgspec.ValidationError):
-            return steps, None if columns is None else convert(columns, Columns)
-    raise CheckpointError(
-        f"{str(path)!r} is none of a trainer: no number of steps is in it. Use one that Trainer.save wrote; "
-        "hpcnn.load reads those of a run."
-    )
-
-
-def _as_checkpoint_error(write: Any) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise CheckpointError(f"the state could not be saved: {error}. Choose another path.") from None
+def _facts_of(kept: Checkpoint, path: Path) -> Facts:
+    """Return the facts of a checkpoint that a trainer can go on from."""
+    with named(path):
+        facts = facts_of(kept.facts)
+        if kept.part("scaling"):
+            raise CheckpointError(
+                "its inputs were scaled by data.scale, which a trainer does not do. Scale them yourself, and go on "
+                "from a run without data.scale."
+            )
+        return facts

@@ -26,6 +26,7 @@ from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
@@ -43,12 +44,16 @@ from hpcnn.training.updater import Updater, make_updater
 
 
 def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> ModelSpec:
-    """Return what the job's model is, for samples of `input_shape`, and that `backend` computes it.
+    """Return what the job's model is, for samples of `input_shape`, and that `backend` computes it; see `spec_of`."""
+    return spec_of(job, backend.build_network(job, input_shape), backend)
+
+
+def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelSpec:
+    """Return a network with the loss and the metrics of a job.
 
     Raises:
         ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
     """
-    network = backend.build_network(job, input_shape)
     loss = build_loss(job.loss, network.output_shape, network.head)
     metrics = build_metrics(
         job.train.metrics,
@@ -70,9 +75,18 @@ def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
     )
 
 
-def build_replica(job: Job, spec: ModelSpec, comm: Communicator, class_weights: Array | None = None) -> Replica:
-    """Return this rank's replica, with the weights at their start: the same on every rank."""
-    updater = _updater(job, spec, comm)
+def build_replica(
+    job: Job,
+    spec: ModelSpec,
+    comm: Communicator,
+    class_weights: Array | None = None,
+    optimizer: Optimizer | None = None,
+) -> Replica:
+    """Return this rank's replica, with the weights at their start: the same on every rank.
+
+    `optimizer` takes the place of the job's.
+    """
+    updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
     replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial)
@@ -81,11 +95,11 @@ def build_replica(job: Job, spec: ModelSpec, comm: Communicator, class_weights: 
     return replica
 
 
-def _updater(job: Job, spec: ModelSpec, comm: Communicator) -> Updater:
+def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer) -> Updater:
     """Return what holds the parameters and updates them."""
     shards, layout = job.train.shards, spec.network.layout
     assert isinstance(shards, int)
-    size, optimizer = layout.trainable_size, build_optimizer(job.optimizer)
+    size = layout.trainable_size
     if sums_by_horovod(job):
         from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
 

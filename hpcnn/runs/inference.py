@@ -19,6 +19,7 @@ from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
+from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_spec, piece_loader, prepared
@@ -115,7 +116,9 @@ def open_trained(
         job = job_of(facts.job)
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
-        _check_entry(path, job.model.entry, entry)
+        if entry and not (job.model.layers or job.model.entry):  # of a trainer, whose layers no file can hold
+            job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
+        _check_entry(path, job.model, entry)
         spec = build_spec(job, facts.input_shape, backend_of(job))
         weights = checkpoint.part("model")
         spec.network.layout.check_state_dict(weights)  # before memory for them is allocated
@@ -129,7 +132,13 @@ def open_trained(
         )
 
 
-def _check_entry(path: Path, needed: str, given: str) -> None:
+def _check_entry(path: Path, model: ModelSection, given: str) -> None:
+    needed = model.entry
+    if not (model.layers or needed):
+        raise CheckpointError(
+            f"the model in {str(path)!r} has layers of its user's own, which no file can hold. Name the function that "
+            "builds it: --entry package.module:function"
+        )
     if needed == given:
         return
     if needed:

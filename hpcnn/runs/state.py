@@ -21,7 +21,7 @@ from hpcnn.job.section import convert
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold
-from hpcnn.training.backend import machine_info
+from hpcnn.training.backend import ModelSpec, machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
@@ -105,9 +105,22 @@ def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
 
 
 def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]:
-    """Return all facts but the SHA-256 of the weights, which is found while they are written."""
+    callbacks = {name: _state_of(callback, name) for name, callback in training.callbacks.items()}
+    return facts_for(training.job, training.spec, progress, base=base, callbacks=callbacks, content=training.content)
+
+
+def facts_for(
+    job: Job,
+    spec: ModelSpec,
+    progress: Progress,
+    *,
+    base: Path,
+    callbacks: Mapping[str, Mapping[str, Any]],
+    content: Content | None,
+) -> dict[str, Any]:
+    """Return all facts of a checkpoint but the SHA-256 of the weights, which is found while they are written."""
     return {
-        "job": msgspec.to_builtins(training.job),
+        "job": msgspec.to_builtins(job),
         "base": str(base.resolve()),
         "progress": {
             "epoch": progress.epoch,
@@ -117,11 +130,11 @@ def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]
             "values": plain_values(progress.values),
             "finish": progress.finish,
         },
-        "callbacks": {name: _state_of(callback, name) for name, callback in training.callbacks.items()},
-        "input_shape": list(training.spec.network.input_shape),
+        "callbacks": callbacks,
+        "input_shape": list(spec.network.input_shape),
         "hpcnn": __version__,
-        "machine": machine_info(training.spec.backend),
-        "data": msgspec.to_builtins(training.content),
+        "machine": machine_info(spec.backend),
+        "data": msgspec.to_builtins(content),
     }
 
 

@@ -25,7 +25,7 @@ class _Buffer:
                 f"the data have shape {rows.shape[1:]} a sample, but the model takes {shape}. "
                 "Give data of that shape, or another model."
             )
-        self._rows = rows
+        self.rows = rows
         self._shape = shape
         self._memory = aligned_empty((0, *rows.shape[1:]), dtype)
 
@@ -33,7 +33,7 @@ class _Buffer:
         if len(self._memory) < len(indices):
             self._memory = aligned_empty((len(indices), *self._memory.shape[1:]), self._memory.dtype)
         out = self._memory[: len(indices)]
-        self._rows.take(indices, out)
+        self.rows.take(indices, out)
         return out.reshape(len(indices), *self._shape)
 
 
@@ -67,6 +67,12 @@ class ShardLoader:
     def start_epoch(self, epoch: int) -> None:
         """Fix the order of samples of `epoch`."""
         self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle)
+
+    def take_batch(self, x: Rows, y: Rows) -> None:
+        """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes."""
+        self.samples = self.batch_size = x.shape[0]
+        self._x.rows, self._y.rows = x, y
+        self._order = np.arange(self.samples, dtype=np.int64)
 
     def shard(self, step: int, shard: int) -> tuple[Array, Array]:
         """Return inputs and targets of one shard of batch `step` of the epoch, valid until the next call."""

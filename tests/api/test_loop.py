@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ import pytest
 import hpcnn
 from hpcnn.api import loop
 from hpcnn.api.loop import Trainer
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, CommunicatorError, DataError, DivergedError, JobError, ModelError
-from hpcnn.nn import Dense, Network
+from hpcnn.job.optimizer import Optimizer
+from hpcnn.job.section import convert
+from hpcnn.nn import Dense, Layer, Network
+from hpcnn.optim.build import build_optimizer
+from hpcnn.runs.inference import evaluate_trained
 from tests.api.fitting import JOB, X, Y, fit
 
 LAYERS = Dense(8, activation="relu", name="dense_1"), Dense(3, name="dense_2")
@@ -42,7 +50,7 @@ def test_a_loop_by_hand_gives_the_bits_of_a_job(tmp_path: Path) -> None:
 def test_ranks_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = trainer(dtype="float64")
     for _ in range(2):
-        alone.step(X, Y, factor=0.5)
+        alone.step(X, Y, lr_scale=0.5)
     local = threading.local()
     monkeypatch.setattr(loop, "connect", lambda: local.comm)
 
@@ -50,7 +58,7 @@ def test_ranks_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         local.comm = comm
         mine = trainer(dtype="float64")
         for _ in range(2):
-            mine.step(X, Y, factor=0.5)
+            mine.step(X, Y, lr_scale=0.5)
         return mine.weights_sha256, mine.evaluate(X, Y)
 
     assert run_threads(3, body) == [(alone.weights_sha256, alone.evaluate(X, Y))] * 3
@@ -84,17 +92,101 @@ def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
 
 
 def test_a_trainer_takes_all_of_a_file_or_nothing(tmp_path: Path) -> None:
-    run = fit(tmp_path, overrides={"data.scale": "none", "train.epochs": 1}).folder
+    run = fit(tmp_path, overrides={"train.epochs": 1}).folder
     first = trainer()
     first.step(X, Y)
     before = first.weights_sha256
-    with pytest.raises(CheckpointError, match=r"is none of a trainer: no number of steps .* Trainer.save wrote"):
+    with pytest.raises(CheckpointError, match=r"last.safetensors': its inputs were scaled by data.scale"):
         first.restore(run / "checkpoints" / "last.safetensors")
     sgd = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1, seed=7)
     sgd.save(tmp_path / "sgd.safetensors")
     with pytest.raises(CheckpointError, match="the optimizer state does not match this optimizer"):
         first.restore(tmp_path / "sgd.safetensors")
     assert (first.weights_sha256, first.steps) == (before, 1)
+
+
+def test_what_a_trainer_saves_is_a_checkpoint_like_any_other(tmp_path: Path) -> None:
+    made, path = trainer(), tmp_path / "state.safetensors"
+    for _ in range(3):
+        made.step(X, Y)
+    made.save(path)
+    loaded = hpcnn.load(path)
+    assert loaded.weights_sha256 == made.weights_sha256
+    np.testing.assert_array_equal(loaded.predict(X), made.predict(X))
+    assert loaded.evaluate(X, Y) == made.evaluate(X, Y)
+    loaded.save(tmp_path / "copy.safetensors")
+    np.savez(tmp_path / "data.npz", x=X, y=Y)
+    command("evaluate", path, "--data", tmp_path / "data.npz")
+    command("predict", path, tmp_path / "data.npz", "-o", tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), made.predict(X))
+    with pytest.raises(DataError, match="arrays in the memory of a Python program"):
+        evaluate_trained(loaded.trained, SerialCommunicator(), None)
+    resumed = {**JOB, "train": {**JOB["train"], "early_stopping": None}}
+    with pytest.raises(CheckpointError, match="the run was started with other settings"):
+        fit(tmp_path, job=resumed, resume=path)
+
+
+def command(name: str, *arguments: Any) -> None:
+    line = [sys.executable, "-m", f"hpcnn.{name}", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_loop_goes_on_from_a_run(tmp_path: Path) -> None:
+    table = {**JOB, "data": {}, "optimizer": RATE, "train": {**JOB["train"], "batch_size": "full", "shuffle": False}}
+    run = fit(tmp_path / "a", job=table, validation=None, overrides={"train.epochs": 2}).folder
+    made = trainer()
+    made.restore(run / "checkpoints" / "last.safetensors")
+    assert made.steps == 2
+    made.step(X, Y)
+    assert made.weights_sha256 == fit(tmp_path / "b", job=table, validation=None).weights_sha256
+
+
+@dataclass(frozen=True)
+class Halved(Layer):
+    """Half of what it is given."""
+
+    def forward(self, params: Any, x: Any, ctx: Any) -> Any:
+        return x / 2, lambda dy, grads, need_dx=True: dy / 2
+
+
+def halved(input_shape: Any) -> Network:
+    return Network([Halved(), Dense(3, activation="softmax")], input_shape)
+
+
+def test_a_saved_model_with_layers_of_ones_own(tmp_path: Path) -> None:
+    made, again = (hpcnn.Trainer(halved((4,)), LOSS, RATE, shards=2) for _ in range(2))
+    made.step(X, Y)
+    made.save(tmp_path / "own.safetensors")
+    again.restore(tmp_path / "own.safetensors")
+    assert again.weights_sha256 == made.weights_sha256
+    with pytest.raises(CheckpointError, match=r"has layers of its user's own, .* --entry package.module:function"):
+        hpcnn.load(tmp_path / "own.safetensors")
+    loaded = hpcnn.load(tmp_path / "own.safetensors", entry=f"{__name__}:halved")
+    np.testing.assert_array_equal(loaded.predict(X), made.predict(X))
+
+
+def test_an_optimizer_of_ones_own(tmp_path: Path) -> None:
+    own = build_optimizer(convert(RATE, Optimizer))
+    made, other = (hpcnn.Trainer(Network(LAYERS, (4,), "softmax"), LOSS, each, shards=1) for each in (own, RATE))
+    for one in (made, other):
+        one.step(X, Y)
+    assert made.weights_sha256 == other.weights_sha256
+    made.save(tmp_path / "own.safetensors")
+    assert hpcnn.load(tmp_path / "own.safetensors").weights_sha256 == made.weights_sha256
+
+
+def test_batches_of_all_sizes_and_kinds_share_memory_without_a_trace() -> None:
+    one, other = trainer(), trainer()
+    for rows in (60, 7, 33):
+        values = one.step(X[:rows], Y[:rows])
+        other._loader = None
+        assert other.step(X[:rows], Y[:rows]) == values
+        made = one._loader
+    one.step(X.astype(np.float32)[:9], Y[:9])
+    assert one._loader is made
+    other.step(X.astype(np.float32)[:9], Y[:9])
+    assert one.weights_sha256 == other.weights_sha256
 
 
 def test_a_trainer_predicts_no_nothing() -> None:
@@ -168,10 +260,10 @@ def test_several_labels_a_sample() -> None:
 @pytest.mark.parametrize("factor", [np.nan, np.inf, -1.0, "2", None])
 def test_a_factor_that_is_no_rate_s_is_refused(factor: Any) -> None:
     made = trainer()
-    with pytest.raises(JobError, match=r"factor = .*: expected a number >= 0 that is finite. It multiplies the learni"):
-        made.step(X, Y, factor=factor)
+    with pytest.raises(JobError, match=r"lr_scale = .*: expected a number >= 0 that is finite. It multiplies"):
+        made.step(X, Y, lr_scale=factor)
     before = made.weights_sha256
-    made.step(X, Y, factor=np.float32(0))
+    made.step(X, Y, lr_scale=np.float32(0))
     assert (made.steps, made.weights_sha256) == (1, before)
 
 

@@ -154,8 +154,8 @@ def test_a_trainer_s_file_with_other_things_for_names(tmp_path: Path) -> None:
     mine.save(tmp_path / "t.safetensors")
     kept = load_checkpoint(tmp_path / "t.safetensors")
     arrays = {name: LazyArray.of(array) for name, array in kept.tensors.items()}
-    save_checkpoint(tmp_path / "t.safetensors", PendingCheckpoint(arrays, {**kept.facts, "columns": [1]}))
-    with pytest.raises(CheckpointError, match="is none of a trainer"):
+    save_checkpoint(tmp_path / "t.safetensors", PendingCheckpoint(arrays, {**kept.facts, "data": [1]}))
+    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
         mine.restore(tmp_path / "t.safetensors")
 
 
