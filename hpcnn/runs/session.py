@@ -25,10 +25,12 @@ from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run import Records, Run
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.snapshot import Carried, carry, check_survivable, load, share
+from hpcnn.runs.snapshot import age, check_survivable, share, take_snapshot
 from hpcnn.runs.start import Start, choose_start
+from hpcnn.runs.state import unpack
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.watchdog import Watchdog
+from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.system.processes import Process
 from hpcnn.training.backend import Backend
@@ -99,7 +101,7 @@ class _Session:
         self._records: Records | None = None
         self._training: Training | None = None
         self._progress = Progress()
-        self._carried: Carried | None = None
+        self._snapshot: Checkpoint | None = None
         """The state to resume from after a loss."""
         self._lost: list[str] = []
         self._lost_at = 0.0
@@ -183,10 +185,10 @@ class _Session:
             return False
         if not self._lost:
             self._lost_at = time.perf_counter()
-        if self._carried is None and self._training is not None:
-            self._carried = carry(self._training, self._progress)
-        age = self._carried.age if self._carried else (-1, int(self._start is not None))
-        lost = self._comm.fault_tolerance.recover(error, age)
+        if self._snapshot is None and self._training is not None:
+            self._snapshot = take_snapshot(self._training, self._progress)
+        reached = age(self._snapshot) if self._snapshot else (-1, int(self._start is not None))
+        lost = self._comm.fault_tolerance.recover(error, reached)
         self._lost += lost
         return bool(lost)
 
@@ -197,10 +199,10 @@ class _Session:
             self._start = comm.broadcast(self._start)
             if comm.rank == 0 and self._start is not None:
                 self._keep_lease(self._start)
-            if all(comm.allgather(self._carried is not None)):
+            if all(comm.allgather(self._snapshot is not None)):
                 self._rebuild()
             else:  # a rank was not ready to train yet, so none has trained
-                self._training = self._carried = None
+                self._training = self._snapshot = None
         if comm.rank == 0:
             left = f"the {comm.size} ranks that are left go on" if comm.size > 1 else "the rank that is left goes on"
             step = f"from step {self._progress.step + 1}" if self._training else "from the start"
@@ -212,11 +214,11 @@ class _Session:
 
     def _rebuild(self) -> None:
         """Build a replica for the surviving ranks, and load the snapshot into it."""
-        assert self._carried is not None
+        assert self._snapshot is not None
         assert self._training is not None
-        self._carried = share(self._comm, self._carried)
+        self._snapshot = share(self._comm, self._snapshot)
         training = self._training
         replica = build_replica(training.job, training.spec, self._comm, training.class_weights)
         self._training = replace(training, replica=replica)
-        self._progress = load(self._carried, self._training)
-        self._carried = None
+        self._progress = unpack(self._snapshot, self._training)
+        self._snapshot = None

@@ -1,15 +1,16 @@
-"""What ranks keep of a training when others die, to go on with it in smaller company."""
+"""Checkpoints in memory, from which the surviving ranks resume when others are lost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import json
+from dataclasses import replace
+from pathlib import Path
 
-from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import JobError
 from hpcnn.job.schema import Job
-from hpcnn.storage.lazy import LazyArray
+from hpcnn.runs.state import facts_of, pack
+from hpcnn.storage.checkpoint import Checkpoint, prefixed
 from hpcnn.training.loop import Progress
 from hpcnn.training.training import Training
 
@@ -44,52 +45,27 @@ def check_survivable(job: Job, comm: Communicator) -> None:
         )
 
 
-@dataclass
-class Carried:
-    """The state of a training in the memory of one rank."""
-
-    progress: dict[str, Any]
-    weights: dict[str, Array]
-    optimizer: dict[str, Array]
-    callbacks: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Array]]]
-
-    @property
-    def age(self) -> tuple[int, int]:
-        """How far the training is."""
-        return self.progress["epoch"], self.progress["step_in_epoch"]
+def take_snapshot(training: Training, progress: Progress) -> Checkpoint:
+    """Return a checkpoint in memory of the last step that this rank completed. Its replica has the state whole."""
+    pending = pack(training, Path(), progress)
+    facts = dict(pending.facts) | {"weights_sha256": training.replica.model.fingerprint()}
+    return replace(pending.collect(), facts=json.loads(json.dumps(facts)))  # as a file has them, and a copy
 
 
-def carry(training: Training, progress: Progress) -> Carried:
-    """Return a copy of the state of `training` after the last step that this rank completed."""
-    replica = training.replica
-    optimizer = {name: _copy(lazy) for name, lazy in replica.updater.optimizer_state().items()}
-    callbacks = {name: (callback.state(), callback.arrays()) for name, callback in training.callbacks.items()}
-    return Carried(asdict(progress), replica.weights(), optimizer, callbacks)
+def age(snapshot: Checkpoint) -> tuple[int, int]:
+    """Return how far the training is."""
+    progress = facts_of(snapshot.facts).progress
+    return progress.epoch, progress.step_in_epoch
 
 
-def _copy(lazy: LazyArray) -> Array:
-    array = lazy.whole()
-    assert array is not None, "not whole on each rank"
-    return array
-
-
-def share(comm: Communicator, own: Carried) -> Carried:
-    """Return the state of rank 0, which is the farthest; only ranks that are behind take it. Collective."""
-    ages = comm.allgather(own.age)
-    if all(age == ages[0] for age in ages):
+def share(comm: Communicator, own: Checkpoint) -> Checkpoint:
+    """Return the snapshot of rank 0, which is the farthest; only ranks that are behind take it. Collective."""
+    ages = comm.allgather(age(own))
+    if all(each == ages[0] for each in ages):
         return own
-    progress, callbacks = comm.broadcast((own.progress, own.callbacks))
-    for arrays in (own.weights, own.optimizer):
-        for array in arrays.values():
-            comm.broadcast_array(array)
-    return Carried(progress, own.weights, own.optimizer, callbacks)
-
-
-def load(carried: Carried, training: Training) -> Progress:
-    """Bring `training`, whose replica is new, to the carried state."""
-    replica = training.replica
-    replica.load_weights(carried.weights)
-    replica.updater.load_optimizer_state(carried.optimizer)
-    for name, callback in training.callbacks.items():
-        callback.load(*carried.callbacks[name])
-    return Progress(**carried.progress)
+    extra = own.part("callbacks")  # of which rank 0 may have more
+    facts, extra = comm.broadcast((own.facts, extra))
+    common = {name: array for name, array in own.tensors.items() if not name.startswith("callbacks/")}
+    for array in common.values():
+        comm.broadcast_array(array)
+    return Checkpoint(common | prefixed("callbacks", extra), facts)
