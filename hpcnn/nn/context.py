@@ -27,6 +27,7 @@ class Context(threading.local):
         self._random_key: tuple[int, ...] = (0,)
         self._generator: np.random.Generator | None = None
         self._buffers: dict[tuple[object, str], Array] = {}
+        self._ones: dict[np.dtype[Any], Array] = {}
 
     def begin(self, *, training: bool, random_key: tuple[int, ...] = (0,)) -> None:
         """Start a pass over one piece of a batch. `random_key` alone decides every random number drawn in it."""
@@ -60,3 +61,12 @@ class Context(threading.local):
                 return buffer[: shape[0]]
         buffer = self._buffers[key] = aligned_empty(shape, dtype)
         return buffer
+
+    def ones(self, n: int, dtype: np.dtype[Any]) -> Array:
+        """Return `n` ones, shape (n,), the same memory each time: not to be written to."""
+        ones = self._ones.get(dtype)
+        if ones is None or len(ones) < n:
+            ones = self._ones[dtype] = aligned_empty((n,), dtype)
+            ones.fill(1)
+            ones.flags.writeable = False
+        return ones[:n]

@@ -67,9 +67,9 @@ class LayerNorm(Layer):
             product = ctx.scratch(self.name, "product", rows.shape, x.dtype)
             if self.scale and self.trainable:
                 np.multiply(dy, normal, out=product)
-                sum_rows(product, ctx, self.name, out=grads[f"{self.name}/gamma"])
+                sum_rows(product, ctx, out=grads[f"{self.name}/gamma"])
             if self.center and self.trainable:
-                sum_rows(dy, ctx, self.name, out=grads[f"{self.name}/beta"])
+                sum_rows(dy, ctx, out=grads[f"{self.name}/beta"])
             if not need_dx:
                 return None
             if self.scale:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcnn.job.schema import EarlyStopping as EarlyStoppingSection
 from hpcnn.job.schema import ReduceOnPlateau as ReduceOnPlateauSection
-from hpcnn.training.metrics import LOWER_IS_BETTER, Value, plain_values
+from hpcnn.training.metrics import Value, lower_is_better, plain_values
 from hpcnn.training.replica import Replica
 
 Array = NDArray[Any]
@@ -93,8 +93,7 @@ def improves(name: str, value: float, best: float | None, min_delta: float = 0.0
         return False
     if best is None:
         return True
-    lower = name.removeprefix("val_") in LOWER_IS_BETTER
-    return value < best - min_delta if lower else value > best + min_delta
+    return value < best - min_delta if lower_is_better(name) else value > best + min_delta
 
 
 @dataclass

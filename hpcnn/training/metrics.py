@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,13 @@ class Metric(ABC):
     multilabel: bool = False
     """Whether each output is a label of its own, true above 0.5; else they are those of k classes, of which one is
     true (or, for one output, of two)."""
+    targets: ClassVar[Literal["any", "labels", "rows"]] = "any"
+    """The targets that it can be had from: integer labels, rows, or either."""
+    one_class: ClassVar[bool] = False
+    """Whether it needs classes of which one is true."""
+    fewest_outputs: ClassVar[int] = 1
+    lower_is_better: ClassVar[bool] = False
+    """Whether an improvement is a fall."""
 
     @property
     @abstractmethod
@@ -43,6 +50,25 @@ class Metric(ABC):
     @abstractmethod
     def value(self, sums: Sums) -> Value:
         """Return the metric of all samples in `sums`; NaN where it is not defined."""
+
+
+class ClassMetric(Metric):
+    """A metric of classes or true labels alone: of what outputs and targets are decided to be."""
+
+    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:
+        """Decide, and add the samples."""
+        self.add_decided(sums, *self.decide(outputs, targets))
+
+    def decide(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
+        """Return what is predicted and what is true: classes (n, *shape), or which labels are true (n, *shape, k).
+
+        The same for all metrics of one model, so that several of them need it once.
+        """
+        return _decided(outputs, self), _true(targets, self)
+
+    @abstractmethod
+    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:
+        """Add the samples to `sums`, float64 of shape (size,)."""
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -67,7 +93,7 @@ def _true(targets: Array, metric: Metric) -> Array:
     return targets if metric.labels else _decided(targets, metric)
 
 
-class Accuracy(Metric):
+class Accuracy(ClassMetric):
     """Share of samples whose class is right: output above 0.5 for one output, the largest output otherwise.
 
     For several labels a sample: the share of labels that are right, output above 0.5. (Keras, which knows shapes alone,
@@ -76,8 +102,8 @@ class Accuracy(Metric):
 
     size = 2
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
-        right = _decided(outputs, self) == _true(targets, self)
+    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:  # noqa: D102
+        right = predicted == true
         sums[0] += np.count_nonzero(right)
         sums[1] += right.size
 
@@ -85,9 +111,24 @@ class Accuracy(Metric):
         return _ratio(sums[0], sums[1])
 
 
+class CategoricalAccuracy(Accuracy):
+    """Accuracy of several outputs against rows."""
+
+    targets = "rows"
+    one_class = True
+    fewest_outputs = 2
+
+
+class SparseCategoricalAccuracy(Accuracy):
+    """Accuracy against integer labels."""
+
+    targets = "labels"
+
+
 class BinaryAccuracy(Metric):
     """Share of outputs on the right side of 0.5, each output on its own."""
 
+    targets = "rows"
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
@@ -104,6 +145,8 @@ class TopKAccuracy(Metric):
     """Share of samples whose true class is among the k largest outputs; ties count for the sample, as in Keras."""
 
     k: int = 5
+    one_class = True
+    fewest_outputs = 2
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
@@ -120,6 +163,8 @@ class TopKAccuracy(Metric):
 class MeanAbsoluteError(Metric):
     """Mean of |output - target| over all outputs."""
 
+    targets = "rows"
+    lower_is_better = True
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
@@ -134,6 +179,8 @@ class MeanAbsoluteError(Metric):
 class MeanSquaredError(Metric):
     """Mean of (output - target)^2 over all outputs."""
 
+    targets = "rows"
+    lower_is_better = True
     size = 2
 
     def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
@@ -151,6 +198,8 @@ class R2(Metric):
     The total sum of squares is taken from sums of y and y^2 in float64: it keeps about 15 digits less twice the
     digits of mean / deviation. Where that leaves about two, the targets count as constant, and R2 is not defined.
     """
+
+    targets = "rows"
 
     @property
     def size(self) -> int:  # noqa: D102
@@ -174,8 +223,8 @@ class R2(Metric):
         return float(np.mean([1 - _ratio(r, s) for r, s in zip(residual, spread, strict=True)]))
 
 
-class ConfusionMatrix(Metric):
-    """Counts of samples by true class (row) and predicted class (column). Not for several labels a sample."""
+class _Counts(ClassMetric):
+    """Counts of samples by true class (row) and predicted class (column), or by label."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -183,21 +232,26 @@ class ConfusionMatrix(Metric):
         return (self.outputs, 2, 2) if self.multilabel else 2 * (max(2, self.outputs),)
 
     @property
-    def size(self) -> int:  # noqa: D102
+    def size(self) -> int:
         return math.prod(self.shape)
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
-        true, predicted = _true(targets, self).astype(np.int64), _decided(outputs, self).astype(np.int64)
-        place = true * self.shape[-1] + predicted
+    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:
+        place = true.astype(np.int64) * self.shape[-1] + predicted.astype(np.int64)
         if self.multilabel:
             place += 4 * np.arange(self.outputs)
         sums += np.bincount(place.reshape(-1), minlength=self.size)
+
+
+class ConfusionMatrix(_Counts):
+    """Counts of samples by true class (row) and predicted class (column). Not for several labels a sample."""
+
+    one_class = True
 
     def value(self, sums: Sums) -> Value:  # noqa: D102
         return sums.reshape(self.shape).copy()
 
 
-class _FromConfusion(ConfusionMatrix, ABC):
+class _FromConfusion(_Counts):
     """A score for each class: that of the positive class for one output, the mean over classes otherwise (macro).
 
     For several labels a sample: the mean over labels.
@@ -245,8 +299,8 @@ class F1(_FromConfusion):
 METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "binary_accuracy": BinaryAccuracy,
-    "categorical_accuracy": Accuracy,
-    "sparse_categorical_accuracy": Accuracy,
+    "categorical_accuracy": CategoricalAccuracy,
+    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
     "top_k_accuracy": TopKAccuracy,
     "mae": MeanAbsoluteError,
     "mse": MeanSquaredError,
@@ -256,10 +310,12 @@ METRICS: dict[str, type[Metric]] = {
     "f1": F1,
     "confusion_matrix": ConfusionMatrix,
 }
-_ROWS_ONLY = ("binary_accuracy", "categorical_accuracy", "mae", "mse", "r2")
-_ONE_CLASS = ("categorical_accuracy", "top_k_accuracy", "confusion_matrix")
-LOWER_IS_BETTER = ("loss", "mae", "mse")
-"""Values for which an improvement is a fall; all others should rise."""
+
+
+def lower_is_better(value: str) -> bool:
+    """Return whether an improvement of ``loss`` or a metric, as ``val_loss``, is a fall."""
+    name = value.removeprefix("val_")
+    return name == "loss" or METRICS[name].lower_is_better
 
 
 def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, one_hot: bool) -> bool:
@@ -289,26 +345,25 @@ def build_metric(name: str, *, outputs: int, labels: bool, multilabel: bool = Fa
     """
     if name not in METRICS:
         unknown_name("metric", name, METRICS)
-    if labels and name in _ROWS_ONLY:
+    metric = METRICS[name]
+    if labels and metric.targets == "rows":
         raise JobError(
             f"train.metrics: {name!r} compares rows of outputs, but the targets are integer labels. "
             "Use 'accuracy', or another loss (categorical_crossentropy with data.one_hot = true, say)."
         )
-    if not labels and name == "sparse_categorical_accuracy":
+    if not labels and metric.targets == "labels":
         raise JobError(f"train.metrics: {name!r} needs integer labels, but the targets are rows. Use 'accuracy'.")
-    if multilabel and name in _ONE_CLASS:
+    if multilabel and metric.one_class:
         raise JobError(
             f"train.metrics: {name!r} is about classes of which one is true, but with a sigmoid on each of {outputs} "
             "outputs any number of labels may be. Use 'binary_accuracy', 'precision', 'recall' or 'f1': they take each "
             "label on its own. If one class a sample is true: 'softmax', or data.one_hot = true with integer labels."
         )
-    if name == "categorical_accuracy" and outputs == 1:
+    if outputs < metric.fewest_outputs:
         raise JobError(f"train.metrics: {name!r} needs more than one output. Use 'binary_accuracy'.")
-    if name == "top_k_accuracy":
-        if outputs < 2:
-            raise JobError("train.metrics: 'top_k_accuracy' needs more than one output. Use 'binary_accuracy'.")
+    if metric is TopKAccuracy:
         return TopKAccuracy(name, outputs, labels, k=top_k)
-    return METRICS[name](name, outputs, labels, multilabel)
+    return metric(name, outputs, labels, multilabel)
 
 
 def build_metrics(names: Sequence[str], **facts: Any) -> list[Metric]:

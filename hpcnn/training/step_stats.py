@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.training.metrics import Metric, Value
+from hpcnn.training.metrics import ClassMetric, Metric, Value
 
 Sums = NDArray[np.float64]
 
@@ -38,8 +38,13 @@ class SumsLayout:
 
     def add_metrics(self, sums: Sums, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> None:
         """Add the metrics of a piece of samples."""
+        decided = None
         for metric, part in zip(self.metrics, self._parts, strict=True):
-            metric.add(sums[part], outputs, targets)
+            if isinstance(metric, ClassMetric):
+                decided = decided or metric.decide(outputs, targets)
+                metric.add_decided(sums[part], *decided)
+            else:
+                metric.add(sums[part], outputs, targets)
 
     def values(self, sums: Sums, prefix: str = "") -> Mapping[str, Value]:
         """Return the mean loss and each metric by name. This is where sums are divided."""

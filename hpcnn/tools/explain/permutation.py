@@ -15,7 +15,7 @@ from hpcnn.errors import DataError
 from hpcnn.runs.build import piece_loader
 from hpcnn.runs.inference import TrainedModel
 from hpcnn.training.loop import evaluate
-from hpcnn.training.metrics import LOWER_IS_BETTER, scalars
+from hpcnn.training.metrics import lower_is_better, scalars
 
 SHUFFLE_STREAM = 5
 """Keeps these draws apart from all other uses of the job's seed."""
@@ -79,7 +79,7 @@ def permutation_importance(trained: TrainedModel, comm: Communicator, samples: S
 
     values = values_of(samples.x)
     score = next((name for name in values if name != "loss"), "loss")
-    sign = -1.0 if score in LOWER_IS_BETTER else 1.0
+    sign = -1.0 if lower_is_better(score) else 1.0
     features = int(np.prod(samples.x.shape[1:]))
     worse = np.empty((features, repeats))
     for feature, repeat in np.ndindex(features, repeats):
