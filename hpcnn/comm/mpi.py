@@ -21,7 +21,8 @@ from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, Gather, Ho
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Place
-from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
+from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError

@@ -9,11 +9,12 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.buffers import Slots
+from hpcnn.comm.exchange.buffers import BufferLayout
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.exchange.transport import Message, Place
-from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
+from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, Contribution, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
@@ -76,7 +77,7 @@ class SerialCommunicator:
         """Return the exchange of one rank."""
         if options.get("compression"):  # what is rounded is rounded here too
             return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
-        layout = Slots(1, length, dtype, stats_length)
+        layout = BufferLayout(1, length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
         return SerialExchange(*layout.contributions(memory, [(0, shards)]))

@@ -15,7 +15,8 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.plan import Topology, check_shards
 from hpcnn.comm.exchange.transport import Message, Place
-from hpcnn.comm.exchange.tree_exchange import TreeAllreduce, TreeExchange
+from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ShardedOptions
 from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory

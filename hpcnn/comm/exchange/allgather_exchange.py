@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.buffers import Slots, summing
+from hpcnn.comm.exchange.buffers import BufferLayout, summing
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.shared_memory import Bytes, HostMemory
@@ -52,7 +52,7 @@ class AllgatherExchange(ReplicatedBase):
         stats_length: int,
     ) -> None:
         subtrees = [topology.rank_subtrees(shards, each) for each in topology.order]
-        layouts = [Slots(len(each), length, dtype, stats_length) for each in subtrees]
+        layouts = [BufferLayout(len(each), length, dtype, stats_length) for each in subtrees]
         sizes = [layout.size for layout in layouts]
         position = topology.order.index(rank)
         self._own = aligned_empty(sizes[position], np.uint8)

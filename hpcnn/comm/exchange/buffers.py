@@ -17,7 +17,7 @@ BLOCK = 32768
 """Entries that are added at a time: what is added, and what comes of it, stays in the second-level cache."""
 
 
-class Slots:
+class BufferLayout:
     """Where the vectors and stats of some subtrees lie in one stretch of bytes."""
 
     def __init__(self, count: int, length: int, dtype: DTypeLike, stats_length: int, *, alignment: int = ALIGNMENT):

@@ -1,8 +1,8 @@
 """Gradients in two bytes an entry between hosts, with error feedback: what one step's rounding loses, the next adds.
 
-The subtrees at one depth are the groups of a job. The sum of each group is rounded on the way in and the sum of the
-rounded ones on the way back, each together with what its last rounding lost, so that over many steps nothing is lost
-but the last rounding (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
+The subtrees at one depth are the groups of a job. The sum of each group is rounded before it is sent, and the sum of
+the rounded ones before it is returned, each together with what its last rounding lost, so that over many steps nothing
+is lost but the last rounding (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019,
 arXiv:1901.09847). This is so on one rank too: the result depends on the number of groups, and on nothing else here.
 """
 
@@ -19,7 +19,7 @@ from hpcnn.comm.exchange.buffers import BLOCK, fold_block
 from hpcnn.comm.exchange.formats import Format
 from hpcnn.comm.exchange.gather import gather_blocks
 from hpcnn.comm.exchange.plan import Range, rank_ranges
-from hpcnn.comm.exchange.reduction import Fold, Reach, Step, Sum, relay
+from hpcnn.comm.exchange.reduction import Addends, Addition, Fold, Sum, relay
 from hpcnn.comm.exchange.transport import Place, Transfer
 from hpcnn.comm.protocol import Array
 from hpcnn.core.tree import Subtree, leaf_steps
@@ -131,46 +131,46 @@ class OwnResiduals:
                 array[...] = state[name][start : start + array.size]
 
 
-class CompressedAdder:
-    """Adds as `ExactAdder` does, but rounds the sum of each group, and their sum.
+class CompressedSummation:
+    """Adds as `ExactSummation` does, but rounds the sum of each group, and their sum.
 
     Args:
-        reach: the slots to add.
+        addends: the slots to add.
         groups: the subtrees that are rounded, which no slot is larger than.
         form: what to round to.
         residuals: what the roundings owe.
     """
 
-    def __init__(self, reach: Reach, groups: Sequence[Subtree], form: Format, residuals: OwnResiduals) -> None:
+    def __init__(self, addends: Addends, groups: Sequence[Subtree], form: Format, residuals: OwnResiduals) -> None:
         self.one_pass = False
-        self._reach, self._form, self._residuals = reach, form, residuals
+        self._addends, self._form, self._residuals = addends, form, residuals
         self._names = {group: name_of(number) for number, group in enumerate(groups)}
-        self._ways = {group: Fold.below(group, reach.subtrees) for group in groups}
-        arriving = [subtree for number, sent in enumerate(reach.sent) if number != reach.host for subtree in sent]
+        self._folds = {group: Fold.below(group, addends.subtrees) for group in groups}
+        arriving = [subtree for number, sent in enumerate(addends.sent) if number != addends.host for subtree in sent]
         self._rounded_elsewhere = set(groups).intersection(arriving)
         self._steps = leaf_steps((0, len(groups)))
         depth = max(step.slot for step in self._steps)
-        self._spare = [aligned_empty(BLOCK, reach.local_vectors[0].dtype) for _ in range(depth)]
+        self._spare = [aligned_empty(BLOCK, addends.local_vectors[0].dtype) for _ in range(depth)]
         self._wire = form.empty(BLOCK)
 
     def buffer(self, subtree: Subtree, size: int) -> Array:
         """Return room for the sum of a subtree."""
         if subtree in self._names:
             return self._form.empty(size)
-        return aligned_empty(size, self._reach.local_vectors[0].dtype)
+        return aligned_empty(size, self._addends.local_vectors[0].dtype)
 
-    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Addition | None, Array]]:
         """Yield what makes each sum to be sent. That of a part of a group is not rounded."""
-        reach = self._reach
-        for subtree in reach.sent[reach.host]:
-            way = Fold.below(subtree, reach.local_subtrees)
+        addends = self._addends
+        for subtree in addends.sent[addends.host]:
+            fold_plan = Fold.below(subtree, addends.local_subtrees)
             if subtree not in self._names:
-                yield relay(way, reach.local_vectors, slice(start, stop))
+                yield relay(fold_plan, addends.local_vectors, slice(start, stop))
                 continue
             wire = self._form.empty(stop - start)
-            slots = way.take(reach.local_vectors, slice(start, stop))
+            slots = fold_plan.take(addends.local_vectors, slice(start, stop))
             residual = self._residuals.view(self._names[subtree], start, stop)
-            yield partial(self._relay, slots, way.order, residual, wire), wire
+            yield partial(self._relay, slots, fold_plan.order, residual, wire), wire
 
     def _relay(self, slots: Sequence[Array], order: Sequence[tuple[int, int]], residual: Array, wire: Array) -> None:
         for start in range(0, wire.size, BLOCK):
@@ -180,16 +180,16 @@ class CompressedAdder:
             feed_back(self._form, blocks[0], residual[part], wire[part])
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of the own piece."""
-        slots = self._reach.slots(start, stop, received)
+        """Return what sums entries of this rank's piece."""
+        slots = self._addends.slots(start, stop, received)
         sums: list[Sum] = []
-        for group, way in self._ways.items():
-            chosen = way.take(slots, slice(None))
+        for group, fold_plan in self._folds.items():
+            chosen = fold_plan.take(slots, slice(None))
             if group in self._rounded_elsewhere:
                 sums.append(partial(self._form.decode, chosen[0]))
             else:
                 residual = self._residuals.view(self._names[group], start, stop)
-                sums.append(partial(self._round, chosen, way.order, residual))
+                sums.append(partial(self._round, chosen, fold_plan.order, residual))
         return partial(self._sum, sums, self._residuals.view(TOTAL, start, stop))
 
     def _round(self, slots: Sequence[Array], order: Sequence[tuple[int, int]], residual: Array, out: Array) -> None:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.buffers import Slots
+from hpcnn.comm.exchange.buffers import BufferLayout
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.replicated import ReplicatedBase
 from hpcnn.comm.protocol import Contribution
@@ -15,7 +15,7 @@ from hpcnn.core.activity import REDUCE
 from hpcnn.system.memory import aligned_empty
 
 
-class RankSums(ReplicatedBase):
+class LocalSums(ReplicatedBase):
     """Base of an `Exchange` that does everything in `finish`. The bits of its sums change with the number of ranks.
 
     Args:
@@ -29,7 +29,7 @@ class RankSums(ReplicatedBase):
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         subtrees = Topology.of(range(size)).rank_subtrees(shards, rank)
-        layout = Slots(len(subtrees), length, dtype, stats_length)
+        layout = BufferLayout(len(subtrees), length, dtype, stats_length)
         memory = aligned_empty(layout.size, np.uint8)
         memory[...] = 0
         contributions = layout.contributions(memory, subtrees)

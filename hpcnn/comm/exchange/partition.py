@@ -14,7 +14,7 @@ from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.protocol import Array, GatherCells
 
 
-class Pieces:
+class Partition:
     """The pieces of all ranks, one a bucket and rank.
 
     Args:

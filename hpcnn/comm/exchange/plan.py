@@ -1,9 +1,9 @@
 """Who adds which part of a vector, and what travels between hosts for it: plain arithmetic, without communication.
 
-The vector is cut into buckets, and each bucket into one piece a rank, which that rank adds up for everybody. Ranks of
+The vector is cut into buckets, and each bucket into one piece per rank, which that rank adds up for everybody. Ranks of
 one host see each other's vectors. Towards other hosts, each rank takes an even share of what its host has to send: it
-adds up the host's own vectors there, and sends the sums to the ranks whose pieces they belong to. The way back, from
-the owner of a piece to the other hosts, is the same in reverse.
+adds up its host's vectors there, and sends the sums to the ranks whose pieces they belong to. The owner of a piece
+returns the result to the other hosts by the same messages, reversed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How what lies within a rank's reach becomes sums along the tree: its host's slots, and what other hosts sent."""
+"""How a rank adds along the tree what it has access to: the slots of its host, and the sums that other hosts sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.core.tree import Subtree, additions_below
 from hpcnn.system.memory import aligned_empty
 
-Step = Callable[[], None]
+Addition = Callable[[], None]
 Sum = Callable[[Array], None]
 """Writes a sum into an array."""
 
@@ -40,7 +40,7 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Reach:
+class Addends:
     """The slots that one rank adds up."""
 
     shards: int
@@ -66,8 +66,8 @@ class Reach:
         return [slot for host, sent in enumerate(received) for slot in (local if host == self.host else sent)]
 
 
-class Adder(Protocol):
-    """Adds up the slots within the reach of one rank."""
+class Summation(Protocol):
+    """Adds up the addends of one rank."""
 
     one_pass: bool
     """Whether it goes over each part of the slots only once."""
@@ -76,39 +76,39 @@ class Adder(Protocol):
         """Return room for `size` entries of the sum of a subtree, as another host sends it."""
         ...
 
-    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
-        """Yield, for each sum that the own host sends of these entries, what makes it, and where it lies."""
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Addition | None, Array]]:
+        """Yield, for each sum of these entries that this host sends, what makes it and where it is stored."""
         ...
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of the own piece; `received` are those that each other host sent."""
+        """Return what sums entries of this rank's piece; `received` are those that each other host sent."""
         ...
 
 
-class ExactAdder:
+class ExactSummation:
     """Adds in the type of the vectors, and rounds nothing else."""
 
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
-        self._whole = Fold.below((0, reach.shards), reach.subtrees)
+    def __init__(self, addends: Addends) -> None:
+        self._addends = addends
+        self._whole = Fold.below((0, addends.shards), addends.subtrees)
         self.one_pass = len(self._whole.order) <= 1
-        self._sent = [Fold.below(subtree, reach.local_subtrees) for subtree in reach.sent[reach.host]]
+        self._sent = [Fold.below(subtree, addends.local_subtrees) for subtree in addends.sent[addends.host]]
 
     def buffer(self, subtree: Subtree, size: int) -> Array:
         """Return room for the sum of a subtree."""
-        return aligned_empty(size, self._reach.local_vectors[0].dtype)
+        return aligned_empty(size, self._addends.local_vectors[0].dtype)
 
-    def relays(self, start: int, stop: int) -> Iterator[tuple[Step | None, Array]]:
+    def relays(self, start: int, stop: int) -> Iterator[tuple[Addition | None, Array]]:
         """Yield what makes each sum to be sent."""
         for each in self._sent:
-            yield relay(each, self._reach.local_vectors, slice(start, stop))
+            yield relay(each, self._addends.local_vectors, slice(start, stop))
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of the own piece."""
-        return partial(fold_block, self._reach.slots(start, stop, received), self._whole.order)
+        """Return what sums entries of this rank's piece."""
+        return partial(fold_block, self._addends.slots(start, stop, received), self._whole.order)
 
 
-def relay(way: Fold, vectors: Sequence[Array], part: slice) -> tuple[Step | None, Array]:
+def relay(fold_plan: Fold, vectors: Sequence[Array], part: slice) -> tuple[Addition | None, Array]:
     """Return what sums a part of some slots into the first of them, if there are several, and that part of it."""
-    slots = way.take(vectors, part)
-    return (partial(fold, slots, way.order, slots[0]) if way.order else None), slots[0]
+    slots = fold_plan.take(vectors, part)
+    return (partial(fold, slots, fold_plan.order, slots[0]) if fold_plan.order else None), slots[0]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.buffers import BLOCK, Slots
-from hpcnn.comm.exchange.compression import CompressedAdder, EncodedTransfer, OwnResiduals
+from hpcnn.comm.exchange.buffers import BLOCK, BufferLayout
+from hpcnn.comm.exchange.compression import CompressedSummation, EncodedTransfer, OwnResiduals
 from hpcnn.comm.exchange.exchange_thread import ExchangeThread
+from hpcnn.comm.exchange.flags import Flags
 from hpcnn.comm.exchange.formats import FORMATS, Format
-from hpcnn.comm.exchange.partition import Pieces
+from hpcnn.comm.exchange.partition import Partition
 from hpcnn.comm.exchange.plan import BucketPlan, buckets, plan_bucket
-from hpcnn.comm.exchange.reduction import Adder, ExactAdder, Reach, Step, Sum
-from hpcnn.comm.exchange.replicated import ReplicatedBase
+from hpcnn.comm.exchange.reduction import Addends, Addition, ExactSummation, Sum, Summation
 from hpcnn.comm.exchange.stats_reduction import StatsReduction
 from hpcnn.comm.exchange.transport import Message, Place, Transfer
 from hpcnn.comm.protocol import Array, Compression, Contribution, GatherCells, Residuals, UpdateStep
@@ -34,18 +34,18 @@ class _Bucket:
     """One bucket with its messages."""
 
     plan: BucketPlan
-    relays: Sequence[Step]
-    """What adds up the own host's slots for other hosts."""
+    relays: Sequence[Addition]
+    """What adds up this host's slots for other hosts."""
     inward: Transfer | None
     """The host's sums to the owners of the pieces; None on one host."""
     outward: Transfer | None
     """What the owners made of them, to all hosts."""
     parts: range
-    """The numbers of the parts of the own piece."""
+    """The numbers of the parts of this rank's piece."""
     exchange: TreeExchange
 
     def send(self) -> None:
-        """Send the own piece to the other hosts."""
+        """Send this rank's piece to the other hosts."""
         if self.outward is not None:
             self.exchange.send(self.outward)
 
@@ -86,25 +86,23 @@ class TreeExchange:
         self._place, self._grain = place, grain
         self._apart = len(place.topology.hosts) > 1
         self._bounds = buckets(length, bucket, grain)
-        self._pieces = Pieces(place, self._bounds, grain)
+        self._partition = Partition(place, self._bounds, grain)
         self._own_slots(shards, length, kind, stats_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
         """How the sums travel back, if not as they are."""
         self._gives_sums = target is None
-        self._adder = self._choose_adder(shards, compression)
+        self._summation = self._choose_summation(shards, compression)
         if target is None:
             target = place.memory.allocate_common(length * kind.itemsize).view(kind)
         self.vector = target[:length]
-        self._no_flags = bytes(len(place.topology.order))
-        self._flags = place.memory.allocate_common(len(self._no_flags))[: len(self._no_flags)]
+        self._flags = Flags(place, _FLAGS_TAG)
         self._own_parts: list[slice] = []
         self.parts: Sequence[slice] = self._own_parts
         self.sums: list[Sum] = []
         self._buckets = [self._bucket(number, bounds) for number, bounds in enumerate(self._bounds)]
         self._stats = StatsReduction(place, shards, self._local_stats, self._local_subtrees, stats_length, _STATS_TAG)
         self.stats = self._stats.total
-        self._flag_transfer = self._flag_messages() if self._apart else None
         self._thread = ExchangeThread(threaded=len(self._bounds) > 1)
         self.ready: Callable[[int], None] = self._thread.ready
         self._under_way: Transfer | None = None
@@ -117,7 +115,7 @@ class TreeExchange:
         place = self._place
         ranks = place.topology.hosts[place.host]
         subtrees = [place.topology.rank_subtrees(shards, rank, groups) for rank in ranks]
-        layouts = [Slots(len(own), length, kind, stats_length, alignment=_PAGE) for own in subtrees]
+        layouts = [BufferLayout(len(own), length, kind, stats_length, alignment=_PAGE) for own in subtrees]
         segments = place.memory.allocate(layouts[place.memory.rank].size)
         everyone = [
             layout.contributions(segment, own) for layout, segment, own in zip(layouts, segments, subtrees, strict=True)
@@ -128,12 +126,12 @@ class TreeExchange:
         self._local_vectors = [part.vector for part in local]
         self._local_stats = [part.stats for part in local]
 
-    def _choose_adder(self, shards: int, compression: Compression | None) -> Adder:
+    def _choose_summation(self, shards: int, compression: Compression | None) -> Summation:
         topology, count = self._place.topology, compression.groups if compression else 1
         self._sent = [topology.host_subtrees(shards, host, count) for host in range(len(topology.hosts))]
-        reach = Reach(shards, self._place.host, self._sent, self._local_subtrees, self._local_vectors)
+        addends = Addends(shards, self._place.host, self._sent, self._local_subtrees, self._local_vectors)
         if compression is None:
-            return ExactAdder(reach)
+            return ExactSummation(addends)
         kind = self._local_vectors[0].dtype
         form = FORMATS[compression.kind](kind)
         groups = maximal_subtrees(shards, (0, shards), count)
@@ -141,20 +139,20 @@ class TreeExchange:
         self.residuals = residuals
         if self._gives_sums and self._apart:
             self._form = form
-        return CompressedAdder(reach, groups, form, residuals)
+        return CompressedSummation(addends, groups, form, residuals)
 
     def _bucket(self, number: int, bounds: tuple[int, int]) -> _Bucket:
         place = self._place
         plan = plan_bucket(place.topology, place.rank, bounds, self._grain)
         start, stop = plan.own
         received = [
-            [self._adder.buffer(subtree, stop - start) for subtree in subtrees] if spans else []
+            [self._summation.buffer(subtree, stop - start) for subtree in subtrees] if spans else []
             for subtrees, spans in zip(self._sent, plan.incoming, strict=True)
         ]
         sends: list[Message] = []
-        relays: list[Step] = []
+        relays: list[Addition] = []
         for span in plan.relayed:
-            for step, array in self._adder.relays(span.start, span.stop):
+            for step, array in self._summation.relays(span.start, span.stop):
                 sends.append((span.rank, array))
                 if step is not None:
                     relays.append(step)
@@ -168,13 +166,13 @@ class TreeExchange:
             plan,
             relays,
             place.links.transfer(sends, receives, _FIRST_TAG + 2 * number) if self._apart else None,
-            self._way_back(plan, _FIRST_TAG + 2 * number + 1) if self._apart else None,
+            self._outward(plan, _FIRST_TAG + 2 * number + 1) if self._apart else None,
             self._cut_parts(plan.own, received),
             self,
         )
 
-    def _way_back(self, plan: BucketPlan, tag: int) -> Transfer:
-        """Return what gives the own piece to other hosts, and brings theirs to this one."""
+    def _outward(self, plan: BucketPlan, tag: int) -> Transfer:
+        """Return the transfer of this rank's piece to other hosts, and of theirs to this host."""
         start, stop = plan.own
 
         def connect(own: Array, arriving: Sequence[Array]) -> Transfer:
@@ -186,33 +184,17 @@ class TreeExchange:
         return EncodedTransfer(self._form, own, arriving, connect) if self._form else connect(own, arriving)
 
     def _cut_parts(self, own: tuple[int, int], received: Sequence[Sequence[Array]]) -> range:
-        """Cut the own piece of a bucket into parts, each with its slots."""
+        """Cut this rank's piece of a bucket into parts, each with its slots."""
         first = len(self._own_parts)
         start, stop = own
         # Blocks stay in the cache from one use to the next. Where there is but one, they would only cost calls.
-        block = stop if self._gives_sums and self._adder.one_pass else BLOCK
+        block = stop if self._gives_sums and self._summation.one_pass else BLOCK
         marks = [start, *range((start // block + 1) * block, stop, block), stop] if start < stop else []
         for lo, hi in pairwise(marks):
             self._own_parts.append(slice(lo, hi))
             arrived = [[buffer[lo - start : hi - start] for buffer in buffers] for buffers in received]
-            self.sums.append(self._adder.part(lo, hi, arrived))
+            self.sums.append(self._summation.part(lo, hi, arrived))
         return range(first, len(self._own_parts))
-
-    def _flag_messages(self) -> Transfer:
-        """Each rank's flag goes to one rank of every other host."""
-        place, topology = self._place, self._place.topology
-        local = place.memory.rank
-        others = [ranks for host, ranks in enumerate(topology.hosts) if host != place.host]
-        own = self._flags[place.rank : place.rank + 1]
-        sends = [(ranks[local % len(ranks)], own) for ranks in others]
-        count = len(topology.hosts[place.host])
-        receives = [
-            (rank, self._flags[rank : rank + 1])
-            for ranks in others
-            for index, rank in enumerate(ranks)
-            if index % count == local
-        ]
-        return place.links.transfer(sends, receives, _FLAGS_TAG)
 
     # ------------------------------------------------------------------------------------------------------ a step
 
@@ -236,7 +218,7 @@ class TreeExchange:
         return self._thread.finish()
 
     def buckets(self) -> Iterator[_Bucket]:
-        """Yield each bucket once the own piece of it can be summed."""
+        """Yield each bucket once this rank's piece of it can be summed."""
         self._under_way = None
         for bucket in self._buckets:
             if self._thread.threaded:
@@ -269,14 +251,11 @@ class TreeExchange:
         """Wait for the other ranks' pieces; return whether `ok` holds on every rank."""
         if self._under_way is not None:
             self._under_way.wait(spin=self._spin)
-        self._flags[self._place.rank] = not ok
-        if self._flag_transfer is not None:
-            self._flag_transfer.start()
-            self._flag_transfer.wait(spin=self._spin)
+        self._flags.send(ok, spin=self._spin)
         self._meet()
         if self._thread.threaded:
             self._enter(OTHER)
-        return self._flags.tobytes() == self._no_flags
+        return self._flags.all()
 
     @property
     def _spin(self) -> bool:
@@ -305,74 +284,8 @@ class TreeExchange:
 
     def cell_gather(self, starts: Sequence[int]) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`."""
-        return self._pieces.cell_gather(starts)
+        return self._partition.cell_gather(starts)
 
     def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
         """Bring the entries of all ranks' parts to rank 0, block by block."""
-        return self._pieces.gather(own, block, _STATE_TAG)
-
-
-class TreeAllreduce(ReplicatedBase):
-    """The same exchange, of the sums themselves: every rank gets the whole of them, in one copy a host.
-
-    Takes the arguments of `TreeExchange` without `target` and `grain`.
-    """
-
-    def __init__(
-        self,
-        place: Place,
-        shards: int,
-        length: int,
-        dtype: DTypeLike,
-        stats_length: int,
-        *,
-        bucket: int = 0,
-        compression: Compression | None = None,
-    ) -> None:
-        self._tree = tree = TreeExchange(
-            place, shards, length, dtype, stats_length, bucket=bucket, compression=compression
-        )
-        super().__init__(tree.contributions, tree.vector, tree.stats)
-        self.ready, self.residuals = tree.ready, tree.residuals
-        self._outs = [tree.vector[part] for part in tree.parts]
-
-    @property
-    def activity(self) -> Activity:
-        """Told what the exchange is doing."""
-        return self._tree.activity
-
-    @activity.setter
-    def activity(self, value: Activity) -> None:
-        self._tree.activity = value
-
-    @property
-    def overlap(self) -> bool:
-        """Whether buckets travel while later ones are computed."""
-        return self._tree.overlap
-
-    @overlap.setter
-    def overlap(self, value: bool) -> None:
-        self._tree.overlap = value
-
-    def allreduce(self) -> None:
-        """Sum all contributions of all ranks."""
-        self._tree.start(self._add)
-        self._tree.finish()
-
-    def start(self, step: UpdateStep) -> None:
-        """Begin a step, and the sums that it needs."""
-        self._step = step
-        self._tree.start(self._add)
-
-    def finish(self) -> bool:
-        """Complete the sums, and do the step."""
-        self._tree.finish()
-        return self._step()
-
-    def _add(self) -> bool:
-        tree = self._tree
-        for bucket in tree.buckets():
-            for part in bucket.parts:
-                tree.sums[part](self._outs[part])
-            bucket.send()
-        return tree.complete(True)
+        return self._partition.gather(own, block, _STATE_TAG)
