@@ -1,4 +1,4 @@
-"""The end of the whole job at once: from any thread, and before, within and after the life of MPI."""
+"""End the whole job at once: from any thread, and before, during and after the use of MPI."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hpcnn.system.output import ERROR, OUT, output
 
 _GRACE_S = 3
 _READ_S = 0.2
-"""A launcher that is told to end a job drops what it has not read of its output yet."""
+"""Time for the launcher to read the output, which it drops when it is told to end the job."""
 _PMI = "PMI_FD"
-"""Environment variable by which mpirun of MPICH, and those like it, say where to send them messages."""
+"""Environment variable of MPICH's mpirun and those like it: the descriptor that takes messages to them."""
 _OF_HYDRA = "MPI_LOCALNRANKS"
-"""One that mpirun of MPICH sets, and srun, which has messages of its own behind PMI_FD, does not."""
+"""Set by MPICH's mpirun but not by srun, whose PMI_FD takes other messages."""
 _exit = os._exit
 
 
 def abort_job(exit_code: int) -> NoReturn:
-    """End all ranks, with `exit_code` wherever the launcher passes it on. Nothing but the output is cleaned up.
+    """End all ranks, with `exit_code` if the launcher forwards it. Only the output is flushed.
 
-    Where ranks outlive each other, neither MPI_Abort nor an exit code does that. There a rank that fails dies, which
-    the others notice: they end as well, or go on without it if they are to.
+    Where ranks outlive each other, neither MPI_Abort nor an exit code ends the job. There this rank kills itself, and
+    the others notice: they end as well, or continue without it.
     """
     signal.alarm(_GRACE_S)  # kills this process if the rest hangs; no thread could, since MPI_Abort keeps the GIL
     output(OUT).flush()
@@ -43,10 +43,10 @@ def abort_job(exit_code: int) -> NoReturn:
 
 
 def exit_alike(exit_code: int) -> None:
-    """End this rank, where all end with the same `exit_code`, in such a way that the launcher has that code.
+    """End this rank, when all ranks end with the same `exit_code`, so that the launcher returns that code.
 
-    mpirun of MPICH kills what is left of the job as soon as one rank has left with an error, and takes the death of
-    those that were about to leave into its own exit code. There the job ends at once; elsewhere this returns.
+    MPICH's mpirun kills the other ranks as soon as one exits with an error, and counts their deaths in its own exit
+    code. There this ends the job at once; elsewhere it returns.
     """
     if not (os.environ.get(_PMI, "").isdigit() and _OF_HYDRA in os.environ):
         return
@@ -55,12 +55,12 @@ def exit_alike(exit_code: int) -> None:
     if detect_launch().rank == 0:
         time.sleep(_READ_S)
         _abort_through_pmi(exit_code)
-    time.sleep(_GRACE_S)  # in vain, if all is well
+    time.sleep(_GRACE_S)  # mpirun ends this process meanwhile
     _exit(exit_code)
 
 
 def _abort_through_pmi(exit_code: int) -> None:
-    """Send what MPI_Abort would: those launchers wait for ever for a process that left before MPI_Init."""
+    """Send what MPI_Abort would send: those launchers wait forever for a process that left before MPI_Init."""
     if os.environ.get(_PMI, "").isdigit():
         with suppress(OSError):
             os.write(int(os.environ[_PMI]), f"cmd=abort exitcode={exit_code}\n".encode())

@@ -1,4 +1,4 @@
-"""Collectives built on the few that a communicator has: agree on errors, and sum values over leaves in tree order."""
+"""Collectives built on those of a communicator: agree on errors, and sum values over leaves in tree order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def agree(comm: Communicator, action: Callable[[], T]) -> T:
     """Return ``action()``; if it raises an HpcnnError on any rank, raise on all of them.
 
     Every collective within `action` must go through `gather_or_raise` (as `TreeReduction` does), so that a rank that
-    has failed meets the others at whichever comes next.
+    has failed meets the others at the next one.
     """
     try:
         result = action()

@@ -1,4 +1,4 @@
-"""Join the job that the launcher started, or say why that can't be done."""
+"""Connect to the job that the launcher started, or raise an error that says why not."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
 
 _INIT_S = 600.0
-"""How long ranks wait for others to start: one that died before may go unnoticed by the launcher."""
+"""How long MPI_Init may take: the launcher may not notice that a rank died before it."""
 
 _FIRST_SPEAKS_S = 2.0
-"""How long others wait for the first process to say what is wrong with all: as it ends, the launcher ends them."""
+"""How long the others wait for rank 0 to report what is wrong on all: as it ends, the launcher ends them."""
 _TOLD_S = 8.0
-"""How long a rank that can't connect, since another has died, gives the watcher to say which."""
+"""Time for the watcher to report which rank has died, if this one can't connect because of that."""
 
 
 def connect() -> Communicator:
-    """Return a communicator of this process: MPI under a launcher, one rank alone otherwise.
+    """Return a communicator of this process: MPI under a launcher, otherwise a single rank.
 
-    A watcher beside this process sees to it that ranks which die or stay away meanwhile end the job.
+    A watcher beside this process ends the job if ranks die or do not connect.
 
-    The program around may use mpi4py itself: where it has initialized MPI, it finalizes it, too.
-    Never falls back in silence: a launcher that started n processes must give a world of n ranks.
+    The program may use mpi4py itself: if it has initialized MPI, it also finalizes it.
+    There is no silent fallback: a launcher that started n processes must give a world of n ranks.
 
     Raises:
         CommunicatorError: the MPI library does not work, or is not the launcher's.
@@ -114,7 +114,7 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
 
 
 def check_caller() -> None:
-    """Refuse a call that the other ranks will not make.
+    """Raise an error if the other ranks will not make this call.
 
     Raises:
         CommunicatorError: it is made within a task of mpi4py.futures.

@@ -1,4 +1,4 @@
-"""What happens when one rank fails: one report of it, and the end of the whole job, wherever in the process it was."""
+"""The failure of one rank: one report, and the end of the whole job, wherever in the process it happens."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
 
 _HEAD_START_S = 2.0
 _KILL_S = 0.6
-"""Longer than Open MPI's mpirun takes from SIGTERM to SIGKILL, as it ends a job in which another rank died."""
+"""Longer than the time between SIGTERM and SIGKILL when Open MPI's mpirun ends a job after another rank died."""
 _OTHERS_S = {True: 3.0, False: 1.0}
-"""How long a failing rank waits to see whether the others fail as well, and one message is enough: for an error that
-hpcnn raises on purpose, which is mostly everybody's, and for any other."""
+"""How long a failing rank waits for the others to fail as well, so that one message is enough: after an error that
+hpcnn raises on purpose, which mostly happens on all ranks, and after any other."""
 LEAVING_S = 10.0
-"""How long a rank that calls `sys.exit` in a program of a user's waits for the others to do so."""
+"""How long a rank that calls `sys.exit` in a user's program waits for the others to do so."""
 _EXIT_S = 30.0
 """How long a process may take to exit once all is done."""
 
 
 class FailureGuard:
-    """Ends the job when this process fails in any way that Python gets to know of.
+    """Ends the job when this process fails in any way that Python can detect.
 
-    That is: an error raised in the command, in a thread or in an exit handler, or a call of
-    ``sys.exit`` or ``os._exit``. For a segmentation fault it lets Python write the stack; the launcher does the rest.
+    That is an error in the command, in a thread or in an exit handler, or a call of ``sys.exit`` or ``os._exit``. For a
+    segmentation fault Python writes the stack, and the launcher ends the job.
 
     Args:
-        in_words: say without a stack what comes from too little memory and the like: no code of a user's runs.
+        in_words: report errors such as too little memory without a stack, since no user code runs.
     """
 
     def __init__(self, *, in_words: bool = False) -> None:
         self._in_words = in_words
         self.comm: Communicator | None = None
-        """The ranks, as soon as they are connected."""
+        """The ranks, once they are connected."""
         self._ending = threading.RLock()
-        """Held, and never released, by the thread that ends the process: what else fails waits for the end."""
+        """Acquired and never released by the thread that ends the process: other threads that fail wait for the end."""
         self._os_exit = os._exit
 
     def install(self) -> None:
-        """Watch this process from now on."""
+        """Install the hooks."""
         faulthandler.enable()
         threading.excepthook, sys.unraisablehook, os._exit = self._thread_failed, self._unraisable, self._exit_called
         os.register_at_fork(after_in_child=self.uninstall)  # a child is no rank
-        atexit.register(self.uninstall)  # runs after MPI's own end, which is registered later
+        atexit.register(self.uninstall)  # runs after MPI_Finalize, which is registered later
 
     def uninstall(self) -> None:
-        """Let be what goes wrong from now on, as while Python takes itself apart."""
+        """Remove the hooks: errors while Python shuts down are ignored."""
         threading.excepthook, sys.unraisablehook = threading.__excepthook__, sys.__unraisablehook__
         os._exit = self._os_exit
 
     # --------------------------------------------------------------------------------------------- the main thread
 
     def fail(self, error: BaseException) -> int:
-        """Report what the command raised, end the others, and return the exit code if all ranks have failed alike."""
+        """Report what the command raised and end the job; return the exit code if all ranks have failed alike."""
         message, exit_code = self._describe(error)
         on_purpose = isinstance(error, HpcnnError)
         self._ending.acquire()
@@ -80,29 +80,29 @@ class FailureGuard:
         if _is_of_mpi(error):
             from hpcnn.comm.supervision.watched_rank import watched_rank
 
-            watched_rank.give_up()  # else each of those that are left would say so, and mpirun's code be 0
+            watched_rank.report_loss()  # else each remaining rank would report it, and mpirun would return 0
         if not self._all_failing(_OTHERS_S[on_purpose]):
             if self.comm.rank and _is_of_mpi(error):
-                time.sleep(_HEAD_START_S)  # others see it too; if rank 0 does, it ends the job first
-            self._speak(f"{self._place()}: {message}")
+                time.sleep(_HEAD_START_S)  # if rank 0 sees it too, it ends the job first
+            self._report(f"{self._place()}: {message}")
             abort_job(exit_code)
         if self.comm.rank == 0:
-            self._speak(message if on_purpose else f"{self._place()}: {message}")
-        self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has spoken: the first to leave may end the others
+            self._report(message if on_purpose else f"{self._place()}: {message}")
+        self._all_failing(_OTHERS_S[on_purpose])  # rank 0 has reported: the first to leave may end the others
         exit_alike(exit_code)
         limit_exit()
         return exit_code
 
     def exit(self, error: SystemExit) -> None:
-        """End the job on the exit of a user's program; return if all ranks exit, which is theirs to explain."""
+        """End the job when a user's program exits on some ranks; return if it exits on all."""
         self._ending.acquire()
         self.uninstall()
         if self.comm is None:
             return
         if not self._all_failing(LEAVING_S):
-            self._speak(f"{self._place()}: exit({error.args[0]!r}) was called, but not on all ranks")
+            self._report(f"{self._place()}: exit({error.args[0]!r}) was called, but not on all ranks")
             abort_job(_describe(error)[1])
-        self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to speak first
+        self._all_failing(_OTHERS_S[True])  # one that failed otherwise may have to report first
         limit_exit()
 
     def _all_failing(self, timeout_s: float) -> bool:
@@ -112,10 +112,10 @@ class FailureGuard:
         except Exception:  # of MPI: some are dead
             return False
 
-    # --------------------------------------------------------------------------------------------- from elsewhere
+    # ------------------------------------------------------------------------------- threads, exit handlers, signals
 
     def leave(self, message: str, exit_code: int) -> NoReturn:
-        """End the job on a signal to this rank; if others got it too, one of them says so. For any thread."""
+        """End the job on a signal to this rank, with one message if others got it too. For any thread."""
         self._ending.acquire()
         launch = detect_launch()
         if launch.size > 1:
@@ -129,17 +129,17 @@ class FailureGuard:
         self._ending.acquire()
         if detect_launch().rank:
             time.sleep(_HEAD_START_S)  # if all ranks fail so, rank 0 ends the job first
-        self._speak(f"{self._place()}: {message}")
+        self._report(f"{self._place()}: {message}")
         abort_job(exit_code)
 
     def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
-        if failed.exc_type is SystemExit:  # the way to end a thread
+        if failed.exc_type is SystemExit:  # this ends only the thread
             return
         message, exit_code = self._describe(failed.exc_value or failed.exc_type())
         self.end_alone(f"in thread {failed.thread.name if failed.thread else ''!r}: {message}", exit_code)
 
     def _unraisable(self, failed: sys.UnraisableHookArgs) -> None:
-        """Take an exception that Python would only print: that of an exit handler ends the job, others harm nobody."""
+        """Handle an exception that Python would only print: one in an exit handler ends the job."""
         if "atexit" not in (failed.err_msg or ""):
             sys.__unraisablehook__(failed)
             return
@@ -147,7 +147,7 @@ class FailureGuard:
         self.end_alone(f"in {failed.object!r}: {message}", exit_code)
 
     def _exit_called(self, status: int) -> NoReturn:
-        """Take the place of os._exit, since some launchers take a rank that leaves so for a success of the job."""
+        """Replace os._exit: some launchers count a rank that leaves so as a success of the job."""
         stack = "".join(traceback.format_stack()[:-1])
         self.end_alone(f"os._exit({status}) was called\n{stack}", status or EXIT_FAILURE)
 
@@ -159,15 +159,15 @@ class FailureGuard:
             return f"rank {detect_launch().rank} on {socket.gethostname()}, connecting"
         return f"rank {self.comm.rank} on {self.comm.host}, {self.comm.activity}"
 
-    def _speak(self, message: str) -> None:
+    def _report(self, message: str) -> None:
         write_line(f"hpcnn: error: {message.rstrip()}", ERROR)
         _show_cursor()
 
 
 def report_unconnected(program: str, message: str, exit_code: int, *, named: bool = False) -> None:
-    """Report a failure from before there is a communicator, and end the job; without a launcher, return.
+    """Report a failure before the ranks are connected, and end the job; without a launcher, return.
 
-    All ranks fail so, as a rule: rank 0 speaks, and ends the others before they do. `named`: it names itself.
+    Mostly all ranks fail alike: rank 0 reports first, and ends the others. `named`: the report names the rank.
     """
     launch = detect_launch()
     if launch.rank:
@@ -179,9 +179,9 @@ def report_unconnected(program: str, message: str, exit_code: int, *, named: boo
 
 
 def limit_exit() -> None:
-    """Let the process die, with all stacks, if it has not left by itself in time.
+    """Kill this process, with all stacks, if it does not exit by itself in time.
 
-    It may wait for a thread that never ends, for an exit handler, or within MPI for a rank that is dead.
+    It may wait for a thread that never ends, for an exit handler, or within MPI for a dead rank.
     """
     with suppress(RuntimeError):  # no thread can be started
         faulthandler.dump_traceback_later(_EXIT_S, exit=True)
@@ -205,6 +205,6 @@ def _is_of_mpi(error: BaseException) -> bool:
 
 
 def _show_cursor() -> None:
-    """Undo what a live display, which is not given the time to close, has done to the terminal."""
+    """Show the cursor, which a live display that had no time to close has hidden."""
     if detect_launch().rank == 0 and terminal_path() is not None:
         output().write("\x1b[?25h")

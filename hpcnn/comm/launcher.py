@@ -1,4 +1,4 @@
-"""What the environment says about who started this process: read before, and without, any MPI call."""
+"""The launcher of this process, from environment variables: read before any MPI call."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _WITHOUT_MPI = (
     ("horovodrun with Gloo", "HOROVOD_SIZE", "HOROVOD_RANK", ("HOROVOD_SIZE",)),
     ("a launcher of PyTorch's kind (deepspeed, accelerate, Ray)", "WORLD_SIZE", "RANK", ("LOCAL_RANK", "MASTER_ADDR")),
 )
-"""Launchers whose processes MPI knows nothing of, with variables of which one tells that it was they."""
+"""Launchers that do not use MPI, with variables of which one identifies them."""
 _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How many processes a launcher started, and which one this is."""
+    """The number of processes that a launcher started, and which of them this is."""
 
     launcher: str
     size: int
@@ -40,7 +40,7 @@ class Launch:
 
     @property
     def of_open_mpi(self) -> bool | None:
-        """Whether only Open MPI can have been started so; None where either may."""
+        """Whether the launcher is Open MPI's; None if it may start any MPI."""
         return {_OPEN_MPI: True, _PMI: False}.get(self.launcher)
 
 
@@ -63,9 +63,9 @@ def detect_launch(environ: Mapping[str, str] | None = None) -> Launch:
 
 
 def detect_foreign(environ: Mapping[str, str] | None = None) -> Launch | None:
-    """Return what a launcher says that has started several processes without MPI; None under MPI's, and without any.
+    """Return the launch by a launcher that started several processes without MPI; None under one of MPI, or none.
 
-    Some jobs of MPI set the same variables for other programs, so the launchers of MPI are asked first.
+    Some MPI jobs set the same variables for other programs, so MPI's launchers take precedence.
 
     >>> detect_foreign({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "none"})
     Launch(launcher='torchrun', size=2, rank=1)
@@ -82,12 +82,12 @@ def detect_foreign(environ: Mapping[str, str] | None = None) -> Launch | None:
 
 
 def outlive_each_other() -> bool:
-    """Return whether the launcher was told that the death of ranks does not end the job: ``mpirun --with-ft ulfm``."""
+    """Return whether ranks outlive each other's death: ``mpirun --with-ft ulfm``."""
     return os.environ.get(_OPEN_MPI_ULFM, "0").lower() in ("1", "true")
 
 
 def rank_variable(environ: Mapping[str, str] | None = None) -> str:
-    """Return the variable by which the launcher says which rank this is; empty without a launcher."""
+    """Return the environment variable that holds this rank's number; empty without a launcher."""
     environ = os.environ if environ is None else environ
     for _, size, rank in _VARIABLES:
         if environ.get(size, "").isdigit() and environ.get(rank, "").isdigit():
@@ -96,7 +96,7 @@ def rank_variable(environ: Mapping[str, str] | None = None) -> str:
 
 
 def local_size(environ: Mapping[str, str] | None = None) -> int:
-    """Return how many ranks the launcher says it starts on this host; 0 if it does not say.
+    """Return how many ranks the launcher starts on this host; 0 if unknown.
 
     >>> local_size({"MPI_LOCALNRANKS": "2"})
     2

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SMALL_BYTES = {"in one node": 64 * 1024, "between nodes": 32 * 1024}
-"""Up to this much from all ranks together, it is fastest that every rank gets and adds everything."""
+"""Up to this size of all contributions together, it is fastest if every rank receives and adds everything."""
 
 SHARING = "HPCNN_SHARED_MEMORY"
 """Environment variable: ``off`` keeps the ranks of a host from sharing memory."""
 
 
 class MpiCommunicator:
-    """All ranks of MPI_COMM_WORLD, or those of `world`; after a recovery, those of them that are left."""
+    """All ranks of MPI_COMM_WORLD, or those of `world`; after a recovery, the survivors."""
 
     def __init__(self, world: MPI.Intracomm | None = None) -> None:
         from mpi4py import MPI
@@ -54,18 +54,18 @@ class MpiCommunicator:
         self.notes: list[str] = []
         self.activity = Activity()
         self._threads = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        """Whether another thread than the main one may exchange."""
+        """Whether a thread other than the main one may call MPI."""
         self.fault_tolerance: FaultTolerance = MpiFaultTolerance(self)
         self._of_all = world is None
         self._join(MPI.COMM_WORLD.Dup() if world is None else world)
 
     def _join(self, world: MPI.Intracomm) -> None:
-        """Become a rank of `world`. Nothing here but collectives of `world`, since a rank may die meanwhile."""
+        """Become a rank of `world`. Only collectives of `world` are called here, since a rank may die meanwhile."""
         from mpi4py import MPI
 
         self._world = world
         self._open: list[MPI.Comm] = [world]
-        self._failures = world.Dup()  # apart, so that a failing rank disturbs no collective of the others
+        self._failures = world.Dup()  # of its own, so that a failing rank disturbs no other collective
         self._host = host = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = host.rank, host.size
@@ -74,20 +74,20 @@ class MpiCommunicator:
             watched_rank.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: HostMemory = PrivateMemory()
-        self._apart = Place(self.rank, Topology.of(range(self.size)), alone, links)
+        self._private = Place(self.rank, Topology.of(range(self.size)), alone, links)
         first_of_host = host.Get_group().Translate_ranks([0], world.Get_group())[0]
         self._members = ulfm.call_checked(world, lambda: world.allgather((first_of_host, self.host)))
         memory: HostMemory = alone
         if self.local_size > 1:
-            sleeping = partial(_meet_without_spinning, host)
-            memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _meeting(host), sleeping)
+            sleeping = partial(_barrier_without_spinning, host)
+            memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _barrier_of(host), sleeping)
         hosts = Topology.of([first for first, _ in self._members])
-        self._together: Place | None = Place(self.rank, hosts, memory, links)
+        self._shared: Place | None = Place(self.rank, hosts, memory, links)
         if os.environ.get(SHARING) == "off":
-            self._together = None
+            self._shared = None
         self._leaders = world.Split(0 if self.local_rank == 0 else 1)
         self._open = [world, self._failures, host, links.world, self._leaders]
-        """What must be revoked when a rank is lost, so that nobody waits for it."""
+        """The communicators to revoke when a rank is lost, so that no rank waits for it."""
 
     @property
     def hostnames(self) -> list[str]:
@@ -96,13 +96,13 @@ class MpiCommunicator:
 
     @property
     def hosts(self) -> int:
-        """How many groups of ranks there are that share memory."""
-        return len((self._together or self._apart).topology.hosts)
+        """The number of groups of ranks that share memory."""
+        return len((self._shared or self._private).topology.hosts)
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> ReplicatedExchange:
-        """Return the exchange that suits the length. The bits of the sums are the same in either."""
+        """Return the fastest exchange for this length. All give the same bits."""
         check_shards(shards, self.size)
         if not self._threads:
             options["bucket"] = 0
@@ -118,7 +118,7 @@ class MpiCommunicator:
             )
             return AllgatherExchange(place.topology, self.rank, make, shards, length, dtype, stats_length)
 
-        return self._sharing(build)
+        return self._build(build)
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
@@ -127,7 +127,7 @@ class MpiCommunicator:
         check_shards(shards, self.size)
         if not self._threads:
             options["bucket"] = 0
-        return self._sharing(
+        return self._build(
             lambda place: TreeExchange(
                 place, shards, length, target.array.dtype, stats_length, target=target.array, **options
             )
@@ -138,31 +138,31 @@ class MpiCommunicator:
         kind = np.dtype(dtype)
 
         def build(place: Place) -> HostArray:
-            shares = shared and place is self._together
-            memory = place.memory if shares else self._apart.memory
+            shares = shared and place is self._shared
+            memory = place.memory if shares else self._private.memory
             array = memory.allocate_common(length * kind.itemsize)[: length * kind.itemsize].view(kind)
             broadcast = self._broadcast_leaders if shares else self.broadcast_array
             return CommonArray(memory, array, broadcast)
 
-        return self._sharing(build)
+        return self._build(build)
 
-    def _sharing(self, build: Callable[[Place], T]) -> T:
-        """Build something where the ranks of each host share memory; if some host can't, where none do."""
-        if self._together is not None:
+    def _build(self, build: Callable[[Place], T]) -> T:
+        """Return ``build(place)`` with shared memory; if any host can't share, without it on all."""
+        if self._shared is not None:
             result, trouble = None, ""
             try:
                 with self.activity.during(WAIT):
-                    result = build(self._together)
+                    result = build(self._shared)
             except SharedMemoryError as error:
                 trouble = f"on {self.host}, {error}"
             troubles = [text for text in self.allgather(trouble) if text]
             if result is not None and not troubles:
                 return result
-            self._together = None
+            self._shared = None
             self.notes.append(
                 f"the ranks of a node send their gradients, since they can't share memory ({troubles[0]})"
             )
-        return build(self._apart)
+        return build(self._private)
 
     def _broadcast_leaders(self, array: Array) -> None:
         if self.local_rank == 0:
@@ -210,7 +210,7 @@ class MpiCommunicator:
             if spin:
                 self._world.Barrier()
             else:
-                _meet_without_spinning(self._world)
+                _barrier_without_spinning(self._world)
 
 
 class MpiFaultTolerance:
@@ -220,7 +220,7 @@ class MpiFaultTolerance:
         self._comm = comm
 
     def heartbeats(self) -> Heartbeats | None:
-        """Return a new side channel, if MPI is for several threads at once."""
+        """Return a new side channel, if MPI supports several threads at once."""
         from mpi4py import MPI
 
         comm = self._comm
@@ -261,7 +261,7 @@ class MpiFaultTolerance:
         return [name for name, rank in zip(names, left, strict=True) if rank == MPI.UNDEFINED]
 
 
-def _meeting(host: MPI.Comm) -> Callable[[], None]:
+def _barrier_of(host: MPI.Comm) -> Callable[[], None]:
     """Return a barrier; a persistent one where MPI has it, which takes a fifth less time."""
     try:
         request = host.Barrier_init()
@@ -277,7 +277,7 @@ def _meeting(host: MPI.Comm) -> Callable[[], None]:
     return meet
 
 
-def _meet_without_spinning(ranks: MPI.Comm) -> None:
+def _barrier_without_spinning(ranks: MPI.Comm) -> None:
     request = ranks.Ibarrier()
     while not request.Test():
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What the MPI library says of itself."""
+"""Name, version and thread level of the MPI library."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from contextlib import suppress
 
 
 def library_text() -> str:
-    """Return all that the MPI library says of itself; some end it with a zero byte."""
+    """Return the MPI library's own description, without the zero byte at the end of some."""
     from mpi4py import MPI
 
     return MPI.Get_library_version().rstrip("\x00")
 
 
 def library_line() -> str:
-    """Return the first line of that: name, version, and perhaps how it was built."""
+    """Return the first line of the description: name, version, and perhaps how it was built."""
     return library_text().splitlines()[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""What every communicator offers: who am I, a few collectives, and the exact exchange of gradients."""
+"""The interface of communicators: ranks, collectives, and the exact exchange of gradients."""
 
 from __future__ import annotations
 
@@ -198,14 +198,14 @@ class Communicator(Protocol):
     local_size: int
     host: str
     notes: list[str]
-    """What the user should know of how the ranks are connected, for rank 0 to say once."""
+    """What the user should know about the connection of the ranks; rank 0 reports it once."""
     activity: Activity
     """What this rank is doing."""
     fault_tolerance: FaultTolerance
 
     @property
     def hosts(self) -> int:
-        """How many groups of ranks there are that share memory."""
+        """The number of groups of ranks that share memory."""
         ...
 
     def exchange(

@@ -1,7 +1,7 @@
 """Memory that the ranks of one host share.
 
-A segment is an anonymous file in memory (memfd), which its rank makes and the others map. Unlike the segments of MPI
-windows it needs no room in /dev/shm, reports at once when memory is short, and is gone with the last process that maps
+A segment is an anonymous file in memory (memfd), which one rank creates and the others map. Unlike the segments of MPI
+windows it needs no space in /dev/shm, fails at once when memory is short, and is freed with the last process that maps
 it, however that ends.
 """
 
@@ -34,7 +34,7 @@ class HostMemory(Protocol):
     size: int
 
     def allocate(self, size: int) -> list[Bytes]:
-        """Return one zeroed, page-aligned segment a rank, by rank; `size` bytes is what this rank's own must hold."""
+        """Return one zeroed, page-aligned segment per rank, by rank; this rank's own holds `size` bytes."""
         ...
 
     def allocate_common(self, size: int) -> Bytes:
@@ -50,7 +50,7 @@ class HostMemory(Protocol):
 
 
 class PrivateMemory:
-    """One rank that shares with nobody."""
+    """The memory of one rank, which is not shared."""
 
     rank = 0
     size = 1
@@ -68,13 +68,13 @@ class PrivateMemory:
 
 
 class SharedMemory:
-    """Ranks of one host as processes.
+    """The shared memory of processes on one host.
 
     Args:
         rank: this rank among them.
-        size: how many they are.
+        size: their number.
         allgather: returns every rank's small object, by rank.
-        meet: see `HostMemory.barrier`.
+        meet: waits for all of them; see `HostMemory.barrier`.
         meet_without_spinning: the same, without occupying a core.
     """
 
@@ -88,13 +88,13 @@ class SharedMemory:
     ) -> None:
         self.rank, self.size = rank, size
         self._allgather, self._meet, self._meet_without_spinning = allgather, meet, meet_without_spinning
-        # Python keeps a file open for each mapping, and there is one a neighbour.
+        # Python keeps a file open for each mapping, and there is one per neighbour.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def allocate(self, size: int) -> list[Bytes]:
-        """Return one segment a rank.
+        """Return one segment per rank.
 
         Raises:
             SharedMemoryError: on all ranks alike, if memory is short or the ranks can't open each other's.
@@ -103,11 +103,11 @@ class SharedMemory:
             offers = self._agree(lambda: _create(files, size, reserve=True))
             segments: list[Bytes] = []
             self._agree(lambda: segments.extend(_attach(files, offer) for offer in offers))
-            self._forget_token(offers[self.rank])
+            self._erase_token(offers[self.rank])
         return segments
 
     def allocate_common(self, size: int) -> Bytes:
-        """Return one segment for all. Each rank has an even part of it placed in the memory that is near to it.
+        """Return one segment for all. Each rank places an equal part of it in its own NUMA domain.
 
         Raises:
             SharedMemoryError: as for `allocate`.
@@ -117,7 +117,7 @@ class SharedMemory:
             segments: list[Bytes] = []
             self._agree(lambda: segments.append(_attach(files, offer, share=(self.rank, self.size))))
             if self.rank == 0:
-                self._forget_token(offer)
+                self._erase_token(offer)
             else:
                 self._meet()
         return segments[0]
@@ -139,30 +139,30 @@ class SharedMemory:
                 raise SharedMemoryError(f"rank {rank} of the node can't share memory: {found}")
         return [reply for reply, _ in replies]
 
-    def _forget_token(self, own: _Offer) -> None:
+    def _erase_token(self, own: _Offer) -> None:
         os.pwrite(own.file, bytes(len(own.token)), 0)
         self._meet()
 
 
 @dataclass(frozen=True)
 class _Offer:
-    """Where the others find a rank's file."""
+    """A rank's file, as the others open it."""
 
     process: int
     file: int
     size: int
     token: bytes
-    """What they must find in it: process numbers differ between containers."""
+    """The content that identifies the file: process numbers differ between containers."""
 
 
 def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
     whole = _whole_pages(size)
-    if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would try, and kill a process in the end
+    if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would accept it, and kill a process later
         raise OSError(f"{whole} bytes are more than this machine has")
     file = file_in_memory()
     files.callback(os.close, file)  # mappings outlive it
     os.ftruncate(file, whole)
-    if reserve:  # now, and not by a bus error when a page is first written
+    if reserve:  # fails here, instead of a bus error when a page is first written
         os.posix_fallocate(file, 0, whole)
     token = os.urandom(16)
     os.pwrite(file, token, 0)
@@ -170,7 +170,7 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
 
 
 def file_in_memory(label: str = "hpcnn") -> int:
-    """Return a new file that has no name; `label` is what the system shows of it."""
+    """Return a new file without a path; the system shows `label`."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create(label)
     return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for old systems

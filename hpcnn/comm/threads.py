@@ -1,4 +1,4 @@
-"""Ranks as threads of one process: every collective for real, in plain pytest, with a time limit on each wait."""
+"""Ranks as threads of one process, for tests: real collectives, with a time limit on each wait."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from hpcnn.errors import CommunicatorError
 T = TypeVar("T")
 _Box = queue.SimpleQueue[Array | None]
 _GRACE_S = 5.0
-"""A rank that waits gives up first, and says why."""
+"""Longer than a rank waits, so that it fails first and says why."""
 
 
 class _Group:
-    """Threads that meet: a barrier and one slot each."""
+    """A group of threads: a barrier, and one slot per thread."""
 
     def __init__(self, size: int, timeout_s: float) -> None:
         self.slots: list[Any] = [None] * size
@@ -57,7 +57,7 @@ class _Group:
 
 
 class ThreadWorld:
-    """What the ranks share, and who counts as being on one host with whom."""
+    """What the ranks share, and which of them count as being on one host."""
 
     def __init__(self, host_of_rank: Sequence[int], timeout_s: float) -> None:
         self.topology = Topology.of(host_of_rank)
@@ -69,12 +69,12 @@ class ThreadWorld:
         self.lock = threading.Lock()
 
     def box(self, source: int, target: int, tag: int) -> _Box:
-        """Return where messages from one rank to another wait."""
+        """Return the queue of messages from one rank to another."""
         with self.lock:
             return self.mail[source, target, tag]
 
     def abort(self) -> None:
-        """Let every waiting rank fail."""
+        """Make every waiting rank fail."""
         for group in (self.everyone, *self.hosts):
             group.barrier.abort()
         with self.lock:
@@ -89,7 +89,7 @@ class ThreadMemory:
         self._group, self.rank, self.size = group, rank, len(group.slots)
 
     def allocate(self, size: int) -> list[Bytes]:
-        """Return one segment a rank."""
+        """Return one segment per rank."""
         return self._group.share(self.rank, *PrivateMemory().allocate(size))
 
     def allocate_common(self, size: int) -> Bytes:
@@ -102,18 +102,18 @@ class ThreadMemory:
 
 
 class _ThreadTransfer:
-    """Messages as copies in boxes."""
+    """Messages as copies in queues."""
 
     def __init__(self, sends: list[tuple[_Box, Array]], receives: list[tuple[_Box, Array]], timeout_s: float) -> None:
         self._sends, self._receives, self._timeout_s = sends, receives, timeout_s
 
     def start(self) -> None:
-        """Put copies into the boxes."""
+        """Put copies into the queues."""
         for box, array in self._sends:
             box.put(array.copy())
 
     def wait(self, *, spin: bool) -> None:
-        """Take what has come."""
+        """Take what has arrived."""
         for box, array in self._receives:
             try:
                 arrived = box.get(timeout=self._timeout_s)
@@ -227,10 +227,10 @@ def run_threads(
 ) -> list[T]:
     """Run ``body(communicator)`` on `size` ranks, each a thread, and return their results by rank.
 
-    `host_of_rank` deals the ranks to hosts that share no memory; left out, there is one host.
+    `host_of_rank` assigns ranks to hosts, which share no memory; by default there is one host.
 
     Raises:
-        Exception: whatever the first failing rank raised; the other ranks are released.
+        Exception: what the first failing rank raised; the other ranks are released.
 
     >>> run_threads(3, lambda comm: sum(comm.allgather(comm.rank)))
     [3, 3, 3]

@@ -1,7 +1,7 @@
-"""What ranks do when others die: wait for them no longer, find each other, and agree on who is left.
+"""Recovery from the death of ranks: revoke communicators, shrink the world, and agree on who is left.
 
-It takes ULFM (Bland et al., 2013, https://doi.org/10.1177/1094342013488238): an MPI that reports the death of a process
-as an error, in place of ending the job.
+It needs ULFM (Bland et al., 2013, https://doi.org/10.1177/1094342013488238): an MPI that reports the death of a process
+as an error, instead of ending the job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NOTICED_S = 2.0
-"""Within so long, a death of which a call has suffered is known."""
+"""Within this time MPI reports a death that made a call fail."""
 
 
 def recovery_obstacle() -> str:
@@ -34,10 +34,10 @@ def recovery_obstacle() -> str:
 
 
 def loss_check(communicator: MPI.Comm) -> Callable[[], None]:
-    """Return what raises an error if a rank of `communicator` is known to have died; it does nothing without ULFM.
+    """Return a function that raises an error if a rank of `communicator` is known to have died; without ULFM, a no-op.
 
-    For after persistent requests: once a death was noticed in another call, as that of another thread, Open MPI 5.0.11
-    lets those with the dead rank succeed, step after step, and leaves what they were to receive as it was.
+    Call it after persistent requests: once a death was noticed in another call, perhaps on another thread, Open MPI
+    5.0.11 lets requests with the dead rank succeed, step after step, without receiving anything.
     """
     if not outlive_each_other():
         return lambda: None
@@ -54,10 +54,10 @@ def loss_check(communicator: MPI.Comm) -> Callable[[], None]:
 
 
 def call_checked(communicator: MPI.Comm, call: Callable[[], T]) -> T:
-    """Return what a collective call of `communicator` returns; raise an error if a rank of it is known to have died.
+    """Return the result of a collective call of `communicator`; raise an error if a rank of it is known to have died.
 
-    Open MPI 5.0.11 may let a call with a dead rank succeed, with buffers as they were: objects that are made of them
-    may be garbage, and fail in any way.
+    Open MPI 5.0.11 may let a call with a dead rank succeed without filling its buffers: objects unpickled from them may
+    be garbage, and fail in any way.
     """
     look = loss_check(communicator)
     try:
@@ -74,7 +74,7 @@ def call_checked(communicator: MPI.Comm, call: Callable[[], T]) -> T:
 
 
 def revoke(communicators: Sequence[MPI.Comm]) -> None:
-    """Let every call that waits on one of `communicators` fail, on all ranks."""
+    """Make every pending call on one of `communicators` fail, on all ranks."""
     for communicator in communicators:
         communicator.Revoke()
 
@@ -82,13 +82,13 @@ def revoke(communicators: Sequence[MPI.Comm]) -> None:
 def shrink(
     world: MPI.Intracomm, progress: Any, join: Callable[[MPI.Intracomm], None], opened: Callable[[], Sequence[MPI.Comm]]
 ) -> MPI.Intracomm:
-    """Make the ranks of `world` that are left a world of their own, in which all of them have joined.
+    """Return a new world of the surviving ranks of `world`, which all of them have joined.
 
     Args:
-        world: a communicator that all of them have revoked.
-        progress: how far this rank is; any value that can be compared. The new rank 0 is one of the farthest, and the
-            others follow in the order in which they were.
-        join: called with the new world; its own collectives may fail, when yet another rank dies.
+        world: a communicator that all survivors have revoked.
+        progress: how far this rank is, as any comparable value. The new rank 0 is one with the greatest, and the
+            others follow in their previous order.
+        join: called with the new world; its collectives may fail if another rank dies.
         opened: returns what `join` has opened so far.
     """
     from mpi4py import MPI
@@ -106,7 +106,7 @@ def shrink(
             joined = True
         except MPI.Exception:
             revoke([*made, *opened()])
-        if _all(world, joined):
+        if _agree(world, joined):
             return ordered
         revoke([*made, *opened()])
 
@@ -115,8 +115,8 @@ def _place_of_largest(values: Sequence[Any]) -> int:
     return max(range(len(values)), key=lambda place: (values[place], -place))
 
 
-def _all(world: MPI.Intracomm, value: bool) -> bool:
-    """Return whether `value` holds on all ranks, and all of them live: the same answer on each."""
+def _agree(world: MPI.Intracomm, value: bool) -> bool:
+    """Return whether `value` is true on all ranks and all are alive: the same answer on each."""
     from mpi4py import MPI
 
     try:

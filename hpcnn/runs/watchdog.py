@@ -183,8 +183,8 @@ class Watchdog:
 
     def _talk(self, beats: Heartbeats, seconds: float) -> None:
         """Exchange heartbeats with the neighbours."""
-        wish = self._stop.reason if self._stop is not None else None
-        status = Status(self._progress, self._stuck, str(self._activity), wish or "")
+        reason = self._stop.reason if self._stop is not None else None
+        status = Status(self._progress, self._stuck, str(self._activity), reason or "")
         try:
             self._listen(beats, status, seconds)
         except CommunicatorError:  # a rank is lost; survivors make another attempt, with new watchdogs
@@ -196,8 +196,8 @@ class Watchdog:
         for source, news in beats.beat(status).items():
             self._silent_s[source], self._last[source] = 0.0, news
             self._learn(news.progress, news.stuck)
-            if news.wish and self._stop is not None and self._stop.reason is None:
-                self._stop.ask(news.wish)
+            if news.stop_reason and self._stop is not None and self._stop.reason is None:
+                self._stop.ask(news.stop_reason)
 
     def _learn(self, progress: int, stuck: int) -> None:
         """Update the counts of progress and of stuck ranks."""
@@ -276,7 +276,7 @@ class Watchdog:
         """Return what is known of the silent left neighbour."""
         assert self._beats is not None
         neighbour, processes = self._beats.sources[0], self._beats.processes
-        last = self._last[neighbour].place if neighbour in self._last else "none"
+        last = self._last[neighbour].activity if neighbour in self._last else "none"
         state = processes[neighbour].state()
         state = f" ({state})" if state else ""
         return f"{who} has given no sign of life for {self._silent_s[neighbour]:.0f} s{state}; its last: {last}"

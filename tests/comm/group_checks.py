@@ -85,7 +85,7 @@ def check_broadcast(group: TensorGroup) -> None:
         assert got[0].tobytes() == draws(root).tobytes()
         assert (got[1], got[2].tolist()) == (root, [True, True])
         assert group.broadcast_object([group.comm.rank], root) == [root]
-    with pytest.raises(CommunicatorError, match="root rank 99 is none of 0 to"):
+    with pytest.raises(CommunicatorError, match="root rank 99 is not in 0 to"):
         group.broadcast_object(None, 99)
 
 

@@ -21,7 +21,7 @@ import mmap
 from hpcnn.comm.connect import connect
 
 comm = connect()
-memory = comm._together.memory
+memory = comm._shared.memory
 for turn in range(3):
     segments, common = memory.allocate(10_000 * comm.rank), memory.allocate_common(7 * mmap.PAGESIZE)
     for segment in (*segments, common):

@@ -1,1 +1,1 @@
-"""Signs of life between ranks, and the process beside each rank that ends the job where the rank itself can't."""
+"""Heartbeats between ranks, and the watcher: a process beside each rank that ends the job where the rank can't."""

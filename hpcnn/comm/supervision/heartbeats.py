@@ -1,7 +1,7 @@
-"""Signs of life: now and then, beside all else, each rank tells some others how far it is.
+"""Heartbeats: each rank periodically sends its status to some others, beside all other messages.
 
-Rank r tells ranks r + 1, r + 2, r + 4 and so on, around. So each is heard by its right neighbour directly, and news are
-everywhere after as many rounds as there are such distances, whichever rank falls silent.
+Rank r sends to ranks r + 1, r + 2, r + 4 and so on, modulo the number of ranks. So its right neighbour hears it
+directly, and news reach all ranks after about log2(ranks) rounds, whichever rank falls silent.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _STATUS, _LEAVE = 1, 2
 
 @dataclass(frozen=True)
 class Status:
-    """What a rank tells others.
+    """The content of a heartbeat.
 
-    A rank that has news adds one to the greatest number that it knows, and others pass it on. So nobody needs a common
-    clock: as long as the number grows, there is news somewhere.
+    A rank with news increments the greatest number that it knows, and the others forward it. This needs no common
+    clock: as long as the number grows, some rank has news.
     """
 
     progress: int
-    """Grows as long as any rank gets on."""
+    """Grows as long as any rank makes progress."""
     stuck: int
-    """Grows as long as any rank is stuck and has been named."""
-    place: str
-    """What it is doing."""
-    wish: str
-    """Why the run was asked to stop; empty if it was not."""
+    """Grows as long as any rank is stuck and has been reported."""
+    activity: str
+    """What the rank is doing."""
+    stop_reason: str
+    """Why the run is to stop; empty if it is not."""
 
     def pack(self) -> bytes:
-        """Return it in a fixed number of bytes.
+        """Return the status in a fixed number of bytes.
 
-        >>> Status.unpack(Status(7, 0, "phase data", "").pack()).place
+        >>> Status.unpack(Status(7, 0, "phase data", "").pack()).activity
         'phase data'
         """
-        return _LAYOUT.pack(self.progress, self.stuck, self.place.encode(), self.wish.encode())
+        return _LAYOUT.pack(self.progress, self.stuck, self.activity.encode(), self.stop_reason.encode())
 
     @classmethod
     def unpack(cls, data: bytes) -> Status:
-        """Return what `pack` has packed."""
+        """Return the status that `pack` packed."""
         progress, stuck, *texts = _LAYOUT.unpack(data)
         return cls(progress, stuck, *(text.rstrip(b"\0").decode(errors="replace") for text in texts))
 
@@ -64,12 +64,12 @@ class Heartbeats(Protocol):
     processes: Sequence[Process]
     """Those of all ranks."""
     sources: Sequence[int]
-    """The ranks that this one hears, its left neighbour first."""
+    """The ranks that send to this one, its left neighbour first."""
     left: set[int]
-    """Those of them that have said good-bye."""
+    """Those of them that have left."""
 
     def beat(self, status: Status | None) -> dict[int, Status]:
-        """Tell others one's status, if they have taken the last one, and return what came from whom. Never waits.
+        """Send a status to those that have received the last one, and return what arrived, by rank. Never waits.
 
         Raises:
             CommunicatorError: the channel is broken.
@@ -77,7 +77,7 @@ class Heartbeats(Protocol):
         ...
 
     def leave(self) -> None:
-        """Say good-bye: from now on there is no status to tell.
+        """Tell the others that no more heartbeats will follow.
 
         Raises:
             CommunicatorError: the channel is broken.
@@ -85,7 +85,7 @@ class Heartbeats(Protocol):
         ...
 
     def close(self) -> None:
-        """Hear no more. To be called when all sources have left, or what they say does not matter any more."""
+        """Receive no more. Call it when all sources have left, or when their status no longer matters."""
         ...
 
 
@@ -93,7 +93,7 @@ class MpiHeartbeats:
     """Heartbeats through MPI, which must allow several threads at once.
 
     Args:
-        world: a communicator for nothing else.
+        world: a communicator used for nothing else.
         processes: those of all ranks.
     """
 
@@ -107,7 +107,7 @@ class MpiHeartbeats:
         self._targets = [(rank + distance) % size for distance in distances]
         self._inboxes = [np.zeros(_LAYOUT.size, np.uint8) for _ in distances]
         self._outboxes = [np.zeros(_LAYOUT.size, np.uint8) for _ in distances]
-        # Synchronous: a neighbour that is stuck gets one message and not thousands.
+        # Synchronous, so that a neighbour that is stuck gets one message and not thousands.
         self._sending: list[Any] = [  # mpi4py's stub does not know that they are persistent
             world.Ssend_init(box, dest=target, tag=_STATUS)
             for box, target in zip(self._outboxes, self._targets, strict=True)
@@ -117,12 +117,12 @@ class MpiHeartbeats:
             for box, source in zip(self._inboxes, self.sources, strict=True)
         ]
         self._leaving = [world.Irecv(np.zeros(0, np.uint8), source=source, tag=_LEAVE) for source in self.sources]
-        self._good_byes: list[MPI.Request] = []
+        self._farewells: list[MPI.Request] = []
         for request in self._arriving:
             request.Start()
 
     def beat(self, status: Status | None) -> dict[int, Status]:
-        """Tell the neighbours on the right, and return what those on the left have told."""
+        """Send to the neighbours on the right, and return what those on the left have sent."""
         came = {}
         with _broken():
             for source, arriving, inbox in zip(self.sources, self._arriving, self._inboxes, strict=True):
@@ -133,38 +133,38 @@ class MpiHeartbeats:
                 if source not in self.left and leaving.Test():
                     self.left.add(source)
             if status is not None:
-                self._tell(np.frombuffer(status.pack(), np.uint8))
+                self._send(np.frombuffer(status.pack(), np.uint8))
         return came
 
-    def _tell(self, data: Bytes) -> None:
+    def _send(self, data: Bytes) -> None:
         for sending, outbox in zip(self._sending, self._outboxes, strict=True):
             if sending.Test():
                 outbox[...] = data
                 sending.Start()
 
     def leave(self) -> None:
-        """Say good-bye to the neighbours on the right."""
+        """Tell the neighbours on the right."""
         with _broken():
-            self._good_byes = [
+            self._farewells = [
                 self._world.Isend(np.zeros(0, np.uint8), dest=target, tag=_LEAVE) for target in self._targets
             ]
 
     def close(self) -> None:
-        """Take the receives back."""
-        _under_way.append(self)
+        """Cancel the receives."""
+        _pending.append(self)
         with suppress(CommunicatorError), _broken():
             for request in (*self._arriving, *self._leaving):
                 request.Cancel()
                 request.Wait()
 
 
-_under_way: list[MpiHeartbeats] = []
-"""Kept to the end: of what neighbours never took, MPI may read the memory until then."""
+_pending: list[MpiHeartbeats] = []
+"""Kept to the end: MPI may read messages that neighbours never received until then."""
 
 
 @contextmanager
 def _broken() -> Iterator[None]:
-    """Report what MPI raises as a broken channel."""
+    """Convert errors of MPI."""
     from mpi4py import MPI
 
     try:

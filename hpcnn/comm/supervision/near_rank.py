@@ -6,7 +6,7 @@ from hpcnn.comm.supervision.rank_page import CONNECTED, ENDED, LEAVING, RankPage
 from hpcnn.system.proc_files import stat_of
 
 BUSY_TICKS = 1
-"""Who uses more hundredths of a second within a period is busy: showing itself takes less."""
+"""A rank that uses more hundredths of a second per period is busy: updating its page takes less."""
 
 
 class NearRank:

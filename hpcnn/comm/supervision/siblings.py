@@ -8,26 +8,26 @@ LAUNCHERS = {
     *("mpirun", "mpiexec", "mpiexec.hydra", "hydra_pmi_proxy", "hydra_bstrap_pr", "mpispawn"),
     *("prterun", "prte", "prted", "orterun", "orted", "palsd", "slurmstepd"),
 }
-"""Which may themselves have been started by a rank of another job."""
+"""A launcher may itself have been started by a rank of another job."""
 
 NEVER_CAME_S = 3.0
-"""After so long without it, a rank that an idle launcher should have started is dead."""
+"""A rank that an idle launcher has not started within this time is dead."""
 
 
 def launcher_of(process: int, variable: str) -> int:
-    """Return the process that started a rank: the first above it that is not of the rank itself."""
+    """Return the process that started a rank: its first ancestor without the rank's variable, or that is a launcher."""
     while variable_of(process, variable) is not None and name_of(process) not in LAUNCHERS:
         process = parent_of(process)
     return process
 
 
 class Siblings:
-    """The ranks of this host as the launcher's children, for as long as they can't be asked.
+    """The ranks of this host as children of the launcher, before they are connected.
 
     Args:
         launcher: the process that starts them.
         variable: the variable of the environment that says which rank a process is.
-        expected: how many there will be; 0 if nobody says.
+        expected: how many there will be; 0 if unknown.
     """
 
     def __init__(self, launcher: int, variable: str, expected: int) -> None:
@@ -35,27 +35,27 @@ class Siblings:
         self._ranks: dict[int, str] = {}
         self._missing_s = 0.0
         self.stopped_s: dict[int, float] = {}
-        """For how long each process has been stopped."""
+        """How long each process has been stopped."""
 
     def look(self, seconds: float) -> str:
-        """Return what has become of one that is dead, `seconds` after the last call; empty if none is."""
-        strange = int(name_of(self._launcher) not in LAUNCHERS)  # as a container's starter, of which nothing is known
+        """Return a message about a rank that is dead, `seconds` after the last call; empty if none is."""
+        unknown = int(name_of(self._launcher) not in LAUNCHERS)  # such as one that starts a container
         alive = set()
         for child in children_of(self._launcher):
             state = state_of(child)
             rank = self._ranks.get(child) or variable_of(child, self._variable)
             if state not in "ZX":
                 alive.add(child)
-                strange += rank is None
+                unknown += rank is None
                 if rank is not None:
                     self._ranks[child] = rank
             self.stopped_s[child] = self.stopped_s.get(child, 0.0) + seconds if state in "Tt" else 0.0
-        if not alive:  # not even this rank: the system does not tell
+        if not alive:  # not even this rank: the system does not list children
             return ""
         for process, rank in self._ranks.items():
             if process not in alive:
                 return f"rank {rank} died before all ranks were connected (its process {process} is gone)"
-        busy = strange or state_of(self._launcher) != "S"  # it may yet start them
+        busy = unknown or state_of(self._launcher) != "S"  # it may yet start them
         self._missing_s = 0.0 if busy or len(alive) >= self._expected else self._missing_s + seconds
         if self._missing_s < NEVER_CAME_S:
             return ""
@@ -64,7 +64,7 @@ class Siblings:
         return f"{dead} of this host's {self._expected} ranks died before all ranks were connected (left: {there})"
 
     def stopped(self, limit_s: float) -> str:
-        """Return which one has been stopped for so long, unless all are, as when a job is suspended."""
+        """Return a message about a rank that has been stopped for `limit_s`, unless all are, as in a suspended job."""
         here = [process for process in self._ranks if process in self.stopped_s]
         late = [process for process in here if self.stopped_s[process] >= limit_s]
         if not late or all(self.stopped_s[process] for process in here):

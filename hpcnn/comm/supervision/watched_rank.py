@@ -1,4 +1,4 @@
-"""A rank's side of its watcher: starts it, shows it how far the rank is, and ends the job where it asks for that."""
+"""The side of the rank that is watched: starts the watcher, shows it what the rank does, and aborts when it says so."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hpcnn.system.processes import Process
 
 _PERIOD_S = 0.25
 _TOLD_S = 5.0
-"""Within so long, a watcher has said that a rank is gone, and ended the job."""
+"""Within this time a watcher has reported a dead rank and ended the job."""
 _PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(Path(hpcnn.__file__).parents[1])!r})
@@ -47,7 +47,7 @@ main()
 
 
 class WatchedRank:
-    """What a rank shows its watcher. One without a watcher shows nothing to nobody."""
+    """The current process, as its watcher sees it. Without a watcher, every method does nothing."""
 
     def __init__(self) -> None:
         self._page: RankPage | None = None
@@ -59,10 +59,10 @@ class WatchedRank:
         self._limits: list[tuple[float, int]] = [(0.0, 0)]
         self._all_near = 0
         self.finalizes = True
-        """Whether `end` will be called, once MPI is finalized."""
+        """Whether `end` is called once MPI is finalized."""
 
     def start(self, launch: Launch) -> None:
-        """Start the watcher of this rank; where that can't be done, the rank goes without."""
+        """Start the watcher of this rank, if possible."""
         from hpcnn.comm.shared_memory import file_in_memory  # imports NumPy
 
         if launch.size == 1 or not sys.executable or getattr(sys, "frozen", False):
@@ -80,7 +80,7 @@ class WatchedRank:
             self._write_limits()
 
     def joined(self, activity: Activity, everyone: Sequence[tuple[Process, int]], own: int) -> None:
-        """Show which ranks are near: from now on this one can be waited for, and asked to end the job."""
+        """Show which ranks are on this host. From now on the watcher may ask this rank to end the job."""
         if self._page is None:
             return
         first = self._page.read("stage") == CONNECTING
@@ -100,15 +100,15 @@ class WatchedRank:
 
     @property
     def file(self) -> int:
-        """Where other ranks of this host find the page."""
+        """The descriptor of the page, by which other ranks of this host open it."""
         return self._file
 
     def leave(self) -> None:
-        """Show that this rank makes no more calls of MPI but the last."""
+        """Show that MPI_Finalize is the only MPI call left."""
         self._write("stage", LEAVING if self.finalizes else ENDED)
 
-    def give_up(self) -> None:
-        """Let the watcher say which rank has died, and end the job; return if it knows of none."""
+    def report_loss(self) -> None:
+        """Let the watcher report which rank has died, and end the job; return if it knows of none."""
         if self._page is None or not outlive_each_other() or self._page.read("stage") != CONNECTED:
             return
         self._page.write_activity(str(self._activity))
@@ -116,12 +116,12 @@ class WatchedRank:
         time.sleep(_TOLD_S)
 
     def end(self) -> None:
-        """Be watched no more, once MPI is finalized."""
+        """Show that MPI is finalized: nothing is watched any more."""
         self._write("stage", ENDED)
 
     @contextmanager
     def recovering(self) -> Iterator[None]:
-        """Within the block, this rank finds the others after a loss."""
+        """Show, within the block, that this rank regroups with the others after a loss."""
         self._write("stage", RECOVERING)
         try:
             yield
@@ -130,12 +130,12 @@ class WatchedRank:
 
     @contextmanager
     def limited(self, abort_s: float, *, spare: bool = False, watched: bool = False) -> Iterator[None]:
-        """Within the block, a stall of `abort_s` seconds ends the job; 0 is never.
+        """End the job after a stall of `abort_s` seconds within the block; 0 is never.
 
         Args:
             abort_s: how long this rank may wait for one that does not come.
-            spare: whether the others can go on without one.
-            watched: whether a wait is no stall here: a watchdog of this rank sees to it, or nobody is to.
+            spare: whether the others can continue without one.
+            watched: whether waiting is not a stall here: a watchdog of this rank limits it, or nothing is to.
         """
         self._limits.append((abort_s, SPARE * spare | WATCHED * watched))
         self._write_limits()
@@ -146,7 +146,7 @@ class WatchedRank:
             self._write_limits()
 
     def limit(self, abort_s: float, *, watched: bool = False) -> None:
-        """Let a stall of so many seconds end the job from now on, wherever `limited` says nothing else."""
+        """End the job after a stall of `abort_s` seconds from now on, outside of `limited`."""
         self._limits[0] = (abort_s, WATCHED * watched)
         self._write_limits()
 
@@ -163,7 +163,7 @@ class WatchedRank:
         self._write("flags", flags | self._all_near)
 
     def _show(self) -> None:
-        """Show now and then what the rank is doing, and whether it is in the same wait as before."""
+        """Show periodically what the rank is doing, and whether it is still in the same wait."""
         page = self._page
         assert page is not None
         while True:
@@ -177,7 +177,7 @@ class WatchedRank:
                 abort_job(EXIT_STALLED)
 
     def _wait(self) -> int:
-        """Return a number that stays the same as long as this rank is in one call to others; 0 if it is in none."""
+        """Return a number that stays the same as long as this rank is in one collective call; 0 if it is in none."""
         frame = _innermost(thread_frames().get(self._thread))
         name = str(frame.f_globals["__name__"]) if frame is not None else ""
         if name.startswith("hpcnn.comm.") or self._activity.phase == WAIT:
@@ -186,11 +186,11 @@ class WatchedRank:
 
 
 def _innermost(frame: Any) -> Any:
-    """Return the innermost call that is of this package, the watching of it apart."""
+    """Return the innermost frame of this package."""
     while frame is not None and not str(frame.f_globals.get("__name__", "")).startswith("hpcnn."):
         frame = frame.f_back
     return frame
 
 
 watched_rank = WatchedRank()
-"""That of this process."""
+"""This process."""

@@ -39,19 +39,19 @@ from hpcnn.system.proc_files import children_of, start_time, state_of
 
 PERIOD_S = 0.25
 CALM_S = 1.0
-"""Seconds between two looks; and where all is well, since each look takes its core from some rank for a moment."""
+"""Seconds between two looks; and while all is well, since each look briefly takes a core from some rank."""
 UNREPORTED_S = 6.0
-"""So long a rank may wait for one that is gone: MPI should have told it by then."""
+"""How long a rank may wait for one that is gone: MPI should have reported it by then."""
 RECOVER_S = 8.0
-"""What finding each other may take after a loss; it takes milliseconds."""
+"""How long regrouping may take after a loss; it takes milliseconds."""
 DEAF_S = 20.0
-"""The same for a rank in which no Python runs, so that it can't say whether it waits."""
+"""As `UNREPORTED_S`, for a rank in which no Python runs, so that it can't show whether it waits."""
 GRACE_S = 2.0
-"""Most launchers end a job by themselves when a rank dies."""
+"""Time for the launcher, which mostly ends the job by itself when a rank dies."""
 PATIENCE = 10
-"""A call that a busy rank has not come to yet is waited for so many times as long."""
+"""The factor of the limit for a collective call that a busy rank may yet make."""
 STOPPED_MARGIN_S = {0: 0.0, WATCHED: 4.0}
-"""The watchdog of a neighbour goes first."""
+"""The watchdog of a neighbour acts first."""
 
 
 class Watcher:
@@ -115,9 +115,9 @@ class Watcher:
             self._waited_s += seconds
 
     def _look_at_stopped(self, seconds: float) -> None:
-        """Look after a rank that is stopped: the others see to that, and if all are stopped, the job is suspended.
+        """Handle a rank that is stopped. The others report it, and if all are stopped, the job is suspended.
 
-        But if all others are gone, as at the end of a job, nobody else can.
+        But if all others are gone, as at the end of a job, only its own watcher can.
         """
         for one in self._near:
             one.look(seconds)
@@ -136,7 +136,7 @@ class Watcher:
             self._end(stopped, abort_s=abort_s)
 
     def _look_around(self, seconds: float) -> None:
-        if self.is_calm:  # as nearly always: spare the system
+        if self.is_calm:  # nearly always: save system calls
             for one in self._near:
                 one.forget()
             return
@@ -166,9 +166,9 @@ class Watcher:
             self._look_at_call()
 
     def _look_at_call(self) -> None:
-        """End the job if this rank has waited for too long in a call that all ranks are to make.
+        """End the job if this rank has waited too long in a collective call.
 
-        Ranks that are busy, or can't be seen, may come to it yet: they are given longer.
+        Ranks that are busy, or can't be seen, may still make it: they get longer.
         """
         abort_s = self._shown.abort_s
         busy = any(one.is_at_work and not one.waits and one.idle_s < abort_s for one in self._near)
@@ -183,7 +183,7 @@ class Watcher:
             )
 
     def _regroup_limit_s(self) -> float:
-        """Return how long finding the others may take: ranks that can't be seen from here may be at work."""
+        """Return how long regrouping may take: ranks that can't be seen from here may be at work."""
         abort_s = self._shown.abort_s
         return RECOVER_S if self._shown.flags & ALL_NEAR else abort_s and max(RECOVER_S, abort_s)
 
@@ -196,7 +196,7 @@ class Watcher:
     # ------------------------------------------------------------------------------------------------------ ending
 
     def _end_rank(self, one: NearRank, who: str, abort_s: float) -> None:
-        """End one rank that the others can do without."""
+        """End one rank; the others can continue without it."""
         if self._is_first_to_say(f"rank-{one.process}"):
             _say(f"{who}\nRank {one.rank} ends, since run.stall_abort_s = {abort_s:g}.")
             with suppress(ProcessLookupError):
@@ -230,7 +230,7 @@ class Watcher:
             time.sleep(0.05)
 
     def _is_first_to_say(self, what: str) -> bool:
-        """Return whether this watcher is the first of its host to say so: a name that only one of them can take."""
+        """Return whether this watcher is the first of its host to say so, by binding a name that only one can have."""
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             lock.bind(f"\0hpcnn-{os.getuid()}-{self._launcher}-{self._launcher_began}-{what}")
@@ -242,7 +242,7 @@ class Watcher:
 
 
 def _say(text: str) -> None:
-    """Say something, but wait a second at most for whoever reads it."""
+    """Write a message, but wait for its reader for a second at most."""
 
     def write() -> None:
         with suppress(OSError):
@@ -253,8 +253,8 @@ def _say(text: str) -> None:
     thread.join(1.0)
 
 
-def see_to_end(launcher: int, began: int) -> None:
-    """End a launcher that does not end by itself, though all ranks that it started here are gone."""
+def end_launcher(launcher: int, began: int) -> None:
+    """End a launcher that does not end by itself after all ranks that it started here are gone."""
     deadline = time.monotonic() + UNREPORTED_S
     while time.monotonic() < deadline:
         if start_time(launcher) != began:
@@ -266,7 +266,7 @@ def see_to_end(launcher: int, began: int) -> None:
 
 
 def main() -> None:
-    """Watch until the rank is gone."""
+    """Watch the rank until it is gone."""
     *numbers, variable = sys.argv[1:]
     file, own, rank, expected, outlive = map(int, numbers)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP):
@@ -291,4 +291,4 @@ def main() -> None:
         last = now
     if outlive and page.read("stage") == CONNECTING:  # as where MPI_Init itself has failed
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        see_to_end(launcher, began)
+        end_launcher(launcher, began)

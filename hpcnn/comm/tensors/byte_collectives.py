@@ -1,4 +1,4 @@
-"""Bytes from any rank to any other, for the collectives of users' programs: through MPI, or within one rank."""
+"""Collectives on bytes, for the collectives of users' programs: over MPI, or on one rank."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-class Moves(Protocol):
-    """A group of ranks that send each other bytes. Every method is collective."""
+class ByteCollectives(Protocol):
+    """Collectives on bytes over a group of ranks. Every method is collective."""
 
     def broadcast(self, data: Bytes, root: int) -> None:
         """Overwrite `data` with that of `root`."""
         ...
 
     def allgather(self, data: Bytes, counts: Sequence[int]) -> Bytes:
-        """Return the bytes of all ranks, one after the other, of which there are so many."""
+        """Return the concatenated bytes of all ranks; `counts` are their numbers of bytes."""
         ...
 
     def alltoall(self, data: Bytes, sent: Sequence[int], received: Sequence[int]) -> Bytes:
-        """Send so many bytes to each rank, one after the other, and return what comes from each."""
+        """Send the next `sent[r]` bytes to each rank r, and return the concatenated bytes received."""
         ...
 
 
-class OwnMoves:
-    """One rank alone."""
+class SerialByteCollectives:
+    """A single rank."""
 
     def broadcast(self, data: Bytes, root: int) -> None:
         """Do nothing."""
@@ -48,8 +48,8 @@ class OwnMoves:
         return data.copy()
 
 
-class MpiMoves:
-    """Ranks of a communicator of their own."""
+class MpiByteCollectives:
+    """The ranks of an MPI communicator that is used for nothing else."""
 
     def __init__(self, world: MPI.Intracomm) -> None:
         self._world = world
@@ -60,7 +60,7 @@ class MpiMoves:
             self._world.Bcast(byte_message(data), root=root)
 
     def allgather(self, data: Bytes, counts: Sequence[int]) -> Bytes:
-        """Return the bytes of all ranks; where there are more than one message of MPI 3 holds, rank by rank."""
+        """Return the bytes of all ranks; if they exceed one message of MPI 3, by one broadcast per rank."""
         from mpi4py import MPI
 
         everyone = aligned_empty(sum(counts), np.uint8)

@@ -1,4 +1,4 @@
-"""What ranks ask each other for when a user's program calls a collective, and how its arrays lie in one message."""
+"""Collective calls of users' programs, which must be the same on all ranks, and the layout of their arrays."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hpcnn.comm.protocol import Array
 from hpcnn.errors import CommunicatorError
 from hpcnn.system.memory import ALIGNMENT
 
-Form = tuple[tuple[int, ...], np.dtype[np.generic]]
+ArraySpec = tuple[tuple[int, ...], np.dtype[np.generic]]
 """Shape and type of an array."""
 _DIGEST_BYTES = 7
-"""So that the sum over all ranks, too, fits 64 bits."""
+"""So that the sum over all ranks also fits 64 bits."""
 
 
 class ReduceOp(Enum):
-    """How the arrays of all ranks become one."""
+    """The operation of a reduction."""
 
     AVERAGE = "Average"
     SUM = "Sum"
@@ -35,42 +35,42 @@ class ReduceOp(Enum):
 
 @dataclass(frozen=True)
 class Call:
-    """One collective call: all ranks must come with the same.
+    """One collective call, which must be the same on all ranks.
 
     >>> str(Call("allreduce", (((3, 4), np.dtype(np.float32)),), (ReduceOp.SUM,)))
     'allreduce(Sum) of float32 (3, 4)'
     """
 
     kind: str
-    forms: tuple[Form, ...] = ()
+    specs: tuple[ArraySpec, ...] = ()
     detail: tuple[object, ...] = ()
 
     @cached_property
     def digest(self) -> int:
-        """A number that stands for the call: the same in each process."""
+        """A hash of the call, the same in each process."""
         return int.from_bytes(hashlib.blake2b(repr(self).encode(), digest_size=_DIGEST_BYTES).digest())
 
     def __str__(self) -> str:
         detail = f"({', '.join(map(str, self.detail))})" if self.detail else ""
-        arrays = ", ".join(f"{dtype} {shape}" for shape, dtype in self.forms[:3])
-        more = f" and {len(self.forms) - 3} more" if len(self.forms) > 3 else ""
+        arrays = ", ".join(f"{dtype} {shape}" for shape, dtype in self.specs[:3])
+        more = f" and {len(self.specs) - 3} more" if len(self.specs) > 3 else ""
         return f"{self.kind}{detail}" + (f" of {arrays}{more}" if arrays else "")
 
 
 @lru_cache(maxsize=1024)
-def call_of(kind: str, forms: tuple[Form, ...], *detail: object) -> Call:
-    """Return a call, the same object for the same words: steps repeat, and a digest takes longer than a look-up."""
-    return Call(kind, forms, detail)
+def call_of(kind: str, specs: tuple[ArraySpec, ...], *detail: object) -> Call:
+    """Return a call, cached: steps repeat, and a digest takes longer than a look-up."""
+    return Call(kind, specs, detail)
 
 
-def forms_of(arrays: Sequence[Array]) -> tuple[Form, ...]:
+def specs_of(arrays: Sequence[Array]) -> tuple[ArraySpec, ...]:
     """Return shape and type of each array."""
     return tuple((array.shape, array.dtype) for array in arrays)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Where the arrays of one type lie, one after the other, each at a multiple of 64 bytes."""
+    """The layout of the arrays of one type in one message, each at a multiple of 64 bytes."""
 
     dtype: np.dtype[np.generic]
     places: tuple[tuple[int, slice], ...]
@@ -79,17 +79,17 @@ class Fusion:
 
 
 @lru_cache(maxsize=256)
-def fuse(forms: tuple[Form, ...]) -> tuple[Fusion, ...]:
-    """Return how arrays are laid out for one message a type.
+def fuse(specs: tuple[ArraySpec, ...]) -> tuple[Fusion, ...]:
+    """Return the layout of arrays in one message per type.
 
     >>> [fusion] = fuse((((3,), np.dtype(np.float64)), ((2, 2), np.dtype(np.float64))))
     >>> fusion.places, fusion.length
     (((0, slice(0, 3, None)), (1, slice(8, 12, None))), 12)
     """
     numbers: dict[np.dtype[np.generic], list[int]] = {}
-    for number, (_, dtype) in enumerate(forms):
+    for number, (_, dtype) in enumerate(specs):
         numbers.setdefault(dtype, []).append(number)
-    return tuple(_fuse_one(dtype, [(number, forms[number][0]) for number in own]) for dtype, own in numbers.items())
+    return tuple(_fuse_one(dtype, [(number, specs[number][0]) for number in own]) for dtype, own in numbers.items())
 
 
 def _fuse_one(dtype: np.dtype[np.generic], shapes: Sequence[tuple[int, tuple[int, ...]]]) -> Fusion:
@@ -103,27 +103,27 @@ def _fuse_one(dtype: np.dtype[np.generic], shapes: Sequence[tuple[int, tuple[int
     return Fusion(dtype, tuple(places), end)
 
 
-def roomy(length: int) -> int:
+def rounded_up(length: int) -> int:
     """Return `length`, rounded up by less than a sixteenth: few buffers then serve arrays of any length.
 
-    >>> [roomy(length) for length in (1, 31, 33, 1000, 1025)]
+    >>> [rounded_up(length) for length in (1, 31, 33, 1000, 1025)]
     [1, 31, 34, 1024, 1088]
     """
     step = 1 << max(0, length.bit_length() - 5)
     return -(-length // step) * step
 
 
-def check_reducible(op: ReduceOp, forms: Sequence[Form]) -> None:
-    """Check that arrays can be reduced so.
+def check_reducible(op: ReduceOp, specs: Sequence[ArraySpec]) -> None:
+    """Check that this operation is defined for the arrays.
 
     Raises:
-        CommunicatorError: they hold no numbers, or truth values are to be added.
+        CommunicatorError: they are not numbers, or Booleans are to be added.
     """
-    for shape, dtype in forms:
+    for shape, dtype in specs:
         if dtype.kind in "OSUMm":
             raise CommunicatorError(f"{op.value} needs numbers, and the array of shape {shape} is of type {dtype}")
         if dtype.kind == "b" and op not in (ReduceOp.MIN, ReduceOp.MAX):
             raise CommunicatorError(
-                f"{op.value} of truth values (shape {shape}) is not defined. Take Min (are all true?) or Max "
-                "(is any?), or cast them to a number type."
+                f"{op.value} of Booleans (shape {shape}) is not defined. Use Min (are all true?) or Max "
+                "(is any true?), or cast them to a number type."
             )

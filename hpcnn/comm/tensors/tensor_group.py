@@ -1,7 +1,7 @@
-"""Collectives for the arrays of users' own programs, over all ranks or some of them.
+"""Collectives on the arrays of users' programs, over all ranks or some of them.
 
-Before anything is sent, all ranks find out whether they make the same call: one that does not gets the others, too, an
-error, and nobody waits for ever. Sums follow the tree, with one leaf a rank.
+Before anything is sent, the ranks check that all make the same call: if not, all get an error, and none waits forever.
+Sums follow the tree, with one leaf per rank.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.protocol import Array, Communicator, ReplicatedExchange
-from hpcnn.comm.tensors.byte_collectives import Moves
+from hpcnn.comm.tensors.byte_collectives import ByteCollectives
 from hpcnn.comm.tensors.call_matching import (
+    ArraySpec,
     Call,
-    Form,
     Fusion,
     ReduceOp,
     call_of,
     check_reducible,
-    forms_of,
     fuse,
-    roomy,
+    rounded_up,
+    specs_of,
 )
 from hpcnn.core.tree import fold_leaves
 from hpcnn.errors import CommunicatorError
@@ -48,15 +48,15 @@ class TensorGroup:
 
     Args:
         comm: the ranks.
-        moves: between the same ranks.
+        byte_collectives: those of the same ranks.
         members: their numbers among all ranks of the job, for messages.
     """
 
-    def __init__(self, comm: Communicator, moves: Moves, members: Sequence[int]) -> None:
-        self.comm, self._moves, self.members = comm, moves, tuple(members)
+    def __init__(self, comm: Communicator, byte_collectives: ByteCollectives, members: Sequence[int]) -> None:
+        self.comm, self._bytes, self.members = comm, byte_collectives, tuple(members)
         self._lock = threading.RLock()
-        self._greeting = comm.exchange(comm.size, 2, np.int64, 1)
-        self._greeting.activity = comm.activity
+        self._digests = comm.exchange(comm.size, 2, np.int64, 1)
+        self._digests.activity = comm.activity
         self._exchanges: dict[tuple[np.dtype[np.generic], int], ReplicatedExchange] = {}
 
     # ------------------------------------------------------------------------------------------------------- arrays
@@ -72,63 +72,63 @@ class TensorGroup:
     ) -> list[Array]:
         """Return the sum, mean, minimum, maximum or product over all ranks of each array, as new arrays.
 
-        Arrays of one type travel as one message. `wire` is the type that floating-point numbers of 4 bytes or more
-        take for it, and are added in. Integers are averaged rounding down.
+        Arrays of one type are sent in one message. Larger floating-point numbers are converted to `wire`, and added
+        in that type. Integers are averaged rounding down.
         """
-        forms = forms_of(arrays)
-        check_reducible(op, forms)
-        call = call_of("allreduce", tuple((shape, _on_wire(dtype, wire)) for shape, dtype in forms), op)
+        specs = specs_of(arrays)
+        check_reducible(op, specs)
+        call = call_of("allreduce", tuple((shape, _on_wire(dtype, wire)) for shape, dtype in specs), op)
         with self._lock:
-            self._meet(call)
+            self._match(call)
             return self._reduce(call, arrays, prescale, postscale)
 
     def allgather(self, array: Array) -> Array:
-        """Return every rank's array, one after the other along the first axis, in which alone they may differ."""
+        """Concatenate every rank's array along the first axis; the other axes must agree."""
         if array.ndim == 0:
             array = array.reshape(1)
         rest = array.shape[1:]
         with self._lock:
-            self._meet(Call("allgather", ((rest, array.dtype),), ("rows of",)))
+            self._match(Call("allgather", ((rest, array.dtype),), ("rows of",)))
             rows = self.comm.allgather(len(array))
             row = _bytes_of((rest, array.dtype))
-            data = self._moves.allgather(_as_bytes(array), [count * row for count in rows])
+            data = self._bytes.allgather(_as_bytes(array), [count * row for count in rows])
         return data.view(array.dtype).reshape(sum(rows), *rest)
 
     def broadcast(self, arrays: Sequence[Array], root: int) -> list[Array]:
-        """Return copies of what `root`, a number within this group, has."""
+        """Return copies of the arrays of `root`, a number within this group."""
         self._check_root(root)
-        forms = forms_of(arrays)
+        specs = specs_of(arrays)
         with self._lock:
-            self._meet(Call("broadcast", forms, ("from", self.members[root])))
+            self._match(Call("broadcast", specs, ("from", self.members[root])))
             results: dict[int, Array] = {}
-            for fusion in fuse(forms):
+            for fusion in fuse(specs):
                 memory = aligned_empty(fusion.length, fusion.dtype)
                 if self.comm.rank == root:
                     _fill(memory, fusion, arrays)
-                self._moves.broadcast(_as_bytes(memory), root)
-                results |= {number: memory[place].reshape(forms[number][0]) for number, place in fusion.places}
+                self._bytes.broadcast(_as_bytes(memory), root)
+                results |= {number: memory[place].reshape(specs[number][0]) for number, place in fusion.places}
         return [results[number] for number in range(len(arrays))]
 
     def alltoall(self, array: Array, splits: Sequence[int] | None) -> tuple[Array, list[int]]:
-        """Send the next `splits[r]` rows to each rank r; return what came, rank by rank, and how many rows from each.
+        """Send the next `splits[r]` rows to each rank r; return the rows received by rank, and how many came from each.
 
-        Without splits each rank gets as many.
+        Without splits, each rank gets the same number.
         """
         size, rest = self.comm.size, array.shape[1:]
         sent, trouble = _splits(array, splits, size)
         with self._lock:
-            self._meet(Call("alltoall", ((rest, array.dtype),), ("rows of",)))
+            self._match(Call("alltoall", ((rest, array.dtype),), ("rows of",)))
             everyone = self.comm.allgather((sent, trouble))
             for rank, (_, found) in enumerate(everyone):
                 if found:
                     raise CommunicatorError(f"alltoall on rank {self.members[rank]}: {found}")
             received = [counts[self.comm.rank] for counts, _ in everyone]
             row = _bytes_of((rest, array.dtype))
-            data = self._moves.alltoall(_as_bytes(array), [n * row for n in sent], [n * row for n in received])
+            data = self._bytes.alltoall(_as_bytes(array), [n * row for n in sent], [n * row for n in received])
         return data.view(array.dtype).reshape(sum(received), *rest), received
 
     def reducescatter(self, arrays: Sequence[Array], op: ReduceOp) -> list[Array]:
-        """Return this rank's rows of what `allreduce` gives; the first ranks get one more where they don't divide."""
+        """Return this rank's rows of what `allreduce` gives; the first ranks may get one more."""
         size, rank = self.comm.size, self.comm.rank
         parts = []
         for whole in self.allreduce(arrays, op):
@@ -144,7 +144,7 @@ class TensorGroup:
     def allgather_object(self, value: Any) -> list[Any]:
         """Return every rank's `value`, by rank."""
         with self._lock:
-            self._meet(Call("allgather_object"))
+            self._match(Call("allgather_object"))
             return self.comm.allgather(value)
 
     def broadcast_object(self, value: Any, root: int) -> Any:
@@ -152,57 +152,57 @@ class TensorGroup:
         self._check_root(root)
         own = np.frombuffer(pickle.dumps(value) if self.comm.rank == root else b"", np.uint8)
         with self._lock:
-            self._meet(Call("broadcast_object", (), ("from", self.members[root])))
+            self._match(Call("broadcast_object", (), ("from", self.members[root])))
             size = max(self.comm.allgather(own.size))
             data = aligned_empty(size, np.uint8)
             if self.comm.rank == root:
                 data[...] = own
-            self._moves.broadcast(data, root)
+            self._bytes.broadcast(data, root)
         return value if self.comm.rank == root else pickle.loads(data.tobytes())
 
     def agree_on(self, kind: str, *detail: object) -> None:
-        """Return once every rank has come here with the same words."""
+        """Return once every rank has come here with the same arguments."""
         with self._lock:
-            self._meet(Call(kind, (), detail))
+            self._match(Call(kind, (), detail))
 
-    # ------------------------------------------------------------------------------------------------ who has ended
+    # ------------------------------------------------------------------------------------------------ end of a program
 
     def join(self) -> int:
-        """Take part in the sums of the others, with zeros, until all have come here; return who came last."""
+        """Contribute zeros to the sums of the others until all ranks have joined; return the last one to join."""
         with self._lock:
             waited = 0
-            while self._greet(0, joined=True)[1] < self.comm.size:
-                call = self._same(self.comm.allgather(None))
-                self._reduce(call, [np.zeros(*form) for form in call.forms], 1.0, 1.0)
+            while self._sum_digests(0, joined=True)[1] < self.comm.size:
+                call = self._require_same(self.comm.allgather(None))
+                self._reduce(call, [np.zeros(*spec) for spec in call.specs], 1.0, 1.0)
                 waited += 1
             rounds = self.comm.allgather(waited)
             return max(rank for rank, count in enumerate(rounds) if count == min(rounds))
 
     def leave(self) -> None:
-        """Say that this rank makes no call any more; whoever still does gets an error."""
+        """Announce that this rank makes no more calls; ranks that still make one get an error."""
         self.agree_on(_LEAVE)
 
-    # ----------------------------------------------------------------------------------------------------- the same
+    # ----------------------------------------------------------------------------------------------------- matching
 
-    def _meet(self, call: Call) -> None:
-        """Return once every rank comes with `call`; those that have joined take part in it."""
-        total, joined = self._greet(call.digest, joined=False)
+    def _match(self, call: Call) -> None:
+        """Return once every rank makes `call`, or has joined."""
+        total, joined = self._sum_digests(call.digest, joined=False)
         if joined or total != call.digest * self.comm.size:
-            self._same(self.comm.allgather(call))
+            self._require_same(self.comm.allgather(call))
 
-    def _greet(self, digest: int, *, joined: bool) -> tuple[int, int]:
+    def _sum_digests(self, digest: int, *, joined: bool) -> tuple[int, int]:
         """Return the sum of the digests of all ranks' calls, and how many ranks have joined."""
-        own = self._greeting.contributions[0].vector
+        own = self._digests.contributions[0].vector
         own[0], own[1] = digest, joined
-        self._greeting.allreduce()
-        total, count = self._greeting.vector.tolist()
+        self._digests.allreduce()
+        total, count = self._digests.vector.tolist()
         return total, count
 
-    def _same(self, calls: Sequence[Call | None]) -> Call:
-        """Return the one call that all ranks make, given those of each rank; None where it has joined.
+    def _require_same(self, calls: Sequence[Call | None]) -> Call:
+        """Return the call that all ranks make, given each rank's; None for one that has joined.
 
         Raises:
-            CommunicatorError: the calls differ, or ranks that have joined can't take part in it.
+            CommunicatorError: the calls differ, or are not sums and ranks have joined.
         """
         made = [(rank, call) for rank, call in zip(self.members, calls, strict=True) if call is not None]
         first, call = made[0]
@@ -217,7 +217,7 @@ class TensorGroup:
 
     def _check_root(self, root: int) -> None:
         if not 0 <= root < self.comm.size:
-            raise CommunicatorError(f"root rank {root} is none of 0 to {self.comm.size - 1}: name a rank that there is")
+            raise CommunicatorError(f"root rank {root} is not in 0 to {self.comm.size - 1}")
 
     # ------------------------------------------------------------------------------------------------------ reducing
 
@@ -226,8 +226,8 @@ class TensorGroup:
         assert isinstance(op, ReduceOp)
         divisor = self.comm.size if op is ReduceOp.AVERAGE else 1
         results: dict[int, Array] = {}
-        with np.errstate(all="ignore"):  # infinities are for the caller to see, and between arrays anything may lie
-            for fusion in fuse(call.forms):
+        with np.errstate(all="ignore"):  # the caller sees infinities, and the gaps between arrays hold anything
+            for fusion in fuse(call.specs):
                 total = self._sum(fusion, arrays, prescale) if op in _SUMS else self._fold(fusion, arrays, op, prescale)
                 for number, place in fusion.places:
                     results[number] = result = aligned_empty(arrays[number].shape, arrays[number].dtype)
@@ -235,7 +235,7 @@ class TensorGroup:
         return [results[number] for number in range(len(arrays))]
 
     def _sum(self, fusion: Fusion, arrays: Sequence[Array], prescale: float) -> Array:
-        """Return the sum over all ranks, which is valid until the next call."""
+        """Return the sum over all ranks, valid until the next call."""
         exchange = self._exchange(fusion)
         own = exchange.contributions[0].vector
         _fill(own, fusion, arrays, prescale)
@@ -243,15 +243,15 @@ class TensorGroup:
         return exchange.vector
 
     def _fold(self, fusion: Fusion, arrays: Sequence[Array], op: ReduceOp, prescale: float) -> Array:
-        """Return another reduction, of everything that all ranks have."""
+        """Return a reduction other than a sum, of the arrays of all ranks."""
         own = aligned_empty(fusion.length, fusion.dtype)
         _fill(own, fusion, arrays, prescale)
         size = self.comm.size
-        everyone = self._moves.allgather(_as_bytes(own), [own.nbytes] * size).view(own.dtype).reshape(size, -1)
+        everyone = self._bytes.allgather(_as_bytes(own), [own.nbytes] * size).view(own.dtype).reshape(size, -1)
         return fold_leaves((0, size), lambda rank: everyone[rank], _PAIR[op])
 
     def _exchange(self, fusion: Fusion) -> ReplicatedExchange:
-        key = fusion.dtype, roomy(max(1, fusion.length))
+        key = fusion.dtype, rounded_up(max(1, fusion.length))
         if key not in self._exchanges:
             self._exchanges[key] = exchange = self.comm.exchange(self.comm.size, key[1], key[0], 1)
             exchange.activity = self.comm.activity
@@ -283,7 +283,7 @@ def _scale_into(out: Array, total: Array, divisor: int, factor: float) -> None:
 
 
 def _splits(array: Array, splits: Sequence[int] | None, size: int) -> tuple[list[int], str]:
-    """Return how many rows go to each rank, and what is wrong with that."""
+    """Return how many rows go to each rank, and a message if that is invalid."""
     if array.ndim == 0:
         return [], "a single number has no rows to send"
     rows = len(array)
@@ -296,8 +296,8 @@ def _splits(array: Array, splits: Sequence[int] | None, size: int) -> tuple[list
     return counts, ""
 
 
-def _bytes_of(form: Form) -> int:
-    return int(np.prod(form[0], dtype=np.int64)) * form[1].itemsize
+def _bytes_of(spec: ArraySpec) -> int:
+    return int(np.prod(spec[0], dtype=np.int64)) * spec[1].itemsize
 
 
 def _as_bytes(array: Array) -> Array:

@@ -292,11 +292,11 @@ def test_a_launcher_that_is_gone(watched: Watched, monkeypatch: pytest.MonkeyPat
 def test_a_launcher_that_does_not_end_without_ranks(launcher: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "UNREPORTED_S", 0.3)
     with subprocess.Popen(["sleep", "1000"]) as alone:
-        watcher.see_to_end(alone.pid, start_time(alone.pid) + 1)
+        watcher.end_launcher(alone.pid, start_time(alone.pid) + 1)
         assert alone.poll() is None, "this is another one"
-        watcher.see_to_end(launcher, start_time(launcher))
+        watcher.end_launcher(launcher, start_time(launcher))
         assert start_time(launcher), "it still has ranks"
-        watcher.see_to_end(alone.pid, start_time(alone.pid))
+        watcher.end_launcher(alone.pid, start_time(alone.pid))
         assert alone.wait(WAIT_S) == -signal.SIGTERM
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.comm.tensors.call_matching import Call, ReduceOp, check_reducible, fuse, roomy
+from hpcnn.comm.tensors.call_matching import Call, ReduceOp, check_reducible, fuse, rounded_up
 from hpcnn.comm.tensors.groups import group_of_all
 from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
@@ -48,7 +48,7 @@ def test_on_one_rank(check: Check) -> None:
 
 
 def test_few_buffers_serve_any_length() -> None:
-    lengths = [roomy(length) for length in range(1, 100_000)]
+    lengths = [rounded_up(length) for length in range(1, 100_000)]
     assert all(length <= room <= length * 17 / 16 + 1 for length, room in enumerate(lengths, start=1))
     assert len(set(lengths)) < 300
 
@@ -70,7 +70,7 @@ def test_arrays_of_a_type_are_aligned() -> None:
     ],
 )
 def test_other_calls_have_other_digests(one: Call, other: Call) -> None:
-    assert one.digest == Call(one.kind, one.forms, one.detail).digest
+    assert one.digest == Call(one.kind, one.specs, one.detail).digest
     assert one.digest != other.digest
 
 
@@ -79,7 +79,7 @@ def test_other_calls_have_other_digests(one: Call, other: Call) -> None:
     [
         (ReduceOp.SUM, "U3", "Sum needs numbers"),
         (ReduceOp.MAX, "O", "Max needs numbers"),
-        (ReduceOp.AVERAGE, "?", r"Average of truth values .* Take Min"),
+        (ReduceOp.AVERAGE, "?", r"Average of Booleans .* Use Min"),
     ],
 )
 def test_what_can_not_be_reduced(op: ReduceOp, dtype: str, message: str) -> None:

@@ -93,7 +93,7 @@ def check_numbers_arrays_and_truth() -> None:
     assert hvd.allreduce(tf.Variable(1.0), op=hvd.Sum).numpy() == hvd.size()
     assert bool(hvd.allreduce(tf.constant(hvd.rank() == 0), op=hvd.Max))
     assert bool(hvd.allreduce(tf.constant(hvd.rank() == 0), op=hvd.Min)) == (hvd.size() == 1)
-    with pytest.raises(CommunicatorError, match=r"Sum of truth values .* is not defined"):
+    with pytest.raises(CommunicatorError, match=r"Sum of Booleans .* is not defined"):
         hvd.allreduce(tf.constant(True), op=hvd.Sum)
     assert hvd.allreduce(tf.zeros((0, 3))).shape == (0, 3)
 
