@@ -65,9 +65,9 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module(f"hpcnn.keras.{_MODULE_OF[name]}"), name)
     if name.startswith("__"):
         raise AttributeError(name)
-    from hpcnn.keras.unserved import unserved
+    from hpcnn.keras.unsupported import unsupported_name
 
-    raise unserved(name, __all__)
+    raise unsupported_name(name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What Keras 3 gives otherwise than scripts for Horovod expect it: bridged where the script can't tell."""
+"""Compatibility with scripts that expect the Keras of Horovod's time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class CallableList(list[Any]):
-    """A list that gives itself when it is called: `optimizer.variables` was a method before Keras 3."""
+    """A list that returns itself when called: `optimizer.variables` was a method before Keras 3."""
 
     def __call__(self) -> CallableList:
         """Return the list."""
@@ -15,8 +15,8 @@ class CallableList(list[Any]):
 
 
 @cache
-def let_variables_be_called() -> None:
-    """Let scripts write ``optimizer.variables()`` as well as ``optimizer.variables``, for any optimizer of Keras."""
+def make_variables_callable() -> None:
+    """Make ``optimizer.variables()`` work like ``optimizer.variables``, for any Keras optimizer."""
     import keras
 
     for kind in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer):

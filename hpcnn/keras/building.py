@@ -1,4 +1,4 @@
-"""Models that make their weights when they first see a batch, built before they see it."""
+"""Build models before their first batch, from which they would otherwise create their weights."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 
 def is_complete(model: Any) -> bool:
-    """Return whether a model and all its layers have their weights."""
+    """Return whether a model and all its layers are built."""
     return all(layer.built for layer in model._flatten_layers())
 
 
 def build_for(model: Any, data: Any) -> None:
-    """Let a model make its weights for the batches of an iterator of TensorFlow, of which none is taken.
+    """Build a model for the batches of a TensorFlow iterator, without taking one.
 
-    A model that needs numbers for it, or batches of a form that only its own training step knows, stays as it is.
+    A model that needs numbers for that, or batches whose structure only its own training step knows, stays unbuilt.
     """
     import keras
 
     spec = getattr(data, "element_spec", None)
     if spec is None:
         return
-    # Whatever a model of a user's own may raise here, or Keras warn of, the first step does again where it matters.
+    # What a user's model raises here, or Keras warns of, the first step raises again if it matters.
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = keras.utils.unpack_x_y_sample_weight(keras.tree.map_structure(_as_symbol, spec))[0]

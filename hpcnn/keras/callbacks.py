@@ -1,6 +1,6 @@
 """Callbacks for `model.fit` on several ranks: `hpcnn.keras.callbacks`.
 
-What they do is written here without Keras, which is imported, and made their base, when a script first names one.
+The classes here do not need Keras, which is imported, and made their base class, when a script first names one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.building import build_for, is_complete
-from hpcnn.keras.host import backend
+from hpcnn.keras.learning_rates import LearningRateSchedule, LearningRateWarmup
+from hpcnn.keras.numpy_calls import backend
 from hpcnn.keras.optimizer import Distributed
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
-from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
 from hpcnn.keras.variables import broadcast_variables, check_replicas
 from hpcnn.keras.world import rank
 from hpcnn.system.output import ERROR, write_line
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 class _Broadcast:
-    """Gives all ranks the weights and the optimizer state of one, before the first step.
+    """Broadcasts the weights and the optimizer state of one rank before the first step.
 
-    A model that makes its weights at its first batch is built before that step by the batch's shape; where that can't
-    be done, its weights and the optimizer state are those of that rank from after the first step on, as in Horovod.
-    On jax, whose training function has the weights as arguments, it must have its weights before.
-    After each epoch it compares the trainable weights of the ranks, and ends a training in which they drift apart.
+    A model without weights is built from the shape of its first batch; where that is impossible, weights and optimizer
+    state are broadcast after the first step, as in Horovod. On jax, whose training function takes the weights as
+    arguments, the model must be built before. After each epoch the trainable weights of the ranks are compared, and
+    the training ends if they have drifted apart.
 
     Args:
         root_rank: that rank.
-        device: of no effect.
-        local_variables: of no effect.
+        device: has no effect.
+        local_variables: has no effect.
         process_set: the ranks that train together.
     """
 
@@ -54,24 +54,24 @@ class _Broadcast:
         self._local: list[Any] = []
 
     def register_local_var(self, variable: Any) -> None:
-        """Leave a variable as it is on each rank."""
+        """Exclude a variable from the broadcast."""
         self._local.append(variable)
 
     def _shared(self, variables: Sequence[Any]) -> list[Any]:
         return [variable for variable in variables if not any(variable is own for own in self._local)]
 
     def set_model(self, model: Any) -> None:
-        """Take the model, before Keras has made its training function."""
+        """Set the model, before Keras creates its training function."""
         super().set_model(model)  # type: ignore[misc]
         check_compiled(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Broadcast, or see to it that the first step does.
+        """Broadcast now, or in the first step.
 
         Raises:
-            CommunicatorError: the model has no weights yet, and its training function can't make them.
+            CommunicatorError: the model has no weights yet, and its training function can't create them.
         """
-        on_jax = backend() == "jax"  # a step is given the weights of before there, and returns others
+        on_jax = backend() == "jax"  # a step there takes weights as arguments, and returns new ones
         if is_complete(self.model) or (on_jax and self.model.built):
             self._broadcast()
         elif on_jax:
@@ -80,7 +80,7 @@ class _Broadcast:
             self._broadcast_at_first_step()
 
     def _broadcast_at_first_step(self) -> None:
-        """Put building and broadcasting before the training function's first call, which alone knows of the data."""
+        """Build and broadcast in the training function's first call, which knows the data."""
         model, step = self.model, self.model.train_function
 
         def first(*arguments: Any) -> Any:
@@ -96,7 +96,7 @@ class _Broadcast:
         model.train_function = first
 
     def _broadcast(self) -> None:
-        """Broadcast the variables that there are."""
+        """Broadcast the existing variables."""
         model, optimizer = self.model, getattr(self.model, "optimizer", None)
         if optimizer is not None and not optimizer.built and is_complete(model):
             optimizer.build(model.trainable_variables)
@@ -115,16 +115,16 @@ class _Broadcast:
 
 
 def check_compiled(model: Any) -> None:
-    """Make sure that the optimizer can reach the other ranks from within the compiled training step.
+    """Check that the optimizer can reduce gradients within the compiled training step.
 
     Raises:
-        CommunicatorError: each rank would decide for itself which steps to skip.
+        CommunicatorError: each rank would decide on its own which steps to skip.
     """
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", None)
     if isinstance(inner, Distributed) and not isinstance(optimizer, Distributed):
         raise CommunicatorError(
-            "with mixed_float16 each rank would skip other steps. Scale the loss within: "
+            "with mixed_float16 each rank would skip different steps. Scale the loss inside: "
             "hvd.DistributedOptimizer(keras.optimizers.LossScaleOptimizer(optimizer))."
         )
     if not isinstance(optimizer, Distributed) or not optimizer.hpcnn_reducer.exchanges:
@@ -136,18 +136,18 @@ def check_compiled(model: Any) -> None:
 
 
 def warn(text: str) -> None:
-    """Write one line."""
+    """Print a warning."""
     write_line(f"hpcnn: warning: {text}", ERROR)
 
 
 class _MetricAverage:
     """Replaces the epoch's metrics on each rank by those over the samples of all ranks.
 
-    Each rank's value counts by the samples that it has seen, so that the mean is that over all samples. Put it before
-    callbacks that decide by metrics.
+    Each rank's value is weighted by its number of samples, so the mean is that over all samples. Put it before
+    callbacks that use metrics.
 
     Args:
-        device: of no effect.
+        device: has no effect.
         process_set: the ranks that train together.
     """
 
@@ -160,11 +160,11 @@ class _MetricAverage:
         self._validates = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin to count."""
+        """Reset the count."""
         self._trained, self._validates = None, False
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Keep the count of training samples: the validation of an epoch begins its own."""
+        """Keep the count of training samples, which the validation of an epoch resets."""
         if self._trained is None:
             self._trained = self._samples()
         self._validates = True
@@ -181,14 +181,14 @@ class _MetricAverage:
         values = np.array([float(logs[name]) for name in names])
         group = self.process_set.group
         group.agree_on("averaging of the metrics", *names)
-        # a rank without samples has no value: nan, which would spoil the sum
+        # a rank without samples has the value nan, which would spoil the sum
         products = np.where(weights > 0, weights * values, 0.0)
         sums, counts = group.allreduce([products, weights], ReduceOp.SUM)
         with np.errstate(invalid="ignore"):
             logs.update(zip(names, (sums / counts).tolist(), strict=True))
 
     def _samples(self) -> float:
-        """Return how many samples the metrics are made of; 1, all ranks alike, if the model does not count its loss."""
+        """Return the number of samples in the metrics; 1 on all ranks if the model does not count them."""
         import keras
 
         for metric in self.model.metrics:
@@ -198,7 +198,7 @@ class _MetricAverage:
 
 
 class _BestModel:
-    """Saves the best model, on rank 0 alone. The same as Keras's `ModelCheckpoint` with `save_best_only`.
+    """Saves the best model, only on rank 0; otherwise Keras's `ModelCheckpoint` with `save_best_only`.
 
     Put it after `MetricAverageCallback`.
     """

@@ -1,4 +1,4 @@
-"""Collective calls on tensors, as scripts make them: in loops of their own, in graphs, for a metric here and there."""
+"""Collective calls on tensors, eagerly or within graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.compression import Compression, Compressor, check_compression
 from hpcnn.keras.gradients import with_gradient
-from hpcnn.keras.host import on_host, type_of
+from hpcnn.keras.numpy_calls import call_numpy, type_of
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
 from hpcnn.keras.world import world
 
@@ -20,13 +20,13 @@ Average, Sum, Min, Max, Product = ReduceOp.AVERAGE, ReduceOp.SUM, ReduceOp.MIN, 
 
 
 def chosen_op(op: ReduceOp | None, average: bool | None = None) -> ReduceOp:
-    """Return the reduction that `op`, or the older `average`, asks for."""
+    """Return the reduction that `op`, or the older `average`, selects."""
     if op is not None and average is not None:
-        raise CommunicatorError(f"op={op} and average={average}: give op alone")
+        raise CommunicatorError(f"op={op} and average={average}: give only op")
     if op is None:
         return ReduceOp.SUM if average is False else ReduceOp.AVERAGE
     if not isinstance(op, ReduceOp):
-        raise CommunicatorError(f"op={op!r} is none of Average, Sum, Min, Max and Product")
+        raise CommunicatorError(f"op={op!r} is not one of Average, Sum, Min, Max and Product")
     return op
 
 
@@ -41,16 +41,16 @@ def allreduce(
     process_set: ProcessSet = global_process_set,
     **_unused: Any,
 ) -> Any:
-    """Return the mean of every rank's `tensor`, or whatever `op` asks for; the same bits on all ranks.
+    """Return the mean of every rank's `tensor`, or the reduction `op`; the same bits on all ranks.
 
     Args:
         tensor: a tensor, a variable, an array or a number; of the same shape and type on all ranks.
-        name: of no effect; true or false is taken for `average`, which comes here in `horovod.tensorflow`.
-        average: older than `op`: false asks for `Sum`.
-        prescale_factor: each rank's tensor is multiplied by it before,
-        postscale_factor: and the result by this.
+        name: has no effect; a Boolean is taken as `average`, which has this position in `horovod.tensorflow`.
+        average: the older form of `op`; false selects `Sum`.
+        prescale_factor: multiplies each rank's tensor before the reduction.
+        postscale_factor: multiplies the result.
         op: Average, Sum, Min, Max or Product.
-        compression: the type to travel and to be added in.
+        compression: the type in which numbers are sent and added.
         process_set: the ranks that call this.
     """
     return grouped_allreduce(
@@ -75,12 +75,12 @@ def grouped_allreduce(
     process_set: ProcessSet = global_process_set,
     **_unused: Any,
 ) -> list[Any]:
-    """Return what `allreduce` gives for each of several tensors, by one message."""
+    """Return `allreduce` of each of several tensors, in one message per type."""
     chosen, wire, group = chosen_op(op, average), check_compression(compression).wire, process_set.group
     given = [as_tensor(tensor) for tensor in tensors]
 
     def reduce(tensors: Sequence[Any]) -> list[Any]:
-        return on_host(
+        return call_numpy(
             lambda arrays: group.allreduce(
                 arrays, chosen, prescale=prescale_factor, postscale=postscale_factor, wire=wire
             ),
@@ -88,12 +88,12 @@ def grouped_allreduce(
             [(tuple(tensor.shape), type_of(tensor)) for tensor in tensors],
         )
 
-    # The derivative of a sum by one rank's part reaches it from every rank.
+    # The derivative of a sum with respect to one rank's part comes from every rank.
     return with_gradient(reduce, reduce if chosen in SUMS else None, given)
 
 
 def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = global_process_set) -> Any:
-    """Return every rank's `tensor`, one after the other along the first axis, in which alone they may differ."""
+    """Concatenate every rank's `tensor` along the first axis; the other axes must agree."""
     group = process_set.group
     given = as_tensor(tensor)
     shape = (None, *tuple(given.shape)[1:])
@@ -105,8 +105,8 @@ def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = gl
         return [whole[first : first + counts[group.comm.rank]].reshape(own.shape)]
 
     return with_gradient(
-        lambda tensors: on_host(lambda arrays: [group.allgather(arrays[0])], tensors, [(shape, type_of(given))]),
-        lambda upstream: on_host(own_rows, [*upstream, given], [(tuple(given.shape), type_of(given))]),
+        lambda tensors: call_numpy(lambda arrays: [group.allgather(arrays[0])], tensors, [(shape, type_of(given))]),
+        lambda upstream: call_numpy(own_rows, [*upstream, given], [(tuple(given.shape), type_of(given))]),
         [given],
     )[0]
 
@@ -114,18 +114,18 @@ def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = gl
 def broadcast(
     tensor: Any, root_rank: int = 0, name: str | None = None, process_set: ProcessSet = global_process_set
 ) -> Any:
-    """Return the `tensor` of the rank `root_rank`, which has the same shape and type on all."""
+    """Return the `tensor` of rank `root_rank`; its shape and type must be the same on all ranks."""
     group, root = process_set.group, root_within(process_set, root_rank)
     given = as_tensor(tensor)
-    form = [(tuple(given.shape), type_of(given))]
+    spec = [(tuple(given.shape), type_of(given))]
 
     def for_root(arrays: Sequence[Any]) -> list[Any]:
         (mean,) = group.allreduce(arrays, ReduceOp.AVERAGE)
         return [mean if group.comm.rank == root else np.zeros_like(mean)]
 
     return with_gradient(
-        lambda tensors: on_host(lambda arrays: group.broadcast(arrays, root), tensors, form),
-        lambda upstream: on_host(for_root, upstream, form),
+        lambda tensors: call_numpy(lambda arrays: group.broadcast(arrays, root), tensors, spec),
+        lambda upstream: call_numpy(for_root, upstream, spec),
         [given],
     )[0]
 
@@ -133,15 +133,15 @@ def broadcast(
 def alltoall(
     tensor: Any, splits: Any = None, name: str | None = None, process_set: ProcessSet = global_process_set
 ) -> Any:
-    """Send the next ``splits[r]`` rows to each rank r, and return the rows that come, rank by rank.
+    """Send the next ``splits[r]`` rows to each rank r, and return the rows received, by rank.
 
-    With splits, also returns how many rows came from each rank; without, each rank gets as many.
+    With splits, also return how many rows came from each rank; without, each rank gets the same number.
     """
     group = process_set.group
     given = as_tensor(tensor)
     sent = [] if splits is None else [as_tensor(splits)]
     rows = ((None, *tuple(given.shape)[1:]), type_of(given))
-    counts_form = ((process_set.size(),), np.dtype(np.int32))
+    counts_spec = ((process_set.size(),), np.dtype(np.int32))
 
     def exchange(arrays: Sequence[Any]) -> list[Any]:
         received, counts = group.alltoall(arrays[0], arrays[1].tolist() if len(arrays) > 1 else None)
@@ -153,12 +153,12 @@ def alltoall(
     came: list[Any] = []
 
     def forward(tensors: Sequence[Any]) -> list[Any]:
-        received, counts = on_host(exchange, [*tensors, *sent], [rows, counts_form])
+        received, counts = call_numpy(exchange, [*tensors, *sent], [rows, counts_spec])
         came[:] = [counts]
         return [received]
 
     def backward(upstream: Sequence[Any]) -> list[Any]:
-        return on_host(send_back, [*upstream, *came], [(tuple(given.shape), type_of(given))])
+        return call_numpy(send_back, [*upstream, *came], [(tuple(given.shape), type_of(given))])
 
     (received,) = with_gradient(forward, backward, [given])
     return received if splits is None else (received, came[0])
@@ -174,15 +174,15 @@ def reducescatter(
     """Return this rank's share of the rows of what `allreduce` gives."""
     group, chosen = process_set.group, chosen_op(op)
     given = as_tensor(tensor)
-    shape = (None, *tuple(given.shape)[1:])
+    rows = ((None, *tuple(given.shape)[1:]), type_of(given))
     factor = process_set.size() if chosen is ReduceOp.SUM else 1
 
     def of_all(arrays: Sequence[Any]) -> list[Any]:
         return [group.allgather(arrays[0]) * arrays[0].dtype.type(factor)]
 
     return with_gradient(
-        lambda tensors: on_host(lambda arrays: group.reducescatter(arrays, chosen), tensors, [(shape, type_of(given))]),
-        (lambda upstream: on_host(of_all, upstream, [(tuple(given.shape), type_of(given))]))
+        lambda tensors: call_numpy(lambda arrays: group.reducescatter(arrays, chosen), tensors, [rows]),
+        (lambda upstream: call_numpy(of_all, upstream, [(tuple(given.shape), type_of(given))]))
         if chosen in SUMS
         else None,
         [given],
@@ -196,7 +196,7 @@ def broadcast_object(
     name: str | None = None,
     process_set: ProcessSet = global_process_set,
 ) -> Any:
-    """Return the object, anything that can be pickled, that the rank `root_rank` passes."""
+    """Return the object of rank `root_rank`, which must be picklable."""
     return process_set.group.broadcast_object(obj, root_within(process_set, root_rank))
 
 
@@ -213,17 +213,17 @@ def barrier(process_set: ProcessSet = global_process_set) -> None:
 
 
 def join() -> int:
-    """Take part in the sums and means of the other ranks, with zeros, until all have come here.
+    """Contribute zeros to the sums and means of the other ranks until all have joined.
 
-    For a rank that has no data left, while others do. Returns the rank that came last.
+    For a rank that has no data left while others do. Returns the last rank to join.
     """
     return world().group.join()
 
 
 def root_within(process_set: ProcessSet, root_rank: int) -> int:
-    """Return the number within a process set of a rank that is counted among all."""
+    """Return the number of a rank within a process set."""
     if root_rank not in process_set.ranks:
-        raise CommunicatorError(f"root_rank {root_rank} is none of the ranks {process_set.ranks}: name one of them")
+        raise CommunicatorError(f"root_rank {root_rank} is not one of the ranks {process_set.ranks}")
     return process_set.ranks.index(root_rank)
 
 

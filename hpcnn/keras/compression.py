@@ -1,4 +1,4 @@
-"""How gradients may be rounded on their way between ranks: the names that scripts pass on."""
+"""Compression of gradients between ranks, by the names that scripts for Horovod use."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from hpcnn.errors import CommunicatorError
-from hpcnn.keras.host import numpy_type
+from hpcnn.keras.numpy_calls import numpy_type
 
 
 class Compressor:
-    """A type that floating-point numbers of 4 bytes or more take, to travel and to be added in.
+    """The type to which floating-point numbers of 4 bytes or more are converted, to be sent and added.
 
     Args:
-        name: that type; None leaves numbers as they are.
+        name: the type; None converts nothing.
     """
 
     def __init__(self, name: str | None) -> None:
@@ -35,7 +35,7 @@ class Compressor:
         return keras.ops.cast(tensor, self.name), before
 
     def decompress(self, tensor: Any, before: Any) -> Any:
-        """Return the tensor in the type that it had."""
+        """Return the tensor in its original type."""
         import keras
 
         return tensor if before is None else keras.ops.cast(tensor, before)
@@ -45,7 +45,7 @@ class Compressor:
 
 
 class Compression:
-    """The kinds of compression that there are."""
+    """The kinds of compression."""
 
     none = Compressor(None)
     fp16 = Compressor("float16")
@@ -60,7 +60,7 @@ def check_compression(compression: Any) -> Compressor:
     """
     if not isinstance(compression, Compressor):
         raise CommunicatorError(
-            f"compression={compression!r} is none of hpcnn's: give Compression.none, Compression.fp16 "
+            f"compression={compression!r} is not one of hpcnn's: use Compression.none, Compression.fp16 "
             "or Compression.bf16"
         )
     return compression

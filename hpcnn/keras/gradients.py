@@ -1,4 +1,4 @@
-"""The gradients of all ranks made one: what the optimizer and the tape have in common."""
+"""The reduction of gradients over all ranks, shared by the optimizer and the tape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.compression import Compressor, check_compression
-from hpcnn.keras.host import backend, on_host, type_of
+from hpcnn.keras.numpy_calls import backend, call_numpy, type_of
 from hpcnn.keras.process_sets import ProcessSet
 
 Tensors = Sequence[Any]
@@ -20,32 +20,32 @@ Tensors = Sequence[Any]
 
 @dataclass(frozen=True)
 class Reduction:
-    """How gradients become one."""
+    """How gradients are reduced."""
 
     op: ReduceOp
     compression: Compressor
     process_set: ProcessSet
     predivide: float = 1.0
-    """Gradients are divided by it before they are added, and multiplied after."""
+    """Gradients are divided by it before the sum, and multiplied by it after."""
     passes: int = 1
-    """How many backward passes a rank adds up before they are exchanged."""
+    """The number of backward passes that a rank accumulates before the exchange."""
     average_passes: bool = False
-    """Whether those are averaged, not added."""
+    """Whether accumulated passes are averaged."""
     sparse_as_dense: bool = False
 
     def check(self) -> Reduction:
-        """Return this, if it can be done.
+        """Return this reduction.
 
         Raises:
-            CommunicatorError: it can't.
+            CommunicatorError: its settings are invalid.
         """
         check_compression(self.compression)
         if self.op not in (ReduceOp.AVERAGE, ReduceOp.SUM):
             raise CommunicatorError(f"op={self.op}: gradients are reduced by Average or Sum")
         if self.predivide != 1 and (self.op is not ReduceOp.AVERAGE or not self.predivide > 0):
             raise CommunicatorError(
-                f"gradient_predivide_factor={self.predivide} with op={self.op}: it must be positive, and goes "
-                "with Average"
+                f"gradient_predivide_factor={self.predivide} with op={self.op}: it must be positive, and "
+                "op must be Average"
             )
         if self.passes < 1:
             raise CommunicatorError(f"backward_passes_per_step={self.passes} must be 1 or more")
@@ -53,7 +53,7 @@ class Reduction:
 
 
 class GradientReducer:
-    """Makes the gradients of all ranks one."""
+    """Reduces gradients over all ranks."""
 
     def __init__(self, reduction: Reduction) -> None:
         self.reduction = reduction.check()
@@ -62,7 +62,7 @@ class GradientReducer:
 
     @property
     def exchanges(self) -> bool:
-        """Whether gradients leave the graph: those of one rank, as they are, need not."""
+        """Whether gradients leave the graph: unchanged gradients of a single rank need not."""
         how = self.reduction
         return how.process_set.size() > 1 or how.passes > 1 or how.compression.name is not None
 
@@ -70,23 +70,23 @@ class GradientReducer:
         """Return the gradients over all ranks. None stays None."""
         if not self.exchanges:
             return list(gradients)
-        dense = [_dense(g) for g in gradients if g is not None and not self._travels_sparse(g)]
-        results = iter(self._on_host(self._reduce, dense))
+        dense = [_dense(g) for g in gradients if g is not None and not self._is_sent_sparse(g)]
+        results = iter(self._call_numpy(self._reduce, dense))
         return [
-            None if g is None else self._reduce_sparse(g) if self._travels_sparse(g) else next(results)
+            None if g is None else self._reduce_sparse(g) if self._is_sent_sparse(g) else next(results)
             for g in gradients
         ]
 
     def accumulate(self, gradients: Tensors) -> tuple[Any, list[Any]]:
-        """Add up gradients; return whether that was the last pass of a step, and if so those over all ranks."""
+        """Accumulate gradients; return whether this was the last pass of a step, and then the reduced gradients."""
         dense = [_dense(g) for g in gradients if g is not None]
 
         def add(arrays: Sequence[Array]) -> list[Array]:
             done, results = self._accumulate(arrays)
             return [np.array(done), *results]
 
-        forms = [((), np.dtype(bool)), *[(tuple(g.shape), type_of(g)) for g in dense]]
-        done, *reduced = on_host(add, dense, forms)
+        specs = [((), np.dtype(bool)), *[(tuple(g.shape), type_of(g)) for g in dense]]
+        done, *reduced = call_numpy(add, dense, specs)
         results = iter(reduced)
         return done, [None if g is None else next(results) for g in gradients]
 
@@ -108,19 +108,19 @@ class GradientReducer:
             arrays, how.op, prescale=scale / how.predivide, postscale=how.predivide, wire=how.compression.wire
         )
 
-    def _on_host(self, function: Callable[[Sequence[Array]], list[Array]], tensors: Tensors) -> list[Any]:
+    def _call_numpy(self, function: Callable[[Sequence[Array]], list[Array]], tensors: Tensors) -> list[Any]:
         if not tensors:
             return []
-        return on_host(function, tensors, [(tuple(tensor.shape), type_of(tensor)) for tensor in tensors])
+        return call_numpy(function, tensors, [(tuple(tensor.shape), type_of(tensor)) for tensor in tensors])
 
-    def _travels_sparse(self, gradient: Any) -> bool:
+    def _is_sent_sparse(self, gradient: Any) -> bool:
         return _is_sparse(gradient) and not self.reduction.sparse_as_dense
 
     def _reduce_sparse(self, gradient: Any) -> Any:
-        """Return the rows that any rank has."""
+        """Return the rows that any rank has, reduced."""
         import tensorflow as tf
 
-        rows, indices = on_host(
+        rows, indices = call_numpy(
             lambda arrays: self._gather_rows(*arrays),
             [gradient.values, gradient.indices],
             [((None, *gradient.values.shape[1:]), type_of(gradient.values)), ((None,), type_of(gradient.indices))],
@@ -128,7 +128,7 @@ class GradientReducer:
         return tf.IndexedSlices(rows, indices, gradient.dense_shape)
 
     def _gather_rows(self, values: Array, indices: Array) -> list[Array]:
-        """Return the sum or mean of the ranks' rows of each index, and these indices, each once."""
+        """Return the sum or mean over the ranks of the rows with each index, and the unique indices."""
         how = self.reduction
         values, indices = how.process_set.group.allgather(values), how.process_set.group.allgather(indices)
         unique, places = np.unique(indices, return_inverse=True)
@@ -152,7 +152,7 @@ def _dense(gradient: Any) -> Any:
 def with_gradient(
     forward: Callable[[Tensors], list[Any]], backward: Callable[[Tensors], list[Any]] | None, tensors: Tensors
 ) -> list[Any]:
-    """Return ``forward(tensors)``, of which TensorFlow's tapes take `backward` for the derivative."""
+    """Return ``forward(tensors)``, whose derivative in TensorFlow's tapes is `backward`."""
     if backward is None or backend() != "tensorflow":
         return forward(tensors)
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""A user's optimizer that works on the gradients of all ranks: the same class, with one method more in front."""
+"""Keras optimizers that reduce gradients over all ranks: a subclass of the user's optimizer class."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any
 
 from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.errors import CommunicatorError
-from hpcnn.keras.bridge import let_variables_be_called
+from hpcnn.keras.bridge import make_variables_callable
 from hpcnn.keras.compression import Compression, Compressor
 from hpcnn.keras.gradients import GradientReducer, Reduction
-from hpcnn.keras.host import backend
+from hpcnn.keras.numpy_calls import backend
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
 
 
 class Distributed:
-    """What comes in front of a Keras optimizer's own methods."""
+    """The mixin for a Keras optimizer class."""
 
     if TYPE_CHECKING:
         built: bool
         _trainable_variables: list[Any]
 
         def build(self, variables: Any) -> None:
-            """Make the state for some variables."""
+            """Create the state for some variables."""
 
     hpcnn_reducer: GradientReducer
     hpcnn_local: LocalVariables
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Update the variables by the gradients of all ranks."""
+        """Update the variables with the gradients of all ranks."""
         variables = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         if not grads:
             return
@@ -42,12 +42,12 @@ class Distributed:
             self._apply_when_complete(everyone, variables)
 
     def register_local_var(self, variable: Any) -> None:
-        """Leave the gradient by a variable on its rank."""
+        """Keep the gradient of a variable local to its rank."""
         check_local(self.hpcnn_reducer.reduction)
         self.hpcnn_local.add(variable)
 
     def _apply_when_complete(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-        """Update the variables once as many backward passes as asked for are added up."""
+        """Update the variables once all backward passes of a step are accumulated."""
         import keras
 
         done, reduced = self.hpcnn_reducer.accumulate(gradients)
@@ -61,10 +61,10 @@ class Distributed:
 
 
 class LocalVariables:
-    """Variables whose gradients stay on their rank.
+    """Variables whose gradients stay local to their rank.
 
     Args:
-        scale: what those gradients are multiplied by.
+        scale: multiplies those gradients.
     """
 
     def __init__(self, scale: float) -> None:
@@ -86,11 +86,11 @@ class LocalVariables:
         return any(variable is own for own in (*self._variables, *of_layers))
 
     def without(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-        """Return the gradients, None in place of theirs."""
+        """Return the gradients, with None for local variables."""
         return [None if self.has(v) else g for g, v in zip(gradients, variables, strict=True)]
 
     def merge(self, own: Sequence[Any], reduced: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-        """Return the reduced gradients, and theirs as they are, scaled."""
+        """Return the reduced gradients, and the scaled own ones for local variables."""
         import keras
 
         return [
@@ -100,18 +100,18 @@ class LocalVariables:
 
 
 def _distributed(optimizer: Any, reduction: Reduction, local_scale: float) -> Any:
-    """Return an optimizer of the same class, settings and state, that works on the gradients of all ranks.
+    """Return an optimizer with the same settings and state that reduces gradients over all ranks.
 
-    It keeps the name of its class, so that a saved model can be loaded without hpcnn.
+    Its class keeps its name, so that a saved model can be loaded without hpcnn.
 
     Raises:
-        CommunicatorError: it is no Keras optimizer, or distributed already.
+        CommunicatorError: it is not a Keras optimizer, or is distributed already.
     """
     import keras
 
     framework = backend()
     if framework == "tensorflow":
-        let_variables_be_called()
+        make_variables_callable()
     if isinstance(optimizer, Distributed):
         raise CommunicatorError("this optimizer is distributed already: wrap it once")
     if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -126,7 +126,7 @@ def _distributed(optimizer: Any, reduction: Reduction, local_scale: float) -> An
     kind = type(optimizer)
     own: Any = type(kind.__name__, (Distributed, kind), {"__module__": kind.__module__})
     config = optimizer.get_config()
-    if callable(rate := optimizer._learning_rate):  # a schedule, which Keras makes anew only of classes it knows
+    if callable(rate := optimizer._learning_rate):  # a schedule: Keras recreates only classes it knows
         config["learning_rate"] = rate
     result = own.from_config(config)
     _take_settings(result, optimizer)
@@ -139,7 +139,7 @@ def _distributed(optimizer: Any, reduction: Reduction, local_scale: float) -> An
 
 
 def _take_settings(result: Any, optimizer: Any) -> None:
-    """Give an optimizer what another has beyond its configuration: a class need not put all of it there."""
+    """Copy attributes that are not in the configuration of an optimizer."""
     import keras
 
     stateful = keras.Variable, keras.optimizers.Optimizer
@@ -165,26 +165,26 @@ def DistributedOptimizer(  # noqa: N802  # a class to those who call it
     process_set: ProcessSet = global_process_set,
     scale_local_gradients: bool = True,
 ) -> Any:
-    """Return a Keras optimizer that averages the gradients of all ranks, by one message a step, before it uses them.
+    """Return a Keras optimizer that averages gradients over all ranks, in one message per step, before it uses them.
 
     Args:
-        optimizer: of Keras; it is left as it is.
-        name: of no effect.
-        device_dense: of no effect.
-        device_sparse: of no effect.
-        compression: the type in which gradients travel and are added.
-        sparse_as_dense: gradients of embeddings travel whole, not the rows in use.
-        gradient_predivide_factor: gradients are divided by it before they are added, and multiplied after.
+        optimizer: a Keras optimizer; it is not changed.
+        name: has no effect.
+        device_dense: has no effect.
+        device_sparse: has no effect.
+        compression: the type in which gradients are sent and added.
+        sparse_as_dense: gradients of embeddings are sent as dense arrays, not as the rows in use.
+        gradient_predivide_factor: divides gradients before the sum, and multiplies them after it.
         op: Average or Sum.
-        backward_passes_per_step: how many batches a rank adds up before gradients travel and the weights change.
-        average_aggregated_gradients: those are averaged, not added.
-        num_groups: of no effect: there is one message a type of number.
-        groups: of no effect.
+        backward_passes_per_step: the number of batches that a rank accumulates per exchange and update.
+        average_aggregated_gradients: average those batches, instead of adding them.
+        num_groups: has no effect: there is one message per type.
+        groups: has no effect.
         process_set: the ranks that train together.
         scale_local_gradients: see `PartialDistributedOptimizer`.
 
     Raises:
-        CommunicatorError: the settings contradict each other, or it is no optimizer.
+        CommunicatorError: the settings contradict each other, or it is not an optimizer.
     """
     reduction = Reduction(
         op,
@@ -201,14 +201,14 @@ def DistributedOptimizer(  # noqa: N802  # a class to those who call it
 def PartialDistributedOptimizer(  # noqa: N802
     optimizer: Any, *settings: Any, local_layers: Any = None, **options: Any
 ) -> Any:
-    """Return a `DistributedOptimizer` that leaves the gradients of some layers on their rank.
+    """Return a `DistributedOptimizer` that keeps the gradients of some layers local to their rank.
 
-    With `scale_local_gradients` those are divided by the number of ranks, as the others are by averaging.
+    With `scale_local_gradients` these are divided by the number of ranks, as averaging divides the others.
 
     Args:
-        optimizer: of Keras; it is left as it is.
+        optimizer: a Keras optimizer; it is not changed.
         *settings: of `DistributedOptimizer`.
-        local_layers: a layer or several, whose weights then differ from rank to rank.
+        local_layers: one or more layers, whose weights then differ between ranks.
         **options: settings of `DistributedOptimizer`.
 
     Raises:
@@ -223,13 +223,13 @@ def PartialDistributedOptimizer(  # noqa: N802
 
 
 def check_local(reduction: Reduction) -> None:
-    """Make sure that gradients may stay on their rank.
+    """Check that gradients may stay local to their rank.
 
     Raises:
-        CommunicatorError: several passes are added up, of all variables alike.
+        CommunicatorError: several backward passes are accumulated, for all variables together.
     """
     if reduction.passes > 1:
-        raise CommunicatorError("local_layers go with backward_passes_per_step=1: leave that out")
+        raise CommunicatorError("local_layers need backward_passes_per_step=1: leave that out")
 
 
 def as_list(layers: Any) -> list[Any]:

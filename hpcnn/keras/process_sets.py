@@ -1,4 +1,4 @@
-"""Parts of the ranks that make collective calls among themselves."""
+"""Process sets: subsets of the ranks that make collective calls among themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpcnn.keras.world import world
 
 
 class ProcessSet:
-    """Some ranks; of use once `add_process_set` or `init` has registered it.
+    """A subset of the ranks, usable once `add_process_set` or `init` has registered it.
 
     Args:
         ranks: their numbers among all ranks.
@@ -29,24 +29,24 @@ class ProcessSet:
         return list(range(world().comm.size)) if self._ranks is None else self._ranks
 
     def included(self) -> bool:
-        """Return whether this rank is one of them."""
+        """Return whether this rank is in the set."""
         return world().comm.rank in self.ranks
 
     def rank(self) -> int:
-        """Return the number of this rank among them."""
+        """Return the number of this rank within the set."""
         self._check_member()
         return self.ranks.index(world().comm.rank)
 
     def size(self) -> int:
-        """Return how many they are."""
+        """Return the number of its ranks."""
         return len(self.ranks)
 
     @property
     def group(self) -> TensorGroup:
-        """What makes their calls.
+        """The group that makes its collective calls.
 
         Raises:
-            CommunicatorError: this rank is none of them, or they are not registered.
+            CommunicatorError: this rank is not in the set, or the set is not registered.
         """
         if self._ranks is None:
             return world().group
@@ -58,7 +58,7 @@ class ProcessSet:
     def _check_member(self) -> None:
         if not self.included():
             raise CommunicatorError(
-                f"rank {world().comm.rank} is none of {self}: make this call on these ranks alone, as by "
+                f"rank {world().comm.rank} is not in {self}: make this call only on its ranks, as in "
                 "`if process_set.included():`"
             )
 
@@ -84,7 +84,7 @@ def add_process_set(process_set: ProcessSet | Sequence[int]) -> ProcessSet:
     """Register a process set, or the ranks of one, and return it. All ranks of the job must call this.
 
     Raises:
-        CommunicatorError: there are no such ranks, or there is such a set already.
+        CommunicatorError: there are no such ranks, or such a set is registered already.
     """
     global _numbered
     added = process_set if isinstance(process_set, ProcessSet) else ProcessSet(process_set)
@@ -94,7 +94,7 @@ def add_process_set(process_set: ProcessSet | Sequence[int]) -> ProcessSet:
         raise CommunicatorError(f"{added} is registered already")
     if not added.ranks or added.ranks[0] < 0 or added.ranks[-1] >= everyone.comm.size:
         raise CommunicatorError(
-            f"{added} must name at least one of the ranks 0 to {everyone.comm.size - 1}, and no other"
+            f"{added} must name at least one of the ranks 0 to {everyone.comm.size - 1}, and no others"
         )
     if any(other.ranks == added.ranks for other in _registered.values()):
         raise CommunicatorError(f"there is a process set of the ranks {added.ranks} already: use that one")
@@ -107,7 +107,7 @@ def add_process_set(process_set: ProcessSet | Sequence[int]) -> ProcessSet:
 
 
 def remove_process_set(process_set: ProcessSet) -> bool:
-    """Forget a process set, and return whether it was registered. All ranks of the job must call this."""
+    """Unregister a process set; return whether it was registered. All ranks of the job must call this."""
     world().group.agree_on("remove_process_set", *process_set.ranks)
     number = process_set.process_set_id
     if number is None or number == 0:

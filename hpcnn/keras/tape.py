@@ -1,4 +1,4 @@
-"""A gradient tape whose gradients are those of all ranks, for training loops of one's own."""
+"""A gradient tape that reduces gradients over all ranks, for custom training loops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from hpcnn.comm.tensors.call_matching import ReduceOp
-from hpcnn.keras.bridge import let_variables_be_called
+from hpcnn.keras.bridge import make_variables_callable
 from hpcnn.keras.compression import Compression, Compressor
 from hpcnn.keras.gradients import GradientReducer, Reduction
 from hpcnn.keras.optimizer import LocalVariables, as_list
@@ -19,14 +19,14 @@ class DistributedGradientTape:
 
     Args:
         gradtape: the tape, before or after it has recorded.
-        compression: the type in which gradients travel and are added.
-        sparse_as_dense: gradients of embeddings travel whole, not the rows in use.
+        compression: the type in which gradients are sent and added.
+        sparse_as_dense: gradients of embeddings are sent as dense arrays, not as the rows in use.
         op: Average or Sum.
         gradient_predivide_factor: gradients are divided by it before they are added, and multiplied after.
         process_set: the ranks that train together.
         scale_local_gradients: see `PartialDistributedOptimizer`.
 
-    `device_dense`, `device_sparse`, `num_groups` and `groups` are of no effect.
+    `device_dense`, `device_sparse`, `num_groups` and `groups` have no effect.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class DistributedGradientTape:
         process_set: ProcessSet = global_process_set,
         scale_local_gradients: bool = True,
     ) -> None:
-        let_variables_be_called()
+        make_variables_callable()
         self._tape = gradtape
         self._reducer = GradientReducer(
             Reduction(op, compression, process_set, gradient_predivide_factor, sparse_as_dense=sparse_as_dense)
@@ -51,7 +51,7 @@ class DistributedGradientTape:
         self._local = LocalVariables(1 / process_set.size() if scale_local_gradients else 1.0)
 
     def gradient(self, target: Any, sources: Any, output_gradients: Any = None, **options: Any) -> Any:
-        """Return the gradients of `target` by `sources`, over all ranks, in the structure of `sources`."""
+        """Return the gradients of `target` with respect to `sources`, over all ranks, in the structure of `sources`."""
         import tensorflow as tf
 
         gradients = self._tape.gradient(target, sources, output_gradients, **options)
@@ -61,11 +61,11 @@ class DistributedGradientTape:
         return tf.nest.pack_sequence_as(gradients, self._local.merge(own, reduced, variables))
 
     def register_local_source(self, source: Any) -> None:
-        """Leave the gradient by a variable on its rank."""
+        """Keep the gradient of a variable local to its rank."""
         self._local.add(source)
 
     def register_local_sources(self, sources: Sequence[Any]) -> None:
-        """Leave the gradients by some variables on their rank."""
+        """Keep the gradients of some variables local to their rank."""
         for source in sources:
             self._local.add(source)
 
@@ -83,7 +83,7 @@ class DistributedGradientTape:
 
 
 def PartialDistributedGradientTape(gradtape: Any, *settings: Any, local_layers: Any = None, **options: Any) -> Any:  # noqa: N802
-    """Return a `DistributedGradientTape` that leaves the gradients of some layers on their rank."""
+    """Return a `DistributedGradientTape` that keeps the gradients of some layers local to their rank."""
     tape = DistributedGradientTape(gradtape, *settings, **options)
     for layer in as_list(local_layers):
         tape.register_local_sources(layer.trainable_variables)

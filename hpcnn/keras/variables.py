@@ -1,4 +1,4 @@
-"""Weights that are the same on all ranks: brought there before the first step, and compared later."""
+"""Weights that are the same on all ranks: broadcast before the first step, and compared later."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hpcnn.comm.tensors.call_matching import ReduceOp
 from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.errors import CommunicatorError, DriftError
 from hpcnn.keras.collectives import root_within
-from hpcnn.keras.host import backend, on_host, type_of
+from hpcnn.keras.numpy_calls import backend, call_numpy, type_of
 from hpcnn.keras.optimizer import DistributedOptimizer
 from hpcnn.keras.process_sets import ProcessSet, global_process_set
 
 _ROUNDING = 1e-5
-"""So far apart, relative to the largest weight, unlike processors may bring weights that get the same gradients."""
+"""Different processors may move weights apart by this, relative to the largest weight, through rounding alone."""
 
 
 def broadcast_variables(
     variables: Sequence[Any], root_rank: int = 0, process_set: ProcessSet = global_process_set, inplace: bool = False
 ) -> None:
-    """Overwrite variables with those of the rank `root_rank`, by one message a type of number."""
+    """Overwrite variables with those of rank `root_rank`, in one message per type."""
     root, group = root_within(process_set, root_rank), process_set.group
     variables = list(variables)
     if not variables:
         return
-    values = on_host(
+    values = call_numpy(
         lambda arrays: group.broadcast(arrays, root),
         [_value(variable) for variable in variables],
         [(tuple(variable.shape), type_of(variable)) for variable in variables],
@@ -39,7 +39,7 @@ def broadcast_variables(
 
 
 def broadcast_global_variables(root_rank: int = 0) -> NoReturn:
-    """Refuse: Keras 3 keeps no list of all variables.
+    """Raise an error: Keras 3 has no list of all variables.
 
     Raises:
         CommunicatorError: always.
@@ -60,8 +60,8 @@ def load_model(
 
     Args:
         filepath: the file; every rank reads it.
-        custom_optimizers: classes of optimizers that Keras does not know.
-        custom_objects: other objects that it does not know, by name.
+        custom_optimizers: optimizer classes that Keras does not know.
+        custom_objects: other objects that Keras does not know, by name.
         **settings: of `DistributedOptimizer`.
     """
     import keras
@@ -75,10 +75,10 @@ def load_model(
 
 
 def check_replicas(variables: Sequence[Any], group: TensorGroup, when: str) -> str:
-    """Compare the variables of all ranks; return what to warn of, if they differ by what may be rounding.
+    """Compare the variables of all ranks; return a warning if they differ by what may be rounding.
 
     Raises:
-        DriftError: they differ by more, on all ranks alike.
+        DriftError: they differ by more; on all ranks.
     """
     arrays = [np.ascontiguousarray(_on_cpu(variable)) for variable in variables]
     digest = hashlib.blake2b(digest_size=16)
@@ -94,16 +94,16 @@ def check_replicas(variables: Sequence[Any], group: TensorGroup, when: str) -> s
         f"by up to {distance:.3g} where the largest is {largest:.3g}"
     )
     if distance <= _ROUNDING * largest:
-        return f"{found}: the ranks may run on unlike processors"
+        return f"{found}: the ranks may run on different processors"
     raise DriftError(
-        f"{found}: each rank trains a model of its own. Wrap the optimizer, hvd.DistributedOptimizer(optimizer), or in "
-        "a loop of your own the tape, hvd.DistributedGradientTape(tape); and start from the same weights, by "
+        f"{found}: each rank trains its own model. Wrap the optimizer, hvd.DistributedOptimizer(optimizer), or in "
+        "a custom loop the tape, hvd.DistributedGradientTape(tape); and start from the same weights, by "
         "hvd.callbacks.BroadcastGlobalVariablesCallback(0) or hvd.broadcast_variables(model.weights, 0)."
     )
 
 
 def _distance(arrays: Sequence[Array], group: TensorGroup) -> tuple[float, float]:
-    """Return the largest distance of any weight from that of the first rank, and the largest weight there."""
+    """Return the largest distance of any weight from the first rank's, and the first rank's largest weight."""
     first = group.broadcast(arrays, 0)
     pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(arrays, first, strict=True)]
     own = np.array(

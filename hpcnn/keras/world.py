@@ -1,4 +1,4 @@
-"""The ranks that a script works with: joined by `init`, left at its end; what goes wrong on one of them ends all."""
+"""The ranks of a script: connected by `init`, left at its end; an error on one of them ends all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hpcnn.errors import CommunicatorError, HpcnnError
 
 @dataclass
 class _World:
-    """The ranks, once they are connected. MPI starts only once in a process, so they stay connected to its end."""
+    """The connected ranks. MPI can start only once in a process, so they stay connected until it ends."""
 
     comm: Communicator
     group: TensorGroup
@@ -33,11 +33,11 @@ class _World:
 
 _world: _World | None = None
 _cause: list[HpcnnError] = []
-"""The error that a framework may have wrapped in one of its own."""
+"""The last error raised within a framework, which may have wrapped it."""
 
 
-def join() -> None:
-    """Connect this process with the other ranks, on the first call."""
+def connect_ranks() -> None:
+    """Connect this process with the other ranks, if it is not connected yet."""
     global _world
     if _world is None:
         _world = _connect()
@@ -59,28 +59,28 @@ def _connect() -> _World:
 
 
 def _guard(guard: FailureGuard, comm: Communicator) -> None:
-    """Let an error that this script does not catch end the job."""
+    """Make an error that the script does not catch end the job."""
     guard.comm = comm
     guard.install()
 
     def failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         atexit.unregister(_leave)
         code = guard.fail(_cause[-1] if _cause and str(_cause[-1]) in str(error) else error)
-        atexit._run_exitfuncs()  # of MPI, among others: Python itself would leave with code 1 whatever the error
+        atexit._run_exitfuncs()  # MPI_Finalize among others; Python itself would always exit with code 1
         os._exit(code)
 
     sys.excepthook = failed
 
 
 def _leave(group: TensorGroup) -> None:
-    """Meet the other ranks at the end of the script: one that still trains could wait for this one for ever."""
+    """Meet the other ranks at the end of the script: one that still trains could wait for this one forever."""
     with suppress(BrokenPipeError):
         sys.stdout.flush()
     group.leave()
 
 
 def remember(error: HpcnnError) -> None:
-    """Keep an error that is raised within a framework, whose own would hide it."""
+    """Keep an error that is raised within a framework, which may wrap it in another."""
     _cause[:] = [error]
 
 
@@ -91,7 +91,7 @@ def shutdown() -> None:
 
 
 def is_initialized() -> bool:
-    """Return whether `init` was called, and `shutdown` not since."""
+    """Return whether `init` was called more recently than `shutdown`."""
     return _world is not None and _world.active
 
 
@@ -112,7 +112,7 @@ def rank() -> int:
 
 
 def size() -> int:
-    """Return how many ranks there are."""
+    """Return the number of ranks."""
     return world().comm.size
 
 
@@ -122,7 +122,7 @@ def local_rank() -> int:
 
 
 def local_size() -> int:
-    """Return how many ranks there are on this host."""
+    """Return the number of ranks on this host."""
     return world().comm.local_size
 
 
@@ -137,19 +137,19 @@ def cross_size() -> int:
 
 
 def is_homogeneous() -> bool:
-    """Return whether there are as many ranks on each host."""
+    """Return whether all hosts have the same number of ranks."""
     return world().homogeneous
 
 
 def mpi_threads_supported() -> bool:
-    """Return whether threads of this process may call MPI side by side."""
+    """Return whether several threads of this process may call MPI at once."""
     world()
     mpi = sys.modules.get("mpi4py.MPI")
     return mpi is not None and mpi.Is_initialized() and bool(mpi.Query_thread() == mpi.THREAD_MULTIPLE)
 
 
 def mpi_enabled() -> bool:
-    """Return whether the ranks are connected by MPI: they are, unless there is only one that no launcher started."""
+    """Return whether the ranks are connected by MPI; not so for one that no launcher started."""
     world()
     return "mpi4py.MPI" in sys.modules
 
@@ -160,12 +160,12 @@ def mpi_built() -> bool:
 
 
 def nccl_built() -> int:
-    """Return 0: gradients travel through memory and MPI."""
+    """Return 0: gradients are exchanged by shared memory and MPI."""
     return 0
 
 
 def not_built() -> bool:
-    """Return false: what other libraries may be built with is not used."""
+    """Return false: this library is not used."""
     return False
 
 

@@ -194,7 +194,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         "old.py:2: import horovod.keras as hvd\n"
         "    change to: import hpcnn.keras as hvd\n"
         "old.py:4: hvd.elastic.run(f)\n"
-        "    decide: hpcnn.keras has no 'elastic'. Save checkpoints and start the job again; hpcnn's own jobs go on "
+        "    decide: hpcnn.keras has no 'elastic'. Save checkpoints and start the job again; hpcnn's own jobs continue "
         "without lost ranks (run.on_rank_loss = 'continue').\n"
     )
     assert main(["--diff", "old.py"]) == 1

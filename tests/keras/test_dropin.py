@@ -89,7 +89,7 @@ def test_optimizers_tapes_and_what_was_reported(run: Run) -> None:
         ("raises", 1, "rank 1 on .*ZeroDivisionError: an error of the script's own"),
         ("leaves", 2, "rank 0 makes barrier, rank 1 the end of its program. Let every rank take as many steps"),
         ("exits", 2, "rank 0 makes barrier, rank 1 the end of its program"),
-        ("misuses", 2, r"root_rank 7 is none of the ranks \[0, 1\]: name one of them"),
+        ("misuses", 2, r"root_rank 7 is not one of the ranks \[0, 1\]"),
         ("disagrees_in_a_graph", 2, r"rank 0 makes allreduce\(Average\) of float32 \(3,\), rank 1 .* \(4,\)"),
         ("fails_in_a_thread", 1, "rank 1 on .*in thread 'loader': unexpected failure"),
     ],

@@ -9,8 +9,8 @@ import pytest
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError, MissingExtraError
-from hpcnn.keras import callbacks, host
-from hpcnn.keras.rates import LearningRateSchedule, LearningRateWarmup
+from hpcnn.keras import callbacks, numpy_calls
+from hpcnn.keras.learning_rates import LearningRateSchedule, LearningRateWarmup
 
 ASKED = """
 init shutdown rank size local_rank local_size cross_rank cross_size allreduce grouped_allreduce allgather broadcast
@@ -67,7 +67,7 @@ def test_without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         MissingExtraError, match=r"hpcnn.keras needs the package 'keras'.* pip install 'hpcnn\[keras\]'"
     ):
-        host.backend()
+        numpy_calls.backend()
 
 
 def test_with_keras_2(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_with_keras_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "keras", Keras2)
     with pytest.raises(CommunicatorError, match=r"needs Keras 3, and this is 2.15.0"):
-        host.backend()
+        numpy_calls.backend()
 
 
 class Velocity:
@@ -107,7 +107,7 @@ def attached(callback: LearningRateSchedule, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_warmup_ends_at_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcnn.keras.rates.size", lambda: 4)
+    monkeypatch.setattr("hpcnn.keras.learning_rates.size", lambda: 4)
     warmup = LearningRateWarmup(0.8, warmup_epochs=2, steps_per_epoch=5)
     optimizer = attached(warmup, monkeypatch)
     rates = []

@@ -157,7 +157,7 @@ def check_broadcast() -> None:
     hvd.broadcast_variables(variables, root_rank=root)
     assert variables[0].numpy().tobytes() == draws(root).tobytes()
     assert variables[1].numpy() == root
-    with pytest.raises(CommunicatorError, match=r"root_rank 9 is none of the ranks"):
+    with pytest.raises(CommunicatorError, match=r"root_rank 9 is not one of the ranks"):
         hvd.broadcast(tf.constant(1.0), root_rank=9)
     with pytest.raises(CommunicatorError, match=r"Use broadcast_variables\(model.weights, root_rank=0\)"):
         hvd.broadcast_global_variables(0)
@@ -201,11 +201,11 @@ def check_process_sets() -> None:
         assert hvd.broadcast(float(hvd.rank()), 2, process_set=pair).numpy() == 2
         assert hvd.allgather(tf.fill((1,), hvd.rank()), process_set=pair).numpy().tolist() == [0, 2]
     else:
-        with pytest.raises(CommunicatorError, match=r"rank 1 is none of ProcessSet\(\[0, 2\]\)"):
+        with pytest.raises(CommunicatorError, match=r"rank 1 is not in ProcessSet\(\[0, 2\]\)"):
             hvd.allreduce(1.0, process_set=pair)
     with pytest.raises(CommunicatorError, match=r"a process set of the ranks \[0, 2\] already"):
         hvd.add_process_set([2, 0])
-    with pytest.raises(CommunicatorError, match="and no other"):
+    with pytest.raises(CommunicatorError, match="and no others"):
         hvd.add_process_set([0, 3])
     assert hvd.remove_process_set(pair)
     assert not hvd.remove_process_set(pair)
@@ -244,9 +244,9 @@ def check_join() -> None:
 
 def check_wrong_settings() -> None:
     for settings, message in (
-        ({"op": "Sum"}, "op='Sum' is none of Average, Sum"),
-        ({"op": hvd.Sum, "average": True}, "give op alone"),
-        ({"compression": "fp16"}, "compression='fp16' is none of hpcnn's"),
+        ({"op": "Sum"}, "op='Sum' is not one of Average, Sum"),
+        ({"op": hvd.Sum, "average": True}, "give only op"),
+        ({"compression": "fp16"}, "compression='fp16' is not one of hpcnn's"),
     ):
         with pytest.raises(CommunicatorError, match=message):
             hvd.allreduce(1.0, **settings)

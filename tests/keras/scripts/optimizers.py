@@ -156,7 +156,7 @@ def check_loss_scaling() -> None:
     if hvd.size() > 1:
         model = make_model()
         model.compile(keras.optimizers.LossScaleOptimizer(hvd.DistributedOptimizer(inner)), "mse")
-        with pytest.raises(CommunicatorError, match="each rank would skip other steps"):
+        with pytest.raises(CommunicatorError, match="each rank would skip different steps"):
             model.fit(*own_samples(), verbose=0, callbacks=[hvd.callbacks.BroadcastGlobalVariablesCallback(0)])
 
 
@@ -224,13 +224,13 @@ def check_errors() -> None:
         (lambda: hvd.DistributedOptimizer("sgd"), "takes an optimizer of Keras"),
         (lambda: hvd.DistributedOptimizer(hvd.DistributedOptimizer(sgd())), "distributed already"),
         (lambda: hvd.DistributedOptimizer(sgd(), op=hvd.Max), "gradients are reduced by Average or Sum"),
-        (lambda: hvd.DistributedOptimizer(sgd(), op=hvd.Sum, gradient_predivide_factor=2.0), "goes with Average"),
+        (lambda: hvd.DistributedOptimizer(sgd(), op=hvd.Sum, gradient_predivide_factor=2.0), "op must be Average"),
         (lambda: hvd.DistributedOptimizer(sgd(), backward_passes_per_step=0), "must be 1 or more"),
         (
             lambda: hvd.PartialDistributedOptimizer(sgd(), backward_passes_per_step=2, local_layers=[make_model()]),
-            "local_layers go with backward_passes_per_step=1",
+            "local_layers need backward_passes_per_step=1",
         ),
-        (lambda: hvd.DistributedOptimizer(sgd(), compression=None), "compression=None is none of hpcnn's"),
+        (lambda: hvd.DistributedOptimizer(sgd(), compression=None), "compression=None is not one of hpcnn's"),
         (lambda: hvd.callbacks.LearningRateWarmupCallback(initial_lr=None), "initial_lr=None must be a positive"),
     ):
         with pytest.raises(CommunicatorError, match=message):

@@ -1,4 +1,4 @@
-"""Learning rates that change while a model trains on several ranks: what the callbacks of that name do."""
+"""Learning rates that change during training: the mixins of the callbacks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from hpcnn.errors import CommunicatorError
-from hpcnn.keras.host import backend
+from hpcnn.keras.numpy_calls import backend
 from hpcnn.keras.world import rank, size
 
 
 class LearningRateSchedule:
-    """Sets the learning rate to ``initial_lr * multiplier(epoch)`` from one epoch to another.
+    """Sets the learning rate to ``initial_lr * multiplier(epoch)`` in a range of epochs.
 
     Args:
-        initial_lr: the rate that is multiplied.
-        multiplier: a number, or a function of the epoch, counted from 0; of a fraction of it if not `staircase`.
-        start_epoch: the first epoch in which it acts.
-        end_epoch: the first in which it acts no more; None: it acts to the end.
-        staircase: once an epoch, not for each batch.
-        momentum_correction: what momentum has gathered at the old rate is scaled to the new one, after Goyal et al.,
-            "Accurate, Large Minibatch SGD" (2017).
+        initial_lr: the base rate.
+        multiplier: a number, or a function of the epoch, from 0; fractional if not `staircase`.
+        start_epoch: the first epoch of the range.
+        end_epoch: the first epoch after the range; None: to the end.
+        staircase: change the rate per epoch, not per batch.
+        momentum_correction: scale the momentum from the old rate to the new one, after Goyal et al., "Accurate, Large
+            Minibatch SGD" (2017).
         steps_per_epoch: batches in an epoch, if Keras can't know and it is not `staircase`.
     """
 
@@ -99,19 +99,19 @@ class LearningRateSchedule:
         optimizer.learning_rate = new
         if not (self.momentum_correction and getattr(optimizer, "momentum", None) and old > 0):
             return
-        for velocity in getattr(optimizer, "momentums", None) or []:  # they hold the old rate as a factor
+        for velocity in getattr(optimizer, "momentums", None) or []:  # the old rate is a factor in them
             velocity.assign(velocity * (new / old))
 
 
 class LearningRateWarmup(LearningRateSchedule):
-    """Lets the learning rate grow from ``initial_lr / size()`` to `initial_lr` over the first epochs.
+    """Increases the learning rate from ``initial_lr / size()`` to `initial_lr` over the first epochs.
 
     Args:
-        initial_lr: the rate at the end: that of one rank times `size()`, as a rule.
-        warmup_epochs: how long.
+        initial_lr: the final rate: usually that of one rank times `size()`.
+        warmup_epochs: the length of the warm-up.
         momentum_correction: as for `LearningRateScheduleCallback`.
         steps_per_epoch: likewise.
-        verbose: rank 0 prints when it is done.
+        verbose: whether rank 0 prints when it is finished.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""NumPy functions on the tensors of whichever framework Keras works with, in its graphs or not."""
+"""Call NumPy functions on tensors of Keras's backend, eagerly or within graphs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hpcnn.comm.protocol import Array
 from hpcnn.errors import CommunicatorError, HpcnnError, MissingExtraError
 from hpcnn.keras.world import remember
 
-HostFunction = Callable[[Sequence[Array]], Sequence[Array]]
+NumpyFunction = Callable[[Sequence[Array]], Sequence[Array]]
 Shape = tuple[int | None, ...]
 
 
 def backend() -> str:
-    """Return the name of the framework that Keras works with.
+    """Return the name of Keras's backend.
 
     Raises:
         MissingExtraError: Keras is not installed.
@@ -33,17 +33,17 @@ def backend() -> str:
     return str(keras.backend.backend())
 
 
-def on_host(
-    function: HostFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Shape | None, np.dtype[Any]]]
+def call_numpy(
+    function: NumpyFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Shape | None, np.dtype[Any]]]
 ) -> list[Any]:
     """Return ``function`` of the tensors' values, as tensors.
 
-    Called while a graph is made, it becomes part of it, and runs whenever the graph does.
+    Called while a graph is traced, it becomes part of the graph.
 
     Args:
         function: takes and returns arrays.
-        tensors: of the framework, or anything that it makes tensors of.
-        outputs: shape and type of each array that `function` returns; None for sizes that are not known before.
+        tensors: of the backend, or anything that it converts to tensors.
+        outputs: shape and type of each array that `function` returns; None for unknown sizes.
     """
 
     def remembering(arrays: Sequence[Array]) -> Sequence[Array]:
@@ -57,7 +57,7 @@ def on_host(
 
 
 def type_of(tensor: Any) -> np.dtype[Any]:
-    """Return the NumPy type of a tensor's numbers."""
+    """Return the NumPy type of a tensor."""
     import keras
 
     if isinstance(tensor, np.ndarray):
@@ -66,16 +66,16 @@ def type_of(tensor: Any) -> np.dtype[Any]:
 
 
 def numpy_type(name: str) -> np.dtype[Any]:
-    """Return the NumPy type of that name, among them bfloat16."""
+    """Return the NumPy type of this name, which may be bfloat16."""
     if name == "bfloat16":
-        import ml_dtypes  # which TensorFlow and jax bring along
+        import ml_dtypes  # installed with TensorFlow and jax
 
         kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return kind
     return np.dtype(name)
 
 
-def _in_tensorflow(function: HostFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
+def _in_tensorflow(function: NumpyFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
     import tensorflow as tf
 
     if tf.executing_eagerly():
@@ -87,7 +87,7 @@ def _in_tensorflow(function: HostFunction, tensors: Sequence[Any], outputs: Sequ
     return list(results)
 
 
-def _in_jax(function: HostFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
+def _in_jax(function: NumpyFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
     import jax
     from jax.experimental import io_callback
 
@@ -95,16 +95,16 @@ def _in_jax(function: HostFunction, tensors: Sequence[Any], outputs: Sequence[tu
         return _eagerly(function, tensors, outputs)
     if any(shape is None or None in shape for shape, _ in outputs):
         raise CommunicatorError(
-            "jax must know the shape of a result before it has it, which this call does not tell. "
-            "Make it outside of jit."
+            "jax must know the shape of a result beforehand, and that of this call is unknown. "
+            "Make the call outside of jit."
         )
-    forms = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in outputs]
+    specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in outputs]
     return list(
-        io_callback(lambda *arrays: list(function([np.asarray(a) for a in arrays])), forms, *tensors, ordered=True)
+        io_callback(lambda *arrays: list(function([np.asarray(a) for a in arrays])), specs, *tensors, ordered=True)
     )
 
 
-def _eagerly(function: HostFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
+def _eagerly(function: NumpyFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:
     import keras
 
     arrays = [np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in tensors]

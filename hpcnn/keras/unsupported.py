@@ -1,4 +1,4 @@
-"""What scripts for Horovod may name and hpcnn has not, and what to use in its place."""
+"""Names of Horovod that hpcnn does not have, and what to use instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hpcnn.errors import HpcnnError, nearest
 _INSTEAD = {
     "Adasum": "Use op=hvd.Average, with a learning rate that grows with the number of ranks.",
     "data": "Give each rank its own part: dataset.shard(hvd.size(), hvd.rank()).",
-    "elastic": "Save checkpoints and start the job again; hpcnn's own jobs go on without lost ranks "
+    "elastic": "Save checkpoints and start the job again; hpcnn's own jobs continue without lost ranks "
     "(run.on_rank_loss = 'continue').",
     "mxnet": "Write the model in Keras.",
     "ray": "Start the script by mpirun or srun.",
@@ -24,12 +24,12 @@ _INSTEAD = {
 }
 
 
-class UnservedError(HpcnnError, AttributeError):
-    """A name of Horovod's that hpcnn has not."""
+class UnsupportedNameError(HpcnnError, AttributeError):
+    """A name of Horovod that hpcnn does not have."""
 
 
-def unserved(name: str, known: Iterable[str]) -> UnservedError:
-    """Return the error for a name that there is not."""
-    return UnservedError(
+def unsupported_name(name: str, known: Iterable[str]) -> UnsupportedNameError:
+    """Return the error for an unknown name."""
+    return UnsupportedNameError(
         f"hpcnn.keras has no {name!r}.{' ' + _INSTEAD[name] if name in _INSTEAD else nearest(name, known)}"
     )
