@@ -164,8 +164,7 @@ def test_a_rank_that_never_comes_is_not_waited_for_without_end(mpi: Mpi, tmp_pat
 def test_a_rank_that_does_not_exit_keeps_no_job_alive(mpi: Mpi, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import sys, threading, time\n"
-        "from hpcnn import failure\n"
-        "from hpcnn.comm import launcher\n"
+        "from hpcnn.comm import failure, launcher\n"
         "failure._EXIT_S = 2.0\n"
         "if launcher.detect_launch().rank == 1:\n"
         "    threading.Thread(target=time.sleep, args=(600,)).start()\n"
