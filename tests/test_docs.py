@@ -283,3 +283,11 @@ def test_drawings_are_light_and_whole(drawing: Path) -> None:
     text = text_of(drawing)
     assert len(text) < 100_000
     assert not re.findall(r"""(?:href=|src=|url\()['"]?https?:""", text)
+
+
+def test_report_of_the_digits_is_light_and_names_no_machine() -> None:
+    text = text_of(DOCS / "digits-report.html")
+    assert len(text) < 300_000
+    assert re.search(r"\b[0-9a-f]{64}\b", text)
+    assert not re.findall(r"(?:href=|src=|url\()['\"]?https?:", text)
+    assert not re.findall(r"/(?:home|root|tmp|work)/", text)
