@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, path_or_name
@@ -14,6 +15,7 @@ from hpcnn.errors import HpcnnError
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.job.load import LoadedJob
 
 _EXIT_CODES = """exit codes:
   0    done
@@ -64,24 +66,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = StopRequest()
     overrides = [*arguments.overrides, *(["run.display=quiet"] if arguments.quiet else [])]
 
+    @cache
+    def load() -> LoadedJob:
+        from hpcnn.runs.resumed_job import load_start_job
+
+        return load_start_job(arguments.job, overrides, arguments.out, arguments.resume)
+
     def body(comm: Communicator) -> int:
         from hpcnn.backends.choice import choose_backend
         from hpcnn.comm.collectives import agree
-        from hpcnn.runs.resumed_job import load_start_job
         from hpcnn.runs.session import train
 
-        loaded = agree(comm, lambda: load_start_job(arguments.job, overrides, arguments.out, arguments.resume))
+        loaded = agree(comm, load)
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
 
     def stall_abort_s() -> float:
-        from hpcnn.runs.resumed_job import load_start_job
-
         try:
-            loaded = load_start_job(arguments.job, overrides, arguments.out, arguments.resume)
-        except (HpcnnError, OSError):  # `body` reports it once
+            return load().job.run.stall_abort_s
+        except (HpcnnError, OSError):  # reported by `body`, once
             return 0.0
-        return loaded.job.run.stall_abort_s
 
     return run_parallel(
         body, stop, is_training=True, stall_abort_s=stall_abort_s if detect_launch().size > 1 else float

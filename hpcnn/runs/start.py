@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
 
 from hpcnn.core.run_paths import folders_for
 from hpcnn.errors import CheckpointError
@@ -31,12 +30,8 @@ class Start:
     """The acquired lease of the folder, to be released at the end."""
 
 
-class Claim(Protocol):
-    """Acquires the lease of an existing folder; see `acquire`."""
-
-    def __call__(self, folder: Path, *, made: Sequence[Path]) -> Lease:
-        """Acquire it."""
-        ...
+Claim = Callable[..., Lease]
+"""Acquires the lease of an existing folder, given the folder and those that were `made`; see `acquire`."""
 
 
 def newest_folder(name: str, out: Path | None) -> RunFolder | None:

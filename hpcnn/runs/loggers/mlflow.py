@@ -10,8 +10,8 @@ from typing import Any
 
 from hpcnn.job.dump import flat_settings
 from hpcnn.job.schema import Job
-from hpcnn.runs.loggers.logger import Line, Logger, single_values
-from hpcnn.runs.loggers.position import LogPosition
+from hpcnn.runs.loggers.logger import Line, single_values
+from hpcnn.runs.loggers.remote import RemoteLogger
 from hpcnn.runs.run_folder import RunFolder
 
 URI = "MLFLOW_TRACKING_URI"
@@ -23,7 +23,7 @@ _FILES_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"
 _MOST_CHARACTERS = 6000
 
 
-class MlflowLogger(Logger):
+class MlflowLogger(RemoteLogger):
     """Logs the settings as parameters, the values of each epoch as metrics, and the SHA-256 of the weights as a tag."""
 
     package = "mlflow"
@@ -44,37 +44,34 @@ class MlflowLogger(Logger):
             uri = (self.folder.path / "mlruns").resolve().as_uri()
         from mlflow import MlflowClient
 
-        self._position = LogPosition(self.folder.path / "mlflow.json", place)
+        self.resume(place)
         client = MlflowClient(tracking_uri=uri)
-        if self._position.run_id:
-            client.update_run(self._position.run_id, status="RUNNING")
+        if self.run_id:
+            client.update_run(self.run_id, status="RUNNING")
         else:
-            self._position.write(self._new_run(client), 0)
+            self.store(self._new_run(client), 0)
         self._client = client
         for line in lines:
             self.log(line)
 
-    def log(self, line: Line) -> None:
-        """Log the epoch, unless that was done before the run was resumed: its values are the same."""
+    def send(self, line: Line) -> None:
+        """Log the values as metrics."""
         from mlflow.entities import Metric
 
-        if line["epoch"] <= self._position.epoch:
-            return
         now = round(1000 * time.time())
         metrics = [Metric(name, value, now, line["epoch"]) for name, value in single_values(line).items()]
-        self._client.log_batch(self._position.run_id, metrics=metrics)
-        self._position.write(self._position.run_id, line["epoch"])
+        self._client.log_batch(self.run_id, metrics=metrics)
 
     def finish(self, weights_sha256: str) -> None:
         """Tag the run with the result."""
-        self._client.set_tag(self._position.run_id, "weights_sha256", weights_sha256)
-        self._client.set_terminated(self._position.run_id, "FINISHED")
+        self._client.set_tag(self.run_id, "weights_sha256", weights_sha256)
+        self._client.set_terminated(self.run_id, "FINISHED")
         self._finished = True
 
     def close(self) -> None:
         """Mark a run that was stopped as such."""
         if self._client is not None and not self._finished:
-            self._client.set_terminated(self._position.run_id, "KILLED")
+            self._client.set_terminated(self.run_id, "KILLED")
 
     def _new_run(self, client: Any) -> str:
         from mlflow.entities import Param

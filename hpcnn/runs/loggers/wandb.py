@@ -9,12 +9,12 @@ from typing import Any
 
 from hpcnn.job.dump import flat_settings
 from hpcnn.job.schema import Job
-from hpcnn.runs.loggers.logger import Line, Logger, single_values
-from hpcnn.runs.loggers.position import LogPosition
+from hpcnn.runs.loggers.logger import Line, single_values
+from hpcnn.runs.loggers.remote import RemoteLogger
 from hpcnn.runs.run_folder import RunFolder
 
 
-class WandbLogger(Logger):
+class WandbLogger(RemoteLogger):
     """Logs the settings as the run's config, the values of each epoch, and the SHA-256 of the weights in its summary.
 
     Offline, each resume adds a folder of the same run below ``wandb/``; ``wandb sync`` joins them.
@@ -30,13 +30,13 @@ class WandbLogger(Logger):
         """Start a run of W&B, or resume the one of this run folder."""
         import wandb
 
-        self._position = LogPosition(self.folder.path / "wandb.json")
-        if not self._position.run_id:
-            self._position.write(uuid.uuid4().hex[:8], 0)
+        self.resume()
+        if not self.run_id:
+            self.store(uuid.uuid4().hex[:8], 0)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "hpcnn",
             name=self.job.name or None,
-            id=self._position.run_id,
+            id=self.run_id,
             resume="allow",
             dir=str(self.folder.path),
             mode=os.environ.get("WANDB_MODE") or "offline",
@@ -46,12 +46,9 @@ class WandbLogger(Logger):
         for line in lines:
             self.log(line)
 
-    def log(self, line: Line) -> None:
-        """Log the epoch, unless that was done before the run was resumed: its values are the same."""
-        if line["epoch"] <= self._position.epoch:
-            return
+    def send(self, line: Line) -> None:
+        """Log the values of the epoch."""
         self._run.log({**single_values(line), "epoch": line["epoch"]}, step=line["epoch"])
-        self._position.write(self._position.run_id, line["epoch"])
 
     def finish(self, weights_sha256: str) -> None:
         """Add the result to the summary."""
