@@ -24,11 +24,6 @@ _AHEAD = 6
 """The most chunks that wait to be hashed."""
 
 
-def weights_line(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return the line that is hashed before the content of a parameter, as in `hpcnn.nn.params`."""
-    return f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n".encode()
-
-
 class ContentHash:
     """Hashes the content of a file from start to end: the weights, and everything.
 
@@ -51,15 +46,24 @@ class ContentHash:
         for threads in (self._sequential, self._parallel):
             threads.shutdown(cancel_futures=True)
 
-    def add_weights(self, data: Data) -> None:
-        """Add the next bytes of the weights, which must not change."""
-        self._limit(self._sequential.submit(self._weights.update, data))
+    def add(self, chunk: Data, *, weights: bool = False) -> None:
+        """Add the next chunk of the weights, or of other content; it must not change."""
+        future: Future[Any]
+        if weights:
+            future = self._sequential.submit(self._weights.update, chunk)
+        else:
+            future = self._parallel.submit(lambda: hashlib.sha256(chunk).digest())
+            self._digests.append(future)
+        self._pending.append(future)
+        if len(self._pending) > _AHEAD:
+            self._pending.popleft().result()
 
-    def add(self, chunk: Data) -> None:
-        """Add the next chunk of other content, which must not change."""
-        digest = self._parallel.submit(_digest, chunk)
-        self._digests.append(digest)
-        self._limit(digest)
+    def add_array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+        """Begin an array; return whether it belongs to the weights, whose hash contains its name, type and shape."""
+        weights = name.startswith(WEIGHTS)
+        if weights:  # as in `hpcnn.nn.params`
+            self.add(f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n".encode(), weights=True)
+        return weights
 
     def wait(self) -> None:
         """Wait until all that was added is hashed."""
@@ -79,16 +83,7 @@ class ContentHash:
             whole.update(digest.result())
         return whole.hexdigest()
 
-    def _limit(self, future: Future[Any]) -> None:
-        self._pending.append(future)
-        if len(self._pending) > _AHEAD:
-            self._pending.popleft().result()
-
 
 def chunks(size: int) -> Iterator[slice]:
     """Return the slices of all chunks of `size` bytes."""
     return (slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK))
-
-
-def _digest(data: Data) -> bytes:
-    return hashlib.sha256(data).digest()

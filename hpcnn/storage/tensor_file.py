@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.errors import CheckpointError, shortened
-from hpcnn.storage.hashing import CHUNK, WEIGHTS, ContentHash, chunks, weights_line
+from hpcnn.storage.hashing import CHUNK, ContentHash, chunks
 from hpcnn.storage.lazy import LazyArray
 
 Array = NDArray[Any]
@@ -105,14 +105,12 @@ def _write_array(
     name: str, lazy: LazyArray, contents: Iterator[Array | None], content: ContentHash, disk: _Writeback, beat: Beat
 ) -> None:
     """Hash and write the array whose blocks `contents` yields next."""
-    weights = name.startswith(WEIGHTS)
-    if weights:
-        content.add_weights(weights_line(name, lazy.dtype, lazy.shape))
+    weights = content.add_array(name, lazy.dtype, lazy.shape)
     left = lazy.size_bytes
     while True:
         data = _bytes_of(next(contents), lazy.dtype)
         for part in chunks(len(data)):
-            (content.add_weights if weights else content.add)(data[part])
+            content.add(data[part], weights=weights)
             disk.write(data[part])
             beat()
         left -= len(data)
@@ -236,12 +234,10 @@ def verify(path: Path, header: Header, beat: Beat) -> None:
     try:
         with path.open("rb", buffering=0) as file, ContentHash() as content:
             for name, stored in header.arrays.items():
-                weights = name.startswith(WEIGHTS)
-                if weights:
-                    content.add_weights(weights_line(name, stored.dtype, stored.shape))
+                weights = content.add_array(name, stored.dtype, stored.shape)
                 file.seek(stored.start)
                 for part in chunks(stored.size):
-                    (content.add_weights if weights else content.add)(_read(file, part.stop - part.start))
+                    content.add(_read(file, part.stop - part.start), weights=weights)
                     beat()
             hashes = content.weights(), content.content(header.without_hashes)
     except OSError as error:

@@ -8,20 +8,8 @@ from statistics import median
 from typing import Any
 
 from hpcnn.comm.protocol import Communicator
-from hpcnn.core.activity import (
-    BACKWARD,
-    DATA,
-    EVALUATE,
-    FORWARD,
-    OPTIMIZER,
-    OTHER,
-    PHASES,
-    RECOVER,
-    REDUCE,
-    SAVE,
-    SET_UP,
-    WAIT,
-)
+from hpcnn.core import activity
+from hpcnn.core.activity import PHASES
 from hpcnn.runs.records.line_log import LineLog
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.run_info import Straggler
@@ -35,17 +23,17 @@ WITHIN_S = 10.0
 _FIRST_WITHIN = 50
 """The step with the first line, if the first epoch is that long."""
 GROUPS = {
-    "compute": (FORWARD, BACKWARD, OPTIMIZER),
-    "wait": (WAIT,),
-    "reduce": (REDUCE,),
-    "data": (DATA,),
-    "evaluate": (EVALUATE,),
-    "save": (SAVE,),
-    "set-up": (SET_UP,),
-    "other": (RECOVER, OTHER),
+    "compute": (activity.FORWARD, activity.BACKWARD, activity.OPTIMIZER),
+    "wait": (activity.WAIT,),
+    "reduce": (activity.REDUCE,),
+    "data": (activity.DATA,),
+    "evaluate": (activity.EVALUATE,),
+    "save": (activity.SAVE,),
+    "set-up": (activity.SET_UP,),
+    "other": (activity.RECOVER, activity.OTHER),
 }
 """The phases as they are shown, grouped."""
-_OWN_WORK = (DATA, FORWARD, BACKWARD, OPTIMIZER, EVALUATE)
+_OWN_WORK = (activity.DATA, activity.FORWARD, activity.BACKWARD, activity.OPTIMIZER, activity.EVALUATE)
 """The phases that the other ranks wait for if they take one rank longer."""
 _STRAGGLER_RATIO, _STRAGGLER_S = 1.2, 0.5
 """A rank is a straggler if its work takes this many times as long as the others', and this many seconds longer."""
@@ -127,9 +115,9 @@ class TimeLog(Callback):
 
     def gather(self) -> None:
         """Gather the seconds of all ranks, and write a line. Collective."""
-        activity, comm = self._activity, self._comm
-        activity.enter(activity.phase)  # counts the current phase up to now
-        now, seconds = time.perf_counter(), activity.seconds
+        comm = self._comm
+        self._activity.enter(self._activity.phase)  # counts the current phase up to now
+        now, seconds = time.perf_counter(), self._activity.seconds
         own = [seconds.get(phase, 0.0) - self._before.get(phase, 0.0) for phase in PHASES]
         self._before = dict(seconds)
         everyone = comm.allgather((now - self._since, now - self._begin, own, len(self.log.waiting)))
