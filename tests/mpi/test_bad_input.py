@@ -18,6 +18,8 @@ from tests.timing import check_in_time
 BAD_INPUT, FAILURE = 2, 1
 LIMIT_S = 5.0
 RANKS = [0, 3]
+FOUND_TOGETHER = "missing data", "labels out of range", "nan in the data", "batch too large", "unknown key"
+"""Cases for several ranks: when the data are opened, when each rank reads its share, and in the job alone."""
 
 JOB = """
 [data]
@@ -107,8 +109,7 @@ def one_message(stderr: str) -> str:
 
 
 @pytest.mark.timed
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "ranks"), [*((case, 0) for case in CASES), *((case, 3) for case in FOUND_TOGETHER)])
 def test_bad_job_or_data(mpich: Mpi, tmp_path: Path, case: str, ranks: int) -> None:
     prepare, overrides, pattern = CASES[case]
     prepare(tmp_path)
@@ -134,8 +135,10 @@ COMMAND_LINES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.timed
-@pytest.mark.parametrize("ranks", RANKS)
-@pytest.mark.parametrize("case", COMMAND_LINES)
+@pytest.mark.parametrize(
+    ("case", "ranks"),
+    [*((case, 0) for case in COMMAND_LINES), ("unknown option", 3), ("no such checkpoint", 3), ("no such run", 3)],
+)
 def test_bad_command_line(mpich: Mpi, tmp_path: Path, case: str, ranks: int) -> None:
     arguments, pattern = COMMAND_LINES[case]
     begin = time.monotonic()

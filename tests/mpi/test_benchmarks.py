@@ -54,10 +54,9 @@ def measured(mpi: Mpi, ranks: int, folder: Path, *arguments: str) -> dict[str, o
     return found
 
 
-@pytest.mark.parametrize("shards", [2, 5])
-def test_exactness(mpich: Mpi, tmp_path: Path, shards: int) -> None:
-    found = measured(mpich, 2, tmp_path, "benchmarks.exactness", "--seconds", "0.01", "--shards", str(shards))
-    assert found["shards"] == shards
+def test_exactness(mpich: Mpi, tmp_path: Path) -> None:
+    found = measured(mpich, 2, tmp_path, "benchmarks.exactness", "--seconds", "0.01", "--shards", "5")
+    assert found["shards"] == 5
     assert found.keys() >= NETWORKS
     for name in NETWORKS:
         exact, free, ratio = found[name].values()

@@ -13,10 +13,13 @@ import pytest
 from hpcnn.runs.run_folder import RunFolder
 from tests.kill_in_save import kill_runs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
+from tests.mpi.rank_server import RankServer
+from tests.mpi.served_training import train
 from tests.require import missing
 
 JOB = ROOT / "jobs" / "digits_mlp.toml"
-TRAIN = ("-m", "hpcnn.train", JOB, "--quiet", "--set", "train.epochs=6", "--set", "run.checkpoint_gap_s=0")
+SETTINGS = ("train.epochs=6", "run.checkpoint_gap_s=0")
+TRAIN = ("-m", "hpcnn.train", JOB, "--quiet", *(word for setting in SETTINGS for word in ("--set", setting)))
 STOPPED = 75
 
 
@@ -41,17 +44,15 @@ STATES = {
     ("kind", "before", "after"), [("replicated", 1, 3), ("sharded", 4, 1), ("compressed", 3, 5), ("steered", 5, 2)]
 )
 def test_stopped_within_an_epoch_and_resumed_on_other_ranks(
-    mpich: Mpi, tmp_path: Path, kind: str, before: int, after: int
+    ranks_of_mpich: RankServer, tmp_path: Path, kind: str, before: int, after: int
 ) -> None:
-    train = [*TRAIN, *(word for setting in STATES[kind] for word in ("--set", setting))]
-    straight = mpich.run(2, *train, "--out", "straight", cwd=tmp_path)
+    server, settings, out = ranks_of_mpich, (*SETTINGS, *STATES[kind]), tmp_path / "run"
+    straight = train(server, 2, JOB, *settings, cwd=tmp_path, out=tmp_path / "straight")
     for ranks, stop in ((before, 10), (after, 75)):
-        stop_there = ("--resume", "auto", "--set", f"run.stop_at_step={stop}")
-        done = mpich.run(ranks, *train, "--out", "run", *stop_there, cwd=tmp_path)
-        assert done.returncode == STOPPED, done.stderr
-    done = mpich.run(before, *train, "--resume", "run/checkpoints/last.safetensors", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert sha256_of(done.stdout) == sha256_of(straight.stdout)
+        stop_there = f"run.stop_at_step={stop}"
+        train(server, ranks, JOB, *settings, stop_there, cwd=tmp_path, out=out, resume="auto", expect=STOPPED)
+    resumed = train(server, before, JOB, *settings, cwd=tmp_path, resume="run/checkpoints/last.safetensors")
+    assert sha256_of(resumed) == sha256_of(straight)
 
 
 def damage(path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
+from tests.mpi.served_training import train
 
 TRAIN = ("-m", "hpcnn.train")
 JOB = ROOT / "jobs" / "digits_mlp.toml"
@@ -17,23 +18,9 @@ SHORT = ["train.epochs=4"]
 STOPPED = 75
 
 
-def train(
-    server: RankServer,
-    ranks: int,
-    cwd: Path,
-    *settings: str,
-    out: Path | None = None,
-    resume: str = "never",
-    expect: int = 0,
-    environment: dict[str, str] | None = None,
-) -> str:
-    """Train the short job on ranks that run already, and return what the first of them prints."""
-    changes = [*SHORT, "run.display=quiet", *settings]
-    arguments = (JOB, changes, out or Path(tempfile.mkdtemp(dir=cwd), "run"), resume)
-    answers = server.call(ranks, "tests.mpi.calls:train", *arguments, cwd=cwd, environment=environment)
-    assert [answer.value for answer in answers] == [expect] * max(ranks, 1)
-    assert [answer.output for answer in answers[1:]] == [""] * len(answers[1:])
-    return answers[0].output
+def train_short(server: RankServer, ranks: int, cwd: Path, *settings: str, **options: Any) -> str:
+    """Train the short job on ranks that run already, and return what they print."""
+    return train(server, ranks, JOB, *SHORT, *settings, cwd=cwd, **options)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +34,12 @@ def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 5, 7, 8])
 def test_any_number_of_ranks(ranks_of_mpich: RankServer, ranks: int, tmp_path: Path, reference: str) -> None:
-    assert sha256_of(train(ranks_of_mpich, ranks, tmp_path)) == reference
+    assert sha256_of(train_short(ranks_of_mpich, ranks, tmp_path)) == reference
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_open_mpi(ranks_of_open_mpi: RankServer, ranks: int, tmp_path: Path, reference: str) -> None:
-    assert sha256_of(train(ranks_of_open_mpi, ranks, tmp_path)) == reference
+    assert sha256_of(train_short(ranks_of_open_mpi, ranks, tmp_path)) == reference
 
 
 def test_the_command_under_each_mpi(mpi: Mpi, tmp_path: Path, reference: str) -> None:
@@ -85,7 +72,8 @@ VARIANTS = {
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
 def test_variants(ranks_of_mpich: RankServer, tmp_path: Path, settings: list[str]) -> None:
     folders = {ranks: tmp_path / str(ranks) for ranks in (0, 3, 4)}
-    hashes = {sha256_of(train(ranks_of_mpich, ranks, tmp_path, *settings, out=out)) for ranks, out in folders.items()}
+    server = ranks_of_mpich
+    hashes = {sha256_of(train_short(server, ranks, tmp_path, *settings, out=out)) for ranks, out in folders.items()}
     assert len(hashes) == 1
     # Not the weights alone: every value that was shown and that steered the run.
     lines = [(out / "metrics.jsonl").read_text().splitlines() for out in folders.values()]
@@ -100,11 +88,11 @@ def test_stop_and_go_on_with_other_ranks(
 ) -> None:
     server, out = ranks_of_mpich, tmp_path / "run"
     first, second, third = ranks
-    stopped = train(server, first, tmp_path, f"run.stop_at_step={step}", out=out, expect=STOPPED)
+    stopped = train_short(server, first, tmp_path, f"run.stop_at_step={step}", out=out, expect=STOPPED)
     assert f"after step {step} " in stopped
     later = step + 1
-    train(server, second, tmp_path, f"run.stop_at_step={later}", out=out, resume="auto", expect=STOPPED)
-    assert sha256_of(train(server, third, tmp_path, out=out, resume="auto")) == reference
+    train_short(server, second, tmp_path, f"run.stop_at_step={later}", out=out, resume="auto", expect=STOPPED)
+    assert sha256_of(train_short(server, third, tmp_path, out=out, resume="auto")) == reference
     epochs = [json.loads(line)["epoch"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4]
 
@@ -125,15 +113,15 @@ FOR_SPEED = {
 def test_what_only_makes_it_fast(
     ranks_of_mpich: RankServer, tmp_path: Path, reference: str, settings: list[str], environment: dict[str, str]
 ) -> None:
-    assert sha256_of(train(ranks_of_mpich, 3, tmp_path, *settings, environment=environment)) == reference
+    assert sha256_of(train_short(ranks_of_mpich, 3, tmp_path, *settings, environment=environment)) == reference
 
 
 def test_a_checkpoint_serves_sharded_and_whole(ranks_of_mpich: RankServer, tmp_path: Path, reference: str) -> None:
     server, out = ranks_of_mpich, tmp_path / "run"
     sharded, whole = (f"train.optimizer_sharding={value}" for value in ("true", "false"))
-    train(server, 3, tmp_path, sharded, "run.stop_at_step=30", out=out, expect=STOPPED)
-    train(server, 4, tmp_path, whole, "run.stop_at_step=50", out=out, resume="auto", expect=STOPPED)
-    assert sha256_of(train(server, 2, tmp_path, sharded, out=out, resume="auto")) == reference
+    train_short(server, 3, tmp_path, sharded, "run.stop_at_step=30", out=out, expect=STOPPED)
+    train_short(server, 4, tmp_path, whole, "run.stop_at_step=50", out=out, resume="auto", expect=STOPPED)
+    assert sha256_of(train_short(server, 2, tmp_path, sharded, out=out, resume="auto")) == reference
 
 
 def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
@@ -157,8 +145,8 @@ def test_resume_under_the_other_mpi(
     ranks_of_mpich: RankServer, ranks_of_open_mpi: RankServer, tmp_path: Path, reference: str
 ) -> None:
     out = tmp_path / "run"
-    train(ranks_of_mpich, 3, tmp_path, "run.stop_at_step=30", out=out, expect=STOPPED)
-    assert sha256_of(train(ranks_of_open_mpi, 2, tmp_path, out=out, resume="auto")) == reference
+    train_short(ranks_of_mpich, 3, tmp_path, "run.stop_at_step=30", out=out, expect=STOPPED)
+    assert sha256_of(train_short(ranks_of_open_mpi, 2, tmp_path, out=out, resume="auto")) == reference
 
 
 def test_the_check_can_fail(mpich: Mpi, tmp_path: Path) -> None:
