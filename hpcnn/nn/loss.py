@@ -115,13 +115,13 @@ class BoundLoss:
         targets = self._fit_targets(logits, targets, ctx)
         if weights is not None and weights.shape != logits.shape[:1]:
             raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
-        with np.errstate(all="ignore"):  # a run that diverges shows in the loss
-            outputs, terms, gradient = self._forward(logits, targets, ctx)
-            total = _sum(terms, weights, ctx)
+        outputs, terms, gradient = self._forward(logits, targets, ctx)
+        total = _sum(terms, weights, ctx)
+        if weights is None:
+            return total, outputs, gradient
 
         def backward() -> Array:
-            with np.errstate(all="ignore"):
-                return gradient() if weights is None else _scale(gradient(), weights, ctx)
+            return _scale(gradient(), weights, ctx)
 
         return total, outputs, backward
 

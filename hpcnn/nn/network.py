@@ -76,25 +76,25 @@ class Network:
         self._starts = [None if name is None else self.layout.offsets[name] for name in firsts]
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:
-        """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both lie in scratch."""
+        """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both are in scratch.
+
+        A network that diverges overflows: call it within ``np.errstate`` where that is found by looking at the loss.
+        """
         x = self._fit(params, x, ctx)
         backwards: list[Backward] = []
-        # A run that diverges overflows. That is found by looking at the loss, not by a warning on each rank.
-        with np.errstate(all="ignore"):
-            for layer in self._passed:
-                x, layer_backward = layer.forward(params, x, ctx)
-                backwards.append(layer_backward)
+        for layer in self._passed:
+            x, layer_backward = layer.forward(params, x, ctx)
+            backwards.append(layer_backward)
 
         def backward(dlogits: Array, grads: Params, written: Written | None = None) -> None:
             lowest = self._lowest_trainable
             dy: Array | None = dlogits
-            with np.errstate(all="ignore"):
-                for place in range(len(backwards) - 1, lowest - 1, -1):
-                    assert dy is not None, f"layer {self.layers[place + 1].name!r} returned no dx"
-                    dy = backwards[place](dy, grads, need_dx=place > lowest)
-                    start = self._starts[place]
-                    if written is not None and start is not None:
-                        written(start)
+            for place in range(len(backwards) - 1, lowest - 1, -1):
+                assert dy is not None, f"layer {self.layers[place + 1].name!r} returned no dx"
+                dy = backwards[place](dy, grads, need_dx=place > lowest)
+                start = self._starts[place]
+                if written is not None and start is not None:
+                    written(start)
 
         return x, backward
 
@@ -123,8 +123,7 @@ class Network:
             return logits
         outputs = ctx.scratch(("network", "head"), "outputs", logits.shape, logits.dtype)
         np.copyto(outputs, logits)
-        with np.errstate(all="ignore"):
-            return self._head(outputs, ctx, ("network", "head"))[0]
+        return self._head(outputs, ctx, ("network", "head"))[0]
 
     def first_not_finite(self, params: Params, x: Array, ctx: Context) -> str | None:
         """Return the name of the first layer with an output that is not finite, or None.
