@@ -22,7 +22,7 @@ from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.step_stats import STOP
 from tests.keras.modes import both_replicas, keras_backend
 from tests.nn.helpers import normal
-from tests.training.helpers import make_job
+from tests.small_jobs import make_job
 
 USERS = "tests.keras.models_of_users"
 COMM = SerialCommunicator()

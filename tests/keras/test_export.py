@@ -14,7 +14,7 @@ from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from tests.keras.modes import TOLERANCE, keras_backend
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """Keras's own variables give it when they are saved."""

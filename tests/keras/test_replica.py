@@ -18,7 +18,7 @@ from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import STOP
 from tests.keras.modes import STEPS, both_replicas, cut, keras_backend, same
 from tests.optim.cases import PLAIN, VALUE
-from tests.training.helpers import make_job
+from tests.small_jobs import make_job
 
 SAMPLES, FEATURES, CLASSES = 40, 5, 3
 LAYERS = [

@@ -14,7 +14,7 @@ from hpcnn.errors import CheckpointError, CommunicatorError, DataError, JobError
 from hpcnn.runs.build import build_training, resolve_shards
 from hpcnn.storage.checkpoint import Checkpoint, prefixed, save_checkpoint
 from hpcnn.training.callbacks import EarlyStopping, ReduceOnPlateau
-from tests.training.helpers import LAYERS, build, make_job
+from tests.small_jobs import LAYERS, build, make_job
 
 DENSE = [{"type": "dense", "units": 3, "activation": "softmax"}]
 CLASSES = {"name": "sparse_categorical_crossentropy"}

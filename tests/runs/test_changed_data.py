@@ -21,7 +21,7 @@ from hpcnn.job import data as schema
 from hpcnn.runs.inference import evaluate_trained, open_trained
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.training.same_data import common_content
-from tests.training.helpers import build, make_job
+from tests.small_jobs import build, make_job
 
 DRAW = np.random.default_rng(4)
 X = DRAW.normal(size=(40, 3))

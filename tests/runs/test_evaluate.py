@@ -9,7 +9,7 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.loop import evaluate
-from tests.training.helpers import make_job
+from tests.small_jobs import make_job
 
 METRICS = ["accuracy", "f1", "confusion_matrix"]
 JOB = make_job(train={"metrics": METRICS, "dtype": "float64"})  # float32 losses add up exactly: no order would show

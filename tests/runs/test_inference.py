@@ -19,7 +19,7 @@ from hpcnn.runs.inference import (
 )
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 
 @pytest.fixture(scope="module")

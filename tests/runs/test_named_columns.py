@@ -15,7 +15,7 @@ from hpcnn.job import data as schema
 from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, write_predictions
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.tools.explain.inputs import chosen_inputs, chosen_samples
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 ROWS = np.random.default_rng(0).normal(size=(24, 2))
 COMM = SerialCommunicator()

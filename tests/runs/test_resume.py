@@ -4,7 +4,7 @@ import pytest
 
 from hpcnn.runs.state import check_same_job
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 EARLY = {"monitor": "val_loss", "patience": 3, "restore_best": True}
 PLATEAU = {"monitor": "loss", "patience": 1, "factor": 0.5, "min_delta": 0.2}

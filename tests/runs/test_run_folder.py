@@ -10,7 +10,7 @@ from hpcnn.runs.checkpoints.index import newest_that_verifies
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.start import Start, choose_start, newest_folder
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 FILES = ["job", "metrics", "result", "last", "best", "model"]
 

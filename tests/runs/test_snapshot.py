@@ -12,7 +12,7 @@ from hpcnn.runs.build import build_training
 from hpcnn.runs.snapshot import age, share, take_snapshot
 from hpcnn.runs.state import unpack
 from hpcnn.training.loop import StoppedError, TrainingLoop
-from tests.training.helpers import Keeper, make_job, runs_through, train
+from tests.small_jobs import Keeper, make_job, runs_through, train
 
 JOB = make_job(
     optimizer={"name": "adam", "learning_rate": 0.05},

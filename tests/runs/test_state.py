@@ -14,7 +14,7 @@ from hpcnn.runs.build import build_training
 from hpcnn.runs.state import check_same_job, facts_of, job_of, pack, pack_model, unpack
 from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.training.loop import Progress
-from tests.training.helpers import SETTINGS, build, make_job, train
+from tests.small_jobs import SETTINGS, build, make_job, train
 
 
 def plain(job):

@@ -13,7 +13,7 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, REDUC
 from hpcnn.errors import DivergedError
 from hpcnn.runs.build import build_training
 from hpcnn.tools.bench.step import PHASES, WARM_UP, RankTimes, StepTimes, measure_steps
-from tests.training.helpers import make_job
+from tests.small_jobs import make_job
 
 SLOW_S = 0.02
 

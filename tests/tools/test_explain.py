@@ -26,7 +26,7 @@ from hpcnn.tools.explain.permutation import ShuffledRows, permutation_importance
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, check_gradient, normal
 from tests.require import require
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 ROWS, ALL = slice(0, 5), slice(None)
 

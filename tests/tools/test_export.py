@@ -32,7 +32,7 @@ from tests.mpi.launch import ROOT
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, normal
 from tests.require import require
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 

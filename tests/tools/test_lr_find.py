@@ -20,7 +20,7 @@ from hpcnn.tools.lr_find.outputs import COLUMNS, as_csv, as_json, chart, draw, s
 from hpcnn.tools.lr_find.suggestion import Suggestion, smoothed, suggest
 from hpcnn.tools.outputs import make_folder, write_whole
 from tests.require import require
-from tests.training.helpers import build, make_job
+from tests.small_jobs import build, make_job
 
 PLAIN = {"layers": [{"type": "dense", "units": 8, "activation": "tanh"},
                     {"type": "dense", "units": 3, "activation": "softmax"}]}  # fmt: skip

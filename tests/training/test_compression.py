@@ -20,7 +20,7 @@ from hpcnn.runs.state import check_same_job, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from hpcnn.training.loop import TrainingLoop
 from hpcnn.training.tuning import shards_optimizer
-from tests.training.helpers import Keeper, build, make_job, runs_through, train
+from tests.small_jobs import Keeper, build, make_job, runs_through, train
 
 ROOT = Path(__file__).parents[2]
 ADAM = {"name": "adam", "learning_rate": 0.01, "clip_norm": 0.5}

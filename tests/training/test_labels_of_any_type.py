@@ -14,7 +14,7 @@ from hpcnn.runs.build import build_training
 from hpcnn.runs.inference import evaluate_trained, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
 from tests.require import require
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.normal(size=(31, 5)).astype(np.float32), DRAW.integers(0, 2, 31)

@@ -4,7 +4,7 @@ import pytest
 
 from hpcnn.errors import DriftError, JobError
 from hpcnn.training.callbacks import Callback
-from tests.training.helpers import build, make_job, train
+from tests.small_jobs import build, make_job, train
 
 
 class Recorder(Callback):

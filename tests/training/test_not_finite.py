@@ -10,7 +10,7 @@ from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.replica import NotFiniteError
 from tests.optim.cases import Bound
-from tests.training.helpers import make_job, train
+from tests.small_jobs import make_job, train
 
 LAYERS = [
     {"type": "dense", "name": "first", "units": 4, "activation": "relu"},

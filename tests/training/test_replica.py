@@ -9,7 +9,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
-from tests.training.helpers import fetched, make_job
+from tests.small_jobs import fetched, make_job
 
 N, FEATURES, CLASSES = 24, 5, 3
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hpcnn.runs.build import build_training
-from tests.training.helpers import LAYERS, SETTINGS, make_job, train
+from tests.small_jobs import LAYERS, SETTINGS, make_job, train
 
 ADAM = {"name": "adam", "learning_rate": 0.01}
 CLASSES = {"name": "sparse_categorical_crossentropy", "label_smoothing": 0.1}

@@ -8,7 +8,7 @@ from hpcnn.errors import DivergedError
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.replica import NotFiniteError
-from tests.training.helpers import LAYERS, make_job, train
+from tests.small_jobs import LAYERS, make_job, train
 
 EARLY = {"monitor": "val_loss", "patience": 1, "min_delta": 0.001, "restore_best": True}
 PLATEAU = {"monitor": "val_accuracy", "patience": 1, "factor": 0.5}

@@ -22,7 +22,7 @@ from hpcnn.optim.transforms import (
 )
 from hpcnn.training.step_stats import COUNT, LOSS
 from hpcnn.training.updater import make_updater
-from tests.training.helpers import fetched
+from tests.small_jobs import fetched
 
 SHARDS, STEPS, COUNT_OF_SHARD = 6, 4, 2.0
 RATE, DECAY, BETA_1, BETA_2, EPSILON = 0.05, 0.1, 0.9, 0.99, 1e-6

@@ -20,7 +20,7 @@ from hpcnn.optim.build import build_optimizer
 from hpcnn.training.step_stats import COUNT, LOSS
 from hpcnn.training.updater import Updater, make_updater
 from tests.optim.cases import CASES, PLAIN, gradient
-from tests.training.helpers import fetched
+from tests.small_jobs import fetched
 
 SHARDS, STATS, SAMPLES = 7, 3, 2
 """`SAMPLES` in each shard."""

@@ -17,7 +17,7 @@ from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage import checkpoint as checkpoint_module
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.loop import Progress
-from tests.training.helpers import build, make_job, train
+from tests.small_jobs import build, make_job, train
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -26,7 +26,7 @@ from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.training.loop import TrainingLoop
-from tests.training.helpers import Keeper, make_job
+from tests.small_jobs import Keeper, make_job
 
 JOB = make_job()
 STEPS, EPOCHS = 3, 2

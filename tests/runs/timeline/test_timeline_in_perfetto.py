@@ -15,7 +15,7 @@ from typing import Any
 from tests.browser import browser_command
 from tests.require import require
 from tests.runs.timeline.test_timeline import STEPS, read, slices, train
-from tests.training.helpers import make_job
+from tests.small_jobs import make_job
 
 QUESTIONS = {
     "complaints": "select name, value from stats where severity in ('error', 'data_loss') and value > 0",
