@@ -1,1 +1,1 @@
-"""Where samples come from: readers of each format, rows taken on demand, splits, scaling, targets, and their order."""
+"""The data of a job: readers of formats, rows read on demand, splits, scaling, targets, sampling order."""

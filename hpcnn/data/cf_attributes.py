@@ -1,4 +1,4 @@
-"""Values as netCDF packs them: a factor and an offset, and values that stand for missing ones.
+"""Packed values of netCDF: scale factor, offset, and markers of missing values.
 
 The attributes are those of the CF conventions, https://cfconventions.org, sections 2.5.1 and 8.1.
 """
@@ -20,16 +20,16 @@ from hpcnn.errors import DataError, shortened
 ATTRIBUTES = (
     "scale_factor", "add_offset", "_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "_Unsigned",
 )  # fmt: skip
-"""What is looked at. All others leave the values as they are stored."""
+"""The attributes that are applied. All others are ignored."""
 FILL = "fillvalue"
-"""What a data set was made with, to be read where nothing was written; no attribute."""
+"""The fill value that a data set was created with; not an attribute."""
 MISSING = ("_FillValue", "missing_value", FILL)
 BOUNDS = ("valid_min", "valid_max", "valid_range")
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Which of the values that are stored stand for missing ones."""
+    """Which of the stored values mark missing ones."""
 
     values: tuple[Any, ...]
     low: Any
@@ -41,7 +41,7 @@ class Marks:
 
     @property
     def remedy(self) -> str:
-        """What to do if the values are no missing ones; empty if nothing can be."""
+        """What to do if the values are not missing; empty if nothing can be done."""
         if not self.names:
             return ""
         return f", or, if these are real values, delete the attribute{'s' * (len(self.names) > 1)} ({_del(self.names)})"
@@ -60,7 +60,7 @@ class Marks:
 
 
 class MarkedRows:
-    """Rows in which some values stand for missing ones. The checks of the data find them before any are used."""
+    """Rows in which some values mark missing ones. The checks of the data find them before they are used."""
 
     def __init__(self, rows: Rows, marks: Marks) -> None:
         self.rows, self.marks = rows, marks
@@ -91,17 +91,17 @@ class UnpackedRows:
 
 
 def marked_rows(rows: Rows) -> MarkedRows | None:
-    """Return the rows as they are stored, if some of their values may stand for missing ones."""
+    """Return the stored rows, if some of their values may mark missing ones."""
     while isinstance(rows, ReshapedRows | UnpackedRows):
         rows = rows.rows
     return rows if isinstance(rows, MarkedRows) else None
 
 
 def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
-    """Return rows with the values that `attributes`, those of `ATTRIBUTES` that there are, say.
+    """Return rows after applying `attributes`, those of `ATTRIBUTES` that are present.
 
     Raises:
-        DataError: an attribute that can't be followed; names it.
+        DataError: an attribute can't be applied; the message names it.
     """
     signed = attributes.get("_Unsigned")
     if signed is not None and rows.dtype.kind in "iu":
@@ -113,7 +113,7 @@ def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
     offset = _numbers(attributes, "add_offset", what, 1) or [0.0]
     for name, value in (("scale_factor", factor[0]), ("add_offset", offset[0])):
         if not math.isfinite(value):
-            raise _refused(what, name, value, "which is not finite. Mend the file")
+            raise _refused(what, name, value, "which is not finite. Fix the file")
     if marks is not None:
         rows = MarkedRows(rows, marks)
     neutral = float(factor[0]) == 1 and float(offset[0]) == 0
@@ -127,7 +127,7 @@ def _marks(dtype: np.dtype[Any], attributes: Mapping[str, Any], what: str) -> Ma
     low, high = (_numbers(attributes, name, what, 1) for name in ("valid_min", "valid_max"))
     both = _numbers(attributes, "valid_range", what, 2)
     least, most = [*low, *both[:1]], [*high, *both[1:]]
-    if dtype.kind in "iu":  # bounds that every value keeps, as 0 and 255 of bytes
+    if dtype.kind in "iu":  # bounds that every value meets, such as 0 and 255 of bytes
         least = [bound for bound in least if bound > np.iinfo(dtype).min]
         most = [bound for bound in most if bound < np.iinfo(dtype).max]
     least, most = ([bound for bound in one if math.isfinite(bound)] for one in (least, most))
@@ -146,9 +146,9 @@ def _del(names: Sequence[str]) -> str:
 
 
 def _check_signs(dtype: np.dtype[Any], attributes: Mapping[str, Any], name: str, what: str) -> None:
-    """Raise DataError for a negative number that may mean an unsigned one of as many bytes, as -1 means 255.
+    """Raise DataError for a negative number that may mean an unsigned one of the same size, as -1 means 255.
 
-    So netCDF has it for data that it calls _Unsigned.
+    NetCDF uses this for data marked _Unsigned.
     """
     numbers = _numbers(attributes, name, what)
     if dtype.kind == "u" and any(n.dtype.kind == "i" and n.itemsize == dtype.itemsize and n < 0 for n in numbers):
@@ -161,7 +161,7 @@ def _check_signs(dtype: np.dtype[Any], attributes: Mapping[str, Any], name: str,
 
 
 def _castable(dtype: np.dtype[Any], numbers: list[Any]) -> list[Any]:
-    """Return the numbers that an array of `dtype` can hold, as it holds them: 1e20 has another value in float32."""
+    """Return the numbers that `dtype` can represent, converted to it: 1e20 has another value in float32."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             cast = [dtype.type(number) for number in numbers]
@@ -173,7 +173,7 @@ def _castable(dtype: np.dtype[Any], numbers: list[Any]) -> list[Any]:
 
 
 def _numbers(attributes: Mapping[str, Any], name: str, what: str, count: int = 0) -> list[Any]:
-    """Return the numbers of an attribute, `count` of them unless that is 0; none if it is not there."""
+    """Return the numbers of an attribute, `count` of them unless that is 0; none if it is absent."""
     if name not in attributes:
         return []
     value = attributes[name]
@@ -183,7 +183,7 @@ def _numbers(attributes: Mapping[str, Any], name: str, what: str, count: int = 0
         numbers = np.empty(0, object)
     if numbers.dtype.kind not in "biuf" or (count and len(numbers) != count):
         needed = {0: "numbers", 1: "a single number", 2: "two numbers"}[count]
-        raise _refused(what, name, value, f"but needed is {needed}. Mend the attribute, or delete it")
+        raise _refused(what, name, value, f"but must be {needed}. Fix the attribute, or delete it")
     return list(numbers)
 
 

@@ -1,4 +1,4 @@
-"""Checks of raw samples: counts that fit, and every value finite. Found alike on all ranks."""
+"""Checks of raw samples: equal numbers of inputs and targets, finite values. All ranks find the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpcnn.errors import DataError, shortened
 
 
 def first_rows(chunks: Chunks, is_bad: Leaf, reduction: Reduction) -> NDArray[np.float64]:
-    """Return, for each column, the first row where ``is_bad(i)``, booleans (k, columns) of chunk i, holds, or n."""
+    """Return, for each column, the first row where ``is_bad(i)``, booleans (k, columns) of chunk i, is true, else n."""
     n = chunks.rows.shape[0]
 
     def leaf(i: int) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def first_rows(chunks: Chunks, is_bad: Leaf, reduction: Reduction) -> NDArray[np
 
 
 def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] | None) -> str:
-    """Return how a message calls entry `column` of a flattened row.
+    """Return how messages refer to entry `column` of a flattened row.
 
     >>> column_label(2, (4,), ("a", "b", "c", "d")), column_label(11, (8, 8), None), column_label(0, (), None)
     ("column 'c' (number 2)", 'position (1, 3)', 'the column')
@@ -43,7 +43,7 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
 def check_finite(
     rows: Rows, what: str, dtype: DTypeLike, reduction: Reduction, names: Sequence[str] | None = None
 ) -> None:
-    """Raise DataError if a value is missing, or is not finite once cast to `dtype`. Every rank raises, or none.
+    """Raise DataError on all ranks if a value is missing, or is not finite after the cast to `dtype`.
 
     The message names the first such column, how many of its values are bad, the first of their rows, and how many
     other columns are affected. `what` names the rows, as "inputs of the training data".
@@ -58,7 +58,7 @@ def check_finite(
     chunks = Chunks(rows, dtype)
 
     def bad(i: int) -> Array:
-        with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite or NaN, and is reported below
+        with np.errstate(over="ignore", invalid="ignore"):  # becomes infinite or NaN, which is reported below
             values = chunks[i]
         return _by_row(~np.isfinite(values))
 
@@ -79,7 +79,7 @@ def _check_each(
     names: Sequence[str] | None,
     remedy: str = "",
 ) -> None:
-    """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, holds somewhere."""
+    """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, is true anywhere."""
     rows = chunks.rows
     counts = reduction.sum(len(chunks), lambda i: bad(i).sum(axis=0, dtype=np.float64))
     columns = np.flatnonzero(counts)
@@ -96,9 +96,9 @@ def _check_each(
 
 
 def check_not_empty(x: Rows, what: str) -> None:
-    """Raise DataError unless there is a sample, and it has an entry."""
+    """Raise DataError unless there is at least one sample with at least one entry."""
     if 0 in x.shape:
-        raise DataError(f"{what}: inputs of shape {x.shape} hold nothing. Needed is one sample at least.")
+        raise DataError(f"{what}: inputs of shape {x.shape} are empty. At least one sample is needed.")
 
 
 def check_samples(
@@ -109,11 +109,11 @@ def check_samples(
     reduction: Reduction,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Raise DataError unless there are as many inputs as targets, one at least, and all are finite in `dtypes`."""
+    """Raise DataError unless there are as many inputs as targets, at least one, and all are finite in `dtypes`."""
     if x.shape[0] != y.shape[0]:
         raise DataError(
             f"{what}: {x.shape[0]} inputs (shape {x.shape}), but {y.shape[0]} targets (shape {y.shape}). "
-            "The first axis of both is that of the samples, and must have one length."
+            "The first axis of both is that of the samples and must have the same length."
         )
     check_not_empty(x, what)
     check_finite(x, f"inputs of {what}", dtypes[0], reduction, names)

@@ -1,4 +1,4 @@
-"""Names of columns. They belong to the model: other data are matched to them by name, in whatever order they come."""
+"""Names of columns. The model keeps them, and other data are matched to them by name, in any order."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from hpcnn.errors import DataError, nearest, shortened
 
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
-"""What pandas calls an index without a name in a Parquet file."""
+"""The name that pandas gives an unnamed index in a Parquet file."""
 NAMELESS = re.compile(r"(Unnamed: \d+)?")
-"""The first column of a CSV file that pandas wrote with its index, and what pandas calls such a column."""
+"""The header of the index column in a CSV file that pandas wrote, and the name that pandas gives it on reading."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that a model knows its columns by, each in order, without blanks around them."""
+    """The names of the columns that a model was trained on, in order, without surrounding blanks."""
 
     inputs: tuple[str, ...]
     targets: tuple[str, ...] = ()
-    """May be left in data for prediction."""
+    """They may be present in data for prediction."""
 
     def __post_init__(self) -> None:
         for kind in ("inputs", "targets"):
@@ -30,11 +30,11 @@ class Columns:
     def places(self, given: Sequence[str], what: str) -> list[int]:
         """Return the positions of the inputs among the columns `given`.
 
-        These may hold the targets and an index of pandas as well: such columns are left out. Names that only count
-        the columns from 0, as those of a table that never had names, say no more than the positions.
+        Targets and an index of pandas may be present and are skipped. Names that merely number the columns from 0, as
+        in a table without names, mean no more than the positions.
 
         Raises:
-            DataError: an input is missing or ambiguous, or there is a column that the model does not know.
+            DataError: an input is missing or ambiguous, or a column is unknown to the model.
         """
         given = stripped(given)
         known, position = set(self.inputs), {name: place for place, name in enumerate(given)}
@@ -70,32 +70,32 @@ class Columns:
 
 
 def counted(names: Sequence[str]) -> bool:
-    """Return whether names only count the columns from 0: pandas calls them so where they have none."""
+    """Return whether names merely number the columns from 0, as pandas names unnamed columns."""
     return all(name == str(place) for place, name in enumerate(names))
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a message lists them."""
+    """Return names in the form of messages."""
     return shortened(", ".join(map(repr, names)))
 
 
 def stripped(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of columns without the blanks around them, as in "a, b" in the first line of a CSV file."""
+    """Return names of columns without surrounding blanks, as in "a, b" in the first line of a CSV file."""
     return tuple(name.strip() for name in names)
 
 
 def named_columns(inputs: Sequence[str], targets: Sequence[str] = ()) -> Columns:
-    """Return the columns of a table that is trained on; a target that shares its name with an input has none."""
+    """Return the columns of training data; without names of targets if one of them is also that of an input."""
     columns = Columns(tuple(inputs), tuple(targets))
     return Columns(columns.inputs) if set(columns.inputs) & set(columns.targets) else columns
 
 
 def nameless_note(columns: Columns | None, what: str) -> tuple[str, ...]:
-    """Return a warning of inputs that look like the index of a table that pandas wrote, if there are any."""
+    """Return a warning if an input looks like the index of a table that pandas wrote."""
     for place, name in enumerate(columns.inputs if columns else ()):
         if NAMELESS.fullmatch(name):
             return (
                 f"column {place} of {what} has no name ({name!r}), like an index that pandas wrote, but is an input. "
-                "Name it, or leave it out: to_csv(index=False).",
+                "Name it, or omit it: to_csv(index=False).",
             )
     return ()

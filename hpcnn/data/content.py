@@ -1,4 +1,4 @@
-"""What a run keeps of its data, to know them again when it goes on: rows, types, names of columns, SHA-256."""
+"""Fingerprints of the data of a run, to recognise them on resume: rows, types, names of columns, SHA-256."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hpcnn.data.source import Source
 from hpcnn.job import data as schema
 
 SAMPLE_BYTES = 2**26
-"""An array of up to so many bytes is hashed whole. Of a larger one that lies in a file, a sample of this size is."""
+"""Largest array in bytes that is hashed whole. Of a larger one in a file, a sample of this size is hashed."""
 RUNS = 64
-"""The sample is so many runs of consecutive rows, evenly spaced from the first row to the last."""
+"""Number of runs of consecutive rows in the sample, evenly spaced from the first row to the last."""
 BLOCK_BYTES = 2**20
-"""Bytes that are hashed between two signs of life."""
+"""Bytes hashed between two calls of `beat`."""
 PARTS = ("training data", "validation data")
 Beat = Callable[[], object]
 Span = tuple[int, int]
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What is kept of data. Arrays are inputs and targets of the training data, then those of the validation data."""
+    """The fingerprint of data. Arrays are inputs and targets of the training data, then of the validation data."""
 
     shapes: list[tuple[Annotated[int, msgspec.Meta(ge=0)], ...]]
     types: list[Annotated[str, msgspec.Meta(pattern=r"^[<>|][biuf][0-9]{1,2}$")]]
@@ -38,7 +38,7 @@ class Content(msgspec.Struct, frozen=True):
     sample_sha256: list[str]
     """SHA-256 of the sampled rows of each array and of those before it."""
     sha256: list[str]
-    """The same of all rows; empty if an array was too large to be read for that."""
+    """The same of all rows; empty if an array was too large to read it whole."""
     target_names: list[str] = []
     """Columns of the targets, where they have names."""
 
@@ -46,7 +46,7 @@ class Content(msgspec.Struct, frozen=True):
         arrays = len(self.shapes)
         lists = (self.types, self.sample_sha256, self.sha256 or self.types)
         if arrays not in (2, 4) or any(len(one) != arrays for one in lists) or not all(self.shapes):
-            raise ValueError("of the data, shapes, types and hashes do not belong together")
+            raise ValueError("shapes, types and hashes of the data do not match")
         for name in self.types:
             np.dtype(name)  # a TypeError is an error of validation too
 
@@ -61,12 +61,12 @@ def _row_bytes(rows: Rows) -> int:
 
 
 def is_sampled(rows: Rows) -> bool:
-    """Return whether the sample of an array is less than the whole. It follows from the shape and type alone."""
+    """Return whether the sample of an array is a part of it. It depends only on shape and type."""
     return rows.shape[0] * _row_bytes(rows) > SAMPLE_BYTES
 
 
 def sample(rows: Rows) -> list[Span]:
-    """Return the rows that are sampled, as ranges: the same wherever and however an array is stored."""
+    """Return the sampled rows as ranges, which do not depend on how the array is stored."""
     n, row_bytes = rows.shape[0], _row_bytes(rows)
     if not is_sampled(rows):
         return [(0, n)]
@@ -96,7 +96,7 @@ def _blocks(rows: Rows, span: Span) -> Iterator[NDArray[np.uint8]]:
 
 
 def digests(arrays: Sequence[Rows], chosen: Callable[[Rows], list[Span]] = whole, beat: Beat = bool) -> list[str]:
-    """Return, for each array, the SHA-256 of the `chosen` rows of it and of those before it, with types and shapes.
+    """Return, for each array, the SHA-256 of the `chosen` rows of it and of all arrays before it.
 
     >>> one, two = ArrayRows(np.arange(3)), ArrayRows(np.ones(3))
     >>> digests([one, two])[0] == digests([one])[0]
@@ -114,14 +114,14 @@ def digests(arrays: Sequence[Rows], chosen: Callable[[Rows], list[Span]] = whole
 
 
 def with_digests(source: Source) -> Source:
-    """Return arrays in memory as a source that has its SHA-256."""
+    """Return the source of arrays in memory with its SHA-256."""
     return replace(source, digests=tuple(digests(source.arrays)))
 
 
 def content_of(source: Source, beat: Beat = bool) -> Content | None:
-    """Return what to keep of data, before they are split or scaled; None if settings compute them.
+    """Return the fingerprint of data before they are split or scaled; None for data that settings compute.
 
-    `beat` is called now and then: large data in memory take seconds a GB.
+    `beat` is called regularly: hashing takes seconds per GB.
     """
     if source.computed:
         return None
@@ -150,9 +150,9 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
 def changes(
     before: Content, now: Content, section: schema.DataSection, when: tuple[str, str] = ("then", "now")
 ) -> list[str]:
-    """Return what differs between two contents, in words. Values are compared where all else is alike.
+    """Describe the differences between two contents. Values are compared if all else is equal.
 
-    `section` tells which files they are from, `when` what to call the two.
+    `section` gives the names of the files, `when` the names of the two contents.
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when)
@@ -171,7 +171,7 @@ _KINDS = ("inputs", "targets")
 
 
 def _files(section: schema.DataSection, *, validation: bool) -> str:
-    """Return the files that a part of the data is read from, in brackets; empty if it has none of its own."""
+    """Return the files of a part of the data in parentheses; empty if it has no files of its own."""
     folder = Path(getattr(section, "folder", ""))
     names = [name for name in schema.LOCATIONS if name != "folder" and name.startswith("validation_") == validation]
     files = [str(folder / path) for name in names if (path := getattr(section, name, ""))]
@@ -190,7 +190,7 @@ def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[st
 
 
 def _changed_part(before: Content, now: Content, place: int, when: tuple[str, str]) -> list[str]:
-    """Return what differs in shape and type of the two arrays from `place` on."""
+    """Describe the differences in shape and type of the two arrays from `place` on."""
     counts = [content.shapes[place][0] if place < len(content.shapes) else 0 for content in (before, now)]
     if counts[0] != counts[1]:
         return [f"{counts[0]} rows {when[0]}, {counts[1]} {when[1]}"]

@@ -1,4 +1,4 @@
-"""From the `[data]` section to samples: read, check, split, scale. Alike on all ranks, whatever their number."""
+"""Reads, checks, splits and scales the data of a job. The result is the same on any number of ranks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAINING = "the training data"
 
 
 def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
-    """Raise the errors that need all of the data, or both files."""
+    """Raise errors that concern all of the data, or both files."""
     if source.validation is not None and data.validation_fraction:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
@@ -63,19 +63,19 @@ def load(
 
     Args:
         data: the `[data]` section.
-        seed: `train.seed`; decides which samples are held out.
+        seed: `train.seed`; determines which samples are held out.
         dtype: type of inputs and values, float32 or float64. Small data in memory are cast to it once.
-        base: the job file's folder; relative paths start there, then at the working folder.
-        reduction: shares out checks and statistics among ranks.
+        base: the job file's folder; relative paths are looked for there, then in the working folder.
+        reduction: distributes checks and statistics over the ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
-        source: what is there already, in place of what the section would read.
+        source: data in memory, instead of those that the section names.
 
     Returns:
-        The splits. Targets are still to be prepared, once the model is known: `prepare_targets`.
+        The splits. Targets are prepared when the model is known: `prepare_targets`.
 
     Raises:
-        DataError: files that are missing, damaged, empty, not finite, or do not fit each other.
-        JobError: settings that contradict each other.
+        DataError: files are missing, damaged, empty, not finite, or inconsistent.
+        JobError: inconsistent settings.
     """
     source = source or read_source(data, base)
     scaled = scaling is not None or data.scale != "none"

@@ -1,4 +1,4 @@
-"""Other files than the job's, for evaluation and prediction: the format follows from the ending of the name."""
+"""Reads files other than those of the job, for evaluation and prediction. The ending determines the format."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
 
 INPUTS = {ending: reader for reader in READERS for ending in reader.endings}
-"""What reads inputs, by the ending of their file."""
+"""Readers of inputs by the ending of the file."""
 SAMPLES = {ending: reader for ending, reader in INPUTS.items() if reader.holds_targets}
-"""What reads inputs and targets from one file."""
+"""Readers of inputs and targets from one file, by its ending."""
 
 
 def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Reader[Any]], use: str) -> Reader[Any]:
-    """Return what reads `path` by its ending; for others, what reads the job's own data, if it is one of these."""
+    """Return the reader for the ending of `path`; for an unknown ending, that of the job's data."""
     known = next((reader for ending, reader in readers.items() if path.lower().endswith(ending)), None)
     if known is None and reader_of(data) in readers.values():
         known = reader_of(data)
@@ -60,9 +60,9 @@ def read_inputs(
         base: the job file's folder.
         dtype: the job's type.
         scaling: that of the training run.
-        columns: those of the training run: inputs of a table with named columns are put in their order.
-        features: entries of one sample, where known: tells whether a CSV file without names still has its targets.
-        reduction: shares out the checks among ranks; collective.
+        columns: those of the training run; inputs with named columns are reordered to match.
+        features: number of entries of a sample, if known; tells whether a CSV file without names contains targets.
+        reduction: distributes the checks over the ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
@@ -77,14 +77,14 @@ def read_inputs(
 
 
 def ready_inputs(x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction) -> Rows:
-    """Return inputs as the model takes them, once they are checked; see `read_inputs`. `what` names them."""
+    """Check inputs and return them in the form that the model takes; see `read_inputs`. `what` names them."""
     check_not_empty(x, what)
     check_finite(x, f"inputs of {what}", np.float64 if scaling else dtype, reduction)
     return materialize(scaling.apply(x) if scaling else x, dtype)
 
 
 def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ...]:
-    """Return a warning of a table with names, for a model whose names were not kept though its job's data have some."""
+    """Return a warning for a table with names if the model kept none although the data of its job have names."""
     own = reader_of(data)
     if not own.has_names(data) or "," in path or find_folder(path, base) is not None:
         return ()
@@ -92,13 +92,13 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
     if not reader.has_names(data if reader is own else reader.settings_for(str(resolve(path, base)), None)):
         return ()
     return (
-        f"the columns of {path} are taken in order, whatever their names: the version of hpcnn that trained the model "
-        "did not keep those of its training data. Give them in the order of these.",
+        f"the columns of {path} are used in order, regardless of their names: the version of hpcnn that trained the "
+        "model did not store those of its training data. Give them in that order.",
     )
 
 
 def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
-    """Return the section that reads `path`, with the job's settings where the format is the same."""
+    """Return the settings for reading `path`: those of the job where the format is the same."""
     for reader in READERS:
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
@@ -116,7 +116,7 @@ def read_samples(
     columns: Columns | None = None,
     reduction: Reduction = SERIAL,
 ) -> Samples:
-    """Return inputs and targets of a file, for evaluation. Targets are still to be prepared.
+    """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
 
     Args:
         path: .npz, .csv, .h5, .parquet, or any ending for the format of the job's own data; two .npy files as
@@ -126,15 +126,15 @@ def read_samples(
         base: the job file's folder.
         dtype: the job's type.
         scaling: that of the training run.
-        columns: those of the training run: inputs of a table with named columns are put in their order.
-        reduction: shares out the checks among ranks; collective.
+        columns: those of the training run; inputs with named columns are reordered to match.
+        reduction: distributes the checks over the ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
     source = read_source(_sample_settings(path, data, base, columns), base)
     if columns is not None and source.columns is not None:
-        assert isinstance(source.x, ArrayRows), "only tables have names, and they lie in memory"
+        assert isinstance(source.x, ArrayRows), "only tables have names, and they are in memory"
         order = columns.places(source.columns.inputs, path)
         source = replace(source, x=ArrayRows(source.x.array[:, order]), columns=columns)
     return ready_samples(source, path, dtype=dtype, scaling=scaling, reduction=reduction)
@@ -143,7 +143,7 @@ def read_samples(
 def ready_samples(
     source: Source, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction
 ) -> Samples:
-    """Return samples with inputs as the model takes them, once they are checked; see `read_samples`."""
+    """Check samples and return them with inputs in the form that the model takes; see `read_samples`."""
     dtypes = (np.float64 if scaling else dtype, dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     return Samples(materialize(scaling.apply(source.x) if scaling else source.x, dtype), source.y, source.feature_names)

@@ -1,4 +1,4 @@
-"""Sums and maxima over all data, one leaf a chunk, added up in an order that no number of ranks can change."""
+"""Sums and maxima over all data, with one leaf per chunk, in an order that does not depend on the number of ranks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Leaf = Callable[[int], NDArray[np.float64]]
 
 
 class Reduction(Protocol):
-    """Reductions over leaves that all ranks share out among themselves.
+    """Reductions over leaves that are distributed over the ranks.
 
-    Both are collective: every rank calls them in the same order, with the same number of leaves and shapes. So no
-    rank may raise alone between two calls: count what is wrong, sum the counts, then raise on all ranks alike.
+    Both are collective: every rank calls them in the same order, with the same number of leaves and shapes. So a rank
+    must not raise alone between two calls: count errors, sum the counts, then raise on all ranks.
     """
 
     def sum(self, n_leaves: int, leaf: Leaf) -> NDArray[np.float64]:

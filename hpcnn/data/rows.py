@@ -1,4 +1,4 @@
-"""Rows on demand: everything that can fill an array with chosen rows, without holding or copying the rest."""
+"""Rows on demand: sources that fill an array with chosen rows, without holding or copying the rest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hpcnn.data.sampler import Indices
 
 Array = NDArray[Any]
 BLOCK_BYTES = 2**17
-"""Rows that have to be converted pass through a buffer of this size: it stays in the second-level cache."""
+"""Size of the buffer for rows that are converted; it fits into the second-level cache."""
 LEAF_ENTRIES = 2**16
-"""Entries that one leaf of a reduction over data reads."""
+"""Entries per leaf of a reduction over data."""
 MATERIALIZE_BYTES = 2**26
-"""Largest result of `materialize`. Above it, rows stay as they are and are converted as they are taken."""
+"""Largest result of `materialize` in bytes. Larger rows are converted whenever they are taken."""
 
 
 class Rows(Protocol):
-    """A table of samples, wherever it lies. `take` reuses its buffers: one object serves one thread."""
+    """A table of samples, wherever it is stored. `take` reuses its buffers: an object is for one thread."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,19 +36,19 @@ class Rows(Protocol):
     def take(self, indices: Indices, out: Array) -> None:
         """Write the rows `indices`, shape (k,), into `out`, C-ordered, shape (k, *features), cast to its type.
 
-        Indices lie in [0, n): that is the caller's duty and not checked.
+        The caller ensures that indices are in [0, n); they are not checked.
         """
         ...
 
 
 class Buffer:
-    """Scratch rows that are made once, and again only where more rows are asked for than ever before."""
+    """Scratch rows that are reallocated only if more rows are requested than ever before."""
 
     def __init__(self, row_shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.row_shape, self.dtype = row_shape, np.dtype(dtype)
         self._array: Array = np.empty((0, *row_shape), dtype)
         self.block = max(1, BLOCK_BYTES // max(1, math.prod(row_shape) * self.dtype.itemsize))
-        """Rows that fit into `BLOCK_BYTES`, one at least."""
+        """Rows that fit into `BLOCK_BYTES`, at least one."""
 
     def rows(self, n: int) -> Array:
         """Return uninitialised rows, shape (n, *row_shape)."""
@@ -89,7 +89,7 @@ class ArrayRows:
 
 
 class SubsetRows:
-    """Some of the rows of others: row i is row ``index[i]``."""
+    """A subset of other rows: row i is their row ``index[i]``."""
 
     def __init__(self, rows: Rows, index: Indices) -> None:
         self.rows, self.index = rows, index
@@ -110,7 +110,7 @@ class ScaledRows:
         self.rows = rows
         self.shape, self.dtype = rows.shape, np.dtype(np.float64)
         self._values = Buffer(rows.shape[1:], np.float64)
-        # Repeated for a whole block: broadcasting a short row is several times slower, and buffers in hidden arrays.
+        # Repeated for a whole block: broadcasting a short row is several times slower and allocates buffers.
         block = (self._values.block, *rows.shape[1:])
         self._shift, self._scale = (
             np.broadcast_to(value, block if np.ndim(value) else (1,) * len(block)).astype(np.float64, "C")
@@ -129,7 +129,7 @@ class ScaledRows:
 
 
 class ReshapedRows:
-    """The same values with another shape of a row."""
+    """The same values with another row shape."""
 
     def __init__(self, rows: Rows, row_shape: tuple[int, ...]) -> None:
         assert math.prod(rows.shape[1:]) == math.prod(row_shape)
@@ -143,7 +143,7 @@ class ReshapedRows:
 
 
 class CastRows:
-    """The same values as those of another type, cast as they are taken: labels that were written as floats, say."""
+    """The same values as another type, cast when they are taken: for example labels that were stored as floats."""
 
     def __init__(self, rows: Rows, dtype: DTypeLike) -> None:
         self.rows = rows
@@ -177,7 +177,7 @@ class OneHotRows:
 
 
 class Chunks:
-    """All rows in fixed consecutive pieces: the leaves of every reduction over data, the same for any rank count."""
+    """All rows in fixed consecutive chunks: the leaves of every reduction over data, for any number of ranks."""
 
     def __init__(self, rows: Rows, dtype: DTypeLike) -> None:
         self.rows = rows
@@ -192,7 +192,7 @@ class Chunks:
         return i * self.size
 
     def __getitem__(self, i: int) -> Array:
-        """Return the values of chunk i, shape (k, *features), valid until the next one is asked for."""
+        """Return the values of chunk i, shape (k, *features), valid until the next call."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         indices = np.arange(self.start(i), min(self.start(i + 1), self.rows.shape[0]), dtype=np.int64)
@@ -205,7 +205,7 @@ class Chunks:
 
 
 def reshaped_from(rows: Rows) -> Rows:
-    """Return the rows that have the same values in the shape in which they were read."""
+    """Return the rows in the shape in which they were read."""
     while isinstance(rows, ReshapedRows):
         rows = rows.rows
     return rows
@@ -219,9 +219,9 @@ def in_memory(rows: Rows) -> bool:
 
 
 def materialize(rows: Rows, dtype: DTypeLike) -> Rows:
-    """Return the same rows, scaled and cast to `dtype` once and for all where they are small and in memory anyway.
+    """Return the same rows, scaled and cast to `dtype` once if they are small and in memory.
 
-    The bits are those that `take` would give.
+    The bits are those that `take` would return.
     """
     dtype = np.dtype(dtype)
     done = isinstance(rows, ArrayRows) and rows.dtype == dtype

@@ -1,4 +1,4 @@
-"""Which sample comes when: pure functions of the seed, so that any number of ranks sees one order of samples."""
+"""The order of the samples: pure functions of the seed, the same on any number of ranks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hpcnn.errors import DataError
 Indices = NDArray[np.int64]
 
 ORDER_STREAM = 2
-"""Keeps the order of samples apart from all other uses of the job's seed."""
+"""Random stream of the order of samples."""
 SPLIT_STREAM = 3
-"""Keeps the choice of validation samples apart from all other uses of the job's seed."""
+"""Random stream of the choice of validation samples."""
 
 
 def _generator(*key: int) -> np.random.Generator:
@@ -24,7 +24,7 @@ def _generator(*key: int) -> np.random.Generator:
 
 
 def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool) -> Indices:
-    """Return the order of the n samples in one epoch, shape (n,): a function of its arguments and nothing else.
+    """Return the order of the n samples in one epoch, shape (n,), a pure function of its arguments.
 
     >>> epoch_order(4, seed=0, epoch=0, shuffle=False)
     array([0, 1, 2, 3])
@@ -40,7 +40,7 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool) -> Indices:
 def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the indices of the training and of the validation samples, each sorted; together they are all n.
 
-    `fraction` is the share held out, in [0, 1); 0 leaves the second array empty.
+    `fraction` is the fraction held out, in [0, 1); with 0 the second array is empty.
 
     Raises:
         DataError: one of the two sides would be empty.
@@ -53,7 +53,7 @@ def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indic
     if fraction > 0 and not 0 < held_out < n:
         raise DataError(
             f"validation_fraction = {fraction:g} of {n} samples leaves {held_out} for validation and {n - held_out} "
-            "for training; each needs at least one. Choose another fraction, or more data."
+            "for training; each needs at least one. Choose another fraction, or use more data."
         )
     chosen = np.zeros(n, dtype=np.bool_)
     if held_out:
@@ -62,7 +62,7 @@ def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indic
 
 
 def check_batch(batch_size: int | Literal["full"], n: int) -> int:
-    """Return the number of samples in a whole batch of `n` samples of training data.
+    """Return the number of samples in a full batch, given `n` samples of training data.
 
     Raises:
         DataError: the batch is larger than the data.
@@ -86,14 +86,14 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 
 def batch_bounds(n: int, batch_size: int, step: int) -> tuple[int, int]:
-    """Return the start and stop of batch `step` of an epoch. Nothing is padded or dropped: the last may be smaller."""
+    """Return the start and stop of batch `step` of an epoch. The last may be smaller: nothing is padded or dropped."""
     start = step * batch_size
-    assert 0 <= start < n, f"step {step} of batches of {batch_size} lies outside of {n} samples"
+    assert 0 <= start < n, f"step {step} of batches of {batch_size} is outside of {n} samples"
     return start, min(start + batch_size, n)
 
 
 def shard_indices(order: NDArray[Any], batch_size: int, step: int, shards: int, shard: int) -> NDArray[Any]:
-    """Return the samples of one gradient shard of one batch: a view of `order`, empty where the batch is too small."""
+    """Return the samples of one gradient shard of one batch, a view of `order`; empty if the batch is too small."""
     start, stop = batch_bounds(len(order), batch_size, step)
     first, last = owned_leaves(stop - start, shards, shard)
     return order[start + first : start + last]

@@ -1,4 +1,4 @@
-"""Inputs and targets that belong together, and the scaling that the inputs went through."""
+"""Samples, and the scaling of their inputs."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Scaling:
     scale: NDArray[np.float64]
 
     def to_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return the arrays by name, as a checkpoint keeps them."""
+        """Return the arrays by name, as stored in a checkpoint."""
         return {"shift": self.shift, "scale": self.scale}
 
     @classmethod
     def from_dict(cls, arrays: Mapping[str, NDArray[Any]]) -> Scaling:
-        """Return the scaling that `to_dict` gave."""
+        """Return the scaling of the arrays of `to_dict`."""
         return cls(np.asarray(arrays["shift"], np.float64), np.asarray(arrays["scale"], np.float64))
 
     def apply(self, rows: Rows) -> ScaledRows:
-        """Return the scaled rows, computed as they are taken.
+        """Return the scaled rows, computed when they are taken.
 
         Raises:
-            DataError: the rows have another shape than those of the statistics.
+            DataError: the shape of the rows differs from that of the statistics.
         """
         if self.shift.shape not in ((), rows.shape[1:]):
             raise DataError(
-                f"the inputs have shape {rows.shape[1:]} a sample, but the run was trained, and its scaling measured, "
-                f"with inputs of shape {self.shift.shape}. Give inputs of that shape."
+                f"the inputs have shape {rows.shape[1:]} per sample, but the run was trained, and its scaling "
+                f"measured, with inputs of shape {self.shift.shape}. Give inputs of that shape."
             )
         return ScaledRows(rows, self.shift, self.scale)
 
@@ -75,7 +75,7 @@ def _range(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Arra
 def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> Scaling:
     """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature" or "all".
 
-    Statistics are exact in float64, and the same for any number of ranks. Constant columns get scale 1.
+    Statistics are computed in float64, with the same bits on any number of ranks. Constant columns get scale 1.
 
     Raises:
         DataError: values so large that their statistics are not finite.
@@ -94,7 +94,7 @@ def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> S
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs `x` and targets `y`, one row of each a sample."""
+    """Inputs `x` and targets `y`, one row of each per sample."""
 
     x: Rows
     y: Rows
@@ -117,10 +117,10 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a job trains on and what it validates on."""
+    """The training data and the validation data of a job."""
 
     train: Samples
     validation: Samples | None
     scaling: Scaling | None
     notes: tuple[str, ...] = ()
-    """Warnings to show to whoever trains on them."""
+    """Warnings for the user."""

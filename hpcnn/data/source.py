@@ -18,16 +18,16 @@ from hpcnn.errors import DataError, MissingExtraError, shortened
 from hpcnn.system.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
-"""No deflated byte holds more than this many."""
+"""Largest number of bytes that a deflated byte can expand to."""
 AXES_LIMIT = 64
-"""Most axes that NumPy takes."""
+"""Most axes of a NumPy array."""
 ENTRIES_LIMIT = 2**58
-"""NumPy counts bytes in 63 bits, with each axis of 0 taken as 1; an entry has 16 at most."""
+"""NumPy counts bytes in 63 bits, with each axis of length 0 counted as 1; an entry has at most 16 bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Data as they were read: nothing checked against the job, split or scaled."""
+    """Data as read: not checked against the job, split or scaled."""
 
     x: Rows
     y: Rows
@@ -35,11 +35,11 @@ class Source:
     columns: Columns | None = None
     """Names of the columns, where they have some."""
     computed: bool = False
-    """Made by a formula, hence finite: checking would mean computing it all."""
+    """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
-    """SHA-256 of all values, where that is known already; see `hpcnn.data.content.digests`."""
+    """SHA-256 of all values, if already known; see `hpcnn.data.content.digests`."""
     notes: tuple[str, ...] = ()
-    """Warnings to show to whoever trains on it."""
+    """Warnings for the user."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:
@@ -62,7 +62,7 @@ class Inputs:
 
 
 def with_features(source: Source) -> Source:
-    """Return the source with inputs of shape (n,) as (n, 1): one feature a sample."""
+    """Return the source with inputs of shape (n,) as (n, 1): one feature per sample."""
 
     def shaped(x: Rows) -> Rows:
         return ReshapedRows(x, (1,)) if len(x.shape) == 1 else x
@@ -72,10 +72,10 @@ def with_features(source: Source) -> Source:
 
 
 def places(path: str, base: Path) -> tuple[Path, ...]:
-    """Return where `path` may be: itself if absolute, else under the job file's folder, then the working folder.
+    """Return the candidates for `path`: itself if absolute, else below the job file's folder and the working folder.
 
     Raises:
-        DataError: it can't be a path on any machine, or leads in circles.
+        DataError: it is not a valid path, or is a circular link.
     """
     try:
         given = Path(path).expanduser()
@@ -85,9 +85,9 @@ def places(path: str, base: Path) -> tuple[Path, ...]:
             here, there = base / given, Path.cwd() / given
             found = (here,) if here.resolve() == there.resolve() else (here, there)
         for place in found:
-            place.is_file()  # False if there is none; raises if it can't be looked for
+            place.is_file()  # False if there is none; raises if it is not accessible
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path!r} can't be looked for: {shortened(error)}. Give another path.") from None
+        raise DataError(f"{path!r} is not accessible: {shortened(error)}. Give another path.") from None
     return found
 
 
@@ -108,10 +108,10 @@ def resolve(path: str, base: Path) -> Path:
             return candidate
     folders = [str(candidate) for candidate in candidates if candidate.is_dir()]
     if folders:
-        raise DataError(f"{folders[0]} is a folder, but a file is needed. Name the file in it.")
+        raise DataError(f"{folders[0]} is a folder, but a file is needed. Give the file in it.")
     raise DataError(
         f"no data file {path!r}: looked for {' and '.join(map(str, candidates))}. "
-        "Relative paths start at the job file's folder, then at the working folder."
+        "Relative paths are looked for in the job file's folder, then in the working folder."
     )
 
 
@@ -119,7 +119,7 @@ def check_numeric(dtype: np.dtype[np.generic], what: str) -> None:
     """Raise DataError unless `dtype` holds real numbers or booleans. `what` names the array and its file."""
     if dtype.hasobject:
         raise DataError(
-            f"{what} holds Python objects (dtype {dtype}), whose pickles could run code: refused. "
+            f"{what} holds Python objects (dtype {dtype}), whose pickles could run code, which is refused. "
             "Save it as an array of numbers."
         )
     if dtype.kind not in "biuf":
@@ -129,37 +129,39 @@ def check_numeric(dtype: np.dtype[np.generic], what: str) -> None:
 def check_axes(shape: tuple[int, ...], what: str) -> None:
     """Raise DataError unless `shape` has a first axis, that of the samples."""
     if not shape:
-        raise DataError(f"{what} is a single number; needed is an array with one row a sample.")
+        raise DataError(f"{what} is a single number, but an array with one row per sample is needed.")
 
 
 def check_countable(shape: tuple[int, ...], what: object) -> None:
-    """Raise DataError unless NumPy can make an array of this shape, memory aside."""
+    """Raise DataError unless NumPy supports arrays of this shape, memory aside."""
     if len(shape) > AXES_LIMIT or math.prod(max(1, size) for size in shape) > ENTRIES_LIMIT:
-        raise DataError(f"{what} has shape {shortened(shape)}; NumPy takes {AXES_LIMIT} axes, and fewer entries.")
+        raise DataError(f"{what} has shape {shortened(shape)}; NumPy supports {AXES_LIMIT} axes and fewer entries.")
 
 
 def check_memory(needed: int, what: object, advice: str) -> None:
-    """Raise DataError if so many bytes are not free, before anything takes them: the system might end the process."""
+    """Raise DataError if `needed` bytes are not free, before they are allocated: the system might kill the process."""
     free = free_memory()
     if free is not None and needed > free:
-        raise DataError(f"{what} takes {needed} bytes of memory, but this machine has only {free} to give. {advice}")
+        raise DataError(
+            f"{what} takes {needed} bytes of memory, but only {free} are available on this machine. {advice}"
+        )
 
 
 def check_inflated(declared: int, deflated: int, what: object) -> None:
-    """Raise DataError if `deflated` bytes can't hold what is declared, or this machine's memory can't."""
+    """Raise DataError if `deflated` bytes can't expand to the declared size, or it exceeds the memory."""
     most = DEFLATE_RATIO * deflated
     if declared > most:
         raise unread(what, f"its header declares {declared} bytes, but it can't hold more than {most}")
-    check_memory(declared, what, "Save it uncompressed: such a file is mapped, not held.")
+    check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
 
 
 def unread(path: object, why: object) -> DataError:
-    """Return the error for a file that is damaged, or not of its format."""
-    return DataError(f"{path} can't be read: {shortened(why)}. Is the file whole, and of the format that the job says?")
+    """Return the error for a file that is damaged or of another format."""
+    return DataError(f"{path} can't be read: {shortened(why)}. Is the file complete, and of the format in the job?")
 
 
 class Stream(Protocol):
-    """What a file, and a member of an archive, can do."""
+    """A file, or a member of an archive."""
 
     def read(self, size: int = ..., /) -> bytes:
         """Return at most `size` bytes."""
@@ -175,10 +177,10 @@ class Stream(Protocol):
 
 
 def read_rest(stream: Stream, declared: int, what: object) -> NDArray[np.uint8]:
-    """Return all the bytes that are left of a stream. Its end is reached, so that checksums are compared.
+    """Return the remaining bytes of a stream. It is read to its end, so that checksums are verified.
 
     Raises:
-        DataError: they are not as many as declared.
+        DataError: their number differs from the declared one.
     """
     values = np.empty(declared, np.uint8)
     view, position = values.data, 0
@@ -194,22 +196,22 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
-    with np.errstate(invalid="ignore"):  # a NaN that signals; found by the checks
+    with np.errstate(invalid="ignore"):  # a signalling NaN; the checks find it
         for place, column in enumerate(columns):
             table[:, place] = column
     return table
 
 
 def optional_import(module: str, extra: str, purpose: str, package: str = "") -> Any:
-    """Return an optional module, imported only now.
+    """Import an optional module.
 
     Raises:
-        MissingExtraError: it is not installed; the message names the extra that brings `package`.
+        MissingExtraError: it is not installed; the message names the extra that installs `package`.
     """
     top = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != top:
-            raise  # installed, but broken: its own message says why
+            raise  # installed, but broken
         raise MissingExtraError(package or top, extra, purpose) from None

@@ -190,7 +190,7 @@ def test_batches_of_all_sizes_and_kinds_share_memory_without_a_trace() -> None:
 
 
 def test_a_trainer_predicts_no_nothing() -> None:
-    with pytest.raises(DataError, match=r"inputs of shape \(0, 4\) hold nothing"):
+    with pytest.raises(DataError, match=r"inputs of shape \(0, 4\) are empty"):
         trainer().predict(X[:0])
 
 

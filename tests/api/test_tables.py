@@ -164,7 +164,7 @@ def test_a_trainer_s_file_with_other_things_for_names(tmp_path: Path) -> None:
 
 def test_masks_are_refused_unless_they_are_empty(by_name: hpcnn.Fitted, tmp_path: Path) -> None:
     hidden = np.ma.masked_greater(X, 5.0)
-    text = r"is a masked array, and \d+ of its values are masked\. Fill them, by \.filled"
+    text = r"is a masked array, and \d+ of its values are masked\. Fill them with \.filled"
     loop = trainer()
     for use in (
         lambda: run(tmp_path, (hidden, Y)),

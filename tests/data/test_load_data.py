@@ -132,7 +132,7 @@ def test_a_known_scaling_is_used_as_it_is(folder):
 
 
 def test_a_known_scaling_of_another_shape(folder):
-    with pytest.raises(DataError, match=r"inputs have shape \(4,\) a sample, but the run was trained.*shape \(3,\)"):
+    with pytest.raises(DataError, match=r"inputs have shape \(4,\) per sample, but the run was trained.*shape \(3,\)"):
         npz(folder, scaling=Scaling(np.zeros(3), np.ones(3)))
 
 
@@ -244,8 +244,8 @@ def test_too_large_for_float32(tmp_path):
 
 COUNTS = {
     "counts": ({"x": X, "y": Y[:9]}, r"training data: 200 inputs \(shape \(200, 4\)\), but 9 targets \(shape \(9,\)\)"),
-    "no samples": ({"x": X[:0], "y": Y[:0]}, r"training data: inputs of shape \(0, 4\) hold nothing"),
-    "no features": ({"x": X[:, :0], "y": Y}, r"training data: inputs of shape \(200, 0\) hold nothing"),
+    "no samples": ({"x": X[:0], "y": Y[:0]}, r"training data: inputs of shape \(0, 4\) are empty"),
+    "no features": ({"x": X[:, :0], "y": Y}, r"training data: inputs of shape \(200, 0\) are empty"),
 }
 
 

@@ -219,7 +219,10 @@ def test_zip_bombs(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 100)))
     assert npz.read_arrays(tmp_path / "a.npz", "x")[0].shape == (1000, 100)
     monkeypatch.setattr(source, "free_memory", lambda: 500_000)
-    with pytest.raises(DataError, match=r"'x' in .* takes 800128 bytes of memory, but .* only 500000 to give. Save it"):
+    with pytest.raises(
+        DataError,
+        match=r"'x' in .* takes 800128 bytes of memory, but only 500000 are .* Save it",
+    ):
         npz.read_arrays(tmp_path / "a.npz", "x")
 
 

@@ -134,7 +134,7 @@ def test_a_file_of_before_warns_that_names_mean_nothing(run, old, tmp_path, caps
     table, out = write(tmp_path / "aby.csv", "aby"), ("-o", tmp_path / "out.npy")
     for found in (warnings("evaluate", old, "--data", table), warnings("predict", old, table, *out)):
         assert len(found) == 1
-        assert f"the columns of {table} are taken in order, whatever their names" in found[0]
+        assert f"the columns of {table} are used in order, regardless of their names" in found[0]
     np.save(tmp_path / "x.npy", ROWS)
     assert not warnings("predict", old, tmp_path / "x.npy", *out)
     assert not warnings("evaluate", old)

@@ -1,4 +1,4 @@
-"""Reader of CSV files of numbers: NumPy's C parser, and a second look at the file where that finds fault."""
+"""Reader of CSV files of numbers: NumPy's C parser, and a slower scan to locate errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
 COUNTED_LEAST = 3
-"""Fewer columns whose first line counts them, from 0, may be a row of numbers as well."""
+"""With fewer columns, a first line that numbers them from 0 may also be a row of data."""
 PACKED = (".gz", ".bz2", ".xz")
-"""Endings of files that NumPy would unpack, whatever they hold and grow to."""
+"""Endings of files that NumPy would decompress, whatever their contents and size."""
 MISSING = ("", "na", "n/a", "#n/a", "<na>", "nil", "none", "null", "?", "-", "--", ".")
-"""What stands for a missing value, in lower case; nan is a number."""
+"""Markers of missing values in lower case; nan is a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Table:
 def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[str, ...] | None, int, int]:
     """Return the names of the columns, the number of lines before the first row, and the number of columns.
 
-    A first line of numbers names columns only where it has all that are `wanted` by name.
+    A first line of numbers counts as names only if it contains all that are `wanted`.
     """
     lines = read_lines(path, data.delimiter)
     names, skip = None, 0
@@ -70,9 +70,9 @@ def _header(path: Path, data: schema.Csv, wanted: Sequence[str]) -> tuple[tuple[
 
 
 def _only_numbers(cells: Sequence[str]) -> bool:
-    """Return whether a line is a row of numbers, some of which may be missing, and not 0, 1, 2, ... as pandas writes.
+    """Return whether a line is a row of numbers, some of which may be missing, and not 0, 1, 2, ...
 
-    Those are its names for the columns of an array.
+    Those are the names that pandas gives the columns of an array.
     """
     if len(cells) >= COUNTED_LEAST and counted(stripped(cells)):
         return False
@@ -83,10 +83,10 @@ def read_table(path: Path, data: schema.Csv, wanted: Sequence[str] = ()) -> Tabl
     """Return the numbers of a CSV file as float64; its header, if it has one, names the columns that are `wanted`.
 
     Raises:
-        DataError: empty, not text, a ragged line, or a cell that is no number (each with its line).
+        DataError: the file is empty or not text, or a line is ragged or has a cell that is not a number.
     """
     if path.suffix in PACKED:
-        raise DataError(f"{path} is packed, by its name. Unpack it: CSV files are read as plain text.")
+        raise DataError(f"{path} is compressed, by its name. Decompress it: CSV files are read as plain text.")
     try:
         names, skip, width = _header(path, data, wanted)
         try:
@@ -111,8 +111,8 @@ def target_positions(table: Table, targets: Sequence[str | int]) -> list[int]:
     """Return the positions from 0 of the target columns.
 
     Raises:
-        JobError: a name, but the file has no header.
-        DataError: no such column, a name that stands twice in the header, or one column given twice.
+        JobError: a target is a name, but the file has no header.
+        DataError: a column is missing, ambiguous, or given twice.
     """
     positions = []
     for target in targets:

@@ -1,4 +1,4 @@
-"""Reader of the handwritten digits that come with hpcnn; `digits.md` beside the file says where they are from."""
+"""Reader of the handwritten digits that come with hpcnn; `digits.md` gives their source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH = Path(__file__).parents[1] / "digits.npz"
 
 
 def load_digits() -> tuple[Array, Array]:
-    """Return the handwritten digits: images uint8 (1797, 8, 8) from 0 to 16, and what each shows, uint8 (1797,).
+    """Return the handwritten digits: images, uint8 (1797, 8, 8) from 0 to 16, and labels, uint8 (1797,).
 
     >>> x, y = load_digits()
     >>> x.shape, y[:3].tolist()

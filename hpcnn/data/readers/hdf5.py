@@ -1,4 +1,4 @@
-"""Reader of HDF5 files, netCDF-4 among them: rows are read from the file as they are asked for (extra `hdf5`)."""
+"""Reader of HDF5 files, including netCDF-4: rows are read from the file on demand (extra `hdf5`)."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ NEVER_WRITTEN = {
     "f4": 9.969209968386869e36, "f8": 9.969209968386869e36, "i2": -32767, "i4": -2147483647, "i8": -9223372036854775806,
     "u2": 65535, "u4": 4294967295, "u8": 18446744073709551614,
 }  # fmt: skip
-"""What netCDF gives back for values that were never written (NC_FILL_FLOAT and so on), unless a file says otherwise."""
+"""Default fill values of netCDF (NC_FILL_FLOAT and so on) for values that were never written."""
 
 
 class OpenFile:
-    """Closes a file once nothing reads from it any more, or else before the interpreter ends."""
+    """Closes a file when nothing refers to it any more, at the latest when the interpreter exits."""
 
     def __init__(self, file: Any) -> None:
         weakref.finalize(self, file.close)
 
 
 class Hdf5Rows:
-    """Rows of an HDF5 data set. HDF5 wants rising indices without repeats: rows are read sorted, then put in place."""
+    """Rows of an HDF5 data set. HDF5 needs increasing indices without repeats: rows are read sorted, then reordered."""
 
     def __init__(self, dataset: Any, what: str, *files: OpenFile) -> None:
         self._held, self.what, self._files = [dataset], what, files
         self.notes = unwritten(dataset, what)
-        """Warnings to show to whoever trains on them."""
-        # With what it knows of a virtual data set still in memory, the HDF5 library crashes as the process ends.
+        """Warnings for the user."""
+        # The HDF5 library crashes at exit if a virtual data set is still in memory.
         weakref.finalize(self, self._held.clear)
         self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
         self._raw = Buffer(self.shape[1:], self.dtype)
@@ -66,7 +66,7 @@ class Hdf5Rows:
 
 
 def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
-    """Return those attributes that say what the values mean."""
+    """Return the attributes that define the meaning of the values."""
     found = {}
     for name in ATTRIBUTES:
         try:
@@ -84,16 +84,18 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
 
 def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
     dataset, what = find_dataset(file, key, path), f"data set {key!r} in {path}"
-    files = (opened,) if dataset.file.id == file.id else (opened, OpenFile(dataset.file))  # a link led elsewhere
+    files = (
+        (opened,) if dataset.file.id == file.id else (opened, OpenFile(dataset.file))
+    )  # it is a link to another file
     check_dataset(dataset, what)
     return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
 
 
 def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
-    """Return the data sets `keys` of a file, in that order. The file stays open as long as they live.
+    """Return the data sets `keys` of a file, in that order. The file stays open as long as they exist.
 
     Raises:
-        DataError: no such data set, a damaged file, or a data set that holds other things than numbers.
+        DataError: the file is damaged, or a data set is missing or not numeric.
     """
     file = open_file(path)
     opened = OpenFile(file)

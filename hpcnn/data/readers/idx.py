@@ -1,4 +1,4 @@
-"""Reader of IDX files, the format of MNIST: mapped into memory, or inflated into it from `.gz`.
+"""Reader of IDX files, the format of MNIST: memory-mapped, or read into memory from `.gz`.
 
 The format: https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/ ("THE IDX FILE FORMAT").
 """
@@ -71,7 +71,7 @@ def read_idx(path: Path) -> ArrayRows:
     """Return the rows of one IDX file, of any type and number of axes, plain or `.gz`.
 
     Raises:
-        DataError: wrong magic number, damaged, or another length than declared.
+        DataError: the magic number is wrong, or the file is damaged or of another length than declared.
     """
     try:
         return _inflate(path) if path.suffix == ".gz" else _map(path)
@@ -92,7 +92,7 @@ def read_pair(folder: Path, images: str, labels: str) -> tuple[ArrayRows, ArrayR
     """Return the rows of a file of images and of one of labels, both of which exist in `folder`.
 
     Raises:
-        DataError: one of them is damaged, labels have several axes, or there are more of one than of the other.
+        DataError: a file is damaged, labels have several axes, or the numbers of images and labels differ.
     """
     image_path, label_path = find(folder, images), find(folder, labels)
     assert image_path is not None
@@ -117,7 +117,7 @@ class IdxReader(Reader[schema.Idx]):
         """Read the images and labels of a folder.
 
         Raises:
-            DataError: files are missing (all of them are listed), damaged, or do not fit each other.
+            DataError: files are missing (the message lists all), damaged, or inconsistent.
         """
         if bool(data.validation_images) != bool(data.validation_labels):
             raise JobError(
@@ -132,7 +132,7 @@ class IdxReader(Reader[schema.Idx]):
         if missing:
             raise DataError(
                 f"missing in the folder {folder}{'' if folder.is_dir() else ' (which does not exist)'}: "
-                f"{', '.join(missing)}; each may carry the ending .gz. Put the files there, or set data.folder."
+                f"{', '.join(missing)}; each may end in .gz. Put the files there, or set data.folder."
             )
         read_pairs = [read_pair(folder, *pair) for pair in pairs]
         return Source(*read_pairs[0], read_pairs[1] if len(read_pairs) > 1 else None)

@@ -1,4 +1,4 @@
-"""Arrays that a program hands in: made a source of data, and known again by their hash."""
+"""Arrays that a Python program passes in, as a data source; their hash identifies them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 
 Pair = tuple[ArrayLike, ArrayLike]
-"""Inputs and targets, one row of each a sample."""
+"""Inputs and targets, one row of each per sample."""
 
 
 class MemoryReader(Reader[schema.Memory]):
-    """Refuses to read arrays of a program that has ended."""
+    """Raises an error: arrays of a program can't be read again."""
 
     section = schema.Memory
 
     def read(self, data: schema.Memory, base: Path) -> NoReturn:
-        """Refuse.
+        """Raise an error.
 
         Raises:
             DataError: always.
         """
         raise DataError(
-            "the data of this job were arrays in the memory of a Python program, and are in no file. Give them to "
-            "hpcnn.fit, or to evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
+            "the data of this job were arrays of a Python program and are not in a file. Pass them to hpcnn.fit, or to "
+            "evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
         )
 
 
 def array_source(data: Pair, validation: Pair | None = None, columns: Columns | None = None) -> Source:
-    """Return arrays, or what NumPy makes arrays of, as a source of data.
+    """Return arrays, or array-likes, as a data source.
 
-    Tables with named columns, as DataFrames, are put in the order of a model's `columns`; those for validation in the
-    order of the others.
+    Tables with named columns, such as DataFrames, are reordered to a model's `columns`; those for validation to the
+    columns of the training data.
 
     Raises:
-        DataError: they are no pair, no arrays of numbers, or have other columns.
+        DataError: they are not a pair of arrays of numbers, or have other columns.
     """
     source = _pair_source(data, "data", columns)
     if validation is None:
@@ -56,7 +56,7 @@ def array_source(data: Pair, validation: Pair | None = None, columns: Columns | 
 
 
 def array_settings(source: Source) -> dict[str, Any]:
-    """Return what `[data]` says of such a source, with its digests, beside what the job says."""
+    """Return the `[data]` settings of such a source, including its hash."""
     held = source.validation
     return {
         "source": "memory",
@@ -68,10 +68,10 @@ def array_settings(source: Source) -> dict[str, Any]:
 
 
 def array_inputs(x: ArrayLike, what: str = "x", columns: Columns | None = None) -> ArrayRows:
-    """Return inputs of samples, those of a table in the order of a model's `columns`; a number a sample is one feature.
+    """Return inputs, those of a table in the order of a model's `columns`; shape (n,) becomes (n, 1).
 
     Raises:
-        DataError: they are no array of numbers, or have other columns.
+        DataError: they are not an array of numbers, or have other columns.
     """
     names = column_names(x)
     if names is not None and columns is not None:
@@ -81,7 +81,7 @@ def array_inputs(x: ArrayLike, what: str = "x", columns: Columns | None = None) 
 
 
 def column_names(values: Any) -> tuple[str, ...] | None:
-    """Return the names of the columns of a table: a DataFrame of pandas or polars, or a table of Arrow; None of others.
+    """Return the column names of a DataFrame of pandas or polars or of an Arrow table; None for anything else.
 
     >>> column_names([[1.0, 2.0]]) is None
     True
@@ -99,7 +99,7 @@ def _target_names(y: Any) -> tuple[str, ...]:
 
 def _pair_source(pair: Any, what: str, columns: Columns | None) -> Source:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise DataError(f"{what} is {type(pair).__name__}; needed is a pair of arrays: {what}=(x, y)")
+        raise DataError(f"{what} is {type(pair).__name__}; expected a pair of arrays: {what}=(x, y)")
     x, y = pair
     inputs, target_names = array_inputs(x, f"x of {what}", columns), _target_names(y)
     if columns is not None and len(columns.targets) > 1 and column_names(y) is not None:
@@ -112,7 +112,7 @@ def _pair_source(pair: Any, what: str, columns: Columns | None) -> Source:
 
 def _selected(table: Any, places: Sequence[int]) -> Any:
     """Return some columns of a table."""
-    if hasattr(table, "iloc"):  # pandas, where names may be anything, and repeat
+    if hasattr(table, "iloc"):  # pandas, where names may be of any type, and repeat
         return table.iloc[:, list(places)]
     names = list(getattr(table, "column_names", table.columns))
     return table.select([names[place] for place in places])
@@ -129,7 +129,7 @@ def _array(values: Any, what: str) -> Array:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise DataError(f"{what} can't be made an array: {error}. Give rows of one length.") from None
+        raise DataError(f"{what} can't be converted to an array: {error}. Give rows of equal length.") from None
     if array.dtype.hasobject and hasattr(values, "iloc") and array.ndim == 2:  # columns of several types
         columns = [_array(column, f"column {shortened(name)!r} of {what}") for name, column in values.items()]
         return column_values(columns, len(values))
@@ -139,17 +139,17 @@ def _array(values: Any, what: str) -> Array:
 
 
 def check_unmasked(values: Any, what: str) -> None:
-    """Raise DataError if values are masked: an array made of them would show what lies under the mask."""
+    """Raise DataError if values are masked: converting them to an array would expose the masked values."""
     masked = _masked(values)
     if masked:
         raise DataError(
-            f"{what} is a masked array, and {masked} of its values are masked. Fill them, by .filled(value), or leave "
-            "out their samples."
+            f"{what} is a masked array, and {masked} of its values are masked. Fill them with .filled(value), or drop "
+            "their samples."
         )
 
 
 def _masked(values: Any) -> int:
-    ma = sys.modules.get("numpy.ma")  # without it there are no such arrays; importing it takes a while
+    ma = sys.modules.get("numpy.ma")  # without it there are no such arrays; importing it is slow
     if ma is None:
         return 0
     if isinstance(values, list | tuple):

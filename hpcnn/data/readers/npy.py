@@ -31,11 +31,11 @@ from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 HEADERS = {(1, 0): (np.lib.format.read_array_header_1_0, 2), (2, 0): (np.lib.format.read_array_header_2_0, 4)}
-"""For each version of the format, who reads the header, and how many bytes say its length."""
+"""For each version of the format, the function that reads the header, and the size of its length field in bytes."""
 HEADER_LIMIT = 10_000
-"""Bytes that NumPy would parse. Its readers take in the whole header first, however long it says that it is."""
+"""Largest header that NumPy parses, in bytes. Its functions read the header first, whatever length it declares."""
 PARSER = threading.Lock()
-"""NumPy parses headers with `ast`, which fails at random in CPython 3.11 where two threads use it at once."""
+"""NumPy parses headers with `ast`, which fails at random in CPython 3.11 if two threads use it at once."""
 
 
 def _parse_header(file: Stream) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -46,7 +46,7 @@ def _parse_header(file: Stream) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     size = file.read(width)
     length = int.from_bytes(size, "little")
     if length > HEADER_LIMIT:
-        raise ValueError(f"it is said to be {length} bytes long, which no array of numbers needs")
+        raise ValueError(f"its declared length of {length} bytes is more than any array of numbers needs")
     with PARSER, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how it is written
         shape, fortran, dtype = parse(io.BytesIO(size + file.read(length)))
@@ -59,10 +59,10 @@ def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...
     Args:
         file: the stream, at its beginning.
         what: name of the array in messages.
-        available: bytes of the stream in all, header included.
+        available: bytes of the whole stream, including the header.
 
     Raises:
-        DataError: no such header, objects or other things than numbers, or another number of bytes than it declares.
+        DataError: the header is invalid, the array does not hold numbers, or its size differs from the declared one.
     """
     try:
         shape, fortran, dtype = _parse_header(file)
@@ -81,16 +81,16 @@ def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...
 def map_rows(
     path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, *, fortran: bool = False
 ) -> ArrayRows:
-    """Return rows of the array that lies at `offset` in the file. The caller has checked the file's length.
+    """Return rows of the array at `offset` in the file. The caller has checked the length of the file.
 
-    In Fortran order a row is strewn over the whole file: such an array is read into memory.
+    In Fortran order a row is spread over the whole file: such an array is read into memory.
     """
     if 0 in shape:
         return ArrayRows(np.empty(shape, dtype))
     mapped = np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
-    array = mapped.view(np.ndarray)  # plain: a slice of a memmap costs several times more
+    array = mapped.view(np.ndarray)  # slicing a memmap is several times slower
     if not array.flags.c_contiguous:
-        check_memory(array.nbytes, path, "Save the array in C order: such a file is mapped, not held.")
+        check_memory(array.nbytes, path, "Save the array in C order: such a file is memory-mapped.")
     return ArrayRows(array, mapped=array.flags.c_contiguous)
 
 
@@ -146,5 +146,5 @@ class NpyReader(Reader[schema.Npy]):
             return None
         x_path, comma, y_path = path.partition(",")
         if path.endswith(".npy") and not comma:
-            raise DataError(f"{path!r} holds inputs alone. For evaluation give two files, as 'x.npy,y.npy'.")
+            raise DataError(f"{path!r} contains only inputs. For evaluation give two files, as 'x.npy,y.npy'.")
         return schema.Npy(x_path=x_path.strip(), y_path=y_path.strip()) if comma else None

@@ -1,4 +1,4 @@
-"""Reader of `.npz` archives: stored members are mapped into memory, deflated ones are inflated into it."""
+"""Reader of `.npz` archives: stored members are memory-mapped, deflated ones are read into memory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hpcnn.errors import DataError, unknown_name
 from hpcnn.job import data as schema
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What NumPy writes. Other methods would make room for what a file says that it needs, however small it is."""
+"""The methods that NumPy writes. Others would allocate the declared size, however small the file is."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Start of a member in a zip file: signature, 22 bytes that the directory repeats, lengths of name and extra field."""
 
 
 def _check_size(path: Path, info: zipfile.ZipInfo, what: str) -> None:
-    """Raise DataError unless the file can hold the member, by its own length."""
+    """Raise DataError unless the member fits into the file."""
     if info.compress_type not in METHODS:
         raise unread(what, f"it is compressed by method {info.compress_type}, but .npz archives are stored or deflated")
     if info.header_offset + info.compress_size > path.stat().st_size:
@@ -33,12 +33,12 @@ def _check_size(path: Path, info: zipfile.ZipInfo, what: str) -> None:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo, what: str) -> int:
-    """Return where a member's bytes begin in the file."""
+    """Return the offset of a member's bytes in the file."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-        raise unread(what, "the archive's directory does not fit its members")
+        raise unread(what, "the archive's directory does not match its members")
     _, name, extra = LOCAL_HEADER.unpack(header)
     return int(info.header_offset + LOCAL_HEADER.size + name + extra)
 
@@ -61,7 +61,7 @@ def read_arrays(path: Path, *keys: str) -> tuple[ArrayRows, ...]:
     """Return the arrays `keys` of an archive, in that order.
 
     Raises:
-        DataError: no such array, or an archive that is damaged, truncated, encrypted, or holds other than numbers.
+        DataError: an array is missing or not numeric, or the archive is damaged, truncated or encrypted.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -15,7 +15,7 @@ from hpcnn.errors import DataError, shortened, unknown_name
 from hpcnn.job import data as schema
 
 ENTRY_BYTES = 8
-"""Of a number in memory, at most."""
+"""Largest size of a number in memory."""
 
 
 def _read_table(path: Path) -> Any:
@@ -27,9 +27,9 @@ def _read_table(path: Path) -> Any:
         known = stripped(metadata.schema.to_arrow_schema().names)
         twice = sorted({name for name in known if known.count(name) > 1})
         if not twice:
-            needed = metadata.num_rows * metadata.num_columns * ENTRY_BYTES  # a few bytes may say "a million zeros"
-            check_memory(needed, path, "Give a part of it.")
-            table = parquet.read_table(path, use_threads=False)  # each core is a rank's already
+            needed = metadata.num_rows * metadata.num_columns * ENTRY_BYTES  # a few bytes may encode a million zeros
+            check_memory(needed, path, "Use a part of it.")
+            table = parquet.read_table(path, use_threads=False)  # the cores are used by the ranks
             renamed = table.rename_columns([*stripped(table.column_names)])
             return renamed.replace_schema_metadata(table.schema.metadata)
     except DataError:
@@ -51,7 +51,7 @@ def _column(table: Any, name: str, path: Path) -> Array:
 
 
 def _index(table: Any) -> set[str]:
-    """Return the columns that pandas wrote an index to: it does not take them for columns either."""
+    """Return the columns that hold an index of pandas, which it does not treat as columns either."""
     try:
         told = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
     except (ValueError, KeyError, TypeError, RecursionError):

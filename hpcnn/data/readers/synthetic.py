@@ -1,4 +1,4 @@
-"""Made-up data: each value is a hash of (seed, row, column), so rows of any table are there without memory."""
+"""Synthetic data: each value is a hash of (seed, row, column), so that a table of any size needs no memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from hpcnn.job import data as schema
 GAMMA = 0x9E3779B97F4A7C15
 MASK = 2**64 - 1
 INPUTS, NOISE, LABELS, RADIUS, ANGLE, CENTRES = range(6)
-"""Streams: what is drawn for one use has nothing to do with what is drawn for another."""
+"""Independent random streams, one for each use."""
 DISTANCE = 2.0
-"""Distance of the centres of two clouds, on the average: two deviations where `noise` is 1."""
+"""Mean distance of the centres of two clusters: two standard deviations if `noise` is 1."""
 
 
 class CounterHash:
@@ -161,12 +161,12 @@ class CloudInputs(SyntheticRows):
 
 
 class SyntheticReader(Reader[schema.Synthetic]):
-    """Makes up data."""
+    """Computes synthetic data."""
 
     section = schema.Synthetic
 
     def read(self, data: schema.Synthetic, base: Path) -> Source:
-        """Return rows that are computed as they are taken."""
+        """Return rows that are computed when they are taken."""
         if data.kind == "linear":
             return Source(UniformInputs(data), LinearTargets(data), computed=True)
         return Source(CloudInputs(data), CloudLabels(data), computed=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hpcnn.data import files
+from hpcnn.data import other_files
 from hpcnn.data.load import Scaling, read_inputs, read_samples
 from hpcnn.data.readers import READERS, reader_of
 from hpcnn.errors import DataError
@@ -100,7 +100,7 @@ def test_other_endings_of_one_array(folder):
 def test_a_packed_table_is_told_as_in_a_job(folder):
     (folder / "d.csv.gz").touch()
     for read in (read_inputs, read_samples):
-        with pytest.raises(DataError, match=r"d\.csv\.gz is packed, by its name\. Unpack it"):
+        with pytest.raises(DataError, match=r"d\.csv\.gz is compressed, by its name\. Decompress it"):
             read("d.csv.gz", CSV, folder)
 
 
@@ -143,10 +143,10 @@ def test_samples_of_optional_formats(case, more):
 
 def test_every_reader_is_in_the_tables():
     inputs = {reader for case in (*INPUTS.values(), *MORE_INPUTS.values())
-              for ending, reader in files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
+              for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
     assert inputs == {reader for reader in READERS if reader.endings} - {reader_of(IDX)}  # its files are made below
     samples = {reader for case in (*SAMPLES.values(), *MORE_SAMPLES.values())
-               for ending, reader in files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
+               for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
     assert samples == inputs
 
 
@@ -201,7 +201,7 @@ def test_an_empty_folder(tmp_path):
         ("d.npx", r"Did you mean '\.npz'|Did you mean '\.npy'"),
         ("no.npy", "no data file 'no.npy': looked for"),
         ("bad.npy", r"inputs of bad\.npy: column 2 holds 1 values of 9 .* row 4"),
-        ("none.npy", r"none\.npy: inputs of shape \(0, 3\) hold nothing"),
+        ("none.npy", r"none\.npy: inputs of shape \(0, 3\) are empty"),
     ],
 )
 def test_bad_inputs(path, text, folder):
@@ -216,7 +216,7 @@ def test_bad_inputs(path, text, folder):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("x.npy", "'x.npy' holds inputs alone. For evaluation give two files, as 'x.npy,y.npy'"),
+        ("x.npy", "'x.npy' contains only inputs. For evaluation give two files, as 'x.npy,y.npy'"),
         ("d.txt", r"'d.txt' does not end like a file for evaluation.*Known endings: \.npz, \.csv"),
         ("d.csv", r"'d.csv' has named columns, but the job's data.source is 'digits', not 'csv'"),
         ("d.parquet", r"'d.parquet' has named columns, but the job's data.source is 'digits', not 'parquet'"),

@@ -108,11 +108,11 @@ def test_a_fill_value_is_compared_as_the_data_hold_it():
 
 
 REFUSED = [
-    ({"scale_factor": "0.1"}, r"x has the attribute scale_factor = '0\.1', but needed is a single number"),
-    ({"add_offset": [1.0, 2.0]}, r"add_offset = \[1\.0, 2\.0\], but needed is a single number"),
+    ({"scale_factor": "0.1"}, r"x has the attribute scale_factor = '0\.1', but must be a single number"),
+    ({"add_offset": [1.0, 2.0]}, r"add_offset = \[1\.0, 2\.0\], but must be a single number"),
     ({"scale_factor": np.nan}, r"scale_factor = .*nan.*, which is not finite"),
-    ({"_FillValue": b"none"}, r"_FillValue = b'none', but needed is numbers"),
-    ({"valid_range": [1]}, r"valid_range = \[1\], but needed is two numbers"),
+    ({"_FillValue": b"none"}, r"_FillValue = b'none', but must be numbers"),
+    ({"valid_range": [1]}, r"valid_range = \[1\], but must be two numbers"),
     ({"_Unsigned": "true"}, r"_Unsigned = 'true', but its type is int16"),
 ]
 
