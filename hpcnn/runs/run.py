@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,34 +83,20 @@ class Run:
             recovered: ranks were lost, and perhaps a checkpoint that they were to save.
         """
         training, run = self._training, self._training.job.run
-        stop.clock = WallTime(
-            60 * run.max_minutes,
-            stop.begin,
-            state_bytes=3 * training.spec.network.layout.size * np.dtype(training.job.train.dtype).itemsize,
-            save_seconds=lambda: self._saver.save_seconds,
-        )
+        stop.clock = self._wall_time(stop.begin)
         display = make_display(run.display, self._status(progress), run.log_every_s) if self._root else None
         progress_file = ProgressFile(self._folder.progress, self._status(progress)) if self._root else None
         self._progress_file = progress_file
         loggers = make_loggers(training.job, self._folder) if self._root else []
-        loop = TrainingLoop(
-            training,
-            self._comm,
-            callbacks=[
-                *filter(None, [self._context.keeper]),  # before the others write
-                *training.callbacks.values(),
-                *self._records.callbacks(),
-                *loggers,
-                *filter(None, (display, progress_file)),
-            ],
-            save=self._saver,
-            should_stop=lambda: stop.requested,
-            progress=progress,
-        )
+        loop = self._make_loop(progress, stop, [*loggers, *filter(None, (display, progress_file))])
         if recovered:
             loop.save_epoch()
         try:
-            done = _runs_through(loop)
+            done = True
+            try:
+                loop.run()
+            except StoppedError:
+                done = False
             self._context.check_lease()
             self._records.time.gather()
             if self._records.timeline:
@@ -122,6 +109,33 @@ class Run:
                 logger.close()
             if isinstance(display, LiveDisplay):
                 display.close()
+
+    def _make_loop(self, progress: Progress, stop: StopRequest, viewers: Sequence[Callback]) -> TrainingLoop:
+        training = self._training
+        callbacks = [
+            *filter(None, [self._context.keeper]),  # before the others write
+            *training.callbacks.values(),
+            *self._records.callbacks(),
+            *viewers,
+        ]
+        return TrainingLoop(
+            training,
+            self._comm,
+            callbacks=callbacks,
+            save=self._saver,
+            should_stop=lambda: stop.requested,
+            progress=progress,
+        )
+
+    def _wall_time(self, begin: float) -> WallTime:
+        training = self._training
+        entry_bytes = np.dtype(training.job.train.dtype).itemsize
+        return WallTime(
+            60 * training.job.run.max_minutes,
+            begin,
+            state_bytes=3 * training.spec.network.layout.size * entry_bytes,  # weights and two moments
+            save_seconds=lambda: self._saver.save_seconds,
+        )
 
     def _status(self, progress: Progress) -> LiveStatus:
         def epoch_loss() -> float | None:
@@ -246,12 +260,3 @@ def _run_info(context: RunContext) -> RunInfo:
         steps_per_epoch=training.shards.steps_per_epoch,
         epochs=job.train.epochs,
     )
-
-
-def _runs_through(loop: TrainingLoop) -> bool:
-    """Train, and return whether it was to the end."""
-    try:
-        loop.run()
-    except StoppedError:
-        return False
-    return True
