@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,29 +96,6 @@ class RunFolder(RunPaths):
         except (OSError, UnicodeError) as error:
             raise CheckpointError(f"{str(self.metrics)!r} can't be read ({error}). Fix it, or delete it.") from None
         return [json.loads(line) for line in text.splitlines() if _epoch(line) < math.inf]
-
-    def append_metrics(self, *lines: Mapping[str, Any]) -> None:
-        """Append the lines of epochs: all of them, or none."""
-        _append(self.metrics, lines)
-
-    def append_time(self, *lines: Mapping[str, Any]) -> None:
-        """Append the seconds of all ranks. Steps that were done twice, after a resume, took their time twice."""
-        _append(self.time, lines)
-
-
-def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("ab+", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        cut_off = file.read() not in (b"", b"\n")  # by a crash
-        rest = memoryview(b"\n" * cut_off + b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError:  # a full disk, for example, may have taken a part
-            with suppress(OSError):
-                file.truncate(size)
-            raise
 
 
 def _epoch(line: str) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from hpcnn.errors import CheckpointError
 from hpcnn.runs.checkpoints.index import newest_that_verifies
+from hpcnn.runs.records.line_log import append_lines
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.start import Start, choose_start, newest_folder
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
@@ -136,7 +137,7 @@ def test_metrics_of_epochs_to_come_are_dropped(tmp_path, text, epochs, kept):
     folder.metrics.write_text(text)
     folder.keep_metrics(epochs)
     assert folder.metrics.read_text() == kept
-    folder.append_metrics({"epoch": epochs + 1})
+    append_lines(folder.metrics, {"epoch": epochs + 1})
     assert folder.metrics.read_text() == kept + json.dumps({"epoch": epochs + 1}) + "\n"
 
 
@@ -160,8 +161,8 @@ def test_without_metrics_there_is_nothing_to_drop(tmp_path):
 def test_a_line_after_one_that_a_full_disk_cut_off(tmp_path, rest):
     folder = RunFolder(tmp_path)
     folder.metrics.write_bytes(rest)
-    folder.append_metrics({"epoch": 2})
-    folder.append_metrics({"epoch": 3})
+    append_lines(folder.metrics, {"epoch": 2})
+    append_lines(folder.metrics, {"epoch": 3})
     before = rest + b"\n" if rest else b""
     assert folder.metrics.read_bytes() == before + b'{"epoch": 2}\n{"epoch": 3}\n'
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hpcnn.errors import CheckpointError
@@ -12,15 +16,10 @@ Line = Mapping[str, Any]
 
 
 class LineLog:
-    """The lines of one file, on a rank that writes it, or may do so once other ranks are lost.
+    """The lines of one file, on a rank that writes it, or may do so once other ranks are lost."""
 
-    Args:
-        name: of the file.
-        append: appends lines to it: all of them or, with an OSError, none.
-    """
-
-    def __init__(self, name: str, append: Callable[..., object]) -> None:
-        self.name, self._append = name, append
+    def __init__(self, path: Path) -> None:
+        self._path, self.name = path, path.name
         self.waiting: list[Line] = []
         """Lines that are not written yet, as far as this rank knows."""
         self.trouble = ""
@@ -40,7 +39,7 @@ class LineLog:
             if prepare is not None:
                 self.waiting = list(prepare())
             if self.waiting:
-                self._append(*self.waiting)
+                append_lines(self._path, *self.waiting)
         except (OSError, CheckpointError) as error:
             if not self.trouble:
                 write_line(
@@ -52,3 +51,19 @@ class LineLog:
         if self.trouble:
             write_line(f"{self.name} is written again: {len(self.waiting)} lines that had waited")
         self.waiting, self.trouble = [], ""
+
+
+def append_lines(path: Path, *lines: Line) -> None:
+    """Append lines of JSON to a file: all of them or, with an OSError, none."""
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        cut_off = file.read() not in (b"", b"\n")  # by a crash
+        rest = memoryview(b"\n" * cut_off + b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:  # a full disk, for example, may have taken a part
+            with suppress(OSError):
+                file.truncate(size)
+            raise

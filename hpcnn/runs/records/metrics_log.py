@@ -25,7 +25,7 @@ class MetricsLog(Callback):
         self._writes = False
         self._done: int | None = None
         """The epochs that were done when this rank began to write; None once the file is updated to them."""
-        self.log = LineLog(folder.metrics.name, folder.append_metrics)
+        self.log = LineLog(folder.metrics)
 
     def begin(self, epochs: int, *, writes: bool, recovered: bool = False) -> None:
         """Keep the lines of the first `epochs` epochs, on the rank that writes from now on.

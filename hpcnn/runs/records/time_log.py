@@ -79,7 +79,7 @@ class TimeLog(Callback):
     """Gathers the seconds that the ranks spend in each phase. Every rank has one; rank 0 writes.
 
     It outlives the loss of other ranks. Intervals are counted in steps, which are the same on all ranks; their lengths
-    follow from rank 0's clock, which travels with the seconds.
+    follow from rank 0's clock, which travels with the seconds. Steps that are done again after a resume count twice.
     """
 
     def __init__(self, comm: Communicator, folder: RunFolder) -> None:
@@ -90,7 +90,7 @@ class TimeLog(Callback):
         self._hosts: list[str] = []
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN
         """Steps since the last line; steps after which one is due at the end of an epoch, and within one."""
-        self.log = LineLog(folder.time.name, folder.append_time)
+        self.log = LineLog(folder.time)
         """Each rank keeps the lines that rank 0 has not written yet: rank 0 may be lost."""
         self.totals: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         """Seconds of all ranks together."""

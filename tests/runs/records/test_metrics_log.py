@@ -18,6 +18,7 @@ from hpcnn.job.load import load_job
 from hpcnn.runs import run
 from hpcnn.runs.prepare import Extras
 from hpcnn.runs.records import metrics_log
+from hpcnn.runs.records.line_log import append_lines
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run_folder import RunFolder
@@ -116,7 +117,7 @@ def test_a_lost_rank_had_written_more_than_those_left_came_to(tmp_path: Path) ->
     folder = RunFolder(tmp_path)
     heir = MetricsLog(folder, SerialCommunicator())
     end(heir, 1, 2, 3)
-    folder.append_metrics({"epoch": 1}, {"epoch": 2}, {"epoch": 3})
+    append_lines(folder.metrics, {"epoch": 1}, {"epoch": 2}, {"epoch": 3})
     heir.begin(2, writes=True, recovered=True)
     assert epochs_in(folder.metrics) == [1, 2]
     end(heir, 3)
