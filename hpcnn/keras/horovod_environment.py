@@ -1,6 +1,6 @@
 """What Horovod is built from and for: this Python, its TensorFlow, and the one MPI of its environment.
 
-Each is asked in a process of its own, as ranks will see it. Parts that don't fit are refused, with the way to mend it.
+Each is asked in a process of its own, as ranks will see it. Parts that don't fit are refused, with the fix.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def test_between_nodes_the_limit_is_the_wire(testbed: type[Testbed], mpich: Mpi,
 def test_step(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
     lines, figures = bench(mpich, ranks, tmp_path, "step", "--steps", "30", "--set", "train.batch_size=128")
     count = max(ranks, 1)
-    assert lines[0].startswith("digits_mlp: ms a step and share, by phase, over 30 steps on ")
+    assert lines[0].startswith("digits_mlp: ms per step and share, by phase, over 30 steps on ")
     assert [line.split()[0] for line in lines[2 : 2 + count]] == [str(rank) for rank in range(count)]
     assert sum(line.startswith(f"slowest: rank {figures['slowest_rank']} on ") for line in lines) == (ranks > 1)
     assert (figures["ranks"], figures["steps"], len(figures["by_rank"])) == (count, 30, count)

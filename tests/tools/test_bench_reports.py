@@ -60,7 +60,7 @@ def test_json_of_sums() -> None:
 def test_table_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:
     step_report.show(made_up([2.0, 8.0, 4.0]), "digits", ["a warning"])
     title, head, *rows, speed, slowest, warning = printed(capsys)
-    assert " ".join(title) == "digits: ms a step and share, by phase, over 100 steps on 3 ranks"
+    assert " ".join(title) == "digits: ms per step and share, by phase, over 100 steps on 3 ranks"
     assert head == ["rank", "host", "data", "forward", "backward", "wait", "reduce", "optimizer", "other"]
     zero = ["0", "0%"]
     assert rows == [
@@ -69,8 +69,8 @@ def test_table_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:
         ["2", "host2", *zero, *zero, "40.0", "40%", "60.0", "60%", *zero, *zero, *zero],
         ["median", *zero, *zero, "40.0", "40%", "60.0", "60%", *zero, *zero, *zero],
     ]
-    assert " ".join(speed) == "100 ms a step, 1,280 samples/s over all ranks"
-    assert " ".join(slowest) == "slowest: rank 1 on host1, busy for 80.0 ms a step, 2.00 times the median"
+    assert " ".join(speed) == "100 ms per step, 1,280 samples/s over all ranks"
+    assert " ".join(slowest) == "slowest: rank 1 on host1, busy for 80.0 ms per step, 2.00 times the median"
     assert warning == ["a", "warning"]
 
 

@@ -30,7 +30,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_mends_is_a_line_to_copy(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = probe(error="it broke", stage="starting MPI")(SOUND)
     lines = shown(wrong, capsys)
-    place = lines.index("to mend launcher:")
+    place = lines.index("to fix launcher:")
     assert lines[place + 1] == "  " + judge(wrong)[0].fix
     assert len(lines[place + 1]) > 80  # and is not broken
 

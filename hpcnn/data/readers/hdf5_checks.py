@@ -54,7 +54,7 @@ def _unopened(path: Path, error: Exception) -> DataError:
     if "already open for write" in str(error):
         return DataError(
             f"{path} was not closed by the program that wrote to it, or is open there still. Close it there; if that "
-            f"program has died, mend the file: h5clear -s {path}"
+            f"program has died, repair the file: h5clear -s {path}"
         )
     with suppress(OSError), path.open("rb") as file:
         if file.read(3) == b"CDF":

@@ -24,7 +24,7 @@ def show(times: StepTimes, job: str, warnings: list[str]) -> None:
         rows.append(_row("median", "", times.typical, times.steps))
     each = f", the {SLOWEST} slowest and the fastest" if len(chosen) < len(ranks) else ""
     steps, on = counted(times.steps, "step"), counted(len(ranks), "rank")
-    title = f"{job}: ms a step and share, by phase, over {steps} on {on}{each}"
+    title = f"{job}: ms per step and share, by phase, over {steps} on {on}{each}"
     print_table(title, ("rank", "host", *PHASES), rows, [*_sentences(times), *warnings])
 
 
@@ -47,13 +47,13 @@ def _row(rank: str, host: str, seconds: Mapping[str, float], steps: int) -> tupl
 
 def _sentences(times: StepTimes) -> list[str]:
     step, rate = _ms(times.total, times), times.samples / times.total
-    speed = f"{step} ms a step, {rate:,.0f} samples/s over all ranks"
+    speed = f"{step} ms per step, {rate:,.0f} samples/s over all ranks"
     if len(times.ranks) == 1:
         return [speed]
     slowest = times.slowest
     return [
         speed,
-        f"slowest: rank {slowest.rank} on {slowest.host}, busy for {_ms(slowest.busy, times)} ms a step, "
+        f"slowest: rank {slowest.rank} on {slowest.host}, busy for {_ms(slowest.busy, times)} ms per step, "
         f"{times.slowness:.2f} times the median",
     ]
 
@@ -87,7 +87,7 @@ def plot(times: StepTimes, job: str, path: Path) -> None:
         axes.barh(names, widths, left=left, label=phase, color="lightgrey" if phase == "wait" else None)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
-    axes.set_xlabel("ms a step")
+    axes.set_xlabel("ms per step")
     axes.set_title(job)
     figure.legend(loc="outside right upper")
     save_figure(path, figure)

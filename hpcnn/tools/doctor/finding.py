@@ -1,4 +1,4 @@
-"""What a check comes to: all is well, something is worth knowing, or something must be mended."""
+"""What a check comes to: all is well, something is worth knowing, or something must be fixed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LEVELS = (OK, WARNING, PROBLEM)
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence with its evidence, and what mends it."""
+    """One sentence with its evidence, and its fix."""
 
     check: str
     """Its name, for people."""
@@ -18,7 +18,7 @@ class Finding:
     """One of `LEVELS`. A problem makes training fail, or many times slower; a warning may cost speed, or come later."""
     what: str
     fix: str = ""
-    """The command, or the line of a file, that mends it."""
+    """The command, or the line of a file, that fixes it."""
 
 
 def ok(check: str, what: str) -> Finding:
@@ -32,5 +32,5 @@ def warning(check: str, what: str, fix: str) -> Finding:
 
 
 def problem(check: str, what: str, fix: str) -> Finding:
-    """Return a finding that must be mended."""
+    """Return a finding that must be fixed."""
     return Finding(check, PROBLEM, what, fix)

@@ -1,4 +1,4 @@
-"""The findings for people, as a table with what mends them below, and for machines, as JSON."""
+"""The findings for people, as a table with their fixes below, and for machines, as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show(evidence: Evidence, findings: Sequence[Finding]) -> None:
     console.print(table, highlight=False, markup=False)
     for fix in dict.fromkeys(finding.fix for finding in findings if finding.fix):
         names = ", ".join(finding.check for finding in findings if finding.fix == fix)
-        write_line(f"to mend {names}:\n  {fix}")
+        write_line(f"to fix {names}:\n  {fix}")
     write_line(summary(findings))
 
 

@@ -99,6 +99,6 @@ def _refuse(comm: Communicator, error: NotFiniteError) -> None:
     found = [where for where in gather_or_raise(comm, error.where) if where]
     detail = f" ({found[0]})" if found else ""
     raise DivergedError(
-        f"{error.what} is not finite in the first step, before any update{detail}: no learning rate can mend that. "
+        f"{error.what} is not finite in the first step, before any update{detail}: no learning rate can fix that. "
         "Look at the data and its range; data.scale brings inputs to one scale."
     )

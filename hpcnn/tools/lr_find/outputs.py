@@ -71,7 +71,7 @@ def _top(losses: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 
 def as_csv(test: RangeTest) -> str:
-    """Return the measured values, a line a step."""
+    """Return the measured values, one line per step."""
     smooth = smoothed(test.losses, test.steps)
     rows = zip(range(1, len(smooth) + 1), test.rates.tolist(), test.losses.tolist(), smooth.tolist(), strict=True)
     return csv_text(["step", "learning_rate", "loss", "smoothed_loss"], rows)
