@@ -16,14 +16,14 @@ from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.system.memory import ALIGNMENT
 
-Written = Callable[[int], None]
+Ready = Callable[[int], None]
 """``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""
 
 
 class NetworkBackward(Protocol):
     """The way back through the whole network."""
 
-    def __call__(self, dlogits: Array, grads: Params, written: Written | None = None) -> None:
+    def __call__(self, dlogits: Array, grads: Params, ready: Ready | None = None) -> None:
         """Write every trainable parameter's gradient; dlogits may be overwritten."""
         ...
 
@@ -86,15 +86,15 @@ class Network:
             x, layer_backward = layer.forward(params, x, ctx)
             backwards.append(layer_backward)
 
-        def backward(dlogits: Array, grads: Params, written: Written | None = None) -> None:
+        def backward(dlogits: Array, grads: Params, ready: Ready | None = None) -> None:
             lowest = self._lowest_trainable
             dy: Array | None = dlogits
             for place in range(len(backwards) - 1, lowest - 1, -1):
                 assert dy is not None, f"layer {self.layers[place + 1].name!r} returned no dx"
                 dy = backwards[place](dy, grads, need_dx=place > lowest)
                 start = self._starts[place]
-                if written is not None and start is not None:
-                    written(start)
+                if ready is not None and start is not None:
+                    ready(start)
 
         return x, backward
 

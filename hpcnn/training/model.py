@@ -11,7 +11,7 @@ import numpy as np
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Written
+from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
@@ -61,8 +61,8 @@ class Accumulator:
         self.grads = params.gradient_views(vector)
 
 
-ShardBackward = Callable[[Accumulator, Written | None], None]
-"""``(into, written) -> None``: overwrites the gradient in `into`, and tells from where on it is written."""
+ShardBackward = Callable[[Accumulator, Ready | None], None]
+"""``(into, ready) -> None``: overwrites the gradient in `into`, and tells from where on it is written."""
 
 
 class Model(ABC):

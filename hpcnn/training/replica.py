@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hpcnn.comm.protocol import Contribution
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
 from hpcnn.core.tree import LeafStep, leaf_steps
+from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout
 from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
@@ -143,16 +144,17 @@ class Replica:
             backward = self.model.forward_shard(self._key(step, leaf), x, y, self._weights_of(y), into.stats)
         for left, right in leaf.fold:
             accumulators[left].stats += accumulators[right].stats
-        add = _Adder(accumulators, leaf.fold)
+        exchange, told = self.updater.exchange, False
+        gradient = _GradientFold(accumulators, leaf.fold, exchange.ready if flags else None)
         if flags is not None:
             self._first.stats[[STOP, SAVE]] += flags
-            add.then = self.updater.exchange.ready
+            told = exchange.overlap or bool(leaf.fold)  # else nobody takes the gradient before it is whole
         activity.enter(BACKWARD)
         if backward is not None:
-            backward(into, add.written if flags is not None else None)
+            backward(into, gradient.ready if told else None)
         else:
             into.vector[...] = 0
-        add.written(0)
+        gradient.ready(0)
 
     def _key(self, step: int, leaf: LeafStep) -> tuple[int, ...]:
         return self._seed, DROPOUT_STREAM, step, leaf.leaf
@@ -237,24 +239,31 @@ class Replica:
         self.load_weights(weights)
 
 
-class _Adder:
-    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written."""
+class _GradientFold:
+    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written.
 
-    def __init__(self, accumulators: Sequence[Accumulator], fold: Sequence[tuple[int, int]]) -> None:
+    Args:
+        accumulators: those of the subtree.
+        fold: which to add to which.
+        then: told from where on the sums are complete.
+    """
+
+    def __init__(
+        self, accumulators: Sequence[Accumulator], fold: Sequence[tuple[int, int]], then: Ready | None
+    ) -> None:
         self._pairs = [(accumulators[left].vector, accumulators[right].vector) for left, right in fold]
         self._added = accumulators[0].vector.size
-        self.then: Callable[[int], None] | None = None
-        """Told from where on the sums are complete."""
+        self._then = then
 
-    def written(self, start: int) -> None:
+    def ready(self, start: int) -> None:
         """Add what was written since the last call: the entries from `start` on."""
         if self._added > start:
             part = slice(start, self._added)
             for left, right in self._pairs:
                 np.add(left[part], right[part], out=left[part])
             self._added = start
-        if self.then is not None:
-            self.then(start)
+        if self._then is not None:
+            self._then(start)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.tensors import can_share, to_array, to_tensor
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Written
+from hpcnn.nn.network import Ready
 from hpcnn.training.model import Accumulator, Model, ShardBackward
 from hpcnn.training.step_stats import SumsLayout
 
@@ -43,7 +43,7 @@ class KerasModel(Model):
         if new_state is not None:
             np.copyto(new_state, to_array(state))
 
-        def backward(into: Accumulator, written: Written | None) -> None:
+        def backward(into: Accumulator, ready: Ready | None) -> None:
             np.copyto(into.vector, to_array(gradient))
 
         return float(loss), to_array(outputs), backward

@@ -8,7 +8,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import matmul_on
-from hpcnn.nn.network import Network, Written
+from hpcnn.nn.network import Network, Ready
 from hpcnn.training.model import Accumulator, Model, ShardBackward
 from hpcnn.training.step_stats import SumsLayout
 
@@ -34,8 +34,8 @@ class NumpyModel(Model):
         logits, network_backward = self.network.forward(self.params, x, self._context)
         loss, outputs, loss_backward = self.loss(logits, y, weights, self._context)
 
-        def backward(into: Accumulator, written: Written | None) -> None:
-            network_backward(loss_backward(), into.grads, written)
+        def backward(into: Accumulator, ready: Ready | None) -> None:
+            network_backward(loss_backward(), into.grads, ready)
 
         return loss, outputs, backward
 
