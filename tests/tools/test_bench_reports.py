@@ -79,7 +79,7 @@ def test_table_of_one_rank_names_no_slowest(capsys: pytest.CaptureFixture[str]) 
     lines = printed(capsys)
     assert len(lines) == 4
     assert lines[0][-2:] == ["1", "rank"]
-    assert lines[-1][1:4] == ["ms", "a", "step,"]
+    assert lines[-1][1:4] == ["ms", "per", "step,"]
 
 
 def test_of_many_ranks_the_slowest_are_shown_and_the_fastest(capsys: pytest.CaptureFixture[str]) -> None:
