@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hpcnn.nn.matmul import Matmul
 from hpcnn.system.memory import aligned_empty
 
 Array = NDArray[Any]
+NO_STATE: Mapping[str, Array] = MappingProxyType({})
 
 
 class Context(threading.local):
@@ -24,14 +27,21 @@ class Context(threading.local):
 
     def __init__(self, *, training: bool = False, matmul: Matmul = np.matmul) -> None:
         self.training, self.matmul = training, matmul
+        self.new_state = NO_STATE
+        """Where a layer in training writes what this piece makes of each parameter that is state, under its full name.
+
+        Arrays of float64 in the parameters' shapes. The parameters then get the mean over all samples of the batch.
+        """
         self._random_key: tuple[int, ...] = (0,)
         self._generator: np.random.Generator | None = None
         self._buffers: dict[tuple[object, str], Array] = {}
         self._ones: dict[np.dtype[Any], Array] = {}
 
-    def begin(self, *, training: bool, random_key: tuple[int, ...] = (0,)) -> None:
+    def begin(
+        self, *, training: bool, random_key: tuple[int, ...] = (0,), new_state: Mapping[str, Array] = NO_STATE
+    ) -> None:
         """Start a pass over one piece of a batch. `random_key` alone decides every random number drawn in it."""
-        self.training = training
+        self.training, self.new_state = training, new_state
         self._random_key = random_key
         self._generator = None
 

@@ -72,7 +72,7 @@ class Network:
             shape = output_shape
         self.output_shape = shape
         self.layout = ParamLayout(specs)
-        self.state: tuple[ParamSpec, ...] = ()
+        self.state = tuple(spec for spec in specs if spec.state)
         self._starts = [None if name is None else self.layout.offsets[name] for name in firsts]
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:
@@ -132,7 +132,7 @@ class Network:
         allocate.
         """
         found: list[str] = []
-        ctx.begin(training=True, random_key=ctx.random_key)
+        ctx.begin(training=True, random_key=ctx.random_key, new_state=ctx.new_state)
         x = self._fit(params, x, ctx)
         with np.errstate(all="ignore"):
             for layer in self.layers:

@@ -30,6 +30,12 @@ class ParamSpec:
     trainable: bool = True
     l1: float = 0.0
     l2: float = 0.0
+    state: bool = False
+    """Whether training changes it without a gradient, as an average over the samples seen. It is not trainable then."""
+
+    def __post_init__(self) -> None:
+        if self.state and self.trainable:
+            raise ModelError(f"parameter {self.name!r} is state, which no gradient changes: set trainable=False")
 
     @property
     def size(self) -> int:

@@ -30,7 +30,7 @@ class NumpyModel(Model):
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
     ) -> tuple[float, Array, ShardBackward]:
         """Compute a shard, layer by layer."""
-        self._context.begin(training=True, random_key=key)
+        self._begin(key, new_state)
         logits, network_backward = self.network.forward(self.params, x, self._context)
         loss, outputs, loss_backward = self.loss(logits, y, weights, self._context)
 
@@ -54,12 +54,22 @@ class NumpyModel(Model):
 
     def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
         """Return the first layer whose output is not finite, or that the loss is not."""
-        self._context.begin(training=True, random_key=key)
+        new_state = np.empty(sum(spec.size for spec in self.network.state))
+        self._begin(key, new_state)
         name = self.network.first_not_finite(self.params, x, self._context)
         if name is not None:
             return f"the first output that is not finite is that of layer {name!r}"
-        self._context.begin(training=True, random_key=key)
+        self._begin(key, new_state)
         logits, _ = self.network.forward(self.params, x, self._context)
         if np.isfinite(self.loss(logits, y, weights, self._context)[0]):
             return None
         return "all layers' outputs are finite, the loss itself is not"
+
+    def _begin(self, key: tuple[int, ...], new_state: Array | None) -> None:
+        """Begin a pass in training; layers write their state to `new_state`, one parameter after the other."""
+        views, position = {}, 0
+        if new_state is not None:
+            for spec in self.network.state:
+                views[spec.name] = new_state[position : position + spec.size].reshape(spec.shape)
+                position += spec.size
+        self._context.begin(training=True, random_key=key, new_state=views)
