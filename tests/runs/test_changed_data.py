@@ -1,4 +1,4 @@
-"""A run goes on with the data that it was started with, wherever they lie; other data are refused by what changed."""
+"""A run is resumed with the data that it was started with, wherever they are stored; other data are refused."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_validation_data_that_come_or_go_are_refused(table: Stopped) -> None:
         table.go_on(validation_path="")
 
 
-def test_a_run_of_an_older_version_goes_on(table: Stopped) -> None:
+def test_a_run_of_an_older_version_is_resumed(table: Stopped) -> None:
     """It kept nothing of its data; then the files must lie where they lay."""
     for path in (table.folder / "run" / "checkpoints").iterdir():
         kept = load_checkpoint(path)

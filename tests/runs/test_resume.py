@@ -1,4 +1,4 @@
-"""Stopped at any step and gone on with any number of ranks = never stopped, bit for bit."""
+"""Stopped at any step and resumed on any number of ranks = never stopped, bit for bit."""
 
 import pytest
 

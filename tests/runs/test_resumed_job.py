@@ -59,7 +59,7 @@ def moved(tree: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("how", ["run", "checkpoint", "auto", "its job", "api"])
-def test_it_goes_on_by_its_own_job_and_paths(tree: Path, how: str) -> None:
+def test_it_is_resumed_by_its_own_job_and_paths(tree: Path, how: str) -> None:
     run_folder = tree / "run"
     if how == "run":
         assert run(None, None, str(run_folder)) == EXIT_DONE
@@ -73,7 +73,7 @@ def test_it_goes_on_by_its_own_job_and_paths(tree: Path, how: str) -> None:
         assert len(hpcnn.fit(resume=run_folder).history) == 2
 
 
-def test_it_goes_on_where_its_whole_tree_was_moved(tree: Path) -> None:
+def test_it_is_resumed_where_its_whole_tree_was_moved(tree: Path) -> None:
     with moved(tree) as there:
         assert run(None, None, str(there / "run"), "run.stop_at_step=2") == EXIT_STOPPED
         assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
@@ -85,7 +85,7 @@ def test_it_is_evaluated_where_its_whole_tree_was_moved(tree: Path) -> None:
         assert open_trained(checkpoint_path(there / "run")).base.resolve() == there / "jobs"
 
 
-def test_it_goes_on_where_its_folder_alone_was_moved(tree: Path, tmp_path: Path) -> None:
+def test_it_is_resumed_where_its_folder_alone_was_moved(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "far" / "away").mkdir(parents=True)
     there = (tree / "run").rename(tmp_path / "far" / "away" / "run")
     assert run(None, None, str(there)) == EXIT_DONE

@@ -79,7 +79,7 @@ def test_the_newest_folder_is_the_last_that_holds_a_run(tmp_path):
     assert newest_folder("a", None) == second
 
 
-def test_a_folder_that_may_not_be_looked_into_is_not_gone_on_from(monkeypatch):
+def test_a_folder_that_is_not_readable_is_not_resumed(monkeypatch):
     """As another person's, where a project's runs lie together."""
     own, theirs = (fill(new_folder("a")) for _ in range(2))
     monkeypatch.setattr(os, "access", lambda path, mode: path != theirs.path)
@@ -274,7 +274,7 @@ def test_damaged_files_are_named_once_and_passed_over(tmp_path, state, capsys):
     assert "step-0000000005.safetensors' is damaged" in lines[1]
 
 
-def test_a_run_whose_files_are_all_damaged_does_not_start_anew(tmp_path, state):
+def test_a_run_whose_files_are_all_damaged_does_not_start_again(tmp_path, state):
     folder = RunFolder(tmp_path / "run")
     for number, step in enumerate((3, 6), 1):
         write_state(state, folder.at_step(step), number, damaged=True)
@@ -289,7 +289,7 @@ def test_a_fresh_start():
         assert new_folder("a", None, resume) == RunFolder(Path("runs/a"))
 
 
-def test_auto_goes_on_with_the_newest_run_and_never_does_not(started):
+def test_auto_resumes_the_newest_run_and_never_does_not(started):
     folder = started(Path("runs/a"))
     start = choose_start("a", None, "auto")
     assert start == Start(folder, folder.at_step(3))
@@ -299,13 +299,13 @@ def test_auto_goes_on_with_the_newest_run_and_never_does_not(started):
         choose_start("a", folder.path, "never")
 
 
-def test_auto_without_a_checkpoint_starts_anew_in_the_same_folder():
+def test_auto_without_a_checkpoint_starts_again_in_the_same_folder():
     folder = fill(RunFolder(Path("runs/a")))
     assert choose_start("a", None, "auto") == Start(folder)
 
 
 @pytest.mark.parametrize(("what", "file"), [("path", "step-0000000003"), ("last", "last")])
-def test_a_run_by_name_goes_on_in_its_folder_or_in_another_one(tmp_path, started, what, file):
+def test_a_run_by_name_is_resumed_in_its_folder_or_in_another_one(tmp_path, started, what, file):
     folder = started(tmp_path / "run")
     given, path = str(getattr(folder, what)), folder.checkpoints / f"{file}.safetensors"
     assert choose_start("a", None, given) == Start(folder, path)
@@ -324,7 +324,7 @@ def test_nothing_to_go_on_with(given):
         choose_start("a", None, given)
 
 
-def test_a_run_that_has_saved_nothing_yet_begins_anew_in_its_folder(tmp_path):
+def test_a_run_that_has_saved_nothing_yet_starts_again_in_its_folder(tmp_path):
     folder = RunFolder(tmp_path / "early")
     folder.path.mkdir()
     folder.job.write_text("")

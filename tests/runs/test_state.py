@@ -1,4 +1,4 @@
-"""Whether a run may be gone on with, and a state that does not fit."""
+"""Whether a run may be resumed, and checkpoints that do not fit."""
 
 import json
 import weakref
@@ -116,7 +116,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused():
         unpack(state, build(make_job(train={"metrics": ["accuracy", "f1"]})))
 
 
-def test_a_finished_model_can_not_be_gone_on_with():
+def test_a_finished_model_can_not_be_resumed():
     training = build(make_job())
     model = pack_model(training, Path(), Progress(totals=training.replica.model.layout.zeros()))
     assert {name.split("/")[0] for name in model.arrays} == {"model", "scaling"}

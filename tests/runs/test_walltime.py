@@ -24,7 +24,7 @@ def train(clock, wall, *, step_s, save_s, every=0):
         if every and steps % every == 0:
             clock.now += save_s
         assert steps < 100_000
-    clock.now += step_s + save_s  # the wish to stop takes hold after one more step
+    clock.now += step_s + save_s  # a stop request takes effect after one more step
     return clock.now - BEGIN
 
 

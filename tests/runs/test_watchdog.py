@@ -130,7 +130,7 @@ def test_a_rank_that_hangs_names_itself_and_ends_the_job(size: int) -> None:
     assert stuck.said[1].endswith("\nThe job ends, since run.stall_abort_s = 30.")
 
 
-def test_others_wait_for_as_long_as_one_gets_on() -> None:
+def test_others_wait_while_one_makes_progress() -> None:
     """However long they wait, and though it does not touch them."""
     ranks = make(5)
     ranks[3].works = True
@@ -264,7 +264,7 @@ def test_others_end_the_job_if_rank_0_does_not() -> None:
     assert EXIT_STALLED in ranks[1].codes + ranks[2].codes
 
 
-def test_one_that_gets_on_again_is_taken_back() -> None:
+def test_a_named_rank_that_makes_progress_again_is_announced() -> None:
     ranks = make(3)
     ranks[1].activity.phase = FORWARD
     pass_time(ranks, WARN_S + 5)
@@ -282,7 +282,7 @@ def test_one_that_gets_on_again_is_taken_back() -> None:
     ]
 
 
-def test_a_wish_to_stop_is_heard_by_all() -> None:
+def test_a_stop_request_reaches_all_ranks() -> None:
     ranks = make(9)
     ranks[4].stop.reason = "SIGTERM"
     for rank in ranks:
@@ -408,7 +408,7 @@ def leave(rank: Rank, clock: SimpleNamespace, error: Exception | None = None) ->
     return clock.now - begin
 
 
-def test_good_bye(clock: SimpleNamespace) -> None:
+def test_neighbours_leave_together(clock: SimpleNamespace) -> None:
     """Neighbours wait for each other, or MPI complains of messages that nobody has read; but not if all is lost."""
     first, second = make(2)
     first.beats.left.add(1)
@@ -424,7 +424,7 @@ def test_good_bye(clock: SimpleNamespace) -> None:
     assert first.beats.closed
 
 
-def test_a_neighbour_that_never_says_good_bye(clock: SimpleNamespace) -> None:
+def test_a_neighbour_that_never_leaves(clock: SimpleNamespace) -> None:
     first, _ = make(2, warn_s=0.1, abort_s=0.3)
     first.dog._give_up = lambda rank, text: first.said.append(text) or first.beats.left.add(1)
     assert 0.29 < leave(first, clock) < 0.4

@@ -333,7 +333,7 @@ def test_the_last_state_is_tried_for_some_seconds(folder, disk, clock):
     assert (saver.unsaved, saver.saved_step) == ("", 4)
 
 
-def test_a_folder_that_vanishes_is_not_made_anew_but_its_checkpoints_are(folder, clock):
+def test_a_folder_that_vanishes_is_not_created_again_but_its_checkpoints_are(folder, clock):
     saver, progress = saver_of(folder)
     folder.checkpoints.rmdir()
     saver(at(progress, 3))

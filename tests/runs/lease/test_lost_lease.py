@@ -171,7 +171,7 @@ class AtEpoch(Callback):
             self._action()
 
 
-def test_a_run_under_way_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_running_run_is_not_resumed(tmp_path: Path) -> None:
     told: list[object] = []
 
     def second() -> None:

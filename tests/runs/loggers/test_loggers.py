@@ -270,7 +270,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert logged == [(line["epoch"], line["val_loss"]) for line in lines_of(tmp_path)]
 
 
-def test_mlflow_begins_anew_on_another_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_starts_a_new_run_on_another_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake, folder = FakeMlflow(monkeypatch), tmp_path / "run"
     for epochs, uri in enumerate(("", "", "http://me:secret@server", "http://me:changed@server"), start=1):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
