@@ -39,7 +39,18 @@ def test_import_is_light(module: str) -> None:
 
 @pytest.mark.parametrize("module", ["hpcnn", "hpcnn.bench", "hpcnn.train", "hpcnn.job", "hpcnn.errors"])
 def test_import_brings_in_nothing_heavy(module: str) -> None:
-    heavy = "mpi4py", "rich", "msgspec", "safetensors", "h5py", "pyarrow", "sklearn", "matplotlib", "tensorflow"
+    heavy = (
+        "mpi4py",
+        "rich",
+        "msgspec",
+        "safetensors",
+        "threadpoolctl",
+        "h5py",
+        "pyarrow",
+        "sklearn",
+        "matplotlib",
+        "tensorflow",
+    )
     code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == []

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.system.blas import limit_thread
 from hpcnn.system.denormals import FlushDenormals
 
 Array = NDArray[Any]
@@ -116,5 +117,6 @@ def _random_like(array: Array, seed: int) -> Array:
 
 
 def _prepare_thread() -> None:
+    limit_thread()
     np.seterr(all="ignore")
     FlushDenormals().__enter__()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +23,61 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS
 
 
 def use_one_thread() -> None:
-    """Let each call of BLAS run on one thread. Call before NumPy is imported; afterwards it does nothing.
+    """Limit each call of BLAS to one thread. Call before NumPy is imported; afterwards it does nothing.
 
-    The number of threads within BLAS changes the bits of a matrix product. So the number that the environment asks for
-    moves to HPCNN_THREADS, unless that is set already, and hpcnn itself deals products to so many threads.
+    The number of threads within BLAS changes the bits of a matrix product. So the number that the environment sets is
+    moved to HPCNN_THREADS, unless that is set already, and hpcnn itself distributes products over its threads.
     """
     if "numpy" in sys.modules:
         return
-    _keep_asked()
+    _save_threads()
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Do within the block what `use_one_thread` does for a whole process, for an OpenBLAS that is loaded already.
+    """Limit the loaded BLAS libraries within the block, as `use_one_thread` does for a whole process.
 
-    Several threads may be in such blocks: only the last to leave gives BLAS back the number of threads of before.
+    Several threads may be in such blocks: the last to leave restores the number of threads.
     """
     _one_thread.enter()
+    before: list[tuple[Any, int]] = []
     try:
+        before = limit_thread()
         yield
     finally:
+        for library, threads in before:
+            library.dynlib.MKL_Set_Num_Threads_Local(threads)
         _one_thread.leave()
+
+
+def limit_thread() -> list[tuple[Any, int]]:
+    """Limit the BLAS libraries that have a limit per thread, for the calling thread: MKL, and OpenBLAS with OpenMP.
+
+    Returns:
+        each MKL, with the previous limit of this thread (0: none).
+    """
+    before = []
+    for library in _loaded(len(sys.modules)):
+        if library.internal_api == "mkl":
+            before.append((library, library.dynlib.MKL_Set_Num_Threads_Local(1)))
+        elif getattr(library, "threading_layer", "") == "openmp":
+            library.set_num_threads(1)
+    return before
 
 
 @dataclass
 class _OneThread:
-    """What blocks of `one_thread` have changed, for as long as any of them lasts: BLAS's threads are the process's."""
+    """What the blocks of `one_thread` in this process have changed, as long as any of them is active."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     blocks: int = 0
     changed: bool = False
-    """Whether things are as blocks want them; in a child process, after a fork, they may be so without a block."""
+    """Whether the limit is set; in a forked child it may be set without a block."""
     asked: str | None = None
-    """What the environment asked for before the first block."""
-    before: dict[str, tuple[_OpenBlas, int]] = field(default_factory=dict)
-    """Libraries by path, with their threads before."""
+    """The value of `THREADS` before the first block."""
+    before: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    """Libraries by path, with their previous number of threads."""
 
     def enter(self) -> None:
         with self.lock:
@@ -81,21 +98,21 @@ class _OneThread:
                 self._restore()
 
     def forked(self) -> None:
-        """Forget, in a child process, the blocks of threads that it has not; the next block undoes what they did."""
+        """Forget the blocks of the parent's threads in a forked child; its next block restores the numbers."""
         self.lock, self.blocks = threading.Lock(), 0
 
     def _change(self) -> None:
         if not self.changed:
             self.changed = True
-            _keep_asked()
-        for library in _libraries_of(len(sys.modules)):
-            if library.path not in self.before:
-                self.before[library.path] = library, library.threads()
-                library.use(1)
+            _save_threads()
+        for library in _loaded(len(sys.modules)):
+            if library.filepath not in self.before and library.internal_api != "mkl":
+                self.before[library.filepath] = library, library.num_threads
+                library.set_num_threads(1)
 
     def _restore(self) -> None:
         for library, threads in self.before.values():
-            library.use(threads)
+            library.set_num_threads(threads)
         self.before.clear()
         if self.asked is None:
             os.environ.pop(THREADS, None)
@@ -108,8 +125,8 @@ _one_thread = _OneThread()
 os.register_at_fork(after_in_child=_one_thread.forked)
 
 
-def _keep_asked() -> None:
-    """Keep for hpcnn itself the number of threads that the environment asks BLAS for."""
+def _save_threads() -> None:
+    """Save the number of threads that the environment sets for BLAS in `THREADS`."""
     asked = (os.environ.get(name, "").partition(",")[0].strip() for name in THREAD_VARIABLES)
     threads = next((number for number in asked if number.isdecimal() and int(number)), AUTO)
     if not os.environ.get(THREADS):
@@ -117,17 +134,20 @@ def _keep_asked() -> None:
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return what, beside the job, decides the bits: NumPy, BLAS with its kernel and threads, and the processor."""
+    """Return what the bits depend on besides the job: NumPy, BLAS with its kernel and threads, and the processor."""
     import numpy as np
 
     config: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas = config.get("Build Dependencies", {}).get("blas", {})
-    facts = {
+    facts: dict[str, Any] = {
         "numpy": np.__version__,
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         "processor": _processor(),
     }
-    return facts | _openblas() | {"denormals": "zero" if FlushDenormals().active else "kept"}
+    for library in _loaded(len(sys.modules))[:1]:
+        kernel = getattr(library, "architecture", None)  # OpenBLAS and BLIS tell which one they chose for the processor
+        facts |= ({"kernel": kernel} if kernel else {}) | {"threads": library.num_threads}
+    return facts | {"denormals": "zero" if FlushDenormals().active else "kept"}
 
 
 def _processor() -> str:
@@ -138,41 +158,12 @@ def _processor() -> str:
     return os.uname().machine
 
 
-def _openblas() -> dict[str, Any]:
-    """Ask the first OpenBLAS that is loaded for its kernel and threads."""
-    library = next(_openblas_libraries(), None)
-    return {} if library is None else {"kernel": library.kernel().decode(), "threads": library.threads()}
-
-
-@dataclass(frozen=True)
-class _OpenBlas:
-    """One OpenBLAS that is loaded: NumPy and SciPy may have one each."""
-
-    path: str
-    kernel: Callable[[], bytes]
-    threads: Callable[[], int]
-    use: Callable[[int], object]
-    """Sets the number of threads."""
-
-
 @lru_cache(maxsize=1)
-def _libraries_of(modules: int) -> tuple[_OpenBlas, ...]:
-    """Search anew only when there are more modules: that takes milliseconds, as long as a small step of training."""
-    return tuple(_openblas_libraries())
+def _loaded(modules: int) -> tuple[Any, ...]:
+    """Return the loaded BLAS libraries: NumPy and SciPy may have one each.
 
+    The search is repeated only when there are more `modules`: it takes as long as a small training step.
+    """
+    from threadpoolctl import ThreadpoolController
 
-def _openblas_libraries() -> Iterator[_OpenBlas]:
-    """Yield the OpenBLAS libraries that are loaded; their functions have several spellings."""
-    maps = ""
-    with suppress(OSError):
-        maps = Path("/proc/self/maps").read_text()
-    for path in dict.fromkeys(re.findall(r"(/.*openblas.*\.(?:so[.\d]*|dylib))$", maps, re.MULTILINE)):
-        with suppress(OSError):  # what bears the name and is no library hides no other
-            library = ctypes.CDLL(path)
-            for prefix, suffix in product(("scipy_openblas", "openblas"), ("64_", "")):
-                names = (f"{prefix}_{what}{suffix}" for what in ("get_corename", "get_num_threads", "set_num_threads"))
-                kernel, threads, use = (getattr(library, name, None) for name in names)
-                if kernel is not None and threads is not None and use is not None:
-                    kernel.restype, use.restype = ctypes.c_char_p, None
-                    yield _OpenBlas(path, kernel, threads, use)
-                    break
+    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)

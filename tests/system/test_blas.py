@@ -1,13 +1,15 @@
-import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from hpcnn.system import blas
 from hpcnn.system.denormals import FlushDenormals
@@ -96,21 +98,10 @@ def test_the_fingerprint_is_the_same_each_time_and_fits_json():
     assert json.loads(json.dumps(facts)) == facts == blas.fingerprint()
 
 
-def test_what_only_bears_the_name_hides_no_library(monkeypatch, tmp_path):
-    expected = [library.kernel() for library in blas._openblas_libraries()]
-    names = ("openblas.npy", "libopenblas.so.0")
-    lines = [f"7f00-7f01 r--p 00000000 00:00 1    {tmp_path / name}\n" for name in names]
-    maps, opened, open_library = Path("/proc/self/maps").read_text(), [], ctypes.CDLL
-    monkeypatch.setattr(Path, "read_text", lambda self: "".join(lines) + maps)
-    monkeypatch.setattr(ctypes, "CDLL", lambda path: opened.append(path) or open_library(path))
-    assert [library.kernel() for library in blas._openblas_libraries()] == expected
-    assert opened[0] == str(tmp_path / "libopenblas.so.0")
-
-
 def test_the_libraries_are_searched_for_once(monkeypatch):
     with blas.one_thread():
         pass
-    monkeypatch.setattr(blas, "_openblas_libraries", lambda: pytest.fail("searched again"))
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", lambda: pytest.fail("searched again"))
     with blas.one_thread():
         pass
 
@@ -133,41 +124,89 @@ def test_the_fingerprint_needs_no_proc(monkeypatch):
     monkeypatch.setattr(Path, "read_text", refuse)
     facts = blas.fingerprint()
     assert facts["processor"] == os.uname().machine
-    assert "kernel" not in facts
+
+
+def openblas():
+    library = next((each for each in blas._loaded(len(sys.modules)) if each.internal_api == "openblas"), None)
+    return library or missing("NumPy is not linked to OpenBLAS")
 
 
 def test_one_blas_thread_within_the_block() -> None:
-    library = next(blas._openblas_libraries(), None)
-    if library is None:
-        missing("NumPy is not linked to OpenBLAS")
-    before = library.threads()
-    library.use(2)
+    library = openblas()
+    before = library.num_threads
+    library.set_num_threads(2)
     try:
         with blas.one_thread():
-            assert library.threads() == 1
-        assert library.threads() == 2
+            assert library.num_threads == 1
+        assert library.num_threads == 2
     finally:
-        library.use(before)
+        library.set_num_threads(before)
 
 
 def test_the_last_thread_to_leave_gives_blas_its_threads_back(monkeypatch) -> None:
-    library = next(blas._openblas_libraries(), None)
-    if library is None:
-        missing("NumPy is not linked to OpenBLAS")
+    library = openblas()
     monkeypatch.setenv(blas.THREADS, "3")
-    before = library.threads()
-    library.use(2)
+    before = library.num_threads
+    library.set_num_threads(2)
     try:
         first, second = blas.one_thread(), blas.one_thread()
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
-        assert library.threads() == 1, "the second block still computes"
+        assert library.num_threads == 1, "the second block still computes"
         second.__exit__(None, None, None)
-        assert library.threads() == 2
+        assert library.num_threads == 2
         assert os.environ[blas.THREADS] == "3"
     finally:
-        library.use(before)
+        library.set_num_threads(before)
+
+
+MKL = """
+#include <string.h>
+static int process = 8;
+static __thread int local;
+int MKL_Get_Max_Threads(void) { return local ? local : process; }
+int MKL_Set_Num_Threads_Local(int threads) { int before = local; local = threads; return before; }
+void MKL_Get_Version_String(char *text, int size) { strncpy(text, "Version 1 of a stand-in", size); }
+int MKL_Set_Threading_Layer(int layer) { return 1; }
+"""
+IN_MKL = """
+import ctypes, json, sys, threading
+import numpy as np
+from hpcnn.nn.matmul import matmul_on
+from hpcnn.system.blas import one_thread
+mkl = ctypes.CDLL(sys.argv[1])
+seen, used = [], {}
+def multiply(a, b, out):
+    used.setdefault(threading.current_thread().name.partition("_")[0], set()).add(mkl.MKL_Get_Max_Threads())
+    return np.matmul(a, b, out=out)
+def two_blocks():
+    with one_thread(), one_thread():
+        seen.append(mkl.MKL_Get_Max_Threads())
+    seen.append(mkl.MKL_Get_Max_Threads())
+two_blocks()
+mkl.MKL_Set_Num_Threads_Local(4)
+two_blocks()
+with one_thread():
+    product, a = matmul_on(2), np.ones((512, 512), np.float32)
+    product._product = multiply
+    product(a, a, out=np.empty_like(a))
+print(json.dumps([seen, {name: sorted(numbers) for name, numbers in used.items()}]))
+"""
+
+
+def test_mkl_runs_on_one_thread_in_each_thread_that_computes(tmp_path) -> None:
+    """It has a number of threads for each thread of the program."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        missing("there is no C compiler")
+    source, library = tmp_path / "mkl.c", tmp_path / "libmkl_rt.so"
+    source.write_text(MKL)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_MKL, library], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout) == [[1, 8, 1, 4], {"MainThread": [1], "matmul": [1]}]
 
 
 def test_threads_share_what_flushes_denormals() -> None:
@@ -191,6 +230,11 @@ def test_threads_share_what_flushes_denormals() -> None:
     assert kept()
 
 
+def stand_in(use):
+    """Return a library of 7 threads whose number `use` sets."""
+    return SimpleNamespace(filepath="lib", internal_api="blis", num_threads=7, set_num_threads=use)
+
+
 def test_ctrl_c_at_the_begin_of_a_block_leaves_all_as_it_was(monkeypatch):
     monkeypatch.delenv(blas.THREADS, raising=False)
     used = []
@@ -200,8 +244,7 @@ def test_ctrl_c_at_the_begin_of_a_block_leaves_all_as_it_was(monkeypatch):
         if len(used) == 1:
             raise KeyboardInterrupt
 
-    library = blas._OpenBlas("lib", lambda: b"", lambda: 7, interrupted)
-    monkeypatch.setattr(blas, "_libraries_of", lambda modules: (library,))
+    monkeypatch.setattr(blas, "_loaded", lambda modules: (stand_in(interrupted),))
     with pytest.raises(KeyboardInterrupt), blas.one_thread():
         pytest.fail("it was interrupted")
     assert used == [1, 7]
@@ -214,8 +257,7 @@ def test_ctrl_c_at_the_begin_of_a_block_leaves_all_as_it_was(monkeypatch):
 def test_a_child_process_is_not_in_the_blocks_of_other_threads(monkeypatch):
     monkeypatch.delenv(blas.THREADS, raising=False)
     used = []
-    library = blas._OpenBlas("lib", lambda: b"", lambda: 7, used.append)
-    monkeypatch.setattr(blas, "_libraries_of", lambda modules: (library,))
+    monkeypatch.setattr(blas, "_loaded", lambda modules: (stand_in(used.append),))
 
     def enter_and_leave():
         with blas.one_thread():
