@@ -1,6 +1,6 @@
-"""Builds Horovod for this environment, and keeps the wheel: its last release works with today's TensorFlow if asked so.
+"""Build Horovod for this environment, and cache the wheel.
 
-Flags and headers for Horovod 0.28.1 are known to fit TensorFlow 2.13 to 2.21 on Linux, on the CPU.
+The flags and headers make Horovod 0.28.1, its last release, work with TensorFlow 2.13 to 2.21 on Linux, on the CPU.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hpcnn.keras.horovod_environment import Environment, last_line, search_path
 
 VERSION = "0.28.1"
 CACHE = "HPCNN_CACHE"
-"""Environment variable: the folder of what hpcnn keeps, in place of ~/.cache/hpcnn."""
+"""Environment variable: hpcnn's cache folder, instead of ~/.cache/hpcnn."""
 
 _TOOLS = ("setuptools>=70,<81", "wheel", "packaging", "cmake>=3.18,<4")
 _NEEDED = ("cloudpickle", "packaging", "psutil", "pyyaml")
-"""What Horovod imports."""
+"""The packages that Horovod imports."""
 _FLAGS = {
     "HOROVOD_WITH_TENSORFLOW": "1",
     "HOROVOD_WITHOUT_PYTORCH": "1",
@@ -42,40 +42,40 @@ _XLA_HEADERS = (
     "xla/shape.h",
     "xla/xla_data.pb.h",
 )
-"""What Horovod includes, below `tensorflow/compiler`, for code that is compiled with GPU operations only."""
+"""Headers below `tensorflow/compiler` that Horovod includes for code that is only compiled with GPU operations."""
 _MOVED = "xla/client/xla_builder.h"
-"""The one that TensorFlow 2.19 moved. Those that stayed include what its wheels lack."""
+"""The header that TensorFlow 2.19 moved. The others include headers that its wheels lack."""
 _BESIDE_PYTHON = r"\$ORIGIN/../../../.."
-"""From the library in site-packages to the `lib` of its environment, where the wheels of MPICH and Open MPI put MPI:
-so that a wheel which is kept works in another environment than that of its build."""
+"""The path from the library in site-packages to the `lib` of its environment, where the wheels of MPICH and Open MPI
+install MPI, so that a cached wheel works in other environments."""
 _SAY_EVERY_S = 10.0
 _MOST_JOBS = 8
 
 Say = Callable[[str], None]
-"""Tells the user how far it is."""
+"""Reports progress to the user."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may ask of a build."""
+    """The options of a build."""
 
     nccl: bool = False
-    """Whether sums on GPUs go through NCCL."""
+    """Whether sums on GPUs use NCCL."""
     jobs: int = 0
-    """How many compilers run at once; 0: one a core."""
+    """The number of concurrent compilers; 0: one per core."""
     rebuild: bool = False
-    """Whether a wheel that was kept is built anew."""
+    """Whether to build even if a wheel is cached."""
 
 
 def cache_folder() -> Path:
-    """Return where wheels are kept."""
+    """Return the folder of cached wheels."""
     if CACHE in os.environ:
         return Path(os.environ[CACHE], "horovod")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hpcnn", "horovod")
 
 
 def build_wheel(environment: Environment, options: Options, say: Say) -> Path:
-    """Return a wheel of Horovod for `environment`: the one kept, or a new one.
+    """Return a wheel of Horovod for `environment`: a cached one, or a new one.
 
     Raises:
         CommunicatorError: it can't be built; the message names the log.
@@ -101,7 +101,7 @@ def build_wheel(environment: Environment, options: Options, say: Say) -> Path:
 
 
 def install_wheel(wheel: Path, say: Say) -> None:
-    """Install `wheel` into this environment, in place of any Horovod in it."""
+    """Install `wheel` into this environment, replacing any other Horovod."""
     say("installs it")
     log = wheel.parent / "install.log"
     log.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def _build(environment: Environment, options: Options, scratch: Path, folder: Pa
     headers = _empty_headers(scratch) if _headers_moved(environment) else None
     jobs = options.jobs or min(len(os.sched_getaffinity(0)), _MOST_JOBS)
     say(f"builds Horovod {VERSION} with {jobs} job{'s' * (jobs != 1)}; on two idle cores that takes two minutes")
-    # --no-cache-dir: pip's own cache takes a wheel for one TensorFlow to be good for any.
+    # --no-cache-dir: pip's cache would reuse a wheel that was built for another TensorFlow.
     options_of_pip = "-v", "--no-cache-dir", "--no-build-isolation", "--no-deps", "--no-binary", "horovod"
     command = _pip("wheel", *options_of_pip, "--wheel-dir", built, f"horovod=={VERSION}")
     _run("the build of Horovod", command, log, build_environment(tools, headers, jobs, nccl=options.nccl), say)
@@ -133,7 +133,7 @@ def _headers_moved(environment: Environment) -> bool:
 
 
 def _empty_headers(scratch: Path) -> Path:
-    """Return a folder to include from, in which TensorFlow's XLA headers are empty: no code for CPUs uses them."""
+    """Return an include folder with empty XLA headers of TensorFlow: no code for CPUs uses them."""
     include = scratch / "include"
     for name in _XLA_HEADERS:
         header = include / "tensorflow" / "compiler" / name
@@ -143,7 +143,7 @@ def _empty_headers(scratch: Path) -> Path:
 
 
 def build_environment(tools: Path, headers: Path | None, jobs: int, *, nccl: bool) -> dict[str, str]:
-    """Return the environment variables of a build; what the user has set for the compiler stays in it."""
+    """Return the environment variables of a build, including the user's compiler flags."""
     user = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MFLAGS")}
     compiler = [user.get("CXXFLAGS", ""), "-DOMPI_SKIP_MPICXX", f"-I{headers}" if headers else ""]
     linker = [user.get("LDFLAGS", ""), "-s", f"-Wl,-rpath,{_BESIDE_PYTHON}"]
@@ -163,7 +163,7 @@ def _pip(command: str, *arguments: str | Path) -> list[str]:
 
 
 def _run(what: str, command: Sequence[str], log: Path, environment: dict[str, str], say: Say) -> None:
-    """Run `command` with its output added to `log`, and tell now and then how far it is."""
+    """Run `command` with its output appended to `log`, and report progress periodically."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
@@ -171,7 +171,7 @@ def _run(what: str, command: Sequence[str], log: Path, environment: dict[str, st
         try:
             _wait(process, log, say)
         finally:
-            process.kill()  # on an interruption; else it is gone
+            process.kill()  # after an interruption; else it has ended
             process.wait()
     if process.returncode != 0:
         raise CommunicatorError(f"{what} failed: {_cause(log)}. All of its output is in {log}")
@@ -188,7 +188,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, say: Say) -> None:
 
 
 def _cause(log: Path) -> str:
-    """Return the line of a log that says what went wrong: the first error of a compiler, or else the last line."""
+    """Return the line of a log that names the error: the first one of a compiler, or else the last line."""
     text = log.read_text(encoding="utf-8", errors="replace")
     errors = re.findall(r"^.*(?:\berror: |CMake Error|ERROR: ).*$", text, re.MULTILINE)
     return shortened(errors[0].strip()) if errors else last_line(text)

@@ -40,17 +40,17 @@ int main() {
 }
 """
 _ASK_S = 300.0
-"""How long one question may take: TensorFlow's import takes minutes on a slow file system."""
+"""How long one query may take: importing TensorFlow takes minutes on a slow file system."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What a Horovod is built for. It works with nothing else."""
+    """The environment that a Horovod is built for: it works in no other."""
 
     tensorflow: str
     """The exact version."""
     include: Path
-    """Where its headers are."""
+    """The folder of its headers."""
     mpi: str
     """Name and version of the library."""
     compiler: Path
@@ -58,13 +58,13 @@ class Environment:
 
     @property
     def key(self) -> str:
-        """What tells this environment from all others, as the name of a folder."""
+        """A folder name that identifies this environment."""
         mpi = re.sub(r"[^A-Za-z0-9.]+", "-", self.mpi).strip("-")
         return f"{sysconfig.get_config_var('SOABI')}_tensorflow-{self.tensorflow}_{mpi}"
 
 
 def find_environment(launcher: Sequence[str] = DEFAULT_LAUNCHER) -> Environment:
-    """Return what a Horovod of this environment must be built for.
+    """Return the environment that Horovod must be built for.
 
     Args:
         launcher: the command that starts two ranks or more.
@@ -85,12 +85,12 @@ def find_environment(launcher: Sequence[str] = DEFAULT_LAUNCHER) -> Environment:
 
 
 def search_path() -> str:
-    """Return where programs are looked for: beside this Python first, whether its environment is active or not."""
+    """Return the search path of programs: beside this Python first, whether its environment is active or not."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def rank_environment() -> dict[str, str]:
-    """Return environment variables for ranks of a short check: on one core, as root, in a container, too."""
+    """Return environment variables for the ranks of a short check, on one core, as root, or in a container too."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
     crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":OVERSUBSCRIBE", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
@@ -115,20 +115,20 @@ def _ask(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def _answer(done: subprocess.CompletedProcess[str], trouble: str) -> list[str]:
-    """Return the lines of an answer, or raise with the last line of what went wrong."""
+    """Return the output lines, or raise an error with the last error line."""
     if done.returncode != 0 or not done.stdout.strip():
         raise CommunicatorError(f"{trouble}: {last_line(done.stderr) or f'exit code {done.returncode}'}")
     return done.stdout.strip().splitlines()
 
 
 def last_line(text: str) -> str:
-    """Return the last line of `text` that says something, cut to what fits a message."""
+    """Return the last non-empty line of `text`, shortened for a message."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return shortened(lines[-1]) if lines else ""
 
 
 def short_library(text: str) -> str:
-    """Return the name and version of an MPI library, without what else it says of itself.
+    """Return the name and version of an MPI library from its description.
 
     >>> short_library("Open MPI v5.0.11, package: Open MPI of somebody")
     'Open MPI v5.0.11'
@@ -157,7 +157,7 @@ def _find_compiler(mpi: str) -> Path:
 
 
 def _library_of(compiler: Path) -> str:
-    """Return the MPI of a compiler, from a program compiled with it."""
+    """Return the MPI library of a compiler, from a program compiled with it."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "library.cc"), Path(folder, "library")
         source.write_text(_LIBRARY_OF_COMPILER, encoding="utf-8")
@@ -180,7 +180,7 @@ def _check_same(mpi: str, compiler: Path, of_compiler: str) -> None:
 
 
 def _check_launcher(launcher: Sequence[str], mpi: str) -> None:
-    """Check that ranks see each other."""
+    """Check that the launcher starts ranks that see each other."""
     name = " ".join(launcher)
     done = _ask([*launcher, sys.executable, "-P", "-c", _SIZE])
     sizes = [int(word) for word in re.findall(r"size (\d+);", done.stdout)]

@@ -1,1 +1,1 @@
-"""What a script for Horovod's Keras API has to change to run on Keras 3 and hpcnn, found without running it."""
+"""Find the changes that a script for Horovod's Keras API needs for Keras 3 and hpcnn, without running it."""

@@ -1,4 +1,4 @@
-"""Calls of methods and classes whose arguments have other names now, or files of another ending."""
+"""Calls whose arguments have been renamed or removed, or whose files need another suffix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _renamed_method(function: ast.Attribute) -> Iterator[Edit]:
 
 
 def _keywords(call: ast.Call, changed: dict[str, str | None]) -> Iterator[Edit]:
-    """Rename keywords, and take out those that are gone, each run of them with its commas."""
+    """Rename keywords, and remove those that no longer exist, with their commas."""
     arguments: list[ast.expr | ast.keyword] = sorted([*call.args, *call.keywords], key=lambda each: span(each)[0])
     gone = []
     for argument in arguments:
@@ -75,7 +75,7 @@ def _metrics(call: ast.Call) -> Iterator[Edit]:
 
 
 def _files(call: ast.Call, script: Script) -> Iterator[Edit]:
-    """Give files of models the endings that Keras 3 asks for; files that the script only loads stay as they are."""
+    """Change the suffixes of model files to those that Keras 3 requires, except for those only loaded."""
     function, ending = _function_of_keras(call, script), _saved_ending(call, script)
     if ending is None and function not in _LOADS:
         return
@@ -98,7 +98,7 @@ def _function_of_keras(call: ast.Call, script: Script) -> str:
 
 
 def _saved_ending(call: ast.Call, script: Script) -> str | None:
-    """Return the ending of the file that a call saves; None if it saves none of Keras's."""
+    """Return the suffix of the file that a call saves; None if it saves no Keras file."""
     function = _function_of_keras(call, script)
     if function not in _SAVES:
         return None
@@ -111,14 +111,14 @@ def _saved_ending(call: ast.Call, script: Script) -> str | None:
 
 @lru_cache(maxsize=1)
 def _saved_files(script: Script) -> dict[str, str]:
-    """Return the new ending of each file that the script saves under an old one, by its pattern."""
+    """Return the new suffix of each file that the script saves with an old one, by its pattern."""
     calls = (node for node in ast.walk(script.tree) if isinstance(node, ast.Call))
     endings = ((call, _saved_ending(call, script)) for call in calls)
     return {_pattern(node): ending for call, ending in endings if ending for node, _ in _old_files(call, script)}
 
 
 def _old_files(call: ast.Call, script: Script) -> Iterator[tuple[ast.expr, str]]:
-    """Yield the texts with an old ending that a call's path is made of, and that ending."""
+    """Yield the strings with an old suffix in a call's path, and that suffix."""
     paths = call.args[1:] if _function_of_keras(call, script) == "save_model" else call.args  # that has the model first
     path = paths[0] if paths else next((k.value for k in call.keywords if k.arg == "filepath"), None)
     for node in _texts(path, script, set()) if path is not None else ():
@@ -128,21 +128,21 @@ def _old_files(call: ast.Call, script: Script) -> Iterator[tuple[ast.expr, str]]
 
 
 def _pattern(node: ast.AST) -> str:
-    """Return a text with {} for each value in it, be it put there by `format` or not."""
+    """Return a string with {} for each value in it, whether formatted by `format` or not."""
     if isinstance(node, ast.JoinedStr):
         return "".join(_pattern(part) for part in node.values)
     return re.sub(r"\{[^{}]*\}", "{}", _text(node)) if isinstance(node, ast.Constant) else "{}"
 
 
 def _text(node: ast.AST) -> str:
-    """Return the end of a text, which may be one with values in it."""
+    """Return the end of a string, which may be an f-string."""
     if isinstance(node, ast.JoinedStr):
         return _text(node.values[-1]) if node.values else ""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def _texts(node: ast.AST, script: Script, seen: set[str]) -> Iterator[ast.expr]:
-    """Yield the texts that a path is made of: in the call, in what its names are set to, in defaults of options."""
+    """Yield the strings that a path consists of: in the call, in assignments to its names, in defaults of options."""
     if isinstance(node, ast.Constant | ast.JoinedStr):
         yield node
         return

@@ -1,4 +1,4 @@
-"""Changes to the text of a script, and the lines that they make of it."""
+"""Edits of a script's text, and the lines that they change."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 _NOTHING = b"\0"
-"""In place of what is taken out, which no script has: a line that had nothing else goes, too."""
+"""Marks removed text, and occurs in no script: a line with nothing else is removed too."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One piece of the script to write otherwise: `text` in place of what stands from `start` to `end`.
+    """Replaces the part of the script from `start` to `end` by `text`.
 
     Places are line, from 1, and column in bytes, as `ast` has them.
     """
@@ -21,13 +21,13 @@ class Edit:
     start: tuple[int, int]
     end: tuple[int, int]
     text: str | None
-    """None: nothing can take its place unseen; `why` says what to do."""
+    """None: there is no automatic replacement; `why` says what to do."""
     why: str = ""
 
 
 @dataclass
 class Change:
-    """Lines to change: from `line` on those of `old` become those of `new`, or a person sees to them (None)."""
+    """Lines to change: from `line` on, `old` becomes `new`, or must be changed by hand (None)."""
 
     line: int
     old: list[str]
@@ -36,14 +36,14 @@ class Change:
 
 
 def span(node: ast.expr | ast.stmt | ast.keyword) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return where a node begins and ends."""
+    """Return the start and the end of a syntax node."""
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
 
 
 def changes(lines: Sequence[bytes], edits: Sequence[Edit]) -> list[Change]:
-    """Return the changes that the edits make, line by line; those that share a line are one."""
+    """Return the changes of lines that the edits make; edits on the same line are one change."""
     ordered = sorted({(edit.start, edit.end): edit for edit in edits}.values(), key=lambda edit: (edit.start, edit.end))
     groups: list[list[Edit]] = []
     for edit in ordered:
@@ -73,13 +73,13 @@ def _change(lines: Sequence[bytes], edits: Sequence[Edit]) -> Change:
 
 
 def _within(edit: Edit, other: Edit) -> bool:
-    """Return whether another edit replaces all of what an edit would change."""
+    """Return whether another edit replaces the whole range of an edit."""
     larger = other.start <= edit.start and edit.end <= other.end and (edit.start, edit.end) != (other.start, other.end)
     return larger and other.text is not None
 
 
 def rewritten(source: str, found: Sequence[Change]) -> str:
-    """Return the script with those changes that have new lines."""
+    """Return the script with all changes that have new lines."""
     lines = source.split("\n")
     for change in reversed(found):
         if change.new is not None:

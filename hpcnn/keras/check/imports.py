@@ -1,4 +1,4 @@
-"""Import statements that name what has moved, or is gone."""
+"""Import statements of names that have moved or been removed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hpcnn.keras.check.tables import GONE, ONLY_IN_TENSORFLOW, PRIVATE, RENAMED,
 from hpcnn.keras.unsupported import unsupported_name
 
 _PARTS_OF_HOROVOD = {"compression", "functions", "mpi_ops"}
-"""Modules of Horovod's whose names its packages offer, too."""
+"""Modules of Horovod whose names its packages also export."""
 
 New = str | None
-"""Another full name; None: it goes; the same name: it stays."""
+"""The new full name; None: it is removed; the same name: it stays."""
 
 
 def missing(full: str) -> str:
-    """Return what to say of a name of Horovod's that hpcnn has not; nothing if it has it, or it is not Horovod's."""
+    """Return advice about a name of Horovod that hpcnn does not have; otherwise an empty string."""
     name = standard(full)
     first, *rest = name.split(".")
     if first == "horovod":
@@ -35,7 +35,7 @@ def missing(full: str) -> str:
 
 
 def renamed(full: str) -> str:
-    """Return another full name for the same, or the same name."""
+    """Return the new full name of an object, which may be the same."""
     if f"{full}.".startswith(f"{PRIVATE}."):
         full = f"tensorflow.keras{full.removeprefix(PRIVATE)}"
     name = standard(full)
@@ -47,7 +47,7 @@ def renamed(full: str) -> str:
 
 
 def only_in_tensorflow(full: str) -> bool:
-    """Return whether `tensorflow.keras` has a name that is written as one of `keras`, which no longer has it."""
+    """Return whether a name of `keras` now exists only in `tensorflow.keras`."""
     if not full.startswith(ONLY_IN_TENSORFLOW) or full in SESSION or full in GONE:
         return False
     return not full.startswith("keras.backend.") or full.split(".")[2] not in STILL_IN_BACKEND

@@ -1,4 +1,4 @@
-"""The full names of what a script calls by names of its own: `K.set_session` is `keras.backend.set_session`."""
+"""The full names behind a script's own names: `K.set_session` is `keras.backend.set_session`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPELLINGS = (
 
 
 def standard(name: str) -> str:
-    """Return a full name as the tables have it."""
+    """Return a full name in the form of the tables."""
     for pattern, replacement in _SPELLINGS:
         name = pattern.sub(replacement, name)
     return name
@@ -23,7 +23,7 @@ def standard(name: str) -> str:
 
 @dataclass
 class Scope:
-    """The names that a script has given to modules and what is in them."""
+    """The names that a script gives to modules and their contents."""
 
     names: dict[str, str] = field(default_factory=dict)
     """Its own name, and the full name as written in the import."""
@@ -62,7 +62,7 @@ class Scope:
         return ".".join([self.names[node.id], *reversed(parts)])
 
     def own_name(self, *full: str) -> str | None:
-        """Return what the script calls the first of some modules that it has imported."""
+        """Return the script's name of the first of these modules that it imports."""
         return next((own for name in full for own, known in self.names.items() if standard(known) == name), None)
 
 
@@ -75,7 +75,7 @@ def root(node: ast.AST) -> str:
 
 @dataclass(frozen=True)
 class Script:
-    """A script that was read."""
+    """A parsed script."""
 
     source: str
     tree: ast.Module
@@ -87,7 +87,7 @@ class Script:
 
     @cached_property
     def values(self) -> dict[str, list[ast.expr]]:
-        """What each name is set to, and by ``.name`` the default of each option of argparse."""
+        """The values assigned to each name, and by ``.name`` the default of each argparse option."""
         found: dict[str, list[ast.expr]] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Assign):
@@ -103,5 +103,5 @@ class Script:
 
     @cached_property
     def lines(self) -> list[bytes]:
-        """Its lines, in which `ast` counts columns."""
+        """Its lines as bytes, in which `ast` counts columns."""
         return [line.encode() for line in self.source.split("\n")]

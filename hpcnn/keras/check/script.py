@@ -1,4 +1,4 @@
-"""Reads a script and finds what it has to change to run on Keras 3 and hpcnn."""
+"""Read a script, and find the changes that it needs for Keras 3 and hpcnn."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _edits(script: Script) -> Iterator[Edit]:
 
 
 def _outermost(node: ast.AST) -> Iterator[ast.Attribute | ast.Name]:
-    """Yield names and chains of attributes, each whole."""
+    """Yield complete names and chains of attributes."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Attribute | ast.Name):
             yield child
@@ -79,7 +79,7 @@ def _outermost(node: ast.AST) -> Iterator[ast.Attribute | ast.Name]:
 
 
 def _name_edits(node: ast.Attribute | ast.Name, full: str, script: Script) -> Iterator[Edit]:
-    """Yield what to change where a name is used. What its import changes is changed there alone."""
+    """Yield the edits where a name is used, except those that its import already makes."""
     imported = script.scope.names[root(node)]
     if full == imported and standard(full) != "horovod":
         return
@@ -96,7 +96,7 @@ def _name_edits(node: ast.Attribute | ast.Name, full: str, script: Script) -> It
 
 
 def _rate_edits(node: ast.Attribute) -> Iterator[Edit]:
-    """Yield the new name of an optimizer's rate: Keras 3 takes what is set as `lr`, and does nothing with it."""
+    """Yield the new name of an optimizer's learning rate: Keras 3 accepts an assignment to `lr`, but ignores it."""
     owner = node.value
     if (owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")) in ("optimizer", "opt"):
         (line, column) = span(node)[1]

@@ -1,4 +1,4 @@
-"""The settings of sessions of TensorFlow 1, as TensorFlow 2 has them."""
+"""Session settings of TensorFlow 1, translated to TensorFlow 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _THREADS = {"intra_op_parallelism_threads", "inter_op_parallelism_threads"}
 
 
 def session_edits(script: Script) -> Iterator[Edit]:
-    """Yield what to write in place of statements that make or set a session."""
+    """Yield replacements for statements that create or set a session."""
     configurations = {
         target.id
         for node in ast.walk(script.tree)
@@ -38,7 +38,7 @@ def _bodies(tree: ast.Module) -> Iterator[list[ast.stmt]]:
 
 
 def _instead(statement: ast.stmt, configurations: set[str], script: Script) -> list[str] | None:
-    """Return the lines to write in place of a statement; None: it stays."""
+    """Return the lines that replace a statement; None: it stays."""
     if not isinstance(statement, ast.Assign | ast.Expr):
         return None
     called = _calls(statement.value, script)

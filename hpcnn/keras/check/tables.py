@@ -1,6 +1,6 @@
-"""What Keras 3 and TensorFlow 2 no longer have, and what takes its place.
+"""Names that Keras 3 and TensorFlow 2 no longer have, and their replacements.
 
-`keras.` stands for `tensorflow.keras.`, too.
+`keras.` also stands for `tensorflow.keras.`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ RENAMED = {
     "tensorflow.random_uniform": "tensorflow.random.uniform",
     "tensorflow.set_random_seed": "tensorflow.random.set_seed",
 }
-"""Another name for the same. Of a module, all names move with it."""
+"""The new names of objects. All names of a module move with it."""
 
 PRIVATE = "tensorflow.python.keras"
-"""Of another Keras than that of `tensorflow.keras`."""
+"""Belongs to another Keras than `tensorflow.keras`."""
 
 ONLY_IN_TENSORFLOW = (
     "keras.backend.",
@@ -51,14 +51,14 @@ ONLY_IN_TENSORFLOW = (
     "keras.preprocessing.sequence.TimeseriesGenerator",
     "keras.preprocessing.text",
 )
-"""Beginnings of names that `tensorflow.keras` still has, and `keras` has no more."""
+"""Prefixes of names that `tensorflow.keras` still has, but `keras` does not."""
 
 STILL_IN_BACKEND = {
     *("backend", "clear_session", "epsilon", "floatx", "get_uid", "image_data_format", "is_float_dtype"),
     *("is_int_dtype", "is_keras_tensor", "result_type", "set_epsilon", "set_floatx", "set_image_data_format"),
     "standardize_dtype",
 }
-"""What `keras.backend` still has."""
+"""The names that `keras.backend` still has."""
 
 SESSION = {
     "keras.backend.get_session",
@@ -68,10 +68,10 @@ SESSION = {
     "tensorflow.enable_eager_execution",
     "tensorflow.compat.v1.enable_eager_execution",
 }
-"""Calls without which a script does the same: TensorFlow 2 has no sessions."""
+"""Calls that can be removed: TensorFlow 2 has no sessions."""
 
 CONFIGURATION = {"tensorflow.ConfigProto", "tensorflow.compat.v1.ConfigProto"}
-"""What made the settings of a session."""
+"""The constructors of session settings."""
 
 _GRAPH = (
     "this is code for the graphs of TensorFlow 1. Build a keras.Model, and train it by fit, or in a loop with "
@@ -100,10 +100,10 @@ GONE = {
     "tensorflow.train.RMSPropOptimizer": _GRAPH,
     "tensorflow.train.StopAtStepHook": _GRAPH,
 }
-"""What has no successor of the same kind, and what to do."""
+"""Names without a direct replacement, and what to do instead."""
 
 METHODS = {"evaluate_generator": "evaluate", "fit_generator": "fit", "predict_generator": "predict"}
-"""Methods of models that others have taken over."""
+"""Methods of models, and those that replace them."""
 
 _LOADING = dict.fromkeys(["max_queue_size", "use_multiprocessing", "workers"])
 METHOD_KEYWORDS: dict[str, dict[str, str | None]] = {
@@ -120,7 +120,7 @@ METHOD_KEYWORDS: dict[str, dict[str, str | None]] = {
     "predict": _LOADING,
     "predict_generator": _LOADING,
 }
-"""Arguments of methods that are gone (None) or have another name."""
+"""Arguments of methods that were removed (None) or renamed."""
 
 NAME_KEYWORDS: dict[str, dict[str, str | None]] = {
     "keras.callbacks.ModelCheckpoint": dict.fromkeys(["options", "period"]),
@@ -131,11 +131,11 @@ NAME_KEYWORDS: dict[str, dict[str, str | None]] = {
     "keras.layers.LSTM": dict.fromkeys(["time_major"]),
     "keras.optimizers.": {"lr": "learning_rate", "decay": None},
 }
-"""The same for functions and classes; a point at the end stands for all of a module's."""
+"""The same for functions and classes; a final dot stands for all of a module's."""
 
 KEYWORD_NOTES = {
     "decay": "Keras 3 ignores decay; keras.optimizers.schedules.InverseTimeDecay as the learning rate does the same",
     "period": "save_freq counts batches, not epochs",
     "workers": "a keras.utils.PyDataset takes workers itself",
 }
-"""What to know of arguments that are gone."""
+"""Notes on removed arguments."""
