@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SMALL_BYTES = {"in one node": 64 * 1024, "between nodes": 32 * 1024}
+SMALL_BYTES = {"one host": 64 * 1024, "several hosts": 32 * 1024}
 """Up to this size of all contributions together, it is fastest if every rank receives and adds everything."""
 
 SHARING = "HPCNN_SHARED_MEMORY"
@@ -111,7 +111,7 @@ class MpiCommunicator:
             one_host = len(place.topology.hosts) == 1
             slots = sum(len(place.topology.rank_subtrees(shards, rank)) for rank in range(self.size))
             size = slots * (length * np.dtype(dtype).itemsize + stats_length * 8)
-            if options.get("compression") or size > SMALL_BYTES["in one node" if one_host else "between nodes"]:
+            if options.get("compression") or size > SMALL_BYTES["one host" if one_host else "several hosts"]:
                 return TreeAllreduce(place, shards, length, dtype, stats_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
                 partial(HostGather, place.memory) if one_host else partial(WorldGather, self._world, place.topology)

@@ -1,8 +1,8 @@
 """The canonical summation tree: the one order in which numbers of different shards are ever added.
 
-The leaves 0 .. V-1 hang under a binary tree that splits [lo, hi) at (lo + hi) // 2. Floating-point addition does not
-associate, so a sum is the same on any number of ranks only if every rank adds along this tree: each contributes the
-maximal subtrees whose leaves it owns, and the rest of the tree is added from those.
+The leaves 0 .. V-1 form a binary tree that splits [lo, hi) at (lo + hi) // 2. Floating-point addition is not
+associative, so a sum is the same on any number of ranks only if every rank adds along this tree: each contributes the
+sums of the maximal subtrees whose leaves it owns, and the rest of the tree is added from those.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Subtree = tuple[int, int]
-"""The leaves [lo, hi) below one subtree."""
+"""The leaves [lo, hi) of a subtree."""
 
 
 def owned_leaves(leaves: int, size: int, rank: int) -> Subtree:
@@ -85,7 +85,7 @@ def additions_below(subtree: Subtree, subtrees: Sequence[Subtree]) -> list[tuple
 
 @dataclass(frozen=True)
 class LeafStep:
-    """One move in summing the leaves below a subtree: compute `leaf` into `slot`, then fold later slots into it.
+    """One step in summing the leaves of a subtree: compute `leaf` into `slot`, then add later slots to earlier ones.
 
     `fold` lists pairs (i, j): add slot j to slot i.
     """
@@ -96,9 +96,9 @@ class LeafStep:
 
 
 def leaf_steps(subtree: Subtree) -> list[LeafStep]:
-    """Return how to sum the leaves of `subtree` in tree order with as few accumulators as the tree is deep.
+    """Return the steps that sum the leaves of `subtree` in tree order, with one accumulator per level of the tree.
 
-    Slot 0 ends up with the sum.
+    Slot 0 holds the sum in the end.
 
     >>> for step in leaf_steps((0, 4)):
     ...     print(step.leaf, step.slot, step.fold)
@@ -124,7 +124,7 @@ def leaf_steps(subtree: Subtree) -> list[LeafStep]:
 
 
 def fold_leaves(subtree: Subtree, leaf: Callable[[int], T], combine: Callable[[T, T], T]) -> T:
-    """Return ``leaf(i)`` of all leaves below `subtree`, combined along the tree. Keeps O(log leaves) values at a time.
+    """Return ``leaf(i)`` of all leaves of `subtree`, combined along the tree. Keeps O(log leaves) values at a time.
 
     >>> fold_leaves((0, 5), str, lambda left, right: f"({left}+{right})")
     '((0+1)+(2+(3+4)))'
@@ -137,7 +137,7 @@ def fold_leaves(subtree: Subtree, leaf: Callable[[int], T], combine: Callable[[T
 
 
 def tree_total(values: Sequence[float]) -> float:
-    """Return the sum of `values`, one a leaf, in tree order.
+    """Return the sum of `values`, one per leaf, in tree order.
 
     >>> tree_total([1.0, 2.0, 3.0])
     6.0

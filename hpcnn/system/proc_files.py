@@ -26,7 +26,7 @@ def parent_of(process: int) -> int:
 
 
 def start_time(process: int) -> int:
-    """Return when a process began, in ticks; 0 if it is gone or has ended. With its number, this names it for ever."""
+    """Return when a process began, in ticks; 0 if it is gone or has ended. With its number, this identifies it."""
     fields = stat_of(process)
     return 0 if not fields or fields[0] in "ZX" else int(fields[19])
 
