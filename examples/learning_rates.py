@@ -21,7 +21,7 @@ class GiveUp(hpcnn.Callback):
     def on_epoch_end(self, report: hpcnn.EpochReport, replica: object, control: hpcnn.Control) -> None:
         """Look at the values of the epoch."""
         if report.epoch == 2 and report.values["val_accuracy"] < 0.5:
-            control.finish = "it does not learn"
+            control.stop("it does not learn")
 
 
 def main() -> None:

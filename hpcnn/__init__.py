@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from hpcnn.api.ranks import connect
     from hpcnn.data.readers.digits import load_digits
     from hpcnn.errors import HpcnnError
-    from hpcnn.training.callbacks import Callback, Control, EpochReport
+    from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
+    from hpcnn.training.replica import Replica
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,8 @@ _HOMES = {
     "EpochReport": "hpcnn.training.callbacks",
     "Fitted": "hpcnn.api.fitted",
     "HpcnnError": "hpcnn.errors",
+    "Replica": "hpcnn.training.replica",
+    "StepReport": "hpcnn.training.callbacks",
     "Trainer": "hpcnn.api.loop",
     "TrainingStoppedError": "hpcnn.api.fit",
     "connect": "hpcnn.api.ranks",
@@ -49,6 +52,8 @@ __all__ = [
     "EpochReport",
     "Fitted",
     "HpcnnError",
+    "Replica",
+    "StepReport",
     "Trainer",
     "TrainingStoppedError",
     "__version__",

@@ -15,7 +15,7 @@ from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_training
 from hpcnn.runs.state import pack, unpack
 from hpcnn.storage.checkpoint import Checkpoint
-from hpcnn.training.callbacks import Callback
+from hpcnn.training.callbacks import Callback, StepReport
 from hpcnn.training.loop import StoppedError, TrainingLoop
 from hpcnn.training.training import Training
 
@@ -156,10 +156,10 @@ def train(
         class Stopper(Callback):
             """Asks before the step, and not before an evaluation, which it would break off."""
 
-            def on_step(self, step_in_epoch):
+            def on_step(self, report):
                 if late:
                     self.ask(loop.progress.step)
-                elif step_in_epoch < training.shards.steps_per_epoch:
+                elif report.step_in_epoch < training.shards.steps_per_epoch:
                     self.ask(loop.progress.step + 1)
 
             def on_epoch_end(self, report, replica, control):
@@ -197,3 +197,8 @@ def train(
 def build(job: Job) -> Training:
     """Return a training on one rank."""
     return build_training(job, Path(), SerialCommunicator())
+
+
+def at_step(step_in_epoch):
+    """Return the report of a step, for callbacks that do not ask for its values."""
+    return StepReport(1, step_in_epoch, step_in_epoch, None, 1.0, None)

@@ -9,12 +9,41 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from hpcnn.errors import JobError
 from hpcnn.job.schema import EarlyStopping as EarlyStoppingSection
 from hpcnn.job.schema import ReduceOnPlateau as ReduceOnPlateauSection
 from hpcnn.training.metrics import Value, lower_is_better, plain_values
 from hpcnn.training.replica import Replica
+from hpcnn.training.step_stats import Sums
 
 Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class StepReport:
+    """What one step came to. Values and rate are computed when they are asked for."""
+
+    epoch: int
+    """The epoch that the step is in, from 1."""
+    step_in_epoch: int
+    """Updates done in this epoch."""
+    step: int
+    """Updates done in all."""
+    replica: Replica
+    lr_scale: float
+    """What schedule and callbacks multiply the learning rate by."""
+    stats: Sums
+    """Sums over the samples of the batch."""
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """``loss`` and the metrics over the batch, as they were before the update."""
+        return dict(self.replica.model.layout.values(self.stats))
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the update."""
+        return self.replica.learning_rate(self.step - 1, self.lr_scale)
 
 
 @dataclass(frozen=True)
@@ -46,20 +75,42 @@ class EpochReport:
 
 @dataclass
 class Control:
-    """What a callback may change."""
+    """What a callback may change.
 
-    finish: str = ""
-    """A reason to end the training after this epoch."""
+    >>> control = Control()
+    >>> control.stop("good enough")
+    >>> control.reason
+    'good enough'
+    """
+
+    reason: str = ""
+    """Why the training ends after this epoch; empty: it does not."""
+
+    def stop(self, reason: str) -> None:
+        """End the training after this epoch, and say why. The first reason stays.
+
+        Raises:
+            JobError: the reason is no text, or an empty one.
+        """
+        if not (isinstance(reason, str) and reason):
+            raise JobError(f"control.stop({reason!r}): say why the training ends, as in control.stop('good enough')")
+        self.reason = self.reason or reason
 
 
 class Callback:
-    """Base of callbacks: called on all ranks, in the same order. Guard output with the rank, never a collective."""
+    """Base of callbacks: called on all ranks, in the same order. Guard output with the rank, never a collective.
+
+    >>> class Threshold(Callback):
+    ...     def on_epoch_end(self, report, replica, control):
+    ...         if report.values["loss"] < 0.1:
+    ...             control.stop(f"good enough after {report.epoch} epochs")
+    """
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
         """Training is about to start, with `epoch` epochs done."""
 
-    def on_step(self, step_in_epoch: int) -> None:
-        """So many steps of the current epoch are done."""
+    def on_step(self, report: StepReport) -> None:
+        """A step is done."""
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
         """An epoch and its validation are done."""
@@ -135,7 +186,7 @@ class EarlyStopping(Callback):
             if self._section.restore_best:
                 self._best = replica.weights()
         elif self._watch.waited >= self._section.patience:
-            control.finish = f"{self._section.monitor} has not improved for {self._watch.waited} epochs"
+            control.stop(f"{self._section.monitor} has not improved for {self._watch.waited} epochs")
 
     def on_train_end(self, replica: Replica) -> None:
         """Bring the best weights back."""

@@ -19,7 +19,7 @@ from hpcnn.core.activity import SAVE as SAVING
 from hpcnn.errors import DivergedError, DriftError, JobError
 from hpcnn.job.checks import monitors
 from hpcnn.system.output import write_line
-from hpcnn.training.callbacks import Callback, Control, EpochReport, improves
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport, improves
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
@@ -115,7 +115,7 @@ class TrainingLoop:
         for callback in self._callbacks:
             callback.on_train_begin(progress.epoch, self._replica)
         try:
-            while progress.epoch < self._training.job.train.epochs and not control.finish:
+            while progress.epoch < self._training.job.train.epochs and not control.reason:
                 begin, begun_at = time.perf_counter(), progress.step_in_epoch
                 self._train_steps()
                 self._end_epoch(time.perf_counter() - begin, begun_at, control)
@@ -134,11 +134,12 @@ class TrainingLoop:
         rate_factor = self._common_rate_factor()
         while progress.step_in_epoch < shards.steps_per_epoch:
             step = activity.step = progress.step + 1
+            factor = schedule(progress.step) * rate_factor
             try:
                 stats = self._replica.train_step(
                     progress.step,
                     partial(self._load, progress.step_in_epoch),
-                    factor=schedule(progress.step) * rate_factor,
+                    factor=factor,
                     stop=self._should_stop() or step == stop_at_step,
                     save=self._save.due(step),
                 )
@@ -147,8 +148,12 @@ class TrainingLoop:
             progress.totals += stats
             progress.step += 1
             progress.step_in_epoch += 1
-            for on_step in self._on_step:
-                on_step(progress.step_in_epoch)
+            if self._on_step:
+                report = StepReport(
+                    progress.epoch + 1, progress.step_in_epoch, step, self._replica, factor, stats.copy()
+                )  # a copy: callbacks may keep it
+                for on_step in self._on_step:
+                    on_step(report)
             if stats[STOP]:
                 raise StoppedError
             self._due = bool(stats[SAVE])
@@ -194,9 +199,9 @@ class TrainingLoop:
         self._warn_of_missing(values)
         for callback in self._callbacks:
             callback.on_epoch_end(report, self._replica, control)
-        reasons = gather_or_raise(self._comm, control.finish)  # as with signals, one rank is enough
-        progress.finish = control.finish = next(filter(None, reasons), "")
-        self._checkpoint(values, done=progress.epoch == training.job.train.epochs or bool(control.finish))
+        reasons = gather_or_raise(self._comm, control.reason)  # as with signals, one rank is enough
+        progress.finish = control.reason = next(filter(None, reasons), "")
+        self._checkpoint(values, done=progress.epoch == training.job.train.epochs or bool(control.reason))
 
     def _warn_of_missing(self, values: dict[str, Value]) -> None:
         """Say once of each setting that it watches a value that is not defined."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hpcnn
-from hpcnn.errors import CheckpointError
+from hpcnn.errors import CheckpointError, JobError
 from tests.api.fitting import fit
 
 
@@ -23,7 +23,7 @@ class Counting(hpcnn.Callback):
     def on_epoch_end(self, report: hpcnn.EpochReport, replica: Any, control: hpcnn.Control) -> None:
         self.epochs += 1
         if self.epochs == self.most:
-            control.finish = "enough"
+            control.stop("enough")
 
     def rate_factor(self) -> float:
         return 0.5**self.epochs
@@ -41,6 +41,39 @@ def test_callbacks_of_a_user(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
     assert counting.epochs == len(ended.history) == 2
     assert ended.complete
     assert ended.history[1]["learning_rate"] == pytest.approx(ended.history[0]["learning_rate"] / 4)
+
+
+def test_what_callbacks_are_told_of_each_step(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
+    class Watching(hpcnn.Callback):
+        def __init__(self) -> None:
+            self.reports: list[hpcnn.StepReport] = []
+
+        def on_step(self, report: hpcnn.StepReport) -> None:
+            self.reports.append(report)
+            weights.append(report.replica.weights())
+
+    weights: list[Any] = []
+    watching = Watching()
+    made = fit(tmp_path, callbacks=[watching], overrides={"schedule": {"name": "exponential", "rate": 0.5}})
+    reports = watching.reports
+    assert [(r.epoch, r.step_in_epoch) for r in reports] == [(e, s) for e in (1, 2, 3) for s in (1, 2, 3, 4)]
+    assert [r.step for r in reports] == list(range(1, 13))
+    for line in made.history:
+        steps = [r for r in reports if r.epoch == line["epoch"]]  # batches of 16, 16, 16 and 12
+        for name in ("loss", "accuracy"):
+            assert np.average([r.values[name] for r in steps], weights=[16, 16, 16, 12]) == pytest.approx(line[name])
+        assert steps[-1].learning_rate == line["learning_rate"]
+    assert not np.array_equal(weights[0]["dense_1/kernel"], weights[-1]["dense_1/kernel"])
+
+
+@pytest.mark.parametrize("reason", ["", None, 3])
+def test_a_stop_needs_a_reason(reason: Any) -> None:
+    control = hpcnn.Control()
+    with pytest.raises(JobError, match=r"control.stop\(.*\): say why the training ends"):
+        control.stop(reason)
+    control.stop("first")
+    control.stop("second")
+    assert control.reason == "first"
 
 
 def test_a_run_that_ended_early_says_why_at_its_end_and_when_it_is_resumed(
@@ -80,7 +113,7 @@ class Keeping(hpcnn.Callback):
         self.before = self.kept = {}, {}
         self.after = state, arrays
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: hpcnn.StepReport) -> None:
         self.kept = self.after
 
     def state(self) -> Any:

@@ -24,8 +24,8 @@ class Interrupter(hpcnn.Callback):
     step: int
     times: list[int] = field(default_factory=list)
 
-    def on_step(self, step_in_epoch: int) -> None:
-        self.times.append(step_in_epoch)
+    def on_step(self, report: hpcnn.StepReport) -> None:
+        self.times.append(report.step_in_epoch)
         if len(self.times) == self.step:
             signal.raise_signal(signal.SIGINT)
 

@@ -9,6 +9,7 @@ import pytest
 from hpcnn.job.schema import EarlyStopping as EarlySection
 from hpcnn.job.schema import ReduceOnPlateau as PlateauSection
 from hpcnn.training.callbacks import Callback, Control, EarlyStopping, EpochReport, ReduceOnPlateau, improves
+from tests.small_jobs import at_step
 
 nan = float("nan")
 
@@ -37,10 +38,10 @@ def run_early(section, values, *, through=lambda callback: callback):
         replica.value = epoch
         callback.on_epoch_end(report(epoch, value, name=section.monitor), replica, control)
         callback = through(callback)
-        if control.finish:
+        if control.reason:
             break
     callback.on_train_end(replica)
-    return epoch, replica.value, control.finish
+    return epoch, replica.value, control.reason
 
 
 EARLY = [
@@ -135,11 +136,11 @@ def test_what_improves(name, value, best, min_delta, better):
 def test_the_base_does_nothing_and_has_nothing_to_keep():
     callback, control = Callback(), Control()
     callback.on_train_begin(0, None)
-    callback.on_step(1)
+    callback.on_step(at_step(1))
     callback.on_epoch_end(SimpleNamespace(), None, control)
     callback.on_train_end(None)
     callback.load({}, {})
-    assert (callback.rate_factor(), callback.state(), callback.arrays(), control.finish) == (1.0, {}, {}, "")
+    assert (callback.rate_factor(), callback.state(), callback.arrays(), control.reason) == (1.0, {}, {}, "")
 
 
 def test_early_stopping_keeps_a_copy_of_the_best_weights():

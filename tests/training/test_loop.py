@@ -16,13 +16,13 @@ class Recorder(Callback):
     def on_train_begin(self, epoch, replica):
         self.events.append(f"{self.name} begin {epoch}")
 
-    def on_step(self, step_in_epoch):
-        self.events.append(f"{self.name} step {step_in_epoch}")
+    def on_step(self, report):
+        self.events.append(f"{self.name} step {report.step_in_epoch}")
 
     def on_epoch_end(self, report, replica, control):
         self.events.append(f"{self.name} epoch {report.epoch}")
         if self.finish_after == report.epoch:
-            control.finish = f"{self.name} says so"
+            control.stop(f"{self.name} says so")
 
     def rate_factor(self):
         return self.factor

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hpcnn.core.formatting import duration
 from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.terminal import terminal_size
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
 from hpcnn.training.replica import Replica
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class LiveDisplay(Callback):
         self._live.start()
         self._draw(force=True)
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Redraw, at most ten times per second."""
         self._draw()
 
@@ -55,8 +55,8 @@ class LiveDisplay(Callback):
         self._report = report
         self._status.start_window()
         self._draw()
-        if control.finish:
-            self._console.print(f"training ends here: {control.finish}", highlight=False, markup=False)
+        if control.reason:
+            self._console.print(f"training ends here: {control.reason}", highlight=False, markup=False)
 
     def close(self) -> None:
         """Stop drawing and restore the terminal."""

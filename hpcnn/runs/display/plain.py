@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hpcnn.core.formatting import duration
 from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.output import write_line
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
 from hpcnn.training.replica import Replica
 
 
@@ -27,23 +27,23 @@ class PlainDisplay(Callback):
         for line in self._status.info.lines():
             write_line(line)
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Print a line if the last one is `every_s` seconds old."""
         status, steps = self._status, self._status.info.steps_per_epoch
         due = self._every_s and time.monotonic() - self._last >= self._every_s
-        if due and step_in_epoch < steps:
+        if due and report.step_in_epoch < steps:
             loss = status.loss()
-            values = [f"step {step_in_epoch}/{steps}", *([] if loss is None else [f"loss {loss:.4f}"])]
+            values = [f"step {report.step_in_epoch}/{steps}", *([] if loss is None else [f"loss {loss:.4f}"])]
             self._write(status.progress.epoch + 1, values, status.samples_per_s(1.0), status.seconds_left())
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
         """Print the values of the first epoch, of the last, and of at most one per second between them."""
         self._status.start_window()
-        if report.epoch in (1, self._status.info.epochs) or control.finish or time.monotonic() - self._last >= 1.0:
-            left = None if control.finish else self._status.seconds_left()
+        if report.epoch in (1, self._status.info.epochs) or control.reason or time.monotonic() - self._last >= 1.0:
+            left = None if control.reason else self._status.seconds_left()
             self._write(report.epoch, metric_items(report.values), report.samples_per_s, left or None)
-        if control.finish:
-            write_line(f"training ends here: {control.finish}")
+        if control.reason:
+            write_line(f"training ends here: {control.reason}")
 
     def _write(self, epoch: int, values: Sequence[str], rate: float | None, left_s: float | None) -> None:
         self._last = time.monotonic()

@@ -15,7 +15,7 @@ from hpcnn.runs.lease import lease as leases
 from hpcnn.runs.lease.lease import Lease, place
 from hpcnn.runs.lease.owner import clock, content_of, held_here, read_owner, stamp
 from hpcnn.system.processes import Process
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
 from hpcnn.training.replica import Replica
 
 _CLOSE_S = 5.0
@@ -59,7 +59,7 @@ class LeaseKeeper(Callback):
         """Check."""
         self.check()
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Check, without waiting in each step for a folder that is unreachable."""
         now = clock()
         if self._lost or now - self._looked_at > leases.trust_s():

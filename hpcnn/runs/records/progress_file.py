@@ -12,7 +12,7 @@ from typing import Any
 from hpcnn.runs.run_info import LiveStatus
 from hpcnn.system.atomic import temporary_path
 from hpcnn.system.output import losses, write_line
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
 from hpcnn.training.metrics import plain_values, scalars
 from hpcnn.training.replica import Replica
 
@@ -40,7 +40,7 @@ class ProgressFile(Callback):
         self._status.start()
         self.write()
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Write if the last write is `EVERY_S` ago."""
         if time.monotonic() - self._written >= EVERY_S:
             self.write()

@@ -13,7 +13,7 @@ from hpcnn.core.activity import PHASES
 from hpcnn.runs.records.line_log import LineLog
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.run_info import Straggler
-from hpcnn.training.callbacks import Callback, Control, EpochReport
+from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
 from hpcnn.training.replica import Replica
 
 GAP_S, GAP_SHARE = 1.0, 1 / 500
@@ -102,7 +102,7 @@ class TimeLog(Callback):
         self._hosts = self._comm.allgather(self._comm.host)
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN  # lost ranks may have left different counts
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Write a line if one is due within a long epoch."""
         self._steps += 1
         if self._steps >= self._within:

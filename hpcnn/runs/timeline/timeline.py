@@ -10,7 +10,7 @@ from hpcnn.runs.timeline.clocks import RankClock
 from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.system.output import write_line
-from hpcnn.training.callbacks import Callback
+from hpcnn.training.callbacks import Callback, StepReport
 from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.replica import Replica
 
@@ -53,7 +53,7 @@ class Timeline(Callback):
         if not self._left:
             self._record_between_epochs()  # this rank's last step may be the interrupted one
 
-    def on_step(self, step_in_epoch: int) -> None:
+    def on_step(self, report: StepReport) -> None:
         """End the step; write the file after the last recorded one."""
         if self._left > 0:
             self._recorder.end_step()

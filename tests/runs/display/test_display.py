@@ -16,6 +16,7 @@ from hpcnn.runs.display.plain import PlainDisplay
 from hpcnn.runs.run_info import LiveStatus, RunInfo, Straggler
 from hpcnn.training.callbacks import Control, EpochReport
 from hpcnn.training.loop import Progress
+from tests.small_jobs import at_step
 
 INFO = RunInfo(job="digits", folder="runs/digits", ranks=4, hosts=1, shards=8, samples=1438, validation_samples=359,
                  parameters=12345, batch_size=64, steps_per_epoch=10, epochs=4)  # fmt: skip
@@ -46,7 +47,7 @@ def do_step(display, step_in_epoch):
     """Advance the training to a step of the current epoch, and let the display know."""
     progress = display._status.progress
     progress.step_in_epoch, progress.step = step_in_epoch, 10 * progress.epoch + step_in_epoch
-    display.on_step(step_in_epoch)
+    display.on_step(at_step(step_in_epoch))
 
 
 def end_epoch(display, epoch, why="", **values):

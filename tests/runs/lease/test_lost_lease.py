@@ -25,6 +25,7 @@ from hpcnn.runs.run_folder import RunFolder
 from hpcnn.training.callbacks import Callback, Control, EpochReport
 from hpcnn.training.replica import Replica
 from tests.runs.lease.helpers import ELSEWHERE, LOST, at_once, everything_in, forked, in_time, leave
+from tests.small_jobs import at_step
 from tests.timing import wait_until
 
 
@@ -82,7 +83,7 @@ def test_it_is_lost_though_the_other_has_ended(tmp_path: Path, keep: Callable[[L
     keeper.lease.release()
     wait_until(lambda: keeper._lost)
     with pytest.raises(LeaseLostError, match="was taken over by another job, which has ended"):
-        keeper.on_step(1)
+        keeper.on_step(at_step(1))
 
 
 @pytest.mark.usefixtures("_expiring")
@@ -137,7 +138,7 @@ def test_neither_steps_nor_the_end_wait_for_a_disk_that_hangs(tmp_path: Path, mo
 
     def end() -> str:
         keeper._looked_at = keeper._renewed_at = -math.inf
-        keeper.on_step(1)
+        keeper.on_step(at_step(1))
         keeper.close()
         return "ended"
 

@@ -15,6 +15,7 @@ from hpcnn.runs.records.progress_file import EPOCH_GAP_S, EVERY_S, ProgressFile
 from hpcnn.runs.run_info import LiveStatus, RunInfo
 from hpcnn.training.callbacks import Control, EpochReport
 from hpcnn.training.loop import Progress
+from tests.small_jobs import at_step
 
 INFO = RunInfo("job", "folder", 4, 2, 8, 1000, 0, 9, 100, 10, 5)
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1000.0)
@@ -66,10 +67,10 @@ def test_where_it_starts_from(trace: ProgressFile, tmp_path: Path) -> None:
 def test_within_an_epoch(trace: ProgressFile, clock: Clock, progress: Progress, tmp_path: Path) -> None:
     progress.step, progress.step_in_epoch, progress.totals = 14, 4, np.array([6.0, 4.0])
     clock.now += EVERY_S - 0.1
-    trace.on_step(4)
+    trace.on_step(at_step(4))
     assert read(tmp_path)["step"] == 10
     clock.now += 0.1
-    trace.on_step(4)
+    trace.on_step(at_step(4))
     content = read(tmp_path)
     assert (content["step"], content["loss"]) == (14, 1.5)
     assert content["samples_per_s"] == pytest.approx(4 * 100 / EVERY_S)  # 4 steps of 100 samples

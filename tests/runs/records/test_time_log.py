@@ -15,6 +15,7 @@ from hpcnn.core.activity import FORWARD, PHASES, SAVE, SET_UP, WAIT
 from hpcnn.runs.records.time_log import GROUPS, TimeLog, find_straggler, shares
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.training.callbacks import Control, EpochReport
+from tests.small_jobs import at_step
 
 REPORT = EpochReport(1, 10, 0.1, {}, 1.0, 1.0)
 
@@ -38,7 +39,7 @@ def test_a_line_holds_the_seconds_of_all_ranks_since_the_one_before(tmp_path: Pa
         account, activity = begun(tmp_path, comm), comm.activity
         activity.epoch, activity.step = 1, 10
         activity.seconds[FORWARD] += 10.0 + comm.rank
-        account.on_step(10)
+        account.on_step(at_step(10))
         end_epoch(account)
         activity.epoch, activity.step = 2, 20
         activity.seconds[FORWARD] += 0.5
@@ -97,7 +98,7 @@ def test_all_ranks_gather_alike_whatever_their_clocks_say(tmp_path: Path) -> Non
         account._since -= 1000.0 * comm.rank
         for _ in range(30):
             for step in range(1, 4):
-                account.on_step(step)
+                account.on_step(at_step(step))
             end_epoch(account)
         account.gather()
         return account._gap, account._within
@@ -109,14 +110,14 @@ def test_all_ranks_gather_alike_whatever_their_clocks_say(tmp_path: Path) -> Non
 def test_short_epochs_share_a_line_and_a_long_one_has_several(tmp_path: Path) -> None:
     account = begun(tmp_path)
     for _ in range(500):
-        account.on_step(1)
+        account.on_step(at_step(1))
         end_epoch(account)
     assert len(lines_of(tmp_path)) < 50
     tmp_path = tmp_path / "another"
     tmp_path.mkdir()
     account = begun(tmp_path)
     for step in range(1, 51):
-        account.on_step(step)
+        account.on_step(at_step(step))
     assert len(lines_of(tmp_path)) == 1
 
 

@@ -26,7 +26,7 @@ from hpcnn.runs.timeline.marks import Marks, Recorder
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.timeline.trace_file import RankTrace, write_trace
 from hpcnn.training.loop import TrainingLoop
-from tests.small_jobs import Keeper, make_job
+from tests.small_jobs import Keeper, at_step, make_job
 
 JOB = make_job()
 STEPS, EPOCHS = 3, 2
@@ -149,7 +149,7 @@ def test_a_run_that_dies_leaves_what_was_to_be_recorded(tmp_path: Path) -> None:
         for step in (1, 2):
             comm.activity.step = step
             comm.activity.enter(FORWARD)
-            timeline.on_step(step)
+            timeline.on_step(at_step(step))
         comm.barrier()
         raise DiesLaterError
 
@@ -168,7 +168,7 @@ def test_after_the_last_step_none_is_recorded_on_ranks_where_that_was_broken_off
         for step in range(1, 4):
             comm.activity.step = step
             comm.activity.enter(FORWARD)
-            timeline.on_step(step)
+            timeline.on_step(at_step(step))
         timeline.finish()
 
     run_threads(2, body)
