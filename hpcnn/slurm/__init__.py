@@ -1,1 +1,1 @@
-"""Jobs on a Slurm cluster from the command line: submitted, watched, stopped, gathered."""
+"""Commands for a Slurm cluster: submit, monitor and cancel runs, and collect the results of sweeps."""

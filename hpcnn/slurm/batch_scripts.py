@@ -1,4 +1,4 @@
-"""The batch scripts that a job is submitted with: which one, and whether it is sound."""
+"""Finds the batch script template of a submission, and checks its syntax."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from hpcnn.errors import JobError, unknown_name
 
 TEMPLATES_VARIABLE = "HPCNN_SLURM_DIR"
-"""Says where the templates are, to us and to them: they find their shared code by it."""
+"""Environment variable with the folder of the templates, through which they also find their shared code."""
 
 
 def templates_folder() -> Path:
-    """Return where the templates are: named by HPCNN_SLURM_DIR, copied to ``slurm/`` here, or those of hpcnn."""
+    """Return the folder of the templates: HPCNN_SLURM_DIR, ``slurm/`` here, or that of hpcnn."""
     package = Path(__file__).parents[1]
     named = os.environ.get(TEMPLATES_VARIABLE)
     places = [*([Path(named)] if named else []), Path("slurm"), package / "slurm" / "templates"]
@@ -31,7 +31,7 @@ def find_template(name: str) -> Path:
     if "/" in name or name.endswith((".sbatch", ".sh")):
         path = Path(name).absolute()
         if not path.is_file():
-            raise JobError(f"--template {name}: no such file. Give a file, or the name of a template, as train.")
+            raise JobError(f"--template {name}: no such file. Give a file, or the name of a template such as train.")
         return path
     folder = templates_folder()
     if name == "evaluate":
@@ -58,10 +58,10 @@ def read_template(template: Path) -> str:
 
 
 def check_syntax(template: Path) -> None:
-    """Raise JobError for an error of the shell's syntax, which Slurm would find only when the job starts."""
+    """Raise JobError for a shell syntax error, which Slurm would find only when the job starts."""
     try:
         done = subprocess.run(["bash", "-n", template], capture_output=True, encoding="utf-8", timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise JobError(f"bash -n could not be run: {error}") from None
     if done.returncode:
-        raise JobError(f"the template is no valid shell script: {done.stderr.strip()}")
+        raise JobError(f"the template is not a valid shell script: {done.stderr.strip()}")

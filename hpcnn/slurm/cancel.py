@@ -1,4 +1,4 @@
-"""Stops runs: so that they save first, or at once."""
+"""Cancels runs, after they have saved or at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hpcnn.slurm.selection import Selection
 
 
 def cancel(selection: Selection, name: str, *, now: bool) -> str:
-    """Stop the jobs of a run, and return what was done. Jobs that wait leave the queue; those that run are asked to.
+    """Cancel the jobs of a run and report what was done.
 
-    They save, and do not come back. `now`: they end without saving.
+    Waiting jobs leave the queue; running jobs save and are not requeued. `now`: they end without saving.
 
     Raises:
         CheckpointError: it has no jobs in the queue.
@@ -22,9 +22,7 @@ def cancel(selection: Selection, name: str, *, now: bool) -> str:
     """
     jobs = selection.active
     if not jobs:
-        raise CheckpointError(
-            f"{name} has no job in the queue: nothing is to be stopped. hpcnn status {name} says why."
-        )
+        raise CheckpointError(f"{name} has no job in the queue: there is nothing to stop. See hpcnn status {name}.")
     if selection.run is not None:
         for run in (selection.run, *selection.run.elements().values()):
             _mark(run)
@@ -36,21 +34,21 @@ def cancel(selection: Selection, name: str, *, now: bool) -> str:
         said.append(f"job {job_ids(waiting)} is cancelled")
     if running:
         run_slurm("scancel", "--batch", "--signal=USR1", *_ids(running))
-        said.append(f"job {job_ids(running)} was asked to save and stop; hpcnn cancel {name} --now would not wait")
+        said.append(f"job {job_ids(running)} was asked to save and stop; to end it at once: hpcnn cancel {name} --now")
     return "; ".join(said)
 
 
 def _mark(run: RunFiles) -> None:
-    """Leave word for the template, which would else take the signal for the end of its time, and come back."""
+    """Mark the run as cancelled: the template would otherwise treat the signal as the time limit, and requeue."""
     try:
         run.cancelled.touch()
     except OSError as error:
         raise CheckpointError(
-            f"can't leave word in {str(run.path)!r} that the run is to stop ({error.strerror}): it would come back. "
-            "scancel and the number of the job end it without saving."
+            f"can't mark the run in {str(run.path)!r} as cancelled ({error.strerror}): it would be requeued. "
+            "scancel with the job id ends it without saving."
         ) from None
 
 
 def _ids(jobs: Sequence[QueuedJob]) -> list[str]:
-    """Return what scancel takes: ``17_[3-5%2]`` without the number of those at once."""
+    """Return job ids for scancel: ``17_[3-5%2]`` without the limit of simultaneous elements."""
     return [job.job_id.partition("%")[0] + ("]" if "%" in job.job_id else "") for job in jobs]

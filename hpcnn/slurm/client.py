@@ -1,4 +1,4 @@
-"""Runs Slurm's own programs: the one place that does."""
+"""Runs Slurm's programs; no other module does."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from hpcnn.slurm.messages import SlurmError, explain_error, means_no_cluster
 
 TIMEOUT_S = 60.0
-"""A busy controller may take long, and a program that finds no configuration tries for a minute."""
+"""A busy controller may take long, and a program without a configuration retries for a minute."""
 
 _OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 
 
 class NoSlurmError(SlurmError):
-    """Slurm is not there: no machine of a cluster."""
+    """Slurm is not available: the machine does not belong to a cluster."""
 
 
 def run_slurm(*command: str, environ: Mapping[str, str] | None = None) -> str:
-    """Run one of Slurm's programs and return what it prints on standard output, or else on standard error.
+    """Run one of Slurm's programs and return its standard output, or its standard error if that is empty.
 
     Raises:
-        SlurmError: it fails, is not there, or does not come back. The message says what it means.
+        SlurmError: it fails, does not exist, or does not return. The message explains the error.
     """
     try:
         done = subprocess.run(
@@ -36,13 +36,13 @@ def run_slurm(*command: str, environ: Mapping[str, str] | None = None) -> str:
         )
     except FileNotFoundError:
         raise NoSlurmError(
-            f"there is no program {command[0]!r} here: this is no machine of a Slurm cluster. Log in to one, or "
-            "train without Slurm: mpirun -n 4 hpcnn train JOB"
+            f"there is no program {command[0]!r} here: this machine does not belong to a Slurm cluster. Log in to one, "
+            "or train without Slurm: mpirun -n 4 hpcnn train JOB"
         ) from None
     except subprocess.TimeoutExpired:
         raise SlurmError(
-            f"{command[0]} gave no answer within {TIMEOUT_S:.0f} s: Slurm's controller is down or busy. "
-            "`scontrol ping` asks it; try again later."
+            f"{command[0]} did not answer within {TIMEOUT_S:.0f} s: Slurm's controller is down or busy. "
+            "Check it with `scontrol ping` and try again later."
         ) from None
     except OSError as error:
         raise SlurmError(f"{command[0]} can't be run: {error.strerror}") from None
@@ -53,7 +53,7 @@ def run_slurm(*command: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what would change the answers, or leak from a job into one that it submits."""
+    """Return an environment without variables that change the output or leak from a job into one that it submits."""
     inside = "SLURM_JOB_ID" in environ
     return {
         name: value

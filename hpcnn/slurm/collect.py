@@ -1,4 +1,4 @@
-"""The runs of a sweep in one table, the best first."""
+"""The runs of a sweep in one table, best first."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Row:
     index: int
     point: Point
     state: str
-    """``done``, or what else `hpcnn status` says."""
+    """``done``, or another state of `hpcnn status`."""
     monitor: str
-    """Name of the value that decides which run is the best; empty for a run that is not done."""
+    """Name of the value that determines the best run; empty for a run that is not done."""
     best: float | None
     """Best value of it."""
     values: dict[str, Any]
-    """At the end, or as far as the run is."""
+    """At the end, or at the last reported epoch."""
     epochs: int | None
     seconds: float | None
     weights_sha256: str
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the row as plain values for JSON."""
         return {
             "index": self.index,
             "settings": {key: _plain(value) for key, value in self.point.items()},
@@ -53,15 +53,16 @@ class Row:
 
 
 def collect(folder: Path) -> list[Row]:
-    """Return the runs of a sweep, the best first, then those that are not done, by their index.
+    """Return the runs of a sweep, best first, then those that are not done by index.
 
     Raises:
-        JobError: there is no sweep.
+        JobError: the folder does not contain a sweep.
     """
     run = RunFiles(folder.absolute())
     if not run.sweep.exists():
         raise JobError(
-            f"no sweep is in {str(folder)!r}: it has no sweep.toml. hpcnn submit JOB --sweep FILE makes one."
+            f"{str(folder)!r} does not contain a sweep: there is no sweep.toml. Submit one: hpcnn submit JOB --sweep "
+            "FILE"
         )
     selection = select(str(folder))
     states = {Path(one.run).name: one.state for one in statuses(selection)}
@@ -143,7 +144,7 @@ def _keys(rows: Sequence[Row]) -> list[str]:
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """Return the last part of each key, or the whole where that is not the only one of its name."""
+    """Return the last part of each key, or the whole key where that is ambiguous."""
     ends = [key.rpartition(".")[2] for key in keys]
     return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
 
@@ -163,7 +164,7 @@ def _setting(point: Point, key: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of TOML as JSON and CSV can hold it: there are no dates in them."""
+    """Return a value of TOML for JSON and CSV, which have no date types."""
     return value if isinstance(value, bool | int | float | str | list | dict) else str(value)
 
 

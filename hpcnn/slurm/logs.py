@@ -1,4 +1,4 @@
-"""The log of a run, attempt by attempt."""
+"""The logs of a run, one per attempt."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hpcnn.slurm.run_files import RunFiles
 
 _POLL_S = 0.5
 _END_EVERY_S = 5.0
-"""How often Slurm is asked whether the run goes on, while its log is followed."""
+"""Interval at which Slurm is asked whether the run continues, while its log is followed."""
 
 
 def log_of(run: RunFiles, attempt: int | None) -> Path:
-    """Return the log of an attempt; None is all that the last job has said, where it is kept, or its last attempt.
+    """Return the log of an attempt; for None the output of the last job if it is kept, else of its last attempt.
 
     Raises:
         CheckpointError: there is no such log.
@@ -35,14 +35,14 @@ def log_of(run: RunFiles, attempt: int | None) -> Path:
 
 
 def last_lines(path: Path, most: int) -> tuple[str, int]:
-    """Return the last `most` lines of a file, all of them if `most` is 0, and where the file ended."""
+    """Return the last `most` lines of a file, all if `most` is 0, and the end position."""
     with path.open("rb") as file:
         lines = b"".join(file if most == 0 else deque(file, maxlen=most))
         return lines.decode(errors="replace"), file.tell()
 
 
 def follow(run: RunFiles, path: Path, position: int, unfinished: Callable[[], bool]) -> Iterator[str]:
-    """Yield what is added to a log after `position`, and to those of later attempts, until the run has ended."""
+    """Yield text that is appended to a log after `position`, and to logs of later attempts, until the run ends."""
     asked, ended = time.monotonic(), False
     while True:
         with path.open("rb") as file:

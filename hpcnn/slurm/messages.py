@@ -1,4 +1,4 @@
-"""What Slurm means: its error messages and its reasons to wait, in plain words, with what to do."""
+"""Explains Slurm's error messages and reasons for waiting, with remedies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hpcnn.errors import HpcnnError, shortened
 
 
 class SlurmError(HpcnnError, RuntimeError):
-    """Slurm refuses, does not answer, or is not there."""
+    """Slurm reports an error, does not answer, or is not available."""
 
 
 _NO_CLUSTER = r"configuration (file|source)|cluster ?name needs|dns srv|cannot stat file"
@@ -27,7 +27,7 @@ _ERRORS = (
     (
         r"time limit is invalid",
         "The time is missing, or longer than the partition allows. `sinfo -o '%P %l'` shows the limits; choose a "
-        "shorter --time: the job saves, requeues itself and goes on until it is done.",
+        "shorter --time: the job saves, is requeued and resumes until it is done.",
     ),
     (r"invalid --time", "Give --time as MINUTES, HOURS:MINUTES:SECONDS or DAYS-HOURS."),
     (
@@ -62,7 +62,7 @@ _ERRORS = (
     (
         r"unable to contact slurm controller|connection refused|socket timed out|zero bytes|connect failure|"
         r"temporarily unable",
-        "Slurm's controller does not answer: it is down or busy. `scontrol ping` asks it. What is running goes on; "
+        "Slurm's controller does not answer: it is down or busy. Check it with `scontrol ping`. Running jobs continue; "
         "try again later.",
     ),
     (
@@ -72,7 +72,7 @@ _ERRORS = (
     (r"munge|authentication", "This machine is not trusted by the cluster: munge, which signs requests, does not run."),
     (r"accounting storage is disabled", "This cluster keeps no records of past jobs."),
 )
-"""What to look for in a message, in any case, and what to say. The first that fits counts."""
+"""Patterns in messages, regardless of case, and their explanations. The first match counts."""
 
 _REASONS = {
     "Priority": "others are before it",
@@ -101,7 +101,7 @@ _REASONS = {
 
 
 def explain_error(said: str) -> str:
-    """Return what Slurm said, on one line, and what it means.
+    """Return a message of Slurm on one line with an explanation.
 
     >>> explain_error("sbatch: error: invalid partition specified: nope").split(". ")[0]
     'invalid partition specified: nope'
@@ -113,12 +113,12 @@ def explain_error(said: str) -> str:
 
 
 def means_no_cluster(said: str) -> bool:
-    """Return whether a message means that this machine, although it has Slurm's programs, belongs to no cluster."""
+    """Return whether a message means that this machine has Slurm's programs but belongs to no cluster."""
     return re.search(_NO_CLUSTER, said, re.IGNORECASE) is not None
 
 
 def reason_in_words(reason: str) -> str:
-    """Return why a job waits, as Slurm's reason says it in one word.
+    """Explain Slurm's reason why a job waits.
 
     >>> reason_in_words("Priority")
     'others are before it (Priority)'

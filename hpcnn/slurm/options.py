@@ -1,4 +1,4 @@
-"""sbatch's options as far as a submission has to understand them: how many ranks, for how long."""
+"""The options of sbatch that a submission interprets: number of ranks and time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SHORT = {
     "D": "chdir",
 }
 _FLAGS = ("exclusive", "requeue", "no-requeue", "hold", "overcommit", "oversubscribe", "contiguous", "parsable", "wait")
-"""Options without a value, or with one that only ``=`` gives."""
+"""Options without a value, or with an optional value after ``=``."""
 _RANGE = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?")
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:
-    """Return options of sbatch by their long names; one that is given twice counts as it was given last.
+    """Return options of sbatch by their long names; the last occurrence of an option counts.
 
     >>> parse_options(["-N2", "--time", "1:00:00", "--exclusive", "--gres=gpu:1"])
     {'nodes': '2', 'time': '1:00:00', 'exclusive': '', 'gres': 'gpu:1'}
@@ -62,7 +62,7 @@ def directives(script: str) -> dict[str, str]:
         if line.startswith("#SBATCH"):
             try:
                 words += shlex.split(line.removeprefix("#SBATCH"), comments=True)
-            except ValueError:  # a quote without its other half: sbatch says so
+            except ValueError:  # an unbalanced quote: sbatch reports it
                 continue
         elif line.strip() and not line.startswith("#"):
             break
@@ -71,17 +71,17 @@ def directives(script: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Size:
-    """How much of the cluster a job asks for."""
+    """The resources that a job requests."""
 
     nodes: tuple[int, int]
-    """The fewest and the most."""
+    """Minimum and maximum."""
     tasks_per_node: int
     ranks: int
-    """The most ranks that it may have."""
+    """Maximum number of ranks."""
 
     @property
     def varies(self) -> bool:
-        """Whether the queue decides how many nodes it is, each time that the job starts."""
+        """Whether Slurm chooses the number of nodes at each start."""
         return self.nodes[0] != self.nodes[1]
 
     def __str__(self) -> str:
@@ -91,10 +91,10 @@ class Size:
 
 
 def size_of(options: Mapping[str, str]) -> Size:
-    """Return the size that options of sbatch come to.
+    """Return the resources that options of sbatch request.
 
     Raises:
-        JobError: a number that is none.
+        JobError: an option is not a valid number.
     """
     nodes = node_range(options.get("nodes", "1"))
     per_node = _count(options, "ntasks-per-node", 1)
@@ -103,15 +103,15 @@ def size_of(options: Mapping[str, str]) -> Size:
 
 
 def node_range(text: str) -> tuple[int, int]:
-    """Return the fewest and the most nodes of ``2`` or ``2-4``.
+    """Return the minimum and maximum of ``2`` or ``2-4`` nodes.
 
     Raises:
-        JobError: it is neither.
+        JobError: the text is neither.
     """
     found = _RANGE.fullmatch(text)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if low > high:
-        raise JobError(f"--nodes {text}: expected a number, as 2, or a range that the queue may choose from, as 2-4")
+        raise JobError(f"--nodes {text}: expected a number, as 2, or a range from which Slurm chooses, as 2-4")
     return low, high
 
 
@@ -120,5 +120,5 @@ def _count(options: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdecimal() or int(text) == 0:
-        raise JobError(f"--{name} {text}: expected a whole number of 1 or more")
+        raise JobError(f"--{name} {text}: expected an integer >= 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""Waits for what happens in the queue by looking at it: ``sbatch --wait`` notices an end half a minute late."""
+"""Waits for jobs by polling the queue: ``sbatch --wait`` notices an end half a minute late."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from hpcnn.slurm.status import Status, statuses
 from hpcnn.system.output import write_line
 
 _FIRST_S, _GROWTH = 1.0, 1.1
-"""The first pause between two looks at the queue, which all users share, and how much longer each next one is."""
+"""First interval between two queries of the queue, which all users share, and the growth of the next ones."""
 _TRIES = 10
-"""Looks in a row that may fail: a controller that is started anew is away for a minute or two."""
+"""Attempts in a row that may fail: a restarting controller is unavailable for a minute or two."""
 _RETRY_S = 10.0
 
 T = TypeVar("T")
 
 
 def poll_intervals(longest_s: float = 20.0) -> Iterator[float]:
-    """Yield ever longer times to wait between two looks, in seconds, without an end."""
+    """Yield growing intervals between two queries, in seconds, without end."""
     return (min(longest_s, _FIRST_S * _GROWTH**look) for look in itertools.count())
 
 
 def retry(look: Callable[[], T]) -> T:
-    """Return what `look` returns; if Slurm does not answer for a while, go on asking.
+    """Return the result of `look`, retrying while Slurm does not answer.
 
     Raises:
-        SlurmError: it does not come back.
+        SlurmError: all attempts failed.
     """
     for attempt in itertools.count(1):
         try:
@@ -50,7 +50,7 @@ def retry(look: Callable[[], T]) -> T:
 
 
 def wait_for(number: str, folder: Path) -> int:
-    """Wait until a job has left the queue, say how it goes, and return an exit code: 0 if all its runs are done."""
+    """Wait until a job has left the queue, print its progress, and return an exit code: 0 if all its runs are done."""
     said = ""
     for pause_s in poll_intervals():
         jobs = [job for job in retry(lambda: queued(number)) if job.active]

@@ -1,4 +1,4 @@
-"""What Slurm knows of jobs: those in the queue, and, where it keeps records (sacct), those that have left it."""
+"""Queries Slurm for jobs in the queue (squeue) and, if it keeps records, for past jobs (sacct)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hpcnn.slurm.client import run_slurm
 from hpcnn.slurm.messages import SlurmError
 
 COMMENT = "hpcnn:"
-"""Begins the comment of a job, before the path of its run folder."""
+"""Prefix of the comment of a job, before the path of its run folder."""
 ACTIVE = ("COMPLETING", "CONFIGURING", "RESIZING", "RUNNING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
-"""States of jobs that have not ended: those that hold nodes, and those that wait for some."""
+"""States of jobs that have not ended: those that occupy nodes, and those that wait."""
 
-# Names and folders may contain anything that can be typed, so what separates them can't be.
+# Control characters as separators: names and folders may contain any printable character.
 _FIELD, _RECORD = "\x1f", "\x1e"
 _QUEUE = {
     "job_id": "%i",
@@ -33,55 +33,55 @@ _JOB_ID = re.compile(r"[1-9]\d*(_\d+)?")
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One job, one element of an array, or those elements of one that have not started."""
+    """One job, one element of a job array, or the elements of an array that have not started."""
 
     job_id: str
     """As ``12``, ``12_3`` or ``12_[4-9%2]``."""
     state: str
-    """As Slurm names it: ``PENDING``."""
+    """As in Slurm: ``PENDING``."""
     reason: str = ""
     nodes: int = 0
     hosts: str = ""
     """As ``node[1-2]``."""
     left_s: float | None = None
-    """Wall time left; None without a limit."""
+    """Remaining wall time; None without a limit."""
     start: str = ""
-    """When it started, or when Slurm thinks that it will."""
+    """Start time, or Slurm's estimate of it."""
     comment: str = ""
     name: str = ""
 
     @property
     def active(self) -> bool:
-        """Whether it holds nodes or waits for some."""
+        """Whether it occupies nodes or waits for them."""
         return self.state in ACTIVE or self.state in WAITING
 
     @property
     def number(self) -> str:
-        """The id without the element of an array."""
+        """The job id without the array index."""
         return self.job_id.partition("_")[0]
 
     @property
     def element(self) -> str:
-        """The index in an array; empty for a job of its own, and for elements that have not started."""
+        """The array index; empty for a single job, and for elements that have not started."""
         element = self.job_id.partition("_")[2]
         return element if element.isdigit() else ""
 
     @property
     def folder(self) -> str:
-        """The run folder that its comment names; empty if it names none."""
+        """The run folder in its comment; empty if there is none."""
         return self.comment.removeprefix(COMMENT) if self.comment.startswith(COMMENT) else ""
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether `text` names a job: ``12`` or ``12_3``."""
+    """Return whether `text` is a job id: ``12`` or ``12_3``."""
     return _JOB_ID.fullmatch(text) is not None
 
 
 def queued(job_id: str = "") -> list[QueuedJob]:
-    """Return the user's jobs that have not ended, or one job, also if it has ended some minutes ago at most.
+    """Return the user's jobs that have not ended, or one job, even if it ended a few minutes ago.
 
     Raises:
-        SlurmError: there is no Slurm, or it does not answer.
+        SlurmError: Slurm is not available or does not answer.
     """
     which = [f"--jobs={job_id}", "--states=all"] if job_id else ["--me"]
     try:
@@ -94,7 +94,7 @@ def queued(job_id: str = "") -> list[QueuedJob]:
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
-    """Return the jobs in what squeue prints."""
+    """Return the jobs in the output of squeue."""
     jobs = []
     for record in text.split(_RECORD):
         values = record.removeprefix("\n").split(_FIELD)
@@ -111,19 +111,19 @@ _NOTHING = ("(null)", "N/A", "n/a")
 
 
 def recorded_state(job_id: str) -> str:
-    """Return how a job ended, as ``TIMEOUT``; empty where Slurm keeps no records of it, and it ended a while ago."""
+    """Return the final state of a job, such as ``TIMEOUT``; empty if Slurm no longer knows it."""
     try:
         if ended := [job.state for job in queued(job_id) if not job.active]:
             return ended[-1]
         said = run_slurm("sacct", "--noheader", "--allocations", "--parsable2", "--format=State", f"--jobs={job_id}")
-    except SlurmError:  # no records, or nothing that answers
+    except SlurmError:  # no records, or no answer
         return ""
     words = said.split()
     return words[0].rstrip("+") if words else ""
 
 
 def seconds(left: str) -> float | None:
-    """Return a time as Slurm writes it, in seconds; None for ``UNLIMITED`` and all that is no time.
+    """Parse a time of Slurm in seconds; None for ``UNLIMITED`` and anything that is not a time.
 
     >>> seconds("1-02:03:04"), seconds("4:59"), seconds("UNLIMITED")
     (93784.0, 299.0, None)
@@ -136,7 +136,7 @@ def seconds(left: str) -> float | None:
 
 
 def elements_of(job_id: str) -> list[int]:
-    """Return the indices in an array that an id stands for; none for a job of its own.
+    """Return the array indices in a job id; none for a single job.
 
     >>> elements_of("12_[0-2,7,10-14:2%3]"), elements_of("12_3"), elements_of("12")
     ([0, 1, 2, 7, 10, 12, 14], [3], [])

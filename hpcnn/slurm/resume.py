@@ -1,4 +1,4 @@
-"""A run that is submitted again, to go on: as it was before, with nothing that would change its result."""
+"""Resubmits a run to resume it, and refuses changes of settings that define its result."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LastSubmission:
-    """What was submitted the last time."""
+    """The last submission of a run."""
 
     job: Path
     overrides: Sequence[str]
 
 
 def submitted_before(folder: Path) -> LastSubmission:
-    """Return the job of the last submission of a run.
+    """Return the last submission of a run.
 
     Raises:
-        CheckpointError: it was not submitted by us.
+        CheckpointError: hpcnn submit did not submit it.
     """
     for line in reversed(read_lines(RunFiles(folder).submissions)):
         job, overrides = line.get("job"), line.get("set")
         if isinstance(job, str) and isinstance(overrides, list):
             return LastSubmission(Path(job), [str(override) for override in overrides])
     raise CheckpointError(
-        f"--resume: the run in {str(folder)!r} was not started by hpcnn submit, so its job file is not known. Name it: "
+        f"--resume: the run in {str(folder)!r} was not started by hpcnn submit, so its job file is not known. Give it: "
         f"hpcnn submit JOB --out {folder} --resume"
     )
 
 
 def check_same_run(folder: Path, job: Job) -> None:
-    """Raise CheckpointError if `job` is not the one of the run that is to go on, as far as this decides the result."""
+    """Raise CheckpointError if `job` differs from that of the run to resume in a setting that defines the result."""
     import msgspec
 
     from hpcnn.runs.state import check_same_job  # NumPy comes with it
 
     run = RunFiles(folder)
-    if not (run.path / "checkpoints" / "last.safetensors").exists():  # nothing to go on with: it begins anew
+    if not (run.path / "checkpoints" / "last.safetensors").exists():  # it starts from the beginning
         return
     try:
         before = tomllib.loads(run.job.read_text(encoding="utf-8"))
@@ -64,10 +64,10 @@ def check_same_run(folder: Path, job: Job) -> None:
 
 
 def check_same_points(folder: Path, points: Sequence[Point]) -> None:
-    """Raise CheckpointError if a sweep that is to go on has other points: their numbers name the folders."""
+    """Raise CheckpointError if a sweep to resume has other points: their indices name the folders."""
     before = RunFiles(folder).sweep
     if before.exists() and read_points(before) != list(points):
         raise CheckpointError(
-            f"the sweep in {str(folder)!r} has other points: its sweep.toml lists them. Leave --sweep out to go on "
-            "with them, or choose another --out."
+            f"the sweep in {str(folder)!r} has other points, listed in its sweep.toml. Omit --sweep to resume it, "
+            "or choose another --out."
         )

@@ -1,4 +1,4 @@
-"""What can be read of a run in its folder without NumPy: how far it is, its attempts under Slurm, and their logs."""
+"""The files of a run that can be read without NumPy: progress, attempts under Slurm, logs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from hpcnn.errors import CheckpointError
 
 @dataclass(frozen=True)
 class RunFiles(RunPaths):
-    """The files of one run, for who looks on. A file that is missing, or just being written, reads as empty."""
+    """The files of one run for monitoring. A file that is missing or just being written reads as empty."""
 
     def attempt_logs(self) -> dict[int, Path]:
-        """Return the log of each attempt by its number, the first one first."""
+        """Return the log of each attempt by its number, in order."""
         numbered = {path.stem.removeprefix("attempt-"): path for path in self.logs.glob("attempt-*.log")}
         return {int(number): numbered[number] for number in sorted(numbered, key=_number) if number.isdecimal()}
 
     def holds_run(self) -> bool:
-        """Return whether a run has begun here, or was submitted."""
+        """Return whether a run was started or submitted here."""
         return any(path.exists() for path in (self.job, self.result, self.submissions, self.attempts, self.progress))
 
     def elements(self) -> dict[int, RunFiles]:
-        """Return the runs of a sweep by their index; none if this is no sweep, or nothing has begun."""
+        """Return the started runs of a sweep by index; none if this is not a sweep."""
         found = [path for path in _folders(self.path) if path.name.isdecimal() and RunFiles(path).holds_run()]
         return {int(path.name): RunFiles(path) for path in sorted(found, key=lambda path: int(path.name))}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the table in a file of JSON; empty if there is none to be read."""
+    """Return the object in a JSON file; empty if it can't be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the tables in a file of one JSON a line; lines that are none are left out."""
+    """Return the objects in a JSON Lines file; invalid lines are skipped."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -52,25 +52,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             tables.append(json.loads(line))
-        except (ValueError, RecursionError):  # cut off by a crash
+        except (ValueError, RecursionError):  # truncated by a crash
             continue
     return [table for table in tables if isinstance(table, dict)]
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one JSON to a file of one a line, with the time."""
+    """Append an object with the current time to a JSON Lines file."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"time": time.time(), **line}, ensure_ascii=False) + "\n")
 
 
 def recent_runs(limit: int) -> list[RunFiles]:
-    """Return the runs below ``runs/`` that were written to last, the newest first."""
+    """Return the most recently changed runs in ``runs/``, newest first."""
     runs = [RunFiles(path) for path in _folders(RUNS) if holds_any(path)]
     return sorted(runs, key=_changed, reverse=True)[:limit]
 
 
 def run_of_job(number: str) -> RunFiles | None:
-    """Return the run below ``runs/`` that a job was submitted for, or None."""
+    """Return the run in ``runs/`` that a job was submitted for, or None."""
     for run in recent_runs(1000):
         if number in job_numbers(run):
             return run
@@ -78,14 +78,14 @@ def run_of_job(number: str) -> RunFiles | None:
 
 
 def job_numbers(run: RunFiles) -> list[str]:
-    """Return the numbers of the Slurm jobs that a run had, the last one last."""
+    """Return the ids of the Slurm jobs of a run, in order."""
     lines = [*read_lines(run.submissions), *read_lines(run.attempts)]
     lines.sort(key=lambda line: line["time"] if isinstance(line.get("time"), int | float) else 0)
     return list(dict.fromkeys(str(line["job_id"]).partition("_")[0] for line in lines if line.get("job_id")))
 
 
 def holds_any(path: Path) -> bool:
-    """Return whether a run or a sweep is in the folder `path`."""
+    """Return whether the folder `path` contains a run or a sweep."""
     return RunFiles(path).holds_run() or RunFiles(path).sweep.exists()
 
 
@@ -104,12 +104,12 @@ def require_run(path: Path) -> RunFiles:
 
 
 def free_folder(name: str) -> Path:
-    """Return the first of ``runs/NAME``, ``runs/NAME-2``, ... that is free."""
+    """Return the first of ``runs/NAME``, ``runs/NAME-2``, ... that does not exist."""
     return next(path for path in folders_for(name) if not path.exists()).absolute()
 
 
 def _folders(path: Path) -> list[Path]:
-    """Return the folders in a folder that this user may look into."""
+    """Return the accessible folders in a folder."""
     try:
         return [entry for entry in path.iterdir() if entry.is_dir() and os.access(entry, os.X_OK)]
     except OSError:

@@ -1,4 +1,4 @@
-"""Which run or job a command means: RUN, a folder, or JOBID, a number that Slurm gave."""
+"""The run or job that an argument selects: RUN, a folder, or JOBID, a Slurm job id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Selection:
 
     run: RunFiles | None
     jobs: Sequence[QueuedJob]
-    """Those of it that Slurm knows of."""
+    """Its jobs that Slurm knows."""
 
     @property
     def active(self) -> list[QueuedJob]:
@@ -27,10 +27,10 @@ class Selection:
 
 
 def select(name: str) -> Selection:
-    """Return what a user means by ``runs/digits_mlp``, ``17`` or ``17_3``.
+    """Return the run or job named ``runs/digits_mlp``, ``17`` or ``17_3``.
 
     Raises:
-        CheckpointError: there is no such run, and no such job either.
+        CheckpointError: there is no such run or job.
         SlurmError: Slurm does not answer.
     """
     if is_job_id(name) and not Path(name).exists():
@@ -41,13 +41,13 @@ def select(name: str) -> Selection:
 
 
 def select_run(name: str) -> Selection:
-    """Return what a user means, as `select`; by the number of a job that has ended, how its run stands by now."""
+    """Return the run or job as `select` does; for the id of a job that has ended, its run with all of its jobs."""
     selection = select(name)
     return selection if selection.run is None or selection.active else select(str(selection.run.path))
 
 
 def queue_or_nothing() -> list[QueuedJob]:
-    """Return the user's jobs in the queue; none on a machine without Slurm, where run folders still tell much."""
+    """Return the user's jobs in the queue; none on a machine without Slurm."""
     try:
         return queued()
     except NoSlurmError:
@@ -55,7 +55,7 @@ def queue_or_nothing() -> list[QueuedJob]:
 
 
 def writes_to(job: QueuedJob, run: RunFiles) -> bool:
-    """Return whether a job writes to a run's folder, or to that of one of its elements."""
+    """Return whether a job writes to the folder of a run or of one of its elements."""
     if not job.folder:
         return job.number in job_numbers(run)
     folder = Path(job.folder)
@@ -70,7 +70,7 @@ def _by_number(name: str) -> Selection:
     run = RunFiles(Path(folder)) if folder else run_of_job(number)
     if run is None and not jobs:
         raise CheckpointError(
-            f"Slurm knows no job {name} (any more), and no run in runs/ here is of it. Give the run folder."
+            f"Slurm does not know job {name} (any more), and no run in runs/ here belongs to it. Give the run folder."
         )
     if run is not None and element and (run.path / element).is_dir():
         run = RunFiles(run.path / element)

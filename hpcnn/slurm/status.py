@@ -1,4 +1,4 @@
-"""What is known of runs, from the queue and from their folders together."""
+"""The state of runs, from the queue and from their folders."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hpcnn.slurm.run_files import RunFiles, job_numbers, read_json, read_lines, 
 from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 
 FRESH_S = 60.0
-"""A training without Slurm is taken to run if it has left a trace within so many seconds."""
+"""A training without Slurm counts as running if it reported progress within this time."""
 UNFINISHED = ("pending", "requeued", "starting", "running", "completing", "suspended")
-"""States of runs that have not come to an end."""
+"""States of runs that have not ended."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """One run, or one job of which no run folder is known. What is not known is None, or empty."""
+    """One run, or one job without a known run folder. Unknown values are None or empty."""
 
     run: str
     """Folder."""
@@ -30,7 +30,7 @@ class Status:
     """``pending``, ``requeued``, ``starting``, ``running``, ``completing``, ``suspended``; ``done``, ``stopped``,
     ``cancelled``, ``failed``, ``unknown``; ``ended`` for runs of a sweep that ended in several ways."""
     why: str = ""
-    """Why it waits, or has ended so."""
+    """Why it waits or has ended."""
     job_id: str = ""
     name: str = ""
     nodes: int | None = None
@@ -43,30 +43,30 @@ class Status:
     loss: float | None = None
     samples_per_s: float | None = None
     left_s: float | None = None
-    """Of the training."""
+    """Remaining time of the training."""
     wall_left_s: float | None = None
-    """Until Slurm ends the job, which then comes back."""
+    """Remaining time until Slurm ends the job, which is then requeued."""
     restarts: int = 0
     starts_at: str = ""
-    """When Slurm thinks that a waiting job will start."""
+    """Slurm's estimate of the start of a waiting job."""
 
     @property
     def unfinished(self) -> bool:
-        """Whether it has not come to an end."""
+        """Whether it has not ended."""
         return self.state in UNFINISHED
 
     @property
     def exit_code(self) -> int:
-        """What a command returns that waited for the end of the run."""
+        """Exit code of a command that waited for the run."""
         return {"done": EXIT_DONE, "stopped": EXIT_STOPPED, "cancelled": EXIT_STOPPED}.get(self.state, EXIT_FAILURE)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the status as plain values for JSON."""
         return asdict(self)
 
 
 def statuses(selection: Selection) -> list[Status]:
-    """Return what is known of a run, or of jobs without one. A sweep is one line for each element that has begun."""
+    """Return the status of a run, or of jobs without one. A sweep has one status per element that has started."""
     run, jobs = selection.run, _newest_first(selection.jobs)
     if run is None:
         return [job_status(job) for job in jobs]
@@ -79,7 +79,7 @@ def statuses(selection: Selection) -> list[Status]:
 
 
 def all_statuses(most: int = 10) -> list[Status]:
-    """Return what is known of all the user's runs in the queue, and of `most` others below ``runs/``."""
+    """Return the status of all of the user's runs in the queue, and of the `most` newest others in ``runs/``."""
     jobs = [job for job in queue_or_nothing() if job.folder]
     folders = dict.fromkeys(_run_folder(job) for job in reversed(jobs))
     recent = [run.path.absolute() for run in recent_runs(most) if run.path.absolute() not in folders]
@@ -88,7 +88,7 @@ def all_statuses(most: int = 10) -> list[Status]:
 
 
 def _shortened(run: RunFiles, jobs: Sequence[QueuedJob]) -> list[Status]:
-    """Return what is known of a run; of a sweep, the elements that go on, and the rest of them in one line."""
+    """Return the status of a run; for a sweep, of each unfinished element and of all others together."""
     found = statuses(Selection(run, jobs))
     if not run.sweep.exists():
         return found
@@ -105,7 +105,7 @@ def _run_folder(job: QueuedJob) -> Path:
 
 
 def job_status(job: QueuedJob) -> Status:
-    """Return what is known of a job without a run folder."""
+    """Return the status of a job without a run folder."""
     state, why = _state_in_queue(job) if job.active else (_ended_as(job.state), "")
     return Status(
         run=job.folder,
@@ -120,7 +120,7 @@ def job_status(job: QueuedJob) -> Status:
 
 
 def _newest_first(jobs: Iterable[QueuedJob]) -> list[QueuedJob]:
-    """Return active jobs before ended ones and running before waiting ones, the newest first of each."""
+    """Sort active jobs before ended ones, running before waiting ones, and newest first."""
     return sorted(jobs, key=lambda job: (job.active, job.state in ACTIVE, int(job.number)), reverse=True)
 
 
@@ -159,7 +159,7 @@ def _status(run: RunFiles, job: QueuedJob | None) -> Status:
 
 
 def _begun(progress: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> bool:
-    """Return whether the attempt that runs has trained already."""
+    """Return whether the running attempt has started training."""
     started = max((line.get("time") or 0 for line in attempts if line.get("event") == "start"), default=0)
     return bool(progress) and (_number(progress.get("time")) or 0) >= started > 0
 
@@ -176,11 +176,11 @@ def _state_in_queue(job: QueuedJob, *, restarted: bool = False, begun: bool = Tr
 def _state_in_folder(
     run: RunFiles, progress: dict[str, Any], attempts: Sequence[dict[str, Any]], numbers: Sequence[str]
 ) -> tuple[str, str]:
-    """Return how a run stands that is not in the queue."""
+    """Return the state of a run that is not in the queue."""
     if run.result.exists():
         return "done", ""
     if run.cancelled.exists():
-        return "cancelled", "stopped on request; hpcnn submit --resume goes on"
+        return "cancelled", "stopped on request; resume it: hpcnn submit --resume"
     if not numbers:
         if time.time() - (_number(progress.get("time")) or 0) < FRESH_S:
             return "running", "not under Slurm"
@@ -190,16 +190,16 @@ def _state_in_folder(
     if recorded := recorded_state(numbers[-1]):
         return _ended_as(recorded), f"Slurm: {recorded}"
     if attempts:
-        return "failed", "ended without a word: killed, or its node was lost"
-    return "unknown", f"job {numbers[-1]} is not in the queue, and left no trace"
+        return "failed", "ended without a message: it was killed, or its node was lost"
+    return "unknown", f"job {numbers[-1]} is not in the queue, and there is no record of it"
 
 
 def _state_by_exit_code(code: object) -> tuple[str, str]:
     return {
-        EXIT_STOPPED: ("stopped", "saved; hpcnn submit --resume goes on"),
-        EXIT_BAD_INPUT: ("failed", "bad input; hpcnn logs says which"),
-        EXIT_STALLED: ("failed", "a rank made no progress; hpcnn logs says which"),
-    }.get(code if isinstance(code, int) else -1, ("failed", f"exit code {code}; hpcnn logs says why"))
+        EXIT_STOPPED: ("stopped", "saved; resume it: hpcnn submit --resume"),
+        EXIT_BAD_INPUT: ("failed", "bad input; see hpcnn logs"),
+        EXIT_STALLED: ("failed", "a rank made no progress; see hpcnn logs"),
+    }.get(code if isinstance(code, int) else -1, ("failed", f"exit code {code}; see hpcnn logs"))
 
 
 def _ended_as(state: str) -> str:

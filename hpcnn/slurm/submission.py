@@ -1,4 +1,4 @@
-"""A job on its way to the queue: what is submitted, the checks before, and the submission itself."""
+"""Prepares, checks and submits a job."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for."""
+    """The request of the user."""
 
     job: Path | None
     overrides: Sequence[str] = ()
     options: Sequence[str] = ()
-    """For sbatch: ``--nodes=2``, ..."""
+    """Options of sbatch: ``--nodes=2``, ..."""
     name: str = ""
     out: Path | None = None
     resume: bool = False
@@ -44,23 +44,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be submitted."""
+    """A prepared submission."""
 
     loaded: LoadedJob
     overrides: Sequence[str]
     template: Path
     folder: Path
-    """Of the run, absolute."""
+    """The run folder, absolute."""
     options: Sequence[str]
-    """For sbatch."""
+    """Options of sbatch."""
     arguments: Sequence[str]
-    """For the template."""
+    """Arguments of the template."""
     asked: Mapping[str, str]
-    """All options that count, those in the template's lines included."""
+    """All effective options, including those in the template."""
     points: Sequence[Point] = ()
-    """Of a sweep."""
+    """Points of a sweep."""
     new: bool = True
-    """Whether the folder is to be made."""
+    """Whether the folder does not exist yet."""
 
     @property
     def command(self) -> list[str]:
@@ -69,28 +69,28 @@ class Submission:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of the command, which is that of the job: its ``python`` is the one that runs now."""
+        """The environment of the command and of the job, whose ``python`` is the current one."""
         path, here = os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)
         first = shutil.which("python")
-        if first is None or Path(first).parent != Path(here):  # hpcnn was called by its path, in no active environment
+        if first is None or Path(first).parent != Path(here):  # called by its path, without an active environment
             path = here + os.pathsep + path
         beside = self.template.parent
         shared = (
             beside if (beside / "lib.sh").is_file() else templates_folder()
-        )  # a template of one's own may lie alone
+        )  # a user's template may be without lib.sh
         return {**os.environ, "PATH": path, TEMPLATES_VARIABLE: str(shared)}
 
     @property
     def size(self) -> Size:
-        """How much of the cluster it asks for."""
+        """The resources that it requests."""
         return size_of(self.asked)
 
 
 def prepare(request: Request) -> Submission:
-    """Return what is to be submitted for a request, checked as far as Slurm isn't needed for it.
+    """Return the submission for a request after all checks that don't need Slurm.
 
     Raises:
-        HpcnnError: a fault in the job, or in how it is asked for.
+        HpcnnError: the job or the request is invalid.
     """
     from hpcnn.job.load import load_job
 
@@ -133,12 +133,12 @@ def _own_options(request: Request, folder: Path, job_name: str) -> list[str]:
 
 
 def output_pattern(logs: Path, *, array: bool) -> str:
-    r"""Return where a job's own output goes, in the form that sbatch replaces parts of.
+    r"""Return the path of the job's output as a filename pattern of sbatch.
 
     >>> output_pattern(Path("/50%/logs"), array=False), output_pattern(Path("/a\\b"), array=False)
     ('/50%%/logs/slurm-%j.out', '/a\\\\b/slurm.out')
     """
-    if "\\" in str(logs):  # which turns all replacements off
+    if "\\" in str(logs):  # which disables all replacements
         return str(logs).replace("\\", "\\\\") + "/slurm.out"
     return f"{str(logs).replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
 
@@ -164,30 +164,30 @@ def _check_point(request: Request, size: Size, folder: Path, index: int, point: 
 def _choose_folder(request: Request, name: str) -> Path:
     if request.out is None:
         if request.resume:
-            raise JobError("--resume goes on with the run in a folder: name it by --out, as --out runs/digits_mlp")
+            raise JobError("--resume needs the folder of the run: --out runs/digits_mlp, for example")
         return free_folder(name)
     folder = request.out.absolute()
     if not str(folder).isprintable():
-        raise JobError(f"--out {str(folder)!r}: line breaks and control characters don't get through to Slurm")
+        raise JobError(f"--out {str(folder)!r}: line breaks and control characters can't be passed to Slurm")
     if holds_any(folder) and not request.resume:
         raise CheckpointError(
-            f"the folder {str(folder)!r} holds a run already. Go on with it by --resume, or choose another --out."
+            f"the folder {str(folder)!r} already contains a run. Resume it with --resume, or choose another --out."
         )
     if request.resume and not holds_any(folder):
-        raise CheckpointError(f"--resume: no run is in {str(folder)!r}. Leave --resume out to begin one there.")
+        raise CheckpointError(f"--resume: there is no run in {str(folder)!r}. Omit --resume to start one there.")
     return folder
 
 
 def _check_time(asked: Mapping[str, str]) -> None:
     if not asked.get("time") and not os.environ.get("SBATCH_TIMELIMIT"):
         raise JobError(
-            "no time is given: how long may the job hold its nodes at a stretch? For example --time 1:00:00. If the "
-            "training takes longer, it saves before the time is over, requeues itself and goes on."
+            "no wall time is given. Set it, for example --time 1:00:00. A training that takes longer saves before the "
+            "limit, is requeued and resumes."
         )
 
 
 def check_ranks(size: Size, job: Job, run: RunFiles) -> None:
-    """Raise JobError if a job of this size may get more ranks than `job` has gradient shards."""
+    """Raise JobError if the job may get more ranks than it has gradient shards."""
     shards = _shards_at_start(run) or job.train.shards if job.train.shards == "auto" else job.train.shards
     if shards == "auto":
         if size.varies:
@@ -205,7 +205,7 @@ def check_ranks(size: Size, job: Job, run: RunFiles) -> None:
 
 
 def _shards_at_start(run: RunFiles) -> int | None:
-    """Return the shards that a run was begun with, which stay for its life; None if it has not begun."""
+    """Return the number of shards that a run was started with and keeps; None if it has not started."""
     try:
         found = re.search(r"^shards = (\d+)$", run.job.read_text(encoding="utf-8"), re.MULTILINE)
     except (OSError, UnicodeError):
@@ -214,7 +214,7 @@ def _shards_at_start(run: RunFiles) -> int | None:
 
 
 def test_only(submission: Submission) -> str:
-    """Ask Slurm whether it would take the job, and return what it says of when and where it would start.
+    """Ask Slurm whether it would accept the job, and return its estimate of when and where it would start.
 
     Raises:
         SlurmError: it would not.
@@ -224,20 +224,20 @@ def test_only(submission: Submission) -> str:
 
 
 def check_free(submission: Submission, after: Sequence[str]) -> None:
-    """Raise CheckpointError if another job writes to the run folder, and it is not one of `after`."""
+    """Raise CheckpointError if a job that is not in `after` writes to the run folder."""
     others = [job for job in queued() if job.folder == str(submission.folder) and job.number not in after]
     if others:
         raise CheckpointError(
-            f"job {job_ids(others)} in the queue writes to {str(submission.folder)!r} already. Wait for it, submit "
+            f"job {job_ids(others)} in the queue already writes to {str(submission.folder)!r}. Wait for it, submit "
             f"this one with --after {others[0].number}, or stop it: hpcnn cancel {others[0].number}"
         )
 
 
 def submit(submission: Submission) -> str:
-    """Make the run folder, submit, and return the number of the job.
+    """Make the run folder, submit, and return the job id.
 
     Raises:
-        SlurmError: Slurm refuses. What was made of the folder is gone again.
+        SlurmError: Slurm refuses. New files and folders are removed.
     """
     run = RunFiles(submission.folder)
     made: list[Path] = []
@@ -248,14 +248,14 @@ def submit(submission: Submission) -> str:
         for path in reversed(made):
             path.rmdir() if path.is_dir() else path.unlink()
         raise
-    number = said.strip().splitlines()[-1].partition(";")[0]  # with several clusters, the name of one follows
+    number = said.strip().splitlines()[-1].partition(";")[0]  # with several clusters, the name of the cluster follows
     job = {"job": str(submission.loaded.path.absolute()), "set": list(submission.overrides)}
     append_line(run.submissions, {"job_id": number, **job, "command": submission.command})
     return number
 
 
 def _make_folder(run: RunFiles, submission: Submission, made: list[Path]) -> None:
-    """Make what the job needs before it starts; `made` gets to know what is new."""
+    """Make the files and folders that the job needs, and append new ones to `made`."""
     try:
         for folder in (run.path, run.logs):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -270,5 +270,5 @@ def _make_folder(run: RunFiles, submission: Submission, made: list[Path]) -> Non
             one.cancelled.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
-            f"can't make the run folder {str(run.path)!r} ({error.strerror}). Choose another one by --out."
+            f"can't make the run folder {str(run.path)!r} ({error.strerror}). Choose another one with --out."
         ) from None

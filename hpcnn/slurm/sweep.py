@@ -1,4 +1,4 @@
-"""A sweep: one job with other values of some settings in each run. A small TOML file says which values."""
+"""A sweep: one job with different values of some settings in each run, given in a TOML file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Point = dict[str, Any]
 SIZE_LIMIT = 2**20
 """Bytes of a file."""
 POINTS_LIMIT = 10_000
-"""More would be a mistake, and more than most clusters take as one array."""
+"""More are likely a mistake, and more than most clusters accept as one array."""
 
 
 def read_points(path: Path) -> list[Point]:
     """Return the points of a sweep file: all combinations of its ``[values]``, and then its ``[[points]]``.
 
-    Of several settings, the last one changes from each point to the next.
+    The last setting varies fastest.
 
     Raises:
-        JobError: no such file, no TOML, or no sweep.
+        JobError: the file does not exist, is not TOML, or is not a sweep.
     """
     table = _read(path)
     for key in table:
@@ -38,7 +38,7 @@ def read_points(path: Path) -> list[Point]:
     if not points:
         raise JobError(f"{path}: no values. For example:\n[values]\noptimizer.learning_rate = [0.001, 0.01]")
     if len(points) > POINTS_LIMIT:
-        raise JobError(f"{path}: {len(points)} points; at most {POINTS_LIMIT} are one sweep")
+        raise JobError(f"{path}: {len(points)} points; a sweep has at most {POINTS_LIMIT}")
     return points
 
 
@@ -47,7 +47,7 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(SIZE_LIMIT + 1)
         if len(text) > SIZE_LIMIT:
-            raise JobError(f"{path} has more than {SIZE_LIMIT} bytes, and is no sweep file")
+            raise JobError(f"{path} has more than {SIZE_LIMIT} bytes and is not a sweep file")
         return tomllib.loads(text.decode("utf-8-sig"))
     except OSError as error:
         raise JobError(f"can't read the sweep file {str(path)!r}: {error.strerror}") from None
@@ -57,7 +57,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _combinations(values: Any, path: Path) -> Iterator[Point]:
     if not isinstance(values, dict):
-        raise JobError(f"{path}: [values] is a table: a list of values for each setting")
+        raise JobError(f"{path}: [values] must be a table with a list of values for each setting")
     lists = dict(_settings(values))
     for key, choices in lists.items():
         if not isinstance(choices, list) or not choices:
@@ -70,7 +70,7 @@ def _combinations(values: Any, path: Path) -> Iterator[Point]:
 
 def _listed(points: Any, path: Path) -> Iterator[Point]:
     if not isinstance(points, list) or not all(isinstance(point, dict) and point for point in points):
-        raise JobError(f"{path}: [[points]] are tables: each with the settings of one run")
+        raise JobError(f"{path}: [[points]] must be tables, each with the settings of one run")
     yield from (dict(_settings(point)) for point in points)
 
 
@@ -116,13 +116,13 @@ def to_toml(value: Any) -> str:
 
 
 def points_toml(points: Sequence[Point]) -> str:
-    """Return points as a sweep file that lists them, in this order: what a run folder keeps."""
+    """Return points as the text of a sweep file that lists them, which the run folder keeps."""
     tables = ("\n".join(f"{to_toml(key)} = {to_toml(value)}" for key, value in point.items()) for point in points)
     return "".join(f"[[points]]\n{table}\n\n" for table in tables)
 
 
 def point_at(points: Sequence[Point], index: int) -> Point:
-    """Return the point at `index`, from 0 on.
+    """Return the point at `index`, counted from 0.
 
     Raises:
         JobError: there is none.

@@ -1,4 +1,4 @@
-"""What is known of runs, as tables for people."""
+"""Tables of the states of runs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STYLES = {"done": "green", "failed": "red", "running": "bold", "stopped": "yell
 
 _NUMBERS = ("nodes", "epoch", "step", "loss", "samples/s", "left", "wall left", "restarts")
 _NARROW = ("epoch", "loss", "left", "wall left")
-"""The most important ones, for a terminal with fewer than so many columns:"""
+"""The most important numbers, for a terminal with fewer columns than `_WIDE`."""
 _WIDE = 120
 
 
 def overview(statuses: Sequence[Status], width: int) -> Group:
-    """Return runs as a table, one a line, and below why some wait or have ended; `width` is that of the terminal."""
+    """Return runs as a table, one per line, followed by reasons why some wait or have ended."""
     from rich.console import Group
     from rich.text import Text
 
@@ -78,7 +78,7 @@ def card(one: Status) -> Table:
 
 
 def line(one: Status) -> str:
-    """Return one run on one line, for a log."""
+    """Return one run as a line for a log."""
     _, epoch, step, loss, speed, left, wall_left, restarts = _numbers(one)
     words = [
         one.state + (f" ({one.why})" if one.why else ""),
@@ -102,7 +102,7 @@ def _running(one: Status) -> bool:
 
 
 def _numbers(one: Status) -> list[str]:
-    """Return all numbers as text; empty for what is not known."""
+    """Return all numbers as text; empty if unknown."""
     return [
         "" if one.nodes is None else str(one.nodes),
         _of(one.epoch, one.epochs),
@@ -122,7 +122,7 @@ def _of(done: int | None, total: int | None) -> str:
 
 
 def short_path(path: str) -> str:
-    """Return a path from here on, if it lies below."""
+    """Return a path relative to the working folder if it is below it."""
     try:
         return str(Path(path).relative_to(Path.cwd())) if path else ""
     except ValueError:

@@ -313,9 +313,9 @@ METRICS: dict[str, type[Metric]] = {
 
 
 def lower_is_better(value: str) -> bool:
-    """Return whether an improvement of ``loss`` or a metric, as ``val_loss``, is a fall."""
+    """Return whether an improvement of ``loss`` or a metric, as ``val_loss``, is a fall; not for unknown ones."""
     name = value.removeprefix("val_")
-    return name == "loss" or METRICS[name].lower_is_better
+    return name == "loss" or (name in METRICS and METRICS[name].lower_is_better)
 
 
 def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, one_hot: bool) -> bool:

@@ -80,7 +80,7 @@ def test_what_slurm_refuses_is_said_in_plain_words(
 def test_a_folder_in_use_is_refused(commands: Commands, long: str) -> None:
     done = commands.run("submit", "--time", "5", "--out", "long", "--resume")
     assert done.returncode == 2
-    assert f"job {long} in the queue writes to" in done.stderr
+    assert f"job {long} in the queue already writes to" in done.stderr
 
 
 def test_a_run_that_is_cancelled_saves_and_goes_on_when_it_is_submitted_again(commands: Commands, long: str) -> None:
@@ -135,5 +135,5 @@ def test_a_run_that_fails_says_so(commands: Commands, tmp_path: Path) -> None:
     process = commands.start("submit", job, "--time", "5", "--out", "failing", "--template", "single", "--wait")
     out, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
-    assert out.splitlines()[-1] == "failed: bad input; hpcnn logs says which"
+    assert out.splitlines()[-1] == "failed: bad input; see hpcnn logs"
     assert "none.npz" in commands.output("logs", "failing")

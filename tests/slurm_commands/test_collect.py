@@ -89,5 +89,5 @@ def test_json(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_sweep(here: Path) -> None:
-    with pytest.raises(JobError, match=r"no sweep is in 'none': it has no sweep.toml"):
+    with pytest.raises(JobError, match=r"'none' does not contain a sweep: there is no sweep.toml"):
         collect(Path("none"))

@@ -62,5 +62,5 @@ def test_what_is_no_number_of_nodes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0", "x", "-3", "1.5"])
 def test_what_is_no_number_of_ranks(text: str) -> None:
-    with pytest.raises(JobError, match=f"--ntasks-per-node {text}: expected a whole number"):
+    with pytest.raises(JobError, match=f"--ntasks-per-node {text}: expected an integer"):
         size_of({"ntasks-per-node": text})

@@ -84,7 +84,7 @@ def test_elements() -> None:
 
 def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NoSlurmError, match="no program 'squeue' here: this is no machine of a Slurm cluster"):
+    with pytest.raises(NoSlurmError, match="no program 'squeue' here: this machine does not belong to a Slurm cluster"):
         queued()
 
 
@@ -97,7 +97,7 @@ def test_slurm_without_a_cluster(put: Put) -> None:
 def test_a_program_that_does_not_come_back(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     put("squeue", "exec sleep 60")
     monkeypatch.setattr(client, "TIMEOUT_S", 0.1)
-    with pytest.raises(SlurmError, match=r"squeue gave no answer within .* controller is down or busy"):
+    with pytest.raises(SlurmError, match=r"squeue did not answer within .* controller is down or busy"):
         queued()
 
 

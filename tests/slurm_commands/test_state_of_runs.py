@@ -147,7 +147,7 @@ def test_a_run_that_is_cancelled(folder: Folder) -> None:
     [
         ("echo NODE_FAIL", "failed", "Slurm: NODE_FAIL"),
         ("echo 'CANCELLED by 0'", "cancelled", "Slurm: CANCELLED"),
-        ("exit 1", "failed", "ended without a word"),
+        ("exit 1", "failed", "ended without a message"),
     ],
 )
 def test_a_run_that_ended_without_a_word(folder: Folder, put: Put, sacct: str, state: str, why: str) -> None:
@@ -159,7 +159,7 @@ def test_a_run_that_ended_without_a_word(folder: Folder, put: Put, sacct: str, s
 
 def test_a_job_that_left_no_trace(folder: Folder, put: Put) -> None:
     one = status(folder.submitted("7"))
-    assert (one.state, one.why) == ("unknown", "job 7 is not in the queue, and left no trace")
+    assert (one.state, one.why) == ("unknown", "job 7 is not in the queue, and there is no record of it")
 
 
 def test_a_run_without_slurm(folder: Folder) -> None:
@@ -245,7 +245,7 @@ def test_no_such_run(folder: Folder, put: Put, name: str, capsys: pytest.Capture
         assert main([name]) == 2
         err = capsys.readouterr().err
         assert err.startswith("hpcnn: error: ")
-        assert "Slurm knows no job 99" in err if name == "99" else "Runs here: runs/a" in err
+        assert "Slurm does not know job 99" in err if name == "99" else "Runs here: runs/a" in err
 
 
 def test_folders_are_shown_on_a_machine_without_slurm(

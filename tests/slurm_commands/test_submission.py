@@ -87,11 +87,11 @@ def test_a_refusal_is_one_message(here: Path, put: Put, capsys: pytest.CaptureFi
         ({"options": ["--time=5", "--nodes=4-2"]}, "--nodes 4-2: expected a number"),
         ({"options": ["--time=5", "--ntasks-per-node=5"]}, r"10 ranks on 2 nodes, but has 8 gradient shards"),
         ({"options": ["--time=5", "--nodes=2-5"]}, r"at most 10 ranks on 2 to 5 nodes, but has 8"),
-        ({"options": ["--time="]}, r"no time is given: .* For example --time 1:00:00"),
+        ({"options": ["--time="]}, r"no wall time is given. Set it, for example --time 1:00:00"),
         ({"overrides": ["train.shards=auto"], "options": ["--nodes=1-2"]}, r"Fix it: --set train.shards=4"),
         ({"out": Path("a\nb")}, "line breaks and control characters"),
-        ({"resume": True}, "name it by --out"),
-        ({"resume": True, "out": Path("new")}, r"no run is in .*new"),
+        ({"resume": True}, "needs the folder of the run: --out"),
+        ({"resume": True, "out": Path("new")}, r"there is no run in .*new"),
         ({"sweep": Path("none.toml")}, "can't read the sweep file"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_template_of_ones_own_finds_the_shared_code(here: Path) -> None:
 def test_a_time_from_elsewhere_will_do(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.sbatch").write_text("#!/bin/bash\necho\n")
     request = Request(DIGITS, template="./mine.sbatch")
-    with pytest.raises(JobError, match="no time is given"):
+    with pytest.raises(JobError, match="no wall time is given"):
         prepare(request)
     monkeypatch.setenv("SBATCH_TIMELIMIT", "5")
     assert prepare(request).template == here / "mine.sbatch"
@@ -134,7 +134,7 @@ def test_a_time_from_elsewhere_will_do(here: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_template_that_bash_can_not_read(here: Path) -> None:
     Path("mine.sbatch").write_text("#!/bin/bash\n#SBATCH -t 5\nif true\n")
-    with pytest.raises(JobError, match=r"no valid shell script: .*mine.sbatch: line 4: syntax error"):
+    with pytest.raises(JobError, match=r"not a valid shell script: .*mine.sbatch: line 4: syntax error"):
         prepare(Request(DIGITS, template="./mine.sbatch"))
 
 
@@ -172,7 +172,7 @@ def test_a_folder_that_holds_a_run(here: Path) -> None:
     (here / "run").mkdir()
     assert prepare(replace(REQUEST, out=Path("run"))).folder == here / "run"
     (here / "run" / "job.toml").write_text("")
-    with pytest.raises(CheckpointError, match=r"holds a run already. Go on with it by --resume"):
+    with pytest.raises(CheckpointError, match=r"already contains a run. Resume it with --resume"):
         prepare(replace(REQUEST, out=Path("run")))
     assert prepare(replace(REQUEST, out=Path("run"), resume=True)).folder == here / "run"
 
@@ -249,7 +249,7 @@ def test_two_jobs_never_write_to_one_folder(here: Path, monkeypatch: pytest.Monk
     submission = prepare(replace(REQUEST, out=Path("run")))
     other = QueuedJob("9", "RUNNING", comment=f"hpcnn:{here}/run")
     monkeypatch.setattr("hpcnn.slurm.submission.queued", lambda: [other, QueuedJob("8", "RUNNING")])
-    with pytest.raises(CheckpointError, match=r"job 9 in the queue writes to .* --after 9"):
+    with pytest.raises(CheckpointError, match=r"job 9 in the queue already writes to .* --after 9"):
         check_free(submission, [])
     check_free(submission, ["9"])
 

@@ -78,9 +78,9 @@ def test_points_of_a_run_folder_are_read_back(tmp_path: Path) -> None:
         ("[value]\na = [1]\n", r"unknown key .* 'value'. Did you mean 'values'\?"),
         ("[values]\na = 1\n", r"a = 1: expected a list of values"),
         ("[values]\na = []\n", r"a = \[\]: expected a list of values"),
-        ("values = 3\n", r"\[values\] is a table"),
-        ("points = 3\n", r"\[\[points\]\] are tables"),
-        ("[[points]]\n", r"\[\[points\]\] are tables"),
+        ("values = 3\n", r"\[values\] must be a table"),
+        ("points = 3\n", r"\[\[points\]\] must be tables"),
+        ("[[points]]\n", r"\[\[points\]\] must be tables"),
         ("[values\n", r"sweep.toml: "),
         ('[values]\n"a\\nb" = [1]\n', "expected a key of a job file"),
         ("[values]\n" + "".join(f"k{i} = [1, 2, 3, 4]\n" for i in range(9)), "more than 10000 combinations"),
@@ -94,7 +94,7 @@ def test_what_is_no_sweep(tmp_path: Path, text: str, message: str) -> None:
 def test_files_that_are_missing_or_huge(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="can't read the sweep file"):
         read_points(tmp_path / "none.toml")
-    with pytest.raises(JobError, match="is no sweep file"):
+    with pytest.raises(JobError, match="is not a sweep file"):
         read_points(written(tmp_path, "#" * 2**21))
 
 
