@@ -41,8 +41,8 @@ class ExchangeOptions(TypedDict, total=False):
 class ShardedOptions(ExchangeOptions, total=False):
     """What a sharded exchange may be asked for beside its buffers."""
 
-    grain: int
-    """Pieces are cut at multiples of so many entries; 1 if left out."""
+    alignment: int
+    """Partitions are cut at multiples of so many entries; 1 if left out."""
 
 
 @dataclass(frozen=True)

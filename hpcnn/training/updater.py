@@ -161,9 +161,9 @@ def make_updater(
     exchange: Exchange
     store = comm.host_array(layout.size, dtype, shared=sharded)
     if sharded:
-        grain = NORM_BLOCK if len(optimizer.stages) > 1 else 1
+        alignment = NORM_BLOCK if len(optimizer.stages) > 1 else 1
         exchange = comm.sharded_exchange(
-            shards, store, size, stats_length, bucket=bucket, grain=grain, compression=compression
+            shards, store, size, stats_length, bucket=bucket, alignment=alignment, compression=compression
         )
     else:
         exchange = comm.exchange(shards, size, dtype, stats_length, bucket=bucket, compression=compression)

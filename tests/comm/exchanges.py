@@ -88,10 +88,12 @@ def check_exchange_buffers_are_aligned(comm: Communicator) -> None:
         assert array.ctypes.data % 64 == 0
 
 
-def sharded(comm: Communicator, case: Case, *, bucket: int = 0, grain: int = 1) -> tuple[Exchange, HostArray]:
+def sharded(comm: Communicator, case: Case, *, bucket: int = 0, alignment: int = 1) -> tuple[Exchange, HostArray]:
     """Return a sharded exchange with its target, which is longer than what the exchange is for."""
     target = comm.host_array(case.length + 2, case.dtype, shared=True)
-    return comm.sharded_exchange(case.shards, target, case.length, case.stats, bucket=bucket, grain=grain), target
+    return comm.sharded_exchange(
+        case.shards, target, case.length, case.stats, bucket=bucket, alignment=alignment
+    ), target
 
 
 def sum_of(exchange: Exchange, part: int, dtype: type) -> Array:
@@ -118,8 +120,8 @@ def step_of(exchange: Exchange, update: Callable[[int], object]) -> UpdateStep:
 
 def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
     for case in EXCHANGES:
-        for bucket, grain in ((0, 1), (case.length // 3, 64)):
-            exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
+        for bucket, alignment in ((0, 1), (case.length // 3, 64)):
+            exchange, target = sharded(comm, case, bucket=bucket, alignment=alignment)
 
             def update(part: int, exchange=exchange, target=target, case=case) -> None:
                 target.array[exchange.parts[part]] -= sum_of(exchange, part, case.dtype)
@@ -139,14 +141,14 @@ def check_sharded_exchange_follows_the_tree(comm: Communicator) -> None:
 
 def check_parts_cover_the_vector_once(comm: Communicator) -> None:
     for case in SOME:
-        for bucket, grain in ((0, 1), (case.length // 3, 1), (30_000, 1024)):
-            exchange, _ = sharded(comm, case, bucket=bucket, grain=grain)
+        for bucket, alignment in ((0, 1), (case.length // 3, 1), (30_000, 1024)):
+            exchange, _ = sharded(comm, case, bucket=bucket, alignment=alignment)
             parts = sorted(part for own in comm.allgather([(p.start, p.stop) for p in exchange.parts]) for part in own)
             assert [start for start, _ in parts] == [0, *(stop for _, stop in parts[:-1])]
             assert parts[-1][1] == case.length
             assert all(0 < stop - start <= BLOCK for start, stop in parts)
             ends = [(before, after) for before, after in pairwise(parts) if before[1] % BLOCK]
-            assert all(before[1] % grain == 0 for before, _ in ends)
+            assert all(before[1] % alignment == 0 for before, _ in ends)
 
 
 def check_what_is_wrong_on_one_rank_is_known_to_all(comm: Communicator) -> None:
@@ -162,11 +164,11 @@ def check_what_is_wrong_on_one_rank_is_known_to_all(comm: Communicator) -> None:
 
 def check_all_sums_before_the_first_update(comm: Communicator) -> None:
     """As for the norm of the whole vector, by which each part is scaled."""
-    grain = 128
+    alignment = 128
     for case in SOME:
-        cells = sorted({*range(0, case.length, grain), *(place for place in (5, 77, 300) if place < case.length)})
+        cells = sorted({*range(0, case.length, alignment), *(place for place in (5, 77, 300) if place < case.length)})
         for bucket in (0, case.length // 3):
-            exchange, target = sharded(comm, case, bucket=bucket, grain=grain)
+            exchange, target = sharded(comm, case, bucket=bucket, alignment=alignment)
             gather = exchange.cell_gather(cells)
             rows: list[Array] = []
 

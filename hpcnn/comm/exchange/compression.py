@@ -54,15 +54,15 @@ def feed_back(form: Format, sums: Array, residual: Array, wire: Array) -> None:
 class OwnResiduals:
     """What the roundings of each group and of the total owe, every entry on the rank that rounds it.
 
-    Ranks of the host that has the whole of a group round it: for its own pieces the owners, for others' the relays.
-    Everything else is rounded by the owners of the pieces.
+    Ranks of the host that has the whole of a group round it: for its own partitions the owners, for others' the relays.
+    Everything else is rounded by the owners of the partitions.
 
     Args:
         place: this rank among the others.
         shards: leaves of the tree.
         groups: the subtrees that are rounded.
         bounds: the buckets.
-        grain: their pieces are cut at multiples of so many entries.
+        alignment: their partitions are cut at multiples of so many entries.
         dtype: type of the sums.
         tag: for messages.
     """
@@ -73,13 +73,13 @@ class OwnResiduals:
         shards: int,
         groups: Sequence[Subtree],
         bounds: Sequence[Range],
-        grain: int,
+        alignment: int,
         dtype: DTypeLike,
         tag: int,
     ) -> None:
         self._place, self._tag, self._dtype = place, tag, np.dtype(dtype)
         self._length = bounds[0][1]  # they come from the end of the vector to its start
-        self._ranges = [rank_ranges(place.topology, each, grain) for each in bounds]
+        self._ranges = [rank_ranges(place.topology, each, alignment) for each in bounds]
         self._homes = {name_of(number): place.topology.home_of(shards, group) for number, group in enumerate(groups)}
         self._homes[TOTAL] = None
         self._own = {
@@ -101,7 +101,9 @@ class OwnResiduals:
 
     def view(self, name: str, start: int, stop: int) -> Array:
         """Return what this rank owes for some entries of one sum."""
-        first, array = next(piece for piece in self._own[name] if piece[0] <= start < piece[0] + piece[1].size)
+        first, array = next(
+            partition for partition in self._own[name] if partition[0] <= start < partition[0] + partition[1].size
+        )
         return array[start - first : stop - first]
 
     @property
@@ -180,7 +182,7 @@ class CompressedSummation:
             feed_back(self._form, blocks[0], residual[part], wire[part])
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of this rank's piece."""
+        """Return what sums entries of this rank's partition."""
         slots = self._addends.slots(start, stop, received)
         sums: list[Sum] = []
         for group, fold_plan in self._folds.items():

@@ -30,8 +30,8 @@ def gather_blocks(
         length: entries of the vector.
         dtype: their type.
         block: entries of a block; the last may have fewer.
-        own: where each piece of this rank begins, and its entries.
-        theirs: for each other rank, where its pieces begin and end, in the order in which it has them.
+        own: where each partition of this rank begins, and its entries.
+        theirs: for each other rank, where its partitions begin and end, in the order in which it has them.
         tag: for messages.
     """
     blocks = [(start, min(start + block, length)) for start in range(0, max(length, 1), block)]
@@ -64,16 +64,16 @@ def _begin(
     array = np.empty(bounds[1] - first, dtype)
     for start, entries in _within(bounds, own):
         array[start - first : start - first + entries.size] = entries
-    shared = ((rank, overlap(bounds, piece)) for rank, pieces in theirs.items() for piece in pieces)
+    shared = ((rank, overlap(bounds, partition)) for rank, partitions in theirs.items() for partition in partitions)
     receives: list[Message] = [(rank, array[part[0] - first : part[1] - first]) for rank, part in shared if part]
     transfer = place.links.transfer([], receives, tag)
     transfer.start()
     return array, transfer
 
 
-def _within(bounds: Range, pieces: Sequence[tuple[int, Array]]) -> Iterator[tuple[int, Array]]:
-    """Yield where what lies within `bounds` of each piece begins, and those entries."""
-    for start, entries in pieces:
+def _within(bounds: Range, partitions: Sequence[tuple[int, Array]]) -> Iterator[tuple[int, Array]]:
+    """Yield where what lies within `bounds` of each partition begins, and those entries."""
+    for start, entries in partitions:
         part = overlap(bounds, (start, start + entries.size))
         if part:
             yield part[0], entries[part[0] - start : part[1] - start]

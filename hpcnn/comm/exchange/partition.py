@@ -1,4 +1,4 @@
-"""What each rank has of its own pieces of the vector, brought together."""
+"""What each rank has of its own partitions of the vector, brought together."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.protocol import Array, GatherCells
 
 
-class Partition:
-    """The pieces of all ranks, one a bucket and rank.
+class Partitions:
+    """The partitions of all ranks, one a bucket and rank.
 
     Args:
         place: this rank among the others.
         bounds: the buckets.
-        grain: pieces are cut at multiples of so many entries.
+        alignment: partitions are cut at multiples of so many entries.
     """
 
-    def __init__(self, place: Place, bounds: Sequence[Range], grain: int) -> None:
+    def __init__(self, place: Place, bounds: Sequence[Range], alignment: int) -> None:
         self._place = place
         self._length = bounds[0][1]  # they come from the end of the vector to its start
         order = place.topology.order
-        by_bucket = [cut(each, len(order), grain) for each in bounds]
+        by_bucket = [cut(each, len(order), alignment) for each in bounds]
         self._of_rank = {
-            rank: [pieces[position] for pieces in by_bucket if pieces[position][0] < pieces[position][1]]
+            rank: [
+                partitions[position] for partitions in by_bucket if partitions[position][0] < partitions[position][1]
+            ]
             for position, rank in enumerate(order)
         }
 
     def cell_gather(self, starts: Sequence[int]) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`; see `Exchange`."""
         cells = [
-            [cell for start, stop in pieces for cell in range(bisect_left(starts, start), bisect_left(starts, stop))]
-            for _, pieces in sorted(self._of_rank.items())
+            [
+                cell
+                for start, stop in partitions
+                for cell in range(bisect_left(starts, start), bisect_left(starts, stop))
+            ]
+            for _, partitions in sorted(self._of_rank.items())
         ]
         order, allgather = [cell for own in cells for cell in own], self._place.links.allgather
 
@@ -51,11 +57,11 @@ class Partition:
         return gather
 
     def gather(self, own: Array, block: int, tag: int) -> Iterator[Array | None]:
-        """Yield the vector of which `own` holds the own pieces one after the other; see `gather_blocks`. Collective."""
+        """Yield the vector of which `own` holds this rank's partitions in order; see `gather_blocks`. Collective."""
         theirs = dict(self._of_rank)
-        pieces = theirs.pop(self._place.rank)
-        ends = list(accumulate(stop - start for start, stop in pieces))
+        partitions = theirs.pop(self._place.rank)
+        ends = list(accumulate(stop - start for start, stop in partitions))
         mine = [own[before:end] for before, end in pairwise([0, *ends])]
-        starts = [start for start, _ in pieces]
+        starts = [start for start, _ in partitions]
         pairs = list(zip(starts, mine, strict=True))
         return gather_blocks(self._place, self._length, own.dtype, block, pairs, theirs, tag)

@@ -1,9 +1,9 @@
 """Who adds which part of a vector, and what travels between hosts for it: plain arithmetic, without communication.
 
-The vector is cut into buckets, and each bucket into one piece per rank, which that rank adds up for everybody. Ranks of
-one host see each other's vectors. Towards other hosts, each rank takes an even share of what its host has to send: it
-adds up its host's vectors there, and sends the sums to the ranks whose pieces they belong to. The owner of a piece
-returns the result to the other hosts by the same messages, reversed.
+The vector is cut into buckets, and each bucket into one partition per rank, which that rank adds up for all of them.
+Ranks of one host see each other's vectors. Towards other hosts, each rank takes an even share of what its host has to
+send: it adds up its host's vectors there, and sends the sums to the ranks whose partitions they belong to. The owner of
+a partition returns the result to the other hosts by the same messages, reversed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a piece, and the rank at the other end."""
+    """A part of a partition, and the rank at the other end."""
 
     rank: int
     start: int
@@ -33,8 +33,8 @@ class Span:
 class Topology:
     """Which ranks share memory: the ranks of each host, ascending, and hosts by their first rank.
 
-    A *position* counts ranks host by host. Shards and pieces are dealt by position, so that the shards of a host lie
-    side by side in the tree, however the launcher numbered the ranks.
+    A *position* counts ranks host by host. Shards and partitions are dealt by position, so that the shards of a host
+    are neighbours in the tree, however the launcher numbered the ranks.
     """
 
     hosts: tuple[tuple[int, ...], ...]
@@ -103,26 +103,26 @@ def check_shards(shards: int, size: int) -> None:
         )
 
 
-def cut(bounds: Range, parts: int, grain: int) -> list[Range]:
-    """Cut a range into `parts` as even as multiples of `grain` allow (counted from 0); some may be empty.
+def cut(bounds: Range, parts: int, alignment: int) -> list[Range]:
+    """Cut a range into `parts` as even as multiples of `alignment` allow (counted from 0); some may be empty.
 
     >>> cut((0, 100), 3, 16)
     [(0, 32), (32, 64), (64, 100)]
     """
     start, stop = bounds
-    first, last = start // grain, -(-stop // grain)
-    marks = [min(max((first + (last - first) * i // parts) * grain, start), stop) for i in range(parts + 1)]
+    first, last = start // alignment, -(-stop // alignment)
+    marks = [min(max((first + (last - first) * i // parts) * alignment, start), stop) for i in range(parts + 1)]
     return list(pairwise(marks))
 
 
-def buckets(length: int, size: int, grain: int) -> list[Range]:
+def buckets(length: int, size: int, alignment: int) -> list[Range]:
     """Cut a vector into buckets of about `size` entries, in the order in which a backward pass fills them.
 
     >>> buckets(100, 34, 16)
     [(64, 100), (32, 64), (0, 32)]
     """
     count = max(1, round(length / size)) if size else 1
-    return [part for part in cut((0, length), count, grain) if part[0] < part[1]][::-1] or [(0, length)]
+    return [part for part in cut((0, length), count, alignment) if part[0] < part[1]][::-1] or [(0, length)]
 
 
 @dataclass(frozen=True)
@@ -131,31 +131,31 @@ class BucketPlan:
 
     bounds: Range
     own: Range
-    """The piece that it adds up for all ranks."""
+    """The partition that it adds up for all ranks."""
     relayed: tuple[Span, ...]
-    """Parts of other hosts' pieces that it adds up for its own host, with the rank each goes to."""
+    """Parts of other hosts' partitions that it adds up for its own host, with the rank each goes to."""
     incoming: tuple[tuple[Span, ...], ...]
-    """For each host, the parts of its own piece that come from there, with the rank each comes from."""
+    """For each host, the parts of its own partition that come from there, with the rank each comes from."""
 
 
-def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> BucketPlan:
-    """Return the part of `rank` in the exchange of one bucket, cut at multiples of `grain` entries."""
-    pieces = cut(bounds, len(topology.order), grain)
+def plan_bucket(topology: Topology, rank: int, bounds: Range, alignment: int) -> BucketPlan:
+    """Return the part of `rank` in the exchange of one bucket, cut at multiples of `alignment` entries."""
+    partitions = cut(bounds, len(topology.order), alignment)
     own_host = topology.host_of(rank)
-    own = pieces[topology.order.index(rank)]
+    own = partitions[topology.order.index(rank)]
     local = topology.hosts[own_host].index(rank)
-    own_shares = _foreign_shares(topology, own_host, pieces, bounds, grain)[local]
+    own_shares = _foreign_shares(topology, own_host, partitions, bounds, alignment)[local]
     relayed = [
         Span(topology.order[position], *part)
-        for position, piece in enumerate(pieces)
+        for position, partition in enumerate(partitions)
         if not topology.starts[own_host] <= position < topology.starts[own_host + 1]
         for share in own_shares
-        if (part := overlap(piece, share)) is not None
+        if (part := overlap(partition, share)) is not None
     ]
     incoming = [
         tuple(
             Span(peer, *part)
-            for peer, shares in zip(ranks, _foreign_shares(topology, host, pieces, bounds, grain), strict=True)
+            for peer, shares in zip(ranks, _foreign_shares(topology, host, partitions, bounds, alignment), strict=True)
             for share in shares
             if host != own_host and (part := overlap(own, share)) is not None
         )
@@ -164,22 +164,24 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, grain: int) -> Buc
     return BucketPlan(bounds, own, tuple(relayed), tuple(incoming))
 
 
-def rank_ranges(topology: Topology, bounds: Range, grain: int) -> dict[int, tuple[Range, list[Range]]]:
-    """Return what each rank adds up of one bucket: the piece for all ranks, and parts of others' for its own host."""
-    pieces = cut(bounds, len(topology.order), grain)
+def rank_ranges(topology: Topology, bounds: Range, alignment: int) -> dict[int, tuple[Range, list[Range]]]:
+    """Return what each rank adds up of one bucket: its partition for all ranks, and parts of others' for its host."""
+    partitions = cut(bounds, len(topology.order), alignment)
     shares = [
-        share for host in range(len(topology.hosts)) for share in _foreign_shares(topology, host, pieces, bounds, grain)
+        share
+        for host in range(len(topology.hosts))
+        for share in _foreign_shares(topology, host, partitions, bounds, alignment)
     ]
-    return dict(zip(topology.order, zip(pieces, shares, strict=True), strict=True))
+    return dict(zip(topology.order, zip(partitions, shares, strict=True), strict=True))
 
 
 def _foreign_shares(
-    topology: Topology, host: int, pieces: Sequence[Range], bounds: Range, grain: int
+    topology: Topology, host: int, partitions: Sequence[Range], bounds: Range, alignment: int
 ) -> list[list[Range]]:
     """Cut what other hosts' ranks own into one even share for each rank of `host`: at most two ranges each."""
-    start, stop = pieces[topology.starts[host]][0], pieces[topology.starts[host + 1] - 1][1]
+    start, stop = partitions[topology.starts[host]][0], partitions[topology.starts[host + 1] - 1][1]
     gap = stop - start
-    shares = cut((bounds[0], bounds[1] - gap), len(topology.hosts[host]), grain)  # as if the gap were closed
+    shares = cut((bounds[0], bounds[1] - gap), len(topology.hosts[host]), alignment)  # as if the gap were closed
     opened = [[(lo, min(hi, start)), (max(lo, start) + gap, hi + gap)] for lo, hi in shares]
     return [[(lo, hi) for lo, hi in ranges if lo < hi] for ranges in opened]
 

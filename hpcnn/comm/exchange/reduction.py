@@ -81,7 +81,7 @@ class Summation(Protocol):
         ...
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of this rank's piece; `received` are those that each other host sent."""
+        """Return what sums entries of this rank's partition; `received` are those that each other host sent."""
         ...
 
 
@@ -104,7 +104,7 @@ class ExactSummation:
             yield relay(each, self._addends.local_vectors, slice(start, stop))
 
     def part(self, start: int, stop: int, received: Sequence[Sequence[Array]]) -> Sum:
-        """Return what sums entries of this rank's piece."""
+        """Return what sums entries of this rank's partition."""
         return partial(fold_block, self._addends.slots(start, stop, received), self._whole.order)
 
 

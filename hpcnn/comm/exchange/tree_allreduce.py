@@ -1,4 +1,4 @@
-"""The exact exchange where every rank needs the whole sum: the owners of the pieces send the sums themselves."""
+"""The exact exchange where every rank needs the whole sum: the owners of the partitions send the sums themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpcnn.core.activity import Activity
 class TreeAllreduce(ReplicatedBase):
     """A `ReplicatedExchange` by a `TreeExchange`, with one copy of the sums per host.
 
-    Takes the arguments of `TreeExchange` without `target` and `grain`.
+    Takes the arguments of `TreeExchange` without `target` and `alignment`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from hpcnn.comm.exchange.compression import CompressedSummation, EncodedTransfer
 from hpcnn.comm.exchange.exchange_thread import ExchangeThread
 from hpcnn.comm.exchange.flags import Flags
 from hpcnn.comm.exchange.formats import FORMATS, Format
-from hpcnn.comm.exchange.partition import Partition
+from hpcnn.comm.exchange.partition import Partitions
 from hpcnn.comm.exchange.plan import BucketPlan, buckets, plan_bucket
 from hpcnn.comm.exchange.reduction import Addends, Addition, ExactSummation, Sum, Summation
 from hpcnn.comm.exchange.stats_reduction import StatsReduction
@@ -37,15 +37,15 @@ class _Bucket:
     relays: Sequence[Addition]
     """What adds up this host's slots for other hosts."""
     inward: Transfer | None
-    """The host's sums to the owners of the pieces; None on one host."""
+    """The host's sums to the owners of the partitions; None on one host."""
     outward: Transfer | None
     """What the owners made of them, to all hosts."""
     parts: range
-    """The numbers of the parts of this rank's piece."""
+    """The numbers of the parts of this rank's partition."""
     exchange: TreeExchange
 
     def send(self) -> None:
-        """Send this rank's piece to the other hosts."""
+        """Send this rank's partition to the other hosts."""
         if self.outward is not None:
             self.exchange.send(self.outward)
 
@@ -61,7 +61,7 @@ class TreeExchange:
         stats_length: entries of the stats.
         target: one copy a host, whose first `length` entries become the same everywhere; None makes one, for the sums.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
-        grain: pieces are cut at multiples of so many entries.
+        alignment: partitions are cut at multiples of so many entries.
         compression: how sums are rounded on their way, or None.
     """
 
@@ -77,16 +77,16 @@ class TreeExchange:
         *,
         target: Array | None = None,
         bucket: int = 0,
-        grain: int = 1,
+        alignment: int = 1,
         compression: Compression | None = None,
     ) -> None:
         kind = np.dtype(dtype)
         line = ALIGNMENT // kind.itemsize
-        grain = -(-grain // line) * line
-        self._place, self._grain = place, grain
+        alignment = -(-alignment // line) * line
+        self._place, self._alignment = place, alignment
         self._apart = len(place.topology.hosts) > 1
-        self._bounds = buckets(length, bucket, grain)
-        self._partition = Partition(place, self._bounds, grain)
+        self._bounds = buckets(length, bucket, alignment)
+        self._partitions = Partitions(place, self._bounds, alignment)
         self._own_slots(shards, length, kind, stats_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
@@ -135,7 +135,7 @@ class TreeExchange:
         kind = self._local_vectors[0].dtype
         form = FORMATS[compression.kind](kind)
         groups = maximal_subtrees(shards, (0, shards), count)
-        residuals = OwnResiduals(self._place, shards, groups, self._bounds, self._grain, kind, _STATE_TAG)
+        residuals = OwnResiduals(self._place, shards, groups, self._bounds, self._alignment, kind, _STATE_TAG)
         self.residuals = residuals
         if self._gives_sums and self._apart:
             self._form = form
@@ -143,7 +143,7 @@ class TreeExchange:
 
     def _bucket(self, number: int, bounds: tuple[int, int]) -> _Bucket:
         place = self._place
-        plan = plan_bucket(place.topology, place.rank, bounds, self._grain)
+        plan = plan_bucket(place.topology, place.rank, bounds, self._alignment)
         start, stop = plan.own
         received = [
             [self._summation.buffer(subtree, stop - start) for subtree in subtrees] if spans else []
@@ -172,7 +172,7 @@ class TreeExchange:
         )
 
     def _outward(self, plan: BucketPlan, tag: int) -> Transfer:
-        """Return the transfer of this rank's piece to other hosts, and of theirs to this host."""
+        """Return the transfer of this rank's partition to other hosts, and of theirs to this host."""
         start, stop = plan.own
 
         def connect(own: Array, arriving: Sequence[Array]) -> Transfer:
@@ -184,7 +184,7 @@ class TreeExchange:
         return EncodedTransfer(self._form, own, arriving, connect) if self._form else connect(own, arriving)
 
     def _cut_parts(self, own: tuple[int, int], received: Sequence[Sequence[Array]]) -> range:
-        """Cut this rank's piece of a bucket into parts, each with its slots."""
+        """Cut this rank's partition of a bucket into parts, each with its slots."""
         first = len(self._own_parts)
         start, stop = own
         # Blocks stay in the cache from one use to the next. Where there is but one, they would only cost calls.
@@ -218,7 +218,7 @@ class TreeExchange:
         return self._thread.finish()
 
     def buckets(self) -> Iterator[_Bucket]:
-        """Yield each bucket once this rank's piece of it can be summed."""
+        """Yield each bucket once this rank's partition of it can be summed."""
         self._under_way = None
         for bucket in self._buckets:
             if self._thread.threaded:
@@ -228,7 +228,7 @@ class TreeExchange:
             yield bucket
 
     def _gather(self, bucket: _Bucket) -> None:
-        """Make all addends of this rank's piece of a bucket available."""
+        """Make all addends of this rank's partition of a bucket available."""
         self._meet()
         for relay in bucket.relays:
             relay()
@@ -240,7 +240,7 @@ class TreeExchange:
             bucket.inward.wait(spin=self._spin)
 
     def send(self, outward: Transfer) -> None:
-        """Start to send a piece, and wait for the end of the one before."""
+        """Start to send a partition, and wait for the end of the one before."""
         self._enter(REDUCE)
         outward.start()
         if self._under_way is not None:
@@ -248,7 +248,7 @@ class TreeExchange:
         self._under_way = outward
 
     def complete(self, ok: bool) -> bool:
-        """Wait for the other ranks' pieces; return whether `ok` holds on every rank."""
+        """Wait for the other ranks' partitions; return whether `ok` holds on every rank."""
         if self._under_way is not None:
             self._under_way.wait(spin=self._spin)
         self._flags.send(ok, spin=self._spin)
@@ -284,8 +284,8 @@ class TreeExchange:
 
     def cell_gather(self, starts: Sequence[int]) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`."""
-        return self._partition.cell_gather(starts)
+        return self._partitions.cell_gather(starts)
 
     def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
         """Bring the entries of all ranks' parts to rank 0, block by block."""
-        return self._partition.gather(own, block, _STATE_TAG)
+        return self._partitions.gather(own, block, _STATE_TAG)

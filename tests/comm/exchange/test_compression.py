@@ -144,15 +144,21 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
     case = CASES[name][0]
 
     def body(comm: Communicator) -> None:
-        for groups, bucket, grain in ((1, 0, 1), (2, case.length // 3, 1), (4, case.length // 4, 1024)):
+        for groups, bucket, alignment in ((1, 0, 1), (2, case.length // 3, 1), (4, case.length // 4, 1024)):
             compression = Compression(kind, groups)
             sums, owed = expected(case, compression)
             target = comm.host_array(case.length, case.dtype, shared=True)
             exchange = comm.sharded_exchange(
-                case.shards, target, case.length, case.stats, bucket=bucket, grain=grain, compression=compression
+                case.shards,
+                target,
+                case.length,
+                case.stats,
+                bucket=bucket,
+                alignment=alignment,
+                compression=compression,
             )
             for turn in range(TURNS):
-                assert_bits([sharded_sum(comm, exchange, target.array, case, turn, grain)], [sums[turn]])
+                assert_bits([sharded_sum(comm, exchange, target.array, case, turn, alignment)], [sums[turn]])
             state = owed_by(exchange)
             if comm.rank == 0:
                 assert_owed(state, owed)
@@ -160,19 +166,19 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
     run(layout, body)
 
 
-def sharded_sum(comm: Communicator, exchange: Exchange, target: Array, case: Case, turn: int, grain: int) -> Array:
-    """Return the sum of a turn; where there is a grain, all before the first update, as for a norm."""
+def sharded_sum(comm: Communicator, exchange: Exchange, target: Array, case: Case, turn: int, alignment: int) -> Array:
+    """Return the sum of a turn; where there is a alignment, all before the first update, as for a norm."""
     parts = [np.empty(part.stop - part.start, case.dtype) for part in exchange.parts]
 
     def step() -> bool:
         buckets = exchange.buckets()
-        if grain > 1:
+        if alignment > 1:
             buckets = list(buckets)
             for number, part in enumerate(parts):
                 exchange.sum_into(number, part)
         for bucket in buckets:
             for number in bucket.parts:
-                if grain == 1:
+                if alignment == 1:
                     exchange.sum_into(number, parts[number])
                 target[exchange.parts[number]] = parts[number]
             bucket.send()

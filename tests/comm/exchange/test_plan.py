@@ -37,12 +37,12 @@ def topologies(draw: st.DrawFn) -> Topology:
     return Topology.of(draw(st.permutations([host for host, count in enumerate(counts) for _ in range(count)])))
 
 
-def plans_of(topology: Topology, bounds: tuple[int, int], grain: int) -> dict[int, BucketPlan]:
-    return {rank: plan_bucket(topology, rank, bounds, grain) for rank in topology.order}
+def plans_of(topology: Topology, bounds: tuple[int, int], alignment: int) -> dict[int, BucketPlan]:
+    return {rank: plan_bucket(topology, rank, bounds, alignment) for rank in topology.order}
 
 
-def whole_grains(bounds: tuple[int, int], grain: int) -> int:
-    return -(-bounds[1] // grain) - bounds[0] // grain
+def whole_grains(bounds: tuple[int, int], alignment: int) -> int:
+    return -(-bounds[1] // alignment) - bounds[0] // alignment
 
 
 @given(host_of_rank=st.lists(st.integers(0, 4), min_size=1, max_size=20))
@@ -73,46 +73,46 @@ def test_shards_are_dealt_by_position_and_lie_side_by_side_in_a_host(topology: T
 
 
 @few
-@given(length=lengths, start=st.integers(0, 9999), parts=st.integers(1, 20), grain=grains)
+@given(length=lengths, start=st.integers(0, 9999), parts=st.integers(1, 20), alignment=grains)
 def test_cuts_cover_a_range_once_at_multiples_of_the_grain_and_evenly(
-    length: int, start: int, parts: int, grain: int
+    length: int, start: int, parts: int, alignment: int
 ) -> None:
     bounds = (start, start + length)
-    ranges = cut(bounds, parts, grain)
+    ranges = cut(bounds, parts, alignment)
     assert len(ranges) == parts
     marks = [bounds[0], *(stop for _, stop in ranges)]
     assert [lo for lo, _ in ranges] == marks[:-1]
     assert marks[-1] == bounds[1]
     assert marks == sorted(marks)
-    assert all(mark % grain == 0 for mark in marks if mark not in bounds)
-    sizes = [whole_grains(each, grain) if each[0] < each[1] else 0 for each in ranges]
+    assert all(mark % alignment == 0 for mark in marks if mark not in bounds)
+    sizes = [whole_grains(each, alignment) if each[0] < each[1] else 0 for each in ranges]
     assert max(sizes) - min(sizes) <= 1
 
 
 @few
-@given(length=lengths, size=st.one_of(st.just(0), st.integers(1, 200_000)), grain=grains)
-def test_buckets_cover_the_vector_once_from_its_end(length: int, size: int, grain: int) -> None:
-    ranges = buckets(length, size, grain)
+@given(length=lengths, size=st.one_of(st.just(0), st.integers(1, 200_000)), alignment=grains)
+def test_buckets_cover_the_vector_once_from_its_end(length: int, size: int, alignment: int) -> None:
+    ranges = buckets(length, size, alignment)
     assert ranges[0][1] == length
     assert ranges[-1][0] == 0
     assert all(later[1] == earlier[0] for earlier, later in pairwise(ranges))
-    assert all(start < stop and start % grain == 0 for start, stop in ranges)
+    assert all(start < stop and start % alignment == 0 for start, stop in ranges)
     assert size or ranges == [(0, length)]
-    if size >= grain:
-        assert max(stop - start for start, stop in ranges) <= 2 * size + grain
+    if size >= alignment:
+        assert max(stop - start for start, stop in ranges) <= 2 * size + alignment
 
 
 @few
-@given(topology=topologies(), length=lengths, count=st.integers(1, 4), grain=grains)
-def test_pieces_cover_the_vector_once(topology: Topology, length: int, count: int, grain: int) -> None:
-    for bounds in buckets(length, -(-length // count), grain):
-        pieces = [plan_bucket(topology, rank, bounds, grain).own for rank in topology.order]
-        assert pieces == cut(bounds, len(topology.order), grain)  # cut covers its range once
+@given(topology=topologies(), length=lengths, count=st.integers(1, 4), alignment=grains)
+def test_pieces_cover_the_vector_once(topology: Topology, length: int, count: int, alignment: int) -> None:
+    for bounds in buckets(length, -(-length // count), alignment):
+        partitions = [plan_bucket(topology, rank, bounds, alignment).own for rank in topology.order]
+        assert partitions == cut(bounds, len(topology.order), alignment)  # cut covers its range once
 
 
-def check_messages(topology: Topology, bounds: tuple[int, int], grain: int) -> None:
+def check_messages(topology: Topology, bounds: tuple[int, int], alignment: int) -> None:
     """What is sent is what is received, in the same order between each two ranks, and all that a sum needs arrives."""
-    plans = plans_of(topology, bounds, grain)
+    plans = plans_of(topology, bounds, alignment)
     for receiver, plan in plans.items():
         for host, ranks in enumerate(topology.hosts):
             sent = {
@@ -124,7 +124,7 @@ def check_messages(topology: Topology, bounds: tuple[int, int], grain: int) -> N
             for span in plan.incoming[host]:
                 received[span.rank].append((span.start, span.stop))
             assert received == sent
-            if sent:  # the piece arrives whole, each entry from one rank of the host
+            if sent:  # the partition arrives whole, each entry from one rank of the host
                 spans = sorted(span for own in sent.values() for span in own)
                 covered = [entry for start, stop in spans for entry in (start, stop)]
                 inner = covered[1:-1]
@@ -135,10 +135,10 @@ def check_messages(topology: Topology, bounds: tuple[int, int], grain: int) -> N
 
 
 @few
-@given(topology=topologies(), length=lengths, count=st.integers(1, 4), grain=grains)
-def test_what_is_sent_is_what_is_received(topology: Topology, length: int, count: int, grain: int) -> None:
-    for bounds in buckets(length, -(-length // count), grain):
-        check_messages(topology, bounds, grain)
+@given(topology=topologies(), length=lengths, count=st.integers(1, 4), alignment=grains)
+def test_what_is_sent_is_what_is_received(topology: Topology, length: int, count: int, alignment: int) -> None:
+    for bounds in buckets(length, -(-length // count), alignment):
+        check_messages(topology, bounds, alignment)
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 100, 4096, 100_003])
@@ -150,13 +150,13 @@ def test_what_is_sent_is_what_is_received_in_these_layouts(host_of_rank: list[in
 
 
 @few
-@given(topology=topologies(), length=lengths, grain=grains)
-def test_each_rank_of_a_host_sends_an_even_share(topology: Topology, length: int, grain: int) -> None:
-    """All drive the network: the most and the least that one sends differ by one grain at most."""
-    plans = plans_of(topology, (0, length), grain)
+@given(topology=topologies(), length=lengths, alignment=grains)
+def test_each_rank_of_a_host_sends_an_even_share(topology: Topology, length: int, alignment: int) -> None:
+    """All drive the network: the most and the least that one sends differ by one alignment at most."""
+    plans = plans_of(topology, (0, length), alignment)
     for ranks in topology.hosts:
         sizes = [sum(span.stop - span.start for span in plans[rank].relayed) for rank in ranks]
-        assert max(sizes) - min(sizes) <= grain
+        assert max(sizes) - min(sizes) <= alignment
         own = sum(stop - start for start, stop in (plans[rank].own for rank in ranks))
         assert sum(sizes) == length - own
 

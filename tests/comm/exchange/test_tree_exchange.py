@@ -40,7 +40,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
         case=Case(shards, length, draw(st.sampled_from([np.float32, np.float64])), draw(st.integers(0, 3))),
         bucket=draw(st.sampled_from([0, -(-length // 4), -(-length // 2), length])),
         block=draw(st.integers(1 + length // 7, length + 2)),
-        grain=draw(st.sampled_from([1, 100, 1024])),
+        alignment=draw(st.sampled_from([1, 100, 1024])),
         overlap=draw(st.booleans()),
     )
 
@@ -74,7 +74,7 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
     case: Case = drawn.case
 
     def body(comm: ThreadCommunicator) -> None:
-        exchange, target = sharded(comm, case, bucket=drawn.bucket, grain=drawn.grain)
+        exchange, target = sharded(comm, case, bucket=drawn.bucket, alignment=drawn.alignment)
         exchange.overlap = drawn.overlap
         expected = np.zeros(case.length, case.dtype)
 
@@ -97,11 +97,11 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
 @given(drawn=cases())
 def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
     case: Case = drawn.case
-    grain = 1024
+    alignment = 1024
     whole = np.random.default_rng(case.length).standard_normal(case.length)
 
     def body(comm: ThreadCommunicator) -> None:
-        exchange, _ = sharded(comm, case, bucket=drawn.bucket, grain=grain)
+        exchange, _ = sharded(comm, case, bucket=drawn.bucket, alignment=alignment)
         own = np.concatenate([whole[part] for part in exchange.parts] or [np.empty(0)])
         blocks = list(exchange.gather_state(own, drawn.block))
         assert len(blocks) == max(1, -(-case.length // drawn.block))
@@ -109,9 +109,9 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
             assert np.concatenate(blocks).tobytes() == whole.tobytes()
         else:
             assert blocks == [None] * len(blocks)
-        firsts = [[whole[i]] for part in exchange.parts for i in range(part.start, part.stop, grain)]
-        gather = exchange.cell_gather(range(0, case.length, grain))
-        assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::grain, None].tolist()
+        firsts = [[whole[i]] for part in exchange.parts for i in range(part.start, part.stop, alignment)]
+        gather = exchange.cell_gather(range(0, case.length, alignment))
+        assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::alignment, None].tolist()
 
     run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
 
@@ -119,7 +119,7 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
 @pytest.mark.parametrize("bucket", [0, 1500])
 @pytest.mark.parametrize("host_of_rank", LAYOUTS.values(), ids=LAYOUTS)
 def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: int) -> None:
-    """Each rank fills its vectors from the end, in pieces and at times of its own, over what must not be seen."""
+    """Each rank fills its vectors from the end, in partitions and at times of its own, over what must not be seen."""
     case = Case(9, 6000, np.float32, 2)
 
     def body(comm: ThreadCommunicator) -> None:
