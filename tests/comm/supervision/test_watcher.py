@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+import hpcnn
 from hpcnn.comm.launcher import Launch
 from hpcnn.comm.supervision import siblings as siblings_module
 from hpcnn.comm.supervision import watcher
@@ -384,3 +386,13 @@ def test_the_watcher_leaves_with_its_rank() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, timeout=WAIT_S)
     child = int(done.stdout)  # that it could be read to its end shows that nobody else has it open
     wait_until(lambda: state_of(child) in "ZX")
+
+
+def test_the_watcher_imports_little() -> None:
+    """There is one beside each rank."""
+    code = f"import sys; sys.path.insert(0, {str(Path(hpcnn.__file__).parents[1])!r}); import {watcher.__name__}"
+    show = "; print(*[name for name in ('numpy', 'dataclasses', 'typing', 'mpi4py') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code + show], capture_output=True, text=True, timeout=WAIT_S
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
