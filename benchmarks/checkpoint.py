@@ -44,7 +44,7 @@ WARM_UP = 3
 
 def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     training = trained_once(comm, arguments.width)
-    progress = Progress(totals=training.replica.model.layout.zeros())
+    progress = Progress(stats=training.replica.model.layout.zeros())
     settings = {"parameters": training.spec.network.layout.size, "optimizer": "adam"}
     report = Report(comm, settings, arguments.json)
     figures: dict[str, list[float]] = {PLAIN: [], HPCNN: []}

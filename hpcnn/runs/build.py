@@ -37,7 +37,7 @@ from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
-from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.step_stats import StatsLayout
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import Updater, make_updater
@@ -62,7 +62,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
     )
-    return ModelSpec(network, loss, SumsLayout(metrics), backend)
+    return ModelSpec(network, loss, StatsLayout(metrics), backend)
 
 
 def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:

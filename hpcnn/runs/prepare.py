@@ -72,7 +72,7 @@ def prepare(comm: Communicator, request: Request, start: Start) -> tuple[Trainin
     if checkpoint is not None:
         progress = agree(comm, lambda: unpack(checkpoint, training))
     else:
-        progress = Progress(totals=training.replica.model.layout.zeros())
+        progress = Progress(stats=training.replica.model.layout.zeros())
         training.replica.synchronize()
     _warn_of_differences(comm, facts, training)
     return training, progress

@@ -139,7 +139,7 @@ class Run:
 
     def _status(self, progress: Progress) -> LiveStatus:
         def epoch_loss() -> float | None:
-            loss: float | None = plain_values(self._training.replica.model.layout.values(progress.totals))["loss"]
+            loss: float | None = plain_values(self._training.replica.model.layout.values(progress.stats))["loss"]
             return loss
 
         return LiveStatus(self._info, progress, epoch_loss, lambda: self._records.time.straggler)

@@ -82,7 +82,7 @@ def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoin
     arrays = {
         **training.replica.state(),
         **_scaling_arrays(training),
-        "progress/totals": LazyArray.of(progress.totals),
+        "progress/totals": LazyArray.of(progress.stats),
     }
     for name, callback in training.callbacks.items():
         arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
@@ -180,7 +180,7 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
             "Resume from checkpoints/last.safetensors of the run."
         )
     facts = facts_of(checkpoint.facts)
-    progress = Progress(totals=totals.copy(), **msgspec.structs.asdict(facts.progress))
+    progress = Progress(stats=totals.copy(), **msgspec.structs.asdict(facts.progress))
     steps = training.shards.steps_per_epoch
     if progress.step_in_epoch > steps or progress.step != progress.epoch * steps + progress.step_in_epoch:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.system.blas import fingerprint
 from hpcnn.system.memory import aligned_empty
 from hpcnn.training.model import BuiltNetwork, Model
-from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.step_stats import StatsLayout
 
 
 class Backend(Protocol):
@@ -43,7 +43,7 @@ class ModelSpec:
     network: BuiltNetwork
     loss: BoundLoss
     """Bound to the network's head."""
-    layout: SumsLayout
+    layout: StatsLayout
     backend: Backend
 
     @property

@@ -14,7 +14,7 @@ from hpcnn.job.schema import EarlyStopping as EarlyStoppingSection
 from hpcnn.job.schema import ReduceOnPlateau as ReduceOnPlateauSection
 from hpcnn.training.metrics import Value, lower_is_better, plain_values
 from hpcnn.training.replica import Replica
-from hpcnn.training.step_stats import Sums
+from hpcnn.training.step_stats import Stats
 
 Array = NDArray[Any]
 
@@ -32,8 +32,8 @@ class StepReport:
     replica: Replica
     lr_scale: float
     """What schedule and callbacks multiply the learning rate by."""
-    stats: Sums
-    """Sums over the samples of the batch."""
+    stats: Stats
+    """Stats over the samples of the batch."""
 
     @property
     def values(self) -> dict[str, Value]:

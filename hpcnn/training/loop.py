@@ -24,7 +24,7 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
 from hpcnn.training.replica import NotFiniteError
-from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Sums
+from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Stats
 from hpcnn.training.training import Training
 
 
@@ -38,8 +38,8 @@ class Progress:
     """Updates done in the current epoch."""
     step: int = 0
     """Updates done in all."""
-    totals: Sums = field(default_factory=lambda: np.zeros(0))
-    """Sums over the samples of the current epoch so far."""
+    stats: Stats = field(default_factory=lambda: np.zeros(0))
+    """Stats over the samples of the current epoch so far."""
     best: float | None = None
     """Best value of the monitored metric so far."""
     values: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class TrainingLoop:
         self._training, self._replica, self._comm = training, training.replica, comm
         self._callbacks, self._save, self._should_stop = tuple(callbacks), save, should_stop
         self._stats_layout = training.replica.model.layout
-        self.progress = progress or Progress(totals=self._stats_layout.zeros())
+        self.progress = progress or Progress(stats=self._stats_layout.zeros())
         self._activity = comm.activity
         self._load = faults.loading(training.shards.shard)
         self._watched = monitors(training.job)
@@ -145,7 +145,7 @@ class TrainingLoop:
                 )
             except NotFiniteError as error:
                 self._diverged(error)
-            progress.totals += stats
+            progress.stats += stats
             progress.step += 1
             progress.step_in_epoch += 1
             if self._on_step:
@@ -181,8 +181,8 @@ class TrainingLoop:
 
     def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
         progress, training = self.progress, self._training
-        samples = progress.totals[COUNT] * (1 - begun_at / training.shards.steps_per_epoch)
-        values = dict(self._stats_layout.values(progress.totals))
+        samples = progress.stats[COUNT] * (1 - begun_at / training.shards.steps_per_epoch)
+        values = dict(self._stats_layout.values(progress.stats))
         factor = training.schedule(progress.step - 1) * self._rate_factor()
         rate = self._replica.learning_rate(progress.step - 1, factor)
         begin = time.perf_counter()
@@ -192,7 +192,7 @@ class TrainingLoop:
             if not np.isfinite(values["val_loss"]):
                 raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-        progress.totals = self._stats_layout.zeros()
+        progress.stats = self._stats_layout.zeros()
         progress.values = values
         seconds = train_seconds + time.perf_counter() - begin
         report = EpochReport(progress.epoch, progress.step, rate, values, seconds, samples / train_seconds)
@@ -268,7 +268,7 @@ def evaluate(
         StoppedError: some rank `should_stop`.
     """
 
-    def leaf(i: int) -> Sums:
+    def leaf(i: int) -> Stats:
         comm.activity.enter(EVALUATE)
         if should_stop():
             broken_off = model.layout.zeros()
@@ -276,9 +276,9 @@ def evaluate(
             return broken_off
         return model.eval_piece(*loader.piece(i))
 
-    sums = TreeReduction(comm).sum(loader.pieces, leaf)
+    stats = TreeReduction(comm).sum(loader.pieces, leaf)
     comm.activity.enter(OTHER)
-    if sums[STOP]:
+    if stats[STOP]:
         raise StoppedError
-    sums[PENALTY] = model.penalty() * sums[COUNT]
-    return dict(model.layout.values(sums, prefix))
+    stats[PENALTY] = model.penalty() * stats[COUNT]
+    return dict(model.layout.values(stats, prefix))

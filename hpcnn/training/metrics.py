@@ -1,4 +1,4 @@
-"""Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
+"""Metrics as stats: each rank adds up its samples, the stats are added over ranks, and the division comes last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hpcnn.errors import JobError, unknown_name
 
 Array = NDArray[Any]
-Sums = NDArray[np.float64]
+Stats = NDArray[np.float64]
 Value = float | NDArray[np.float64]
 
 
@@ -41,23 +41,23 @@ class Metric(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many sums the metric needs."""
+        """How many numbers the metric needs."""
 
     @abstractmethod
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:
-        """Add the samples to `sums`, float64 of shape (size,)."""
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+        """Add the samples to `stats`, float64 of shape (size,)."""
 
     @abstractmethod
-    def value(self, sums: Sums) -> Value:
-        """Return the metric of all samples in `sums`; NaN where it is not defined."""
+    def value(self, stats: Stats) -> Value:
+        """Return the metric of all samples in `stats`; NaN where it is not defined."""
 
 
 class ClassMetric(Metric):
     """A metric of classes or true labels alone: of what outputs and targets are decided to be."""
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
         """Decide, and add the samples."""
-        self.add_decided(sums, *self.decide(outputs, targets))
+        self.add_decided(stats, *self.decide(outputs, targets))
 
     def decide(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """Return what is predicted and what is true: classes (n, *shape), or which labels are true (n, *shape, k).
@@ -67,8 +67,8 @@ class ClassMetric(Metric):
         return _decided(outputs, self), _true(targets, self)
 
     @abstractmethod
-    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:
-        """Add the samples to `sums`, float64 of shape (size,)."""
+    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:
+        """Add the samples to `stats`, float64 of shape (size,)."""
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -102,13 +102,13 @@ class Accuracy(ClassMetric):
 
     size = 2
 
-    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:  # noqa: D102
+    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:  # noqa: D102
         right = predicted == true
-        sums[0] += np.count_nonzero(right)
-        sums[1] += right.size
+        stats[0] += np.count_nonzero(right)
+        stats[1] += right.size
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        return _ratio(sums[0], sums[1])
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        return _ratio(stats[0], stats[1])
 
 
 class CategoricalAccuracy(Accuracy):
@@ -131,13 +131,13 @@ class BinaryAccuracy(Metric):
     targets = "rows"
     size = 2
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         right = (outputs > 0.5) == (targets > 0.5)
-        sums[0] += np.count_nonzero(right)
-        sums[1] += right.size
+        stats[0] += np.count_nonzero(right)
+        stats[1] += right.size
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        return _ratio(sums[0], sums[1])
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        return _ratio(stats[0], stats[1])
 
 
 @dataclass(frozen=True)
@@ -149,15 +149,15 @@ class TopKAccuracy(Metric):
     fewest_outputs = 2
     size = 2
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         true = _true(targets, self)[..., np.newaxis]
         not_above = outputs <= np.take_along_axis(outputs, true, axis=-1)  # never true of NaN
         above = self.outputs - np.count_nonzero(not_above, axis=-1)
-        sums[0] += np.count_nonzero(above < self.k)
-        sums[1] += above.size
+        stats[0] += np.count_nonzero(above < self.k)
+        stats[1] += above.size
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        return _ratio(sums[0], sums[1])
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        return _ratio(stats[0], stats[1])
 
 
 class MeanAbsoluteError(Metric):
@@ -167,13 +167,13 @@ class MeanAbsoluteError(Metric):
     lower_is_better = True
     size = 2
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         for rows in _blocks(outputs):
-            sums[0] += np.add.reduce(np.abs(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
-        sums[1] += outputs.size
+            stats[0] += np.add.reduce(np.abs(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
+        stats[1] += outputs.size
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        return _ratio(sums[0], sums[1])
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        return _ratio(stats[0], stats[1])
 
 
 class MeanSquaredError(Metric):
@@ -183,19 +183,19 @@ class MeanSquaredError(Metric):
     lower_is_better = True
     size = 2
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         for rows in _blocks(outputs):
-            sums[0] += np.add.reduce(np.square(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
-        sums[1] += outputs.size
+            stats[0] += np.add.reduce(np.square(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
+        stats[1] += outputs.size
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        return _ratio(sums[0], sums[1])
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        return _ratio(stats[0], stats[1])
 
 
 class R2(Metric):
     """Coefficient of determination, 1 - residual / total sum of squares, the mean over the outputs.
 
-    The total sum of squares is taken from sums of y and y^2 in float64: it keeps about 15 digits less twice the
+    The total sum of squares is taken from stats of y and y^2 in float64: it keeps about 15 digits less twice the
     digits of mean / deviation. Where that leaves about two, the targets count as constant, and R2 is not defined.
     """
 
@@ -205,20 +205,20 @@ class R2(Metric):
     def size(self) -> int:  # noqa: D102
         return 3 * self.outputs + 1
 
-    def add(self, sums: Sums, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         k = self.outputs
         for rows in _blocks(outputs):
             y = targets[rows].reshape(-1, k).astype(np.float64)
-            sums[:k] += np.square(outputs[rows].reshape(-1, k) - y).sum(axis=0)
-            sums[k : 2 * k] += y.sum(axis=0)
-            sums[2 * k : 3 * k] += np.square(y).sum(axis=0)
-            sums[-1] += len(y)
+            stats[:k] += np.square(outputs[rows].reshape(-1, k) - y).sum(axis=0)
+            stats[k : 2 * k] += y.sum(axis=0)
+            stats[2 * k : 3 * k] += np.square(y).sum(axis=0)
+            stats[-1] += len(y)
 
-    def value(self, sums: Sums) -> float:  # noqa: D102
-        residual, total, squares = np.split(sums[:-1], 3)
-        if not sums[-1]:
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        residual, total, squares = np.split(stats[:-1], 3)
+        if not stats[-1]:
             return float("nan")
-        spread = squares - total**2 / sums[-1]
+        spread = squares - total**2 / stats[-1]
         spread[spread < 1e-13 * squares] = 0
         return float(np.mean([1 - _ratio(r, s) for r, s in zip(residual, spread, strict=True)]))
 
@@ -235,11 +235,11 @@ class _Counts(ClassMetric):
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def add_decided(self, sums: Sums, predicted: Array, true: Array) -> None:
+    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:
         place = true.astype(np.int64) * self.shape[-1] + predicted.astype(np.int64)
         if self.multilabel:
             place += 4 * np.arange(self.outputs)
-        sums += np.bincount(place.reshape(-1), minlength=self.size)
+        stats += np.bincount(place.reshape(-1), minlength=self.size)
 
 
 class ConfusionMatrix(_Counts):
@@ -247,8 +247,8 @@ class ConfusionMatrix(_Counts):
 
     one_class = True
 
-    def value(self, sums: Sums) -> Value:  # noqa: D102
-        return sums.reshape(self.shape).copy()
+    def value(self, stats: Stats) -> Value:  # noqa: D102
+        return stats.reshape(self.shape).copy()
 
 
 class _FromConfusion(_Counts):
@@ -262,8 +262,8 @@ class _FromConfusion(_Counts):
     def score(right: float, predicted: float, true: float) -> float:
         """Return one class's score from its counts: rightly predicted, predicted in all, and true in all."""
 
-    def value(self, sums: Sums) -> float:
-        counts = sums.reshape(self.shape)
+    def value(self, stats: Stats) -> float:
+        counts = stats.reshape(self.shape)
         if not counts.any():
             return float("nan")
         if self.multilabel:

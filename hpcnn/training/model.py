@@ -16,7 +16,7 @@ from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.penalty import penalty
-from hpcnn.training.step_stats import COUNT, LOSS, Sums, SumsLayout
+from hpcnn.training.step_stats import COUNT, LOSS, Stats, StatsLayout
 
 
 class BuiltNetwork(Protocol):
@@ -77,7 +77,7 @@ class Model(ABC):
         vector: the parameters.
     """
 
-    def __init__(self, network: BuiltNetwork, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+    def __init__(self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
         self.network, self.loss, self.layout, self.vector = network, loss, layout, vector
         self.params = network.layout.views(vector)
         """Each parameter, as a view of the vector."""
@@ -134,7 +134,7 @@ class Model(ABC):
         return backward
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array) -> Sums:
+    def eval_piece(self, x: Array, y: Array) -> Stats:
         """Return the stats of one piece of samples, without a reduction."""
         stats = self.layout.zeros()
         with self._flush:

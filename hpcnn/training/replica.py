@@ -20,7 +20,7 @@ from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.system.memory import aligned_empty
 from hpcnn.training.model import Accumulator, Model
-from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, Sums
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 
@@ -80,7 +80,7 @@ class Replica:
     # ------------------------------------------------------------------------------------------------------ training
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
-    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Sums:
+    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Stats:
         """Do forward, backward, reduce and update for the owned shards; return the stats of the whole batch.
 
         Args:
@@ -100,7 +100,7 @@ class Replica:
             self._trial = None
         return stats
 
-    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Sums:
+    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Stats:
         updater, model = self.updater, self.model
         penalty = model.penalty()  # of the weights as they are before the update
         updater.start(updater.optimizer.step_info(step, factor))

@@ -1,4 +1,4 @@
-"""The float64 vector that travels beside the gradient: count, loss, metrics and what ranks wish, all of them sums."""
+"""The float64 vector that travels beside the gradient: count, loss, metrics and stop flags, all of them stats."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from hpcnn.training.metrics import ClassMetric, Metric, Value
 
-Sums = NDArray[np.float64]
+Stats = NDArray[np.float64]
 
 COUNT, LOSS, PENALTY, STOP, SAVE = range(5)
 _FIRST_METRIC = 5
 
 
-class SumsLayout:
-    """Where each sum lies.
+class StatsLayout:
+    """The place of each sum.
 
     `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum over samples of the penalty that
     held for them, `STOP` the number of ranks that were asked to stop, and
@@ -32,26 +32,26 @@ class SumsLayout:
             position += metric.size
         self.size = position
 
-    def zeros(self) -> Sums:
-        """Return sums over no sample."""
+    def zeros(self) -> Stats:
+        """Return stats over no sample."""
         return np.zeros(self.size)
 
-    def add_metrics(self, sums: Sums, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> None:
+    def add_metrics(self, stats: Stats, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> None:
         """Add the metrics of a piece of samples."""
         decided = None
         for metric, part in zip(self.metrics, self._parts, strict=True):
             if isinstance(metric, ClassMetric):
                 decided = decided or metric.decide(outputs, targets)
-                metric.add_decided(sums[part], *decided)
+                metric.add_decided(stats[part], *decided)
             else:
-                metric.add(sums[part], outputs, targets)
+                metric.add(stats[part], outputs, targets)
 
-    def values(self, sums: Sums, prefix: str = "") -> Mapping[str, Value]:
-        """Return the mean loss and each metric by name. This is where sums are divided."""
-        count = sums[COUNT]
+    def values(self, stats: Stats, prefix: str = "") -> Mapping[str, Value]:
+        """Return the mean loss and each metric by name. This is where stats are divided."""
+        count = stats[COUNT]
         values: dict[str, Value] = {
-            f"{prefix}loss": float((sums[LOSS] + sums[PENALTY]) / count) if count else float("nan")
+            f"{prefix}loss": float((stats[LOSS] + stats[PENALTY]) / count) if count else float("nan")
         }
         for metric, part in zip(self.metrics, self._parts, strict=True):
-            values[prefix + metric.name] = metric.value(sums[part])
+            values[prefix + metric.name] = metric.value(stats[part])
         return values

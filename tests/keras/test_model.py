@@ -14,7 +14,7 @@ from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import MeanSquaredError
 from hpcnn.optim.build import build_optimizer
 from hpcnn.training.replica import Replica
-from hpcnn.training.step_stats import COUNT, LOSS, SumsLayout
+from hpcnn.training.step_stats import COUNT, LOSS, StatsLayout
 from hpcnn.training.updater import make_updater
 from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
 from tests.nn.cases import LAYERS, LOSSES
@@ -45,7 +45,7 @@ def draws(layer: Layer) -> bool:
 def updater_of(network: Network, dtype: str):
     return make_updater(
         SerialCommunicator(), network.layout, build_optimizer(Sgd()), shards=1, dtype=dtype,
-        stats_length=SumsLayout([]).size,
+        stats_length=StatsLayout([]).size,
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
     model, names = to_keras(network, dtype)
     other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
     assert other.output_shape == network.output_shape
-    bound, sums = loss.bind(network.head), SumsLayout([])
+    bound, sums = loss.bind(network.head), StatsLayout([])
     updaters = [updater_of(network, dtype) for _ in range(2)]
     ours = Replica(NumpyModel(network, bound, sums, updaters[0].store.array), updaters[0], seed=0)
     theirs = Replica(KerasModel(other, bound, sums, updaters[1].store.array), updaters[1], seed=0)

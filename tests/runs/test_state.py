@@ -118,7 +118,7 @@ def test_a_state_of_another_model_or_optimizer_is_refused():
 
 def test_a_finished_model_can_not_be_resumed():
     training = build(make_job())
-    model = pack_model(training, Path(), Progress(totals=training.replica.model.layout.zeros()))
+    model = pack_model(training, Path(), Progress(stats=training.replica.model.layout.zeros()))
     assert {name.split("/")[0] for name in model.arrays} == {"model", "scaling"}
     with pytest.raises(CheckpointError, match=r"finished model, or another job's\. Resume from checkpoints/last"):
         unpack(model.collect(), training)
@@ -143,7 +143,7 @@ def test_everything_comes_back(tmp_path):
 
 def test_the_restored_progress_is_no_view_of_the_checkpoint():
     state, training = train(make_job(), stop_at=2).state, build(make_job())
-    unpack(state, training).totals[...] = -1
+    unpack(state, training).stats[...] = -1
     assert state.tensors["progress/totals"][0] > 0
 
 
@@ -233,7 +233,7 @@ def test_a_sharded_state_is_gathered_one_vector_at_a_time(monkeypatch):
     def body(comm):
         training = build_training(job, Path(), comm)
         alive = []
-        for lazy in pack(training, Path(), Progress(totals=training.replica.model.layout.zeros())).arrays.values():
+        for lazy in pack(training, Path(), Progress(stats=training.replica.model.layout.zeros())).arrays.values():
             (array,) = lazy.blocks()
             if comm.rank == 0 and array.base is None and array.size == training.spec.network.layout.trainable_size:
                 alive.append(weakref.ref(array))

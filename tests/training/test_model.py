@@ -8,7 +8,7 @@ from hpcnn.nn import Dense, LayerNorm, Network
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import LOSSES
 from hpcnn.training.model import Accumulator
-from hpcnn.training.step_stats import LOSS, SumsLayout
+from hpcnn.training.step_stats import LOSS, StatsLayout
 from tests.nn.helpers import normal
 
 
@@ -19,7 +19,7 @@ def diverged(activation: str, loss: str, head: str) -> NumpyModel:
     vector = np.empty(network.layout.size, np.float32)
     network.layout.initialize(vector, 1)
     vector *= 1e30
-    model = NumpyModel(network, LOSSES[loss]().bind(head), SumsLayout([]), vector)
+    model = NumpyModel(network, LOSSES[loss]().bind(head), StatsLayout([]), vector)
     model.params["b/bias"][0] = np.inf
     return model
 

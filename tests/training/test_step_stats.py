@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from hpcnn.training.metrics import build_metrics
-from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, SumsLayout
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, StatsLayout
 
 
 def layout(*names, outputs=3, labels=True):
-    return SumsLayout(build_metrics(names, outputs=outputs, labels=labels, top_k=2))
+    return StatsLayout(build_metrics(names, outputs=outputs, labels=labels, top_k=2))
 
 
 def test_the_first_five_sums_have_fixed_places():

@@ -15,7 +15,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Ready
 from hpcnn.training.model import Accumulator, Model, ShardBackward
-from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.step_stats import StatsLayout
 
 
 class KerasModel(Model):
@@ -27,7 +27,7 @@ class KerasModel(Model):
 
     network: KerasNetwork
 
-    def __init__(self, network: KerasNetwork, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+    def __init__(self, network: KerasNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
         super().__init__(network, loss, layout, vector)
         self._tensor = to_tensor(vector) if can_share(vector) else None
         """The parameters as TensorFlow sees them: the same memory, so that an update needs no copy."""

@@ -10,7 +10,7 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import matmul_on
 from hpcnn.nn.network import Network, Ready
 from hpcnn.training.model import Accumulator, Model, ShardBackward
-from hpcnn.training.step_stats import SumsLayout
+from hpcnn.training.step_stats import StatsLayout
 
 
 class NumpyModel(Model):
@@ -18,7 +18,7 @@ class NumpyModel(Model):
 
     network: Network
 
-    def __init__(self, network: Network, loss: BoundLoss, layout: SumsLayout, vector: Array) -> None:
+    def __init__(self, network: Network, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
         super().__init__(network, loss, layout, vector)
         self._context = Context()
 

@@ -72,12 +72,12 @@ def saver_of(folder, comm=None, **run):
     job = make_job(run=run)
     comm = comm or SerialCommunicator()
     training = build_training(job, Path(), comm) if comm.size > 1 else build(job)
-    return Settled(RunContext(comm, training, folder, Path())), Progress(totals=training.replica.model.layout.zeros())
+    return Settled(RunContext(comm, training, folder, Path())), Progress(stats=training.replica.model.layout.zeros())
 
 
 def at(progress, step):
     """Return the progress after so many steps of 3 an epoch."""
-    return Progress(epoch=step // 3, step_in_epoch=step % 3, step=step, totals=progress.totals)
+    return Progress(epoch=step // 3, step_in_epoch=step % 3, step=step, stats=progress.stats)
 
 
 def names(folder):
@@ -206,7 +206,7 @@ def states_of(ranks, folder, disk, clock, *, large, monkeypatch, sharded=False):
 
     def body(comm):
         training = build_training(job, Path(), comm)
-        progress = Progress(totals=training.replica.model.layout.zeros())
+        progress = Progress(stats=training.replica.model.layout.zeros())
         saver = Saver(RunContext(comm, training, folder, Path()))
         saver(at(progress, 3))
         comm.barrier()

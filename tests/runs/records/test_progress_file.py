@@ -46,7 +46,7 @@ def progress() -> Progress:
 
 @pytest.fixture
 def trace(clock: Clock, progress: Progress, tmp_path: Path) -> ProgressFile:
-    status = LiveStatus(INFO, progress, lambda: float(np.divide(*progress.totals)))
+    status = LiveStatus(INFO, progress, lambda: float(np.divide(*progress.stats)))
     trace = ProgressFile(tmp_path / "progress.json", status)
     trace.on_train_begin(1, None)  # type: ignore[arg-type]
     return trace
@@ -65,7 +65,7 @@ def test_where_it_starts_from(trace: ProgressFile, tmp_path: Path) -> None:
 
 
 def test_within_an_epoch(trace: ProgressFile, clock: Clock, progress: Progress, tmp_path: Path) -> None:
-    progress.step, progress.step_in_epoch, progress.totals = 14, 4, np.array([6.0, 4.0])
+    progress.step, progress.step_in_epoch, progress.stats = 14, 4, np.array([6.0, 4.0])
     clock.now += EVERY_S - 0.1
     trace.on_step(at_step(4))
     assert read(tmp_path)["step"] == 10
