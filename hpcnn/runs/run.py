@@ -20,7 +20,7 @@ from hpcnn.runs.display.live import LiveDisplay
 from hpcnn.runs.loggers import make_loggers
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.progress_file import ProgressFile
-from hpcnn.runs.records.time_log import TimeLog, in_words, shares
+from hpcnn.runs.records.time_log import TimeLog, shares, shares_text
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_info import LiveStatus, RunInfo
 from hpcnn.runs.state import pack_model
@@ -224,7 +224,7 @@ class Run:
             rows = {**scalars(progress.values), f"best {monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
             ended = {"ended early": progress.finish} if progress.finish else {}
-            words = {"time": in_words(time_shares), "model": self._folder.model}
+            words = {"time": shares_text(time_shares), "model": self._folder.model}
             print_results("result", {**rows, **ended, **words})
         if training.job.run.display != "none":
             write_line(f"weights sha256 {sha256}")

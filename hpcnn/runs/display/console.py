@@ -31,7 +31,7 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
 
     terminal = terminal_path()
     console = rich_console(terminal)
-    words = {name: _in_words(value) for name, value in rows.items()}
+    words = {name: _text(value) for name, value in rows.items()}
     console.print(title, highlight=False, markup=False, soft_wrap=True)
     if console.width < _LEAST_FOR_COLUMNS:
         for name, value in words.items():
@@ -47,7 +47,7 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
     console.print(table, highlight=False, markup=False)
 
 
-def _in_words(value: Any) -> str:
+def _text(value: Any) -> str:
     """Return a value as text; a confusion matrix row by row."""
     if getattr(value, "ndim", 0) == 2:
         width = len(f"{value.max():.0f}")

@@ -65,10 +65,10 @@ def shares(seconds: Mapping[str, float]) -> dict[str, float]:
     return {group: sum(seconds.get(phase, 0.0) for phase in phases) / total for group, phases in GROUPS.items()}
 
 
-def in_words(share: Mapping[str, float]) -> str:
+def shares_text(share: Mapping[str, float]) -> str:
     """Return the shares of 1 % and more as text, the greatest first.
 
-    >>> in_words({"compute": 0.75, "wait": 0.0, "data": 0.246})
+    >>> shares_text({"compute": 0.75, "wait": 0.0, "data": 0.246})
     'compute 75 %, data 25 %'
     """
     ordered = sorted(share.items(), key=lambda each: -each[1])
