@@ -204,7 +204,7 @@ class _Session:
             else:  # a rank was not ready to train yet, so none has trained
                 self._training = self._snapshot = None
         if comm.rank == 0:
-            left = f"the {comm.size} ranks that are left go on" if comm.size > 1 else "the rank that is left goes on"
+            left = f"the {comm.size} remaining ranks resume" if comm.size > 1 else "the remaining rank resumes"
             step = f"from step {self._progress.step + 1}" if self._training else "from the start"
             seconds = time.perf_counter() - self._lost_at
             write_line(f"warning: lost {', '.join(self._lost)}; {left} after {seconds:.3f} s, {step}")
