@@ -33,7 +33,7 @@ class StepReport:
     lr_scale: float
     """What schedule and callbacks multiply the learning rate by."""
     stats: Stats
-    """Stats over the samples of the batch."""
+    """Sums over the samples of the batch."""
 
     @property
     def values(self) -> dict[str, Value]:

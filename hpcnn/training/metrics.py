@@ -1,4 +1,4 @@
-"""Metrics as stats: each rank adds up its samples, the stats are added over ranks, and the division comes last."""
+"""Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class MeanSquaredError(Metric):
 class R2(Metric):
     """Coefficient of determination, 1 - residual / total sum of squares, the mean over the outputs.
 
-    The total sum of squares is taken from stats of y and y^2 in float64: it keeps about 15 digits less twice the
+    The total sum of squares is taken from sums of y and y^2 in float64: it keeps about 15 digits less twice the
     digits of mean / deviation. Where that leaves about two, the targets count as constant, and R2 is not defined.
     """
 

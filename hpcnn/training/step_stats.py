@@ -1,4 +1,4 @@
-"""The float64 vector that travels beside the gradient: count, loss, metrics and stop flags, all of them stats."""
+"""The float64 vector that travels beside the gradient: count, loss, metrics and stop flags, all of them sums."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StatsLayout:
                 metric.add(stats[part], outputs, targets)
 
     def values(self, stats: Stats, prefix: str = "") -> Mapping[str, Value]:
-        """Return the mean loss and each metric by name. This is where stats are divided."""
+        """Return the mean loss and each metric by name. This is where sums are divided."""
         count = stats[COUNT]
         values: dict[str, Value] = {
             f"{prefix}loss": float((stats[LOSS] + stats[PENALTY]) / count) if count else float("nan")
