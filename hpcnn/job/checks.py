@@ -49,8 +49,7 @@ def _validation_files(data: sources.Data) -> dict[str, str]:
 def _all_layers(layers: Sequence[models.Layer], place: str = "model.layers") -> Iterator[tuple[str, models.Layer]]:
     for number, layer in enumerate(layers):
         yield f"{place}.{number}", layer
-        if isinstance(layer, models.Residual):
-            yield from _all_layers(layer.layers, f"{place}.{number}.layers")
+        yield from _all_layers(layer.children, f"{place}.{number}.layers")
 
 
 def _check_model(job: Job) -> None:
@@ -140,7 +139,7 @@ def _ending(layers: Sequence[models.Layer]) -> str | None:
     for layer in reversed(layers):
         if isinstance(layer, models.Dense | models.ActivationLayer):
             return layer.activation
-        if isinstance(layer, models.LayerNorm | models.Residual):
+        if not isinstance(layer, models.Flatten | models.Reshape | models.Dropout):
             break
     return "linear" if layers else None
 

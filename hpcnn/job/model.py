@@ -30,6 +30,12 @@ class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):
     name: str = ""
     """Name of the layer, also in checkpoints; default: `<type>_<number>`."""
 
+    @property
+    def children(self) -> list[Layer]:
+        """The inner layers: of containers, which have them under the key `layers`."""
+        inner: list[Layer] = getattr(self, "layers", [])
+        return inner
+
 
 class Dense(LayerSection, frozen=True, kw_only=True, tag="dense"):
     """y = activation(x . kernel + bias), over the last axis."""

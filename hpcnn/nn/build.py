@@ -93,8 +93,8 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
 
 def _build_layer(section: schema.Layer) -> Layer:
     settings = msgspec.structs.asdict(section)
-    if isinstance(section, schema.Residual):
-        settings["layers"] = [_build_layer(each) for each in section.layers]
+    if section.children:
+        settings["layers"] = [_build_layer(child) for child in section.children]
     return LAYERS[_tag(section)](**settings)
 
 

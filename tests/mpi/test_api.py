@@ -28,6 +28,30 @@ values = fitted.evaluate(x[:50], y[:50])
 if any(other != values for other in comm.allgather(values)):
     raise RuntimeError("the ranks disagree")
 """
+ON_ANY_RANKS = """
+import hpcnn
+from hpcnn.nn import Dense, Network
+from hpcnn.sklearn import Classifier
+
+comm = hpcnn.connect()
+x, y = hpcnn.load_digits()
+x, names = x.reshape(len(x), -1) / 16, y.astype(str)
+classifier = Classifier(16, max_iter=4, learning_rate_init=0.02, random_state=3, shards=4).fit(x, names)
+assert classifier.score(x, names) > 0.5
+network = Network([Dense(16, activation="relu"), Dense(10, activation="softmax")], (64,))
+short = {"train.epochs": 2, "run.display": "none"}
+fitted = hpcnn.fit(data=(x, y), network=network, overrides=short, out=f"run_{comm.size}")
+trainer = hpcnn.Trainer(network, "sparse_categorical_crossentropy", shards=4)
+trainer.step(x[:100], y[:100])
+trainer.save(f"{comm.size}.safetensors")
+comm.barrier()
+saved = hpcnn.load(f"{comm.size}.safetensors").weights_sha256
+drawn = Classifier(4, max_iter=1, shards=4).fit(x, names).fitted_.weights_sha256  # a seed of rank 0 for all
+if len(set(comm.allgather(drawn))) != 1 or saved != trainer.weights_sha256:
+    raise RuntimeError("the ranks disagree")
+if comm.rank == 0:
+    print(classifier.fitted_.weights_sha256, fitted.weights_sha256, saved)
+"""
 FAILING = """
 import hpcnn
 
@@ -130,6 +154,15 @@ def test_the_bits_of_the_command(mpich: Mpi, tmp_path: Path) -> None:
     assert hashes(done.stdout) == [expected]
     assert done.stdout.count("rank 1 gives hpcnn.fit other things than rank 0 does: data.sha256: ") == 3
     assert not (tmp_path / "other").exists()
+
+
+def test_networks_estimators_and_saved_trainers_on_any_number_of_ranks(mpich: Mpi, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(ON_ANY_RANKS)
+    alone, shared = (mpich.run(ranks, "script.py", cwd=tmp_path) for ranks in (0, 3))
+    for done in (alone, shared):
+        assert done.returncode == 0, done.stderr
+    assert shared.stdout == alone.stdout
+    assert len(alone.stdout.split()) == 3
 
 
 def test_a_second_fit_in_another_thread_is_refused(mpich: Mpi, tmp_path: Path) -> None:
