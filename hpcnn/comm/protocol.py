@@ -42,7 +42,7 @@ class ShardedOptions(ExchangeOptions, total=False):
     """What a sharded exchange may be asked for beside its buffers."""
 
     alignment: int
-    """Partitions are cut at multiples of so many entries; 1 if left out."""
+    """Partitions are cut at multiples of this many entries; 1 if left out."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Transforms of an update vector: the links that optimizers are chained from.
 
 Each works elementwise and in place on blocks of one flat vector, so that a block passes through the whole chain while
-it lies in the cache, and so that any rank may update any slice with the same bits. A transform that needs a norm, of
+it is in the cache, and so that any rank may update any slice with the same bits. A transform that needs a norm, of
 the whole vector or of each parameter, says so and cuts the chain: all blocks pass through what is before it first.
 """
 

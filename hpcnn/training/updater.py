@@ -64,10 +64,12 @@ class Updater:
                 usable = self._begin()
             if usable:
                 for number in bucket.parts:
-                    if bound.keeps or self._load(number):
-                        bound.update(number)
-                    else:
-                        finite = False
+                    if not bound.keeps:
+                        self._load(number)
+                        if not bound.check(number):
+                            finite = False
+                            continue
+                    bound.update(number)
             bucket.send()
         return exchange.complete(finite)
 
@@ -82,23 +84,23 @@ class Updater:
         return True
 
     def _take_norms(self, gather: GatherCells) -> bool:
-        """Do all stages but the last, each of which ends with a norm; return whether every own gradient is finite."""
+        """Do all stages but the last, each of which ends with a norm; return whether every gradient kept is finite."""
         bound, finite = self._bound, True
         for stage in range(bound.reductions):
             rows: list[list[float]] = []
             for number in range(len(bound.parts)):
                 if stage == 0:
-                    finite &= self._load(number)
+                    self._load(number)
+                    finite &= not bound.keeps or bound.check(number)  # else it is checked when it is loaded again
                 rows += bound.squares(number)
             bound.reduce(gather(np.array(rows).reshape(-1, bound.columns)))
         return finite
 
-    def _load(self, number: int) -> bool:
-        """Take the gradient sums of a part, with those of the penalties; return whether all are finite."""
+    def _load(self, number: int) -> None:
+        """Take the gradient sums of a part, with those of the penalties."""
         gradient = self._bound.gradients[number]
         self.exchange.sum_into(number, gradient)
         self._penalty.add(number, gradient, self._count)
-        return self._bound.check(number)
 
     def optimizer_state(self) -> dict[str, LazyArray]:
         """Return the optimizer's vectors by name, gathered from the ranks when they are taken."""
@@ -113,7 +115,7 @@ class Updater:
         self._bound.load_state(state)
 
     def compression_state(self) -> dict[str, LazyArray]:
-        """Return what compression owes by name, empty without it."""
+        """Return the residuals of the compression by name, empty without it."""
         residuals = self.exchange.residuals
         if residuals is None:
             return {}
@@ -122,7 +124,7 @@ class Updater:
         return {name: LazyArray(dtype, shape, partial(residuals.gather, name, block)) for name in residuals.names}
 
     def load_compression_state(self, state: Mapping[str, Array]) -> None:
-        """Overwrite what compression owes by whole vectors of the same names."""
+        """Overwrite the residuals of the compression by whole vectors of the same names."""
         if self.exchange.residuals is not None:
             self.exchange.residuals.load(state)
 

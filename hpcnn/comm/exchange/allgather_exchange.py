@@ -18,10 +18,10 @@ from hpcnn.system.memory import aligned_empty
 
 
 class Gather(Protocol):
-    """Brings all ranks' bytes within reach."""
+    """Gathers all ranks' bytes."""
 
     buffers: Sequence[Bytes]
-    """Where they come to lie, by position; in turn, so that what came last stays while the next is on its way."""
+    """They take turns, each with all bytes by position, so that the last gathered stay while the next arrive."""
 
     def __call__(self, own: Bytes) -> int:
         """Gather, and return the number of the buffer that holds everything now. Collective."""
@@ -34,7 +34,7 @@ class AllgatherExchange(ReplicatedBase):
     Args:
         topology: how the ranks are dealt.
         rank: this one.
-        make_gather: returns what gathers so many bytes from each rank, by position.
+        make_gather: returns what gathers that many bytes from each rank, by position.
         shards: leaves of the tree.
         length: entries of the vectors.
         dtype: their type.

@@ -18,7 +18,7 @@ BLOCK = 32768
 
 
 class BufferLayout:
-    """Where the vectors and stats of some subtrees lie in one stretch of bytes."""
+    """Where the vectors and stats of some subtrees are in one array of bytes."""
 
     def __init__(self, count: int, length: int, dtype: DTypeLike, stats_length: int, *, alignment: int = ALIGNMENT):
         """Lay out `count` slots: their vectors first, each at a multiple of `alignment`, then their stats."""

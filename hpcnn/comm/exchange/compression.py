@@ -35,12 +35,12 @@ def name_of(group: int) -> str:
 
 
 def feed_back(form: Format, sums: Array, residual: Array, wire: Array) -> None:
-    """Round up to `BLOCK` sums, with what is owed to them added, to what two bytes hold; in place.
+    """Round up to `BLOCK` sums, with their residual added, to what two bytes hold; in place.
 
     Args:
         form: the numbers of two bytes.
         sums: shape (n,).
-        residual: what is owed, and in the end what this rounding owes: nothing where it is not finite.
+        residual: what earlier roundings lost, and afterwards what this one lost: nothing where it is not finite.
         wire: takes the rounded sums as they travel.
     """
     np.add(residual, sums, out=residual)
@@ -62,7 +62,7 @@ class OwnResiduals:
         shards: leaves of the tree.
         groups: the subtrees that are rounded.
         bounds: the buckets.
-        alignment: their partitions are cut at multiples of so many entries.
+        alignment: their partitions are cut at multiples of this many entries.
         dtype: type of the sums.
         tag: for messages.
     """
@@ -100,7 +100,7 @@ class OwnResiduals:
         return [(start, stop) for start, stop in rounded if start < stop]
 
     def view(self, name: str, start: int, stop: int) -> Array:
-        """Return what this rank owes for some entries of one sum."""
+        """Return this rank's residual of some entries of one sum."""
         first, array = next(
             partition for partition in self._own[name] if partition[0] <= start < partition[0] + partition[1].size
         )

@@ -1,4 +1,4 @@
-"""A vector that lies on many ranks, brought to rank 0 block by block: never a second copy of the whole."""
+"""Gather a vector that is spread over ranks on rank 0, block by block: never a second copy of the whole."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class HorovodExchange(LocalSums):
 
 
 class _Sum:
-    """The sum of one array over all ranks, by one tensor operation that reads the array where it lies."""
+    """The sum of one array over all ranks, by one tensor operation that reads the array in place."""
 
     def __init__(self, array: Array, name: str) -> None:
         import tensorflow as tf

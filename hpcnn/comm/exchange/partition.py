@@ -1,4 +1,4 @@
-"""What each rank has of its own partitions of the vector, brought together."""
+"""Values and vectors that each rank has for its own partitions, gathered from all of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hpcnn.comm.protocol import Array, GatherCells
 
 
 class Partitions:
-    """The partitions of all ranks, one a bucket and rank.
+    """The partitions of all ranks, one per bucket and rank.
 
     Args:
         place: this rank among the others.
         bounds: the buckets.
-        alignment: partitions are cut at multiples of so many entries.
+        alignment: partitions are cut at multiples of this many entries.
     """
 
     def __init__(self, place: Place, bounds: Sequence[Range], alignment: int) -> None:

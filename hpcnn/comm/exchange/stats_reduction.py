@@ -1,4 +1,4 @@
-"""The sums that travel beside a vector: short, so that every rank adds them all."""
+"""The sum of the stats, which travel beside a vector: short, so that every rank adds them all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StatsReduction:
         shards: leaves of the tree.
         local: the stats of the own host's slots.
         local_subtrees: the subtrees of these slots.
-        length: entries of a stats.
+        length: entries of the stats.
         tag: of the messages.
     """
 

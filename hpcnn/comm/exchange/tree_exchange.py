@@ -59,9 +59,9 @@ class TreeExchange:
         length: entries of the vectors.
         dtype: their type.
         stats_length: entries of the stats.
-        target: one copy a host, whose first `length` entries become the same everywhere; None makes one, for the sums.
+        target: one copy per host, whose first `length` entries become the same everywhere; None: one for the sums.
         bucket: entries that travel while later ones are still computed; 0: all at the end.
-        alignment: partitions are cut at multiples of so many entries.
+        alignment: partitions are cut at multiples of this many entries.
         compression: how sums are rounded on their way, or None.
     """
 
@@ -90,7 +90,7 @@ class TreeExchange:
         self._own_slots(shards, length, kind, stats_length, compression.groups if compression else 1)
         self.residuals: Residuals | None = None
         self._form: Format | None = None
-        """How the sums travel back, if not as they are."""
+        """The format in which sums are returned, if not their own."""
         self._gives_sums = target is None
         self._summation = self._choose_summation(shards, compression)
         if target is None:
