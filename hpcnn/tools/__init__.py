@@ -1,1 +1,1 @@
-"""What examines the machine and the runs: benchmarks."""
+"""The tools behind the commands of the same names."""

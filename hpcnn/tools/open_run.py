@@ -1,4 +1,4 @@
-"""Opens a run for tools that look into its layers: NumPy computes them, even where Keras trained them."""
+"""Opens a run for tools that inspect its layers, with the NumPy backend even if Keras trained it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcnn.training.backend import Backend, BackendOf
 
 
 def by_numpy(otherwise: BackendOf) -> BackendOf:
-    """Return what chooses NumPy for the layers of a job file; `otherwise` for what a Python function builds."""
+    """Return a function that chooses NumPy for layers in a job file, and `otherwise` for a model built in Python."""
 
     def backend_of(job: Job) -> Backend:
         return NUMPY if job.model.layers else otherwise(job)

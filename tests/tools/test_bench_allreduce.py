@@ -60,9 +60,7 @@ def test_each_size_is_measured(host_of_rank, limit, by_host, dtype) -> None:
 
 
 def test_one_rank_is_told_to_start_several() -> None:
-    with pytest.raises(
-        CommunicatorError, match=r"one rank has nobody to exchange anything with. Start several: mpirun"
-    ):
+    with pytest.raises(CommunicatorError, match=r"one rank has no other rank to exchange with. Start several: mpirun"):
         AllreduceBench(SerialCommunicator(), dtype=np.float32, repeats=3, seconds=1)
 
 

@@ -1,1 +1,1 @@
-"""`hpcnn bench`: what it measures, and how it shows it."""
+"""`hpcnn bench`: measurements, and their output."""

@@ -1,4 +1,4 @@
-"""The exact exchange against MPI_Allreduce: vectors of many sizes, in turn, beside what the machine can do at best."""
+"""Benchmarks the exact exchange against MPI_Allreduce and the hardware limit, in turn, for vectors of many sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Action = Callable[[], None]
 
 MIN_REPEATS = 3
 _SLICE_S = 1e-3
-"""What a repetition takes at least: short calls are repeated within it, as the barrier before it disturbs the first."""
+"""Least duration of a repetition: short calls are repeated, since the barrier before them disturbs the first."""
 _MOST_CALLS = 1000
 _PROBES = 2
 
@@ -37,7 +37,7 @@ _SHARE_OF_MEMORY = 0.8
 
 @dataclass(frozen=True)
 class SizeTimes:
-    """What came out for one size: seconds a call, by repetition, each that of the slowest rank."""
+    """Times for one size: seconds per call, by repetition, each of the slowest rank."""
 
     size: int
     """Bytes of the vector."""
@@ -47,16 +47,16 @@ class SizeTimes:
 
     @cached_property
     def ratio(self) -> float:
-        """How many times as fast as MPI_Allreduce; the median over repetitions."""
+        """Speedup over MPI_Allreduce, the median over repetitions."""
         return median(mpi / ours for mpi, ours in zip(self.mpi, self.ours, strict=True))
 
     @cached_property
     def share(self) -> float:
-        """The time of the limit as a share of ours; the median over repetitions."""
+        """Time of the hardware limit as a fraction of ours, the median over repetitions."""
         return median(limit / ours for limit, ours in zip(self.limit, self.ours, strict=True))
 
     def bus_bandwidth(self, ranks: int) -> float:
-        """Return bytes a second, times 2 (P - 1)/P: comparable to the hardware's, whatever the number of ranks P.
+        """Return the bus bandwidth: bytes per second times 2 (P - 1)/P, for P ranks, comparable to the hardware.
 
         The definition is that of nccl-tests (doc/PERFORMANCE.md of github.com/NVIDIA/nccl-tests).
         """
@@ -65,14 +65,14 @@ class SizeTimes:
 
 @dataclass(frozen=True)
 class AllreduceTimes:
-    """What came out in all."""
+    """Times of all sizes."""
 
     ranks_by_node: list[int]
     limit: str
-    """What the limit is of."""
+    """Which hardware limit was measured."""
     sizes: list[SizeTimes]
     notes: list[str]
-    """What the user should know."""
+    """Notes for the user."""
 
 
 def sizes_between(least: int, most: int, factor: int) -> list[int]:
@@ -93,13 +93,13 @@ class AllreduceBench:
     Args:
         comm: the ranks.
         dtype: type of the vectors' entries.
-        repeats: repetitions a size, at most.
-        seconds: so long for each size, about; but there are `MIN_REPEATS` at least.
-        make_rival: makes the exchange to compare with.
+        repeats: most repetitions per size.
+        seconds: approximate time per size; there are at least `MIN_REPEATS` repetitions.
+        make_rival: creates the exchange to compare with.
         make_links: makes what the wire is measured by.
 
     Raises:
-        CommunicatorError: there is but one rank.
+        CommunicatorError: there is only one rank.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class AllreduceBench:
     ) -> None:
         if comm.size == 1:
             raise CommunicatorError(
-                "one rank has nobody to exchange anything with. "
+                "one rank has no other rank to exchange with. "
                 "Start several: mpirun -n 2 python -m hpcnn.bench allreduce"
             )
         self._comm, self._dtype = comm, np.dtype(dtype)
@@ -124,16 +124,16 @@ class AllreduceBench:
         self._links = None if len(self._topology.hosts) == 1 else make_links()
 
     def run(self, sizes: Sequence[int]) -> AllreduceTimes:
-        """Measure vectors of so many bytes each, as far as memory goes.
+        """Measure vectors of these sizes in bytes, as far as memory suffices.
 
         Raises:
-            HpcnnError: memory is too short for any size.
+            HpcnnError: memory does not suffice for any size.
         """
         sizes, notes = self._affordable(sizes)
         times = []
         for size in sizes:
             times.append(self._measure(size))
-            gc.collect()  # an exchange refers to itself, and its memory would stay for a while
+            gc.collect()  # exchanges are in reference cycles, which would keep their memory for a while
         limit = CopyLimit.name if self._links is None else WireLimit.name
         return AllreduceTimes([len(ranks) for ranks in self._topology.hosts], limit, times, notes)
 
@@ -172,10 +172,10 @@ class AllreduceBench:
 
 
 def check_sum(comm: Communicator, exchange: ReplicatedExchange, name: str) -> None:
-    """Check that an exchange adds up; leave zeros, which can be added again and again.
+    """Check that an exchange computes correct sums, and set its contributions to zero.
 
     Raises:
-        CommunicatorError: on all ranks, if it does not on some rank.
+        CommunicatorError: on all ranks, if the sum is wrong on any.
     """
     for part in exchange.contributions:
         part.vector[...] = comm.rank + 1
@@ -193,7 +193,7 @@ def check_sum(comm: Communicator, exchange: ReplicatedExchange, name: str) -> No
 
 
 def in_turn(comm: Communicator, actions: Sequence[Action], repeats: int, seconds: float) -> list[list[float]]:
-    """Return the seconds a call of each action, by repetition: A B C A B C ..., each time that of the slowest rank."""
+    """Time actions in turn, A B C A B C ...; return seconds per call of the slowest rank by action and repetition."""
     one = [min(column) for column in zip(*_slowest(comm, actions, [1] * len(actions), _PROBES), strict=True)]
     calls = [min(_MOST_CALLS, math.ceil(_SLICE_S / each)) for each in one]
     round_s = sum(n * each for n, each in zip(calls, one, strict=True))
@@ -202,7 +202,7 @@ def in_turn(comm: Communicator, actions: Sequence[Action], repeats: int, seconds
 
 
 def _slowest(comm: Communicator, actions: Sequence[Action], calls: Sequence[int], rounds: int) -> list[list[float]]:
-    """Return the slowest rank's seconds a call by round and action."""
+    """Return the slowest rank's seconds per call by round and action."""
     own = [[_seconds(comm, action, n) for action, n in zip(actions, calls, strict=True)] for _ in range(rounds)]
     slowest: list[list[float]] = np.max(comm.allgather(own), axis=0).tolist()
     return slowest

@@ -40,7 +40,7 @@ def _where(times: AllreduceTimes) -> str:
 
 
 def as_json(times: AllreduceTimes, dtype: str) -> dict[str, Any]:
-    """Return the raw figures: seconds a call, by repetition, each that of the slowest rank."""
+    """Return the raw figures: seconds per call, by repetition, each of the slowest rank."""
     ranks = sum(times.ranks_by_node)
     return {
         "benchmark": "allreduce",

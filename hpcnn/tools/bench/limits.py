@@ -1,4 +1,4 @@
-"""What the machine can do at best: the limits that a sum over ranks is held against, each one measured as a time."""
+"""Hardware limits of a sum over ranks, measured as times."""
 
 from __future__ import annotations
 

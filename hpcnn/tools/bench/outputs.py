@@ -17,7 +17,7 @@ from hpcnn.tools.pictures import new_figure
 
 
 def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
-    """Check where figures are to go, before anything is measured.
+    """Check the output paths before anything is measured.
 
     Raises:
         HpcnnError: a folder that does not exist, a folder in place of a file, or a plot that is not to be a PNG.
@@ -37,7 +37,7 @@ def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
 
 
 def measured_on(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
-    """Return what the figures were measured on; hosts only on request. Collective."""
+    """Return the environment of the measurement, with host names only on request. Collective."""
     hosts = comm.allgather(comm.host)
     environment: dict[str, Any] = {"hpcnn": __version__, "machine": fingerprint(), "ranks": comm.size}
     environment["ranks_by_node"] = [hosts.count(host) for host in dict.fromkeys(hosts)]
@@ -49,7 +49,7 @@ def measured_on(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
 
 
 def warnings(comm: Communicator) -> list[str]:
-    """Return what makes the figures worse than they could be. Collective."""
+    """Return warnings of what degrades the figures. Collective."""
     crowd = oversubscription(comm.allgather((comm.host, read_cores())))
     return [*comm.notes, *([crowd] if crowd else [])]
 

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, on each rank, and which rank the others wait for."""
+"""Measures the phases of a training step on each rank, and finds the straggler."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hpcnn.training.training import Training
 
 PHASES = (DATA, FORWARD, BACKWARD, WAIT, REDUCE, OPTIMIZER, OTHER)
 WARM_UP = 10
-"""Steps before the clock starts: the first ones also allocate memory, and try out what is fastest."""
+"""Steps before the measurement: the first ones also allocate memory and tune."""
 
 
 @dataclass(frozen=True)
 class RankTimes:
-    """One rank's seconds over all steps, by phase."""
+    """Seconds of one rank over all steps, by phase."""
 
     rank: int
     host: str
@@ -33,13 +33,13 @@ class RankTimes:
 
     @property
     def busy(self) -> float:
-        """Seconds in which it did not wait for other ranks."""
+        """Seconds without waiting for other ranks."""
         return self.total - self.seconds[WAIT]
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """What all ranks measured."""
+    """Times of all ranks."""
 
     steps: int
     samples: int
@@ -63,12 +63,12 @@ class StepTimes:
 
     @property
     def slowness(self) -> float:
-        """How long the slowest rank is busy, as a multiple of the median rank."""
+        """Busy time of the slowest rank as a multiple of the median."""
         return self.slowest.busy / median(rank.busy for rank in self.ranks)
 
 
 def measure_steps(training: Training, comm: Communicator, steps: int) -> StepTimes:
-    """Train for so many steps, after a few that do not count. Nothing is saved or evaluated. Collective.
+    """Train for `steps` steps after a warm-up. Nothing is saved or evaluated. Collective.
 
     Raises:
         DivergedError: the loss or a gradient is no longer finite.

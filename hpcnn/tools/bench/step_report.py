@@ -12,7 +12,7 @@ from hpcnn.tools.outputs import print_table
 from hpcnn.tools.pictures import new_figure, save_figure
 
 ALL_RANKS = 16
-"""Up to so many ranks get a row each."""
+"""Largest number of ranks with a row each."""
 SLOWEST = 5
 
 
@@ -29,7 +29,7 @@ def show(times: StepTimes, job: str, warnings: list[str]) -> None:
 
 
 def shown_ranks(times: StepTimes) -> list[RankTimes]:
-    """Return all ranks if they are few, else the slowest ones and the fastest."""
+    """Return all ranks if they are few, else the slowest and the fastest."""
     if len(times.ranks) <= ALL_RANKS:
         return times.ranks
     by_busy = sorted(times.ranks, key=lambda rank: -rank.busy)
@@ -76,7 +76,7 @@ def as_json(times: StepTimes, job: str) -> dict[str, Any]:
 
 
 def plot(times: StepTimes, job: str, path: Path) -> None:
-    """Draw a bar a rank, cut into phases."""
+    """Draw a stacked bar per rank, by phase."""
     chosen = shown_ranks(times)
     figure = new_figure(8, 1.5 + 0.3 * len(chosen))
     axes = figure.subplots()

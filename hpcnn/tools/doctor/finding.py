@@ -22,12 +22,12 @@ class Finding:
 
 
 def ok(check: str, what: str) -> Finding:
-    """Return a finding of something that is as it should be."""
+    """Return a finding without a problem."""
     return Finding(check, OK, what)
 
 
 def warning(check: str, what: str, fix: str) -> Finding:
-    """Return a finding that is worth knowing."""
+    """Return a warning."""
     return Finding(check, WARNING, what, fix)
 
 

@@ -21,7 +21,7 @@ _NARROW = 60
 
 
 def show(evidence: Evidence, findings: Sequence[Finding]) -> None:
-    """Print the table, and then each command on a line of its own, to be copied."""
+    """Print the table, and then each fix on a line of its own, to be copied."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -43,7 +43,7 @@ def show(evidence: Evidence, findings: Sequence[Finding]) -> None:
 
 
 def title(evidence: Evidence) -> str:
-    """Return what was looked at.
+    """Return a title with the hosts and ranks.
 
     Under a launcher that is not MPI's these are not all ranks.
     """

@@ -1,4 +1,4 @@
-"""Questions that may never be answered: each is put to a process of its own, and waited for so long and no longer."""
+"""Runs commands with a time limit: a program or a file system may never answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from hpcnn.errors import shortened
 
 _GONE_S = 1.0
-"""How long a killed process may take to go: one that a dead file system keeps never does."""
+"""Time limit for a killed process to exit: one that waits for a dead file system never does."""
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a process said."""
+    """Exit code and output of a command."""
 
     code: int
     out: str = ""
@@ -34,7 +34,7 @@ class CommandResult:
 
 
 def run_timed(command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> CommandResult:
-    """Run a command and return its answer; a time limit that passes is an answer, too, and so is a missing program."""
+    """Run a command and return its result; exit code 124 for a timeout, 127 for a missing program."""
     try:
         process = subprocess.Popen(
             list(command),

@@ -1,1 +1,1 @@
-"""What a trained model looks at: attributions of single predictions, and the importance of each input."""
+"""Explanations of a trained model: attributions of single predictions, importance of inputs."""

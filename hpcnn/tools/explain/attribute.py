@@ -1,4 +1,4 @@
-"""The rows of some inputs, explained one by one: shared out among ranks, the same bits on any number of them."""
+"""Explains samples one by one, distributed over the ranks, with the same bits on any number of ranks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def attribute(
 ) -> list[Attribution]:
     """Return an attribution for each sample of `x`, in order, on rank 0; nothing elsewhere. Collective.
 
-    Each sample is computed alone, so that its bits do not depend on what stands beside it. Rank r does every P-th of
-    them from r on. `target` is the output to explain; None: each sample's predicted class.
+    Each sample is computed alone, so that its bits do not depend on other samples. Rank r computes every P-th sample
+    from r on. `target` is the output to explain; None: each sample's predicted class.
     """
     own = []
     for sample in x[comm.rank :: comm.size]:
@@ -38,10 +38,10 @@ def attribute(
 
 
 def check_target(target: int | None, outputs: int) -> None:
-    """Check that the model has such an output.
+    """Check that the model has this output.
 
     Raises:
-        DataError: it has not.
+        DataError: it does not.
     """
     if target is not None and not 0 <= target < outputs:
         raise DataError(f"--target {target}: the model's outputs are 0 to {outputs - 1}")

@@ -18,7 +18,7 @@ from hpcnn.runs.inference import TrainedModel
 
 Array = NDArray[np.float64]
 HEAD = ("explanation", "head")
-"""Owner of the head's scratch; no layer can have this name."""
+"""Owner of the scratch memory of the head; no layer can have this name."""
 
 
 class InputGradient(Protocol):
@@ -27,13 +27,13 @@ class InputGradient(Protocol):
     def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
         """Return the outputs (n, classes) for `x` (n, *input_shape), and the gradient (n, *input_shape) of one of them.
 
-        `target` numbers that output. With `scores`, they are what the head (the softmax, say) is given.
+        `target` is the index of that output. With `scores`, outputs are the inputs of the head (for example softmax).
         """
         ...
 
 
 class NumpyInputGradient:
-    """An `InputGradient` of a network of hpcnn's layers. It computes in float64, whatever the training did.
+    """An `InputGradient` of a network of hpcnn's layers. It computes in float64, whatever the type in training.
 
     Args:
         network: the layers.
@@ -46,7 +46,7 @@ class NumpyInputGradient:
         self._network, self._context = network, Context()
         self._params, self._grads = network.layout.views(vector), network.layout.gradient_views(gradient)
 
-    @np.errstate(all="ignore")  # what is not finite shows in the values
+    @np.errstate(all="ignore")  # values that are not finite are visible in the result
     def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
         """Return outputs and gradients; see `InputGradient`."""
         context, backwards = self._context, list[Backward]()
@@ -70,10 +70,10 @@ class NumpyInputGradient:
 
 
 def input_gradient(trained: TrainedModel) -> InputGradient:
-    """Return what computes gradients of a trained model.
+    """Return a function for the gradients of a trained model.
 
     Raises:
-        ModelError: Keras computes it, or its outputs are no single row.
+        ModelError: Keras computes the model, or its outputs are not a single row.
     """
     network = trained.spec.network
     if len(network.output_shape) != 1:
@@ -94,11 +94,11 @@ def input_gradient(trained: TrainedModel) -> InputGradient:
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each input of one sample did for one output."""
+    """The contribution of each input of one sample to one output."""
 
     target: int
     output: float
-    """That output, as `hpcnn predict` gives it."""
+    """The output, as in `hpcnn predict`."""
     baseline_output: float
     """The same output for the baseline; NaN where the method has none."""
     values: Array
@@ -106,7 +106,7 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """What the sum of the values lacks to be ``output - baseline_output``, as it would be with endless steps."""
+        """Difference of ``output - baseline_output`` and the sum of the values: 0 for infinitely many steps."""
         return float(self.output - self.baseline_output - self.values.sum())
 
 
@@ -118,7 +118,7 @@ def chosen_target(gradient: InputGradient, x: Array, target: int | None) -> int:
 def saliency(gradient: InputGradient, x: Array, target: int) -> Attribution:
     """Return the absolute gradient of the score of class `target` (Simonyan, Vedaldi and Zisserman, 2013).
 
-    The score is what the softmax is given: behind it, the gradient vanishes where the model is sure.
+    The score is the input of the softmax: the gradient of its output vanishes where the model is certain.
     """
     output = gradient(x[None], target)[0][0, target]
     values = np.abs(gradient(x[None], target, scores=True)[1][0])
@@ -128,8 +128,8 @@ def saliency(gradient: InputGradient, x: Array, target: int) -> Attribution:
 def integrated_gradients(gradient: InputGradient, x: Array, target: int, steps: int) -> Attribution:
     """Return integrated gradients of output `target` along the line from 0 to `x` (Sundararajan et al., 2017).
 
-    arXiv:1703.01365, by the midpoint rule: the values add up to the output's rise from 0 to x, up to the error of the
-    rule. 0 is that of the network's own inputs, after scaling.
+    arXiv:1703.01365, by the midpoint rule: the values add up to the change of the output from 0 to x, up to the error
+    of the rule. 0 refers to the inputs of the network, after scaling.
     """
     midpoints = (np.arange(steps) + 0.5) / steps
     gradients = gradient(midpoints.reshape(-1, *[1] * x.ndim) * x, target)[1]

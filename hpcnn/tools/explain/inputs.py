@@ -1,4 +1,4 @@
-"""What is explained: rows of a file or of the job's own data, and the names of their features."""
+"""Selects the rows to explain, from a file or the job's own data, with the names of their features."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Chosen:
     """The rows to explain."""
 
     what: str
-    """Where they come from, in words."""
+    """Their source, in words."""
     numbers: NDArray[np.int64]
     """Their numbers, from 0."""
     shape: tuple[int, ...]
-    """Of one sample."""
+    """Shape of one sample."""
     names: Names | None
-    """Of the features, where they are known."""
+    """Names of the features, if known."""
 
 
 def chosen_inputs(
@@ -65,7 +65,7 @@ def chosen_inputs(
 
 
 def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, rows: slice) -> tuple[Chosen, Samples]:
-    """Return the chosen rows with their targets, as the loss wants them. Collective, and to be called within `agree`.
+    """Return the chosen rows with their prepared targets. Collective, and to be called within `agree`.
 
     Raises:
         DataError: a file that can't be read or does not fit, or no such rows.
@@ -88,7 +88,7 @@ def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, 
 
 
 def _own(trained: TrainedModel, comm: Communicator) -> tuple[str, Samples]:
-    """Return the job's validation data, or its training data if it has none, in words too."""
+    """Return the job's validation data, or its training data if it has none, and a description."""
     splits = own_splits(trained, comm)
     if splits.validation is not None:
         return "validation data", splits.validation

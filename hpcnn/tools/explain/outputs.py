@@ -16,13 +16,13 @@ from hpcnn.tools.outputs import print_table
 SHOWN = 20
 """Rows of a table in the terminal."""
 NAMED = 3
-"""Features that are named in it, for each sample."""
+"""Features named per sample."""
 LARGE_GAP = 0.05
-"""Share of the rise of the output that the attributions may lack before it is said."""
+"""Largest gap as a fraction of the change of the output without a warning."""
 
 
 def names_of(names: Names | None, shape: tuple[int, ...]) -> Names:
-    """Return the features' names; where there are none, their places in the input, counted from 0.
+    """Return the names of the features, by default their positions in the input, counted from 0.
 
     >>> names_of(None, (3,)), names_of(None, (2, 2))
     (('x0', 'x1', 'x2'), ('x0_0', 'x0_1', 'x1_0', 'x1_1'))
@@ -31,7 +31,7 @@ def names_of(names: Names | None, shape: tuple[int, ...]) -> Names:
 
 
 def show_attributions(title: str, chosen: Chosen, found: Sequence[Attribution], baseline: str) -> None:
-    """Print a table, a line a sample: the output, what the attributions add up to, and the inputs that did most."""
+    """Print a table with a row per sample: the output, the sum of the attributions, and the largest ones."""
     integrated = any(not math.isnan(each.baseline_output) for each in found)
     columns = ["row", "target", "output", *(["at baseline", "sum", "gap"] if integrated else []), "most"]
     rows = []
@@ -62,7 +62,7 @@ def _most(chosen: Chosen, found: Attribution) -> str:
 
 
 def attributions_csv(chosen: Chosen, found: Sequence[Attribution]) -> str:
-    """Return a line a sample: row, target, output, output at the baseline, and each input's attribution."""
+    """Return a CSV row per sample: row, target, output, output at the baseline, and each input's attribution."""
     names = names_of(chosen.names, chosen.shape)
     rows = (
         [number, each.target, each.output, "" if math.isnan(each.baseline_output) else each.baseline_output,
@@ -73,12 +73,12 @@ def attributions_csv(chosen: Chosen, found: Sequence[Attribution]) -> str:
 
 
 def ranked(importance: Importance) -> list[int]:
-    """Return the features, the most important first."""
+    """Return the features, most important first."""
     return [int(place) for place in np.argsort(-importance.mean, kind="stable")]
 
 
 def show_importance(title: str, chosen: Chosen, importance: Importance) -> None:
-    """Print a table, a line a feature, the most important first."""
+    """Print a table with a row per feature, most important first."""
     mean, spread = importance.mean, importance.spread
     names = names_of(chosen.names, chosen.shape)
     rows = [[names[place], f"{mean[place]:.4g}", f"{spread[place]:.2g}"] for place in ranked(importance)[:SHOWN]]
@@ -89,7 +89,7 @@ def show_importance(title: str, chosen: Chosen, importance: Importance) -> None:
 
 
 def importance_csv(chosen: Chosen, importance: Importance) -> str:
-    """Return a line a feature, in their own order: name, mean, standard deviation, and each repeat."""
+    """Return a CSV row per feature, in order: name, mean, standard deviation, and each repeat."""
     mean, spread = importance.mean, importance.spread
     names = names_of(chosen.names, chosen.shape)
     repeats = [f"repeat_{repeat}" for repeat in range(1, importance.worse.shape[1] + 1)]

@@ -1,4 +1,4 @@
-"""Permutation importance: how much worse the model gets when one input is shuffled over the samples."""
+"""Permutation importance: how much worse the model becomes if one input is shuffled over the samples."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import lower_is_better, scalars
 
 SHUFFLE_STREAM = 5
-"""Keeps these draws apart from all other uses of the job's seed."""
+"""Random stream of the shuffles."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What shuffling each input did to the score."""
+    """The effect of shuffling each input on the score."""
 
     score: str
     """Name of the metric."""
     value: float
     """The metric with nothing shuffled."""
     worse: NDArray[np.float64]
-    """By how much the metric got worse: (features, repeats). What is below 0 got better, by accident."""
+    """Deterioration of the metric, shape (features, repeats); negative values are chance improvements."""
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -45,7 +45,7 @@ class Importance:
 
 
 class ShuffledRows:
-    """Rows in which one feature is that of other rows: of row ``order[i]`` in row i."""
+    """Rows with one feature permuted: row i has that of row ``order[i]``."""
 
     def __init__(self, rows: Rows, feature: int, order: Indices) -> None:
         self.rows, self._feature, self._order = rows, feature, order

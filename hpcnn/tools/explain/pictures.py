@@ -1,4 +1,4 @@
-"""Explanations as PNG: images beside what the model looked at, bars for tables."""
+"""Explanations as PNG: images with attribution maps, bars for tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hpcnn.tools.pictures import new_figure, save_figure
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
 MOST_SAMPLES = 32
-"""Samples in one picture."""
+"""Most samples per picture."""
 ACROSS = 8
 """Images side by side."""
 MOST_BARS = 20
@@ -46,7 +46,7 @@ def image_shape(input_shape: Shape, given: Shape | None) -> Shape | None:
 
 
 def shape_hint(input_shape: Shape) -> str:
-    """Return what to say where a table may be an image."""
+    """Return a hint if the inputs may be images."""
     side = math.isqrt(math.prod(input_shape))
     if len(input_shape) == 1 and side > 3 and side * side == input_shape[0]:
         return f"if these are images, draw them as such by --shape {side}x{side}"
@@ -54,7 +54,7 @@ def shape_hint(input_shape: Shape) -> str:
 
 
 def draw_images(title: str, chosen: Chosen, x: Array, found: Sequence[Attribution], shape: Shape, path: Path) -> None:
-    """Draw each sample above its attributions, which have a scale of their own each."""
+    """Draw each sample above its attributions, each with its own colour scale."""
     count = min(len(found), MOST_SAMPLES)
     across, blocks = min(count, ACROSS), -(-count // ACROSS)
     signed = not math.isnan(found[0].baseline_output)
@@ -84,14 +84,14 @@ def _visible(image: Array) -> Array:
 
 
 def _flat_colours(values: Array, *, signed: bool) -> Array:
-    """Return one value a pixel: the sum over its colours, or the largest."""
+    """Return one value per pixel: the sum over its channels, or the largest."""
     if values.ndim == 2:
         return values
     return np.asarray(values.sum(axis=-1) if signed else values.max(axis=-1))
 
 
 def draw_bars(title: str, chosen: Chosen, found: Sequence[Attribution], path: Path) -> None:
-    """Draw a panel a sample: bars of the inputs that did most for all of them, in one order."""
+    """Draw a panel per sample: bars of the inputs with the largest mean attributions, in the same order."""
     shown = found[:ACROSS]
     values = np.stack([each.values.reshape(-1) for each in shown])
     most = np.argsort(-np.abs(values).mean(axis=0), kind="stable")[:MOST_BARS]

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph: each layer and activation as operations that every runtime knows."""
+"""A network as an ONNX graph of operations that every runtime supports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hpcnn.nn.normalization import LayerNorm
 
 Array = NDArray[Any]
 KERNEL_TYPE = np.float32
-"""What the file computes with: runtimes lack many operations in float64."""
+"""Type of the computation: runtimes lack many operations in float64."""
 
 
 class Graph:

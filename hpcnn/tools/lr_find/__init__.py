@@ -1,1 +1,1 @@
-"""The learning-rate range test: train with rates that grow, and read a good one off the loss."""
+"""The learning-rate range test: train with increasing rates, and choose one by the loss."""

@@ -15,11 +15,11 @@ from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.training import Training
 
 DIVERGED = 4.0
-"""The test ends once the running loss is so many times its lowest."""
+"""The test ends when the running mean of the loss exceeds its minimum by this factor."""
 MEMORY = 20
-"""Share of all steps, as one in so many, over which the running loss averages."""
+"""The running mean of the loss averages over 1/MEMORY of all steps."""
 FEWEST = 10
-"""Steps that are done at least, unless the loss is no longer finite."""
+"""Least number of steps, unless the loss is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class RangeTest:
     losses: NDArray[np.float64]
     """Mean loss of each step's batch, before the update."""
     steps: int
-    """Steps that were asked for."""
+    """Requested number of steps."""
     ended: str
-    """Why it ended before all steps were done, or nothing."""
+    """Why it ended early, or empty."""
 
 
 def rates_between(low: float, high: float, steps: int) -> NDArray[np.float64]:
@@ -46,7 +46,7 @@ def rates_between(low: float, high: float, steps: int) -> NDArray[np.float64]:
 
 
 def measure(training: Training, comm: Communicator, *, low: float, high: float, steps: int) -> RangeTest:
-    """Train for up to so many steps, at rates from `low` to `high` (Smith, 2015, arXiv:1506.01186). Collective.
+    """Train for up to `steps` steps, at rates from `low` to `high` (Smith, 2015, arXiv:1506.01186). Collective.
 
     The job's data, batches, shards and optimizer are used, its schedule is not. Losses are the same bits on any number
     of ranks, so all end at the same step.
@@ -78,7 +78,7 @@ def measure(training: Training, comm: Communicator, *, low: float, high: float, 
 
 
 class _Running:
-    """A mean of the losses so far, in which older ones fade, and its lowest value."""
+    """An exponentially weighted mean of the losses, and its minimum."""
 
     def __init__(self, steps: int) -> None:
         self._keep = 1 - 1 / max(1, steps / MEMORY)
@@ -86,7 +86,7 @@ class _Running:
         self._seen, self._lowest = 0, float("inf")
 
     def diverges(self, loss: float) -> bool:
-        """Take the next loss, and return whether the mean is far above its lowest."""
+        """Add a loss, and return whether the mean is far above its minimum."""
         self._sum = self._keep * self._sum + loss
         self._weight = self._keep * self._weight + 1
         mean = self._sum / self._weight
@@ -95,7 +95,7 @@ class _Running:
 
 
 def _refuse(comm: Communicator, error: NotFiniteError) -> None:
-    """Raise DivergedError on all ranks with what the first rank found that found something."""
+    """Raise DivergedError on all ranks with the finding of the first rank that has one."""
     found = [where for where in gather_or_raise(comm, error.where) if where]
     detail = f" ({found[0]})" if found else ""
     raise DivergedError(

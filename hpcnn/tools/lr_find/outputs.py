@@ -1,4 +1,4 @@
-"""The result of a range test: words and a chart in the terminal, CSV, PNG."""
+"""The result of a range test: text and a chart in the terminal, CSV, PNG."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hpcnn.tools.lr_find.suggestion import Suggestion, smoothed
 from hpcnn.tools.pictures import new_figure, save_figure
 
 COLUMNS, LINES = 60, 12
-"""Characters of the chart."""
+"""Size of the chart in characters."""
 
 
 def sentences(test: RangeTest, suggestion: Suggestion | None) -> list[str]:
-    """Return what the test came to, line by line; the last is what to put into the job, if anything."""
+    """Return the result line by line; the last line is the setting for the job, if there is one."""
     done = f"{len(test.losses)} of {test.steps} steps, at learning rates from {test.rates[0]:.1e} to "
     said = [done + f"{test.rates[-1]:.1e}" + (f", until {test.ended}" if test.ended else "")]
     if suggestion is None:
@@ -37,7 +37,7 @@ def sentences(test: RangeTest, suggestion: Suggestion | None) -> list[str]:
 
 
 def as_json(job: str, test: RangeTest, suggestion: Suggestion | None) -> dict[str, Any]:
-    """Return the result as JSON can hold it."""
+    """Return the result as plain values for JSON."""
     found = None if suggestion is None else {"steepest": suggestion.steepest, "lowest": suggestion.lowest}
     rate = None if suggestion is None else suggestion.rate
     figures = {"rates": test.rates.tolist(), "losses": test.losses.tolist()}
@@ -66,7 +66,7 @@ def chart(test: RangeTest, suggestion: Suggestion | None) -> list[str]:
 
 
 def _top(losses: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Return where to cut off the loss: what diverges would press all else flat."""
+    """Return the upper limit of the loss axis: a diverging loss would flatten the rest."""
     return min(float(losses.max()), float(losses[0] + 0.5 * (losses[0] - losses.min())) or float(losses.max()))
 
 

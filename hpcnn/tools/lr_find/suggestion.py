@@ -1,4 +1,4 @@
-"""From the losses of a range test to a learning rate, and the reasons for it."""
+"""Suggests a learning rate from the losses of a range test."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Vector = NDArray[np.float64]
 WIDTH = 1 / 40
 """Standard deviation of the window that smooths the losses, as a share of all steps."""
 LEAST_FALL = 0.02
-"""A loss that falls by a smaller share does not fall."""
+"""Least relative fall of the loss that counts."""
 FEWEST = 5
-"""Losses that the first one, a mean, is taken over at least."""
+"""Least number of losses in the mean of the first ones."""
 NOISE = 4.0
-"""Nor does one that falls by less than so many standard errors: it would be an accident of the batches."""
+"""Least fall of the loss in standard errors; a smaller one may be due to chance."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Suggestion:
 
 
 def smoothed(losses: Vector, steps: int) -> Vector:
-    """Return the losses averaged over their neighbours, by a Gaussian window that does not lag behind.
+    """Return the losses smoothed with a centred Gaussian window.
 
     >>> smoothed(np.array([2.0, 2.0, 2.0]), 100).tolist()
     [2.0, 2.0, 2.0]
@@ -52,7 +52,7 @@ def smoothed(losses: Vector, steps: int) -> Vector:
 
 
 def _shares(place: int, count: int, steps: int) -> Vector:
-    """Return the share that each loss has in the smoothed one at `place`; they add up to 1."""
+    """Return the weight of each loss in the smoothed one at `place`; they add up to 1."""
     window = np.exp(-0.5 * np.square((place - np.arange(count)) / max(1.0, WIDTH * steps)))
     return np.asarray(window / window.sum())
 

@@ -1,1 +1,1 @@
-"""What a run came to, for people: one HTML page, a picture, or text for a terminal."""
+"""`hpcnn report`: the results of runs as one HTML page, a picture, or text for a terminal."""

@@ -1,4 +1,4 @@
-"""Where the time of each rank went, as bars: a table up to some ranks, columns beyond."""
+"""The time of each rank by phase: rows of bars for few ranks, columns for many."""
 
 from __future__ import annotations
 

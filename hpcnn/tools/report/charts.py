@@ -1,4 +1,4 @@
-"""Curves as SVG. What the pointer is on is read out by style alone: a page needs no script."""
+"""Charts as SVG. Style sheets alone show the values under the pointer: a page needs no script."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def svg_chart(chart: Chart, *, named: bool = True) -> Element:
 
 
 def _in_words(curves: Sequence[Curve]) -> str:
-    """Say what the curves do, for those who do not see them."""
+    """Describe the curves for screen readers."""
     return " ".join(
         f"{curve.name}: from {figure(curve.known[0])} to {figure(curve.known[-1])}." for curve in curves[:STYLES]
     )
@@ -155,7 +155,7 @@ def _stop(
 
 
 def _gaps(curves: Sequence[Curve]) -> Element | None:
-    """Say where values are missing that should be there."""
+    """Describe where values are missing."""
     said = []
     for curve in curves:
         without = [at for at, value in curve.points if value is None]

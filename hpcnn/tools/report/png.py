@@ -1,4 +1,4 @@
-"""The report as one picture, by matplotlib."""
+"""The report as one picture, drawn with matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: the best first, and the settings in which they differ."""
+"""Several runs side by side: best first, and the settings in which they differ."""
 
 from __future__ import annotations
 

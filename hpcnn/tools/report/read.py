@@ -1,4 +1,4 @@
-"""Reads what is in a run's folder, and says what is missing. Nothing in it is trusted, and nothing raises."""
+"""Reads a run folder, and reports what is missing. The contents are not trusted, and no error is raised for them."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def _state(files: RunFiles) -> tuple[str, str]:
     if one.why != "not under Slurm":
         return one.state, one.why
     if one.state == "running":
-        return one.state, "it still goes on: this is how far it is"
+        return one.state, "still running"
     last = read_json(files.progress).get("time")
     trace = f"; its last trace is of {moment(last)}" if last else ""
-    return "incomplete", f"stopped, failed or lost{trace}; hpcnn train JOB --resume RUN goes on"
+    return "incomplete", f"stopped, failed or lost{trace}; resume it: hpcnn train JOB --resume RUN"
 
 
 def _weights(result: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""One run, as a report sees it: plain values, whatever state its files are in."""
+"""The record of one run for a report: plain values, whatever the state of its files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_VALUES = ("epoch", "step", "learning_rate", "seconds", "samples_per_s")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the files in a run's folder say. What they do not say is empty."""
+    """The contents of a run folder. Missing values are empty."""
 
     path: Path
     name: str
@@ -46,7 +46,7 @@ class RunRecord:
     attempts: Sequence[Mapping[str, Any]]
     accounts: Sequence[TimeAccount]
     troubles: Sequence[str]
-    """What is missing or damaged, a sentence each."""
+    """Sentences on missing or damaged files."""
 
     @property
     def values(self) -> list[str]:

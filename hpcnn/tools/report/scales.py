@@ -1,4 +1,4 @@
-"""From values to places in a chart: nice ticks, logarithms where they help, and fewer points where there are many."""
+"""Scales of charts: round ticks, logarithmic axes, thinning of many points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Point = tuple[float, float | None]
 """A place and a value; None where there is none."""
 
 _LOG_FROM, _LOG_ABOVE = 50.0, 1e-100
-"""Values whose largest is so many times the smallest are shown by their logarithm, unless some are next to nothing."""
+"""Least ratio of the largest to the smallest value for a logarithmic axis, and the least smallest value."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scale:
         return math.log10(value) if self.log else value
 
     def ticks(self, most: int) -> list[float]:
-        """Return at most about so many round values within the scale."""
+        """Return round values within the scale, about `most` of them."""
         return log_ticks(self.low, self.high, most) if self.log else nice_ticks(self.low, self.high, most)
 
 
@@ -97,9 +97,9 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """Return about so many of the points: of each stretch the smallest and the largest value, so that spikes stay.
+    """Return about `most` of the points: the smallest and the largest value of each interval, so that spikes remain.
 
-    A stretch that has points without a value keeps the first of them too: a gap stays a gap.
+    Of an interval with missing values the first of these is kept too, so that gaps remain.
     """
     if len(points) <= most:
         return list(points)
@@ -121,7 +121,7 @@ def _value(point: Point) -> float:
 
 
 def sampled(count: int, most: int) -> list[int]:
-    """Return at most so many places below `count`, evenly spread, with the first and the last.
+    """Return at most `most` evenly spaced indices below `count`, including the first and the last.
 
     >>> sampled(5, 10), sampled(10, 4)
     ([0, 1, 2, 3, 4], [0, 3, 6, 9])

@@ -1,4 +1,4 @@
-"""Where the time of a run went: the lines of time.jsonl, added up as long as the ranks stayed the same."""
+"""The time of a run by rank and phase: the lines of time.jsonl, summed as long as the ranks stayed the same."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MEANING = {
     "set-up": "reading data, building the model",
     "other": "callbacks, recovery from lost ranks",
 }
-"""What counts as each group, in words."""
+"""Descriptions of the groups."""
 _MOST_RANKS = 2**20
-"""A line that claims more is damaged."""
+"""A line with more ranks is damaged."""
 
 
 @dataclass(frozen=True)
 class TimeAccount:
-    """Seconds of each rank in each phase, over a time in which the ranks stayed the same."""
+    """Seconds of each rank by phase, over a period with the same ranks."""
 
     hosts: tuple[str, ...]
     """Of each rank."""
@@ -37,7 +37,7 @@ class TimeAccount:
 
     @property
     def ranks(self) -> int:
-        """How many there were."""
+        """Number of ranks."""
         return len(self.hosts)
 
     @cached_property
@@ -66,13 +66,13 @@ class TimeAccount:
 
     @property
     def slowest(self) -> str:
-        """A sentence on the rank that holds up the others; empty if none does."""
+        """A sentence on the straggler; empty if there is none."""
         found = find_straggler(self.hosts, self.phases)
         return f"{str(found)[0].upper()}{str(found)[1:]}: they wait for it." if found else ""
 
 
 def time_accounts(lines: Sequence[Mapping[str, Any]]) -> tuple[list[TimeAccount], int]:
-    """Return one account for each set of ranks that the run had, the first one first, and how many lines are no use."""
+    """Return one account per set of ranks in order, and the number of unusable lines."""
     found: list[TimeAccount] = []
     useless = 0
     for line in lines:

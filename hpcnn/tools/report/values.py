@@ -1,4 +1,4 @@
-"""Numbers from files that may be damaged, and how a report writes them."""
+"""Parses values from files that may be damaged, and formats them for reports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from hpcnn.core.formatting import duration
 
 NONE = "-"
-"""Stands where there is nothing to be shown."""
+"""Placeholder for a missing value."""
 LARGEST = 1e100
-"""What is larger is as good as infinite, and would overflow where a chart is drawn."""
+"""Larger values count as infinite; they would overflow in charts."""
 
 
 def number(value: Any) -> float | None:
@@ -31,7 +31,7 @@ def whole(value: Any) -> int | None:
 
 
 def figure(value: float | int | None) -> str:
-    """Return a number as people read it: four digits that count, and thousands apart.
+    """Return a number with four significant digits and thousands separators.
 
     >>> figure(0.046128), figure(12592.2), figure(7), figure(1.2e-07), figure(None)
     ('0.04613', '12,592', '7', '1.2e-07', '-')
@@ -46,7 +46,7 @@ def figure(value: float | int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a time, short ones with their fractions.
+    """Return a duration, short ones with fractions of seconds.
 
     >>> seconds(0.0421), seconds(12.34), seconds(3700.0), seconds(None)
     ('0.042 s', '12.3 s', '1:01:40', '-')
