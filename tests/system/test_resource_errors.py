@@ -121,4 +121,4 @@ def test_predictions_may_go_to_any_other_place(tmp_path: Path) -> None:
 def test_help_without_docstrings() -> None:
     done = run("-OO", "-m", "hpcnn.train", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Made-up data of any size" in " ".join(done.stdout.split())
+    assert "Synthetic data of any size" in " ".join(done.stdout.split())
