@@ -43,7 +43,7 @@ def test_predict_takes_any_number_of_samples(fitted: hpcnn.Fitted) -> None:
     outputs = fitted.predict(many)
     assert outputs.shape == (360, 3)
     np.testing.assert_allclose(outputs[:60], fitted.predict(X.tolist()), rtol=1e-5)
-    with pytest.raises(DataError, match=r"shape \(3,\) a sample"):
+    with pytest.raises(DataError, match=r"shape \(3,\) per sample"):
         fitted.predict(X[:, :3])
     with pytest.raises(DataError, match="not finite"):
         fitted.predict(np.full((1, 4), np.nan))
@@ -113,7 +113,7 @@ def test_on_a_thread(fitted: hpcnn.Fitted, tmp_path: Path) -> None:
 
 
 def test_commands_say_that_the_data_were_in_memory(fitted: hpcnn.Fitted) -> None:
-    with pytest.raises(DataError, match=r"arrays in the memory of a Python program.*; commands take files .--data"):
+    with pytest.raises(DataError, match=r"arrays of a Python program.*; commands take files .--data"):
         evaluate_trained(fitted.trained, SerialCommunicator(), None)
     job = load_job(fitted.folder / "job.toml").job
     assert job.run.stall_abort_s == 0, "it would end the user's process"

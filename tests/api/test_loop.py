@@ -119,7 +119,7 @@ def test_what_a_trainer_saves_is_a_checkpoint_like_any_other(tmp_path: Path) -> 
     command("evaluate", path, "--data", tmp_path / "data.npz")
     command("predict", path, tmp_path / "data.npz", "-o", tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), made.predict(X))
-    with pytest.raises(DataError, match="arrays in the memory of a Python program"):
+    with pytest.raises(DataError, match="arrays of a Python program"):
         evaluate_trained(loaded.trained, SerialCommunicator(), None)
     resumed = {**JOB, "train": {**JOB["train"], "early_stopping": None}}
     with pytest.raises(CheckpointError, match="the run was started with other settings"):
