@@ -42,19 +42,18 @@ sys.exit(main(sys.argv[1:]))
 """
 """Rank 1 dies between MPI_Init and the end of the connecting."""
 BEFORE_TRAINING = """
-import os, signal, sys, time
-from hpcnn.comm.launcher import detect_launch
-from hpcnn.job import load
-found = load.check_table
-def check(*arguments):
-    if detect_launch().rank == 1 and sys.modules["hpcnn.comm.supervision.watched_rank"].watched_rank.file >= 0:
+import os, signal, sys
+from hpcnn.comm import collectives
+found = collectives.agree
+def agree(comm, action):
+    if comm.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return found(*arguments)
-load.check_table = check
+    return found(comm, action)
+collectives.agree = agree
 from hpcnn.train import main
 sys.exit(main(sys.argv[1:]))
 """
-"""Rank 1 dies when all are connected, and read the job."""
+"""Rank 1 dies when all are connected, and agree on the job."""
 ONLY_RANK_0 = """
 import hpcnn
 ranks = hpcnn.connect()
