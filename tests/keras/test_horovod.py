@@ -112,7 +112,7 @@ def test_job_of_one_process_over_horovod(found_by: By, newest_horovod: Mpi) -> N
 def test_horovod_check(newest_horovod: Mpi, tmp_path: Path) -> None:
     done = newest_horovod.run(0, "-m", "hpcnn.horovod", "check", cwd=tmp_path, environment=QUIET)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Horovod adds right on 2 ranks, with MPICH Version: "), done.stdout
+    assert done.stdout.startswith("Horovod sums correctly on 2 ranks, with MPICH Version: "), done.stdout
 
 
 @pytest.mark.parametrize(
