@@ -149,9 +149,9 @@ def build_training(
         job: what to train.
         base: folder of the job file.
         comm: the ranks.
-        backend: what computes.
-        source: data that are there already, in place of the job's.
-        check: told of the data before anything is made of them; raises if they are the wrong ones.
+        backend: computes the model.
+        source: data in memory, in place of the job's.
+        check: called with the content of the data before anything is built; raises if they are the wrong ones.
 
     Raises:
         HpcnnError: some part of the job does not fit.

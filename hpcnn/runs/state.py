@@ -1,4 +1,4 @@
-"""The whole state of a training, to a checkpoint and back."""
+"""The whole state of a training, packed for a checkpoint and unpacked from one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         return convert(facts, Facts)
     except (msgspec.ValidationError, UnicodeError) as error:
         raise CheckpointError(
-            f"the checkpoint is none of a training ({shortened(error)}). Use one that hpcnn train wrote."
+            f"not a training checkpoint ({shortened(error)}). Use one that hpcnn train wrote."
         ) from None
 
 
@@ -74,7 +74,7 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
 
 
 def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
-    """Return what it takes to go on with `training` on any number of ranks. The same on every rank.
+    """Return what it takes to resume `training` on any number of ranks. The same on every rank.
 
     Raises:
         CheckpointError: a callback of the user's has a state that no file can hold.
@@ -201,7 +201,7 @@ def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Chec
     ours = isinstance(callback, EarlyStopping | ReduceOnPlateau)
     if not (_fits(state, own) if ours else name in facts.callbacks or not own):
         held = shortened(state)
-        raise CheckpointError(f"the state of {name} is another's: the file holds {held}, the job needs {[*own]}")
+        raise CheckpointError(f"the state of {name} does not fit: the file holds {held}, the job needs {[*own]}")
     if ours and arrays:
         training.spec.network.layout.check_state_dict(arrays)
     callback.load(state, {key: array.copy() for key, array in arrays.items()})
@@ -215,14 +215,14 @@ def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
 
 def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> None:
-    """Refuse to go on with a run under settings that would change its result; more epochs may be asked for.
+    """Refuse to resume a run under settings that would change its result; more epochs may be asked for.
 
     What computes it may change: the bits do then, but not the training.
 
     Args:
         old: the job as the checkpoint keeps it.
-        new: the job to go on with.
-        data_known: the data are compared with those of the start, so that it does not matter where they lie.
+        new: the job to resume it with.
+        data_known: the data are compared with those of the start, so that their place does not matter.
 
     Raises:
         CheckpointError: lists the settings that differ.
@@ -241,7 +241,7 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
         raise CheckpointError(
             "the run was started with other settings, which decide its result: "
             + "; ".join(different)
-            + ". Go on with the settings of its job.toml, or start a new run with another --out."
+            + ". Resume with the settings of its job.toml, or start a new run with another --out."
         )
 
 

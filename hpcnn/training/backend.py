@@ -1,4 +1,4 @@
-"""What computes: the seam between a job's training, which all modes share, and the library that does the arithmetic."""
+"""The interface between a job's training, which all modes share, and the library that does the arithmetic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Backend(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What decides the bits beside the job and the machine, as versions of libraries."""
+        """What decides the bits in addition to the job and the machine, as versions of libraries."""
         ...
 
     def build_network(self, job: Job, input_shape: tuple[int, ...]) -> BuiltNetwork:
@@ -61,5 +61,5 @@ BackendOf = Callable[[Job], Backend]
 
 
 def machine_info(backend: Backend) -> dict[str, Any]:
-    """Return what, beside the job, decides the bits."""
+    """Return what decides the bits in addition to the job."""
     return fingerprint() | dict(backend.facts)

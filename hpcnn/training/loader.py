@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class _Buffer:
-    """Memory for up to so many rows, filled anew by each `take`."""
+    """Memory for a batch of rows, which each `take` overwrites."""
 
     def __init__(self, rows: Rows, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
         if not same_sample_shape(rows.shape[1:], shape):

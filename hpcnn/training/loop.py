@@ -30,7 +30,7 @@ from hpcnn.training.training import Training
 
 @dataclass
 class Progress:
-    """How far the training is: all that, with weights and optimizer state, it takes to go on."""
+    """How far the training is: what it takes to resume, with weights and optimizer state."""
 
     epoch: int = 0
     """Epochs done."""

@@ -68,7 +68,7 @@ ShardBackward = Callable[[Accumulator, Ready | None], None]
 class Model(ABC):
     """A network with its parameters in one flat vector, its loss and its metrics. One subclass for each backend.
 
-    A subclass says how to compute: four methods. Steps, sums over ranks, checkpoints and commands are shared.
+    A subclass says how to compute. Steps, sums over ranks, checkpoints and commands are shared.
 
     Args:
         network: what computes the outputs.
@@ -84,7 +84,7 @@ class Model(ABC):
         self._scratch = Context()
         self._flush = FlushDenormals()
 
-    # ------------------------------------------------------------------------------------------- what subclasses say
+    # ---------------------------------------------------------------------------------------- what subclasses compute
 
     @abstractmethod
     def use_threads(self, threads: int) -> None:
@@ -104,7 +104,7 @@ class Model(ABC):
             new_state: float64, to be overwritten by what the shard makes of the network's state; None without state.
 
         Returns:
-            The loss summed over the samples, the outputs, and the pass back.
+            The loss summed over the samples, the outputs, and the backward pass.
         """
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Model(ABC):
     def forward_shard(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
     ) -> ShardBackward:
-        """Compute a shard, overwrite its count, loss, metrics and new state in `stats`, and return the pass back."""
+        """Compute a shard, write its count, loss, metrics and new state to `stats`, and return the backward pass."""
         new_state = stats[self.layout.size :] if self.network.state else None
         loss, outputs, backward = self.forward(key, x, y, weights, new_state)
         stats[COUNT], stats[LOSS] = len(x), loss

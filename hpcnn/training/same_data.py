@@ -38,7 +38,7 @@ def common_content(source: Source, section: DataSection, comm: Communicator) -> 
 
 
 def check_same_data(before: Content | None, now: Content | None, section: DataSection, remedy: str) -> None:
-    """Refuse to go on with a run on other data than those of its start.
+    """Refuse to resume a run on other data than those of its start.
 
     `before` is None for a run of an older version, which kept nothing of them. `remedy` tells what to do with those
     that are there now.

@@ -155,7 +155,7 @@ def test_a_trainer_s_file_with_other_things_for_names(tmp_path: Path) -> None:
     kept = load_checkpoint(tmp_path / "t.safetensors")
     arrays = {name: LazyArray.of(array) for name, array in kept.tensors.items()}
     save_checkpoint(tmp_path / "t.safetensors", PendingCheckpoint(arrays, {**kept.facts, "data": [1]}))
-    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
         mine.restore(tmp_path / "t.safetensors")
 
 

@@ -173,10 +173,10 @@ def test_dropout_depends_on_the_key_alone() -> None:
     _, replica = replicas_of(network, "float32")
     x = normal(50, 4, dtype=np.float32)
     outputs = {
-        key: np.asarray(replica.model._call(key, x, np.zeros((50, 400), np.float32))[2])
+        key: np.asarray(replica.model._call(key, x, np.zeros((50, 400), np.float32), None)[2])
         for key in [(0, 4, 0, 0), (0, 4, 0, 1), (0, 4, 1, 0), (1, 4, 0, 0)]
     }
-    again = np.asarray(replica.model._call((0, 4, 0, 1), x, np.zeros((50, 400), np.float32))[2])
+    again = np.asarray(replica.model._call((0, 4, 0, 1), x, np.zeros((50, 400), np.float32), None)[2])
     np.testing.assert_array_equal(outputs[0, 4, 0, 1], again)
     dropped = {key: out == 0 for key, out in outputs.items()}
     for mask in dropped.values():

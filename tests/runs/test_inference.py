@@ -62,7 +62,7 @@ def test_a_model_that_is_not_in_the_file_takes_no_memory(path, outcome):
     with pytest.raises(CheckpointError, match="the parameters are those of another model"):
         open_trained(path)
     rewrite(path, {"job": outcome.state.facts["job"], "input_shape": [2**31]})
-    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
         open_trained(path)
 
 

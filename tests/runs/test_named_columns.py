@@ -164,5 +164,5 @@ def test_where_names_mean_nothing(data, name, warns, tmp_path):
 
 @pytest.mark.parametrize("names", [{"names": 3}, {"names": [1, 2]}, {"target_names": "y"}, {"target_names": None}])
 def test_names_in_a_damaged_file(run, names, tmp_path):
-    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
         open_trained(rewritten(run, tmp_path / "bad.safetensors", **names))

@@ -49,7 +49,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("changes", "text"), DIFFERENT)
 def test_settings_that_differ_are_listed(changes, text):
-    with pytest.raises(CheckpointError, match=text + r".*Go on with the settings of its job\.toml, or start a new"):
+    with pytest.raises(CheckpointError, match=text + r".*Resume with the settings of its job\.toml, or start a new"):
         check_same_job(plain(make_job()), make_job(**changes))
 
 
@@ -186,7 +186,7 @@ def test_a_place_that_the_training_does_not_have_is_refused(state, changes):
     {"values": []}, {"values": {"loss": "x"}}, {"finish": 1}, {"epoch": True},
 ], ids=str)  # fmt: skip
 def test_a_progress_of_other_types_is_refused(state, changes):
-    with pytest.raises(CheckpointError, match=r"none of a training \(.* Use one that hpcnn train wrote"):
+    with pytest.raises(CheckpointError, match=r"not a training checkpoint \(.* Use one that hpcnn train wrote"):
         unpack(with_progress(state, **changes), build(make_job(train=EARLY)))
 
 
@@ -199,7 +199,7 @@ def test_facts_that_are_missing_or_of_other_types_are_refused(state, name, value
     if name in ("job", "machine") and value == {"x": [{}]}:  # for others to judge
         facts_of(facts)
         return
-    with pytest.raises(CheckpointError, match="the checkpoint is none of a training"):
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
         facts_of(facts)
 
 
@@ -214,7 +214,7 @@ def test_facts_as_json_gives_them_back(state):
     {"early_stopping": {"best": 1.0, "waited": True}}, {"early_stopping": {"best": 1.0, "waited": [1]}},
 ], ids=str)  # fmt: skip
 def test_callbacks_of_another_kind_are_refused(state, callbacks):
-    with pytest.raises(CheckpointError, match=r"the state of early_stopping is another's: the file holds"):
+    with pytest.raises(CheckpointError, match=r"the state of early_stopping does not fit: the file holds"):
         unpack(with_facts(state, callbacks=callbacks), build(make_job(train=EARLY)))
 
 

@@ -1,4 +1,4 @@
-"""The backend of ``backend = "keras"``: Keras 3 on TensorFlow, behind the same seam as NumPy."""
+"""The backend of ``backend = "keras"``: Keras 3 on TensorFlow, behind the same interface as NumPy."""
 
 from __future__ import annotations
 

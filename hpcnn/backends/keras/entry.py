@@ -18,7 +18,7 @@ from hpcnn.nn.params import INIT_STREAM, Initializer, ParamSpec
 def build_entry(job: Job, input_shape: Shape) -> Any:
     """Return what the function ``model.entry`` returns: a checked `keras.Model`, or an `hpcnn.nn.Network`.
 
-    Keras's own settings start anew for it: the names of layers, the type of numbers and the seed are those of the job.
+    Keras's own settings are reset for it: the names of layers, the type of numbers and the seed are those of the job.
 
     Raises:
         JobError: there is no such function.

@@ -38,7 +38,7 @@ class KerasModel(Model):
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
     ) -> tuple[float, Array, ShardBackward]:
-        """Compute a shard with its gradient, which the pass back then copies."""
+        """Compute a shard with its gradient, which the backward pass then copies."""
         gradient, loss, outputs, state = self._call(key, x, y, weights)
         if new_state is not None:
             np.copyto(new_state, to_array(state))

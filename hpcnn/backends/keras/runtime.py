@@ -69,7 +69,7 @@ def _take_gpu(tf: Any, local_rank: int) -> None:
 
 
 def runtime_facts() -> dict[str, Any]:
-    """Return what decides the bits beside the job and the machine."""
+    """Return what decides the bits in addition to the job and the machine."""
     import keras
     import tensorflow as tf
 

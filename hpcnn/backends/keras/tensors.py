@@ -11,7 +11,7 @@ from hpcnn.system.memory import ALIGNMENT
 
 
 def can_share(array: Array) -> bool:
-    """Return whether TensorFlow can compute with the array where it lies."""
+    """Return whether TensorFlow can compute with the array in place."""
     return array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0
 
 
@@ -25,5 +25,5 @@ def to_tensor(array: Array) -> Any:
 
 
 def to_array(tensor: Any) -> Array:
-    """Return the tensor as an array, for reading: of the same memory where it lies in the CPU's."""
+    """Return the tensor as an array, for reading: of the same memory where that is the CPU's."""
     return np.asarray(tensor)
