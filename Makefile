@@ -74,7 +74,7 @@ test-slurm:
 test-timed:
 	$(PYTEST) -n 4 --dist worksteal -m timed --ignore=tests/slurm --ignore=tests/keras
 
-check: lint  ## Check the code, then run the tests that need no mpirun: after each change, in a minute
+check: lint  ## Check the code, then run the tests that need no mpirun, for each change
 	$(PYTEST) -n 2 $(BY_FILE) -m 'not timed' --ignore=tests/slurm --ignore=tests/keras --ignore=tests/mpi --ignore=tests/test_fuzz.py
 
 lint: .venv/test.stamp  ## Check the code: style, format, rooms, types

@@ -146,8 +146,8 @@ def test_after_a_kill_it_is_free_at_once(tmp_path: Path, reaped: bool) -> None:
     os.kill(child, signal.SIGKILL)
     if reaped:
         os.waitpid(child, 0)
-    else:  # a large process takes its time to die
-        wait_until(lambda: stat_of(child)[0] == "Z")
+    else:  # a large process takes its time to die, and its threads go one by one
+        wait_until(lambda: stat_of(child)[0] == "Z" and len(list(Path(f"/proc/{child}/task").iterdir())) == 1)
     said: list[str] = []
     lease = acquire(tmp_path, say=said.append)
     assert said == []
