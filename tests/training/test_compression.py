@@ -180,7 +180,7 @@ def test_a_sum_beyond_fp16_is_told_by_all_ranks():
     ({"compression": "fp16", "compression_groups": 6, "shards": "auto"},
      r"compression_groups = 6: expected a power of two\. .*; 4 would do"),
     ({"compression_groups": 2},
-     r"compression_groups = 2, but train\.compression = \"none\", so that nothing is rounded: set it to \"auto\", or"),
+     r"compression_groups = 2, but train\.compression = \"none\", so nothing is rounded: set it to \"auto\", or"),
 ])  # fmt: skip
 def test_groups_that_do_not_suit_are_refused(settings, text):
     with pytest.raises(JobError, match=text):
