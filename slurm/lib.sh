@@ -147,7 +147,7 @@ end_launcher_after_ranks() {
             ((++gone))
         fi
     done
-    say "the ranks on this node ended, and ${launcher[0]:-the command} goes on: it is ended"
+    say "the ranks on this node ended, but ${launcher[0]:-the command} still runs: it is ended"
     kill -TERM "$launched"
     sleep 5
     kill -KILL "$launched" 2>/dev/null

@@ -69,8 +69,8 @@ def fit(
             ``[model]`` of its job, so that resuming, `hpcnn.load` and all commands read it like any other.
         validation: such a pair to validate with.
         out: run folder to write; ``runs/<name of the job>`` if left out, numbered if taken.
-        resume: ``"auto"`` goes on with the newest run of this name, or in `out`, else begins one; a path goes on with
-            that run or checkpoint; ``"never"`` begins anew and overwrites nothing.
+        resume: ``"auto"`` resumes the newest run of this name, or in `out`, else begins one; a path resumes
+            that run or checkpoint; ``"never"`` begins a new run and overwrites nothing.
         callbacks: told of the training on all ranks, after the job's own.
         overrides: changes to the job, as ``{"train.epochs": 5}``.
 

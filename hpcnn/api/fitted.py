@@ -112,7 +112,7 @@ class Fitted:
                 if read_facts(temporary)["weights_sha256"] != self.weights_sha256:
                     raise CheckpointError(
                         f"{str(self.trained.path)!r} holds other weights than this model: the run went on since, or "
-                        "its state could not be saved. Save a model before its run goes on."
+                        "its state could not be saved. Save a model before its run is resumed."
                     )
         except OSError as error:
             raise CheckpointError(f"the model can't be saved to {str(path)!r}: {error}. Choose another path.") from None

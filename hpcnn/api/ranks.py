@@ -105,9 +105,9 @@ def _let_go() -> None:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Give this rank's wish to stop, which signals raise within the block; after it they do what they did before.
+    """Yield this rank's stop request, which signals raise within the block; the handlers from before return after it.
 
-    Only the main thread can hear signals: on another one the wish stays away.
+    Only the main thread receives signals: on another one no stop is requested.
     """
     guard = _Process.guard
     stop = StopRequest() if guard is not None else _StopAlone()
@@ -123,7 +123,7 @@ def listening() -> Iterator[StopRequest]:
 
 
 class _StopAlone(StopRequest):
-    """The wish to stop of a process that is alone, in whose main thread Python comes to its handlers.
+    """The stop request of a process that is alone, in whose main thread Python runs the handlers.
 
     Until training begins signals do what they did before: Ctrl-C raises KeyboardInterrupt. So does a second Ctrl-C
     later on.

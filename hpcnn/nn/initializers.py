@@ -27,7 +27,7 @@ def fans(shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def truncated_normal(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """Draw from the standard normal distribution, drawing anew what lies beyond -2 or 2."""
+    """Draw from the standard normal distribution, redrawing what is beyond -2 or 2."""
     values = generator.standard_normal(shape)
     while (far := np.abs(values) > 2).any():
         values[far] = generator.standard_normal(np.count_nonzero(far))

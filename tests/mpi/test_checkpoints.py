@@ -203,7 +203,7 @@ def test_a_disk_that_is_full_for_a_while(mpich: Mpi, tmp_path: Path, small_disk:
     warnings = [line for line in lines if line.startswith("warning: the checkpoint")]
     assert warnings == [
         "warning: the checkpoint at step 30 was not saved in disk/run/checkpoints (No space left on device); "
-        "training goes on, and it is tried again"
+        "training continues, and it is tried again"
     ]
     assert "newest on the full disk step-0000000023.safetensors" in lines
     assert lines.count("checkpoints are saved again in disk/run/checkpoints, at step 80") == 1

@@ -191,7 +191,7 @@ def test_slurm_does_not_notice_that_a_node_is_silent(silent: Silent, undisturbed
     check_came_back(project, job, undisturbed)
     said = project.output(job)
     assert "The job ends, since run.stall_abort_s = 8." in said
-    assert "the ranks on this node ended, and mpirun goes on" in said
+    assert "the ranks on this node ended, but mpirun still runs" in said
     assert f"nodes that do not answer: {silent.lost}" in said
 
 

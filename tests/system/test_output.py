@@ -1,4 +1,4 @@
-"""Output that can not be written: training goes on to the same end, other commands end with one message or quietly."""
+"""Output that can not be written: training ends as without it, other commands end with one message or quietly."""
 
 from __future__ import annotations
 

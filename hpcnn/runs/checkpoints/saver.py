@@ -143,7 +143,7 @@ class Saver:
             if self._root and trouble != self.unsaved:
                 write_line(
                     f"warning: the checkpoint at step {step} was not saved in {self._folder.checkpoints} ({trouble}); "
-                    "training goes on, and it is tried again"
+                    "training continues, and it is tried again"
                 )
         else:
             if self._root and self.unsaved:

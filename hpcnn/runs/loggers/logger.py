@@ -95,7 +95,7 @@ class GuardedLogger(Callback):
         except Exception as error:
             self._failed = True
             write_line(
-                f"warning: the logger {self._name!r} failed ({type(error).__name__}: {error}); training goes on "
+                f"warning: the logger {self._name!r} failed ({type(error).__name__}: {error}); training continues "
                 "without it, and a run that is resumed logs what is missing"
             )
             if action != self._logger.close:

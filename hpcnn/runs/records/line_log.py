@@ -43,7 +43,7 @@ class LineLog:
         except (OSError, CheckpointError) as error:
             if not self.trouble:
                 write_line(
-                    f"warning: {self.name} can't be written ({error}); training goes on, its lines wait in memory, "
+                    f"warning: {self.name} can't be written ({error}); training continues, its lines wait in memory, "
                     "and it is tried again"
                 )
             self.trouble = str(error)

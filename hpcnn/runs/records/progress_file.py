@@ -58,7 +58,7 @@ class ProgressFile(Callback):
             temporary.replace(self._path)
         except OSError as error:
             if not self._warned:
-                write_line(f"warning: {self._path.name} can't be written ({error}); training goes on")
+                write_line(f"warning: {self._path.name} can't be written ({error}); training continues")
             self._warned = True
             with suppress(OSError):
                 temporary.unlink()

@@ -94,7 +94,7 @@ class Timeline(Callback):
         try:
             write_trace(self._folder.timeline, everyone, self._layers, {"run": self._folder.path.name})
         except OSError as error:
-            write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training goes on")
+            write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training continues")
 
     def _gather(self, main: Marks, exchange: Marks) -> list[RankTrace] | None:
         """Return the marks of every rank on rank 0, None elsewhere."""

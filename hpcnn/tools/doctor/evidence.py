@@ -167,7 +167,7 @@ class Probe:
     """Ranks in the world; 0 if there never was one."""
     hosts: tuple[str, ...] = ()
     no_recovery: str = ""
-    """Why ranks can't go on without one that died; empty if they can."""
+    """Why ranks can't continue without one that died; empty if they can."""
     no_sharing: str = ""
     """Why the ranks of a node can't share memory; empty if they can."""
     unshared: tuple[str, ...] = ()

@@ -48,7 +48,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         raise ModelError(
             f"Keras computes what the function {entry!r} builds, and hpcnn can't write that as ONNX. If it returns an "
             "hpcnn.nn.Network, add --backend numpy; if a keras.Model, write it by --format keras, from where Keras's "
-            "own model.export(..., format='onnx') goes on."
+            "own model.export(..., format='onnx') may do more."
         )
     size = network.layout.size * np.dtype(KERNEL_TYPE).itemsize
     if size >= SIZE_LIMIT:

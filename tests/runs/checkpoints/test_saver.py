@@ -239,7 +239,7 @@ def test_a_disk_that_is_full_for_a_while(folder, disk, clock, monkeypatch, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         f"warning: the checkpoint at step 4 was not saved in {folder.checkpoints} ({full}); "
-        "training goes on, and it is tried again",
+        "training continues, and it is tried again",
         f"checkpoints are saved again in {folder.checkpoints}, at step 6",
     ]
     assert step_in(folder.last) == 6

@@ -196,7 +196,7 @@ def test_a_logger_that_fails_is_given_up(
     assert fitted.weights_sha256 == right.weights_sha256
     assert calls == list(dict.fromkeys([method, "close"]))
     out = capsys.readouterr().out
-    assert out.count("warning: the logger 'csv' failed (OSError: no space left); training goes on without it") == 1
+    assert out.count("warning: the logger 'csv' failed (OSError: no space left); training continues without it") == 1
     monkeypatch.undo()
     train(tmp_path / "run", "csv", **{"train.epochs": 5})
     assert [row["epoch"] for row in rows_of(tmp_path / "run")] == ["1", "2", "3", "4", "5"]

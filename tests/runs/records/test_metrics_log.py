@@ -48,7 +48,7 @@ def test_lines_wait_while_the_folder_is_away(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert said.startswith("warning: metrics.jsonl can't be written ([Errno 2] No such file or directory: ")
-    assert said.endswith("training goes on, its lines wait in memory, and it is tried again\n")
+    assert said.endswith("training continues, its lines wait in memory, and it is tried again\n")
     away.rename(folder.path)
     end(log, 5, 6)
     assert capsys.readouterr().out == "metrics.jsonl is written again: 4 lines that had waited\n"

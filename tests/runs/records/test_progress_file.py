@@ -106,5 +106,5 @@ def test_a_disk_that_is_full_is_mentioned_once(
     for _ in range(3):
         trace.write()
     assert capsys.readouterr().out == (
-        "warning: progress.json can't be written ([Errno 28] No space left on device); training goes on\n"
+        "warning: progress.json can't be written ([Errno 28] No space left on device); training continues\n"
     )

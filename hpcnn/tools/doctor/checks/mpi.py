@@ -130,7 +130,7 @@ def check_recovery(evidence: Evidence) -> Iterator[Finding]:
     if evidence.probe.size > 1 and evidence.probe.no_recovery:
         yield ok("lost ranks", f"end the job, which resumes from its checkpoint: {evidence.probe.no_recovery}")
     elif evidence.probe.size > 1:
-        yield ok("lost ranks", "the others can go on without (ULFM): set run.on_rank_loss = 'continue'")
+        yield ok("lost ranks", "the others can continue without (ULFM): set run.on_rank_loss = 'continue'")
 
 
 def check_large_counts(evidence: Evidence) -> Iterator[Finding]:
