@@ -71,7 +71,7 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
         (SOUND, probe(threads="serialized"), WARNING, "'serialized'.*noticed by others$", "MULTIPLE"),
     ],
     mpi.check_recovery: [
-        (SOUND, probe(no_recovery=""), OK, "can go on without .*'continue'", ""),
+        (SOUND, probe(no_recovery=""), OK, "can continue without .*'continue'", ""),
     ],
     mpi.check_large_counts: [
         (SOUND, probe(standard=(3, 1)), OK, "none in this MPI", ""),
