@@ -37,11 +37,7 @@ _NO_FILE = Path("fit")
 
 
 def prepare_job(
-    job: AnyJob | None,
-    overrides: Overrides,
-    data: Pair | None,
-    validation: Pair | None,
-    network: Network | None = None,
+    job: AnyJob | None, overrides: Overrides, data: Pair | None, validation: Pair | None, network: Network | None = None
 ) -> tuple[LoadedJob, Source | None]:
     """Return a job, and the arrays as a source of data if there are any; see `hpcnn.fit`.
 

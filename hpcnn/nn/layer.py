@@ -27,7 +27,6 @@ class Backward(Protocol):
         overwritten (not added to); a frozen one is absent from `grads`. With `need_dx` false the gradient of x is
         not computed and None is returned: nothing below it learns.
         """
-        ...
 
 
 @dataclass(frozen=True)

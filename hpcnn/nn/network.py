@@ -25,7 +25,6 @@ class NetworkBackward(Protocol):
 
     def __call__(self, dlogits: Array, grads: Params, ready: Ready | None = None) -> None:
         """Write every trainable parameter's gradient; dlogits may be overwritten."""
-        ...
 
 
 class Network:

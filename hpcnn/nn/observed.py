@@ -19,7 +19,6 @@ class Observer(Protocol):
 
     def passes(self, layer: str) -> tuple[Tell, Tell]:
         """Return what to call where the layer of that name begins its pass, forward or back, and where it ends."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -61,17 +61,11 @@ class _Segment:
 
 
 class BoundOptimizer:
-    """An optimizer with its state, for some parts of a vector of parameters that stays where it is.
+    """An optimizer with its state, for some `parts` of a vector of parameters that stays where it is.
 
     A step is `begin`; then the sums of each part are written into `gradients`, and it goes through `check` and
     `update`. With `reductions`, all parts go through `squares` before each `reduce`, and `update` after the last.
-
-    Args:
-        optimizer: what to do.
-        params: the whole vector, of shape (n,).
-        parts: what this one updates.
-        parameters: what the vector consists of.
-        repeats: whether the caller can give the gradient of a part again after the last `reduce`.
+    `repeats`: whether the caller can give the gradient of a part again after the last `reduce`.
     """
 
     def __init__(
@@ -142,7 +136,6 @@ class BoundOptimizer:
         self._plan([info] * len(self._parameters))
 
     def _plan(self, infos: Sequence[StepInfo]) -> None:
-        """Ask the transforms of the stage for their work on each parameter."""
         self._work: list[list[Block]] = []
         for index, parameter in enumerate(self._parameters):
             factor, work = self._factors[index], []
@@ -220,11 +213,7 @@ class BoundOptimizer:
     # ----------------------------------------------------------------------------------------------------------- state
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take the own parts of whole vectors, of the names of the state and the shape of the parameters.
-
-        Raises:
-            CheckpointError: the state is another optimizer's, or of another model.
-        """
+        """Take the own parts of whole vectors by name. CheckpointError: they are of another optimizer or model."""
         given = {name: value.shape for name, value in state.items()}
         wanted = dict.fromkeys(self.state, self._shape)
         if given != wanted:

@@ -49,11 +49,7 @@ def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY)
 
 
 def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelSpec:
-    """Return a network with the loss and the metrics of a job.
-
-    Raises:
-        ModelError: the layers do not fit together, or the loss or a metric does not fit the network.
-    """
+    """Return a network with the loss and the metrics of a job. ModelError: they do not fit it."""
     loss = build_loss(job.loss, network.output_shape, network.head)
     metrics = build_metrics(
         job.train.metrics,
@@ -96,7 +92,6 @@ def build_replica(
 
 
 def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer) -> Updater:
-    """Return what holds the parameters and updates them."""
     shards, layout = job.train.shards, spec.network.layout
     assert isinstance(shards, int)
     size = layout.trainable_size
@@ -141,20 +136,11 @@ def build_training(
     source: Source | None = None,
     check: Callable[[Content | None], None] | None = None,
 ) -> Training:
-    """Read the data and build everything that trains the job, in which ``auto`` shards and groups are set by now.
+    """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
 
-    Collective, and to be called within `agree`.
-
-    Args:
-        job: what to train.
-        base: folder of the job file.
-        comm: the ranks.
-        backend: computes the model.
-        source: data in memory, in place of the job's.
-        check: called with the content of the data before anything is built; raises if they are the wrong ones.
-
-    Raises:
-        HpcnnError: some part of the job does not fit.
+    ``auto`` shards and groups of the job are set by now. `base` is the folder of the job file; `source` holds data in
+    memory, in place of the job's. `check` is called with the content of the data before anything is built, and raises
+    if they are the wrong ones.
     """
     train = job.train
     assert isinstance(train.shards, int)
@@ -198,7 +184,6 @@ def build_training(
 
 
 def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    """Return the loader that trains on `samples`."""
     train = job.train
     assert isinstance(train.shards, int)
     return ShardLoader(
@@ -278,11 +263,7 @@ def _class_weights(job: Job, samples: Samples, spec: ModelSpec, reduction: TreeR
 
 
 def resolve_groups(job: Job, hosts: int) -> Job:
-    """Return the job with an open ``train.compression_groups`` set for `hosts` hosts; ``train.shards`` must be set.
-
-    Raises:
-        JobError: the groups that the job asks for do not suit its shards.
-    """
+    """Return the job with an open ``train.compression_groups`` set for `hosts` hosts; ``train.shards`` must be set."""
     train = job.train
     assert isinstance(train.shards, int)
     check_compression(train)

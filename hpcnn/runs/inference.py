@@ -62,13 +62,7 @@ class TrainedModel:
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
-    """Return the file of a run with its weights: `which` of `CHECKPOINTS`, or the first that exists.
-
-    `run` may also be a checkpoint.
-
-    Raises:
-        CheckpointError: there is no such file.
-    """
+    """Return `run` if it is a checkpoint, else its file of weights: `which` of `CHECKPOINTS`, or the first there is."""
     if run.is_file():
         return run
     folder = RunFolder(run)
@@ -167,11 +161,7 @@ def open_on_ranks(
     backend: str = "",
     backend_of: BackendOf = numpy_backend_of,
 ) -> TrainedModel:
-    """Open the model of a run's checkpoint (see `checkpoint_path`) on each rank's share of the cores. Collective.
-
-    Raises:
-        HpcnnError: on all ranks, if any can't open it.
-    """
+    """Open the model of a run's checkpoint (see `checkpoint_path`) on each rank's share of the cores. Collective."""
     trained = agree(
         comm, lambda: open_trained(checkpoint_path(run, which), entry, backend=backend, backend_of=backend_of)
     )
@@ -180,10 +170,9 @@ def open_on_ranks(
 
 
 def evaluate_trained(trained: TrainedModel, comm: Communicator, data: str | None) -> tuple[str, int, dict[str, Value]]:
-    """Return a description of the data, the number of samples, and loss and metrics.
+    """Return a description of the data, the number of samples, and loss and metrics. Collective, within `agree`.
 
-    `data` names other files than the job's; None stands for the job's validation data, or its training data without
-    any. Collective; call it within `agree`.
+    `data` names other files than the job's; None: the job's validation data, or its training data without any.
     """
     job, reduction = trained.job, TreeReduction(comm)
     what, samples = _samples(trained, comm, data, reduction)
@@ -198,13 +187,7 @@ def _samples(
     job, scaling = trained.job, trained.scaling
     if data is not None:
         samples = read_samples(
-            data,
-            job.data,
-            Path(),
-            dtype=job.train.dtype,
-            scaling=scaling,
-            columns=trained.columns,
-            reduction=reduction,
+            data, job.data, Path(), dtype=job.train.dtype, scaling=scaling, columns=trained.columns, reduction=reduction
         )
         return data, samples
     splits = own_splits(trained, comm)
@@ -216,8 +199,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job. Collective; call it within `agree`.
 
-    Raises:
-        HpcnnError: they can't be read, or they changed, so that the split may differ from the one in training.
+    If they changed, which the split depends on, that is an error.
     """
     job = trained.job
     source = read_source(job.data, trained.base)
@@ -286,11 +268,7 @@ def write_predictions(trained: TrainedModel, comm: Communicator, loader: PieceLo
 
 
 def check_output(out: Path, *, writes: bool) -> None:
-    """Check the output file before anything is computed; `writes` on the rank that will write it.
-
-    Raises:
-        DataError: the name does not end in .npy, or the folder is missing or not writable.
-    """
+    """Check the output file before anything is computed; `writes` on the rank that will write it."""
     if out.suffix != ".npy":
         raise DataError(f"the output {str(out)!r} must be a .npy file")
     if not out.parent.is_dir():

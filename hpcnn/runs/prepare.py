@@ -107,7 +107,6 @@ def _resolve(comm: Communicator, request: Request, facts: Facts | None) -> Job:
 
 
 def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
-    """Return whether the run has all epochs of the job, and print its result then. Collective."""
     result = on_root(comm, start.folder.read_result)
     if result is None or result.get("epochs_asked", 0) < job.train.epochs:
         return False

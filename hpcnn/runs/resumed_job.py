@@ -17,11 +17,7 @@ from hpcnn.storage.checkpoint import read_facts
 
 
 def load_start_job(job: Path | None, overrides: Sequence[str], out: Path | None, resume: str) -> LoadedJob:
-    """Read the given job file, or else the job of the run to resume, or else the digits job.
-
-    Raises:
-        HpcnnError: the job, or the checkpoint that holds it, is invalid.
-    """
+    """Read the given job file, or else the job of the run to resume, or else the digits job."""
     path = job or job_of_run(out, resume)
     if path is None and resume not in ("auto", "never") and Path(resume).is_file():
         return _load_from_checkpoint(Path(resume), overrides)

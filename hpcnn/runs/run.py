@@ -61,8 +61,7 @@ class Run:
     def prepare_folder(self, epochs_done: int, *, recovered: bool) -> None:
         """Prepare the folder for a training that continues after `epochs_done` epochs.
 
-        Raises:
-            CheckpointError: it can't be written to. With `recovered` ranks were lost, and this is a warning only.
+        If it can't be written to, that is a CheckpointError, or a warning only where ranks were lost (`recovered`).
         """
         if self._root:
             self._context.check_lease()
@@ -77,10 +76,7 @@ class Run:
     def train(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
         """Train, and return whether the plan is done; if not, the run was stopped. Collective.
 
-        Args:
-            progress: where to start; the training advances it.
-            stop: this rank's stop request.
-            recovered: ranks were lost, and perhaps a checkpoint that they were to save.
+        `recovered`: ranks were lost, and perhaps a checkpoint that they were to save.
         """
         training, run = self._training, self._training.job.run
         stop.clock = self._wall_time(stop.begin)
@@ -167,9 +163,7 @@ class Run:
     def complete(self, progress: Progress, seconds: float) -> int:
         """Write the finished model and the result, and return the exit code. Collective.
 
-        Raises:
-            DriftError: the ranks do not end with the same weights.
-            CheckpointError: the model can't be written.
+        DriftError: the ranks do not end with the same weights.
         """
         sha256 = self._training.replica.model.fingerprint()
         for rank, other in enumerate(gather_or_raise(self._comm, sha256)):

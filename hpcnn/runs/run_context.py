@@ -29,10 +29,6 @@ class RunContext:
         return self.comm.rank == 0
 
     def check_lease(self) -> None:
-        """Check that the folder is still this job's.
-
-        Raises:
-            LeaseLostError: another job has taken it over.
-        """
+        """Raise LeaseLostError if another job has taken over the folder."""
         if self.keeper is not None:
             self.keeper.check()

@@ -58,13 +58,9 @@ class Straggler:
 
 
 class LiveStatus:
-    """The loss, the speed and the time left of a run while it trains.
+    """The loss, the speed and the time left of a run while it trains, which advances `progress`.
 
-    Args:
-        info: the sizes of the run.
-        progress: the state of the training loop, which advances it.
-        epoch_loss: returns the loss of the current epoch so far; called within an epoch only.
-        straggler: returns the rank that the others wait for; None if no rank is much slower.
+    `epoch_loss` returns the loss of the current epoch so far; `straggler` the rank that the others wait for, or None.
     """
 
     def __init__(

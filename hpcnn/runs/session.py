@@ -51,14 +51,8 @@ def train(
 ) -> Outcome:
     """Train the job, or resume it. Collective.
 
-    Args:
-        loaded: the job.
-        comm: the ranks.
-        out: the run folder; None for a new one in `RUNS`.
-        resume: ``auto``, ``never``, or the run or checkpoint to resume.
-        stop: this rank's stop request.
-        backend: computes the model.
-        extras: what a program adds to the job.
+    `out` is the run folder, None for a new one in `RUNS`; `resume` is ``auto``, ``never``, or the run or checkpoint to
+    resume; `extras` is what a program adds to the job.
     """
     request = Request(loaded, backend, extras or Extras(), comm.size, comm.hosts)
     session = _Session(request, comm, out, resume, stop or StopRequest())
@@ -115,12 +109,10 @@ class _Session:
             return self._train()
 
     def close(self) -> None:
-        """Release the run folder."""
         if self._keeper is not None:
             self._keeper.close()
 
     def outcome(self, exit_code: int) -> Outcome:
-        """Return the results of the last attempt."""
         assert self._start is not None
         return Outcome(exit_code, self._start.folder, self._progress, self._training)
 

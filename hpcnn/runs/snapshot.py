@@ -16,11 +16,7 @@ from hpcnn.training.training import Training
 
 
 def check_survivable(job: Job, comm: Communicator) -> None:
-    """Check that what ``run.on_rank_loss = "continue"`` asks for can be done.
-
-    Raises:
-        JobError: the MPI ends the job when a rank dies, or a lost rank would take state with it that no other has.
-    """
+    """Check that what ``run.on_rank_loss = "continue"`` asks for can be done."""
     if job.run.on_rank_loss != "continue":
         return
     asked = 'run.on_rank_loss = "continue"'

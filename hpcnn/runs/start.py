@@ -46,9 +46,7 @@ def newest_folder(name: str, out: Path | None) -> RunFolder | None:
 def choose_start(name: str, out: Path | None, resume: str, claim: Claim = acquire) -> Start:
     """Return the folder and the checkpoint for ``--out`` and ``--resume auto|never|PATH``, with the folder's lease.
 
-    Raises:
-        CheckpointError: there is nothing to resume, `out` holds a run and `resume` is never, or a live job holds the
-            folder.
+    CheckpointError: there is nothing to resume, `out` holds a run already, or a live job holds the folder.
     """
     if resume == "never":
         return _new_start(name, out, claim)

@@ -57,11 +57,7 @@ class Facts(msgspec.Struct):
 
 
 def facts_of(facts: Mapping[str, Any]) -> Facts:
-    """Return the facts of a checkpoint that a training wrote.
-
-    Raises:
-        CheckpointError: some are missing, or are not what they should be.
-    """
+    """Return the facts of a checkpoint that a training wrote. CheckpointError: they are not such facts."""
     try:
         return convert(facts, Facts)
     except (msgspec.ValidationError, UnicodeError) as error:
@@ -74,16 +70,8 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
 
 
 def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
-    """Return what it takes to resume `training` on any number of ranks. The same on every rank.
-
-    Raises:
-        CheckpointError: a callback of the user's has a state that no file can hold.
-    """
-    arrays = {
-        **training.replica.state(),
-        **_scaling_arrays(training),
-        "progress/totals": LazyArray.of(progress.stats),
-    }
+    """Return what it takes to resume `training` on any number of ranks. The same on every rank."""
+    arrays = {**training.replica.state(), **_scaling_arrays(training), "progress/totals": LazyArray.of(progress.stats)}
     for name, callback in training.callbacks.items():
         arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
     return PendingCheckpoint(arrays, _facts(training, base, progress))
@@ -167,11 +155,7 @@ def _arrays_of(callback: Callback, name: str) -> dict[str, NDArray[Any]]:
 
 
 def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
-    """Bring `training` to the state in `checkpoint`.
-
-    Raises:
-        CheckpointError: the checkpoint is of another model or optimizer.
-    """
+    """Bring `training` to the state in `checkpoint`. CheckpointError: that is of another model or optimizer."""
     replica = training.replica
     totals = checkpoint.tensors.get("progress/totals")
     if totals is None or totals.shape != (replica.model.layout.size,) or totals.dtype != np.float64:
@@ -217,15 +201,8 @@ def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> None:
     """Refuse to resume a run under settings that would change its result; more epochs may be asked for.
 
-    What computes it may change: the bits do then, but not the training.
-
-    Args:
-        old: the job as the checkpoint keeps it.
-        new: the job to resume it with.
-        data_known: the data are compared with those of the start, so that their place does not matter.
-
-    Raises:
-        CheckpointError: lists the settings that differ.
+    What computes it may change: the bits do then, but not the training. `old` is the job as the checkpoint keeps it.
+    With `data_known` the data are compared with those of the start, so that their place does not matter.
     """
     before = result_settings(job_of(old))
     after = result_settings(new)
@@ -246,11 +223,7 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
 
 
 def job_of(settings: Mapping[str, Any]) -> Job:
-    """Return the job that a checkpoint keeps.
-
-    Raises:
-        CheckpointError: this version of hpcnn does not know some setting.
-    """
+    """Return the job that a checkpoint keeps. CheckpointError: this version of hpcnn does not know some setting."""
     try:
         return convert(settings, Job)
     except (msgspec.ValidationError, UnicodeError, JobError) as error:

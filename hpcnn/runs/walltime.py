@@ -12,13 +12,10 @@ _MARGIN, _MARGIN_S = 1.5, 1.0
 
 
 class WallTime:
-    """Decides when to stop, so that the last checkpoint is complete within the limit.
+    """Decides when to stop, so that the last checkpoint is complete `limit_s` after `begin`; 0 for no limit.
 
-    Args:
-        limit_s: seconds from `begin`; 0 for no limit.
-        begin: start of the command, by `time.monotonic`.
-        state_bytes: approximate size of a checkpoint.
-        save_seconds: returns the duration of the last save; None before the first.
+    `begin` is by `time.monotonic`. A checkpoint has about `state_bytes`; `save_seconds` returns the duration of the
+    last save, None before the first.
     """
 
     def __init__(

@@ -42,12 +42,12 @@ def _print(text: str) -> None:
 
 
 class Watchdog:
-    """Watches this rank and its left neighbour on a thread; use it in a ``with`` statement. Created on all ranks.
+    """Watches the rank of the thread that makes it, and its left neighbour, in a ``with`` statement. On all ranks.
 
     Only time in which the watchdog itself runs counts: a suspended job is not stuck.
 
     Args:
-        comm: the ranks. The thread that creates the watchdog is the one that is watched.
+        comm: the ranks.
         warn_s: seconds without progress after which a rank is named; 0 for never.
         abort_s: seconds without progress after which the job ends; 0 for never.
         spare: whether the other ranks can continue without a stuck one, so that it alone is ended.
@@ -182,7 +182,6 @@ class Watchdog:
         return True
 
     def _talk(self, beats: Heartbeats, seconds: float) -> None:
-        """Exchange heartbeats with the neighbours."""
         reason = self._stop.reason if self._stop is not None else None
         status = Status(self._progress, self._stuck, str(self._activity), reason or "")
         try:
@@ -200,7 +199,6 @@ class Watchdog:
                 self._stop.ask(news.stop_reason)
 
     def _learn(self, progress: int, stuck: int) -> None:
-        """Update the counts of progress and of stuck ranks."""
         if progress > self._progress:
             self._progress, self._quiet_s = progress, 0.0
         if stuck > self._stuck:
@@ -273,7 +271,6 @@ class Watchdog:
         return f"{who} has made no progress for {self._idle_s:.0f} s: {self._activity}{self._stacks(who)}"
 
     def _describe_silent(self, who: str) -> str:
-        """Return what is known of the silent left neighbour."""
         assert self._beats is not None
         neighbour, processes = self._beats.sources[0], self._beats.processes
         last = self._last[neighbour].activity if neighbour in self._last else "none"
@@ -282,7 +279,6 @@ class Watchdog:
         return f"{who} has given no sign of life for {self._silent_s[neighbour]:.0f} s{state}; its last: {last}"
 
     def _describe_deadlock(self, who: str) -> str:
-        """Return where this rank waits."""
         own = f"{self._name(self._comm.rank)} waits in {self._activity}{self._stacks(who)}"
         if self._comm.rank != 0:
             return own

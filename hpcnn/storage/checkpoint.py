@@ -88,11 +88,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint to `path` atomically, on rank 0, while the others call `PendingCheckpoint.participate`.
 
-    Args:
-        path: of the file.
-        content: the checkpoint.
-        also: more names for the same file, which appear before `path` does.
-        beat: called repeatedly.
+    `also` are more names for the same file, which appear before `path` does.
 
     Raises:
         OSError: it can't be written. All blocks are taken nevertheless, since other ranks may be sending them.
@@ -119,20 +115,12 @@ def save_checkpoint(
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint, whose arrays may be damaged.
-
-    Raises:
-        CheckpointError: there is no such file, it is not hpcnn's, or its header is damaged.
-    """
+    """Return the metadata of a checkpoint, whose arrays may be damaged. CheckpointError: it is none of hpcnn's."""
     return _facts(path, _header(path))
 
 
 def load_checkpoint(path: Path, *, beat: Beat = lambda: None) -> Checkpoint:
-    """Verify a checkpoint and return it; its arrays are read on access.
-
-    Raises:
-        CheckpointError: there is no such file, it is not hpcnn's, or it is damaged.
-    """
+    """Verify a checkpoint and return it; its arrays are read on access. CheckpointError: it is missing or damaged."""
     before = _identity(path)
     header = _header(path)
     facts = _facts(path, header)

@@ -74,14 +74,9 @@ def in_file_order(arrays: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
 def write_tensors(
     path: Path, arrays: Mapping[str, LazyArray], contents: Iterator[Array | None], facts: str, beat: Beat
 ) -> None:
-    """Write `arrays`, which are in file order, to `path`, and sync the file.
+    """Write `arrays`, which are in file order, to `path`, with the text `facts` in the header, and sync the file.
 
-    Args:
-        path: of the file.
-        arrays: names, types and shapes.
-        contents: yields the blocks of one array after the other; each is released as soon as possible.
-        facts: text to store in the header.
-        beat: called after each chunk.
+    `contents` yields the blocks of one array after the other; each is released as soon as possible.
     """
     header = _header_without_hashes(arrays, facts)
     with ExitStack() as stack:
@@ -185,11 +180,7 @@ class _Writeback:
 
 
 def read_header(path: Path) -> Header:
-    """Read and check the header of a file, whose content may still be damaged.
-
-    Raises:
-        CheckpointError: it is not a whole safetensors file, or not one of hpcnn.
-    """
+    """Read and check the header of a file, whose content may be damaged. CheckpointError: it is not one of hpcnn."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -226,11 +217,7 @@ def _stored(entry: Mapping[str, Any], begin: int) -> StoredArray:
 
 
 def verify(path: Path, header: Header, beat: Beat) -> None:
-    """Check the content of a file against its hash, chunk by chunk.
-
-    Raises:
-        CheckpointError: it can't be read, or it does not match.
-    """
+    """Check the content of a file against its hash, chunk by chunk. CheckpointError: it does not match."""
     try:
         with path.open("rb", buffering=0) as file, ContentHash() as content:
             for name, stored in header.arrays.items():

@@ -21,19 +21,15 @@ class Backend(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What decides the bits in addition to the job and the machine, as versions of libraries."""
-        ...
 
     def build_network(self, job: Job, input_shape: tuple[int, ...]) -> BuiltNetwork:
         """Return the network of the job's ``[model]`` for samples of `input_shape`.
 
-        Raises:
-            ModelError: the layers do not fit together or to the data, or the backend has no such layers.
+        ModelError: the layers do not fit together or to the data, or the backend has no such layers.
         """
-        ...
 
     def make_model(self, spec: ModelSpec, vector: Array) -> Model:
         """Return the model with its parameters in `vector`, as they are."""
-        ...
 
 
 @dataclass(frozen=True)

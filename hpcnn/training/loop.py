@@ -53,7 +53,6 @@ class Save(Protocol):
 
     def due(self, step: int) -> bool:
         """Return whether this rank finds it time for a checkpoint after `step`, counted over the whole training."""
-        ...
 
     def __call__(self, progress: Progress, *, best: bool = False, last: bool = False, wait: bool = False) -> None:
         """Save the state. Collective.
@@ -61,7 +60,6 @@ class Save(Protocol):
         `best`: it is the best so far. `last`: nothing comes after it. `wait`: unless one of them holds, it need not be
         written if the last checkpoint is young.
         """
-        ...
 
 
 class StoppedError(Exception):
@@ -71,13 +69,8 @@ class StoppedError(Exception):
 class TrainingLoop:
     """Trains until the job's epochs are done, or until some rank is asked to stop.
 
-    Args:
-        training: what to train, on which data.
-        comm: the ranks.
-        callbacks: called in this order, on all ranks.
-        save: writes checkpoints.
-        should_stop: whether this rank is asked to stop; called once per step, and once per piece of an evaluation.
-        progress: where to start; the loop advances it.
+    `callbacks` are called in this order, on all ranks; `should_stop` once per step, and once per piece of an
+    evaluation. The loop advances `progress`, where it starts.
     """
 
     def __init__(
@@ -105,11 +98,7 @@ class TrainingLoop:
         self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
 
     def run(self) -> None:
-        """Train to the end of the job.
-
-        Raises:
-            StoppedError: some rank was asked to stop; a checkpoint was saved to resume from.
-        """
+        """Train to the end of the job. StoppedError: some rank was asked to stop, and a checkpoint is saved."""
         progress = self.progress
         control = Control(progress.finish)
         for callback in self._callbacks:
@@ -264,8 +253,7 @@ def evaluate(
 ) -> dict[str, Value]:
     """Return loss and metrics over all samples of `loader`: the same bits on any number of ranks. Collective.
 
-    Raises:
-        StoppedError: some rank `should_stop`.
+    StoppedError: some rank `should_stop`.
     """
 
     def leaf(i: int) -> Stats:

@@ -321,14 +321,8 @@ def lower_is_better(value: str) -> bool:
 def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, one_hot: bool) -> bool:
     """Return whether each of a model's outputs is a label of its own.
 
-    A categorical_crossentropy has one distribution over the classes, whatever the outputs were.
-
-    Args:
-        loss: name of the loss.
-        ending: the last activation; None if it is not known.
-        outputs: how many there are.
-        labels: whether targets are integer labels.
-        one_hot: whether targets are rows that were made of integer labels.
+    A categorical_crossentropy has one distribution over the classes, whatever the outputs were. `ending` is the last
+    activation, None if unknown; `one_hot`: whether targets are rows that were made of integer labels.
     """
     if labels or one_hot or outputs == 1 or loss == "categorical_crossentropy":
         return False
@@ -338,10 +332,7 @@ def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, 
 def build_metric(name: str, *, outputs: int, labels: bool, multilabel: bool = False, top_k: int = 5) -> Metric:
     """Return the metric `name` for `outputs` outputs a sample and targets that are `labels` or rows.
 
-    `multilabel`: each output is a label of its own; see `is_multilabel`.
-
-    Raises:
-        JobError: the name is unknown, or the metric can't be had from such targets.
+    `multilabel`: each output is a label of its own. JobError: the name is unknown, or does not suit such targets.
     """
     if name not in METRICS:
         unknown_name("metric", name, METRICS)

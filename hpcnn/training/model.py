@@ -25,32 +25,26 @@ class BuiltNetwork(Protocol):
     @property
     def layout(self) -> ParamLayout:
         """Where each parameter is stored in the vector."""
-        ...
 
     @property
     def state(self) -> Sequence[ParamSpec]:
         """The parameters that training changes without a gradient, as the averages of batch normalisation."""
-        ...
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
-        ...
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the outputs for one sample."""
-        ...
 
     @property
     def head(self) -> str:
         """Name of the last activation, if it stands apart from the layers."""
-        ...
 
     @property
     def ending(self) -> str | None:
         """Name of the last activation, wherever it is; None if that is not known."""
-        ...
 
 
 class Accumulator:
@@ -69,12 +63,6 @@ class Model(ABC):
     """A network with its parameters in one flat vector, its loss and its metrics. One subclass for each backend.
 
     A subclass says how to compute. Steps, sums over ranks, checkpoints and commands are shared.
-
-    Args:
-        network: what computes the outputs.
-        loss: bound to the network's head.
-        layout: the stats to keep, with the metrics.
-        vector: the parameters.
     """
 
     def __init__(self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
@@ -94,17 +82,10 @@ class Model(ABC):
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
     ) -> tuple[float, Array, ShardBackward]:
-        """Compute a shard in training mode; `key` alone decides all random draws.
+        """Compute a shard in training mode: inputs `x` (n, *input_shape), targets `y`, `weights` of the samples (n,).
 
-        Args:
-            key: of the random draws.
-            x: inputs (n, *input_shape).
-            y: targets.
-            weights: of the samples in the loss (n,), or None.
-            new_state: float64, to be overwritten by what the shard makes of the network's state; None without state.
-
-        Returns:
-            The loss summed over the samples, the outputs, and the backward pass.
+        `key` alone decides all random draws. `new_state`, float64, is to be overwritten by what the shard makes of the
+        network's state; None without state. Returns loss summed over the samples, outputs, backward pass.
         """
 
     @abstractmethod

@@ -24,13 +24,7 @@ def penalty(layout: ParamLayout, params: Mapping[str, Array], spare: Array) -> f
 
 
 class PenaltyGradient:
-    """Adds the penalties' gradient, for some parts of the vector.
-
-    Args:
-        layout: of the parameters.
-        params: the trainable ones, of shape (n,).
-        parts: of that vector.
-    """
+    """Adds the penalties' gradient, for some `parts` of the vector of trainable `params`."""
 
     def __init__(self, layout: ParamLayout, params: Array, parts: Sequence[slice]) -> None:
         self._terms = [

@@ -45,15 +45,8 @@ class NotFiniteError(Exception):
 class Replica:
     """A model with what updates it, on the gradient shards of one rank.
 
-    The parameters are given their start, the same on every rank.
-
-    Args:
-        model: has its parameters where the updater has them.
-        updater: updates them with the gradients of all ranks.
-        seed: the job's.
-        class_weights: weight of each class in the training loss, shape (classes,), or None. As in Keras they weigh
-            nothing in evaluation.
-        trial: finds the faster way to exchange in the first steps.
+    The parameters are given their start, the same on every rank, where the updater has them. `class_weights`, of shape
+    (classes,), weigh the training loss alone, as in Keras. `trial` finds the faster way to exchange in the first steps.
     """
 
     def __init__(
@@ -83,15 +76,8 @@ class Replica:
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Stats:
         """Do forward, backward, reduce and update for the owned shards; return the stats of the whole batch.
 
-        Args:
-            step: updates done before this one.
-            load: gives a shard's samples.
-            factor: what schedules make of the learning rate.
-            stop: whether this rank was asked to stop.
-            save: whether this rank finds it time for a checkpoint.
-
-        Raises:
-            NotFiniteError: on all ranks alike.
+        `step` updates are done before, and schedules make `factor` of the learning rate. `stop` and `save`: whether
+        this rank was asked to stop, and finds it time for a checkpoint. NotFiniteError: on all ranks alike.
         """
         begin = time.perf_counter()
         with self._flush:
@@ -229,8 +215,7 @@ class Replica:
     def load_state(self, arrays: Mapping[str, Array]) -> None:
         """Overwrite all by what `state` returned on any number of ranks. Other names are left alone. Collective.
 
-        Raises:
-            CheckpointError: they are of another model or optimizer; then everything is as it was.
+        CheckpointError: they are of another model or optimizer; then everything is as it was.
         """
         weights = part_of("model", arrays)
         self.model.network.layout.check_state_dict(weights)
@@ -242,10 +227,7 @@ class Replica:
 class _GradientFold:
     """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written.
 
-    Args:
-        accumulators: those of the subtree.
-        fold: which to add to which.
-        then: told from where on the sums are complete.
+    `fold` says which accumulators to add to which; `then` is told from where on the sums are complete.
     """
 
     def __init__(

@@ -16,10 +16,7 @@ from hpcnn.job.data import DataSection
 def common_content(source: Source, section: DataSection, comm: Communicator) -> Content | None:
     """Return what a run keeps of its data. Collective, and to be called within `agree`.
 
-    One rank of each host reads them for it.
-
-    Raises:
-        DataError: a host has other data than the first.
+    One rank of each host reads them for it. DataError: a host has other data than the first.
     """
     if source.computed:
         return None
@@ -38,13 +35,9 @@ def common_content(source: Source, section: DataSection, comm: Communicator) -> 
 
 
 def check_same_data(before: Content | None, now: Content | None, section: DataSection, remedy: str) -> None:
-    """Refuse to resume a run on other data than those of its start.
+    """Refuse to resume a run on other data than those of its start; `remedy` tells what to do with those there are.
 
-    `before` is None for a run of an older version, which kept nothing of them. `remedy` tells what to do with those
-    that are there now.
-
-    Raises:
-        CheckpointError: says what changed.
+    `before` is None for a run of an older version, which kept nothing of them.
     """
     if before is None or now is None:
         return

@@ -18,9 +18,8 @@ _FIRST_METRIC = 5
 class StatsLayout:
     """The place of each sum.
 
-    `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum over samples of the penalty that
-    held for them, `STOP` the number of ranks that were asked to stop, and
-    `SAVE` that of ranks that find it time for a checkpoint.
+    `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum of the penalties that held for
+    them, `STOP` the number of ranks that were asked to stop, `SAVE` that of ranks that find it time for a checkpoint.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:

@@ -44,9 +44,6 @@ def use_cores(comm: Communicator, model: Model) -> str | None:
     """Let `model` compute on this rank's share of its host's cores. Collective.
 
     Returns, on rank 0, what is to be said if there are more ranks than cores.
-
-    Raises:
-        HpcnnError: the environment asks for an impossible number of threads.
     """
     ranks = comm.allgather((comm.host, read_cores()))
     together = [cores for host, cores in ranks if host == comm.host]
@@ -55,12 +52,7 @@ def use_cores(comm: Communicator, model: Model) -> str | None:
 
 
 class OverlapTrial:
-    """Finds out in the first steps of a run whether sending beside the computation is faster than after it.
-
-    Args:
-        exchange: what is tried both ways.
-        comm: the ranks, which must decide alike.
-    """
+    """Finds out in the first steps of a run whether sending beside the computation is faster than after it."""
 
     def __init__(self, exchange: Exchange, comm: Communicator) -> None:
         self._exchange, self._comm = exchange, comm

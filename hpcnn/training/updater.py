@@ -146,18 +146,10 @@ def make_updater(
     bucket: int = 0,
     compression: Compression | None = None,
 ) -> Updater:
-    """Return the updater of one rank.
+    """Return the updater of one rank, for batches of `shards` and `stats_length` sums that travel beside the gradients.
 
-    Args:
-        comm: the ranks.
-        layout: of the parameters.
-        optimizer: what turns gradients into steps.
-        shards: gradient shards of a batch.
-        dtype: type of parameters and arithmetic.
-        stats_length: sums that travel with the gradients.
-        sharded: whether each rank updates its own parts only. The bits are the same.
-        bucket: entries that travel while later ones are still computed; 0: all at the end.
-        compression: how gradient sums are rounded on their way, or None.
+    `sharded`: each rank updates its own parts only; the bits are the same. `bucket`: entries that travel while later
+    ones are computed; 0: all at the end. `compression`: how gradient sums are rounded on their way.
     """
     size = layout.trainable_size
     exchange: Exchange

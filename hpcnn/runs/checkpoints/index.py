@@ -103,11 +103,7 @@ def find_checkpoints(paths: Iterable[Path]) -> list[CheckpointFile]:
 
 
 def verified_checkpoints(run: Path) -> list[CheckpointFile]:
-    """Return the files of a run, the newest state first, each verified.
-
-    Raises:
-        CheckpointError: there is no such run, or it has no files.
-    """
+    """Return the files of a run, the newest state first, each verified. CheckpointError: there are none."""
     folder = RunFolder(run)
     files = find_checkpoints([*folder.step_files(), folder.last, folder.best, folder.model])
     if not files:
@@ -121,8 +117,7 @@ def verified_checkpoints(run: Path) -> list[CheckpointFile]:
 def newest_that_verifies(folder: RunFolder) -> Path | None:
     """Return the newest whole checkpoint of a run; None if it has none. Warn of damaged ones on standard error.
 
-    Raises:
-        CheckpointError: all are damaged. A new start would overwrite what may still be rescued.
+    If all are damaged that is an error: a new start would overwrite what may still be rescued.
     """
     files = find_checkpoints(folder.checkpoint_files())
     for file in files:

@@ -79,7 +79,6 @@ class Saver:
         return None
 
     def _save(self, content: PendingCheckpoint | Checkpoint | None, step: int, *, best: bool, last: bool) -> None:
-        """Write a state, and tell all ranks whether that succeeded."""
         give_up = time.monotonic() + LAST_TRIES_S
         again = True
         while again:
@@ -136,7 +135,6 @@ class Saver:
             self._deleting.join()
 
     def _record(self, step: int, trouble: str, took_s: float) -> None:
-        """Remember the outcome of a save, and print changes."""
         now = time.monotonic()
         if trouble:
             self._retry_at = now + max(_RETRY_S, min(_RETRY_SHARE * took_s, self._most_s))

@@ -22,13 +22,7 @@ _GAP = "  "
 
 
 class LiveDisplay(Callback):
-    """Shows how far the run is, redrawn at most ten times per second.
-
-    Args:
-        status: of the run.
-        console: where to draw.
-        terminal: the device behind the console, whose width may change; None if there is none.
-    """
+    """Shows how far the run is, ten times per second at most, as wide as `terminal`, the device behind `console`."""
 
     def __init__(self, status: LiveStatus, console: Console, terminal: str | None = None) -> None:
         from rich.live import Live
@@ -86,7 +80,6 @@ class LiveDisplay(Callback):
         return Group(*self._bars(), *texts)
 
     def _speed(self) -> list[str]:
-        """Return the items of the last line."""
         rate = self._status.samples_per_s(1.0) or (self._report.samples_per_s if self._report else None)
         left_s = self._status.seconds_left()
         return [

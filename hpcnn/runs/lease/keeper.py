@@ -31,9 +31,7 @@ class LeaseLostError(CheckpointError):
 class LeaseKeeper(Callback):
     """Renews a lease on a thread of the rank that writes, and checks whether it is still held.
 
-    Args:
-        lease: the acquired lease.
-        processes: the processes that may renew it, for a folder that replaces the run's.
+    `processes` may renew it: for a folder that replaces the run's.
     """
 
     def __init__(self, lease: Lease, processes: Sequence[Process] = ()) -> None:
@@ -48,11 +46,7 @@ class LeaseKeeper(Callback):
         self._thread.start()
 
     def check(self) -> None:
-        """Check that the lease is held, as far as is known. Call this before anything is written.
-
-        Raises:
-            LeaseLostError: another job has taken it.
-        """
+        """Raise LeaseLostError if another job is known to hold the lease. Call this before anything is written."""
         self._check(wait=True)
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:

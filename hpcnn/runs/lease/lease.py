@@ -73,14 +73,9 @@ def acquire(
     beat: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
 ) -> Lease:
-    """Acquire the lease of an existing folder.
+    """Acquire the lease of an existing folder for `processes`, this one first, or for this one alone.
 
-    Args:
-        folder: the run folder.
-        processes: the processes that may renew the lease, this one first; by default this one alone.
-        made: folders that were created for the run.
-        beat: called repeatedly while the lease of another owner is watched.
-        say: prints a message.
+    `made` are the folders that were created for the run; `beat` is called repeatedly while another owner is watched.
 
     Raises:
         RunBusyError: a live owner holds the lease.
@@ -143,11 +138,7 @@ def _ending_s(owner: Owner) -> float:
 
 
 def _clear(folder: Path, attempts: int) -> None:
-    """Delete an empty lease folder: not every file system lets a rename replace one.
-
-    Raises:
-        CheckpointError: after many attempts something is still there.
-    """
+    """Delete an empty lease folder, which not every file system lets a rename replace; fail after many attempts."""
     lease = RunPaths(folder).lease
     with suppress(OSError):
         lease.rmdir()
@@ -159,10 +150,7 @@ def _clear(folder: Path, attempts: int) -> None:
 
 
 def _is_alive(folder: Path, owner: Owner, beat: Callable[[], object], say: Callable[[str], object]) -> bool:
-    """Watch a lease; return whether it is renewed. If not, the owner is gone, dead, or silent for too long.
-
-    Only time in which the file can be read counts.
-    """
+    """Watch a lease while its file can be read; return whether it is renewed. If not, its owner is gone."""
     silent_s, last, said = 0.0, time.monotonic(), False
     near = all(process.is_near() for process in owner.processes)
     while silent_s < LEASE_S:

@@ -67,11 +67,7 @@ def clock() -> float:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Return the owner of a folder's lease; None if nobody holds it.
-
-    Raises:
-        OSError: the lease can't be read.
-    """
+    """Return the owner of a folder's lease; None if nobody holds it. OSError: it can't be read."""
     lease = RunPaths(folder).lease
     try:
         token = next((path.name for path in lease.iterdir() if _TOKEN.fullmatch(path.name)), None)

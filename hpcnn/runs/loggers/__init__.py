@@ -22,11 +22,7 @@ LOGGERS: dict[str, type[Logger]] = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Check that the packages of the loggers are installed.
-
-    Raises:
-        MissingExtraError: a package is missing.
-    """
+    """Check that the packages of the loggers are installed."""
     for name in names:
         LOGGERS[name].check()
 

@@ -20,12 +20,7 @@ Line = Mapping[str, Any]
 
 
 class Logger(ABC):
-    """Base of loggers. Only rank 0 has them. An error is printed and ends the logger alone.
-
-    Args:
-        job: the job that is trained.
-        folder: the run folder.
-    """
+    """Base of loggers. Only rank 0 has them. An error is printed and ends the logger alone."""
 
     package = ""
     """The optional package that it needs; the extra has the same name."""

@@ -29,8 +29,7 @@ class TensorBoardLogger(Logger):
     def open(self, lines: Sequence[Line]) -> None:
         """Write the epochs so far, at the times when they would have ended without a stop.
 
-        They go into new files, which begin with a mark that makes readers drop the events of older files. Those are
-        not deleted: a running viewer would not recover from that.
+        New files begin with a mark that makes readers drop older ones. To delete those would break a running viewer.
         """
         from tensorboard.compat.proto.event_pb2 import Event
 

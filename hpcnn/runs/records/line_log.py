@@ -32,8 +32,7 @@ class LineLog:
     def write(self, prepare: Callable[[], Sequence[Line]] | None = None) -> None:
         """Write the waiting lines; print the first failure, and the next success.
 
-        Args:
-            prepare: called first; updates the file, and returns the lines to append.
+        `prepare` is called first: it updates the file, and returns the lines to append.
         """
         try:
             if prepare is not None:

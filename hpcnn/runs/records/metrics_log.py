@@ -15,9 +15,7 @@ TELL_EPOCHS = 1000
 class MetricsLog(Callback):
     """Writes one line of JSON per epoch. Every rank has one; that of rank 0 writes.
 
-    Args:
-        folder: the run folder.
-        heirs: the ranks, if they are to keep the lines as well, since the one that writes may be lost.
+    `heirs` are the ranks, if they are to keep the lines as well, since the one that writes may be lost.
     """
 
     def __init__(self, folder: RunFolder, heirs: Communicator | None = None) -> None:
@@ -30,8 +28,7 @@ class MetricsLog(Callback):
     def begin(self, epochs: int, *, writes: bool, recovered: bool = False) -> None:
         """Keep the lines of the first `epochs` epochs, on the rank that writes from now on.
 
-        Raises:
-            CheckpointError: the file can't be updated. With `recovered` this is retried later instead.
+        CheckpointError: the file can't be updated. With `recovered` this is retried later instead.
         """
         self._writes = writes
         self.log.waiting = [line for line in self.log.waiting if line["epoch"] <= epochs]

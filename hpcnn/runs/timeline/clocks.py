@@ -28,9 +28,8 @@ class RankClock:
     def compare(self, comm: Communicator) -> None:
         """Compare the clocks of all ranks with that of rank 0. Collective.
 
-        No rank leaves a barrier before all have entered it. So each barrier bounds, from both sides, the offset of two
-        clocks that are read right before and after it; of several barriers the tightest bounds are used. All ranks use
-        the same barriers: a thousand ranks take as long as two.
+        No rank leaves a barrier before all enter it. So each bounds, from both sides, the offset of two clocks that
+        are read right before and after it. The tightest bounds count. A thousand ranks take as long as two.
         """
         entered, left = [], []
         for _ in range(ROUNDS):

@@ -34,12 +34,7 @@ class Marks:
 
 
 class Recorder:
-    """Records phases, steps and layers (as an `Observer` of a network) while it follows an activity.
-
-    Args:
-        activity: of the rank.
-        layers: the names of all layers.
-    """
+    """Records phases, steps and layers (as an `Observer` of a network) while it follows the `activity` of a rank."""
 
     def __init__(self, activity: Activity, layers: Sequence[str]) -> None:
         self.activity = activity

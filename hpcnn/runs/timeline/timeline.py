@@ -16,15 +16,9 @@ from hpcnn.training.replica import Replica
 
 
 class Timeline(Callback):
-    """Records the first steps, and all work between epochs. Every rank has one; rank 0 writes the file.
+    """Records the first `steps`, and all work between epochs. Every rank has one; rank 0 writes the file.
 
-    It outlives the loss of other ranks, and keeps their marks up to the last write.
-
-    Args:
-        comm: the ranks.
-        folder: of the run.
-        network: its layers are recorded as well in NumPy mode.
-        steps: number of recorded steps.
+    It outlives the loss of other ranks, and keeps their marks up to the last write. Layers are recorded in NumPy mode.
     """
 
     def __init__(self, comm: Communicator, folder: RunFolder, network: BuiltNetwork, steps: int) -> None:
@@ -76,7 +70,6 @@ class Timeline(Callback):
             self._network.observe(None)
 
     def _write(self) -> None:
-        """Gather the marks of all ranks, and write them. Collective."""
         marks = self._recorder.marks(), self._beside.marks()
         with self._comm.activity.during(SAVE):
             self._recorder.leave()  # the comparison itself is not recorded

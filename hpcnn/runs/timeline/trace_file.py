@@ -42,11 +42,7 @@ class RankTrace:
 
 
 def write_trace(path: Path, parts: Sequence[RankTrace], layers: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write the trace of the ranks in `parts`, with `facts` as additional data.
-
-    Raises:
-        OSError: the file can't be written.
-    """
+    """Write the trace of the ranks in `parts`, with `facts` as additional data."""
     zero = min(float(on_one_clock(part.main.times[:1], part.clock)[0]) for part in parts)
     error_us = max(1e6 * float(part.clock[:, 2].max()) for part in parts)
     head = json.dumps({"displayTimeUnit": "ms", "otherData": {**facts, "clock_error_us": round(error_us, 3)}})
@@ -66,7 +62,6 @@ def _nanoseconds(seconds: Array, zero: float) -> list[int]:
 
 
 def _rank_lines(part: RankTrace, zero: float, names: Mapping[int, str]) -> Iterator[str]:
-    """Yield the events of a rank as JSON."""
     process = part.rank + 1  # Perfetto takes 0 for the idle process
     yield _named(process, _MAIN, "process_name", {"name": f"rank {part.rank} on {part.host}"})
     yield _named(process, _MAIN, "process_sort_index", {"sort_index": part.rank})
