@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from hpcnn.keras.horovod_environment import rank_environment
-    from hpcnn.tools.doctor.examine import Options, examine
+    from hpcnn.tools.doctor.examine import examine
 
-    evidence = examine(Options(arguments.out, arguments.limit, not arguments.quick), rank_environment())
+    evidence = examine(arguments.out, rank_environment(), arguments.limit, measure=not arguments.quick)
     if evidence.launch.rank:
         return _end_other_rank(evidence)
     from hpcnn.tools.doctor.checks import judge

@@ -63,11 +63,7 @@ def _parser() -> Parser:
         "--shape", type=_shape, metavar="HxW", help="draw inputs as images of this shape, for example 8x8"
     )
     parser.add_argument(
-        "-o",
-        "--output",
-        type=path_argument,
-        metavar="DIR",
-        help="folder for METHOD.csv and METHOD.png (extra 'plot')",
+        "-o", "--output", type=path_argument, metavar="DIR", help="folder for METHOD.csv and METHOD.png (extra 'plot')"
     )
     return parser
 

@@ -63,12 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _format(arguments: argparse.Namespace) -> str:
-    """Return the requested format after checking that it can be written.
-
-    Raises:
-        HpcnnError: the file's ending does not match the format, or its folder does not exist.
-        MissingExtraError: the package that writes it is not installed.
-    """
+    """Return the requested format after checking that it can be written."""
     output: Path | None = arguments.output
     ending = output.suffix.removeprefix(".") if output else ""
     form = arguments.format or (ending if ending in FORMATS or output else "onnx")

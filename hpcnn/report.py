@@ -80,11 +80,7 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
 
 
 def _target(path: Path, suffix: str, option: str) -> Path:
-    """Return the file that a path means.
-
-    Raises:
-        CheckpointError: it has another ending, so that a typing error does not overwrite a checkpoint.
-    """
+    """Return the file that a path means; another ending is refused, so that a slip overwrites no checkpoint."""
     if path.is_dir():
         return path / f"{_NAME}{suffix}"
     if path.suffix.lower() != suffix:
@@ -95,11 +91,7 @@ def _target(path: Path, suffix: str, option: str) -> Path:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file and report it.
-
-    Raises:
-        CheckpointError: it can't be written.
-    """
+    """Write a file and report it."""
     try:
         write(path)
     except OSError as error:

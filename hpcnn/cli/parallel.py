@@ -41,11 +41,7 @@ def build_job(comm: Communicator, arguments: argparse.Namespace) -> tuple[Job, T
 
 
 def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:
-    """Return the model that the arguments of `add_run_arguments` name. Collective.
-
-    Raises:
-        HpcnnError: on all ranks, if any can't open it.
-    """
+    """Return the model that the arguments of `add_run_arguments` name. Collective."""
     from hpcnn.runs.inference import open_on_ranks
 
     names = arguments.run, arguments.checkpoint, arguments.entry

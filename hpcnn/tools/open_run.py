@@ -21,11 +21,7 @@ def by_numpy(otherwise: BackendOf) -> BackendOf:
 
 
 def open_by_numpy(comm: Communicator, arguments: argparse.Namespace, otherwise: BackendOf) -> TrainedModel:
-    """Return the model that the arguments of `hpcnn.cli.arguments.add_run_arguments` name. Collective.
-
-    Raises:
-        HpcnnError: on all ranks, if any can't open it.
-    """
+    """Return the model that the arguments of `hpcnn.cli.arguments.add_run_arguments` name. Collective."""
     names = arguments.run, arguments.checkpoint, arguments.entry
     backend_of = otherwise if arguments.backend else by_numpy(otherwise)
     return open_on_ranks(comm, *names, backend=arguments.backend, backend_of=backend_of)

@@ -16,11 +16,7 @@ _PLAIN_WIDTH = 160
 
 
 def make_folder(folder: Path | None) -> None:
-    """Make the folder, if one was asked for, before anything is computed.
-
-    Raises:
-        HpcnnError: it can't be made.
-    """
+    """Make the folder, if one was asked for, before anything is computed."""
     if folder is None:
         return
     try:
@@ -31,11 +27,7 @@ def make_folder(folder: Path | None) -> None:
 
 @contextmanager
 def writing(path: Path, remedy: str = "Give another file by -o.") -> Iterator[Path]:
-    """Yield the path of a temporary file, which becomes `path` at the end of the block.
-
-    Raises:
-        HpcnnError: the file can't be written; `remedy` says what to do.
-    """
+    """Yield the path of a temporary file, which becomes `path` at the end of the block; `remedy` ends the error."""
     try:
         with atomic_path(path) as temporary:
             yield temporary

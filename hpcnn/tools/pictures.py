@@ -20,11 +20,7 @@ def can_draw() -> bool:
 
 
 def new_figure(width: float, height: float, purpose: str = "--plot") -> Figure:
-    """Return an empty figure; width and height are in inches.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed, which `purpose` needs.
-    """
+    """Return an empty figure; width and height are in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -33,21 +29,13 @@ def new_figure(width: float, height: float, purpose: str = "--plot") -> Figure:
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG.
-
-    Raises:
-        HpcnnError: the file can't be written.
-    """
+    """Write a figure as PNG."""
     with writing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
 
 def write_results(folder: Path, name: str, table: str, draw: Callable[[Path], None]) -> str:
-    """Write ``NAME.csv`` and, if matplotlib is installed, ``NAME.png``. Return a line that says so.
-
-    Raises:
-        HpcnnError: a file can't be written.
-    """
+    """Write ``NAME.csv`` and, if matplotlib is installed, ``NAME.png``. Return a line that says so."""
     write_whole(folder / f"{name}.csv", table)
     if not can_draw():
         return f"written to {folder}: {name}.csv. For pictures install matplotlib: pip install 'hpcnn[plot]'"

@@ -31,8 +31,8 @@ from tests.small_jobs import make_job, train
 ROWS, ALL = slice(0, 5), slice(None)
 
 
-def gradient_of(model: Model) -> gradients.NumpyInputGradient:
-    return gradients.NumpyInputGradient(model.network, model.network.layout.state_dict(model.vector))
+def gradient_of(model: Model) -> gradients.InputGradient:
+    return gradients.InputGradient(model.network, model.network.layout.state_dict(model.vector))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -53,7 +53,7 @@ def test_gradient_through_the_head_and_past_frozen_layers(head: str) -> None:
     assert head == "linear" or not np.allclose(of_scores, gradient(x, 1)[1])
 
 
-def check(gradient: gradients.NumpyInputGradient, x: np.ndarray) -> None:
+def check(gradient: gradients.InputGradient, x: np.ndarray) -> None:
     target = gradient(x, 0)[0].shape[-1] - 1
     check_gradient(lambda x: gradient(x, target)[0][..., target].sum(), [x], [gradient(x, target)[1]])
 

@@ -97,9 +97,6 @@ class AllreduceBench:
         seconds: approximate time per size; there are at least `MIN_REPEATS` repetitions.
         make_rival: creates the exchange to compare with.
         make_links: makes what the wire is measured by.
-
-    Raises:
-        CommunicatorError: there is only one rank.
     """
 
     def __init__(
@@ -124,11 +121,7 @@ class AllreduceBench:
         self._links = None if len(self._topology.hosts) == 1 else make_links()
 
     def run(self, sizes: Sequence[int]) -> AllreduceTimes:
-        """Measure vectors of these sizes in bytes, as far as memory suffices.
-
-        Raises:
-            HpcnnError: memory does not suffice for any size.
-        """
+        """Measure vectors of these sizes in bytes, as far as memory suffices."""
         sizes, notes = self._affordable(sizes)
         times = []
         for size in sizes:

@@ -17,12 +17,7 @@ from hpcnn.tools.pictures import new_figure
 
 
 def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
-    """Check the output paths before anything is measured.
-
-    Raises:
-        HpcnnError: a folder that does not exist, a folder in place of a file, or a plot that is not to be a PNG.
-        MissingExtraError: a plot, but no matplotlib.
-    """
+    """Check the output paths before anything is measured."""
     for option, path in (("--json", json_path), ("--plot", plot_path)):
         if path is None:
             continue
@@ -55,9 +50,5 @@ def warnings(comm: Communicator) -> list[str]:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the figures.
-
-    Raises:
-        HpcnnError: the file can't be written.
-    """
+    """Write the figures."""
     write_whole(path, json.dumps(values, indent=1) + "\n", "Give another file by --json.")

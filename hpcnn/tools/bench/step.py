@@ -68,11 +68,7 @@ class StepTimes:
 
 
 def measure_steps(training: Training, comm: Communicator, steps: int) -> StepTimes:
-    """Train for `steps` steps after a warm-up. Nothing is saved or evaluated. Collective.
-
-    Raises:
-        DivergedError: the loss or a gradient is no longer finite.
-    """
+    """Train for `steps` steps after a warm-up. Nothing is saved or evaluated. Collective."""
     training.replica.synchronize()
     activity = comm.activity
     _train(training, 0, WARM_UP, activity)

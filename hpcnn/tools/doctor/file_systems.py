@@ -28,11 +28,7 @@ _WRITTEN = 4096
 def probe_file_system(folder: Path, limit_s: float, marker: str = "", *, writes: bool = True) -> FileSystem:
     """Return what a folder's file system can do, or that it did not answer in time.
 
-    Args:
-        folder: it, or where it would be made.
-        limit_s: how long that may take.
-        marker: name of a file to leave there; empty for none.
-        writes: whether to try what only writing shows.
+    `marker` names a file to leave there; with `writes`, try what only writing shows.
     """
     command = [sys.executable, "-P", "-m", __name__, str(folder), marker, "write" if writes else "read"]
     answer = run_timed(command, limit_s, package_environment(os.environ))
@@ -107,11 +103,7 @@ def existing(folder: Path) -> Path:
 
 
 def kind_of(folder: Path, mounts: str) -> str:
-    r"""Return the kind of the file system that a folder is on.
-
-    Args:
-        folder: an absolute path.
-        mounts: the text of /proc/self/mountinfo.
+    r"""Return the kind of the file system that a folder is on, given the text of /proc/self/mountinfo.
 
     >>> kind_of(Path("/home/a"), "22 1 8:1 / / rw - ext4 /dev/a rw\n23 22 0:4 / /home rw - nfs4 server:/home rw")
     'nfs4'

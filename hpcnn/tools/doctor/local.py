@@ -45,11 +45,7 @@ def local_rank(environ: Mapping[str, str] | None = None) -> int | None:
 def gather_local(rank: int, run_folder: Path, marker: str, limit_s: float) -> Local:
     """Return what this process can find out; to be called before NumPy is imported.
 
-    Args:
-        rank: its own, as the launcher says.
-        run_folder: where runs are to be kept.
-        marker: name of a file to leave there; empty for none.
-        limit_s: how long each question may take.
+    `rank` is its own, as the launcher says; a file named `marker` is left in `run_folder`, unless the name is empty.
     """
     own = gather_rank(rank)
     return Local(own, gather_node(run_folder, marker, limit_s) if not local_rank() else None)

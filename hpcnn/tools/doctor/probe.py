@@ -30,14 +30,7 @@ _END_S = 10.0
 
 
 def probe_alone(launcher: Sequence[str], environment: Mapping[str, str], limit_s: float, *, measure: bool) -> Probe:
-    """Return what comes of ranks that a launcher starts for this.
-
-    Args:
-        launcher: the command that starts them, but for the program.
-        environment: the variables that they are to have.
-        limit_s: how long each of their steps may take.
-        measure: whether they are to measure how fast they are.
-    """
+    """Return what comes of ranks that the command `launcher` starts, each of whose steps may take `limit_s`."""
     command = [*launcher, *_program(measure=measure)]
     evidence = _run_probe(command, environment, "", limit_s, apart=True)
     evidence.pop("locals", None)
@@ -71,14 +64,7 @@ def _run_probe(
 
 
 class _Listener:
-    """Runs a command, and takes down what its ranks say.
-
-    Args:
-        command: it.
-        environment: its variables.
-        told: what it gets to read.
-        apart: whether it is in no way to take part in what this process is in.
-    """
+    """Runs a command that reads `told`, and takes down what its ranks say; `apart` from all that this process is in."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], told: str, *, apart: bool) -> None:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()

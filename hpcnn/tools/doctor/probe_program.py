@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _explore(comm: Communicator, local: str, *, measure: bool) -> None:
     first = comm.rank == 0
-    tell: Callable[..., None] = say if first else _say_stage
+    tell: Callable[..., None] = say if first else lambda **_: None
     say(stage=GATHERING, size=comm.size)
     everyone = comm.allgather((comm.host, local))
     tell(hosts=[host for host, _ in everyone], locals=[text for _, text in everyone])
@@ -102,10 +102,6 @@ def _unshared(everyone: Sequence[Local]) -> list[str]:
     own, *others = [local.node for local in everyone if local.node is not None]
     markers = {node.host: node.run_folder.marker for node in others if node.run_folder.marker}
     return unshared(own.run_folder.folder, markers, _LOOK_S) if markers else []
-
-
-def _say_stage(**evidence: Any) -> None:
-    """Keep to oneself what rank 0 says."""
 
 
 def read_local(text: str) -> Local:

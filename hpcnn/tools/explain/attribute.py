@@ -38,10 +38,6 @@ def attribute(
 
 
 def check_target(target: int | None, outputs: int) -> None:
-    """Check that the model has this output.
-
-    Raises:
-        DataError: it does not.
-    """
+    """Check that the model has this output."""
     if target is not None and not 0 <= target < outputs:
         raise DataError(f"--target {target}: the model's outputs are 0 to {outputs - 1}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +21,8 @@ HEAD = ("explanation", "head")
 """Owner of the scratch memory of the head; no layer can have this name."""
 
 
-class InputGradient(Protocol):
-    """Computes outputs and their gradients, sample by sample."""
-
-    def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
-        """Return the outputs (n, classes) for `x` (n, *input_shape), and the gradient (n, *input_shape) of one of them.
-
-        `target` is the index of that output. With `scores`, outputs are the inputs of the head (for example softmax).
-        """
-        ...
-
-
-class NumpyInputGradient:
-    """An `InputGradient` of a network of hpcnn's layers. It computes in float64, whatever the type in training.
-
-    Args:
-        network: the layers.
-        weights: the parameters by name.
-    """
+class InputGradient:
+    """Computes outputs of hpcnn's layers and their gradients in float64, whatever the type in training."""
 
     def __init__(self, network: Network, weights: dict[str, NDArray[Any]]) -> None:
         vector, gradient = np.empty(network.layout.size), np.empty(network.layout.trainable_size)
@@ -48,7 +32,10 @@ class NumpyInputGradient:
 
     @np.errstate(all="ignore")  # values that are not finite are visible in the result
     def __call__(self, x: Array, target: int, *, scores: bool = False) -> tuple[Array, Array]:
-        """Return outputs and gradients; see `InputGradient`."""
+        """Return the outputs (n, classes) for `x` (n, *input_shape), and the gradient (n, *input_shape) of one of them.
+
+        `target` is the index of that output. With `scores`, outputs are the inputs of the head (for example softmax).
+        """
         context, backwards = self._context, list[Backward]()
         context.begin(training=False)
         y: NDArray[Any] | None = np.ascontiguousarray(x, np.float64)
@@ -70,11 +57,7 @@ class NumpyInputGradient:
 
 
 def input_gradient(trained: TrainedModel) -> InputGradient:
-    """Return a function for the gradients of a trained model.
-
-    Raises:
-        ModelError: Keras computes the model, or its outputs are not a single row.
-    """
+    """Return a function for the gradients of a trained model."""
     network = trained.spec.network
     if len(network.output_shape) != 1:
         raise ModelError(
@@ -89,7 +72,7 @@ def input_gradient(trained: TrainedModel) -> InputGradient:
             f"{f'what the function {entry!r} builds' if entry else 'the model'}. {remedy} use --method permutation, "
             "which works with any model."
         )
-    return NumpyInputGradient(network, trained.model.weights())
+    return InputGradient(network, trained.model.weights())
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,6 @@ def chosen_inputs(
     """Return the chosen rows of a file, or of the job's data; scaled, in the network's input shape.
 
     Collective, and to be called within `agree`.
-
-    Raises:
-        DataError: a file that can't be read or does not fit, or no such rows.
     """
     network, job = trained.spec.network, trained.job
     features = int(np.prod(network.input_shape))
@@ -65,11 +62,7 @@ def chosen_inputs(
 
 
 def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, rows: slice) -> tuple[Chosen, Samples]:
-    """Return the chosen rows with their prepared targets. Collective, and to be called within `agree`.
-
-    Raises:
-        DataError: a file that can't be read or does not fit, or no such rows.
-    """
+    """Return the chosen rows with their prepared targets. Collective, and to be called within `agree`."""
     job, reduction = trained.job, TreeReduction(comm)
     if path is None:
         what, samples = _own(trained, comm)

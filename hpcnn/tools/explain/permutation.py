@@ -66,9 +66,6 @@ def permutation_importance(trained: TrainedModel, comm: Communicator, samples: S
     """Return the importance of each input for the job's first metric, or its loss (Breiman, 2001).
 
     The same bits on any number of ranks. Collective, and to be called within `agree`.
-
-    Raises:
-        DataError: there are not two samples to shuffle.
     """
     if len(samples) < 2:
         raise DataError(f"permutation importance needs 2 samples at least, but there is {len(samples)}")

@@ -32,9 +32,6 @@ def image_shape(input_shape: Shape, given: Shape | None) -> Shape | None:
 
     >>> image_shape((8, 8), None), image_shape((28, 28, 1), None), image_shape((64,), None), image_shape((64,), (8, 8))
     ((8, 8), (28, 28), None, (8, 8))
-
-    Raises:
-        DataError: the shape that was given has another number of entries.
     """
     if given is not None:
         if math.prod(given) != math.prod(input_shape):

@@ -22,11 +22,7 @@ KERNEL_TYPE = np.float32
 
 
 class Graph:
-    """Nodes and constants in the order in which they were added. Tensors go by their names.
-
-    Args:
-        weights: the parameters by name.
-    """
+    """Nodes and constants in the order in which they were added. Tensors go by their names."""
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.nodes: list[Any] = []
@@ -55,11 +51,7 @@ class Graph:
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
-    """Add all layers and the head behind `tensor`, and return the tensor of the outputs.
-
-    Raises:
-        ModelError: a layer is not one of hpcnn's own.
-    """
+    """Add all layers and the head behind `tensor`, and return the tensor of the outputs."""
     shape = network.input_shape
     for layer in network.layers:
         tensor, shape = _add_layer(graph, layer, tensor, shape)

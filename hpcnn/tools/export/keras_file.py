@@ -20,11 +20,7 @@ from hpcnn.tools.outputs import writing
 
 
 def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
-    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
-
-    Raises:
-        HpcnnError: Keras can't save what a user's function built, or the file can't be written.
-    """
+    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data."""
     network = trained.spec.network
     assert isinstance(network, KerasNetwork)
     with tempfile.TemporaryDirectory() as folder:

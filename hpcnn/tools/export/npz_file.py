@@ -17,11 +17,7 @@ METADATA = "hpcnn.json"
 
 
 def write_npz(trained: TrainedModel, path: Path) -> None:
-    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and the metadata.
-
-    Raises:
-        HpcnnError: the file can't be written.
-    """
+    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and metadata."""
     scaling = trained.scaling.to_dict() if trained.scaling else {}
     metadata = {
         "hpcnn": __version__,

@@ -25,21 +25,12 @@ SIZE_LIMIT = 2**31
 
 
 def check_onnx() -> None:
-    """Check that ONNX files can be written.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
+    """Check that ONNX files can be written."""
     optional_import("onnx", "onnx", "writing ONNX files")
 
 
 def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
-    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data.
-
-    Raises:
-        ModelError: Keras computes it, a layer is a user's own, or it is too large for one file.
-        HpcnnError: the file can't be written.
-    """
+    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data."""
     network = trained.spec.network
     if not isinstance(network, Network):
         entry = trained.job.model.entry

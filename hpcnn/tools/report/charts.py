@@ -21,12 +21,7 @@ _MOST_READ_OUT = 2
 
 
 def svg_chart(chart: Chart, *, named: bool = True) -> Element:
-    """Return a chart as a figure; one without any finite value says so.
-
-    Args:
-        chart: its curves.
-        named: name several curves beside the title; otherwise that is done elsewhere.
-    """
+    """Return a chart as a figure; one without any finite value says so. `named` adds a legend of several curves."""
     title = chart.title
     curves = [curve for curve in chart.curves if curve.known]
     if not curves:
@@ -38,6 +33,9 @@ def svg_chart(chart: Chart, *, named: bool = True) -> Element:
     labels = [(tick, f"{tick:,.6g}") for tick in y.ticks(6)]
     left = 14 + _CHARACTER * max(len(label) for _, label in labels)
     x = epoch_scale(min(places), max(places), left, _WIDTH - _RIGHT)
+    in_words = " ".join(
+        f"{curve.name}: from {figure(curve.known[0])} to {figure(curve.known[-1])}." for curve in curves[:STYLES]
+    )
     picture = tag(
         "svg",
         _grid(x, y, labels),
@@ -45,18 +43,11 @@ def svg_chart(chart: Chart, *, named: bool = True) -> Element:
         _stops(curves, x, y),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
-        aria_label=f"{title}. {_in_words(curves)}",
+        aria_label=f"{title}. {in_words}",
     )
     heading = tag("span", title, tag("small", " log scale") if y.log else None)
     names = legend(curves) if named and len(curves) > 1 else None
     return tag("figure", tag("figcaption", heading, names), picture, _gaps(curves))
-
-
-def _in_words(curves: Sequence[Curve]) -> str:
-    """Describe the curves for screen readers."""
-    return " ".join(
-        f"{curve.name}: from {figure(curve.known[0])} to {figure(curve.known[-1])}." for curve in curves[:STYLES]
-    )
 
 
 def legend(curves: Sequence[Curve]) -> Element:
@@ -75,24 +66,16 @@ def swatch(style: int) -> Element:
 
 
 def _grid(x: Scale, y: Scale, labels: Sequence[tuple[float, str]]) -> Element:
-    bottom = _HEIGHT - _BOTTOM
     parts = []
     for tick, label in labels:
         parts.append(tag("line", x1=f"{x.begin:.1f}", x2=f"{x.end:.1f}", y1=f"{y(tick):.1f}", y2=f"{y(tick):.1f}"))
         parts.append(tag("text", label, x=f"{x.begin - 8:.1f}", y=f"{y(tick) + 4:.1f}", text_anchor="end"))
-    parts += [
-        tag(
-            "text", f"{tick:,.0f}", x=f"{x(tick):.1f}", y=f"{bottom + 18}", text_anchor=_anchor(x(tick), f"{tick:,.0f}")
-        )
-        for tick in whole_ticks(x.low, x.high, 5)
-    ]
+    for tick in whole_ticks(x.low, x.high, 5):
+        place, label = x(tick), f"{tick:,.0f}"
+        anchor = "end" if place + _CHARACTER * len(label) / 2 > _WIDTH else "middle"  # else it would leave the picture
+        parts.append(tag("text", label, x=f"{place:.1f}", y=_HEIGHT - _BOTTOM + 18, text_anchor=anchor))
     parts.append(tag("text", "epoch", x=f"{(x.begin + x.end) / 2:.1f}", y=_HEIGHT - 4, text_anchor="middle"))
     return tag("g", parts, class_="grid")
-
-
-def _anchor(place: float, label: str) -> str:
-    """Return how a label stands to its place: before it, where it would else leave the picture."""
-    return "end" if place + _CHARACTER * len(label) / 2 > _WIDTH else "middle"
 
 
 def _curve(curve: Curve, x: Scale, y: Scale) -> Element:
@@ -134,13 +117,12 @@ def _stop(
 ) -> Element:
     start, at = f"{span[0]:.1f}", f"{span[1]:.1f}"
     height = _HEIGHT - _BOTTOM - _TOP
-    said = [
-        f"{curve.name} {figure(value)}" for curve, value in zip(curves, values, strict=True) if curve.style < STYLES
-    ]
+    shown = [(curve, value) for curve, value in zip(curves, values, strict=True) if curve.style < STYLES]
+    said = [f"{curve.name} {figure(value)}" for curve, value in shown]
     dots = [
         tag("circle", cx=at, cy=f"{y(value):.1f}", r=3, class_=f"c{curve.style}")
-        for curve, value in zip(curves, values, strict=True)
-        if value is not None and curve.style < STYLES
+        for curve, value in shown
+        if value is not None
     ]
     few = len(curves) <= _MOST_READ_OUT
     read_out = tag("text", " · ".join([where, *said]), x=_WIDTH - _RIGHT, y=14, text_anchor="end") if few else None
@@ -160,8 +142,6 @@ def _gaps(curves: Sequence[Curve]) -> Element | None:
     for curve in curves:
         without = [at for at, value in curve.points if value is None]
         if without:
-            many = f"{len(without):,} epochs, the first of them epoch {without[0]:,.0f}"
-            said.append(
-                f"{curve.name}: no finite value in " + (f"epoch {without[0]:,.0f}" if len(without) == 1 else many)
-            )
+            many = f"{len(without):,} epochs, the first of them " if len(without) > 1 else ""
+            said.append(f"{curve.name}: no finite value in {many}epoch {without[0]:,.0f}")
     return tag("p", "; ".join(said), ".", class_="note gap") if said else None

@@ -19,16 +19,8 @@ from hpcnn.tools.report.values import figure
 
 _COLORS = ("#1f6fd0", "#c9480b", "#00806b", "#7d4cc2", "#b3307d", "#86690a", "#0f7d9c", "#4d5a66")
 _GREY = "#b4bcc5"
-_PARTS = {
-    "compute": "#1f6fd0",
-    "wait": "#e8a317",
-    "reduce": "#0f9b8e",
-    "data": "#8e5bd0",
-    "evaluate": "#6db8ee",
-    "save": "#d0508f",
-    "set-up": "#5b6b7b",
-    "other": "#a8b0ba",
-}
+_PARTS = ("#1f6fd0", "#e8a317", "#0f9b8e", "#8e5bd0", "#6db8ee", "#d0508f", "#5b6b7b", "#a8b0ba")
+"""Of each of `GROUPS`."""
 _PANEL = (4.6, 3.3)
 """Inches."""
 _COLUMNS = 3
@@ -39,11 +31,7 @@ Panel = Callable[[Any], None]
 
 
 def write_png(path: Path, runs: Sequence[RunRecord], title: str = "") -> None:
-    """Write a picture with the main panels of the report.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    """Write a picture with the main panels of the report."""
     panels = _of_one(runs[0]) if len(runs) == 1 else _of_several(runs)
     rows = -(-len(panels) // _COLUMNS)
     columns = min(_COLUMNS, len(panels))
@@ -101,7 +89,8 @@ def _chart(chart: Chart) -> Panel:
             numbers = [float("nan") if value is None else value for _, value in shown]
             color = _COLORS[curve.style] if curve.style < STYLES else _GREY
             label = _plain(curve.name) if curve.style < STYLES else "_"
-            axes.plot([at for at, _ in shown], numbers, color=color, label=label, linewidth=1.6, marker=_marker(shown))
+            marker = "o" if len(shown) == 1 else ""
+            axes.plot([at for at, _ in shown], numbers, color=color, label=label, linewidth=1.6, marker=marker)
         known = [value for curve in curves for value in curve.known]
         if chart.from_zero:
             axes.set_ylim(bottom=min([0.0, *known]))
@@ -115,10 +104,6 @@ def _chart(chart: Chart) -> Panel:
             axes.legend(fontsize=7, frameon=False)
 
     return draw
-
-
-def _marker(points: Sequence[object]) -> str:
-    return "o" if len(points) == 1 else ""
 
 
 def _matrix(title: str, matrix: Sequence[Sequence[float]]) -> Panel:
@@ -140,9 +125,9 @@ def _matrix(title: str, matrix: Sequence[Sequence[float]]) -> Panel:
 
 def _bars(title: str, x_name: str, places: Sequence[Any], parts: Sequence[tuple[str, Sequence[float]]]) -> Panel:
     def draw(axes: Any) -> None:
-        below = [0.0] * len(places)
+        below, colors = [0.0] * len(places), dict(zip(GROUPS, _PARTS, strict=True))
         for part, values in parts:
-            axes.bar(range(len(places)), values, bottom=below, color=_PARTS[part], label=part, width=0.85)
+            axes.bar(range(len(places)), values, bottom=below, color=colors[part], label=part, width=0.85)
             below = [a + b for a, b in zip(below, values, strict=True)]
         if any(isinstance(place, str) for place in places):
             axes.set_xticks(range(len(places)), places, rotation=30, ha="right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,7 @@ _MOST_JOB_BYTES = 2**20
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
-    """Return the runs in some folders; a sweep is all of its runs.
-
-    Raises:
-        CheckpointError: a folder holds none, or may not be read.
-    """
+    """Return the runs in some folders; a sweep is all of its runs."""
     try:
         return [read_run(folder) for path in paths for folder in _folders(path)]
     except OSError as error:
@@ -33,12 +30,12 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 
 def _folders(path: Path) -> list[Path]:
-    if RunFiles(path).sweep.exists():
-        elements = [element.path for element in RunFiles(path).elements().values()]
+    files = RunFiles(path)
+    if files.sweep.exists():
+        elements = [element.path for element in files.elements().values()]
         if not elements:
             raise CheckpointError(f"no run of the sweep {str(path)!r} has begun. hpcnn status says what it waits for.")
         return elements
-    files = RunFiles(path)
     if not holds_any(path) and not any(file.exists() for file in (files.metrics, *_states(files))):
         require_run(path)
     return [path]
@@ -100,25 +97,24 @@ def _epochs(path: Path, troubles: list[str]) -> list[dict[str, Any]]:
         what = "holds no epoch" if path.exists() else "is missing"
         troubles.append(f"metrics.jsonl {what}: there are no curves. Each epoch that ends adds a line to it.")
     damaged = _count_lines(path) - len(lines) + sum((whole(line.get("epoch")) or 0) < 1 for line in lines)
-    if damaged:
-        troubles.append(f"metrics.jsonl: {counted(damaged, 'line')} can't be read, and {_left_out(damaged)}.")
+    _note_damage("metrics.jsonl", damaged, troubles)
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 
 def _accounts(path: Path, troubles: list[str]) -> list[TimeAccount]:
     lines = read_lines(path)
     accounts, useless = time_accounts(lines)
-    damaged = useless + _count_lines(path) - len(lines)
-    if damaged:
-        troubles.append(f"time.jsonl: {counted(damaged, 'line')} can't be read, and {_left_out(damaged)}.")
+    _note_damage("time.jsonl", useless + _count_lines(path) - len(lines), troubles)
     if not accounts:
         what = "holds no line yet" if path.exists() else "is missing"
         troubles.append(f"time.jsonl {what}: where the time went is not known.")
     return accounts
 
 
-def _left_out(lines: int) -> str:
-    return "is left out" if lines == 1 else "are left out"
+def _note_damage(name: str, damaged: int, troubles: list[str]) -> None:
+    if damaged:
+        verb = "is" if damaged == 1 else "are"
+        troubles.append(f"{name}: {counted(damaged, 'line')} can't be read, and {verb} left out.")
 
 
 def _count_lines(path: Path) -> int:
@@ -148,10 +144,8 @@ def _state(files: RunFiles) -> tuple[str, str]:
     """Return the run's state, and what it means."""
     jobs = []
     if job_numbers(files):
-        try:
+        with suppress(HpcnnError):  # Slurm does not answer: the folder still tells much
             jobs = [job for job in queue_or_nothing() if writes_to(job, RunFiles(files.path.absolute()))]
-        except HpcnnError:  # Slurm does not answer: the folder still tells much
-            jobs = []
     one = statuses(Selection(files, jobs))[0]
     if one.why != "not under Slurm":
         return one.state, one.why

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from hpcnn.core.formatting import counted, percent
+from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools.report.html import clean
 from hpcnn.tools.report.ranking import best_first, differing, monitor_of, short_names
 from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
@@ -14,26 +15,7 @@ from hpcnn.tools.report.time_accounts import TimeAccount
 from hpcnn.tools.report.values import NONE, figure, seconds
 
 _BLOCKS, _PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=*#"
-_FILLS = {
-    "compute": "█",
-    "reduce": "▓",
-    "wait": "░",
-    "data": "▒",
-    "evaluate": "=",
-    "save": "#",
-    "set-up": "-",
-    "other": ".",
-}
-_PLAIN_FILLS = {
-    "compute": "C",
-    "reduce": "R",
-    "wait": "w",
-    "data": "d",
-    "evaluate": "e",
-    "save": "s",
-    "set-up": "-",
-    "other": ".",
-}
+_FILLS, _PLAIN_FILLS = (dict(zip(GROUPS, fills, strict=True)) for fills in ("█░▓▒=#-.", "CwRdes-."))
 _TOGETHER = "\xa0"
 """A space at which no line breaks."""
 _SPACES = str.maketrans(dict.fromkeys("\n\r\t" + _TOGETHER, " "))
@@ -44,7 +26,7 @@ _MOST_BARS, _MOST_CLASSES, _MOST_SETTINGS = 16, 20, 20
 def text_report(runs: Sequence[RunRecord], title: str, *, width: int, encoding: str) -> Iterator[str]:
     """Yield the lines of a report, none of them longer than `width`."""
     width = max(_NARROWEST, width)
-    paper = _Paper(width, _takes(encoding, _BLOCKS + "".join(_FILLS.values())))
+    paper = _Paper(width, blocks=_takes(encoding, _BLOCKS + "".join(_FILLS.values())))
     for line in _one(runs[0], title, paper) if len(runs) == 1 else _several(runs, title, paper):
         # Names come from files: nothing in them may steer the terminal.
         yield clean(line).translate(_SPACES)[:width].rstrip()
@@ -53,10 +35,9 @@ def text_report(runs: Sequence[RunRecord], title: str, *, width: int, encoding: 
 class _Paper:
     """What a terminal can show."""
 
-    def __init__(self, width: int, blocks: bool) -> None:
+    def __init__(self, width: int, *, blocks: bool) -> None:
         self.width = width
-        self.blocks = _BLOCKS if blocks else _PLAIN_BLOCKS
-        self.fills = _FILLS if blocks else _PLAIN_FILLS
+        self.blocks, self.fills = (_BLOCKS, _FILLS) if blocks else (_PLAIN_BLOCKS, _PLAIN_FILLS)
 
 
 def _takes(encoding: str, text: str) -> bool:
@@ -72,9 +53,8 @@ def _one(run: RunRecord, title: str, paper: _Paper) -> Iterator[str]:
     yield from _wrapped(f"{run.path}{f' ({run.why})' if run.why else ''}", paper)
     yield ""
     best, of = run.best(run.monitor), f" of {run.epochs_asked:,}" if run.epochs_asked else ""
-    summary = [f"{len(run.epochs):,}{of} epochs", seconds(run.seconds)] + (
-        [counted(run.ranks, "rank")] if run.ranks else []
-    )
+    summary = [f"{len(run.epochs):,}{of} epochs", seconds(run.seconds)]
+    summary += [counted(run.ranks, "rank")] if run.ranks else []
     summary += [f"{figure(run.samples_per_s)} samples/s"] if run.samples_per_s else []
     summary += [f"best {run.monitor} {figure(best[1])} in epoch {best[0]:,}"] if best else []
     yield from _wrapped(", ".join(summary), paper)
@@ -114,11 +94,8 @@ def _values(run: RunRecord, paper: _Paper) -> Iterator[str]:
 
 
 def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (
-        cell.ljust(width) if not place else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([first, *others])
+    others = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return "  ".join([cells[0].ljust(widths[0]), *others])
 
 
 def sparkline(points: Points, width: int, blocks: str) -> str:

@@ -103,9 +103,7 @@ def check_other_mpis(evidence: Evidence) -> Iterator[Finding]:
     elif evidence.mpi and strange and not evidence.foreign_launcher:
         others = ", ".join(f"{program.path} ({program.mpi})" for program in strange)
         yield warning(
-            name,
-            f"the path also has {others}, which does not fit mpi4py's {evidence.mpi}",
-            fitting_command(evidence),
+            name, f"the path also has {others}, which does not fit mpi4py's {evidence.mpi}", fitting_command(evidence)
         )
     elif evidence.mpi and not strange and not evidence.foreign_launcher:
         yield ok(name, f"no launcher on the path is of another MPI than {evidence.mpi}")
