@@ -29,18 +29,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Callback": "hpcnn.training.callbacks",
-    "Control": "hpcnn.training.callbacks",
-    "EpochReport": "hpcnn.training.callbacks",
-    "Fitted": "hpcnn.api.fitted",
+    **dict.fromkeys(("Callback", "Control", "EpochReport", "StepReport"), "hpcnn.training.callbacks"),
+    **dict.fromkeys(("Fitted", "load"), "hpcnn.api.fitted"),
+    **dict.fromkeys(("TrainingStoppedError", "fit"), "hpcnn.api.fit"),
     "HpcnnError": "hpcnn.errors",
     "Replica": "hpcnn.training.replica",
-    "StepReport": "hpcnn.training.callbacks",
     "Trainer": "hpcnn.api.loop",
-    "TrainingStoppedError": "hpcnn.api.fit",
     "connect": "hpcnn.api.ranks",
-    "fit": "hpcnn.api.fit",
-    "load": "hpcnn.api.fitted",
     "load_digits": "hpcnn.data.readers.digits",
     "nn": "hpcnn.nn",
 }

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,21 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _parser()
     arguments = parser.parse_intermixed_args(argv)  # INPUT may come after options
-    others = ("target", "steps") if arguments.method == PERMUTATION else ("repeats",)
-    others = (*others, *(("steps",) if arguments.method == SALIENCY else ()))
-    for name in others:
+    useless = {PERMUTATION: ("target", "steps"), SALIENCY: ("repeats", "steps"), INTEGRATED: ("repeats",)}
+    for name in useless[arguments.method]:
         if getattr(arguments, name) is not None:
             parser.error(f"--{name} has no effect with --method {arguments.method}. Leave it out")
 
     def body(comm: Communicator) -> int:
-        from hpcnn.backends.choice import choose_backend
         from hpcnn.comm.collectives import agree
         from hpcnn.tools.explain.pictures import image_shape
         from hpcnn.tools.open_run import open_by_numpy
         from hpcnn.tools.outputs import make_folder
 
         agree(comm, lambda: make_folder(arguments.output) if comm.rank == 0 else None)
-        trained = open_by_numpy(comm, arguments, choose_backend(comm))
+        trained = open_by_numpy(comm, arguments)
         agree(comm, lambda: image_shape(trained.spec.network.input_shape, arguments.shape))
         if arguments.method == PERMUTATION:
             _permutation(trained, comm, arguments)
@@ -117,13 +116,11 @@ def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Na
         title = f"{arguments.method} of {trained.job.name}: {chosen.what}"
         outputs.show_attributions(title, chosen, found, _baseline(trained))
         shape = pictures.image_shape(trained.spec.network.input_shape, arguments.shape)
-
-        def draw(path: Path) -> None:
-            if shape is None:
-                pictures.draw_bars(title, chosen, found, path)
-            else:
-                pictures.draw_images(title, chosen, x, found, shape, path)
-
+        draw = (
+            partial(pictures.draw_bars, title, chosen, found)
+            if shape is None
+            else partial(pictures.draw_images, title, chosen, x, found, shape)
+        )
         _write(arguments, outputs.attributions_csv(chosen, found), draw, pictures.shape_hint(x.shape[1:]))
 
 
@@ -141,25 +138,20 @@ def _permutation(trained: TrainedModel, comm: Communicator, arguments: argparse.
         outputs.show_importance(title, chosen, importance)
         input_shape = trained.spec.network.input_shape
         shape = pictures.image_shape(input_shape, arguments.shape)
-
-        def draw(path: Path) -> None:
-            pictures.draw_importance(title, chosen, importance, shape, path)
-
+        draw = partial(pictures.draw_importance, title, chosen, importance, shape)
         _write(arguments, outputs.importance_csv(chosen, importance), draw, pictures.shape_hint(input_shape))
 
 
 def _baseline(trained: TrainedModel) -> str:
     """Describe what inputs of 0 mean to the network."""
-    of_data = {
+    return {
         "none": "inputs of 0",
         "standardize": "the mean of the training data (0 after scaling)",
         "minmax": "the lowest values of the training data (0 after scaling)",
-    }
-    return of_data[trained.job.data.scale]
+    }[trained.job.data.scale]
 
 
 def _write(arguments: argparse.Namespace, table: str, draw: Callable[[Path], None], hint: str) -> None:
-    """Write the table and the picture if a folder was given, and report it."""
     from hpcnn.system.output import write_line
     from hpcnn.tools.pictures import write_results
 

@@ -73,9 +73,9 @@ def _format(arguments: argparse.Namespace) -> str:
     if output is not None and not output.parent.is_dir():
         raise HpcnnError(f"there is no folder {str(output.parent)!r} to write {output.name!r} to")
     if form == "onnx":
-        from hpcnn.tools.export.onnx_file import check_onnx
+        from hpcnn.data.source import optional_import
 
-        check_onnx()
+        optional_import("onnx", "onnx", "writing ONNX files")
     if form == "npz" and arguments.no_scaling:
         raise HpcnnError(
             "--no-scaling has no effect with --format npz, which stores the scaling separately. Leave it out."
@@ -84,14 +84,12 @@ def _format(arguments: argparse.Namespace) -> str:
 
 
 def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> TrainedModel:
-    """Return the run's model. Collective."""
-    from hpcnn.backends.choice import choose_backend
     from hpcnn.tools.open_run import open_by_numpy
 
     if form == "keras":
         arguments.backend = "keras"
         return open_run(comm, arguments)
-    return open_by_numpy(comm, arguments, choose_backend(comm))
+    return open_by_numpy(comm, arguments)
 
 
 def _write(trained: TrainedModel, form: str, path: Path, arguments: argparse.Namespace) -> None:

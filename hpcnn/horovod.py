@@ -101,7 +101,6 @@ def _start_check(launcher: str) -> int:
 
 
 def _check(comm: Communicator) -> int:
-    """Sum known numbers over all ranks and report the time."""
     import numpy as np
 
     from hpcnn.comm.exchange.horovod_exchange import horovod_exchange

@@ -74,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(job: str, test: RangeTest, suggestion: Suggestion | None, arguments: argparse.Namespace) -> None:
-    """Print the result, and write it if a folder was given."""
     from hpcnn.system.output import write_line
     from hpcnn.tools.lr_find import outputs
     from hpcnn.tools.pictures import write_results

@@ -91,7 +91,6 @@ def _target(path: Path, suffix: str, option: str) -> Path:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file and report it."""
     try:
         write(path)
     except OSError as error:

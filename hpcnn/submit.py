@@ -125,7 +125,6 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
 
 
 def _take_over(arguments: argparse.Namespace) -> None:
-    """Fill in the arguments of the last submission."""
     from hpcnn.slurm.resume import submitted_before
     from hpcnn.slurm.run_files import RunFiles, require_run
 

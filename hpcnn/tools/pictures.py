@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def can_draw() -> bool:
-    """Return whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def new_figure(width: float, height: float, purpose: str = "--plot") -> Figure:
     """Return an empty figure; width and height are in inches."""
     try:
@@ -37,7 +32,7 @@ def save_figure(path: Path, figure: Figure) -> None:
 def write_results(folder: Path, name: str, table: str, draw: Callable[[Path], None]) -> str:
     """Write ``NAME.csv`` and, if matplotlib is installed, ``NAME.png``. Return a line that says so."""
     write_whole(folder / f"{name}.csv", table)
-    if not can_draw():
+    if importlib.util.find_spec("matplotlib") is None:
         return f"written to {folder}: {name}.csv. For pictures install matplotlib: pip install 'hpcnn[plot]'"
     draw(folder / f"{name}.png")
     return f"written to {folder}: {name}.csv, {name}.png"

@@ -88,15 +88,10 @@ def sizes_between(least: int, most: int, factor: int) -> list[int]:
 
 
 class AllreduceBench:
-    """Measures on the ranks of `comm`. Every method is collective.
+    """Measures on the ranks of `comm`, which are several. Every method is collective.
 
-    Args:
-        comm: the ranks.
-        dtype: type of the vectors' entries.
-        repeats: most repetitions per size.
-        seconds: approximate time per size; there are at least `MIN_REPEATS` repetitions.
-        make_rival: creates the exchange to compare with.
-        make_links: makes what the wire is measured by.
+    Up to `repeats` repetitions per size take about `seconds`; there are at least `MIN_REPEATS`. `make_rival` creates
+    the exchange to compare with, and `make_links` makes what the wire is measured by.
     """
 
     def __init__(

@@ -37,8 +37,8 @@ def run_timed(command: Sequence[str], limit_s: float, environment: Mapping[str, 
     """Run a command and return its result; exit code 124 for a timeout, 127 for a missing program."""
     try:
         process = subprocess.Popen(
-            list(command),
-            env=None if environment is None else dict(environment),
+            command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

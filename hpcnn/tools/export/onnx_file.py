@@ -9,7 +9,6 @@ import numpy as np
 
 from hpcnn import __version__
 from hpcnn.data.samples import Scaling
-from hpcnn.data.source import optional_import
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
@@ -22,11 +21,6 @@ OPSET, IR_VERSION = 17, 8
 INPUT, OUTPUT, BATCH = "input", "output", "batch"
 SIZE_LIMIT = 2**31
 """Bytes that one file can hold."""
-
-
-def check_onnx() -> None:
-    """Check that ONNX files can be written."""
-    optional_import("onnx", "onnx", "writing ONNX files")
 
 
 def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
@@ -44,6 +38,8 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
     size = network.layout.size * np.dtype(KERNEL_TYPE).itemsize
     if size >= SIZE_LIMIT:
         raise ModelError(f"the parameters take {size} bytes, but an ONNX file holds 2 GiB at most. Use --format npz.")
+    from onnx import helper
+
     model = onnx_model(network, trained.model.weights(), trained.scaling if scaling else None)
     model.producer_name, model.producer_version = "hpcnn", __version__
     metadata = {
@@ -52,7 +48,8 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         "loss": trained.spec.loss.loss.name,
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
-    _describe(model, metadata)
+    helper.set_model_props(model, metadata)
+    model.graph.doc_string = f"{trained.job.name}, trained by hpcnn {__version__}"
     with writing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
@@ -89,10 +86,3 @@ def _tensor_info(name: str, shape: Shape) -> Any:
     from onnx import TensorProto, helper
 
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
-
-
-def _describe(model: Any, metadata: dict[str, str]) -> None:
-    from onnx import helper
-
-    helper.set_model_props(model, metadata)
-    model.graph.doc_string = f"{metadata['job']}, trained by hpcnn {__version__}"

@@ -137,7 +137,6 @@ def _stop(
 
 
 def _gaps(curves: Sequence[Curve]) -> Element | None:
-    """Describe where values are missing."""
     said = []
     for curve in curves:
         without = [at for at, value in curve.points if value is None]

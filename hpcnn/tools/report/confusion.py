@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted, percent
 from hpcnn.tools.report.html import Child, section, table, tag
-from hpcnn.tools.report.record import RunRecord
+from hpcnn.tools.report.record import RunRecord, layers_of, mapping
 from hpcnn.tools.report.values import figure
 
 _MOST_SHOWN = 24
@@ -41,12 +40,11 @@ def _has_classes(run: RunRecord) -> bool:
     """Return whether the job may have the metric: one class a sample is true."""
     from hpcnn.training.metrics import is_multilabel  # NumPy comes with it
 
-    loss, model, data = (_table(run.settings.get(name)) for name in ("loss", "model", "data"))
+    loss, data = (mapping(run.settings.get(name)) for name in ("loss", "data"))
     name, one_hot = str(loss.get("name")), data.get("one_hot") is True
     if not (one_hot or name.endswith("crossentropy")):
         return False
-    listed = model.get("layers")
-    layers = [layer for layer in listed if isinstance(layer, dict)] if isinstance(listed, list) else []
+    layers = layers_of(run.settings)
     units = [layer["units"] for layer in layers if "units" in layer]
     endings = [layer["activation"] for layer in layers if "activation" in layer]
     return not is_multilabel(
@@ -56,10 +54,6 @@ def _has_classes(run: RunRecord) -> bool:
         labels=name.startswith("sparse_"),
         one_hot=one_hot,
     )
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _grid(matrix: Matrix) -> Element:
@@ -83,7 +77,6 @@ def _cell(true: int, predicted: int, count: float, of: float) -> Element:
 
 
 def _mistakes(matrix: Matrix) -> Element:
-    """Return the most frequent mistakes as a table."""
     wrong = [
         (count, true, predicted)
         for true, row in enumerate(matrix)

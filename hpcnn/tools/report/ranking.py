@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcnn.job.dump import leaves
-from hpcnn.tools.report.record import RunRecord, lower_is_better
+from hpcnn.tools.report.record import RunRecord, layers_of, lower_is_better, mapping
 
 MOST_SETTINGS = 200
 """Runs that differ in more settings are of different jobs: the table would tell nothing."""
@@ -56,15 +56,10 @@ def _told_apart(settings: Mapping[str, Any], runs: Sequence[RunRecord]) -> Mappi
     """Return the settings; the layers in few words, where they are of other kinds than in another run."""
     if len({str(_kinds(run.settings)) for run in runs}) == 1:
         return settings
-    model = settings.get("model")
-    return {**settings, "model": {**(model if isinstance(model, Mapping) else {}), "layers": _kinds(settings)}}
+    return {**settings, "model": {**mapping(settings.get("model")), "layers": _kinds(settings)}}
 
 
 def _kinds(settings: Mapping[str, Any]) -> list[str]:
     """Return the layers in few words, as ``dense 128 relu``."""
-    model = settings.get("model")
-    layers = model.get("layers") if isinstance(model, Mapping) else None
-    named = [layer for layer in layers if isinstance(layer, Mapping)] if isinstance(layers, list) else []
-    return [
-        " ".join(str(layer[key]) for key in ("type", "units", "activation", "rate") if key in layer) for layer in named
-    ]
+    keys = ("type", "units", "activation", "rate")
+    return [" ".join(str(layer[key]) for key in keys if key in layer) for layer in layers_of(settings)]

@@ -13,7 +13,7 @@ from hpcnn.errors import CheckpointError, HpcnnError, shortened
 from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
 from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 from hpcnn.slurm.status import statuses
-from hpcnn.tools.report.record import RunRecord
+from hpcnn.tools.report.record import RunRecord, mapping
 from hpcnn.tools.report.time_accounts import TimeAccount, time_accounts
 from hpcnn.tools.report.values import moment, whole
 
@@ -72,7 +72,6 @@ def read_run(path: Path) -> RunRecord:
 
 
 def _job(path: Path, troubles: list[str]) -> tuple[str, dict[str, Any]]:
-    """Return the job as text and as tables."""
     if not path.is_file():
         troubles.append("job.toml is missing: the settings are not known.")
         return "", {}
@@ -141,7 +140,6 @@ def _states(files: RunFiles) -> tuple[Path, ...]:
 
 
 def _state(files: RunFiles) -> tuple[str, str]:
-    """Return the run's state, and what it means."""
     jobs = []
     if job_numbers(files):
         with suppress(HpcnnError):  # Slurm does not answer: the folder still tells much
@@ -161,14 +159,12 @@ def _weights(result: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[st
     if sha256 := result.get("weights_sha256"):
         return str(sha256), "of the trained weights"
     if sha256 := metadata.get("weights_sha256"):
-        progress = metadata.get("progress")
-        step = whole(progress.get("step")) if isinstance(progress, dict) else None
+        step = whole(mapping(metadata.get("progress")).get("step"))
         return str(sha256), "of the weights in the last checkpoint" + (f", at step {step:,}" if step else "")
     return "", ""
 
 
 def _environment(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return versions and machine from a result or from the metadata of a checkpoint."""
-    machine = metadata.get("machine")
-    found = {"hpcnn": metadata.get("hpcnn"), **(machine if isinstance(machine, dict) else {})}
+    found = {"hpcnn": metadata.get("hpcnn"), **mapping(metadata.get("machine"))}
     return {str(name): str(value) for name, value in found.items() if value is not None}

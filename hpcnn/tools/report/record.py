@@ -71,11 +71,9 @@ class RunRecord:
     @property
     def monitor(self) -> str:
         """Name of the value that decides which state is the best."""
-        best = self.result.get("best")
-        if isinstance(best, dict) and best:
+        if best := mapping(self.result.get("best")):
             return str(next(iter(best)))
-        run = self.settings.get("run")
-        chosen = run.get("monitor") if isinstance(run, dict) else ""
+        chosen = mapping(self.settings.get("run")).get("monitor")
         return str(chosen) if chosen else "val_loss" if self.points("val_loss") else "loss"
 
     def best(self, name: str) -> tuple[int, float] | None:
@@ -99,7 +97,7 @@ class RunRecord:
     @property
     def samples_per_s(self) -> float | None:
         """The median over epochs: the first one is often slow."""
-        known = [value for _, value in self.points("samples_per_s") if value is not None]
+        known = self._known("samples_per_s")
         return statistics.median(known) if known else None
 
     @property
@@ -107,8 +105,11 @@ class RunRecord:
         """Of the last attempt if the run is complete, else of all epochs."""
         if self.result:
             return number(self.result.get("seconds"))
-        known = [value for _, value in self.points("seconds") if value is not None]
+        known = self._known("seconds")
         return sum(known) if known else None
+
+    def _known(self, name: str) -> list[float]:
+        return [value for _, value in self.points(name) if value is not None]
 
     def confusion(self) -> tuple[str, int, list[list[float]]] | None:
         """Return which samples, the epoch, and counts by true and predicted class; None if there are none."""
@@ -117,6 +118,17 @@ class RunRecord:
                 if matrix := _matrix(line.get(name)):
                     return samples, int(line["epoch"]), matrix
         return None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a table, which is empty where the value is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def layers_of(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the tables of the layers in a job's settings."""
+    layers = mapping(settings.get("model")).get("layers")
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 
 
 def lower_is_better(name: str) -> bool:

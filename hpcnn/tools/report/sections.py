@@ -36,11 +36,9 @@ def tiles(run: RunRecord) -> Element:
     of = f"of {run.epochs_asked:,} · " if run.epochs_asked else ""
     shards = whole(run.result.get("shards"))
     figures = [
-        (
-            f"best {run.monitor}",
-            figure(best[1]) if best else NONE,
-            f"after epoch {best[0]:,}" if best else "no value yet",
-        ),
+        (f"best {run.monitor}", figure(best[1]), f"after epoch {best[0]:,}")
+        if best
+        else (f"best {run.monitor}", NONE, "no value yet"),
         ("epochs", f"{len(run.epochs):,}", f"{of}{_steps(run)}"),
         ("time", seconds(run.seconds), _time_note(run)),
         ("speed", figure(run.samples_per_s), "samples/s, median of epochs"),
@@ -56,8 +54,7 @@ def _steps(run: RunRecord) -> str:
 
 
 def _time_note(run: RunRecord) -> str:
-    finished = run.result.get("seconds")
-    return "of the last attempt" if number(finished) is not None else "of all epochs so far"
+    return "of the last attempt" if number(run.result.get("seconds")) is not None else "of all epochs so far"
 
 
 def weights(run: RunRecord) -> Element | None:
@@ -84,7 +81,6 @@ def learning(run: RunRecord) -> Element | None:
 
 
 def _results(run: RunRecord) -> Element:
-    """Return the values at the end, and the best ones."""
     rows: list[list[Child]] = []
     for name in run.values:
         judged = VALIDATION + name if run.points(VALIDATION + name) else name

@@ -125,9 +125,8 @@ def check_bf16(evidence: Evidence) -> Iterator[Finding]:
 
 def by_host(evidence: Evidence) -> dict[str, list[Rank]]:
     """Return the ranks of each host."""
-    return {
-        host: [rank for rank in evidence.ranks if rank.host == host] for host in {r.host: None for r in evidence.ranks}
-    }
+    hosts = dict.fromkeys(rank.host for rank in evidence.ranks)
+    return {host: [rank for rank in evidence.ranks if rank.host == host] for host in hosts}
 
 
 def cpus_of(ranks: list[Rank]) -> frozenset[int]:
@@ -142,5 +141,4 @@ def _room(ranks: list[Rank]) -> int:
 
 
 def _threads(ranks: list[Rank]) -> int:
-    """Return on how many threads these ranks were told to compute."""
     return sum(rank.asked_threads[1] for rank in ranks)
