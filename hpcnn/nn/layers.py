@@ -49,23 +49,15 @@ class Dense(Layer):
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (features, units), and the bias (units,) if there is one."""
-        kernel = ParamSpec(
-            f"{self.name}/kernel",
-            (input_shape[-1], self.units),
-            initializer(self.kernel_initializer),
-            self.trainable,
-            self.kernel_l1,
-            self.kernel_l2,
-        )
-        bias = ParamSpec(
-            f"{self.name}/bias",
-            (self.units,),
-            initializer(self.bias_initializer),
-            self.trainable,
-            self.bias_l1,
-            self.bias_l2,
-        )
-        return (kernel, bias) if self.use_bias else (kernel,)
+        arrays: list[tuple[str, Shape, str, float, float]] = [
+            ("kernel", (input_shape[-1], self.units), self.kernel_initializer, self.kernel_l1, self.kernel_l2)
+        ]
+        if self.use_bias:
+            arrays.append(("bias", (self.units,), self.bias_initializer, self.bias_l1, self.bias_l2))
+        return [
+            ParamSpec(f"{self.name}/{name}", shape, initializer(start), self.trainable, l1, l2)
+            for name, shape, start, l1, l2 in arrays
+        ]
 
     def ending(self, before: str | None) -> str | None:
         """Return the activation: not of a subclass, which may do more."""
@@ -138,24 +130,32 @@ class Activation(Layer):
 
 
 @dataclass(frozen=True)
-class Flatten(Layer):
+class _Reshaping(Layer):
+    """A layer that changes nothing but the shape of each sample."""
+
+    def ending(self, before: str | None) -> str | None:
+        return before
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return a view of x, if x is a plain array."""
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            return dy.reshape(x.shape) if need_dx else None
+
+        return x.reshape(len(x), *self.output_shape(x.shape[1:])), backward
+
+
+@dataclass(frozen=True)
+class Flatten(_Reshaping):
     """All axes of a sample into one: (n, a, b, ...) -> (n, a b ...)."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape with one axis."""
         return (math.prod(input_shape),)
 
-    def ending(self, before: str | None) -> str | None:
-        """Return `before`."""
-        return before
-
-    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
-        """Return a view of x, if x is a plain array."""
-        return _reshape(x, self.output_shape(x.shape[1:]))
-
 
 @dataclass(frozen=True)
-class Reshape(Layer):
+class Reshape(_Reshaping):
     """Another shape for each sample; one entry of `shape` may be -1, and follows from the others."""
 
     shape: Shape
@@ -176,14 +176,6 @@ class Reshape(Layer):
                 f"{self.shape}: {size} is not {'a multiple of ' if -1 in self.shape else ''}{known}"
             )
         return tuple(size // known if entry == -1 else entry for entry in self.shape)
-
-    def ending(self, before: str | None) -> str | None:
-        """Return `before`."""
-        return before
-
-    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
-        """Return a view of x, if x is a plain array."""
-        return _reshape(x, self.output_shape(x.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -288,13 +280,6 @@ class Residual(Layer):
 def sum_rows(rows: Array, ctx: Context, out: Array) -> None:
     """Write the sum of `rows`, shape (n, units), over n to `out`, shape (units,)."""
     np.matmul(ctx.ones(len(rows), rows.dtype), rows, out=out)  # twice as fast as np.add.reduce
-
-
-def _reshape(x: Array, shape: Shape) -> tuple[Array, Backward]:
-    def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-        return dy.reshape(x.shape) if need_dx else None
-
-    return x.reshape(len(x), *shape), backward
 
 
 def _identity_backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:

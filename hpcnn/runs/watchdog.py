@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from hpcnn.comm.abort import abort_job
@@ -95,13 +94,9 @@ class Watchdog:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close(math.inf)
-        else:
-            self.close(_FAREWELL_S if issubclass(kind, HpcnnError) else 0.0)  # mostly raised by all ranks
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        failing_s = _FAREWELL_S if kind and issubclass(kind, HpcnnError) else 0.0  # such are mostly raised by all ranks
+        self.close(math.inf if kind is None else failing_s)
 
     def close(self, patience_s: float = 0.0) -> None:
         """Stop watching. Wait up to `patience_s` for the neighbours to stop, so that no message is left unreceived."""

@@ -6,7 +6,6 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,7 @@ class ContentHash:
     def __enter__(self) -> ContentHash:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for threads in (self._sequential, self._parallel):
             threads.shutdown(cancel_futures=True)
 

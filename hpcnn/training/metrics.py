@@ -93,22 +93,39 @@ def _true(targets: Array, metric: Metric) -> Array:
     return targets if metric.labels else _decided(targets, metric)
 
 
-class Accuracy(ClassMetric):
+class _Share(Metric):
+    """A sum divided by a number of samples or outputs: the two entries of its stats."""
+
+    size = 2
+
+    def value(self, stats: Stats) -> float:
+        return _ratio(stats[0], stats[1])
+
+
+class _Error(_Share):
+    """The mean of a function of output - target over all outputs."""
+
+    targets = "rows"
+    lower_is_better = True
+    of: ClassVar[np.ufunc]
+
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+        for rows in _blocks(outputs):
+            stats[0] += np.add.reduce(self.of(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
+        stats[1] += outputs.size
+
+
+class Accuracy(_Share, ClassMetric):
     """Share of samples whose class is right: output above 0.5 for one output, the largest output otherwise.
 
     For several labels a sample: the share of labels that are right, output above 0.5. (Keras, which knows shapes alone,
     takes the largest output there as well.)
     """
 
-    size = 2
-
     def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:  # noqa: D102
         right = predicted == true
         stats[0] += np.count_nonzero(right)
         stats[1] += right.size
-
-    def value(self, stats: Stats) -> float:  # noqa: D102
-        return _ratio(stats[0], stats[1])
 
 
 class CategoricalAccuracy(Accuracy):
@@ -125,29 +142,24 @@ class SparseCategoricalAccuracy(Accuracy):
     targets = "labels"
 
 
-class BinaryAccuracy(Metric):
+class BinaryAccuracy(_Share):
     """Share of outputs on the right side of 0.5, each output on its own."""
 
     targets = "rows"
-    size = 2
 
     def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         right = (outputs > 0.5) == (targets > 0.5)
         stats[0] += np.count_nonzero(right)
         stats[1] += right.size
 
-    def value(self, stats: Stats) -> float:  # noqa: D102
-        return _ratio(stats[0], stats[1])
-
 
 @dataclass(frozen=True)
-class TopKAccuracy(Metric):
+class TopKAccuracy(_Share):
     """Share of samples whose true class is among the k largest outputs; ties count for the sample, as in Keras."""
 
     k: int = 5
     one_class = True
     fewest_outputs = 2
-    size = 2
 
     def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         true = _true(targets, self)[..., np.newaxis]
@@ -156,40 +168,17 @@ class TopKAccuracy(Metric):
         stats[0] += np.count_nonzero(above < self.k)
         stats[1] += above.size
 
-    def value(self, stats: Stats) -> float:  # noqa: D102
-        return _ratio(stats[0], stats[1])
 
-
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(_Error):
     """Mean of |output - target| over all outputs."""
 
-    targets = "rows"
-    lower_is_better = True
-    size = 2
-
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
-        for rows in _blocks(outputs):
-            stats[0] += np.add.reduce(np.abs(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
-        stats[1] += outputs.size
-
-    def value(self, stats: Stats) -> float:  # noqa: D102
-        return _ratio(stats[0], stats[1])
+    of = np.abs
 
 
-class MeanSquaredError(Metric):
+class MeanSquaredError(_Error):
     """Mean of (output - target)^2 over all outputs."""
 
-    targets = "rows"
-    lower_is_better = True
-    size = 2
-
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
-        for rows in _blocks(outputs):
-            stats[0] += np.add.reduce(np.square(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
-        stats[1] += outputs.size
-
-    def value(self, stats: Stats) -> float:  # noqa: D102
-        return _ratio(stats[0], stats[1])
+    of = np.square
 
 
 class R2(Metric):
