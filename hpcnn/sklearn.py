@@ -61,27 +61,16 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         job: AnyJob | None = None,
         overrides: Overrides = (),
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.learning_rate_init = learning_rate_init
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.verbose = verbose
-        self.shards = shards
-        self.job = job
-        self.overrides = overrides
+        self.hidden_layer_sizes, self.activation, self.solver = hidden_layer_sizes, activation, solver
+        self.learning_rate_init, self.batch_size, self.max_iter = learning_rate_init, batch_size, max_iter
+        self.shuffle, self.random_state, self.tol = shuffle, random_state, tol
+        self.n_iter_no_change, self.early_stopping = n_iter_no_change, early_stopping
+        self.validation_fraction, self.verbose, self.shards = validation_fraction, verbose, shards
+        self.job, self.overrides = job, overrides
 
     # ---------------------------------------------------------------------------------------------------- training
 
     def _train(self, x: Array, y: Array, output: Mapping[str, Any], loss: str, metrics: Sequence[str]) -> Self:
-        """Train a network that ends in the layer `output`."""
         table = self._job(x, output, loss, metrics)
         comm = connect()
         with tempfile.TemporaryDirectory(prefix="hpcnn-") as own:
@@ -146,7 +135,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return "full" if not isinstance(size, str) and size >= samples else size
 
     def _seed(self) -> int:
-        """Return the seed of the job, the same on all ranks."""
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         drawn = int(check_random_state(self.random_state).randint(2**31))
@@ -186,7 +174,6 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         return state
 
     def _outputs(self, x: ArrayLike) -> Array:
-        """Return the network's outputs, shape (n, outputs)."""
         check_is_fitted(self, "history_")
         return self.fitted_.predict(validate_data(self, x, reset=False, dtype=_TYPES))
 

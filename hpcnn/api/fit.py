@@ -150,7 +150,6 @@ def _unending(loaded: LoadedJob) -> LoadedJob:
 
 
 def _named(callbacks: Sequence[Callback]) -> dict[str, Callback]:
-    """Return the callbacks by the names that checkpoints keep their state under."""
     counts: Counter[str] = Counter()
     names: dict[str, Callback] = {}
     for callback in callbacks:

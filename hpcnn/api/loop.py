@@ -103,7 +103,6 @@ class Trainer:
     def _prepare(
         self, loss: Section, optimizer: Section | Optimizer, settings: Mapping[str, Any]
     ) -> tuple[Job, ModelSpec]:
-        """Return the job that the arguments make, checked as every job is, and the model."""
         job = trainer_job(self.network, loss, optimizer, settings)
         assert isinstance(job.train.shards, int)
         check_shards(job.train.shards, self.comm.size)
@@ -261,11 +260,7 @@ class Trainer:
         )
 
     def _check_alike(self, source: Source) -> None:
-        """Check, before the first step, that all ranks are given the same batch.
-
-        Raises:
-            DataError: they are not, as where each was given its own part of the samples.
-        """
+        """Check, before the first step, that all ranks are given the same batch."""
         batches = gather_or_raise(self.comm, digests(source.arrays)[-1])
         for rank, sha256 in enumerate(batches):
             if sha256 != batches[0]:
@@ -276,7 +271,6 @@ class Trainer:
 
 
 def _facts_of(kept: Checkpoint, path: Path) -> Facts:
-    """Return the facts of a checkpoint that a trainer can go on from."""
     with named(path):
         facts = facts_of(kept.facts)
         if kept.part("scaling"):

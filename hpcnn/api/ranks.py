@@ -130,13 +130,11 @@ class _StopAlone(StopRequest):
     """
 
     def begin_training(self) -> None:
-        """Let signals raise the flag from now on."""
         super().begin_training()
         if not self._before and threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._heard) for number in handled()}
 
     def close(self) -> None:
-        """Let signals do what they did before."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}

@@ -149,7 +149,6 @@ def call_entry(model: schema.Model, input_shape: Shape) -> Any:
 
 
 def _entry_network(model: schema.Model, input_shape: Shape) -> Network:
-    """Call the user's function, and check what it returns."""
     network = call_entry(model, input_shape)
     if not isinstance(network, Network):
         of_keras = any(base.__module__.partition(".")[0] == "keras" for base in type(network).__mro__)
@@ -204,7 +203,6 @@ def _overlooked(module: ModuleType) -> str:
 
 
 def _siblings(module_name: str) -> list[str]:
-    """Return the full names of the modules beside a missing one."""
     package, dot, _ = module_name.rpartition(".")
     path = getattr(importlib.import_module(package), "__path__", []) if package else None
     return [f"{package}{dot}{module.name}" for module in pkgutil.iter_modules(path)]

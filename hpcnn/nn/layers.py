@@ -137,8 +137,6 @@ class _Reshaping(Layer):
         return before
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
-        """Return a view of x, if x is a plain array."""
-
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             return dy.reshape(x.shape) if need_dx else None
 

@@ -126,7 +126,6 @@ class BoundLoss:
         return total, outputs, backward
 
     def _forward(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
-        """Return the outputs, the loss of each sample, and the pass back to the logits."""
         if self.head == self.loss.fused_head:
             return self.loss.from_logits(logits, targets, ctx)
         if self.head == "linear":
@@ -139,7 +138,6 @@ class BoundLoss:
         return outputs, terms, lambda: head_backward(gradient())
 
     def _fit_targets(self, logits: Array, targets: Array, ctx: Context) -> Array:
-        """Check the targets' shape; return labels as they are, values in the logits' type."""
         labels = self.target_kind == "labels"
         expected = logits.shape[:-1] if labels else logits.shape
         if targets.shape != expected:
@@ -184,7 +182,6 @@ def mean_rows(values: Array, ctx: Context) -> Array:
 
 
 def _sum(terms: Array, weights: Array | None, ctx: Context) -> float:
-    """Return the float64 sum of terms x weights."""
     if weights is None:
         return float(np.add.reduce(terms, dtype=np.float64))
     double = ctx.scratch(OWNER, "double", terms.shape, np.float64)
@@ -194,7 +191,6 @@ def _sum(terms: Array, weights: Array | None, ctx: Context) -> float:
 
 
 def _scale(gradient: Array, weights: Array, ctx: Context) -> Array:
-    """Multiply each sample's gradient by its weight, in place."""
     factors = ctx.scratch(OWNER, "weights", weights.shape, gradient.dtype)
     np.copyto(factors, weights, casting="same_kind")
     return np.multiply(gradient, factors.reshape(-1, *[1] * (gradient.ndim - 1)), out=gradient)

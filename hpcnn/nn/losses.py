@@ -273,7 +273,6 @@ class SparseCategoricalCrossentropy(_Categorical):
 
 
 def _row_scratch(outputs: Array, ctx: Context, use: str) -> Array:
-    """Return scratch for one value a row: shape (..., 1)."""
     return ctx.scratch(OWNER, use, (*outputs.shape[:-1], 1), outputs.dtype)
 
 

@@ -110,7 +110,6 @@ def _even_cut(length: int, axis: int, pieces: int) -> tuple[_Piece, ...]:
 
 
 def _random_like(array: Array, seed: int) -> Array:
-    """Return random numbers, laid out in memory as `array` is."""
     like = np.empty_like(array)
     like[...] = np.random.default_rng(seed).standard_normal(array.shape)
     return like

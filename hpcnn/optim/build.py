@@ -19,37 +19,22 @@ from hpcnn.optim.transforms import (
     Transform,
 )
 
-Chain = list[Transform]
+
+def _momentum(momentum: float, *, nesterov: bool = False) -> list[Transform]:
+    return [Momentum(momentum, nesterov)] if momentum else []
 
 
-def _sgd(s: job.Sgd) -> Chain:
+def _adam(s: job.Adam | job.AdamW) -> Transform:
+    return ScaleByAdam(s.beta_1, s.beta_2, s.epsilon)
+
+
+OPTIMIZERS: dict[type[job.OptimizerSection], Callable[[Any], list[Transform]]] = {
     # The rate comes before the velocity, as in Keras: steps already taken keep the rate that they were taken with.
-    return [ScaleByLearningRate(), *([Momentum(s.momentum, s.nesterov)] if s.momentum else [])]
-
-
-def _adam(s: job.Adam) -> Chain:
-    return [ScaleByAdam(s.beta_1, s.beta_2, s.epsilon), ScaleByLearningRate()]
-
-
-def _adamw(s: job.AdamW) -> Chain:
-    return [ScaleByAdam(s.beta_1, s.beta_2, s.epsilon), AddDecayedWeights(s.weight_decay), ScaleByLearningRate()]
-
-
-def _rmsprop(s: job.RmsProp) -> Chain:
-    momentum = [Momentum(s.momentum)] if s.momentum else []
-    return [ScaleByRms(s.rho, s.epsilon, s.centered), ScaleByLearningRate(), *momentum]
-
-
-def _adagrad(s: job.Adagrad) -> Chain:
-    return [ScaleByAdagrad(s.initial_accumulator_value, s.epsilon), ScaleByLearningRate()]
-
-
-OPTIMIZERS: dict[type[job.OptimizerSection], Callable[[Any], Chain]] = {
-    job.Sgd: _sgd,
-    job.Adam: _adam,
-    job.AdamW: _adamw,
-    job.RmsProp: _rmsprop,
-    job.Adagrad: _adagrad,
+    job.Sgd: lambda s: [ScaleByLearningRate(), *_momentum(s.momentum, nesterov=s.nesterov)],
+    job.Adam: lambda s: [_adam(s), ScaleByLearningRate()],
+    job.AdamW: lambda s: [_adam(s), AddDecayedWeights(s.weight_decay), ScaleByLearningRate()],
+    job.RmsProp: lambda s: [ScaleByRms(s.rho, s.epsilon, s.centered), ScaleByLearningRate(), *_momentum(s.momentum)],
+    job.Adagrad: lambda s: [ScaleByAdagrad(s.initial_accumulator_value, s.epsilon), ScaleByLearningRate()],
 }
 
 

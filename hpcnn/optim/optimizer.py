@@ -230,7 +230,6 @@ def _marks(start: int, stop: int) -> list[int]:
 
 
 def _rows(segment: _Segment, vectors: Sequence[Array]) -> list[list[float]]:
-    """Return the sums of squares of `vectors`, over each cell of a segment."""
     columns = []
     for vector in vectors:
         square = np.multiply(vector, vector, out=segment.scratch)

@@ -14,43 +14,19 @@ Curve = Callable[[float, Any, float], float]
 """``(time since the warm-up, section, length of the rest of the training) -> factor``."""
 
 
-def _constant(t: float, s: job.Constant, rest: float) -> float:
-    return 1.0
-
-
-def _step(t: float, s: job.Step, rest: float) -> float:
-    # With the addition, a drop is not a step late where t / every falls just below a whole number by rounding.
-    return float(s.factor ** math.floor(t / s.every + 1e-9))
-
-
-def _exponential(t: float, s: job.Exponential, rest: float) -> float:
-    return float(s.rate ** (t / s.length))
-
-
-def _inverse_time(t: float, s: job.InverseTime, rest: float) -> float:
-    return 1.0 / (1.0 + s.rate * t / s.length)
-
-
 def _done(t: float, s: job.Cosine | job.Polynomial, rest: float) -> float:
     length = s.length or rest
     return min(t / length, 1.0) if length > 0 else 1.0
 
 
-def _cosine(t: float, s: job.Cosine, rest: float) -> float:
-    return s.end + (1 - s.end) * (1 + math.cos(math.pi * _done(t, s, rest))) / 2
-
-
-def _polynomial(t: float, s: job.Polynomial, rest: float) -> float:
-    return float(s.end + (1 - s.end) * (1 - _done(t, s, rest)) ** s.power)
-
-
 SCHEDULES: dict[type[job.ScheduleSection], Curve] = {
-    job.Constant: _constant,
-    job.Step: _step,
-    job.Exponential: _exponential,
-    job.InverseTime: _inverse_time,
-    job.Cosine: _cosine,
-    job.Polynomial: _polynomial,
+    job.Constant: lambda t, s, rest: 1.0,
+    # With the addition, a drop is not a step late where t / every falls just below a whole number by rounding.
+    job.Step: lambda t, s, rest: float(s.factor ** math.floor(t / s.every + 1e-9)),
+    job.Exponential: lambda t, s, rest: float(s.rate ** (t / s.length)),
+    job.InverseTime: lambda t, s, rest: 1.0 / (1.0 + s.rate * t / s.length),
+    job.Cosine: lambda t, s, rest: s.end + (1 - s.end) * (1 + math.cos(math.pi * _done(t, s, rest))) / 2,
+    job.Polynomial: lambda t, s, rest: float(s.end + (1 - s.end) * (1 - _done(t, s, rest)) ** s.power),
 }
 
 

@@ -225,7 +225,6 @@ class Run:
         self._record_lost_output()
 
     def _record_lost_output(self) -> None:
-        """Note in ``progress.json`` that some output could not be printed."""
         if self._progress_file and losses():
             self._progress_file.write()
 

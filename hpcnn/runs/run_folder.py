@@ -24,10 +24,6 @@ class RunFolder(RunPaths):
         """Return the checkpoints that are named by their step, the newest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
 
-    def checkpoint_files(self) -> list[Path]:
-        """Return all checkpoints that a run can be resumed from."""
-        return [*self.step_files(), *(path for path in (self.last, self.best) if path.exists())]
-
     def drop_old(self, step: int, keep: int) -> None:
         """Keep the newest `keep` checkpoints up to `step`, and delete the others if possible.
 

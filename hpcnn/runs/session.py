@@ -205,7 +205,6 @@ class _Session:
             self._stop.ask("fewer ranks than run.min_ranks")
 
     def _rebuild(self) -> None:
-        """Build a replica for the surviving ranks, and load the snapshot into it."""
         assert self._snapshot is not None
         assert self._training is not None
         self._snapshot = share(self._comm, self._snapshot)

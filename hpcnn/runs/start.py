@@ -102,7 +102,6 @@ def _numbered_start(name: str, claim: Claim, checkpoint: Path | None) -> Start:
 
 
 def _claim(path: Path, claim: Claim) -> Lease:
-    """Create a folder unless it exists, and acquire its lease."""
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"--out {str(path)!r} is a file, and a run needs a folder. Give another --out.")
     for _ in range(_ATTEMPTS):

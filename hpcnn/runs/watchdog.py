@@ -164,7 +164,6 @@ class Watchdog:
         return self._activity.phase == WAIT or is_within(self._watched, "hpcnn.comm")
 
     def _makes_progress(self, seconds: float, waits: bool) -> bool:
-        """Return whether this rank made progress since the last look, or is excused as busy."""
         changes, busy = self._activity.changes, self._probe.was_active(seconds)
         if changes != self._changes:
             self._changes, self._busy_s = changes, 0.0
@@ -262,7 +261,6 @@ class Watchdog:
         return f"rank {rank} on {host}"
 
     def _describe_stuck(self, who: str) -> str:
-        """Return where this rank is stuck, with its stacks the first time."""
         return f"{who} has made no progress for {self._idle_s:.0f} s: {self._activity}{self._stacks(who)}"
 
     def _describe_silent(self, who: str) -> str:

@@ -183,7 +183,6 @@ def _facts(path: Path, header: Header) -> dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
-    """Return how deeply lists and tables are nested."""
     deepest, open_values = 0, [(value, 1)]
     while open_values:
         value, depth = open_values.pop()

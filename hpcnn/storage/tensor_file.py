@@ -98,7 +98,6 @@ def write_tensors(
 def _write_array(
     name: str, lazy: LazyArray, contents: Iterator[Array | None], content: ContentHash, disk: _Writeback, beat: Beat
 ) -> None:
-    """Hash and write the array whose blocks `contents` yields next."""
     weights = content.add_array(name, lazy.dtype, lazy.shape)
     left = lazy.size_bytes
     while True:
@@ -133,7 +132,6 @@ def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes
 
 
 def _with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
-    """Return the header with its hashes replaced."""
     for name, found in zip(_HASHES, hashes, strict=True):
         start = header.find(f'"{name}":"'.encode()) + len(f'"{name}":"')
         header = header[:start] + found.encode() + header[start + len(found) :]
@@ -158,7 +156,6 @@ class _Writeback:
         self._thread.shutdown(cancel_futures=True)
 
     def write(self, data: memoryview) -> None:
-        """Write a chunk."""
         self._file.write(data)
         self._unsynced += len(data)
         idle = self._sync is None or self._sync.done()
@@ -168,7 +165,6 @@ class _Writeback:
             self._sync, self._unsynced = self._thread.submit(os.fdatasync, self._file.fileno()), 0
 
     def finish(self) -> None:
-        """Wait for the sync that is under way."""
         if self._sync is not None:
             self._sync.result()
 
@@ -241,7 +237,6 @@ def map_array(path: Path, stored: StoredArray) -> Array:
 
 
 def _read(file: Any, size: int) -> bytearray:
-    """Return the next `size` bytes of a file."""
     data = bytearray(size)
     view, done = memoryview(data), 0
     while done < size:

@@ -115,7 +115,6 @@ class TrainingLoop:
             callback.on_train_end(self._replica)
 
     def _train_steps(self) -> None:
-        """Do the rest of the current epoch's steps."""
         progress, shards, activity = self.progress, self._training.shards, self._activity
         schedule, stop_at_step = self._training.schedule, self._training.job.run.stop_at_step
         activity.epoch = progress.epoch + 1
@@ -153,7 +152,6 @@ class TrainingLoop:
         return float(np.prod([callback.rate_factor() for callback in self._callbacks]))
 
     def _common_rate_factor(self) -> float:
-        """Return what the callbacks multiply the rate by, which must be the same on all ranks. Collective."""
         factors: list[float] = gather_or_raise(self._comm, self._rate_factor())
         for rank, factor in enumerate(factors):
             if not 0 <= factor < math.inf:

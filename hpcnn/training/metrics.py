@@ -217,7 +217,6 @@ class _Counts(ClassMetric):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the counts: classes by classes, two for one output; of several labels, two by two for each."""
         return (self.outputs, 2, 2) if self.multilabel else 2 * (max(2, self.outputs),)
 
     @property

@@ -101,7 +101,8 @@ class Replica:
         if not np.isfinite(stats[LOSS]):
             raise NotFiniteError("the loss", self._first_not_finite(step, load))
         if not finite:
-            raise NotFiniteError("a gradient", self._first_bad_gradient())
+            name = updater.first_bad_gradient()
+            raise NotFiniteError("a gradient", name and f"the first gradient that is not finite is that of {name!r}")
         if model.network.state:
             self._update_state(stats)
         stats[PENALTY] = penalty * float(stats[COUNT])
@@ -146,7 +147,6 @@ class Replica:
         return self._seed, DROPOUT_STREAM, step, leaf.leaf
 
     def _weights_of(self, y: Array) -> Array | None:
-        """Return the weight of each sample, if classes have weights."""
         if self._class_weights is None:
             return None
         if self.model.loss.target_kind == "labels":  # the type says nothing: rows may be integers too
@@ -176,10 +176,6 @@ class Replica:
                     if found is not None:
                         return f"{found} (shard {leaf.leaf})"
         return None
-
-    def _first_bad_gradient(self) -> str | None:
-        name = self.updater.first_bad_gradient()
-        return None if name is None else f"the first gradient that is not finite is that of {name!r}"
 
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""

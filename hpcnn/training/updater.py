@@ -74,7 +74,6 @@ class Updater:
         return exchange.complete(finite)
 
     def _begin(self) -> bool:
-        """Plan the update; return whether there is to be one."""
         stats = self.exchange.stats
         if not np.isfinite(stats[LOSS]):
             return False
@@ -97,7 +96,6 @@ class Updater:
         return finite
 
     def _load(self, number: int) -> None:
-        """Take the gradient sums of a part, with those of the penalties."""
         gradient = self._bound.gradients[number]
         self.exchange.sum_into(number, gradient)
         self._penalty.add(number, gradient, self._count)

@@ -119,7 +119,7 @@ def newest_that_verifies(folder: RunFolder) -> Path | None:
 
     If all are damaged that is an error: a new start would overwrite what may still be rescued.
     """
-    files = find_checkpoints(folder.checkpoint_files())
+    files = find_checkpoints([*folder.step_files(), folder.last, folder.best])
     for file in files:
         trouble = file.verify()
         if not trouble:

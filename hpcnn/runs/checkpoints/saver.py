@@ -72,7 +72,6 @@ class Saver:
         return now >= self._retry_at and not (wait and young)
 
     def _collect(self, pending: PendingCheckpoint) -> Checkpoint | None:
-        """Return a copy of the state on rank 0, None elsewhere."""
         if self._root:
             return pending.collect()
         pending.participate()

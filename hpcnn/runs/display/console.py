@@ -48,7 +48,6 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as text; a confusion matrix row by row."""
     if getattr(value, "ndim", 0) == 2:
         width = len(f"{value.max():.0f}")
         return "\n".join(" ".join(f"{count:{width}.0f}" for count in row) for row in value)

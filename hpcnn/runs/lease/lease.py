@@ -199,7 +199,6 @@ def place(folder: Path, token: str, content: bytes) -> bool:
 
 
 def _take_away(folder: Path, token: str) -> bool:
-    """End the lease with this token, atomically; return whether this call did it."""
     away = folder / f".lease-{token}"
     try:
         (RunPaths(folder).lease / token).rename(away)

@@ -39,7 +39,6 @@ class CsvLogger(Logger):
             file.write(text)
 
     def _text(self, lines: Iterable[Line]) -> str:
-        """Return lines of CSV, with a header before the first."""
         text = io.StringIO(newline="")
         for line in lines:
             first = not self._columns

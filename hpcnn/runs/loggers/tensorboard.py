@@ -34,7 +34,8 @@ class TensorBoardLogger(Logger):
         from tensorboard.compat.proto.event_pb2 import Event
 
         train = self._file(TRAIN)
-        train.write(Event(summary=_job_text(self.job)))
+        job_as_code = "".join(f"    {line}\n" for line in resolved_toml(self.job).splitlines())  # in Markdown
+        train.write(Event(summary=_text("job", job_as_code)))
         train.write(Event(summary=_hyperparameters(self.job)))
         left_s = sum(line["seconds"] for line in lines)
         for line in lines:
@@ -113,11 +114,6 @@ class EventFile:
         self._file.close()
 
 
-def _job_text(job: Job) -> Any:
-    """Return the job file as Markdown, for the tab of texts."""
-    return _text("job", "".join(f"    {line}\n" for line in resolved_toml(job).splitlines()))
-
-
 def _text(tag: str, text: str) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -131,7 +127,6 @@ def _text(tag: str, text: str) -> Any:
 
 
 def _hyperparameters(job: Job) -> Any:
-    """Return the settings for the tab that compares runs by them."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 

@@ -90,7 +90,6 @@ class Timeline(Callback):
             write_line(f"warning: {self._folder.timeline.name} can't be written ({error}); training continues")
 
     def _gather(self, main: Marks, exchange: Marks) -> list[RankTrace] | None:
-        """Return the marks of every rank on rank 0, None elsewhere."""
         comm = self._comm
         who = comm.allgather((self._rank, comm.host))
         mains, exchanges = self._gather_marks(main), self._gather_marks(exchange)

@@ -55,7 +55,6 @@ def write_trace(path: Path, parts: Sequence[RankTrace], layers: Sequence[str], f
 
 
 def _nanoseconds(seconds: Array, zero: float) -> list[int]:
-    """Return whole nanoseconds since `zero`, in ascending order."""
     whole = np.rint((seconds - zero) * 1e9).astype(np.int64)
     numbers: list[int] = np.maximum.accumulate(whole).tolist()
     return numbers
@@ -108,7 +107,6 @@ def _stay(code: int, opened: Sequence[int]) -> int:
 
 
 def _names(layers: Sequence[str]) -> dict[int, str]:
-    """Return name and category of each phase and layer, as JSON, by code."""
     phases = {code: f'"name":{json.dumps(phase)},"cat":"phase"' for code, phase in enumerate(PHASES)}
     return phases | {
         FIRST_LAYER + number: f'"name":{json.dumps(layer)},"cat":"layer"' for number, layer in enumerate(layers)
