@@ -196,7 +196,7 @@ class Dropout(Layer):
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape: in scratch while training, else x itself."""
         if not ctx.training or self.rate == 0:
-            return x, _identity_backward
+            return x, lambda dy, grads, *, need_dx=True: dy if need_dx else None
         factor = ctx.scratch(self.name, "factor", x.shape, x.dtype)
         ctx.random.random(out=factor, dtype=x.dtype.type)
         np.subtract(factor, self.rate, out=factor)
@@ -278,7 +278,3 @@ class Residual(Layer):
 def sum_rows(rows: Array, ctx: Context, out: Array) -> None:
     """Write the sum of `rows`, shape (n, units), over n to `out`, shape (units,)."""
     np.matmul(ctx.ones(len(rows), rows.dtype), rows, out=out)  # twice as fast as np.add.reduce
-
-
-def _identity_backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-    return dy if need_dx else None

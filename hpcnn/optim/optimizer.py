@@ -127,8 +127,6 @@ class BoundOptimizer:
                 segments.append(_Segment(index, updates, state, params[lo:hi], self._scratch[: hi - lo], cells))
         return segments
 
-    # ---------------------------------------------------------------------------------------------------------- a step
-
     def begin(self, info: StepInfo, count: float) -> None:
         """Plan a step with gradients that are sums over `count` samples."""
         self._info, self._count, self._stage = info, count, 0
@@ -209,8 +207,6 @@ class BoundOptimizer:
         # Of gradient sums, with 1 / count outstanding: to divide rounds once, to multiply by the inverse twice.
         factor, norm = self._factors[0], totals[0]
         return Norms(norm / self._count if factor == 1.0 / self._count else norm * factor, math.nan)
-
-    # ----------------------------------------------------------------------------------------------------------- state
 
     def load_state(self, state: Mapping[str, Array]) -> None:
         """Take the own parts of whole vectors by name. CheckpointError: they are of another optimizer or model."""

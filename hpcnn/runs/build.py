@@ -78,10 +78,7 @@ def build_replica(
     class_weights: Array | None = None,
     optimizer: Optimizer | None = None,
 ) -> Replica:
-    """Return this rank's replica, with the weights at their start: the same on every rank.
-
-    `optimizer` takes the place of the job's.
-    """
+    """Return this rank's replica, its weights at their start, the same on all ranks. `optimizer` replaces the job's."""
     updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)

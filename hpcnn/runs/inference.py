@@ -197,10 +197,7 @@ def _samples(
 
 
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
-    """Return the data of the model's own job. Collective; call it within `agree`.
-
-    If they changed, which the split depends on, that is an error.
-    """
+    """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
     source = read_source(job.data, trained.base)
     remedy = "name their file (--data of evaluate, INPUT of others)"

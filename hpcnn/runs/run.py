@@ -161,10 +161,7 @@ class Run:
         return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
 
     def complete(self, progress: Progress, seconds: float) -> int:
-        """Write the finished model and the result, and return the exit code. Collective.
-
-        DriftError: the ranks do not end with the same weights.
-        """
+        """Write the finished model and the result; return the exit code. DriftError: the weights differ. Collective."""
         sha256 = self._training.replica.model.fingerprint()
         for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
             if other != sha256:

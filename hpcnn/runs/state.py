@@ -66,9 +66,6 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         ) from None
 
 
-# ------------------------------------------------------------------------------------------------------------- saving
-
-
 def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
     """Return what it takes to resume `training` on any number of ranks. The same on every rank."""
     arrays = {**training.replica.state(), **_scaling_arrays(training), "progress/totals": LazyArray.of(progress.stats)}
@@ -149,9 +146,6 @@ def _arrays_of(callback: Callback, name: str) -> dict[str, NDArray[Any]]:
                 "its arrays() return NumPy arrays of numbers or booleans."
             )
     return arrays
-
-
-# ------------------------------------------------------------------------------------------------------------ loading
 
 
 def unpack(checkpoint: Checkpoint, training: Training) -> Progress:

@@ -80,9 +80,6 @@ def part_of(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
     return {name[start:]: arrays[name] for name in arrays if name.startswith(prefix + "/")}
 
 
-# ------------------------------------------------------------------------------------------------------------ writing
-
-
 def save_checkpoint(
     path: Path, content: Checkpoint | PendingCheckpoint, *, also: Sequence[Path] = (), beat: Beat = lambda: None
 ) -> None:
@@ -109,9 +106,6 @@ def save_checkpoint(
         for _ in blocks:
             beat()
         raise
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
 
 
 def read_facts(path: Path) -> dict[str, Any]:

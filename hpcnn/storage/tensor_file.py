@@ -57,9 +57,6 @@ class Header:
     without_hashes: bytes
 
 
-# ------------------------------------------------------------------------------------------------------------ writing
-
-
 def can_hold(array: object) -> bool:
     """Return whether a file can store the type of an array."""
     return isinstance(array, np.ndarray) and array.dtype in _NAMES
@@ -167,9 +164,6 @@ class _Writeback:
     def finish(self) -> None:
         if self._sync is not None:
             self._sync.result()
-
-
-# ------------------------------------------------------------------------------------------------------------ reading
 
 
 def read_header(path: Path) -> Header:

@@ -23,10 +23,7 @@ class Backend(Protocol):
         """What decides the bits in addition to the job and the machine, as versions of libraries."""
 
     def build_network(self, job: Job, input_shape: tuple[int, ...]) -> BuiltNetwork:
-        """Return the network of the job's ``[model]`` for samples of `input_shape`.
-
-        ModelError: the layers do not fit together or to the data, or the backend has no such layers.
-        """
+        """Return the network of the job's ``[model]`` for samples of `input_shape`. ModelError: it can't be built."""
 
     def make_model(self, spec: ModelSpec, vector: Array) -> Model:
         """Return the model with its parameters in `vector`, as they are."""

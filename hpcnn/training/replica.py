@@ -70,8 +70,6 @@ class Replica:
         self._activity = updater.exchange.activity
         self._flush = FlushDenormals()
 
-    # ------------------------------------------------------------------------------------------------------ training
-
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Stats:
         """Do forward, backward, reduce and update for the owned shards; return the stats of the whole batch.
@@ -180,8 +178,6 @@ class Replica:
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""
         return self.updater.optimizer.step_info(step, factor).learning_rate
-
-    # --------------------------------------------------------------------------------------------------------- state
 
     def synchronize(self) -> None:
         """Give all ranks the parameters of rank 0."""

@@ -29,10 +29,7 @@ class LeaseLostError(CheckpointError):
 
 
 class LeaseKeeper(Callback):
-    """Renews a lease on a thread of the rank that writes, and checks whether it is still held.
-
-    `processes` may renew it: for a folder that replaces the run's.
-    """
+    """Renews a lease on a thread of the rank that writes, for all `processes`, and checks whether it is still held."""
 
     def __init__(self, lease: Lease, processes: Sequence[Process] = ()) -> None:
         self.lease, self._content = lease, content_of(processes or [Process.own()])

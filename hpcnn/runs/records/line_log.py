@@ -30,10 +30,7 @@ class LineLog:
         self.waiting = self.waiting[max(0, len(self.waiting) - count) :]
 
     def write(self, prepare: Callable[[], Sequence[Line]] | None = None) -> None:
-        """Write the waiting lines; print the first failure, and the next success.
-
-        `prepare` is called first: it updates the file, and returns the lines to append.
-        """
+        """Write the waiting lines, which `prepare` sets if given; print the first failure, and the next success."""
         try:
             if prepare is not None:
                 self.waiting = list(prepare())
