@@ -99,11 +99,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Namespace) -> None:
     from hpcnn.comm.collectives import agree
     from hpcnn.tools.explain import gradients, outputs, pictures
-    from hpcnn.tools.explain.attribute import attribute, check_target
     from hpcnn.tools.explain.inputs import chosen_inputs
 
     gradient = agree(comm, lambda: gradients.input_gradient(trained))
-    agree(comm, lambda: check_target(arguments.target, trained.spec.network.output_shape[-1]))
+    agree(comm, lambda: gradients.check_target(arguments.target, trained.spec.network.output_shape[-1]))
     chosen, x = agree(comm, lambda: chosen_inputs(trained, comm, arguments.input, arguments.rows or FIRST_ROWS))
 
     def explain(sample: gradients.Array, target: int) -> gradients.Attribution:
@@ -111,7 +110,7 @@ def _gradients(trained: TrainedModel, comm: Communicator, arguments: argparse.Na
             return gradients.saliency(gradient, sample, target)
         return gradients.integrated_gradients(gradient, sample, target, arguments.steps or STEPS)
 
-    found = attribute(comm, gradient, x, arguments.target, explain)
+    found = gradients.attribute(comm, gradient, x, arguments.target, explain)
     if comm.rank == 0:
         title = f"{arguments.method} of {trained.job.name}: {chosen.what}"
         outputs.show_attributions(title, chosen, found, _baseline(trained))

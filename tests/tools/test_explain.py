@@ -20,7 +20,7 @@ from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.explain import gradients, outputs, pictures
-from hpcnn.tools.explain.attribute import attribute, check_target
+from hpcnn.tools.explain.gradients import attribute, check_target
 from hpcnn.tools.explain.inputs import Chosen, chosen_inputs, chosen_samples
 from hpcnn.tools.explain.permutation import ShuffledRows, permutation_importance
 from tests.nn.cases import LAYERS

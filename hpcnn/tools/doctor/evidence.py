@@ -79,10 +79,9 @@ class Rank:
     processor: str = ""
     free_memory: int | None = None
     open_files: int = 1 << 20
-    """How many files the process may have open."""
     cuda_visible: str | None = None
     import_s: float = 0.0
-    """How long importing NumPy and hpcnn took."""
+    """Importing NumPy and hpcnn."""
     recompiled: int = 0
     """How many of the modules that it needs Python compiles at each start, as it has not kept what it compiled."""
     may_keep: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.backends.numpy.model import NumpyModel
-from hpcnn.errors import ModelError
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward
@@ -93,6 +95,10 @@ class Attribution:
         return float(self.output - self.baseline_output - self.values.sum())
 
 
+Explain = Callable[[Array, int], Attribution]
+"""``(sample, target) -> attribution``."""
+
+
 def chosen_target(gradient: InputGradient, x: Array, target: int | None) -> int:
     """Return the output to explain for one sample `x`: `target`, else that of the predicted class."""
     return int(np.argmax(gradient(x[None], 0)[0])) if target is None else target
@@ -118,3 +124,31 @@ def integrated_gradients(gradient: InputGradient, x: Array, target: int, steps: 
     gradients = gradient(midpoints.reshape(-1, *[1] * x.ndim) * x, target)[1]
     ends = gradient(np.stack([np.zeros_like(x), x]), target)[0][:, target]
     return Attribution(target, float(ends[1]), float(ends[0]), x * gradients.mean(axis=0))
+
+
+def attribute(
+    comm: Communicator, gradient: InputGradient, x: Array, target: int | None, explain: Explain
+) -> list[Attribution]:
+    """Return an attribution for each sample of `x`, in order, on rank 0; nothing elsewhere. Collective.
+
+    Each sample is computed alone, so that its bits do not depend on other samples. Rank r computes every P-th sample
+    from r on. `target` is the output to explain; None: each sample's predicted class.
+    """
+    own = []
+    for sample in x[comm.rank :: comm.size]:
+        found = explain(sample, chosen_target(gradient, sample, target))
+        own.append(np.concatenate([[found.target, found.output, found.baseline_output], found.values.reshape(-1)]))
+    size = 3 + int(np.prod(x.shape[1:]))
+    parts = comm.gather_arrays(np.stack(own) if own else np.empty((0, size)))
+    if parts is None:
+        return []
+    table = np.empty((len(x), size))
+    for rank, part in enumerate(parts):
+        table[rank :: comm.size] = part
+    return [Attribution(int(row[0]), float(row[1]), float(row[2]), row[3:].reshape(x.shape[1:])) for row in table]
+
+
+def check_target(target: int | None, outputs: int) -> None:
+    """Check that the model has this output."""
+    if target is not None and not 0 <= target < outputs:
+        raise DataError(f"--target {target}: the model's outputs are 0 to {outputs - 1}")

@@ -79,9 +79,8 @@ def _columns(account: TimeAccount) -> Element:
     said = ", ".join(f"{part} {percent(share)}" for part, share in account.shares.items())
     picture = tag("svg", columns, class_="columns", role="img", height=_COLUMN_HEIGHT, aria_label=f"all ranks: {said}")
     middle = f"0 to {seconds(longest)}" + (f", {size} ranks a column" if size > 1 else "")
-    axis = tag("div", tag("span", "rank 0"), tag("span", middle), tag("span", f"rank {account.ranks - 1:,}"))
-    axis.set("class", "ends")
-    return tag("div", picture, axis)
+    ends = ("rank 0", middle, f"rank {account.ranks - 1:,}")
+    return tag("div", picture, tag("div", [tag("span", end) for end in ends], class_="ends"))
 
 
 def _column(account: TimeAccount, ranks: range, longest: float, left: float, width: float) -> Element:

@@ -19,17 +19,11 @@ _MOST_CURVES = 60
 _MOST_DETAILS = 40
 
 
-def comparison(runs: Sequence[RunRecord], monitor: str) -> list[Element]:
-    """Return the sections for runs that are given the best first."""
+def comparison(runs: Sequence[RunRecord], monitor: str) -> list[Element | None]:
+    """Return the sections for runs that are given the best first; None for what there is nothing to say on."""
     names = short_names(runs)
-    parts = [
-        _order(runs, names, monitor),
-        _settings(runs, names),
-        _curves(runs, names),
-        _times(runs, names),
-        _details(runs, names),
-    ]
-    return [part for part in parts if part is not None]
+    first = _order(runs, names, monitor), _settings(runs, names)
+    return [*first, _curves(runs, names), _times(runs, names), _details(runs, names)]
 
 
 def _swatched(place: int, name: str) -> Element:
@@ -112,7 +106,6 @@ def _details(runs: Sequence[RunRecord], names: Sequence[str]) -> Element:
     return section("Each run", parts, note=more)
 
 
-def _about(run: RunRecord) -> list[Element]:
+def _about(run: RunRecord) -> list[Element | None]:
     path = tag("p", str(run.path), f" · {run.why}" if run.why else None, class_="note")
-    first = (path, sections.tiles(run), sections.weights(run))
-    return [*(part for part in first if part is not None), *sections.body(run)]
+    return [path, sections.tiles(run), sections.weights(run), *sections.body(run)]

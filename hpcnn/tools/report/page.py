@@ -25,7 +25,7 @@ def page(runs: Sequence[RunRecord], title: str = "") -> str:
     return _document(heading, [tag("header", tag("h1", heading)), *comparison(ordered, monitor)])
 
 
-def one_run(run: RunRecord, title: str) -> list[Element]:
+def one_run(run: RunRecord, title: str) -> list[Element | None]:
     """Return all that there is to say about a run."""
     badge = tag("span", run.state, class_=f"badge {'bad' if run.state == 'failed' else run.state}")
     header = tag(
@@ -38,7 +38,7 @@ def one_run(run: RunRecord, title: str) -> list[Element]:
     return [header, *sections.body(run)]
 
 
-def _document(title: str, parts: Iterable[Element]) -> str:
+def _document(title: str, parts: Iterable[Element | None]) -> str:
     now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     head = tag(

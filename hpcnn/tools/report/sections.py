@@ -24,10 +24,9 @@ _EXITS = {
 _MOST_ACCOUNTS, _MOST_ATTEMPTS = 4, 100
 
 
-def body(run: RunRecord) -> list[Element]:
-    """Return all that follows the heading."""
-    parts = (troubles(run), learning(run), confusion(run), times(run), attempts(run), job_and_environment(run))
-    return [part for part in parts if part is not None]
+def body(run: RunRecord) -> list[Element | None]:
+    """Return all that follows the heading; None for what the run has not."""
+    return [troubles(run), learning(run), confusion(run), times(run), attempts(run), job_and_environment(run)]
 
 
 def tiles(run: RunRecord) -> Element:
