@@ -92,10 +92,13 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         """Return the job that the parameters say, with the sections of `job` over it."""
         sizes = self.hidden_layer_sizes
         hidden = [sizes] if isinstance(sizes, int | np.integer) else list(sizes)
+        sections: Mapping[str, Any] = {} if self.job is None else table_of(self.job)[0]
+        data = {"validation_fraction": self.validation_fraction} if self.early_stopping else {}
+        split = data | dict(sections.get("data") or {})
         activation = _ACTIVATIONS.get(self.activation, self.activation)
         made: dict[str, Any] = {
             "name": type(self).__name__.lower(),
-            "data": {"validation_fraction": self.validation_fraction} if self.early_stopping else {},
+            "data": data,
             "model": {
                 "layers": [
                     *({"type": "dense", "units": units, "activation": activation} for units in hidden),
@@ -106,7 +109,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             "optimizer": {"name": self.solver, "learning_rate": self.learning_rate_init},
             "train": {
                 "epochs": self.max_iter,
-                "batch_size": self._batch(len(x)),
+                "batch_size": self._batch(len(x), split.get("validation_fraction", 0)),
                 "shuffle": self.shuffle,
                 "seed": self._seed(),
                 "dtype": x.dtype.name,
@@ -122,15 +125,14 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
                 "patience": 10 if self.n_iter_no_change is None else self.n_iter_no_change,
                 "restore_best": self.early_stopping,
             }
-        for key, given in ({} if self.job is None else table_of(self.job)[0]).items():
+        for key, given in sections.items():
             merges = key not in _WHOLE and isinstance(given, Mapping) and isinstance(made.get(key), dict)
             made[key] = {**made[key], **given} if merges else given
         return made
 
-    def _batch(self, n: int) -> int | str:
+    def _batch(self, n: int, fraction: object) -> int | str:
         """Return the batch size, which scikit-learn lets exceed the number of samples."""
-        fraction = self.validation_fraction if self.early_stopping else 0
-        samples = len(validation_split(n, fraction, seed=0)[0])
+        samples = len(validation_split(n, fraction, seed=0)[0]) if isinstance(fraction, int | float) else n
         size = 200 if self.batch_size == "auto" else self.batch_size
         return "full" if not isinstance(size, str) and size >= samples else size
 

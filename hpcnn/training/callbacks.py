@@ -73,7 +73,7 @@ class EpochReport:
         }
 
 
-@dataclass
+@dataclass(slots=True)
 class Control:
     """What a callback may change.
 

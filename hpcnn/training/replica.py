@@ -207,7 +207,7 @@ class Replica:
     def load_state(self, arrays: Mapping[str, Array]) -> None:
         """Overwrite all by what `state` returned on any number of ranks. Other names are left alone. Collective.
 
-        CheckpointError: they are of another model or optimizer; then everything is as it was.
+        CheckpointError: they are of another model or optimizer; then the weights are as they were.
         """
         weights = part_of("model", arrays)
         self.model.network.layout.check_state_dict(weights)

@@ -119,6 +119,11 @@ def test_a_job_says_all_else() -> None:
         Classifier(**SMALL, job={"model": three}).fit(X, Y).predict(X)
 
 
+def test_a_batch_may_exceed_what_a_split_of_the_job_leaves() -> None:
+    made = Classifier(**SMALL | {"batch_size": len(X) // 2}, job={"data": {"validation_fraction": 0.9}}).fit(X, Y)
+    assert "val_loss" in made.history_[0]
+
+
 def test_single_precision_and_several_targets() -> None:
     made = Regressor(**SMALL).fit(X.astype(np.float32), X[:, :2])
     assert made.predict(X).shape == (60, 2)

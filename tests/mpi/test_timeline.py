@@ -47,6 +47,18 @@ def test_a_slow_rank_is_seen_and_named(mpich: Mpi, tmp_path: Path) -> None:
     assert "time" in done.stdout.partition("result")[2]
 
 
+def test_waiting_for_norms_is_not_taken_for_work(mpich: Mpi, tmp_path: Path) -> None:
+    fault = {"HPCNN_FAULT": "slow rank=1 seconds=0.05 phase=optimizer"}
+    sharded = ("--set", "optimizer.clip_norm=1.0", "--set", "train.optimizer_sharding=true")
+    done = mpich.run(2, *JOB, *sharded, "--quiet", cwd=tmp_path, environment=fault)
+    assert done.returncode == 0, done.stderr
+    seconds = [line["seconds"] for line in lines_of(tmp_path)]
+    waited, worked = (sum(each[phase][0] for each in seconds) for phase in ("wait", "optimizer"))
+    slow = sum(each["optimizer"][1] for each in seconds)
+    assert slow > 2  # 46 steps
+    assert waited > slow / 2 > worked
+
+
 def test_a_run_that_is_stopped_and_goes_on_with_other_ranks(mpich: Mpi, tmp_path: Path) -> None:
     stopped = mpich.run(3, *JOB, *RECORD, "--quiet", "--set", "run.stop_at_step=10", cwd=tmp_path)
     assert stopped.returncode == STOPPED, stopped.stderr

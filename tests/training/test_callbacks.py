@@ -149,3 +149,8 @@ def test_early_stopping_keeps_a_copy_of_the_best_weights():
     callback.on_epoch_end(report(1, 1.0), replica, Control())
     replica.value = 2
     assert callback.arrays()["w"].tolist() == [1]
+
+
+def test_a_misspelt_way_to_stop_is_an_error():
+    with pytest.raises(AttributeError):
+        Control().finish = "done"

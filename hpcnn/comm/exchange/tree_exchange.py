@@ -284,7 +284,15 @@ class TreeExchange:
 
     def cell_gather(self, starts: Sequence[int]) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`."""
-        return self._partitions.cell_gather(starts)
+        gather = self._partitions.cell_gather(starts)
+
+        def waiting(values: Array) -> Array:
+            self._enter(WAIT)
+            result = gather(values)
+            self._enter(OPTIMIZER)
+            return result
+
+        return waiting
 
     def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
         """Bring the entries of all ranks' parts to rank 0, block by block."""
