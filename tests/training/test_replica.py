@@ -131,6 +131,7 @@ def test_steps_are_those_of_keras(changes):
     keras = require("keras")
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
+    keras.backend.clear_session()  # with the type that layers have by default, kept from an earlier test
     try:
         compare_with_keras(keras, double(model={"layers": DEEP}, **changes))
     finally:
