@@ -1,1 +1,1 @@
-"""The training loop and what it stands on: replicas, metrics, callbacks, checkpoints, the run folder, the display."""
+"""The mathematics of a training: the loop, replicas and their updates, metrics, callbacks."""

@@ -1,1 +1,1 @@
-"""NumPy mode: layers of , trained by their own backward passes."""
+"""NumPy mode: layers of `hpcnn.nn`, trained by their own backward passes."""

@@ -1,1 +1,1 @@
-"""Trained models in the formats of others: ONNX and NumPy archives. Keras files are made in `hpcnn.backends.keras`."""
+"""Trained models in the formats of others: ONNX, NumPy archives and Keras files."""
