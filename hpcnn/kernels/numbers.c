@@ -1,0 +1,3 @@
+#include "numbers.h"
+
+const PyMethodDef number_functions[] = {{NULL, NULL, 0, NULL}};

@@ -1,0 +1,305 @@
+#include "record.h"
+
+#include "dispatch.h"
+
+#define WORTH_THREADS 2e5 /* floating-point operations: some microseconds */
+#define LINE 64
+#define PAGE 1024
+
+int finish_record(struct record *record, int kind, int bits, index_t tasks, index_t unit, double work) {
+    const struct kernels *kernels = kernels_for(bits);
+    scratch_size_t scratch = kernels->scratch[kind];
+    record->work = work;
+    record->job.run = kernels->run[kind];
+    record->job.operation = &record->of;
+    record->job.tasks = tasks;
+    record->job.unit = unit;
+    record->job.scratch = scratch ? scratch(&record->of) : 0;
+    return 1;
+}
+
+int do_record(const struct record *record) {
+    if (record->job.tasks <= 0) return 1;
+    return record->work < WORTH_THREADS ? do_alone(&record->job) : do_together(&record->job);
+}
+
+static int refuse(const char *what) {
+    PyErr_SetString(PyExc_ValueError, what);
+    return 0;
+}
+
+static int same_bits(const struct array *array, const char *name, int bits) {
+    if (array->data == NULL || (array->kind == 'f' && array->bits == bits)) return 1;
+    PyErr_Format(PyExc_ValueError, "%s must be float%d, as the others are", name, bits);
+    return 0;
+}
+
+/* product(a, b, c, bias, activation, before) */
+static int parse_product(PyObject *const *given, struct record *record) {
+    struct array a, b, c, bias, before;
+    index_t activation;
+    if (!take(given[0], "a", READ, &a) || !take(given[1], "b", READ, &b) || !take(given[2], "c", WRITE, &c)) return 0;
+    if (!is_real(&c, "c") || !same_bits(&a, "a", c.bits) || !same_bits(&b, "b", c.bits)) return 0;
+    if (!take_optional_plain(given[3], "bias", READ, 'f', c.bits, &bias)) return 0;
+    if (!take_whole(given[4], "activation", 0, SOFTMAX - 1, &activation)) return 0;
+    if (!take_optional_plain(given[5], "before", WRITE, 'f', c.bits, &before)) return 0;
+    if (a.axes != 2 || b.axes != 2 || c.axes != 2 || a.shape[1] != b.shape[0] || a.shape[0] != c.shape[0] || b.shape[1] != c.shape[1])
+        return refuse("a must be (m, k), b (k, n) and c (m, n)");
+    if (c.shape[1] > 1 && c.stride[1] != 1) return refuse("the rows of c must be contiguous");
+    if (!check_size(&bias, "bias", c.shape[1]) || !check_size(&before, "before", c.size)) return 0;
+    if (before.data && !is_plain(&c)) return refuse("c must be C-ordered where `before` is wanted");
+    record->of.product = (struct product){
+        .m = c.shape[0], .n = c.shape[1], .k = a.shape[1], .a = a.data, .a_row = a.stride[0], .a_column = a.stride[1],
+        .b = b.data, .b_row = b.stride[0], .b_column = b.stride[1], .c = c.data, .c_row = c.stride[0],
+        .bias = bias.data, .activation = (int)activation, .before = before.data};
+    return finish_record(record, OP_PRODUCT, c.bits, c.shape[1] ? c.shape[0] : 0, LINE / 4, 2.0 * (double)c.size * (double)a.shape[1]);
+}
+
+/* weight_gradient(shards, x, dy, kernels) */
+static int parse_weight_gradient(PyObject *const *given, struct record *record) {
+    const struct shards *shards = shards_of(given[0]);
+    struct array x, dy;
+    if (!shards || !take(given[1], "x", READ, &x) || !take(given[2], "dy", READ, &dy) || !is_real(&x, "x")) return 0;
+    if (!same_bits(&dy, "dy", x.bits)) return 0;
+    if (x.axes != 2 || dy.axes != 2 || x.shape[0] != shards->rows || dy.shape[0] != shards->rows)
+        return refuse("x must be (rows, features) and dy (rows, units), with the rows of the shards");
+    if ((x.shape[1] > 1 && x.stride[1] != 1) || (dy.shape[1] > 1 && dy.stride[1] != 1)) return refuse("rows must be contiguous");
+    if (!take_group_arrays(given[3], "kernels", 'f', x.bits, shards->groups, x.shape[1] * dy.shape[1], record->pointers)) return 0;
+    record->of.weight_gradient = (struct weight_gradient){
+        .shards = shards, .features = x.shape[1], .units = dy.shape[1], .x = x.data, .x_row = x.stride[0],
+        .dy = dy.data, .dy_row = dy.stride[0], .kernel = record->pointers};
+    double work = 2.0 * (double)x.size * (double)dy.shape[1];
+    return finish_record(record, OP_WEIGHT_GRADIENT, x.bits, x.shape[1] ? dy.shape[1] : 0, LINE, work);
+}
+
+/* column_sums(shards, a, b, outs) */
+static int parse_column_sums(PyObject *const *given, struct record *record) {
+    const struct shards *shards = shards_of(given[0]);
+    struct array a, b;
+    if (!shards || !take(given[1], "a", READ, &a) || !is_real(&a, "a") || !take_optional(given[2], "b", READ, &b)) return 0;
+    if (!same_bits(&b, "b", a.bits)) return 0;
+    if (a.axes != 2 || a.shape[0] != shards->rows || (a.shape[1] > 1 && a.stride[1] != 1)) return refuse("a must be (rows, columns), its rows contiguous");
+    if (b.data && (b.axes != 2 || b.shape[0] != a.shape[0] || b.shape[1] != a.shape[1] || (b.shape[1] > 1 && b.stride[1] != 1)))
+        return refuse("b must be of the shape of a, its rows contiguous");
+    if (!take_group_arrays(given[3], "outs", 'f', a.bits, shards->groups, a.shape[1], record->pointers)) return 0;
+    record->of.column_sums = (struct column_sums){
+        .shards = shards, .columns = a.shape[1], .a = a.data, .a_row = a.stride[0],
+        .b = b.data, .b_row = b.data ? b.stride[0] : 0, .out = record->pointers};
+    return finish_record(record, OP_COLUMN_SUMS, a.bits, a.shape[1], LINE, (double)a.size);
+}
+
+/* activate(activation, z, y) */
+static int parse_activate(PyObject *const *given, struct record *record) {
+    struct array z, y;
+    index_t activation;
+    if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
+    if (!take(given[2], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[2], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_plain(given[1], "z", READ, 'f', y.bits, &z) || !check_size(&z, "z", y.size)) return 0;
+    record->of.activate = (struct activate){
+        .rows = rows_of(&y), .columns = columns_of(&y), .activation = (int)activation, .z = z.data, .y = y.data};
+    return finish_record(record, OP_ACTIVATE, y.bits, rows_of(&y), 1, 20.0 * (double)y.size);
+}
+
+/* activate_backward(activation, saved, dy, dz) */
+static int parse_activate_backward(PyObject *const *given, struct record *record) {
+    struct array saved, dy, dz;
+    index_t activation;
+    if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
+    if (!take(given[3], "dz", WRITE, &dz) || !is_real(&dz, "dz") || !take_plain(given[3], "dz", WRITE, 'f', dz.bits, &dz)) return 0;
+    if (!take_plain(given[1], "saved", READ, 'f', dz.bits, &saved) || !take_plain(given[2], "dy", READ, 'f', dz.bits, &dy)) return 0;
+    if (!check_size(&saved, "saved", dz.size) || !check_size(&dy, "dy", dz.size)) return 0;
+    record->of.activate_backward = (struct activate_backward){
+        .rows = rows_of(&dz), .columns = columns_of(&dz), .activation = (int)activation, .saved = saved.data, .dy = dy.data, .dz = dz.data};
+    return finish_record(record, OP_ACTIVATE_BACKWARD, dz.bits, rows_of(&dz), 1, 5.0 * (double)dz.size);
+}
+
+/* loss(kind, from_logits, inputs, targets, weights, outputs, gradient, terms, label_smoothing, delta) */
+static int parse_loss(PyObject *const *given, struct record *record) {
+    struct array inputs, targets, weights, outputs, gradient, terms;
+    index_t kind, from_logits;
+    double label_smoothing, delta;
+    if (!take_whole(given[0], "kind", 0, SPARSE_CATEGORICAL_CROSSENTROPY, &kind) || !take_whole(given[1], "from_logits", 0, 1, &from_logits)) return 0;
+    if (!take(given[2], "inputs", READ, &inputs) || !is_real(&inputs, "inputs") || !take_plain(given[2], "inputs", READ, 'f', inputs.bits, &inputs)) return 0;
+    int bits = inputs.bits, labels = kind == SPARSE_CATEGORICAL_CROSSENTROPY;
+    if (inputs.axes < 1) return refuse("inputs must have one axis at least");
+    index_t samples = inputs.shape[0], row = samples ? inputs.size / samples : 1, classes = inputs.axes > 1 ? columns_of(&inputs) : 1;
+    if (!take_plain(given[3], "targets", READ, labels ? 'i' : 'f', labels ? 64 : bits, &targets)) return 0;
+    if (!check_size(&targets, "targets", labels ? samples * (row / (classes ? classes : 1)) : inputs.size)) return 0;
+    if (!take_optional_plain(given[4], "weights", READ, 'f', bits, &weights) || !check_size(&weights, "weights", samples)) return 0;
+    if (!take_optional_plain(given[5], "outputs", WRITE, 'f', bits, &outputs) || !check_size(&outputs, "outputs", inputs.size)) return 0;
+    if (!take_optional_plain(given[6], "gradient", WRITE, 'f', bits, &gradient) || !check_size(&gradient, "gradient", inputs.size)) return 0;
+    if (!take_plain(given[7], "terms", WRITE, 'f', 64, &terms) || !check_size(&terms, "terms", samples)) return 0;
+    if (!take_number(given[8], "label_smoothing", &label_smoothing) || !take_number(given[9], "delta", &delta)) return 0;
+    if (from_logits && !outputs.data) return refuse("outputs are needed with from_logits");
+    record->of.loss = (struct loss){
+        .kind = (int)kind, .from_logits = (int)from_logits, .samples = samples, .positions = classes ? row / classes : 0, .classes = classes,
+        .inputs = inputs.data, .targets = targets.data, .weights = weights.data, .outputs = outputs.data, .gradient = gradient.data,
+        .terms = terms.data, .label_smoothing = label_smoothing, .delta = delta};
+    return finish_record(record, OP_LOSS, bits, samples, 1, 40.0 * (double)inputs.size);
+}
+
+/* layer_norm(x, gamma, beta, normal, inverse, y, epsilon) */
+static int parse_layer_norm(PyObject *const *given, struct record *record) {
+    struct array x, gamma, beta, normal, inverse, y;
+    double epsilon;
+    if (!take(given[5], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[5], "y", WRITE, 'f', y.bits, &y)) return 0;
+    int bits = y.bits;
+    if (!take_plain(given[0], "x", READ, 'f', bits, &x) || !take_optional_plain(given[1], "gamma", READ, 'f', bits, &gamma)) return 0;
+    if (!take_optional_plain(given[2], "beta", READ, 'f', bits, &beta) || !take_plain(given[3], "normal", WRITE, 'f', bits, &normal)) return 0;
+    if (!take_plain(given[4], "inverse", WRITE, 'f', bits, &inverse) || !take_number(given[6], "epsilon", &epsilon)) return 0;
+    index_t rows = rows_of(&y), columns = columns_of(&y);
+    if (!check_size(&x, "x", y.size) || !check_size(&normal, "normal", y.size) || !check_size(&inverse, "inverse", rows)) return 0;
+    if (!check_size(&gamma, "gamma", columns) || !check_size(&beta, "beta", columns)) return 0;
+    record->of.layer_norm = (struct layer_norm){
+        .rows = rows, .columns = columns, .epsilon = epsilon, .x = x.data, .gamma = gamma.data, .beta = beta.data,
+        .normal = normal.data, .inverse = inverse.data, .y = y.data};
+    return finish_record(record, OP_LAYER_NORM, bits, rows, 1, 10.0 * (double)y.size);
+}
+
+/* layer_norm_backward(normal, inverse, gamma, dy, dx) */
+static int parse_layer_norm_backward(PyObject *const *given, struct record *record) {
+    struct array normal, inverse, gamma, dy, dx;
+    if (!take(given[4], "dx", WRITE, &dx) || !is_real(&dx, "dx") || !take_plain(given[4], "dx", WRITE, 'f', dx.bits, &dx)) return 0;
+    int bits = dx.bits;
+    if (!take_plain(given[0], "normal", READ, 'f', bits, &normal) || !take_plain(given[1], "inverse", READ, 'f', bits, &inverse)) return 0;
+    if (!take_optional_plain(given[2], "gamma", READ, 'f', bits, &gamma) || !take_plain(given[3], "dy", READ, 'f', bits, &dy)) return 0;
+    index_t rows = rows_of(&dx), columns = columns_of(&dx);
+    if (!check_size(&normal, "normal", dx.size) || !check_size(&inverse, "inverse", rows) || !check_size(&dy, "dy", dx.size)) return 0;
+    if (!check_size(&gamma, "gamma", columns)) return 0;
+    record->of.layer_norm_backward = (struct layer_norm_backward){
+        .rows = rows, .columns = columns, .normal = normal.data, .inverse = inverse.data, .gamma = gamma.data, .dy = dy.data, .dx = dx.data};
+    return finish_record(record, OP_LAYER_NORM_BACKWARD, bits, rows, 1, 10.0 * (double)dx.size);
+}
+
+/* dropout(x, y, rate, seed, stream, place) */
+static int parse_dropout(PyObject *const *given, struct record *record) {
+    struct array x, y, place;
+    double rate;
+    index_t stream;
+    if (!take(given[1], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[1], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_plain(given[0], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size) || y.axes < 1) return 0;
+    if (!take_number(given[2], "rate", &rate) || !take_whole(given[4], "stream", 0, UINT32_MAX, &stream)) return 0;
+    unsigned long long seed = PyLong_AsUnsignedLongLong(given[3]);
+    if (seed == (unsigned long long)-1 && PyErr_Occurred()) return 0;
+    if (!take_plain(given[5], "place", READ, 'u', 32, &place) || !check_size(&place, "place", 2)) return 0;
+    index_t samples = y.shape[0];
+    record->of.dropout = (struct dropout){
+        .samples = samples, .columns = samples ? y.size / samples : 0, .rate = rate, .seed = seed, .stream = (uint32_t)stream,
+        .place = place.data, .x = x.data, .y = y.data};
+    return finish_record(record, OP_DROPOUT, y.bits, samples, 1, 30.0 * (double)y.size);
+}
+
+/* add(x1, x2, y) */
+static int parse_add(PyObject *const *given, struct record *record) {
+    struct array x1, x2, y;
+    if (!take(given[2], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[2], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_plain(given[0], "x1", READ, 'f', y.bits, &x1) || !take_plain(given[1], "x2", READ, 'f', y.bits, &x2)) return 0;
+    if (!check_size(&x1, "x1", y.size) || !check_size(&x2, "x2", y.size)) return 0;
+    record->of.add = (struct add){.size = y.size, .x1 = x1.data, .x2 = x2.data, .y = y.data};
+    return finish_record(record, OP_ADD, y.bits, y.size, PAGE, (double)y.size);
+}
+
+/* shard_totals(shards, terms, outs) */
+static int parse_shard_totals(PyObject *const *given, struct record *record) {
+    const struct shards *shards = shards_of(given[0]);
+    struct array terms;
+    if (!shards || !take_plain(given[1], "terms", READ, 'f', 64, &terms) || !check_size(&terms, "terms", shards->rows)) return 0;
+    if (!take_group_arrays(given[2], "outs", 'f', 64, shards->groups, 1, record->pointers)) return 0;
+    record->of.shard_totals = (struct shard_totals){.shards = shards, .terms = terms.data, .out = (double *const *)record->pointers};
+    return finish_record(record, OP_SHARD_TOTALS, 64, 1, 1, 0);
+}
+
+/* count_right(shards, outputs, targets, multilabel, outs) */
+static int parse_count_right(PyObject *const *given, struct record *record) {
+    const struct shards *shards = shards_of(given[0]);
+    struct array outputs, targets;
+    index_t multilabel;
+    if (!shards || !take(given[1], "outputs", READ, &outputs) || !is_real(&outputs, "outputs")) return 0;
+    if (!take_plain(given[1], "outputs", READ, 'f', outputs.bits, &outputs) || !take(given[2], "targets", READ, &targets)) return 0;
+    if (!take_whole(given[3], "multilabel", 0, 1, &multilabel)) return 0;
+    if (outputs.axes < 1 || outputs.shape[0] != shards->rows) return refuse("outputs must be (rows, ...), with the rows of the shards");
+    int labels = targets.kind == 'i';
+    index_t columns = outputs.axes > 1 ? columns_of(&outputs) : 1, places = columns ? outputs.size / columns : 0;
+    if (!take_plain(given[2], "targets", READ, labels ? 'i' : 'f', labels ? 64 : outputs.bits, &targets)) return 0;
+    if (!check_size(&targets, "targets", labels ? places : outputs.size)) return 0;
+    if (!take_group_arrays(given[4], "outs", 'f', 64, shards->groups, 1, record->pointers)) return 0;
+    record->of.count_right = (struct count_right){
+        .shards = shards, .positions = shards->rows ? places / shards->rows : 0, .columns = columns, .multilabel = (int)multilabel,
+        .labels = labels, .outputs = outputs.data, .targets = targets.data, .right = (double *const *)record->pointers};
+    return finish_record(record, OP_COUNT_RIGHT, outputs.bits, 1, 1, 0);
+}
+
+/* cell_sums(x, starts, out, square) */
+static int parse_cell_sums(PyObject *const *given, struct record *record) {
+    struct array x, starts, out;
+    index_t square;
+    if (!take(given[0], "x", READ, &x) || !is_real(&x, "x") || !take_plain(given[0], "x", READ, 'f', x.bits, &x)) return 0;
+    if (!take_plain(given[1], "starts", READ, 'i', 64, &starts) || starts.size < 1) return PyErr_Occurred() ? 0 : refuse("starts has no entry");
+    if (!take_plain(given[2], "out", WRITE, 'f', 64, &out) || !check_size(&out, "out", starts.size - 1)) return 0;
+    if (!take_whole(given[3], "square", 0, 1, &square)) return 0;
+    const index_t *start = starts.data;
+    for (index_t cell = 0; cell < starts.size; cell++)
+        if (start[cell] < (cell ? start[cell - 1] : 0) || start[cell] > x.size) return refuse("starts must ascend, within x");
+    record->of.cell_sums = (struct cell_sums){.count = out.size, .start = start, .square = (int)square, .x = x.data, .cells = out.data};
+    return finish_record(record, OP_CELL_SUMS, x.bits, out.size, 1, 2.0 * (double)x.size);
+}
+
+/* fold(slots, order, out) */
+static int parse_fold(PyObject *const *given, struct record *record) {
+    struct array order, out;
+    if (!take(given[2], "out", WRITE, &out) || !is_real(&out, "out") || !take_plain(given[2], "out", WRITE, 'f', out.bits, &out)) return 0;
+    if (!PyTuple_Check(given[0]) || PyTuple_Size(given[0]) > MOST_GROUPS) return refuse("slots must be a tuple of arrays, 64 at most");
+    index_t slots = PyTuple_Size(given[0]);
+    if (!take_group_arrays(given[0], "slots", 'f', out.bits, slots, out.size, record->pointers)) return 0;
+    if (!take_plain(given[1], "order", READ, 'i', 64, &order)) return 0;
+    if (order.size % 2 || slots < 1) return refuse("order must hold pairs, and slots one array at least");
+    const index_t *pair = order.data;
+    for (index_t place = 0; place < order.size; place++)
+        if (pair[place] < 0 || pair[place] >= slots) return refuse("order names a slot that is not there");
+    record->of.fold = (struct fold){
+        .size = out.size, .slots = slots, .slot = record->pointers, .additions = order.size / 2, .order = pair, .out = out.data};
+    return finish_record(record, OP_FOLD, out.bits, out.size, PAGE, (double)out.size * (double)slots);
+}
+
+/* standardize(x, shift, scale, y) */
+static int parse_standardize(PyObject *const *given, struct record *record) {
+    struct array x, shift, scale, y;
+    if (!take(given[3], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[3], "y", WRITE, 'f', y.bits, &y) || y.axes < 1) return 0;
+    if (!take_plain(given[0], "x", READ, 'f', 64, &x) || !check_size(&x, "x", y.size)) return 0;
+    if (!take_plain(given[1], "shift", READ, 'f', 64, &shift) || !take_plain(given[2], "scale", READ, 'f', 64, &scale)) return 0;
+    index_t rows = y.shape[0], columns = rows ? y.size / rows : 0;
+    if (shift.size != 1 && !check_size(&shift, "shift", columns)) return 0;
+    if (scale.size != 1 && !check_size(&scale, "scale", columns)) return 0;
+    record->of.standardize = (struct standardize){
+        .rows = rows, .columns = columns, .x = x.data, .shift = shift.data, .scale = scale.data,
+        .shift_is_one = shift.size == 1, .scale_is_one = scale.size == 1, .y = y.data};
+    return finish_record(record, OP_STANDARDIZE, y.bits, rows, 1, 2.0 * (double)y.size);
+}
+
+#define OPERATION(name, kind, count, doc) {#name, kind, count, parse_##name, doc}
+const struct operation operations[] = {
+    OPERATION(product, OP_PRODUCT, 6, "product(a, b, c, bias, activation, before): c = activation(a b + bias)."),
+    OPERATION(weight_gradient, OP_WEIGHT_GRADIENT, 4, "weight_gradient(shards, x, dy, kernels): sums of x^T dy along the tree."),
+    OPERATION(column_sums, OP_COLUMN_SUMS, 4, "column_sums(shards, a, b, outs): sums of rows of a (x b) along the tree."),
+    OPERATION(activate, OP_ACTIVATE, 3, "activate(activation, z, y)."),
+    OPERATION(activate_backward, OP_ACTIVATE_BACKWARD, 4, "activate_backward(activation, saved, dy, dz)."),
+    OPERATION(loss, OP_LOSS, 10, "loss(kind, from_logits, inputs, targets, weights, outputs, gradient, terms, label_smoothing, delta)."),
+    OPERATION(layer_norm, OP_LAYER_NORM, 7, "layer_norm(x, gamma, beta, normal, inverse, y, epsilon)."),
+    OPERATION(layer_norm_backward, OP_LAYER_NORM_BACKWARD, 5, "layer_norm_backward(normal, inverse, gamma, dy, dx)."),
+    OPERATION(dropout, OP_DROPOUT, 6, "dropout(x, y, rate, seed, stream, place)."),
+    OPERATION(add, OP_ADD, 3, "add(x1, x2, y)."),
+    OPERATION(shard_totals, OP_SHARD_TOTALS, 3, "shard_totals(shards, terms, outs): sums of one number a row along the tree."),
+    OPERATION(count_right, OP_COUNT_RIGHT, 5, "count_right(shards, outputs, targets, multilabel, outs): adds how many are right."),
+    OPERATION(cell_sums, OP_CELL_SUMS, 4, "cell_sums(x, starts, out, square): sums of squares or magnitudes."),
+    OPERATION(fold, OP_FOLD, 3, "fold(slots, order, out): adds vectors along the tree."),
+    OPERATION(standardize, OP_STANDARDIZE, 4, "standardize(x, shift, scale, y)."),
+    {NULL, 0, 0, NULL, NULL},
+};
+
+int make_record(const struct operation *operation, PyObject *const *arguments, Py_ssize_t count, struct record *record) {
+    if (count != operation->arguments) {
+        PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, but got %zd", operation->name, operation->arguments, count);
+        return 0;
+    }
+    return operation->parse(arguments, record);
+}
