@@ -18,6 +18,7 @@ from hpcnn.api.ranks import connect
 from hpcnn.comm.protocol import Array
 from hpcnn.data.sampler import validation_split
 from hpcnn.errors import CheckpointError, DataError, JobError, MissingExtraError
+from hpcnn.job.schema import DEFAULT_ARITHMETIC
 from hpcnn.system.atomic import atomic_path
 
 try:
@@ -58,6 +59,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         validation_fraction: float = 0.1,
         verbose: bool = False,
         shards: int | str = "auto",
+        arithmetic: str = DEFAULT_ARITHMETIC,
         job: AnyJob | None = None,
         overrides: Overrides = (),
     ) -> None:
@@ -65,7 +67,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.learning_rate_init, self.batch_size, self.max_iter = learning_rate_init, batch_size, max_iter
         self.shuffle, self.random_state, self.tol = shuffle, random_state, tol
         self.n_iter_no_change, self.early_stopping = n_iter_no_change, early_stopping
-        self.validation_fraction, self.verbose, self.shards = validation_fraction, verbose, shards
+        self.validation_fraction, self.verbose = validation_fraction, verbose
+        self.shards, self.arithmetic = shards, arithmetic
         self.job, self.overrides = job, overrides
 
     # ---------------------------------------------------------------------------------------------------- training
@@ -114,6 +117,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
                 "seed": self._seed(),
                 "dtype": x.dtype.name,
                 "shards": self.shards,
+                "arithmetic": self.arithmetic,
                 "metrics": metrics,
             },
             "run": {"display": "auto" if self.verbose else "none"},
@@ -202,6 +206,7 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         validation_fraction: share of the samples held out for `early_stopping`.
         verbose: whether to show the training as the command does.
         shards: pieces that each batch is cut into, as ``train.shards`` of a job: the most ranks that can be used.
+        arithmetic: what computes, ``"native"`` or ``"numpy"``, as ``train.arithmetic`` of a job.
         job: sections of a job, or the path of a job file, for all else that a job can say. ``model``, ``loss``,
             ``optimizer`` and ``schedule`` replace what the parameters say; keys of other sections win over it.
         overrides: single settings that win over all, as ``{"train.metrics": ["accuracy", "f1"]}``.

@@ -28,12 +28,12 @@ from hpcnn.data.source import Source
 from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
-from hpcnn.job.schema import Job
+from hpcnn.job.schema import DEFAULT_ARITHMETIC, Job
 from hpcnn.nn.network import Network
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.runs.build import build_replica, spec_of
 from hpcnn.runs.inference import named
-from hpcnn.runs.state import Facts, facts_for, facts_of
+from hpcnn.runs.state import Facts, facts_for, facts_of, job_of
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.backend import ModelSpec
@@ -60,6 +60,7 @@ class Trainer:
         seed: decides the weights at the start, and dropout.
         metrics: computed beside the loss, as in ``train.metrics``.
         dtype: ``"float32"`` or ``"float64"``.
+        arithmetic: what computes, ``"native"`` or ``"numpy"``, as ``train.arithmetic`` of a job.
 
     Raises:
         HpcnnError: something does not fit; on all ranks alike.
@@ -82,6 +83,7 @@ class Trainer:
         seed: int = 0,
         metrics: Sequence[str] = (),
         dtype: str = "float32",
+        arithmetic: str = DEFAULT_ARITHMETIC,
     ) -> None:
         self.comm, self.shared, self.network = connect(), Shared(), network
         self.steps = 0
@@ -91,7 +93,7 @@ class Trainer:
         self._loader: ShardLoader | None = None
         self._loaded: tuple[Any, ...] = ()
         """Shapes of a sample, and kind of targets, that the loader was made for."""
-        settings = {"shards": shards, "seed": seed, "metrics": metrics, "dtype": dtype}
+        settings = {"shards": shards, "seed": seed, "metrics": metrics, "dtype": dtype, "arithmetic": arithmetic}
         with collective(self.comm, "Trainer"):
             self._job, self._spec = agree(self.comm, lambda: self._prepare(loss, optimizer, settings))
             chosen = optimizer if isinstance(optimizer, Optimizer) else None
@@ -210,11 +212,11 @@ class Trainer:
         """Go on from what `save` wrote, or from a run's checkpoint, on any number of ranks. To be called on all ranks.
 
         Raises:
-            CheckpointError: there is no such file, it is damaged, or it is of another network or optimizer. Then all
-                is as it was.
+            CheckpointError: there is no such file, it is damaged, or it is of another network, optimizer or arithmetic.
+                Then all is as it was.
         """
         kept = agree(self.comm, lambda: load_checkpoint(Path(path)))
-        facts = agree(self.comm, lambda: _facts_of(kept, Path(path)))
+        facts = agree(self.comm, lambda: _facts_of(kept, Path(path), self._job.train.arithmetic))
         agree(self.comm, lambda: self._replica.load_state(kept.tensors))
         self.steps, self._content = facts.progress.step, facts.data
 
@@ -270,12 +272,18 @@ class Trainer:
                 )
 
 
-def _facts_of(kept: Checkpoint, path: Path) -> Facts:
+def _facts_of(kept: Checkpoint, path: Path, arithmetic: str) -> Facts:
     with named(path):
         facts = facts_of(kept.facts)
         if kept.part("scaling"):
             raise CheckpointError(
                 "its inputs were scaled by data.scale, which a trainer does not do. Scale them yourself, and go on "
                 "from a run without data.scale."
+            )
+        before = job_of(facts.job).train.arithmetic
+        if before != arithmetic:
+            raise CheckpointError(
+                f'it was trained with arithmetic="{before}", and this trainer has "{arithmetic}", which gives other '
+                f'bits. Make the trainer with arithmetic="{before}".'
             )
         return facts

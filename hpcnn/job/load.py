@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import JobError, nearest, shortened
 from hpcnn.job.origin import read_origin
+from hpcnn.job.recorded import as_recorded
 
 if TYPE_CHECKING:
     from hpcnn.job.overrides import Keys
@@ -105,7 +106,7 @@ def builtin_jobs() -> Path:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the sections of a job file as written.
+    """Return the sections of a job file as written; those of a run with what an older version did not record.
 
     Raises:
         JobError: no such file, or not TOML.
@@ -122,7 +123,8 @@ def read_table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise JobError(f"{path}: a number or nesting that can't be read ({error})") from None
     _check_depth(table, path)
-    return table
+    run = RunPaths(path.parent)
+    return as_recorded(table) if path == run.job and run.origin.is_file() else table
 
 
 def _read_text(path: Path) -> str:

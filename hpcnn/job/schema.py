@@ -20,6 +20,10 @@ Metric = Literal[
     "mae", "mse", "r2", "precision", "recall", "f1", "confusion_matrix",
 ]  # fmt: skip
 
+Arithmetic = Literal["native", "numpy"]
+DEFAULT_ARITHMETIC: Arithmetic = "numpy"
+"""What computes a job that does not say."""
+
 
 class EarlyStopping(Section, frozen=True, kw_only=True):
     """Stop when a value has not improved for some epochs."""
@@ -65,6 +69,9 @@ class Train(Section, frozen=True, kw_only=True):
     """Shuffle the samples in each epoch."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights and arithmetic."""
+    arithmetic: Arithmetic = DEFAULT_ARITHMETIC
+    """What computes: `native`, the compiled core, whose bits are the same on every processor, or `numpy`, NumPy with \
+its BLAS library, whose bits depend on the processor and the library. It affects the result."""
     metrics: list[Metric] = []
     """Metrics computed in addition to the loss."""
     top_k: PositiveInt = 5

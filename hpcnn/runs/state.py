@@ -16,6 +16,7 @@ from hpcnn.data.content import Content
 from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
+from hpcnn.job.recorded import as_recorded
 from hpcnn.job.schema import Job
 from hpcnn.job.section import convert
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
@@ -219,7 +220,7 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
 def job_of(settings: Mapping[str, Any]) -> Job:
     """Return the job that a checkpoint keeps. CheckpointError: this version of hpcnn does not know some setting."""
     try:
-        return convert(settings, Job)
+        return convert(as_recorded(settings), Job)
     except (msgspec.ValidationError, UnicodeError, JobError) as error:
         raise CheckpointError(
             f"the job in the checkpoint is not one of hpcnn {__version__}: {shortened(error)}"

@@ -23,6 +23,7 @@ from hpcnn.job.section import convert
 from hpcnn.nn import Dense, Layer, Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.inference import evaluate_trained
+from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from tests.api.fitting import JOB, X, Y, fit
 
 LAYERS = Dense(8, activation="relu", name="dense_1"), Dense(3, name="dense_2")
@@ -71,6 +72,20 @@ def test_ranks_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         run_threads(2, parts)
     with pytest.raises(CommunicatorError, match="5 ranks for 4 gradient shards"):
         run_threads(5, body)
+
+
+def test_a_loop_does_not_go_on_with_another_arithmetic(tmp_path: Path) -> None:
+    path, made = tmp_path / "state.safetensors", trainer(arithmetic="numpy")
+    made.save(path)
+    other = trainer(arithmetic="native")
+    with pytest.raises(CheckpointError, match=r'state.safetensors\S* it was trained with arithmetic="numpy", and this'):
+        other.restore(path)
+    kept = load_checkpoint(path)
+    del kept.facts["job"]["train"]["arithmetic"]  # as versions without the setting wrote
+    save_checkpoint(path, kept)
+    with pytest.raises(CheckpointError, match=r'Make the trainer with arithmetic="numpy"'):
+        other.restore(path)
+    made.restore(path)
 
 
 def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
@@ -216,6 +231,7 @@ def test_a_batch_that_does_not_fit(x: Any, y: Any, error: type[Exception], messa
         ({"metrics": ["mae"]}, "'mae' compares rows of outputs"),
         ({"metrics": "accuracy"}, 'train.metrics = "accuracy": expected a list of'),
         ({"dtype": "float16"}, "train.dtype: unknown dtype 'float16'. Did you mean 'float64'"),
+        ({"arithmetic": "mkl"}, "train.arithmetic: unknown arithmetic 'mkl'. Known: native, numpy"),
         ({"seed": -1}, "train.seed = -1: expected an integer >= 0"),
         ({"shards": 1.5}, "train.shards = 1.5: expected an integer >= 1"),
         ({"shards": "auto"}, 'train.shards = "auto": expected an integer. A trainer'),

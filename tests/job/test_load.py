@@ -77,7 +77,7 @@ def test_files_of_other_editors_are_read(tmp_path: Path, text: str) -> None:
         ("a = [1,\n", ": Invalid value: 'a = [1,'"),
         ("a =", ", line 1, column 4: Invalid value: 'a ='"),
         ("", ': missing section [data]. Add it, for example:\n[data]\nsource = "digits"'),
-        (JOB + "[train]\nepocs = 3\n", ": unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: batch_size, "),
+        (JOB + "[train]\nepocs = 3\n", ": unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: arithmetic, "),
         (JOB + "[train]\nbatch_size = 0\n", ': train.batch_size = 0: expected an integer >= 1, or "full"'),
         (JOB + '[optimizer]\nname = "sgd"\nnesterov = true\n', ": optimizer.nesterov = true needs momentum"),
     ],

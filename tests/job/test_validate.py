@@ -44,8 +44,8 @@ def changed(path: str, value: object) -> dict[str, Any]:
 
 FAULTS: list[tuple[str, object, str]] = [
     # unknown keys
-    ("train.epocs", 3, "unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: batch_size, bucket_mb, "),
-    ("train.learning_rate", 0.1, "'learning_rate' is a setting of [optimizer]. Known: batch_size, "),
+    ("train.epocs", 3, "unknown key 'epocs' in [train]. Did you mean 'epochs'? Known: arithmetic, batch_size, "),
+    ("train.learning_rate", 0.1, "'learning_rate' is a setting of [optimizer]. Known: arithmetic, "),
     ("optimizer.rho", 0.1, "unknown key 'rho' in [optimizer] of name 'sgd'. 'rho' is a setting of [optimizer] of n"),
     ("optimizer.beta_1", 0.1, "'beta_1' is a setting of [optimizer] of name 'adam' or 'adamw'. Known: clip_norm, "),
     ("model.layers.1.unit", 3, "unknown key 'unit' in [model.layers.1] of type 'dense'. Did you mean 'units'?"),

@@ -12,11 +12,13 @@ import hpcnn
 from hpcnn.__main__ import main
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
-from hpcnn.job.load import load_job
+from hpcnn.job.load import load_job, read_table
 from hpcnn.job.origin import read_origin, write_origin
 from hpcnn.runs.inference import checkpoint_path, open_trained
 from hpcnn.runs.resumed_job import job_of_run, load_start_job
 from hpcnn.runs.session import train
+from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
+from hpcnn.tools.report.read import read_run
 
 JOB = """
 [data]
@@ -122,6 +124,38 @@ def test_settings_on_top_are_compared_as_ever(tree: Path) -> None:
     with pytest.raises(CheckpointError, match=r"other settings, which decide its result: train\.batch_size: 8 -> 4\."):
         run(None, None, str(tree / "run"), "train.batch_size=4")
     assert run(None, None, str(tree / "run"), "train.epochs=4") == EXIT_DONE
+
+
+@pytest.fixture
+def old_run(tree: Path) -> Path:
+    """A run of a version that had one arithmetic, and recorded none."""
+    assert run(None, None, str(tree / "run"), "run.stop_at_step=2") == EXIT_STOPPED
+    job = tree / "run" / "job.toml"
+    job.write_text("".join(line for line in job.read_text().splitlines(keepends=True) if "arithmetic" not in line))
+    for file in (tree / "run" / "checkpoints").glob("*.safetensors"):
+        checkpoint = load_checkpoint(file)
+        del checkpoint.facts["job"]["train"]["arithmetic"]
+        save_checkpoint(file, checkpoint)
+    return tree / "run"
+
+
+def test_a_run_that_recorded_no_arithmetic_goes_on_with_numpy(old_run: Path) -> None:
+    assert read_table(old_run / "job.toml")["train"]["arithmetic"] == "numpy"
+    assert read_run(old_run).settings["train"]["arithmetic"] == "numpy"
+    last = old_run / "checkpoints" / "last.safetensors"
+    for out, resume in ((old_run, "auto"), (None, str(old_run)), (None, str(last))):
+        assert load_start_job(None, (), out, resume).job.train.arithmetic == "numpy"
+    assert open_trained(last).job.train.arithmetic == "numpy"
+    with pytest.raises(CheckpointError, match=r'train\.arithmetic: "numpy" -> "native"'):
+        run(None, None, str(old_run), "train.arithmetic=native")
+    assert run(None, None, str(old_run)) == EXIT_DONE
+    assert 'arithmetic = "numpy"' in (old_run / "job.toml").read_text()
+
+
+def test_a_job_file_of_no_run_has_the_default_though_it_has_the_name(tree: Path) -> None:
+    copy = tree / "jobs" / "job.toml"
+    copy.write_text(JOB)
+    assert "arithmetic" not in read_table(copy)["train"]
 
 
 def test_an_empty_folder_name_is_not_the_working_folder(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,11 @@ def plain(job):
     return msgspec.to_builtins(job)
 
 
+def with_numpy(**changes):
+    train = {"arithmetic": "numpy"} | changes.pop("train", {})
+    return make_job(train=train, **changes)
+
+
 def with_epochs(epochs, **changes):
     return make_job(train={"epochs": epochs}, **changes)
 
@@ -36,6 +41,7 @@ DIFFERENT = [
     ({"train": {"shards": 4}}, r"train\.shards: 8 -> 4"),
     ({"train": {"batch_size": 7, "dtype": "float64"}}, r"train\.batch_size: 13 -> 7; train\.dtype: \"float32\""),
     ({"train": {"epochs": 1}}, r"train\.epochs: 2 -> 1"),
+    ({"train": {"arithmetic": "native"}}, r"train\.arithmetic: \"numpy\" -> \"native\""),
     ({"train": {"metrics": []}}, r"train\.metrics: \[\"accuracy\"\] -> \[\]"),
     ({"optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.8}}, r"optimizer\.momentum: 0\.9 -> 0\.8"),
     ({"optimizer": {"name": "adam"}}, r"optimizer\.name: \"sgd\" -> \"adam\""),
@@ -50,7 +56,17 @@ DIFFERENT = [
 @pytest.mark.parametrize(("changes", "text"), DIFFERENT)
 def test_settings_that_differ_are_listed(changes, text):
     with pytest.raises(CheckpointError, match=text + r".*Resume with the settings of its job\.toml, or start a new"):
-        check_same_job(plain(make_job()), make_job(**changes))
+        check_same_job(plain(with_numpy()), with_numpy(**changes))
+
+
+def test_a_job_of_a_version_without_the_setting_was_computed_by_numpy():
+    old = plain(with_numpy())
+    del old["train"]["arithmetic"]
+    assert job_of(old) == with_numpy()
+    check_same_job(old, with_numpy())
+    with pytest.raises(CheckpointError, match=r"train\.arithmetic: \"numpy\" -> \"native\""):
+        check_same_job(old, make_job(train={"arithmetic": "native"}))
+    assert job_of(plain(make_job(train={"arithmetic": "native"}))).train.arithmetic == "native"
 
 
 FREE = [{}, {"schedule": {"name": "step", "every": 3}}, {"schedule": {"name": "exponential", "rate": 0.9}},

@@ -10,6 +10,7 @@ from typing import Any
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import CheckpointError, HpcnnError, shortened
+from hpcnn.job.recorded import as_recorded
 from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
 from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 from hpcnn.slurm.status import statuses
@@ -82,7 +83,7 @@ def _job(path: Path, troubles: list[str]) -> tuple[str, dict[str, Any]]:
         troubles.append(f"job.toml can't be read ({error.strerror}): the settings are not known.")
         return "", {}
     try:
-        return text, tomllib.loads(text)
+        return text, as_recorded(tomllib.loads(text))
     except (ValueError, RecursionError) as error:
         troubles.append(f"job.toml is no TOML ({shortened(error)}): it is shown as it is.")
         return text, {}
