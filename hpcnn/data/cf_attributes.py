@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.data.rows import Array, Buffer, ReshapedRows, Rows
+from hpcnn.data.rows import Array, ComputedRows, ReshapedRows, Rows
 from hpcnn.data.sampler import Indices
 from hpcnn.errors import DataError, shortened
 
@@ -71,23 +71,17 @@ class MarkedRows:
         self.rows.take(indices, out)
 
 
-class UnpackedRows:
+class UnpackedRows(ComputedRows):
     """``row * factor + offset``, computed in float64 and then cast."""
 
     def __init__(self, rows: Rows, factor: float, offset: float) -> None:
+        super().__init__(rows.shape)
         self.rows, self.factor, self.offset = rows, factor, offset
-        self.shape, self.dtype = rows.shape, np.dtype(np.float64)
-        self._values = Buffer(rows.shape[1:], np.float64)
 
-    def take(self, indices: Indices, out: Array) -> None:
-        """Write rows into `out`; see `Rows.take`."""
-        for start in range(0, len(indices), self._values.block):
-            part = indices[start : start + self._values.block]
-            values = self._values.rows(len(part))
-            self.rows.take(part, values)
-            np.multiply(values, self.factor, out=values)
-            np.add(values, self.offset, out=values)
-            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+    def _fill(self, rows: Indices, values: Array) -> None:
+        self.rows.take(rows, values)
+        np.multiply(values, self.factor, out=values)
+        np.add(values, self.offset, out=values)
 
 
 def marked_rows(rows: Rows) -> MarkedRows | None:
@@ -98,11 +92,7 @@ def marked_rows(rows: Rows) -> MarkedRows | None:
 
 
 def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
-    """Return rows after applying `attributes`, those of `ATTRIBUTES` that are present.
-
-    Raises:
-        DataError: an attribute can't be applied; the message names it.
-    """
+    """Return rows after applying those of `ATTRIBUTES` that are present. DataError: one can't be applied."""
     signed = attributes.get("_Unsigned")
     if signed is not None and rows.dtype.kind in "iu":
         unsigned = str(signed.decode() if isinstance(signed, bytes) else signed).lower() == "true"
@@ -146,10 +136,7 @@ def _del(names: Sequence[str]) -> str:
 
 
 def _check_signs(dtype: np.dtype[Any], attributes: Mapping[str, Any], name: str, what: str) -> None:
-    """Raise DataError for a negative number that may mean an unsigned one of the same size, as -1 means 255.
-
-    NetCDF uses this for data marked _Unsigned.
-    """
+    """Raise DataError for a negative number that may mean an unsigned one, as -1 means 255 in netCDF's _Unsigned."""
     numbers = _numbers(attributes, name, what)
     if dtype.kind == "u" and any(n.dtype.kind == "i" and n.itemsize == dtype.itemsize and n < 0 for n in numbers):
         meant = shortened(np.asarray(attributes[name]).astype(dtype).tolist(), 60)

@@ -71,13 +71,7 @@ def _by_row(bad: Array) -> Array:
 
 
 def _check_each(
-    chunks: Chunks,
-    bad: Leaf,
-    what: str,
-    why: str,
-    reduction: Reduction,
-    names: Sequence[str] | None,
-    remedy: str = "",
+    chunks: Chunks, bad: Leaf, what: str, why: str, reduction: Reduction, names: Sequence[str] | None, remedy: str = ""
 ) -> None:
     """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, is true anywhere."""
     rows = chunks.rows

@@ -24,6 +24,7 @@ RUNS = 64
 BLOCK_BYTES = 2**20
 """Bytes hashed between two calls of `beat`."""
 PARTS = ("training data", "validation data")
+_KINDS = ("inputs", "targets")
 Beat = Callable[[], object]
 Span = tuple[int, int]
 
@@ -144,9 +145,6 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- comparing
-
-
 def changes(
     before: Content, now: Content, section: schema.DataSection, when: tuple[str, str] = ("then", "now")
 ) -> list[str]:
@@ -165,9 +163,6 @@ def changes(
         if then != here:
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
     return []
-
-
-_KINDS = ("inputs", "targets")
 
 
 def _files(section: schema.DataSection, *, validation: bool) -> str:

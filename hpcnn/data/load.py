@@ -61,6 +61,8 @@ def load(
 ) -> Splits:
     """Read, check, split and scale the data of a job. Collective where `reduction` is.
 
+    Targets are prepared when the model is known: `prepare_targets`.
+
     Args:
         data: the `[data]` section.
         seed: `train.seed`; determines which samples are held out.
@@ -69,9 +71,6 @@ def load(
         reduction: distributes checks and statistics over the ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
         source: data in memory, instead of those that the section names.
-
-    Returns:
-        The splits. Targets are prepared when the model is known: `prepare_targets`.
 
     Raises:
         DataError: files are missing, damaged, empty, not finite, or inconsistent.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -103,29 +104,44 @@ class SubsetRows:
         self.rows.take(mapped, out)
 
 
-class ScaledRows:
+class ComputedRows(ABC):
+    """Rows that are computed block by block, then cast."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+        self._values = Buffer(shape[1:], dtype)
+        self._block = self._values.block
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        for start in range(0, len(indices), self._block):
+            part = indices[start : start + self._block]
+            values = self._values.rows(len(part))
+            self._fill(part, values)
+            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+
+    @abstractmethod
+    def _fill(self, rows: Indices, values: Array) -> None:
+        """Write `rows`, shape (k,), into `values`, shape (k, *features), of the type `dtype`."""
+
+
+class ScaledRows(ComputedRows):
     """``(row - shift) * scale``, computed in float64 and then cast. `shift` and `scale` broadcast to a row."""
 
     def __init__(self, rows: Rows, shift: Array, scale: Array) -> None:
+        super().__init__(rows.shape)
         self.rows = rows
-        self.shape, self.dtype = rows.shape, np.dtype(np.float64)
-        self._values = Buffer(rows.shape[1:], np.float64)
         # Repeated for a whole block: broadcasting a short row is several times slower and allocates buffers.
-        block = (self._values.block, *rows.shape[1:])
+        block = (self._block, *rows.shape[1:])
         self._shift, self._scale = (
             np.broadcast_to(value, block if np.ndim(value) else (1,) * len(block)).astype(np.float64, "C")
             for value in (shift, scale)
         )
 
-    def take(self, indices: Indices, out: Array) -> None:
-        """Write rows into `out`; see `Rows.take`."""
-        for start in range(0, len(indices), self._values.block):
-            part = indices[start : start + self._values.block]
-            values = self._values.rows(len(part))
-            self.rows.take(part, values)
-            np.subtract(values, self._shift[: len(part)], out=values)
-            np.multiply(values, self._scale[: len(part)], out=values)
-            np.copyto(out[start : start + len(part)], values, casting="unsafe")
+    def _fill(self, rows: Indices, values: Array) -> None:
+        self.rows.take(rows, values)
+        np.subtract(values, self._shift[: len(rows)], out=values)
+        np.multiply(values, self._scale[: len(rows)], out=values)
 
 
 class ReshapedRows:

@@ -32,11 +32,7 @@ class Scaling:
         return cls(np.asarray(arrays["shift"], np.float64), np.asarray(arrays["scale"], np.float64))
 
     def apply(self, rows: Rows) -> ScaledRows:
-        """Return the scaled rows, computed when they are taken.
-
-        Raises:
-            DataError: the shape of the rows differs from that of the statistics.
-        """
+        """Return the scaled rows, computed when they are taken. DataError: their shape is not that of `shift`."""
         if self.shift.shape not in ((), rows.shape[1:]):
             raise DataError(
                 f"the inputs have shape {rows.shape[1:]} per sample, but the run was trained, and its scaling "

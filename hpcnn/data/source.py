@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +98,7 @@ def find_folder(path: str, base: Path) -> Path | None:
 
 
 def resolve(path: str, base: Path) -> Path:
-    """Return the file `path`, looked for in the job file's folder `base`, then in the working folder.
-
-    Raises:
-        DataError: there is no such file.
-    """
+    """Return the file `path`, in the job file's folder `base`, else in the working folder. DataError: there is none."""
     candidates = places(path, base)
     for candidate in candidates:
         if candidate.is_file():
@@ -160,23 +157,7 @@ def unread(path: object, why: object) -> DataError:
     return DataError(f"{path} can't be read: {shortened(why)}. Is the file complete, and of the format in the job?")
 
 
-class Stream(Protocol):
-    """A file, or a member of an archive."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Return at most `size` bytes."""
-        ...
-
-    def tell(self) -> int:
-        """Return the number of bytes before the next one."""
-        ...
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill the buffer as far as possible, and return the number of bytes."""
-        ...
-
-
-def read_rest(stream: Stream, declared: int, what: object) -> NDArray[np.uint8]:
+def read_rest(stream: io.BufferedIOBase, declared: int, what: object) -> NDArray[np.uint8]:
     """Return the remaining bytes of a stream. It is read to its end, so that checksums are verified.
 
     Raises:
@@ -203,11 +184,7 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
 
 
 def optional_import(module: str, extra: str, purpose: str, package: str = "") -> Any:
-    """Import an optional module.
-
-    Raises:
-        MissingExtraError: it is not installed; the message names the extra that installs `package`.
-    """
+    """Import an optional module. MissingExtraError: it is not installed; says which extra installs `package`."""
     top = module.partition(".")[0]
     try:
         return importlib.import_module(module)

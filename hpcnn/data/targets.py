@@ -63,7 +63,6 @@ def _shaped(y: Rows, row_shape: tuple[int, ...]) -> Rows:
 
 
 def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
-    """Return checked labels, one for each row of outputs over the last axis."""
     row_shape = output_shape[:-1]
     if math.prod(y.shape[1:]) != math.prod(row_shape):
         hint = ""
@@ -79,7 +78,6 @@ def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, r
 
 
 def _values(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
-    """Return targets in the shape of the outputs."""
     if math.prod(y.shape[1:]) != math.prod(output_shape):
         hint = " Change the units of the last layer, or the targets."
         if math.prod(y.shape[1:]) == 1:
@@ -168,11 +166,8 @@ def prepare_targets(
 def absent_classes(y: Rows, classes: int, *, labels: bool, reduction: Reduction = SERIAL) -> list[int]:
     """Return the classes that no sample has.
 
-    Args:
-        y: prepared targets.
-        classes: how many outputs there are. The classes of one output are 0 and 1.
-        labels: whether the targets are integer labels; else rows of outputs, in which what is above 0 counts.
-        reduction: shares out the work among ranks; collective.
+    `y` holds prepared targets: with `labels`, integers; else rows of outputs, in which what is above 0 counts. The
+    `classes` of one output are 0 and 1. Collective where `reduction` is.
     """
     if isinstance(y, OneHotRows):
         y, labels = y.labels, True

@@ -102,31 +102,24 @@ def _check_comment(path: Path, number: int, cells: Sequence[str]) -> None:
 
 
 def _fault(cell: str) -> str:
-    """Return why a cell is no number, and what to do."""
-    if not cell.strip():
-        what, remedy = "the cell is empty", ""
-    else:
-        what, remedy = f"{shortened(cell)!r} is not a number", ""
-        if "\0" in cell:
-            remedy = "Is the file UTF-16? Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
-        elif "_" in cell and is_number(cell.replace("_", "")):
-            remedy = "Write it without underscores."
-        elif DECIMAL_COMMA.fullmatch(cell):
-            remedy = "Write it with a decimal point, and nothing between thousands."
-    general = "Only numbers are read: turn words into numbers, and fill or drop what is missing."
-    return f"{what}. {remedy or general}"
+    """Return why a cell is not a number, and what to do."""
+    remedy = "Only numbers are read: turn words into numbers, and fill or drop what is missing."
+    if "\0" in cell:
+        remedy = "Is the file UTF-16? Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
+    elif "_" in cell and is_number(cell.replace("_", "")):
+        remedy = "Write it without underscores."
+    elif DECIMAL_COMMA.fullmatch(cell):
+        remedy = "Write it with a decimal point, and nothing between thousands."
+    what = f"{shortened(cell)!r} is not a number" if cell.strip() else "the cell is empty"
+    return f"{what}. {remedy}"
 
 
 def _check_separator(path: Path, delimiter: str) -> None:
     """Raise DataError if the first lines fit together by another separator than the job's."""
     with path.open(encoding=ENCODING, newline="") as file:
         lines = [*islice((line for line in file if line.strip()), 2)]
-
-    def rows(separator: str) -> list[list[str]]:
-        return [*csv.reader(lines, delimiter=separator)]
-
     for separator in SEPARATORS:
-        table = rows(separator)
+        table = [*csv.reader(lines, delimiter=separator)]
         if separator == delimiter or len({len(row) for row in table}) != 1 or len(table[0]) < 2:
             continue
         commas = [cell for cell in table[-1] if DECIMAL_COMMA.fullmatch(cell)]

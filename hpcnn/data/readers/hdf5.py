@@ -66,7 +66,6 @@ class Hdf5Rows:
 
 
 def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
-    """Return the attributes that define the meaning of the values."""
     found = {}
     for name in ATTRIBUTES:
         try:
@@ -84,9 +83,7 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
 
 def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
     dataset, what = find_dataset(file, key, path), f"data set {key!r} in {path}"
-    files = (
-        (opened,) if dataset.file.id == file.id else (opened, OpenFile(dataset.file))
-    )  # it is a link to another file
+    files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
     return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
 

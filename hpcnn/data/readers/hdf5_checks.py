@@ -24,20 +24,12 @@ CHUNK_CACHE = 2**26
 
 
 def h5py_module() -> Any:
-    """Return h5py.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """Return h5py. MissingExtraError: it is not installed."""
     return optional_import("h5py", "hdf5", "reading HDF5 files")
 
 
 def open_file(path: Path) -> Any:
-    """Return the open file.
-
-    Raises:
-        DataError: it is no HDF5 file, or another program writes to it.
-    """
+    """Return the open file. DataError: it is no HDF5 file, or another program writes to it."""
     h5py = h5py_module()
     try:
         # Parallel file systems often refuse locks, and read-only files need none.
@@ -65,15 +57,8 @@ def _unopened(path: Path, error: Exception) -> DataError:
     return unread(path, f"no valid HDF5 file ({error})")
 
 
-# ------------------------------------------------------------------------------------------------------------- finding
-
-
 def find_dataset(file: Any, key: str, path: Path) -> Any:
-    """Return the data set `key`, wherever links lead.
-
-    Raises:
-        DataError: there is none, or the link leads nowhere.
-    """
+    """Return the data set `key`, wherever links lead. DataError: there is none, or the link leads nowhere."""
     h5py = h5py_module()
     item = _item(file, key)
     if isinstance(item, h5py.Dataset):
@@ -108,7 +93,6 @@ def _check_link(file: Any, key: str, path: Path) -> None:
 
 
 def _dataset_names(file: Any) -> list[str]:
-    """Return the names of the data sets in a file, links included."""
     h5py, seen = h5py_module(), set()
     names: list[str] = []
     groups = [("", file)]
@@ -127,15 +111,8 @@ def _dataset_names(file: Any) -> list[str]:
     return names
 
 
-# ------------------------------------------------------------------------------------------------------------ checking
-
-
 def check_dataset(dataset: Any, what: str) -> None:
-    """Check that rows of numbers can be read from a data set.
-
-    Raises:
-        DataError: they can't; says why.
-    """
+    """Raise DataError unless rows of numbers can be read from a data set."""
     _check_type(dataset, what)
     if dataset.shape is None:
         raise DataError(f"{what} is empty: it has a type, and no shape. Write an array to it.")
@@ -189,7 +166,6 @@ def _check_stored(dataset: Any, what: str) -> None:
 
 
 def _filters(dataset: Any) -> list[tuple[int, str]]:
-    """Return code and name of each filter that the chunks go through."""
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(i) for i in range(plan.get_nfilters())]
     return [(code, name.decode(errors="replace")) for code, _, _, name in filters]
@@ -243,15 +219,8 @@ def _check_filter(code: int, name: str, what: str) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------- virtual ones
-
-
 def _virtual_sources(dataset: Any, what: str) -> Iterator[tuple[Any, str]]:
-    """Yield each data set that a virtual one is made of, open for as long as it is looked at, and its name.
-
-    Raises:
-        DataError: one is missing: HDF5 would read zeros in its place.
-    """
+    """Yield each data set that a virtual one is made of, open for as long as it is looked at, and its name."""
     if not dataset.is_virtual:
         return
     sources = dict.fromkeys((source.file_name, source.dset_name) for source in dataset.virtual_sources())

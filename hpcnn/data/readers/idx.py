@@ -6,6 +6,7 @@ The format: https://web.archive.org/web/2024/http://yann.lecun.com/exdb/mnist/ (
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
@@ -17,24 +18,14 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.readers.npy import map_rows
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import (
-    Inputs,
-    Source,
-    Stream,
-    check_countable,
-    check_inflated,
-    find_folder,
-    places,
-    read_rest,
-    unread,
-)
+from hpcnn.data.source import Inputs, Source, check_countable, check_inflated, find_folder, places, read_rest, unread
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def _read_header(file: Stream, what: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(file: io.BufferedIOBase, what: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] == 0:
         raise unread(
@@ -114,11 +105,7 @@ class IdxReader(Reader[schema.Idx]):
     section, endings = schema.Idx, ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
 
     def read(self, data: schema.Idx, base: Path) -> Source:
-        """Read the images and labels of a folder.
-
-        Raises:
-            DataError: files are missing (the message lists all), damaged, or inconsistent.
-        """
+        """Read the images and labels of a folder. DataError: files are missing (lists all), damaged, inconsistent."""
         if bool(data.validation_images) != bool(data.validation_labels):
             raise JobError(
                 f"data.validation_images = {data.validation_images!r}, but data.validation_labels = "

@@ -28,11 +28,7 @@ class MemoryReader(Reader[schema.Memory]):
     section = schema.Memory
 
     def read(self, data: schema.Memory, base: Path) -> NoReturn:
-        """Raise an error.
-
-        Raises:
-            DataError: always.
-        """
+        """Raise DataError."""
         raise DataError(
             "the data of this job were arrays of a Python program and are not in a file. Pass them to hpcnn.fit, or to "
             "evaluate in Python, again; commands take files (--data of evaluate, INPUT of others)."
@@ -111,7 +107,6 @@ def _pair_source(pair: Any, what: str, columns: Columns | None) -> Source:
 
 
 def _selected(table: Any, places: Sequence[int]) -> Any:
-    """Return some columns of a table."""
     if hasattr(table, "iloc"):  # pandas, where names may be of any type, and repeat
         return table.iloc[:, list(places)]
     names = list(getattr(table, "column_names", table.columns))

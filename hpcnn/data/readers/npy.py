@@ -18,7 +18,6 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.data.source import (
     Inputs,
     Source,
-    Stream,
     check_axes,
     check_countable,
     check_memory,
@@ -38,7 +37,7 @@ PARSER = threading.Lock()
 """NumPy parses headers with `ast`, which fails at random in CPython 3.11 if two threads use it at once."""
 
 
-def _parse_header(file: Stream) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _parse_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"version {version} of the format")
@@ -53,13 +52,10 @@ def _parse_header(file: Stream) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, fortran, dtype
 
 
-def read_header(file: Stream, what: str, available: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(file: io.BufferedIOBase, what: str, available: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, Fortran order and type from the header of a `.npy` stream, which is left at the first value.
 
-    Args:
-        file: the stream, at its beginning.
-        what: name of the array in messages.
-        available: bytes of the whole stream, including the header.
+    `available` is the size of the whole stream in bytes, including the header.
 
     Raises:
         DataError: the header is invalid, the array does not hold numbers, or its size differs from the declared one.
@@ -95,11 +91,7 @@ def map_rows(
 
 
 def read_array(path: Path) -> ArrayRows:
-    """Return the rows of a `.npy` file.
-
-    Raises:
-        DataError: damaged, truncated, or not an array of numbers.
-    """
+    """Return the rows of a `.npy` file. DataError: damaged, truncated, or not an array of numbers."""
     try:
         with path.open("rb") as file:
             shape, fortran, dtype = read_header(file, str(path), path.stat().st_size)
@@ -137,11 +129,7 @@ class NpyReader(Reader[schema.Npy]):
         return Inputs(read_array(path))
 
     def pair_settings(self, path: str, data: schema.DataSection, base: Path) -> schema.Npy | None:
-        """Return settings for "x.npy,y.npy"; see `Reader.pair_settings`.
-
-        Raises:
-            DataError: a single .npy file.
-        """
+        """Return settings for "x.npy,y.npy"; see `Reader.pair_settings`. DataError: a single .npy file."""
         if find_folder(path, base) is not None:
             return None
         x_path, comma, y_path = path.partition(",")

@@ -23,7 +23,6 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 def _check_size(path: Path, info: zipfile.ZipInfo, what: str) -> None:
-    """Raise DataError unless the member fits into the file."""
     if info.compress_type not in METHODS:
         raise unread(what, f"it is compressed by method {info.compress_type}, but .npz archives are stored or deflated")
     if info.header_offset + info.compress_size > path.stat().st_size:
@@ -33,7 +32,6 @@ def _check_size(path: Path, info: zipfile.ZipInfo, what: str) -> None:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo, what: str) -> int:
-    """Return the offset of a member's bytes in the file."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(LOCAL_HEADER.size)

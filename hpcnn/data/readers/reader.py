@@ -39,11 +39,8 @@ class Reader(ABC, Generic[Settings]):
     def read_inputs(self, path: Path, data: Settings, columns: Columns | None, features: int | None) -> Inputs:
         """Read inputs for prediction.
 
-        Args:
-            path: the file.
-            data: the job's settings where its data are of this format, else those of `settings_for`.
-            columns: those of the training data, where they have names.
-            features: number of features of a sample, where known.
+        `data` are the job's settings where its data are of this format, else those of `settings_for`; `columns` those
+        of the training data, where they have names; `features` is the number of features of a sample, where known.
         """
         raise NotImplementedError
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.data.readers.reader import Reader
-from hpcnn.data.rows import Array, Buffer
+from hpcnn.data.rows import Array, Buffer, ComputedRows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Source
 from hpcnn.job import data as schema
@@ -62,27 +61,14 @@ class CounterHash:
         return np.multiply(out, 2.0**-53, out=out)
 
 
-class SyntheticRows(ABC):
-    """Rows that are computed block by block, then cast."""
+class SyntheticRows(ComputedRows):
+    """Rows of synthetic data."""
 
     def __init__(self, data: schema.Synthetic, row_shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        super().__init__((data.samples, *row_shape), dtype)
         self.data = data
-        self.shape, self.dtype = (data.samples, *row_shape), np.dtype(dtype)
-        self._values = Buffer(row_shape, dtype)
         # Targets need their row's inputs as well: the block is that of the inputs.
         self._block = Buffer((data.features,), np.float64).block
-
-    def take(self, indices: Indices, out: Array) -> None:
-        """Write rows into `out`; see `Rows.take`."""
-        for start in range(0, len(indices), self._block):
-            part = indices[start : start + self._block]
-            values = self._values.rows(len(part))
-            self._fill(part, values)
-            np.copyto(out[start : start + len(part)], values, casting="unsafe")
-
-    @abstractmethod
-    def _fill(self, rows: Indices, values: Array) -> None:
-        """Write `rows`, shape (k,), into `values`, shape (k, *row_shape), of the type `dtype`."""
 
 
 class UniformInputs(SyntheticRows):
