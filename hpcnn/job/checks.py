@@ -41,7 +41,6 @@ def produced_values(job: Job) -> list[str]:
 
 
 def _validation_files(data: sources.Data) -> dict[str, str]:
-    """Return the settings that name validation files."""
     keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels")
     return {key: getattr(data, key) for key in keys if hasattr(data, key)}
 
@@ -104,7 +103,6 @@ def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
 
 
 def _check_targets(job: Job) -> None:
-    """Check that the targets are in the form that the loss takes."""
     loss, one_hot, labels = str(_tag(job.loss)), job.data.one_hot, _label_kind(job.data)
     source = f"the targets of source {_tag(job.data)!r}"
     if loss == "sparse_categorical_crossentropy" and one_hot:
@@ -182,7 +180,6 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_horovod(job: Job) -> None:
-    """Check for settings that Horovod does not support."""
     if not sums_by_horovod(job):
         return
     for key, asked, value in (
@@ -211,8 +208,7 @@ def check_compression(train: Train) -> None:
         limit = "" if train.shards == "auto" else f", at most train.shards = {train.shards}"
         raise JobError(
             f"train.compression_groups = {groups}: expected a power of two{limit}. Each group is a subtree of shards "
-            "whose "
-            f'sum is rounded; {1 << (min(groups, most).bit_length() - 1)} would do, or "auto".'
+            f'whose sum is rounded; {1 << (min(groups, most).bit_length() - 1)} would do, or "auto".'
         )
 
 

@@ -182,13 +182,8 @@ def _blamed(path: Sequence[str | int], changed: AbstractSet[Keys]) -> str:
 def _checked_name(name: str, path: Path) -> str:
     """Return the name of the job, by default that of the file, after checking that it can name a folder."""
     given, name = name, name or path.stem
-    if (
-        not name.isprintable()
-        or set(name) & set('/\\:*?"<>|')
-        or name[0] in ".- "
-        or name[-1] in ". "
-        or len(name.encode()) > NAME_LIMIT
-    ):
+    bad = not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name.encode()) > NAME_LIMIT
+    if bad or name[0] in ".- " or name[-1] in ". ":
         raise JobError(
             f"name = {name!r}{'' if given else ', from the file name,'} can't name a run folder: expected at most "
             f'{NAME_LIMIT} bytes without / \\ : * ? " < > |, not starting with . or - and not ending with a dot. '

@@ -12,16 +12,9 @@ Activation = Literal[
     "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "softplus", "sigmoid", "tanh", "softmax"
 ]
 Initializer = Literal[
-    "glorot_uniform",
-    "glorot_normal",
-    "he_uniform",
-    "he_normal",
-    "lecun_uniform",
-    "lecun_normal",
-    "orthogonal",
-    "zeros",
-    "ones",
-]
+    "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal",
+    "zeros", "ones",
+]  # fmt: skip
 
 
 class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):

@@ -42,7 +42,6 @@ def read_origin(run: Path) -> Path | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield all strings within a job."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (dict, list)):

@@ -7,16 +7,9 @@ from collections.abc import Sequence
 from hpcnn.errors import JobError
 
 CLASS_METRICS = (
-    "accuracy",
-    "binary_accuracy",
-    "categorical_accuracy",
-    "sparse_categorical_accuracy",
-    "top_k_accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "confusion_matrix",
-)
+    "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
+    "precision", "recall", "f1", "confusion_matrix",
+)  # fmt: skip
 PROBABILITIES = ("sigmoid", "softmax")
 _POSITIVE = ("softmax", "sigmoid", "softplus")
 """Activations with positive outputs, which the losses below normalise. Outputs of relu may all be 0."""
@@ -29,11 +22,7 @@ _FITTING = {
 
 
 def check_ending(loss: str, ending: str | None) -> None:
-    """Check that a loss works with the last activation of a network; None: it is not known.
-
-    Raises:
-        JobError: it does not.
-    """
+    """Raise JobError unless a loss works with the last activation of a network; None: it is not known."""
     fitting = _FITTING.get(loss)
     if fitting is None or ending is None or ending in fitting:
         return
@@ -46,11 +35,7 @@ def check_ending(loss: str, ending: str | None) -> None:
 
 
 def check_class_metrics(loss: str, ending: str | None, metrics: Sequence[str], *, one_hot: bool) -> None:
-    """Check that the targets are classes if a metric needs them.
-
-    Raises:
-        JobError: the loss and the last activation are those of a regression.
-    """
+    """Raise JobError if a metric needs classes, but the loss and the last activation are those of a regression."""
     metric = next((metric for metric in metrics if metric in CLASS_METRICS), None)
     if metric is None or loss in _FITTING or one_hot or ending is None or ending in PROBABILITIES:
         return

@@ -79,7 +79,6 @@ def _default(field: kinds.Field) -> str:
 
 
 def _owner(cls: type, field: str) -> type:
-    """Return the class of the schema that declares a field."""
     return next(base for base in cls.__mro__ if field in inspect.get_annotations(base))
 
 
@@ -162,11 +161,7 @@ def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
 
 
 def rewritten(document: str, name: str) -> str:
-    """Return a Markdown document with the reference between its markers updated.
-
-    Raises:
-        JobError: the document `name` does not have the two markers, in order.
-    """
+    """Return a Markdown document with the reference between its markers updated. JobError: it lacks the markers."""
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

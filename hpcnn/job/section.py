@@ -37,11 +37,7 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def convert(value: Any, kind: type[Kind]) -> Kind:
-    """Convert plain values to `kind` like `msgspec.convert`, but thread-safe.
-
-    Raises:
-        msgspec.ValidationError: they are not valid.
-    """
+    """Convert plain values to `kind` like `msgspec.convert`, with the same errors, but thread-safe."""
     with _preparing:
         return msgspec.convert(value, kind)
 

@@ -122,8 +122,7 @@ def _choose(value: dict[str, object], choices: Sequence[kinds.StructType], path:
     tag = value[tag_field]
     if not isinstance(tag, str) or tag not in by_tag:
         raise SettingError(
-            (*path, tag_field),
-            f"unknown {what} {tag!r} in {_place(path)}.{nearest(str(tag), by_tag)} Known: {known}.",
+            (*path, tag_field), f"unknown {what} {tag!r} in {_place(path)}.{nearest(str(tag), by_tag)} Known: {known}."
         )
     return by_tag[tag]
 
@@ -147,8 +146,7 @@ def _miss(key: str, kind: kinds.Type, path: Path, table: kinds.StructType) -> No
         raise SettingError((key,), f"missing section [{key}]. Add it, for example:\n[{key}]\n{example}")
     owner = f" of {table.tag_field} {table.tag!r}" if table.tag_field else ""
     raise SettingError(
-        path,
-        f"missing key {key!r} in {_place(path)}{owner}: {describe(kind)}. Example: {key} = {EXAMPLES[key]}",
+        path, f"missing key {key!r} in {_place(path)}{owner}: {describe(kind)}. Example: {key} = {EXAMPLES[key]}"
     )
 
 
