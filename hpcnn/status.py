@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, path_or_name
@@ -74,7 +75,7 @@ def _picture(found: Sequence[Status]) -> RenderableType:
 
 
 def _print_json(found: Sequence[Status]) -> None:
-    write_line(json.dumps({"time": time.time(), "runs": [one.as_json() for one in found]}))
+    write_line(json.dumps({"time": time.time(), "runs": [asdict(one) for one in found]}))
 
 
 def _follow(look: Callable[[], list[Status]], found: list[Status], *, as_json: bool) -> None:

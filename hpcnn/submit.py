@@ -129,8 +129,8 @@ def _take_over(arguments: argparse.Namespace) -> None:
     from hpcnn.slurm.run_files import RunFiles, require_run
 
     run: RunFiles = require_run(arguments.out)
-    before = submitted_before(run.path)
-    arguments.job, arguments.overrides = before.job, [*before.overrides, *arguments.overrides]
+    arguments.job, overrides = submitted_before(run.path)
+    arguments.overrides = [*overrides, *arguments.overrides]
     if run.sweep.exists() and arguments.sweep is None:
         arguments.sweep = run.sweep
 

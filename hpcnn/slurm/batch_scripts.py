@@ -23,11 +23,7 @@ def templates_folder() -> Path:
 
 
 def find_template(name: str) -> Path:
-    """Return the template of this name, or the one at this path.
-
-    Raises:
-        JobError: there is none.
-    """
+    """Return the template of this name, or the one at this path. JobError: there is none."""
     if "/" in name or name.endswith((".sbatch", ".sh")):
         path = Path(name).absolute()
         if not path.is_file():
@@ -46,11 +42,7 @@ def find_template(name: str) -> Path:
 
 
 def read_template(template: Path) -> str:
-    """Return the text of a template.
-
-    Raises:
-        JobError: it can't be read.
-    """
+    """Return the text of a template. JobError: it can't be read."""
     try:
         return template.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

@@ -109,17 +109,17 @@ def table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    monitor = _monitor(rows)
-    numbers = _value_names(rows)
+    keys, monitor, numbers = _keys(rows), _monitor(rows), _value_names(rows)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("#", justify="right")
-    for name in _short(_keys(rows)):
+    for name in _short(keys):
         shown.add_column(Text(name), justify="right", overflow="fold")
     shown.add_column("state")
     for name in ([f"best {monitor}"] if monitor else []) + ["epochs", *numbers, "seconds"]:
         shown.add_column(Text(name), justify="right")
     for row in rows:
-        cells = [str(row.index), *(_setting(row.point, key) for key in _keys(rows)), row.state]
+        settings = (to_toml(row.point[key]) if key in row.point else "" for key in keys)
+        cells = [str(row.index), *settings, row.state]
         cells += [_figure(row.best)] if monitor else []
         cells += [_figure(row.epochs), *(_figure(row.values.get(name)) for name in numbers), _figure(row.seconds)]
         shown.add_row(*map(Text, cells), style="" if row.state == "done" else "dim")
@@ -154,13 +154,8 @@ def _monitor(rows: Sequence[Row]) -> str:
 
 
 def _value_names(rows: Sequence[Row]) -> list[str]:
-    """Return the names of values that are single numbers."""
     names = dict.fromkeys(name for row in rows for name in row.values)
     return [name for name in names if not any(isinstance(row.values.get(name), list) for row in rows)]
-
-
-def _setting(point: Point, key: str) -> str:
-    return to_toml(point[key]) if key in point else ""
 
 
 def _plain(value: Any) -> Any:

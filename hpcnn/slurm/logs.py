@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
-from hpcnn.slurm.run_files import RunFiles
+from hpcnn.slurm.run_files import RunFiles, changed_at
 
 _POLL_S = 0.5
 _END_EVERY_S = 5.0
@@ -22,16 +22,16 @@ def log_of(run: RunFiles, attempt: int | None) -> Path:
         CheckpointError: there is no such log.
     """
     logs = run.attempt_logs()
-    if attempt is not None and attempt not in logs:
+    if attempt in logs:
+        return logs[attempt]
+    if attempt is not None:
         have = f"Attempts with a log: {', '.join(map(str, logs))}." if logs else "It has none yet."
         raise CheckpointError(f"--attempt {attempt}: the run {str(run.path)!r} has no such log. {have}")
-    if attempt is not None:
-        return logs[attempt]
     found = sorted(run.logs.glob("*.out")) or list(logs.values())
     if not found:
         elements = f" It is a sweep: name one of its runs, as {run.path}/0." if run.sweep.exists() else ""
         raise CheckpointError(f"the run {str(run.path)!r} has no log yet.{elements}")
-    return max(found, key=_changed)
+    return max(found, key=changed_at)
 
 
 def last_lines(path: Path, most: int) -> tuple[str, int]:
@@ -61,10 +61,3 @@ def follow(run: RunFiles, path: Path, position: int, unfinished: Callable[[], bo
             asked, ended = time.monotonic(), not unfinished()
         else:
             time.sleep(_POLL_S)
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

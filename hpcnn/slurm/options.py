@@ -11,18 +11,9 @@ from hpcnn.core.formatting import counted
 from hpcnn.errors import JobError
 
 _SHORT = {
-    "N": "nodes",
-    "n": "ntasks",
-    "c": "cpus-per-task",
-    "t": "time",
-    "p": "partition",
-    "A": "account",
-    "a": "array",
-    "J": "job-name",
-    "o": "output",
-    "d": "dependency",
-    "D": "chdir",
-}
+    "N": "nodes", "n": "ntasks", "c": "cpus-per-task", "t": "time", "p": "partition", "A": "account", "a": "array",
+    "J": "job-name", "o": "output", "d": "dependency", "D": "chdir",
+}  # fmt: skip
 _FLAGS = ("exclusive", "requeue", "no-requeue", "hold", "overcommit", "oversubscribe", "contiguous", "parsable", "wait")
 """Options without a value, or with an optional value after ``=``."""
 _RANGE = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?")
@@ -75,7 +66,6 @@ class Size:
 
     nodes: tuple[int, int]
     """Minimum and maximum."""
-    tasks_per_node: int
     ranks: int
     """Maximum number of ranks."""
 
@@ -91,23 +81,14 @@ class Size:
 
 
 def size_of(options: Mapping[str, str]) -> Size:
-    """Return the resources that options of sbatch request.
-
-    Raises:
-        JobError: an option is not a valid number.
-    """
+    """Return the resources that options of sbatch request. JobError: an option is not a valid number."""
     nodes = node_range(options.get("nodes", "1"))
     per_node = _count(options, "ntasks-per-node", 1)
-    ranks = _count(options, "ntasks", 0) or nodes[1] * per_node
-    return Size(nodes, per_node, ranks)
+    return Size(nodes, _count(options, "ntasks", 0) or nodes[1] * per_node)
 
 
 def node_range(text: str) -> tuple[int, int]:
-    """Return the minimum and maximum of ``2`` or ``2-4`` nodes.
-
-    Raises:
-        JobError: the text is neither.
-    """
+    """Return the minimum and maximum of ``2`` or ``2-4`` nodes. JobError: the text is neither."""
     found = _RANGE.fullmatch(text)
     low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if low > high:

@@ -32,21 +32,15 @@ def poll_intervals(longest_s: float = 20.0) -> Iterator[float]:
 
 
 def retry(look: Callable[[], T]) -> T:
-    """Return the result of `look`, retrying while Slurm does not answer.
-
-    Raises:
-        SlurmError: all attempts failed.
-    """
-    for attempt in itertools.count(1):
+    """Return the result of `look`, retrying while Slurm does not answer. SlurmError: all attempts failed."""
+    for _ in range(_TRIES - 1):
         try:
             return look()
         except NoSlurmError:
             raise
         except SlurmError:
-            if attempt == _TRIES:
-                raise
             time.sleep(_RETRY_S)
-    raise AssertionError("counting never ends")
+    return look()
 
 
 def wait_for(number: str, folder: Path) -> int:

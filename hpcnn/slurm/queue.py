@@ -18,16 +18,10 @@ WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"
 # Control characters as separators: names and folders may contain any printable character.
 _FIELD, _RECORD = "\x1f", "\x1e"
 _QUEUE = {
-    "job_id": "%i",
-    "state": "%T",
-    "reason": "%r",
-    "nodes": "%D",
-    "hosts": "%N",
-    "left": "%L",
-    "start": "%S",
-    "comment": "%k",
-    "name": "%j",
-}
+    "job_id": "%i", "state": "%T", "reason": "%r", "nodes": "%D", "hosts": "%N", "left": "%L", "start": "%S",
+    "comment": "%k", "name": "%j",
+}  # fmt: skip
+_NOTHING = ("(null)", "N/A", "n/a")
 _JOB_ID = re.compile(r"[1-9]\d*(_\d+)?")
 
 
@@ -105,9 +99,6 @@ def parse_queue(text: str) -> list[QueuedJob]:
         nodes, left = fields.pop("nodes"), fields.pop("left")
         jobs.append(QueuedJob(**fields, nodes=int(nodes) if nodes.isdecimal() else 0, left_s=seconds(left)))
     return jobs
-
-
-_NOTHING = ("(null)", "N/A", "n/a")
 
 
 def recorded_state(job_id: str) -> str:

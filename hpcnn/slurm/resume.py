@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,24 +15,12 @@ if TYPE_CHECKING:
     from hpcnn.job.schema import Job
 
 
-@dataclass(frozen=True)
-class LastSubmission:
-    """The last submission of a run."""
-
-    job: Path
-    overrides: Sequence[str]
-
-
-def submitted_before(folder: Path) -> LastSubmission:
-    """Return the last submission of a run.
-
-    Raises:
-        CheckpointError: hpcnn submit did not submit it.
-    """
+def submitted_before(folder: Path) -> tuple[Path, list[str]]:
+    """Return job file and overrides of a run's last submission. CheckpointError: hpcnn submit did not submit it."""
     for line in reversed(read_lines(RunFiles(folder).submissions)):
         job, overrides = line.get("job"), line.get("set")
         if isinstance(job, str) and isinstance(overrides, list):
-            return LastSubmission(Path(job), [str(override) for override in overrides])
+            return Path(job), [str(override) for override in overrides]
     raise CheckpointError(
         f"--resume: the run in {str(folder)!r} was not started by hpcnn submit, so its job file is not known. Give it: "
         f"hpcnn submit JOB --out {folder} --resume"

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class RunFiles(RunPaths):
     def attempt_logs(self) -> dict[int, Path]:
         """Return the log of each attempt by its number, in order."""
         numbered = {path.stem.removeprefix("attempt-"): path for path in self.logs.glob("attempt-*.log")}
-        return {int(number): numbered[number] for number in sorted(numbered, key=_number) if number.isdecimal()}
+        return {int(number): numbered[number] for number in sorted(filter(str.isdecimal, numbered), key=int)}
 
     def holds_run(self) -> bool:
         """Return whether a run was started or submitted here."""
@@ -50,10 +51,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     tables = []
     for line in lines:
-        try:
+        with suppress(ValueError, RecursionError):  # truncated by a crash
             tables.append(json.loads(line))
-        except (ValueError, RecursionError):  # truncated by a crash
-            continue
     return [table for table in tables if isinstance(table, dict)]
 
 
@@ -71,10 +70,7 @@ def recent_runs(limit: int) -> list[RunFiles]:
 
 def run_of_job(number: str) -> RunFiles | None:
     """Return the run in ``runs/`` that a job was submitted for, or None."""
-    for run in recent_runs(1000):
-        if number in job_numbers(run):
-            return run
-    return None
+    return next((run for run in recent_runs(1000) if number in job_numbers(run)), None)
 
 
 def job_numbers(run: RunFiles) -> list[str]:
@@ -90,11 +86,7 @@ def holds_any(path: Path) -> bool:
 
 
 def require_run(path: Path) -> RunFiles:
-    """Return the run in the folder `path`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """Return the run in the folder `path`. CheckpointError: there is none."""
     if holds_any(path):
         return RunFiles(path.absolute())
     others = [str(other.path) for other in recent_runs(5)]
@@ -109,7 +101,6 @@ def free_folder(name: str) -> Path:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Return the accessible folders in a folder."""
     try:
         return [entry for entry in path.iterdir() if entry.is_dir() and os.access(entry, os.X_OK)]
     except OSError:
@@ -117,14 +108,13 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _changed(run: RunFiles) -> float:
-    newest = 0.0
-    for path in (run.job, run.result, run.metrics, run.progress, run.attempts, run.submissions, run.path):
-        try:
-            newest = max(newest, path.stat().st_mtime)
-        except OSError:
-            continue
-    return newest
+    files = (run.job, run.result, run.metrics, run.progress, run.attempts, run.submissions, run.path)
+    return max(map(changed_at, files))
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else -1
+def changed_at(path: Path) -> float:
+    """Return when a file was last changed, in seconds of the epoch; 0 if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,6 @@ class Status:
     def exit_code(self) -> int:
         """Exit code of a command that waited for the run."""
         return {"done": EXIT_DONE, "stopped": EXIT_STOPPED, "cancelled": EXIT_STOPPED}.get(self.state, EXIT_FAILURE)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the status as plain values for JSON."""
-        return asdict(self)
 
 
 def statuses(selection: Selection) -> list[Status]:
@@ -159,7 +155,6 @@ def _status(run: RunFiles, job: QueuedJob | None) -> Status:
 
 
 def _begun(progress: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> bool:
-    """Return whether the running attempt has started training."""
     started = max((line.get("time") or 0 for line in attempts if line.get("event") == "start"), default=0)
     return bool(progress) and (_number(progress.get("time")) or 0) >= started > 0
 
@@ -176,7 +171,6 @@ def _state_in_queue(job: QueuedJob, *, restarted: bool = False, begun: bool = Tr
 def _state_in_folder(
     run: RunFiles, progress: dict[str, Any], attempts: Sequence[dict[str, Any]], numbers: Sequence[str]
 ) -> tuple[str, str]:
-    """Return the state of a run that is not in the queue."""
     if run.result.exists():
         return "done", ""
     if run.cancelled.exists():

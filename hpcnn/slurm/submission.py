@@ -75,9 +75,7 @@ class Submission:
         if first is None or Path(first).parent != Path(here):  # called by its path, without an active environment
             path = here + os.pathsep + path
         beside = self.template.parent
-        shared = (
-            beside if (beside / "lib.sh").is_file() else templates_folder()
-        )  # a user's template may be without lib.sh
+        shared = beside if (beside / "lib.sh").is_file() else templates_folder()  # a user's template may lack lib.sh
         return {**os.environ, "PATH": path, TEMPLATES_VARIABLE: str(shared)}
 
     @property
@@ -87,11 +85,7 @@ class Submission:
 
 
 def prepare(request: Request) -> Submission:
-    """Return the submission for a request after all checks that don't need Slurm.
-
-    Raises:
-        HpcnnError: the job or the request is invalid.
-    """
+    """Return the submission for a request after all checks that don't need Slurm. HpcnnError: it is invalid."""
     from hpcnn.job.load import load_job
 
     loaded = load_job(request.job, request.overrides)
@@ -99,17 +93,10 @@ def prepare(request: Request) -> Submission:
     template = find_template(request.template)
     folder = _choose_folder(request, loaded.job.name)
     asked = directives(read_template(template)) | parse_options(request.options)
-    submission = Submission(
-        loaded,
-        request.overrides,
-        template,
-        folder,
-        [*_own_options(request, folder, loaded.job.name), *request.options],
-        _arguments(request, folder, loaded.path),
-        asked,
-        points,
-        new=not folder.exists(),
-    )
+    options = [*_own_options(request, folder, loaded.job.name), *request.options]
+    arguments = _arguments(request, folder, loaded.path)
+    new = not folder.exists()
+    submission = Submission(loaded, request.overrides, template, folder, options, arguments, asked, points, new=new)
     _check_time(asked)
     check_ranks(submission.size, loaded.job, RunFiles(folder))
     if request.resume and not points:
@@ -214,11 +201,7 @@ def _shards_at_start(run: RunFiles) -> int | None:
 
 
 def test_only(submission: Submission) -> str:
-    """Ask Slurm whether it would accept the job, and return its estimate of when and where it would start.
-
-    Raises:
-        SlurmError: it would not.
-    """
+    """Return Slurm's estimate of when and where the job would start. SlurmError: Slurm would not accept it."""
     said = run_slurm("sbatch", "--test-only", *submission.command[1:], environ=submission.environ)
     return re.sub(r"^sbatch: Job \d+ ", "", said.strip().splitlines()[-1]) if said.strip() else ""
 

@@ -122,11 +122,7 @@ def points_toml(points: Sequence[Point]) -> str:
 
 
 def point_at(points: Sequence[Point], index: int) -> Point:
-    """Return the point at `index`, counted from 0.
-
-    Raises:
-        JobError: there is none.
-    """
+    """Return the point at `index`, counted from 0. JobError: there is none."""
     if not 0 <= index < len(points):
         raise JobError(f"no point {index}: the sweep has points 0 to {len(points) - 1}")
     return points[index]

@@ -54,7 +54,7 @@ def card(one: Status) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    rows = Table.grid(padding=(0, 2))
+    rows, running = Table.grid(padding=(0, 2)), one.state == "running"
     nodes, epoch, step, loss, speed, left, wall_left, restarts = _numbers(one)
     ranks = f", {one.ranks} ranks" if one.ranks else ""
     hosts = f" ({one.hosts})" if one.hosts else ""
@@ -68,7 +68,7 @@ def card(one: Status) -> Table:
         ("step", step),
         ("loss", loss),
         ("samples/s", speed),
-        ("time left", f"{left or '?'} of training, {wall_left or 'no limit'} of wall time" if _running(one) else ""),
+        ("time left", f"{left or '?'} of training, {wall_left or 'no limit'} of wall time" if running else ""),
         ("restarts", restarts),
     ):
         if value:
@@ -97,10 +97,6 @@ def _name(one: Status) -> str:
     return short_path(one.run) or one.name
 
 
-def _running(one: Status) -> bool:
-    return one.state == "running"
-
-
 def _numbers(one: Status) -> list[str]:
     """Return all numbers as text; empty if unknown."""
     return [
@@ -108,7 +104,7 @@ def _numbers(one: Status) -> list[str]:
         _of(one.epoch, one.epochs),
         _of(one.step, one.steps),
         "" if one.loss is None else f"{one.loss:.4g}",
-        "" if one.samples_per_s is None or not _running(one) else f"{one.samples_per_s:,.0f}",
+        "" if one.samples_per_s is None or one.state != "running" else f"{one.samples_per_s:,.0f}",
         "" if one.left_s is None else duration(one.left_s),
         "" if one.wall_left_s is None else duration(one.wall_left_s),
         str(one.restarts),

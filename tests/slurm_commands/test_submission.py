@@ -107,7 +107,7 @@ def test_as_many_ranks_as_shards_are_fine(here: Path, nodes: str) -> None:
 
 
 def test_open_shards_on_a_fixed_number_of_nodes_are_fine(here: Path) -> None:
-    assert prepare(replace(REQUEST, overrides=["train.shards=auto"])).size == Size((2, 2), 2, 4)
+    assert prepare(replace(REQUEST, overrides=["train.shards=auto"])).size == Size((2, 2), 4)
 
 
 def test_open_shards_of_a_run_that_goes_on_are_those_of_its_start(here: Path) -> None:
