@@ -8,7 +8,7 @@
  *
  * "real" is float or double: a kernel exists for both. Strides count elements. Arrays that several samples share are
  * C-ordered. Values that a kernel writes to be read by a product (outputs, gradients, states of optimizers) are
- * flushed: 0 stands for a number below the smallest normal one, since processors are slow with those.
+ * flushed: a 0 of the same sign stands for a number below the smallest normal one, since processors are slow with those.
  */
 #ifndef HPCNN_OPERATIONS_H
 #define HPCNN_OPERATIONS_H
@@ -30,7 +30,8 @@ enum activation { LINEAR, RELU, LEAKY_RELU, ELU, SELU, GELU, SWISH, SOFTPLUS, SI
  * contributes. All are C arrays of the caller. Leaf l has the rows [leaf_row[l], leaf_row[l + 1]); group g has the
  * leaves [group_leaf[g], group_leaf[g + 1]). The sum of a leaf is computed into the running value; then `folds[l]`
  * earlier sums are added to it, the latest first: value = stack[--top] + value; then it is pushed. After the last leaf
- * of a group one sum is left: the group's. A leaf without rows has the sum +0. */
+ * of a group one sum is left: the group's. A leaf without rows has the sum +0. Nothing is flushed from the leaves to the
+ * root, here or in `fold`: else the place where the tree is cut, between ranks, would decide bits. */
 struct shards {
     index_t rows;
     index_t groups;
@@ -143,8 +144,9 @@ struct layer_norm_backward {
     void *dx; /* may be dy */
 };
 
-/* y = x / (1 - rate) where the entry is kept, 0 elsewhere; the same operation on dy is the way back. Entry j of sample
- * i is kept if uniform >= rate, where uniform = (u32 >> 8) 2^-24 is made of word j % 4 of
+/* y = x c where the entry is kept (c = 1 / (1 - rate), rounded to real), flushed, and +0 elsewhere; dx is made of dy by
+ * the same operation. y may be x. Entry j of sample i is kept if uniform >= rate, where uniform = (u32 >> 8) 2^-24 is
+ * made of word j % 4 of
  * Philox4x32-10(counter = {j / 4, number of the sample in its batch, step, stream}, key = {low, high word of seed}).
  * `place` points to what changes from step to step. A task is one sample. */
 struct dropout_place {
@@ -161,7 +163,7 @@ struct dropout {
     void *y;
 };
 
-/* y = x1 + x2, flat. A task is one entry. (Deal them in multiples of 1024.) */
+/* y = x1 + x2, flat, flushed; y may be x1 or x2. A task is one entry. (Deal them in multiples of 1024.) */
 struct add {
     index_t size;
     const void *x1, *x2;
@@ -177,8 +179,9 @@ struct shard_totals {
 };
 
 /* Add to right[g] how many rows of group g are decided right: the largest of `columns` outputs (the first of equals)
- * is the label; for one column whether output > 0.5 equals target > 0.5. With `multilabel`, each output by itself.
- * Targets: int64 labels, or real rows that are decided as outputs are. One task. */
+ * is the label, where a NaN counts as larger than any number; for one column whether output > 0.5 equals target > 0.5.
+ * Each position of a row counts. With `multilabel`, each output by itself is decided as one column is, and counts.
+ * Targets: int64 labels (0 and 1 for one column), or real rows that are decided as outputs are. One task. */
 struct count_right {
     const struct shards *shards;
     index_t positions, columns;
@@ -189,22 +192,25 @@ struct count_right {
     double *const *right;
 };
 
-/* One link of an optimizer's chain on a block of updates u with its parameters p and states s1, s2. All numbers are
- * constants of the step, rounded from double to real once. Every link is elementwise. */
+/* One link of an optimizer's chain on a block of updates u with its parameters p and states s1, s2. The constants are
+ * those of the step, rounded from double to real once; f is a factor that u is still to be multiplied by when the link
+ * begins. Every link is elementwise. States and parameters are flushed when they are written. */
 enum link_kind {
-    SCALE,       /* u = u c0 */
-    CLIP_VALUE,  /* u = max(min(u, c0), -c0) */
-    DECAY,       /* u = fma(p, c0, u) */
-    PENALTY_L2,  /* u = fma(p, c0, u)                      c0 = 2 l2 count */
-    PENALTY_L1,  /* u = u + sign(p) c0                     c0 = l1 count */
-    MOMENTUM,    /* s1 = fma(s1, c0, u); u = s1 */
-    NESTEROV,    /* s1 = fma(s1, c0, u); u = fma(s1, c0, u) */
-    ADAM,        /* s1 = fma(s1, c0, u c1); s2 = fma(s2, c2, (u u) c3); u = s1 / (sqrt(s2) + c4)
-                    c0 = beta_1, c1 = (1 - beta_1) factor, c2 = beta_2, c3 = (1 - beta_2) factor^2, c4 = epsilon */
-    RMS,         /* s1 = fma(s1, c0, (u u) c1); u = u / sqrt(s1 + c2)      c0 = rho, c1 = 1 - rho, c2 = epsilon */
-    RMS_CENTERED,/* s1 as RMS; s2 = fma(s2, c0, u c1); u = u / sqrt(max(s1 - s2 s2, 0) + c2)     s2: the mean */
-    ADAGRAD,     /* s1 = s1 + u u; u = u / sqrt(s1 + c0) */
-    APPLY,       /* p = p - u */
+    SCALE,       /* u = u c0                                                              c0 = f */
+    CLIP_VALUE,  /* u = max(-c0, min(c0, u c1))                                           c0 = limit, c1 = f */
+    DECAY,       /* u = fma(p, c0, u c1)       c0 = rate, c1 = f; of an L2 penalty: c0 = 2 l2 count, c1 = 1 */
+    PENALTY_L1,  /* u = u + c0 where p > 0, u - c0 where p < 0, u elsewhere               c0 = l1 count */
+    MOMENTUM,    /* s1 = fma(s1, c0, u c1); u = s1                                        c0 = momentum, c1 = f */
+    NESTEROV,    /* g = u c1; s1 = fma(s1, c0, g); u = fma(s1, c0, g)                     c0 = momentum, c1 = f */
+    ADAM,        /* s1 = fma(s1, c0, u c1); s2 = fma(u c3, u, s2 c2); u = s1 / (sqrt(s2) + c4)
+                    c0 = beta_1, c1 = (1 - beta_1) f, c2 = beta_2, c3 = (1 - beta_2) f^2, c4 = epsilon */
+    RMS,         /* s1 = fma(u c1, u, s1 c0); u = u / sqrt(s1 + c2)          c0 = rho, c1 = (1 - rho) f^2, c2 = epsilon;
+                    f is still outstanding after it */
+    RMS_CENTERED,/* s1 as RMS; s2 = fma(s2, c0, u c3); u = u / sqrt(max(0, fma(-s2, s2, s1)) + c2)
+                    c3 = (1 - rho) f; f is still outstanding after it */
+    ADAGRAD,     /* s1 = fma(u c1, u, s1); u = u / sqrt(s1 + c0)             c0 = epsilon, c1 = f^2;
+                    f is still outstanding after it */
+    APPLY,       /* p = fma(-c0, u, p)                                                    c0 = f */
 };
 struct link {
     int kind;
@@ -212,7 +218,8 @@ struct link {
     double c[5];
     void *s1, *s2; /* as long as the block */
 };
-/* Do a chain of links on a block, piece by piece, so that a piece stays in the first-level cache. u is overwritten.
+/* Do a chain of links on a block, piece by piece, so that a piece stays in the first-level cache. u takes what comes
+ * out of the chain, or stays as it was if the last link is an APPLY to the whole block.
  * A task is one entry. (Deal them in multiples of 1024.) */
 struct update {
     index_t size;
@@ -222,8 +229,8 @@ struct update {
     const struct link *chain;
 };
 
-/* cells[i] = sum over the entries [start[i], start[i + 1]) of x[j]^2 (square) or |x[j]|, in double, over LANES lanes
- * counted from the cell's first entry. A task is one cell. */
+/* cells[i] = sum over the entries [start[i], start[i + 1]) of x[j]^2 (square: acc = fma(x[j], x[j], acc)) or |x[j]|, in
+ * double, over LANES lanes counted from the cell's first entry. A task is one cell. */
 struct cell_sums {
     index_t count;
     const index_t *start; /* count + 1 */
@@ -232,7 +239,7 @@ struct cell_sums {
     double *cells;
 };
 
-/* The first entry that is not finite (or whose square is not, if `square`), -1 if there is none. One task. */
+/* The first entry that is not finite (or whose square overflows, if `square`), -1 if there is none. One task. */
 struct find_not_finite {
     index_t size;
     int square;
@@ -240,8 +247,8 @@ struct find_not_finite {
     index_t *found;
 };
 
-/* out = slots added along `order` (pairs i, j: slot i += slot j), the last addition into out; slots are overwritten.
- * A task is one entry. (Deal them in multiples of 1024.) */
+/* out = slots added along `order` (pairs i, j: slot i += slot j), the last addition into out; slots are only read.
+ * Without additions out is a copy of slot 0. out may be a slot. A task is one entry. (Deal them in multiples of 1024.) */
 struct fold {
     index_t size;
     index_t slots;
@@ -251,7 +258,8 @@ struct fold {
     void *out;
 };
 
-/* y = (x - shift) scale in double, rounded to real. shift and scale: (columns), or one number. A task is one row. */
+/* y = (x - shift) scale in double, rounded to real and flushed. shift and scale: (columns), or one number. A task is
+ * one row. */
 struct standardize {
     index_t rows, columns;
     const double *x;

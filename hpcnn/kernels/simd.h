@@ -153,12 +153,23 @@ INLINE vec narrow(const dvec *parts) {
 #endif
 }
 
+INLINE vec magnitude(vec v) { return (vec)((ivec)v & ~(((whole)1 << (BITS - 1)) - (ivec){0})); }
 /* 0 (of the same sign) for numbers below the smallest normal one. */
 INLINE vec flushed(vec v) {
-    const whole sign = (whole)1 << (BITS - 1);
-    vec magnitude = (vec)((ivec)v & ~(sign - (ivec){0}));
-    ivec small = (ivec)(magnitude < all(REAL_MIN));
-    return (vec)((ivec)v & ~(small & ~(sign - (ivec){0})));
+    ivec small = (ivec)(magnitude(v) < all(REAL_MIN));
+    return (vec)((ivec)v & ~(small & ~(((whole)1 << (BITS - 1)) - (ivec){0})));
 }
+
+/* Whole numbers of 64 bits, as many as a dvec has doubles: the products of the low 32 bits. */
+typedef uint64_t uvec __attribute__((vector_size(DWIDTH * 8)));
+#if ISA_NUMBER == ISA_avx512
+INLINE uvec multiply_low(uvec a, uvec b) { return (uvec)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#elif ISA_NUMBER == ISA_avx2
+INLINE uvec multiply_low(uvec a, uvec b) { return (uvec)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#elif ISA_NUMBER == ISA_neon
+INLINE uvec multiply_low(uvec a, uvec b) { return (uvec)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b)); }
+#else
+INLINE uvec multiply_low(uvec a, uvec b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+#endif
 
 #endif
