@@ -77,7 +77,7 @@ def trained_once(comm: Communicator, width: int) -> Training:
     )
     training = build_training(job, Path(), comm)
     training.shards.start_epoch(0)
-    training.replica.train_step(0, partial(training.shards.shard, 0), factor=1.0)
+    training.replica.train_step(0, partial(training.shards.shards, 0), factor=1.0)
     return training
 
 

@@ -67,7 +67,7 @@ def hpcnn_steps(
     while True:
         loader.start_epoch(step)
         for number in range(loader.steps_per_epoch):
-            replica.train_step(step, partial(loader.shard, number), factor=1.0, stop=False)
+            replica.train_step(step, partial(loader.shards, number), factor=1.0, stop=False)
             step += 1
             yield
 

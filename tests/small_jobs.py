@@ -202,3 +202,14 @@ def build(job: Job) -> Training:
 def at_step(step_in_epoch):
     """Return the report of a step, for callbacks that do not ask for its values."""
     return StepReport(1, step_in_epoch, step_in_epoch, None, 1.0, None)
+
+
+def cut(x, y, shards):
+    """Return what loads gradient shards of one batch, as a step wants it."""
+
+    def load(first, stop):
+        starts = tuple(len(x) * shard // shards for shard in range(first, stop + 1))
+        part = slice(starts[0], starts[-1])
+        return x[part], y[part], starts
+
+    return load

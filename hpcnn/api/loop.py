@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class Trainer:
         loader = self._shards_of(samples)
         with one_thread():
             try:
-                sums = self._replica.train_step(self.steps, lambda shard: loader.shard(0, shard), factor=lr_scale)
+                sums = self._replica.train_step(self.steps, partial(loader.shards, 0), factor=lr_scale)
             except NotFiniteError as error:
                 raise DivergedError(
                     f"step {self.steps + 1}: {error.what} is not finite. Try a lower learning rate."

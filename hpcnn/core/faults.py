@@ -43,7 +43,7 @@ _REPEATED = ("slow", "nan")
 _IN_HOOKS = ("nan", "corrupt-checkpoint", "disk-full")
 """Happen in the functions at the end of this module, not when a phase begins."""
 
-Load = Callable[..., tuple[Any, Any]]
+Load = Callable[..., tuple[Any, Any, Any]]
 
 
 class FaultError(HpcnnError, ValueError):
@@ -241,20 +241,20 @@ def start(text: str, rank: int, ranks: int, activity: Activity) -> None:
 
 
 def loading(load: Load) -> Load:
-    """Return `load`; or, if asked for, what makes the first number of each shard a NaN in the steps that have it."""
+    """Return `load`; or, if asked for, what makes the first number that it loads a NaN in the steps that have it."""
     injectors = [one for one in _injectors if any(fault.action == "nan" for fault in one.faults)]
     if not injectors:
         return load
     decided: dict[int, bool] = {}
 
-    def spoilt(*which: int) -> tuple[Any, Any]:
-        x, y = load(*which)
+    def spoilt(*which: int) -> tuple[Any, Any, Any]:
+        x, y, starts = load(*which)
         step = injectors[0].step
         if step not in decided:
             decided[step] = _happen("nan")
         if decided[step] and x.size:
             x.flat[0] = float("nan")
-        return x, y
+        return x, y, starts
 
     return spoilt
 

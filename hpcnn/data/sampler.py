@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.core.tree import owned_leaves
 from hpcnn.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -92,8 +91,10 @@ def batch_bounds(n: int, batch_size: int, step: int) -> tuple[int, int]:
     return start, min(start + batch_size, n)
 
 
-def shard_indices(order: NDArray[Any], batch_size: int, step: int, shards: int, shard: int) -> NDArray[Any]:
-    """Return the samples of one gradient shard of one batch, a view of `order`; empty if the batch is too small."""
-    start, stop = batch_bounds(len(order), batch_size, step)
-    first, last = owned_leaves(stop - start, shards, shard)
-    return order[start + first : start + last]
+def shard_starts(n: int, shards: int, first: int, stop: int) -> tuple[int, ...]:
+    """Return the first sample of each of the gradient shards [first, stop) of a batch of n, and the end of the last.
+
+    >>> shard_starts(10, 4, 1, 4)
+    (2, 5, 7, 10)
+    """
+    return tuple(n * shard // shards for shard in range(first, stop + 1))

@@ -1,11 +1,12 @@
 """Neural networks in NumPy: layers, losses and one flat vector of parameters. Pure mathematics, no communication."""
 
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
 from hpcnn.nn.network import Network
 from hpcnn.nn.normalization import LayerNorm
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.nn.workspace import Array
 
 __all__ = [
     "Activation",

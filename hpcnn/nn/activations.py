@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from hpcnn.errors import ModelError, unknown_name
-from hpcnn.nn.context import Array, Context
 from hpcnn.nn.erf import BLOCK, erf
+from hpcnn.nn.workspace import Array, Workspace
 
 ActivationBackward = Callable[[Array], Array]
 """``dy -> dz``; dy may be overwritten, and may be what is returned."""
-Activation = Callable[[Array, Context, object], tuple[Array, ActivationBackward]]
+Activation = Callable[[Array, Workspace, object], tuple[Array, ActivationBackward]]
 """``(z, ctx, owner) -> (y, backward)``; z is C-ordered scratch of the caller and may be overwritten, y may be z."""
 
 LEAKY_RELU_SLOPE = 0.2
@@ -22,11 +22,11 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
 
-def _temporary(z: Array, ctx: Context, owner: object, use: str = "temporary") -> Array:
+def _temporary(z: Array, ctx: Workspace, owner: object, use: str = "temporary") -> Array:
     return ctx.scratch(owner, f"activation.{use}", z.shape, z.dtype)
 
 
-def _row_values(z: Array, ctx: Context, owner: object) -> Array:
+def _row_values(z: Array, ctx: Workspace, owner: object) -> Array:
     """Return scratch for one value a row: shape (..., 1)."""
     return ctx.scratch(owner, "activation.row", (*z.shape[:-1], 1), z.dtype)
 
@@ -45,19 +45,19 @@ def _mask(y: Array, out: Array, *, positive: bool) -> Array:
     return mask
 
 
-def _step(y: Array, ctx: Context, owner: object, *, positive: bool) -> Array:
+def _step(y: Array, ctx: Workspace, owner: object, *, positive: bool) -> Array:
     """Return 1.0 where y > 0 (else: where y's sign bit is set) and 0.0 elsewhere."""
     mask = _mask(y, _temporary(y, ctx, owner, "mask"), positive=positive)
     np.bitwise_and(mask, int(np.ones((), y.dtype).view(mask.dtype)), out=mask)
     return mask.view(y.dtype)
 
 
-def linear(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def linear(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return z itself."""
     return z, lambda dy: dy
 
 
-def relu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def relu(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = max(z, 0); the gradient at 0 is 0."""
     np.maximum(z, 0, out=z)  # in this order -0.0 becomes +0.0, which the mask needs
 
@@ -70,7 +70,7 @@ def relu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwa
     return z, backward
 
 
-def leaky_relu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def leaky_relu(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = z for z > 0, 0.2 z elsewhere."""
     np.maximum(z, np.multiply(z, LEAKY_RELU_SLOPE, out=_temporary(z, ctx, owner)), out=z)
 
@@ -83,7 +83,7 @@ def leaky_relu(z: Array, ctx: Context, owner: object) -> tuple[Array, Activation
     return z, backward
 
 
-def elu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def elu(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = z for z > 0, exp(z) - 1 elsewhere (Clevert, Unterthiner and Hochreiter, 2016)."""
     negative = np.minimum(z, 0, out=_temporary(z, ctx, owner))
     np.expm1(negative, out=negative)
@@ -98,7 +98,7 @@ def elu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwar
     return z, backward
 
 
-def selu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def selu(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = scale z for z > 0, scale alpha (exp(z) - 1) elsewhere (Klambauer et al., 2017)."""
     negative = np.minimum(z, 0, out=_temporary(z, ctx, owner))
     np.expm1(negative, out=negative)
@@ -117,7 +117,7 @@ def selu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwa
     return z, backward
 
 
-def gelu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def gelu(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = z Phi(z), with the exact normal distribution function (Hendrycks and Gimpel, 2016)."""
     phi, y = _temporary(z, ctx, owner, "phi"), _temporary(z, ctx, owner, "y")
     np.multiply(z, math.sqrt(0.5), out=phi)
@@ -138,7 +138,7 @@ def gelu(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwa
     return y, backward
 
 
-def swish(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def swish(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = z sigmoid(z), also known as SiLU."""
     gate = _temporary(z, ctx, owner, "gate")
     np.copyto(gate, z)
@@ -154,7 +154,7 @@ def swish(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackw
     return z, backward
 
 
-def softplus(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def softplus(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = log(1 + exp(z))."""
     tail = np.abs(z, out=_temporary(z, ctx, owner))
     np.negative(tail, out=tail)
@@ -172,7 +172,7 @@ def softplus(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBa
     return z, backward
 
 
-def sigmoid(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def sigmoid(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = 1 / (1 + exp(-z))."""
     with np.errstate(over="ignore"):  # exp(-z) = inf gives y = 0, as it should
         np.exp(np.negative(z, out=z), out=z)
@@ -187,7 +187,7 @@ def sigmoid(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBac
     return z, backward
 
 
-def tanh(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def tanh(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y, the hyperbolic tangent of z."""
     np.tanh(z, out=z)
 
@@ -199,7 +199,7 @@ def tanh(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackwa
     return z, backward
 
 
-def softmax(z: Array, ctx: Context, owner: object) -> tuple[Array, ActivationBackward]:
+def softmax(z: Array, ctx: Workspace, owner: object) -> tuple[Array, ActivationBackward]:
     """Return y = exp(z) / sum of exp(z) over the last axis."""
     row = _row_values(z, ctx, owner)
     np.subtract(z, np.maximum.reduce(z, axis=-1, keepdims=True, out=row), out=z)  # each row's own maximum
@@ -248,4 +248,4 @@ def apply(name: str, z: Any) -> Array:
     z = np.asarray(z)
     dtype = z.dtype if z.dtype in (np.float32, np.float64) else np.dtype(np.float64)
     with np.errstate(all="ignore"):
-        return activation(name)(np.array(z, dtype=dtype, order="C"), Context(), "apply")[0]
+        return activation(name)(np.array(z, dtype=dtype, order="C"), Workspace(), "apply")[0]

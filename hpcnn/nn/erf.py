@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnn.nn.context import Array
+from hpcnn.nn.workspace import Array
 
 BLOCK = 4096
 """Elements done at a time: the work arrays stay in the first-level cache."""

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from hpcnn.errors import ModelError, unknown_name
-from hpcnn.nn.context import Array
 from hpcnn.nn.params import Initializer
+from hpcnn.nn.workspace import Array
 
 TRUNCATED_NORMAL_DEVIATION = 0.87962566103423978
 """Standard deviation of a standard normal variable cut off at -2 and 2."""

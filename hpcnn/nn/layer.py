@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.workspace import Array
 
 Shape = tuple[int, ...]
 Params = Mapping[str, Array]
@@ -60,6 +61,11 @@ class Layer(ABC):
     def title(self) -> str:
         """The layer in messages."""
         return f"layer {self.name!r}" if self.name else f"a {type(self).__name__} layer"
+
+    @property
+    def recordable(self) -> bool:
+        """Whether its passes do nothing but call the context's arithmetic: hpcnn's own, not subclasses."""
+        return type(self).__module__ in ("hpcnn.nn.layers", "hpcnn.nn.normalization")
 
     def named(self, name: str) -> Self:
         """Return the same layer under another name."""

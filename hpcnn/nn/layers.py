@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.arithmetic import Pull
+from hpcnn.nn.context import Context
 from hpcnn.nn.initializers import initializer
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.workspace import Array
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,15 @@ class Dense(Layer):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., units), in scratch."""
-        kernel = params[f"{self.name}/kernel"]
+        kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
         rows = x.reshape(-1, x.shape[-1])  # copies only if x is no plain array
-        z = ctx.scratch(self.name, "z", (len(rows), self.units), kernel.dtype)
-        ctx.matmul(rows, kernel, out=z)
-        if self.use_bias:
-            np.add(z, params[f"{self.name}/bias"], out=z)
-        y, activation_backward = activation(self.activation)(z, ctx, self.name)
+        y, dense_backward = ctx.arithmetic.dense(
+            ctx, self.name, rows, params[kernel], params[bias] if self.use_bias else None, self.activation
+        )
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dz = activation_backward(dy.reshape(z.shape))
-            if self.trainable:
-                ctx.matmul(rows.T, dz, out=grads[f"{self.name}/kernel"])
-                if self.use_bias:
-                    sum_rows(dz, ctx, out=grads[f"{self.name}/bias"])
-            if not need_dx:
-                return None
-            dx = ctx.matmul(dz, kernel.T, out=ctx.scratch(self.name, "dx", rows.shape, kernel.dtype))
-            return dx.reshape(x.shape)
+            dx = dense_backward(dy.reshape(y.shape), grads.get(kernel), grads.get(bias), need_dx=need_dx)
+            return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(*x.shape[:-1], self.units), backward
 
@@ -119,14 +110,8 @@ class Activation(Layer):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape, in scratch."""
-        z = ctx.scratch(self.name, "z", x.shape, x.dtype)
-        np.copyto(z, x)
-        y, activation_backward = activation(self.activation)(z, ctx, self.name)
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            return activation_backward(dy) if need_dx else None
-
-        return y, backward
+        y, pull = ctx.arithmetic.activation(ctx, self.name, self.activation, x)
+        return y, _without_parameters(pull)
 
 
 @dataclass(frozen=True)
@@ -197,17 +182,8 @@ class Dropout(Layer):
         """Return y, of x's shape: in scratch while training, else x itself."""
         if not ctx.training or self.rate == 0:
             return x, lambda dy, grads, *, need_dx=True: dy if need_dx else None
-        factor = ctx.scratch(self.name, "factor", x.shape, x.dtype)
-        ctx.random.random(out=factor, dtype=x.dtype.type)
-        np.subtract(factor, self.rate, out=factor)
-        np.ceil(factor, out=factor)  # 1 where the draw is above the rate, else 0; needs no array of booleans
-        np.multiply(factor, 1 / (1 - self.rate), out=factor)
-        y = np.multiply(x, factor, out=ctx.scratch(self.name, "y", x.shape, x.dtype))
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            return np.multiply(dy, factor, out=dy) if need_dx else None
-
-        return y, backward
+        y, pull = ctx.arithmetic.dropout(ctx, self.name, x, self.rate)
+        return y, _without_parameters(pull)
 
 
 @dataclass(frozen=True)
@@ -260,21 +236,25 @@ class Residual(Layer):
         for layer in self.layers:
             inner, layer_backward = layer.forward(params, inner, ctx)
             backwards.append(layer_backward)
-        y = np.add(x, inner, out=ctx.scratch(self.name, "y", x.shape, x.dtype))
+        add, copy = ctx.arithmetic.add, ctx.arithmetic.copy
+        y = add(x, inner, ctx.scratch(self.name, "y", x.shape, x.dtype))
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dx: Array | None = ctx.scratch(self.name, "dx", dy.shape, dy.dtype)
-            assert dx is not None
-            np.copyto(dx, dy)  # the inner layers may overwrite dy, which the sum below still needs
+            # the inner layers may overwrite dy, which the sum below still needs
+            dx = copy(dy, ctx.scratch(self.name, "dx", dy.shape, dy.dtype))
             inner_dx: Array | None = dy
             for place in reversed(range(len(backwards))):
                 assert inner_dx is not None, "a layer returned no dx"
                 inner_dx = backwards[place](inner_dx, grads, need_dx=need_dx or place > 0)
-            return None if inner_dx is None else np.add(dx, inner_dx, out=dx)
+            return None if inner_dx is None else add(dx, inner_dx, dx)
 
         return y, backward
 
 
-def sum_rows(rows: Array, ctx: Context, out: Array) -> None:
-    """Write the sum of `rows`, shape (n, units), over n to `out`, shape (units,)."""
-    np.matmul(ctx.ones(len(rows), rows.dtype), rows, out=out)  # twice as fast as np.add.reduce
+def _without_parameters(pull: Pull) -> Backward:
+    """Return the backward pass of a layer that has nothing to learn."""
+
+    def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+        return pull(dy) if need_dx else None
+
+    return backward

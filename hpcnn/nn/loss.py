@@ -12,8 +12,9 @@ import numpy as np
 
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import activation
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Shape
+from hpcnn.nn.workspace import Array, Workspace
 
 OWNER = ("loss",)
 """Owner of the scratch arrays; no layer can have this name."""
@@ -61,10 +62,10 @@ class Loss(ABC):
         return BoundLoss(self, head)
 
     @abstractmethod
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """Return the loss of each sample, and the pass back to the gradient of `outputs`, which stay as they are."""
 
-    def from_logits(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+    def from_logits(self, logits: Array, targets: Array, ctx: Workspace) -> tuple[Array, Array, LossBackward]:
         """Return the outputs, the loss of each sample, and the pass back to the gradient of `logits`.
 
         For the fused head only.
@@ -112,22 +113,27 @@ class BoundLoss:
         Raises:
             DataError: targets or weights don't fit the logits.
         """
-        targets = self._fit_targets(logits, targets, ctx)
+        targets = self.fit_targets(logits, targets, ctx)
         if weights is not None and weights.shape != logits.shape[:1]:
             raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
-        outputs, terms, gradient = self._forward(logits, targets, ctx)
-        total = _sum(terms, weights, ctx)
+        terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+        return ctx.arithmetic.total(ctx, terms), outputs, backward
+
+    def terms(
+        self, logits: Array, targets: Array, weights: Array | None, ctx: Workspace
+    ) -> tuple[Array, Array, LossBackward]:
+        """Return the weighted loss of each sample, the outputs, and the pass back, in NumPy."""
+        outputs, terms, gradient = self._unweighted(logits, targets, ctx)
         if weights is None:
-            return total, outputs, gradient
+            return terms, outputs, gradient
+        double = ctx.scratch(OWNER, "double", terms.shape, np.float64)
+        np.copyto(double, terms)
+        return np.multiply(double, weights, out=double), outputs, lambda: _scale(gradient(), weights, ctx)
 
-        def backward() -> Array:
-            return _scale(gradient(), weights, ctx)
-
-        return total, outputs, backward
-
-    def _forward(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+    def _unweighted(self, logits: Array, targets: Array, ctx: Workspace) -> tuple[Array, Array, LossBackward]:
         if self.head == self.loss.fused_head:
-            return self.loss.from_logits(logits, targets, ctx)
+            outputs, terms, backward = self.loss.from_logits(logits, targets, ctx)
+            return outputs, terms, backward
         if self.head == "linear":
             terms, backward = self.loss.from_outputs(logits, targets, ctx)
             return logits, terms, backward
@@ -137,7 +143,12 @@ class BoundLoss:
         terms, gradient = self.loss.from_outputs(outputs, targets, ctx)
         return outputs, terms, lambda: head_backward(gradient())
 
-    def _fit_targets(self, logits: Array, targets: Array, ctx: Context) -> Array:
+    def fit_targets(self, logits: Array, targets: Array, ctx: Workspace) -> Array:
+        """Return the targets as the loss takes them.
+
+        Raises:
+            DataError: they don't fit the logits.
+        """
         labels = self.target_kind == "labels"
         expected = logits.shape[:-1] if labels else logits.shape
         if targets.shape != expected:
@@ -157,12 +168,12 @@ class BoundLoss:
         return converted
 
 
-def scratch_like(array: Array, ctx: Context, use: str) -> Array:
+def scratch_like(array: Array, ctx: Workspace, use: str) -> Array:
     """Return scratch of the array's shape and type."""
     return ctx.scratch(OWNER, use, array.shape, array.dtype)
 
 
-def sample_values(outputs: Array, ctx: Context) -> Array:
+def sample_values(outputs: Array, ctx: Workspace) -> Array:
     """Return scratch for the loss of each sample: shape (n,)."""
     return ctx.scratch(OWNER, "terms", outputs.shape[:1], outputs.dtype)
 
@@ -172,7 +183,7 @@ def sample_rows(outputs: Array) -> Array:
     return outputs.reshape(len(outputs), math.prod(outputs.shape[1:]))
 
 
-def mean_rows(values: Array, ctx: Context) -> Array:
+def mean_rows(values: Array, ctx: Workspace) -> Array:
     """Return each sample's mean of `values` (n, ...): shape (n,), in scratch or a view of `values`."""
     rows = sample_rows(values)
     if rows.shape[1] == 1:
@@ -181,16 +192,7 @@ def mean_rows(values: Array, ctx: Context) -> Array:
     return np.divide(terms, rows.shape[1], out=terms)
 
 
-def _sum(terms: Array, weights: Array | None, ctx: Context) -> float:
-    if weights is None:
-        return float(np.add.reduce(terms, dtype=np.float64))
-    double = ctx.scratch(OWNER, "double", terms.shape, np.float64)
-    np.copyto(double, terms)
-    np.multiply(double, weights, out=double)
-    return float(np.add.reduce(double))
-
-
-def _scale(gradient: Array, weights: Array, ctx: Context) -> Array:
+def _scale(gradient: Array, weights: Array, ctx: Workspace) -> Array:
     factors = ctx.scratch(OWNER, "weights", weights.shape, gradient.dtype)
     np.copyto(factors, weights, casting="same_kind")
     return np.multiply(gradient, factors.reshape(-1, *[1] * (gradient.ndim - 1)), out=gradient)

@@ -10,9 +10,9 @@ import numpy as np
 
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import sigmoid
-from hpcnn.nn.context import Array, Context
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.loss import OWNER, Loss, LossBackward, Terms, mean_rows, sample_rows, sample_values, scratch_like
+from hpcnn.nn.workspace import Array, Workspace
 
 EPSILON = 1e-7
 """Probabilities are kept this far from 0 and 1 where their logarithm is taken (Keras's ``backend.epsilon()``)."""
@@ -24,7 +24,7 @@ class MeanSquaredError(Loss):
 
     name: ClassVar[str] = "mse"
 
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """See `Loss`."""
         error = np.subtract(outputs, targets, out=scratch_like(outputs, ctx, "error"))
         rows = sample_rows(error)
@@ -39,7 +39,7 @@ class MeanAbsoluteError(Loss):
 
     name: ClassVar[str] = "mae"
 
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """See `Loss`."""
         error = np.subtract(outputs, targets, out=scratch_like(outputs, ctx, "error"))
         terms = mean_rows(np.abs(error, out=scratch_like(outputs, ctx, "work")), ctx)
@@ -62,7 +62,7 @@ class Huber(Loss):
         if not self.delta > 0:
             raise ModelError(f"the loss 'huber' needs a delta above 0, but it is {self.delta}")
 
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """See `Loss`."""
         error = np.subtract(outputs, targets, out=scratch_like(outputs, ctx, "error"))
         clipped = np.clip(error, -self.delta, self.delta, out=scratch_like(outputs, ctx, "clipped"))
@@ -95,7 +95,7 @@ class BinaryCrossentropy(Crossentropy):
     name: ClassVar[str] = "binary_crossentropy"
     fused_head: ClassVar[str | None] = "sigmoid"
 
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """See `Loss`."""
         t = self._smooth(targets, ctx)
         p = np.clip(outputs, EPSILON, 1 - EPSILON, out=scratch_like(outputs, ctx, "p"))
@@ -114,7 +114,7 @@ class BinaryCrossentropy(Crossentropy):
 
         return terms, backward
 
-    def from_logits(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+    def from_logits(self, logits: Array, targets: Array, ctx: Workspace) -> tuple[Array, Array, LossBackward]:
         """See `Loss`: the terms are max(z, 0) - z t + log(1 + exp(-|z|))."""
         t = self._smooth(targets, ctx)
         work, value = scratch_like(logits, ctx, "work"), scratch_like(logits, ctx, "value")
@@ -133,7 +133,7 @@ class BinaryCrossentropy(Crossentropy):
 
         return outputs, terms, backward
 
-    def _smooth(self, targets: Array, ctx: Context) -> Array:
+    def _smooth(self, targets: Array, ctx: Workspace) -> Array:
         if not self.label_smoothing:
             return targets
         smooth = np.multiply(targets, 1 - self.label_smoothing, out=scratch_like(targets, ctx, "smooth"))
@@ -151,7 +151,7 @@ class _Categorical(Crossentropy):
         """Return the sum of t x values over the last axis, with that axis kept."""
 
     @abstractmethod
-    def _subtract(self, values: Array, targets: Array, share: float, ctx: Context) -> None:
+    def _subtract(self, values: Array, targets: Array, share: float, ctx: Workspace) -> None:
         """Subtract share x t from `values`, in place."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ class _Categorical(Crossentropy):
                 "'sigmoid'."
             )
 
-    def from_outputs(self, outputs: Array, targets: Array, ctx: Context) -> Terms:
+    def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """See `Loss`: outputs are divided by their sum, then kept off 0 and 1."""
         p, clipped = scratch_like(outputs, ctx, "p"), scratch_like(outputs, ctx, "clipped")
         gradient, work = scratch_like(outputs, ctx, "gradient"), scratch_like(outputs, ctx, "work")
@@ -191,7 +191,7 @@ class _Categorical(Crossentropy):
 
         return terms, backward
 
-    def from_logits(self, logits: Array, targets: Array, ctx: Context) -> tuple[Array, Array, LossBackward]:
+    def from_logits(self, logits: Array, targets: Array, ctx: Workspace) -> tuple[Array, Array, LossBackward]:
         """See `Loss`: the terms are log(sum of exp(z)) - sum of t z, with z less its maximum."""
         smoothing, classes = self.label_smoothing, logits.shape[-1]
         outputs, rows = scratch_like(logits, ctx, "outputs"), _row_scratch(logits, ctx, "rows")
@@ -230,7 +230,7 @@ class CategoricalCrossentropy(_Categorical):
         dots: Array = np.vecdot(targets, values)[..., None]
         return dots
 
-    def _subtract(self, values: Array, targets: Array, share: float, ctx: Context) -> None:
+    def _subtract(self, values: Array, targets: Array, share: float, ctx: Workspace) -> None:
         np.subtract(values, np.multiply(targets, share, out=scratch_like(targets, ctx, "share")), out=values)
 
     def _total(self, targets: Array) -> Array | float:
@@ -260,7 +260,7 @@ class SparseCategoricalCrossentropy(_Categorical):
         picked: Array = rows[np.arange(len(rows)), labels]
         return picked.reshape(*targets.shape, 1)
 
-    def _subtract(self, values: Array, targets: Array, share: float, ctx: Context) -> None:
+    def _subtract(self, values: Array, targets: Array, share: float, ctx: Workspace) -> None:
         rows, labels = self._places(values, targets)
         rows[np.arange(len(rows)), labels] -= share
 
@@ -272,11 +272,11 @@ class SparseCategoricalCrossentropy(_Categorical):
         return values.reshape(-1, values.shape[-1]), targets.reshape(-1)
 
 
-def _row_scratch(outputs: Array, ctx: Context, use: str) -> Array:
+def _row_scratch(outputs: Array, ctx: Workspace, use: str) -> Array:
     return ctx.scratch(OWNER, use, (*outputs.shape[:-1], 1), outputs.dtype)
 
 
-def _zero_where_clipped(gradient: Array, before: Array, after: Array, ctx: Context) -> None:
+def _zero_where_clipped(gradient: Array, before: Array, after: Array, ctx: Workspace) -> None:
     changed = np.not_equal(before, after, out=ctx.scratch(OWNER, "changed", before.shape, np.bool_))
     np.copyto(gradient, 0, where=changed)
 

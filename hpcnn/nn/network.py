@@ -10,10 +10,11 @@ import numpy as np
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.nn.workspace import Array
 from hpcnn.system.memory import ALIGNMENT
 
 Ready = Callable[[int], None]
@@ -102,9 +103,19 @@ class Network:
         self._passed = self.layers if observer is None else tuple(observed(layer, observer) for layer in self.layers)
 
     @property
+    def observed(self) -> bool:
+        """Whether an observer is told of each layer's passes."""
+        return self._passed is not self.layers
+
+    @property
+    def recordable(self) -> bool:
+        """Whether all layers compute by the context's arithmetic alone: hpcnn's own do."""
+        return all(layer.recordable for layer in _each(self.layers))
+
+    @property
     def layer_names(self) -> list[str]:
         """The names of all layers, with those within containers."""
-        return list(_names(self.layers))
+        return [layer.name for layer in _each(self.layers)]
 
     @property
     def ending(self) -> str | None:
@@ -167,7 +178,7 @@ def same_sample_shape(first: Sequence[int], second: Sequence[int]) -> bool:
 
 
 def _check_names(layers: Sequence[Layer]) -> None:
-    names = list(_names(layers))
+    names = [layer.name for layer in _each(layers)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ModelError(
@@ -176,10 +187,11 @@ def _check_names(layers: Sequence[Layer]) -> None:
         )
 
 
-def _names(layers: Sequence[Layer]) -> Iterator[str]:
+def _each(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield all layers, those within containers too."""
     for layer in layers:
-        yield layer.name
-        yield from _names(layer.children)
+        yield layer
+        yield from _each(layer.children)
 
 
 def _split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], str]:

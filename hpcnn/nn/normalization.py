@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hpcnn.errors import ModelError
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.initializers import ones, zeros
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import sum_rows
 from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.workspace import Array
 
 
 @dataclass(frozen=True)
@@ -51,53 +49,14 @@ class LayerNorm(Layer):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape, in scratch."""
+        gamma, beta = f"{self.name}/gamma", f"{self.name}/beta"
         rows = x.reshape(-1, x.shape[-1])
-        normal, inverse = self._normalize(rows, ctx)
-        y = normal
-        if self.scale or self.center:
-            y = ctx.scratch(self.name, "y", rows.shape, x.dtype)
-            np.copyto(y, normal)
-        if self.scale:
-            np.multiply(y, params[f"{self.name}/gamma"], out=y)
-        if self.center:
-            np.add(y, params[f"{self.name}/beta"], out=y)
+        y, norm_backward = ctx.arithmetic.layer_norm(
+            ctx, self.name, rows, params.get(gamma), params.get(beta), self.epsilon
+        )
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dy = dy.reshape(rows.shape)
-            product = ctx.scratch(self.name, "product", rows.shape, x.dtype)
-            if self.scale and self.trainable:
-                np.multiply(dy, normal, out=product)
-                sum_rows(product, ctx, out=grads[f"{self.name}/gamma"])
-            if self.center and self.trainable:
-                sum_rows(dy, ctx, out=grads[f"{self.name}/beta"])
-            if not need_dx:
-                return None
-            if self.scale:
-                np.multiply(dy, params[f"{self.name}/gamma"], out=dy)
-            # dx = inverse (dy - mean(dy) - normal mean(dy normal))
-            mean = ctx.scratch(self.name, "mean", (len(rows), 1), x.dtype)
-            np.vecdot(dy, normal, out=mean[:, 0])
-            np.divide(mean, rows.shape[1], out=mean)
-            np.multiply(normal, mean, out=product)
-            np.add.reduce(dy, axis=1, keepdims=True, out=mean)
-            np.divide(mean, rows.shape[1], out=mean)
-            np.subtract(dy, mean, out=dy)
-            np.subtract(dy, product, out=dy)
-            return np.multiply(dy, inverse, out=dy).reshape(x.shape)
+            dx = norm_backward(dy.reshape(rows.shape), grads.get(gamma), grads.get(beta), need_dx=need_dx)
+            return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(x.shape), backward
-
-    def _normalize(self, rows: Array, ctx: Context) -> tuple[Array, Array]:
-        """Return (x - mean) / deviation, shape (m, features), and 1 / deviation, shape (m, 1)."""
-        inverse = ctx.scratch(self.name, "inverse", (len(rows), 1), rows.dtype)
-        normal = ctx.scratch(self.name, "normal", rows.shape, rows.dtype)
-        np.add.reduce(rows, axis=1, keepdims=True, out=inverse)
-        np.divide(inverse, rows.shape[1], out=inverse)
-        np.subtract(rows, inverse, out=normal)
-        np.vecdot(normal, normal, out=inverse[:, 0])
-        np.divide(inverse, rows.shape[1], out=inverse)
-        np.add(inverse, self.epsilon, out=inverse)
-        np.sqrt(inverse, out=inverse)
-        np.divide(1, inverse, out=inverse)
-        np.multiply(normal, inverse, out=normal)
-        return normal, inverse

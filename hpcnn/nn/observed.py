@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from hpcnn.nn.context import Array, Context
+from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params
+from hpcnn.nn.workspace import Array
 
 Tell = Callable[[], None]
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from hpcnn.errors import CheckpointError, ModelError
-from hpcnn.nn.context import Array
+from hpcnn.nn.workspace import Array
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], Array]
 """``(shape, generator) -> float64 array of that shape``."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.data.rows import Rows
-from hpcnn.data.sampler import Indices, batch_bounds, epoch_order, shard_indices, steps_per_epoch
+from hpcnn.data.sampler import Indices, batch_bounds, epoch_order, shard_starts, steps_per_epoch
 from hpcnn.errors import DataError
 from hpcnn.nn.network import same_sample_shape
 from hpcnn.system.memory import aligned_empty
@@ -28,13 +29,19 @@ class _Buffer:
         self.rows = rows
         self._shape = shape
         self._memory = aligned_empty((0, *rows.shape[1:]), dtype)
+        self._views: dict[int, tuple[Array, Array]] = {}
 
     def take(self, indices: Indices) -> Array:
-        if len(self._memory) < len(indices):
-            self._memory = aligned_empty((len(indices), *self._memory.shape[1:]), self._memory.dtype)
-        out = self._memory[: len(indices)]
+        """Return these rows: for one number of them the same array each time, as long as there are no more."""
+        n = len(indices)
+        if n not in self._views:
+            if len(self._memory) < n:
+                self._memory = aligned_empty((n, *self._memory.shape[1:]), self._memory.dtype)
+                self._views.clear()
+            self._views[n] = self._memory[:n], self._memory[:n].reshape(n, *self._shape)
+        out, view = self._views[n]
         self.rows.take(indices, out)
-        return out.reshape(len(indices), *self._shape)
+        return view
 
 
 def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
@@ -63,6 +70,7 @@ class ShardLoader:
         self._seed, self._shuffle = seed, shuffle
         self._x, self._y = _Buffer(x, dtype, input_shape), _target_buffer(y, dtype)
         self._order = np.arange(0)
+        self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
 
     def start_epoch(self, epoch: int) -> None:
         """Fix the order of samples of `epoch`."""
@@ -74,10 +82,15 @@ class ShardLoader:
         self._x.rows, self._y.rows = x, y
         self._order = np.arange(self.samples, dtype=np.int64)
 
-    def shard(self, step: int, shard: int) -> tuple[Array, Array]:
-        """Return inputs and targets of one shard of batch `step` of the epoch, valid until the next call."""
-        indices = shard_indices(self._order, self.batch_size, step, self._shards, shard)
-        return self._x.take(indices), self._y.take(indices)
+    def shards(self, step: int, first: int, stop: int) -> tuple[Array, Array, Sequence[int]]:
+        """Return inputs and targets of the shards [first, stop) of batch `step` of the epoch; see `LoadShards`."""
+        begin, end = batch_bounds(self.samples, self.batch_size, step)
+        key = end - begin, first, stop
+        starts = self._starts.get(key)
+        if starts is None:
+            starts = self._starts[key] = shard_starts(end - begin, self._shards, first, stop)
+        indices = self._order[begin + starts[0] : begin + starts[-1]]
+        return self._x.take(indices), self._y.take(indices), starts
 
 
 class PieceLoader:

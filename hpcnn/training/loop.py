@@ -88,7 +88,7 @@ class TrainingLoop:
         self._stats_layout = training.replica.model.layout
         self.progress = progress or Progress(stats=self._stats_layout.zeros())
         self._activity = comm.activity
-        self._load = faults.loading(training.shards.shard)
+        self._load = faults.loading(training.shards.shards)
         self._watched = monitors(training.job)
         """Settings that watch a value, and its name."""
         self._missed: set[str] = set()

@@ -8,13 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from hpcnn.comm.protocol import Array
+from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
+from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.penalty import penalty
 from hpcnn.training.step_stats import COUNT, LOSS, Stats, StatsLayout
 
@@ -99,6 +100,12 @@ class Model(ABC):
     @abstractmethod
     def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
         """Return what is not finite first in the pass of a shard, in words, or None. May be slow."""
+
+    def batch_pass(
+        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf
+    ) -> GradientPass | None:
+        """Return what computes all shards of a rank at once; None: they are computed one by one."""
+        return None
 
     # -------------------------------------------------------------------------------------------------------- passes
 

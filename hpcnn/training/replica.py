@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.comm.protocol import Contribution
-from hpcnn.core.activity import BACKWARD, DATA, FORWARD, OTHER, REDUCE
-from hpcnn.core.tree import LeafStep, leaf_steps
-from hpcnn.nn.network import Ready
-from hpcnn.nn.params import ParamLayout
+from hpcnn.core.activity import OTHER, REDUCE
 from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
-from hpcnn.system.memory import aligned_empty
-from hpcnn.training.model import Accumulator, Model
-from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, SAVE, STOP, Stats
+from hpcnn.training.gradient_pass import GradientPass, LoadShards
+from hpcnn.training.model import Model
+from hpcnn.training.shard_by_shard import ShardByShard
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 
 Array = NDArray[Any]
-LoadShard = Callable[[int], tuple[Array, Array]]
-"""``shard -> (x, y)``: the samples of one gradient shard of the batch, in memory that the next call may overwrite."""
-
-DROPOUT_STREAM = 4
-"""Keeps the draws of a training step apart from all other uses of the job's seed."""
 
 
 class NotFiniteError(Exception):
@@ -65,13 +56,17 @@ class Replica:
         if store.writes:
             layout.initialize(model.vector, seed)
         store.barrier()
-        self._sums = _subtree_sums(layout, updater.exchange.contributions)
-        self._first, self._last = self._sums[0].accumulators[0], self._sums[-1].leaves[-1]
+        contributions = updater.exchange.contributions
+        self._pass: GradientPass = model.batch_pass(
+            contributions, seed=seed, weights_of=self._weights_of
+        ) or ShardByShard(model, contributions, seed=seed, weights_of=self._weights_of)
         self._activity = updater.exchange.activity
         self._flush = FlushDenormals()
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
-    def train_step(self, step: int, load: LoadShard, *, factor: float, stop: bool = False, save: bool = False) -> Stats:
+    def train_step(
+        self, step: int, load: LoadShards, *, factor: float, stop: bool = False, save: bool = False
+    ) -> Stats:
         """Do forward, backward, reduce and update for the owned shards; return the stats of the whole batch.
 
         `step` updates are done before, and schedules make `factor` of the learning rate. `stop` and `save`: whether
@@ -84,20 +79,17 @@ class Replica:
             self._trial = None
         return stats
 
-    def _train_step(self, step: int, load: LoadShard, factor: float, stop: bool, save: bool) -> Stats:
+    def _train_step(self, step: int, load: LoadShards, factor: float, stop: bool, save: bool) -> Stats:
         updater, model = self.updater, self.model
         penalty = model.penalty()  # of the weights as they are before the update
         updater.start(updater.optimizer.step_info(step, factor))
-        for sums in self._sums:
-            for leaf in sums.leaves:
-                flags = (stop, save) if leaf is self._last else None
-                self._shard(step, leaf, load, sums.accumulators, flags=flags)
+        self._pass.run(step, load, (stop, save), updater.exchange)
         self._activity.enter(REDUCE)
         finite = updater.finish()
         self._activity.enter(OTHER)
         stats = updater.exchange.stats
         if not np.isfinite(stats[LOSS]):
-            raise NotFiniteError("the loss", self._first_not_finite(step, load))
+            raise NotFiniteError("the loss", self._pass.first_not_finite(step, load))
         if not finite:
             name = updater.first_bad_gradient()
             raise NotFiniteError("a gradient", name and f"the first gradient that is not finite is that of {name!r}")
@@ -105,44 +97,6 @@ class Replica:
             self._update_state(stats)
         stats[PENALTY] = penalty * float(stats[COUNT])
         return stats[: model.layout.size]
-
-    def _shard(
-        self,
-        step: int,
-        leaf: LeafStep,
-        load: LoadShard,
-        accumulators: Sequence[Accumulator],
-        *,
-        flags: tuple[bool, bool] | None,
-    ) -> None:
-        """Compute one shard's gradient and add it where the tree has it.
-
-        The rank's last shard brings `flags`, whether to stop and to save, and tells the updater what is complete.
-        """
-        activity, into = self._activity, accumulators[leaf.slot]
-        activity.enter(DATA)
-        x, y = load(leaf.leaf)
-        into.stats[...] = 0
-        activity.enter(FORWARD)
-        backward = None
-        if len(x):
-            backward = self.model.forward_shard(self._key(step, leaf), x, y, self._weights_of(y), into.stats)
-        for left, right in leaf.fold:
-            accumulators[left].stats += accumulators[right].stats
-        exchange, told = self.updater.exchange, False
-        gradient = _GradientFold(accumulators, leaf.fold, exchange.ready if flags else None)
-        if flags is not None:
-            self._first.stats[[STOP, SAVE]] += flags
-            told = exchange.overlap or bool(leaf.fold)  # else nobody takes the gradient before it is whole
-        activity.enter(BACKWARD)
-        if backward is not None:
-            backward(into, gradient.ready if told else None)
-        else:
-            into.vector[...] = 0
-        gradient.ready(0)
-
-    def _key(self, step: int, leaf: LeafStep) -> tuple[int, ...]:
-        return self._seed, DROPOUT_STREAM, step, leaf.leaf
 
     def _weights_of(self, y: Array) -> Array | None:
         if self._class_weights is None:
@@ -164,16 +118,6 @@ class Replica:
                 self.model.params[spec.name][...] = mean.reshape(spec.shape)
             position += spec.size
         store.barrier()
-
-    def _first_not_finite(self, step: int, load: LoadShard) -> str | None:
-        for sums in self._sums:
-            for leaf in sums.leaves:
-                x, y = load(leaf.leaf)
-                if len(x):
-                    found = self.model.first_not_finite(self._key(step, leaf), x, y, self._weights_of(y))
-                    if found is not None:
-                        return f"{found} (shard {leaf.leaf})"
-        return None
 
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""
@@ -214,50 +158,3 @@ class Replica:
         self.updater.load_optimizer_state(part_of("optimizer", arrays))
         self.updater.load_compression_state(part_of("compression", arrays))
         self.load_weights(weights)
-
-
-class _GradientFold:
-    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written.
-
-    `fold` says which accumulators to add to which; `then` is told from where on the sums are complete.
-    """
-
-    def __init__(
-        self, accumulators: Sequence[Accumulator], fold: Sequence[tuple[int, int]], then: Ready | None
-    ) -> None:
-        self._pairs = [(accumulators[left].vector, accumulators[right].vector) for left, right in fold]
-        self._added = accumulators[0].vector.size
-        self._then = then
-
-    def ready(self, start: int) -> None:
-        """Add what was written since the last call: the entries from `start` on."""
-        if self._added > start:
-            part = slice(start, self._added)
-            for left, right in self._pairs:
-                np.add(left[part], right[part], out=left[part])
-            self._added = start
-        if self._then is not None:
-            self._then(start)
-
-
-@dataclass(frozen=True)
-class _SubtreeSum:
-    """How the shards of one contribution are added up."""
-
-    accumulators: list[Accumulator]
-    """The first is the contribution itself."""
-    leaves: list[LeafStep]
-
-
-def _subtree_sums(params: ParamLayout, contributions: Sequence[Contribution]) -> list[_SubtreeSum]:
-    plans = [leaf_steps(contribution.subtree) for contribution in contributions]
-    depth = max(leaf.slot for plan in plans for leaf in plan)
-    first = contributions[0]
-    spare = [
-        Accumulator(params, aligned_empty(first.vector.size, first.vector.dtype), np.zeros_like(first.stats))
-        for _ in range(depth)
-    ]
-    return [
-        _SubtreeSum([Accumulator(params, contribution.vector, contribution.stats), *spare], plan)
-        for contribution, plan in zip(contributions, plans, strict=True)
-    ]

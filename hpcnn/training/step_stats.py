@@ -24,10 +24,11 @@ class StatsLayout:
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self.metrics = tuple(metrics)
-        self._parts: list[slice] = []
+        self.parts: list[slice] = []
+        """Where the numbers of each metric are."""
         position = _FIRST_METRIC
         for metric in metrics:
-            self._parts.append(slice(position, position + metric.size))
+            self.parts.append(slice(position, position + metric.size))
             position += metric.size
         self.size = position
 
@@ -35,10 +36,17 @@ class StatsLayout:
         """Return stats over no sample."""
         return np.zeros(self.size)
 
-    def add_metrics(self, stats: Stats, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> None:
-        """Add the metrics of a piece of samples."""
+    def add_metrics(
+        self,
+        stats: Stats,
+        outputs: NDArray[np.floating],
+        targets: NDArray[np.generic],
+        places: Sequence[int] | None = None,
+    ) -> None:
+        """Add the metrics of a piece of samples: all of them, or those in these places."""
         decided = None
-        for metric, part in zip(self.metrics, self._parts, strict=True):
+        for place in range(len(self.metrics)) if places is None else places:
+            metric, part = self.metrics[place], self.parts[place]
             if isinstance(metric, ClassMetric):
                 decided = decided or metric.decide(outputs, targets)
                 metric.add_decided(stats[part], *decided)
@@ -51,6 +59,6 @@ class StatsLayout:
         values: dict[str, Value] = {
             f"{prefix}loss": float((stats[LOSS] + stats[PENALTY]) / count) if count else float("nan")
         }
-        for metric, part in zip(self.metrics, self._parts, strict=True):
+        for metric, part in zip(self.metrics, self.parts, strict=True):
             values[prefix + metric.name] = metric.value(stats[part])
         return values

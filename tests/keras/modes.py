@@ -44,16 +44,6 @@ def both_replicas(job, shape, backend, class_weights=None):
     return replicas
 
 
-def cut(x, y, shards):
-    """Return what gives each shard its samples."""
-
-    def load(shard):
-        part = slice(len(x) * shard // shards, len(x) * (shard + 1) // shards)
-        return x[part], y[part]
-
-    return load
-
-
 def same(ours, theirs, dtype):
     tolerance = TOLERANCE[dtype]
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(ours).max())))

@@ -16,9 +16,9 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.runs.build import build_training
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import STOP
-from tests.keras.modes import STEPS, both_replicas, cut, keras_backend, same
+from tests.keras.modes import STEPS, both_replicas, keras_backend, same
 from tests.optim.cases import PLAIN, VALUE
-from tests.small_jobs import make_job
+from tests.small_jobs import cut, make_job
 
 SAMPLES, FEATURES, CLASSES = 40, 5, 3
 LAYERS = [
@@ -88,7 +88,7 @@ def trained(job, backend, ranks: int) -> tuple[str, dict]:
             epoch, within = divmod(step, training.shards.steps_per_epoch)
             if not within:
                 training.shards.start_epoch(epoch)
-            training.replica.train_step(step, partial(training.shards.shard, within), factor=1.0)
+            training.replica.train_step(step, partial(training.shards.shards, within), factor=1.0)
         return training.replica.model.fingerprint(), training.replica.weights()
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)

@@ -221,17 +221,17 @@ NAN_PROGRAM = """
 import sys
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.training.loader import ShardLoader
-sound, epochs = ShardLoader.shard, 0
+sound, epochs = ShardLoader.shards, 0
 def start_epoch(self, epoch, start=ShardLoader.start_epoch):
     global epochs
     epochs = epoch
     start(self, epoch)
-def poisoned(self, step, shard):
-    x, y = sound(self, step, shard)
-    if epochs == 1 and step == 4 and shard == 5:
-        x[0] = float("nan")
-    return x, y
-ShardLoader.start_epoch, ShardLoader.shard = start_epoch, poisoned
+def poisoned(self, step, first, stop):
+    x, y, starts = sound(self, step, first, stop)
+    if epochs == 1 and step == 4 and first <= 5 < stop:
+        x[starts[5 - first] - starts[0]] = float("nan")
+    return x, y, starts
+ShardLoader.start_epoch, ShardLoader.shards = start_epoch, poisoned
 from hpcnn.train import main
 sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.checkpoint_gap_s=0"]))
 """

@@ -165,7 +165,7 @@ def start_long_call(
 
 BEFORE_MPI = ("comm", "connect", "_connect_mpi", 1)
 IN_SET_UP = ("data.samples", "Samples", "__len__", 1)
-IN_A_STEP = ("training.loader", "ShardLoader", "shard", 9)
+IN_A_STEP = ("training.loader", "ShardLoader", "shards", 9)
 IN_EVALUATION = ("training.model", "Model", "eval_piece", 1)
 AT_THE_END = ("runs.run_folder", "RunFolder", "write_result", 1)
 

@@ -140,15 +140,15 @@ IN_MPI = """
 import sys
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.training.loader import ShardLoader
-sound = ShardLoader.shard
-def hanging(self, step, shard):
+sound = ShardLoader.shards
+def hanging(self, step, first, stop):
     if detect_launch().rank == 1 and step == 5:
         from mpi4py import MPI
         {enter}
         print("hung", file=sys.stderr, flush=True)
         MPI.COMM_SELF.recv()
-    return sound(self, step, shard)
-ShardLoader.shard = hanging
+    return sound(self, step, first, stop)
+ShardLoader.shards = hanging
 from hpcnn.runs.session import Watchdog
 class Watching(Watchdog):
     def __init__(self, comm, **options):
@@ -247,14 +247,14 @@ import sys, time
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.loop import TrainingLoop
-rank, shard, piece, write, seen = detect_launch().rank, ShardLoader.shard, PieceLoader.piece, TrainingLoop._write, []
-def slow_shard(self, step, number):
+rank, shard, piece, write, seen = detect_launch().rank, ShardLoader.shards, PieceLoader.piece, TrainingLoop._write, []
+def slow_shard(self, step, first, stop):
     if rank == 1 and not seen:
         seen.append(step)
         end = time.process_time() + {slow_s}
         while time.process_time() < end:
             pass
-    return shard(self, step, number)
+    return shard(self, step, first, stop)
 def slow_piece(self, i):
     if rank == 0:
         time.sleep({slow_s} / self.pieces)
@@ -265,7 +265,7 @@ def slow_write(self, **options):
             time.sleep({slow_s} / 4)
             self._activity.enter("save")
     write(self, **options)
-ShardLoader.shard, PieceLoader.piece, TrainingLoop._write = slow_shard, slow_piece, slow_write
+ShardLoader.shards, PieceLoader.piece, TrainingLoop._write = slow_shard, slow_piece, slow_write
 from hpcnn.train import main
 sys.exit(main(sys.argv[1:]))
 """

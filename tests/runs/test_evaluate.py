@@ -93,7 +93,7 @@ def test_shards_of_an_epoch_are_each_sample_once(shuffle, batch_size, shards):
     for epoch in range(2):
         loader.start_epoch(epoch)
         parts = [
-            [array.copy() for array in loader.shard(step, shard)]
+            [array.copy() for array in loader.shards(step, shard, shard + 1)[:2]]
             for step in range(loader.steps_per_epoch)
             for shard in range(shards)
         ]

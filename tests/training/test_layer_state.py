@@ -14,7 +14,7 @@ from hpcnn.nn.layers import Residual
 from hpcnn.nn.params import ParamSpec
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.replica import NotFiniteError
-from tests.small_jobs import build, make_job, train
+from tests.small_jobs import build, cut, make_job, train
 
 KEEP = 0.75
 
@@ -52,12 +52,11 @@ def test_state_is_the_mean_over_the_samples_of_all_shards():
     settings = job(train={"shards": 3, "dtype": "float64"})
     replica = build_replica(settings, build_spec(settings, (5,)), SerialCommunicator())
     x, y = np.random.default_rng(1).normal(size=(11, 5)), np.arange(11) % 3
-    bounds = [11 * shard // 3 for shard in range(4)]
     start = replica.weights()
     dense = {name: array for name, array in start.items() if name.startswith("dense_1/")}
     for _ in range(2):
         replica.load_weights(replica.weights() | dense)
-        replica.train_step(0, lambda i: (x[bounds[i] : bounds[i + 1]], y[bounds[i] : bounds[i + 1]]), factor=1.0)
+        replica.train_step(0, cut(x, y, 3), factor=1.0)
     hidden = np.tanh(x @ start["dense_1/kernel"] + start["dense_1/bias"])
     np.testing.assert_allclose(replica.weights()["centred_1/mean"], (1 - KEEP**2) * hidden.mean(axis=0), rtol=1e-12)
     assert abs(replica.weights()["centred_2/mean"]).max() > 0
@@ -89,7 +88,7 @@ def test_what_is_not_finite_is_found_behind_state():
     replica.model.params["layer_norm_1/gamma"][0] = np.inf
     x = np.ones((4, 5), np.float32) * np.arange(4, dtype=np.float32)[:, None]
     with pytest.raises(NotFiniteError) as caught:
-        replica.train_step(0, lambda shard: (x, np.zeros(4, int)), factor=1.0)
+        replica.train_step(0, cut(x, np.zeros(4, int), 1), factor=1.0)
     assert "layer 'layer_norm_1'" in caught.value.where
 
 

@@ -9,7 +9,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
-from tests.small_jobs import fetched, make_job
+from tests.small_jobs import cut, fetched, make_job
 
 N, FEATURES, CLASSES = 24, 5, 3
 
@@ -26,18 +26,6 @@ def replica_of(job, x, *, class_weights=None):
 def double(**changes):
     train = {"dtype": "float64", "shards": 1, **changes.pop("train", {})}
     return make_job(train=train, **changes)
-
-
-def whole(x, y):
-    """Return what gives all samples as shard 0."""
-    return lambda shard: (x, y)
-
-
-def cut(x, y, shards):
-    return lambda i: (
-        x[len(x) * i // shards : len(x) * (i + 1) // shards],
-        y[len(x) * i // shards : len(x) * (i + 1) // shards],
-    )
 
 
 LINEAR = [{"type": "dense", "units": CLASSES, "activation": "softmax", "kernel_l1": 0.01, "kernel_l2": 0.02,
@@ -150,7 +138,7 @@ def compare_with_keras(keras, job):
     given = None if weights is None else dict(enumerate(weights))
     for step in range(3):
         theirs = model.train_on_batch(x, targets, class_weight=given, return_dict=True)
-        ours = replica.model.layout.values(replica.train_step(step, whole(x, targets), factor=1.0, stop=False))
+        ours = replica.model.layout.values(replica.train_step(step, cut(x, targets, 1), factor=1.0, stop=False))
         model.reset_metrics()
         assert ours["loss"] == pytest.approx(float(theirs["loss"]), rel=1e-10)
     for variable, (name, array) in zip(model.weights, replica.weights().items(), strict=True):
@@ -185,7 +173,7 @@ def test_class_weights_weigh_the_training_loss_and_nothing_else(one_hot, classes
     losses = [plain.model.eval_piece(x[i : i + 1], targets[i : i + 1])[LOSS] for i in range(N)]
     in_evaluation = weighted.model.eval_piece(x, targets)
     np.testing.assert_array_equal(in_evaluation, plain.model.eval_piece(x, targets))
-    in_training = weighted.train_step(0, whole(x, targets), factor=1.0, stop=False)
+    in_training = weighted.train_step(0, cut(x, targets, 1), factor=1.0, stop=False)
     assert in_training[LOSS] == pytest.approx(float(weights[y] @ losses), rel=1e-10)
     assert in_training[COUNT] == N  # not the sum of the weights, as in Keras
     np.testing.assert_array_equal(in_training[STOP + 1 :], in_evaluation[STOP + 1 :])
@@ -202,7 +190,10 @@ def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
         replica.load_weights(start)
         return float(replica.train_step(step, load, factor=0.0, stop=False)[LOSS])
 
-    first, second = lambda i: (x[: 4 * (1 - i)], y[: 4 * (1 - i)]), lambda i: (x[: 4 * i], y[: 4 * i])
+    def load(starts):
+        return lambda first, stop: (*(a[starts[first] : starts[stop]] for a in (x, y)), starts[first : stop + 1])
+
+    first, second = load((0, 4, 4)), load((0, 0, 4))
     assert len({loss(0, first), loss(0, second), loss(1, first), loss(1, second)}) == 4
     assert loss(0, first) == loss(0, first)
     assert replica.model.eval_piece(x, y)[LOSS] == replica.model.eval_piece(x, y)[LOSS]

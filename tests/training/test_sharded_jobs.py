@@ -8,7 +8,7 @@ from hpcnn.errors import DivergedError
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.replica import NotFiniteError
-from tests.small_jobs import LAYERS, make_job, train
+from tests.small_jobs import LAYERS, cut, make_job, train
 
 EARLY = {"monitor": "val_loss", "patience": 1, "min_delta": 0.001, "restore_best": True}
 PLATEAU = {"monitor": "val_accuracy", "patience": 1, "factor": 0.5}
@@ -87,7 +87,7 @@ def test_a_gradient_that_overflows_is_told_on_all_ranks_and_named_on_one_at_leas
         start = replica.weights()
         replica.load_weights({name: np.full_like(array, FINITE[name]) for name, array in start.items()})
         with pytest.raises(NotFiniteError) as caught:
-            replica.train_step(0, lambda i: (x[2 * i : 2 * i + 2], y[2 * i : 2 * i + 2]), factor=1.0, stop=False)
+            replica.train_step(0, cut(x, y, job.train.shards), factor=1.0, stop=False)
         return caught.value.what, caught.value.where
 
     replies = set(run_threads(ranks, body))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from hpcnn.comm.protocol import Array
+from hpcnn.backends.numpy.arithmetics import eager, shard_arithmetic, use_core_threads
+from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import matmul_on
 from hpcnn.nn.network import Network, Ready
+from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.model import Accumulator, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
 
@@ -18,13 +22,29 @@ class NumpyModel(Model):
 
     network: Network
 
-    def __init__(self, network: Network, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
+    def __init__(
+        self, network: Network, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+    ) -> None:
         super().__init__(network, loss, layout, vector)
-        self._context = Context()
+        self._native = arithmetic == "native"
+        self._context = Context(arithmetic=eager(arithmetic))
 
     def use_threads(self, threads: int) -> None:
-        """Multiply large matrices on that number of threads from now on. The bits stay as they are."""
-        self._context = Context(matmul=matmul_on(threads))
+        """Compute on that number of threads from now on. The bits stay as they are."""
+        if self._native:
+            use_core_threads(threads)
+        else:
+            self._context = Context(matmul=matmul_on(threads))
+
+    def batch_pass(
+        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf
+    ) -> GradientPass | None:
+        """Return the pass of the compiled core, if all layers are of those that it knows."""
+        if not self._native or not self.network.recordable or self.network.state:
+            return None
+        from hpcnn.backends.numpy.batch_pass import BatchPass
+
+        return BatchPass(self, self.network, contributions, seed=seed, weights_of=weights_of)
 
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
@@ -73,3 +93,5 @@ class NumpyModel(Model):
                 views[spec.name] = new_state[position : position + spec.size].reshape(spec.shape)
                 position += spec.size
         self._context.begin(training=True, random_key=key, new_state=views)
+        if self._native:
+            self._context.arithmetic = shard_arithmetic(key)

@@ -92,7 +92,7 @@ def _train(training: Training, first: int, steps: int, activity: Activity) -> in
             loader.start_epoch(epoch)
             activity.enter(OTHER)
         try:
-            sums = training.replica.train_step(step, partial(loader.shard, in_epoch), factor=training.schedule(step))
+            sums = training.replica.train_step(step, partial(loader.shards, in_epoch), factor=training.schedule(step))
         except NotFiniteError as error:
             raise DivergedError(
                 f"step {step + 1}: {error.what} is not finite, so its time says nothing. "

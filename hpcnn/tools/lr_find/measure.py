@@ -64,7 +64,7 @@ def measure(training: Training, comm: Communicator, *, low: float, high: float, 
             loader.start_epoch(epoch)
         factor = rate / replica.learning_rate(step, 1.0)
         try:
-            sums = replica.train_step(step, partial(loader.shard, in_epoch), factor=factor)
+            sums = replica.train_step(step, partial(loader.shards, in_epoch), factor=factor)
         except NotFiniteError as error:
             if step == 0:
                 _refuse(comm, error)

@@ -1,0 +1,195 @@
+"""All gradient shards of a rank at once, by the compiled core: operations that are recorded once for each shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.protocol import Array, Contribution, Exchange
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD
+from hpcnn.core.tree import fold_leaves
+from hpcnn.kernels import core
+from hpcnn.nn.context import Context
+from hpcnn.nn.native_arithmetic import NativeArithmetic, ShardRows
+from hpcnn.nn.network import Network
+from hpcnn.system.memory import ALIGNMENT, aligned_empty
+from hpcnn.training.gradient_pass import LoadShards, WeightsOf
+from hpcnn.training.metrics import Accuracy
+from hpcnn.training.model import Model
+from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
+
+
+@dataclass
+class _Recording:
+    """What is done for batches of one shape, with arrays that stay where they are."""
+
+    given: tuple[Array, Array]
+    """The inputs and targets that it was made for."""
+    weights: Array | None
+    shards: ShardRows
+    program: Any
+    templates: list[Array]
+    """What the stats of each contribution are at first."""
+    copies: list[tuple[Array, Array]] = field(default_factory=list)
+    """What to copy before: (array of the program, array that was given)."""
+    forward: int = 0
+    """Operations of the pass forward."""
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    """(operations, start): after so many the gradients are written from the entry `start` on."""
+    outputs: Array = field(default_factory=lambda: np.empty(0))
+    targets: Array = field(default_factory=lambda: np.empty(0))
+
+    def suited(self, array: Array, dtype: DTypeLike) -> Array:
+        """Return the array, or memory of another type that takes a copy of it in each step."""
+        aligned = array.__array_interface__["data"][0] % ALIGNMENT == 0
+        if array.dtype == dtype and array.flags.c_contiguous and aligned:
+            return array
+        own = aligned_empty(array.shape, dtype)
+        self.copies.append((own, array))
+        return own
+
+
+class BatchPass:
+    """See `GradientPass`. Rows of a product do not depend on their neighbours, so that shards matter to sums alone."""
+
+    def __init__(
+        self,
+        model: Model,
+        network: Network,
+        contributions: Sequence[Contribution],
+        *,
+        seed: int,
+        weights_of: WeightsOf,
+    ) -> None:
+        self._model, self._network, self._loss = model, network, model.loss
+        self._context = Context()
+        self._contributions, self._seed, self._weights_of = contributions, seed, weights_of
+        self._subtrees = [each.subtree for each in contributions]
+        self._first, self._stop = self._subtrees[0][0], self._subtrees[-1][1]
+        views = [network.layout.gradient_views(each.vector) for each in contributions]
+        self._grads: Mapping[str, Any] = {name: tuple(view[name] for view in views) for name in views[0]}
+        self._place = np.zeros(2, np.uint32)
+        self._recordings: dict[Sequence[int], _Recording] = {}
+        metrics = model.layout.metrics
+        self._counted = [place for place, metric in enumerate(metrics) if isinstance(metric, Accuracy)]
+        self._others = [place for place in range(len(metrics)) if place not in self._counted]
+
+    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
+        """Compute all shards."""
+        activity = exchange.activity
+        activity.enter(DATA)
+        x, y, starts = load(self._first, self._stop)
+        activity.enter(FORWARD)
+        self._place[0], self._place[1] = starts[0] & 0xFFFFFFFF, step & 0xFFFFFFFF
+        if self._network.observed:
+            recording = self._record(core, x, y, starts)
+        else:
+            recording = self._recording(x, y, starts)
+            self._begin(recording)
+            recording.program.run(0, recording.forward)
+            activity.enter(BACKWARD)
+            self._backward(recording, exchange)
+        stats = self._contributions[0].stats
+        stats[STOP], stats[SAVE] = flags
+        if self._others:
+            self._add_other_metrics(recording)
+        exchange.ready(0)
+
+    def first_not_finite(self, step: int, load: LoadShards) -> str | None:
+        """Look shard by shard."""
+        for shard in range(self._first, self._stop):
+            x, y, _ = load(shard, shard + 1)
+            if len(x):
+                found = self._model.first_not_finite((self._seed, step, shard), x, y, self._weights_of(y))
+                if found is not None:
+                    return f"{found} (shard {shard})"
+        return None
+
+    def _recording(self, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
+        recording = self._recordings.get(starts)
+        if recording is None or recording.given[0] is not x or recording.given[1] is not y:
+            recording = self._recordings[starts] = self._record(core.Program(), x, y, starts)
+        return recording
+
+    def _begin(self, recording: _Recording) -> None:
+        """Set all that changes from step to step."""
+        for own, given in recording.copies:
+            np.copyto(own, given, casting="unsafe")
+        weights = self._weights_of(recording.given[1])
+        if recording.weights is not None and weights is not None:
+            np.copyto(recording.weights, weights)
+        for contribution, template in zip(self._contributions, recording.templates, strict=True):
+            contribution.stats[:] = template
+
+    @staticmethod
+    def _backward(recording: _Recording, exchange: Exchange) -> None:
+        done, program = recording.forward, recording.program
+        if exchange.overlap:
+            for operations, start in recording.marks:
+                program.run(done, operations)
+                exchange.ready(start)
+                done = operations
+        program.run(done)
+
+    def _record(self, target: Any, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
+        """Return what is done for such arrays. The core itself as `target` does it at once."""
+        rows = [start - starts[0] for start in starts]
+        shards = ShardRows(self._subtrees, rows)
+        weights = self._weights_of(y)
+        recording = _Recording((x, y), weights, shards, target, list(self._templates(shards, y)))
+        dtype = self._model.vector.dtype
+        inputs = recording.suited(x.reshape(len(x), *self._network.input_shape), dtype)
+        targets = recording.suited(y, np.int64 if self._loss.target_kind == "labels" else dtype)
+        self._begin(recording)
+        context = self._context
+        context.arithmetic = arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
+        context.begin(training=True)
+        logits, network_backward = self._network.forward(self._model.params, inputs, context)
+        targets = self._loss.fit_targets(logits, targets, context)
+        terms, outputs, loss_backward = arithmetic.loss(context, self._loss, logits, targets, weights)
+        self._add_totals(target, recording, terms, outputs, targets)
+        recording.outputs, recording.targets = outputs, targets
+        recorded = len if target is not core else lambda _: 0
+        recording.forward = recorded(target)
+        network_backward(loss_backward(), self._grads, lambda start: recording.marks.append((recorded(target), start)))
+        return recording
+
+    def _templates(self, shards: ShardRows, y: Array) -> Iterator[Array]:
+        """Yield what the stats of each contribution are before anything is computed."""
+        layout = self._model.layout
+        for first, end in shards.bounds:
+            stats = layout.zeros()
+            stats[COUNT] = end - first
+            for place in self._counted:
+                metric = layout.metrics[place]
+                decided = y.size if metric.labels or metric.multilabel else y.size // y.shape[-1]
+                stats[layout.parts[place]][1] = decided // max(1, len(y)) * (end - first)
+            yield stats
+
+    def _add_totals(self, target: Any, recording: _Recording, terms: Array, outputs: Array, targets: Array) -> None:
+        layout, all_stats = self._model.layout, [each.stats for each in self._contributions]
+        shards = recording.shards.times(1)
+        target.shard_totals(shards, terms, tuple(stats[LOSS : LOSS + 1] for stats in all_stats))
+        for place in self._counted:
+            right = layout.parts[place].start
+            into = tuple(stats[right : right + 1] for stats in all_stats)
+            target.count_right(shards, outputs, targets, layout.metrics[place].multilabel, into)
+
+    def _add_other_metrics(self, recording: _Recording) -> None:
+        """Add metrics that the core does not know: shard by shard, along the tree."""
+        layout, rows, first = self._model.layout, recording.shards.starts, self._first
+
+        def of_shard(shard: int) -> Array:
+            stats = layout.zeros()
+            part = slice(rows[shard - first], rows[shard - first + 1])
+            layout.add_metrics(stats, recording.outputs[part], recording.targets[part], self._others)
+            return stats
+
+        for contribution in self._contributions:
+            stats = fold_leaves(contribution.subtree, of_shard, np.add)
+            for place in self._others:
+                contribution.stats[layout.parts[place]] = stats[layout.parts[place]]

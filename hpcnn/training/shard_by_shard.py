@@ -1,0 +1,136 @@
+"""The gradients of one rank, computed shard by shard, and added along the tree as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnn.comm.protocol import Contribution, Exchange
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD
+from hpcnn.core.tree import LeafStep, leaf_steps
+from hpcnn.nn.network import Ready
+from hpcnn.nn.params import ParamLayout
+from hpcnn.system.memory import aligned_empty
+from hpcnn.training.gradient_pass import LoadShards, WeightsOf
+from hpcnn.training.model import Accumulator, Model
+from hpcnn.training.step_stats import SAVE, STOP
+
+DROPOUT_STREAM = 4
+"""Keeps the draws of a training step apart from all other uses of the job's seed."""
+
+
+class ShardByShard:
+    """See `GradientPass`: for models whose bits depend on which samples are computed together."""
+
+    def __init__(
+        self, model: Model, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf
+    ) -> None:
+        self._model, self._seed, self._weights_of = model, seed, weights_of
+        self._sums = _subtree_sums(model.network.layout, contributions)
+        self._first, self._last = self._sums[0].accumulators[0], self._sums[-1].leaves[-1]
+
+    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
+        """Compute one shard after the other."""
+        for sums in self._sums:
+            for leaf in sums.leaves:
+                last = leaf is self._last
+                self._shard(step, leaf, load, sums.accumulators, exchange, flags=flags if last else None)
+
+    def _shard(
+        self,
+        step: int,
+        leaf: LeafStep,
+        load: LoadShards,
+        accumulators: Sequence[Accumulator],
+        exchange: Exchange,
+        *,
+        flags: tuple[bool, bool] | None,
+    ) -> None:
+        """Compute one shard's gradient and add it where the tree has it.
+
+        The rank's last shard brings `flags`, and tells the exchange what is complete.
+        """
+        activity, into = exchange.activity, accumulators[leaf.slot]
+        activity.enter(DATA)
+        x, y, _ = load(leaf.leaf, leaf.leaf + 1)
+        into.stats[...] = 0
+        activity.enter(FORWARD)
+        backward = None
+        if len(x):
+            backward = self._model.forward_shard(self._key(step, leaf), x, y, self._weights_of(y), into.stats)
+        for left, right in leaf.fold:
+            accumulators[left].stats += accumulators[right].stats
+        told = False
+        gradient = _GradientFold(accumulators, leaf.fold, exchange.ready if flags else None)
+        if flags is not None:
+            self._first.stats[[STOP, SAVE]] += flags
+            told = exchange.overlap or bool(leaf.fold)  # else nobody takes the gradient before it is whole
+        activity.enter(BACKWARD)
+        if backward is not None:
+            backward(into, gradient.ready if told else None)
+        else:
+            into.vector[...] = 0
+        gradient.ready(0)
+
+    def _key(self, step: int, leaf: LeafStep) -> tuple[int, ...]:
+        return self._seed, DROPOUT_STREAM, step, leaf.leaf
+
+    def first_not_finite(self, step: int, load: LoadShards) -> str | None:
+        """Look shard by shard."""
+        for sums in self._sums:
+            for leaf in sums.leaves:
+                x, y, _ = load(leaf.leaf, leaf.leaf + 1)
+                if len(x):
+                    found = self._model.first_not_finite(self._key(step, leaf), x, y, self._weights_of(y))
+                    if found is not None:
+                        return f"{found} (shard {leaf.leaf})"
+        return None
+
+
+class _GradientFold:
+    """Adds a shard's gradient along the tree, from the end of the vector to its start, as it is being written.
+
+    `fold` says which accumulators to add to which; `then` is told from where on the sums are complete.
+    """
+
+    def __init__(
+        self, accumulators: Sequence[Accumulator], fold: Sequence[tuple[int, int]], then: Ready | None
+    ) -> None:
+        self._pairs = [(accumulators[left].vector, accumulators[right].vector) for left, right in fold]
+        self._added = accumulators[0].vector.size
+        self._then = then
+
+    def ready(self, start: int) -> None:
+        """Add what was written since the last call: the entries from `start` on."""
+        if self._added > start:
+            part = slice(start, self._added)
+            for left, right in self._pairs:
+                np.add(left[part], right[part], out=left[part])
+            self._added = start
+        if self._then is not None:
+            self._then(start)
+
+
+@dataclass(frozen=True)
+class _SubtreeSum:
+    """How the shards of one contribution are added up."""
+
+    accumulators: list[Accumulator]
+    """The first is the contribution itself."""
+    leaves: list[LeafStep]
+
+
+def _subtree_sums(params: ParamLayout, contributions: Sequence[Contribution]) -> list[_SubtreeSum]:
+    plans = [leaf_steps(contribution.subtree) for contribution in contributions]
+    depth = max(leaf.slot for plan in plans for leaf in plan)
+    first = contributions[0]
+    spare = [
+        Accumulator(params, aligned_empty(first.vector.size, first.vector.dtype), np.zeros_like(first.stats))
+        for _ in range(depth)
+    ]
+    return [
+        _SubtreeSum([Accumulator(params, contribution.vector, contribution.stats), *spare], plan)
+        for contribution, plan in zip(contributions, plans, strict=True)
+    ]
