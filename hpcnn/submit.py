@@ -166,10 +166,13 @@ def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
 
 
 def _show(submission: Submission) -> None:
+    from hpcnn.slurm.resume import shards_in
+
     size, job = submission.size, submission.loaded.job
+    shards = shards_in(submission.folder, job)
     each = f"{len(submission.points)} runs, each " if submission.points else ""
     time = submission.asked.get("time") or "of SBATCH_TIMELIMIT"
-    write_line(f"job         {submission.loaded.path} ({job.name}), {job.train.shards} gradient shards")
+    write_line(f"job         {submission.loaded.path} ({job.name}), {shards or 'automatic'} gradient shards")
     write_line(f"size        {each}{size}, time {time}")
     write_line(f"run folder  {submission.folder}")
     write_line(f"command     {shlex.join(submission.command)}")

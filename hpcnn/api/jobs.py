@@ -23,6 +23,7 @@ from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, re
 from hpcnn.job.model import Model
 from hpcnn.job.overrides import apply_overrides
 from hpcnn.job.schema import Job
+from hpcnn.job.shards import FIXED_SHARDS
 from hpcnn.nn.build import model_section
 from hpcnn.nn.network import Network
 from hpcnn.optim.optimizer import Optimizer
@@ -70,8 +71,6 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
         HpcnnError: something is of another kind, or out of range.
     """
     check_network(network)
-    if settings["shards"] == "auto":
-        raise JobError('train.shards = "auto": expected an integer. A trainer has no first start to go by.')
     try:
         model = model_section(network)
     except ModelError:
@@ -82,6 +81,8 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
         "loss": _section(loss),
         "train": {**settings, "batch_size": "full", "optimizer_sharding": False, "bucket_mb": 0},
     }
+    if settings["shards"] == "auto":  # batches may be of any size
+        table["train"]["shards"] = FIXED_SHARDS
     if not isinstance(optimizer, Optimizer):
         table["optimizer"] = _section(optimizer)
     job = check_table(plain(table), Path("Trainer")).job

@@ -37,7 +37,7 @@ from hpcnn.runs.inference import named
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
-from hpcnn.training.backend import ModelSpec
+from hpcnn.training.backend import ModelSpec, machines_of_ranks
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.loop import Progress, evaluate
 from hpcnn.training.metrics import plain_values
@@ -57,7 +57,7 @@ class Trainer:
         network: the layers, as `hpcnn.nn.Network`.
         loss: as in ``[loss]`` of a job.
         optimizer: as in ``[optimizer]``, or an `hpcnn.optim.optimizer.Optimizer`.
-        shards: pieces that a batch is cut into: the most ranks that can ever be used.
+        shards: pieces that a batch is cut into: the most ranks that can ever be used. ``"auto"``: 8.
         seed: decides the weights at the start, and dropout.
         metrics: computed beside the loss, as in ``train.metrics``.
         dtype: ``"float32"`` or ``"float64"``.
@@ -80,7 +80,7 @@ class Trainer:
         loss: Section,
         optimizer: Section | Optimizer = "adam",
         *,
-        shards: int,
+        shards: int | str = "auto",
         seed: int = 0,
         metrics: Sequence[str] = (),
         dtype: str = "float32",
@@ -97,6 +97,7 @@ class Trainer:
         settings = {"shards": shards, "seed": seed, "metrics": metrics, "dtype": dtype, "arithmetic": arithmetic}
         with collective(self.comm, "Trainer"):
             self._job, self._spec = agree(self.comm, lambda: self._prepare(loss, optimizer, settings))
+            machines_of_ranks(self.comm, self._job, self._spec.backend)
             chosen = optimizer if isinstance(optimizer, Optimizer) else None
             self._replica = build_replica(self._job, self._spec, self.comm, optimizer=chosen)
             self._replica.synchronize()

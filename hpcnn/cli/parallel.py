@@ -31,13 +31,12 @@ def build_job(comm: Communicator, arguments: argparse.Namespace) -> tuple[Job, T
     """
     from hpcnn.comm.collectives import agree
     from hpcnn.job.load import load_job
-    from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
+    from hpcnn.runs.build import build_training
 
     loaded = agree(comm, lambda: load_job(arguments.job, arguments.overrides))
-    shards = resolve_shards(loaded.job, comm.size)
-    job = agree(comm, lambda: resolve_groups(shards, comm.hosts))
-    backend = agree(comm, lambda: choose_backend(comm)(job))
-    return job, agree(comm, lambda: build_training(job, loaded.base, comm, backend))
+    backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
+    training = agree(comm, lambda: build_training(loaded.job, loaded.base, comm, backend))
+    return training.job, training
 
 
 def open_run(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:

@@ -11,7 +11,7 @@ from hpcnn.job import data as sources
 from hpcnn.job import model as models
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
-from hpcnn.job.schema import Job, Train, sums_by_horovod
+from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
 
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
@@ -203,7 +203,7 @@ def check_compression(train: Train) -> None:
             f'train.compression_groups = {groups}, but train.compression = "none", so nothing is rounded: set it '
             'to "auto", or the compression to "bf16" or "fp16"'
         )
-    most = 65536 if train.shards == "auto" else train.shards
+    most = MOST_SHARDS if train.shards == "auto" else train.shards
     if groups & (groups - 1) or groups > most:
         limit = "" if train.shards == "auto" else f", at most train.shards = {train.shards}"
         raise JobError(

@@ -20,6 +20,8 @@ Metric = Literal[
     "mae", "mse", "r2", "precision", "recall", "f1", "confusion_matrix",
 ]  # fmt: skip
 
+MOST_SHARDS = 65536
+
 Arithmetic = Literal["native", "numpy"]
 DEFAULT_ARITHMETIC: Arithmetic = "numpy"
 """What computes a job that does not say."""
@@ -60,9 +62,10 @@ class Train(Section, frozen=True, kw_only=True):
     """Passes over the training data."""
     batch_size: PositiveInt | Literal["full"] = 32
     """Samples per step over all ranks; `full`: all samples."""
-    shards: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
-    """Number of gradient shards that each batch is divided into: the largest number of ranks that the job can use. \
-`auto`: the number of ranks at the first start."""
+    shards: Annotated[int, Meta(ge=1, le=MOST_SHARDS)] | Literal["auto"] = "auto"
+    """Number of gradient shards that each batch is divided into: the largest number of ranks that the job can use. It \
+affects the result. `auto`: one per 16 samples of the batch with `arithmetic = "native"`; with `"numpy"` and in Keras \
+mode 8, or one per sample of a smaller batch."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     shuffle: bool = True
@@ -87,7 +90,7 @@ result. `auto`: if it is faster."""
     compression: Literal["none", "bf16", "fp16"] = "none"
     """Send gradients between hosts in two bytes per entry, with error feedback. This changes the result, on one rank \
 too. `fp16` keeps 11 bits instead of 8, but sums beyond 65504 end the run."""
-    compression_groups: Annotated[int, Meta(ge=1, le=65536)] | Literal["auto"] = "auto"
+    compression_groups: Annotated[int, Meta(ge=1, le=MOST_SHARDS)] | Literal["auto"] = "auto"
     """Number of partial sums that are rounded, a power of two; it affects the result. One per host is best. `auto`: \
 at most the number of hosts at the start."""
     early_stopping: EarlyStopping | None = None

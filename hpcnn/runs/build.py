@@ -23,6 +23,7 @@ from hpcnn.errors import JobError, ModelError
 from hpcnn.job.checks import check_compression
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
+from hpcnn.job.shards import shards_of
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.optim.build import build_optimizer
@@ -132,22 +133,24 @@ def build_training(
     backend: Backend = NUMPY,
     source: Source | None = None,
     check: Callable[[Content | None], None] | None = None,
+    hosts: int = 0,
 ) -> Training:
     """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
 
-    ``auto`` shards and groups of the job are set by now. `base` is the folder of the job file; `source` holds data in
-    memory, in place of the job's. `check` is called with the content of the data before anything is built, and raises
-    if they are the wrong ones.
+    `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
+    the content of the data before anything is built, and raises if they are the wrong ones. `hosts` is the number of
+    hosts at the run's start, by default that of `comm`.
     """
     train = job.train
-    assert isinstance(train.shards, int)
-    check_shards(train.shards, comm.size)  # too many ranks: say so before any data is read
+    if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
+        check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
     source = source or read_source(job.data, base)
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
     splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
+    job = settled(job, len(splits.train), hosts or comm.hosts)
     spec = build_spec(job, splits.train.x_shape, backend)
     check_ending(spec.loss.loss.name, spec.network.ending)
     check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
@@ -163,16 +166,16 @@ def build_training(
     )
     splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
     weights = _class_weights(job, splits.train, spec, reduction)
-    shards = _shard_loader(job, spec, splits.train)
+    loader = _shard_loader(job, spec, splits.train)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
         splits=splits,
         spec=spec,
         replica=build_replica(job, spec, comm, weights),
-        shards=shards,
+        shards=loader,
         validation=validation,
-        schedule=build_schedule(job.schedule, steps_per_epoch=shards.steps_per_epoch, epochs=train.epochs),
+        schedule=build_schedule(job.schedule, steps_per_epoch=loader.steps_per_epoch, epochs=train.epochs),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
         callbacks=_steering(job),
         class_weights=weights,
@@ -259,15 +262,18 @@ def _class_weights(job: Job, samples: Samples, spec: ModelSpec, reduction: TreeR
     return weights
 
 
-def resolve_groups(job: Job, hosts: int) -> Job:
-    """Return the job with an open ``train.compression_groups`` set for `hosts` hosts; ``train.shards`` must be set."""
-    train = job.train
-    assert isinstance(train.shards, int)
+def settled(job: Job, samples: int, hosts: int) -> Job:
+    """Return the job with automatic shards and compression groups as numbers.
+
+    `samples` counts its training data; `hosts` those at the run's start.
+    """
+    shards = shards_of(job, samples)
+    assert shards is not None
+    train = msgspec.structs.replace(job.train, shards=shards)
     check_compression(train)
-    if train.compression == "none" or train.compression_groups != "auto":
-        return job
-    groups = 1 << (min(hosts, train.shards).bit_length() - 1)
-    return msgspec.structs.replace(job, train=msgspec.structs.replace(train, compression_groups=groups))
+    if train.compression != "none" and train.compression_groups == "auto":
+        train = msgspec.structs.replace(train, compression_groups=1 << (min(hosts, shards).bit_length() - 1))
+    return msgspec.structs.replace(job, train=train)
 
 
 def _compression(train: Train) -> Compression | None:
@@ -275,10 +281,3 @@ def _compression(train: Train) -> Compression | None:
         return None
     assert isinstance(train.compression_groups, int)
     return Compression(train.compression, train.compression_groups)
-
-
-def resolve_shards(job: Job, shards: int) -> Job:
-    """Return the job with ``train.shards = "auto"`` replaced by `shards`."""
-    if job.train.shards != "auto":
-        return job
-    return msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, shards=shards))

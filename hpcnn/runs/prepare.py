@@ -14,13 +14,13 @@ from hpcnn.core.activity import SET_UP
 from hpcnn.data.source import Source
 from hpcnn.errors import CheckpointError
 from hpcnn.job.load import LoadedJob
-from hpcnn.job.schema import Job, Train
-from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
+from hpcnn.job.schema import Job
+from hpcnn.runs.build import build_training
 from hpcnn.runs.start import Start
 from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, unpack
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.output import write_line
-from hpcnn.training.backend import Backend, machine_info
+from hpcnn.training.backend import Backend, machines_of_ranks
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.loop import Progress
 from hpcnn.training.same_data import check_same_data
@@ -39,14 +39,13 @@ class Extras:
 
 @dataclass(frozen=True)
 class Request:
-    """What to train, and for which resources its open settings are resolved."""
+    """What to train, and the number of hosts that its compression groups are chosen for."""
 
     loaded: LoadedJob
     backend: Backend
     extras: Extras
-    ranks: int
-    """At the first attempt, as the next."""
     hosts: int
+    """At the first attempt."""
 
     @property
     def survives(self) -> bool:
@@ -59,15 +58,17 @@ def prepare(comm: Communicator, request: Request, start: Start) -> tuple[Trainin
     checkpoint = agree(comm, lambda: read_on_all_ranks(comm, start.checkpoint))
     facts = facts_of(checkpoint.facts) if checkpoint else None
     content = facts.data if facts else None
-    job = _resolve(comm, request, facts)
+    job = request.loaded.job
     if facts is not None:
-        agree(comm, lambda: check_same_job(facts.job, job, data_known=content is not None))
+        job = agree(comm, lambda: check_same_job(facts.job, job, data_known=content is not None))
     if _is_complete(comm, start, job):
         return None
     base, extras, path = request.loaded.base, request.extras, start.checkpoint
     remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
     check = partial(check_same_data, content, section=job.data, remedy=remedy)
-    training = agree(comm, lambda: build_training(job, base, comm, request.backend, extras.source, check))
+    training = agree(
+        comm, lambda: build_training(job, base, comm, request.backend, extras.source, check, request.hosts)
+    )
     training = replace(training, callbacks={**training.callbacks, **extras.callbacks})
     if checkpoint is not None:
         progress = agree(comm, lambda: unpack(checkpoint, training))
@@ -98,14 +99,6 @@ def read_on_all_ranks(comm: Communicator, path: Path | None) -> Checkpoint | Non
     return checkpoint
 
 
-def _resolve(comm: Communicator, request: Request, facts: Facts | None) -> Job:
-    """Return the job with its open settings resolved: as at the run's start."""
-    first = job_of(facts.job).train if facts else Train()
-    job = resolve_shards(request.loaded.job, request.ranks if first.shards == "auto" else first.shards)
-    groups = first.compression_groups  # if they were open: as many as hosts
-    return agree(comm, lambda: resolve_groups(job, request.hosts if groups == "auto" else groups))
-
-
 def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
     result = on_root(comm, start.folder.read_result)
     if result is None or result.get("epochs_asked", 0) < job.train.epochs:
@@ -118,7 +111,7 @@ def _is_complete(comm: Communicator, start: Start, job: Job) -> bool:
 
 def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Training) -> None:
     """Warn where bits may differ: between the machines of this run, or since the run's start. Collective."""
-    machines = comm.allgather(machine_info(training.spec.backend))
+    machines = machines_of_ranks(comm, training.job, training.spec.backend)
     if comm.rank != 0:
         return
     other = next((rank for rank, machine in enumerate(machines) if machine != machines[0]), None)

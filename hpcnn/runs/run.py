@@ -27,6 +27,7 @@ from hpcnn.runs.state import pack_model
 from hpcnn.runs.timeline.timeline import Timeline
 from hpcnn.runs.walltime import WallTime
 from hpcnn.storage.checkpoint import save_checkpoint
+from hpcnn.system.blas import fingerprint
 from hpcnn.system.output import losses, write_line
 from hpcnn.training.backend import machine_info
 from hpcnn.training.callbacks import Callback
@@ -204,7 +205,7 @@ class Run:
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
-                    "machine": machine_info(training.spec.backend),
+                    "machine": fingerprint() | machine_info(training.job, training.spec.backend),
                 }
             )
         except OSError as error:

@@ -54,7 +54,7 @@ def train(
     `out` is the run folder, None for a new one in `RUNS`; `resume` is ``auto``, ``never``, or the run or checkpoint to
     resume; `extras` is what a program adds to the job.
     """
-    request = Request(loaded, backend, extras or Extras(), comm.size, comm.hosts)
+    request = Request(loaded, backend, extras or Extras(), comm.hosts)
     session = _Session(request, comm, out, resume, stop or StopRequest())
     try:
         while True:

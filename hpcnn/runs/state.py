@@ -28,6 +28,8 @@ from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.training import Training
 
+_SETTLED = ("shards", "compression_groups")
+"""Automatic settings that are numbers from a run's start on."""
 Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
@@ -119,7 +121,7 @@ def facts_for(
         "callbacks": callbacks,
         "input_shape": list(spec.network.input_shape),
         "hpcnn": __version__,
-        "machine": machine_info(spec.backend),
+        "machine": machine_info(job, spec.backend),
         "data": msgspec.to_builtins(content),
     }
 
@@ -193,14 +195,19 @@ def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     )
 
 
-def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> None:
+def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> Job:
     """Refuse to resume a run under settings that would change its result; more epochs may be asked for.
 
-    What computes it may change: the bits do then, but not the training. `old` is the job as the checkpoint keeps it.
+    The backend may change: the bits do then, but not the training. `old` is the job as the checkpoint keeps it.
     With `data_known` the data are compared with those of the start, so that their place does not matter.
+
+    Returns:
+        the new job, its automatic settings as the run began with.
     """
-    before = result_settings(job_of(old))
-    after = result_settings(new)
+    first = job_of(old)
+    kept = {key: getattr(first.train, key) for key in _SETTLED if getattr(new.train, key) == "auto"}
+    new = msgspec.structs.replace(new, train=msgspec.structs.replace(new.train, **kept))
+    before, after = result_settings(first), result_settings(new)
     for settings in (before, after):
         del settings["backend"], settings["keras"]
         if data_known:
@@ -215,6 +222,7 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
             + "; ".join(different)
             + ". Resume with the settings of its job.toml, or start a new run with another --out."
         )
+    return new
 
 
 def job_of(settings: Mapping[str, Any]) -> Job:

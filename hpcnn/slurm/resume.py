@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcnn.errors import CheckpointError
 from hpcnn.slurm.run_files import RunFiles, read_lines
@@ -29,25 +29,33 @@ def submitted_before(folder: Path) -> tuple[Path, list[str]]:
 
 def check_same_run(folder: Path, job: Job) -> None:
     """Raise CheckpointError if `job` differs from that of the run to resume in a setting that defines the result."""
-    import msgspec
-
     from hpcnn.runs.state import check_same_job  # NumPy comes with it
 
     run = RunFiles(folder)
     if not (run.path / "checkpoints" / "last.safetensors").exists():  # it starts from the beginning
         return
+    if before := _recorded_job(run):  # else the run itself compares with its checkpoints
+        check_same_job(before, job, data_known=True)  # the run itself compares the data
+
+
+def shards_in(folder: Path, job: Job) -> int | None:
+    """Return the number of shards that `job` has in a run folder; None if its data decide that.
+
+    A run keeps automatic shards as they were at its start.
+    """
+    from hpcnn.job.shards import shards_of
+
+    train = _recorded_job(RunFiles(folder)).get("train") if job.train.shards == "auto" else None
+    before = train.get("shards") if isinstance(train, dict) else None
+    return before if isinstance(before, int) else shards_of(job)
+
+
+def _recorded_job(run: RunFiles) -> dict[str, Any]:
+    """Return the job that a run was started with; empty if it has not started, or can't be read."""
     try:
-        before = tomllib.loads(run.job.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # the run itself compares with its checkpoints
-        return
-    train = before.get("train", {})
-    settled = {
-        key: train[key]
-        for key in ("shards", "compression_groups")
-        if getattr(job.train, key) == "auto" and isinstance(train, dict) and key in train
-    }
-    now = msgspec.structs.replace(job, train=msgspec.structs.replace(job.train, **settled))
-    check_same_job(before, now, data_known=True)  # the run itself compares them
+        return tomllib.loads(run.job.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
 
 
 def check_same_points(folder: Path, points: Sequence[Point]) -> None:

@@ -16,7 +16,7 @@ from hpcnn.slurm.batch_scripts import TEMPLATES_VARIABLE, check_syntax, find_tem
 from hpcnn.slurm.client import run_slurm
 from hpcnn.slurm.options import Size, directives, parse_options, size_of
 from hpcnn.slurm.queue import COMMENT, job_ids, queued
-from hpcnn.slurm.resume import check_same_points, check_same_run
+from hpcnn.slurm.resume import check_same_points, check_same_run, shards_in
 from hpcnn.slurm.run_files import RunFiles, append_line, free_folder, holds_any
 from hpcnn.slurm.sweep import Point, overrides, points_toml, read_points
 from hpcnn.system.atomic import write_text
@@ -98,7 +98,7 @@ def prepare(request: Request) -> Submission:
     new = not folder.exists()
     submission = Submission(loaded, request.overrides, template, folder, options, arguments, asked, points, new=new)
     _check_time(asked)
-    check_ranks(submission.size, loaded.job, RunFiles(folder))
+    check_ranks(submission.size, loaded.job, folder)
     if request.resume and not points:
         check_same_run(folder, loaded.job)
     check_same_points(folder, points)
@@ -141,7 +141,7 @@ def _check_point(request: Request, size: Size, folder: Path, index: int, point: 
 
     try:
         loaded = load_job(request.job, [*request.overrides, *overrides(point)])
-        check_ranks(size, loaded.job, RunFiles(folder / str(index)))
+        check_ranks(size, loaded.job, folder / str(index))
         if request.resume:
             check_same_run(folder / str(index), loaded.job)
     except HpcnnError as error:
@@ -173,31 +173,15 @@ def _check_time(asked: Mapping[str, str]) -> None:
         )
 
 
-def check_ranks(size: Size, job: Job, run: RunFiles) -> None:
+def check_ranks(size: Size, job: Job, folder: Path) -> None:
     """Raise JobError if the job may get more ranks than it has gradient shards."""
-    shards = _shards_at_start(run) or job.train.shards if job.train.shards == "auto" else job.train.shards
-    if shards == "auto":
-        if size.varies:
-            raise JobError(
-                "train.shards = 'auto' means as many as the first start has ranks: with a range of nodes the queue "
-                f"would decide that, and so the result. Fix it: --set train.shards={size.ranks}"
-            )
-        return
-    if size.ranks > shards:
+    shards = shards_in(folder, job)
+    if shards is not None and size.ranks > shards:
         raise JobError(
             f"the job may get {size}, but has {shards} gradient shards (train.shards): more ranks than those would "
             "have nothing to do. Ask for fewer --nodes or --tasks-per-node, or begin a new run, with another result, "
             f"by --set train.shards={size.ranks}"
         )
-
-
-def _shards_at_start(run: RunFiles) -> int | None:
-    """Return the number of shards that a run was started with and keeps; None if it has not started."""
-    try:
-        found = re.search(r"^shards = (\d+)$", run.job.read_text(encoding="utf-8"), re.MULTILINE)
-    except (OSError, UnicodeError):
-        return None
-    return int(found[1]) if found else None
 
 
 def test_only(submission: Submission) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hpcnn.comm.protocol import Array
+from hpcnn.comm.collectives import agree
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.errors import CommunicatorError
 from hpcnn.job.schema import Job
+from hpcnn.kernels.version import ARITHMETIC_VERSION
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.system.blas import fingerprint
 from hpcnn.system.memory import aligned_empty
@@ -53,6 +56,31 @@ BackendOf = Callable[[Job], Backend]
 """Chooses the backend that a job asks for."""
 
 
-def machine_info(backend: Backend) -> dict[str, Any]:
-    """Return what decides the bits in addition to the job."""
-    return fingerprint() | dict(backend.facts)
+def machine_info(job: Job, backend: Backend) -> dict[str, Any]:
+    """Return what decides the bits in addition to the job.
+
+    With `native` arithmetic that is the version of its definitions, and in Keras mode what TensorFlow computes on.
+    """
+    native = {"arithmetic": f"native {ARITHMETIC_VERSION}"} if job.train.arithmetic == "native" else {}
+    libraries = {} if native and job.backend == "numpy" else fingerprint()
+    return {**native, **libraries, **backend.facts}
+
+
+def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[dict[str, Any]]:
+    """Return `machine_info` of each rank, on all ranks. Collective.
+
+    Raises:
+        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one.
+    """
+    machines = comm.allgather(machine_info(job, backend))
+    agree(comm, lambda: _check_one_arithmetic([str(machine.get("arithmetic", "numpy")) for machine in machines]))
+    return machines
+
+
+def _check_one_arithmetic(arithmetics: Sequence[str]) -> None:
+    for rank, arithmetic in enumerate(arithmetics):
+        if arithmetic != arithmetics[0]:
+            raise CommunicatorError(
+                f"the arithmetic of rank 0 is {arithmetics[0]}, and that of rank {rank} is {arithmetic}. Give all "
+                "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
+            )

@@ -11,7 +11,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.data.readers.memory import array_source
 from hpcnn.errors import CheckpointError, CommunicatorError, DataError, JobError, ModelError
-from hpcnn.runs.build import build_training, resolve_shards
+from hpcnn.runs.build import build_training, settled
 from hpcnn.storage.checkpoint import Checkpoint, prefixed, save_checkpoint
 from hpcnn.training.callbacks import EarlyStopping, ReduceOnPlateau
 from tests.small_jobs import LAYERS, build, make_job
@@ -141,10 +141,11 @@ def test_what_decides_the_best_epoch(changes, monitor):
 
 
 def test_shards_are_resolved_only_where_they_are_open():
-    assert resolve_shards(make_job(train={"shards": "auto"}), 5).train.shards == 5
-    assert resolve_shards(make_job(train={"shards": 3}), 5).train.shards == 3
-    job = make_job(train={"shards": "auto"})
-    assert msgspec.structs.replace(job, train=make_job(train={"shards": 5}).train) == resolve_shards(job, 5)
+    job = make_job(train={"shards": "auto", "batch_size": "full", "arithmetic": "numpy"})
+    assert settled(job, 5, 1).train.shards == 5
+    assert settled(make_job(train={"shards": 3}), 5, 1).train.shards == 3
+    assert msgspec.structs.replace(settled(job, 5, 1), train=job.train) == job
+    assert build(job).job.train.shards == 8
 
 
 def initial(tmp_path, arrays):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
+from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import agree
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
-from hpcnn.errors import CheckpointError
-from hpcnn.runs import prepare
+from hpcnn.errors import CheckpointError, CommunicatorError
+from hpcnn.job.load import LoadedJob, load_job
+from hpcnn.job.schema import Job
+from hpcnn.kernels.version import ARITHMETIC_VERSION
+from hpcnn.runs import prepare, session
+from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.start import Start
 from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
+from hpcnn.training import backend
+from tests.small_jobs import make_job
 
 
 def save(path: Path, value: float) -> Path:
@@ -36,3 +49,98 @@ def test_all_ranks_must_read_one_checkpoint_alike(tmp_path: Path) -> None:
 
 def test_no_checkpoint_to_read() -> None:
     assert run_threads(2, lambda comm: prepare.read_on_all_ranks(comm, None)) == [None, None]
+
+
+# ------------------------------------------------------------------------------------------- what else decides the bits
+
+
+ARITHMETICS = ("native", "numpy")
+PROCESSORS = ("Zen 5", "Skylake")
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> threading.local:
+    """The processor of each thread, as the BLAS library would tell it."""
+    local = threading.local()
+    monkeypatch.setattr(backend, "fingerprint", lambda: {"processor": local.name})
+    return local
+
+
+def test_what_decides_the_bits_beside_the_job(processor: threading.local) -> None:
+    processor.name = PROCESSORS[0]
+    native, numpy = (make_job(train={"arithmetic": arithmetic}) for arithmetic in ARITHMETICS)
+    in_keras = msgspec.structs.replace(native, backend="keras")
+    keras = SimpleNamespace(facts={"tensorflow": "2.20"})
+    assert backend.machine_info(native, NUMPY) == {"arithmetic": f"native {ARITHMETIC_VERSION}"}
+    assert backend.machine_info(numpy, NUMPY) == {"processor": "Zen 5"}
+    assert backend.machine_info(in_keras, keras) == {  # type: ignore[arg-type]
+        "arithmetic": f"native {ARITHMETIC_VERSION}", "processor": "Zen 5", "tensorflow": "2.20",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_another_processor_is_told_of_where_it_decides_bits(
+    arithmetic: str, processor: threading.local, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    loaded = LoadedJob(
+        make_job(train={"arithmetic": arithmetic}, run={"display": "quiet", "stop_at_step": 2}), tmp_path, tmp_path
+    )
+    for processor.name, words in zip(PROCESSORS, ("", "another machine or library"), strict=True):
+        session.train(loaded, SerialCommunicator(), out=tmp_path / "run", resume="auto")
+        told = capfd.readouterr().out
+        assert ("warning" in told) == (bool(words) and arithmetic == "numpy")
+        assert words in told or arithmetic == "native"
+        loaded = replace(loaded, job=make_job(train={"arithmetic": arithmetic}, run={"display": "quiet"}))
+    result = RunFolder(tmp_path / "run").read_result()
+    assert result is not None
+    assert ("processor" in result["machine"], "arithmetic" in result["machine"]) == (True, arithmetic == "native")
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_ranks_on_unlike_processors(
+    arithmetic: str, processor: threading.local, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(data={"samples": 120}, train={"arithmetic": arithmetic, "epochs": 1}, run={"display": "quiet"})
+
+    def body(comm: ThreadCommunicator) -> None:
+        processor.name = PROCESSORS[comm.rank]
+        prepare.prepare(comm, request_of(job, tmp_path), Start(RunFolder(tmp_path)))
+
+    run_threads(2, body)
+    told = capfd.readouterr().out
+    assert told.count("warning: the ranks run on different machines or libraries") == (arithmetic == "numpy")
+
+
+def test_ranks_never_mix_arithmetics(processor: threading.local, tmp_path: Path) -> None:
+    def body(comm: ThreadCommunicator) -> None:
+        processor.name = PROCESSORS[0]
+        job = make_job(train={"arithmetic": ARITHMETICS[comm.rank]})
+        prepare.prepare(comm, request_of(job, tmp_path), Start(RunFolder(tmp_path)))
+
+    with pytest.raises(CommunicatorError, match=r"rank 0 is native 1, and that of rank 1 is numpy. Give all ranks the"):
+        run_threads(2, body)
+
+
+def request_of(job: Job, folder: Path) -> prepare.Request:
+    return prepare.Request(LoadedJob(job, folder, folder), NUMPY, prepare.Extras(), hosts=1)
+
+
+# ----------------------------------------------------------------------------------------------------- automatic shards
+
+
+def test_a_run_goes_on_with_the_shards_that_it_recorded(tmp_path: Path) -> None:
+    """As those of versions that took as many as the first start had ranks."""
+
+    def trained(shards: int | str, steps: int) -> Job:
+        job = make_job(train={"shards": shards}, run={"display": "none", "stop_at_step": steps})
+        outcome = session.train(
+            LoadedJob(job, tmp_path, tmp_path), SerialCommunicator(), out=tmp_path / "run", resume="auto"
+        )
+        assert outcome.training is not None
+        return outcome.training.job
+
+    trained(3, 2)
+    assert trained("auto", 4).train.shards == 3
+    with pytest.raises(CheckpointError, match=r"train\.shards: 3 -> 8"):
+        trained(8, 5)
+    assert load_job(tmp_path / "run" / "job.toml").job.train.shards == 3

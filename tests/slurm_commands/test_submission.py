@@ -14,7 +14,6 @@ from hpcnn import submit as command
 from hpcnn.errors import CheckpointError, HpcnnError, JobError
 from hpcnn.slurm.batch_scripts import find_template, templates_folder
 from hpcnn.slurm.messages import SlurmError
-from hpcnn.slurm.options import Size
 from hpcnn.slurm.queue import QueuedJob
 from hpcnn.slurm.submission import Request, check_free, prepare, submit
 
@@ -22,6 +21,7 @@ Put = Callable[[str, str], Path]
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "jobs" / "digits_mlp.toml"
 RATES = ROOT / "slurm" / "learning_rates.toml"
+AUTOMATIC = ["train.shards=auto", "train.arithmetic=numpy"]
 REQUEST = Request(DIGITS, options=["--time=5", "--nodes=2"])
 
 
@@ -88,7 +88,7 @@ def test_a_refusal_is_one_message(here: Path, put: Put, capsys: pytest.CaptureFi
         ({"options": ["--time=5", "--ntasks-per-node=5"]}, r"10 ranks on 2 nodes, but has 8 gradient shards"),
         ({"options": ["--time=5", "--nodes=2-5"]}, r"at most 10 ranks on 2 to 5 nodes, but has 8"),
         ({"options": ["--time="]}, r"no wall time is given. Set it, for example --time 1:00:00"),
-        ({"overrides": ["train.shards=auto"], "options": ["--nodes=1-2"]}, r"Fix it: --set train.shards=4"),
+        ({"overrides": AUTOMATIC, "options": ["--nodes=1-5"]}, r"at most 10 ranks on 1 to 5 nodes, but has 8"),
         ({"out": Path("a\nb")}, "line breaks and control characters"),
         ({"resume": True}, "needs the folder of the run: --out"),
         ({"resume": True, "out": Path("new")}, r"there is no run in .*new"),
@@ -106,15 +106,33 @@ def test_as_many_ranks_as_shards_are_fine(here: Path, nodes: str) -> None:
     assert prepare(replace(REQUEST, options=[f"--nodes={nodes}"])).size.ranks <= 8
 
 
-def test_open_shards_on_a_fixed_number_of_nodes_are_fine(here: Path) -> None:
-    assert prepare(replace(REQUEST, overrides=["train.shards=auto"])).size == Size((2, 2), 4)
+def test_automatic_shards_need_no_fixed_number_of_nodes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(replace(REQUEST, overrides=AUTOMATIC, options=["--nodes=1-2"])).size.ranks == 4
+    full = replace(REQUEST, overrides=[*AUTOMATIC, "train.batch_size=full"], options=["--nodes=50"])
+    assert prepare(full).size.ranks == 100  # the run itself counts its data
+    for more, shards in ([], "8"), (["train.batch_size=full"], "automatic"):
+        options = [word for setting in (*AUTOMATIC, *more) for word in ("--set", setting)]
+        assert command.main([str(DIGITS), *options, "--time=5", "--dry-run"]) == 0
+        assert f"(digits_mlp), {shards} gradient shards" in capsys.readouterr().out
 
 
-def test_open_shards_of_a_run_that_goes_on_are_those_of_its_start(here: Path) -> None:
+@pytest.mark.parametrize("text", ["[train]\nshards = 3\n", "train.shards = 3"])
+def test_automatic_shards_of_a_run_that_goes_on_are_those_of_its_start(here: Path, text: str) -> None:
     (here / "run").mkdir()
-    (here / "run" / "job.toml").write_text("[train]\nshards = 3\n")
+    (here / "run" / "job.toml").write_text(text)
+    go_on = replace(REQUEST, overrides=AUTOMATIC, out=Path("run"), resume=True)
     with pytest.raises(JobError, match=r"4 ranks on 2 nodes, but has 3 gradient shards"):
-        prepare(replace(REQUEST, overrides=["train.shards=auto"], out=Path("run"), resume=True))
+        prepare(go_on)
+    assert prepare(replace(go_on, options=["--nodes=1", "--ntasks=3"])).size.ranks == 3
+
+
+@pytest.mark.parametrize("text", ["", "train = 3", "train.shards = 'auto'", "no TOML"])
+def test_a_run_that_recorded_no_shards_has_those_of_the_job(here: Path, text: str) -> None:
+    (here / "run").mkdir()
+    (here / "run" / "job.toml").write_text(text)
+    go_on = replace(REQUEST, overrides=AUTOMATIC, out=Path("run"), resume=True, options=["--nodes=5"])
+    with pytest.raises(JobError, match=r"10 ranks on 5 nodes, but has 8 gradient shards"):
+        prepare(go_on)
 
 
 def test_a_template_of_ones_own_finds_the_shared_code(here: Path) -> None:

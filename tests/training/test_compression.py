@@ -15,7 +15,7 @@ from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, DivergedError, JobError
 from hpcnn.job.checks import check_job
 from hpcnn.job.load import load_job
-from hpcnn.runs.build import build_training, resolve_groups, resolve_shards
+from hpcnn.runs.build import build_training, settled
 from hpcnn.runs.state import check_same_job, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from hpcnn.training.loop import TrainingLoop
@@ -190,18 +190,18 @@ def test_groups_that_do_not_suit_are_refused(settings, text):
 def test_open_groups_are_as_many_as_there_are_hosts_or_fewer():
     job = compressed(groups="auto")
     check_job(job)
-    chosen = {hosts: resolve_groups(job, hosts).train.compression_groups for hosts in (1, 2, 3, 4, 7, 8, 9, 100)}
+    chosen = {hosts: settled(job, 30, hosts).train.compression_groups for hosts in (1, 2, 3, 4, 7, 8, 9, 100)}
     assert chosen == {1: 1, 2: 2, 3: 2, 4: 4, 7: 4, 8: 8, 9: 8, 100: 8}
-    assert resolve_groups(compressed(groups=4), 2).train.compression_groups == 4
-    assert resolve_groups(make_job(), 2).train.compression_groups == "auto"
-    resolved = resolve_groups(job, 2)
+    assert settled(compressed(groups=4), 30, 2).train.compression_groups == 4
+    assert settled(make_job(), 30, 2).train.compression_groups == "auto"
+    resolved = settled(job, 30, 2)
     assert msgspec.structs.replace(resolved, train=job.train) == job
 
 
 def test_groups_are_checked_again_when_the_shards_are_known():
-    job = compressed(groups=4, train={"shards": "auto"})
+    job = compressed(groups=4, train={"shards": "auto", "batch_size": "full", "arithmetic": "numpy"})
     with pytest.raises(JobError, match=r"compression_groups = 4: expected a power of two, at most train\.shards = 3"):
-        resolve_groups(resolve_shards(job, 3), 2)
+        settled(job, 3, 2)
 
 
 def test_another_compression_is_another_job():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hpcnn.errors import CommunicatorError
 from hpcnn.runs.build import build_training
 from tests.small_jobs import LAYERS, SETTINGS, make_job, train
 
@@ -55,6 +56,22 @@ def test_any_number_of_ranks_trains_to_the_same_bits(changes):
         many = train(job, ranks)
         assert many.fingerprint == one.fingerprint
         assert many.bits() == one.bits()
+
+
+@pytest.mark.parametrize("batch_size", [48, "full"])
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_a_job_that_says_nothing_of_shards_has_one_result(arithmetic, batch_size):
+    job = make_job(
+        data={"samples": 120}, train={"shards": None, "arithmetic": arithmetic, "batch_size": batch_size, "epochs": 2}
+    )
+    assert job.train.shards == "auto"
+    one = train(job)
+    shards = one.state.facts["job"]["train"]["shards"]
+    assert shards == (8 if arithmetic == "numpy" else {48: 3, "full": 6}[batch_size])
+    for ranks in (2, 3):
+        assert train(job, ranks).bits() == one.bits()
+    with pytest.raises(CommunicatorError, match=f"{shards + 1} ranks for {shards} gradient shards: .*not from the"):
+        train(job, shards + 1)
 
 
 def test_as_many_ranks_as_shards():

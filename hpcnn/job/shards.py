@@ -1,0 +1,36 @@
+"""How many gradient shards a job has: decided by the job alone, so that every number of ranks gives one result."""
+
+from __future__ import annotations
+
+from hpcnn.job.schema import MOST_SHARDS, Job
+
+SAMPLES_PER_SHARD = 16
+"""Samples in each shard, at least, with `native` arithmetic and automatic shards."""
+FIXED_SHARDS = 8
+"""Automatic shards where each costs library calls of its own: with `numpy` arithmetic and in Keras mode."""
+
+
+def shards_of(job: Job, samples: int | None = None) -> int | None:
+    """Return the number of shards of each batch.
+
+    Args:
+        job: the job.
+        samples: the number of training samples; needed for automatic shards of a full batch.
+
+    Returns:
+        the number; None if it follows from the number of samples, and that is not given.
+
+    >>> from hpcnn.job.load import load_job
+    >>> automatic = ["train.shards=auto", "train.batch_size=100", "train.arithmetic=native"]
+    >>> shards_of(load_job(overrides=automatic).job)
+    6
+    """
+    train = job.train
+    if train.shards != "auto":
+        return train.shards
+    batch = samples if train.batch_size == "full" else train.batch_size
+    if batch is None:
+        return None
+    if job.backend == "numpy" and train.arithmetic == "native":
+        return min(max(batch // SAMPLES_PER_SHARD, 1), MOST_SHARDS)
+    return min(batch, FIXED_SHARDS)
