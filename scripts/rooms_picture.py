@@ -29,6 +29,7 @@ CAPTIONS = {
     "comm": "ranks, exact exchange",
     "storage": "hashed files",
     "core": "summation tree, injected faults, run folder",
+    "kernels": "compiled arithmetic",
     "system": "cores, memory, BLAS, terminal",
     "errors": "HpcnnError",
 }
