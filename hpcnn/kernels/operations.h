@@ -204,12 +204,10 @@ enum link_kind {
     NESTEROV,    /* g = u c1; s1 = fma(s1, c0, g); u = fma(s1, c0, g)                     c0 = momentum, c1 = f */
     ADAM,        /* s1 = fma(s1, c0, u c1); s2 = fma(u c3, u, s2 c2); u = s1 / (sqrt(s2) + c4)
                     c0 = beta_1, c1 = (1 - beta_1) f, c2 = beta_2, c3 = (1 - beta_2) f^2, c4 = epsilon */
-    RMS,         /* s1 = fma(u c1, u, s1 c0); u = u / sqrt(s1 + c2)          c0 = rho, c1 = (1 - rho) f^2, c2 = epsilon;
-                    f is still outstanding after it */
-    RMS_CENTERED,/* s1 as RMS; s2 = fma(s2, c0, u c3); u = u / sqrt(max(0, fma(-s2, s2, s1)) + c2)
-                    c3 = (1 - rho) f; f is still outstanding after it */
-    ADAGRAD,     /* s1 = fma(u c1, u, s1); u = u / sqrt(s1 + c0)             c0 = epsilon, c1 = f^2;
-                    f is still outstanding after it */
+    RMS,         /* u = u c3; s1 = fma(u c1, u, s1 c0); u = u / sqrt(s1 + c2)
+                    c0 = rho, c1 = 1 - rho, c2 = epsilon, c3 = f */
+    RMS_CENTERED,/* u and s1 as RMS; s2 = fma(s2, c0, u c1); u = u / sqrt(max(0, fma(-s2, s2, s1)) + c2) */
+    ADAGRAD,     /* u = u c1; s1 = fma(u, u, s1); u = u / sqrt(s1 + c0)                   c0 = epsilon, c1 = f */
     APPLY,       /* p = fma(-c0, u, p)                                                    c0 = f */
 };
 struct link {

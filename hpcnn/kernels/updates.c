@@ -31,16 +31,19 @@ INLINE void do_link(int kind, struct entries *e, const vec c[5]) {
         u = s1 / (root(s2) + c[4]);
         break;
     case RMS:
+        u = u * c[3];
         s1 = flushed(fma_(u * c[1], u, s1 * c[0]));
         u = u / root(s1 + c[2]);
         break;
     case RMS_CENTERED:
+        u = u * c[3];
         s1 = flushed(fma_(u * c[1], u, s1 * c[0]));
-        s2 = flushed(fma_(s2, c[0], u * c[3]));
+        s2 = flushed(fma_(s2, c[0], u * c[1]));
         u = u / root(larger(all(0), fma_(-s2, s2, s1)) + c[2]);
         break;
     case ADAGRAD:
-        s1 = flushed(fma_(u * c[1], u, s1));
+        u = u * c[1];
+        s1 = flushed(fma_(u, u, s1));
         u = u / root(s1 + c[0]);
         break;
     case APPLY: p = flushed(fma_(-c[0], u, p)); break;

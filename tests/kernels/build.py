@@ -1,0 +1,93 @@
+"""Compile the kernels of each instruction set, and their scalar references, into libraries for ctypes.
+
+HPCNN_TEST_CFLAGS adds flags, such as those of a sanitizer. Objects are kept, named by what they were made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.kernels.structures import KERNELS
+from tests.require import missing
+
+FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
+ISA_FLAGS = {
+    "scalar": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"],
+    "neon": [],
+}
+REFERENCE = Path(__file__).with_name("reference.c")
+_ELSEWHERE = "module.c", "arguments.c", "record.c", "numbers.c", "threads.c", "table.c", "dispatch.c"
+"""The binding and its tables, which these libraries do without."""
+
+
+def variants() -> list[str]:
+    """Return the instruction sets that this machine runs, the narrowest first."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return ["scalar", "neon"]
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return [isa for isa, needs in ISA_FLAGS.items() if isa != "neon" and {need[2:] for need in needs} <= flags]
+
+
+def build_kernels(isa: str, folder: Path) -> Path:
+    """Return the library of the kernels of `isa` for both types, and of what is the same for all."""
+    jobs = []
+    for source in sorted(KERNELS.glob("*.c")):
+        if source.name in _ELSEWHERE:
+            continue
+        if re.search(r"\bNAME\(", source.read_text()):
+            jobs += [(source, f"_{bits}", [*ISA_FLAGS[isa], f"-DISA={isa}", f"-DBITS={bits}"]) for bits in (32, 64)]
+        else:
+            jobs.append((source, "", []))
+    return _link(f"kernels_{isa}", jobs, folder)
+
+
+def build_reference(folder: Path, *defines: str) -> Path:
+    """Return the library of the scalar references; `defines` can change a constant, which must then be noticed."""
+    jobs = [(REFERENCE, f"_{bits}", [f"-DBITS={bits}", "-DISA=reference", *defines]) for bits in (32, 64)]
+    return _link("reference", jobs, folder)
+
+
+def _link(name: str, jobs: list[tuple[Path, str, list[str]]], folder: Path) -> Path:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(lambda job: _compile(*job, folder), jobs))
+    digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
+    library = folder / f"{name}-{digest}.so"
+    if not library.exists():
+        _run([*_compiler(), "-shared", *objects, "-lm"], library)
+    return library
+
+
+def _compile(source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
+    command = [*_compiler(), *FLAGS, *flags, f"-I{KERNELS}", "-c", source]
+    made_of = [str(command).encode(), source.read_bytes(), *(each.read_bytes() for each in sorted(KERNELS.glob("*.h")))]
+    digest = hashlib.sha256(b"".join(made_of)).hexdigest()[:16]
+    made = folder / f"{source.stem}{suffix}-{digest}.o"
+    if not made.exists():
+        _run(command, made)
+    return made
+
+
+def _run(command: list[str | Path], made: Path) -> None:
+    """Run a command that writes `made`, which appears whole, whoever else makes it at the same time."""
+    partial = made.with_suffix(f".{os.getpid()}")
+    done = subprocess.run([*command, "-o", partial], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr}"
+    partial.replace(made)
+
+
+def _compiler() -> list[str]:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler:
+        missing("there is no C compiler")
+    return [*shlex.split(compiler), *shlex.split(os.environ.get("HPCNN_TEST_CFLAGS", ""))]

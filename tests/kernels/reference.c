@@ -1,0 +1,92 @@
+/* The operations again, for tests alone: plain loops over single numbers, in the order that operations.h says. */
+#include <stdlib.h>
+
+#include "simd.h"
+
+#ifndef TERMS /* a test changes it, and must notice */
+#define TERMS BLOCK_TERMS
+#endif
+
+static real multiply_add(real a, real b, real c) { return BITS == 32 ? (real)fmaf((float)a, (float)b, (float)c) : (real)fma(a, b, c); }
+
+static real flush(real x) { return x < (real)REAL_MIN && x > -(real)REAL_MIN ? (real)copysign(0, x) : x; }
+
+/* ---------------------------------------------------------------------------------------------------------- Products */
+
+static real sum_of_products(index_t terms, const real *a, index_t a_stride, const real *b, index_t b_stride) {
+    real sum = 0;
+    for (index_t first = 0; first < terms; first += TERMS) {
+        real block = 0;
+        for (index_t p = first; p < terms && p < first + TERMS; p++) block = multiply_add(a[p * a_stride], b[p * b_stride], block);
+        sum = first ? sum + block : block;
+    }
+    return sum;
+}
+
+void NAME(product)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(product)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct product *o = operation;
+    const real *a = o->a, *b = o->b, *bias = o->bias;
+    (void)scratch;
+    for (index_t i = begin; i < end; i++)
+        for (index_t j = 0; j < o->n; j++) {
+            real sum = sum_of_products(o->k, a + i * o->a_row, o->a_column, b + j * o->b_column, o->b_row);
+            if (bias) sum = sum + bias[j];
+            if (o->before) ((real *)o->before)[i * o->c_row + j] = flush(sum);
+            if (o->activation == RELU) sum = sum <= 0 ? 0 : sum;
+            if (o->activation == LEAKY_RELU) sum = sum <= 0 ? sum * (real)0.2 : sum;
+            ((real *)o->c)[i * o->c_row + j] = flush(sum);
+        }
+}
+
+/* The sum along the tree of what `leaf` makes of the rows of each leaf. */
+typedef real (*leaf_sum)(const void *operation, index_t first, index_t rows, index_t place);
+
+static void sum_leaves(const struct shards *shards, leaf_sum leaf, const void *operation, index_t place, void *const *out, int flushes) {
+    real *stack = malloc(((size_t)shards->depth + 1) * sizeof(real));
+    index_t top = 0;
+    for (index_t g = 0; g < shards->groups; g++) {
+        for (index_t l = shards->group_leaf[g]; l < shards->group_leaf[g + 1]; l++) {
+            index_t first = shards->leaf_row[l];
+            real sum = leaf(operation, first, shards->leaf_row[l + 1] - first, place);
+            for (index_t fold = 0; fold < shards->folds[l]; fold++) sum = stack[--top] + sum;
+            stack[top++] = sum;
+        }
+        real sum = stack[--top];
+        ((real *)out[g])[place] = flushes ? flush(sum) : sum;
+    }
+    free(stack);
+}
+
+static real gradient_of_leaf(const void *operation, index_t first, index_t rows, index_t place) {
+    const struct weight_gradient *o = operation;
+    const real *x = (const real *)o->x + first * o->x_row + place / o->units;
+    const real *dy = (const real *)o->dy + first * o->dy_row + place % o->units;
+    return sum_of_products(rows, x, o->x_row, dy, o->dy_row);
+}
+
+void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct weight_gradient *o = operation;
+    (void)scratch;
+    for (index_t f = 0; f < o->features; f++)
+        for (index_t u = begin; u < end; u++) sum_leaves(o->shards, gradient_of_leaf, o, f * o->units + u, o->kernel, 1);
+}
+
+static real column_of_leaf(const void *operation, index_t first, index_t rows, index_t column) {
+    const struct column_sums *o = operation;
+    const real *a = o->a, *b = o->b;
+    real sum = 0;
+    for (index_t r = first; r < first + rows; r++) {
+        real term = a[r * o->a_row + column];
+        sum = b ? multiply_add(term, b[r * o->b_row + column], sum) : sum + term;
+    }
+    return sum;
+}
+
+void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct column_sums *o = operation;
+    (void)scratch;
+    for (index_t j = begin; j < end; j++) sum_leaves(o->shards, column_of_leaf, o, j, o->out, 1);
+}

@@ -1,0 +1,52 @@
+"""The structures and constants of hpcnn/kernels/operations.h for ctypes, read from it, so that they can't differ."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+KERNELS = Path(__file__).parents[2] / "hpcnn" / "kernels"
+
+_NUMBERS = {
+    "index_t": ctypes.c_int64,
+    "int": ctypes.c_int,
+    "double": ctypes.c_double,
+    "uint32_t": ctypes.c_uint32,
+    "uint64_t": ctypes.c_uint64,
+}
+_TEXT = re.sub(r"/\*.*?\*/", "", (KERNELS / "operations.h").read_text(), flags=re.DOTALL)
+
+
+def _fields(body: str) -> Iterator[tuple[str, Any]]:
+    """Yield name and type of each field; a pointer, whatever it points to, is a `c_void_p`."""
+    for declaration in filter(str.strip, body.split(";")):
+        base, _, rest = re.sub(r"\b(const|struct)\b", "", declaration).strip().partition(" ")
+        for declarator in rest.split(","):
+            found = re.fullmatch(r"([*\s]*)(\w+)\s*(?:\[(\w+)\])?\s*", declarator)
+            assert found, declaration
+            stars, name, length = found.groups()
+            kind: Any = ctypes.c_void_p if stars.strip() else _NUMBERS[base]
+            yield name, kind * int(length) if length else kind
+
+
+def _structure(name: str, body: str) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(_fields(body))})
+
+
+STRUCTURES = {
+    name: _structure(name, body)
+    for name, body in re.findall(r"^struct (\w+) \{(.*?)^\};", _TEXT, flags=re.DOTALL | re.MULTILINE)
+    if name != "kernels"
+}
+"""By name: product, weight_gradient, ..., shards."""
+
+CONSTANTS = {name: int(number) for name, number in re.findall(r"^#define (\w+) (\d+)$", _TEXT, flags=re.MULTILINE)}
+CONSTANTS |= {
+    name.strip(): number
+    for names in re.findall(r"^enum \w+ \{(.*?)\};", _TEXT, flags=re.DOTALL | re.MULTILINE)
+    for number, name in enumerate(filter(str.strip, names.split(",")))
+}
+"""By name: BLOCK_TERMS, LANES, RELU, MSE, ADAM, ..."""
