@@ -23,7 +23,7 @@ from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, re
 from hpcnn.job.model import Model
 from hpcnn.job.overrides import apply_overrides
 from hpcnn.job.schema import Job
-from hpcnn.job.shards import FIXED_SHARDS
+from hpcnn.job.shards import NUMPY_SHARDS
 from hpcnn.nn.build import model_section
 from hpcnn.nn.network import Network
 from hpcnn.optim.optimizer import Optimizer
@@ -82,7 +82,7 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
         "train": {**settings, "batch_size": "full", "optimizer_sharding": False, "bucket_mb": 0},
     }
     if settings["shards"] == "auto":  # batches may be of any size
-        table["train"]["shards"] = FIXED_SHARDS
+        table["train"]["shards"] = NUMPY_SHARDS
     if not isinstance(optimizer, Optimizer):
         table["optimizer"] = _section(optimizer)
     job = check_table(plain(table), Path("Trainer")).job

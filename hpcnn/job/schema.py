@@ -64,8 +64,8 @@ class Train(Section, frozen=True, kw_only=True):
     """Samples per step over all ranks; `full`: all samples."""
     shards: Annotated[int, Meta(ge=1, le=MOST_SHARDS)] | Literal["auto"] = "auto"
     """Number of gradient shards that each batch is divided into: the largest number of ranks that the job can use. It \
-affects the result. `auto`: one per 16 samples of the batch with `arithmetic = "native"`; with `"numpy"` and in Keras \
-mode 8, or one per sample of a smaller batch."""
+affects the result. `auto`: one per 16 samples of the batch with `arithmetic = "native"`; 8 with `"numpy"` and 4 \
+in Keras mode, or one per sample of a smaller batch."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     shuffle: bool = True
