@@ -23,14 +23,14 @@ def measure(ranks: int, steps: int, *, slow: int | None = None, sharding: bool =
 
     def body(comm: ThreadCommunicator) -> StepTimes:
         training = build_training(job, Path(), comm)
-        load = training.shards.shard
+        load = training.shards.shards
 
-        def slowly(step: int, shard: int):
-            time.sleep(SLOW_S)
-            return load(step, shard)
+        def slowly(step: int, first: int, stop: int):
+            time.sleep(SLOW_S * (stop - first))
+            return load(step, first, stop)
 
         if comm.rank == slow:
-            training.shards.shard = slowly
+            training.shards.shards = slowly
         return measure_steps(training, comm, steps)
 
     return [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)
@@ -81,14 +81,14 @@ def test_the_slowest_rank_is_found(sharding: bool) -> None:
 
 def test_warm_up_does_not_count() -> None:
     training = build_training(make_job(), Path(), SerialCommunicator())
-    load, slept = training.shards.shard, []
+    load, slept = training.shards.shards, []
 
-    def slow_at_first(step: int, shard: int):
+    def slow_at_first(step: int, first: int, stop: int):
         if not slept:
             slept.append(time.sleep(0.5))
-        return load(step, shard)
+        return load(step, first, stop)
 
-    training.shards.shard = slow_at_first
+    training.shards.shards = slow_at_first
     assert measure_steps(training, SerialCommunicator(), 1).total < 0.5
     assert slept
 
