@@ -53,6 +53,10 @@ class MissingExtraError(HpcnnError, ImportError):
         )
 
 
+class MissingCoreError(HpcnnError, ImportError):
+    """The compiled core is not there, can't be loaded on this machine, or lacks what was asked for."""
+
+
 class DivergedError(HpcnnError, ArithmeticError):
     """The loss or a gradient is no longer finite. No file is touched: the last checkpoint stays."""
 
