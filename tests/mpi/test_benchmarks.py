@@ -80,6 +80,16 @@ def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
 
 
+def test_small_fits(mpich: Mpi, tmp_path: Path) -> None:
+    require("sklearn")
+    found = measured(mpich, 1, tmp_path, "benchmarks.small_fits", "--epochs", "2", "--folder", str(tmp_path))
+    for name in ("wine", "breast_cancer", "digits"):
+        ours, theirs, ratio = next(value for key, value in found.items() if key.startswith(name)).values()
+        assert ratio == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
+    assert [len(values) for values in found["with steps that do nothing"].values()] == [3, 3, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
+
+
 def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
     require("keras")
     found = measured(mpich, 2, tmp_path, "benchmarks.keras_mode", "--comm", "mpi4py", "--seconds", "0.02")
@@ -108,6 +118,7 @@ def test_hashes(mpich: Mpi, tmp_path: Path) -> None:
         (0, ["benchmarks.exactness"], "one rank has nothing to exchange"),
         (0, ["benchmarks.sharding"], "one rank has nobody to share with"),
         (2, ["benchmarks.single_rank"], "2 ranks, but this measures one"),
+        (2, ["benchmarks.small_fits"], "2 ranks, but this measures one"),
         (0, ["benchmarks.single_rank"], "benchmarks/install.sh installs it"),
         (2, ["benchmarks.ddp"], "benchmarks/install.sh installs it"),
         (2, ["benchmarks.hashes", "--train-ddp"], "benchmarks/install.sh installs it"),
