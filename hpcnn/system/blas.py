@@ -135,19 +135,27 @@ def _save_threads() -> None:
 
 def fingerprint() -> dict[str, Any]:
     """Return what the bits depend on besides the job: NumPy, BLAS with its kernel and threads, and the processor."""
+    facts, denormals = dict(_built_with()), "zero" if _flushes() else "kept"
+    for library in _loaded(len(sys.modules))[:1]:
+        kernel = getattr(library, "architecture", None)  # OpenBLAS and BLIS tell which one they chose for the processor
+        facts |= ({"kernel": kernel} if kernel else {}) | {"threads": library.num_threads}
+    return facts | {"denormals": denormals}
+
+
+@lru_cache(maxsize=1)
+def _built_with() -> dict[str, Any]:
+    """Return what no process can change: NumPy, the BLAS that it was built with, and the processor."""
     import numpy as np
 
     config: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
     blas = config.get("Build Dependencies", {}).get("blas", {})
-    facts: dict[str, Any] = {
-        "numpy": np.__version__,
-        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-        "processor": _processor(),
-    }
-    for library in _loaded(len(sys.modules))[:1]:
-        kernel = getattr(library, "architecture", None)  # OpenBLAS and BLIS tell which one they chose for the processor
-        facts |= ({"kernel": kernel} if kernel else {}) | {"threads": library.num_threads}
-    return facts | {"denormals": "zero" if FlushDenormals().active else "kept"}
+    name = f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+    return {"numpy": np.__version__, "blas": name, "processor": _processor()}
+
+
+@lru_cache(maxsize=1)
+def _flushes() -> bool:
+    return FlushDenormals().active
 
 
 def _processor() -> str:
