@@ -15,11 +15,23 @@ ABSENT = object()
 
 def resolved_toml(job: Job) -> str:
     """Return the whole job as TOML, defaults written out. Reading it gives the same job."""
+    return to_toml(toml_settings(job))
+
+
+def toml_settings(job: Job) -> dict[str, Any]:
+    """Return the settings of a job as TOML knows them, which has date types and no null."""
     import msgspec
 
-    # TOML has date types, and no null.
     dates = (datetime.datetime, datetime.date, datetime.time)
-    return msgspec.toml.encode(_without_none(msgspec.to_builtins(job, builtin_types=dates))).decode()
+    settings: dict[str, Any] = _without_none(msgspec.to_builtins(job, builtin_types=dates))
+    return settings
+
+
+def to_toml(settings: Mapping[str, Any]) -> str:
+    """Return settings as TOML."""
+    import msgspec
+
+    return msgspec.toml.encode(settings).decode()
 
 
 def result_settings(job: Job) -> dict[str, Any]:

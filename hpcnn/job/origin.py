@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hpcnn.core.run_paths import RunPaths
-from hpcnn.system.atomic import write_text
 
 
-def write_origin(run: Path, base: Path, job_toml: str) -> None:
-    """Store in a run folder that relative paths of its job start from `base`.
+def origin_text(run: Path, base: Path, job: Mapping[str, Any]) -> str:
+    """Return the content of a run's file that says that relative paths of its job start from `base`.
 
-    It is stored twice: relative to the run folder, for a tree that is moved or mounted elsewhere on another host, and
-    as an absolute path, for a run folder that is moved alone. The files that the job names tell which of them is valid.
+    The folder is in it twice: relative to the run folder, for a tree that is moved or mounted elsewhere on another
+    host, and as an absolute path, for a run folder that is moved alone. The files that the job names tell which of them
+    is valid.
     """
-    import tomllib
-
     base = base.resolve()
     here = os.path.relpath(base, run.resolve())
-    holds = sorted({text for text in _texts(tomllib.loads(job_toml)) if _names_existing(base, text)})
-    origin = {"from_here": here, "folder": str(base), "holds": holds}
-    write_text(RunPaths(run).origin, json.dumps(origin, indent=2) + "\n")
+    holds = sorted(text for text in set(_texts(job)) if _names_existing(base, text))
+    return json.dumps({"from_here": here, "folder": str(base), "holds": holds}, indent=2) + "\n"
 
 
 def read_origin(run: Path) -> Path | None:
@@ -44,18 +41,17 @@ def read_origin(run: Path) -> Path | None:
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(each)
 
 
 def _names_existing(base: Path, text: str) -> bool:
     """Return whether `text` is a relative path with a name that exists below `base`."""
-    path = Path(text)
-    if path.is_absolute() or all(part == ".." for part in path.parts):
+    if text.startswith("/") or not set(text.split("/")) - {"", ".", ".."}:
         return False
     try:
-        return (base / path).exists()
+        return (base / text).exists()
     except (OSError, ValueError):  # too long, or not a path
         return False
 

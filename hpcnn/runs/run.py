@@ -12,7 +12,7 @@ from hpcnn import __version__
 from hpcnn.comm.collectives import agree, gather_or_raise
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
-from hpcnn.job.dump import resolved_toml
+from hpcnn.job.dump import toml_settings
 from hpcnn.runs.checkpoints.saver import LAST_PAUSE_S, LAST_TRIES_S, Saver
 from hpcnn.runs.display import make_display
 from hpcnn.runs.display.console import print_results
@@ -67,7 +67,7 @@ class Run:
         if self._root:
             self._context.check_lease()
             try:
-                self._folder.begin(resolved_toml(self._training.job), self._context.base)
+                self._folder.begin(toml_settings(self._training.job), self._context.base)
             except CheckpointError as error:
                 if not recovered:
                     raise
@@ -190,7 +190,8 @@ class Run:
         time_shares = shares(self._records.time.totals)
         self._context.check_lease()
         try:
-            save_checkpoint(self._folder.model, pack_model(training, self._context.base, progress))
+            model = pack_model(training, self._context.base, progress)
+            save_checkpoint(self._folder.model, model, sync_folder=False)  # by the result below, which comes second
             self._folder.write_result(
                 {
                     "weights_sha256": sha256,

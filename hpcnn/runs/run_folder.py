@@ -12,7 +12,8 @@ from typing import Any
 
 from hpcnn.core.run_paths import RunPaths
 from hpcnn.errors import CheckpointError
-from hpcnn.job.origin import write_origin
+from hpcnn.job.dump import to_toml
+from hpcnn.job.origin import origin_text
 from hpcnn.system.atomic import remove_leftovers, write_text
 
 
@@ -24,16 +25,16 @@ class RunFolder(RunPaths):
         """Return the checkpoints that are named by their step, the newest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
 
-    def drop_old(self, step: int, keep: int) -> None:
-        """Keep the newest `keep` checkpoints up to `step`, and delete the others if possible.
+    def old_files(self, step: int, keep: int) -> list[Path]:
+        """Return the checkpoints that are named by their step, but for the newest `keep` of those up to `step`.
 
         Those of later steps belong to the time before the run was resumed from an earlier one.
         """
-        newest = self.at_step(step)
+        files: list[Path] = []
         with suppress(OSError):  # the folder may be moved away meanwhile
-            kept = [path for path in self.step_files() if path.name <= newest.name][:keep]
-            for path in set(self.step_files()) - set(kept):
-                path.unlink()
+            files = self.step_files()
+        kept = [path for path in files if path.name <= self.at_step(step).name][:keep]
+        return [path for path in files if path not in kept]
 
     def holds_run(self) -> bool:
         """Return whether a run has begun here."""
@@ -44,16 +45,19 @@ class RunFolder(RunPaths):
         """Return whether a run has begun here, or is about to."""
         return self.lease.exists() or self.holds_run()
 
-    def begin(self, job_toml: str, base: Path = Path()) -> None:
-        """Write the resolved job and the origin of its relative paths. For the owner of the lease alone."""
+    def begin(self, job: Mapping[str, Any], base: Path = Path()) -> None:
+        """Write the resolved job and the origin of its relative paths. For the owner of the lease alone.
+
+        `job` are its settings as `toml_settings` returns them, `base` is the folder that its relative paths start from.
+        """
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.checkpoints)
             ours = (self.job, self.origin, self.metrics, self.time, self.progress, self.result, self.model)
             remove_leftovers(self.path, {path.name for path in (*ours, self.timeline)})
             self.result.unlink(missing_ok=True)  # of a run that is resumed for more epochs
-            write_text(self.job, job_toml)
-            write_origin(self.path, base, job_toml)
+            write_text(self.job, to_toml(job), sync_folder=False)
+            write_text(self.origin, origin_text(self.path, base, job))
         except OSError as error:
             raise unwritable(self.path, error) from None
 
@@ -91,14 +95,22 @@ class RunFolder(RunPaths):
             text = self.metrics.read_text(encoding="utf-8") if self.metrics.exists() else ""
         except (OSError, UnicodeError) as error:
             raise CheckpointError(f"{str(self.metrics)!r} can't be read ({error}). Fix it, or delete it.") from None
-        return [json.loads(line) for line in text.splitlines() if _epoch(line) < math.inf]
+        return [values for values in map(_values, text.splitlines()) if values is not None]
 
 
 def _epoch(line: str) -> float:
+    values = _values(line)
+    return math.inf if values is None else int(values["epoch"])
+
+
+def _values(line: str) -> dict[str, Any] | None:
+    """Return the values of a line; None if a crash cut it off."""
     try:
-        return int(json.loads(line)["epoch"])
+        values: dict[str, Any] = json.loads(line)
+        int(values["epoch"])
     except (ValueError, KeyError, TypeError, OverflowError):
-        return math.inf  # a line cut off by a crash
+        return None
+    return values
 
 
 def unwritable(path: Path, error: OSError) -> CheckpointError:

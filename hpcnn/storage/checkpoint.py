@@ -14,7 +14,7 @@ from hpcnn.core import faults
 from hpcnn.errors import CheckpointError
 from hpcnn.storage.lazy import Array, LazyArray
 from hpcnn.storage.tensor_file import Beat, Header, in_file_order, map_array, read_header, verify, write_tensors
-from hpcnn.system.atomic import atomic_path, link
+from hpcnn.system.atomic import atomic_path
 
 T = TypeVar("T")
 
@@ -81,11 +81,17 @@ def part_of(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
 
 
 def save_checkpoint(
-    path: Path, content: Checkpoint | PendingCheckpoint, *, also: Sequence[Path] = (), beat: Beat = lambda: None
+    path: Path,
+    content: Checkpoint | PendingCheckpoint,
+    *,
+    also: Sequence[Path] = (),
+    beat: Beat = lambda: None,
+    sync_folder: bool = True,
 ) -> None:
     """Write a checkpoint to `path` atomically, on rank 0, while the others call `PendingCheckpoint.participate`.
 
-    `also` are more names for the same file, which appear before `path` does.
+    `also` are more names for the same file in the same folder, which appear before `path` does; `sync_folder` as for
+    `atomic_path`.
 
     Raises:
         OSError: it can't be written. All blocks are taken nevertheless, since other ranks may be sending them.
@@ -96,11 +102,9 @@ def save_checkpoint(
     facts = json.dumps(content.facts, allow_nan=True, separators=(",", ":"))
     blocks = content.blocks()
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, also, synced=True, sync_folder=sync_folder) as temporary:
             write_tensors(temporary, in_file_order(content.arrays), blocks, facts, beat)
             faults.writing(temporary)
-            for name in also:
-                link(temporary, name)
         faults.written(path)
     except OSError:
         for _ in blocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,10 +13,20 @@ _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]+)?\.tmp")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(
+    path: Path, also: Sequence[Path] = (), *, synced: bool = False, sync_folder: bool = True
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`; after the block its file is synced and replaces `path` in one step.
 
     If the block raises, `path` stays as it was.
+
+    Args:
+        path: the file.
+        also: more names of the file in the same folder. It takes them before `path`, one after the other, each in one
+            step: as hard links, or as copies where there are none.
+        synced: whether the block syncs the file itself.
+        sync_folder: whether the folder is synced at the end, so that the names last; if not, the caller writes another
+            file into it next, which does so.
     """
     temporary = temporary_path(path)
     try:
@@ -24,19 +34,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
         mode = temporary.stat().st_mode  # by the umask; some writers set another one
         yield temporary
         temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if not synced:
+            _sync(temporary, os.O_RDWR)
+        for name in also:
+            _link(temporary, name)
         os.replace(temporary, path)  # noqa: PTH105 - the name of the guarantee
-        _sync_folder(path.parent)
+        if sync_folder:
+            _sync(path.parent, os.O_RDONLY)
     finally:
         with suppress(OSError):  # the first error tells more
             temporary.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_text(path: Path, text: str, *, sync_folder: bool = True) -> None:
+    """Write `text` to `path`, whole or not at all; see `atomic_path`."""
+    with atomic_path(path, sync_folder=sync_folder) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give the synced file at `path` another `name` in one step."""
+    temporary = temporary_path(name)
+    try:
+        try:
+            temporary.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, temporary)  # raises if the folder is the problem
+            _sync(temporary, os.O_RDWR)
+        os.replace(temporary, name)  # noqa: PTH105 - as above
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def check_place(path: Path) -> None:
@@ -44,16 +72,6 @@ def check_place(path: Path) -> None:
     temporary = temporary_path(path)
     temporary.touch()
     temporary.unlink(missing_ok=True)
-
-
-def link(path: Path, name: Path) -> None:
-    """Give the synced file at `path` another `name` in one step: a hard link, or a copy where there are no links."""
-    with atomic_path(name) as temporary:
-        temporary.unlink()
-        try:
-            temporary.hardlink_to(path)
-        except OSError:
-            shutil.copyfile(path, temporary)  # raises if the folder is the problem
 
 
 def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
@@ -75,8 +93,9 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    """Sync a file, or the names in a folder, which can only be opened for reading."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

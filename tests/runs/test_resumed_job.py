@@ -13,9 +13,10 @@ from hpcnn.__main__ import main
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError
 from hpcnn.job.load import load_job, read_table
-from hpcnn.job.origin import read_origin, write_origin
+from hpcnn.job.origin import read_origin
 from hpcnn.runs.inference import checkpoint_path, open_trained
 from hpcnn.runs.resumed_job import job_of_run, load_start_job
+from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import train
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from hpcnn.tools.report.read import read_run
@@ -107,7 +108,8 @@ def test_where_a_job_without_files_starts(tmp_path: Path) -> None:
     for folder in ("tree/run", "far/away"):
         (tmp_path / folder).mkdir(parents=True)
     long = "long" * 100
-    write_origin(tmp_path / "tree" / "run", tmp_path / "tree", f'name = ".."\na = ["/", ".", "gone.csv", "{long}"]')
+    job = {"name": "..", "a": ["/", ".", "gone.csv", long]}
+    RunFolder(tmp_path / "tree" / "run").begin(job, tmp_path / "tree")
     there = (tmp_path / "tree" / "run").rename(tmp_path / "far" / "away" / "run")
     assert read_origin(there) == tmp_path / "tree"
     (tmp_path / "tree").rename(tmp_path / "gone")

@@ -95,14 +95,14 @@ def test_the_newest_folder_by_name(tmp_path):
 
 def test_a_begun_run_has_its_job_and_room_for_checkpoints_and_no_result(tmp_path):
     folder = RunFolder(tmp_path / "out")
-    folder.begin("a = 1\n")
+    folder.begin({"a": 1})
     assert folder.job.read_text() == "a = 1\n"
     assert folder.last.parent.is_dir()
     assert folder.last.parent == folder.best.parent
     assert folder.read_result() is None
     folder.write_result({"weights_sha256": "0", "values": {"loss": 0.5}})
     assert folder.read_result() == {"weights_sha256": "0", "values": {"loss": 0.5}}
-    folder.begin("a = 2\n")
+    folder.begin({"a": 2})
     assert folder.read_result() is None
     assert folder.job.read_text() == "a = 2\n"
 
@@ -110,7 +110,7 @@ def test_a_begun_run_has_its_job_and_room_for_checkpoints_and_no_result(tmp_path
 def test_a_folder_that_can_not_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"can't write to the run folder .*Choose another --out"):
-        RunFolder(tmp_path / "file" / "out").begin("")
+        RunFolder(tmp_path / "file" / "out").begin({})
 
 
 def test_a_result_that_can_not_be_read(tmp_path):
@@ -173,7 +173,7 @@ def test_a_beginning_removes_what_killed_writers_left(tmp_path):
     being_made = folder.path / ".report.html.7.tmp"  # by who looks at the run
     for path in (*leftovers, being_made):
         path.touch()
-    folder.begin("")
+    folder.begin({})
     assert not any(path.exists() for path in leftovers)
     assert being_made.exists()
     assert folder.last.exists()
@@ -188,11 +188,11 @@ def test_states_by_their_step(tmp_path):
     (folder.checkpoints / "step-other.txt").touch()
     assert folder.holds_run()
     assert folder.step_files() == [folder.at_step(step) for step in (1000, 200, 30, 3)]
-    folder.drop_old(200, 2)
-    assert folder.step_files() == [folder.at_step(200), folder.at_step(30)]
+    assert folder.old_files(200, 2) == [folder.at_step(1000), folder.at_step(3)]
+    assert folder.old_files(2000, 4) == []
 
 
-def test_a_folder_that_is_moved_away_while_old_states_are_deleted_does_no_harm(tmp_path, monkeypatch):
+def test_a_folder_that_is_moved_away_has_no_old_states(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     scandir = os.scandir
@@ -203,7 +203,7 @@ def test_a_folder_that_is_moved_away_while_old_states_are_deleted_does_no_harm(t
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", gone)
-    folder.drop_old(1, 1)
+    assert folder.old_files(1, 1) == []
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.system.atomic import atomic_path, link, remove_leftovers, write_text
+from hpcnn.system.atomic import atomic_path, remove_leftovers, write_text
 
 
 def names(folder):
@@ -91,30 +91,79 @@ def test_a_folder_that_is_missing_is_an_error_and_is_not_made(tmp_path):
     assert names(tmp_path) == []
 
 
+def write_under(names, text="new"):
+    """Write a file under several names, the last of which is its own."""
+    *also, path = names
+    with atomic_path(path, also) as temporary:
+        temporary.write_text(text)
+
+
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("old", [None, "old"])
-def test_another_name_takes_its_place_in_one_step(tmp_path, monkeypatch, links, old):
+def test_other_names_take_their_places(tmp_path, monkeypatch, links, old):
     def fail(self, target):
         raise OSError("no links here")
 
     if not links:
         monkeypatch.setattr(Path, "hardlink_to", fail)
-    write_text(tmp_path / "file", "new")
-    if old is not None:
-        (tmp_path / "name").write_text(old)
-    for _ in range(2):  # the second time they are one file already
-        link(tmp_path / "file", tmp_path / "name")
-        assert names(tmp_path) == ["file", "name"]
-        assert (tmp_path / "name").read_text() == "new"
-        assert (tmp_path / "file").samefile(tmp_path / "name") is links
+    paths = [tmp_path / name for name in ("best", "last", "own")]
+    for path in paths if old else ():
+        path.write_text(old)
+    for text in ("new", "newer"):
+        write_under(paths, text)
+        assert names(tmp_path) == ["best", "last", "own"]
+        assert [path.read_text() for path in paths] == [text] * 3
+        assert [path.samefile(tmp_path / "own") for path in paths] == [links, links, True]
 
 
-def test_another_name_for_a_file_that_is_missing(tmp_path):
-    (tmp_path / "name").write_text("old")
-    with pytest.raises(FileNotFoundError):
-        link(tmp_path / "file", tmp_path / "name")
-    assert (tmp_path / "name").read_text() == "old"
-    assert names(tmp_path) == ["name"]
+def test_names_are_taken_in_their_order_of_a_synced_file_and_the_folder_is_synced_last(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_fsync(descriptor):
+        events.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def spy_replace(source, target):
+        events.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "replace", spy_replace)
+    write_under([tmp_path / "best", tmp_path / "last", tmp_path / "own"])
+    assert events == ["file", "best", "last", "own", "folder"]
+    events.clear()
+    write_text(tmp_path / "a", "1", sync_folder=False)
+    write_text(tmp_path / "b", "2")
+    assert events == ["file", "a", "file", "b", "folder"]
+
+
+def test_copies_are_synced_too(tmp_path, monkeypatch):
+    """Where there are no links, each name is a file of its own."""
+    synced, fsync = [], os.fsync
+
+    def spy_fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def fail(self, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    write_under([tmp_path / "best", tmp_path / "own"])
+    assert synced == [path.stat().st_ino for path in (tmp_path / "own", tmp_path / "best", tmp_path)]
+
+
+def test_a_name_that_can_not_be_taken_leaves_the_file_as_it_was(tmp_path):
+    (tmp_path / "own").write_text("old")
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "inner").touch()
+    with pytest.raises(OSError, match="last"):
+        write_under([tmp_path / "best", tmp_path / "last", tmp_path / "own"])
+    assert (tmp_path / "own").read_text() == "old"
+    assert (tmp_path / "best").read_text() == "new"
+    assert names(tmp_path) == ["best", "last", "own"]
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):

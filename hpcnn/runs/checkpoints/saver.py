@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 
 from hpcnn.core.activity import SAVE, WAIT
@@ -104,8 +107,7 @@ class Saver:
         try:
             folder.checkpoints.mkdir(exist_ok=True)
             if self._best is not None and not best:  # first: a run killed between the two does this epoch again
-                save_checkpoint(folder.best, self._best, beat=self._beat)
-                self._best = None
+                save_checkpoint(folder.best, self._best, beat=self._beat, sync_folder=False)  # the next save does so
         except OSError as error:
             if isinstance(content, PendingCheckpoint):
                 content.participate()
@@ -115,12 +117,12 @@ class Saver:
             save_checkpoint(folder.at_step(step), content, also=names, beat=self._beat)
         except OSError as error:
             return _reason(error)
-        if best:
-            self._best = None
+        self._best = None
         self.wait_for_deletion()
         self._context.check_lease()
-        self._deleting = Thread(target=folder.drop_old, args=(step, self._run.keep_checkpoints), daemon=True)
-        self._deleting.start()  # on a thread: deleting takes a third of a second per GB
+        if old := folder.old_files(step, self._run.keep_checkpoints):
+            self._deleting = Thread(target=_delete, args=(old,), daemon=True)
+            self._deleting.start()  # on a thread: deleting takes a third of a second per GB
         return ""
 
     def _beat(self) -> None:
@@ -148,6 +150,12 @@ class Saver:
             self.saved_step, self.save_seconds = step, took_s
             self._saved_at, self._retry_at = now, 0.0
         self.unsaved = trouble
+
+
+def _delete(files: Sequence[Path]) -> None:
+    for path in files:
+        with suppress(OSError):  # the folder may be moved away meanwhile
+            path.unlink()
 
 
 def _reason(error: OSError) -> str:

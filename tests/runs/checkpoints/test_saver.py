@@ -56,7 +56,7 @@ def disk(monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.begin("")
+    folder.begin({})
     return folder
 
 
