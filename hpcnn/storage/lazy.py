@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class LazyArray:
     @property
     def size_bytes(self) -> int:
         """Bytes of its content."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def whole(self) -> Array | None:
         """Return a copy of the array on rank 0; None or the same elsewhere. Collective."""
