@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from hpcnn.errors import MissingCoreError
+from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.arithmetics import arithmetic
 from tests import environment
 from tests.mpi import launch
+from tests.require import missing
 from tests.timing import TooSlowError
 
 environment.begin()  # before a module of tests loads what looks at it
@@ -31,6 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[TooSlowError.__name__]))
             if any(item.path.is_relative_to(room) for room in LANES):
                 raise pytest.UsageError(f"{item.nodeid} is marked `timed`, but `make test` runs no such test there")
+
+
+@pytest.fixture(scope="session", params=["numpy", "native"])
+def optim_arithmetic(request: pytest.FixtureRequest) -> Arithmetic:
+    """What updates parameters: tests that take it hold for each arithmetic."""
+    try:
+        return arithmetic(request.param)
+    except MissingCoreError as error:
+        missing(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,10 @@ import numpy as np
 
 from hpcnn.core.tree import tree_total
 from hpcnn.errors import CheckpointError
-from hpcnn.optim.transforms import Array, Block, Norms, Parameter, StepInfo, Transform, apply_scale
+from hpcnn.optim.arithmetic import Arithmetic, Segment
+from hpcnn.optim.links import Array, Block, Chain, Kind, Link
+from hpcnn.optim.numpy_arithmetic import NUMPY
+from hpcnn.optim.transforms import Norms, Parameter, StepInfo, Transform
 from hpcnn.system.memory import aligned_empty
 
 NORM_BLOCK = 8192
@@ -48,16 +51,11 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class _Segment:
+class _Piece:
     """What one part has of one parameter."""
 
     parameter: int
-    updates: Array
-    state: Mapping[str, Array]
-    params: Array
-    scratch: Array
-    cells: Sequence[slice]
-    """Over which its squares are added."""
+    segment: Segment
 
 
 class BoundOptimizer:
@@ -76,8 +74,9 @@ class BoundOptimizer:
         parameters: Sequence[Parameter],
         *,
         repeats: bool = False,
+        arithmetic: Arithmetic = NUMPY,
     ) -> None:
-        self.optimizer, self.parts = optimizer, tuple(parts)
+        self.optimizer, self.parts, self.arithmetic = optimizer, tuple(parts), arithmetic
         self._stages = optimizer.stages
         self.reductions = len(self._stages) - 1
         """How many times a step needs the norms of all parts."""
@@ -100,12 +99,12 @@ class BoundOptimizer:
         store = aligned_empty(sum(sizes) if self.keeps else longest, params.dtype)
         self.gradients: list[Array] = []
         """Where the gradient sums of each part belong."""
-        self._segments: list[list[_Segment]] = []
+        self._pieces: list[list[_Piece]] = []
         position = 0
         for part, size in zip(parts, sizes, strict=True):
             first = position if self.keeps else 0
             self.gradients.append(store[first : first + size])
-            self._segments.append(list(self._cut(part, position, params)))
+            self._pieces.append(self._cut(part, position, params))
             position += size
 
     @property
@@ -113,43 +112,48 @@ class BoundOptimizer:
         """Whether nothing but the factor changes before the last stage."""
         return not self._segmented and not any(self._stages[:-1])
 
-    def _cut(self, part: slice, position: int, params: Array) -> list[_Segment]:
-        """Return the segments of a part, whose state begins at `position`."""
-        gradient, segments = self.gradients[-1], []
+    def _cut(self, part: slice, position: int, params: Array) -> list[_Piece]:
+        """Return the pieces of a part, whose state begins at `position`."""
+        gradient, pieces = self.gradients[-1], []
         for index, parameter in enumerate(self._parameters):
             lo, hi = max(part.start, parameter.start), min(part.stop, parameter.start + parameter.size)
             if lo < hi:
                 own = slice(position + lo - part.start, position + hi - part.start)
                 state = {name: value[own] for name, value in self.state.items()}
                 updates = gradient[lo - part.start : hi - part.start]
-                marks = _marks(lo, hi)
-                cells = [slice(start - lo, stop - lo) for start, stop in zip(marks, [*marks[1:], hi], strict=True)]
-                segments.append(_Segment(index, updates, state, params[lo:hi], self._scratch[: hi - lo], cells))
-        return segments
+                marks = [*(mark - lo for mark in _marks(lo, hi)), hi - lo]
+                segment = self.arithmetic.segment(updates, params[lo:hi], state, self._scratch, marks)
+                pieces.append(_Piece(index, segment))
+        return pieces
 
     def begin(self, info: StepInfo, count: float) -> None:
         """Plan a step with gradients that are sums over `count` samples."""
-        self._info, self._count, self._stage = info, count, 0
+        self._info, self._count, self._stage = replace(info, power=self.arithmetic.power), count, 0
         self._factors = [1.0 / count] * len(self._parameters)
-        self._plan([info] * len(self._parameters))
+        self._plan([self._info] * len(self._parameters))
 
     def _plan(self, infos: Sequence[StepInfo]) -> None:
-        self._work: list[list[Block]] = []
+        self._chains: list[Chain] = []
         for index, parameter in enumerate(self._parameters):
-            factor, work = self._factors[index], []
+            factor, links = self._factors[index], list[Link | Block]()
             for transform in self._stages[self._stage]:
                 if self._segmented and not transform.applies_to(parameter):
                     continue
-                block, factor = transform.at(infos[index], factor)
-                if block is not None:
-                    work.append(block)
-            self._work.append(work)
+                link, factor = transform.at(infos[index], factor)
+                if link is not None:
+                    links.append(link)
+            if self._stage == self.reductions:
+                links.append(Link(Kind.APPLY, (factor,)))
+            elif self._segmented:  # norms of each parameter are those of what is there
+                links.append(Link(Kind.SCALE, (factor,)))
+                factor = 1.0
+            self._chains.append(Chain(links))
             self._factors[index] = factor
 
     def check(self, number: int) -> bool:
         """Return whether every gradient of a part is finite, and its square too."""
         gradient = self.gradients[number]
-        if math.isfinite(np.dot(gradient, gradient)):
+        if self.arithmetic.finite_squares(gradient):
             return True
         wrong = np.flatnonzero(~np.isfinite(gradient))
         if wrong.size and self.not_finite_at is None:
@@ -158,24 +162,17 @@ class BoundOptimizer:
 
     def update(self, number: int) -> None:
         """Do what is left to do for a part, and update its parameters."""
-        for each in self._segments[number]:
-            updates, state, params, scratch = each.updates, each.state, each.params, each.scratch
-            for block in self._work[each.parameter]:
-                block(updates, state, params, scratch)
-            apply_scale(updates, self._factors[each.parameter])
-            np.subtract(params, updates, out=params)
+        for piece in self._pieces[number]:
+            piece.segment.run(self._chains[piece.parameter])
 
     def squares(self, number: int) -> list[list[float]]:
         """Do the work of the stage on a part; return a row of sums of squares per cell: of updates, and of params."""
         rows: list[list[float]] = []
-        for each in self._segments[number]:
-            for block in self._work[each.parameter]:
-                block(each.updates, each.state, each.params, each.scratch)
-            if not self._segmented:
-                rows += _rows(each, [each.updates])
-            else:
-                apply_scale(each.updates, self._factors[each.parameter])
-                rows += _rows(each, [each.updates, each.params])
+        for piece in self._pieces[number]:
+            segment = piece.segment
+            segment.run(self._chains[piece.parameter])
+            vectors = [segment.updates, segment.params] if self._segmented else [segment.updates]
+            rows += map(list, zip(*map(segment.squares, vectors), strict=True))
         return rows
 
     @property
@@ -190,8 +187,6 @@ class BoundOptimizer:
 
     def reduce(self, rows: Array) -> None:
         """Begin the next stage, by the rows of all cells of the vector."""
-        if self._segmented:
-            self._factors = [1.0] * len(self._parameters)
         self._stage += 1
         if self._stages[self._stage][0].needs == "global":
             norms = [self._norms(rows)] * len(self._parameters)
@@ -223,11 +218,3 @@ class BoundOptimizer:
 def _marks(start: int, stop: int) -> list[int]:
     """Return where the cells of some entries begin: at the first, and at multiples of `NORM_BLOCK`."""
     return [start, *range((start // NORM_BLOCK + 1) * NORM_BLOCK, stop, NORM_BLOCK)] if start < stop else []
-
-
-def _rows(segment: _Segment, vectors: Sequence[Array]) -> list[list[float]]:
-    columns = []
-    for vector in vectors:
-        square = np.multiply(vector, vector, out=segment.scratch)
-        columns.append([float(np.add.reduce(square[cell], dtype=np.float64)) for cell in segment.cells])
-    return [list(row) for row in zip(*columns, strict=True)]

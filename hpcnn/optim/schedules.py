@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from hpcnn.job import optimizer as job
+from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.numpy_arithmetic import NUMPY
 
 Schedule = Callable[[int], float]
 """``step -> factor``, with steps counted from 0."""
-Curve = Callable[[float, Any, float], float]
-"""``(time since the warm-up, section, length of the rest of the training) -> factor``."""
+Curve = Callable[[float, Any, float, Arithmetic], float]
+"""``(time since the warm-up, section, length of the rest of the training, arithmetic) -> factor``."""
 
 
 def _done(t: float, s: job.Cosine | job.Polynomial, rest: float) -> float:
@@ -20,17 +22,19 @@ def _done(t: float, s: job.Cosine | job.Polynomial, rest: float) -> float:
 
 
 SCHEDULES: dict[type[job.ScheduleSection], Curve] = {
-    job.Constant: lambda t, s, rest: 1.0,
+    job.Constant: lambda t, s, rest, a: 1.0,
     # With the addition, a drop is not a step late where t / every falls just below a whole number by rounding.
-    job.Step: lambda t, s, rest: float(s.factor ** math.floor(t / s.every + 1e-9)),
-    job.Exponential: lambda t, s, rest: float(s.rate ** (t / s.length)),
-    job.InverseTime: lambda t, s, rest: 1.0 / (1.0 + s.rate * t / s.length),
-    job.Cosine: lambda t, s, rest: s.end + (1 - s.end) * (1 + math.cos(math.pi * _done(t, s, rest))) / 2,
-    job.Polynomial: lambda t, s, rest: float(s.end + (1 - s.end) * (1 - _done(t, s, rest)) ** s.power),
+    job.Step: lambda t, s, rest, a: a.power(s.factor, math.floor(t / s.every + 1e-9)),
+    job.Exponential: lambda t, s, rest, a: a.power(s.rate, t / s.length),
+    job.InverseTime: lambda t, s, rest, a: 1.0 / (1.0 + s.rate * t / s.length),
+    job.Cosine: lambda t, s, rest, a: s.end + (1 - s.end) * (1 + a.cospi(_done(t, s, rest))) / 2,
+    job.Polynomial: lambda t, s, rest, a: s.end + (1 - s.end) * a.power(1 - _done(t, s, rest), s.power),
 }
 
 
-def build_schedule(section: job.Schedule, *, steps_per_epoch: int, epochs: int) -> Schedule:
+def build_schedule(
+    section: job.Schedule, *, steps_per_epoch: int, epochs: int, arithmetic: Arithmetic = NUMPY
+) -> Schedule:
     """Return the schedule that the job's section describes.
 
     In the warm-up of n steps, step i has the factor ``start + (1 - start) x (i + 1) / n``: it ends with the full rate.
@@ -47,6 +51,6 @@ def build_schedule(section: job.Schedule, *, steps_per_epoch: int, epochs: int) 
     def factor(step: int) -> float:
         if step < warmup:
             return section.warmup_start + (1 - section.warmup_start) * min(1.0, (step + 1) / warmup)
-        return curve((step - warmup) / unit, section, rest)
+        return curve((step - warmup) / unit, section, rest, arithmetic)
 
     return factor

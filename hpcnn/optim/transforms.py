@@ -1,26 +1,22 @@
 """Transforms of an update vector: the links that optimizers are chained from.
 
-Each works elementwise and in place on blocks of one flat vector, so that a block passes through the whole chain while
-it is in the cache, and so that any rank may update any slice with the same bits. A transform that needs a norm, of
-the whole vector or of each parameter, says so and cuts the chain: all blocks pass through what is before it first.
+Each says as a `Link` what it does to a block of one flat vector, elementwise and in place, so that a block passes
+through the whole chain while it is in the cache, and so that any rank may update any slice with the same bits. A
+transform that needs a norm, of the whole vector or of each parameter, says so and cuts the chain: all blocks pass
+through what is before it first.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-State = Mapping[str, Array]
-"""Vectors as long as the parameters, by name."""
-Block = Callable[[Array, State, Array, Array], None]
-"""``(updates, state, params, scratch)``: change `updates` and `state` in place. All are equally long."""
+from hpcnn.optim.links import Array, Block, Kind, Link
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,8 @@ class StepInfo:
     learning_rate: float
     norms: Norms | None = None
     """For a transform that `needs` them."""
+    power: Callable[[float, float], float] = pow
+    """The arithmetic's own."""
 
 
 class Transform(ABC):
@@ -78,11 +76,12 @@ class Transform(ABC):
         return {}
 
     @abstractmethod
-    def at(self, info: StepInfo, factor: float) -> tuple[Block | None, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link | Block | None, float]:
         """Return the work on each block of updates u at a step, and the factor that is outstanding after it.
 
-        What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do. It is
-        called once a step, or once a step and parameter where some link needs norms of each, or has a mask.
+        What goes in is ``factor x u``. What is the same for all blocks is computed here. None: nothing to do. What no
+        link can do is a function in NumPy, in every arithmetic. It is called once a step, or once a step and parameter
+        where some link needs norms of each, or has a mask.
         """
 
 
@@ -92,12 +91,6 @@ class ScaleByLearningRate(Transform):
     def at(self, info: StepInfo, factor: float) -> tuple[None, float]:
         """Leave it to the factor."""
         return None, factor * info.learning_rate
-
-
-def apply_scale(u: Array, factor: float) -> None:
-    """Multiply the updates by the outstanding factor."""
-    if factor != 1.0:
-        np.multiply(u, factor, out=u)
 
 
 @dataclass(frozen=True)
@@ -120,15 +113,9 @@ class ClipByValue(Transform):
 
     limit: float
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            apply_scale(u, factor)
-            np.maximum(u, -self.limit, out=u)
-            np.minimum(u, self.limit, out=u)
-
-        return block, 1.0
+        return Link(Kind.CLIP_VALUE, (self.limit, factor)), 1.0
 
 
 @dataclass(frozen=True)
@@ -137,15 +124,9 @@ class AddDecayedWeights(Transform):
 
     rate: float
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            apply_scale(u, factor)
-            np.multiply(params, self.rate, out=scratch)
-            np.add(u, scratch, out=u)
-
-        return block, 1.0
+        return Link(Kind.DECAY, (self.rate, factor)), 1.0
 
 
 @dataclass(frozen=True)
@@ -162,21 +143,9 @@ class Momentum(Transform):
         """Return a velocity of zeros."""
         return {"velocity": np.zeros_like(params)}
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            apply_scale(u, factor)
-            velocity = state["velocity"]
-            np.multiply(velocity, self.momentum, out=velocity)
-            np.add(velocity, u, out=velocity)
-            if self.nesterov:
-                np.multiply(velocity, self.momentum, out=scratch)
-                np.add(u, scratch, out=u)
-            else:
-                u[...] = velocity
-
-        return block, 1.0
+        return Link(Kind.NESTEROV if self.nesterov else Kind.MOMENTUM, (self.momentum, factor), ("velocity",)), 1.0
 
 
 @dataclass(frozen=True)
@@ -195,27 +164,12 @@ class ScaleByAdam(Transform):
         """Return moments of zeros."""
         return {"first_moment": np.zeros_like(params), "second_moment": np.zeros_like(params)}
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-        t = info.step + 1
-        correction = math.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        beta_1, beta_2, epsilon = self.beta_1, self.beta_2, self.epsilon
-        of_u, of_square = (1 - beta_1) * factor, (1 - beta_2) * factor**2
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            first, second = state["first_moment"], state["second_moment"]
-            np.multiply(u, of_u, out=scratch)
-            np.multiply(first, beta_1, out=first)
-            np.add(first, scratch, out=first)
-            np.multiply(u, u, out=u)
-            np.multiply(u, of_square, out=u)
-            np.multiply(second, beta_2, out=second)
-            np.add(second, u, out=second)
-            np.sqrt(second, out=scratch)
-            np.add(scratch, epsilon, out=scratch)
-            np.divide(first, scratch, out=u)
-
-        return block, correction
+        t, beta_1, beta_2 = info.step + 1, self.beta_1, self.beta_2
+        constants = (beta_1, (1 - beta_1) * factor, beta_2, (1 - beta_2) * (factor * factor), self.epsilon)
+        correction = math.sqrt(1 - info.power(beta_2, t)) / (1 - info.power(beta_1, t))
+        return Link(Kind.ADAM, constants, ("first_moment", "second_moment")), correction
 
 
 @dataclass(frozen=True)
@@ -234,31 +188,12 @@ class ScaleByRms(Transform):
         state = {"mean_square": np.zeros_like(params)}
         return state | {"mean": np.zeros_like(params)} if self.centered else state
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            apply_scale(u, factor)
-            square = state["mean_square"]
-            np.multiply(u, u, out=scratch)
-            np.multiply(scratch, 1 - self.rho, out=scratch)
-            np.multiply(square, self.rho, out=square)
-            np.add(square, scratch, out=square)
-            if self.centered:
-                mean = state["mean"]
-                np.multiply(u, 1 - self.rho, out=scratch)
-                np.multiply(mean, self.rho, out=mean)
-                np.add(mean, scratch, out=mean)
-                np.multiply(mean, mean, out=scratch)
-                np.subtract(square, scratch, out=scratch)
-                np.maximum(scratch, 0, out=scratch)  # below 0 by rounding, where gradients hardly change
-                np.add(scratch, self.epsilon, out=scratch)
-            else:
-                np.add(square, self.epsilon, out=scratch)
-            np.sqrt(scratch, out=scratch)
-            np.divide(u, scratch, out=u)
-
-        return block, 1.0
+        constants = (self.rho, 1 - self.rho, self.epsilon, factor)
+        if self.centered:
+            return Link(Kind.RMS_CENTERED, constants, ("mean_square", "mean")), 1.0
+        return Link(Kind.RMS, constants, ("mean_square",)), 1.0
 
 
 @dataclass(frozen=True)
@@ -272,16 +207,6 @@ class ScaleByAdagrad(Transform):
         """Return a sum of squares that starts at `initial`."""
         return {"sum_of_squares": np.full_like(params, self.initial)}
 
-    def at(self, info: StepInfo, factor: float) -> tuple[Block, float]:
+    def at(self, info: StepInfo, factor: float) -> tuple[Link, float]:
         """Return the work on each block, and the factor after it."""
-
-        def block(u: Array, state: State, params: Array, scratch: Array) -> None:
-            apply_scale(u, factor)
-            total = state["sum_of_squares"]
-            np.multiply(u, u, out=scratch)
-            np.add(total, scratch, out=total)
-            np.add(total, self.epsilon, out=scratch)
-            np.sqrt(scratch, out=scratch)
-            np.divide(u, scratch, out=u)
-
-        return block, 1.0
+        return Link(Kind.ADAGRAD, (self.epsilon, factor), ("sum_of_squares",)), 1.0

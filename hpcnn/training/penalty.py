@@ -4,50 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.params import ParamLayout
+from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.links import Chain, Kind, Link
+from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.system.memory import aligned_empty
 
 
-def penalty(layout: ParamLayout, params: Mapping[str, Array], spare: Array) -> float:
+def penalty(layout: ParamLayout, params: Mapping[str, Array], spare: Array, arithmetic: Arithmetic = NUMPY) -> float:
     """Return the sum of the penalties of the weights as they are; `spare` is as long as the longest that has one."""
     total = 0.0
     for spec in layout.penalized:
         weights = params[spec.name].reshape(-1)
-        for rate, magnitude in ((spec.l2, np.square), (spec.l1, np.abs)):
+        for rate, square in ((spec.l2, True), (spec.l1, False)):
             if rate:
-                each = magnitude(weights, out=spare[: spec.size])
-                total += rate * float(np.add.reduce(each, dtype=np.float64))
+                total += rate * arithmetic.total(weights, square=square, spare=spare[: spec.size])
     return total
 
 
 class PenaltyGradient:
-    """Adds the penalties' gradient, for some `parts` of the vector of trainable `params`."""
+    """Adds the penalties' gradient to the `gradients` of some `parts` of the vector of trainable `params`."""
 
-    def __init__(self, layout: ParamLayout, params: Array, parts: Sequence[slice]) -> None:
-        self._terms = [
+    def __init__(
+        self,
+        layout: ParamLayout,
+        params: Array,
+        parts: Sequence[slice],
+        gradients: Sequence[Array],
+        arithmetic: Arithmetic = NUMPY,
+    ) -> None:
+        found = [
             [
-                (slice(lo - part.start, hi - part.start), params[lo:hi], spec.l1, spec.l2)
+                (slice(lo - part.start, hi - part.start), params[lo:hi], spec)
                 for spec in layout.penalized
                 for lo, hi in [_overlap(part, layout.offsets[spec.name], spec.size)]
                 if lo < hi
             ]
             for part in parts
         ]
-        longest = max((where.stop - where.start for terms in self._terms for where, *_ in terms), default=0)
-        self._spare = aligned_empty(longest, params.dtype)
+        longest = max((weights.size for terms in found for _, weights, _ in terms), default=0)
+        spare = aligned_empty(longest, params.dtype)
+        self._terms = [
+            [
+                (arithmetic.segment(gradient[where], weights, {}, spare, [0, weights.size]), spec.l1, spec.l2)
+                for where, weights, spec in terms
+            ]
+            for terms, gradient in zip(found, gradients, strict=True)
+        ]
 
-    def add(self, number: int, gradient: Array, count: float) -> None:
+    def add(self, number: int, count: float) -> None:
         """Add to the gradient sums over `count` samples of the part of that number."""
-        for where, weights, l1, l2 in self._terms[number]:
-            target, spare = gradient[where], self._spare[: weights.size]
-            if l2:
-                np.add(target, np.multiply(weights, 2 * l2 * count, out=spare), out=target)
-            if l1:
-                np.sign(weights, out=spare)
-                np.add(target, np.multiply(spare, l1 * count, out=spare), out=target)
+        for segment, l1, l2 in self._terms[number]:
+            links = [Link(Kind.DECAY, (2 * l2 * count, 1.0))] if l2 else []
+            links += [Link(Kind.PENALTY_L1, (l1 * count,))] if l1 else []
+            segment.run(Chain(links))
 
 
 def _overlap(part: slice, start: int, size: int) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Bucket, Communicator, Compression, Exchange, GatherCells, HostArray
 from hpcnn.nn.params import ParamLayout
+from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer
 from hpcnn.optim.transforms import Parameter, StepInfo
 from hpcnn.storage.hashing import CHUNK
@@ -26,15 +28,24 @@ class Updater:
     ranks, and the parameters once a host (ZeRO-1, arXiv:1910.02054); or all, as every other rank does.
     """
 
-    def __init__(self, store: HostArray, layout: ParamLayout, optimizer: Optimizer, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        store: HostArray,
+        layout: ParamLayout,
+        optimizer: Optimizer,
+        exchange: Exchange,
+        arithmetic: Arithmetic = NUMPY,
+    ) -> None:
         self.store, self.layout, self.optimizer, self.exchange = store, layout, optimizer, exchange
         params = store.array[: layout.trainable_size]
         parameters = [
             Parameter(spec.name, spec.shape, layout.offsets[spec.name]) for spec in layout.specs if spec.trainable
         ]
-        self._bound = bound = BoundOptimizer(optimizer, params, exchange.parts, parameters, repeats=exchange.keeps_sums)
+        self._bound = bound = BoundOptimizer(
+            optimizer, params, exchange.parts, parameters, repeats=exchange.keeps_sums, arithmetic=arithmetic
+        )
         self._gather: GatherCells | None = exchange.cell_gather(bound.cells) if bound.reductions else None
-        self._penalty = PenaltyGradient(layout, params, exchange.parts)
+        self._penalty = PenaltyGradient(layout, params, exchange.parts, bound.gradients, arithmetic)
         self._info, self._count = StepInfo(0, 0.0), 0.0
 
     def start(self, info: StepInfo) -> None:
@@ -98,7 +109,7 @@ class Updater:
     def _load(self, number: int) -> None:
         gradient = self._bound.gradients[number]
         self.exchange.sum_into(number, gradient)
-        self._penalty.add(number, gradient, self._count)
+        self._penalty.add(number, self._count)
 
     def optimizer_state(self) -> dict[str, LazyArray]:
         """Return the optimizer's vectors by name, gathered from the ranks when they are taken."""
@@ -143,11 +154,13 @@ def make_updater(
     sharded: bool = False,
     bucket: int = 0,
     compression: Compression | None = None,
+    arithmetic: Arithmetic = NUMPY,
 ) -> Updater:
     """Return the updater of one rank, for batches of `shards` and `stats_length` sums that travel beside the gradients.
 
     `sharded`: each rank updates its own parts only; the bits are the same. `bucket`: entries that travel while later
     ones are computed; 0: all at the end. `compression`: how gradient sums are rounded on their way.
+    `arithmetic`: what updates the parameters.
     """
     size = layout.trainable_size
     exchange: Exchange
@@ -160,4 +173,4 @@ def make_updater(
     else:
         exchange = comm.exchange(shards, size, dtype, stats_length, bucket=bucket, compression=compression)
     exchange.activity = comm.activity
-    return Updater(store, layout, optimizer, exchange)
+    return Updater(store, layout, optimizer, exchange, arithmetic)

@@ -16,6 +16,8 @@ from hpcnn.comm.serial import SerialExchange
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.job import optimizer as job
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.transforms import StepInfo
 from hpcnn.training.step_stats import COUNT
@@ -114,11 +116,13 @@ CASES += [case.with_clips(clip_value=VALUE) for case in PLAIN]
 class Bound:
     """An optimizer on one rank: `update` does a step by what is in `gradient` then."""
 
-    def __init__(self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray) -> None:
+    def __init__(
+        self, optimizer: Optimizer, params: np.ndarray, gradient: np.ndarray, arithmetic: Arithmetic = NUMPY
+    ) -> None:
         layout = ParamLayout([ParamSpec("all", params.shape, lambda shape, generator: np.zeros(shape))])
         exchange = SerialExchange(Contribution((0, 1), gradient, np.zeros(2)))
         store = CommonArray(PrivateMemory(), params, lambda array: None)
-        self.updater = Updater(store, layout, optimizer, exchange)
+        self.updater = Updater(store, layout, optimizer, exchange, arithmetic)
         self.state, self.load_state = self.updater._bound.state, self.updater.load_optimizer_state
 
     def update(self, info: StepInfo, count: float) -> bool:

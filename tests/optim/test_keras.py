@@ -34,10 +34,10 @@ def keras_optimizer(keras, case: Case, dtype: str):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_after_one_and_many_steps_the_weights_are_those_of_keras(case, dtype, keras):
+def test_after_one_and_many_steps_the_weights_are_those_of_keras(case, dtype, keras, optim_arithmetic):
     optimizer = build_optimizer(case.section)
     params, arrived = start(N).astype(dtype), np.empty(N, dtype)
-    bound = Bound(optimizer, params, arrived)
+    bound = Bound(optimizer, params, arrived, optim_arithmetic)
     theirs, variable = keras_optimizer(keras, case, dtype), keras.Variable(params.copy(), dtype=dtype)
     tolerance = 1e-10 if dtype == "float64" else 1e-5
     for step in range(STEPS[dtype]):

@@ -20,11 +20,11 @@ def clipped(g, section):
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_the_weights_are_those_of_the_formula(case, n):
+def test_the_weights_are_those_of_the_formula(case, n, optim_arithmetic):
     section = case.section
     params, arrived = start(n), np.empty(n)
     optimizer = build_optimizer(section)
-    bound, plain, state = Bound(optimizer, params, arrived), params.copy(), {}
+    bound, plain, state = Bound(optimizer, params, arrived, optim_arithmetic), params.copy(), {}
     for step in range(STEPS):
         g, factor, count = gradient(step, n), 1 - 0.1 * step, 3.0
         arrived[...] = g * count
@@ -41,9 +41,9 @@ def test_the_table_holds_every_optimizer_each_alone_and_with_each_clip():
         assert held == set(OPTIMIZERS)
 
 
-def test_both_clips_together_limit_the_norm_first():
+def test_both_clips_together_limit_the_norm_first(optim_arithmetic):
     case = CASES[2].with_clips(clip_norm=1.0, clip_value=0.5)
     optimizer = build_optimizer(case.section)
     params, arrived = np.zeros(2), np.array([30.0, 40.0])
-    assert Bound(optimizer, params, arrived).update(optimizer.step_info(0), 1.0)
+    assert Bound(optimizer, params, arrived, optim_arithmetic).update(optimizer.step_info(0), 1.0)
     np.testing.assert_allclose(params, [-0.1 * 0.5, -0.1 * 0.5])  # from (0.6, 0.8), not from (0.5, 0.5)

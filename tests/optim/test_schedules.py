@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.job import optimizer as job
+from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.schedules import SCHEDULES, build_schedule
 from tests.require import require
 
@@ -46,29 +47,34 @@ def replace(section, **changes):
     return type(section)(**{name: getattr(section, name) for name in section.__struct_fields__} | changes)
 
 
-def factors(section, *, spe=SPE, epochs=EPOCHS):
-    schedule = build_schedule(section, steps_per_epoch=spe, epochs=epochs)
+def factors(section, *, spe=SPE, epochs=EPOCHS, arithmetic=NUMPY):
+    schedule = build_schedule(section, steps_per_epoch=spe, epochs=epochs, arithmetic=arithmetic)
     return [schedule(step) for step in range(spe * epochs + 3)]
 
 
 @pytest.mark.parametrize("unit", ["step", "epoch"])
 @names
-def test_curves_are_those_of_their_formulas(section, curve, unit):
+def test_curves_are_those_of_their_formulas(section, curve, unit, optim_arithmetic):
     per = SPE if unit == "epoch" else 1
     expected = [curve(step / per, TOTAL / per) for step in range(TOTAL + 3)]
-    np.testing.assert_allclose(factors(replace(section, unit=unit)), expected, rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(
+        factors(replace(section, unit=unit), arithmetic=optim_arithmetic), expected, rtol=1e-13, atol=1e-16
+    )
 
 
 @pytest.mark.parametrize("begin", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize(("unit", "warmup"), [("step", 3), ("epoch", 1), ("epoch", 1.5)])
 @names
-def test_a_warm_up_rises_to_the_full_rate_and_the_curve_starts_after_it(section, curve, unit, warmup, begin):
+def test_a_warm_up_rises_to_the_full_rate_and_the_curve_starts_after_it(
+    section, curve, unit, warmup, begin, optim_arithmetic
+):
     per = SPE if unit == "epoch" else 1
     n = int(warmup * per)
     rise = [begin + (1 - begin) * (step + 1) / n for step in range(n)]
     rest = TOTAL / per - warmup
     after = [curve(step / per, rest) for step in range(TOTAL - n + 3)]
-    got = factors(replace(section, unit=unit, warmup=warmup, warmup_start=begin))
+    section = replace(section, unit=unit, warmup=warmup, warmup_start=begin)
+    got = factors(section, arithmetic=optim_arithmetic)
     np.testing.assert_allclose(got, rise + after, rtol=1e-13, atol=1e-16)
     assert got[n - 1] == 1.0
 
@@ -81,17 +87,18 @@ def test_a_warm_up_of_no_whole_number_of_steps_never_exceeds_the_full_rate(warmu
 
 
 @pytest.mark.parametrize("section", [job.Cosine(), job.Polynomial(), job.Cosine(length=2), job.Polynomial(length=2)])
-def test_a_warm_up_as_long_as_the_training_leaves_no_room_for_the_curve(section):
-    got = factors(replace(section, warmup=EPOCHS))
+def test_a_warm_up_as_long_as_the_training_leaves_no_room_for_the_curve(section, optim_arithmetic):
+    got = factors(replace(section, warmup=EPOCHS), arithmetic=optim_arithmetic)
     np.testing.assert_allclose(got[:TOTAL], [(step + 1) / TOTAL for step in range(TOTAL)])
     assert all(0 <= value <= 1 for value in got)
 
 
 @given(spe=st.integers(1, 40), drop=st.integers(1, 40), unit=st.sampled_from(["step", "epoch"]))
 @settings(max_examples=60, deadline=None)
-def test_drops_fall_on_the_step_that_completes_the_time_in_spite_of_rounding(spe, drop, unit):
+def test_drops_fall_on_the_step_that_completes_the_time_in_spite_of_rounding(optim_arithmetic, spe, drop, unit):
     per = spe if unit == "epoch" else 1
-    got = build_schedule(job.Step(unit=unit, every=drop / per, factor=0.5), steps_per_epoch=spe, epochs=9)
+    section = job.Step(unit=unit, every=drop / per, factor=0.5)
+    got = build_schedule(section, steps_per_epoch=spe, epochs=9, arithmetic=optim_arithmetic)
     assert [got(step) for step in range(200)] == [0.5 ** (step // drop) for step in range(200)]
 
 

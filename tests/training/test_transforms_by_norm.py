@@ -82,11 +82,12 @@ def leaf(step: int, shard: int) -> np.ndarray:
     return np.random.default_rng([step, shard]).normal(size=SIZE) * (0.002 if step % 2 else 0.05)
 
 
-def trained(comm, chain, dtype, *, sharded, bucket=0):
+def trained(comm, chain, dtype, arithmetic, *, sharded, bucket=0):
     """Return parameters and state after some steps."""
     updater = make_updater(
-        comm, LAYOUT, Optimizer(chain, RATE), shards=SHARDS, dtype=dtype, stats_length=2, sharded=sharded, bucket=bucket
-    )
+        comm, LAYOUT, Optimizer(chain, RATE), shards=SHARDS, dtype=dtype, stats_length=2,
+        sharded=sharded, bucket=bucket, arithmetic=arithmetic,
+    )  # fmt: skip
     if updater.store.writes:
         LAYOUT.initialize(updater.store.array, seed=3)
     updater.store.barrier()
@@ -137,46 +138,46 @@ def formula(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_the_weights_are_those_of_the_formula(name):
-    params, _ = trained(SerialCommunicator(), CHAINS[name], "float64", sharded=False)
+def test_the_weights_are_those_of_the_formula(name, optim_arithmetic):
+    params, _ = trained(SerialCommunicator(), CHAINS[name], "float64", optim_arithmetic, sharded=False)
     np.testing.assert_allclose(np.frombuffer(params), formula(name), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CHAINS)
-def test_any_number_of_ranks_comes_to_the_same_bits(name, dtype):
+def test_any_number_of_ranks_comes_to_the_same_bits(name, dtype, optim_arithmetic):
     chain = CHAINS[name]
-    alone = trained(SerialCommunicator(), chain, dtype, sharded=False)
-    assert trained(SerialCommunicator(), chain, dtype, sharded=True) == alone
+    alone = trained(SerialCommunicator(), chain, dtype, optim_arithmetic, sharded=False)
+    assert trained(SerialCommunicator(), chain, dtype, optim_arithmetic, sharded=True) == alone
     for hosts in ([0, 0, 0], [0, 1, 0]):
         for sharded, bucket in ((False, 0), (True, 0), (True, 20_000)):
 
             def body(comm, sharded=sharded, bucket=bucket):
-                return trained(comm, chain, dtype, sharded=sharded, bucket=bucket)
+                return trained(comm, chain, dtype, optim_arithmetic, sharded=sharded, bucket=bucket)
 
             first, *others = run_threads(3, body, host_of_rank=hosts)
             assert first == alone
             assert {params for params, _ in others} == {alone[0]}
 
 
-def test_each_of_it_counts():
+def test_each_of_it_counts(optim_arithmetic):
     """Proves that the tests above can fail."""
     results = {name: formula(name) for name in CHAINS}
     for name, result in results.items():
         assert not any(np.allclose(result, other, rtol=1e-4) for key, other in results.items() if key != name)
-    plain = trained(
-        SerialCommunicator(), [ADAM, AddDecayedWeights(DECAY), ScaleByLearningRate()], "float64", sharded=False
-    )
-    assert plain[0] != trained(SerialCommunicator(), CHAINS["masked decay"], "float64", sharded=False)[0]
+    chains = [ADAM, AddDecayedWeights(DECAY), ScaleByLearningRate()], CHAINS["masked decay"]
+    one, other = (trained(SerialCommunicator(), chain, "float64", optim_arithmetic, sharded=False) for chain in chains)
+    assert one[0] != other[0]
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 @pytest.mark.parametrize("sharded", [False, True])
-def test_a_gradient_that_is_not_finite_is_named(sharded, wrong):
+def test_a_gradient_that_is_not_finite_is_named(sharded, wrong, optim_arithmetic):
     def body(comm):
         updater = make_updater(
-            comm, LAYOUT, Optimizer(LAMB, RATE), shards=SHARDS, dtype="float32", stats_length=2, sharded=sharded
-        )
+            comm, LAYOUT, Optimizer(LAMB, RATE), shards=SHARDS, dtype="float32", stats_length=2, sharded=sharded,
+            arithmetic=optim_arithmetic,
+        )  # fmt: skip
         updater.start(updater.optimizer.step_info(0))
         for each in updater.exchange.contributions:
             each.vector[...], each.stats[...] = 1.0, 1.0

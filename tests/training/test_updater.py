@@ -16,7 +16,9 @@ from hpcnn.core.tree import fold_leaves
 from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.optim.arithmetic import Arithmetic
 from hpcnn.optim.build import build_optimizer
+from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.training.step_stats import COUNT, LOSS
 from hpcnn.training.updater import Updater, make_updater
 from tests.optim.cases import CASES, PLAIN, gradient
@@ -52,6 +54,7 @@ class Way:
     hosts: tuple[int, ...] = (0,)
     sharded: bool = False
     bucket: int = 0
+    arithmetic: Arithmetic = NUMPY
 
     def run(self, body):
         if len(self.hosts) == 1:
@@ -61,7 +64,7 @@ class Way:
     def updater(self, comm: Communicator, section, dtype="float32") -> Updater:
         updater = make_updater(
             comm, LAYOUT, build_optimizer(section), shards=SHARDS, dtype=dtype, stats_length=STATS,
-            sharded=self.sharded, bucket=self.bucket,
+            sharded=self.sharded, bucket=self.bucket, arithmetic=self.arithmetic,
         )  # fmt: skip
         if updater.store.writes:
             LAYOUT.initialize(updater.store.array, seed=3)
@@ -100,15 +103,15 @@ def bits_of(updater: Updater):
 
 
 @lru_cache(maxsize=256)
-def reference(section, dtype="float32", n_steps=2):
+def reference(section, dtype="float32", n_steps=2, arithmetic=NUMPY):
     """What one rank comes to that has no parts."""
-    updater = Way().updater(SerialCommunicator(), section, dtype)
+    updater = Way(arithmetic=arithmetic).updater(SerialCommunicator(), section, dtype)
     do_steps(updater, range(n_steps))
     return bits_of(updater)
 
 
 def check_bits(way: Way, section, dtype="float32", n_steps=2) -> None:
-    params, state = reference(section, dtype, n_steps)
+    params, state = reference(section, dtype, n_steps, way.arithmetic)
 
     def body(comm):
         updater = way.updater(comm, section, dtype)
@@ -122,10 +125,10 @@ def check_bits(way: Way, section, dtype="float32", n_steps=2) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_every_optimizer_sharded_comes_to_the_same_bits(case):
+def test_every_optimizer_sharded_comes_to_the_same_bits(case, optim_arithmetic):
     for hosts in HOSTS.values():
-        check_bits(Way(tuple(hosts), sharded=True), case.section)
-    check_bits(Way((0, 1, 1), sharded=True), case.section, "float64")
+        check_bits(Way(tuple(hosts), sharded=True, arithmetic=optim_arithmetic), case.section)
+    check_bits(Way((0, 1, 1), sharded=True, arithmetic=optim_arithmetic), case.section, "float64")
 
 
 @pytest.mark.parametrize("bucket", [20_000, 40_000])

@@ -1,0 +1,77 @@
+"""Links in the compiled core: a chain is one pass over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpcnn.kernels import core
+from hpcnn.optim.links import Array, Chain, Run, State
+
+
+class NativeSegment:
+    """A segment for the core, with the chains that were done on it; see `Segment`."""
+
+    def __init__(self, updates: Array, params: Array, state: State, scratch: Array, marks: Sequence[int]) -> None:
+        self.updates, self.params = updates, params
+        self._state, self._scratch = state, scratch
+        self._marks = np.array(marks, np.int64)
+        self._sums = np.empty(len(marks) - 1)
+        self._prepared: dict[object, core.Update] = {}
+
+    def run(self, chain: Chain) -> None:
+        """Do a chain in place."""
+        for run in chain.runs:
+            if isinstance(run, Run):
+                prepared = self._prepared.get(run.shape)
+                if prepared is None:
+                    prepared = self._prepared[run.shape] = self._prepare(run)
+                prepared.run(run.constants)
+            else:
+                run(self.updates, self._state, self.params, self._scratch)
+
+    def _prepare(self, run: Run) -> core.Update:
+        links = []
+        for kind, names in run.shape:
+            first, second = [*(self._state[name] for name in names), None, None][:2]
+            links.append((int(kind), 0, self.updates.size, first, second))
+        return core.Update(self.updates, self.params, links)
+
+    def squares(self, x: Array) -> list[float]:
+        """Return the sum of squares of each cell."""
+        core.cell_sums(x, self._marks, self._sums, True)
+        return self._sums.tolist()
+
+
+class NativeArithmetic:
+    """The compiled core; see `Arithmetic`. The bits depend on neither processor nor libraries."""
+
+    name = "native"
+
+    def segment(
+        self, updates: Array, params: Array, state: State, scratch: Array, marks: Sequence[int]
+    ) -> NativeSegment:
+        """Return a segment."""
+        return NativeSegment(updates, params, state, scratch[: updates.size], marks)
+
+    def finite_squares(self, x: Array) -> bool:
+        """Return whether all entries are finite, and their squares too."""
+        return core.find_not_finite(x, True) < 0
+
+    def total(self, x: Array, *, square: bool, spare: Array) -> float:
+        """Return the sum of squares or magnitudes."""
+        out = np.empty(1)
+        core.cell_sums(x, np.array([0, x.size], np.int64), out, square)
+        return float(out[0])
+
+    def power(self, x: float, y: float) -> float:
+        """Return x to the power of y."""
+        return core.pow(x, y)
+
+    def cospi(self, x: float) -> float:
+        """Return the cosine of pi x."""
+        return core.cospi(x)
+
+
+NATIVE = NativeArithmetic()
