@@ -49,8 +49,8 @@ class Core:
 
 
 def aligned(size: int) -> NDArray[np.uint8]:
-    """Return `size` bytes, all 0xFF, that begin at a multiple of 64 and end where the memory of the array ends."""
-    memory = np.full(size + _ALIGNMENT - size % _ALIGNMENT if size % _ALIGNMENT else size + _ALIGNMENT, 0xFF, np.uint8)
+    """Return `size` bytes, all 0xFF, that begin at a multiple of 64."""
+    memory = np.full(size + _ALIGNMENT, 0xFF, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size]
 

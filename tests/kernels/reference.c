@@ -90,3 +90,82 @@ void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *
     (void)scratch;
     for (index_t j = begin; j < end; j++) sum_leaves(o->shards, column_of_leaf, o, j, o->out, 1);
 }
+
+/* ----------------------------------------------------------------------------------------------------------- Updates */
+
+static real root_of(real x) { return BITS == 32 ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
+
+static void do_link(int kind, const double *constants, real *u, real *p, real *s1, real *s2) {
+    real c[5], g, variance;
+    for (int i = 0; i < 5; i++) c[i] = (real)constants[i];
+    switch (kind) {
+    case SCALE: *u *= c[0]; break;
+    case CLIP_VALUE:
+        *u *= c[1];
+        if (*u > c[0]) *u = c[0];
+        if (*u < -c[0]) *u = -c[0];
+        break;
+    case DECAY: *u = multiply_add(*p, c[0], *u * c[1]); break;
+    case PENALTY_L1: *u = *p > 0 ? *u + c[0] : *p < 0 ? *u - c[0] : *u; break;
+    case MOMENTUM: *u = *s1 = flush(multiply_add(*s1, c[0], *u * c[1])); break;
+    case NESTEROV:
+        g = *u * c[1];
+        *s1 = flush(multiply_add(*s1, c[0], g));
+        *u = multiply_add(*s1, c[0], g);
+        break;
+    case ADAM:
+        *s1 = flush(multiply_add(*s1, c[0], *u * c[1]));
+        *s2 = flush(multiply_add(*u * c[3], *u, *s2 * c[2]));
+        *u = *s1 / (root_of(*s2) + c[4]);
+        break;
+    case RMS:
+        *u *= c[3];
+        *s1 = flush(multiply_add(*u * c[1], *u, *s1 * c[0]));
+        *u /= root_of(*s1 + c[2]);
+        break;
+    case RMS_CENTERED:
+        *u *= c[3];
+        *s1 = flush(multiply_add(*u * c[1], *u, *s1 * c[0]));
+        *s2 = flush(multiply_add(*s2, c[0], *u * c[1]));
+        variance = multiply_add(-*s2, *s2, *s1);
+        *u /= root_of((variance < 0 ? 0 : variance) + c[2]);
+        break;
+    case ADAGRAD:
+        *u *= c[1];
+        *s1 = flush(multiply_add(*u, *u, *s1));
+        *u /= root_of(*s1 + c[0]);
+        break;
+    case APPLY: *p = flush(multiply_add(-c[0], *u, *p)); break;
+    default: break;
+    }
+}
+
+void NAME(update)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(update)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct update *o = operation;
+    (void)scratch;
+    for (index_t i = begin; i < end; i++) {
+        const struct link *last = o->chain + o->links - 1;
+        real kept = ((real *)o->u)[i];
+        for (const struct link *link = o->chain; link <= last; link++)
+            if (link->start <= i && i < link->stop)
+                do_link(link->kind, link->c, (real *)o->u + i, (real *)o->p + i, (real *)link->s1 + i, (real *)link->s2 + i);
+        if (last->kind == APPLY && last->start == 0 && last->stop == o->size) ((real *)o->u)[i] = kept;
+    }
+}
+
+void NAME(cell_sums)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(cell_sums)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct cell_sums *o = operation;
+    (void)scratch;
+    for (index_t cell = begin; cell < end; cell++) {
+        double lanes[LANES] = {0};
+        for (index_t i = o->start[cell]; i < o->start[cell + 1]; i++) {
+            double term = (double)((const real *)o->x)[i], *lane = &lanes[(i - o->start[cell]) % LANES];
+            *lane = o->square ? fma(term, term, *lane) : *lane + fabs(term);
+        }
+        for (int half = LANES / 2; half; half /= 2)
+            for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+        o->cells[cell] = lanes[0];
+    }
+}
