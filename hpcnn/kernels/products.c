@@ -35,10 +35,10 @@
 
 /* Bytes of the packed panels that stay while those of the other factor pass by. */
 #define STAY ((index_t)4 << 20)
-/* Panels of x that pass by at once, so that a panel of y serves all of them from the second-level cache. */
+/* Panels of x that pass by at once, so that a panel of y in the second-level cache serves all of them. */
 #define PASSING 4
-/* Rows that lie so far from each other share few sets of the cache, and push each other out. */
-#define CROWDED(row) ((row) * (index_t)sizeof(real) % 1024 == 0)
+/* Rows that lie so far from each other share few sets of the first-level cache, and push each other out. */
+#define CROWDED(stride) ((stride) * (index_t)sizeof(real) % 2048 == 0)
 
 struct stretch {
     index_t terms;
@@ -54,13 +54,16 @@ struct factor {
 
 struct job {
     struct factor x, y;
-    index_t rows, columns, terms;
+    index_t rows, columns, terms; /* rows of x, columns of y */
     struct stretch *walk;
     index_t stretches;
     real *stack;
-    const void *operation;
-    index_t first; /* task that has row 0 (products), or column 0 (gradients) */
-    void (*finish)(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile);
+    int swapped; /* whether x gives the columns of the output, and y its rows */
+    void *const *out; /* of each group */
+    index_t out_row, first_row, first_column;
+    const real *bias;
+    real *before;
+    int activation;
 };
 
 /* ------------------------------------------------------------------------------------------------------------- Tiles */
@@ -81,7 +84,23 @@ INLINE void add_terms(int rows, int vectors, vec acc[MR][VECTORS], struct factor
     }
 }
 
+/* Write sums from the registers. */
+INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR][VECTORS], index_t group, index_t row, index_t column) {
+    real *out = (real *)job->out[group] + (job->first_row + row) * job->out_row + job->first_column + column;
+    if (job->bias)
+        UNROLL for (int v = 0; v < vectors; v++) {
+            vec bias = load(job->bias + job->first_column + column + v * WIDTH);
+            UNROLL for (int r = 0; r < rows; r++) acc[r][v] = acc[r][v] + bias;
+        }
+    if (job->activation == RELU)
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = relu(acc[r][v]);
+    UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) store(out + v * WIDTH, flushed(acc[r][v]));
+}
+
+static void finish_tile(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile);
+
 INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor x, struct factor y, index_t row, index_t column, index_t columns) {
+    int at_once = !job->swapped && columns == vectors * WIDTH && !job->before && job->activation <= RELU;
     real *top = job->stack;
     for (const struct stretch *s = job->walk; s < job->walk + job->stretches; s++) {
         vec acc[MR][VECTORS];
@@ -93,11 +112,15 @@ INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor
             top -= TILE;
             UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = load(top + r * NR + v * WIDTH) + acc[r][v];
         }
+        if (s->group >= 0 && at_once) {
+            write_sums(rows, vectors, job, acc, s->group, row, column);
+            continue;
+        }
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) store(top + r * NR + v * WIDTH, acc[r][v]);
         if (s->group < 0)
             top += TILE;
         else
-            job->finish(job, s->group, row, rows, column, columns, top);
+            finish_tile(job, s->group, row, rows, column, columns, top);
     }
 }
 
@@ -129,145 +152,238 @@ static const tile_t tiles[MR][VECTORS] = {LIST_ROWS(TILES)};
 
 /* ----------------------------------------------------------------------------------------------------------- Packing */
 
-static index_t smaller_of(index_t a, index_t b) { return a < b ? a : b; }
-static index_t larger_of(index_t a, index_t b) { return a > b ? a : b; }
-static index_t parts(index_t whole_, index_t part) { return (whole_ + part - 1) / part; }
+static index_t least(index_t a, index_t b) { return a < b ? a : b; }
+static index_t most(index_t a, index_t b) { return a > b ? a : b; }
+static index_t parts(index_t all_, index_t part) { return (all_ + part - 1) / part; }
 static index_t padded(index_t columns) { return parts(columns, WIDTH) * WIDTH; }
+INLINE vec load_some(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
+INLINE void store_some(real *to, vec v, index_t count) {
+    if (count >= WIDTH) store(to, v);
+    else store_part(to, v, count);
+}
+static struct factor moved(struct factor f, index_t places) { return (struct factor){f.at + places * f.place, f.place, f.step}; }
 
-/* Copy `terms` terms of `places` places: to[p * width + i], zeros from `places` to `width`. */
-static struct factor pack(struct factor from, index_t places, index_t width, index_t terms, real *to) {
-    for (index_t p = 0; p < terms; p++) {
-        const real *term = from.at + p * from.step;
-        for (index_t i = 0; i < places; i++) to[p * width + i] = term[i * from.place];
-        for (index_t i = places; i < width; i++) to[p * width + i] = 0;
+/* Copy to[p * width + i] = term p of place i, zeros from `places` to `width`, which is a multiple of WIDTH. */
+static struct factor pack_columns(struct factor from, index_t places, index_t width, index_t terms, real *to) {
+    index_t p = 0;
+    if (from.place == 1) {
+        for (; p < terms; p++)
+            for (index_t i = 0; i < width; i += WIDTH) store(to + p * width + i, load_some(from.at + p * from.step + i, places - i));
+    } else if (from.step == 1) {
+        for (; p + WIDTH <= terms; p += WIDTH)
+            for (index_t i = 0; i < width; i += WIDTH) {
+                vec block[WIDTH];
+                for (index_t j = 0; j < WIDTH; j++) block[j] = i + j < places ? load(from.at + (i + j) * from.place + p) : all(0);
+                transpose(block);
+                for (index_t j = 0; j < WIDTH; j++) store(to + (p + j) * width + i, block[j]);
+            }
     }
+    for (; p < terms; p++)
+        for (index_t i = 0; i < width; i++) to[p * width + i] = i < places ? from.at[p * from.step + i * from.place] : 0;
     return (struct factor){to, 1, width};
 }
 
-static struct factor moved(struct factor f, index_t places) { return (struct factor){f.at + places * f.place, f.place, f.step}; }
+/* Rows of terms that lie behind each other, at a distance that suits the cache. */
+static index_t distance(index_t terms) { return padded(terms) + 64 / (index_t)sizeof(real); }
 
-/* Rows are cut into parts of nearly equal height, since a low tile keeps the processor less busy. */
-static index_t cut(index_t rows, index_t panel) { return rows * panel / parts(rows, MR); }
+/* Pack a panel of x: row by row, or term by term where the rows of a term lie next to each other. */
+static struct factor pack_rows(struct factor from, index_t rows, index_t terms, real *to) {
+    if (from.step == 1) {
+        for (index_t r = 0; r < rows; r++) memcpy(to + r * distance(terms), from.at + r * from.place, (size_t)terms * sizeof(real));
+        return (struct factor){to, distance(terms), 1};
+    }
+    for (index_t p = 0; p < terms; p++)
+        if (from.place == 1)
+            for (index_t r = 0; r < rows; r += WIDTH) store_some(to + p * rows + r, load_some(from.at + p * from.step + r, rows - r), rows - r);
+        else
+            for (index_t r = 0; r < rows; r++) to[p * rows + r] = from.at[p * from.step + r * from.place];
+    return (struct factor){to, 1, rows};
+}
 
 /* -------------------------------------------------------------------------------------------------------------- Loops */
 
-/* Memory that a job needs: packed panels, walk and stack. */
-static size_t bytes_of(index_t x_numbers, index_t y_numbers, index_t depth, index_t stretches) {
-    return (size_t)(x_numbers + y_numbers + depth * TILE) * sizeof(real) + (size_t)stretches * sizeof(struct stretch) + 256;
+/* How a job is cut: blocks of rows of x and of columns of y; one of the two stays packed while the other passes by. */
+struct cut {
+    int y_stays, packs_x, packs_y;
+    index_t height; /* of a panel of x, at most */
+    index_t rows, columns;
+};
+
+/* Whole panels whose numbers fit. */
+static index_t staying(index_t all_, index_t panel, index_t terms) { return least(all_, most(1, STAY / (index_t)sizeof(real) / distance(terms) / panel) * panel); }
+
+static struct cut cut_job(const struct job *job) {
+    struct cut cut = {.y_stays = job->swapped && job->y.place != 1, .height = MR};
+    index_t x_panels = parts(job->rows, MR), y_panels = parts(job->columns, NR);
+    cut.packs_x = y_panels > (job->x.step == 1 ? 4 : 1);
+    if (!cut.packs_x && job->x.step == 1 && CROWDED(job->x.place)) cut.height = least(MR, 8);
+    cut.packs_y = job->y.place != 1 || (x_panels > 2 && job->y.step > NR);
+    cut.rows = cut.y_stays ? least(job->rows, PASSING * MR) : staying(job->rows, MR, job->terms);
+    cut.columns = cut.y_stays ? staying(job->columns, NR, job->terms) : least(job->columns, NR);
+    return cut;
 }
 
-/* Rows of x whose packed panels stay: whole panels. */
-static index_t staying_rows(index_t rows, index_t terms) {
-    index_t fit = larger_of(1, STAY / (index_t)sizeof(real) / larger_of(terms, 1) / MR) * MR;
-    return smaller_of(rows, fit);
-}
+/* Numbers of the packed panels of a job. */
+static index_t room_of_x(const struct job *job) { return most(least(job->rows, PASSING * MR), staying(job->rows, MR, job->terms)) * distance(job->terms); }
+static index_t room_of_y(const struct job *job) { return padded(most(least(job->columns, NR), staying(job->columns, NR, job->terms))) * job->terms; }
 
-/* Panels of x stay in the caches, panels of y pass by. */
-static void pass_y(const struct job *job, real *x_room, real *y_room) {
-    index_t most = staying_rows(job->rows, job->terms);
-    int packs_x = job->columns > 4 * NR || (job->x.step == 1 && CROWDED(job->x.place)) || (job->x.step != 1 && CROWDED(job->x.step));
-    for (index_t top = 0; top < job->rows; top += most) {
-        index_t rows = smaller_of(most, job->rows - top), panels = parts(rows, MR);
-        for (index_t panel = 0; packs_x && panel < panels; panel++) {
-            index_t r = cut(rows, panel), height = cut(rows, panel + 1) - r;
-            pack(moved(job->x, top + r), height, height, job->terms, x_room + r * job->terms);
+/* Rows are cut into panels of nearly equal height, since a low tile keeps the processor less busy. */
+static index_t panel_row(index_t rows, index_t panels, index_t panel) { return rows * panel / panels; }
+
+static void do_block(const struct job *job, const struct cut *cut, index_t row, index_t column, int new_x, int new_y, real *x_room, real *y_room) {
+    index_t rows = least(cut->rows, job->rows - row), columns = least(cut->columns, job->columns - column);
+    index_t panels = parts(rows, cut->height);
+    for (index_t panel = 0; cut->packs_x && new_x && panel < panels; panel++) {
+        index_t r = panel_row(rows, panels, panel), height = panel_row(rows, panels, panel + 1) - r;
+        pack_rows(moved(job->x, row + r), height, job->terms, x_room + r * distance(job->terms));
+    }
+    for (index_t c = 0; c < columns; c += NR) {
+        index_t count = least(NR, columns - c), width = padded(count);
+        struct factor y = moved(job->y, column + c);
+        if (cut->packs_y || count != width) {
+            struct factor packed = {y_room + c * job->terms, 1, width};
+            y = new_y ? pack_columns(y, count, width, job->terms, y_room + c * job->terms) : packed;
         }
-        for (index_t column = 0; column < job->columns; column += NR) {
-            index_t columns = smaller_of(NR, job->columns - column), width = padded(columns);
-            struct factor y = moved(job->y, column);
-            if (y.place != 1 || columns != width || (panels > 2 && y.step != width)) y = pack(y, columns, width, job->terms, y_room);
-            for (index_t panel = 0; panel < panels; panel++) {
-                index_t r = cut(rows, panel), height = cut(rows, panel + 1) - r;
-                struct factor x = packs_x ? (struct factor){x_room + r * job->terms, 1, height} : moved(job->x, top + r);
-                tiles[height - 1][width / WIDTH - 1](job, x, y, top + r, column, columns);
+        for (index_t panel = 0; panel < panels; panel++) {
+            index_t r = panel_row(rows, panels, panel), height = panel_row(rows, panels, panel + 1) - r;
+            struct factor x = moved(job->x, row + r);
+            if (cut->packs_x) {
+                int by_row = x.step == 1;
+                x = (struct factor){x_room + r * distance(job->terms), by_row ? distance(job->terms) : 1, by_row ? 1 : height};
             }
+            tiles[height - 1][width / WIDTH - 1](job, x, y, row + r, column + c, count);
         }
     }
+}
+
+static void do_job(const struct job *job, real *room) {
+    struct cut cut = cut_job(job);
+    real *y_room = room, *x_room = room + (room_of_y(job) + 15) / 16 * 16;
+    if (cut.y_stays) {
+        for (index_t column = 0; column < job->columns; column += cut.columns)
+            for (index_t row = 0; row < job->rows; row += cut.rows) do_block(job, &cut, row, column, 1, row == 0, x_room, y_room);
+    } else {
+        for (index_t row = 0; row < job->rows; row += cut.rows)
+            for (index_t column = 0; column < job->columns; column += cut.columns)
+                do_block(job, &cut, row, column, column == 0, 1, x_room, y_room);
+    }
+}
+
+/* Bytes of packed panels, stack and walk. */
+static size_t bytes_of(const struct job *job, index_t depth, index_t stretches) {
+    index_t numbers = room_of_x(job) + room_of_y(job) + depth * TILE;
+    return (size_t)numbers * sizeof(real) + (size_t)stretches * sizeof(struct stretch) + 256;
+}
+
+static real *at_line(void *memory) { return (real *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
+
+/* A tile of the transposed output becomes one of the output, `low` numbers wide. */
+#define LOW_TILE (parts(MR, WIDTH) * WIDTH)
+static void transpose_tile(const real *tile, index_t rows, index_t columns, real *to) {
+    for (index_t c = 0; c < columns; c += WIDTH)
+        for (index_t r = 0; r < rows; r += WIDTH) {
+            vec block[WIDTH];
+            for (index_t i = 0; i < WIDTH; i++) block[i] = r + i < rows ? load(tile + (r + i) * NR + c) : all(0);
+            transpose(block);
+            for (index_t i = 0; i < WIDTH; i++) store(to + (c + i) * LOW_TILE + r, block[i]);
+        }
+}
+
+/* Apply bias and activation to sums that lie in rows of `width` numbers, and write them out. */
+static void finish_sums(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *sums, index_t width) {
+    row += job->first_row;
+    column += job->first_column;
+    for (index_t v = 0; v < columns; v += WIDTH) {
+        index_t count = columns - v;
+        vec bias = job->bias ? load_some(job->bias + column + v, count) : all(0);
+        for (index_t r = 0; r < rows; r++) {
+            index_t place = (row + r) * job->out_row + column + v;
+            vec z = load(sums + r * width + v);
+            if (job->bias) z = z + bias;
+            if (job->before) store_some(job->before + place, flushed(z), count);
+            if (job->activation == RELU) z = relu(z);
+            if (job->activation == LEAKY_RELU) z = leaky_relu(z);
+            if (job->activation > LEAKY_RELU) {
+                store(sums + r * width + v, z);
+                NAME(activate_row)(job->activation, sums + r * width + v, sums + r * width + v, least(count, WIDTH));
+                z = load(sums + r * width + v);
+            }
+            store_some((real *)job->out[group] + place, flushed(z), count);
+        }
+    }
+}
+
+static void finish_tile(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile) {
+    if (job->swapped) {
+        real turned[NR * LOW_TILE] __attribute__((aligned(64)));
+        transpose_tile(tile, rows, columns, turned);
+        finish_sums(job, group, column, columns, row, rows, turned, LOW_TILE);
+    } else {
+        finish_sums(job, group, row, rows, column, columns, tile, NR);
+    }
+}
+
+static void swap(struct job *job) {
+    struct factor x = job->x;
+    index_t rows = job->rows;
+    job->swapped = 1;
+    job->x = job->y;
+    job->y = x;
+    job->rows = job->columns;
+    job->columns = rows;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- Product */
 
-/* Apply bias and activation to a tile of sums, and write it out. */
-static void finish_product(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile) {
-    const struct product *o = job->operation;
-    const real *bias = o->bias;
-    index_t vectors = parts(columns, WIDTH);
-    (void)group;
-    for (index_t v = 0; v < vectors; v++) {
-        index_t count = smaller_of(WIDTH, columns - v * WIDTH), place = (job->first + row) * o->c_row + column + v * WIDTH;
-        vec shift = all(0);
-        if (bias) shift = count == WIDTH ? load(bias + column + v * WIDTH) : load_part(bias + column + v * WIDTH, count);
-        for (index_t r = 0; r < rows; r++) {
-            vec z = load(tile + r * NR + v * WIDTH);
-            if (bias) z = z + shift;
-            if (o->before) {
-                real *before = (real *)o->before + place + r * o->c_row;
-                if (count == WIDTH) store(before, flushed(z));
-                else store_part(before, flushed(z), count);
-            }
-            if (o->activation == RELU) z = relu(z);
-            if (o->activation == LEAKY_RELU) z = leaky_relu(z);
-            if (o->activation > LEAKY_RELU) {
-                store(tile + r * NR + v * WIDTH, z);
-                NAME(activate_row)(o->activation, tile + r * NR + v * WIDTH, tile + r * NR + v * WIDTH, count);
-                z = load(tile + r * NR + v * WIDTH);
-            }
-            real *c = (real *)o->c + place + r * o->c_row;
-            if (count == WIDTH) store(c, flushed(z));
-            else store_part(c, flushed(z), count);
-        }
-    }
+static index_t walk_product(index_t terms, struct stretch *walk) {
+    index_t count = most(1, parts(terms, BLOCK_TERMS));
+    for (index_t i = 0; walk && i < count; i++)
+        walk[i] = (struct stretch){least(BLOCK_TERMS, terms - i * BLOCK_TERMS), i > 0, i == count - 1 ? 0 : -1};
+    return count;
 }
 
-static index_t walk_product(index_t terms, struct stretch *walk) {
-    index_t count = larger_of(1, parts(terms, BLOCK_TERMS));
-    for (index_t i = 0; walk && i < count; i++)
-        walk[i] = (struct stretch){smaller_of(BLOCK_TERMS, terms - i * BLOCK_TERMS), i > 0, i == count - 1 ? 0 : -1};
-    return count;
+/* Where columns of b lie far apart they would have to be transposed. The transposed product broadcasts them instead, if
+ * it costs less to transpose a and c. */
+static struct job product_job(const struct product *o, index_t begin, index_t end) {
+    struct job job = {.rows = end - begin, .columns = o->n, .terms = o->k, .first_row = begin};
+    job.x = (struct factor){(const real *)o->a + begin * o->a_row, o->a_row, o->a_column};
+    job.y = (struct factor){o->b, o->b_column, o->b_row};
+    job.out = &o->c;
+    job.out_row = o->c_row;
+    job.bias = o->bias;
+    job.before = o->before;
+    job.activation = o->activation;
+    if (o->b_row == 1 && o->b_column != 1 && o->m * (o->k + o->n) < o->n * o->k) swap(&job);
+    return job;
 }
 
 size_t NAME(product_scratch)(const void *operation);
 size_t NAME(product_scratch)(const void *operation) {
     const struct product *o = operation;
-    return bytes_of(staying_rows(o->m, o->k) * o->k, NR * o->k, 2, walk_product(o->k, NULL));
+    struct job job = product_job(o, 0, o->m);
+    return bytes_of(&job, 2, walk_product(o->k, NULL));
 }
-
-static real *at_line(void *memory) { return (real *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
 
 void NAME(product)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(product)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct product *o = operation;
-    struct job job = {.rows = end - begin, .columns = o->n, .terms = o->k, .operation = o, .first = begin, .finish = finish_product};
-    job.x = (struct factor){(const real *)o->a + begin * o->a_row, o->a_row, o->a_column};
-    job.y = (struct factor){o->b, o->b_column, o->b_row};
+    struct job job = product_job(o, begin, end);
     job.walk = scratch;
     job.stretches = walk_product(o->k, job.walk);
     job.stack = at_line(job.walk + job.stretches);
-    real *x_room = job.stack + 2 * TILE;
-    pass_y(&job, x_room, at_line(x_room + staying_rows(job.rows, o->k) * o->k));
+    do_job(&job, job.stack + 2 * TILE);
 }
 
 /* --------------------------------------------------------------------------------------------------- Weight gradient */
-
-static void finish_gradient(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile) {
-    const struct weight_gradient *o = job->operation;
-    real *out = (real *)o->kernel[group] + row * o->units + job->first + column;
-    for (index_t r = 0; r < rows; r++)
-        for (index_t c = 0; c < columns; c += WIDTH) {
-            vec sum = flushed(load(tile + r * NR + c));
-            if (columns - c >= WIDTH) store(out + r * o->units + c, sum);
-            else store_part(out + r * o->units + c, sum, columns - c);
-        }
-}
 
 static index_t walk_shards(const struct shards *shards, struct stretch *walk) {
     index_t count = 0;
     for (index_t g = 0; g < shards->groups; g++)
         for (index_t l = shards->group_leaf[g]; l < shards->group_leaf[g + 1]; l++) {
-            index_t rows = shards->leaf_row[l + 1] - shards->leaf_row[l], blocks = larger_of(1, parts(rows, BLOCK_TERMS));
+            index_t rows = shards->leaf_row[l + 1] - shards->leaf_row[l], blocks = most(1, parts(rows, BLOCK_TERMS));
             for (index_t i = 0; walk && i < blocks; i++) {
                 int ends = i == blocks - 1;
-                walk[count + i] = (struct stretch){smaller_of(BLOCK_TERMS, rows - i * BLOCK_TERMS), (i > 0) + (ends ? shards->folds[l] : 0),
+                walk[count + i] = (struct stretch){least(BLOCK_TERMS, rows - i * BLOCK_TERMS), (i > 0) + (ends ? shards->folds[l] : 0),
                                                    ends && l == shards->group_leaf[g + 1] - 1 ? g : -1};
             }
             count += blocks;
@@ -275,25 +391,32 @@ static index_t walk_shards(const struct shards *shards, struct stretch *walk) {
     return count;
 }
 
+/* Few units, which would fill the vectors badly, are broadcast instead. */
+static struct job gradient_job(const struct weight_gradient *o, index_t begin, index_t end) {
+    struct job job = {.rows = o->features, .columns = end - begin, .terms = o->shards->rows, .first_column = begin};
+    job.x = (struct factor){o->x, 1, o->x_row};
+    job.y = (struct factor){(const real *)o->dy + begin, 1, o->dy_row};
+    job.out = o->kernel;
+    job.out_row = o->units;
+    if (padded(o->units) * 4 > o->units * 5 && o->features >= NR) swap(&job);
+    return job;
+}
+
 size_t NAME(weight_gradient_scratch)(const void *operation);
 size_t NAME(weight_gradient_scratch)(const void *operation) {
     const struct weight_gradient *o = operation;
-    index_t rows = o->shards->rows;
-    return bytes_of(staying_rows(o->features, rows) * rows, NR * rows, o->shards->depth + 2, walk_shards(o->shards, NULL));
+    struct job job = gradient_job(o, 0, o->units);
+    return bytes_of(&job, o->shards->depth + 2, walk_shards(o->shards, NULL));
 }
 
 void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct weight_gradient *o = operation;
-    index_t rows = o->shards->rows;
-    struct job job = {.rows = o->features, .columns = end - begin, .terms = rows, .operation = o, .first = begin, .finish = finish_gradient};
-    job.x = (struct factor){o->x, 1, o->x_row};
-    job.y = (struct factor){(const real *)o->dy + begin, 1, o->dy_row};
+    struct job job = gradient_job(o, begin, end);
     job.walk = scratch;
     job.stretches = walk_shards(o->shards, job.walk);
     job.stack = at_line(job.walk + job.stretches);
-    real *x_room = job.stack + (o->shards->depth + 2) * TILE;
-    pass_y(&job, x_room, at_line(x_room + staying_rows(job.rows, rows) * rows));
+    do_job(&job, job.stack + (o->shards->depth + 2) * TILE);
 }
 
 /* ------------------------------------------------------------------------------------------------------- Column sums */
@@ -303,8 +426,6 @@ size_t NAME(column_sums_scratch)(const void *operation) {
     const struct column_sums *o = operation;
     return (size_t)(o->shards->depth + 1) * sizeof(vec) + 64;
 }
-
-INLINE vec part_or_all(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
 
 void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *scratch) {
@@ -317,16 +438,14 @@ void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *
             for (index_t l = shards->group_leaf[g]; l < shards->group_leaf[g + 1]; l++) {
                 vec sum = all(0);
                 for (index_t r = shards->leaf_row[l]; r < shards->leaf_row[l + 1]; r++) {
-                    vec a = part_or_all((const real *)o->a + r * o->a_row + j, count);
-                    sum = o->b ? fma_(a, part_or_all((const real *)o->b + r * o->b_row + j, count), sum) : sum + a;
+                    vec a = load_some((const real *)o->a + r * o->a_row + j, count);
+                    sum = o->b ? fma_(a, load_some((const real *)o->b + r * o->b_row + j, count), sum) : sum + a;
                 }
                 for (index_t fold = 0; fold < shards->folds[l]; fold++) sum = load(top -= WIDTH) + sum;
                 store(top, sum);
                 top += WIDTH;
             }
-            vec sum = flushed(load(top -= WIDTH));
-            if (count >= WIDTH) store((real *)o->out[g] + j, sum);
-            else store_part((real *)o->out[g] + j, sum, count);
+            store_some((real *)o->out[g] + j, flushed(load(top -= WIDTH)), count);
         }
     }
 }

@@ -67,13 +67,33 @@ INLINE void store(real *to, vec v) { memcpy(to, &v, sizeof v); }
 INLINE vec all(real x) { return x - (vec){0}; }
 INLINE dvec dall(double x) { return x - (dvec){0}; }
 
-/* The first `n` < WIDTH entries, 0 for the others. */
+/* The first `n` < WIDTH entries, 0 for the others; what lies behind them in memory is neither read nor written. */
+#if ISA_NUMBER == ISA_avx512 && BITS == 32
+#define FIRST(n) ((__mmask16)((1u << (n)) - 1))
+INLINE vec load_part(const real *from, index_t n) { return (vec)_mm512_maskz_loadu_ps(FIRST(n), from); }
+INLINE void store_part(real *to, vec v, index_t n) { _mm512_mask_storeu_ps(to, FIRST(n), (__m512)v); }
+#elif ISA_NUMBER == ISA_avx512
+#define FIRST(n) ((__mmask8)((1u << (n)) - 1))
+INLINE vec load_part(const real *from, index_t n) { return (vec)_mm512_maskz_loadu_pd(FIRST(n), from); }
+INLINE void store_part(real *to, vec v, index_t n) { _mm512_mask_storeu_pd(to, FIRST(n), (__m512d)v); }
+#elif ISA_NUMBER == ISA_avx2 && BITS == 32
+INLINE __m256i first(index_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+INLINE vec load_part(const real *from, index_t n) { return (vec)_mm256_maskload_ps(from, first(n)); }
+INLINE void store_part(real *to, vec v, index_t n) { _mm256_maskstore_ps(to, first(n), (__m256)v); }
+#elif ISA_NUMBER == ISA_avx2
+INLINE __m256i first(index_t n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
+INLINE vec load_part(const real *from, index_t n) { return (vec)_mm256_maskload_pd(from, first(n)); }
+INLINE void store_part(real *to, vec v, index_t n) { _mm256_maskstore_pd(to, first(n), (__m256d)v); }
+#else
 INLINE vec load_part(const real *from, index_t n) {
     vec v = {0};
-    memcpy(&v, from, (size_t)n * sizeof(real));
+    for (index_t i = 0; i < n; i++) v[i] = from[i];
     return v;
 }
-INLINE void store_part(real *to, vec v, index_t n) { memcpy(to, &v, (size_t)n * sizeof(real)); }
+INLINE void store_part(real *to, vec v, index_t n) {
+    for (index_t i = 0; i < n; i++) to[i] = v[i];
+}
+#endif
 
 INLINE vec pick(ivec where, vec yes, vec no) { return (vec)((where & (ivec)yes) | (~where & (ivec)no)); }
 INLINE dvec dpick(divec where, dvec yes, dvec no) { return (dvec)((where & (divec)yes) | (~where & (divec)no)); }
@@ -155,9 +175,51 @@ INLINE vec narrow(const dvec *parts) {
 
 INLINE vec magnitude(vec v) { return (vec)((ivec)v & ~(((whole)1 << (BITS - 1)) - (ivec){0})); }
 /* 0 (of the same sign) for numbers below the smallest normal one. */
+#if ISA_NUMBER == ISA_avx512 && BITS == 32
 INLINE vec flushed(vec v) {
+    __mmask16 small = _mm512_fpclass_ps_mask((__m512)v, 0x20); /* denormal */
+    return (vec)_mm512_mask_and_ps((__m512)v, small, (__m512)v, _mm512_set1_ps(-0.0f));
+}
+#elif ISA_NUMBER == ISA_avx512
+INLINE vec flushed(vec v) {
+    __mmask8 small = _mm512_fpclass_pd_mask((__m512d)v, 0x20); /* denormal */
+    return (vec)_mm512_mask_and_pd((__m512d)v, small, (__m512d)v, _mm512_set1_pd(-0.0));
+}
+#else
+INLINE vec flushed(vec v) {
+    const whole sign = (whole)1 << (BITS - 1);
     ivec small = (ivec)(magnitude(v) < all(REAL_MIN));
-    return (vec)((ivec)v & ~(small & ~(((whole)1 << (BITS - 1)) - (ivec){0})));
+    return (vec)((ivec)v & ~(small & ~(sign - (ivec){0})));
+}
+#endif
+
+/* Transpose a block: entry j of v[i] and entry i of v[j] change places. Each stage shuffles two halves like cards. */
+#if WIDTH == 16
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif WIDTH == 8
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif WIDTH == 4
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#elif WIDTH == 2
+#define LOW 0, 2
+#define HIGH 1, 3
+#endif
+INLINE void transpose(vec v[WIDTH]) {
+#if WIDTH > 1
+    for (int stage = 1; stage < WIDTH; stage *= 2) {
+        vec shuffled[WIDTH];
+        for (int i = 0; i < WIDTH / 2; i++) {
+            shuffled[2 * i] = __builtin_shufflevector(v[i], v[i + WIDTH / 2], LOW);
+            shuffled[2 * i + 1] = __builtin_shufflevector(v[i], v[i + WIDTH / 2], HIGH);
+        }
+        memcpy(v, shuffled, sizeof shuffled);
+    }
+#else
+    (void)v;
+#endif
 }
 
 /* Whole numbers of 64 bits, as many as a dvec has doubles: the products of the low 32 bits. */
