@@ -84,18 +84,37 @@ static struct pair multiply(struct pair a, struct pair b) {
     return exact_sum(product.high, product.low + (a.high * b.low + a.low * b.high));
 }
 
-static struct pair divide(struct pair a, double b) {
-    const double quotient = a.high / b;
-    const struct pair product = exact_product(quotient, b);
-    return exact_sum(quotient, ((a.high - product.high) - product.low + a.low) / b);
-}
-
 static struct pair single(double x) { return (struct pair){x, 0}; }
 
-/* exp(r) - 1 for |r| < 0.36: r (1 + r/2 (1 + r/3 (...))); the first term left out is below 2^-110 r. */
+/* a + b, where b is smaller by a factor of 2 at least. */
+static struct pair add_smaller(struct pair a, struct pair b) {
+    const double sum = a.high + b.high, low = b.high - (sum - a.high) + (a.low + b.low), high = sum + low;
+    return (struct pair){high, low - (high - sum)};
+}
+
+/* 1 / n!, n = 1 ... 12. */
+static const struct pair inverse_factorial[] = {
+    {1, 0},
+    {0x1p-1, 0},
+    {0x1.5555555555555p-3, 0x1.5555555555555p-57},
+    {0x1.5555555555555p-5, 0x1.5555555555555p-59},
+    {0x1.1111111111111p-7, 0x1.1111111111111p-63},
+    {0x1.6c16c16c16c17p-10, -0x1.f49f49f49f49fp-65},
+    {0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-73},
+    {0x1.a01a01a01a01ap-16, 0x1.a01a01a01a01ap-76},
+    {0x1.71de3a556c734p-19, -0x1.c154f8ddc6c00p-73},
+    {0x1.27e4fb7789f5cp-22, 0x1.cbbc05b4fa99ap-76},
+    {0x1.ae64567f544e4p-26, -0x1.c062e06d1f209p-80},
+    {0x1.1eed8eff8d898p-29, -0x1.2aec959e14c06p-83},
+};
+
+/* exp(r) - 1 for |r| < 0.36, by its series. From r^13 / 13! on, below 2^-52 r, single doubles do; the first term left
+ * out, r^25 / 25!, is below 2^-110 r. */
 static struct pair exp_less_one(struct pair r) {
-    struct pair sum = single(1);
-    for (int n = 26; n > 1; n--) sum = add(single(1), divide(multiply(sum, r), n));
+    double rest = 1;
+    for (int n = 24; n > 13; n--) rest = 1 + r.high / n * rest;
+    struct pair sum = single(rest * 0x1.6124613a86d09p-33);
+    for (int n = 11; n >= 0; n--) sum = add_smaller(inverse_factorial[n], multiply(sum, r));
     return multiply(sum, r);
 }
 

@@ -6,13 +6,12 @@ operation by operation, the compiled core in one pass.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -38,8 +37,7 @@ class Kind(IntEnum):
     APPLY = 10
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """One kind of work with the constants of a step."""
 
     kind: Kind
@@ -48,21 +46,23 @@ class Link:
     """Names of the vectors of state that it reads and writes."""
 
 
-@dataclass(frozen=True)
-class Run:
+Shape = list[tuple[Kind, tuple[str, ...]]]
+"""Kind and states of neighbouring links: the same in every step."""
+
+
+class Run(NamedTuple):
     """Neighbouring links of a chain, as the core takes them."""
 
-    shape: tuple[tuple[Kind, tuple[str, ...]], ...]
-    """Kind and states of each: the same in every step."""
-    constants: NDArray[np.float64]
-    """(links, 5)."""
+    shape: Shape
+    constants: array[float]
+    """Five doubles a link."""
 
 
-@dataclass(frozen=True)
 class Chain:
     """What is done to each block of one parameter, or of all, at one stage of a step."""
 
-    links: Sequence[Link | Block]
+    def __init__(self, links: Sequence[Link | Block]) -> None:
+        self.links = links
 
     @cached_property
     def runs(self) -> list[Run | Block]:
@@ -81,7 +81,8 @@ class Chain:
 def _together(links: Sequence[Link]) -> list[Run | Block]:
     if not links:
         return []
-    constants = np.zeros((len(links), 5))
-    for row, link in zip(constants, links, strict=True):
-        row[: len(link.constants)] = link.constants
-    return [Run(tuple((link.kind, link.states) for link in links), constants)]
+    constants = array("d")
+    for link in links:
+        constants.extend(link.constants)
+        constants.extend((0.0,) * (5 - len(link.constants)))
+    return [Run([(link.kind, link.states) for link in links], constants)]

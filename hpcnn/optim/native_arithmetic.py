@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcnn.kernels import core
-from hpcnn.optim.links import Array, Chain, Run, State
+from hpcnn.optim.links import Array, Chain, Run, Shape, State
 
 
 class NativeSegment:
@@ -18,25 +18,28 @@ class NativeSegment:
         self._state, self._scratch = state, scratch
         self._marks = np.array(marks, np.int64)
         self._sums = np.empty(len(marks) - 1)
-        self._prepared: dict[object, core.Update] = {}
+        self._prepared: list[tuple[Shape, core.Update]] = []
 
     def run(self, chain: Chain) -> None:
         """Do a chain in place."""
         for run in chain.runs:
             if isinstance(run, Run):
-                prepared = self._prepared.get(run.shape)
-                if prepared is None:
-                    prepared = self._prepared[run.shape] = self._prepare(run)
-                prepared.run(run.constants)
+                self._prepare(run.shape).run(run.constants)
             else:
                 run(self.updates, self._state, self.params, self._scratch)
 
-    def _prepare(self, run: Run) -> core.Update:
+    def _prepare(self, shape: Shape) -> core.Update:
+        """Return the core's object for neighbouring links, made when they are first met."""
+        for known, update in self._prepared:
+            if known == shape:
+                return update
         links = []
-        for kind, names in run.shape:
+        for kind, names in shape:
             first, second = [*(self._state[name] for name in names), None, None][:2]
             links.append((int(kind), 0, self.updates.size, first, second))
-        return core.Update(self.updates, self.params, links)
+        update = core.Update(self.updates, self.params, links)
+        self._prepared.append((shape, update))
+        return update
 
     def squares(self, x: Array) -> list[float]:
         """Return the sum of squares of each cell."""

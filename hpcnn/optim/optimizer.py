@@ -128,9 +128,10 @@ class BoundOptimizer:
 
     def begin(self, info: StepInfo, count: float) -> None:
         """Plan a step with gradients that are sums over `count` samples."""
-        self._info, self._count, self._stage = replace(info, power=self.arithmetic.power), count, 0
+        info = StepInfo(info.step, info.learning_rate, None, self.arithmetic.power)
+        self._info, self._count, self._stage = info, count, 0
         self._factors = [1.0 / count] * len(self._parameters)
-        self._plan([self._info] * len(self._parameters))
+        self._plan([info] * len(self._parameters))
 
     def _plan(self, infos: Sequence[StepInfo]) -> None:
         self._chains: list[Chain] = []
