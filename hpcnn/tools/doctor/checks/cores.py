@@ -103,7 +103,8 @@ def check_blas(evidence: Evidence) -> Iterator[Finding]:
         kernel = min(kernel for _, kernel in kinds)
         yield warning(
             name,
-            f"ranks compute with different ones ({each}): the result depends on which rank runs where",
+            f'ranks compute with different ones ({each}): with train.arithmetic = "numpy" the result depends on which '
+            "rank runs where",
             f"export OPENBLAS_CORETYPE={kernel}" if len({blas for blas, _ in kinds}) == 1 else "use one environment",
         )
     (blas, kernel), *_ = kinds
