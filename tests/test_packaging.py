@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.require import require
+
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.toml"))
 TEMPLATES = sorted(path.name for path in (ROOT / "slurm").iterdir() if path.name != "site.sh")
@@ -21,17 +26,31 @@ MOVED = {f"jobs/{name}": f"hpcnn/jobs/{name}" for name in JOBS} | {
 }
 """Where in a wheel a file of the checkout lies."""
 DATA = ["hpcnn/py.typed", "hpcnn/data/digits.npz", "hpcnn/data/digits.md"]
+C_SOURCES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "hpcnn/kernels").iterdir()
+    if path.suffix in {".c", ".h", ".txt"}
+)
+CORE = "hpcnn/kernels/core.abi3.so"
 
 
-def build(function: str, folder: Path) -> Path:
-    """Build with hatchling as pip would, in a process of its own since it changes what it imports from."""
-    code = f"import sys, hatchling.build as build; print(build.{function}(sys.argv[1]))"
-    command = [sys.executable, "-c", code, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
-    return folder / done.stdout.split()[-1]
+def run(*arguments: str, cwd: Path, **environment: str) -> str:
+    """Run Python as if there were no C compiler, and nothing else of the caller's."""
+    known = {key: value for key, value in os.environ.items() if key not in {"CC", "CFLAGS", "PYTHONPATH"}}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=known | {"PATH": str(Path(sys.executable).parent)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def own_site() -> Iterator[None]:
     """Have the file that a user would have made, if there is none."""
     site = ROOT / "slurm" / "site.sh"
@@ -44,8 +63,38 @@ def own_site() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def wheel(own_site: None, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    return zipfile.ZipFile(build("build_wheel", tmp_path_factory.mktemp("wheel")))
+def sdist(own_site: None, tmp_path_factory: pytest.TempPathFactory) -> tarfile.TarFile:
+    require("scikit_build_core")
+    folder = tmp_path_factory.mktemp("sdist")
+    code = "import build_backend, sys; build_backend.build_sdist(sys.argv[1])"
+    run("-c", code, str(folder), cwd=ROOT, PYTHONPATH=str(ROOT / "scripts"))
+    (archive,) = folder.iterdir()
+    return tarfile.open(archive)
+
+
+@pytest.fixture(scope="module")
+def wheel_file(sdist: tarfile.TarFile, pytestconfig: pytest.Config) -> Path:
+    """The wheel that `make wheel` builds, from the sdist; it is kept for as long as the sdist is the same."""
+    for package in ("cmake", "ninja", "ziglang", "auditwheel"):
+        require(package)
+    assert pytestconfig.cache
+    assert sdist.fileobj
+    sdist.fileobj.seek(0)
+    digest = hashlib.sha256(sdist.fileobj.read()).hexdigest()[:16]
+    folder = pytestconfig.cache.mkdir("wheel") / digest
+    if not folder.exists():
+        for old in folder.parent.iterdir():
+            shutil.rmtree(old)
+        sdist.extractall(folder.with_suffix(".sdist"), filter="data")
+        (tree,) = folder.with_suffix(".sdist").iterdir()
+        run("-m", "scripts.wheel", str(folder), cwd=tree)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(wheel_file: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(wheel_file)
 
 
 def test_wheel_has_all_modules_and_data(wheel: zipfile.ZipFile) -> None:
@@ -53,13 +102,14 @@ def test_wheel_has_all_modules_and_data(wheel: zipfile.ZipFile) -> None:
     assert len(modules) > 20
     assert len(JOBS) >= 6
     assert {"lib.sh", "train.sbatch", "site.sh.example"} <= set(TEMPLATES)
-    assert {*modules, *DATA, *MOVED.values()} <= set(wheel.namelist())
+    assert {*modules, *DATA, *MOVED.values(), CORE} <= set(wheel.namelist())
     assert "hpcnn/slurm/templates/site.sh" not in wheel.namelist(), "it is that of whoever builds"
 
 
 def test_wheel_has_nothing_else(wheel: zipfile.ZipFile) -> None:
     assert {name.split("/")[0].split("-")[0] for name in wheel.namelist()} == {"hpcnn"}
     assert not [name for name in wheel.namelist() if "__pycache__" in name or "/tests/" in name]
+    assert not set(C_SOURCES) & set(wheel.namelist())
 
 
 def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
@@ -70,27 +120,27 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert "hpcnn = hpcnn.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
     readers, loggers = {"hdf5", "parquet", "sklearn"}, {"mlflow", "tensorboard", "wandb"}
-    assert extras == readers | loggers | {"all", "dev", "docs", "keras", "mpi", "onnx", "openmpi", "plot"}
+    assert extras == readers | loggers | {"all", "dev", "docs", "keras", "mpi", "onnx", "openmpi", "plot", "wheel"}
 
 
-def test_unpacked_wheel_finds_its_jobs_and_data(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
-    wheel.extractall(tmp_path / "site")
-    code = "from hpcnn.job import load_job; print(load_job().path)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert Path(done.stdout.strip()) == tmp_path / "site" / "hpcnn" / "jobs" / "digits_mlp.toml"
+def test_wheel_is_for_any_linux_of_the_last_years_and_any_python(wheel_file: Path) -> None:
+    """`scripts.wheel` has auditwheel check it."""
+    assert wheel_file.name.endswith(f"-cp311-abi3-manylinux_2_28_{platform.machine()}.whl")
 
 
-def test_sdist_is_enough_to_build_and_test(tmp_path: Path) -> None:
-    with tarfile.open(build("build_sdist", tmp_path)) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+def test_installed_wheel_finds_its_core_its_jobs_and_its_data(wheel_file: Path, tmp_path: Path) -> None:
+    """Neither a compiler nor the network is there when it is installed."""
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(tmp_path / "site")]
+    run(*install, str(wheel_file), cwd=tmp_path, PIP_CONFIG_FILE=os.devnull)
+    code = "from hpcnn.job import load_job; from hpcnn.kernels import core; print(load_job().path, core.__file__)"
+    done = run("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+    job, core = map(Path, done.split())
+    assert job == tmp_path / "site" / "hpcnn" / "jobs" / "digits_mlp.toml"
+    assert core == tmp_path / "site" / CORE
+
+
+def test_sdist_is_enough_to_build_and_test(sdist: tarfile.TarFile) -> None:
+    names = {name.partition("/")[2] for name in sdist.getnames()}
     needed = {
         "pyproject.toml",
         "README.md",
@@ -98,11 +148,14 @@ def test_sdist_is_enough_to_build_and_test(tmp_path: Path) -> None:
         "CHANGELOG.md",
         "Makefile",
         "scripts/venv.sh",
+        "scripts/build_backend.py",
         "tests/test_imports.py",
+        "tests/kernels/reference.c",
+        "hpcnn/kernels/CMakeLists.txt",
     }
-    assert needed | MOVED.keys() | set(DATA) <= names
-    assert "slurm/site.sh" not in names
-    assert not [name for name in names if name.split("/")[0] in {"runs", ".git"} or name.startswith(".venv")]
+    assert needed | MOVED.keys() | set(DATA) | set(C_SOURCES) <= names
+    assert not {"slurm/site.sh", CORE} & names
+    assert not [name for name in names if name.split("/")[0] in {"build", "runs", ".git"} or name.startswith(".venv")]
 
 
 def test_the_two_mpis_and_the_two_tensorflows_never_meet() -> None:

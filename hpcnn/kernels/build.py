@@ -16,6 +16,8 @@ from pathlib import Path
 from hpcnn.kernels.files import FOLDER, MODULE, built, newest_source
 
 BUILD = FOLDER.parents[1] / "build"
+GLIBC = 28
+"""What ziglang builds for: glibc 2.28 of 2018, or any later."""
 
 
 class BuildError(Exception):
@@ -47,8 +49,8 @@ def compiler() -> str | None:
 
 
 def zig() -> str:
-    """Return the compiler of ziglang, for any processor like this one and any Linux since glibc 2.28."""
-    libc = "gnu.2.28" if platform.libc_ver()[0] == "glibc" else "musl"
+    """Return the compiler of ziglang, for any processor like this one and any Linux with glibc 2.28 or later."""
+    libc = f"gnu.2.{GLIBC}" if platform.libc_ver()[0] == "glibc" else "musl"
     return f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-{libc}"
 
 
