@@ -8,9 +8,8 @@ import re
 import subprocess
 import sys
 
-from scripts import build_backend
-
 from hpcnn.kernels.build import GLIBC, zig
+from scripts import build_backend
 
 
 def main(folder: str) -> None:
