@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.build import variants
 from tests.require import require
 
 ROOT = Path(__file__).parents[1]
@@ -132,11 +133,12 @@ def test_installed_wheel_finds_its_core_its_jobs_and_its_data(wheel_file: Path, 
     """Neither a compiler nor the network is there when it is installed."""
     install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(tmp_path / "site")]
     run(*install, str(wheel_file), cwd=tmp_path, PIP_CONFIG_FILE=os.devnull)
-    code = "from hpcnn.job import load_job; from hpcnn.kernels import core; print(load_job().path, core.__file__)"
-    done = run("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
-    job, core = map(Path, done.split())
-    assert job == tmp_path / "site" / "hpcnn" / "jobs" / "digits_mlp.toml"
-    assert core == tmp_path / "site" / CORE
+    code = "from hpcnn.job import load_job; print(load_job().path)"
+    code += "\nfrom hpcnn.kernels import core; print(core.__file__, core.isa())"
+    job, core, isa = run("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site")).split()
+    assert Path(job) == tmp_path / "site" / "hpcnn" / "jobs" / "digits_mlp.toml"
+    assert Path(core) == tmp_path / "site" / CORE
+    assert isa == variants()[-1], "the widest that the machine has"
 
 
 def test_sdist_is_enough_to_build_and_test(sdist: tarfile.TarFile) -> None:
