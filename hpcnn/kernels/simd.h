@@ -87,11 +87,13 @@ INLINE void store_part(real *to, vec v, index_t n) { _mm256_maskstore_pd(to, fir
 #else
 INLINE vec load_part(const real *from, index_t n) {
     vec v = {0};
-    for (index_t i = 0; i < n; i++) v[i] = from[i];
+    for (index_t i = 0; i < WIDTH; i++)
+        if (i < n) v[i] = from[i];
     return v;
 }
 INLINE void store_part(real *to, vec v, index_t n) {
-    for (index_t i = 0; i < n; i++) to[i] = v[i];
+    for (index_t i = 0; i < WIDTH; i++)
+        if (i < n) to[i] = v[i];
 }
 #endif
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,7 @@ ISA_FLAGS = {
     "neon": [],
 }
 REFERENCE = Path(__file__).with_name("reference.c")
+PORTABLE = Path(__file__).with_name("portable.c")
 _ELSEWHERE = "module.c", "arguments.c", "record.c", "numbers.c", "threads.c", "table.c", "dispatch.c"
 """The binding and its tables, which these libraries do without."""
 
@@ -41,15 +43,30 @@ def variants() -> list[str]:
 
 def build_kernels(isa: str, folder: Path) -> Path:
     """Return the library of the kernels of `isa` for both types, and of what is the same for all."""
+    return _link(f"kernels_{isa}", _kernels(isa), folder)
+
+
+def build_program(isa: str, folder: Path, *, flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
+    """Return the program of portable.c for `isa`, made with more `flags`, and by a `compiler` for another machine."""
+    jobs = [*_kernels(isa), *((PORTABLE, f"_{bits}", _variant(isa, bits)) for bits in (32, 64))]
+    jobs = [(source, suffix, [*own, *flags]) for source, suffix, own in jobs]
+    return _link(f"portable_{isa}", jobs, folder, compiler=compiler, shared=False)
+
+
+def _kernels(isa: str) -> list[tuple[Path, str, list[str]]]:
     jobs = []
     for source in sorted(KERNELS.glob("*.c")):
         if source.name in _ELSEWHERE:
             continue
         if re.search(r"\bNAME\(", source.read_text()):
-            jobs += [(source, f"_{bits}", [*ISA_FLAGS[isa], f"-DISA={isa}", f"-DBITS={bits}"]) for bits in (32, 64)]
+            jobs += [(source, f"_{bits}", _variant(isa, bits)) for bits in (32, 64)]
         else:
             jobs.append((source, "", []))
-    return _link(f"kernels_{isa}", jobs, folder)
+    return jobs
+
+
+def _variant(isa: str, bits: int) -> list[str]:
+    return [*ISA_FLAGS[isa], f"-DISA={isa}", f"-DBITS={bits}"]
 
 
 def build_reference(folder: Path, *defines: str) -> Path:
@@ -58,18 +75,26 @@ def build_reference(folder: Path, *defines: str) -> Path:
     return _link("reference", jobs, folder)
 
 
-def _link(name: str, jobs: list[tuple[Path, str, list[str]]], folder: Path) -> Path:
+def _link(
+    name: str,
+    jobs: list[tuple[Path, str, list[str]]],
+    folder: Path,
+    *,
+    compiler: Sequence[str] = (),
+    shared: bool = True,
+) -> Path:
+    command = list(compiler) or _compiler()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(lambda job: _compile(*job, folder), jobs))
+        objects = list(pool.map(lambda job: _compile(command, *job, folder), jobs))
     digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
-    library = folder / f"{name}-{digest}.so"
-    if not library.exists():
-        _run([*_compiler(), "-shared", *objects, "-lm"], library)
-    return library
+    made = folder / f"{name}-{digest}{'.so' if shared else ''}"
+    if not made.exists():
+        _run([*command, *(["-shared"] if shared else []), *objects, "-lm"], made)
+    return made
 
 
-def _compile(source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
-    command = [*_compiler(), *FLAGS, *flags, f"-I{KERNELS}", "-c", source]
+def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
+    command = [*compiler, *FLAGS, *flags, f"-I{KERNELS}", "-c", source]
     made_of = [str(command).encode(), source.read_bytes(), *(each.read_bytes() for each in sorted(KERNELS.glob("*.h")))]
     digest = hashlib.sha256(b"".join(made_of)).hexdigest()[:16]
     made = folder / f"{source.stem}{suffix}-{digest}.o"

@@ -1,0 +1,170 @@
+/* Do every operation on numbers of every kind, and print a hash of each result: the same text on every processor.
+ *
+ * Compiled for both types of one instruction set, beside the kernels; `main` is in the one for float. Fill, hash and
+ * print are the only things here that a new operation needs. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "orthogonal.h"
+#include "random.h"
+#include "scalar.h"
+#include "simd.h"
+
+void portable_32(void);
+void portable_64(void);
+#define PORTABLE EXPAND2(portable_, BITS)
+
+static uint32_t fills; /* arrays filled so far: each has a stream of its own */
+
+/* n numbers between -2 and 2; some are 0, tiny, or below the smallest normal one. */
+static real *filled(index_t n) {
+    real *x = malloc((size_t)n * sizeof *x);
+    double *u = malloc((size_t)n * sizeof *u);
+    random_uniform(7, fills++, 0, u, n);
+    for (index_t i = 0; i < n; i++) {
+        const double value = 4 * u[i] - 2;
+        x[i] = (real)value;
+        if (i % 11 == 3) x[i] = 0;
+        if (i % 11 == 5) x[i] = (real)(value * (BITS == 32 ? 0x1p-64 : 0x1p-512));
+        if (i % 11 == 7) x[i] = (real)(value * REAL_MIN);
+    }
+    free(u);
+    return x;
+}
+
+static real *magnitudes(index_t n) {
+    real *x = filled(n);
+    for (index_t i = 0; i < n; i++) x[i] = x[i] < 0 ? -x[i] : x[i];
+    return x;
+}
+
+static uint64_t hash_of(const void *bytes, size_t size) { /* FNV-1a */
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static void print(const char *name, const void *result, size_t size) {
+    printf("%s_%d %016llx\n", name, BITS, (unsigned long long)hash_of(result, size));
+}
+
+static void print_reals(const char *name, const real *result, index_t n) { print(name, result, (size_t)n * sizeof *result); }
+
+/* ----------------------------------------------------------------------------------------------------------- Vectors */
+
+#define DECLARE(name) void NAME(name)(const void *operation, index_t begin, index_t end, void *scratch);
+#define DECLARE_SCRATCH(name) size_t NAME(name##_scratch)(const void *operation);
+DECLARE(update) DECLARE(cell_sums) DECLARE(find_not_finite) DECLARE(add) DECLARE(fold) DECLARE_SCRATCH(fold)
+DECLARE(standardize) DECLARE(dropout) DECLARE(shard_totals) DECLARE_SCRATCH(shard_totals)
+DECLARE(product) DECLARE_SCRATCH(product) DECLARE(weight_gradient) DECLARE_SCRATCH(weight_gradient)
+DECLARE(column_sums) DECLARE_SCRATCH(column_sums)
+
+static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
+
+static void updates(void) {
+    const index_t n = 3001;
+    for (int kind = 0; kind <= APPLY; kind++) {
+        real *u = filled(n), *p = filled(n), *s1 = magnitudes(n), *s2 = magnitudes(n);
+        const struct link chain[] = {
+            {kind, 3, n - 5, {0.3, 0.1, 0.95, 0.07, 1e-3}, s1, s2},
+            {kind, 0, n, {0.3, 0.1, 0.95, 0.07, 1e-3}, s1, s2},
+        };
+        const struct update operation = {n, u, p, 2, chain};
+        NAME(update)(&operation, 0, 1500, NULL);
+        NAME(update)(&operation, 1500, n, NULL);
+        char name[20];
+        snprintf(name, sizeof name, "update_%d", kind);
+        print_reals(name, u, n), print_reals(name, p, n), print_reals(name, s1, n), print_reals(name, s2, n);
+    }
+}
+
+static void sums(void) {
+    const index_t n = 2003, start[] = {0, 0, 1, 700, 2003}, order[] = {1, 2, 0, 1};
+    real *x1 = filled(n), *x2 = filled(n), *x3 = filled(n), *y = filled(n);
+    double cells[4];
+    for (int square = 0; square < 2; square++) {
+        NAME(cell_sums)(&(struct cell_sums){4, start, square, x1, cells}, 0, 4, NULL);
+        print("cell_sums", cells, sizeof cells);
+    }
+    index_t found = 0;
+    NAME(find_not_finite)(&(struct find_not_finite){n, 1, x1, &found}, 0, 1, NULL);
+    print("find_not_finite", &found, sizeof found);
+    NAME(add)(&(struct add){n, x1, x2, y}, 0, n, NULL);
+    print_reals("add", y, n);
+    void *const slots[] = {x1, x2, x3};
+    const struct fold fold = {n, 3, slots, 2, order, y};
+    NAME(fold)(&fold, 0, n, scratch_of(NAME(fold_scratch)(&fold)));
+    print_reals("fold", y, n);
+    const struct dropout_place place = {5, 6};
+    NAME(dropout)(&(struct dropout){1, n, 0.3, 123456789012345u, 3, &place, x1, y}, 0, 1, NULL);
+    print_reals("dropout", y, n);
+    double wide[200];
+    random_normal(1, 2, 3, wide, 200);
+    NAME(standardize)(&(struct standardize){10, 20, wide, wide + 7, wide + 9, 0, 1, y}, 0, 10, NULL);
+    print_reals("standardize", y, 200);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- Products */
+
+static void products(void) {
+    const index_t m = 37, n = 53, k = 600;
+    for (int transposed = 0; transposed < 4; transposed++) {
+        real *a = filled(m * k), *b = filled(k * n), *bias = filled(n), *c = filled(m * n);
+        const struct product operation = {
+            m, n, k, a, transposed & 1 ? 1 : k, transposed & 1 ? m : 1, b, transposed & 2 ? 1 : n, transposed & 2 ? k : 1,
+            c, n, bias, RELU, NULL};
+        NAME(product)(&operation, 0, m, scratch_of(NAME(product_scratch)(&operation)));
+        print_reals("product", c, m * n);
+    }
+    const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 300, 300, 317, m + 320}, folds[] = {0, 0, 2, 0};
+    const struct shards shards = {m + 320, 2, group_leaf, leaf_row, folds, 3};
+    real *x = filled(shards.rows * 41), *dy = filled(shards.rows * n), *one = filled(41 * n), *other = filled(41 * n);
+    void *const out[] = {one, other};
+    const struct weight_gradient gradient = {&shards, 41, n, x, 41, dy, n, out};
+    NAME(weight_gradient)(&gradient, 0, n, scratch_of(NAME(weight_gradient_scratch)(&gradient)));
+    print_reals("weight_gradient", one, 41 * n), print_reals("weight_gradient", other, 41 * n);
+    const struct column_sums columns = {&shards, n, dy, n, NULL, 0, out};
+    NAME(column_sums)(&columns, 0, n, scratch_of(NAME(column_sums_scratch)(&columns)));
+    print_reals("column_sums", one, n), print_reals("column_sums", other, n);
+}
+
+void PORTABLE(void) {
+    updates();
+    sums();
+    products();
+}
+
+/* ----------------------------------------------------------------------------------------------- What is not vectors */
+
+#if BITS == 32
+static void plain(void) {
+    enum { n = 5000 };
+    static double x[n], y[n];
+    static int64_t order[n];
+    random_uniform(1, 2, 1u << 31, x, n);
+    print("uniform", x, sizeof x);
+    random_truncated_normal(1, 2, 3, y, n);
+    print("truncated_normal", y, sizeof y);
+    random_normal(1, 2, 3, y, n);
+    print("normal", y, sizeof y);
+    random_permutation(1, 2, 3, order, n);
+    print("permutation", order, sizeof order);
+    double results[4][n];
+    for (int i = 0; i < n; i++) {
+        results[0][i] = scalar_exp(200 * y[i]);
+        results[1][i] = scalar_log(x[i]);
+        results[2][i] = scalar_power(x[i], 20 * y[i]);
+        results[3][i] = scalar_cospi(10 * y[i]);
+    }
+    print("scalar", results, sizeof results);
+    orthogonal(y, 100, 50);
+    print("orthogonal", y, sizeof y);
+}
+
+int main(void) {
+    plain();
+    portable_32();
+    portable_64();
+    return 0;
+}
+#endif
