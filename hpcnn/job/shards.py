@@ -5,7 +5,8 @@ from __future__ import annotations
 from hpcnn.job.schema import MOST_SHARDS, Job
 
 SAMPLES_PER_SHARD = 16
-"""Samples in each shard, at least, with `native` arithmetic and automatic shards."""
+"""Samples in each shard, at least, with `native` arithmetic and automatic shards: on one rank a step of a dense network
+takes at most 1.15 times as long as with one shard."""
 NUMPY_SHARDS = 8
 """Automatic shards with `numpy` arithmetic: each has library calls of its own, so that on one rank a step takes 1.1 to
 2.6 times as long as with one shard."""
