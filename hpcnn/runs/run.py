@@ -74,10 +74,10 @@ class Run:
                 write_line(f"warning: {error}")
         self._records.metrics.begin(epochs_done, writes=self._root, recovered=recovered)
 
-    def train(self, progress: Progress, stop: StopRequest, *, recovered: bool) -> bool:
+    def train(self, progress: Progress, stop: StopRequest, *, save_first: bool) -> bool:
         """Train, and return whether the plan is done; if not, the run was stopped. Collective.
 
-        `recovered`: ranks were lost, and perhaps a checkpoint that they were to save.
+        `save_first`: the checkpoint of the epoch that has ended may be missing: who was to save it was lost.
         """
         training, run = self._training, self._training.job.run
         stop.clock = self._wall_time(stop.begin)
@@ -86,7 +86,7 @@ class Run:
         self._progress_file = progress_file
         loggers = make_loggers(training.job, self._folder) if self._root else []
         loop = self._make_loop(progress, stop, [*loggers, *filter(None, (display, progress_file))])
-        if recovered:
+        if save_first:
             loop.save_epoch()
         try:
             done = True

@@ -133,7 +133,7 @@ class _Session:
         if not recovered:
             run.print_notes(crowded)
         self._stop.begin_training()
-        if run.train(progress, self._stop, recovered=recovered):
+        if run.train(progress, self._stop, save_first=recovered or self._killed_in_last_save()):
             return run.complete(progress, time.perf_counter() - self._begin)
         return run.report_stop(progress, self._stop)
 
@@ -162,6 +162,14 @@ class _Session:
         assert start.lease is not None
         if self._keeper is None:
             self._keeper = LeaseKeeper(start.lease, self._processes)
+
+    def _killed_in_last_save(self) -> bool:
+        """Return whether the run may have been killed before its last state got all of its names."""
+        start, training, progress = self._start, self._training, self._progress
+        assert start is not None
+        assert training is not None
+        done = progress.epoch >= training.job.train.epochs or bool(progress.finish)
+        return done and start.checkpoint in (start.folder.best, start.folder.last)
 
     def _make_records(self, folder: RunFolder, training: Training) -> Records:
         comm, run = self._comm, training.job.run
