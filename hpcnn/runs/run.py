@@ -124,8 +124,10 @@ class Run:
             progress=progress,
         )
 
-    def _wall_time(self, begin: float) -> WallTime:
+    def _wall_time(self, begin: float) -> WallTime | None:
         training = self._training
+        if not training.job.run.max_minutes:
+            return None
         entry_bytes = np.dtype(training.job.train.dtype).itemsize
         return WallTime(
             60 * training.job.run.max_minutes,

@@ -12,7 +12,7 @@ _MARGIN, _MARGIN_S = 1.5, 1.0
 
 
 class WallTime:
-    """Decides when to stop, so that the last checkpoint is complete `limit_s` after `begin`; 0 for no limit.
+    """Decides when to stop, so that the last checkpoint is complete `limit_s` after `begin`.
 
     `begin` is by `time.monotonic`. A checkpoint has about `state_bytes`; `save_seconds` returns the duration of the
     last save, None before the first.
@@ -21,7 +21,7 @@ class WallTime:
     def __init__(
         self, limit_s: float, begin: float, *, state_bytes: float, save_seconds: Callable[[], float | None]
     ) -> None:
-        self._end = begin + limit_s if limit_s else float("inf")
+        self._end = begin + limit_s
         self._first_save_s = state_bytes / _BYTES_PER_S
         self._save_seconds = save_seconds
         self._called: float | None = None

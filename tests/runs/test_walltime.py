@@ -2,8 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from hpcnn.runs import walltime
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.core.stop_request import StopRequest
+from hpcnn.job.load import LoadedJob
+from hpcnn.runs import session, walltime
 from hpcnn.runs.walltime import WallTime
+from tests.small_jobs import make_job
 
 BEGIN = 1000.0
 
@@ -61,7 +65,12 @@ def test_the_set_up_counts(clock):
     assert WallTime(600, BEGIN, state_bytes=0, save_seconds=lambda: 0.0).time_is_up()
 
 
-def test_no_limit(clock):
-    wall = WallTime(0, BEGIN, state_bytes=1e15, save_seconds=lambda: None)
-    clock.now = BEGIN + 1e9
-    assert not wall.time_is_up()
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_without_a_limit_there_is_no_clock_to_ask_in_each_step(tmp_path, minutes):
+    stop = StopRequest()
+    job = make_job(run={"display": "none", "max_minutes": minutes})
+    session.train(
+        LoadedJob(job, tmp_path, tmp_path), SerialCommunicator(), out=tmp_path / "run", resume="never", stop=stop
+    )
+    assert stop.reason is None
+    assert isinstance(stop.clock, WallTime) if minutes else stop.clock is None

@@ -34,7 +34,7 @@ class LeaseKeeper(Callback):
     def __init__(self, lease: Lease, processes: Sequence[Process] = ()) -> None:
         self.lease, self._content = lease, content_of(processes or [Process.own()])
         self._inode = lease.inode
-        self._renewed_at, self._looked_at = -math.inf, clock()
+        self._renewed_at, self._look_at = -math.inf, clock() + leases.trust_s()
         self._lost = ""
         self._turn, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -53,8 +53,8 @@ class LeaseKeeper(Callback):
     def on_step(self, report: StepReport) -> None:
         """Check, without waiting in each step for a folder that is unreachable."""
         now = clock()
-        if self._lost or now - self._looked_at > leases.trust_s():
-            self._looked_at = now
+        if self._lost or now > self._look_at:
+            self._look_at = now + leases.trust_s()
             self._check(wait=False)
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:

@@ -137,7 +137,7 @@ def test_neither_steps_nor_the_end_wait_for_a_disk_that_hangs(tmp_path: Path, mo
         return pwrite(*arguments)
 
     def end() -> str:
-        keeper._looked_at = keeper._renewed_at = -math.inf
+        keeper._look_at = keeper._renewed_at = -math.inf
         keeper.on_step(at_step(1))
         keeper.close()
         return "ended"
