@@ -34,7 +34,7 @@ from hpcnn.nn.network import Network
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.runs.build import build_replica, spec_of
 from hpcnn.runs.inference import named
-from hpcnn.runs.state import Facts, facts_for, facts_of, job_of
+from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.backend import ModelSpec, machines_of_ranks
@@ -198,7 +198,7 @@ class Trainer:
             CheckpointError: it can't be written.
         """
         progress = Progress(step=self.steps, step_in_epoch=self.steps)
-        facts = facts_for(self._job, self._spec, progress, base=Path(), callbacks={}, content=self._content)
+        facts = facts_for(lasting_facts(self._job, self._spec, Path(), self._content), progress, callbacks={})
         draft = PendingCheckpoint(self._replica.state(), facts)
 
         def write() -> None:

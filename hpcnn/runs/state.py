@@ -69,18 +69,23 @@ def facts_of(facts: Mapping[str, Any]) -> Facts:
         ) from None
 
 
-def pack(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
-    """Return what it takes to resume `training` on any number of ranks. The same on every rank."""
+def pack(
+    training: Training, base: Path, progress: Progress, lasting: Mapping[str, Any] | None = None
+) -> PendingCheckpoint:
+    """Return what it takes to resume `training` on any number of ranks. The same on every rank.
+
+    `lasting` is what `lasting_facts` returns for it, where that is at hand.
+    """
     arrays = {**training.replica.state(), **_scaling_arrays(training), "progress/totals": LazyArray.of(progress.stats)}
     for name, callback in training.callbacks.items():
         arrays |= prefixed(f"callbacks/{name}", _local(_arrays_of(callback, name)))
-    return PendingCheckpoint(arrays, _facts(training, base, progress))
+    return PendingCheckpoint(arrays, _facts(training, base, progress, lasting))
 
 
 def pack_model(training: Training, base: Path, progress: Progress) -> PendingCheckpoint:
     """Return the finished model: weights and scaling, without the state of training. Every rank has it."""
     arrays = {**prefixed("model", training.replica.model.lazy_weights()), **_scaling_arrays(training)}
-    return PendingCheckpoint(arrays, _facts(training, base, progress))
+    return PendingCheckpoint(arrays, _facts(training, base, progress, None))
 
 
 def _scaling_arrays(training: Training) -> dict[str, LazyArray]:
@@ -92,38 +97,38 @@ def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
     return {name: LazyArray.of(array) for name, array in arrays.items()}
 
 
-def _facts(training: Training, base: Path, progress: Progress) -> dict[str, Any]:
+def _facts(training: Training, base: Path, progress: Progress, lasting: Mapping[str, Any] | None) -> dict[str, Any]:
     callbacks = {name: _state_of(callback, name) for name, callback in training.callbacks.items()}
-    return facts_for(training.job, training.spec, progress, base=base, callbacks=callbacks, content=training.content)
+    if lasting is None:
+        lasting = lasting_facts(training.job, training.spec, base, training.content)
+    return facts_for(lasting, progress, callbacks)
 
 
-def facts_for(
-    job: Job,
-    spec: ModelSpec,
-    progress: Progress,
-    *,
-    base: Path,
-    callbacks: Mapping[str, Mapping[str, Any]],
-    content: Content | None,
-) -> dict[str, Any]:
-    """Return all facts of a checkpoint but the SHA-256 of the weights, which is found while they are written."""
+def lasting_facts(job: Job, spec: ModelSpec, base: Path, content: Content | None) -> dict[str, Any]:
+    """Return the facts of all checkpoints of a training, which it does not change. `base` is that of relative paths."""
     return {
         "job": msgspec.to_builtins(job),
         "base": str(base.resolve()),
-        "progress": {
-            "epoch": progress.epoch,
-            "step_in_epoch": progress.step_in_epoch,
-            "step": progress.step,
-            "best": progress.best,
-            "values": plain_values(progress.values),
-            "finish": progress.finish,
-        },
-        "callbacks": callbacks,
         "input_shape": list(spec.network.input_shape),
         "hpcnn": __version__,
         "machine": machine_info(job, spec.backend),
         "data": msgspec.to_builtins(content),
     }
+
+
+def facts_for(
+    lasting: Mapping[str, Any], progress: Progress, callbacks: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return all facts of a checkpoint but the SHA-256 of the weights, which is found while they are written."""
+    state = {
+        "epoch": progress.epoch,
+        "step_in_epoch": progress.step_in_epoch,
+        "step": progress.step,
+        "best": progress.best,
+        "values": plain_values(progress.values),
+        "finish": progress.finish,
+    }
+    return {**lasting, "progress": state, "callbacks": callbacks}
 
 
 def _state_of(callback: Callback, name: str) -> dict[str, Any]:

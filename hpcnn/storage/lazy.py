@@ -38,5 +38,7 @@ class LazyArray:
 
     def whole(self) -> Array | None:
         """Return a copy of the array on rank 0; None or the same elsewhere. Collective."""
-        blocks = [block.reshape(-1) for block in self.blocks() if block is not None]
-        return np.concatenate(blocks).reshape(self.shape) if blocks else None
+        blocks = [block for block in self.blocks() if block is not None]
+        if len(blocks) == 1:
+            return blocks[0].reshape(self.shape).copy()
+        return np.concatenate([block.reshape(-1) for block in blocks]).reshape(self.shape) if blocks else None

@@ -149,7 +149,7 @@ class TrainingLoop:
                 self._write()
 
     def _rate_factor(self) -> float:
-        return float(np.prod([callback.rate_factor() for callback in self._callbacks]))
+        return float(math.prod(callback.rate_factor() for callback in self._callbacks))
 
     def _common_rate_factor(self) -> float:
         factors: list[float] = gather_or_raise(self._comm, self._rate_factor())

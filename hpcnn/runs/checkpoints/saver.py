@@ -11,7 +11,7 @@ from threading import Thread
 
 from hpcnn.core.activity import SAVE, WAIT
 from hpcnn.runs.run_context import RunContext
-from hpcnn.runs.state import pack
+from hpcnn.runs.state import lasting_facts, pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.training.loop import Progress
@@ -32,7 +32,9 @@ class Saver:
 
     def __init__(self, context: RunContext) -> None:
         self._context, self._comm, self._folder = context, context.comm, context.folder
-        self._root, self._run = context.is_root, context.training.job.run
+        training = context.training
+        self._root, self._run = context.is_root, training.job.run
+        self._lasting = lasting_facts(training.job, training.spec, context.base, training.content)
         self._most_s = 60 * self._run.checkpoint_every_minutes or math.inf
         self._saved_at = time.monotonic()
         self._retry_at = 0.0
@@ -59,7 +61,7 @@ class Saver:
         may = last or self._comm.broadcast(self._may_write(wait))
         if not (may or best):
             return
-        pending = pack(self._context.training, self._context.base, progress)
+        pending = pack(self._context.training, self._context.base, progress, self._lasting)
         if pending.size_bytes > _SMALL_BYTES:
             self._save(pending, progress.step, best=best, last=last)
             return
