@@ -11,6 +11,6 @@ INLINE vec relu(vec z) { return pick((ivec)(z <= all(0)), all(0), z); }
 INLINE vec leaky_relu(vec z) { return pick((ivec)(z <= all(0)), z * all((real)LEAKY_RELU_SLOPE), z); }
 
 /* y = activation(z) for n numbers of a row, flushed; y may be z. */
-__attribute__((weak)) void NAME(activate_row)(int activation, const real *z, real *y, index_t n);
+void NAME(activate_row)(int activation, const real *z, real *y, index_t n);
 
 #endif

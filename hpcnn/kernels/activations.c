@@ -1,0 +1,123 @@
+/* Activations and their gradients. Definitions are those of Keras 3; see hpcnn/nn/activations.py. */
+#include "activations.h"
+
+#include "functions.h"
+
+#define SELU_ALPHA 1.6732632423543772848170429916717
+#define SELU_SCALE 1.0507009873554804934193349852946
+#define SQRT_HALF 0.70710678118654752440
+#define NORMAL_DENSITY 0.39894228040143267794 /* 1 / sqrt(2 pi) */
+
+INLINE dvec elu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z)); }
+INLINE dvec selu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z) * dall(SELU_ALPHA)) * dall(SELU_SCALE); }
+INLINE dvec phi(dvec z) { return (derf(z * dall(SQRT_HALF)) + dall(1)) * dall(0.5); }
+INLINE dvec gelu(dvec z) { return z * phi(z); }
+INLINE dvec swish(dvec z) { return z * dsigmoid(z); }
+INLINE dvec softplus(dvec z) { return at_least(z, 0) + dlog1p(dexp(-dabs(z))); }
+
+INLINE dvec gelu_slope(dvec z) { return dfma(dexp(z * z * dall(-0.5)) * dall(NORMAL_DENSITY), z, phi(z)); }
+INLINE dvec swish_slope(dvec z) {
+    dvec gate = dsigmoid(z);
+    return dfma((dall(1) - gate) * z, gate, gate);
+}
+INLINE dvec softplus_slope(dvec y) { return -dexpm1(-y); }
+
+/* A loop over n numbers, the last ones as a part of a vector; `body` makes `out` of `in` (and of `other`). */
+#define EACH_VEC(n, from, to, body) \
+    for (index_t i = 0; i < (n); i += WIDTH) { \
+        index_t left = (n) - i; \
+        vec in = left >= WIDTH ? load((from) + i) : load_part((from) + i, left), out; \
+        body; \
+        if (left >= WIDTH) store((to) + i, flushed(out)); \
+        else store_part((to) + i, flushed(out), left); \
+    }
+
+static void softmax(const real *z, real *y, index_t n) {
+    double sums[LANES] = {0}, block[LANES];
+    real largest = n ? z[0] : 0;
+    for (index_t i = 1; i < n; i++) largest = z[i] > largest ? z[i] : largest;
+    for (index_t i = 0; i < n; i += LANES) {
+        int count = n - i < LANES ? (int)(n - i) : LANES;
+        for (int k = 0; k < LANES; k++) block[k] = k < count ? (double)z[i + k] - (double)largest : -INFINITY;
+        OF_LANES(dexp, block, block)
+        for (int k = 0; k < LANES; k++) sums[k] += block[k];
+        for (int k = 0; k < count; k++) y[i + k] = (real)block[k];
+    }
+    double total = folded(sums);
+    for (index_t i = 0; i < n; i++) y[i] = (real)((double)y[i] / total);
+    EACH_VEC(n, y, y, out = in)
+}
+
+void NAME(activate_row)(int activation, const real *z, real *y, index_t n) {
+    switch (activation) {
+        case RELU: EACH_VEC(n, z, y, out = relu(in)) break;
+        case LEAKY_RELU: EACH_VEC(n, z, y, out = leaky_relu(in)) break;
+        case ELU: EACH_VEC(n, z, y, out = OF_DOUBLES(in, elu)) break;
+        case SELU: EACH_VEC(n, z, y, out = OF_DOUBLES(in, selu)) break;
+        case GELU: EACH_VEC(n, z, y, out = OF_DOUBLES(in, gelu)) break;
+        case SWISH: EACH_VEC(n, z, y, out = OF_DOUBLES(in, swish)) break;
+        case SOFTPLUS: EACH_VEC(n, z, y, out = OF_DOUBLES(in, softplus)) break;
+        case SIGMOID: EACH_VEC(n, z, y, out = OF_DOUBLES(in, dsigmoid)) break;
+        case TANH: EACH_VEC(n, z, y, out = OF_DOUBLES(in, dtanh)) break;
+        case SOFTMAX: softmax(z, y, n); break;
+        default: EACH_VEC(n, z, y, out = in)
+    }
+}
+
+void NAME(activate)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct activate *op = operation;
+    const real *z = (const real *)op->z + begin * op->columns;
+    real *y = (real *)op->y + begin * op->columns;
+    (void)scratch;
+    if (op->activation != SOFTMAX) {
+        NAME(activate_row)(op->activation, z, y, (end - begin) * op->columns);
+        return;
+    }
+    for (index_t row = begin; row < end; row++, z += op->columns, y += op->columns) softmax(z, y, op->columns);
+}
+
+static void softmax_backward(const real *y, const real *dy, real *dz, index_t n) {
+    double sums[LANES] = {0};
+    for (index_t i = 0; i < n; i++) sums[i % LANES] += (double)dy[i] * (double)y[i];
+    double total = folded(sums);
+    for (index_t i = 0; i < n; i++) dz[i] = (real)(((double)dy[i] - total) * (double)y[i]);
+    EACH_VEC(n, dz, dz, out = in)
+}
+
+/* dz = dy x slope, where `slope` is made of what is saved, `in`. */
+#define EACH_SLOPE(slope) \
+    EACH_VEC(n, saved, dz, { \
+        vec other = left >= WIDTH ? load(dy + i) : load_part(dy + i, left); \
+        out = slope; \
+    })
+
+static void slopes(int activation, const real *saved, const real *dy, real *dz, index_t n) {
+    switch (activation) {
+        case RELU: EACH_SLOPE(pick((ivec)(in > all(0)), other, all(0))) break;
+        case LEAKY_RELU: EACH_SLOPE(pick((ivec)(in > all(0)), other, other * all((real)LEAKY_RELU_SLOPE))) break;
+        case ELU: EACH_SLOPE(other * pick((ivec)(in > all(0)), all(1), in + all(1))) break;
+        case SELU:
+            EACH_SLOPE(other * pick((ivec)(in < all(0)), in + all((real)(SELU_SCALE * SELU_ALPHA)), all((real)SELU_SCALE)))
+            break;
+        case GELU: EACH_SLOPE(other * OF_DOUBLES(in, gelu_slope)) break;
+        case SWISH: EACH_SLOPE(other * OF_DOUBLES(in, swish_slope)) break;
+        case SOFTPLUS: EACH_SLOPE(other * OF_DOUBLES(in, softplus_slope)) break;
+        case SIGMOID: EACH_SLOPE(other * ((all(1) - in) * in)) break;
+        case TANH: EACH_SLOPE(other * (all(1) - in * in)) break;
+        default: EACH_SLOPE(((void)in, other))
+    }
+}
+
+void NAME(activate_backward)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct activate_backward *op = operation;
+    index_t first = begin * op->columns;
+    const real *saved = (const real *)op->saved + first, *dy = (const real *)op->dy + first;
+    real *dz = (real *)op->dz + first;
+    (void)scratch;
+    if (op->activation != SOFTMAX) {
+        slopes(op->activation, saved, dy, dz, (end - begin) * op->columns);
+        return;
+    }
+    for (index_t row = begin; row < end; row++, saved += op->columns, dy += op->columns, dz += op->columns)
+        softmax_backward(saved, dy, dz, op->columns);
+}

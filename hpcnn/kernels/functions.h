@@ -1,0 +1,163 @@
+/* Elementary functions on vectors of doubles: + - x / fma and integers alone, so that any width gives the same bits.
+ *
+ * Kernels of floats widen to doubles, compute here, and round once. Errors in doubles are 1 to 2 ulp (erf: 4), special
+ * values those of C99, Annex F. Constants are those of the functions themselves: terms of their series, and for erf a
+ * rational minimax fit (see hpcnn/nn/erf.py).
+ */
+#ifndef HPCNN_FUNCTIONS_H
+#define HPCNN_FUNCTIONS_H
+
+#include "simd.h"
+
+#define LOG2_E 1.4426950408889634
+#define LN2_HIGH 6.93147180369123816490e-01 /* ends in zeros: its product with a small integer is exact */
+#define LN2_LOW 1.90821492927058770002e-10
+#define ROUNDING 6755399441055744.0 /* 3 x 2^51: added and subtracted, it leaves a whole number */
+#define TOP_BIT INT64_MIN
+
+INLINE divec dwhole(int64_t n) { return n - (divec){0}; }
+INLINE dvec dabs(dvec x) { return (dvec)((divec)x & dwhole(INT64_MAX)); }
+INLINE dvec with_sign_of(dvec x, dvec sign) { return (dvec)(((divec)x & dwhole(INT64_MAX)) | ((divec)sign & dwhole(TOP_BIT))); }
+/* 2^n, for n from -1022 to 1023. */
+INLINE dvec power_of_two(divec n) { return (dvec)((n + dwhole(1023)) << 52); }
+/* Limits that a NaN passes. */
+INLINE dvec at_most(dvec x, double limit) { return dpick((divec)(x > dall(limit)), dall(limit), x); }
+INLINE dvec at_least(dvec x, double limit) { return dpick((divec)(x < dall(limit)), dall(limit), x); }
+
+/* x = n log(2) + r, with |r| <= log(2) / 2. */
+INLINE dvec reduce(dvec x, divec *n) {
+    dvec shifted = dfma(x, dall(LOG2_E), dall(ROUNDING));
+    dvec whole = shifted - dall(ROUNDING);
+    *n = (divec)shifted - (divec)dall(ROUNDING);
+    return dfma(whole, dall(-LN2_LOW), dfma(whole, dall(-LN2_HIGH), x));
+}
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2: the series, to 4e-18; for floats to 2e-10. */
+INLINE dvec exp_tail(dvec r) {
+#if BITS == 64
+    dvec p = dall(1 / 87178291200.0);
+    p = dfma(p, r, dall(1 / 6227020800.0));
+    p = dfma(p, r, dall(1 / 479001600.0));
+    p = dfma(p, r, dall(1 / 39916800.0));
+    p = dfma(p, r, dall(1 / 3628800.0));
+    p = dfma(p, r, dall(1 / 362880.0));
+#else
+    dvec p = dall(1 / 362880.0);
+#endif
+    p = dfma(p, r, dall(1 / 40320.0));
+    p = dfma(p, r, dall(1 / 5040.0));
+    p = dfma(p, r, dall(1 / 720.0));
+    p = dfma(p, r, dall(1 / 120.0));
+    p = dfma(p, r, dall(1 / 24.0));
+    p = dfma(p, r, dall(1 / 6.0));
+    return dfma(p, r, dall(1 / 2.0));
+}
+
+INLINE dvec dexp(dvec x) {
+    divec n;
+    dvec r = reduce(at_least(at_most(x, 710), -746), &n);
+    dvec p = dfma(exp_tail(r), r * r, r) + dall(1);
+    divec half = n >> 1; /* in two steps, since 2^n may be out of range while the result is not */
+    return p * power_of_two(half) * power_of_two(n - half);
+}
+
+INLINE dvec dexpm1(dvec x) {
+    divec n;
+    dvec r = reduce(at_least(at_most(x, 710), -50), &n);
+    dvec p = dfma(exp_tail(r), r * r, r);
+    divec half = n >> 1;
+    dvec scale = power_of_two(half), rest = power_of_two(n - half);
+    dvec y = dfma(p, scale, scale - power_of_two(half - n)) * rest; /* (p + 1) 2^n - 1 */
+    return dpick((divec)(x == dall(0)), x, y);
+}
+
+INLINE dvec dlog(dvec x) {
+    divec tiny = (divec)(x < dall(2.2250738585072014e-308));
+    dvec scaled = dpick(tiny, x * dall(18014398509481984.0), x); /* 2^54 */
+    divec bits = (divec)scaled;
+    /* The exponent of the number as if it were between sqrt(1/2) and sqrt(2). */
+    divec e = ((bits - dwhole(0x3fe6a09e667f3bcd)) >> 52);
+    dvec m = (dvec)(bits - (e << 52));
+    e = e - (tiny & dwhole(54));
+    dvec exponent = (dvec)((e + dwhole(0x4338000000000000))) - dall(ROUNDING);
+    dvec f = m - dall(1), s = f / (f + dall(2)), z = s * s;
+#if BITS == 64
+    dvec p = dall(2 / 21.0);
+    p = dfma(p, z, dall(2 / 19.0));
+    p = dfma(p, z, dall(2 / 17.0));
+    p = dfma(p, z, dall(2 / 15.0));
+    p = dfma(p, z, dall(2 / 13.0));
+    p = dfma(p, z, dall(2 / 11.0));
+#else
+    dvec p = dall(2 / 11.0);
+#endif
+    p = dfma(p, z, dall(2 / 9.0));
+    p = dfma(p, z, dall(2 / 7.0));
+    p = dfma(p, z, dall(2 / 5.0));
+    p = dfma(p, z, dall(2 / 3.0));
+    dvec half_square = f * f * dall(0.5);
+    dvec low = dfma(s, dfma(p, z, half_square), exponent * dall(LN2_LOW));
+    dvec y = dfma(exponent, dall(LN2_HIGH), f - (half_square - low));
+    y = dpick((divec)(x == dall(INFINITY)), x, y);
+    y = dpick((divec)(x == dall(0)), dall(-INFINITY), y);
+    return dpick((divec)(x >= dall(0)), y, dall(NAN));
+}
+
+INLINE dvec dlog1p(dvec x) {
+    dvec u = x + dall(1);
+    dvec y = dlog(u) + (x - (u - dall(1))) / u; /* and what was lost when 1 was added */
+    y = dpick((divec)(u == dall(INFINITY)), u, y);
+    y = dpick((divec)(u == dall(0)), dall(-INFINITY), y);
+    return dpick((divec)(x == dall(0)), x, y);
+}
+
+INLINE dvec dtanh(dvec x) {
+    dvec t = dexpm1(at_most(dabs(x), 22) * dall(2));
+    return with_sign_of(t / (t + dall(2)), x);
+}
+
+INLINE dvec dsigmoid(dvec x) { return dall(1) / (dall(1) + dexp(-x)); }
+
+INLINE dvec derf(dvec x) {
+    static const double numerator[13] = {
+        1.1283791670955126, 0.22006855549379578, 0.0661034379154435, 0.006883949700155888, 0.0008551635721330873,
+        5.688147235302469e-05, 3.897160637486431e-06, 1.6926997545179697e-07, 6.754243788666615e-09,
+        1.718104608789979e-10, 3.3380744898529584e-12, 2.2318618092768735e-14, 1.5769016609517148e-17};
+    static const double denominator[13] = {
+        1.0, 0.5283640126574272, 0.13470398409816928, 0.021975192154073248, 0.0025630005351410987,
+        0.00022590797381978313, 1.5483839183835524e-05, 8.34154108311699e-07, 3.5118406953277925e-08,
+        1.1235427643799748e-09, 2.548220315619966e-11, 3.3238996028334845e-13, 8.877004874173226e-16};
+    dvec y = at_least(at_most(x, 5.98), -5.98), square = y * y;
+    dvec p = dall(numerator[12]), q = dall(denominator[12]);
+    for (int i = 11; i >= 0; i--) {
+        p = dfma(p, square, dall(numerator[i]));
+        q = dfma(q, square, dall(denominator[i]));
+    }
+    return at_least(at_most(y * (p / q), 1), -1);
+}
+
+/* A function of each double of a vec. */
+#define OF_DOUBLES(v, function) \
+    ({ \
+        dvec parts_[DPARTS]; \
+        for (int part_ = 0; part_ < DPARTS; part_++) parts_[part_] = function(widen(v, part_)); \
+        narrow(parts_); \
+    })
+
+/* The sum of LANES numbers, as operations.h has it. Overwrites them. */
+INLINE double folded(double *lanes) {
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+/* y = function(x) of LANES doubles. */
+#define OF_LANES(function, x, y) \
+    for (int lane_ = 0; lane_ < LANES; lane_ += DWIDTH) { \
+        dvec block_; \
+        memcpy(&block_, (x) + lane_, sizeof block_); \
+        block_ = function(block_); \
+        memcpy((y) + lane_, &block_, sizeof block_); \
+    }
+
+#endif
