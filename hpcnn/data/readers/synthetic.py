@@ -16,8 +16,10 @@ from hpcnn.job import data as schema
 
 GAMMA = 0x9E3779B97F4A7C15
 MASK = 2**64 - 1
-INPUTS, NOISE, LABELS, RADIUS, ANGLE, CENTRES = range(6)
+INPUTS, NOISE, LABELS, RADIUS, ANGLE, CENTRE_RADIUS, CENTRE_ANGLE = range(7)
 """Independent random streams, one for each use."""
+_LOG_TERMS, _SINE_TERMS = 12, 12
+_LOG_2 = 0.6931471805599453
 DISTANCE = 2.0
 """Mean distance of the centres of two clusters: two standard deviations if `noise` is 1."""
 
@@ -61,6 +63,58 @@ class CounterHash:
         return np.multiply(out, 2.0**-53, out=out)
 
 
+class NormalHash:
+    """Standard normal numbers by Box and Muller (1958), two hashes each, with the same bits on any processor.
+
+    NumPy's logarithm and cosine are other functions on other processors: here they are polynomials.
+    """
+
+    def __init__(self, seed: int, radius: int, angle: int, width: int) -> None:
+        self._radius, self._angle = CounterHash(seed, radius, width), CounterHash(seed, angle, width)
+        self._work = [Buffer((width,), np.float64) for _ in range(3)]
+        self._exponents = Buffer((width,), np.int32)
+
+    def normal(self, rows: Indices, out: Array) -> Array:
+        """Fill `out`, float64 (k, width)."""
+        angle, square, power = (buffer.rows(len(rows)) for buffer in self._work)
+        exponents = self._exponents.rows(len(rows))
+        self._radius.uniform(rows, out)
+        np.subtract(1.0, out, out=out)  # (0, 1]: the logarithm is finite
+        # log(m 2^e) = e log(2) + 2 (s + s^3 / 3 + s^5 / 5 ...), s = (m - r) / (m + r), plus log(r), with r = sqrt(1/2)
+        np.frexp(out, out, exponents)
+        np.subtract(out, math.sqrt(0.5), out=power)
+        np.add(out, math.sqrt(0.5), out=out)
+        np.divide(power, out, out=power)
+        np.multiply(power, power, out=square)
+        _polynomial([2 / (2 * k + 1) for k in range(_LOG_TERMS)], square, out)
+        np.multiply(out, power, out=out)
+        np.copyto(power, exponents)
+        np.subtract(power, 0.5, out=power)
+        np.multiply(power, _LOG_2, out=power)
+        np.add(out, power, out=out)
+        np.minimum(out, 0.0, out=out)
+        np.multiply(out, -2.0, out=out)
+        np.sqrt(out, out=out)
+        # cos(2 pi v) = sin(2 pi w), w = |v - 1/2| - 1/4, of which |w| <= 1/4
+        self._angle.uniform(rows, angle)
+        np.subtract(angle, 0.5, out=angle)
+        np.abs(angle, out=angle)
+        np.subtract(angle, 0.25, out=angle)
+        np.multiply(angle, 2 * math.pi, out=angle)
+        np.multiply(angle, angle, out=square)
+        _polynomial([(-1) ** k / math.factorial(2 * k + 1) for k in range(_SINE_TERMS)], square, power)
+        np.multiply(power, angle, out=power)
+        return np.multiply(out, power, out=out)
+
+
+def _polynomial(coefficients: list[float], x: Array, out: Array) -> None:
+    """Write the polynomial with these coefficients, lowest power first, at `x` to `out`."""
+    out.fill(coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        np.multiply(out, x, out=out)
+        np.add(out, coefficient, out=out)
+
+
 class SyntheticRows(ComputedRows):
     """Rows of synthetic data."""
 
@@ -93,7 +147,8 @@ class LinearTargets(SyntheticRows):
 
     def _fill(self, rows: Indices, values: Array) -> None:
         x = self._inputs.uniform(rows, self._x.rows(len(rows)))
-        sums = np.sum(x, axis=1, keepdims=True, out=self._sums.rows(len(rows)))
+        sums = self._sums.rows(len(rows))
+        np.copyto(sums, np.add.accumulate(x, axis=1, out=x)[:, -1:])  # one after the other, unlike NumPy's sum
         np.multiply(sums, self.data.slope, out=sums)
         np.multiply(self._noise.uniform(rows, values), self.data.noise, out=values)
         np.add(values, sums, out=values)
@@ -114,34 +169,24 @@ class CloudLabels(SyntheticRows):
 
 
 class CloudInputs(SyntheticRows):
-    """Inputs of `classification`: a Gaussian of deviation `noise` around the centre of the row's class.
-
-    Normal numbers by Box and Muller (1958), two hashes each.
-    """
+    """Inputs of `classification`: a Gaussian of deviation `noise` around the centre of the row's class."""
 
     def __init__(self, data: schema.Synthetic) -> None:
         super().__init__(data, (data.features,), np.float64)
-        self._radius = CounterHash(data.seed, RADIUS, data.features)
-        self._angle = CounterHash(data.seed, ANGLE, data.features)
+        self._normal = NormalHash(data.seed, RADIUS, ANGLE, data.features)
         self._labels, self._classes = CloudLabels(data), Buffer((), np.int64)
         self._scratch = Buffer((data.features,), np.float64)
+        self.centres = np.empty((data.classes, data.features))
+        NormalHash(data.seed, CENTRE_RADIUS, CENTRE_ANGLE, data.features).normal(np.arange(data.classes), self.centres)
         # Two centres of deviation s in each of f directions lie s * sqrt(2 f) apart.
-        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([data.seed, CENTRES])))
-        self.centres = random.normal(0.0, DISTANCE / math.sqrt(2 * data.features), (data.classes, data.features))
+        self.centres *= DISTANCE / math.sqrt(2 * data.features)
 
     def _fill(self, rows: Indices, values: Array) -> None:
-        scratch = self._scratch.rows(len(rows))
-        self._radius.uniform(rows, values)
-        np.subtract(1.0, values, out=values)  # (0, 1]: the logarithm is finite
-        np.log(values, out=values)
-        np.multiply(values, -2.0, out=values)
-        np.sqrt(values, out=values)
-        self._angle.uniform(rows, scratch)
-        np.multiply(scratch, 2 * math.pi, out=scratch)
-        np.multiply(values, np.cos(scratch, out=scratch), out=values)
+        self._normal.normal(rows, values)
         np.multiply(values, self.data.noise, out=values)
         classes = self._classes.rows(len(rows))
         self._labels.take(rows, classes)
+        scratch = self._scratch.rows(len(rows))
         np.take(self.centres, classes, axis=0, out=scratch, mode="clip")
         np.add(values, scratch, out=values)
 
