@@ -58,6 +58,7 @@ def load(
     reduction: Reduction = SERIAL,
     scaling: Scaling | None = None,
     source: Source | None = None,
+    arithmetic: str = "numpy",
 ) -> Splits:
     """Read, check, split and scale the data of a job. Collective where `reduction` is.
 
@@ -70,6 +71,7 @@ def load(
         base: the job file's folder; relative paths are looked for there, then in the working folder.
         reduction: distributes checks and statistics over the ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
+        arithmetic: `train.arithmetic`, which draws those that are held out, and adds up statistics.
         source: data in memory, instead of those that the section names.
 
     Raises:
@@ -82,11 +84,11 @@ def load(
 
     train, validation = (source.x, source.y), source.validation
     if data.validation_fraction:
-        kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed)
+        kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
     if scaling is None and data.scale != "none":
-        scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction)
+        scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
 
     def samples(x: Rows, y: Rows) -> Samples:
         return Samples(

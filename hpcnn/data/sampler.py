@@ -18,11 +18,18 @@ SPLIT_STREAM = 3
 """Random stream of the choice of validation samples."""
 
 
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+def _permutation(n: int, arithmetic: str, *key: int) -> Indices:
+    """Return 0 to n - 1 in random order, which `key` decides: seed, stream and, of a stream, the place."""
+    if arithmetic == "native":
+        from hpcnn.kernels import core
+
+        order = np.empty(n, np.int64)
+        core.permutation(key[0], key[1], key[2] if len(key) > 2 else 0, order)
+        return order
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(n)
 
 
-def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool) -> Indices:
+def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool, arithmetic: str = "numpy") -> Indices:
     """Return the order of the n samples in one epoch, shape (n,), a pure function of its arguments.
 
     >>> epoch_order(4, seed=0, epoch=0, shuffle=False)
@@ -30,13 +37,10 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool) -> Indices:
     >>> sorted(epoch_order(4, seed=0, epoch=7, shuffle=True).tolist())
     [0, 1, 2, 3]
     """
-    order = np.arange(n, dtype=np.int64)
-    if shuffle:
-        _generator(seed, ORDER_STREAM, epoch).shuffle(order)
-    return order
+    return _permutation(n, arithmetic, seed, ORDER_STREAM, epoch) if shuffle else np.arange(n, dtype=np.int64)
 
 
-def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indices]:
+def validation_split(n: int, fraction: float, seed: int, arithmetic: str = "numpy") -> tuple[Indices, Indices]:
     """Return the indices of the training and of the validation samples, each sorted; together they are all n.
 
     `fraction` is the fraction held out, in [0, 1); with 0 the second array is empty.
@@ -56,7 +60,7 @@ def validation_split(n: int, fraction: float, seed: int) -> tuple[Indices, Indic
         )
     chosen = np.zeros(n, dtype=np.bool_)
     if held_out:
-        chosen[_generator(seed, SPLIT_STREAM).permutation(n)[:held_out]] = True
+        chosen[_permutation(n, arithmetic, seed, SPLIT_STREAM)[:held_out]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

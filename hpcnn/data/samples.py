@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,22 +41,38 @@ class Scaling:
         return ScaledRows(rows, self.shift, self.scale)
 
 
-def _moments(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Array]:
+def _moments(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -> tuple[Array, Array]:
     """Return the mean and deviation of each column, or of all: two passes (Chan, Golub and LeVeque, 1983).
 
     Deviations from the first row are summed rather than the values, so that a constant column gives exactly its
     value and exactly 0.
     """
-    axis = 0 if over == "feature" else None
+    total = _totals(0 if over == "feature" else None, arithmetic)
     n = chunks.rows.shape[0] * (1 if over == "feature" else int(np.prod(chunks.rows.shape[1:])))
     first = chunks[0][0].copy()
     origin = first if over == "feature" else first.reshape(-1)[0]
-    mean = origin + reduction.sum(len(chunks), lambda i: np.asarray((chunks[i] - origin).sum(axis=axis))) / n
-    squares = reduction.sum(len(chunks), lambda i: np.asarray(np.square(chunks[i] - mean).sum(axis=axis)))
+    mean = origin + reduction.sum(len(chunks), lambda i: total(chunks[i] - origin)) / n
+    squares = reduction.sum(len(chunks), lambda i: total(np.square(chunks[i] - mean)))
     return np.asarray(mean), np.sqrt(squares / n)
 
 
-def _range(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Array]:
+def _totals(axis: int | None, arithmetic: str) -> Callable[[Array], Array]:
+    """Return ``values -> sum over that axis, or over all``."""
+    if arithmetic == "numpy":
+        return lambda values: np.asarray(values.sum(axis=axis))
+    from hpcnn.kernels import core
+
+    def total(values: Array) -> Array:
+        """Add row by row, in order."""
+        out = np.empty(values.shape[1:] if axis == 0 else ())
+        rows = values.reshape(-1, max(1, out.size))
+        core.column_sums(core.Shards([0, 1], [0, len(rows)], [0]), rows, None, (out.reshape(-1),))
+        return out
+
+    return total
+
+
+def _range(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -> tuple[Array, Array]:
     """Return the minimum and the width of the range of each column, or of all."""
     axis = 0 if over == "feature" else None
 
@@ -68,7 +84,7 @@ def _range(chunks: Chunks, over: str, reduction: Reduction) -> tuple[Array, Arra
     return np.asarray(-negative_low), np.asarray(high + negative_low)
 
 
-def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> Scaling:
+def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction, arithmetic: str = "numpy") -> Scaling:
     """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature" or "all".
 
     Statistics are computed in float64, with the same bits on any number of ranks. Constant columns get scale 1.
@@ -78,7 +94,7 @@ def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction) -> S
     """
     statistics = {"standardize": _moments, "minmax": _range}[kind]
     with np.errstate(over="ignore", invalid="ignore"):
-        shift, width = statistics(Chunks(rows, np.float64), over, reduction)
+        shift, width = statistics(Chunks(rows, np.float64), over, reduction, arithmetic)
     if not (np.isfinite(shift).all() and np.isfinite(width).all()):
         raise DataError(
             f'data.scale = "{kind}": inputs of the training data are so large that their mean, deviation or range is '

@@ -23,7 +23,7 @@ Metric = Literal[
 MOST_SHARDS = 65536
 
 Arithmetic = Literal["native", "numpy"]
-DEFAULT_ARITHMETIC: Arithmetic = "numpy"
+DEFAULT_ARITHMETIC: Arithmetic = "native"
 """What computes a job that does not say."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from hpcnn.errors import ModelError, unknown_name
-from hpcnn.nn.params import Initializer
+from hpcnn.nn.draws import Draws, NumpyDraws
 from hpcnn.nn.workspace import Array
 
 TRUNCATED_NORMAL_DEVIATION = 0.87962566103423978
@@ -26,15 +28,18 @@ def fans(shape: tuple[int, ...]) -> tuple[float, float]:
     return shape[-2] * field, shape[-1] * field
 
 
-def truncated_normal(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """Draw from the standard normal distribution, redrawing what is beyond -2 or 2."""
-    values = generator.standard_normal(shape)
-    while (far := np.abs(values) > 2).any():
-        values[far] = generator.standard_normal(np.count_nonzero(far))
-    return values
+@dataclass(frozen=True)
+class OwnInitializer:
+    """An initializer that draws from either source."""
+
+    draw: Callable[[tuple[int, ...], Draws], Array]
+
+    def __call__(self, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+        """Draw from a generator of NumPy."""
+        return self.draw(shape, NumpyDraws(generator))
 
 
-def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
+def variance_scaling(scale: float, mode: str, distribution: str) -> OwnInitializer:
     """Return an initializer of variance ``scale / fan``.
 
     Args:
@@ -43,38 +48,39 @@ def variance_scaling(scale: float, mode: str, distribution: str) -> Initializer:
         distribution: ``uniform``, or ``normal``, which is truncated at two deviations.
     """
 
-    def initialize(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    def draw(shape: tuple[int, ...], draws: Draws) -> Array:
         fan_in, fan_out = fans(shape)
         variance = scale / max(1.0, fan_in if mode == "fan_in" else (fan_in + fan_out) / 2)
         if distribution == "uniform":
-            limit = math.sqrt(3 * variance)
-            return generator.uniform(-limit, limit, shape)
-        return truncated_normal(shape, generator) * (math.sqrt(variance) / TRUNCATED_NORMAL_DEVIATION)
+            return draws.uniform(math.sqrt(3 * variance), shape)
+        return draws.truncated_normal(shape) * (math.sqrt(variance) / TRUNCATED_NORMAL_DEVIATION)
 
-    return initialize
+    return OwnInitializer(draw)
 
 
-def orthogonal(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+@OwnInitializer
+def orthogonal(shape: tuple[int, ...], draws: Draws) -> Array:
     """Draw a matrix with orthonormal rows or columns, whichever are fewer (Saxe, McClelland and Ganguli, 2014)."""
     if len(shape) < 2:
         raise ModelError(f"the initializer 'orthogonal' needs at least two axes, but the parameter has shape {shape}")
     rows, columns = math.prod(shape[:-1]), shape[-1]
-    q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns))))
-    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # without this the distribution is not uniform (Mezzadri, 2007)
+    q = draws.orthonormal(max(rows, columns), min(rows, columns))
     return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
 
 
-def zeros(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+@OwnInitializer
+def zeros(shape: tuple[int, ...], draws: Draws) -> Array:
     """All 0."""
     return np.zeros(shape)
 
 
-def ones(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+@OwnInitializer
+def ones(shape: tuple[int, ...], draws: Draws) -> Array:
     """All 1."""
     return np.ones(shape)
 
 
-INITIALIZERS: dict[str, Initializer] = {
+INITIALIZERS: dict[str, OwnInitializer] = {
     "glorot_uniform": variance_scaling(1, "fan_avg", "uniform"),
     "glorot_normal": variance_scaling(1, "fan_avg", "normal"),
     "he_uniform": variance_scaling(2, "fan_in", "uniform"),
@@ -87,7 +93,7 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
-def initializer(name: str) -> Initializer:
+def initializer(name: str) -> OwnInitializer:
     """Return the initializer of that name.
 
     Raises:

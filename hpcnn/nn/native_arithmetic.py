@@ -176,6 +176,8 @@ class NativeArithmetic:
             outputs = ctx.scratch(_LOSS, "outputs", logits.shape, logits.dtype)
         if not fused and loss.head != "linear":
             self._do.activate(CODES[loss.head], logits, outputs)
+        if targets.dtype.kind in "iu":
+            targets = targets.astype(np.int64, copy=False)
         gradient = ctx.scratch(_LOSS, "gradient", logits.shape, logits.dtype)
         terms = ctx.scratch(_LOSS, "terms", logits.shape[:1], np.float64)
         self._do.loss(

@@ -57,7 +57,7 @@ class Network:
         self._passed: tuple[Layer, ...] = self.layers
         self.input_shape: Shape = tuple(input_shape)
         self.head = head
-        self._head = activation(head)
+        activation(head)  # a name that it knows
         self._lowest_trainable = len(self.layers)
         specs: list[ParamSpec] = []
         firsts: list[str | None] = []
@@ -131,9 +131,7 @@ class Network:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""
         if self.head == "linear":
             return logits
-        outputs = ctx.scratch(("network", "head"), "outputs", logits.shape, logits.dtype)
-        np.copyto(outputs, logits)
-        return self._head(outputs, ctx, ("network", "head"))[0]
+        return ctx.arithmetic.activation(ctx, ("network", "head"), self.head, logits)[0]
 
     def first_not_finite(self, params: Params, x: Array, ctx: Context) -> str | None:
         """Return the name of the first layer with an output that is not finite, or None.

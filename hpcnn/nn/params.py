@@ -11,6 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from hpcnn.errors import CheckpointError, ModelError
+from hpcnn.nn.draws import CoreDraws
+from hpcnn.nn.initializers import OwnInitializer
 from hpcnn.nn.workspace import Array
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], Array]
@@ -84,12 +86,16 @@ class ParamLayout:
         """The trainable parameters that carry an L1 or L2 penalty."""
         return tuple(s for s in self.specs if s.trainable and (s.l1 or s.l2))
 
-    def initialize(self, vector: Array, seed: int) -> None:
+    def initialize(self, vector: Array, seed: int, arithmetic: str = "numpy") -> None:
         """Fill `vector` from the job's seed. Each parameter has a stream of its own, keyed by its place."""
         views = self.views(vector)
         for place, spec in enumerate(self.specs):
-            key = np.random.SeedSequence([seed, INIT_STREAM, place])
-            views[spec.name][...] = spec.initializer(spec.shape, np.random.Generator(np.random.Philox(key)))
+            if arithmetic == "native" and isinstance(spec.initializer, OwnInitializer):
+                values = spec.initializer.draw(spec.shape, CoreDraws(seed, INIT_STREAM + 256 * place))
+            else:
+                key = np.random.SeedSequence([seed, INIT_STREAM, place])
+                values = spec.initializer(spec.shape, np.random.Generator(np.random.Philox(key)))
+            views[spec.name][...] = values
 
     def state_dict(self, vector: Array) -> dict[str, Array]:
         """Return a copy of each parameter under its name."""

@@ -59,7 +59,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
     )
-    return ModelSpec(network, loss, StatsLayout(metrics), backend)
+    return ModelSpec(network, loss, StatsLayout(metrics), backend, job.train.arithmetic)
 
 
 def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
@@ -83,7 +83,9 @@ def build_replica(
     updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
-    replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial)
+    replica = Replica(
+        model, updater, seed=job.train.seed, arithmetic=job.train.arithmetic, class_weights=class_weights, trial=trial
+    )
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica
@@ -149,7 +151,15 @@ def build_training(
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
-    splits = load(job.data, seed=train.seed, dtype=train.dtype, base=base, reduction=reduction, source=source)
+    splits = load(
+        job.data,
+        seed=train.seed,
+        arithmetic=train.arithmetic,
+        dtype=train.dtype,
+        base=base,
+        reduction=reduction,
+        source=source,
+    )
     job = settled(job, len(splits.train), hosts or comm.hosts)
     spec = build_spec(job, splits.train.x_shape, backend)
     check_ending(spec.loss.loss.name, spec.network.ending)
@@ -193,6 +203,7 @@ def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
         shards=train.shards,
         seed=train.seed,
         shuffle=train.shuffle,
+        arithmetic=train.arithmetic,
         input_shape=spec.network.input_shape,
         dtype=train.dtype,
     )

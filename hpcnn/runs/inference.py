@@ -211,6 +211,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
         reduction=TreeReduction(comm),
         scaling=trained.scaling,
         source=source,
+        arithmetic=job.train.arithmetic,
     )
 
 

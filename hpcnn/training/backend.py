@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Array, Communicator
@@ -41,6 +41,8 @@ class ModelSpec:
     """Bound to the network's head."""
     layout: StatsLayout
     backend: Backend
+    arithmetic: Literal["native", "numpy"] = "numpy"
+    """What computes wherever hpcnn itself does; see ``train.arithmetic`` of a job."""
 
     @property
     def stats_length(self) -> int:

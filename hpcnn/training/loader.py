@@ -63,18 +63,19 @@ class ShardLoader:
         shuffle: bool,
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
+        arithmetic: str = "numpy",
     ) -> None:
         self.samples = x.shape[0]
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         self.batch_size, self._shards = batch_size, shards
-        self._seed, self._shuffle = seed, shuffle
+        self._seed, self._shuffle, self._arithmetic = seed, shuffle, arithmetic
         self._x, self._y = _Buffer(x, dtype, input_shape), _target_buffer(y, dtype)
         self._order = np.arange(0)
         self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
 
     def start_epoch(self, epoch: int) -> None:
         """Fix the order of samples of `epoch`."""
-        self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle)
+        self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle, arithmetic=self._arithmetic)
 
     def take_batch(self, x: Rows, y: Rows) -> None:
         """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes."""

@@ -46,6 +46,7 @@ class Replica:
         updater: Updater,
         *,
         seed: int,
+        arithmetic: str = "numpy",
         class_weights: Array | None = None,
         trial: OverlapTrial | None = None,
     ) -> None:
@@ -54,7 +55,7 @@ class Replica:
         store, layout = updater.store, model.network.layout
         self._class_weights = None if class_weights is None else np.asarray(class_weights, store.array.dtype)
         if store.writes:
-            layout.initialize(model.vector, seed)
+            layout.initialize(model.vector, seed, arithmetic)
         store.barrier()
         contributions = updater.exchange.contributions
         self._pass: GradientPass = model.batch_pass(

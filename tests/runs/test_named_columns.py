@@ -37,7 +37,7 @@ def run(tmp_path_factory):
         data={"source": "csv", "path": write(folder / "d.csv", "aby"), "targets": [-1], "scale": "standardize"},
         model={"layers": [{"type": "dense", "units": 1}]},
         loss={"name": "mse"},
-        train={"epochs": 30, "metrics": []},
+        train={"epochs": 60, "metrics": []},
     )
     save_checkpoint(folder / "last.safetensors", train(job).state)
     return folder / "last.safetensors"

@@ -181,7 +181,7 @@ def test_class_weights_weigh_the_training_loss_and_nothing_else(one_hot, classes
 
 def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
     job = double(model={"layers": [{"type": "dropout", "rate": 0.5}, {"type": "dense", "units": 3}]},
-                 loss={"name": "mse"}, train={"shards": 2, "metrics": []})  # fmt: skip
+                 loss={"name": "mse"}, train={"shards": 2, "metrics": [], "arithmetic": "numpy"})  # fmt: skip
     x, y = np.ones((8, 40)), np.zeros((8, 3))
     replica = replica_of(job, x)
     start = replica.weights()

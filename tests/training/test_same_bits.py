@@ -47,9 +47,10 @@ VARIANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_any_number_of_ranks_trains_to_the_same_bits(changes):
-    job = make_job(**changes)
+def test_any_number_of_ranks_trains_to_the_same_bits(changes, arithmetic):
+    job = make_job(**changes | {"train": changes.get("train", {}) | {"arithmetic": arithmetic}})
     one = train(job)
     assert one.done
     for ranks in (2, 3, 4, 5, 7):

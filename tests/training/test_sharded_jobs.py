@@ -105,7 +105,8 @@ def test_a_run_that_diverges_says_where(ranks, sharded, bucket_mb):
     linear = {"source": "synthetic", "kind": "linear", "samples": 40, "features": 3}
     changes = {
         "data": linear, "model": {"layers": [{"type": "dense", "units": 1}]}, "loss": {"name": "mse"},
-        "optimizer": {"name": "sgd", "learning_rate": 1e30}, "train": {"metrics": [], "batch_size": "full"},
+        "optimizer": {"name": "sgd", "learning_rate": 1e30},
+        "train": {"metrics": [], "batch_size": "full", "arithmetic": "numpy"},
     }  # fmt: skip
     words = (
         r"step 2 \(epoch 2\), rank 0 on \S+: the loss is not finite; all layers' outputs are finite, the loss itself"

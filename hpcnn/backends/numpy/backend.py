@@ -25,7 +25,7 @@ class NumpyBackend:
     def make_model(self, spec: ModelSpec, vector: Array) -> NumpyModel:
         """Return the model."""
         assert isinstance(spec.network, Network)
-        return NumpyModel(spec.network, spec.loss, spec.layout, vector)
+        return NumpyModel(spec.network, spec.loss, spec.layout, vector, spec.arithmetic)
 
 
 NUMPY = NumpyBackend()

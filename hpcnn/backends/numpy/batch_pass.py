@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Contribution, Exchange
-from hpcnn.core.activity import BACKWARD, DATA, FORWARD
+from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
@@ -86,7 +86,7 @@ class BatchPass:
         activity.enter(FORWARD)
         self._place[0], self._place[1] = starts[0] & 0xFFFFFFFF, step & 0xFFFFFFFF
         if self._network.observed:
-            recording = self._record(core, x, y, starts)
+            recording = self._record(core, x, y, starts, activity)
         else:
             recording = self._recording(x, y, starts)
             self._begin(recording)
@@ -135,8 +135,13 @@ class BatchPass:
                 done = operations
         program.run(done)
 
-    def _record(self, target: Any, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
-        """Return what is done for such arrays. The core itself as `target` does it at once."""
+    def _record(
+        self, target: Any, x: Array, y: Array, starts: Sequence[int], activity: Activity | None = None
+    ) -> _Recording:
+        """Return what is done for such arrays. The core itself as `target` does it at once.
+
+        `activity` is told where the pass back begins.
+        """
         rows = [start - starts[0] for start in starts]
         shards = ShardRows(self._subtrees, rows)
         weights = self._weights_of(y)
@@ -153,6 +158,8 @@ class BatchPass:
         terms, outputs, loss_backward = arithmetic.loss(context, self._loss, logits, targets, weights)
         self._add_totals(target, recording, terms, outputs, targets)
         recording.outputs, recording.targets = outputs, targets
+        if activity is not None:
+            activity.enter(BACKWARD)
         recorded = len if target is not core else lambda _: 0
         recording.forward = recorded(target)
         network_backward(loss_backward(), self._grads, lambda start: recording.marks.append((recorded(target), start)))

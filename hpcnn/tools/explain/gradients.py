@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.backends.numpy.arithmetics import eager
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DataError, ModelError
-from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward
 from hpcnn.nn.network import Network
@@ -26,10 +26,10 @@ HEAD = ("explanation", "head")
 class InputGradient:
     """Computes outputs of hpcnn's layers and their gradients in float64, whatever the type in training."""
 
-    def __init__(self, network: Network, weights: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, network: Network, weights: dict[str, NDArray[Any]], arithmetic: str = "numpy") -> None:
         vector, gradient = np.empty(network.layout.size), np.empty(network.layout.trainable_size)
         network.layout.load_state_dict(vector, weights)
-        self._network, self._context = network, Context()
+        self._network, self._context = network, Context(arithmetic=eager(arithmetic))
         self._params, self._grads = network.layout.views(vector), network.layout.gradient_views(gradient)
 
     @np.errstate(all="ignore")  # values that are not finite are visible in the result
@@ -46,7 +46,9 @@ class InputGradient:
             y, backward = layer.forward(self._params, y, context)
             backwards.append(backward)
         assert y is not None
-        outputs, head_backward = activation("linear" if scores else self._network.head)(y.copy(), context, HEAD)
+        outputs, head_backward = context.arithmetic.activation(
+            context, HEAD, "linear" if scores else self._network.head, y
+        )
         outputs = outputs.copy()
         dy: NDArray[Any] | None = np.zeros_like(outputs)
         dy[..., target] = 1  # type: ignore[index]
@@ -74,7 +76,7 @@ def input_gradient(trained: TrainedModel) -> InputGradient:
             f"{f'what the function {entry!r} builds' if entry else 'the model'}. {remedy} use --method permutation, "
             "which works with any model."
         )
-    return InputGradient(network, trained.model.weights())
+    return InputGradient(network, trained.model.weights(), trained.job.train.arithmetic)
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def test_only_between_epochs() -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(marks, "MOST_MARKS", 100)
+    monkeypatch.setattr(marks, "MOST_MARKS", 20)
     train(tmp_path, 1, STEPS * EPOCHS)
     found = slices(read(tmp_path / "timeline.json.gz"))
     assert sum(event["cat"] == "step" for _, _, event in found) == 1
