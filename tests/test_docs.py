@@ -146,6 +146,8 @@ def texts_of_the_code() -> tuple[str, ...]:
                 found.append("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
+    for path in sorted((ROOT / "hpcnn").rglob("*.c")):  # which puts a message together from its parts, in order
+        found.append(GAP.join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', text_of(path))))
     return tuple(found)
 
 
