@@ -146,9 +146,9 @@ def texts_of_the_code() -> tuple[str, ...]:
                 found.append("".join(parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
-    for path in sorted((ROOT / "hpcnn").rglob("*.c")):  # which puts a message together from its parts, in order
-        found.append(GAP.join(re.findall(r'"((?:[^"\\\n]|\\.)*)"', text_of(path))))
-    return tuple(found)
+    # A file in C puts a message together from its texts, in order.
+    in_c = (re.findall(r'"((?:[^"\\\n]|\\.)*)"', text_of(path)) for path in sorted((ROOT / "hpcnn").rglob("*.c")))
+    return *found, *map(GAP.join, in_c)
 
 
 def quoted_messages() -> list[str]:
