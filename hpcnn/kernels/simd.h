@@ -28,10 +28,12 @@
 typedef float real;
 typedef int32_t whole; /* as wide as a real */
 #define REAL_MIN 1.17549435e-38f
+#define SIGN_BIT INT32_MIN
 #else
 typedef double real;
 typedef int64_t whole;
 #define REAL_MIN 2.2250738585072014e-308
+#define SIGN_BIT INT64_MIN
 #endif
 
 #if ISA_NUMBER == ISA_avx512
@@ -175,7 +177,7 @@ INLINE vec narrow(const dvec *parts) {
 #endif
 }
 
-INLINE vec magnitude(vec v) { return (vec)((ivec)v & ~(((whole)1 << (BITS - 1)) - (ivec){0})); }
+INLINE vec magnitude(vec v) { return (vec)((ivec)v & ~(SIGN_BIT - (ivec){0})); }
 /* 0 (of the same sign) for numbers below the smallest normal one. */
 #if ISA_NUMBER == ISA_avx512 && BITS == 32
 INLINE vec flushed(vec v) {
@@ -189,7 +191,7 @@ INLINE vec flushed(vec v) {
 }
 #else
 INLINE vec flushed(vec v) {
-    const whole sign = (whole)1 << (BITS - 1);
+    const whole sign = SIGN_BIT;
     ivec small = (ivec)(magnitude(v) < all(REAL_MIN));
     return (vec)((ivec)v & ~(small & ~(sign - (ivec){0})));
 }
