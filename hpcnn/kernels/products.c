@@ -34,9 +34,12 @@
 #endif
 
 /* Bytes of the packed panels that stay while those of the other factor pass by. */
-#define STAY ((index_t)4 << 20)
-/* Panels of x that pass by at once, so that a panel of y in the second-level cache serves all of them. */
-#define PASSING 4
+#define STAY ((index_t)5 << 20)
+/* Bytes and panels that pass by at once: they lie in the second-level cache when a panel of those that stay comes. */
+#define PASS ((index_t)1 << 19)
+#define PASSING 8
+/* Bytes of an output from which on it does not stay in the caches anyway. */
+#define LARGE ((size_t)4 << 20)
 /* Rows that lie so far from each other share few sets of the first-level cache, and push each other out. */
 #define CROWDED(stride) ((stride) * (index_t)sizeof(real) % 2048 == 0)
 
@@ -64,9 +67,20 @@ struct job {
     const real *bias;
     real *before;
     int activation;
+    int streams; /* whether the output is written past the caches */
 };
 
 /* ------------------------------------------------------------------------------------------------------------- Tiles */
+
+static index_t least(index_t a, index_t b) { return a < b ? a : b; }
+static index_t most(index_t a, index_t b) { return a > b ? a : b; }
+static index_t parts(index_t all_, index_t part) { return (all_ + part - 1) / part; }
+static index_t padded(index_t columns) { return parts(columns, WIDTH) * WIDTH; }
+INLINE vec load_some(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
+INLINE void store_some(real *to, vec v, index_t count) {
+    if (count >= WIDTH) store(to, v);
+    else store_part(to, v, count);
+}
 
 /* acc[r][v] += x[r] y[v] for each of `terms` terms in order. */
 INLINE void add_terms(int rows, int vectors, vec acc[MR][VECTORS], struct factor x, struct factor y, index_t terms) {
@@ -85,22 +99,31 @@ INLINE void add_terms(int rows, int vectors, vec acc[MR][VECTORS], struct factor
 }
 
 /* Write sums from the registers. */
-INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR][VECTORS], index_t group, index_t row, index_t column) {
+INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR][VECTORS], index_t group, index_t row, index_t column, index_t columns) {
     real *out = (real *)job->out[group] + (job->first_row + row) * job->out_row + job->first_column + column;
+    int whole_vectors = columns == vectors * WIDTH;
     if (job->bias)
         UNROLL for (int v = 0; v < vectors; v++) {
-            vec bias = load(job->bias + job->first_column + column + v * WIDTH);
+            vec bias = load_some(job->bias + job->first_column + column + v * WIDTH, columns - v * WIDTH);
             UNROLL for (int r = 0; r < rows; r++) acc[r][v] = acc[r][v] + bias;
         }
     if (job->activation == RELU)
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = relu(acc[r][v]);
-    UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) store(out + v * WIDTH, flushed(acc[r][v]));
+    if (job->streams && whole_vectors)
+        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) stream(out + v * WIDTH, flushed(acc[r][v]));
+    else if (!HAS_MASKS || whole_vectors)
+        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) store(out + v * WIDTH, flushed(acc[r][v]));
+    else
+        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) {
+            UNROLL for (int v = 0; v < vectors - 1; v++) store(out + v * WIDTH, flushed(acc[r][v]));
+            store_part(out + (vectors - 1) * WIDTH, flushed(acc[r][vectors - 1]), columns - (vectors - 1) * WIDTH);
+        }
 }
 
 static void finish_tile(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile);
 
 INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor x, struct factor y, index_t row, index_t column, index_t columns) {
-    int at_once = !job->swapped && columns == vectors * WIDTH && !job->before && job->activation <= RELU;
+    int at_once = !job->swapped && (HAS_MASKS || columns == vectors * WIDTH) && !job->before && job->activation <= RELU;
     real *top = job->stack;
     for (const struct stretch *s = job->walk; s < job->walk + job->stretches; s++) {
         vec acc[MR][VECTORS];
@@ -113,7 +136,7 @@ INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor
             UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = load(top + r * NR + v * WIDTH) + acc[r][v];
         }
         if (s->group >= 0 && at_once) {
-            write_sums(rows, vectors, job, acc, s->group, row, column);
+            write_sums(rows, vectors, job, acc, s->group, row, column, columns);
             continue;
         }
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) store(top + r * NR + v * WIDTH, acc[r][v]);
@@ -152,15 +175,6 @@ static const tile_t tiles[MR][VECTORS] = {LIST_ROWS(TILES)};
 
 /* ----------------------------------------------------------------------------------------------------------- Packing */
 
-static index_t least(index_t a, index_t b) { return a < b ? a : b; }
-static index_t most(index_t a, index_t b) { return a > b ? a : b; }
-static index_t parts(index_t all_, index_t part) { return (all_ + part - 1) / part; }
-static index_t padded(index_t columns) { return parts(columns, WIDTH) * WIDTH; }
-INLINE vec load_some(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
-INLINE void store_some(real *to, vec v, index_t count) {
-    if (count >= WIDTH) store(to, v);
-    else store_part(to, v, count);
-}
 static struct factor moved(struct factor f, index_t places) { return (struct factor){f.at + places * f.place, f.place, f.step}; }
 
 /* Copy to[p * width + i] = term p of place i, zeros from `places` to `width`, which is a multiple of WIDTH. */
@@ -202,76 +216,85 @@ static struct factor pack_rows(struct factor from, index_t rows, index_t terms, 
 
 /* -------------------------------------------------------------------------------------------------------------- Loops */
 
-/* How a job is cut: blocks of rows of x and of columns of y; one of the two stays packed while the other passes by. */
+/* How a job is cut: into panels, and blocks of panels; those of one factor stay packed while those of the other pass by.
+ * Panels of x are of nearly equal height, since a low tile keeps the processor less busy. */
 struct cut {
     int y_stays, packs_x, packs_y;
-    index_t height; /* of a panel of x, at most */
-    index_t rows, columns;
+    index_t x_panels, height, higher; /* so many of them have a row more than `height` */
+    index_t y_panels;
+    index_t x_block, y_block; /* panels */
 };
 
-/* Whole panels whose numbers fit. */
-static index_t staying(index_t all_, index_t panel, index_t terms) { return least(all_, most(1, STAY / (index_t)sizeof(real) / distance(terms) / panel) * panel); }
+/* Panels that fit. */
+static index_t fitting(index_t panels, index_t panel, index_t terms, index_t bytes) {
+    return least(panels, most(1, bytes / ((index_t)sizeof(real) * distance(terms) * panel)));
+}
 
 static struct cut cut_job(const struct job *job) {
-    struct cut cut = {.y_stays = job->swapped && job->y.place != 1, .height = MR};
-    index_t x_panels = parts(job->rows, MR), y_panels = parts(job->columns, NR);
-    cut.packs_x = y_panels > (job->x.step == 1 ? 4 : 1);
-    if (!cut.packs_x && job->x.step == 1 && CROWDED(job->x.place)) cut.height = least(MR, 8);
-    cut.packs_y = job->y.place != 1 || (x_panels > 2 && job->y.step > NR);
-    cut.rows = cut.y_stays ? least(job->rows, PASSING * MR) : staying(job->rows, MR, job->terms);
-    cut.columns = cut.y_stays ? staying(job->columns, NR, job->terms) : least(job->columns, NR);
+    struct cut cut = {.y_stays = job->y.place != 1 || job->columns <= job->rows, .y_panels = parts(job->columns, NR)};
+    cut.packs_x = cut.y_panels > (job->x.step == 1 ? 4 : 1);
+    cut.x_panels = parts(job->rows, !cut.packs_x && job->x.step == 1 && CROWDED(job->x.place) ? least(MR, 8) : MR);
+    cut.height = job->rows / most(1, cut.x_panels);
+    cut.higher = job->rows - cut.height * cut.x_panels;
+    cut.packs_y = job->y.place != 1 || (cut.x_panels > 2 && job->y.step > NR);
+    /* Rows of the output that are written in order are fetched in time, but only a few of them. */
+    index_t passing = cut.y_stays && !job->swapped && !job->streams ? 1 : PASSING;
+    cut.x_block = fitting(cut.y_stays ? least(cut.x_panels, passing) : cut.x_panels, MR, job->terms, cut.y_stays ? PASS : STAY);
+    cut.y_block = fitting(cut.y_stays ? cut.y_panels : least(cut.y_panels, passing), NR, job->terms, cut.y_stays ? STAY : PASS);
     return cut;
 }
 
-/* Numbers of the packed panels of a job. */
-static index_t room_of_x(const struct job *job) { return most(least(job->rows, PASSING * MR), staying(job->rows, MR, job->terms)) * distance(job->terms); }
-static index_t room_of_y(const struct job *job) { return padded(most(least(job->columns, NR), staying(job->columns, NR, job->terms))) * job->terms; }
+/* Numbers of the packed panels of a job, however it is cut. */
+static index_t room(index_t places, index_t panel, index_t terms) { return fitting(parts(places, panel), panel, terms, STAY) * panel * distance(terms); }
 
-/* Rows are cut into panels of nearly equal height, since a low tile keeps the processor less busy. */
-static index_t panel_row(index_t rows, index_t panels, index_t panel) { return rows * panel / panels; }
+static struct factor panel_of_x(const struct job *job, const struct cut *cut, index_t row, index_t height, int packs, real *packed) {
+    struct factor x = moved(job->x, row);
+    if (!cut->packs_x) return x;
+    if (packs) return pack_rows(x, height, job->terms, packed);
+    return x.step == 1 ? (struct factor){packed, distance(job->terms), 1} : (struct factor){packed, 1, height};
+}
 
-static void do_block(const struct job *job, const struct cut *cut, index_t row, index_t column, int new_x, int new_y, real *x_room, real *y_room) {
-    index_t rows = least(cut->rows, job->rows - row), columns = least(cut->columns, job->columns - column);
-    index_t panels = parts(rows, cut->height);
-    for (index_t panel = 0; cut->packs_x && new_x && panel < panels; panel++) {
-        index_t r = panel_row(rows, panels, panel), height = panel_row(rows, panels, panel + 1) - r;
-        pack_rows(moved(job->x, row + r), height, job->terms, x_room + r * distance(job->terms));
-    }
-    for (index_t c = 0; c < columns; c += NR) {
-        index_t count = least(NR, columns - c), width = padded(count);
-        struct factor y = moved(job->y, column + c);
-        if (cut->packs_y || count != width) {
-            struct factor packed = {y_room + c * job->terms, 1, width};
-            y = new_y ? pack_columns(y, count, width, job->terms, y_room + c * job->terms) : packed;
-        }
-        for (index_t panel = 0; panel < panels; panel++) {
-            index_t r = panel_row(rows, panels, panel), height = panel_row(rows, panels, panel + 1) - r;
-            struct factor x = moved(job->x, row + r);
-            if (cut->packs_x) {
-                int by_row = x.step == 1;
-                x = (struct factor){x_room + r * distance(job->terms), by_row ? distance(job->terms) : 1, by_row ? 1 : height};
-            }
-            tiles[height - 1][width / WIDTH - 1](job, x, y, row + r, column + c, count);
+static struct factor panel_of_y(const struct job *job, const struct cut *cut, index_t column, index_t count, int packs, real *packed) {
+    struct factor y = moved(job->y, column);
+    index_t width = padded(count);
+    if (!cut->packs_y && count == width) return y;
+    return packs ? pack_columns(y, count, width, job->terms, packed) : (struct factor){packed, 1, width};
+}
+
+/* Do the tiles of a block that begins with these panels. The panels of what stays are in the outer loop. */
+static void do_block(const struct job *job, const struct cut *cut, index_t first_x, index_t first_y, int new_x, int new_y, real *x_room, real *y_room) {
+    index_t x_panels = least(cut->x_block, cut->x_panels - first_x), y_panels = least(cut->y_block, cut->y_panels - first_y);
+    for (index_t x_panel = 0, y_panel = 0; x_panel < x_panels && y_panel < y_panels;) {
+        index_t row = (first_x + x_panel) * cut->height + least(first_x + x_panel, cut->higher);
+        index_t height = cut->height + (first_x + x_panel < cut->higher);
+        index_t column = (first_y + y_panel) * NR, count = least(NR, job->columns - column);
+        struct factor x = panel_of_x(job, cut, row, height, new_x && y_panel == 0, x_room + x_panel * MR * distance(job->terms));
+        struct factor y = panel_of_y(job, cut, column, count, new_y && x_panel == 0, y_room + y_panel * NR * distance(job->terms));
+        tiles[height - 1][padded(count) / WIDTH - 1](job, x, y, row, column, count);
+        if (cut->y_stays) {
+            if (++x_panel == x_panels) x_panel = 0, y_panel++;
+        } else {
+            if (++y_panel == y_panels) y_panel = 0, x_panel++;
         }
     }
 }
 
-static void do_job(const struct job *job, real *room) {
+static void do_job(const struct job *job, real *memory) {
     struct cut cut = cut_job(job);
-    real *y_room = room, *x_room = room + (room_of_y(job) + 15) / 16 * 16;
+    real *x_room = memory, *y_room = memory + room(job->rows, MR, job->terms);
     if (cut.y_stays) {
-        for (index_t column = 0; column < job->columns; column += cut.columns)
-            for (index_t row = 0; row < job->rows; row += cut.rows) do_block(job, &cut, row, column, 1, row == 0, x_room, y_room);
+        for (index_t y = 0; y < cut.y_panels; y += cut.y_block)
+            for (index_t x = 0; x < cut.x_panels; x += cut.x_block) do_block(job, &cut, x, y, 1, x == 0, x_room, y_room);
     } else {
-        for (index_t row = 0; row < job->rows; row += cut.rows)
-            for (index_t column = 0; column < job->columns; column += cut.columns)
-                do_block(job, &cut, row, column, column == 0, 1, x_room, y_room);
+        for (index_t x = 0; x < cut.x_panels; x += cut.x_block)
+            for (index_t y = 0; y < cut.y_panels; y += cut.y_block) do_block(job, &cut, x, y, y == 0, 1, x_room, y_room);
     }
+    if (job->streams) streamed();
 }
 
 /* Bytes of packed panels, stack and walk. */
 static size_t bytes_of(const struct job *job, index_t depth, index_t stretches) {
-    index_t numbers = room_of_x(job) + room_of_y(job) + depth * TILE;
+    index_t numbers = room(job->rows, MR, job->terms) + room(job->columns, NR, job->terms) + depth * TILE;
     return (size_t)numbers * sizeof(real) + (size_t)stretches * sizeof(struct stretch) + 256;
 }
 
@@ -398,7 +421,13 @@ static struct job gradient_job(const struct weight_gradient *o, index_t begin, i
     job.y = (struct factor){(const real *)o->dy + begin, 1, o->dy_row};
     job.out = o->kernel;
     job.out_row = o->units;
-    if (padded(o->units) * 4 > o->units * 5 && o->features >= NR) swap(&job);
+    if (padded(o->units) * 4 > o->units * 5 && o->features >= NR) {
+        swap(&job);
+    } else {
+        uintptr_t places = (uintptr_t)(o->units * (index_t)sizeof(real)) | (uintptr_t)(begin * (index_t)sizeof(real));
+        for (index_t g = 0; g < o->shards->groups; g++) places |= (uintptr_t)o->kernel[g];
+        job.streams = places % 64 == 0 && NR * sizeof(real) % 64 == 0 && (size_t)(o->features * o->units) * sizeof(real) >= LARGE;
+    }
     return job;
 }
 

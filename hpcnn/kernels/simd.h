@@ -69,6 +69,9 @@ INLINE void store(real *to, vec v) { memcpy(to, &v, sizeof v); }
 INLINE vec all(real x) { return x - (vec){0}; }
 INLINE dvec dall(double x) { return x - (dvec){0}; }
 
+/* Whether parts of a vector are loaded and stored as fast as a whole one. */
+#define HAS_MASKS (ISA_NUMBER == ISA_avx512 || ISA_NUMBER == ISA_avx2)
+
 /* The first `n` < WIDTH entries, 0 for the others; what lies behind them in memory is neither read nor written. */
 #if ISA_NUMBER == ISA_avx512 && BITS == 32
 #define FIRST(n) ((__mmask16)((1u << (n)) - 1))
@@ -178,6 +181,21 @@ INLINE vec narrow(const dvec *parts) {
 }
 
 INLINE vec magnitude(vec v) { return (vec)((ivec)v & ~(SIGN_BIT - (ivec){0})); }
+
+/* Store what is not read soon past the caches, at a multiple of VECTOR_BYTES; `streamed` before another thread reads it. */
+#if ISA_NUMBER == ISA_avx512
+INLINE void stream(real *to, vec v) { _mm512_stream_si512((void *)to, (__m512i)v); }
+#elif ISA_NUMBER == ISA_avx2
+INLINE void stream(real *to, vec v) { _mm256_stream_si256((void *)to, (__m256i)v); }
+#else
+INLINE void stream(real *to, vec v) { store(to, v); }
+#endif
+#if ISA_NUMBER == ISA_avx512 || ISA_NUMBER == ISA_avx2
+INLINE void streamed(void) { _mm_sfence(); }
+#else
+INLINE void streamed(void) {}
+#endif
+
 /* 0 (of the same sign) for numbers below the smallest normal one. */
 #if ISA_NUMBER == ISA_avx512 && BITS == 32
 INLINE vec flushed(vec v) {
