@@ -11,8 +11,8 @@
     DO(OP_PRODUCT, product_scratch) DO(OP_WEIGHT_GRADIENT, weight_gradient_scratch) DO(OP_COLUMN_SUMS, column_sums_scratch) \
     DO(OP_SHARD_TOTALS, shard_totals_scratch) DO(OP_FOLD, fold_scratch)
 
-#define DECLARE_KERNEL(kind, name) __attribute__((weak)) void NAME(name)(const void *operation, index_t begin, index_t end, void *scratch);
-#define DECLARE_SCRATCH(kind, name) __attribute__((weak)) size_t NAME(name)(const void *operation);
+#define DECLARE_KERNEL(kind, name) __attribute__((visibility("hidden"))) void NAME(name)(const void *operation, index_t begin, index_t end, void *scratch);
+#define DECLARE_SCRATCH(kind, name) __attribute__((visibility("hidden"))) size_t NAME(name)(const void *operation);
 EACH_KERNEL(DECLARE_KERNEL)
 EACH_SCRATCH(DECLARE_SCRATCH)
 

@@ -57,7 +57,8 @@ static void print_reals(const char *name, const real *result, index_t n) { print
 DECLARE(update) DECLARE(cell_sums) DECLARE(find_not_finite) DECLARE(add) DECLARE(fold) DECLARE_SCRATCH(fold)
 DECLARE(standardize) DECLARE(dropout) DECLARE(shard_totals) DECLARE_SCRATCH(shard_totals)
 DECLARE(product) DECLARE_SCRATCH(product) DECLARE(weight_gradient) DECLARE_SCRATCH(weight_gradient)
-DECLARE(column_sums) DECLARE_SCRATCH(column_sums)
+DECLARE(column_sums) DECLARE_SCRATCH(column_sums) DECLARE(activate) DECLARE(activate_backward) DECLARE(loss)
+DECLARE(layer_norm) DECLARE(layer_norm_backward) DECLARE(count_right)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -72,9 +73,7 @@ static void updates(void) {
         const struct update operation = {n, u, p, 2, chain};
         NAME(update)(&operation, 0, 1500, NULL);
         NAME(update)(&operation, 1500, n, NULL);
-        char name[20];
-        snprintf(name, sizeof name, "update_%d", kind);
-        print_reals(name, u, n), print_reals(name, p, n), print_reals(name, s1, n), print_reals(name, s2, n);
+        print_reals("update", u, n), print_reals("update", p, n), print_reals("update", s1, n), print_reals("update", s2, n);
     }
 }
 
@@ -128,10 +127,81 @@ static void products(void) {
     print_reals("column_sums", one, n), print_reals("column_sums", other, n);
 }
 
+/* ------------------------------------------------------------------------------------------------- Rows and functions */
+
+static void activations(void) {
+    const index_t rows = 9, columns = 203, n = rows * columns;
+    for (int activation = 0; activation < ACTIVATIONS; activation++) {
+        real *z = filled(n), *y = filled(n), *dy = filled(n), *dz = filled(n);
+        const int from_input = activation == GELU || activation == SWISH;
+        for (index_t i = 0; i < n; i++)
+            if (i % 5 == 0) z[i] *= i % 2 ? 8 : 300; /* far out, where a function no longer changes */
+        NAME(activate)(&(struct activate){rows, columns, activation, z, y}, 0, rows, NULL);
+        print_reals("activate", y, n);
+        NAME(activate_backward)(&(struct activate_backward){rows, columns, activation, from_input ? z : y, dy, dz}, 0, rows, NULL);
+        print_reals("activate_backward", dz, n);
+    }
+}
+
+static void losses(void) {
+    const index_t samples = 11, positions = 3, classes = 21, n = samples * positions * classes;
+    int64_t labels[11 * 3];
+    double terms[11];
+    for (index_t i = 0; i < samples * positions; i++) labels[i] = i * 5 % classes;
+    for (int kind = 0; kind <= SPARSE_CATEGORICAL_CROSSENTROPY; kind++) {
+        for (int from_logits = 0; from_logits <= (kind >= BINARY_CROSSENTROPY); from_logits++) {
+            real *inputs = kind >= BINARY_CROSSENTROPY && !from_logits ? magnitudes(n) : filled(n);
+            real *targets = magnitudes(n), *weights = magnitudes(samples), *outputs = filled(n), *gradient = filled(n);
+            for (index_t i = 0; i < n; i++) {
+                targets[i] /= kind >= BINARY_CROSSENTROPY ? 2 : 1;
+                inputs[i] *= kind >= BINARY_CROSSENTROPY && !from_logits ? (real)0.5 : 3;
+            }
+            const struct loss loss = {
+                kind, from_logits, samples, positions, classes, inputs,
+                kind == SPARSE_CATEGORICAL_CROSSENTROPY ? (const void *)labels : targets, weights, outputs, gradient, terms,
+                kind == BINARY_CROSSENTROPY || kind == CATEGORICAL_CROSSENTROPY ? 0.1 : 0, 0.7};
+            NAME(loss)(&loss, 0, samples, NULL);
+            print("loss", terms, sizeof terms);
+            print_reals("loss", gradient, n);
+            if (from_logits) print_reals("loss", outputs, n);
+        }
+    }
+}
+
+static void norms(void) {
+    const index_t rows = 9, columns = 203, n = rows * columns;
+    real *x = filled(n), *gamma = filled(columns), *beta = filled(columns), *normal = filled(n), *inverse = filled(rows);
+    real *y = filled(n), *dy = filled(n), *dx = filled(n);
+    NAME(layer_norm)(&(struct layer_norm){rows, columns, 1e-3, x, gamma, beta, normal, inverse, y}, 0, rows, NULL);
+    print_reals("layer_norm", normal, n), print_reals("layer_norm", inverse, rows), print_reals("layer_norm", y, n);
+    NAME(layer_norm_backward)(&(struct layer_norm_backward){rows, columns, normal, inverse, gamma, dy, dx}, 0, rows, NULL);
+    print_reals("layer_norm_backward", dx, n);
+}
+
+static void totals(void) {
+    const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 30, 30, 47, 60}, folds[] = {0, 0, 2, 0};
+    const struct shards shards = {60, 2, group_leaf, leaf_row, folds, 3};
+    double terms[60], total[2], right[2] = {1, 2};
+    random_normal(1, 2, 3, terms, 60);
+    double *const out[] = {total, total + 1}, *const rights[] = {right, right + 1};
+    const struct shard_totals totals = {&shards, terms, out};
+    NAME(shard_totals)(&totals, 0, 1, scratch_of(NAME(shard_totals_scratch)(&totals)));
+    print("shard_totals", total, sizeof total);
+    for (int multilabel = 0; multilabel < 2; multilabel++) {
+        const struct count_right count = {&shards, 2, 5, multilabel, 0, filled(600), filled(600), rights};
+        NAME(count_right)(&count, 0, 1, NULL);
+        print("count_right", right, sizeof right);
+    }
+}
+
 void PORTABLE(void) {
     updates();
     sums();
     products();
+    activations();
+    losses();
+    norms();
+    totals();
 }
 
 /* ----------------------------------------------------------------------------------------------- What is not vectors */

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from hpcnn.kernels.build import zig
 from tests.kernels.build import build_program, variants
-from tests.require import missing
+from tests.kernels.structures import CONSTANTS, KERNELS
+from tests.require import missing, require
 
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
@@ -21,6 +25,22 @@ def expected(kernels_folder):
 
 def printed(command: list[str | Path]) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.splitlines()
+
+
+def test_every_operation_is_among_them(expected):
+    table = re.findall(r"DO\(OP_\w+, (\w+)\)", (KERNELS / "table.c").read_text())
+    operations = [name for name in table if not name.endswith("_scratch")]
+    assert len(operations) == CONSTANTS["OPERATIONS"]
+    printed_names = {line.split()[0] for line in expected}
+    absent = {f"{name}_{bits}" for name in operations for bits in (32, 64)} - printed_names
+    assert not absent
+
+
+def test_table_has_every_need_for_scratch():
+    declared = {
+        name for path in KERNELS.glob("*.c") for name in re.findall(r"size_t NAME\((\w+_scratch)\)", path.read_text())
+    }
+    assert declared == set(re.findall(r"DO\(OP_\w+, (\w+_scratch)\)", (KERNELS / "table.c").read_text()))
 
 
 @pytest.mark.parametrize("isa", variants()[1:])
@@ -37,6 +57,13 @@ def test_aarch64_gives_the_same_hashes(kernels_folder, expected, isa):
         )
     program = build_program(isa, kernels_folder, compiler=[CROSS, "-static"])
     assert printed([EMULATOR, program]) == expected
+
+
+@pytest.mark.parametrize("isa", [variants()[-1], "scalar"])
+def test_another_compiler_gives_the_same_hashes(kernels_folder, expected, isa):
+    """Clang, as ziglang brings it: that of the wheels."""
+    require("ziglang")
+    assert printed([build_program(isa, kernels_folder, compiler=shlex.split(zig()))]) == expected
 
 
 def test_another_rounding_gives_other_hashes(kernels_folder, expected):
