@@ -19,7 +19,7 @@ from hpcnn.comm.protocol import Array
 from hpcnn.data.sampler import validation_split
 from hpcnn.errors import CheckpointError, DataError, JobError, MissingExtraError
 from hpcnn.job.schema import DEFAULT_ARITHMETIC
-from hpcnn.system.atomic import atomic_path
+from hpcnn.system.atomic import atomic_path, unsynced
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -76,7 +76,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, x: Array, y: Array, output: Mapping[str, Any], loss: str, metrics: Sequence[str]) -> Self:
         table = self._job(x, output, loss, metrics)
         comm = connect()
-        with tempfile.TemporaryDirectory(prefix="hpcnn-") as own:
+        with tempfile.TemporaryDirectory(prefix="hpcnn-") as own, unsynced():
             folder = Path(comm.broadcast(own))  # rank 0 alone writes
             try:
                 fitted = fit(table, (x, y), out=folder / "run", overrides=self.overrides)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hpcnn.errors import CheckpointError, shortened
 from hpcnn.storage.hashing import CHUNK, ContentHash, chunks
 from hpcnn.storage.lazy import LazyArray
+from hpcnn.system.atomic import sync
 
 Array = NDArray[Any]
 Beat = Callable[[], None]
@@ -88,7 +89,7 @@ def write_tensors(
         file.seek(0)
         file.write(_with_hashes(header, hashes))
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     beat()
 
 

@@ -7,9 +7,29 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]+)?\.tmp")
+
+
+_syncs = ContextVar("syncs", default=True)
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Sync nothing in this thread within the block: for files that are deleted at its end."""
+    token = _syncs.set(False)
+    try:
+        yield
+    finally:
+        _syncs.reset(token)
+
+
+def sync(descriptor: int) -> None:
+    """Sync an open file or folder, unless within `unsynced`."""
+    if _syncs.get():
+        os.fsync(descriptor)
 
 
 @contextmanager
@@ -35,12 +55,12 @@ def atomic_path(
         yield temporary
         temporary.chmod(mode)
         if not synced:
-            _sync(temporary, os.O_RDWR)
+            _sync_path(temporary, os.O_RDWR)
         for name in also:
             _link(temporary, name)
         os.replace(temporary, path)  # noqa: PTH105 - the name of the guarantee
         if sync_folder:
-            _sync(path.parent, os.O_RDONLY)
+            _sync_path(path.parent, os.O_RDONLY)
     finally:
         with suppress(OSError):  # the first error tells more
             temporary.unlink()
@@ -60,7 +80,7 @@ def _link(path: Path, name: Path) -> None:
             temporary.hardlink_to(path)
         except OSError:
             shutil.copyfile(path, temporary)  # raises if the folder is the problem
-            _sync(temporary, os.O_RDWR)
+            _sync_path(temporary, os.O_RDWR)
         os.replace(temporary, name)  # noqa: PTH105 - as above
     finally:
         with suppress(OSError):
@@ -93,10 +113,10 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
-def _sync(path: Path, flags: int) -> None:
+def _sync_path(path: Path, flags: int) -> None:
     """Sync a file, or the names in a folder, which can only be opened for reading."""
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -41,6 +42,21 @@ def test_scikit_learns_own_checks(check: Any, estimator: Any) -> None:
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     return Classifier(**SMALL).fit(X, NAMES)
+
+
+def test_nothing_is_synced_of_a_training_that_keeps_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search trains hundreds of networks, and syncs take longer than small ones."""
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    estimator = Classifier(**SMALL).fit(X, NAMES)
+    assert not synced
+    estimator.save(tmp_path / "kept.safetensors")
+    assert len(synced) == 2, "the file, and the name in its folder"
 
 
 def test_an_estimator_has_the_bits_of_a_job(classifier: Classifier, tmp_path: Path) -> None:
