@@ -96,10 +96,18 @@ static double binary_from_outputs(const struct sample *s, index_t n, double smoo
 
 /* ---------------------------------------------------------------------------------------- Categorical cross-entropy */
 
-/* The smoothed target of class j at a position whose classes begin at `place`. */
-static double target(const struct sample *s, index_t place, index_t position, index_t j, double smoothing, index_t classes) {
-    double t = s->labels ? (double)(s->labels[position] == j) : (double)s->targets[place + j];
-    return t * (1 - smoothing) + smoothing / (double)classes;
+/* The smoothed targets of the classes from i on, at a position. */
+static void block_targets(const struct sample *s, index_t position, index_t i, double smoothing, index_t classes, double *t) {
+    const double floor = smoothing / (double)classes;
+    const int count = (int)(classes - i < LANES ? classes - i : LANES);
+    if (s->labels) {
+        index_t k = s->labels[position] - i;
+        for (int j = 0; j < LANES; j++) t[j] = floor;
+        if (k >= 0 && k < count) t[k] = (1 - smoothing) + floor;
+    } else {
+        const real *given = s->targets + position * classes + i;
+        for (int j = 0; j < count; j++) t[j] = (double)given[j] * (1 - smoothing) + floor;
+    }
 }
 
 /* A label that names no class makes the loss NaN. */
@@ -107,61 +115,71 @@ static double known(const struct sample *s, index_t position, index_t classes) {
     return s->labels && (s->labels[position] < 0 || s->labels[position] >= classes) ? NAN : 0;
 }
 
+/* exp(z - largest) of LANES classes from i on, 0 where there is none, and z - largest. */
+static void block_exp(const real *z, index_t i, index_t classes, double largest, double *shifted, double *power) {
+    const int count = (int)(classes - i < LANES ? classes - i : LANES);
+    for (int k = 0; k < count; k++) shifted[k] = (double)z[i + k] - largest;
+    for (int k = count; k < LANES; k++) shifted[k] = -INFINITY;
+    OF_LANES(dexp, shifted, power)
+}
+
 /* log(sum of exp(z)) x (sum of t) - sum of t z, with z less its maximum. */
 static double categorical_from_logits(const struct sample *s, index_t position, index_t classes, double smoothing) {
-    index_t place = position * classes;
+    const index_t place = position * classes;
     const real *z = s->inputs + place;
-    double sums[LANES] = {0}, products[LANES] = {0}, totals[LANES] = {0}, block[LANES];
+    double sums[LANES] = {0}, products[LANES] = {0}, totals[LANES] = {0}, shifted[LANES], power[LANES], t[LANES];
     real largest = z[0];
     for (index_t j = 1; j < classes; j++) largest = z[j] > largest ? z[j] : largest;
     for (index_t i = 0; i < classes; i += LANES) {
-        for (int k = 0; k < LANES; k++) block[k] = k < classes - i ? (double)z[i + k] - (double)largest : -INFINITY;
+        block_exp(z, i, classes, (double)largest, shifted, power);
+        block_targets(s, position, i, smoothing, classes, t);
         EACH(classes, i) {
-            double t = target(s, place, position, i + k, smoothing, classes);
-            products[k] += t * block[k];
-            totals[k] += t;
+            products[k] += t[k] * shifted[k];
+            totals[k] += t[k];
         }
-        OF_LANES(dexp, block, block)
-        for (int k = 0; k < LANES; k++) sums[k] += block[k];
+        for (int k = 0; k < LANES; k++) sums[k] += power[k];
     }
-    double sum = folded(sums), log_sum[LANES] = {sum}, total = folded(totals);
-    OF_LANES(dlog, log_sum, log_sum)
+    const double sum = folded(sums), total = folded(totals), log_sum = dlog(dall(sum))[0];
     for (index_t i = 0; i < classes; i += LANES) {
-        for (int k = 0; k < LANES; k++) block[k] = k < classes - i ? (double)z[i + k] - (double)largest : 0;
-        OF_LANES(dexp, block, block)
-        EACH(classes, i) {
-            double p = block[k] / sum;
-            s->outputs[place + i + k] = flushed_real(p);
-            give(s, place + i + k, p * total - target(s, place, position, i + k, smoothing, classes));
+        if (classes > LANES) { /* else they are those of above */
+            block_exp(z, i, classes, (double)largest, shifted, power);
+            block_targets(s, position, i, smoothing, classes, t);
         }
+        EACH(classes, i) s->outputs[place + i + k] = flushed_real(power[k] / sum);
+        if (s->gradient)
+            EACH(classes, i) s->gradient[place + i + k] = flushed_real((power[k] / sum * total - t[k]) * s->scale);
     }
-    return log_sum[0] * total - folded(products) + known(s, position, classes);
+    return log_sum * total - folded(products) + known(s, position, classes);
 }
 
 /* -sum of t log(p), where p is what is given over its sum, kept off 0 and 1. */
 static double categorical_from_outputs(const struct sample *s, index_t position, index_t classes, double smoothing) {
-    index_t place = position * classes;
+    const index_t place = position * classes;
     const real *given = s->inputs + place;
-    double sums[LANES] = {0}, terms[LANES] = {0}, dots[LANES] = {0}, clipped[LANES], logs[LANES];
+    double sums[LANES] = {0}, terms[LANES] = {0}, dots[LANES] = {0}, clipped[LANES], logs[LANES], t[LANES];
     for (index_t i = 0; i < classes; i += LANES) EACH(classes, i) sums[k] += (double)given[i + k];
-    double sum = folded(sums);
+    const double sum = folded(sums);
     for (index_t i = 0; i < classes; i += LANES) {
         for (int k = 0; k < LANES; k++) {
             double p = k < classes - i ? (double)given[i + k] / sum : 0.5;
             clipped[k] = p < EPSILON ? EPSILON : p > 1 - EPSILON ? 1 - EPSILON : p;
         }
         OF_LANES(dlog, clipped, logs)
+        block_targets(s, position, i, smoothing, classes, t);
         EACH(classes, i) {
-            double p = (double)given[i + k] / sum, t = target(s, place, position, i + k, smoothing, classes);
-            terms[k] -= t * logs[k];
-            if (p == clipped[k] || p != p) dots[k] -= t / clipped[k] * p;
+            double p = (double)given[i + k] / sum;
+            terms[k] -= t[k] * logs[k];
+            dots[k] -= p == clipped[k] || p != p ? t[k] : 0;
         }
     }
-    double dot = folded(dots);
-    for (index_t j = 0; s->gradient && j < classes; j++) {
-        double p = (double)given[j] / sum, t = target(s, place, position, j, smoothing, classes);
-        int kept = (p >= EPSILON && p <= 1 - EPSILON) || p != p;
-        give(s, place + j, ((kept ? -t / p : 0) - dot) / sum);
+    const double dot = folded(dots);
+    for (index_t i = 0; s->gradient && i < classes; i += LANES) {
+        block_targets(s, position, i, smoothing, classes, t);
+        EACH(classes, i) {
+            double p = (double)given[i + k] / sum;
+            int kept = (p >= EPSILON && p <= 1 - EPSILON) || p != p;
+            give(s, place + i + k, ((kept ? -t[k] / p : 0) - dot) / sum);
+        }
     }
     return folded(terms) + known(s, position, classes);
 }
