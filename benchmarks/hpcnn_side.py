@@ -15,7 +15,7 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data
 from hpcnn.job import model as layers
-from hpcnn.job.schema import Job, Train
+from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.backend import Backend, ModelSpec
@@ -37,6 +37,7 @@ def hpcnn_steps(
     bucket_mb: float | Literal["auto"] = "auto",
     order_free: bool = False,
     backend: Backend = NUMPY,
+    arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
     built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
     """Train for ever, one step at a time. Building is part of the first step.
@@ -51,17 +52,18 @@ def hpcnn_steps(
         bucket_mb: `train.bucket_mb`.
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
         backend: what computes.
+        arithmetic: `train.arithmetic`.
         built: told of the network.
     """
     shards = shards or comm.size
-    job = _job(widths, batch * comm.size, shards, sharding, bucket_mb)
+    job = _job(widths, batch * comm.size, shards, sharding, bucket_mb, arithmetic)
     spec = build_spec(job, widths[:1], backend)
     built(spec.network)
     replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
     x, y = make_data(widths, samples)
     loader = ShardLoader(
         ArrayRows(x), ArrayRows(y), batch_size=batch * comm.size, shards=shards, seed=0, shuffle=True,
-        input_shape=widths[:1], dtype=np.float32,
+        input_shape=widths[:1], dtype=np.float32, arithmetic=arithmetic,
     )  # fmt: skip
     step = 0
     while True:
@@ -73,14 +75,25 @@ def hpcnn_steps(
 
 
 def _job(
-    widths: tuple[int, ...], batch_size: int, shards: int, sharding: Sharding, bucket_mb: float | Literal["auto"]
+    widths: tuple[int, ...],
+    batch_size: int,
+    shards: int,
+    sharding: Sharding,
+    bucket_mb: float | Literal["auto"],
+    arithmetic: Arithmetic,
 ) -> Job:
     hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
     return Job(
         data=data.Synthetic(kind="classification", samples=1),  # not read: all sides train on the same arrays
         model=layers.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
         loss=layers.SparseCategoricalCrossentropy(),
-        train=Train(batch_size=batch_size, shards=shards, optimizer_sharding=sharding, bucket_mb=bucket_mb),
+        train=Train(
+            batch_size=batch_size,
+            shards=shards,
+            optimizer_sharding=sharding,
+            bucket_mb=bucket_mb,
+            arithmetic=arithmetic,
+        ),
     )
 
 
