@@ -71,20 +71,25 @@ class ArrayRows:
         self.array = np.ascontiguousarray(array)
         self.mapped = mapped
         self.shape, self.dtype = array.shape, array.dtype
-        # As bytes, because np.take first copies the whole of an array that is not aligned (members of an .npz).
+        # As bytes, because take first copies the whole of an array that is not aligned (members of an .npz).
         self._bytes = _as_bytes(self.array)
+        self._aligned = self.array.flags.aligned
         self._raw = Buffer((self._bytes.shape[1],), np.uint8)
 
     def take(self, indices: Indices, out: Array) -> None:
         """Write rows into `out`; see `Rows.take`."""
         if out.dtype == self.dtype:
-            # mode="clip": with the default, np.take fills a hidden array first and copies it to `out`.
-            np.take(self._bytes, indices, axis=0, out=_as_bytes(out), mode="clip")
+            # mode="clip": with the default, take fills a hidden array first and copies it to `out`.
+            if self._aligned:
+                assert out.flags.c_contiguous, "a copy would swallow what is written"
+                self.array.take(indices, 0, out, "clip")
+            else:
+                self._bytes.take(indices, 0, _as_bytes(out), "clip")
             return
         for start in range(0, len(indices), self._raw.block):
             part = indices[start : start + self._raw.block]
             raw = self._raw.rows(len(part))
-            np.take(self._bytes, part, axis=0, out=raw, mode="clip")
+            self._bytes.take(part, 0, raw, "clip")
             values = raw.view(self.dtype).reshape(len(part), *self.shape[1:])
             np.copyto(out[start : start + len(part)], values, casting="unsafe")
 
