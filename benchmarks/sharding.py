@@ -1,4 +1,4 @@
-"""What a sharded optimizer saves: memory of all ranks together, and time, on a network of 100 million parameters.
+"""What optimizer sharding saves: memory of all ranks together, and time, on a network of 100 million parameters.
 
 Sharded and not in turn: each is built, trains, is measured and is freed. The memory of a rank is its proportional set
 size (PSS), in which a page that n processes share counts as one n-th: the ranks' PSS add up to what they really occupy.
@@ -64,7 +64,7 @@ def proportional_set_size() -> int:
 
 
 def main() -> int:
-    parser = make_parser("sharding", "Measures memory and time with a sharded optimizer.", ranks=4, rounds=3)
+    parser = make_parser("sharding", "Measures memory and time with optimizer sharding.", ranks=4, rounds=3)
     parser.add_argument("--steps", type=positive, default=3, metavar="N", help="timed steps of each measurement; 3")
     parser.add_argument("--width", type=positive, default=9600, metavar="N", help="of both hidden layers; 9600")
     parser.add_argument("--batch", type=positive, default=1, metavar="N", help="samples a rank; 1")
