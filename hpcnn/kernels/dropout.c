@@ -22,12 +22,12 @@ INLINE void philox_words(uint32_t first, const uint32_t rest[3], const uint32_t 
     const uint64_t low = 0xffffffffu;
     const uvec words01 = (c0 & low) | (c1 << 32), words23 = (c2 & low) | (c3 << 32);
 #if DWIDTH == 8
-    const uvec pairs[2] = {__builtin_shufflevector(words01, words23, 0, 8, 1, 9, 2, 10, 3, 11),
-                           __builtin_shufflevector(words01, words23, 4, 12, 5, 13, 6, 14, 7, 15)};
+    const uvec pairs[2] = {SHUFFLE(uvec, words01, words23, 0, 8, 1, 9, 2, 10, 3, 11),
+                           SHUFFLE(uvec, words01, words23, 4, 12, 5, 13, 6, 14, 7, 15)};
 #elif DWIDTH == 4
-    const uvec pairs[2] = {__builtin_shufflevector(words01, words23, 0, 4, 1, 5), __builtin_shufflevector(words01, words23, 2, 6, 3, 7)};
+    const uvec pairs[2] = {SHUFFLE(uvec, words01, words23, 0, 4, 1, 5), SHUFFLE(uvec, words01, words23, 2, 6, 3, 7)};
 #elif DWIDTH == 2
-    const uvec pairs[2] = {__builtin_shufflevector(words01, words23, 0, 2), __builtin_shufflevector(words01, words23, 1, 3)};
+    const uvec pairs[2] = {SHUFFLE(uvec, words01, words23, 0, 2), SHUFFLE(uvec, words01, words23, 1, 3)};
 #else
     const uvec pairs[2] = {words01, words23};
 #endif
@@ -40,7 +40,7 @@ typedef uint32_t words_t __attribute__((vector_size(WIDTH * 4)));
 INLINE vec kept(vec x, const uint32_t *words, vec c, whole least) {
     words_t w;
     memcpy(&w, words, sizeof w);
-    const ivec draws = __builtin_convertvector(w >> 8, ivec);
+    const ivec draws = CONVERT(ivec, w >> 8);
     return (vec)((ivec)flushed(x * c) & (ivec)(draws >= least - (ivec){0}));
 }
 

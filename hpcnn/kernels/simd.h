@@ -62,6 +62,19 @@ typedef whole ivec __attribute__((vector_size(VECTOR_BYTES)));
 typedef double dvec __attribute__((vector_size(DWIDTH * 8)));
 typedef int64_t divec __attribute__((vector_size(DWIDTH * 8)));
 
+/* What GCC lacks before 12, and before 9. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(numbers_t, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(numbers_t, a, b, ...) __builtin_shuffle(a, b, (numbers_t){__VA_ARGS__})
+#endif
+#if defined(__clang__) || __GNUC__ >= 9
+#define CONVERT(to_t, from) __builtin_convertvector(from, to_t)
+#else
+#define CONVERT(to_t, from) \
+    ({ to_t to_; for (unsigned i_ = 0; i_ < sizeof to_ / sizeof to_[0]; i_++) to_[i_] = (from)[i_]; to_; })
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vec load(const real *from) { vec v; memcpy(&v, from, sizeof v); return v; }
@@ -163,7 +176,7 @@ INLINE dvec widen(vec v, int part) {
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     piece p;
     memcpy(&p, (const char *)&v + (size_t)part * sizeof p, sizeof p);
-    return __builtin_convertvector(p, dvec);
+    return CONVERT(dvec, p);
 #endif
 }
 INLINE vec narrow(const dvec *parts) {
@@ -173,7 +186,7 @@ INLINE vec narrow(const dvec *parts) {
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     vec v;
     for (int part = 0; part < DPARTS; part++) {
-        piece p = __builtin_convertvector(parts[part], piece);
+        piece p = CONVERT(piece, parts[part]);
         memcpy((char *)&v + (size_t)part * sizeof p, &p, sizeof p);
     }
     return v;
@@ -234,8 +247,8 @@ INLINE void transpose(vec v[WIDTH]) {
     for (int stage = 1; stage < WIDTH; stage *= 2) {
         vec shuffled[WIDTH];
         for (int i = 0; i < WIDTH / 2; i++) {
-            shuffled[2 * i] = __builtin_shufflevector(v[i], v[i + WIDTH / 2], LOW);
-            shuffled[2 * i + 1] = __builtin_shufflevector(v[i], v[i + WIDTH / 2], HIGH);
+            shuffled[2 * i] = SHUFFLE(ivec, v[i], v[i + WIDTH / 2], LOW);
+            shuffled[2 * i + 1] = SHUFFLE(ivec, v[i], v[i + WIDTH / 2], HIGH);
         }
         memcpy(v, shuffled, sizeof shuffled);
     }
