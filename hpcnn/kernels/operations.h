@@ -194,7 +194,7 @@ struct count_right {
 
 /* One link of an optimizer's chain on a block of updates u with its parameters p and states s1, s2. The constants are
  * those of the step, rounded from double to real once; f is a factor that u is still to be multiplied by when the link
- * begins. Every link is elementwise. States and parameters are flushed when they are written. */
+ * begins. Every link is elementwise. u is flushed before the first link, states and parameters when they are written. */
 enum link_kind {
     SCALE,       /* u = u c0                                                              c0 = f */
     CLIP_VALUE,  /* u = max(-c0, min(c0, u c1))                                           c0 = limit, c1 = f */

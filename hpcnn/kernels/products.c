@@ -68,6 +68,7 @@ struct job {
     real *before;
     int activation;
     int streams; /* whether the output is written past the caches */
+    int keeps;   /* whether nothing is flushed: other sums are added to these along the tree */
 };
 
 /* ------------------------------------------------------------------------------------------------------------- Tiles */
@@ -109,14 +110,16 @@ INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR]
         }
     if (job->activation == RELU)
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = relu(acc[r][v]);
+    if (!job->keeps)
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = flushed(acc[r][v]);
     if (job->streams && whole_vectors)
-        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) stream(out + v * WIDTH, flushed(acc[r][v]));
+        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) stream(out + v * WIDTH, acc[r][v]);
     else if (!HAS_MASKS || whole_vectors)
-        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) store(out + v * WIDTH, flushed(acc[r][v]));
+        UNROLL for (int r = 0; r < rows; r++, out += job->out_row) UNROLL for (int v = 0; v < vectors; v++) store(out + v * WIDTH, acc[r][v]);
     else
         UNROLL for (int r = 0; r < rows; r++, out += job->out_row) {
-            UNROLL for (int v = 0; v < vectors - 1; v++) store(out + v * WIDTH, flushed(acc[r][v]));
-            store_part(out + (vectors - 1) * WIDTH, flushed(acc[r][vectors - 1]), columns - (vectors - 1) * WIDTH);
+            UNROLL for (int v = 0; v < vectors - 1; v++) store(out + v * WIDTH, acc[r][v]);
+            store_part(out + (vectors - 1) * WIDTH, acc[r][vectors - 1], columns - (vectors - 1) * WIDTH);
         }
 }
 
@@ -331,7 +334,7 @@ static void finish_sums(const struct job *job, index_t group, index_t row, index
                 NAME(activate_row)(job->activation, sums + r * width + v, sums + r * width + v, least(count, WIDTH));
                 z = load(sums + r * width + v);
             }
-            store_some((real *)job->out[group] + place, flushed(z), count);
+            store_some((real *)job->out[group] + place, job->keeps ? z : flushed(z), count);
         }
     }
 }
@@ -421,6 +424,7 @@ static struct job gradient_job(const struct weight_gradient *o, index_t begin, i
     job.y = (struct factor){(const real *)o->dy + begin, 1, o->dy_row};
     job.out = o->kernel;
     job.out_row = o->units;
+    job.keeps = 1;
     if (padded(o->units) * 4 > o->units * 5 && o->features >= NR) {
         swap(&job);
     } else {
@@ -474,7 +478,7 @@ void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *
                 store(top, sum);
                 top += WIDTH;
             }
-            store_some((real *)o->out[g] + j, flushed(load(top -= WIDTH)), count);
+            store_some((real *)o->out[g] + j, load(top -= WIDTH), count);
         }
     }
 }

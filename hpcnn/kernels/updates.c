@@ -98,6 +98,13 @@ static void do_piece(const struct update *o, real *u, index_t begin, index_t end
     }
 }
 
+/* Gradient sums come as the tree makes them, not flushed; processors are slow to multiply tiny numbers. */
+INLINE void flush_all(const real *from, real *to, index_t n) {
+    index_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) store(to + i, flushed(load(from + i)));
+    if (i < n) store_part(to + i, flushed(load_part(from + i, n - i)), n - i);
+}
+
 void NAME(update)(const void *operation, index_t begin, index_t end, void *scratch) {
     (void)scratch;
     const struct update *o = operation;
@@ -106,8 +113,8 @@ void NAME(update)(const void *operation, index_t begin, index_t end, void *scrat
     real copy[PIECE]; /* u need not be written back to memory where nothing reads it */
     for (index_t at = begin; at < end; at += PIECE) {
         const index_t stop = at + PIECE < end ? at + PIECE : end;
-        real *u = (real *)o->u + at;
-        if (applies) u = memcpy(copy, u, (size_t)(stop - at) * sizeof *u);
+        real *given = (real *)o->u + at, *u = applies ? copy : given;
+        flush_all(given, u, stop - at);
         do_piece(o, u, at, stop);
     }
 }

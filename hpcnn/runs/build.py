@@ -26,6 +26,7 @@ from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
 from hpcnn.nn.build import build_loss
 from hpcnn.nn.loss import BoundLoss
+from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
@@ -100,7 +101,8 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer
 
         exchange = horovod_exchange(comm, shards, size, job.train.dtype, spec.stats_length)
         exchange.activity = comm.activity
-        return Updater(comm.host_array(layout.size, job.train.dtype, shared=False), layout, optimizer, exchange)
+        store = comm.host_array(layout.size, job.train.dtype, shared=False)
+        return Updater(store, layout, optimizer, exchange, arithmetic(job.train.arithmetic))
     survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
     return make_updater(
         comm,
@@ -112,6 +114,7 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer
         sharded=not survives and shards_optimizer(job.train, size, comm),
         bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
         compression=_compression(job.train),
+        arithmetic=arithmetic(job.train.arithmetic),
     )
 
 
@@ -185,7 +188,12 @@ def build_training(
         replica=build_replica(job, spec, comm, weights),
         shards=loader,
         validation=validation,
-        schedule=build_schedule(job.schedule, steps_per_epoch=loader.steps_per_epoch, epochs=train.epochs),
+        schedule=build_schedule(
+            job.schedule,
+            steps_per_epoch=loader.steps_per_epoch,
+            epochs=train.epochs,
+            arithmetic=arithmetic(train.arithmetic),
+        ),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
         callbacks=_steering(job),
         class_weights=weights,

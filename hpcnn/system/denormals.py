@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 import threading
 from types import TracebackType
 
@@ -23,8 +24,9 @@ _ENVIRONMENT_BYTES = 64
 class FlushDenormals(threading.local):
     """A context in which results and operands below the normal range count as zero, in this thread.
 
-    On an unknown machine or C library it changes nothing, and `active` is false. Not reentrant; threads may share one,
-    since each restores its own environment.
+    With ``flush=False`` one in which they do not, whatever is around it: they are IEEE 754's own. On an unknown machine
+    or C library it changes nothing, and `active` is false. Not reentrant; threads may share one, since each restores
+    its own environment.
 
     >>> import numpy as np
     >>> smallest = np.full(4, 1e-38, np.float32)
@@ -34,7 +36,7 @@ class FlushDenormals(threading.local):
     True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, flush: bool = True) -> None:
         place, bits = _CONTROL.get(platform.machine(), (0, 0))
         library = ctypes.CDLL(None)  # the C library is part of the process
         known = bool(bits) and platform.system() == "Linux"
@@ -45,8 +47,8 @@ class FlushDenormals(threading.local):
         self._get, self._set = library.fegetenv, library.fesetenv
         self._get(self._before)
         flushing = bytearray(self._before.raw)
-        word = int.from_bytes(flushing[place : place + 4], "little") | bits
-        flushing[place : place + 4] = word.to_bytes(4, "little")
+        word = int.from_bytes(flushing[place : place + 4], "little")
+        flushing[place : place + 4] = (word | bits if flush else word & ~bits).to_bytes(4, "little")
         self._flushing = ctypes.create_string_buffer(bytes(flushing), _ENVIRONMENT_BYTES)
 
     def __enter__(self) -> FlushDenormals:
@@ -60,3 +62,8 @@ class FlushDenormals(threading.local):
     ) -> None:
         if self.active:
             self._set(self._before)
+
+
+def flushing() -> bool:
+    """Return whether denormal numbers count as zero in this thread."""
+    return sys.float_info.min / 2 == 0

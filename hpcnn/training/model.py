@@ -13,6 +13,7 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.optim import arithmetics
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
@@ -66,12 +67,15 @@ class Model(ABC):
     A subclass says how to compute. Steps, sums over ranks, checkpoints and commands are shared.
     """
 
-    def __init__(self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
+    def __init__(
+        self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+    ) -> None:
         self.network, self.loss, self.layout, self.vector = network, loss, layout, vector
         self.params = network.layout.views(vector)
         """Each parameter, as a view of the vector."""
         self._scratch = Context()
-        self._flush = FlushDenormals()
+        self._flush = FlushDenormals(flush=arithmetic == "numpy")
+        self._of_penalty = arithmetics.arithmetic(arithmetic)
 
     # ---------------------------------------------------------------------------------------- what subclasses compute
 
@@ -143,7 +147,7 @@ class Model(ABC):
         layout = self.network.layout
         longest = max((spec.size for spec in layout.penalized), default=0)
         spare = self._scratch.scratch("penalties", "spare", (longest,), self.vector.dtype)
-        return penalty(layout, self.params, spare)
+        return penalty(layout, self.params, spare, self._of_penalty)
 
     # ------------------------------------------------------------------------------------------------------- weights
 

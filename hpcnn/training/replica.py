@@ -62,7 +62,8 @@ class Replica:
             contributions, seed=seed, weights_of=self._weights_of
         ) or ShardByShard(model, contributions, seed=seed, weights_of=self._weights_of)
         self._activity = updater.exchange.activity
-        self._flush = FlushDenormals()
+        # The core adds the sums of shards with gradual underflow; so must be added what NumPy adds between ranks.
+        self._flush = FlushDenormals(flush=arithmetic == "numpy")
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(

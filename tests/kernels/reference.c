@@ -42,7 +42,7 @@ void NAME(product)(const void *operation, index_t begin, index_t end, void *scra
 /* The sum along the tree of what `leaf` makes of the rows of each leaf. */
 typedef real (*leaf_sum)(const void *operation, index_t first, index_t rows, index_t place);
 
-static void sum_leaves(const struct shards *shards, leaf_sum leaf, const void *operation, index_t place, void *const *out, int flushes) {
+static void sum_leaves(const struct shards *shards, leaf_sum leaf, const void *operation, index_t place, void *const *out) {
     real *stack = malloc(((size_t)shards->depth + 1) * sizeof(real));
     index_t top = 0;
     for (index_t g = 0; g < shards->groups; g++) {
@@ -53,7 +53,7 @@ static void sum_leaves(const struct shards *shards, leaf_sum leaf, const void *o
             stack[top++] = sum;
         }
         real sum = stack[--top];
-        ((real *)out[g])[place] = flushes ? flush(sum) : sum;
+        ((real *)out[g])[place] = sum;
     }
     free(stack);
 }
@@ -70,7 +70,7 @@ void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, vo
     const struct weight_gradient *o = operation;
     (void)scratch;
     for (index_t f = 0; f < o->features; f++)
-        for (index_t u = begin; u < end; u++) sum_leaves(o->shards, gradient_of_leaf, o, f * o->units + u, o->kernel, 1);
+        for (index_t u = begin; u < end; u++) sum_leaves(o->shards, gradient_of_leaf, o, f * o->units + u, o->kernel);
 }
 
 static real column_of_leaf(const void *operation, index_t first, index_t rows, index_t column) {
@@ -88,7 +88,7 @@ void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *
 void NAME(column_sums)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct column_sums *o = operation;
     (void)scratch;
-    for (index_t j = begin; j < end; j++) sum_leaves(o->shards, column_of_leaf, o, j, o->out, 1);
+    for (index_t j = begin; j < end; j++) sum_leaves(o->shards, column_of_leaf, o, j, o->out);
 }
 
 /* ----------------------------------------------------------------------------------------------------------- Updates */
@@ -147,6 +147,7 @@ void NAME(update)(const void *operation, index_t begin, index_t end, void *scrat
     for (index_t i = begin; i < end; i++) {
         const struct link *last = o->chain + o->links - 1;
         real kept = ((real *)o->u)[i];
+        ((real *)o->u)[i] = flush(kept);
         for (const struct link *link = o->chain; link <= last; link++)
             if (link->start <= i && i < link->stop)
                 do_link(link->kind, link->c, (real *)o->u + i, (real *)o->p + i, (real *)link->s1 + i, (real *)link->s2 + i);

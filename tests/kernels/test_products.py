@@ -163,3 +163,29 @@ def test_small_numbers_become_zero_and_nan_stays(core: Core) -> None:
     c, before = product(core, a, b, keep_before=True, activation=CONSTANTS["RELU"])
     np.testing.assert_array_equal(c, np.array([[0, tiny], [0, 0], [nan, nan], [0.5, 1]], np.float32))
     np.testing.assert_array_equal(before, np.array([[0, tiny], [-0.0, -tiny], [nan, nan], [0.5, 1]], np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_the_tree_is_cut_changes_no_bit_of_tiny_sums(core: Core, dtype: Any) -> None:
+    """Ranks add their sums outside the kernels: what is flushed within would be missing there."""
+    rng = np.random.default_rng(6)
+    rows, features, units = 20, 30, 40
+    x, dy = (rng.standard_normal((rows, n)).astype(dtype) for n in (features, units))
+    dy *= np.finfo(dtype).tiny
+
+    def sums(groups: list[list[int]]) -> list[Array]:
+        kept: list[Any] = []
+        shards = make_shards(groups, kept)
+        kernels = [np.full((features + 1, units), np.nan, dtype) for _ in groups]
+        fields = {"x": x, "x_row": features, "dy": dy, "dy_row": units, "kernel": kernels}
+        core.run("weight_gradient", dtype, units, shards=shards, features=features, units=units, **fields)
+        last = [kernel[-1] for kernel in kernels]
+        core.run("column_sums", dtype, units, shards=shards, columns=units, a=dy, a_row=units, out=last)
+        return kernels
+
+    (whole,) = sums([[4, 5, 6, 5]])
+    left, right = sums([[4, 5], [6, 5]])
+    assert whole.tobytes() == (left + right).tobytes()
+    tiny = np.abs(whole) < np.finfo(dtype).tiny
+    assert tiny.any()
+    assert whole[tiny].any()

@@ -94,10 +94,19 @@ def test_states_and_parameters_are_flushed(core, dtype):
     first, second = (np.frombuffer(each, dtype) for each in do(core, dtype, (u, p, s1, s2), do_all)[2:])
     assert not first.any()
     assert not second.any()
-    u += tiny / 2
-    params = np.frombuffer(do(core, dtype, (-u, p, s1, s2), [(Kind.APPLY, 0, 100, (1.0,) + 4 * (0.0,))])[1], dtype)
+    u -= dtype(0.75) * tiny * 2
+    apply = [(Kind.APPLY, 0, 100, (1.0,) + 4 * (0.0,))]
+    params = np.frombuffer(do(core, dtype, (u, 2 * p, s1, s2), apply)[1], dtype)
     assert not params.any()
     assert np.signbit(params).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_sums_are_flushed_before_the_first_link(core, dtype):
+    u = np.array([1, -1, 0.5, -0.5] * 40, dtype) * np.finfo(dtype).tiny
+    links = [(Kind.SCALE, 0, u.size, (2.0**20,) + 4 * (0.0,))]
+    scaled = np.frombuffer(do(core, dtype, (u, u, u, u), links)[0], dtype)
+    assert np.array_equal(scaled, np.where(np.abs(u) < np.finfo(dtype).tiny, 0, u * dtype(2**20)))
 
 
 @pytest.mark.parametrize("square", [False, True])

@@ -12,7 +12,7 @@ import pytest
 import threadpoolctl
 
 from hpcnn.system import blas
-from hpcnn.system.denormals import FlushDenormals
+from hpcnn.system.denormals import FlushDenormals, flushing
 from tests.forks import ends_in_a_child
 from tests.require import missing
 
@@ -273,3 +273,18 @@ def test_a_child_process_is_not_in_the_blocks_of_other_threads(monkeypatch):
             assert ends_in_a_child(enter_and_leave)
         assert used == [1]
     assert used == [1, 7]
+
+
+def test_a_context_without_flushing_keeps_denormals_within_one_that_flushes() -> None:
+    flush, keep, small = FlushDenormals(), FlushDenormals(flush=False), np.full(4, 1e-38, np.float32)
+    if not flush.active:
+        missing("denormals can't be flushed here")
+    with flush:
+        assert not (small * np.float32(0.1)).any()
+        assert flushing()
+        with keep:
+            assert (small * np.float32(0.1)).all()
+            assert not flushing()
+        assert not (small * np.float32(0.1)).any()
+    assert (small * np.float32(0.1)).all()
+    assert not flushing()

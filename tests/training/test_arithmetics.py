@@ -11,6 +11,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.build import build_replica, build_spec
+from hpcnn.system.denormals import FlushDenormals, flushing
 from hpcnn.training.shard_by_shard import ShardByShard
 from hpcnn.training.step_stats import PENALTY
 from tests.small_jobs import cut, make_job, train
@@ -188,3 +189,17 @@ def test_the_arithmetics_differ():
     """What the tests above compare can differ: another arithmetic has other bits."""
     fingerprints = {train(make_job(train={"arithmetic": each})).fingerprint for each in ("native", "numpy")}
     assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_between_ranks_numpy_adds_tiny_numbers_as_the_arithmetic_does_within_one(arithmetic, monkeypatch):
+    """The core adds with gradual underflow whatever the mode of the thread; NumPy follows the mode."""
+    job = job_of(LOSSES["mse"], "linear", "relu", arithmetic, "float32")
+    replica = replica_of(job)
+    modes = []
+    finish = replica.updater.finish
+    monkeypatch.setattr(replica.updater, "finish", lambda: modes.append(flushing()) or finish())
+    rng = np.random.default_rng(0)
+    load = cut(rng.normal(size=(N, FEATURES)), np.eye(CLASSES)[rng.integers(0, CLASSES, N)], 4)
+    replica.train_step(0, load, factor=1.0)
+    assert modes == [arithmetic == "numpy" and FlushDenormals().active]

@@ -17,6 +17,7 @@ from hpcnn.errors import CheckpointError
 from hpcnn.job import optimizer as job
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.optim.arithmetic import Arithmetic
+from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.training.step_stats import COUNT, LOSS
@@ -260,3 +261,34 @@ def test_sharded_state_is_held_once_and_parameters_once_a_host():
     assert sum(sizes) == SIZE
     assert max(sizes) < SIZE / 4
     assert len({updater.store.array.ctypes.data for updater in updaters}) == 3
+
+
+@pytest.mark.parametrize("hosts", [None, [0, 0, 0], [0, 1, 2]])
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("bucket", [0, 40])
+def test_native_sums_of_tiny_numbers_are_those_of_the_core(hosts, sharded, bucket):
+    """Within one rank the core adds them with gradual underflow; between ranks NumPy does, in any thread."""
+    tiny, n = np.finfo(np.float32).tiny, 100
+    leaves = [np.full(n, share * tiny, np.float32) for share in (1.0, 1.25, -0.75)]
+    layout = ParamLayout([ParamSpec("all", (n,), lambda shape, generator: np.zeros(shape))])
+
+    def body(comm):
+        updater = make_updater(
+            comm, layout, build_optimizer(job.Sgd(learning_rate=1.0)), shards=3, dtype="float32", stats_length=STATS,
+            sharded=sharded, bucket=bucket, arithmetic=arithmetic("native"),
+        )  # fmt: skip
+        if updater.store.writes:
+            updater.store.array[...] = 0
+        updater.store.barrier()
+        updater.start(updater.optimizer.step_info(0))
+        for each in updater.exchange.contributions:
+            each.vector[...] = fold_leaves(each.subtree, leaves.__getitem__, np.add)
+            each.stats[...] = 0
+            each.stats[COUNT] = (each.subtree[1] - each.subtree[0]) / 3
+        updater.exchange.ready(0)
+        assert updater.finish()
+        return updater.store.array.copy()
+
+    found = [body(SerialCommunicator())] if hosts is None else run_threads(3, body, host_of_rank=hosts)
+    for params in found:
+        assert np.array_equal(params, np.full(n, np.float32(-1.5 * tiny)))

@@ -39,4 +39,4 @@ class KerasBackend:
     def make_model(self, spec: ModelSpec, vector: Array) -> KerasModel:
         """Return the model."""
         assert isinstance(spec.network, KerasNetwork)
-        return KerasModel(spec.network, spec.loss, spec.layout, vector)
+        return KerasModel(spec.network, spec.loss, spec.layout, vector, spec.arithmetic)

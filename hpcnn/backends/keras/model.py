@@ -27,8 +27,10 @@ class KerasModel(Model):
 
     network: KerasNetwork
 
-    def __init__(self, network: KerasNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array) -> None:
-        super().__init__(network, loss, layout, vector)
+    def __init__(
+        self, network: KerasNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+    ) -> None:
+        super().__init__(network, loss, layout, vector, arithmetic)
         self._tensor = to_tensor(vector) if can_share(vector) else None
         """The parameters as TensorFlow sees them: the same memory, so that an update needs no copy."""
 

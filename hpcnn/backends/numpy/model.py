@@ -25,7 +25,7 @@ class NumpyModel(Model):
     def __init__(
         self, network: Network, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
     ) -> None:
-        super().__init__(network, loss, layout, vector)
+        super().__init__(network, loss, layout, vector, arithmetic)
         self._native = arithmetic == "native"
         self._context = Context(arithmetic=eager(arithmetic))
 

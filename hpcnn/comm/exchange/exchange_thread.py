@@ -12,7 +12,9 @@ from functools import partial
 import numpy as np
 
 from hpcnn.comm.protocol import UpdateStep
-from hpcnn.system.denormals import FlushDenormals
+from hpcnn.system.denormals import FlushDenormals, flushing
+
+_FLUSH, _KEEP = FlushDenormals(), FlushDenormals(flush=False)
 
 
 class ExchangeThread:
@@ -42,7 +44,7 @@ class ExchangeThread:
             self._thread = threading.Thread(target=_serve, args=(self._steps,), name="exchange", daemon=True)
             self._thread.start()
             weakref.finalize(self, self._steps.put, None).atexit = False
-        self._steps.put(partial(self._run, step))
+        self._steps.put(partial(self._run, step, flushing()))
 
     def ready(self, start: int) -> None:
         """Let the step proceed to the entries from `start` on."""
@@ -72,17 +74,18 @@ class ExchangeThread:
             raise end
         return end
 
-    def _run(self, step: UpdateStep) -> None:
+    def _run(self, step: UpdateStep, flush: bool) -> None:
         try:
-            self._ends.put(step())
+            # Modes of arithmetic belong to a thread, and the bits must not depend on which one adds.
+            with _FLUSH if flush else _KEEP:
+                self._ends.put(step())
         except BaseException as error:  # re-raised by finish, in the caller's thread
             self._ends.put(error)
 
 
 def _serve(steps: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     """Run steps until there is None. Between them hold nothing, so that an exchange that is out of use can go."""
-    # Both modes of arithmetic belong to a thread, and the bits must not depend on which one adds.
-    with FlushDenormals(), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         while (step := steps.get()) is not None:
             step()
             del step
