@@ -14,7 +14,7 @@ from hpcnn.errors import EXIT_DONE, JobError
 from hpcnn.system.output import write_line
 
 if TYPE_CHECKING:
-    from hpcnn.slurm.submission import Request, Submission
+    from hpcnn.slurm.submission import Submission, SubmissionRequest
 
 _PASSED_ON = ("nodes", "tasks_per_node", "cpus_per_task", "time", "partition", "account", "gres", "array")
 _OF_SBATCH = {"tasks_per_node": "ntasks-per-node"}
@@ -135,8 +135,8 @@ def _take_over(arguments: argparse.Namespace) -> None:
         arguments.sweep = run.sweep
 
 
-def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
-    from hpcnn.slurm.submission import Request
+def _request(arguments: argparse.Namespace, more: Sequence[str]) -> SubmissionRequest:
+    from hpcnn.slurm.submission import SubmissionRequest
 
     options = {name: getattr(arguments, name) for name in _PASSED_ON}
     if arguments.sweep is None and (arguments.at_once or (arguments.array and "/" not in arguments.template)):
@@ -152,7 +152,7 @@ def _request(arguments: argparse.Namespace, more: Sequence[str]) -> Request:
     passed = [f"--{_OF_SBATCH.get(name, name.replace('_', '-'))}={value}" for name, value in options.items() if value]
     if arguments.requeue is not None:
         passed.append("--requeue" if arguments.requeue else "--no-requeue")
-    return Request(
+    return SubmissionRequest(
         job=arguments.job,
         overrides=arguments.overrides,
         options=[*passed, *more],

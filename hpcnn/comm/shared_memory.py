@@ -139,14 +139,14 @@ class SharedMemory:
                 raise SharedMemoryError(f"rank {rank} of the node can't share memory: {found}")
         return [reply for reply, _ in replies]
 
-    def _erase_token(self, own: _Offer) -> None:
+    def _erase_token(self, own: _FileAddress) -> None:
         os.pwrite(own.file, bytes(len(own.token)), 0)
         self._meet()
 
 
 @dataclass(frozen=True)
-class _Offer:
-    """A rank's file, as the others open it."""
+class _FileAddress:
+    """Where the other ranks find and open a rank's file."""
 
     process: int
     file: int
@@ -155,7 +155,7 @@ class _Offer:
     """The content that identifies the file: process numbers differ between containers."""
 
 
-def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
+def _create(files: ExitStack, size: int, *, reserve: bool) -> _FileAddress:
     whole = _whole_pages(size)
     if whole > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE:  # the kernel would accept it, and kill a process later
         raise OSError(f"{whole} bytes are more than this machine has")
@@ -166,7 +166,7 @@ def _create(files: ExitStack, size: int, *, reserve: bool) -> _Offer:
         os.posix_fallocate(file, 0, whole)
     token = os.urandom(16)
     os.pwrite(file, token, 0)
-    return _Offer(os.getpid(), file, whole, token)
+    return _FileAddress(os.getpid(), file, whole, token)
 
 
 def file_in_memory(label: str = "hpcnn") -> int:
@@ -176,7 +176,7 @@ def file_in_memory(label: str = "hpcnn") -> int:
     return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)  # a Python that was built for old systems
 
 
-def _attach(files: ExitStack, offer: _Offer, *, share: tuple[int, int] | None = None) -> Bytes:
+def _attach(files: ExitStack, offer: _FileAddress, *, share: tuple[int, int] | None = None) -> Bytes:
     file = os.open(f"/proc/{offer.process}/fd/{offer.file}", os.O_RDWR)
     files.callback(os.close, file)
     if os.pread(file, len(offer.token), 0) != offer.token:

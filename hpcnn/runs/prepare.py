@@ -38,7 +38,7 @@ class Extras:
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """What to train, and the number of hosts that its compression groups are chosen for."""
 
     loaded: LoadedJob
@@ -53,7 +53,7 @@ class Request:
         return self.loaded.job.run.on_rank_loss == "continue"
 
 
-def prepare(comm: Communicator, request: Request, start: Start) -> tuple[Training, Progress] | None:
+def prepare(comm: Communicator, request: TrainingRequest, start: Start) -> tuple[Training, Progress] | None:
     """Return the training and its state; None if the run is complete, which is printed. Collective."""
     checkpoint = agree(comm, lambda: read_on_all_ranks(comm, start.checkpoint))
     facts = facts_of(checkpoint.facts) if checkpoint else None

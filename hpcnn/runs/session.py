@@ -19,7 +19,7 @@ from hpcnn.runs.build import build_replica
 from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
-from hpcnn.runs.prepare import Extras, Request, on_root, prepare
+from hpcnn.runs.prepare import Extras, TrainingRequest, on_root, prepare
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
 from hpcnn.runs.run import Records, Run
@@ -54,7 +54,7 @@ def train(
     `out` is the run folder, None for a new one in `RUNS`; `resume` is ``auto``, ``never``, or the run or checkpoint to
     resume; `extras` is what a program adds to the job.
     """
-    request = Request(loaded, backend, extras or Extras(), comm.hosts)
+    request = TrainingRequest(loaded, backend, extras or Extras(), comm.hosts)
     session = _Session(request, comm, out, resume, stop or StopRequest())
     try:
         while True:
@@ -83,7 +83,9 @@ class Outcome:
 class _Session:
     """What a rank keeps from one attempt to the next, which follows when other ranks are lost."""
 
-    def __init__(self, request: Request, comm: Communicator, out: Path | None, resume: str, stop: StopRequest) -> None:
+    def __init__(
+        self, request: TrainingRequest, comm: Communicator, out: Path | None, resume: str, stop: StopRequest
+    ) -> None:
         self._request, self._comm, self._out, self._resume, self._stop = request, comm, out, resume, stop
         self._run_section = request.loaded.job.run
         self._begin = time.perf_counter()

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
-    """The request of the user."""
+class SubmissionRequest:
+    """What the user asks `hpcnn submit` for."""
 
     job: Path | None
     overrides: Sequence[str] = ()
@@ -84,7 +84,7 @@ class Submission:
         return size_of(self.asked)
 
 
-def prepare(request: Request) -> Submission:
+def prepare(request: SubmissionRequest) -> Submission:
     """Return the submission for a request after all checks that don't need Slurm. HpcnnError: it is invalid."""
     from hpcnn.job.load import load_job
 
@@ -108,7 +108,7 @@ def prepare(request: Request) -> Submission:
     return submission
 
 
-def _own_options(request: Request, folder: Path, job_name: str) -> list[str]:
+def _own_options(request: SubmissionRequest, folder: Path, job_name: str) -> list[str]:
     after = [f"--dependency=afterok:{':'.join(request.after)}", "--kill-on-invalid-dep=yes"] if request.after else []
     return [
         f"--job-name={request.name or job_name}",
@@ -130,13 +130,13 @@ def output_pattern(logs: Path, *, array: bool) -> str:
     return f"{str(logs).replace('%', '%%')}/slurm-{'%A_%a' if array else '%j'}.out"
 
 
-def _arguments(request: Request, folder: Path, job: Path) -> list[str]:
+def _arguments(request: SubmissionRequest, folder: Path, job: Path) -> list[str]:
     sweep = [str(RunFiles(folder).sweep)] if request.sweep else []
     sets = [word for override in request.overrides for word in ("--set", override)]
     return [*sweep, str(job.absolute()), "--out", str(folder), *sets]
 
 
-def _check_point(request: Request, size: Size, folder: Path, index: int, point: Point) -> None:
+def _check_point(request: SubmissionRequest, size: Size, folder: Path, index: int, point: Point) -> None:
     from hpcnn.job.load import load_job
 
     try:
@@ -148,7 +148,7 @@ def _check_point(request: Request, size: Size, folder: Path, index: int, point: 
         raise type(error)(f"point {index} of the sweep: {error}") from None
 
 
-def _choose_folder(request: Request, name: str) -> Path:
+def _choose_folder(request: SubmissionRequest, name: str) -> Path:
     if request.out is None:
         if request.resume:
             raise JobError("--resume needs the folder of the run: --out runs/digits_mlp, for example")

@@ -121,8 +121,8 @@ def test_ranks_never_mix_arithmetics(processor: threading.local, tmp_path: Path)
         run_threads(2, body)
 
 
-def request_of(job: Job, folder: Path) -> prepare.Request:
-    return prepare.Request(LoadedJob(job, folder, folder), NUMPY, prepare.Extras(), hosts=1)
+def request_of(job: Job, folder: Path) -> prepare.TrainingRequest:
+    return prepare.TrainingRequest(LoadedJob(job, folder, folder), NUMPY, prepare.Extras(), hosts=1)
 
 
 # ----------------------------------------------------------------------------------------------------- automatic shards

@@ -15,14 +15,14 @@ from hpcnn.errors import CheckpointError, HpcnnError, JobError
 from hpcnn.slurm.batch_scripts import find_template, templates_folder
 from hpcnn.slurm.messages import SlurmError
 from hpcnn.slurm.queue import QueuedJob
-from hpcnn.slurm.submission import Request, check_free, prepare, submit
+from hpcnn.slurm.submission import SubmissionRequest, check_free, prepare, submit
 
 Put = Callable[[str, str], Path]
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "jobs" / "digits_mlp.toml"
 RATES = ROOT / "slurm" / "learning_rates.toml"
 AUTOMATIC = ["train.shards=auto", "train.arithmetic=numpy"]
-REQUEST = Request(DIGITS, options=["--time=5", "--nodes=2"])
+REQUEST = SubmissionRequest(DIGITS, options=["--time=5", "--nodes=2"])
 
 
 def test_the_command(here: Path) -> None:
@@ -137,13 +137,13 @@ def test_a_run_that_recorded_no_shards_has_those_of_the_job(here: Path, text: st
 
 def test_a_template_of_ones_own_finds_the_shared_code(here: Path) -> None:
     Path("mine.sbatch").write_text("#!/bin/bash\n#SBATCH -t 5\n")
-    submission = prepare(Request(DIGITS, template="./mine.sbatch"))
+    submission = prepare(SubmissionRequest(DIGITS, template="./mine.sbatch"))
     assert (submission.template, submission.environ["HPCNN_SLURM_DIR"]) == (here / "mine.sbatch", str(ROOT / "slurm"))
 
 
 def test_a_time_from_elsewhere_will_do(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.sbatch").write_text("#!/bin/bash\necho\n")
-    request = Request(DIGITS, template="./mine.sbatch")
+    request = SubmissionRequest(DIGITS, template="./mine.sbatch")
     with pytest.raises(JobError, match="no wall time is given"):
         prepare(request)
     monkeypatch.setenv("SBATCH_TIMELIMIT", "5")
@@ -153,7 +153,7 @@ def test_a_time_from_elsewhere_will_do(here: Path, monkeypatch: pytest.MonkeyPat
 def test_a_template_that_bash_can_not_read(here: Path) -> None:
     Path("mine.sbatch").write_text("#!/bin/bash\n#SBATCH -t 5\nif true\n")
     with pytest.raises(JobError, match=r"not a valid shell script: .*mine.sbatch: line 4: syntax error"):
-        prepare(Request(DIGITS, template="./mine.sbatch"))
+        prepare(SubmissionRequest(DIGITS, template="./mine.sbatch"))
 
 
 def test_points_are_checked_one_by_one(here: Path) -> None:
@@ -232,13 +232,13 @@ def test_a_run_goes_on_as_it_was_submitted(here: Path, put: Put, capsys: pytest.
 
 def test_a_sweep_goes_on_with_its_points(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
     put("sbatch", "echo 17")
-    submit(prepare(Request(DIGITS, out=Path("run"), sweep=RATES, template="sweep")))
+    submit(prepare(SubmissionRequest(DIGITS, out=Path("run"), sweep=RATES, template="sweep")))
     assert command.main(["--out", "run", "--resume", "--array", "4", "--dry-run"]) == 0
     words = ("--array=4", f"{ROOT}/slurm/sweep.sbatch", f"{here}/run/sweep.toml", str(DIGITS))
     assert f" {shlex.join(words)} " in capsys.readouterr().out
     Path("other.toml").write_text("[values]\ntrain.seed = [1, 2]\n")
     with pytest.raises(CheckpointError, match="has other points"):
-        prepare(Request(DIGITS, out=Path("run"), sweep=Path("other.toml"), template="sweep", resume=True))
+        prepare(SubmissionRequest(DIGITS, out=Path("run"), sweep=Path("other.toml"), template="sweep", resume=True))
 
 
 def test_a_run_of_nobody_knows_what(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +287,7 @@ def test_where_templates_are_found(here: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", ["train", "single", "keras", "sweep"])
 def test_our_templates_are_found_and_sound(here: Path, name: str) -> None:
-    assert prepare(Request(DIGITS, template=name)).asked["time"]
+    assert prepare(SubmissionRequest(DIGITS, template=name)).asked["time"]
 
 
 def test_the_environment_that_submits_is_that_of_the_job(

@@ -21,7 +21,7 @@ from hpcnn.runs.inference import TrainedModel, open_trained
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.explain import gradients, outputs, pictures
 from hpcnn.tools.explain.gradients import attribute, check_target
-from hpcnn.tools.explain.inputs import Chosen, chosen_inputs, chosen_samples
+from hpcnn.tools.explain.inputs import ExplainedRows, chosen_inputs, chosen_samples
 from hpcnn.tools.explain.permutation import ShuffledRows, permutation_importance
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, check_gradient, normal
@@ -237,10 +237,10 @@ def test_refusals(trained: TrainedModel) -> None:
 
 def found_for(
     shape: tuple[int, ...], count: int = 3, *, signed: bool = True
-) -> tuple[Chosen, list[gradients.Attribution]]:
+) -> tuple[ExplainedRows, list[gradients.Attribution]]:
     values = [normal(*shape, seed=place) for place in range(count)]
     found = [gradients.Attribution(1, 0.5 + each.sum(), 0.5 if signed else float("nan"), each) for each in values]
-    return Chosen("made up", np.arange(10, 10 + count), shape, None), found
+    return ExplainedRows("made up", np.arange(10, 10 + count), shape, None), found
 
 
 def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +265,7 @@ def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
 def test_importance_csv(capsys: pytest.CaptureFixture[str]) -> None:
     trained, samples = linear_model([3.0, 0.0, 1.0], [])
     importance = permutation_importance(trained, SerialCommunicator(), samples, 2)
-    chosen = Chosen("made up", np.arange(40), (3,), ("age", "height, in m", "income"))
+    chosen = ExplainedRows("made up", np.arange(40), (3,), ("age", "height, in m", "income"))
     rows = list(csv.DictReader(io.StringIO(outputs.importance_csv(chosen, importance))))
     assert [row["feature"] for row in rows] == ["age", "height, in m", "income"]
     assert float(rows[0]["loss_worse_by"]) == importance.mean[0]
@@ -295,7 +295,8 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "ACROSS", 2)  # so that three samples take two blocks
     trained, samples = linear_model([3.0, 0.0, 1.0], [])
     importance = permutation_importance(trained, SerialCommunicator(), samples, 2)
-    table = Chosen("made up", np.arange(40), (3,), ("a$^$b", r"$\foo$", "c"))  # no mathematics, whatever it looks like
+    # No mathematics, whatever it looks like.
+    table = ExplainedRows("made up", np.arange(40), (3,), ("a$^$b", r"$\foo$", "c"))
     chosen, found = found_for((4, 4, 3))
     x = np.stack([each.values for each in found])
     pictures.draw_images("title", chosen, x, found, (4, 4, 3), tmp_path / "colour.png")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from numpy.typing import DTypeLike
 
-from hpcnn.comm.exchange.local_sums import LocalSums
+from hpcnn.comm.exchange.allreduce_base import AllreduceBase
 from hpcnn.comm.exchange.mpi_transport import MpiLinks
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Contribution
 from hpcnn.system.memory import aligned_empty
 
 
-class AllreduceExchange(LocalSums):
+class AllreduceExchange(AllreduceBase):
     """An `Exchange` over all ranks as most toolkits do it: the bits of the sum change with the number of ranks.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.collectives import agree
-from hpcnn.comm.exchange.local_sums import LocalSums
+from hpcnn.comm.exchange.allreduce_base import AllreduceBase
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.launcher import CHOICE
 from hpcnn.comm.mpi_info import library_text
@@ -32,8 +32,8 @@ _MOST_TEXT = 8192
 """No MPI describes itself in more bytes."""
 
 
-class HorovodExchange(LocalSums):
-    """A `ReplicatedExchange` whose sums Horovod makes, after `connect_horovod`; see `LocalSums` for its arguments."""
+class HorovodExchange(AllreduceBase):
+    """A `ReplicatedExchange` whose sums Horovod makes, after `connect_horovod`; arguments as of `AllreduceBase`."""
 
     def __init__(self, rank: int, size: int, shards: int, length: int, dtype: DTypeLike, stats_length: int) -> None:
         super().__init__(rank, size, shards, length, dtype, stats_length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcnn.comm.supervision.rank_page import CONNECTED, ENDED, LEAVING, RankPage, Shown
+from hpcnn.comm.supervision.rank_page import CONNECTED, ENDED, LEAVING, RankPage, RankSnapshot
 from hpcnn.system.proc_files import stat_of
 
 BUSY_TICKS = 1
@@ -19,14 +19,14 @@ class NearRank:
         self.is_gone = self.has_died = False
         """As `look` has found it: one that has ended its work and left is gone, but has not died."""
         self.page = RankPage.of(process, file)
-        self.shown: Shown | None = None
+        self.shown: RankSnapshot | None = None
         """What it showed when it was looked at; None if that can't be seen."""
         self._ticks = 0
 
     def look(self, seconds: float) -> str:
         """Return why nobody should wait for it; empty if it may come."""
         fields = stat_of(self.process)
-        self.shown = Shown(self.page) if self.page is not None else None
+        self.shown = RankSnapshot(self.page) if self.page is not None else None
         state = fields[0] if fields else "Z"
         ticks = int(fields[11]) + int(fields[12]) if fields else 0
         self.idle_s = 0.0 if ticks > self._ticks + BUSY_TICKS else self.idle_s + seconds

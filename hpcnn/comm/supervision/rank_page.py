@@ -25,8 +25,8 @@ _TABLE = 256
 MOST_NEAR = (PAGE_BYTES - _TABLE) // _ENTRY.size
 
 
-class Shown:
-    """What a rank shows at one moment."""
+class RankSnapshot:
+    """The state of a rank at one moment, as its page shows it."""
 
     def __init__(self, page: RankPage) -> None:
         stage, beats, wait, _, flags, self.near, abort_s, activity = _HEADER.unpack_from(page.memory)

@@ -32,7 +32,7 @@ from hpcnn.comm.supervision.rank_page import (
     SPARE,
     WATCHED,
     RankPage,
-    Shown,
+    RankSnapshot,
 )
 from hpcnn.comm.supervision.siblings import Siblings, launcher_of
 from hpcnn.system.proc_files import children_of, start_time, state_of
@@ -71,7 +71,7 @@ class Watcher:
     ) -> None:
         self._page, self._process, self._rank, self._siblings = page, process, rank, siblings
         self._launcher, self._launcher_began, self._outlive = launcher, start_time(launcher), outlive
-        self._shown = Shown(page)
+        self._shown = RankSnapshot(page)
         self._table: list[tuple[int, int, int, int]] = []
         self._near: list[NearRank] = []
         self._waited_s = self._deaf_s = self._dead_s = self._orphan_s = self._stopped_s = 0.0
@@ -104,7 +104,7 @@ class Watcher:
 
     def _look_at_page(self, seconds: float) -> None:
         """Add up for how long the rank has waited, and has shown no beat."""
-        before, self._shown = self._shown, Shown(self._page)
+        before, self._shown = self._shown, RankSnapshot(self._page)
         now = self._shown
         self._deaf_s = (
             self._deaf_s + seconds if now.beats == before.beats and now.stage in (CONNECTED, RECOVERING) else 0.0
@@ -123,7 +123,7 @@ class Watcher:
             one.look(seconds)
         alone = bool(self._near) and all(one.is_gone for one in self._near)
         self._stopped_s = self._stopped_s + seconds if alone else 0.0
-        abort_s = Shown(self._page).abort_s
+        abort_s = RankSnapshot(self._page).abort_s
         if abort_s and self._stopped_s >= abort_s:
             self._end(f"rank {self._rank}, whose process {self._process} is stopped, does not end", abort_s)
 

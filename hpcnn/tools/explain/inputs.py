@@ -20,7 +20,7 @@ Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExplainedRows:
     """The rows to explain."""
 
     what: str
@@ -35,7 +35,7 @@ class Chosen:
 
 def chosen_inputs(
     trained: TrainedModel, comm: Communicator, path: str | None, rows: slice
-) -> tuple[Chosen, NDArray[np.float64]]:
+) -> tuple[ExplainedRows, NDArray[np.float64]]:
     """Return the chosen rows of a file, or of the job's data; scaled, in the network's input shape.
 
     Collective, and to be called within `agree`.
@@ -56,12 +56,14 @@ def chosen_inputs(
     numbers = _numbers(x, rows, what)
     values = np.empty((len(numbers), *x.shape[1:]), job.train.dtype)
     x.take(numbers, values)
-    return Chosen(what, numbers, trained.spec.network.input_shape, names), values.astype(np.float64).reshape(
+    return ExplainedRows(what, numbers, trained.spec.network.input_shape, names), values.astype(np.float64).reshape(
         -1, *network.input_shape
     )
 
 
-def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, rows: slice) -> tuple[Chosen, Samples]:
+def chosen_samples(
+    trained: TrainedModel, comm: Communicator, path: str | None, rows: slice
+) -> tuple[ExplainedRows, Samples]:
     """Return the chosen rows with their prepared targets. Collective, and to be called within `agree`."""
     job, reduction = trained.job, TreeReduction(comm)
     if path is None:
@@ -77,7 +79,7 @@ def chosen_samples(trained: TrainedModel, comm: Communicator, path: str | None, 
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
         samples = Samples(SubsetRows(samples.x, numbers), SubsetRows(samples.y, numbers))
-    return Chosen(what, numbers, trained.spec.network.input_shape, names), samples
+    return ExplainedRows(what, numbers, trained.spec.network.input_shape, names), samples
 
 
 def _own(trained: TrainedModel, comm: Communicator) -> tuple[str, Samples]:

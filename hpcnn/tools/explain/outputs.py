@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcnn.core.formatting import csv_text
 from hpcnn.tools.explain.gradients import Attribution
-from hpcnn.tools.explain.inputs import Chosen, Names
+from hpcnn.tools.explain.inputs import ExplainedRows, Names
 from hpcnn.tools.explain.permutation import Importance
 from hpcnn.tools.outputs import print_table
 
@@ -30,7 +30,7 @@ def names_of(names: Names | None, shape: tuple[int, ...]) -> Names:
     return names or tuple("x" + "_".join(map(str, place)) for place in np.ndindex(shape))
 
 
-def show_attributions(title: str, chosen: Chosen, found: Sequence[Attribution], baseline: str) -> None:
+def show_attributions(title: str, chosen: ExplainedRows, found: Sequence[Attribution], baseline: str) -> None:
     """Print a table with a row per sample: the output, the sum of the attributions, and the largest ones."""
     integrated = any(not math.isnan(each.baseline_output) for each in found)
     columns = ["row", "target", "output", *(["at baseline", "sum", "gap"] if integrated else []), "most"]
@@ -54,14 +54,14 @@ def _gap_note(found: Sequence[Attribution]) -> list[str]:
     return [f"warning: {len(wide)} of {len(found)} gaps are above {LARGE_GAP:.0%} of the rise: give more --steps"]
 
 
-def _most(chosen: Chosen, found: Attribution) -> str:
+def _most(chosen: ExplainedRows, found: Attribution) -> str:
     values = found.values.reshape(-1)
     names = names_of(chosen.names, found.values.shape)
     largest = np.argsort(-np.abs(values), kind="stable")[:NAMED]
     return ", ".join(f"{names[place]} {values[place]:.2g}" for place in largest)
 
 
-def attributions_csv(chosen: Chosen, found: Sequence[Attribution]) -> str:
+def attributions_csv(chosen: ExplainedRows, found: Sequence[Attribution]) -> str:
     """Return a CSV row per sample: row, target, output, output at the baseline, and each input's attribution."""
     names = names_of(chosen.names, chosen.shape)
     rows = (
@@ -77,7 +77,7 @@ def ranked(importance: Importance) -> list[int]:
     return [int(place) for place in np.argsort(-importance.mean, kind="stable")]
 
 
-def show_importance(title: str, chosen: Chosen, importance: Importance) -> None:
+def show_importance(title: str, chosen: ExplainedRows, importance: Importance) -> None:
     """Print a table with a row per feature, most important first."""
     mean, spread = importance.mean, importance.spread
     names = names_of(chosen.names, chosen.shape)
@@ -88,7 +88,7 @@ def show_importance(title: str, chosen: Chosen, importance: Importance) -> None:
     print_table(title, ["feature", f"{importance.score} worse by", "+-"], rows, notes)
 
 
-def importance_csv(chosen: Chosen, importance: Importance) -> str:
+def importance_csv(chosen: ExplainedRows, importance: Importance) -> str:
     """Return a CSV row per feature, in order: name, mean, standard deviation, and each repeat."""
     mean, spread = importance.mean, importance.spread
     names = names_of(chosen.names, chosen.shape)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hpcnn.errors import DataError
 from hpcnn.tools.explain.gradients import Attribution
-from hpcnn.tools.explain.inputs import Chosen
+from hpcnn.tools.explain.inputs import ExplainedRows
 from hpcnn.tools.explain.outputs import names_of, ranked
 from hpcnn.tools.explain.permutation import Importance
 from hpcnn.tools.pictures import new_figure, save_figure
@@ -50,7 +50,9 @@ def shape_hint(input_shape: Shape) -> str:
     return ""
 
 
-def draw_images(title: str, chosen: Chosen, x: Array, found: Sequence[Attribution], shape: Shape, path: Path) -> None:
+def draw_images(
+    title: str, chosen: ExplainedRows, x: Array, found: Sequence[Attribution], shape: Shape, path: Path
+) -> None:
     """Draw each sample above its attributions, each with its own colour scale."""
     count = min(len(found), MOST_SAMPLES)
     across, blocks = min(count, ACROSS), -(-count // ACROSS)
@@ -87,7 +89,7 @@ def _flat_colours(values: Array, *, signed: bool) -> Array:
     return np.asarray(values.sum(axis=-1) if signed else values.max(axis=-1))
 
 
-def draw_bars(title: str, chosen: Chosen, found: Sequence[Attribution], path: Path) -> None:
+def draw_bars(title: str, chosen: ExplainedRows, found: Sequence[Attribution], path: Path) -> None:
     """Draw a panel per sample: bars of the inputs with the largest mean attributions, in the same order."""
     shown = found[:ACROSS]
     values = np.stack([each.values.reshape(-1) for each in shown])
@@ -113,7 +115,7 @@ def draw_bars(title: str, chosen: Chosen, found: Sequence[Attribution], path: Pa
     save_figure(path, figure)
 
 
-def draw_importance(title: str, chosen: Chosen, importance: Importance, shape: Shape | None, path: Path) -> None:
+def draw_importance(title: str, chosen: ExplainedRows, importance: Importance, shape: Shape | None, path: Path) -> None:
     """Draw the importance of each feature: as an image where inputs are images, else as bars with their spread."""
     mean, spread = importance.mean, importance.spread
     label = f"{importance.score} gets worse by"

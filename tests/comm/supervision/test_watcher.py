@@ -29,7 +29,7 @@ from hpcnn.comm.supervision.rank_page import (
     SPARE,
     WATCHED,
     RankPage,
-    Shown,
+    RankSnapshot,
 )
 from hpcnn.comm.supervision.siblings import NEVER_CAME_S, Siblings, launcher_of
 from hpcnn.comm.supervision.watched_rank import WatchedRank
@@ -321,9 +321,9 @@ def supervised(monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedRank]:
     rank._child.wait()
 
 
-def shown(rank: WatchedRank) -> Shown:
+def shown(rank: WatchedRank) -> RankSnapshot:
     assert rank._page is not None
-    return Shown(rank._page)
+    return RankSnapshot(rank._page)
 
 
 def limits(rank: WatchedRank) -> tuple[int, int, float]:
@@ -353,7 +353,7 @@ def test_pages_of_other_processes_can_be_read() -> None:
     page.write_near([(1, 2, 3, 4), (5, 6, 7, 8)])
     seen = RankPage.of(os.getpid(), file)
     assert seen is not None
-    assert (Shown(seen).stage, Shown(seen).activity) == (LEAVING, "x" * 160)
+    assert (RankSnapshot(seen).stage, RankSnapshot(seen).activity) == (LEAVING, "x" * 160)
     assert seen.read_near() == [(1, 2, 3, 4), (5, 6, 7, 8)]
     os.close(file)
     assert RankPage.of(os.getpid(), file) is None

@@ -1,4 +1,4 @@
-"""What exchanges have in common that add up a rank's own contributions here, and those of all ranks elsewhere."""
+"""Base of exchanges that add up a rank's own contributions here, and let an allreduce sum those of all ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpcnn.core.activity import REDUCE
 from hpcnn.system.memory import aligned_empty
 
 
-class LocalSums(ReplicatedBase):
+class AllreduceBase(ReplicatedBase):
     """Base of an `Exchange` that does everything in `finish`. The bits of its sums change with the number of ranks.
 
     Args:
