@@ -12,7 +12,6 @@ from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]+)?\.tmp")
 
-
 _syncs = ContextVar("syncs", default=True)
 
 
