@@ -205,30 +205,21 @@ def test_nothing_asked_for_costs_nothing() -> None:
     faults.start("kill rank=1", 0, 2, activity)
     assert activity.on_enter is None
 
-    def load(shard: int) -> tuple:
-        raise AssertionError
-
-    assert faults.loading(load) is load
-    faults.writing(Path("/nonexistent"))
-    faults.written(Path("/nonexistent"))
-
-
-def test_nan_in_the_samples_of_one_step() -> None:
-    activity = Activity()
-    faults.start("nan rank=0 step=2", 0, 1, activity)
-
-    def load(shard: int) -> tuple:
-        return np.ones((shard, 3), np.float32), np.zeros(shard)
+    def load(first: int, stop: int) -> tuple:
+        """Give shard 0 no sample, and each later one as many as its number."""
+        starts = np.cumsum([0, *range(first, stop)])
+        return np.ones((starts[-1], 3), np.float32), np.zeros(starts[-1]), starts
 
     spoilt = faults.loading(load)
     for activity.step in (1, 2, 3):
-        x, y = spoilt(2)
+        x, y, starts = spoilt(1, 3)
         assert np.isnan(x).sum() == (activity.step == 2)
         assert not y.any()
+        assert starts.tolist() == [0, 1, 3]
     activity.step = 2
-    assert spoilt(0)[0].shape == (0, 3)  # an empty shard of the last batch
+    assert spoilt(0, 1)[0].shape == (0, 3)  # an empty shard of the last batch
     for _ in range(2):  # whoever looks for it finds it again
-        assert np.isnan(spoilt(1)[0]).sum() == 1
+        assert np.isnan(spoilt(1, 2)[0]).sum() == 1
 
 
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
