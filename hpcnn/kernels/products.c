@@ -123,9 +123,17 @@ INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR]
         }
 }
 
-static void finish_tile(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile);
+/* A tile of the output, and the panels that give it. */
+struct tile {
+    struct factor x, y;
+    index_t row, rows, column, columns;
+};
 
-INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor x, struct factor y, index_t row, index_t column, index_t columns) {
+static void finish_tile(const struct job *job, index_t group, const struct tile *tile, real *sums);
+
+INLINE void sum_tile(int rows, int vectors, const struct job *job, const struct tile *tile) {
+    struct factor x = tile->x, y = tile->y;
+    index_t columns = tile->columns;
     int at_once = !job->swapped && (HAS_MASKS || columns == vectors * WIDTH) && !job->before && job->activation <= RELU;
     real *top = job->stack;
     for (const struct stretch *s = job->walk; s < job->walk + job->stretches; s++) {
@@ -139,19 +147,18 @@ INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor
             UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = load(top + r * NR + v * WIDTH) + acc[r][v];
         }
         if (s->group >= 0 && at_once) {
-            write_sums(rows, vectors, job, acc, s->group, row, column, columns);
+            write_sums(rows, vectors, job, acc, s->group, tile->row, tile->column, columns);
             continue;
         }
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) store(top + r * NR + v * WIDTH, acc[r][v]);
         if (s->group < 0)
             top += TILE;
         else
-            finish_tile(job, s->group, row, rows, column, columns, top);
+            finish_tile(job, s->group, tile, top);
     }
 }
 
-#define TILE_ARGUMENTS const struct job *job, struct factor x, struct factor y, index_t row, index_t column, index_t columns
-#define DEFINE_TILE(rows, vectors) static void tile_##rows##_##vectors(TILE_ARGUMENTS) { sum_tile(rows, vectors, job, x, y, row, column, columns); }
+#define DEFINE_TILE(rows, vectors) static void tile_##rows##_##vectors(const struct job *job, const struct tile *tile) { sum_tile(rows, vectors, job, tile); }
 #if VECTORS == 3
 #define DEFINE_TILES(rows) DEFINE_TILE(rows, 1) DEFINE_TILE(rows, 2) DEFINE_TILE(rows, 3)
 #define TILES(rows) {tile_##rows##_1, tile_##rows##_2, tile_##rows##_3}
@@ -159,7 +166,7 @@ INLINE void sum_tile(int rows, int vectors, const struct job *job, struct factor
 #define DEFINE_TILES(rows) DEFINE_TILE(rows, 1) DEFINE_TILE(rows, 2)
 #define TILES(rows) {tile_##rows##_1, tile_##rows##_2}
 #endif
-typedef void (*tile_t)(TILE_ARGUMENTS);
+typedef void (*tile_t)(const struct job *job, const struct tile *tile);
 #if MR == 14
 #define ALL_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
 #define LIST_ROWS(F) F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14)
@@ -180,41 +187,50 @@ static const tile_t tiles[MR][VECTORS] = {LIST_ROWS(TILES)};
 
 static struct factor moved(struct factor f, index_t places) { return (struct factor){f.at + places * f.place, f.place, f.step}; }
 
-/* Copy to[p * width + i] = term p of place i, zeros from `places` to `width`, which is a multiple of WIDTH. */
-static struct factor pack_columns(struct factor from, index_t places, index_t width, index_t terms, real *to) {
-    index_t p = 0;
-    if (from.place == 1) {
-        for (; p < terms; p++)
-            for (index_t i = 0; i < width; i += WIDTH) store(to + p * width + i, load_some(from.at + p * from.step + i, places - i));
-    } else if (from.step == 1) {
-        for (; p + WIDTH <= terms; p += WIDTH)
-            for (index_t i = 0; i < width; i += WIDTH) {
-                vec block[WIDTH];
-                for (index_t j = 0; j < WIDTH; j++) block[j] = i + j < places ? load(from.at + (i + j) * from.place + p) : all(0);
-                transpose(block);
-                for (index_t j = 0; j < WIDTH; j++) store(to + (p + j) * width + i, block[j]);
-            }
-    }
-    for (; p < terms; p++)
-        for (index_t i = 0; i < width; i++) to[p * width + i] = i < places ? from.at[p * from.step + i * from.place] : 0;
-    return (struct factor){to, 1, width};
-}
-
-/* Rows of terms that lie behind each other, at a distance that suits the cache. */
+/* Packed panels begin at such distances; rows of a panel, too, which then lie well in the cache. */
 static index_t distance(index_t terms) { return padded(terms) + 64 / (index_t)sizeof(real); }
 
-/* Pack a panel of x: row by row, or term by term where the rows of a term lie next to each other. */
-static struct factor pack_rows(struct factor from, index_t rows, index_t terms, real *to) {
-    if (from.step == 1) {
-        for (index_t r = 0; r < rows; r++) memcpy(to + r * distance(terms), from.at + r * from.place, (size_t)terms * sizeof(real));
-        return (struct factor){to, distance(terms), 1};
-    }
-    for (index_t p = 0; p < terms; p++)
+/* A panel of y, term by term, with zeros up to whole vectors. Terms of a column that lie next to each other are
+ * transposed in blocks. */
+static void pack_panel(struct factor from, index_t columns, index_t terms, real *to) {
+    index_t width = padded(columns), blocks = from.step == 1 && from.place != 1 ? terms / WIDTH : 0;
+    for (index_t p = 0; p < blocks * WIDTH; p += WIDTH)
+        for (index_t c = 0; c < width; c += WIDTH) {
+            vec block[WIDTH];
+            for (index_t j = 0; j < WIDTH; j++) block[j] = c + j < columns ? load(from.at + (c + j) * from.place + p) : all(0);
+            transpose(block);
+            for (index_t j = 0; j < WIDTH; j++) store(to + (p + j) * width + c, block[j]);
+        }
+    for (index_t p = blocks * WIDTH; p < terms; p++) {
+        const real *term = from.at + p * from.step;
         if (from.place == 1)
-            for (index_t r = 0; r < rows; r += WIDTH) store_some(to + p * rows + r, load_some(from.at + p * from.step + r, rows - r), rows - r);
+            for (index_t c = 0; c < width; c += WIDTH) store(to + p * width + c, load_some(term + c, columns - c));
         else
+            for (index_t c = 0; c < width; c++) to[p * width + c] = c < columns ? term[c * from.place] : 0;
+    }
+}
+
+/* Panels of y of NR columns, all at once, so that longer pieces of memory are read. */
+static void pack_panels(struct factor from, index_t panels, index_t terms, real *to) {
+    for (index_t p = 0; p < terms; p++)
+        for (index_t i = 0; i < panels; i++) {
+            const real *term = from.at + p * from.step + i * NR;
+            real *packed = to + i * NR * distance(terms) + p * NR;
+            UNROLL for (int v = 0; v < VECTORS; v++) store(packed + v * WIDTH, load(term + v * WIDTH));
+        }
+}
+
+/* A panel of x, row by row, or term by term where the rows of a term lie next to each other. In the latter case whole
+ * vectors are stored: the next term overwrites what is too much, and there is room behind the last. */
+static void pack_rows(struct factor from, index_t rows, index_t terms, real *to) {
+    if (from.step == 1)
+        for (index_t r = 0; r < rows; r++) memcpy(to + r * distance(terms), from.at + r * from.place, (size_t)terms * sizeof(real));
+    else if (from.place == 1)
+        for (index_t p = 0; p < terms; p++)
+            for (index_t r = 0; r < rows; r += WIDTH) store(to + p * rows + r, load_some(from.at + p * from.step + r, rows - r));
+    else
+        for (index_t p = 0; p < terms; p++)
             for (index_t r = 0; r < rows; r++) to[p * rows + r] = from.at[p * from.step + r * from.place];
-    return (struct factor){to, 1, rows};
 }
 
 /* -------------------------------------------------------------------------------------------------------------- Loops */
@@ -250,30 +266,48 @@ static struct cut cut_job(const struct job *job) {
 /* Numbers of the packed panels of a job, however it is cut. */
 static index_t room(index_t places, index_t panel, index_t terms) { return fitting(parts(places, panel), panel, terms, STAY) * panel * distance(terms); }
 
-static struct factor panel_of_x(const struct job *job, const struct cut *cut, index_t row, index_t height, int packs, real *packed) {
+static struct factor panel_of_x(const struct job *job, const struct cut *cut, index_t row, index_t height, real *packed) {
     struct factor x = moved(job->x, row);
     if (!cut->packs_x) return x;
-    if (packs) return pack_rows(x, height, job->terms, packed);
     return x.step == 1 ? (struct factor){packed, distance(job->terms), 1} : (struct factor){packed, 1, height};
 }
 
-static struct factor panel_of_y(const struct job *job, const struct cut *cut, index_t column, index_t count, int packs, real *packed) {
-    struct factor y = moved(job->y, column);
-    index_t width = padded(count);
-    if (!cut->packs_y && count == width) return y;
-    return packs ? pack_columns(y, count, width, job->terms, packed) : (struct factor){packed, 1, width};
+static struct factor panel_of_y(const struct job *job, const struct cut *cut, index_t column, index_t count, real *packed) {
+    if (!cut->packs_y && count % WIDTH == 0) return moved(job->y, column);
+    return (struct factor){packed, 1, padded(count)};
+}
+
+static index_t first_row(const struct cut *cut, index_t panel) { return panel * cut->height + least(panel, cut->higher); }
+
+static void pack_x(const struct job *job, const struct cut *cut, index_t first, index_t panels, real *x_room) {
+    for (index_t i = 0; cut->packs_x && i < panels; i++) {
+        index_t row = first_row(cut, first + i);
+        pack_rows(moved(job->x, row), first_row(cut, first + i + 1) - row, job->terms, x_room + i * MR * distance(job->terms));
+    }
+}
+
+static void pack_y(const struct job *job, const struct cut *cut, index_t first, index_t panels, real *y_room) {
+    struct factor y = moved(job->y, first * NR);
+    index_t columns = job->columns - first * NR, group = cut->packs_y && y.place == 1 ? least(panels, columns / NR) : 0;
+    for (index_t i = 0; i < group; i += 4) pack_panels(moved(y, i * NR), least(4, group - i), job->terms, y_room + i * NR * distance(job->terms));
+    for (index_t i = group; i < panels; i++) {
+        index_t count = least(NR, columns - i * NR);
+        if (cut->packs_y || count % WIDTH) pack_panel(moved(y, i * NR), count, job->terms, y_room + i * NR * distance(job->terms));
+    }
 }
 
 /* Do the tiles of a block that begins with these panels. The panels of what stays are in the outer loop. */
 static void do_block(const struct job *job, const struct cut *cut, index_t first_x, index_t first_y, int new_x, int new_y, real *x_room, real *y_room) {
     index_t x_panels = least(cut->x_block, cut->x_panels - first_x), y_panels = least(cut->y_block, cut->y_panels - first_y);
+    if (new_x) pack_x(job, cut, first_x, x_panels, x_room);
+    if (new_y) pack_y(job, cut, first_y, y_panels, y_room);
     for (index_t x_panel = 0, y_panel = 0; x_panel < x_panels && y_panel < y_panels;) {
-        index_t row = (first_x + x_panel) * cut->height + least(first_x + x_panel, cut->higher);
-        index_t height = cut->height + (first_x + x_panel < cut->higher);
-        index_t column = (first_y + y_panel) * NR, count = least(NR, job->columns - column);
-        struct factor x = panel_of_x(job, cut, row, height, new_x && y_panel == 0, x_room + x_panel * MR * distance(job->terms));
-        struct factor y = panel_of_y(job, cut, column, count, new_y && x_panel == 0, y_room + y_panel * NR * distance(job->terms));
-        tiles[height - 1][padded(count) / WIDTH - 1](job, x, y, row, column, count);
+        struct tile tile = {.row = first_row(cut, first_x + x_panel), .column = (first_y + y_panel) * NR};
+        tile.rows = cut->height + (first_x + x_panel < cut->higher);
+        tile.columns = least(NR, job->columns - tile.column);
+        tile.x = panel_of_x(job, cut, tile.row, tile.rows, x_room + x_panel * MR * distance(job->terms));
+        tile.y = panel_of_y(job, cut, tile.column, tile.columns, y_room + y_panel * NR * distance(job->terms));
+        tiles[tile.rows - 1][padded(tile.columns) / WIDTH - 1](job, &tile);
         if (cut->y_stays) {
             if (++x_panel == x_panels) x_panel = 0, y_panel++;
         } else {
@@ -339,13 +373,13 @@ static void finish_sums(const struct job *job, index_t group, index_t row, index
     }
 }
 
-static void finish_tile(const struct job *job, index_t group, index_t row, index_t rows, index_t column, index_t columns, real *tile) {
+static void finish_tile(const struct job *job, index_t group, const struct tile *tile, real *sums) {
     if (job->swapped) {
         real turned[NR * LOW_TILE] __attribute__((aligned(64)));
-        transpose_tile(tile, rows, columns, turned);
-        finish_sums(job, group, column, columns, row, rows, turned, LOW_TILE);
+        transpose_tile(sums, tile->rows, tile->columns, turned);
+        finish_sums(job, group, tile->column, tile->columns, tile->row, tile->rows, turned, LOW_TILE);
     } else {
-        finish_sums(job, group, row, rows, column, columns, tile, NR);
+        finish_sums(job, group, tile->row, tile->rows, tile->column, tile->columns, sums, NR);
     }
 }
 

@@ -95,13 +95,35 @@ INLINE void store_part(real *to, vec v, index_t n) { _mm512_mask_storeu_ps(to, F
 INLINE vec load_part(const real *from, index_t n) { return (vec)_mm512_maskz_loadu_pd(FIRST(n), from); }
 INLINE void store_part(real *to, vec v, index_t n) { _mm512_mask_storeu_pd(to, FIRST(n), (__m512d)v); }
 #elif ISA_NUMBER == ISA_avx2 && BITS == 32
+/* Masked stores are slow on some processors. */
 INLINE __m256i first(index_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
 INLINE vec load_part(const real *from, index_t n) { return (vec)_mm256_maskload_ps(from, first(n)); }
-INLINE void store_part(real *to, vec v, index_t n) { _mm256_maskstore_ps(to, first(n), (__m256)v); }
+INLINE void store_part(real *to, vec v, index_t n) {
+    __m128 left = _mm256_castps256_ps128((__m256)v);
+    if (n & 4) {
+        _mm_storeu_ps(to, left);
+        left = _mm256_extractf128_ps((__m256)v, 1);
+        to += 4;
+    }
+    if (n & 2) {
+        _mm_storel_pi((void *)to, left);
+        left = _mm_movehl_ps(left, left);
+        to += 2;
+    }
+    if (n & 1) _mm_store_ss(to, left);
+}
 #elif ISA_NUMBER == ISA_avx2
 INLINE __m256i first(index_t n) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)); }
 INLINE vec load_part(const real *from, index_t n) { return (vec)_mm256_maskload_pd(from, first(n)); }
-INLINE void store_part(real *to, vec v, index_t n) { _mm256_maskstore_pd(to, first(n), (__m256d)v); }
+INLINE void store_part(real *to, vec v, index_t n) {
+    __m128d left = _mm256_castpd256_pd128((__m256d)v);
+    if (n & 2) {
+        _mm_storeu_pd(to, left);
+        left = _mm256_extractf128_pd((__m256d)v, 1);
+        to += 2;
+    }
+    if (n & 1) _mm_store_sd(to, left);
+}
 #else
 INLINE vec load_part(const real *from, index_t n) {
     vec v = {0};
@@ -219,6 +241,16 @@ INLINE vec flushed(vec v) {
 INLINE vec flushed(vec v) {
     __mmask8 small = _mm512_fpclass_pd_mask((__m512d)v, 0x20); /* denormal */
     return (vec)_mm512_mask_and_pd((__m512d)v, small, (__m512d)v, _mm512_set1_pd(-0.0));
+}
+#elif ISA_NUMBER == ISA_avx2 && BITS == 32
+INLINE vec flushed(vec v) {
+    __m256 keep = _mm256_cmp_ps((__m256)magnitude(v), _mm256_set1_ps(REAL_MIN), _CMP_NLT_UQ);
+    return (vec)_mm256_and_ps((__m256)v, _mm256_or_ps(keep, _mm256_set1_ps(-0.0f)));
+}
+#elif ISA_NUMBER == ISA_avx2
+INLINE vec flushed(vec v) {
+    __m256d keep = _mm256_cmp_pd((__m256d)magnitude(v), _mm256_set1_pd(REAL_MIN), _CMP_NLT_UQ);
+    return (vec)_mm256_and_pd((__m256d)v, _mm256_or_pd(keep, _mm256_set1_pd(-0.0)));
 }
 #else
 INLINE vec flushed(vec v) {
