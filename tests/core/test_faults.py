@@ -205,6 +205,18 @@ def test_nothing_asked_for_costs_nothing() -> None:
     faults.start("kill rank=1", 0, 2, activity)
     assert activity.on_enter is None
 
+    def load(shard: int) -> tuple:
+        raise AssertionError
+
+    assert faults.loading(load) is load
+    faults.writing(Path("/nonexistent"))
+    faults.written(Path("/nonexistent"))
+
+
+def test_nan_in_the_samples_of_one_step() -> None:
+    activity = Activity()
+    faults.start("nan rank=0 step=2", 0, 1, activity)
+
     def load(first: int, stop: int) -> tuple:
         """Give shard 0 no sample, and each later one as many as its number."""
         starts = np.cumsum([0, *range(first, stop)])
