@@ -41,6 +41,8 @@ class LoadedJob:
     path: Path
     base: Path
     """Folder of the job file: relative paths in the job start here."""
+    says_arithmetic: bool = True
+    """Whether `train.arithmetic` was given; a job that leaves it out resumes a run with the run's own."""
 
 
 def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJob:
@@ -89,7 +91,7 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
         raise JobError(f"{path}{_blamed(error.path, changed)}: {shortened(error, MESSAGE_LIMIT)}") from None
     except JobError as error:
         raise JobError(f"{path}: {shortened(error, MESSAGE_LIMIT)}") from None
-    return LoadedJob(job, path, _base_of(path))
+    return LoadedJob(job, path, _base_of(path), says_arithmetic="arithmetic" in table.get("train", {}))
 
 
 def _base_of(path: Path) -> Path:

@@ -60,7 +60,8 @@ def prepare(comm: Communicator, request: TrainingRequest, start: Start) -> tuple
     content = facts.data if facts else None
     job = request.loaded.job
     if facts is not None:
-        job = agree(comm, lambda: check_same_job(facts.job, job, data_known=content is not None))
+        known, says = content is not None, request.loaded.says_arithmetic
+        job = agree(comm, lambda: check_same_job(facts.job, job, data_known=known, says_arithmetic=says))
     if _is_complete(comm, start, job):
         return None
     base, extras, path = request.loaded.base, request.extras, start.checkpoint

@@ -200,17 +200,20 @@ def _fits(state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     )
 
 
-def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False) -> Job:
+def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False, says_arithmetic: bool = True) -> Job:
     """Refuse to resume a run under settings that would change its result; more epochs may be asked for.
 
     The backend may change: the bits do then, but not the training. `old` is the job as the checkpoint keeps it.
-    With `data_known` the data are compared with those of the start, so that their place does not matter.
+    With `data_known` the data are compared with those of the start, so that their place does not matter. Without
+    `says_arithmetic` the new job leaves `train.arithmetic` out, as job files of versions without the setting do.
 
     Returns:
-        the new job, its automatic settings as the run began with.
+        the new job, the settings that it leaves open as the run began with.
     """
     first = job_of(old)
     kept = {key: getattr(first.train, key) for key in _SETTLED if getattr(new.train, key) == "auto"}
+    if not says_arithmetic:
+        kept["arithmetic"] = first.train.arithmetic
     new = msgspec.structs.replace(new, train=msgspec.structs.replace(new.train, **kept))
     before, after = result_settings(first), result_settings(new)
     for settings in (before, after):

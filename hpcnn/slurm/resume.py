@@ -12,6 +12,7 @@ from hpcnn.slurm.run_files import RunFiles, read_lines
 from hpcnn.slurm.sweep import Point, read_points
 
 if TYPE_CHECKING:
+    from hpcnn.job.load import LoadedJob
     from hpcnn.job.schema import Job
 
 
@@ -27,15 +28,15 @@ def submitted_before(folder: Path) -> tuple[Path, list[str]]:
     )
 
 
-def check_same_run(folder: Path, job: Job) -> None:
-    """Raise CheckpointError if `job` differs from that of the run to resume in a setting that defines the result."""
+def check_same_run(folder: Path, loaded: LoadedJob) -> None:
+    """Raise CheckpointError if a job differs from that of the run to resume in a setting that defines the result."""
     from hpcnn.runs.state import check_same_job  # NumPy comes with it
 
     run = RunFiles(folder)
     if not (run.path / "checkpoints" / "last.safetensors").exists():  # it starts from the beginning
         return
-    if before := _recorded_job(run):  # else the run itself compares with its checkpoints
-        check_same_job(before, job, data_known=True)  # the run itself compares the data
+    if before := _recorded_job(run):  # else the run itself compares with its checkpoints, as it does the data
+        check_same_job(before, loaded.job, data_known=True, says_arithmetic=loaded.says_arithmetic)
 
 
 def shards_in(folder: Path, job: Job) -> int | None:

@@ -100,7 +100,7 @@ def prepare(request: SubmissionRequest) -> Submission:
     _check_time(asked)
     check_ranks(submission.size, loaded.job, folder)
     if request.resume and not points:
-        check_same_run(folder, loaded.job)
+        check_same_run(folder, loaded)
     check_same_points(folder, points)
     for index, point in enumerate(points):
         _check_point(request, submission.size, folder, index, point)
@@ -143,7 +143,7 @@ def _check_point(request: SubmissionRequest, size: Size, folder: Path, index: in
         loaded = load_job(request.job, [*request.overrides, *overrides(point)])
         check_ranks(size, loaded.job, folder / str(index))
         if request.resume:
-            check_same_run(folder / str(index), loaded.job)
+            check_same_run(folder / str(index), loaded)
     except HpcnnError as error:
         raise type(error)(f"point {index} of the sweep: {error}") from None
 

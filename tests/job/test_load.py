@@ -143,3 +143,10 @@ def test_importing_the_package_costs_little() -> None:
 def test_loading_a_job_needs_no_numpy() -> None:
     code = "import sys, hpcnn.job; hpcnn.job.load_job(); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_whether_the_arithmetic_was_said(tmp_path: Path) -> None:
+    assert not load(tmp_path, JOB).says_arithmetic
+    assert not load(tmp_path, JOB, "train.epochs=3").says_arithmetic
+    assert load(tmp_path, JOB, "train.arithmetic=native").says_arithmetic
+    assert load(tmp_path, JOB + '[train]\narithmetic = "numpy"\n').says_arithmetic

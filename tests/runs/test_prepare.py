@@ -22,7 +22,7 @@ from hpcnn.kernels.version import ARITHMETIC_VERSION
 from hpcnn.runs import prepare, session
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.start import Start
-from hpcnn.storage.checkpoint import Checkpoint, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.training import backend
 from tests.small_jobs import make_job
 
@@ -144,3 +144,29 @@ def test_a_run_goes_on_with_the_shards_that_it_recorded(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"train\.shards: 3 -> 8"):
         trained(8, 5)
     assert load_job(tmp_path / "run" / "job.toml").job.train.shards == 3
+
+
+# ----------------------------------------------------------------------------------- a job that leaves arithmetic open
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "of a version without the setting"])
+def test_a_run_goes_on_with_its_own_arithmetic_where_the_job_leaves_it_open(recorded: bool, tmp_path: Path) -> None:
+    def trained(run: str, *overrides: str) -> session.Outcome:
+        settings = ["train.epochs=1", "train.shards=4", "run.display=none", *overrides]
+        return session.train(load_job(None, settings), SerialCommunicator(), out=tmp_path / run, resume="auto")
+
+    whole = trained("whole", "train.arithmetic=numpy")
+    trained("run", "train.arithmetic=numpy", "run.stop_at_step=3")
+    if not recorded:
+        last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+        checkpoint = load_checkpoint(last)
+        del checkpoint.facts["job"]["train"]["arithmetic"]
+        save_checkpoint(last, Checkpoint(checkpoint.tensors, checkpoint.facts))
+    with pytest.raises(CheckpointError, match=r"train\.arithmetic: \"numpy\" -> \"native\""):
+        trained("run", "train.arithmetic=native")
+    resumed = trained("run")
+    assert resumed.training is not None
+    assert resumed.training.job.train.arithmetic == "numpy"
+    assert RunFolder(tmp_path / "run").read_result()["weights_sha256"] == whole.training.replica.model.fingerprint()
+    assert load_job(tmp_path / "run" / "job.toml").job.train.arithmetic == "numpy"
+    assert trained("new").training.job.train.arithmetic == "native"

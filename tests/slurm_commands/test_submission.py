@@ -263,6 +263,21 @@ def test_settings_that_would_change_the_result(here: Path) -> None:
         prepare(go_on)
 
 
+def test_a_job_that_leaves_arithmetic_open_goes_on_with_that_of_the_run(here: Path) -> None:
+    from hpcnn.job.dump import resolved_toml
+    from hpcnn.job.load import load_job
+
+    checkpoints = here / "run" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "last.safetensors").touch()
+    recorded = resolved_toml(load_job(DIGITS, ["train.arithmetic=numpy"]).job)
+    (here / "run" / "job.toml").write_text(recorded.replace('arithmetic = "numpy"\n', ""))
+    go_on = replace(REQUEST, out=Path("run"), resume=True)
+    assert prepare(go_on)
+    with pytest.raises(CheckpointError, match=r'train\.arithmetic: "numpy" -> "native"'):
+        prepare(replace(go_on, overrides=["train.arithmetic=native"]))
+
+
 def test_two_jobs_never_write_to_one_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission = prepare(replace(REQUEST, out=Path("run")))
     other = QueuedJob("9", "RUNNING", comment=f"hpcnn:{here}/run")
