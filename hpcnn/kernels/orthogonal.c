@@ -6,7 +6,7 @@
 
 /* Reflections I - v v^T scale are applied to PANEL columns at a time, which lie next to each other meanwhile. Columns
  * do not depend on their neighbours, so that the width of a panel decides no bit. */
-#define PANEL 8
+#define PANEL 32
 
 /* The columns [first, first + width) of a, as (m, PANEL), with zeros where there are no more. */
 static void copy_panel(double *panel, const double *a, index_t m, index_t n, index_t first, index_t width) {
