@@ -36,8 +36,10 @@ _HOMES = {
     "Replica": "hpcnn.training.replica",
     "Trainer": "hpcnn.api.loop",
     "connect": "hpcnn.api.ranks",
+    "keras": "hpcnn.keras",
     "load_digits": "hpcnn.data.readers.digits",
     "nn": "hpcnn.nn",
+    "sklearn": "hpcnn.sklearn",
 }
 """Where each name is from. Nothing is imported before it is asked for: commands pay for what they use alone."""
 

@@ -8,16 +8,57 @@ from hpcnn.system.search_path import leave_out_working_folder
 
 leave_out_working_folder(of_module=False)
 
-import importlib  # noqa: E402 - not from the working folder
+import argparse  # noqa: E402 - not from the working folder
+import importlib  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 
 from hpcnn.cli.arguments import Parser  # noqa: E402
+from hpcnn.errors import nearest  # noqa: E402
 
-COMMANDS = (
-    *("train", "evaluate", "predict", "checkpoints", "bench", "report"),
-    *("lr-find", "explain", "export"),
-    *("submit", "status", "logs", "cancel", "sweep", "horovod", "keras-check", "doctor"),
-)
+GROUPS = {
+    "train and use a model": {
+        "train": "trains a network",
+        "evaluate": "computes loss and metrics of a trained model",
+        "predict": "computes its outputs",
+        "lr-find": "finds a learning rate for a job",
+        "explain": "shows which inputs determine predictions",
+        "export": "writes a trained model in a format of others",
+    },
+    "look at runs and machines": {
+        "report": "reports the results of runs as a page, a picture or text",
+        "checkpoints": "lists and verifies the checkpoints of a run",
+        "bench": "measures the exchange of gradients and the phases of a step",
+        "doctor": "diagnoses this machine, its MPI and the Slurm job",
+    },
+    "on a Slurm cluster": {
+        "submit": "submits a training",
+        "status": "shows the progress of runs",
+        "logs": "prints the log of a run",
+        "cancel": "cancels runs after they have saved",
+        "sweep": "sweeps over settings of a job",
+    },
+    "Keras and Horovod": {
+        "keras-check": "shows how to port a Horovod script",
+        "horovod": "builds Horovod for this environment, and tests it",
+    },
+}
+"""The commands, each with what it does."""
+COMMANDS = tuple(name for group in GROUPS.values() for name in group)
+
+
+def _command(text: str) -> str:
+    """Return the command that is meant, whether written with ``-`` or ``_``."""
+    name = text.replace("_", "-")
+    if name not in COMMANDS:
+        raise argparse.ArgumentTypeError(f"there is no command {text!r}.{nearest(name, COMMANDS)}")
+    return name
+
+
+def _overview() -> str:
+    lines = ["commands, each with its own --help:"]
+    for title, commands in GROUPS.items():
+        lines += ["", f"  {title}", *(f"    {name:<13}{what}" for name, what in commands.items())]
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train neural networks data-parallel on MPI clusters, with the same bits on any number of ranks.",
         example="mpirun -n 4 hpcnn train jobs/digits_mlp.toml",
     )
-    what = f"one of {', '.join(COMMANDS)}; each has its own --help"
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=what)
+    parser.add_argument("command", type=_command, metavar="COMMAND", help="what to do, from the list below")
+    parser.epilog = f"{_overview()}\n\n{parser.epilog}"
     name = parser.parse_args(argv[:1] or ["--help"]).command
     command = importlib.import_module(f"hpcnn.{name.replace('-', '_')}")
     return int(command.main(argv[1:]))

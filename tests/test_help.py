@@ -26,3 +26,20 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch:
     assert said.startswith(" ".join(["usage: hpcnn", *words]))
     assert max(map(len, said.splitlines())) <= 80
     assert re.search(r"\nexample:\n  .*\bhpcnn\b", said)
+
+
+def test_a_command_is_found_with_either_dash_and_else_the_nearest_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["lr_find", "--help"])
+    assert left.value.code == 0
+    with pytest.raises(SystemExit) as left:
+        main(["trian"])
+    assert left.value.code == 2
+    assert "there is no command 'trian'. Did you mean 'train'? See: hpcnn --help" in capsys.readouterr().err
+
+
+def test_the_overview_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert all(re.search(rf"\n    {name} +\w+", said) for name in COMMANDS)

@@ -61,8 +61,9 @@ def fit(
     """Train a network as ``hpcnn train`` does: the same bits, files and display. To be called on all ranks alike.
 
     Args:
-        job: path of a job file, or a dict of its sections; if left out, that of the run that is gone on with, or the
-            digits job.
+        job: path of a job file, or a dict of its sections, of which loss, optimizer and schedule may be a name alone.
+            If left out: that of the run that is gone on with; with a network, the loss that suits its head and
+            defaults; else the digits job.
         data: inputs of shape ``(n, *features)`` and targets of shape ``(n, ...)``, in place of the job's source of
             data. All ranks give the same.
         network: an `hpcnn.nn.Network` of hpcnn's own layers, in place of the job's model. The run keeps it as the
@@ -84,7 +85,7 @@ def fit(
     >>> from hpcnn.nn import Dense, Network
     >>> x = [[0.0], [1.0], [2.0], [3.0]]
     >>> line = Network([Dense(1)], input_shape=(1,))
-    >>> job = {"loss": {"name": "mse"},
+    >>> job = {"loss": "mse",
     ...        "train": {"epochs": 50, "batch_size": "full"}, "optimizer": {"name": "sgd", "learning_rate": 0.1},
     ...        "run": {"display": "quiet"}}
     >>> import tempfile

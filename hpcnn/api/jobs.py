@@ -33,6 +33,10 @@ Overrides = Sequence[str] | Mapping[str, Any]
 Section = str | Mapping[str, Any]
 """A section of a job: a dict as ``{"name": "adam", "learning_rate": 0.01}``, or the name alone."""
 
+_NAMED = ("loss", "optimizer", "schedule")
+"""Sections that a name alone can stand for."""
+_LOSS_BEHIND = {"softmax": "sparse_categorical_crossentropy", "sigmoid": "binary_crossentropy"}
+"""The loss of a network that comes without a job, by its head."""
 _NO_FILE = Path("fit")
 """Stands for the file of a job that is from none: names it in messages, and its run folder."""
 
@@ -47,6 +51,9 @@ def prepare_job(
         DataError: the arrays are none that can be used.
         ModelError: the network is none, or has layers that no job file knows.
     """
+    if job is None and network is not None:
+        check_network(network)
+        job = {"loss": {"name": _LOSS_BEHIND.get(network.head, "mse")}}
     table, path = table_of(job)
     if network is not None:
         table["model"] = _with_network(table.get("model"), network)
@@ -119,6 +126,9 @@ def table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
     if not isinstance(job, Mapping):
         raise JobError(f"the job is {type(job).__name__}; expected the path of a job file, or a dict of its sections")
     table: dict[str, Any] = plain(copy.deepcopy(dict(job)))
+    for section in _NAMED:
+        if isinstance(table.get(section), str):
+            table[section] = {"name": table[section]}
     return table, _NO_FILE
 
 

@@ -24,7 +24,8 @@ class Subparser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with the code of bad input."""
-        report_unconnected(self.prog, f"{message}. See: {self.prog} --help", EXIT_BAD_INPUT)
+        end = "" if message.endswith("?") else "."
+        report_unconnected(self.prog, f"{message}{end} See: {self.prog} --help", EXIT_BAD_INPUT)
         self.exit(EXIT_BAD_INPUT)
 
     def _print_message(self, message: str, file: object = None) -> None:

@@ -98,6 +98,10 @@ class Network:
 
         return x, backward
 
+    def __repr__(self) -> str:
+        head = "" if self.head == "linear" else f", head={self.head!r}"
+        return f"Network({self.input_shape} -> {self.output_shape}, {', '.join(self.layer_names)}{head})"
+
     def observe(self, observer: Observer | None) -> None:
         """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
         self._passed = self.layers if observer is None else tuple(observed(layer, observer) for layer in self.layers)
