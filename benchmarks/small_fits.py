@@ -4,7 +4,8 @@ The same network (64-32), batch, epochs and standardized float32 data; both with
 time includes its run folder with the last checkpoint. scikit-learn may end before the last epoch, when its loss hardly
 falls any more. Both in turn, in one process, after one fit of each that does not count.
 
-The last figures are of steps that do nothing: what a fit takes at least, and what an epoch and a step add to it.
+The last figures are of steps that do nothing: what a fit takes at least, and what comes between two epochs and between
+two steps.
 
     python -m benchmarks.small_fits
 """
@@ -36,8 +37,8 @@ from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP, Stats
 DATA_SETS = ("wine", "breast_cancer", "digits")
 HIDDEN, BATCH = (64, 32), 32
 HPCNN, SKLEARN = "hpcnn.fit", "MLPClassifier"
-MANY = 500
-"""Epochs of one step, and steps of one epoch, over which the time of one is averaged."""
+EPOCHS, STEPS = 100, 10
+"""Of the fit whose steps do nothing; each epoch has so many."""
 
 
 class Fits:
@@ -81,33 +82,40 @@ def sklearn_seconds(x: Array, y: Array, epochs: int) -> tuple[float, int]:
 
 
 @contextmanager
-def empty_steps() -> Iterator[None]:
-    """Let steps load nothing and compute nothing within the block: the loss falls, as in training."""
+def empty_steps() -> Iterator[list[float]]:
+    """Let steps load nothing and compute nothing within the block; yield the times when they were called.
+
+    The loss falls, as in training.
+    """
+    times: list[float] = []
 
     def train_step(
         replica: Replica, step: int, load: object, *, factor: float, stop: bool = False, save: bool = False
     ) -> Stats:
+        times.append(time.perf_counter())
         stats = replica.model.layout.zeros()
         stats[COUNT], stats[LOSS], stats[STOP], stats[SAVE] = BATCH, BATCH / (1 + step), stop, save
         return stats
 
     with patch.object(Replica, "train_step", train_step):
-        yield
+        yield times
 
 
 def parts(fits: Fits, rounds: int) -> dict[str, list[float]]:
-    """Return the microseconds of a fit of one step, and of each further epoch of one step, and of each further step."""
+    """Return the microseconds of a fit of one step, from one epoch to the next, and from one step to the next."""
     random = np.random.default_rng(0)
-    x, y = random.random((BATCH * MANY, 13), dtype=np.float32), random.integers(0, 3, BATCH * MANY)
-    figures: dict[str, list[float]] = {"a fit of one step": [], "an epoch more": [], "a step more": []}
-    with empty_steps():
-        fits.seconds(x[:BATCH], y[:BATCH], 1)
+    x, y = random.random((BATCH * STEPS, 13), dtype=np.float32), random.integers(0, 3, BATCH * STEPS)
+    figures: dict[str, list[float]] = {"a fit of one step": [], "between two epochs": [], "between two steps": []}
+    with empty_steps() as times:
+        fits.seconds(x, y, 1)
         for _ in range(rounds):
             fixed = fits.seconds(x[:BATCH], y[:BATCH], 1)
-            epochs = (fits.seconds(x[:BATCH], y[:BATCH], 1 + MANY) - fixed) / MANY
-            steps = (fits.seconds(x, y, 2) - fits.seconds(x, y, 1)) / MANY
+            times.clear()
+            fits.seconds(x, y, EPOCHS)
+            between = np.append(np.diff(times), np.nan).reshape(EPOCHS, STEPS)
+            epochs, steps = np.nanmedian(between[:, -1]), np.median(between[:, :-1])
             for values, seconds in zip(figures.values(), (fixed, epochs, steps), strict=True):
-                values.append(1e6 * seconds)
+                values.append(1e6 * float(seconds))
     return figures
 
 
