@@ -35,16 +35,31 @@ static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 #else
 #define REPORT(name, ours, theirs) report(name, ours, theirs##l, stride)
 
+/* Numbers of all magnitudes, and as many from each range in which a function does something else. */
+static double draw(uint64_t i) {
+    double x = drand48();
+    switch (i % 4) {
+        case 0: return (i % 8 ? 1 : -1) * ldexp(1 + x, (int)(drand48() * 2046) - 1022);
+        case 1: return 2.4 * x - 1.2;
+        case 2: return 16 * x - 8;
+        default: return 1456 * x - 746;
+    }
+}
+
 static void report(const char *name, dvec (*ours)(dvec), long double (*theirs)(long double), uint64_t stride) {
     double worst = 0, at = 0;
     for (uint64_t i = 0; i < 200000000; i += stride) {
-        double x = ldexp(2 * drand48() - 1, (int)(drand48() * 60) - 50);
+        double x = draw(i / stride);
         long double exact = theirs((long double)x);
         double y = ours(dall(x))[0];
-        if (exact != exact || isinf((double)exact) || fabsl(exact) < 2.3e-308L) continue;
+        if (exact != exact || isinf((double)exact)) {
+            if ((exact != exact) != (y != y) || (exact == exact && y != (double)exact)) printf("%s(%a) is %a\n", name, x, y);
+            continue;
+        }
         int exponent;
         frexpl(exact, &exponent);
-        double error = (double)(fabsl((long double)y - exact) / ldexpl(1, exponent - 53));
+        double unit = ldexp(1, (exponent < -1021 ? -1021 : exponent) - 53);
+        double error = (double)(fabsl((long double)y - exact) / (long double)unit);
         if (error > worst) worst = error, at = x;
     }
     printf("%-8s float64 %.3f ulp, at %a\n", name, worst, at);

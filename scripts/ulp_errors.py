@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-march=native", "-DISA=avx2"]
+FLAGS = ["-std=gnu11", "-O2", "-ffp-contract=off", "-fno-math-errno", "-march=native", "-DISA=scalar"]
 
 
 def main() -> None:

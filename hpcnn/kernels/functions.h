@@ -1,8 +1,8 @@
 /* Elementary functions on vectors of doubles: + - x / fma and integers alone, so that any width gives the same bits.
  *
- * Kernels of floats widen to doubles, compute here, and round once. Errors in doubles are 1 to 2 ulp (erf: 4), special
- * values those of C99, Annex F. Constants are those of the functions themselves: terms of their series, and for erf a
- * rational minimax fit (see hpcnn/nn/erf.py).
+ * Kernels of floats widen to doubles, compute here with what a float needs, and round once. Errors of floats and of
+ * doubles are below 2 ulp (see scripts/ulp_errors.py), special values those of C99, Annex F. Constants are those of the
+ * functions themselves: terms of their series, and for erf minimax fits.
  */
 #ifndef HPCNN_FUNCTIONS_H
 #define HPCNN_FUNCTIONS_H
@@ -24,12 +24,14 @@ INLINE dvec power_of_two(divec n) { return (dvec)((n + dwhole(1023)) << 52); }
 INLINE dvec at_most(dvec x, double limit) { return dpick((divec)(x > dall(limit)), dall(limit), x); }
 INLINE dvec at_least(dvec x, double limit) { return dpick((divec)(x < dall(limit)), dall(limit), x); }
 
-/* x = n log(2) + r, with |r| <= log(2) / 2. */
-INLINE dvec reduce(dvec x, divec *n) {
+/* x = n log(2) + r + rest, with |r| <= log(2) / 2; the rest is what r was rounded by. */
+INLINE dvec reduce(dvec x, divec *n, dvec *rest) {
     dvec shifted = dfma(x, dall(LOG2_E), dall(ROUNDING));
     dvec whole = shifted - dall(ROUNDING);
     *n = (divec)shifted - (divec)dall(ROUNDING);
-    return dfma(whole, dall(-LN2_LOW), dfma(whole, dall(-LN2_HIGH), x));
+    dvec high = dfma(whole, dall(-LN2_HIGH), x), low = whole * dall(LN2_LOW), r = high - low;
+    *rest = (high - r) - low;
+    return r;
 }
 
 /* (exp(r) - 1 - r) / r^2 for |r| <= log(2) / 2: the series, to 4e-18; for floats to 2e-10. */
@@ -53,21 +55,55 @@ INLINE dvec exp_tail(dvec r) {
     return dfma(p, r, dall(1 / 2.0));
 }
 
-INLINE dvec dexp(dvec x) {
+/* The sum of a and b, where a is 0 or not the smaller, and what it was rounded by (Dekker, 1971). For floats that is
+ * not needed: 0. */
+INLINE dvec sum_of(dvec a, dvec b, dvec *low) {
+    dvec sum = a + b;
+    *low = BITS == 64 ? (a - sum) + b : dall(0);
+    return sum;
+}
+/* The same with one more small term in the exact sum. */
+INLINE dvec sum_of_three(dvec a, dvec b, dvec small, dvec *low) {
+    if (BITS == 32) return sum_of(a, b, low);
+    dvec rest, sum = sum_of(a, b, &rest);
+    return sum_of(sum, rest + small, low);
+}
+
+/* exp(x) = (1 + high + low) 2^n; high is returned. */
+INLINE dvec exp_parts(dvec x, divec *n, dvec *low) {
+    dvec rest, r = reduce(x, n, &rest);
+    if (BITS == 32) return *low = dall(0), dfma(exp_tail(r), r * r, r);
+    return sum_of(r, dfma(exp_tail(r), r * r, rest), low);
+}
+
+INLINE dvec exp_pair(dvec x, dvec *low) {
     divec n;
-    dvec r = reduce(at_least(at_most(x, 710), -746), &n);
-    dvec p = dfma(exp_tail(r), r * r, r) + dall(1);
+    dvec small, p = exp_parts(x, &n, &small);
     divec half = n >> 1; /* in two steps, since 2^n may be out of range while the result is not */
-    return p * power_of_two(half) * power_of_two(n - half);
+    dvec scale = power_of_two(half), rest = power_of_two(n - half);
+    dvec high = sum_of_three(dall(1), p, small, low);
+    *low = *low * scale * rest;
+    return high * scale * rest;
+}
+
+INLINE dvec dexp(dvec x) {
+    dvec low;
+    return exp_pair(at_least(at_most(x, 710), -746), &low);
+}
+
+INLINE dvec expm1_pair(dvec x, dvec *low) {
+    divec n;
+    dvec small, p = exp_parts(x, &n, &small);
+    divec half = n >> 1;
+    dvec scale = power_of_two(half), rest = power_of_two(n - half);
+    /* (p + 1) 2^n - 1 */
+    dvec high = sum_of_three(scale - power_of_two(half - n), p * scale, small * scale, low);
+    *low = *low * rest;
+    return high * rest;
 }
 
 INLINE dvec dexpm1(dvec x) {
-    divec n;
-    dvec r = reduce(at_least(at_most(x, 710), -50), &n);
-    dvec p = dfma(exp_tail(r), r * r, r);
-    divec half = n >> 1;
-    dvec scale = power_of_two(half), rest = power_of_two(n - half);
-    dvec y = dfma(p, scale, scale - power_of_two(half - n)) * rest; /* (p + 1) 2^n - 1 */
+    dvec low, y = expm1_pair(at_least(at_most(x, 710), -50), &low);
     return dpick((divec)(x == dall(0)), x, y);
 }
 
@@ -111,13 +147,50 @@ INLINE dvec dlog1p(dvec x) {
     return dpick((divec)(x == dall(0)), x, y);
 }
 
+/* (high + low) / (d + d_low) from what its quotient in doubles leaves; `inverse` is 1 / d, roughly. */
+#define CORRECTED(y, high, low, d, d_low, inverse) dfma(dfma(-(y), d, high) + dfma(-(y), d_low, low), inverse, y)
+
 INLINE dvec dtanh(dvec x) {
-    dvec t = dexpm1(at_most(dabs(x), 22) * dall(2));
-    return with_sign_of(t / (t + dall(2)), x);
+    dvec low, d_low, m = expm1_pair(at_most(dabs(x), 22) * dall(-2), &low); /* tanh |x| = -m / (2 + m) */
+    dvec d = sum_of(dall(2), m, &d_low), y = -m / d;
+    if (BITS == 64) y = CORRECTED(y, -m, -low, d, d_low + low, dfma(y, dall(0.5), dall(0.5)));
+    return with_sign_of(y, x);
 }
 
-INLINE dvec dsigmoid(dvec x) { return dall(1) / (dall(1) + dexp(-x)); }
+INLINE dvec dsigmoid(dvec x) {
+    if (BITS == 32) return dall(1) / (dall(1) + dexp(-x));
+    divec negative = (divec)(x < dall(0));
+    dvec low, d_low, e = exp_pair(-at_most(dabs(x), 746), &low); /* e / (1 + e) or 1 / (1 + e) */
+    dvec d = sum_of(dall(1), e, &d_low), high = dpick(negative, e, dall(1)), y = high / d;
+    return CORRECTED(y, high, dpick(negative, low, dall(0)), d, d_low + low, dpick(negative, dall(1) - y, y));
+}
 
+INLINE dvec polynomial(const double *coefficients, int degree, dvec x) {
+    dvec y = dall(coefficients[degree]);
+    for (int i = degree - 1; i >= 0; i--) y = dfma(y, x, dall(coefficients[i]));
+    return y;
+}
+
+/* Minimax fits by Remez's exchange in 50 digits: for doubles erf(x) / x - 1 to |x| = 1, to 2e-19, and beyond it
+ * log(erfc(1 + u)) to u = 4.95, weighted so that erf is exact to 7e-18; for floats the rational one of hpcnn/nn/erf.py,
+ * which is exact enough near -1 for gelu, too. */
+#if BITS == 64
+INLINE dvec derf(dvec x) {
+    static const double near[13] = {
+        0.1283791670955126, -0.3761263890318375, 0.11283791670954857, -0.026866170645072896, 0.0052239776247808714,
+        -0.000854832697874242, 0.00012055331036906218, -1.4925593507021922e-05, 1.6460972818781747e-06,
+        -1.6350025238326967e-07, 1.4657879932816842e-08, -1.1365666271055627e-09, 5.945262225111614e-11};
+    static const double far[18] = {
+        -1.8496055099332482, -2.6389675142347775, -0.8431072563593303, -0.041561098026684666, 0.010033825195181359,
+        -0.0019779013111060426, 0.00023731679949622316, 2.629537739823454e-05, -2.7197231068595512e-05,
+        9.66907497838474e-06, -2.1297184328633265e-06, 2.03239686932183e-07, 5.8824531841397635e-08,
+        -3.369395616368336e-08, 8.597606600872972e-09, -1.3327011586579832e-09, 1.207187174792528e-10,
+        -4.929037639694629e-12};
+    dvec a = at_most(dabs(x), 5.95); /* where erf rounds to 1 */
+    dvec y = dfma(a, polynomial(near, 12, a * a), a), tail = dexp(polynomial(far, 17, a - dall(1)));
+    return with_sign_of(dpick((divec)(a > dall(1)), dall(1) - tail, y), x);
+}
+#else
 INLINE dvec derf(dvec x) {
     static const double numerator[13] = {
         1.1283791670955126, 0.22006855549379578, 0.0661034379154435, 0.006883949700155888, 0.0008551635721330873,
@@ -128,13 +201,9 @@ INLINE dvec derf(dvec x) {
         0.00022590797381978313, 1.5483839183835524e-05, 8.34154108311699e-07, 3.5118406953277925e-08,
         1.1235427643799748e-09, 2.548220315619966e-11, 3.3238996028334845e-13, 8.877004874173226e-16};
     dvec y = at_least(at_most(x, 5.98), -5.98), square = y * y;
-    dvec p = dall(numerator[12]), q = dall(denominator[12]);
-    for (int i = 11; i >= 0; i--) {
-        p = dfma(p, square, dall(numerator[i]));
-        q = dfma(q, square, dall(denominator[i]));
-    }
-    return at_least(at_most(y * (p / q), 1), -1);
+    return at_least(at_most(y * (polynomial(numerator, 12, square) / polynomial(denominator, 12, square)), 1), -1);
 }
+#endif
 
 /* A function of each double of a vec. */
 #define OF_DOUBLES(v, function) \

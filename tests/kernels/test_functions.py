@@ -1,5 +1,8 @@
 """Activations, losses and layer normalisation: the same bits in all variants, and the mathematics of NumPy's side."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,9 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.native_arithmetic import CODES, FROM_INPUT, LOSS_CODES
 from hpcnn.nn.numpy_arithmetic import NUMPY
+from scripts import ulp_errors
 from tests.kernels.structures import CONSTANTS
+from tests.require import missing
 
 DTYPES = [np.float32, np.float64]
 few = settings(max_examples=25, deadline=None)
@@ -88,6 +93,19 @@ def test_errors_of_float32_are_within_one_unit_in_the_last_place(core, name):
     normal = abs(exact) >= np.finfo(np.float32).tiny  # others become 0
     unit = np.spacing(abs(exact[normal]).astype(np.float32)).astype(np.float64)
     assert (abs(activated(core, name, z)[normal] - exact[normal]) / unit).max() < 1
+
+
+def test_errors_of_the_functions_are_below_two_units_in_the_last_place(capfd, monkeypatch):
+    """Of some numbers; the script goes through more. It also prints each special value that is not C99's."""
+    if not shutil.which("cc"):
+        missing("there is no C compiler (cc)")
+    monkeypatch.setattr("sys.argv", ["ulp_errors", "10007"])
+    ulp_errors.main()
+    lines = capfd.readouterr().out.splitlines()
+    errors = [re.fullmatch(r"\w+ +float(?:32|64) ([0-9.]+) ulp, at .*", line) for line in lines]
+    assert len(errors) == 14
+    assert all(errors), lines
+    assert max(float(error[1]) for error in errors if error) < 2, lines
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
