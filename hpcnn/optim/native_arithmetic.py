@@ -68,13 +68,8 @@ class NativeArithmetic:
         core.cell_sums(x, np.array([0, x.size], np.int64), out, square)
         return float(out[0])
 
-    def power(self, x: float, y: float) -> float:
-        """Return x to the power of y."""
-        return core.pow(x, y)
-
-    def cospi(self, x: float) -> float:
-        """Return the cosine of pi x."""
-        return core.cospi(x)
+    power = staticmethod(core.pow)
+    cospi = staticmethod(core.cospi)
 
 
 NATIVE = NativeArithmetic()

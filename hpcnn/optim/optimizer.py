@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -194,7 +194,7 @@ class BoundOptimizer:
         else:
             ends = np.cumsum([len(_marks(each.start, each.start + each.size)) for each in self._parameters])
             norms = [self._norms(each) for each in np.split(rows, ends[:-1])]
-        self._plan([replace(self._info, norms=each) for each in norms])
+        self._plan([self._info._replace(norms=each) for each in norms])
 
     def _norms(self, rows: Array) -> Norms:
         totals = [math.sqrt(tree_total(column.tolist())) for column in rows.T]

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ class Norms:
     """Of the parameters as they are; NaN where only the norm of the whole vector of updates was needed."""
 
 
-@dataclass(frozen=True)
-class StepInfo:
+class StepInfo(NamedTuple):
     """When an update happens, and what transforms may know of it."""
 
     step: int
