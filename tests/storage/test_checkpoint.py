@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 import tracemalloc
 import weakref
 
@@ -138,6 +139,27 @@ def test_the_hashes_are_what_the_documentation_says(large):
                 content.update(hashlib.sha256(data[start : start + CHUNK]).digest())
     assert metadata["content_sha256"] == content.hexdigest()
     assert load_checkpoint(large).content_sha256 == content.hexdigest()
+
+
+def test_short_chunks_of_weights_wait_for_long_ones_before_them():
+    """Short chunks are hashed at once, long ones on a thread; one hash takes the weights in their order."""
+    ready, taken = threading.Event(), []
+
+    class Slow:
+        def update(self, chunk):
+            assert ready.wait(60)
+            taken.append(len(chunk))
+
+    long, short = bytes(hashing._SHORT_BYTES + 1), b"short"
+    with hashing.ContentHash() as content:
+        content._weights = Slow()
+        content.add(long, weights=True)
+        content.add(short, weights=True)
+        assert not taken
+        ready.set()
+        content.wait()
+        content.add(short, weights=True)
+        assert taken == [len(long), len(short), len(short)]
 
 
 def test_each_array_lies_at_a_multiple_of_the_size_of_its_entries(path):
