@@ -68,7 +68,7 @@ PLACES = {
     "before MPI": ("fail_in_call('comm.connect', '_connect_mpi', 1)", "connecting"),
     "connecting": ("fail_in_call('comm.mpi', 'MpiCommunicator.__init__', 1)", "connecting"),
     "set-up": ("fail_in_call('data.samples', 'Samples.__len__', 1)", "phase set-up"),
-    "step": ("fail_in_call('training.replica', 'Replica._shard', 7)", r"phase \w+, step 2 \(epoch 1\)"),
+    "step": ("fail_in_call('training.loader', 'ShardLoader.shards', 2)", r"phase data, step 2 \(epoch 1\)"),
     "evaluation": (
         "fail_in_call('training.model', 'Model.eval_piece', 1)",
         r"phase evaluate, step 23 \(epoch 1\)",
