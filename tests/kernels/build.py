@@ -19,7 +19,17 @@ from pathlib import Path
 from tests.kernels.structures import KERNELS
 from tests.require import missing
 
-FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-fno-fast-math",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+]
 ISA_FLAGS = {
     "scalar": [],
     "avx2": ["-mavx2", "-mfma"],

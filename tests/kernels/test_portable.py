@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn.kernels.build import zig
-from tests.kernels.build import build_program, variants
+from tests.kernels.build import FLAGS, ISA_FLAGS, build_program, variants
 from tests.kernels.structures import CONSTANTS, KERNELS
 from tests.require import missing, require
 
@@ -41,6 +41,14 @@ def test_table_has_every_need_for_scratch():
         name for path in KERNELS.glob("*.c") for name in re.findall(r"size_t NAME\((\w+_scratch)\)", path.read_text())
     }
     assert declared == set(re.findall(r"DO\(OP_\w+, (\w+_scratch)\)", (KERNELS / "table.c").read_text()))
+
+
+def test_flags_are_those_of_the_build():
+    text = (KERNELS / "CMakeLists.txt").read_text()
+    lists = {name: values.split() for name, values in re.findall(r"^ *set\((\w+) (.*)\)", text, re.MULTILINE)}
+    assert set(lists["FLAGS"]) <= set(FLAGS)
+    for isa, flags in ISA_FLAGS.items():
+        assert set(lists[isa]) - {'""', "${avx2}"} | set(lists["avx2"] if "${avx2}" in lists[isa] else []) == set(flags)
 
 
 @pytest.mark.parametrize("isa", variants()[1:])
