@@ -39,7 +39,7 @@ x, names = x.reshape(len(x), -1) / 16, y.astype(str)
 classifier = Classifier(16, max_iter=4, learning_rate_init=0.02, random_state=3, shards=4).fit(x, names)
 assert classifier.score(x, names) > 0.5
 network = Network([Dense(16, activation="relu"), Dense(10, activation="softmax")], (64,))
-short = {"train.epochs": 2, "run.display": "none"}
+short = {"train.epochs": 2, "train.shards": 4, "run.display": "none"}
 fitted = hpcnn.fit(data=(x, y), network=network, overrides=short, out=f"run_{comm.size}")
 trainer = hpcnn.Trainer(network, "sparse_categorical_crossentropy", shards=4)
 trainer.step(x[:100], y[:100])

@@ -32,7 +32,7 @@ def test_lr_find(mpich: Mpi, tmp_path: Path) -> None:
 
 
 def test_lr_find_finds_nothing(mpich: Mpi, tmp_path: Path) -> None:
-    options = ("--from", "1e-12", "--to", "1e-10", "--steps", "20")
+    options = ("--from", "1e-12", "--to", "1e-10", "--steps", "20", "--set", "train.seed=1")  # chance falls for 1 in 15
     done = mpich.run(0, "-m", "hpcnn", "lr-find", JOB, *options, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[-1].startswith("no suggestion: the loss does not fall")

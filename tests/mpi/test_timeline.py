@@ -27,7 +27,7 @@ def slices_of(folder: Path) -> list[tuple[int, list[str], dict[str, Any]]]:
 
 def test_a_slow_rank_is_seen_and_named(mpich: Mpi, tmp_path: Path) -> None:
     """Faults listen to the same activity as the timeline does."""
-    fault = {"HPCNN_FAULT": "slow rank=1 seconds=0.05 phase=forward step=5-24"}
+    fault = {"HPCNN_FAULT": "slow rank=1 seconds=0.1 phase=forward step=5-24"}
     options = ("--set", "run.display=plain", "--set", "run.log_every_s=0.2")
     done = mpich.run(3, *JOB, *RECORD, *options, cwd=tmp_path, environment=fault)
     assert done.returncode == 0, done.stderr
