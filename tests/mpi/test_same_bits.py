@@ -68,6 +68,8 @@ VARIANTS = {
         "train.reduce_on_plateau.patience=1",
         'train.metrics=["accuracy", "f1", "confusion_matrix", "top_k_accuracy"]',
     ],
+    "NumPy": ["train.arithmetic=numpy"],
+    "NumPy, automatic shards, full batches": ["train.arithmetic=numpy", "train.shards=auto", "train.batch_size=full"],
 }
 
 
@@ -126,7 +128,8 @@ def test_a_checkpoint_serves_sharded_and_whole(ranks_of_mpich: RankServer, tmp_p
     assert sha256_of(train_short(server, 2, tmp_path, sharded, out=out, resume="auto")) == reference
 
 
-def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path, arithmetic: str) -> None:
     """Products large enough to be dealt to threads: see SMALLEST_PIECE in hpcnn/nn/matmul.py."""
     job = tmp_path / "large.toml"
     job.write_text(
@@ -134,6 +137,7 @@ def test_threads_of_a_rank(mpich: Mpi, tmp_path: Path) -> None:
         '[model]\nlayers = [{ type = "dense", units = 1024, activation = "relu" }, '
         '{ type = "dense", units = 2, activation = "softmax" }]\n'
         '[loss]\nname = "sparse_categorical_crossentropy"\n[train]\nepochs = 1\nbatch_size = 256\nshards = 2\n'
+        f'arithmetic = "{arithmetic}"\n'
     )
     hashes = set()
     for ranks, threads in ((0, "1"), (0, "2"), (0, "3"), (2, "2")):
