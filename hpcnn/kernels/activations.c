@@ -33,19 +33,18 @@ INLINE dvec softplus_slope(dvec y) { return -dexpm1(-y); }
     }
 
 static void softmax(const real *z, real *y, index_t n) {
-    double sums[LANES] = {0}, block[LANES];
-    real largest = n ? z[0] : 0;
-    for (index_t i = 1; i < n; i++) largest = z[i] > largest ? z[i] : largest;
-    for (index_t i = 0; i < n; i += LANES) {
-        int count = n - i < LANES ? (int)(n - i) : LANES;
-        for (int k = 0; k < LANES; k++) block[k] = k < count ? (double)z[i + k] - (double)largest : -INFINITY;
-        OF_LANES(dexp, block, block)
-        for (int k = 0; k < LANES; k++) sums[k] += block[k];
-        for (int k = 0; k < count; k++) y[i + k] = (real)block[k];
+    dvec sums[BLOCK] = {0}, shifted[BLOCK], power[BLOCK] = {0};
+    const double largest = n ? (double)largest_of(z, n) : 0;
+    EACH_BLOCK(n) {
+        softmax_block(z + i, count, largest, shifted, power);
+        EACH_DVEC sums[k] += power[k];
     }
-    double total = folded(sums);
-    for (index_t i = 0; i < n; i++) y[i] = (real)((double)y[i] / total);
-    EACH_VEC(n, y, y, out = in)
+    const double total = folded(sums);
+    EACH_BLOCK(n) {
+        if (n > LANES) softmax_block(z + i, count, largest, shifted, power); /* else they are those of above */
+        EACH_DVEC power[k] /= dall(total);
+        store_block(y + i, count, power);
+    }
 }
 
 void NAME(activate_row)(int activation, const real *z, real *y, index_t n) {
@@ -77,11 +76,19 @@ void NAME(activate)(const void *operation, index_t begin, index_t end, void *scr
 }
 
 static void softmax_backward(const real *y, const real *dy, real *dz, index_t n) {
-    double sums[LANES] = {0};
-    for (index_t i = 0; i < n; i++) sums[i % LANES] += (double)dy[i] * (double)y[i];
-    double total = folded(sums);
-    for (index_t i = 0; i < n; i++) dz[i] = (real)(((double)dy[i] - total) * (double)y[i]);
-    EACH_VEC(n, dz, dz, out = in)
+    dvec sums[BLOCK] = {0}, share[BLOCK], d[BLOCK];
+    EACH_BLOCK(n) {
+        load_block(y + i, count, share);
+        load_block(dy + i, count, d);
+        EACH_DVEC sums[k] += d[k] * share[k];
+    }
+    const double total = folded(sums);
+    EACH_BLOCK(n) {
+        load_block(y + i, count, share);
+        load_block(dy + i, count, d);
+        EACH_DVEC d[k] = (d[k] - dall(total)) * share[k];
+        store_block(dz + i, count, d);
+    }
 }
 
 /* dz = dy x slope, where `slope` is made of what is saved, `in`. */

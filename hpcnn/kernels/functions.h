@@ -157,12 +157,16 @@ INLINE dvec dtanh(dvec x) {
     return with_sign_of(y, x);
 }
 
-INLINE dvec dsigmoid(dvec x) {
-    if (BITS == 32) return dall(1) / (dall(1) + dexp(-x));
+/* sigmoid(x) from exp(-|x|), as e / (1 + e) or 1 / (1 + e). */
+INLINE dvec sigmoid_of(dvec x, dvec e, dvec low) {
     divec negative = (divec)(x < dall(0));
-    dvec low, d_low, e = exp_pair(-at_most(dabs(x), 746), &low); /* e / (1 + e) or 1 / (1 + e) */
-    dvec d = sum_of(dall(1), e, &d_low), high = dpick(negative, e, dall(1)), y = high / d;
+    dvec d_low, d = sum_of(dall(1), e, &d_low), high = dpick(negative, e, dall(1)), y = high / d;
+    if (BITS == 32) return y;
     return CORRECTED(y, high, dpick(negative, low, dall(0)), d, d_low + low, dpick(negative, dall(1) - y, y));
+}
+INLINE dvec dsigmoid(dvec x) {
+    dvec low, e = exp_pair(-at_most(dabs(x), 746), &low);
+    return sigmoid_of(x, e, low);
 }
 
 INLINE dvec polynomial(const double *coefficients, int degree, dvec x) {
@@ -213,20 +217,66 @@ INLINE dvec derf(dvec x) {
         narrow(parts_); \
     })
 
-/* The sum of LANES numbers, as operations.h has it. Overwrites them. */
-INLINE double folded(double *lanes) {
+/* LANES entries of a row as doubles; of a row's last block, `count` may be fewer. */
+#define BLOCK (LANES / DWIDTH)
+#define EACH_BLOCK(n) for (index_t i = 0, count = (n); i < (n); i += LANES, count -= LANES)
+#define EACH_DVEC for (int k = 0; k < BLOCK; k++)
+
+/* Entries that are not there are 0. */
+INLINE void load_block(const real *from, index_t count, dvec *block) {
+    for (int j = 0; j < LANES / WIDTH; j++) {
+        const index_t left = count - j * WIDTH;
+        vec v = left >= WIDTH ? load(from + j * WIDTH) : left > 0 ? load_part(from + j * WIDTH, left) : all(0);
+        for (int part = 0; part < DPARTS; part++) block[j * DPARTS + part] = widen(v, part);
+    }
+}
+INLINE void store_block(real *to, index_t count, const dvec *block) {
+    for (int j = 0; j < LANES / WIDTH; j++) {
+        const index_t left = count - j * WIDTH;
+        vec v = flushed(narrow(block + j * DPARTS));
+        if (left >= WIDTH) store(to + j * WIDTH, v);
+        else if (left > 0) store_part(to + j * WIDTH, v, left);
+    }
+}
+/* The numbers of the lanes of dvec k. */
+INLINE divec lanes_of(int k) {
+    divec lanes;
+    for (int j = 0; j < DWIDTH; j++) lanes[j] = k * DWIDTH + j;
+    return lanes;
+}
+/* 0 in the lanes from `count` on. */
+INLINE void only_first(index_t count, dvec *block) {
+    if (count < LANES) EACH_DVEC block[k] = dpick((divec)(lanes_of(k) < dwhole(count)), block[k], dall(0));
+}
+
+/* The sum of a block, as operations.h has it. */
+INLINE double folded(const dvec *block) {
+    double lanes[LANES];
+    memcpy(lanes, block, sizeof lanes);
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
     return lanes[0];
 }
 
-/* y = function(x) of LANES doubles. */
-#define OF_LANES(function, x, y) \
-    for (int lane_ = 0; lane_ < LANES; lane_ += DWIDTH) { \
-        dvec block_; \
-        memcpy(&block_, (x) + lane_, sizeof block_); \
-        block_ = function(block_); \
-        memcpy((y) + lane_, &block_, sizeof block_); \
+/* The largest of n > 0 numbers; one that is NaN may count or not. */
+INLINE real largest_of(const real *z, index_t n) {
+    vec most = all(-(real)INFINITY);
+    index_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) most = larger(load(z + i), most);
+    real largest = -(real)INFINITY;
+    if (i) for (int j = 0; j < WIDTH; j++) largest = most[j] > largest ? most[j] : largest;
+    for (; i < n; i++) largest = z[i] > largest ? z[i] : largest;
+    return largest;
+}
+
+/* z - largest of a block of a row, and exp of that, 0 where there is no entry. */
+INLINE void softmax_block(const real *z, index_t count, double largest, dvec *shifted, dvec *power) {
+    load_block(z, count, shifted);
+    EACH_DVEC {
+        shifted[k] -= dall(largest);
+        power[k] = dexp(shifted[k]);
     }
+    only_first(count, power);
+}
 
 #endif

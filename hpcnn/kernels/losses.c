@@ -5,13 +5,6 @@
 #include "functions.h"
 
 #define EPSILON 1e-7 /* probabilities are kept this far from 0 and 1 where their logarithm is taken */
-/* The entries k of the block that begins at i, as far as there are any. */
-#define EACH(n, i) for (int k = 0, count = (int)((n) - (i) < LANES ? (n) - (i) : LANES); k < count; k++)
-
-static real flushed_real(double x) {
-    real y = (real)x;
-    return (y < 0 ? -y : y) < REAL_MIN ? y * 0 : y; /* y * 0: of the same sign */
-}
 
 /* What a sample has of each array. */
 struct sample {
@@ -21,165 +14,182 @@ struct sample {
     double scale; /* of the gradient: weight / (number of terms in the mean) */
 };
 
-static void give(const struct sample *s, index_t place, double gradient) {
-    if (s->gradient) s->gradient[place] = flushed_real(gradient * s->scale);
+INLINE void give(const struct sample *s, index_t i, index_t count, dvec *gradient) {
+    if (!s->gradient) return;
+    EACH_DVEC gradient[k] *= dall(s->scale);
+    store_block(s->gradient + i, count, gradient);
 }
 
 /* ------------------------------------------------------------------------------------------------------ Regression */
 
-static double mean_squared(const struct sample *s, index_t n, double *lanes) {
-    for (index_t i = 0; i < n; i += LANES) EACH(n, i) {
-        double error = (double)s->inputs[i + k] - (double)s->targets[i + k];
-        lanes[k] += error * error;
-        give(s, i + k, 2 * error);
-    }
-    return folded(lanes);
+/* A function `of` of the errors makes terms and gradients; both are 0 for no error, so for entries that are not there. */
+#define REGRESSION(of) \
+    dvec sums[BLOCK] = {0}, error[BLOCK], target[BLOCK]; \
+    EACH_BLOCK(n) { \
+        load_block(s->inputs + i, count, error); \
+        load_block(s->targets + i, count, target); \
+        EACH_DVEC { \
+            dvec e = error[k] - target[k]; \
+            of; \
+        } \
+        give(s, i, count, error); \
+    } \
+    return folded(sums)
+
+static double mean_squared(const struct sample *s, index_t n) {
+    REGRESSION({
+        sums[k] += e * e;
+        error[k] = dall(2) * e;
+    });
 }
 
-static double mean_absolute(const struct sample *s, index_t n, double *lanes) {
-    for (index_t i = 0; i < n; i += LANES) EACH(n, i) {
-        double error = (double)s->inputs[i + k] - (double)s->targets[i + k];
-        lanes[k] += error < 0 ? -error : error;
-        give(s, i + k, error > 0 ? 1 : error < 0 ? -1 : error); /* 0, or NaN */
-    }
-    return folded(lanes);
+static double mean_absolute(const struct sample *s, index_t n) {
+    REGRESSION({
+        sums[k] += dabs(e);
+        error[k] = dpick((divec)(e > dall(0)), dall(1), dpick((divec)(e < dall(0)), dall(-1), e)); /* 0, or NaN */
+    });
 }
 
-static double huber(const struct sample *s, index_t n, double delta, double *lanes) {
-    for (index_t i = 0; i < n; i += LANES) EACH(n, i) {
-        double error = (double)s->inputs[i + k] - (double)s->targets[i + k];
-        double clipped = error > delta ? delta : error < -delta ? -delta : error;
-        lanes[k] += clipped * (error - clipped * 0.5); /* both branches */
-        give(s, i + k, clipped);
-    }
-    return folded(lanes);
+static double huber(const struct sample *s, index_t n, double delta) {
+    REGRESSION({
+        error[k] = at_least(at_most(e, delta), -delta);
+        sums[k] += error[k] * (e - error[k] * dall(0.5)); /* both branches */
+    });
 }
 
 /* --------------------------------------------------------------------------------------------- Binary cross-entropy */
 
-static double binary_from_logits(const struct sample *s, index_t n, double smoothing, double *lanes) {
-    double z[LANES], sign[LANES], tail[LANES];
-    for (index_t i = 0; i < n; i += LANES) {
-        for (int k = 0; k < LANES; k++) z[k] = k < n - i ? (double)s->inputs[i + k] : 0;
-        for (int k = 0; k < LANES; k++) sign[k] = z[k] > 0 ? -z[k] : z[k];
-        OF_LANES(dexp, sign, tail)
-        OF_LANES(dlog1p, tail, tail)
-        OF_LANES(dsigmoid, z, sign)
-        EACH(n, i) {
-            double t = (double)s->targets[i + k] * (1 - smoothing) + smoothing / 2;
-            lanes[k] += (z[k] < 0 ? 0 : z[k]) - z[k] * t + tail[k];
-            s->outputs[i + k] = flushed_real(sign[k]);
-            give(s, i + k, sign[k] - t);
-        }
-    }
-    return folded(lanes);
+INLINE void binary_targets(const struct sample *s, index_t i, index_t count, double smoothing, dvec *t) {
+    load_block(s->targets + i, count, t);
+    EACH_DVEC t[k] = t[k] * dall(1 - smoothing) + dall(smoothing / 2);
 }
 
-static double binary_from_outputs(const struct sample *s, index_t n, double smoothing, double *lanes) {
-    double p[LANES], rest[LANES], log_p[LANES], log_rest[LANES];
-    for (index_t i = 0; i < n; i += LANES) {
-        for (int k = 0; k < LANES; k++) {
-            double given = k < n - i ? (double)s->inputs[i + k] : 0.5;
-            p[k] = given < EPSILON ? EPSILON : given > 1 - EPSILON ? 1 - EPSILON : given;
-            rest[k] = 1 - p[k];
+static double binary_from_logits(const struct sample *s, index_t n, double smoothing) {
+    dvec sums[BLOCK] = {0}, z[BLOCK], t[BLOCK], terms[BLOCK];
+    EACH_BLOCK(n) {
+        load_block(s->inputs + i, count, z);
+        binary_targets(s, i, count, smoothing, t);
+        EACH_DVEC {
+            dvec low, e = exp_pair(-at_most(dabs(z[k]), 746), &low);
+            terms[k] = at_least(z[k], 0) - z[k] * t[k] + dlog1p(e);
+            z[k] = sigmoid_of(z[k], e, low);
+            t[k] = z[k] - t[k];
         }
-        OF_LANES(dlog, p, log_p)
-        OF_LANES(dlog, rest, log_rest)
-        EACH(n, i) {
-            double t = (double)s->targets[i + k] * (1 - smoothing) + smoothing / 2;
-            lanes[k] += (t - 1) * log_rest[k] - t * log_p[k];
-            give(s, i + k, p[k] == (double)s->inputs[i + k] || p[k] != p[k] ? (p[k] - t) / (p[k] * rest[k]) : 0);
-        }
+        only_first(count, terms);
+        EACH_DVEC sums[k] += terms[k];
+        store_block(s->outputs + i, count, z);
+        give(s, i, count, t);
     }
-    return folded(lanes);
+    return folded(sums);
+}
+
+static double binary_from_outputs(const struct sample *s, index_t n, double smoothing) {
+    dvec sums[BLOCK] = {0}, given[BLOCK], t[BLOCK], terms[BLOCK];
+    EACH_BLOCK(n) {
+        load_block(s->inputs + i, count, given);
+        binary_targets(s, i, count, smoothing, t);
+        EACH_DVEC {
+            dvec p = at_least(at_most(given[k], 1 - EPSILON), EPSILON), rest = dall(1) - p;
+            divec clipped = (divec)(p != given[k]) & (divec)(p == p);
+            terms[k] = (t[k] - dall(1)) * dlog(rest) - t[k] * dlog(p);
+            t[k] = dpick(clipped, dall(0), (p - t[k]) / (p * rest));
+        }
+        only_first(count, terms);
+        EACH_DVEC sums[k] += terms[k];
+        give(s, i, count, t);
+    }
+    return folded(sums);
 }
 
 /* ---------------------------------------------------------------------------------------- Categorical cross-entropy */
 
-/* The smoothed targets of the classes from i on, at a position. */
-static void block_targets(const struct sample *s, index_t position, index_t i, double smoothing, index_t classes, double *t) {
-    const double floor = smoothing / (double)classes;
-    const int count = (int)(classes - i < LANES ? classes - i : LANES);
+/* The smoothed targets of the classes from i on, at a position; 0 where there is no class. */
+INLINE void block_targets(const struct sample *s, index_t position, index_t i, double smoothing, index_t classes, dvec *t) {
+    const dvec floor = dall(smoothing / (double)classes), share = dall(1 - smoothing);
     if (s->labels) {
-        index_t k = s->labels[position] - i;
-        for (int j = 0; j < LANES; j++) t[j] = floor;
-        if (k >= 0 && k < count) t[k] = (1 - smoothing) + floor;
+        const divec label = dwhole((int64_t)((uint64_t)s->labels[position] - (uint64_t)i));
+        EACH_DVEC t[k] = dpick((divec)(lanes_of(k) == label), share + floor, floor);
     } else {
-        const real *given = s->targets + position * classes + i;
-        for (int j = 0; j < count; j++) t[j] = (double)given[j] * (1 - smoothing) + floor;
+        load_block(s->targets + position * classes + i, classes - i, t);
+        EACH_DVEC t[k] = t[k] * share + floor;
     }
+    only_first(classes - i, t);
 }
+
+/* t x, and 0 for t = 0 even if x is infinite. */
+INLINE dvec weighted(dvec t, dvec x) { return dpick((divec)(t == dall(0)), dall(0), t * x); }
 
 /* A label that names no class makes the loss NaN. */
 static double known(const struct sample *s, index_t position, index_t classes) {
     return s->labels && (s->labels[position] < 0 || s->labels[position] >= classes) ? NAN : 0;
 }
 
-/* exp(z - largest) of LANES classes from i on, 0 where there is none, and z - largest. */
-static void block_exp(const real *z, index_t i, index_t classes, double largest, double *shifted, double *power) {
-    const int count = (int)(classes - i < LANES ? classes - i : LANES);
-    for (int k = 0; k < count; k++) shifted[k] = (double)z[i + k] - largest;
-    for (int k = count; k < LANES; k++) shifted[k] = -INFINITY;
-    OF_LANES(dexp, shifted, power)
-}
-
 /* log(sum of exp(z)) x (sum of t) - sum of t z, with z less its maximum. */
 static double categorical_from_logits(const struct sample *s, index_t position, index_t classes, double smoothing) {
     const index_t place = position * classes;
     const real *z = s->inputs + place;
-    double sums[LANES] = {0}, products[LANES] = {0}, totals[LANES] = {0}, shifted[LANES], power[LANES], t[LANES];
-    real largest = z[0];
-    for (index_t j = 1; j < classes; j++) largest = z[j] > largest ? z[j] : largest;
-    for (index_t i = 0; i < classes; i += LANES) {
-        block_exp(z, i, classes, (double)largest, shifted, power);
+    const double largest = (double)largest_of(z, classes);
+    dvec sums[BLOCK] = {0}, products[BLOCK] = {0}, totals[BLOCK] = {0}, shifted[BLOCK], power[BLOCK] = {0}, t[BLOCK] = {0};
+    EACH_BLOCK(classes) {
+        softmax_block(z + i, count, largest, shifted, power);
         block_targets(s, position, i, smoothing, classes, t);
-        EACH(classes, i) {
-            products[k] += t[k] * shifted[k];
+        EACH_DVEC {
+            products[k] += weighted(t[k], shifted[k]);
             totals[k] += t[k];
+            sums[k] += power[k];
         }
-        for (int k = 0; k < LANES; k++) sums[k] += power[k];
     }
     const double sum = folded(sums), total = folded(totals), log_sum = dlog(dall(sum))[0];
-    for (index_t i = 0; i < classes; i += LANES) {
+    EACH_BLOCK(classes) {
         if (classes > LANES) { /* else they are those of above */
-            block_exp(z, i, classes, (double)largest, shifted, power);
+            softmax_block(z + i, count, largest, shifted, power);
             block_targets(s, position, i, smoothing, classes, t);
         }
-        EACH(classes, i) s->outputs[place + i + k] = flushed_real(power[k] / sum);
-        if (s->gradient)
-            EACH(classes, i) s->gradient[place + i + k] = flushed_real((power[k] / sum * total - t[k]) * s->scale);
+        EACH_DVEC {
+            power[k] /= dall(sum);
+            t[k] = power[k] * dall(total) - t[k];
+        }
+        store_block(s->outputs + place + i, count, power);
+        give(s, place + i, count, t);
     }
     return log_sum * total - folded(products) + known(s, position, classes);
+}
+
+/* p = given / sum, and p kept off 0 and 1. Returns where that changes nothing. */
+INLINE divec probability(dvec given, double sum, dvec *p, dvec *kept) {
+    *p = given / dall(sum);
+    *kept = at_least(at_most(*p, 1 - EPSILON), EPSILON);
+    return (divec)(*p == *kept) | (divec)(*p != *p);
 }
 
 /* -sum of t log(p), where p is what is given over its sum, kept off 0 and 1. */
 static double categorical_from_outputs(const struct sample *s, index_t position, index_t classes, double smoothing) {
     const index_t place = position * classes;
-    const real *given = s->inputs + place;
-    double sums[LANES] = {0}, terms[LANES] = {0}, dots[LANES] = {0}, clipped[LANES], logs[LANES], t[LANES];
-    for (index_t i = 0; i < classes; i += LANES) EACH(classes, i) sums[k] += (double)given[i + k];
+    const real *inputs = s->inputs + place;
+    dvec sums[BLOCK] = {0}, terms[BLOCK] = {0}, dots[BLOCK] = {0}, given[BLOCK], t[BLOCK], p, kept;
+    EACH_BLOCK(classes) {
+        load_block(inputs + i, count, given);
+        EACH_DVEC sums[k] += given[k];
+    }
     const double sum = folded(sums);
-    for (index_t i = 0; i < classes; i += LANES) {
-        for (int k = 0; k < LANES; k++) {
-            double p = k < classes - i ? (double)given[i + k] / sum : 0.5;
-            clipped[k] = p < EPSILON ? EPSILON : p > 1 - EPSILON ? 1 - EPSILON : p;
-        }
-        OF_LANES(dlog, clipped, logs)
+    EACH_BLOCK(classes) {
+        load_block(inputs + i, count, given);
         block_targets(s, position, i, smoothing, classes, t);
-        EACH(classes, i) {
-            double p = (double)given[i + k] / sum;
-            terms[k] -= t[k] * logs[k];
-            dots[k] -= p == clipped[k] || p != p ? t[k] : 0;
+        EACH_DVEC {
+            divec same = probability(given[k], sum, &p, &kept);
+            terms[k] -= t[k] * dlog(kept);
+            dots[k] -= dpick(same, t[k], dall(0));
         }
     }
-    const double dot = folded(dots);
-    for (index_t i = 0; s->gradient && i < classes; i += LANES) {
+    const dvec dot = dall(folded(dots));
+    if (s->gradient) EACH_BLOCK(classes) {
+        load_block(inputs + i, count, given);
         block_targets(s, position, i, smoothing, classes, t);
-        EACH(classes, i) {
-            double p = (double)given[i + k] / sum;
-            int kept = (p >= EPSILON && p <= 1 - EPSILON) || p != p;
-            give(s, place + i + k, ((kept ? -t[k] / p : 0) - dot) / sum);
+        EACH_DVEC {
+            divec same = probability(given[k], sum, &p, &kept);
+            t[k] = (dpick(same, -t[k] / p, dall(0)) - dot) / dall(sum);
         }
+        give(s, place + i, count, t);
     }
     return folded(terms) + known(s, position, classes);
 }
@@ -187,13 +197,13 @@ static double categorical_from_outputs(const struct sample *s, index_t position,
 /* ---------------------------------------------------------------------------------------------------------- Kernel */
 
 static double of_sample(const struct loss *op, const struct sample *s, index_t entries) {
-    double lanes[LANES] = {0}, total = 0, smoothing = op->label_smoothing;
+    double total = 0, smoothing = op->label_smoothing;
     switch (op->kind) {
-        case MSE: return mean_squared(s, entries, lanes);
-        case MAE: return mean_absolute(s, entries, lanes);
-        case HUBER: return huber(s, entries, op->delta, lanes);
+        case MSE: return mean_squared(s, entries);
+        case MAE: return mean_absolute(s, entries);
+        case HUBER: return huber(s, entries, op->delta);
         case BINARY_CROSSENTROPY:
-            return op->from_logits ? binary_from_logits(s, entries, smoothing, lanes) : binary_from_outputs(s, entries, smoothing, lanes);
+            return op->from_logits ? binary_from_logits(s, entries, smoothing) : binary_from_outputs(s, entries, smoothing);
         default:
             for (index_t position = 0; position < op->positions; position++)
                 total += op->from_logits ? categorical_from_logits(s, position, op->classes, smoothing)

@@ -84,7 +84,8 @@ struct column_sums {
     void *const *out; /* one (columns) a group */
 };
 
-/* y = activation(z), elementwise, or over each row for SOFTMAX; y may be z. A task is one row. */
+/* y = activation(z), elementwise, or over each row for SOFTMAX: exp(z - largest) in double, summed over LANES lanes,
+ * divided, rounded once. y may be z. A task is one row. */
 struct activate {
     index_t rows, columns;
     int activation;
@@ -107,7 +108,8 @@ enum loss_kind { MSE, MAE, HUBER, BINARY_CROSSENTROPY, CATEGORICAL_CROSSENTROPY,
 /* The loss of each sample, and its gradient, in one pass. With `from_logits` (BINARY_CROSSENTROPY: a sigmoid's;
  * the categorical ones: a softmax's) `inputs` are logits, `outputs` takes the probabilities and `gradient` is that of
  * the logits. Without, `inputs` are outputs, and `gradient` is theirs. Gradients are multiplied by the sample's weight,
- * terms too. Sums over a sample's entries use LANES lanes. A task is one sample. */
+ * terms too. From the entries on all is in double, and what is stored is rounded once. Sums over a sample's entries (the
+ * categorical losses: over a position's) use LANES lanes. A task is one sample. */
 struct loss {
     int kind;
     int from_logits;
@@ -125,7 +127,7 @@ struct loss {
 };
 
 /* y = gamma (x - mean) / sqrt(variance + epsilon) + beta over each row. mean and variance (two passes) are sums over
- * LANES lanes, in real. A task is one row. */
+ * LANES lanes. From x on all is in double; what is stored is rounded once. A task is one row. */
 struct layer_norm {
     index_t rows, columns;
     double epsilon;

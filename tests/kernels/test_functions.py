@@ -184,6 +184,38 @@ def test_a_label_that_names_no_class_makes_the_loss_nan(core, label):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_class_that_is_ruled_out_adds_nothing_to_the_loss(cores, dtype):
+    logits = np.random.default_rng(0).normal(size=(2, 20)).astype(dtype)
+    logits[:, 3] = -np.inf
+    one_hot = np.eye(20, dtype=dtype)[[0, 19]]
+    kept = np.arange(20) != 3
+    for name, targets in (
+        ("categorical_crossentropy", one_hot),
+        ("sparse_categorical_crossentropy", np.array([0, 19])),
+    ):
+        terms, outputs, gradient = losses(cores[-1], name, logits, targets, None, from_logits=True)
+        p = np.exp(logits[:, kept].astype(np.float64))
+        p /= p.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(terms, -np.log(p[[0, 1], [0, 18]]), rtol=1e-5)
+        np.testing.assert_allclose(outputs[:, kept], p, rtol=1e-5)
+        np.testing.assert_allclose(gradient[:, kept], p - one_hot[:, kept], rtol=1e-5, atol=1e-7)
+        assert not outputs[:, 3].any()
+        assert not gradient[:, 3].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_softmax_in_place_is_that_of_the_loss(cores, dtype):
+    """Predictions and evaluations have the same bits, whether the loss is computed or not."""
+    for classes in (3, 16, 17, 50):
+        z = numbers((5, classes), dtype, classes)
+        outputs = losses(
+            cores[-1], "sparse_categorical_crossentropy", z, np.zeros((5, 1), np.int64), None, from_logits=True
+        )[1]
+        cores[-1].run("activate", dtype, 5, rows=5, columns=classes, activation=CODES["softmax"], z=z, y=z)
+        assert z.tobytes() == outputs.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("affine", [False, True])
 @few
 @given(n=rows, width=st.sampled_from([1, 2, 7, 16, 17, 100]), seed=st.integers(0, 99))
