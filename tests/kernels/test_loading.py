@@ -36,11 +36,11 @@ PyMODINIT_FUNC PyInit_core(void) { return PyModule_Create(&definition); }
 """
 
 
-def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
+def start(folder: Path, python: Path = Path(sys.executable), **environment: str) -> subprocess.Popen[str]:
     code = "from hpcnn.errors import HpcnnError\ntry:\n from hpcnn.kernels import core\n print(core.isa())\n"
     code += "except HpcnnError as error:\n print(error)"
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        [python, "-c", code],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)} | environment,
         stdout=subprocess.PIPE,
@@ -49,9 +49,9 @@ def start(folder: Path, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def load(folder: Path, **environment: str) -> str:
+def load(folder: Path, python: Path = Path(sys.executable), **environment: str) -> str:
     """Return the instruction set of the core in `folder`, or the message that there is none."""
-    output, errors = start(folder, **environment).communicate(timeout=120)
+    output, errors = start(folder, python, **environment).communicate(timeout=120)
     assert "Traceback" not in errors, errors
     return output.strip()
 
@@ -145,7 +145,9 @@ def test_source_that_does_not_compile_is_one_message(checkout: Path) -> None:
 def test_changed_source_without_cmake_is_one_message(checkout: Path) -> None:
     assert load(checkout) == "one"
     (checkout / "hpcnn/kernels/core.c").touch()
-    message = load(checkout, PATH=str(checkout))
+    alone = checkout / "python"  # CMake may lie beside this Python
+    alone.symlink_to(Path(sys.executable).resolve())
+    message = load(checkout, alone, PATH=str(checkout))
     assert message.startswith(
         f"The compiled core {checkout / CORE} is older than its sources, and can't be built here: "
         "CMake, and Ninja or Make, are not installed. Run `pip install -e .` in"
