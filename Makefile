@@ -39,7 +39,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train horovod docs wheel check test ready $(LANES) test-timed lint clean
+.PHONY: help train horovod docs wheel check sanitize test ready $(LANES) test-timed lint clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,12 @@ test-timed:
 
 check: lint  ## Check the code, then run the tests that need no mpirun, for each change
 	$(PYTEST) -n 2 $(BY_FILE) -m 'not timed' --ignore=tests/slurm --ignore=tests/keras --ignore=tests/mpi --ignore=tests/test_fuzz.py
+
+# Tests that start other processes are left out. NumPy and Python themselves leak a little on purpose.
+sanitize: .venv/test.stamp  ## Run the tests of the compiled core under the address and undefined-behaviour sanitizers
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	HPCNN_TEST_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1" \
+	$(PYTEST) tests/kernels --ignore=tests/kernels/test_loading.py --ignore=tests/kernels/test_portable.py $(ARGS)
 
 lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/ruff check

@@ -1,6 +1,7 @@
 """Compile the kernels of each instruction set, and their scalar references, into libraries for ctypes.
 
-HPCNN_TEST_CFLAGS adds flags, such as those of a sanitizer. Objects are kept, named by what they were made from.
+HPCNN_TEST_CFLAGS adds flags, such as those of a sanitizer (`make sanitize`). Objects are kept, named by what they were
+made from.
 """
 
 from __future__ import annotations
@@ -93,13 +94,15 @@ def _link(
     compiler: Sequence[str] = (),
     shared: bool = True,
 ) -> Path:
+    more = [] if compiler else shlex.split(os.environ.get("HPCNN_TEST_CFLAGS", ""))
     command = list(compiler) or _compiler()
+    jobs = [(source, suffix, [*flags, *more]) for source, suffix, flags in jobs]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: _compile(command, *job, folder), jobs))
     digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
     made = folder / f"{name}-{digest}{'.so' if shared else ''}"
     if not made.exists():
-        _run([*command, *(["-shared"] if shared else []), *objects, "-lm"], made)
+        _run([*command, *more, *(["-shared"] if shared else []), *objects, "-lm"], made)
     return made
 
 
@@ -116,7 +119,10 @@ def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], f
 def _run(command: list[str | Path], made: Path) -> None:
     """Run a command that writes `made`, which appears whole, whoever else makes it at the same time."""
     partial = made.with_suffix(f".{os.getpid()}")
-    done = subprocess.run([*command, "-o", partial], capture_output=True, text=True, timeout=300, check=False)
+    alone = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer's is not for cc
+    done = subprocess.run(
+        [*command, "-o", partial], capture_output=True, text=True, timeout=300, check=False, env=alone
+    )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr}"
     partial.replace(made)
 
@@ -125,4 +131,4 @@ def _compiler() -> list[str]:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         missing("there is no C compiler")
-    return [*shlex.split(compiler), *shlex.split(os.environ.get("HPCNN_TEST_CFLAGS", ""))]
+    return shlex.split(compiler)

@@ -137,6 +137,21 @@ def test_gradients_of_weights_follow_the_tree_of_shards(
         assert expected == gradients(core, (0, cut), (cut, units)), core.isa
 
 
+@pytest.mark.parametrize("activation", ["ELU", "SELU", "GELU", "SWISH", "SOFTPLUS", "SIGMOID", "TANH"])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_an_activation_at_the_end_of_a_product_is_the_activation_after_it(
+    core: Core, activation: str, layout: str
+) -> None:
+    rng = np.random.default_rng(6)
+    a, b, bias = matrix(rng, 33, 300, np.float32), matrix(rng, 300, 70, np.float32, layout), np.ones(70, np.float32)
+    y, before = product(core, a, b, bias=bias, activation=CONSTANTS[activation], keep_before=True)
+    z, _ = product(core, a, b, bias=bias)
+    after = np.empty_like(z)
+    core.run("activate", np.float32, 33, rows=33, columns=70, activation=CONSTANTS[activation], z=z, y=after)
+    assert before.tobytes() == z.tobytes()
+    assert y.tobytes() == after.tobytes()
+
+
 def test_a_gradient_of_one_shard_is_the_product(core: Core) -> None:
     rng = np.random.default_rng(4)
     x, dy = matrix(rng, 600, 50, np.float32), matrix(rng, 600, 40, np.float32)
