@@ -79,6 +79,8 @@ class ShardLoader:
 
     def take_batch(self, x: Rows, y: Rows) -> None:
         """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes."""
+        if x.shape[0] != self.batch_size:
+            self._starts.clear()  # else it would grow with every size that is met
         self.samples = self.batch_size = x.shape[0]
         self._x.rows, self._y.rows = x, y
         self._order = np.arange(self.samples, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,22 @@ def test_a_loop_by_hand_gives_the_bits_of_a_job(tmp_path: Path) -> None:
     assert [v["accuracy"] for v in values] == [line["accuracy"] for line in by_job.history]
     np.testing.assert_array_equal(by_hand.predict(X), by_job.predict(X))
     assert by_hand.evaluate(X, Y) == by_job.evaluate(X, Y)
+
+
+@pytest.mark.parametrize("sizes", [range(1, 121), range(120, 0, -1)], ids=["ascending", "descending"])
+def test_batches_of_many_sizes_take_the_memory_of_the_largest(sizes: range) -> None:
+    network = Network([Dense(64, activation="relu", name="dense_1"), Dense(3, name="dense_2")], (4,), head="softmax")
+    made = hpcnn.Trainer(network, LOSS, RATE, shards=64)
+    x, y = np.resize(X, (120, 4)), np.resize(Y, 120)
+    made.step(x[:1], y[:1])
+    tracemalloc.start()
+    try:
+        for size in sizes:
+            made.step(x[:size], y[:size])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 600_000  # more than twice that, if something of each size were kept
 
 
 def test_ranks_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,9 @@ from hpcnn.training.metrics import Accuracy
 from hpcnn.training.model import Model
 from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
 
+MOST_RECORDINGS = 16
+"""Kept at once. A job has two shapes of a batch; a loop of one's own may have another in every step."""
+
 
 @dataclass
 class _Recording:
@@ -74,6 +77,7 @@ class BatchPass:
         self._grads: Mapping[str, Any] = {name: tuple(view[name] for view in views) for name in views[0]}
         self._place = np.zeros(2, np.uint32)
         self._recordings: dict[Sequence[int], _Recording] = {}
+        self._most_rows = 0
         metrics = model.layout.metrics
         self._counted = [place for place, metric in enumerate(metrics) if isinstance(metric, Accuracy)]
         self._others = [place for place in range(len(metrics)) if place not in self._counted]
@@ -112,6 +116,9 @@ class BatchPass:
     def _recording(self, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
         recording = self._recordings.get(starts)
         if recording is None or recording.given[0] is not x or recording.given[1] is not y:
+            if len(x) > self._most_rows or len(self._recordings) == MOST_RECORDINGS:
+                self._recordings.clear()  # for more rows scratch grows: each older one would keep what it was before
+            self._most_rows = max(self._most_rows, len(x))
             recording = self._recordings[starts] = self._record(core.Program(), x, y, starts)
         return recording
 
