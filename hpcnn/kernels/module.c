@@ -239,16 +239,21 @@ static PyObject *new_update(PyTypeObject *type, PyObject *arguments, PyObject *k
     if (!take(given_u, "u", WRITE, &u) || !is_real(&u, "u") || !take_plain(given_u, "u", WRITE, 'f', u.bits, &u)) return NULL;
     if (!take_plain(given_p, "p", WRITE, 'f', u.bits, &p) || !check_size(&p, "p", u.size)) return NULL;
     if (!PyList_Check(links)) return PyErr_Format(PyExc_TypeError, "links must be a list");
-    Py_ssize_t count = PyList_Size(links);
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct update_object *self = (struct update_object *)allocate(type, 0);
-    if (!self) return NULL;
+    PyObject *kept = self ? PyList_AsTuple(links) : NULL; /* the list may change later */
+    if (!kept) {
+        Py_DecRef((PyObject *)self);
+        return NULL;
+    }
+    Py_ssize_t count = PyTuple_Size(kept);
     self->chain = PyMem_Malloc(sizeof *self->chain * (size_t)(count ? count : 1));
-    self->arrays = PyTuple_Pack(3, given_u, given_p, links);
+    self->arrays = PyTuple_Pack(3, given_u, given_p, kept);
+    Py_DecRef(kept);
     int right = self->chain && self->arrays;
     for (Py_ssize_t i = 0; right && i < count; i++) {
         memset(&self->chain[i], 0, sizeof self->chain[i]);
-        right = parse_link(PyList_GetItem(links, i), u.size, u.bits, &self->chain[i]);
+        right = parse_link(PyTuple_GetItem(kept, i), u.size, u.bits, &self->chain[i]);
     }
     if (!right) {
         Py_DecRef((PyObject *)self);

@@ -177,7 +177,8 @@ static int parse_dropout(PyObject *const *given, struct record *record) {
     double rate;
     index_t stream;
     if (!take(given[1], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[1], "y", WRITE, 'f', y.bits, &y)) return 0;
-    if (!take_plain(given[0], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size) || y.axes < 1) return 0;
+    if (!take_plain(given[0], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size)) return 0;
+    if (y.axes < 1) return refuse("y must have one axis at least");
     if (!take_number(given[2], "rate", &rate) || !take_whole(given[4], "stream", 0, UINT32_MAX, &stream)) return 0;
     unsigned long long seed = PyLong_AsUnsignedLongLong(given[3]);
     if (seed == (unsigned long long)-1 && PyErr_Occurred()) return 0;
@@ -264,7 +265,8 @@ static int parse_fold(PyObject *const *given, struct record *record) {
 /* standardize(x, shift, scale, y) */
 static int parse_standardize(PyObject *const *given, struct record *record) {
     struct array x, shift, scale, y;
-    if (!take(given[3], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[3], "y", WRITE, 'f', y.bits, &y) || y.axes < 1) return 0;
+    if (!take(given[3], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[3], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (y.axes < 1) return refuse("y must have one axis at least");
     if (!take_plain(given[0], "x", READ, 'f', 64, &x) || !check_size(&x, "x", y.size)) return 0;
     if (!take_plain(given[1], "shift", READ, 'f', 64, &shift) || !take_plain(given[2], "scale", READ, 'f', 64, &scale)) return 0;
     index_t rows = y.shape[0], columns = rows ? y.size / rows : 0;

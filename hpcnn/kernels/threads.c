@@ -130,6 +130,7 @@ static void forget_threads(void) { /* a forked child has none of them */
     pool.threads = 1;
     atomic_store(&pool.round, 0);
     atomic_store(&pool.working, 0);
+    atomic_store(&pool.stop, 0);
 }
 
 static void prepare(void) {
