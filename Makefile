@@ -42,7 +42,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 .PHONY: help train horovod docs wheel check sanitize test ready $(LANES) test-timed lint clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
 
 train: .venv/train.stamp $(CORE)  ## Train on RANKS=4 processes; JOB=jobs/NAME.toml and ARGS="--set KEY=VALUE" are optional
 	@$(IN_VENV) $(BIN)/mpirun -n $(RANKS) $(BIN)/python -m hpcnn.train $(JOB) $(ARGS)
