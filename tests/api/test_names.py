@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 import hpcnn
+
+OF_EXTRAS = {"keras", "sklearn"}
+"""Found as attributes, but not by ``from hpcnn import *``, which must not need their libraries."""
 
 
 def test_the_code_of_the_page_runs(
@@ -28,7 +32,9 @@ def test_the_code_of_the_page_runs(
 
 def test_what_the_package_offers() -> None:
     assert set(hpcnn.__all__) <= set(dir(hpcnn))
-    assert set(hpcnn.__all__) - {"__version__"} == hpcnn._HOMES.keys()
+    assert set(hpcnn.__all__) - {"__version__"} == hpcnn._HOMES.keys() - OF_EXTRAS
+    for name in OF_EXTRAS:
+        assert getattr(hpcnn, name) is importlib.import_module(f"hpcnn.{name}")
     with pytest.raises(AttributeError, match="module 'hpcnn' has no attribute 'fti'"):
         hpcnn.fti  # noqa: B018
     assert hpcnn.connect() is hpcnn.connect()
