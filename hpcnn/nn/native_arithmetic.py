@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from hpcnn.core.tree import Subtree, leaf_steps
 from hpcnn.kernels import core
@@ -93,6 +94,7 @@ class NativeArithmetic:
     ) -> tuple[Array, DenseBackward]:
         """Multiply, add the bias and apply the activation in one operation."""
         shape, dtype = (len(x), kernel.shape[1]), kernel.dtype
+        x = self._plain(x, dtype)
         y = ctx.scratch(owner, "y", shape, dtype)
         fused = activation != "softmax"
         before = ctx.scratch(owner, "z", shape, dtype) if activation in FROM_INPUT else None
@@ -101,7 +103,7 @@ class NativeArithmetic:
             self._do.activate(CODES[activation], y, y)
 
         def backward(dy: Array, kernel_grad: Grad, bias_grad: Grad, /, *, need_dx: bool) -> Array | None:
-            dz = self._pull(activation, y if before is None else before, dy)
+            dz = self._pull(activation, y if before is None else before, self._own(dy, dtype))
             shards = self._shards_of(len(x))
             if kernel_grad is not None:
                 self._do.weight_gradient(shards, x, dz, _sums(kernel_grad))
@@ -117,18 +119,21 @@ class NativeArithmetic:
 
     def activation(self, ctx: Workspace, owner: object, name: str, x: Array) -> tuple[Array, Pull]:
         """Apply it."""
+        x = self._plain(x, _real(x))
         y = ctx.scratch(owner, "y", x.shape, x.dtype)
         self._do.activate(CODES[name], x, y)
-        return y, lambda dy: self._pull(name, x if name in FROM_INPUT else y, dy)
+        return y, lambda dy: self._pull(name, x if name in FROM_INPUT else y, self._own(dy, x.dtype))
 
     def dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
         """Draw by the numbers of sample and entry; the pass back draws again, and keeps no mask."""
         self._draws += 1
         stream = DROPOUT_STREAM + 256 * self._draws
+        x = self._plain(x, _real(x))
         y = ctx.scratch(owner, "y", x.shape, x.dtype)
         self._do.dropout(x, y, rate, self._seed, stream, self._place)
 
         def pull(dy: Array) -> Array:
+            dy = self._own(dy, x.dtype)
             self._do.dropout(dy, dy, rate, self._seed, stream, self._place)
             return dy
 
@@ -138,13 +143,15 @@ class NativeArithmetic:
         self, ctx: Workspace, owner: object, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
     ) -> tuple[Array, NormBackward]:
         """Normalise each row."""
+        scaled = gamma if beta is None else beta
+        x = self._plain(x, _real(x) if scaled is None else scaled.dtype)
         normal = ctx.scratch(owner, "normal", x.shape, x.dtype)
         inverse = ctx.scratch(owner, "inverse", (len(x),), x.dtype)
         y = normal if gamma is None and beta is None else ctx.scratch(owner, "y", x.shape, x.dtype)
         self._do.layer_norm(x, gamma, beta, normal, inverse, y, epsilon)
 
         def backward(dy: Array, gamma_grad: Grad, beta_grad: Grad, /, *, need_dx: bool) -> Array | None:
-            shards = self._shards_of(len(x))
+            shards, dy = self._shards_of(len(x)), self._own(dy, x.dtype)
             if gamma_grad is not None:
                 self._do.column_sums(shards, dy, normal, _sums(gamma_grad))
             if beta_grad is not None:
@@ -158,18 +165,20 @@ class NativeArithmetic:
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Add."""
-        self._do.add(x1, x2, out)
+        self._do.add(self._plain(x1, out.dtype), self._plain(x2, out.dtype), out)
         return out
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy."""
-        self._do.activate(CODES["linear"], x, out)
+        self._do.activate(CODES["linear"], self._plain(x, out.dtype), out)
         return out
 
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None
     ) -> tuple[Array, Array, Callable[[], Array]]:
         """Compute losses and their gradient in one pass, behind the head."""
+        logits = self._plain(logits, _real(logits))
+        weights = None if weights is None else self._plain(weights, logits.dtype)
         fused = loss.head == loss.loss.fused_head
         outputs = logits
         if fused or loss.head != "linear":
@@ -206,6 +215,16 @@ class NativeArithmetic:
         core.shard_totals(_one_shard(len(terms)).times(1), terms, (out,))
         return float(out[0])
 
+    def _plain(self, array: Array, dtype: DTypeLike) -> Array:
+        """Return the array C-ordered and of that type, which what a layer of one's own returns need not be."""
+        plain = np.require(array, dtype, "C")
+        assert plain is array or self._do is core, "a program would keep the copy"
+        return plain
+
+    def _own(self, dy: Array, dtype: DTypeLike) -> Array:
+        """Return the same, in memory that may be written to."""
+        return self._plain(dy if dy.flags.writeable else dy.copy(), dtype)
+
     def _pull(self, activation: str, saved: Array, dy: Array) -> Array:
         """Return dy times the derivative, in the memory of dy."""
         if activation != "linear":
@@ -214,6 +233,10 @@ class NativeArithmetic:
 
     def _shards_of(self, rows: int) -> Any:
         return (self._shards or _one_shard(rows)).of(rows)
+
+
+def _real(x: Array) -> DTypeLike:
+    return x.dtype if x.dtype.char in "fd" else np.float64
 
 
 NATIVE = NativeArithmetic()
