@@ -1,7 +1,7 @@
 /* Products of matrices, gradients of weights along the summation tree, and sums of columns. */
 #include "panels.h"
 
-/* A tile of the transposed output becomes one of the output, `low` numbers wide. */
+/* A tile of the transposed output becomes one of the output, whose rows have LOW_TILE numbers. */
 #define LOW_TILE (parts(MR, WIDTH) * WIDTH)
 static void transpose_tile(const real *tile, index_t rows, index_t columns, real *to) {
     for (index_t c = 0; c < columns; c += WIDTH)
