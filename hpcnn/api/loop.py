@@ -32,7 +32,7 @@ from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Job
 from hpcnn.nn.network import Network
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.runs.build import build_replica, spec_of
+from hpcnn.runs.build import build_replica, class_weights, spec_of
 from hpcnn.runs.inference import named
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
@@ -55,7 +55,7 @@ class Trainer:
 
     Args:
         network: the layers, as `hpcnn.nn.Network`.
-        loss: as in ``[loss]`` of a job.
+        loss: as in ``[loss]`` of a job, but ``class_weights`` must be a list.
         optimizer: as in ``[optimizer]``, or an `hpcnn.optim.optimizer.Optimizer`.
         shards: pieces that a batch is cut into: the most ranks that can ever be used. ``"auto"``: 8.
         seed: decides the weights at the start, and dropout.
@@ -99,7 +99,8 @@ class Trainer:
             self._job, self._spec = agree(self.comm, lambda: self._prepare(loss, optimizer, settings))
             machines_of_ranks(self.comm, self._job, self._spec.backend)
             chosen = optimizer if isinstance(optimizer, Optimizer) else None
-            self._replica = build_replica(self._job, self._spec, self.comm, optimizer=chosen)
+            weights = agree(self.comm, lambda: class_weights(self._job, self._spec, _not_balanced))
+            self._replica = build_replica(self._job, self._spec, self.comm, weights, chosen)
             self._replica.synchronize()
             with one_thread():  # products on this rank's share of the cores, as in a run
                 use_cores(self.comm, self._replica.model)
@@ -272,6 +273,13 @@ class Trainer:
                     f"rank {rank} gives another batch than rank 0. Give every rank the whole batch, in the same "
                     "order: the trainer deals it out."
                 )
+
+
+def _not_balanced(classes: int) -> Array:
+    raise JobError(
+        'loss.class_weights = "balanced": a trainer is given batch after batch, and so can\'t count the samples '
+        f"of each class. Give the weights of the {classes} classes as a list."
+    )
 
 
 def _facts_of(kept: Checkpoint, path: Path, arithmetic: str) -> Facts:

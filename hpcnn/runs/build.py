@@ -178,7 +178,7 @@ def build_training(
         reduction=reduction,
     )
     splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
-    weights = _class_weights(job, splits.train, spec, reduction)
+    weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
     loader = _shard_loader(job, spec, splits.train)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
@@ -250,8 +250,8 @@ def _steering(job: Job) -> dict[str, Callback]:
     return callbacks
 
 
-def _class_weights(job: Job, samples: Samples, spec: ModelSpec, reduction: TreeReduction) -> Array | None:
-    """Return the weight of each class in the loss, or None; balanced: samples / (classes x samples of the class)."""
+def class_weights(job: Job, spec: ModelSpec, balanced: Callable[[int], Array]) -> Array | None:
+    """Return the weight of each class in the loss, or None; `balanced` makes those of a number of classes."""
     chosen = getattr(job.loss, "class_weights", "none")
     if chosen == "none":
         return None
@@ -270,6 +270,11 @@ def _class_weights(job: Job, samples: Samples, spec: ModelSpec, reduction: TreeR
         if len(chosen) != classes:
             raise JobError(f"loss.class_weights has {len(chosen)} entries, but there are {classes} classes")
         return np.asarray(chosen, np.float64)
+    return balanced(classes)
+
+
+def _balanced(samples: Samples, classes: int, reduction: TreeReduction) -> Array:
+    """Return samples / (classes x samples of the class)."""
     counts = class_counts(samples.y, classes, reduction)
     if not counts.all():
         empty = ", ".join(str(c) for c in np.flatnonzero(counts == 0))

@@ -65,6 +65,29 @@ def test_batches_of_many_sizes_take_the_memory_of_the_largest(sizes: range) -> N
     assert kept < 600_000  # more than twice that, if something of each size were kept
 
 
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_classes_are_weighed_as_in_a_job(tmp_path: Path, arithmetic: str) -> None:
+    weighed = {"name": LOSS, "class_weights": [1.0, 4.0, 0.5]}
+    train = JOB["train"] | {"batch_size": "full", "shuffle": False, "arithmetic": arithmetic}
+    table = {**JOB, "data": {}, "optimizer": RATE, "loss": weighed, "train": train}
+    by_job = fit(tmp_path, job=table, validation=None)
+    by_hand = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), weighed, RATE, shards=4, arithmetic=arithmetic)
+    for _ in range(3):
+        by_hand.step(X, Y)
+    assert by_hand.weights_sha256 == by_job.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [("balanced", r"can't count the samples of each class. Give the weights of the 3 classes as a list"),
+     ([1.0, 2.0], "has 2 entries, but there are 3 classes")],
+)  # fmt: skip
+def test_weights_of_classes_that_a_trainer_can_not_use_are_refused(weights: Any, message: str) -> None:
+    network = Network(LAYERS, (4,), head="softmax")
+    with pytest.raises(JobError, match=message):
+        hpcnn.Trainer(network, {"name": LOSS, "class_weights": weights}, RATE)
+
+
 def test_ranks_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = trainer(dtype="float64")
     for _ in range(2):
