@@ -35,6 +35,8 @@ class Metric(ABC):
     one_class: ClassVar[bool] = False
     """Whether it needs classes of which one is true."""
     fewest_outputs: ClassVar[int] = 1
+    counts: ClassVar[bool] = False
+    """Whether its numbers are whole, so that they are the same in any order."""
     lower_is_better: ClassVar[bool] = False
     """Whether an improvement is a fall."""
 
@@ -54,6 +56,8 @@ class Metric(ABC):
 
 class ClassMetric(Metric):
     """A metric of classes or true labels alone: of what outputs and targets are decided to be."""
+
+    counts = True
 
     def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
         """Decide, and add the samples."""
@@ -146,6 +150,7 @@ class BinaryAccuracy(_Share):
     """Share of outputs on the right side of 0.5, each output on its own."""
 
     targets = "rows"
+    counts = True
 
     def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
         right = (outputs > 0.5) == (targets > 0.5)
@@ -158,6 +163,7 @@ class TopKAccuracy(_Share):
     """Share of samples whose true class is among the k largest outputs; ties count for the sample, as in Keras."""
 
     k: int = 5
+    counts = True
     one_class = True
     fewest_outputs = 2
 

@@ -80,7 +80,9 @@ class BatchPass:
         self._most_rows = 0
         metrics = model.layout.metrics
         self._counted = [place for place, metric in enumerate(metrics) if isinstance(metric, Accuracy)]
-        self._others = [place for place in range(len(metrics)) if place not in self._counted]
+        others = [place for place in range(len(metrics)) if place not in self._counted]
+        self._whole = [place for place in others if metrics[place].counts]
+        self._others = [place for place in others if not metrics[place].counts]
 
     def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
         """Compute all shards."""
@@ -99,7 +101,7 @@ class BatchPass:
             self._backward(recording, exchange)
         stats = self._contributions[0].stats
         stats[STOP], stats[SAVE] = flags
-        if self._others:
+        if self._whole or self._others:
             self._add_other_metrics(recording)
         exchange.ready(0)
 
@@ -194,8 +196,14 @@ class BatchPass:
             target.count_right(shards, outputs, targets, layout.metrics[place].multilabel, into)
 
     def _add_other_metrics(self, recording: _Recording) -> None:
-        """Add metrics that the core does not know: shard by shard, along the tree."""
+        """Add metrics that the core does not know: counts at once, others shard by shard, along the tree."""
         layout, rows, first = self._model.layout, recording.shards.starts, self._first
+        if self._whole:
+            for contribution, (start, end) in zip(self._contributions, recording.shards.bounds, strict=True):
+                outputs, targets = recording.outputs[start:end], recording.targets[start:end]
+                layout.add_metrics(contribution.stats, outputs, targets, self._whole)
+        if not self._others:
+            return
 
         def of_shard(shard: int) -> Array:
             stats = layout.zeros()
