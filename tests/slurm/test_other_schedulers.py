@@ -15,7 +15,7 @@ from tests.require import require
 from tests.timing import WAIT_S
 
 SLURM = ROOT / "slurm"
-SLOW = {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.2 step=24-130"}
+SLOW = {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.6 step=24-130"}
 REPLICAS = ("replicas", "restartPolicy", "template")
 """The fields of a ReplicaSpec of kubeflow.org/v2beta1."""
 

@@ -14,10 +14,10 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.project import EPOCHS, STEPS, Project
 
 # After an epoch there is a minute and more to disturb a job; once it has come back it is as fast as ever.
-SLOW = {"FAULT_AT_FIRST": "slow rank=0 phase=forward seconds=0.3 step=24-138"}
-# Slurm looks at time limits every 30 s: this takes longer than fits between two looks, twice. A rank goes forward at
-# least twice a step.
-SLOWER = {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.1 step=1-138"}
+SLOW = {"FAULT_AT_FIRST": "slow rank=0 phase=forward seconds=0.9 step=24-138"}
+# Slurm looks at time limits every 30 s: this takes longer than fits between two looks, twice. A rank goes forward once
+# a step.
+SLOWER = {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.4 step=1-138"}
 FAILS = {"HPCNN_FAULT": "exit code=1 rank=1 step=30 phase=forward"}
 AT_ONCE = ("--nodes=1", "--exclude=node1")
 
