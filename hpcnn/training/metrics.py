@@ -79,6 +79,11 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean; the sum is exact, so that no order matters."""
+    return math.fsum(values) / len(values)
+
+
 def _blocks(outputs: Array) -> Iterator[slice]:
     """Yield rows of at most 4,096 entries at a time (one at least), so that temporaries stay small."""
     rows = max(1, 4096 * len(outputs) // max(1, outputs.size))
@@ -215,7 +220,7 @@ class R2(Metric):
             return float("nan")
         spread = squares - total**2 / stats[-1]
         spread[spread < 1e-13 * squares] = 0
-        return float(np.mean([1 - _ratio(r, s) for r, s in zip(residual, spread, strict=True)]))
+        return _mean([1 - _ratio(r, s) for r, s in zip(residual, spread, strict=True)])
 
 
 class _Counts(ClassMetric):
@@ -261,9 +266,9 @@ class _FromConfusion(_Counts):
         if not counts.any():
             return float("nan")
         if self.multilabel:
-            return float(np.mean([self.score(label[1, 1], label[:, 1].sum(), label[1].sum()) for label in counts]))
+            return _mean([self.score(label[1, 1], label[:, 1].sum(), label[1].sum()) for label in counts])
         scores = [self.score(counts[c, c], counts[:, c].sum(), counts[c].sum()) for c in range(len(counts))]
-        return scores[1] if self.outputs == 1 else float(np.mean(scores))
+        return scores[1] if self.outputs == 1 else _mean(scores)
 
 
 class Precision(_FromConfusion):

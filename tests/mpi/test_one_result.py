@@ -29,7 +29,20 @@ OPTIMIZERS = {
     "rmsprop": 'name = "rmsprop"\nlearning_rate = 0.003\ncentered = true\nmomentum = 0.5',
     "adagrad": 'name = "adagrad"\nlearning_rate = 0.05',
 }
-CASES = [*JOBS, *OPTIMIZERS]
+OTHERS = {
+    "wide": ["model.layers.1.units=512", "model.layers.3.units=512", "train.batch_size=full"],
+    "steered": [
+        "train.epochs=4",
+        "loss.class_weights=balanced",
+        "train.early_stopping.patience=1",
+        "train.reduce_on_plateau.patience=1",
+        "model.layers.1.kernel_l2=0.001",
+        "model.layers.3.kernel_l1=0.0001",
+        'train.metrics=["accuracy", "f1", "top_k_accuracy"]',
+    ],
+}
+"""The digits job with products large enough for several threads, and with all that decides by values."""
+CASES = [*JOBS, *OPTIMIZERS, *OTHERS]
 RANKS = {"avx512": (2, 5), "avx2": (1, 8), "neon": (2, 5), "scalar": (0, 3)}
 
 
@@ -40,6 +53,8 @@ def settings_of(case: str, folder: Path) -> tuple[Path, list[str]]:
         before, rest = JOBS[DIGITS].read_text().split("[optimizer]")
         path.write_text(f"{before}[optimizer]\n{OPTIMIZERS[case]}\n\n[schedule]{rest.split('[schedule]')[1]}")
         return path, ["train.epochs=1"]
+    if case in OTHERS:
+        return JOBS[DIGITS], ["train.epochs=2", *OTHERS[case]]
     if case in MNIST:
         if not (folder / "mnist").exists():
             write_mnist(folder / "mnist")
@@ -93,7 +108,8 @@ def trained(server: RankServer, ranks: int, case: str, folder: Path, threads: in
 def test_instruction_sets_ranks_and_threads(ranks_with, expected, folder: Path, case: str, isa: str) -> None:
     server = ranks_with(HPCNN_ISA=isa)
     for ranks in RANKS[isa]:
-        assert trained(server, ranks, case, folder, threads=1 + (ranks + len(case)) % 3) == expected(case), ranks
+        for threads in (2, 3) if case == "wide" else (1 + (ranks + len(case)) % 3,):
+            assert trained(server, ranks, case, folder, threads=threads) == expected(case), ranks
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -152,6 +168,11 @@ def test_unlike_ranks_of_one_job(ranks_with, expected, folder: Path, case: str) 
 
 
 def test_the_check_can_fail(ranks_with, expected, folder: Path) -> None:
+    """NumPy's arithmetic has other bits with other kernels of BLAS, and another job has another result."""
     job, settings = settings_of(DIGITS, folder)
+    if "avx512" in variants():
+        servers = [ranks_with(OPENBLAS_CORETYPE=kernels) for kernels in ("Haswell", "SkylakeX")]
+        numpy = [train(server, 2, job, *settings, "train.arithmetic=numpy", cwd=folder) for server in servers]
+        assert sha256_of(numpy[0]) != sha256_of(numpy[1])
     other = train(ranks_with(), 2, job, *settings, "train.seed=1", cwd=folder)
     assert sha256_of(other) != expected(DIGITS)
