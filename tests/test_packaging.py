@@ -86,7 +86,8 @@ def wheel_file(sdist: tarfile.TarFile, pytestconfig: pytest.Config) -> Path:
     if not folder.exists():
         for old in folder.parent.iterdir():
             shutil.rmtree(old)
-        sdist.extractall(folder.with_suffix(".sdist"), filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in each Python 3.11
+        sdist.extractall(folder.with_suffix(".sdist"), **safely)
         (tree,) = folder.with_suffix(".sdist").iterdir()
         run("-m", "scripts.wheel", str(folder), cwd=tree)
     (wheel,) = folder.glob("*.whl")

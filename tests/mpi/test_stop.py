@@ -39,15 +39,25 @@ def wait_while_running(process: subprocess.Popen[str], condition: Callable[[], o
 
 
 def ranks_below(launcher: int) -> list[int]:
-    """Return the process ids of the Python ranks under a launcher."""
+    """Return the process ids of the Python ranks under a launcher, by rank: process ids begin anew now and then."""
     table = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
     rows = [(int(pid), int(parent), name) for pid, parent, name in (line.split(None, 2) for line in table.splitlines())]
-    below, found = {launcher}, []
+    below: set[int] = {launcher}
+    ranks: dict[int, int] = {}
     for _ in range(4):
         children = [(pid, name) for pid, parent, name in rows if parent in below]
-        found += [pid for pid, name in children if name.startswith("python")]
+        for pid, name in children:
+            if name.startswith("python") and (rank := rank_of(pid)) is not None:
+                ranks.setdefault(rank, pid)  # what a rank starts has its environment too
         below = {pid for pid, _ in children}
-    return sorted(found)
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def rank_of(process: int) -> int | None:
+    """Return the rank that the launcher gave a process."""
+    words = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    variables = dict(word.partition("=")[::2] for word in words)
+    return next((int(variables[name]) for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK") if name in variables), None)
 
 
 def check_stopped(process: subprocess.Popen[str]) -> int:
