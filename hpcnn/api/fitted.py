@@ -24,7 +24,7 @@ from hpcnn.runs.inference import TrainedModel, checkpoint_path, open_trained, pr
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import Outcome
 from hpcnn.runs.state import facts_of
-from hpcnn.storage.checkpoint import read_facts
+from hpcnn.storage.checkpoint import new_file, read_facts
 from hpcnn.system.atomic import atomic_path
 from hpcnn.system.blas import one_thread
 from hpcnn.training.loader import PieceLoader
@@ -106,8 +106,9 @@ class Fitted:
         """
         if connect().rank:
             return
+        file = new_file(path)
         try:
-            with atomic_path(Path(path)) as temporary:
+            with atomic_path(file) as temporary:
                 shutil.copyfile(self.trained.path, temporary)
                 if read_facts(temporary)["weights_sha256"] != self.weights_sha256:
                     raise CheckpointError(

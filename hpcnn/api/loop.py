@@ -35,7 +35,7 @@ from hpcnn.optim.optimizer import Optimizer
 from hpcnn.runs.build import build_replica, class_weights, spec_of
 from hpcnn.runs.inference import named
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
-from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, save_checkpoint
+from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.backend import ModelSpec, machines_of_ranks
 from hpcnn.training.loader import PieceLoader, ShardLoader
@@ -203,8 +203,9 @@ class Trainer:
         draft = PendingCheckpoint(self._replica.state(), facts)
 
         def write() -> None:
+            file = new_file(path)
             try:
-                save_checkpoint(Path(path), draft)
+                save_checkpoint(file, draft)
             except OSError as error:
                 raise CheckpointError(f"the state could not be saved: {error}. Choose another path.") from None
 

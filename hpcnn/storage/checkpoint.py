@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,20 @@ def part_of(prefix: str, arrays: Mapping[str, T]) -> dict[str, T]:
     """Return the arrays under ``prefix/``, by the rest of their names."""
     start = len(prefix) + 1
     return {name[start:]: arrays[name] for name in arrays if name.startswith(prefix + "/")}
+
+
+def new_file(path: str | os.PathLike[str]) -> Path:
+    """Return where a file is to be written.
+
+    Raises:
+        CheckpointError: that is a folder, or lies in none.
+    """
+    file = Path(path)
+    if file.is_dir() or str(path).endswith("/"):
+        raise CheckpointError(f"{str(path)!r} is a folder. Give the path of a file, such as {str(file / 'model')!r}.")
+    if not file.parent.is_dir():
+        raise CheckpointError(f"there is no folder {str(file.parent)!r} to write {str(path)!r} in. Make it first.")
+    return file
 
 
 def save_checkpoint(

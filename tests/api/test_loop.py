@@ -148,7 +148,7 @@ def test_a_loop_goes_on_from_a_file(tmp_path: Path) -> None:
     assert first.weights_sha256 == second.weights_sha256
     second.load_weights(trainer().weights())
     assert second.weights_sha256 == trainer().weights_sha256 != first.weights_sha256
-    with pytest.raises(CheckpointError, match="could not be saved"):
+    with pytest.raises(CheckpointError, match="there is no folder"):
         first.save(tmp_path / "none" / "state.safetensors")
     other = hpcnn.Trainer(Network(LAYERS, (4,), head="softmax"), LOSS, "sgd", shards=1)
     with pytest.raises(CheckpointError, match="the optimizer state does not match this optimizer"):
@@ -334,3 +334,14 @@ def test_a_factor_that_is_no_rate_s_is_refused(factor: Any) -> None:
 def test_a_trainer_is_made_of_a_network() -> None:
     with pytest.raises(ModelError, match=r"the network is tuple; expected an hpcnn.nn.Network"):
         hpcnn.Trainer(LAYERS, LOSS, shards=np.int64(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("no/such/t", "there is no folder 'no/such' to write"), ("folder.d/", "is a folder")]
+)
+def test_a_state_is_saved_to_a_file_in_a_folder(tmp_path, monkeypatch, path, words):
+    monkeypatch.chdir(tmp_path)
+    trainer = Trainer(Network([Dense(1)], (1,)), "mse", shards=1)
+    with pytest.raises(CheckpointError, match=words):
+        trainer.save(path)
+    assert not list(tmp_path.iterdir())
