@@ -54,8 +54,11 @@ def ranks_below(launcher: int) -> list[int]:
 
 
 def rank_of(process: int) -> int | None:
-    """Return the rank that the launcher gave a process."""
-    words = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    """Return the rank that the launcher gave a process; None if it has none, or is gone."""
+    try:
+        words = Path(f"/proc/{process}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return None
     variables = dict(word.partition("=")[::2] for word in words)
     return next((int(variables[name]) for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK") if name in variables), None)
 
