@@ -16,6 +16,7 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data
 from hpcnn.job import model as layers
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
+from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.backend import Backend, ModelSpec
@@ -101,5 +102,5 @@ def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: i
     params, sums, dtype = spec.network.layout, spec.layout, job.train.dtype
     store = comm.host_array(params.size, dtype, shared=False)
     exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
-    updater = Updater(store, params, build_optimizer(job.optimizer), exchange)
+    updater = Updater(store, params, build_optimizer(job.optimizer), exchange, arithmetic_of(job.train.arithmetic))
     return Replica(spec.backend.make_model(spec, store.array), updater, seed=job.train.seed)

@@ -80,6 +80,11 @@ int is_real(const struct array *array, const char *name) {
     return wrong(name, "float32 or float64");
 }
 
+int take_real(PyObject *given, const char *name, enum access access, struct array *array) {
+    if (!take(given, name, access, array) || !is_real(array, name)) return 0;
+    return is_plain(array) ? 1 : wrong(name, "C-ordered");
+}
+
 int check_size(const struct array *array, const char *name, index_t size) {
     if (array->data == NULL || array->size == size) return 1;
     PyErr_Format(PyExc_ValueError, "%s has %lld entries, but needs %lld", name, (long long)array->size, (long long)size);

@@ -34,8 +34,9 @@ int take_optional(PyObject *given, const char *name, enum access access, struct 
 /* A C-ordered array of a kind and number of bits. */
 int take_plain(PyObject *given, const char *name, enum access access, int kind, int bits, struct array *array);
 int take_optional_plain(PyObject *given, const char *name, enum access access, int kind, int bits, struct array *array);
-/* A real array of two axes whose type is the first one's. */
+/* An array of floats or doubles; C-ordered. */
 int is_real(const struct array *array, const char *name);
+int take_real(PyObject *given, const char *name, enum access access, struct array *array);
 int check_size(const struct array *array, const char *name, index_t size);
 int take_whole(PyObject *given, const char *name, index_t least, index_t most, index_t *number);
 int take_number(PyObject *given, const char *name, double *number);

@@ -236,7 +236,7 @@ static PyObject *new_update(PyTypeObject *type, PyObject *arguments, PyObject *k
     struct array u, p;
     (void)keywords;
     if (!PyArg_ParseTuple(arguments, "OOO:Update", &given_u, &given_p, &links)) return NULL;
-    if (!take(given_u, "u", WRITE, &u) || !is_real(&u, "u") || !take_plain(given_u, "u", WRITE, 'f', u.bits, &u)) return NULL;
+    if (!take_real(given_u, "u", WRITE, &u)) return NULL;
     if (!take_plain(given_p, "p", WRITE, 'f', u.bits, &p) || !check_size(&p, "p", u.size)) return NULL;
     if (!PyList_Check(links)) return PyErr_Format(PyExc_TypeError, "links must be a list");
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
@@ -308,7 +308,7 @@ static PyObject *find_not_finite(PyObject *self, PyObject *const *arguments, Py_
     index_t square, found = -1;
     (void)self;
     if (count != 2) return PyErr_Format(PyExc_TypeError, "find_not_finite takes an array and whether to square");
-    if (!take(arguments[0], "x", READ, &x) || !is_real(&x, "x") || !take_plain(arguments[0], "x", READ, 'f', x.bits, &x)) return NULL;
+    if (!take_real(arguments[0], "x", READ, &x)) return NULL;
     if (!take_whole(arguments[1], "square", 0, 1, &square)) return NULL;
     struct record record, *one = &record;
     record.of.find_not_finite = (struct find_not_finite){.size = x.size, .square = (int)square, .x = x.data, .found = &found};

@@ -93,7 +93,7 @@ static int parse_activate(PyObject *const *given, struct record *record) {
     struct array z, y;
     index_t activation;
     if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
-    if (!take(given[2], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[2], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_real(given[2], "y", WRITE, &y)) return 0;
     if (!take_plain(given[1], "z", READ, 'f', y.bits, &z) || !check_size(&z, "z", y.size)) return 0;
     record->of.activate = (struct activate){
         .rows = rows_of(&y), .columns = columns_of(&y), .activation = (int)activation, .z = z.data, .y = y.data};
@@ -105,7 +105,7 @@ static int parse_activate_backward(PyObject *const *given, struct record *record
     struct array saved, dy, dz;
     index_t activation;
     if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
-    if (!take(given[3], "dz", WRITE, &dz) || !is_real(&dz, "dz") || !take_plain(given[3], "dz", WRITE, 'f', dz.bits, &dz)) return 0;
+    if (!take_real(given[3], "dz", WRITE, &dz)) return 0;
     if (!take_plain(given[1], "saved", READ, 'f', dz.bits, &saved) || !take_plain(given[2], "dy", READ, 'f', dz.bits, &dy)) return 0;
     if (!check_size(&saved, "saved", dz.size) || !check_size(&dy, "dy", dz.size)) return 0;
     record->of.activate_backward = (struct activate_backward){
@@ -119,7 +119,7 @@ static int parse_loss(PyObject *const *given, struct record *record) {
     index_t kind, from_logits;
     double label_smoothing, delta;
     if (!take_whole(given[0], "kind", 0, SPARSE_CATEGORICAL_CROSSENTROPY, &kind) || !take_whole(given[1], "from_logits", 0, 1, &from_logits)) return 0;
-    if (!take(given[2], "inputs", READ, &inputs) || !is_real(&inputs, "inputs") || !take_plain(given[2], "inputs", READ, 'f', inputs.bits, &inputs)) return 0;
+    if (!take_real(given[2], "inputs", READ, &inputs)) return 0;
     int bits = inputs.bits, labels = kind == SPARSE_CATEGORICAL_CROSSENTROPY;
     if (inputs.axes < 1) return refuse("inputs must have one axis at least");
     index_t samples = inputs.shape[0], row = samples ? inputs.size / samples : 1, classes = inputs.axes > 1 ? columns_of(&inputs) : 1;
@@ -142,7 +142,7 @@ static int parse_loss(PyObject *const *given, struct record *record) {
 static int parse_layer_norm(PyObject *const *given, struct record *record) {
     struct array x, gamma, beta, normal, inverse, y;
     double epsilon;
-    if (!take(given[5], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[5], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_real(given[5], "y", WRITE, &y)) return 0;
     int bits = y.bits;
     if (!take_plain(given[0], "x", READ, 'f', bits, &x) || !take_optional_plain(given[1], "gamma", READ, 'f', bits, &gamma)) return 0;
     if (!take_optional_plain(given[2], "beta", READ, 'f', bits, &beta) || !take_plain(given[3], "normal", WRITE, 'f', bits, &normal)) return 0;
@@ -159,7 +159,7 @@ static int parse_layer_norm(PyObject *const *given, struct record *record) {
 /* layer_norm_backward(normal, inverse, gamma, dy, dx) */
 static int parse_layer_norm_backward(PyObject *const *given, struct record *record) {
     struct array normal, inverse, gamma, dy, dx;
-    if (!take(given[4], "dx", WRITE, &dx) || !is_real(&dx, "dx") || !take_plain(given[4], "dx", WRITE, 'f', dx.bits, &dx)) return 0;
+    if (!take_real(given[4], "dx", WRITE, &dx)) return 0;
     int bits = dx.bits;
     if (!take_plain(given[0], "normal", READ, 'f', bits, &normal) || !take_plain(given[1], "inverse", READ, 'f', bits, &inverse)) return 0;
     if (!take_optional_plain(given[2], "gamma", READ, 'f', bits, &gamma) || !take_plain(given[3], "dy", READ, 'f', bits, &dy)) return 0;
@@ -176,7 +176,7 @@ static int parse_dropout(PyObject *const *given, struct record *record) {
     struct array x, y, place;
     double rate;
     index_t stream;
-    if (!take(given[1], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[1], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_real(given[1], "y", WRITE, &y)) return 0;
     if (!take_plain(given[0], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size)) return 0;
     if (y.axes < 1) return refuse("y must have one axis at least");
     if (!take_number(given[2], "rate", &rate) || !take_whole(given[4], "stream", 0, UINT32_MAX, &stream)) return 0;
@@ -193,7 +193,7 @@ static int parse_dropout(PyObject *const *given, struct record *record) {
 /* add(x1, x2, y) */
 static int parse_add(PyObject *const *given, struct record *record) {
     struct array x1, x2, y;
-    if (!take(given[2], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[2], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_real(given[2], "y", WRITE, &y)) return 0;
     if (!take_plain(given[0], "x1", READ, 'f', y.bits, &x1) || !take_plain(given[1], "x2", READ, 'f', y.bits, &x2)) return 0;
     if (!check_size(&x1, "x1", y.size) || !check_size(&x2, "x2", y.size)) return 0;
     record->of.add = (struct add){.size = y.size, .x1 = x1.data, .x2 = x2.data, .y = y.data};
@@ -215,8 +215,7 @@ static int parse_count_right(PyObject *const *given, struct record *record) {
     const struct shards *shards = shards_of(given[0]);
     struct array outputs, targets;
     index_t multilabel;
-    if (!shards || !take(given[1], "outputs", READ, &outputs) || !is_real(&outputs, "outputs")) return 0;
-    if (!take_plain(given[1], "outputs", READ, 'f', outputs.bits, &outputs) || !take(given[2], "targets", READ, &targets)) return 0;
+    if (!shards || !take_real(given[1], "outputs", READ, &outputs) || !take(given[2], "targets", READ, &targets)) return 0;
     if (!take_whole(given[3], "multilabel", 0, 1, &multilabel)) return 0;
     if (outputs.axes < 1 || outputs.shape[0] != shards->rows) return refuse("outputs must be (rows, ...), with the rows of the shards");
     int labels = targets.kind == 'i';
@@ -234,7 +233,7 @@ static int parse_count_right(PyObject *const *given, struct record *record) {
 static int parse_cell_sums(PyObject *const *given, struct record *record) {
     struct array x, starts, out;
     index_t square;
-    if (!take(given[0], "x", READ, &x) || !is_real(&x, "x") || !take_plain(given[0], "x", READ, 'f', x.bits, &x)) return 0;
+    if (!take_real(given[0], "x", READ, &x)) return 0;
     if (!take_plain(given[1], "starts", READ, 'i', 64, &starts) || starts.size < 1) return PyErr_Occurred() ? 0 : refuse("starts has no entry");
     if (!take_plain(given[2], "out", WRITE, 'f', 64, &out) || !check_size(&out, "out", starts.size - 1)) return 0;
     if (!take_whole(given[3], "square", 0, 1, &square)) return 0;
@@ -248,7 +247,7 @@ static int parse_cell_sums(PyObject *const *given, struct record *record) {
 /* fold(slots, order, out) */
 static int parse_fold(PyObject *const *given, struct record *record) {
     struct array order, out;
-    if (!take(given[2], "out", WRITE, &out) || !is_real(&out, "out") || !take_plain(given[2], "out", WRITE, 'f', out.bits, &out)) return 0;
+    if (!take_real(given[2], "out", WRITE, &out)) return 0;
     if (!PyTuple_Check(given[0]) || PyTuple_Size(given[0]) > MOST_GROUPS) return refuse("slots must be a tuple of arrays, 64 at most");
     index_t slots = PyTuple_Size(given[0]);
     if (!take_group_arrays(given[0], "slots", 'f', out.bits, slots, out.size, record->pointers)) return 0;
@@ -265,7 +264,7 @@ static int parse_fold(PyObject *const *given, struct record *record) {
 /* standardize(x, shift, scale, y) */
 static int parse_standardize(PyObject *const *given, struct record *record) {
     struct array x, shift, scale, y;
-    if (!take(given[3], "y", WRITE, &y) || !is_real(&y, "y") || !take_plain(given[3], "y", WRITE, 'f', y.bits, &y)) return 0;
+    if (!take_real(given[3], "y", WRITE, &y)) return 0;
     if (y.axes < 1) return refuse("y must have one axis at least");
     if (!take_plain(given[0], "x", READ, 'f', 64, &x) || !check_size(&x, "x", y.size)) return 0;
     if (!take_plain(given[1], "shift", READ, 'f', 64, &shift) || !take_plain(given[2], "scale", READ, 'f', 64, &scale)) return 0;

@@ -1,5 +1,5 @@
 /* Chains of optimizers as one pass over memory; norms; what is not finite. */
-#include "simd.h"
+#include "functions.h"
 
 #define PIECE 1024 /* entries: u, p and two states of a piece are in the first-level cache */
 
@@ -119,31 +119,13 @@ void NAME(update)(const void *operation, index_t begin, index_t end, void *scrat
     }
 }
 
-/* The parts of 16 lanes that are added to at once. */
-#define PARTS (LANES / DWIDTH)
-
-INLINE void add_term(dvec *sum, dvec x, int square) {
-    if (square) *sum = dfma(x, x, *sum);
-    else *sum += dpick(x < 0, -x, x);
-}
-
 INLINE double cell_sum(const real *x, index_t n, int square) {
-    dvec sums[PARTS] = {0};
-    index_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int v = 0; v < LANES / WIDTH; v++) {
-            const vec terms = load(x + i + v * WIDTH);
-            for (int part = 0; part < DPARTS; part++) add_term(&sums[v * DPARTS + part], widen(terms, part), square);
-        }
-    double lanes[LANES];
-    memcpy(lanes, sums, sizeof lanes);
-    for (index_t lane = 0; i + lane < n; lane++) {
-        const double term = (double)x[i + lane];
-        lanes[lane] = square ? fma(term, term, lanes[lane]) : lanes[lane] + (term < 0 ? -term : term);
+    dvec sums[BLOCK] = {0}, terms[BLOCK];
+    EACH_BLOCK(n) {
+        load_block(x + i, count, terms);
+        EACH_DVEC sums[k] = square ? dfma(terms[k], terms[k], sums[k]) : sums[k] + dabs(terms[k]);
     }
-    for (int half = LANES / 2; half; half /= 2)
-        for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
-    return lanes[0];
+    return folded(sums);
 }
 
 void NAME(cell_sums)(const void *operation, index_t begin, index_t end, void *scratch) {

@@ -8,6 +8,14 @@ import numpy as np
 
 from hpcnn.nn.workspace import Array
 
+INIT_STREAM, DROPOUT_STREAM = 1, 4
+"""Keep the draws of initialisers and of layers apart from all other uses of the job's seed."""
+
+
+def stream_of(use: int, number: int) -> int:
+    """Return a stream of the core for one use of a seed: `number` counts parameters, or layers that draw."""
+    return use + 256 * number
+
 
 class Draws(Protocol):
     """Random arrays of float64."""

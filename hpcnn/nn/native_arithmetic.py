@@ -13,6 +13,8 @@ from hpcnn.core.tree import Subtree, leaf_steps
 from hpcnn.kernels import core
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.arithmetic import DenseBackward, Grad, HeadedLoss, NormBackward, Pull
+from hpcnn.nn.draws import DROPOUT_STREAM, stream_of
+from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.workspace import Array, Workspace
 
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
@@ -21,21 +23,8 @@ FROM_INPUT = {"gelu", "swish"}
 """The activations whose derivative is computed from the input; that of the others from the output."""
 _LOSS = ("loss",)
 """Owner of a loss's scratch arrays; no layer can have this name."""
-DROPOUT_STREAM = 4
-"""Keeps the draws of a training step apart from all other uses of the job's seed."""
-LOSS_CODES = {
-    name: code
-    for code, name in enumerate(
-        (
-            "mse",
-            "mae",
-            "huber",
-            "binary_crossentropy",
-            "categorical_crossentropy",
-            "sparse_categorical_crossentropy",
-        )
-    )
-}
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
+"""Numbers of the losses in the core, in the same order too."""
 
 
 class ShardRows:
@@ -127,7 +116,7 @@ class NativeArithmetic:
     def dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
         """Draw by the numbers of sample and entry; the pass back draws again, and keeps no mask."""
         self._draws += 1
-        stream = DROPOUT_STREAM + 256 * self._draws
+        stream = stream_of(DROPOUT_STREAM, self._draws)
         x = self._plain(x, _real(x))
         y = ctx.scratch(owner, "y", x.shape, x.dtype)
         self._do.dropout(x, y, rate, self._seed, stream, self._place)

@@ -11,15 +11,12 @@ from functools import cached_property
 import numpy as np
 
 from hpcnn.errors import CheckpointError, ModelError
-from hpcnn.nn.draws import CoreDraws
+from hpcnn.nn.draws import INIT_STREAM, CoreDraws, stream_of
 from hpcnn.nn.initializers import OwnInitializer
 from hpcnn.nn.workspace import Array
 
 Initializer = Callable[[tuple[int, ...], np.random.Generator], Array]
 """``(shape, generator) -> float64 array of that shape``."""
-
-INIT_STREAM = 1
-"""Keeps the draws of initialisers apart from those of all other uses of the job's seed."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class ParamLayout:
         views = self.views(vector)
         for place, spec in enumerate(self.specs):
             if arithmetic == "native" and isinstance(spec.initializer, OwnInitializer):
-                values = spec.initializer.draw(spec.shape, CoreDraws(seed, INIT_STREAM + 256 * place))
+                values = spec.initializer.draw(spec.shape, CoreDraws(seed, stream_of(INIT_STREAM, place)))
             else:
                 key = np.random.SeedSequence([seed, INIT_STREAM, place])
                 values = spec.initializer(spec.shape, np.random.Generator(np.random.Philox(key)))

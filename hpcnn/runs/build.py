@@ -84,9 +84,7 @@ def build_replica(
     updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
-    replica = Replica(
-        model, updater, seed=job.train.seed, arithmetic=job.train.arithmetic, class_weights=class_weights, trial=trial
-    )
+    replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial)
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica

@@ -22,6 +22,3 @@ class GradientPass(Protocol):
 
     def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
         """Compute the rank's shards. `flags`: whether this rank is asked to stop, and to save."""
-
-    def first_not_finite(self, step: int, load: LoadShards) -> str | None:
-        """Return, in words, what was not finite first on this rank, or None. May be slow."""

@@ -71,6 +71,8 @@ class Model(ABC):
         self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
     ) -> None:
         self.network, self.loss, self.layout, self.vector = network, loss, layout, vector
+        self.arithmetic = arithmetic
+        """What computes wherever hpcnn itself does; see ``train.arithmetic`` of a job."""
         self.params = network.layout.views(vector)
         """Each parameter, as a view of the vector."""
         self._scratch = Context()

@@ -15,7 +15,7 @@ from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.gradient_pass import GradientPass, LoadShards
 from hpcnn.training.model import Model
-from hpcnn.training.shard_by_shard import ShardByShard
+from hpcnn.training.shard_by_shard import ShardByShard, shard_key
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
@@ -46,7 +46,6 @@ class Replica:
         updater: Updater,
         *,
         seed: int,
-        arithmetic: str = "numpy",
         class_weights: Array | None = None,
         trial: OverlapTrial | None = None,
     ) -> None:
@@ -55,7 +54,7 @@ class Replica:
         store, layout = updater.store, model.network.layout
         self._class_weights = None if class_weights is None else np.asarray(class_weights, store.array.dtype)
         if store.writes:
-            layout.initialize(model.vector, seed, arithmetic)
+            layout.initialize(model.vector, seed, model.arithmetic)
         store.barrier()
         contributions = updater.exchange.contributions
         self._pass: GradientPass = model.batch_pass(
@@ -63,7 +62,7 @@ class Replica:
         ) or ShardByShard(model, contributions, seed=seed, weights_of=self._weights_of)
         self._activity = updater.exchange.activity
         # The core adds the sums of shards with gradual underflow; so must be added what NumPy adds between ranks.
-        self._flush = FlushDenormals(flush=arithmetic == "numpy")
+        self._flush = FlushDenormals(flush=model.arithmetic == "numpy")
 
     @np.errstate(all="ignore")  # a run that diverges is told so once, not by warnings on every rank
     def train_step(
@@ -91,7 +90,7 @@ class Replica:
         self._activity.enter(OTHER)
         stats = updater.exchange.stats
         if not np.isfinite(stats[LOSS]):
-            raise NotFiniteError("the loss", self._pass.first_not_finite(step, load))
+            raise NotFiniteError("the loss", self._first_not_finite(step, load))
         if not finite:
             name = updater.first_bad_gradient()
             raise NotFiniteError("a gradient", name and f"the first gradient that is not finite is that of {name!r}")
@@ -120,6 +119,18 @@ class Replica:
                 self.model.params[spec.name][...] = mean.reshape(spec.shape)
             position += spec.size
         store.barrier()
+
+    def _first_not_finite(self, step: int, load: LoadShards) -> str | None:
+        """Return, in words, what was not finite first on this rank, shard by shard; None if nothing was."""
+        for contribution in self.updater.exchange.contributions:
+            for shard in range(*contribution.subtree):
+                x, y, _ = load(shard, shard + 1)
+                if len(x):
+                    key = shard_key(self._seed, step, shard)
+                    found = self.model.first_not_finite(key, x, y, self._weights_of(y))
+                    if found is not None:
+                        return f"{found} (shard {shard})"
+        return None
 
     def learning_rate(self, step: int, factor: float) -> float:
         """Return the learning rate of `step`."""

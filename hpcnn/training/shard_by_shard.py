@@ -10,6 +10,7 @@ import numpy as np
 from hpcnn.comm.protocol import Contribution, Exchange
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD
 from hpcnn.core.tree import LeafStep, leaf_steps
+from hpcnn.nn.draws import DROPOUT_STREAM
 from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout
 from hpcnn.system.memory import aligned_empty
@@ -17,8 +18,10 @@ from hpcnn.training.gradient_pass import LoadShards, WeightsOf
 from hpcnn.training.model import Accumulator, Model
 from hpcnn.training.step_stats import SAVE, STOP
 
-DROPOUT_STREAM = 4
-"""Keeps the draws of a training step apart from all other uses of the job's seed."""
+
+def shard_key(seed: int, step: int, shard: int) -> tuple[int, ...]:
+    """Return what decides the random draws of a shard that is computed alone."""
+    return seed, DROPOUT_STREAM, step, shard
 
 
 class ShardByShard:
@@ -59,7 +62,9 @@ class ShardByShard:
         activity.enter(FORWARD)
         backward = None
         if len(x):
-            backward = self._model.forward_shard(self._key(step, leaf), x, y, self._weights_of(y), into.stats)
+            backward = self._model.forward_shard(
+                shard_key(self._seed, step, leaf.leaf), x, y, self._weights_of(y), into.stats
+            )
         for left, right in leaf.fold:
             accumulators[left].stats += accumulators[right].stats
         told = False
@@ -73,20 +78,6 @@ class ShardByShard:
         else:
             into.vector[...] = 0
         gradient.ready(0)
-
-    def _key(self, step: int, leaf: LeafStep) -> tuple[int, ...]:
-        return self._seed, DROPOUT_STREAM, step, leaf.leaf
-
-    def first_not_finite(self, step: int, load: LoadShards) -> str | None:
-        """Look shard by shard."""
-        for sums in self._sums:
-            for leaf in sums.leaves:
-                x, y, _ = load(leaf.leaf, leaf.leaf + 1)
-                if len(x):
-                    found = self._model.first_not_finite(self._key(step, leaf), x, y, self._weights_of(y))
-                    if found is not None:
-                        return f"{found} (shard {leaf.leaf})"
-        return None
 
 
 class _GradientFold:

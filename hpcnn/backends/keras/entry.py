@@ -10,9 +10,10 @@ import numpy as np
 from hpcnn.errors import ModelError
 from hpcnn.job.schema import Job
 from hpcnn.nn.build import call_entry, sample_shape
+from hpcnn.nn.draws import INIT_STREAM
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network, same_sample_shape
-from hpcnn.nn.params import INIT_STREAM, Initializer, ParamSpec
+from hpcnn.nn.params import Initializer, ParamSpec
 
 
 def build_entry(job: Job, input_shape: Shape) -> Any:

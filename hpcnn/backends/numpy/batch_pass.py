@@ -105,16 +105,6 @@ class BatchPass:
             self._add_other_metrics(recording)
         exchange.ready(0)
 
-    def first_not_finite(self, step: int, load: LoadShards) -> str | None:
-        """Look shard by shard."""
-        for shard in range(self._first, self._stop):
-            x, y, _ = load(shard, shard + 1)
-            if len(x):
-                found = self._model.first_not_finite((self._seed, step, shard), x, y, self._weights_of(y))
-                if found is not None:
-                    return f"{found} (shard {shard})"
-        return None
-
     def _recording(self, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
         recording = self._recordings.get(starts)
         if recording is None or recording.given[0] is not x or recording.given[1] is not y:
