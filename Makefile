@@ -108,7 +108,7 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 	@$(PIP) .venv install --quiet -e '.[mpi]'
 	@touch $@
 
-$(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch]) | .venv/train.stamp
+$(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch] hpcnn/kernels/*.def) | .venv/train.stamp
 	@$(BIN)/python -c 'from hpcnn.kernels import core' 2>/dev/null || $(PIP) .venv install --quiet --no-deps -e .
 
 .venv/test.stamp: .venv/train.stamp

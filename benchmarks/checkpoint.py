@@ -26,7 +26,8 @@ from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CheckpointError
 from hpcnn.job.data import Synthetic
-from hpcnn.job.model import Dense, Model, SparseCategoricalCrossentropy
+from hpcnn.job.layers import Dense
+from hpcnn.job.model import Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.build import build_training
 from hpcnn.runs.checkpoints.saver import Saver

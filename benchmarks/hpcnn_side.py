@@ -13,8 +13,8 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.rows import ArrayRows
-from hpcnn.job import data
-from hpcnn.job import model as layers
+from hpcnn.job import data, layers
+from hpcnn.job import model as sections
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
 from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
 from hpcnn.optim.build import build_optimizer
@@ -86,8 +86,8 @@ def _job(
     hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
     return Job(
         data=data.Synthetic(kind="classification", samples=1),  # not read: all sides train on the same arrays
-        model=layers.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
-        loss=layers.SparseCategoricalCrossentropy(),
+        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
+        loss=sections.SparseCategoricalCrossentropy(),
         train=Train(
             batch_size=batch_size,
             shards=shards,

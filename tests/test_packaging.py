@@ -30,7 +30,7 @@ DATA = ["hpcnn/py.typed", "hpcnn/data/digits.npz", "hpcnn/data/digits.md"]
 C_SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "hpcnn/kernels").iterdir()
-    if path.suffix in {".c", ".h", ".txt"}
+    if path.suffix in {".c", ".h", ".def", ".txt"}
 )
 CORE = "hpcnn/kernels/core.abi3.so"
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
+from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
@@ -45,7 +46,7 @@ def _validation_files(data: sources.Data) -> dict[str, str]:
     return {key: getattr(data, key) for key in keys if hasattr(data, key)}
 
 
-def _all_layers(layers: Sequence[models.Layer], place: str = "model.layers") -> Iterator[tuple[str, models.Layer]]:
+def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
     for number, layer in enumerate(layers):
         yield f"{place}.{number}", layer
         yield from _all_layers(layer.children, f"{place}.{number}.layers")
@@ -65,7 +66,7 @@ def _check_model(job: Job) -> None:
     if model.entry and not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
         raise JobError(f'model.entry = "{model.entry}": expected "package.module:function"')
     for place, layer in _all_layers(model.layers):
-        if isinstance(layer, models.Reshape):
+        if isinstance(layer, sections.Reshape):
             _check_shape(f"{place}.shape", layer.shape)
 
 
@@ -132,12 +133,12 @@ def _check_loss(job: Job) -> None:
     check_class_metrics(_tag(loss), ending, job.train.metrics, one_hot=job.data.one_hot)
 
 
-def _ending(layers: Sequence[models.Layer]) -> str | None:
+def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if an entry determines it."""
     for layer in reversed(layers):
-        if isinstance(layer, models.Dense | models.ActivationLayer):
+        if isinstance(layer, sections.Dense | sections.ActivationLayer):
             return layer.activation
-        if not isinstance(layer, models.Flatten | models.Reshape | models.Dropout):
+        if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout):
             break
     return "linear" if layers else None
 

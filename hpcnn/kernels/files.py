@@ -12,7 +12,7 @@ MODULE = FOLDER / "core.abi3.so"
 def newest_source() -> int:
     """Return when the youngest source was changed, in ns; 0 in an installed package, which has no sources."""
     with os.scandir(FOLDER) as entries:
-        sources = [entry for entry in entries if entry.name.endswith((".c", ".h", "CMakeLists.txt"))]
+        sources = [entry for entry in entries if entry.name.endswith((".c", ".h", ".def", "CMakeLists.txt"))]
     return max((source.stat().st_mtime_ns for source in sources), default=0)
 
 

@@ -291,17 +291,12 @@ static PyType_Spec update_spec = {"hpcnn.kernels.core.Update", sizeof(struct upd
 
 /* -------------------------------------------------------------------------------------------------------- functions */
 
-/* One function and one method for each operation. The order is that of `operations`. */
-#define EACH_OPERATION(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
-#define AT_ONCE(i) \
-    static PyObject *at_once_##i(PyObject *self, PyObject *const *a, Py_ssize_t n) { (void)self; return do_now(&operations[i], a, n); } \
-    static PyObject *append_##i(PyObject *self, PyObject *const *a, Py_ssize_t n) { return append((struct program *)self, &operations[i], a, n); }
-EACH_OPERATION(AT_ONCE)
-#define OPERATION_COUNT 15
-#define OF_MODULE(i) (PyCFunction)(void (*)(void))at_once_##i,
-#define OF_PROGRAM(i) (PyCFunction)(void (*)(void))append_##i,
-static const PyCFunction at_once[OPERATION_COUNT] = {EACH_OPERATION(OF_MODULE)};
-static const PyCFunction appending[OPERATION_COUNT] = {EACH_OPERATION(OF_PROGRAM)};
+/* One function and one method for each operation. */
+#define OPERATION(name, kind, arguments, doc) \
+    static PyObject *name##_at_once(PyObject *self, PyObject *const *a, Py_ssize_t n) { (void)self; return do_now(&operations[OP_##kind], a, n); } \
+    static PyObject *append_##name(PyObject *self, PyObject *const *a, Py_ssize_t n) { return append((struct program *)self, &operations[OP_##kind], a, n); }
+#define KERNEL(name, kind)
+#include "operations.def"
 
 static PyObject *find_not_finite(PyObject *self, PyObject *const *arguments, Py_ssize_t count) {
     struct array x;
@@ -334,27 +329,32 @@ static PyObject *isa(PyObject *self, PyObject *none) {
     return PyUnicode_FromString(isa_name());
 }
 
-static PyMethodDef functions[OPERATION_COUNT + 32] = {
+static PyMethodDef functions[OPERATIONS + 32] = {
     {"find_not_finite", (PyCFunction)(void (*)(void))find_not_finite, METH_FASTCALL,
      "find_not_finite(x, square): the first entry that is not finite (or whose square is not), or -1."},
     {"use_threads", use_threads, METH_O, "use_threads(number): work on that many threads; returns how many there are."},
     {"isa", isa, METH_NOARGS, "isa(): the name of the instruction set in use."},
 };
-static PyMethodDef program_methods[OPERATION_COUNT + 2] = {
+static PyMethodDef program_methods[OPERATIONS + 2] = {
     {"run", (PyCFunction)(void (*)(void))run_program, METH_FASTCALL, "run(begin=0, end=len(program)): do the operations."}};
 static PyType_Slot program_slots[] = {
     {Py_tp_doc, "Program(): operations with their arrays, checked once and done any number of times."},
     {Py_tp_new, new_program}, {Py_tp_dealloc, free_program}, {Py_tp_methods, program_methods}, {Py_sq_length, program_length}, {0, NULL}};
 static PyType_Spec program_spec = {"hpcnn.kernels.core.Program", sizeof(struct program), 0, Py_TPFLAGS_DEFAULT, program_slots};
 
+typedef PyObject *(*fast_call)(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+
+static PyMethodDef method_of(int kind, fast_call call) {
+    return (PyMethodDef){operations[kind].name, (PyCFunction)(void (*)(void))call, METH_FASTCALL, operations[kind].doc};
+}
+
 static void fill_methods(void) {
     PyMethodDef *function = functions, *method = program_methods;
     while (function->ml_name) function++;
     while (method->ml_name) method++;
-    for (int i = 0; i < OPERATION_COUNT; i++) {
-        *function++ = (PyMethodDef){operations[i].name, at_once[i], METH_FASTCALL, operations[i].doc};
-        *method++ = (PyMethodDef){operations[i].name, appending[i], METH_FASTCALL, operations[i].doc};
-    }
+#define OPERATION(name, kind, arguments, doc) *function++ = method_of(OP_##kind, name##_at_once), *method++ = method_of(OP_##kind, append_##name);
+#define KERNEL(name, kind)
+#include "operations.def"
     for (const PyMethodDef *number = number_functions; number->ml_name; number++) *function++ = *number;
 }
 

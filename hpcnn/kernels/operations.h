@@ -269,9 +269,9 @@ struct standardize {
 };
 
 enum operation_kind {
-    OP_PRODUCT, OP_WEIGHT_GRADIENT, OP_COLUMN_SUMS, OP_ACTIVATE, OP_ACTIVATE_BACKWARD, OP_LOSS, OP_LAYER_NORM,
-    OP_LAYER_NORM_BACKWARD, OP_DROPOUT, OP_ADD, OP_SHARD_TOTALS, OP_COUNT_RIGHT, OP_UPDATE, OP_CELL_SUMS,
-    OP_FIND_NOT_FINITE, OP_FOLD, OP_STANDARDIZE, OPERATIONS
+#define OPERATION(name, kind, arguments, doc) OP_##kind,
+#include "operations.def"
+    OPERATIONS
 };
 
 /* Do the tasks [begin, end). `scratch` is the thread's own, of `scratch_size` bytes at least, 64-byte aligned. */

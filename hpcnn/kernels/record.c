@@ -35,7 +35,7 @@ static int same_bits(const struct array *array, const char *name, int bits) {
 }
 
 /* product(a, b, c, bias, activation, before) */
-static int parse_product(PyObject *const *given, struct record *record) {
+int parse_product(PyObject *const *given, struct record *record) {
     struct array a, b, c, bias, before;
     index_t activation;
     if (!take(given[0], "a", READ, &a) || !take(given[1], "b", READ, &b) || !take(given[2], "c", WRITE, &c)) return 0;
@@ -56,7 +56,7 @@ static int parse_product(PyObject *const *given, struct record *record) {
 }
 
 /* weight_gradient(shards, x, dy, kernels) */
-static int parse_weight_gradient(PyObject *const *given, struct record *record) {
+int parse_weight_gradient(PyObject *const *given, struct record *record) {
     const struct shards *shards = shards_of(given[0]);
     struct array x, dy;
     if (!shards || !take(given[1], "x", READ, &x) || !take(given[2], "dy", READ, &dy) || !is_real(&x, "x")) return 0;
@@ -73,7 +73,7 @@ static int parse_weight_gradient(PyObject *const *given, struct record *record) 
 }
 
 /* column_sums(shards, a, b, outs) */
-static int parse_column_sums(PyObject *const *given, struct record *record) {
+int parse_column_sums(PyObject *const *given, struct record *record) {
     const struct shards *shards = shards_of(given[0]);
     struct array a, b;
     if (!shards || !take(given[1], "a", READ, &a) || !is_real(&a, "a") || !take_optional(given[2], "b", READ, &b)) return 0;
@@ -89,7 +89,7 @@ static int parse_column_sums(PyObject *const *given, struct record *record) {
 }
 
 /* activate(activation, z, y) */
-static int parse_activate(PyObject *const *given, struct record *record) {
+int parse_activate(PyObject *const *given, struct record *record) {
     struct array z, y;
     index_t activation;
     if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
@@ -101,7 +101,7 @@ static int parse_activate(PyObject *const *given, struct record *record) {
 }
 
 /* activate_backward(activation, saved, dy, dz) */
-static int parse_activate_backward(PyObject *const *given, struct record *record) {
+int parse_activate_backward(PyObject *const *given, struct record *record) {
     struct array saved, dy, dz;
     index_t activation;
     if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
@@ -114,7 +114,7 @@ static int parse_activate_backward(PyObject *const *given, struct record *record
 }
 
 /* loss(kind, from_logits, inputs, targets, weights, outputs, gradient, terms, label_smoothing, delta) */
-static int parse_loss(PyObject *const *given, struct record *record) {
+int parse_loss(PyObject *const *given, struct record *record) {
     struct array inputs, targets, weights, outputs, gradient, terms;
     index_t kind, from_logits;
     double label_smoothing, delta;
@@ -139,7 +139,7 @@ static int parse_loss(PyObject *const *given, struct record *record) {
 }
 
 /* layer_norm(x, gamma, beta, normal, inverse, y, epsilon) */
-static int parse_layer_norm(PyObject *const *given, struct record *record) {
+int parse_layer_norm(PyObject *const *given, struct record *record) {
     struct array x, gamma, beta, normal, inverse, y;
     double epsilon;
     if (!take_real(given[5], "y", WRITE, &y)) return 0;
@@ -157,7 +157,7 @@ static int parse_layer_norm(PyObject *const *given, struct record *record) {
 }
 
 /* layer_norm_backward(normal, inverse, gamma, dy, dx) */
-static int parse_layer_norm_backward(PyObject *const *given, struct record *record) {
+int parse_layer_norm_backward(PyObject *const *given, struct record *record) {
     struct array normal, inverse, gamma, dy, dx;
     if (!take_real(given[4], "dx", WRITE, &dx)) return 0;
     int bits = dx.bits;
@@ -172,7 +172,7 @@ static int parse_layer_norm_backward(PyObject *const *given, struct record *reco
 }
 
 /* dropout(x, y, rate, seed, stream, place) */
-static int parse_dropout(PyObject *const *given, struct record *record) {
+int parse_dropout(PyObject *const *given, struct record *record) {
     struct array x, y, place;
     double rate;
     index_t stream;
@@ -191,7 +191,7 @@ static int parse_dropout(PyObject *const *given, struct record *record) {
 }
 
 /* add(x1, x2, y) */
-static int parse_add(PyObject *const *given, struct record *record) {
+int parse_add(PyObject *const *given, struct record *record) {
     struct array x1, x2, y;
     if (!take_real(given[2], "y", WRITE, &y)) return 0;
     if (!take_plain(given[0], "x1", READ, 'f', y.bits, &x1) || !take_plain(given[1], "x2", READ, 'f', y.bits, &x2)) return 0;
@@ -201,7 +201,7 @@ static int parse_add(PyObject *const *given, struct record *record) {
 }
 
 /* shard_totals(shards, terms, outs) */
-static int parse_shard_totals(PyObject *const *given, struct record *record) {
+int parse_shard_totals(PyObject *const *given, struct record *record) {
     const struct shards *shards = shards_of(given[0]);
     struct array terms;
     if (!shards || !take_plain(given[1], "terms", READ, 'f', 64, &terms) || !check_size(&terms, "terms", shards->rows)) return 0;
@@ -211,7 +211,7 @@ static int parse_shard_totals(PyObject *const *given, struct record *record) {
 }
 
 /* count_right(shards, outputs, targets, multilabel, outs) */
-static int parse_count_right(PyObject *const *given, struct record *record) {
+int parse_count_right(PyObject *const *given, struct record *record) {
     const struct shards *shards = shards_of(given[0]);
     struct array outputs, targets;
     index_t multilabel;
@@ -230,7 +230,7 @@ static int parse_count_right(PyObject *const *given, struct record *record) {
 }
 
 /* cell_sums(x, starts, out, square) */
-static int parse_cell_sums(PyObject *const *given, struct record *record) {
+int parse_cell_sums(PyObject *const *given, struct record *record) {
     struct array x, starts, out;
     index_t square;
     if (!take_real(given[0], "x", READ, &x)) return 0;
@@ -245,7 +245,7 @@ static int parse_cell_sums(PyObject *const *given, struct record *record) {
 }
 
 /* fold(slots, order, out) */
-static int parse_fold(PyObject *const *given, struct record *record) {
+int parse_fold(PyObject *const *given, struct record *record) {
     struct array order, out;
     if (!take_real(given[2], "out", WRITE, &out)) return 0;
     if (!PyTuple_Check(given[0]) || PyTuple_Size(given[0]) > MOST_GROUPS) return refuse("slots must be a tuple of arrays, 64 at most");
@@ -262,7 +262,7 @@ static int parse_fold(PyObject *const *given, struct record *record) {
 }
 
 /* standardize(x, shift, scale, y) */
-static int parse_standardize(PyObject *const *given, struct record *record) {
+int parse_standardize(PyObject *const *given, struct record *record) {
     struct array x, shift, scale, y;
     if (!take_real(given[3], "y", WRITE, &y)) return 0;
     if (y.axes < 1) return refuse("y must have one axis at least");
@@ -277,24 +277,10 @@ static int parse_standardize(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_STANDARDIZE, y.bits, rows, 1, 2.0 * (double)y.size);
 }
 
-#define OPERATION(name, kind, count, doc) {#name, kind, count, parse_##name, doc}
-const struct operation operations[] = {
-    OPERATION(product, OP_PRODUCT, 6, "product(a, b, c, bias, activation, before): c = activation(a b + bias)."),
-    OPERATION(weight_gradient, OP_WEIGHT_GRADIENT, 4, "weight_gradient(shards, x, dy, kernels): sums of x^T dy along the tree."),
-    OPERATION(column_sums, OP_COLUMN_SUMS, 4, "column_sums(shards, a, b, outs): sums of rows of a (x b) along the tree."),
-    OPERATION(activate, OP_ACTIVATE, 3, "activate(activation, z, y)."),
-    OPERATION(activate_backward, OP_ACTIVATE_BACKWARD, 4, "activate_backward(activation, saved, dy, dz)."),
-    OPERATION(loss, OP_LOSS, 10, "loss(kind, from_logits, inputs, targets, weights, outputs, gradient, terms, label_smoothing, delta)."),
-    OPERATION(layer_norm, OP_LAYER_NORM, 7, "layer_norm(x, gamma, beta, normal, inverse, y, epsilon)."),
-    OPERATION(layer_norm_backward, OP_LAYER_NORM_BACKWARD, 5, "layer_norm_backward(normal, inverse, gamma, dy, dx)."),
-    OPERATION(dropout, OP_DROPOUT, 6, "dropout(x, y, rate, seed, stream, place)."),
-    OPERATION(add, OP_ADD, 3, "add(x1, x2, y)."),
-    OPERATION(shard_totals, OP_SHARD_TOTALS, 3, "shard_totals(shards, terms, outs): sums of one number a row along the tree."),
-    OPERATION(count_right, OP_COUNT_RIGHT, 5, "count_right(shards, outputs, targets, multilabel, outs): adds how many are right."),
-    OPERATION(cell_sums, OP_CELL_SUMS, 4, "cell_sums(x, starts, out, square): sums of squares or magnitudes."),
-    OPERATION(fold, OP_FOLD, 3, "fold(slots, order, out): adds vectors along the tree."),
-    OPERATION(standardize, OP_STANDARDIZE, 4, "standardize(x, shift, scale, y)."),
-    {NULL, 0, 0, NULL, NULL},
+const struct operation operations[OPERATIONS] = {
+#define OPERATION(name, kind, arguments, doc) [OP_##kind] = {#name, arguments, parse_##name, doc},
+#define KERNEL(name, kind)
+#include "operations.def"
 };
 
 int make_record(const struct operation *operation, PyObject *const *arguments, Py_ssize_t count, struct record *record) {

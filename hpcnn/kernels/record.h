@@ -9,23 +9,8 @@ struct record {
     struct job job;
     double work; /* floating-point operations, roughly */
     union {
-        struct product product;
-        struct weight_gradient weight_gradient;
-        struct column_sums column_sums;
-        struct activate activate;
-        struct activate_backward activate_backward;
-        struct loss loss;
-        struct layer_norm layer_norm;
-        struct layer_norm_backward layer_norm_backward;
-        struct dropout dropout;
-        struct add add;
-        struct shard_totals shard_totals;
-        struct count_right count_right;
-        struct update update;
-        struct cell_sums cell_sums;
-        struct find_not_finite find_not_finite;
-        struct fold fold;
-        struct standardize standardize;
+#define OPERATION(name, kind, arguments, doc) struct name name;
+#include "operations.def"
     } of;
     void *pointers[MOST_GROUPS];
 };
@@ -34,13 +19,17 @@ typedef int (*parse_t)(PyObject *const *arguments, struct record *record);
 
 struct operation {
     const char *name;
-    int kind;
     Py_ssize_t arguments;
     parse_t parse;
     const char *doc;
 };
-/* All that a program can hold; ends with a name of NULL. */
-extern const struct operation operations[];
+/* All that a program can hold, by number; in between, those that none can, with a name of NULL. */
+extern const struct operation operations[OPERATIONS];
+
+/* Each operation's own arguments. */
+#define OPERATION(name, kind, arguments, doc) int parse_##name(PyObject *const *given, struct record *record);
+#define KERNEL(name, kind)
+#include "operations.def"
 
 /* Parse arguments; 0 with an exception set if they are wrong. Records point into the arrays: keep those alive. */
 int make_record(const struct operation *operation, PyObject *const *arguments, Py_ssize_t count, struct record *record);

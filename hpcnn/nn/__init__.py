@@ -2,9 +2,8 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.network import Network
-from hpcnn.nn.normalization import LayerNorm
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
 

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
+from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
-from hpcnn.nn.normalization import LayerNorm
 from hpcnn.system.search_path import add_working_folder
 
 LAYERS: dict[str, type[Layer]] = {
@@ -43,7 +43,8 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
         JobError: the section names no layers, or an entry that doesn't exist.
         ModelError: the layers don't fit together or to the data, or the entry's function fails.
 
-    >>> from hpcnn.job.model import Dense, Model
+    >>> from hpcnn.job.layers import Dense
+    >>> from hpcnn.job.model import Model
     >>> network = build_network(Model(layers=[Dense(units=8), Dense(units=1, activation="sigmoid")]), (4,))
     >>> [layer.name for layer in network.layers], network.head
     (['dense_1', 'dense_2'], 'sigmoid')
@@ -70,7 +71,7 @@ def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
     return built.bind(head)
 
 
-def _tag(section: schema.Layer | schema.Loss) -> str:
+def _tag(section: sections.Layer | schema.Loss) -> str:
     return str(section.__struct_config__.tag)
 
 
@@ -91,7 +92,7 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
     return shape
 
 
-def _build_layer(section: schema.Layer) -> Layer:
+def _build_layer(section: sections.Layer) -> Layer:
     settings = msgspec.structs.asdict(section)
     if section.children:
         settings["layers"] = [_build_layer(child) for child in section.children]

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcnn.nn.arithmetic import Arithmetic
 from hpcnn.nn.matmul import Matmul
-from hpcnn.nn.numpy_arithmetic import NUMPY
+from hpcnn.nn.plain import NUMPY
 from hpcnn.nn.workspace import Array, Workspace
 
 NO_STATE: Mapping[str, Array] = MappingProxyType({})

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from hpcnn.nn.arithmetic import Pull
 from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamSpec
 from hpcnn.nn.workspace import Array
@@ -65,7 +66,7 @@ class Layer(ABC):
     @property
     def recordable(self) -> bool:
         """Whether its passes do nothing but call the context's arithmetic: hpcnn's own, not subclasses."""
-        return type(self).__module__ in ("hpcnn.nn.layers", "hpcnn.nn.normalization")
+        return type(self).__module__.startswith("hpcnn.nn.layers.")
 
     def named(self, name: str) -> Self:
         """Return the same layer under another name."""
@@ -109,3 +110,12 @@ class Layer(ABC):
         y may share memory with x or lie in scratch: it is valid until this layer's next forward pass. A layer may
         overwrite x only if it is its own scratch.
         """
+
+
+def without_parameters(pull: Pull) -> Backward:
+    """Return the backward pass of a layer that has nothing to learn."""
+
+    def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+        return pull(dy) if need_dx else None
+
+    return backward

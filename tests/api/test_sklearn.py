@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import hpcnn
 from hpcnn.errors import DataError, JobError
-from hpcnn.job.model import Activation
+from hpcnn.job.layers.base import Activation
 from hpcnn.sklearn import Classifier, Regressor
 from tests.api.fitting import X, Y
 

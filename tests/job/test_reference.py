@@ -9,7 +9,8 @@ import pytest
 
 from hpcnn.job import reference
 from hpcnn.job.data import Data
-from hpcnn.job.model import Layer, Loss, Model
+from hpcnn.job.layers import Layer
+from hpcnn.job.model import Loss, Model
 from hpcnn.job.optimizer import Optimizer, Schedule
 from hpcnn.job.reference import BEGIN, END, Setting, as_markdown, as_text, rewritten, section_texts, settings
 from hpcnn.job.schema import EarlyStopping, Job, ReduceOnPlateau, Run, Train

@@ -16,7 +16,7 @@ from msgspec import inspect as kinds
 
 from hpcnn.job import section
 from hpcnn.job.dump import resolved_toml
-from hpcnn.job.model import Flatten
+from hpcnn.job.layers import Flatten
 from hpcnn.job.reference import settings as all_settings
 from hpcnn.job.schema import Job
 from hpcnn.job.validate import EXAMPLES, SettingError, check, describe, job_type, members, tables

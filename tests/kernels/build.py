@@ -39,8 +39,8 @@ ISA_FLAGS = {
 }
 REFERENCE = Path(__file__).with_name("reference.c")
 PORTABLE = Path(__file__).with_name("portable.c")
-_ELSEWHERE = "module.c", "arguments.c", "record.c", "numbers.c", "threads.c", "table.c", "dispatch.c"
-"""The binding and its tables, which these libraries do without."""
+_ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "threads.c", "table.c", "dispatch.c")
+"""The binding and its tables, which these libraries do without; beside them the files record*.c."""
 
 
 def variants() -> list[str]:
@@ -67,7 +67,7 @@ def build_program(isa: str, folder: Path, *, flags: Sequence[str] = (), compiler
 def _kernels(isa: str) -> list[tuple[Path, str, list[str]]]:
     jobs = []
     for source in sorted(KERNELS.glob("*.c")):
-        if source.name in _ELSEWHERE:
+        if source.name in _ELSEWHERE or source.name.startswith("record"):
             continue
         if re.search(r"\bNAME\(", source.read_text()):
             jobs += [(source, f"_{bits}", _variant(isa, bits)) for bits in (32, 64)]
@@ -108,7 +108,11 @@ def _link(
 
 def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
     command = [*compiler, *FLAGS, *flags, f"-I{KERNELS}", "-c", source]
-    made_of = [str(command).encode(), source.read_bytes(), *(each.read_bytes() for each in sorted(KERNELS.glob("*.h")))]
+    made_of = [
+        str(command).encode(),
+        source.read_bytes(),
+        *(each.read_bytes() for each in sorted([*KERNELS.glob("*.h"), *KERNELS.glob("*.def")])),
+    ]
     digest = hashlib.sha256(b"".join(made_of)).hexdigest()[:16]
     made = folder / f"{source.stem}{suffix}-{digest}.o"
     if not made.exists():

@@ -1,4 +1,7 @@
-"""The structures and constants of hpcnn/kernels/operations.h for ctypes, read from it, so that they can't differ."""
+"""The structures and constants of hpcnn/kernels/operations.h for ctypes.
+
+They are read from it and from the headers that it includes, so that they can't differ.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,15 @@ _NUMBERS = {
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,
 }
-_TEXT = re.sub(r"/\*.*?\*/", "", (KERNELS / "operations.h").read_text(), flags=re.DOTALL)
+
+
+def _text(header: str) -> str:
+    """Return a header with those that it includes, without comments."""
+    text = re.sub(r"/\*.*?\*/", "", (KERNELS / header).read_text(), flags=re.DOTALL)
+    return re.sub(r'^#include "(\w+\.h)"$', lambda found: _text(found[1]), text, flags=re.MULTILINE)
+
+
+_TEXT = _text("operations.h")
 
 
 def _fields(body: str) -> Iterator[tuple[str, Any]]:
@@ -46,7 +57,7 @@ STRUCTURES = {
 CONSTANTS = {name: int(number) for name, number in re.findall(r"^#define (\w+) (\d+)$", _TEXT, flags=re.MULTILINE)}
 CONSTANTS |= {
     name.strip(): number
-    for names in re.findall(r"^enum \w+ \{(.*?)\};", _TEXT, flags=re.DOTALL | re.MULTILINE)
+    for names in re.findall(r"^enum \w+ \{([^#]*?)\};", _TEXT, flags=re.DOTALL | re.MULTILINE)
     for number, name in enumerate(filter(str.strip, names.split(",")))
 }
 """By name: BLOCK_TERMS, LANES, RELU, MSE, ADAM, ..."""

@@ -32,7 +32,7 @@ def emulated(tmp_path_factory) -> list[str]:
     cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={CROSS}"]
     run("cmake", "-G", "Ninja", "-S", KERNELS, "-B", build, f"-DPython_EXECUTABLE={sys.executable}", *cross)
     run("cmake", "--build", build)
-    ignored = shutil.ignore_patterns("*.c", "*.h", "CMakeLists.txt", "*.so", "__pycache__")
+    ignored = shutil.ignore_patterns("*.c", "*.h", "*.def", "CMakeLists.txt", "*.so", "__pycache__")
     shutil.copytree(ROOT / "hpcnn", package, ignore=ignored)
     shutil.copy(build / "core.abi3.so", package / "kernels")
     (python,) = (path for path in (prefix / "root/usr/bin").glob("python3.*") if path.name[8:].isdigit())

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hpcnn.nn.activations import ACTIVATIONS, activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.losses import LOSSES
-from hpcnn.nn.native_arithmetic import CODES, FROM_INPUT, LOSS_CODES
-from hpcnn.nn.numpy_arithmetic import NUMPY
+from hpcnn.nn.native.base import CODES, FROM_INPUT
+from hpcnn.nn.native.loss import LOSS_CODES
+from hpcnn.nn.plain import NUMPY
 from scripts import ulp_errors
 from tests.kernels.structures import CONSTANTS
 from tests.require import missing

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from hpcnn.errors import JobError, ModelError
+from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
 from hpcnn.nn.build import LAYERS, build_loss, build_network, model_section
 from hpcnn.nn.losses import LOSSES, Huber
 
 ALL = [
-    schema.Flatten(),
-    schema.Dense(
+    sections.Flatten(),
+    sections.Dense(
         units=6,
         activation="relu",
         use_bias=False,
@@ -29,13 +30,13 @@ ALL = [
         bias_l2=0.4,
         trainable=False,
     ),
-    schema.Residual(
-        layers=[schema.LayerNorm(epsilon=0.1, center=False), schema.Dense(units=6), schema.Dropout(rate=0.5)]
+    sections.Residual(
+        layers=[sections.LayerNorm(epsilon=0.1, center=False), sections.Dense(units=6), sections.Dropout(rate=0.5)]
     ),
-    schema.ActivationLayer(activation="elu", name="mine"),
-    schema.Reshape(shape=[2, -1]),
-    schema.LayerNorm(scale=False, trainable=False),
-    schema.Dense(units=4, activation="softmax"),
+    sections.ActivationLayer(activation="elu", name="mine"),
+    sections.Reshape(shape=[2, -1]),
+    sections.LayerNorm(scale=False, trainable=False),
+    sections.Dense(units=4, activation="softmax"),
 ]
 
 
@@ -73,14 +74,14 @@ def test_all_layers_with_their_options_and_names():
 
 
 def test_defaults_agree_with_the_schema():
-    sections = [
-        schema.Dense(units=2),
-        schema.LayerNorm(),
-        schema.Dropout(rate=0.1),
-        schema.ActivationLayer(activation="relu"),
-        schema.Flatten(),
+    layers = [
+        sections.Dense(units=2),
+        sections.LayerNorm(),
+        sections.Dropout(rate=0.1),
+        sections.ActivationLayer(activation="relu"),
+        sections.Flatten(),
     ]
-    built = build_network(schema.Model(layers=sections), (3,)).layers
+    built = build_network(schema.Model(layers=layers), (3,)).layers
     assert built == (
         Dense(2, name="dense_1"),
         LayerNorm(name="layer_norm_1"),
@@ -91,27 +92,27 @@ def test_defaults_agree_with_the_schema():
 
 
 def test_every_section_has_a_layer_and_every_loss_section_a_loss():
-    assert LAYERS.keys() == {cls.__struct_config__.tag for cls in schema.Layer.__args__}
+    assert LAYERS.keys() == {cls.__struct_config__.tag for cls in sections.Layer.__args__}
     assert LOSSES.keys() == {cls.__struct_config__.tag for cls in schema.Loss.__args__}
 
 
 HEADS = {
-    "dense": ([schema.Dense(units=2, activation="tanh")], "tanh", 1),
-    "linear": ([schema.Dense(units=2)], "linear", 1),
+    "dense": ([sections.Dense(units=2, activation="tanh")], "tanh", 1),
+    "linear": ([sections.Dense(units=2)], "linear", 1),
     "activation": (
-        [schema.Dense(units=2, activation="relu"), schema.ActivationLayer(activation="softmax")],
+        [sections.Dense(units=2, activation="relu"), sections.ActivationLayer(activation="softmax")],
         "softmax",
         1,
     ),
-    "alone": ([schema.ActivationLayer(activation="relu")], "linear", 1),
-    "other": ([schema.Dense(units=2, activation="relu"), schema.Flatten()], "linear", 2),
+    "alone": ([sections.ActivationLayer(activation="relu")], "linear", 1),
+    "other": ([sections.Dense(units=2, activation="relu"), sections.Flatten()], "linear", 2),
 }
 
 
 @pytest.mark.parametrize("case", HEADS)
 def test_the_last_activation_becomes_the_head(case):
-    sections, head, count = HEADS[case]
-    network = build_network(schema.Model(layers=sections), (3,))
+    layers, head, count = HEADS[case]
+    network = build_network(schema.Model(layers=layers), (3,))
     assert (network.head, len(network.layers)) == (head, count)
 
 
@@ -122,7 +123,7 @@ def test_an_activation_before_the_last_layer_stays():
 
 @pytest.mark.parametrize("shape", [[2, 3], [2, 3, 1], [1, 2, 3]])
 def test_the_models_input_shape_may_differ_by_axes_of_length_1(shape):
-    network = build_network(schema.Model(layers=[schema.Flatten()], input_shape=shape), (2, 3))
+    network = build_network(schema.Model(layers=[sections.Flatten()], input_shape=shape), (2, 3))
     assert network.input_shape == tuple(shape)
 
 
@@ -130,7 +131,7 @@ def test_the_models_input_shape_may_differ_by_axes_of_length_1(shape):
 def test_the_models_input_shape_may_not_differ_otherwise(shape):
     message = re.escape(f"model.input_shape is {tuple(shape)}, but a sample of the data has shape (2, 3).")
     with pytest.raises(ModelError, match=message):
-        build_network(schema.Model(layers=[schema.Flatten()], input_shape=shape), (2, 3))
+        build_network(schema.Model(layers=[sections.Flatten()], input_shape=shape), (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_a_network_is_built_again_from_its_section(layers, head):
 
 @pytest.mark.parametrize("section", [schema.Huber(delta=2.0), schema.BinaryCrossentropy(label_smoothing=0.1)])
 def test_losses_take_their_options_and_the_networks_head(section):
-    network = build_network(schema.Model(layers=[schema.Dense(units=2, activation="sigmoid")]), (3,))
+    network = build_network(schema.Model(layers=[sections.Dense(units=2, activation="sigmoid")]), (3,))
     bound = build_loss(section, network.output_shape, network.head)
     assert bound.head == "sigmoid"
     expected = Huber(delta=2.0) if isinstance(section, schema.Huber) else LOSSES["binary_crossentropy"](0.1)
@@ -169,13 +170,13 @@ def test_losses_take_their_options_and_the_networks_head(section):
 
 @pytest.mark.parametrize("weights", ["none", "balanced", [1.0, 2.0]])
 def test_class_weights_are_left_to_the_caller(weights):
-    network = build_network(schema.Model(layers=[schema.Dense(units=2, activation="softmax")]), (3,))
+    network = build_network(schema.Model(layers=[sections.Dense(units=2, activation="softmax")]), (3,))
     section = schema.SparseCategoricalCrossentropy(class_weights=weights)
     assert build_loss(section, network.output_shape, network.head).loss == LOSSES["sparse_categorical_crossentropy"]()
 
 
 def test_a_loss_that_does_not_fit_the_network():
-    network = build_network(schema.Model(layers=[schema.Dense(units=1, activation="softmax")]), (3,))
+    network = build_network(schema.Model(layers=[sections.Dense(units=1, activation="softmax")]), (3,))
     with pytest.raises(ModelError, match="Use activation 'sigmoid' with the loss 'binary_crossentropy'"):
         build_loss(schema.Mse(), network.output_shape, network.head)
 
@@ -314,7 +315,7 @@ def test_the_working_folder_comes_last(tmp_path, monkeypatch):
         build_network(schema.Model(entry="statistics:make"), (3,))
 
 
-@pytest.mark.parametrize(("layers", "entry", "given"), [([], "", "neither"), ([schema.Flatten()], "a:b", "both")])
+@pytest.mark.parametrize(("layers", "entry", "given"), [([], "", "neither"), ([sections.Flatten()], "a:b", "both")])
 def test_layers_or_an_entry(layers, entry, given):
     with pytest.raises(JobError, match=rf"needs either layers .* or an entry .* but has {given}"):
         build_network(schema.Model(layers=layers, entry=entry), (3,))

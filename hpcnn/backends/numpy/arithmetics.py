@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from hpcnn.nn.arithmetic import Arithmetic
-from hpcnn.nn.numpy_arithmetic import NUMPY
+from hpcnn.nn.plain import NUMPY
 
 
 def eager(name: str) -> Arithmetic:
     """Return the arithmetic ``native`` or ``numpy``, for passes that are one shard."""
     if name == "numpy":
         return NUMPY
-    from hpcnn.nn.native_arithmetic import NATIVE
+    from hpcnn.nn.native import NATIVE
 
     return NATIVE
 
@@ -19,7 +19,7 @@ def shard_arithmetic(key: tuple[int, ...]) -> Arithmetic:
     """Return the arithmetic of the core for a shard whose random draws `key` decides: ends with step and shard."""
     import numpy as np
 
-    from hpcnn.nn.native_arithmetic import NativeArithmetic
+    from hpcnn.nn.native import NativeArithmetic
 
     step, shard = key[-2], key[-1]
     place = np.array([shard << 16 & 0xFFFFFFFF, step & 0xFFFFFFFF], np.uint32)

@@ -14,7 +14,7 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
-from hpcnn.nn.native_arithmetic import NativeArithmetic, ShardRows
+from hpcnn.nn.native import NativeArithmetic, ShardRows
 from hpcnn.nn.network import Network
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf

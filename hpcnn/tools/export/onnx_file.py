@@ -13,7 +13,8 @@ from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
 from hpcnn.runs.inference import TrainedModel
-from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_network, add_scaling
+from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_scaling
+from hpcnn.tools.export.nodes import add_network
 from hpcnn.tools.outputs import writing
 
 OPSET, IR_VERSION = 17, 8

@@ -1,0 +1,50 @@
+"""What makes layers of Keras: of their settings, and activations by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpcnn.nn.activations import LEAKY_RELU_SLOPE
+
+Make = Callable[[Any, str], Any]
+"""``(layer, dtype) -> keras layer``; that of a container takes its input and what its children make of it.
+
+How parameters start, and which of them learn, our layout says, not Keras.
+"""
+
+
+def plain(name: str, *fields: str) -> Make:
+    """Return what makes the Keras layer `name`, which takes the values of `fields`."""
+
+    def make(layer: Any, dtype: str) -> Any:
+        import keras
+
+        return getattr(keras.layers, name)(*(getattr(layer, field) for field in fields), dtype=dtype)
+
+    return make
+
+
+def activation(name: str) -> Callable[[Any], Any]:
+    """Return Keras's activation of that name. Two of its own round a constant to float32 in float64 as well."""
+    import keras
+
+    found: Callable[[Any], Any] = EXACT[name] if name in EXACT else keras.activations.get(name)
+    return found
+
+
+def _gelu(z: Any) -> Any:
+    import tensorflow as tf
+
+    return 0.5 * z * (1 + tf.math.erf(z * math.sqrt(0.5)))
+
+
+def _leaky_relu(z: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(z > 0, z, LEAKY_RELU_SLOPE * z)
+
+
+EXACT: Mapping[str, Callable[[Any], Any]] = {"gelu": _gelu, "leaky_relu": _leaky_relu}
+"""In place of Keras's activations of these names."""

@@ -1,0 +1,56 @@
+"""Products with bias and activation, activations alone, and sums of two arrays."""
+
+from __future__ import annotations
+
+from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull
+from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, real_type, sums
+from hpcnn.nn.workspace import Array, Workspace
+
+
+class NativeDense(NativeBase):
+    """See `Arithmetic`."""
+
+    def dense(
+        self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str
+    ) -> tuple[Array, DenseBackward]:
+        """Multiply, add the bias and apply the activation in one operation."""
+        shape, dtype = (len(x), kernel.shape[1]), kernel.dtype
+        x = self._plain(x, dtype)
+        y = ctx.scratch(owner, "y", shape, dtype)
+        fused = activation != "softmax"
+        before = ctx.scratch(owner, "z", shape, dtype) if activation in FROM_INPUT else None
+        self._do.product(x, kernel, y, bias, CODES[activation] if fused else 0, before)
+        if not fused:
+            self._do.activate(CODES[activation], y, y)
+
+        def backward(dy: Array, kernel_grad: Grad, bias_grad: Grad, /, *, need_dx: bool) -> Array | None:
+            dz = self._pull(activation, y if before is None else before, self._own(dy, dtype))
+            shards = self._shards_of(len(x))
+            if kernel_grad is not None:
+                self._do.weight_gradient(shards, x, dz, sums(kernel_grad))
+            if bias_grad is not None:
+                self._do.column_sums(shards, dz, None, sums(bias_grad))
+            if not need_dx:
+                return None
+            dx = ctx.scratch(owner, "dx", x.shape, dtype)
+            self._do.product(dz, kernel.T, dx, None, 0, None)
+            return dx
+
+        return y, backward
+
+    def activation(self, ctx: Workspace, owner: object, name: str, x: Array) -> tuple[Array, Pull]:
+        """Apply it."""
+        x = self._plain(x, real_type(x))
+        y = ctx.scratch(owner, "y", x.shape, x.dtype)
+        self._do.activate(CODES[name], x, y)
+        return y, lambda dy: self._pull(name, x if name in FROM_INPUT else y, self._own(dy, x.dtype))
+
+    def add(self, x1: Array, x2: Array, out: Array) -> Array:
+        """Add."""
+        self._do.add(self._plain(x1, out.dtype), self._plain(x2, out.dtype), out)
+        return out
+
+    def copy(self, x: Array, out: Array) -> Array:
+        """Copy."""
+        self._do.activate(CODES["linear"], self._plain(x, out.dtype), out)
+        return out

@@ -1,0 +1,64 @@
+"""Losses with their gradient, and sums over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hpcnn.kernels import core
+from hpcnn.nn.arithmetic import HeadedLoss
+from hpcnn.nn.losses import LOSSES
+from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, one_shard, real_type
+from hpcnn.nn.workspace import Array, Workspace
+
+_LOSS = ("loss",)
+"""Owner of a loss's scratch arrays; no layer can have this name."""
+LOSS_CODES = {name: code for code, name in enumerate(LOSSES)}
+"""Numbers of the losses in the core, which lists them in the same order."""
+
+
+class NativeLoss(NativeBase):
+    """See `Arithmetic`."""
+
+    def loss(
+        self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None
+    ) -> tuple[Array, Array, Callable[[], Array]]:
+        """Compute losses and their gradient in one pass, behind the head."""
+        logits = self._plain(logits, real_type(logits))
+        weights = None if weights is None else self._plain(weights, logits.dtype)
+        fused = loss.head == loss.loss.fused_head
+        outputs = logits
+        if fused or loss.head != "linear":
+            outputs = ctx.scratch(_LOSS, "outputs", logits.shape, logits.dtype)
+        if not fused and loss.head != "linear":
+            self._do.activate(CODES[loss.head], logits, outputs)
+        if targets.dtype.kind in "iu":
+            targets = targets.astype(np.int64, copy=False)
+        gradient = ctx.scratch(_LOSS, "gradient", logits.shape, logits.dtype)
+        terms = ctx.scratch(_LOSS, "terms", logits.shape[:1], np.float64)
+        self._do.loss(
+            LOSS_CODES[loss.loss.name],
+            fused,
+            logits if fused else outputs,
+            targets,
+            weights,
+            outputs if fused else None,
+            gradient,
+            terms,
+            getattr(loss.loss, "label_smoothing", 0.0),
+            getattr(loss.loss, "delta", 1.0),
+        )
+
+        def backward() -> Array:
+            if fused or loss.head == "linear":
+                return gradient
+            return self._pull(loss.head, logits if loss.head in FROM_INPUT else outputs, gradient)
+
+        return terms, outputs, backward
+
+    def total(self, ctx: Workspace, terms: Array) -> float:
+        """Add one after the other."""
+        out = np.zeros(1)
+        core.shard_totals(one_shard(len(terms)).times(1), terms, (out,))
+        return float(out[0])

@@ -1,0 +1,22 @@
+"""Random draws from the generator of the pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcnn.nn.arithmetic import Pull
+from hpcnn.nn.workspace import Array, Workspace
+
+
+class PlainNoise:
+    """See `Arithmetic`."""
+
+    def dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
+        """Draw from the generator of the pass."""
+        factor = ctx.scratch(owner, "factor", x.shape, x.dtype)
+        ctx.random.random(out=factor, dtype=x.dtype.type)
+        np.subtract(factor, rate, out=factor)
+        np.ceil(factor, out=factor)  # 1 where the draw is above the rate, else 0; needs no array of booleans
+        np.multiply(factor, 1 / (1 - rate), out=factor)
+        y = np.multiply(x, factor, out=ctx.scratch(owner, "y", x.shape, x.dtype))
+        return y, lambda dy: np.multiply(dy, factor, out=dy)
