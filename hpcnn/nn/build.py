@@ -16,7 +16,7 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import Activation, Block, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual, Shared
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -30,6 +30,8 @@ LAYERS: dict[str, type[Layer]] = {
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "residual": Residual,
+    "block": Block,
+    "shared": Shared,
 }
 """Each takes the keys of its section."""
 
@@ -94,6 +96,7 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
 
 def _build_layer(section: sections.Layer) -> Layer:
     settings = msgspec.structs.asdict(section)
+    settings["inputs"] = tuple(section.inputs)
     if section.children:
         settings["layers"] = [_build_layer(child) for child in section.children]
     return LAYERS[_tag(section)](**settings)
@@ -126,6 +129,7 @@ def _layer_section(layer: Layer) -> dict[str, Any]:
             'function that builds the network, model.entry = "package.module:function", so that it can be built again.'
         )
     settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    settings["inputs"] = list(layer.inputs)
     if layer.children:
         settings["layers"] = [_layer_section(child) for child in layer.children]
     return {"type": layer.kind, **settings}

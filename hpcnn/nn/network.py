@@ -1,37 +1,103 @@
-"""A network: layers in a row, checked once, with one forward and one backward pass over all of them."""
+"""A network: layers in a graph, checked once, with one forward and one backward pass over all of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.graph import nodes_of, unrolled
+from hpcnn.nn.layer import BatchLayer, BatchSum, Layer, MultiInput, Params, Shape, tree_sum
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
-from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.workspace import Array
 from hpcnn.system.memory import ALIGNMENT
 
 Ready = Callable[[int], None]
 """``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""
+T = TypeVar("T")
+Steps = Generator[BatchSum, None, T]
+"""A pass that stops where it needs a sum over the whole batch, and goes on once whoever runs it has added that up."""
+_NETWORK = "network"
+"""Owner of scratch arrays, together with a use; no layer can have such a name."""
 
 
-class NetworkBackward(Protocol):
-    """The way back through the whole network."""
+def as_whole_batch(steps: Steps[T]) -> T:
+    """Run a pass whose samples are the whole batch: what it asks for is the sum of its own shards."""
+    while True:
+        try:
+            asked = next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        np.copyto(asked.totals, tree_sum(asked.sums))
+        asked.done()
 
-    def __call__(self, dlogits: Array, grads: Params, ready: Ready | None = None) -> None:
-        """Write every trainable parameter's gradient; dlogits may be overwritten."""
+
+class NetworkBackward:
+    """The second half of a pass through a network, to be called once at most."""
+
+    def __init__(self, network: Network, backwards: Sequence[Any], ctx: Context, x: Array) -> None:
+        self._network, self._backwards, self._ctx, self._x = network, backwards, ctx, x
+
+    def __call__(
+        self, dlogits: Array, grads: Params, ready: Ready | None = None, *, need_dx: bool = False
+    ) -> Array | None:
+        """Write every trainable parameter's gradient; dlogits may be overwritten. With `need_dx`, return that of x."""
+        return as_whole_batch(self.steps(dlogits, grads, ready, need_dx=need_dx))
+
+    def steps(
+        self, dlogits: Array, grads: Params, ready: Ready | None = None, *, need_dx: bool = False
+    ) -> Steps[Array | None]:
+        """Do the same, stopping where a sum over the whole batch is needed."""
+        network, ctx = self._network, self._ctx
+        # The gradient of each node's output as far as it is known; each array belongs to its place alone.
+        found: list[Array | None] = [None] * (len(network.nodes) + 1)  # the last one, -1, is the input's
+        found[-2] = dlogits
+        for place in range(len(network.nodes) - 1, -1, -1):
+            node, learns, dy = network.nodes[place], network.learns, found[place]
+            found[place] = None
+            if not (need_dx or learns[place]):
+                continue
+            assert dy is not None, f"no layer returned the gradient of {node.layer.title}"
+            needed = [need_dx or learns[source] for source in node.sources]
+            own = network.shared_grads(place, grads, ctx) if node.shared else grads
+            for source, dx in zip(node.sources, (yield from self._dx(place, dy, own, needed)), strict=True):
+                so_far = found[source]
+                if dx is not None:
+                    found[source] = dx if so_far is None else ctx.arithmetic.add(so_far, dx, so_far)
+            if node.shared:
+                network.add_shared(place, own, grads, ctx)
+            start = network.starts[place]
+            if ready is not None and start is not None:
+                ready(start)
+        return found[-1]
+
+    def _dx(self, place: int, dy: Array, grads: Params, needed: list[bool]) -> Steps[Sequence[Array | None]]:
+        layer, backward = self._network.nodes[place].layer, self._backwards[place]
+        if isinstance(layer, MultiInput):
+            several: Sequence[Array | None] = backward(dy, grads, need_dx=needed)
+            return several
+        if not hasattr(backward, "begin"):
+            return [backward(dy, grads, need_dx=needed[0])]
+        sums, resume = backward.begin(dy, grads, need_dx=needed[0])
+        if sums is None:
+            return [resume(None)]
+        totals = self._ctx.scratch((_NETWORK, layer.name), "gradient totals", sums.shape[1:], np.float64)
+        yield BatchSum(sums, totals)
+        return [resume(totals)]
 
 
 class Network:
-    """Layers in a row. The last activation, `head`, stands apart, so that a loss can work on the logits.
+    """Layers in a graph, checked once. The last activation, `head`, stands apart: a loss can work on the logits.
 
-    Layers without a name are numbered by kind, those within containers, too: ``dense_1``, ``dense_2``.
+    Each layer takes what the one before it returns, or what those return that its `inputs` name. Layers without a name
+    are numbered by kind, those within containers, too: ``dense_1``, ``dense_2``.
 
     Args:
         layers: first to last; their names, and those within containers, must differ.
@@ -39,7 +105,7 @@ class Network:
         head: an activation behind the layers; if linear, that of the last layer takes its place.
 
     Raises:
-        ModelError: a layer can't take what the one before returns, two layers share a name, or the head is unknown.
+        ModelError: a layer can't take what others return, two layers share a name, or the head is unknown.
 
     >>> from hpcnn.nn import Dense
     >>> network = Network([Dense(16, activation="relu"), Dense(3, activation="softmax")], (4,))
@@ -50,53 +116,85 @@ class Network:
     def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int], head: str = "linear") -> None:
         if not layers:
             raise ModelError("a network needs at least one layer, but got none")
+        layers = list(unrolled(layers))
         if head == "linear":
             layers, head = _split_head(layers)
         self.layers = tuple(_numbered(layers, Counter()))
+        """As they were given, with names; repetitions are written out."""
         _check_names(self.layers)
-        self._passed: tuple[Layer, ...] = self.layers
         self.input_shape: Shape = tuple(input_shape)
         self.head = head
         activation(head)  # a name that it knows
-        self._lowest_trainable = len(self.layers)
-        specs: list[ParamSpec] = []
-        firsts: list[str | None] = []
-        shape = self.input_shape
-        for place, layer in enumerate(self.layers):
-            output_shape = layer.output_shape(shape)
-            own = layer.parameters(shape)
-            if any(spec.trainable for spec in own):
-                self._lowest_trainable = min(self._lowest_trainable, place)
-            specs += own
-            firsts.append(next((spec.name for spec in own if spec.trainable), None))
-            shape = output_shape
-        self.output_shape = shape
-        self.layout = ParamLayout(specs)
-        self.state = tuple(spec for spec in specs if spec.state)
-        self._starts = [None if name is None else self.layout.offsets[name] for name in firsts]
+        self.nodes = nodes_of(self.layers, self.input_shape)
+        """The layers in the order in which they are computed."""
+        self._passed: Sequence[Any] = [node.layer for node in self.nodes]
+        self._watched = False
+        self.output_shape = self.nodes[-1].output_shape
+        specs = [list(node.parameters) for node in self.nodes]
+        self.layout = ParamLayout([spec for own in specs for spec in own])
+        self.state = tuple(spec for own in specs for spec in own if spec.state)
+        firsts = [next((spec.name for spec in own if spec.trainable), None) for own in specs]
+        self.starts = [None if name is None else self.layout.offsets[name] for name in firsts]
+        """Where in the gradient vector each node's parameters begin."""
+        self.learns = [False] * (len(self.nodes) + 1)
+        """Whether a node or one below it has something to learn; the last one is the input."""
+        for place, node in enumerate(self.nodes):
+            trains = any(spec.trainable for spec in node.layer.parameters(node.given_shape))
+            self.learns[place] = trains or any(self.learns[source] for source in node.sources)
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:
         """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both are in scratch.
 
         A network that diverges overflows: call it within ``np.errstate`` where that is found by looking at the loss.
         """
+        return as_whole_batch(self.steps(params, x, ctx))
+
+    def steps(self, params: Params, x: Array, ctx: Context) -> Steps[tuple[Array, NetworkBackward]]:
+        """Do the same, stopping where a sum over the whole batch is needed; so do the `steps` of the pass back."""
         x = self._fit(params, x, ctx)
-        backwards: list[Backward] = []
-        for layer in self._passed:
-            x, layer_backward = layer.forward(params, x, ctx)
-            backwards.append(layer_backward)
+        backwards: list[Any] = []
+        outputs: list[Array] = []
+        for node, layer in zip(self.nodes, self._passed, strict=True):
+            given = [x if source < 0 else outputs[source] for source in node.sources]
+            own = {name: params[other] for name, other in node.shared.items()} if node.shared else params
+            if isinstance(layer, BatchLayer) and layer.collects(ctx):
+                y, backward = yield from self._batch_layer(layer, own, given[0], ctx)
+            else:
+                y, backward = layer.forward(own, given if isinstance(node.layer, MultiInput) else given[0], ctx)
+            outputs.append(y)
+            backwards.append(backward)
+        return outputs[-1], NetworkBackward(self, backwards, ctx, x)
 
-        def backward(dlogits: Array, grads: Params, ready: Ready | None = None) -> None:
-            lowest = self._lowest_trainable
-            dy: Array | None = dlogits
-            for place in range(len(backwards) - 1, lowest - 1, -1):
-                assert dy is not None, f"layer {self.layers[place + 1].name!r} returned no dx"
-                dy = backwards[place](dy, grads, need_dx=place > lowest)
-                start = self._starts[place]
-                if ready is not None and start is not None:
-                    ready(start)
+    @staticmethod
+    def _batch_layer(layer: BatchLayer, params: Params, x: Array, ctx: Context) -> Steps[tuple[Array, Any]]:
+        sums, resume = layer.begin(params, x, ctx)
+        totals = ctx.scratch((_NETWORK, layer.name), "totals", sums.shape[1:], np.float64)
 
-        return x, backward
+        def keep_state() -> None:
+            for name, values in layer.new_state(params, sums, totals).items():
+                into = ctx.new_state[name]
+                into[...] = values if into.ndim == values.ndim else values[0]
+
+        yield BatchSum(sums, totals, layer.synchronized, keep_state if ctx.new_state else None)
+        return resume(totals)
+
+    def shared_grads(self, place: int, grads: Params, ctx: Context) -> Mapping[str, Array]:
+        """Return memory for the gradients of a node whose parameters are used at several places, by its own names."""
+        shared = self.nodes[place].shared.items()
+        return {
+            name: ctx.scratch((_NETWORK, self.nodes[place].layer.name), f"gradient of {name}", into.shape, into.dtype)
+            for name, into in ((name, grads[other]) for name, other in shared if other in grads)
+        }
+
+    def add_shared(self, place: int, own: Params, grads: Params, ctx: Context) -> None:
+        """Add them to what later places made of the same parameters, which the pass back has met before."""
+        later = {other for node in self.nodes[place + 1 :] for other in node.shared.values()}
+        for name, gradient in own.items():
+            into = grads[self.nodes[place].shared[name]]
+            if self.nodes[place].shared[name] in later:
+                ctx.arithmetic.add(into, gradient, into)
+            else:
+                np.copyto(into, gradient)
 
     def __repr__(self) -> str:
         head = "" if self.head == "linear" else f", head={self.head!r}"
@@ -104,17 +202,25 @@ class Network:
 
     def observe(self, observer: Observer | None) -> None:
         """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
-        self._passed = self.layers if observer is None else tuple(observed(layer, observer) for layer in self.layers)
+        layers = [node.layer for node in self.nodes]
+        self._passed = layers if observer is None else [observed(layer, observer) for layer in layers]
+        self._watched = observer is not None
 
     @property
     def observed(self) -> bool:
         """Whether an observer is told of each layer's passes."""
-        return self._passed is not self.layers
+        return self._watched
 
     @property
     def recordable(self) -> bool:
-        """Whether all layers compute by the context's arithmetic alone: hpcnn's own do."""
-        return all(layer.recordable for layer in _each(self.layers))
+        """Whether all layers compute by the context's arithmetic alone, and no two of them share parameters."""
+        layers = _each([node.layer for node in self.nodes])
+        return all(layer.recordable for layer in layers) and not any(node.shared for node in self.nodes)
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether a pass in training needs sums over the whole batch, so that all shards must be computed in step."""
+        return any(isinstance(node.layer, BatchLayer) and node.layer.synchronized for node in self.nodes)
 
     @property
     def layer_names(self) -> list[str]:
@@ -126,16 +232,17 @@ class Network:
         """The last activation, be it the head or within the layers; None where a layer of one's own comes last."""
         if self.head != "linear":
             return self.head
-        ending: str | None = "linear"
-        for layer in self.layers:
-            ending = layer.ending(ending)
-        return ending
+        endings: list[str | None] = []
+        for node in self.nodes:
+            before = {"linear" if source < 0 else endings[source] for source in node.sources}
+            endings.append(node.layer.ending(before.pop() if len(before) == 1 else None))
+        return endings[-1]
 
     def head_forward(self, logits: Array, ctx: Context) -> Array:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""
         if self.head == "linear":
             return logits
-        return ctx.arithmetic.activation(ctx, ("network", "head"), self.head, logits)[0]
+        return ctx.arithmetic.activation(ctx, (_NETWORK, "head"), self.head, logits)[0]
 
     def first_not_finite(self, params: Params, x: Array, ctx: Context) -> str | None:
         """Return the name of the first layer with an output that is not finite, or None.
@@ -145,13 +252,14 @@ class Network:
         """
         found: list[str] = []
         ctx.begin(training=True, random_key=ctx.random_key, new_state=ctx.new_state)
-        x = self._fit(params, x, ctx)
-        with np.errstate(all="ignore"):
-            for layer in self.layers:
-                x, _ = wrapped(layer, lambda each: Checked(each, found, name=each.name)).forward(params, x, ctx)
-                if found:
-                    return found[0]
-        return None
+        passed = self._passed
+        self._passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in passed]
+        try:
+            with np.errstate(all="ignore"):
+                self.forward(params, x, ctx)
+        finally:
+            self._passed = passed
+        return found[0] if found else None
 
     def _fit(self, params: Params, x: Array, ctx: Context) -> Array:
         """Return x in the network's input shape, the parameters' type and one order and alignment in memory.
@@ -164,7 +272,7 @@ class Network:
             x = x.reshape(len(x), *self.input_shape)
         dtype = next((array.dtype for array in params.values()), x.dtype)
         if x.dtype != dtype or not x.flags.c_contiguous or x.__array_interface__["data"][0] % ALIGNMENT:
-            converted = ctx.scratch(("network", "input"), "x", x.shape, dtype)
+            converted = ctx.scratch((_NETWORK, "input"), "x", x.shape, dtype)
             np.copyto(converted, x, casting="unsafe")
             return converted
         return x

@@ -24,7 +24,7 @@ def layer_gradient(layer, input_shape, need_dx=True):
     point = [x, model.vector.copy()]
     function(*point)
     model.ctx.begin(training=True, random_key=(1,))
-    _, backward = layer.forward(model.params, x.copy(), model.ctx)
+    _, backward = model.network.forward(model.params, x.copy(), model.ctx)
     dx = backward(c.copy(), model.grads, need_dx=need_dx)
     return function, point, [None if dx is None else dx.copy(), model.gradient.copy()]
 

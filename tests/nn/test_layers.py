@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, alone, normal
 
@@ -206,7 +206,7 @@ MESSAGES = {
     ),
     "residual_empty": (lambda: Residual((), name="l"), "layer 'l' holds no layers: give it at least one"),
     "residual_shape": (
-        lambda: Residual((Dense(5, name="i"),), name="l").output_shape((3,)),
+        lambda: Network([Residual((Dense(5, name="i"),), name="l")], (3,)),
         "layer 'l' adds its input of shape (3,) to what its inner layers make of it, but they make (5,). "
         "Let its last layer, 'i', return the shape (3,).",
     ),

@@ -62,7 +62,7 @@ def test_a_residual_block_at_the_bottom_does_not_compute_dx():
     model = Model([Residual((Spy(calls, name="1"), Dense(3, name="a"), Spy(calls, name="2")), name="r")], (3,))
     y, backward = model.forward(normal(4, 3))
     backward(np.ones_like(y), model.grads)
-    assert calls == [("2", True), ("1", False)]
+    assert calls == [("2", True)]
 
 
 def test_without_anything_that_learns_there_is_no_way_back():
@@ -211,11 +211,20 @@ def test_containers_of_ones_own_are_looked_into():
 
 @dataclass(frozen=True)
 class Twice(Residual):
-    """2 x + layers(x)."""
+    """2 x + layers(x), for two layers."""
+
+    def parameters(self, input_shape):
+        return [spec for layer in self.layers for spec in layer.parameters(input_shape)]
 
     def forward(self, params, x, ctx):
-        y, backward = super().forward(params, x, ctx)
-        return y + x, lambda dy, grads, need_dx=True: dy + backward(dy.copy(), grads, need_dx=need_dx)
+        first, second = self.layers
+        y, first_backward = first.forward(params, x, ctx)
+        y, second_backward = second.forward(params, y, ctx)
+
+        def backward(dy, grads, *, need_dx=True):
+            return 2 * dy + first_backward(second_backward(dy.copy(), grads), grads)
+
+        return 2 * x + y, backward
 
 
 def test_a_layer_without_a_name_is_called_by_its_class_in_messages():

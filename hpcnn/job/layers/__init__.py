@@ -2,13 +2,14 @@
 
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.dense import ActivationLayer, Dense
-from hpcnn.job.layers.kinds import Layer, Residual
+from hpcnn.job.layers.kinds import Block, Layer, Residual, Shared
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
 from hpcnn.job.layers.shapes import Flatten, Reshape
 
 __all__ = [
     "ActivationLayer",
+    "Block",
     "Dense",
     "Dropout",
     "Flatten",
@@ -17,4 +18,5 @@ __all__ = [
     "LayerSection",
     "Reshape",
     "Residual",
+    "Shared",
 ]

@@ -21,6 +21,8 @@ class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):
 
     name: str = ""
     """Name of the layer, also in checkpoints; default: `<type>_<number>`."""
+    inputs: list[str] = []
+    """Names of the layers whose outputs it takes, or `input` for the network's own; default: the layer before it."""
 
     @property
     def children(self) -> Sequence[Any]:

@@ -11,6 +11,16 @@ from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
 from hpcnn.job.layers.shapes import Flatten, Reshape
+from hpcnn.job.section import PositiveInt, Text
+
+
+class Block(LayerSection, frozen=True, kw_only=True, tag="block"):
+    """Layers in a row, several times, each time with parameters of their own."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The inner layers."""
+    repeat: PositiveInt = 1
+    """How many times; the number of the time is added to the names of the inner layers."""
 
 
 class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
@@ -18,6 +28,15 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
 
     layers: Annotated[list[Layer], Meta(min_length=1)]
     """The inner layers."""
+    repeat: PositiveInt = 1
+    """How many such blocks follow each other, each with parameters of its own."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+class Shared(LayerSection, frozen=True, kw_only=True, tag="shared"):
+    """A layer that is there already, with the same parameters, at another place."""
+
+    layer: Text
+    """Name of that layer."""
+
+
+Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Block | Residual | Shared

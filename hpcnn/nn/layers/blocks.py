@@ -1,77 +1,135 @@
-"""Layers that hold others."""
+"""Layers that hold others, which a network opens, and those that share the parameters of another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
 from hpcnn.nn.workspace import Array
 
 
 @dataclass(frozen=True)
-class Residual(Layer):
-    """y = x + layers(x) (He et al., 2016)."""
+class Opened(Layer):
+    """Base of what a network replaces by other layers when it is built: it has no pass of its own."""
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Refuse: only networks know what becomes of it."""
+        raise ModelError(f"{self.title} has no pass of its own: put it into a Network")
+
+
+@dataclass(frozen=True)
+class Block(Opened):
+    """Layers in a row, `repeat` times, each time with parameters of their own.
+
+    The named layers of a repetition have its number behind their names. ``inputs`` within it may name its own layers.
+    """
 
     layers: tuple[Layer, ...]
+    repeat: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise ModelError(f"{self.title} holds no layers: give it at least one")
+        if self.repeat < 1:
+            raise ModelError(f"{self.title}: repeat must be at least 1, but is {self.repeat}")
 
     @property
     def children(self) -> tuple[Layer, ...]:
         """The inner layers."""
         return self.layers
 
-    def with_children(self, children: Sequence[Layer]) -> Residual:
+    def with_children(self, children: Sequence[Layer]) -> Self:
         """Return the same block around other layers."""
         return replace(self, layers=tuple(children))
 
+    def split_activation(self) -> tuple[Layer | None, str]:
+        """Return the block without the activation of its last layer, and that."""
+        last, name = self.layers[-1].split_activation()
+        layers = self.layers[:-1] if last is None else (*self.layers[:-1], last)
+        return (replace(self, layers=layers) if layers else None), name
+
+    def repetition(self, number: int, layers: Sequence[Layer]) -> Self:
+        """Return the block as it is for the time of that number: around `layers`, renamed, and once."""
+        own = set(_names(layers))
+
+        def numbered(name: str) -> str:
+            return f"{name}_{number}" if name in own else name
+
+        def renamed(layer: Layer) -> Layer:
+            if layer.children:
+                layer = layer.with_children([renamed(child) for child in layer.children])
+            if layer.name:
+                layer = layer.named(numbered(layer.name))
+            return layer.taking(map(numbered, layer.inputs)) if layer.inputs else layer
+
+        block = replace(self, layers=tuple(map(renamed, layers)), repeat=1)
+        return block.named(f"{block.name}_{number}") if block.name else block
+
+
+@dataclass(frozen=True)
+class Residual(Block):
+    """y = x + layers(x) (He et al., 2016)."""
+
+    def split_activation(self) -> tuple[Layer | None, str]:
+        """Return the block, which ends in a sum."""
+        return self, "linear"
+
+    def check_shapes(self, before: Shape, after: Shape) -> None:
+        """Check that what the inner layers make of the input can be added to it.
+
+        Raises:
+            ModelError: it can't.
+        """
+        if after != before:
+            raise ModelError(
+                f"{self.title} adds its input of shape {before} to what its inner layers make of it, but "
+                f"they make {after}. Let its last layer, {self.layers[-1].name!r}, return the shape {before}."
+            )
+
+
+@dataclass(frozen=True)
+class Sum(MultiInput):
+    """The sum at the end of a residual block."""
+
+    def output_shape(self, input_shapes: Sequence[Shape]) -> Shape:  # type: ignore[override]
+        """Return the shape of the first input, which is that of the second."""
+        return input_shapes[0]
+
     def ending(self, before: str | None) -> str | None:
-        """Return "linear": it ends in a sum."""
+        """Return "linear"."""
         return "linear"
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return `input_shape`, which the inner layers must keep."""
-        shape = input_shape
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        if shape != input_shape:
-            raise ModelError(
-                f"{self.title} adds its input of shape {input_shape} to what its inner layers make of it, but "
-                f"they make {shape}. Let its last layer, {self.layers[-1].name!r}, return the shape {input_shape}."
-            )
-        return input_shape
+    def forward(  # type: ignore[override]
+        self, params: Params, x: Sequence[Array], ctx: Context
+    ) -> tuple[Array, MultiBackward]:
+        """Return the sum, in scratch."""
+        first, second = x
+        y = ctx.arithmetic.add(first, second, ctx.scratch(self.name, "y", first.shape, first.dtype))
 
-    def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
-        """Return the parameters of the inner layers."""
-        specs: list[ParamSpec] = []
-        for layer in self.layers:
-            specs += layer.parameters(input_shape)
-            input_shape = layer.output_shape(input_shape)
-        return specs
-
-    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
-        """Return y, of x's shape, in scratch."""
-        inner, backwards = x, list[Backward]()
-        for layer in self.layers:
-            inner, layer_backward = layer.forward(params, inner, ctx)
-            backwards.append(layer_backward)
-        add, copy = ctx.arithmetic.add, ctx.arithmetic.copy
-        y = add(x, inner, ctx.scratch(self.name, "y", x.shape, x.dtype))
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            # the inner layers may overwrite dy, which the sum below still needs
-            dx = copy(dy, ctx.scratch(self.name, "dx", dy.shape, dy.dtype))
-            inner_dx: Array | None = dy
-            for place in reversed(range(len(backwards))):
-                assert inner_dx is not None, "a layer returned no dx"
-                inner_dx = backwards[place](inner_dx, grads, need_dx=need_dx or place > 0)
-            return None if inner_dx is None else add(dx, inner_dx, dx)
+        def backward(dy: Array, grads: Params, *, need_dx: Sequence[bool]) -> list[Array | None]:
+            to_first, to_second = need_dx
+            if not to_first or not to_second:
+                return [dy if to_first else None, dy if to_second else None]
+            return [ctx.arithmetic.copy(dy, ctx.scratch(self.name, "dx", dy.shape, dy.dtype)), dy]
 
         return y, backward
+
+
+@dataclass(frozen=True)
+class Shared(Opened):
+    """The layer of the name `layer`, with the same parameters, at another place of the network."""
+
+    layer: str
+
+    def __post_init__(self) -> None:
+        if not self.layer:
+            raise ModelError(f"{self.title} shares the parameters of a layer: give that one's name as `layer`")
+
+
+def _names(layers: Sequence[Layer]) -> list[str]:
+    return [name for layer in layers for name in (layer.name, *_names(layer.children)) if name]

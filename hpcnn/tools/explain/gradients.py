@@ -14,7 +14,6 @@ from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import Backward
 from hpcnn.nn.network import Network
 from hpcnn.runs.inference import TrainedModel
 
@@ -38,26 +37,18 @@ class InputGradient:
 
         `target` is the index of that output. With `scores`, outputs are the inputs of the head (for example softmax).
         """
-        context, backwards = self._context, list[Backward]()
+        context = self._context
         context.begin(training=False)
-        y: NDArray[Any] | None = np.ascontiguousarray(x, np.float64)
-        for layer in self._network.layers:
-            assert y is not None
-            y, backward = layer.forward(self._params, y, context)
-            backwards.append(backward)
-        assert y is not None
+        y, backward = self._network.forward(self._params, np.ascontiguousarray(x, np.float64), context)
         outputs, head_backward = context.arithmetic.activation(
             context, HEAD, "linear" if scores else self._network.head, y
         )
         outputs = outputs.copy()
-        dy: NDArray[Any] | None = np.zeros_like(outputs)
-        dy[..., target] = 1  # type: ignore[index]
-        dy = head_backward(dy)  # type: ignore[arg-type]
-        for backward in reversed(backwards):
-            assert dy is not None
-            dy = backward(dy, self._grads, need_dx=True)
-        assert dy is not None
-        return outputs, dy.copy()
+        dy = np.zeros_like(outputs)
+        dy[..., target] = 1
+        dx = backward(head_backward(dy), self._grads, need_dx=True)
+        assert dx is not None
+        return outputs, dx.copy()
 
 
 def input_gradient(trained: TrainedModel) -> InputGradient:

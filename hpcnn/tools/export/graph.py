@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.nn.activations import LEAKY_RELU_SLOPE, SELU_ALPHA, SELU_SCALE
-from hpcnn.nn.layer import Shape
 
 Array = NDArray[Any]
 KERNEL_TYPE = np.float32
@@ -24,9 +23,12 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self._weights = weights
+        self.shared: Mapping[str, str] = {}
+        """The names, in the model, of parameters that the layer at hand shares with others."""
 
     def parameter(self, name: str) -> str:
         """Return the tensor of a parameter of the model."""
+        name = self.shared.get(name, name)
         return self.constant(name, self._weights[name].astype(KERNEL_TYPE))
 
     def constant(self, name: str, value: Array) -> str:
@@ -46,8 +48,8 @@ class Graph:
         return name
 
 
-AddLayer = Callable[[Graph, Any, str, Shape], str]
-"""``(graph, layer, tensor, shape of its samples) -> tensor of the outputs``."""
+AddLayer = Callable[[Graph, Any, Any, Any], str]
+"""``(graph, layer, tensor, shape of its samples) -> tensor of the outputs``; of several inputs, lists of both."""
 
 
 def add_scaling(graph: Graph, shift: Array, scale: Array, tensor: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from hpcnn.backends.keras.layers.making import Make, activation, plain
 from hpcnn.nn.layer import Layer
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape, Residual
+from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape
+from hpcnn.nn.layers.blocks import Sum
 
 
 def _dense(layer: Any, dtype: str) -> Any:
@@ -30,5 +31,5 @@ LAYERS: Mapping[type[Layer], Make] = {
     Flatten: plain("Flatten"),
     Reshape: plain("Reshape", "shape"),
     Dropout: plain("Dropout", "rate"),
-    Residual: plain("Add"),
+    Sum: plain("Add"),
 }

@@ -8,7 +8,8 @@ from typing import Any
 from hpcnn.backends.keras.layers import common, normalization
 from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
-from hpcnn.nn.layer import Layer
+from hpcnn.nn.graph import Node
+from hpcnn.nn.layer import Layer, MultiInput
 from hpcnn.nn.network import Network
 
 LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS}
@@ -24,26 +25,37 @@ def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
 
     inputs = keras.Input(network.input_shape, dtype=dtype)
     names: dict[int, str] = {}
-    tensor = inputs
-    for layer in network.layers:
-        tensor = _call(layer, tensor, dtype, names)
+    outputs: list[Any] = []
+    made: dict[str, Any] = {}
+    for node in network.nodes:
+        given = [inputs if source < 0 else outputs[source] for source in node.sources]
+        outputs.append(_call(node, given, dtype, made, names))
+    tensor = outputs[-1]
     if network.head != "linear":
         tensor = keras.layers.Activation(activation(network.head), dtype=dtype)(tensor)
     return keras.Model(inputs, tensor), names
 
 
-def _call(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
-    """Put the layer after `tensor`, and note the names of its parameters."""
+def _call(node: Node, given: list[Any], dtype: str, made: dict[str, Any], names: dict[int, str]) -> Any:
+    """Put the layer of a node behind the tensors that it takes, and note the names of its parameters.
+
+    `made` has the layers by the name of the first parameter, for those that share theirs.
+    """
+    layer = node.layer
+    first = next(iter(node.shared.values()), layer.name)
+    if first not in made:
+        made[first] = _make(layer, dtype)
+    output = made[first](given if isinstance(layer, MultiInput) else given[0])
+    if node.owns:
+        names.update({id(variable): f"{layer.name}/{variable.name}" for variable in made[first].weights})
+    return output
+
+
+def _make(layer: Layer, dtype: str) -> Any:
     if type(layer) not in LAYERS:
         known = ", ".join(kind.__name__ for kind in LAYERS)
         raise ModelError(
             f"layer {layer.name!r} is a {type(layer).__name__}, which NumPy mode has and Keras mode has not. Known: "
             f'{known}. Set backend = "numpy", or let model.entry return a keras.Model.'
         )
-    made = LAYERS[type(layer)](layer, dtype)
-    inner = tensor
-    for child in layer.children:
-        inner = _call(child, inner, dtype, names)
-    output = made([tensor, inner] if layer.children else tensor)
-    names.update({id(variable): f"{layer.name}/{variable.name}" for variable in made.weights})
-    return output
+    return LAYERS[type(layer)](layer, dtype)

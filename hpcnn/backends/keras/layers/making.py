@@ -9,7 +9,7 @@ from typing import Any
 from hpcnn.nn.activations import LEAKY_RELU_SLOPE
 
 Make = Callable[[Any, str], Any]
-"""``(layer, dtype) -> keras layer``; that of a container takes its input and what its children make of it.
+"""``(layer, dtype) -> keras layer``; that of several inputs takes a list.
 
 How parameters start, and which of them learn, our layout says, not Keras.
 """

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcnn.errors import ModelError
-from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Residual
+from hpcnn.nn.graph import Node
+from hpcnn.nn.layer import Layer, MultiInput
+from hpcnn.nn.layers.blocks import Sum
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
 from hpcnn.tools.export.nodes import common, normalization
@@ -15,14 +16,16 @@ from hpcnn.tools.export.nodes import common, normalization
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
     """Add all layers and the head behind `tensor`, and return the tensor of the outputs."""
-    shape = network.input_shape
-    for layer in network.layers:
-        tensor, shape = _add_layer(graph, layer, tensor, shape)
-    return add_activation(graph, network.head, tensor, "network/head")
+    outputs: list[str] = []
+    for node in network.nodes:
+        graph.shared = node.shared
+        given = [tensor if source < 0 else outputs[source] for source in node.sources]
+        outputs.append(_add_node(graph, node, given))
+    return add_activation(graph, network.head, outputs[-1], "network/head")
 
 
-def _add_layer(graph: Graph, layer: Layer, tensor: str, shape: Shape) -> tuple[str, Shape]:
-    """Add a layer for samples of `shape`; return the tensor of its output, and the shape of that."""
+def _add_node(graph: Graph, node: Node, given: list[str]) -> str:
+    layer = node.layer
     made = LAYERS.get(type(layer))
     if made is None:
         known = ", ".join(kind.__name__ for kind in LAYERS)
@@ -30,14 +33,11 @@ def _add_layer(graph: Graph, layer: Layer, tensor: str, shape: Shape) -> tuple[s
             f"layer {layer.name!r} is a {type(layer).__name__}, which can't be written as ONNX. Known: {known}. "
             "--format npz writes the weights of any model."
         )
-    return made(graph, layer, tensor, shape), layer.output_shape(shape)
+    return made(graph, layer, given if isinstance(layer, MultiInput) else given[0], node.given_shape)
 
 
-def _residual(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
-    inner = tensor
-    for each in layer.layers:
-        inner, shape = _add_layer(graph, each, inner, shape)
-    return graph.add("Add", tensor, inner, name=f"{layer.name}/sum")
+def _sum(graph: Graph, layer: Any, tensors: list[str], shapes: Any) -> str:
+    return graph.add("Add", *tensors, name=f"{layer.name}/sum")
 
 
-LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, Residual: _residual}
+LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, Sum: _sum}

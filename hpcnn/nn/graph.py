@@ -1,0 +1,159 @@
+"""The graph of a network: layers one after the other, containers opened, and each told where its inputs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hpcnn.errors import ModelError, nearest
+from hpcnn.nn.layer import Layer, MultiInput, Shape
+from hpcnn.nn.layers.blocks import Block, Residual, Shared, Sum
+from hpcnn.nn.params import ParamSpec
+
+INPUT = "input"
+"""What layers call the network's input in their `inputs`."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer at its place in a network."""
+
+    layer: Any
+    """A `Layer`."""
+    sources: tuple[int, ...]
+    """The places of the nodes whose outputs it takes; -1 is the network's input."""
+    input_shapes: tuple[Shape, ...]
+    """Of one sample."""
+    output_shape: Shape
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Of a layer whose parameters are used at several places: its own names of them, and those in the network."""
+    owns: bool = True
+    """Whether the parameters are the layer's own."""
+
+    @property
+    def given_shape(self) -> Any:
+        """What `output_shape` and `parameters` of the layer are to be given: one shape, or one for each input."""
+        return self.input_shapes if isinstance(self.layer, MultiInput) else self.input_shapes[0]
+
+    @property
+    def parameters(self) -> Sequence[ParamSpec]:
+        """The parameters that the layer adds to the network."""
+        specs: Sequence[ParamSpec] = self.layer.parameters(self.given_shape) if self.owns else ()
+        return specs
+
+
+def nodes_of(layers: Sequence[Layer], input_shape: Shape) -> list[Node]:
+    """Return the nodes of a network of named layers, each behind those that it takes. The last one is the output.
+
+    A layer takes what the one before it returns, or what the layers that its `inputs` name return. A residual block
+    becomes its layers and a sum under the block's own name.
+
+    Raises:
+        ModelError: a layer can't take its inputs, names one that is not before it, or is used by none.
+    """
+    graph = _Graph(input_shape)
+    graph.place_all(layers, -1)
+    graph.check_uses()
+    return graph.nodes
+
+
+class _Graph:
+    def __init__(self, input_shape: Shape) -> None:
+        self.input_shape = input_shape
+        self.nodes: list[Node] = []
+        self._places: dict[str, int] = {INPUT: -1}
+
+    def place_all(self, layers: Sequence[Layer], source: int) -> int:
+        """Append layers, the first of which takes the output at `source`; return the place of the last one's output."""
+        for layer in layers:
+            source = self._place(layer, source)
+            self._places[layer.name] = source
+        return source
+
+    def _place(self, layer: Layer, before: int) -> int:
+        sources = self._sources(layer, before)
+        if type(layer) in (Block, Residual):
+            (source,) = self._one(layer, sources)
+            end = self.place_all(layer.children, source)
+            if not isinstance(layer, Residual):
+                return end
+            layer.check_shapes(self._shape(source), self._shape(end))
+            return self._append(Sum(name=layer.name), (source, end))
+        if isinstance(layer, Shared):
+            return self._append_shared(layer, sources)
+        return self._append(layer, sources)
+
+    def _append(self, layer: Any, sources: tuple[int, ...], shared: Mapping[str, str] | None = None) -> int:
+        shapes = tuple(self._shape(source) for source in sources)
+        if not isinstance(layer, MultiInput):
+            self._one(layer, sources)
+        output = layer.output_shape(shapes if isinstance(layer, MultiInput) else shapes[0])
+        self.nodes.append(Node(layer, sources, shapes, output, shared or {}, owns=shared is None))
+        return len(self.nodes) - 1
+
+    def _append_shared(self, layer: Shared, sources: tuple[int, ...]) -> int:
+        place = self._places.get(layer.layer, -1)
+        owner = self.nodes[place] if place >= 0 else None
+        if owner is None or owner.layer.name != layer.layer or not owner.parameters:
+            known = [node.layer.name for node in self.nodes if node.parameters]
+            raise ModelError(
+                f"{layer.title} shares the parameters of {layer.layer!r}, which is no layer before it that has some of "
+                f"its own.{nearest(layer.layer, known)} Name one of {', '.join(known) or 'them: so far there is none'}."
+            )
+        again = owner.layer.named(layer.name)
+        shapes = tuple(self._shape(source) for source in sources)
+        own = again.parameters(shapes if isinstance(again, MultiInput) else shapes[0])
+        same = [spec.shape for spec in own] == [spec.shape for spec in owner.parameters]
+        if not same or any(spec.state for spec in own):
+            raise ModelError(
+                f"{layer.title} can't share the parameters of {layer.layer!r}: inputs of shape {shapes[0]} would need "
+                f"others than those of shape {owner.input_shapes[0]}, or some are averages of what one place is given"
+            )
+        names = [spec.name for spec in owner.parameters]
+        self.nodes[place] = replace(owner, shared={name: name for name in names})
+        return self._append(again, sources, {spec.name: name for spec, name in zip(own, names, strict=True)})
+
+    def _sources(self, layer: Layer, before: int) -> tuple[int, ...]:
+        if not layer.inputs:
+            if isinstance(layer, MultiInput):
+                raise ModelError(f"{layer.title} takes several inputs: name them, inputs = [...]")
+            return (before,)
+        for name in layer.inputs:
+            if name not in self._places:
+                raise ModelError(
+                    f"{layer.title} takes {name!r}, which is no layer before it.{nearest(name, list(self._places))} It "
+                    f"can take the outputs of layers that come before it, and {INPUT!r}: so there are no cycles."
+                )
+        return tuple(self._places[name] for name in layer.inputs)
+
+    def _one(self, layer: Layer, sources: tuple[int, ...]) -> tuple[int, ...]:
+        if len(sources) != 1:
+            raise ModelError(
+                f"{layer.title} takes one input, but inputs names {len(sources)}: {', '.join(layer.inputs)}. Put them "
+                "together by a layer such as concatenate or add."
+            )
+        return sources
+
+    def _shape(self, place: int) -> Shape:
+        return self.input_shape if place < 0 else self.nodes[place].output_shape
+
+    def check_uses(self) -> None:
+        used = {source for node in self.nodes for source in node.sources}
+        for place, node in enumerate(self.nodes[:-1]):
+            if place not in used:
+                raise ModelError(
+                    f"no layer takes the output of {node.layer.title}: name it in the inputs of another, or remove it"
+                )
+
+
+def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield layers with the repetitions of blocks written out: their named layers get the number of the repetition."""
+    for layer in layers:
+        if not isinstance(layer, Residual | Block):
+            yield layer
+        elif layer.repeat == 1:
+            yield layer.with_children(tuple(unrolled(layer.layers)))
+        else:
+            for number in range(1, layer.repeat + 1):
+                yield layer.repetition(number, tuple(unrolled(layer.layers)))
