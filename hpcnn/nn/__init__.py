@@ -2,7 +2,7 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import Activation, BatchNormalization, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
@@ -11,6 +11,7 @@ __all__ = [
     "Activation",
     "Array",
     "Backward",
+    "BatchNormalization",
     "Context",
     "Dense",
     "Dropout",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+import numpy as np
+
+from hpcnn.core.tree import fold_leaves
 from hpcnn.nn.arithmetic import Pull
 from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamSpec
@@ -103,6 +106,10 @@ class Layer(ABC):
         """Return the layer's parameters for inputs of `input_shape` (no batch axis)."""
         return ()
 
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the multiply-adds of a forward pass over one sample of `input_shape`."""
+        return 0
+
     @abstractmethod
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y for `x` of shape (n, *input_shape), and the pass back.
@@ -110,6 +117,94 @@ class Layer(ABC):
         y may share memory with x or lie in scratch: it is valid until this layer's next forward pass. A layer may
         overwrite x only if it is its own scratch.
         """
+
+
+class BatchBackward(Protocol):
+    """The second half of a pass that needs sums over all samples of the batch."""
+
+    def begin(
+        self, dy: Array, grads: Params, *, need_dx: bool = True
+    ) -> tuple[Array | None, Callable[[Array | None], Array | None]]:
+        """Write the gradient of each own parameter; return `sums` and `resume`, ``totals -> dx``.
+
+        `sums`, float64 (leaves, k), has one row for each gradient shard of this pass. `totals`, float64 (k,), is the
+        sum of the rows of all ranks along the tree. `sums` is None if none are needed: then `resume` takes None.
+        dy may be overwritten, but must stay as it is until `resume` has been called. With `need_dx` false `resume`
+        returns None.
+        """
+
+
+Resume = Callable[[Array], tuple[Array, BatchBackward]]
+"""``totals -> (y, pass back)``."""
+
+
+class BatchLayer(Layer):
+    """A layer whose passes need sums over all samples of the batch, wherever they are.
+
+    `begin`, then `resume` of what it returns, is a pass over the samples of one rank. `sums` may be filled only when
+    the operations recorded so far are done, and `totals` after that: neither is read in Python before. Two passes of
+    one layer, from `begin` forward to `resume` back, do not overlap.
+    """
+
+    @property
+    @abstractmethod
+    def synchronized(self) -> bool:
+        """Whether a pass in training needs the sums of other ranks; False: those of its own leaves suffice."""
+
+    @abstractmethod
+    def collects(self, ctx: Context) -> bool:
+        """Return whether a pass in the context's mode takes sums at all; if not, `forward` is the whole pass."""
+
+    @abstractmethod
+    def begin(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Resume]:
+        """Return `sums` and `resume`.
+
+        `sums`, float64 (leaves, k), has one row for each gradient shard of this pass. `resume`, ``totals -> (y, pass
+        back)``, takes the sum of the rows of all ranks along the tree, float64 (k,), which must stay until the pass
+        back is done; it is not read if the layer is not synchronized.
+        """
+
+    @abstractmethod
+    def new_state(self, params: Params, sums: Array, totals: Array) -> Mapping[str, Array]:
+        """Return what each shard makes of the parameters that are state: float64 (leaves, *shape) by full name."""
+
+    @abstractmethod
+    def forward_alone(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y and the pass back of a pass that takes no sums."""
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y and the pass back, where the samples of this pass are the whole batch."""
+        if not self.collects(ctx):
+            return self.forward_alone(params, x, ctx)
+        sums, resume = self.begin(params, x, ctx)
+        totals = tree_sum(sums)
+        y, batch_backward = resume(totals)
+        for name, value in self.new_state(params, sums, totals).items():
+            if name in ctx.new_state:
+                ctx.new_state[name][...] = _mean_of_shards(value, sums[:, 0])
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            back_sums, resume_back = batch_backward.begin(dy, grads, need_dx=need_dx)
+            return resume_back(None if back_sums is None else tree_sum(back_sums))
+
+        return y, backward
+
+
+def _mean_of_shards(values: Array, counts: Array) -> Array:
+    """Return the mean of `values`, one for each leaf, weighted by `counts`, added along the tree."""
+    if len(values) == 1:
+        first: Array = values[0]
+        return first
+    total = counts.sum()  # whole numbers: exact
+    weighted = tree_sum(values * counts.reshape(-1, *[1] * (values.ndim - 1)))
+    mean: Array = weighted / total if total else values.mean(axis=0)
+    return mean
+
+
+def tree_sum(rows: Array) -> Array:
+    """Return the sum of `rows`, one for each leaf, along the summation tree."""
+    total: Array = fold_leaves((0, len(rows)), lambda leaf: rows[leaf], np.add)
+    return total
 
 
 def without_parameters(pull: Pull) -> Backward:
