@@ -2,7 +2,18 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
-from hpcnn.nn.layers import Activation, Block, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual, Shared
+from hpcnn.nn.layers import (
+    Activation,
+    BatchNormalization,
+    Block,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    Shared,
+)
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
@@ -11,6 +22,7 @@ __all__ = [
     "Activation",
     "Array",
     "Backward",
+    "BatchNormalization",
     "Block",
     "Context",
     "Dense",

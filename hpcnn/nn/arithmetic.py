@@ -30,6 +30,19 @@ class NormBackward(Protocol):
         """Write the gradients of gamma and beta, and return that of x, if it is needed; dy may be overwritten."""
 
 
+class BatchNormBackward(Protocol):
+    """The second half of a batch normalisation."""
+
+    def sums(self, dy: Array, gamma: Grad, beta: Grad, /, *, need_dx: bool) -> Array:
+        """Write the gradients of gamma and beta; return the sums of dy and dy normal, float64 (leaves, 2 features).
+
+        The sums are not computed where neither a gradient nor that of x is needed.
+        """
+
+    def dx(self, dy: Array, sums: Array, /) -> Array:
+        """Return the gradient of x from the sums of all samples, (1, 2 features), or of each leaf's own."""
+
+
 class HeadedLoss(Protocol):
     """A loss behind a head; see `hpcnn.nn.loss.BoundLoss`."""
 
@@ -65,6 +78,41 @@ class Arithmetic(Protocol):
         self, ctx: Workspace, owner: object, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
     ) -> tuple[Array, NormBackward]:
         """Return gamma (x - mean) / sqrt(variance + epsilon) + beta over each row of x (rows, features)."""
+
+    def batch_sums(self, ctx: Workspace, owner: object, x: Array, shift: Array) -> Array:
+        """Return rows, sums of x - shift and of its square for each gradient shard: float64 (leaves, 1 + 2 features).
+
+        x is (rows, features).
+        """
+
+    def batch_norm(
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        sums: Array,
+        shift: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        epsilon: float,
+    ) -> tuple[Array, BatchNormBackward]:
+        """Return gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each column of x.
+
+        `sums` are those of all samples, (1, 1 + 2 features), or each leaf's own; `shift` is that of the sums.
+        """
+
+    def fixed_norm(
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        mean: Array,
+        variance: Array,
+        gamma: Array | None,
+        beta: Array | None,
+        epsilon: float,
+    ) -> tuple[Array, NormBackward]:
+        """Return the same with a mean and variance that do not depend on x."""
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""

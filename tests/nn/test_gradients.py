@@ -13,15 +13,16 @@ from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
 def layer_gradient(layer, input_shape, need_dx=True):
-    """Return (function of x and the flat parameters, point, gradient) for the sum of c x outputs of a layer."""
+    """Return (function of x and the flat trainable parameters, point, gradient) for the sum of c x outputs of a layer."""
     model = alone(layer, input_shape).shake()
     x, c = normal(4, *input_shape), normal(4, *model.network.output_shape, seed=1)
+    learning = model.vector[: model.network.layout.trainable_size]
 
     def function(x, vector):
-        model.vector[...] = vector
+        learning[...] = vector
         return float(np.vdot(model.forward(x)[0], c))
 
-    point = [x, model.vector.copy()]
+    point = [x, learning.copy()]
     function(*point)
     model.ctx.begin(training=True, random_key=(1,))
     _, backward = model.network.forward(model.params, x.copy(), model.ctx)

@@ -1,9 +1,21 @@
 """The layers. Definitions and defaults are those of Keras 3."""
 
+from hpcnn.nn.layers.batch_normalization import BatchNormalization
 from hpcnn.nn.layers.blocks import Block, Residual, Shared
 from hpcnn.nn.layers.dense import Activation, Dense
 from hpcnn.nn.layers.noise import Dropout
 from hpcnn.nn.layers.normalization import LayerNorm
 from hpcnn.nn.layers.shapes import Flatten, Reshape
 
-__all__ = ["Activation", "Block", "Dense", "Dropout", "Flatten", "LayerNorm", "Reshape", "Residual", "Shared"]
+__all__ = [
+    "Activation",
+    "BatchNormalization",
+    "Block",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "LayerNorm",
+    "Reshape",
+    "Residual",
+    "Shared",
+]
