@@ -10,7 +10,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -143,3 +146,17 @@ def tree_total(values: Sequence[float]) -> float:
     6.0
     """
     return fold_leaves((0, len(values)), lambda i: float(values[i]), operator.add) if len(values) else 0.0
+
+
+def fold_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the sum of `rows` (leaves, ...), one for each leaf of a subtree, along the tree.
+
+    >>> fold_rows(np.arange(10.0).reshape(5, 2)).tolist()
+    [20.0, 25.0]
+    """
+    leaves = len(rows)
+    if leaves & (leaves - 1):  # no power of two: the two halves have trees of their own
+        return np.asarray(np.add(fold_rows(rows[: leaves // 2]), fold_rows(rows[leaves // 2 :])))
+    while len(rows) > 1:
+        rows = np.add(rows[::2], rows[1::2])
+    return np.asarray(rows[0])

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-import numpy as np
-
-from hpcnn.core.tree import fold_leaves
+from hpcnn.core.tree import fold_rows
 from hpcnn.nn.arithmetic import Pull
 from hpcnn.nn.context import Context
 from hpcnn.nn.params import ParamSpec
@@ -244,7 +242,7 @@ class BatchLayer(Layer):
         if not self.collects(ctx):
             return self.forward_alone(params, x, ctx)
         sums, resume = self.begin(params, x, ctx)
-        totals = tree_sum(sums)
+        totals = fold_rows(sums)
         y, batch_backward = resume(totals)
         for name, value in self.new_state(params, sums, totals).items():
             if name in ctx.new_state:
@@ -252,7 +250,7 @@ class BatchLayer(Layer):
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             back_sums, resume_back = batch_backward.begin(dy, grads, need_dx=need_dx)
-            return resume_back(None if back_sums is None else tree_sum(back_sums))
+            return resume_back(None if back_sums is None else fold_rows(back_sums))
 
         return y, backward
 
@@ -263,15 +261,9 @@ def _mean_of_shards(values: Array, counts: Array) -> Array:
         first: Array = values[0]
         return first
     total = counts.sum()  # whole numbers: exact
-    weighted = tree_sum(values * counts.reshape(-1, *[1] * (values.ndim - 1)))
+    weighted = fold_rows(values * counts.reshape(-1, *[1] * (values.ndim - 1)))
     mean: Array = weighted / total if total else values.mean(axis=0)
     return mean
-
-
-def tree_sum(rows: Array) -> Array:
-    """Return the sum of `rows`, one for each leaf, along the summation tree."""
-    total: Array = fold_leaves((0, len(rows)), lambda leaf: rows[leaf], np.add)
-    return total
 
 
 def without_parameters(pull: Pull) -> Backward:

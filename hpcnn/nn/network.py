@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from hpcnn.core.tree import fold_rows
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
-from hpcnn.nn.layer import BatchLayer, BatchSum, Layer, MultiInput, Params, Shape, tree_sum
+from hpcnn.nn.layer import BatchLayer, BatchSum, Layer, MultiInput, Params, Shape
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.workspace import Array
@@ -35,7 +36,7 @@ def as_whole_batch(steps: Steps[T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        np.copyto(asked.totals, tree_sum(asked.sums))
+        np.copyto(asked.totals, fold_rows(asked.sums))
         asked.done()
 
 

@@ -32,6 +32,7 @@ from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
+from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import build_metrics, is_multilabel
@@ -84,7 +85,9 @@ def build_replica(
     updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
-    replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial)
+    assert isinstance(job.train.shards, int)
+    sums = BatchSums(comm, job.train.shards)
+    replica = Replica(model, updater, seed=job.train.seed, class_weights=class_weights, trial=trial, batch_sums=sums)
     if job.model.initial_weights:
         _start_from(replica, Path(job.model.initial_weights))
     return replica

@@ -11,11 +11,12 @@ import numpy as np
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Ready
+from hpcnn.nn.network import Ready, Steps
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.optim import arithmetics
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
+from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.penalty import penalty
 from hpcnn.training.step_stats import COUNT, LOSS, Stats, StatsLayout
@@ -59,6 +60,10 @@ class Accumulator:
 
 ShardBackward = Callable[[Accumulator, Ready | None], None]
 """``(into, ready) -> None``: overwrites the gradient in `into`, and tells from where on it is written."""
+
+
+BackwardSteps = Callable[[Accumulator], Steps[None]]
+"""``into -> pass``: the same, stopping where a sum over the whole batch is needed."""
 
 
 class Model(ABC):
@@ -108,12 +113,36 @@ class Model(ABC):
         """Return what is not finite first in the pass of a shard, in words, or None. May be slow."""
 
     def batch_pass(
-        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf
+        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf, add: AddRows
     ) -> GradientPass | None:
-        """Return what computes all shards of a rank at once; None: they are computed one by one."""
+        """Return what computes all shards of a rank at once; None: they are computed one by one.
+
+        `add` sums rows over the whole batch, where the pass needs that.
+        """
         return None
 
+    @property
+    def synchronized(self) -> bool:
+        """Whether passes in training need sums over the whole batch, so that shards must be computed in step."""
+        return False
+
+    def steps(
+        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+    ) -> Steps[tuple[float, Array, BackwardSteps]]:
+        """Do what `forward` does, stopping where a sum over the whole batch is needed. `place`: among own shards."""
+        raise NotImplementedError(f"{type(self).__name__} computes each shard by itself")
+
     # -------------------------------------------------------------------------------------------------------- passes
+
+    def shard_steps(
+        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
+    ) -> Steps[BackwardSteps]:
+        """Do what `forward_shard` does, stopping where a sum over the whole batch is needed."""
+        stats[...] = 0
+        new_state = stats[self.layout.size :] if self.network.state else None
+        loss, outputs, backward = yield from self.steps(place, key, x, y, weights, new_state)
+        self._write(stats, loss, outputs, y, new_state)
+        return backward
 
     def forward_shard(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
@@ -121,11 +150,15 @@ class Model(ABC):
         """Compute a shard, write its count, loss, metrics and new state to `stats`, and return the backward pass."""
         new_state = stats[self.layout.size :] if self.network.state else None
         loss, outputs, backward = self.forward(key, x, y, weights, new_state)
-        stats[COUNT], stats[LOSS] = len(x), loss
-        self.layout.add_metrics(stats, outputs, y)
-        if new_state is not None:
-            np.multiply(new_state, len(x), out=new_state)
+        self._write(stats, loss, outputs, y, new_state)
         return backward
+
+    def _write(self, stats: Array, loss: float, outputs: Array, y: Array, new_state: Array | None) -> None:
+        stats[COUNT], stats[LOSS] = len(y), loss
+        if len(y):
+            self.layout.add_metrics(stats, outputs, y)
+        if new_state is not None:
+            np.multiply(new_state, len(y), out=new_state)
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
     def eval_piece(self, x: Array, y: Array) -> Stats:

@@ -13,9 +13,11 @@ from hpcnn.core.activity import OTHER, REDUCE
 from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
+from hpcnn.training.batch_sums import AddRows, sum_alone
 from hpcnn.training.gradient_pass import GradientPass, LoadShards
 from hpcnn.training.model import Model
 from hpcnn.training.shard_by_shard import ShardByShard, shard_key
+from hpcnn.training.shards_in_step import ShardsInStep
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
@@ -38,6 +40,7 @@ class Replica:
 
     The parameters are given their start, the same on every rank, where the updater has them. `class_weights`, of shape
     (classes,), weigh the training loss alone, as in Keras. `trial` finds the faster way to exchange in the first steps.
+    `batch_sums` sums rows over all ranks, for layers that need that.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Replica:
         seed: int,
         class_weights: Array | None = None,
         trial: OverlapTrial | None = None,
+        batch_sums: AddRows = sum_alone,
     ) -> None:
         self.model, self.updater = model, updater
         self._seed, self._trial = seed, trial
@@ -57,9 +61,15 @@ class Replica:
             layout.initialize(model.vector, seed, model.arithmetic)
         store.barrier()
         contributions = updater.exchange.contributions
-        self._pass: GradientPass = model.batch_pass(
-            contributions, seed=seed, weights_of=self._weights_of
-        ) or ShardByShard(model, contributions, seed=seed, weights_of=self._weights_of)
+        weights_of = self._weights_of
+        at_once = model.batch_pass(contributions, seed=seed, weights_of=weights_of, add=batch_sums)
+        self._pass: GradientPass
+        if at_once is not None:
+            self._pass = at_once
+        elif model.synchronized:
+            self._pass = ShardsInStep(model, contributions, seed=seed, weights_of=weights_of, add=batch_sums)
+        else:
+            self._pass = ShardByShard(model, contributions, seed=seed, weights_of=weights_of)
         self._activity = updater.exchange.activity
         # The core adds the sums of shards with gradual underflow; so must be added what NumPy adds between ranks.
         self._flush = FlushDenormals(flush=model.arithmetic == "numpy")

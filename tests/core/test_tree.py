@@ -127,6 +127,14 @@ def test_a_sum_that_is_free_in_its_order_depends_on_the_number_of_ranks():
 
 
 @few
+@given(leaves=counts, seed=st.integers(0, 99), data=st.data())
+def test_fold_rows_gives_the_bits_of_the_plain_sum(leaves, seed, data):
+    lo, hi = data.draw(st.sampled_from(sorted(all_subtrees(0, leaves))))
+    values = vectors(leaves, seed)
+    assert tree.fold_rows(np.array(values[lo:hi])).tobytes() == plain_sum(values, lo, hi).tobytes()
+
+
+@few
 @given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_total_is_the_plain_sum(values):
     assert tree.tree_total(values) == plain_sum(values, 0, len(values))

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.protocol import Array, Contribution, Exchange
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
-from hpcnn.core.tree import fold_leaves
+from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
+from hpcnn.nn.layer import BatchSum
 from hpcnn.nn.native import NativeArithmetic, ShardRows
-from hpcnn.nn.network import Network
+from hpcnn.nn.network import Network, Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
+from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
 from hpcnn.training.metrics import Accuracy
 from hpcnn.training.model import Model
 from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
 
+T = TypeVar("T")
 MOST_RECORDINGS = 16
 """Kept at once. A job has two shapes of a batch; a loop of one's own may have another in every step."""
 
@@ -41,8 +44,11 @@ class _Recording:
     """What to copy before: (array of the program, array that was given)."""
     forward: int = 0
     """Operations of the pass forward."""
-    marks: list[tuple[int, int]] = field(default_factory=list)
-    """(operations, start): after so many the gradients are written from the entry `start` on."""
+    stops: list[tuple[int, BatchSum | int]] = field(default_factory=list)
+    """What is to be done after so many operations: a sum over the whole batch; or the gradients are written from that
+    entry on."""
+    state: list[Array] = field(default_factory=list)
+    """What each shard makes of each parameter that is state: float64 (shards, ...)."""
     outputs: Array = field(default_factory=lambda: np.empty(0))
     targets: Array = field(default_factory=lambda: np.empty(0))
 
@@ -67,7 +73,9 @@ class BatchPass:
         *,
         seed: int,
         weights_of: WeightsOf,
+        add: AddRows,
     ) -> None:
+        self._add = add
         self._model, self._network, self._loss = model, network, model.loss
         self._context = Context()
         self._contributions, self._seed, self._weights_of = contributions, seed, weights_of
@@ -96,9 +104,10 @@ class BatchPass:
         else:
             recording = self._recording(x, y, starts)
             self._begin(recording)
-            recording.program.run(0, recording.forward)
+            self._run(recording, 0, recording.forward, exchange)
             activity.enter(BACKWARD)
-            self._backward(recording, exchange)
+            self._run(recording, recording.forward, len(recording.program), exchange)
+        self._add_state(recording)
         stats = self._contributions[0].stats
         stats[STOP], stats[SAVE] = flags
         if self._whole or self._others:
@@ -124,15 +133,23 @@ class BatchPass:
         for contribution, template in zip(self._contributions, recording.templates, strict=True):
             contribution.stats[:] = template
 
-    @staticmethod
-    def _backward(recording: _Recording, exchange: Exchange) -> None:
-        done, program = recording.forward, recording.program
-        if exchange.overlap:
-            for operations, start in recording.marks:
+    def _run(self, recording: _Recording, done: int, end: int, exchange: Exchange) -> None:
+        """Do the operations from `done` to `end`, and what is to be done between them."""
+        program = recording.program
+        for operations, stop in recording.stops:
+            if done <= operations <= end and (isinstance(stop, BatchSum) or (done < operations and exchange.overlap)):
                 program.run(done, operations)
-                exchange.ready(start)
                 done = operations
-        program.run(done)
+                if isinstance(stop, BatchSum):
+                    self._sum(stop)
+                else:
+                    exchange.ready(stop)
+        program.run(done, end)
+
+    def _sum(self, asked: BatchSum) -> None:
+        if asked.synchronized:
+            self._add(asked.sums, asked.totals)
+        asked.done()
 
     def _record(
         self, target: Any, x: Array, y: Array, starts: Sequence[int], activity: Activity | None = None
@@ -151,24 +168,45 @@ class BatchPass:
         self._begin(recording)
         context = self._context
         context.arithmetic = arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
-        context.begin(training=True)
-        logits, network_backward = self._network.forward(self._model.params, inputs, context)
+        recorded = len if target is not core else lambda _: 0
+        leaves = len(starts) - 1
+        recording.state = [np.zeros((leaves, *spec.shape)) for spec in self._network.state]
+        names = (spec.name for spec in self._network.state)
+        context.begin(training=True, new_state=dict(zip(names, recording.state, strict=True)))
+
+        def stop(what: BatchSum | int) -> None:
+            if target is not core:
+                recording.stops.append((recorded(target), what))
+            elif isinstance(what, BatchSum):
+                self._sum(what)
+
+        logits, network_backward = _stopping(self._network.steps(self._model.params, inputs, context), stop)
         targets = self._loss.fit_targets(logits, targets, context)
         terms, outputs, loss_backward = arithmetic.loss(context, self._loss, logits, targets, weights)
         self._add_totals(target, recording, terms, outputs, targets)
         recording.outputs, recording.targets = outputs, targets
         if activity is not None:
             activity.enter(BACKWARD)
-        recorded = len if target is not core else lambda _: 0
         recording.forward = recorded(target)
-        network_backward(loss_backward(), self._grads, lambda start: recording.marks.append((recorded(target), start)))
+        _stopping(network_backward.steps(loss_backward(), self._grads, stop), stop)
         return recording
+
+    def _add_state(self, recording: _Recording) -> None:
+        """Add what the shards make of the network's state, weighted by their samples, along the tree."""
+        starts, first, place = recording.shards.starts, self._first, self._model.layout.size
+        samples = np.diff(starts).astype(np.float64)
+        for values in recording.state:
+            rows = values.reshape(len(values), -1) * samples[:, None]
+            for contribution in self._contributions:
+                begin, end = (shard - first for shard in contribution.subtree)
+                contribution.stats[place : place + rows.shape[1]] = fold_rows(rows[begin:end])
+            place += rows.shape[1]
 
     def _templates(self, shards: ShardRows, y: Array) -> Iterator[Array]:
         """Yield what the stats of each contribution are before anything is computed."""
         layout = self._model.layout
         for first, end in shards.bounds:
-            stats = layout.zeros()
+            stats = np.zeros(self._contributions[0].stats.size)
             stats[COUNT] = end - first
             for place in self._counted:
                 metric = layout.metrics[place]
@@ -205,3 +243,13 @@ class BatchPass:
             stats = fold_leaves(contribution.subtree, of_shard, np.add)
             for place in self._others:
                 contribution.stats[layout.parts[place]] = stats[layout.parts[place]]
+
+
+def _stopping(steps: Steps[T], stop: Callable[[BatchSum], None]) -> T:
+    """Run a pass to its end, and pass on where it needs a sum over the whole batch."""
+    while True:
+        try:
+            stop(next(steps))
+        except StopIteration as end:
+            result: T = end.value
+            return result

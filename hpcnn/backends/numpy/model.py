@@ -10,10 +10,11 @@ from hpcnn.backends.numpy.arithmetics import eager, shard_arithmetic, use_core_t
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.matmul import matmul_on
-from hpcnn.nn.network import Network, Ready
+from hpcnn.nn.matmul import Matmul, matmul_on
+from hpcnn.nn.network import Network, Ready, Steps
+from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
-from hpcnn.training.model import Accumulator, Model, ShardBackward
+from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
 
 
@@ -27,30 +28,58 @@ class NumpyModel(Model):
     ) -> None:
         super().__init__(network, loss, layout, vector, arithmetic)
         self._native = arithmetic == "native"
-        self._context = Context(arithmetic=eager(arithmetic))
+        self._matmul: Matmul = np.matmul
+        self._context = self._new_context()
+        self._contexts: list[Context] = []
+        """Those of shards that are computed in step."""
+
+    def _new_context(self) -> Context:
+        return Context(matmul=self._matmul, arithmetic=eager("native" if self._native else "numpy"))
 
     def use_threads(self, threads: int) -> None:
         """Compute on that number of threads from now on. The bits stay as they are."""
         if self._native:
             use_core_threads(threads)
         else:
-            self._context = Context(matmul=matmul_on(threads))
+            self._matmul = matmul_on(threads)
+            self._context, self._contexts = self._new_context(), []
 
     def batch_pass(
-        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf
+        self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf, add: AddRows
     ) -> GradientPass | None:
         """Return the pass of the compiled core, if all layers are of those that it knows."""
-        if not self._native or not self.network.recordable or self.network.state:
+        if not self._native or not self.network.recordable:
             return None
         from hpcnn.backends.numpy.batch_pass import BatchPass
 
-        return BatchPass(self, self.network, contributions, seed=seed, weights_of=weights_of)
+        return BatchPass(self, self.network, contributions, seed=seed, weights_of=weights_of, add=add)
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether a layer needs sums over the whole batch."""
+        return self.network.synchronized
+
+    def steps(
+        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+    ) -> Steps[tuple[float, Array, BackwardSteps]]:
+        """Compute a shard, layer by layer, in memory of its own."""
+        while len(self._contexts) <= place:
+            self._contexts.append(self._new_context())
+        context = self._contexts[place]
+        self._begin(context, key, new_state)
+        logits, network_backward = yield from self.network.steps(self.params, x, context)
+        loss, outputs, loss_backward = self.loss(logits, y, weights, context)
+
+        def backward(into: Accumulator) -> Steps[None]:
+            yield from network_backward.steps(loss_backward(), into.grads)
+
+        return loss, outputs, backward
 
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
     ) -> tuple[float, Array, ShardBackward]:
         """Compute a shard, layer by layer."""
-        self._begin(key, new_state)
+        self._begin(self._context, key, new_state)
         logits, network_backward = self.network.forward(self.params, x, self._context)
         loss, outputs, loss_backward = self.loss(logits, y, weights, self._context)
 
@@ -75,23 +104,23 @@ class NumpyModel(Model):
     def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
         """Return the first layer whose output is not finite, or that the loss is not."""
         new_state = np.empty(sum(spec.size for spec in self.network.state))
-        self._begin(key, new_state)
+        self._begin(self._context, key, new_state)
         name = self.network.first_not_finite(self.params, x, self._context)
         if name is not None:
             return f"the first output that is not finite is that of layer {name!r}"
-        self._begin(key, new_state)
+        self._begin(self._context, key, new_state)
         logits, _ = self.network.forward(self.params, x, self._context)
         if np.isfinite(self.loss(logits, y, weights, self._context)[0]):
             return None
         return "all layers' outputs are finite, the loss itself is not"
 
-    def _begin(self, key: tuple[int, ...], new_state: Array | None) -> None:
+    def _begin(self, context: Context, key: tuple[int, ...], new_state: Array | None) -> None:
         """Begin a pass in training; layers write their state to `new_state`, one parameter after the other."""
         views, position = {}, 0
         if new_state is not None:
             for spec in self.network.state:
                 views[spec.name] = new_state[position : position + spec.size].reshape(spec.shape)
                 position += spec.size
-        self._context.begin(training=True, random_key=key, new_state=views)
+        context.begin(training=True, random_key=key, new_state=views)
         if self._native:
-            self._context.arithmetic = shard_arithmetic(key)
+            context.arithmetic = shard_arithmetic(key)
