@@ -134,12 +134,14 @@ def _check_loss(job: Job) -> None:
 
 
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
-    """Return the last activation; None if an entry determines it."""
+    """Return the last activation; None if only the network can tell, when it is built."""
     for layer in reversed(layers):
         if isinstance(layer, sections.Dense | sections.ActivationLayer):
             return layer.activation
-        if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout):
-            break
+        if isinstance(layer, sections.Residual | sections.LayerNorm):
+            return "linear"
+        if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout) or layer.inputs:
+            return None
     return "linear" if layers else None
 
 
