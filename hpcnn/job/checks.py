@@ -21,7 +21,16 @@ TABLE_METRICS = ("confusion_matrix",)
 
 def check_job(job: Job) -> None:
     """Raise JobError for the first inconsistency between settings of `job`."""
-    checks = (_check_model, _check_data, _check_targets, _check_loss, _check_optimizer, _check_warmup, _check_horovod)
+    checks = (
+        _check_model,
+        _check_data,
+        _check_targets,
+        _check_loss,
+        _check_optimizer,
+        _check_warmup,
+        _check_keras,
+        _check_horovod,
+    )
     for check in checks:
         check(job)
     check_compression(job.train)
@@ -180,6 +189,14 @@ def _most_steps(job: Job) -> float:
         case _:
             return math.inf
     return job.train.epochs * math.ceil(samples / job.train.batch_size)
+
+
+def _check_keras(job: Job) -> None:
+    if job.backend == "keras" and job.train.checkpoint_activations:
+        raise JobError(
+            'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
+            "your own, keras.RematScope does the same."
+        )
 
 
 def _check_horovod(job: Job) -> None:

@@ -87,6 +87,9 @@ its BLAS library, whose bits depend on the processor and the library. It affects
     bucket_mb: NonNegative | Literal["auto"] = "auto"
     """MB of gradients per bucket, sent while the rest of the backward pass is computed; 0: send all at the end. Same \
 result. `auto`: if it is faster."""
+    checkpoint_activations: bool = False
+    """Keep the outputs of only some layers until the backward pass, which computes the others again: same result, \
+less memory, up to a third more work."""
     compression: Literal["none", "bf16", "fp16"] = "none"
     """Send gradients between hosts in two bytes per entry, with error feedback. This changes the result, on one rank \
 too. `fp16` keeps 11 bits instead of 8, but sums beyond 65504 end the run."""
@@ -99,7 +102,7 @@ at most the number of hosts at the start."""
     """A table; off if left out."""
 
 
-SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb")
+SPEED_SETTINGS = ("optimizer_sharding", "bucket_mb", "checkpoint_activations")
 """Keys of `[train]` that do not change the result."""
 
 

@@ -114,6 +114,12 @@ class Arithmetic(Protocol):
     ) -> tuple[Array, NormBackward]:
         """Return the same with a mean and variance that do not depend on x."""
 
+    def draws(self, ctx: Workspace) -> Any:
+        """Return what random draws the pass has come to."""
+
+    def draw_from(self, ctx: Workspace, draws: Any) -> None:
+        """Repeat random draws of the pass, from those on that `draws` returned."""
+
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""
 

@@ -2,96 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from hpcnn.core.tree import fold_rows
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
-from hpcnn.nn.layer import BatchLayer, BatchSum, Layer, MultiInput, Params, Shape
+from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout
+from hpcnn.nn.passes import OWNER, NetworkPass, Steps, as_whole_batch
 from hpcnn.nn.workspace import Array
 from hpcnn.system.memory import ALIGNMENT
-
-Ready = Callable[[int], None]
-"""``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""
-T = TypeVar("T")
-Steps = Generator[BatchSum, None, T]
-"""A pass that stops where it needs a sum over the whole batch, and goes on once whoever runs it has added that up."""
-_NETWORK = "network"
-"""Owner of scratch arrays, together with a use; no layer can have such a name."""
-
-
-def as_whole_batch(steps: Steps[T]) -> T:
-    """Run a pass whose samples are the whole batch: what it asks for is the sum of its own shards."""
-    while True:
-        try:
-            asked = next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        np.copyto(asked.totals, fold_rows(asked.sums))
-        asked.done()
-
-
-class NetworkBackward:
-    """The second half of a pass through a network, to be called once at most."""
-
-    def __init__(self, network: Network, backwards: Sequence[Any], ctx: Context, x: Array) -> None:
-        self._network, self._backwards, self._ctx, self._x = network, backwards, ctx, x
-
-    def __call__(
-        self, dlogits: Array, grads: Params, ready: Ready | None = None, *, need_dx: bool = False
-    ) -> Array | None:
-        """Write every trainable parameter's gradient; dlogits may be overwritten. With `need_dx`, return that of x."""
-        return as_whole_batch(self.steps(dlogits, grads, ready, need_dx=need_dx))
-
-    def steps(
-        self, dlogits: Array, grads: Params, ready: Ready | None = None, *, need_dx: bool = False
-    ) -> Steps[Array | None]:
-        """Do the same, stopping where a sum over the whole batch is needed."""
-        network, ctx = self._network, self._ctx
-        # The gradient of each node's output as far as it is known; each array belongs to its place alone.
-        found: list[Array | None] = [None] * (len(network.nodes) + 1)  # the last one, -1, is the input's
-        found[-2] = dlogits
-        for place in range(len(network.nodes) - 1, -1, -1):
-            node, learns, dy = network.nodes[place], network.learns, found[place]
-            found[place] = None
-            if not (need_dx or learns[place]):
-                continue
-            assert dy is not None, f"no layer returned the gradient of {node.layer.title}"
-            needed = [need_dx or learns[source] for source in node.sources]
-            own = network.shared_grads(place, grads, ctx) if node.shared else grads
-            for source, dx in zip(node.sources, (yield from self._dx(place, dy, own, needed)), strict=True):
-                so_far = found[source]
-                if dx is not None:
-                    found[source] = dx if so_far is None else ctx.arithmetic.add(so_far, dx, so_far)
-            if node.shared:
-                network.add_shared(place, own, grads, ctx)
-            start = network.starts[place]
-            if ready is not None and start is not None:
-                ready(start)
-        return found[-1]
-
-    def _dx(self, place: int, dy: Array, grads: Params, needed: list[bool]) -> Steps[Sequence[Array | None]]:
-        layer, backward = self._network.nodes[place].layer, self._backwards[place]
-        if isinstance(layer, MultiInput):
-            several: Sequence[Array | None] = backward(dy, grads, need_dx=needed)
-            return several
-        if not hasattr(backward, "begin"):
-            return [backward(dy, grads, need_dx=needed[0])]
-        sums, resume = backward.begin(dy, grads, need_dx=needed[0])
-        if sums is None:
-            return [resume(None)]
-        totals = self._ctx.scratch((_NETWORK, layer.name), "gradient totals", sums.shape[1:], np.float64)
-        yield BatchSum(sums, totals)
-        return [resume(totals)]
 
 
 class Network:
@@ -128,7 +56,10 @@ class Network:
         activation(head)  # a name that it knows
         self.nodes = nodes_of(self.layers, self.input_shape)
         """The layers in the order in which they are computed."""
-        self._passed: Sequence[Any] = [node.layer for node in self.nodes]
+        self.passed: Sequence[Any] = [node.layer for node in self.nodes]
+        """The layers as passes call them: each in its place, as it is or observed."""
+        self.segments = [range(len(self.nodes))]
+        """The places that are computed one after the other with all that the pass back needs of them in memory."""
         self._watched = False
         self.output_shape = self.nodes[-1].output_shape
         specs = [list(node.parameters) for node in self.nodes]
@@ -143,59 +74,17 @@ class Network:
             trains = any(spec.trainable for spec in node.layer.parameters(node.given_shape))
             self.learns[place] = trains or any(self.learns[source] for source in node.sources)
 
-    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkBackward]:
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkPass]:
         """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both are in scratch.
 
         A network that diverges overflows: call it within ``np.errstate`` where that is found by looking at the loss.
         """
         return as_whole_batch(self.steps(params, x, ctx))
 
-    def steps(self, params: Params, x: Array, ctx: Context) -> Steps[tuple[Array, NetworkBackward]]:
+    def steps(self, params: Params, x: Array, ctx: Context) -> Steps[tuple[Array, NetworkPass]]:
         """Do the same, stopping where a sum over the whole batch is needed; so do the `steps` of the pass back."""
-        x = self._fit(params, x, ctx)
-        backwards: list[Any] = []
-        outputs: list[Array] = []
-        for node, layer in zip(self.nodes, self._passed, strict=True):
-            given = [x if source < 0 else outputs[source] for source in node.sources]
-            own = {name: params[other] for name, other in node.shared.items()} if node.shared else params
-            if isinstance(layer, BatchLayer) and layer.collects(ctx):
-                y, backward = yield from self._batch_layer(layer, own, given[0], ctx)
-            else:
-                y, backward = layer.forward(own, given if isinstance(node.layer, MultiInput) else given[0], ctx)
-            outputs.append(y)
-            backwards.append(backward)
-        return outputs[-1], NetworkBackward(self, backwards, ctx, x)
-
-    @staticmethod
-    def _batch_layer(layer: BatchLayer, params: Params, x: Array, ctx: Context) -> Steps[tuple[Array, Any]]:
-        sums, resume = layer.begin(params, x, ctx)
-        totals = ctx.scratch((_NETWORK, layer.name), "totals", sums.shape[1:], np.float64)
-
-        def keep_state() -> None:
-            for name, values in layer.new_state(params, sums, totals).items():
-                into = ctx.new_state[name]
-                into[...] = values if into.ndim == values.ndim else values[0]
-
-        yield BatchSum(sums, totals, layer.synchronized, keep_state if ctx.new_state else None)
-        return resume(totals)
-
-    def shared_grads(self, place: int, grads: Params, ctx: Context) -> Mapping[str, Array]:
-        """Return memory for the gradients of a node whose parameters are used at several places, by its own names."""
-        shared = self.nodes[place].shared.items()
-        return {
-            name: ctx.scratch((_NETWORK, self.nodes[place].layer.name), f"gradient of {name}", into.shape, into.dtype)
-            for name, into in ((name, grads[other]) for name, other in shared if other in grads)
-        }
-
-    def add_shared(self, place: int, own: Params, grads: Params, ctx: Context) -> None:
-        """Add them to what later places made of the same parameters, which the pass back has met before."""
-        later = {other for node in self.nodes[place + 1 :] for other in node.shared.values()}
-        for name, gradient in own.items():
-            into = grads[self.nodes[place].shared[name]]
-            if self.nodes[place].shared[name] in later:
-                ctx.arithmetic.add(into, gradient, into)
-            else:
-                np.copyto(into, gradient)
+        this = NetworkPass(self, params, self._fit(params, x, ctx), ctx)
+        return (yield from this.forward()), this
 
     def __repr__(self) -> str:
         head = "" if self.head == "linear" else f", head={self.head!r}"
@@ -204,13 +93,24 @@ class Network:
     def observe(self, observer: Observer | None) -> None:
         """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
         layers = [node.layer for node in self.nodes]
-        self._passed = layers if observer is None else [observed(layer, observer) for layer in layers]
+        self.passed = layers if observer is None else [observed(layer, observer) for layer in layers]
         self._watched = observer is not None
 
     @property
     def observed(self) -> bool:
         """Whether an observer is told of each layer's passes."""
         return self._watched
+
+    def recompute_activations(self) -> None:
+        """Keep only some layers' outputs until the pass back, which computes the others again. The bits stay.
+
+        About sqrt(layers) segments of outputs of nearly the same size (Chen et al., 2016, arXiv:1604.06174).
+        """
+        sizes = np.cumsum([math.prod(node.output_shape) for node in self.nodes])
+        count = math.isqrt(len(self.nodes))
+        ends = np.searchsorted(sizes, sizes[-1] * np.arange(1, count + 1) / count) + 1
+        cuts = sorted({0, *map(int, ends[:-1]), len(self.nodes)})
+        self.segments = [range(start, stop) for start, stop in pairwise(cuts)]
 
     @property
     def recordable(self) -> bool:
@@ -243,7 +143,7 @@ class Network:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""
         if self.head == "linear":
             return logits
-        return ctx.arithmetic.activation(ctx, (_NETWORK, "head"), self.head, logits)[0]
+        return ctx.arithmetic.activation(ctx, (OWNER, "head"), self.head, logits)[0]
 
     def first_not_finite(self, params: Params, x: Array, ctx: Context) -> str | None:
         """Return the name of the first layer with an output that is not finite, or None.
@@ -253,13 +153,13 @@ class Network:
         """
         found: list[str] = []
         ctx.begin(training=True, random_key=ctx.random_key, new_state=ctx.new_state)
-        passed = self._passed
-        self._passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in passed]
+        passed = self.passed
+        self.passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in passed]
         try:
             with np.errstate(all="ignore"):
                 self.forward(params, x, ctx)
         finally:
-            self._passed = passed
+            self.passed = passed
         return found[0] if found else None
 
     def _fit(self, params: Params, x: Array, ctx: Context) -> Array:
@@ -273,7 +173,7 @@ class Network:
             x = x.reshape(len(x), *self.input_shape)
         dtype = next((array.dtype for array in params.values()), x.dtype)
         if x.dtype != dtype or not x.flags.c_contiguous or x.__array_interface__["data"][0] % ALIGNMENT:
-            converted = ctx.scratch((_NETWORK, "input"), "x", x.shape, dtype)
+            converted = ctx.scratch((OWNER, "input"), "x", x.shape, dtype)
             np.copyto(converted, x, casting="unsafe")
             return converted
         return x

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.nn.matmul import Matmul
-from hpcnn.system.memory import aligned_empty
+from hpcnn.system.memory import ALIGNMENT, aligned_empty
 
 Array = NDArray[Any]
+
+
+class Arena:
+    """Memory for the scratch of parts of a pass that follow each other: what one part took, the next may take again."""
+
+    CHUNK = 1 << 20
+    """Bytes that are asked for at once, at least."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Array] = []
+        self._taken: dict[tuple[object, str], Array] = {}
+        self._chunk = self._offset = 0
+
+    def reset(self) -> None:
+        """Begin a new part."""
+        self._taken.clear()
+        self._chunk = self._offset = 0
+
+    def take(self, key: tuple[object, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Return memory: within a part, the same for one key and shape."""
+        taken = self._taken.get(key)
+        if taken is None or taken.shape != shape or taken.dtype != dtype:
+            size = math.prod(shape) * dtype.itemsize
+            taken = self._taken[key] = self._bytes(size).view(dtype).reshape(shape)
+        return taken
+
+    def _bytes(self, size: int) -> Array:
+        while self._chunk < len(self._chunks) and self._offset + size > self._chunks[self._chunk].size:
+            self._chunk, self._offset = self._chunk + 1, 0
+        if self._chunk == len(self._chunks):
+            self._chunks.append(aligned_empty(max(size, self.CHUNK), np.uint8))
+        start, self._offset = self._offset, self._offset + -(-size // ALIGNMENT) * ALIGNMENT
+        return self._chunks[self._chunk][start : start + size]
 
 
 class Workspace(threading.local):
@@ -26,6 +62,8 @@ class Workspace(threading.local):
         self._random_key: tuple[int, ...] = (0,)
         self._generator: np.random.Generator | None = None
         self._buffers: dict[tuple[object, str], Array] = {}
+        self._reused = Arena()
+        self._arena: Arena | None = None
         self._ones: dict[np.dtype[Any], Array] = {}
 
     @property
@@ -40,12 +78,25 @@ class Workspace(threading.local):
             self._generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self._random_key)))
         return self._generator
 
+    @property
+    def random_state(self) -> Any:
+        """The state of the generator; None: it has not been made yet."""
+        return None if self._generator is None else self._generator.bit_generator.state
+
+    @random_state.setter
+    def random_state(self, state: Any) -> None:
+        self._generator = None
+        if state is not None:
+            self.random.bit_generator.state = state
+
     def scratch(self, owner: object, use: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialised array of `shape`, the same memory each time for one (`owner`, `use`, row shape).
 
         `owner` is the layer's name (unique in a network). The content is valid until the owner's next pass.
         """
         key = (owner, use)
+        if self._arena is not None:
+            return self._arena.take(key, shape, np.dtype(dtype))
         buffer = self._buffers.get(key)
         if buffer is not None and buffer.dtype == dtype:
             if buffer.shape == shape:
@@ -54,6 +105,28 @@ class Workspace(threading.local):
                 return buffer[: shape[0]]
         buffer = self._buffers[key] = aligned_empty(shape, dtype)
         return buffer
+
+    def reuse_memory(self, *, anew: bool = True) -> None:
+        """Let scratch from here on lie where that of earlier such parts of a pass lay, up to `keep_memory`.
+
+        Not `anew`: go on with the part that was begun last.
+        """
+        self._arena = self._reused
+        if anew:
+            self._reused.reset()
+
+    def keep_memory(self) -> None:
+        """Let scratch lie in memory of its own again."""
+        self._arena = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Give scratch of its own memory within the context, whatever is reused around it."""
+        arena, self._arena = self._arena, None
+        try:
+            yield
+        finally:
+            self._arena = arena
 
     def ones(self, n: int, dtype: np.dtype[Any]) -> Array:
         """Return `n` ones, shape (n,), the same memory each time: not to be written to."""

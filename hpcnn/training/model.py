@@ -11,8 +11,8 @@ import numpy as np
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Ready, Steps
 from hpcnn.nn.params import ParamLayout, ParamSpec
+from hpcnn.nn.passes import Ready, Steps
 from hpcnn.optim import arithmetics
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals

@@ -11,8 +11,8 @@ from hpcnn.comm.protocol import Contribution, Exchange
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD
 from hpcnn.core.tree import LeafStep, leaf_steps
 from hpcnn.nn.draws import DROPOUT_STREAM
-from hpcnn.nn.network import Ready
 from hpcnn.nn.params import ParamLayout
+from hpcnn.nn.passes import Ready
 from hpcnn.system.memory import aligned_empty
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
 from hpcnn.training.model import Accumulator, Model

@@ -108,6 +108,7 @@ FOR_SPEED = {
     "not sharded, in buckets": (["train.optimizer_sharding=false", "train.bucket_mb=0.02"], {}),
     "sharded, no shared memory": (["train.optimizer_sharding=true"], {"HPCNN_SHARED_MEMORY": "off"}),
     "not sharded, no shared memory": (["train.optimizer_sharding=false"], {"HPCNN_SHARED_MEMORY": "off"}),
+    "activations computed again": (["train.checkpoint_activations=true"], {}),
     "recorded": (["run.timeline=true", "run.timeline_steps=40"], {}),
     "logged": (['run.loggers=["csv", "tensorboard"]'], {}),
 }

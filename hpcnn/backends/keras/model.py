@@ -13,7 +13,7 @@ from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.tensors import can_share, to_array, to_tensor
 from hpcnn.comm.protocol import Array
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import Ready
+from hpcnn.nn.passes import Ready
 from hpcnn.training.model import Accumulator, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
 

@@ -20,7 +20,10 @@ class NumpyBackend:
 
     def build_network(self, job: Job, input_shape: tuple[int, ...]) -> Network:
         """Return the network of the job."""
-        return build_network(job.model, input_shape)
+        network = build_network(job.model, input_shape)
+        if job.train.checkpoint_activations:
+            network.recompute_activations()
+        return network
 
     def make_model(self, spec: ModelSpec, vector: Array) -> NumpyModel:
         """Return the model."""

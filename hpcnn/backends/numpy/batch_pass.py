@@ -16,7 +16,8 @@ from hpcnn.kernels import core
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import BatchSum
 from hpcnn.nn.native import NativeArithmetic, ShardRows
-from hpcnn.nn.network import Network, Steps
+from hpcnn.nn.network import Network
+from hpcnn.nn.passes import Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf

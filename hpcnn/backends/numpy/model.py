@@ -11,7 +11,8 @@ from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import Matmul, matmul_on
-from hpcnn.nn.network import Network, Ready, Steps
+from hpcnn.nn.network import Network
+from hpcnn.nn.passes import Ready, Steps
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward

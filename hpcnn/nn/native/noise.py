@@ -11,6 +11,14 @@ from hpcnn.nn.workspace import Array, Workspace
 class NativeNoise(NativeBase):
     """See `Arithmetic`."""
 
+    def draws(self, ctx: Workspace) -> int:
+        """Return the number of the last draw."""
+        return self._draws
+
+    def draw_from(self, ctx: Workspace, draws: int) -> None:
+        """Count from that number on."""
+        self._draws = draws
+
     def dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
         """Draw by the numbers of sample and entry; the pass back draws again, and keeps no mask."""
         self._draws += 1

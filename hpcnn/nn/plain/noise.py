@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hpcnn.nn.arithmetic import Pull
@@ -10,6 +12,14 @@ from hpcnn.nn.workspace import Array, Workspace
 
 class PlainNoise:
     """See `Arithmetic`."""
+
+    def draws(self, ctx: Workspace) -> Any:
+        """Return the state of the generator, None before it is used."""
+        return ctx.random_state
+
+    def draw_from(self, ctx: Workspace, draws: Any) -> None:
+        """Give the generator that state."""
+        ctx.random_state = draws
 
     def dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
         """Draw from the generator of the pass."""
