@@ -2,7 +2,23 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SeparableConv2D,
+)
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
@@ -12,7 +28,14 @@ __all__ = [
     "Array",
     "Backward",
     "Context",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "Layer",
@@ -23,5 +46,6 @@ __all__ = [
     "Params",
     "Reshape",
     "Residual",
+    "SeparableConv2D",
     "Shape",
 ]

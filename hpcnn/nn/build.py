@@ -16,7 +16,23 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SeparableConv2D,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -25,6 +41,14 @@ from hpcnn.system.search_path import add_working_folder
 LAYERS: dict[str, type[Layer]] = {
     "dense": Dense,
     "activation": Activation,
+    "conv1d": Conv1D,
+    "conv2d": Conv2D,
+    "conv3d": Conv3D,
+    "depthwise_conv2d": DepthwiseConv2D,
+    "separable_conv2d": SeparableConv2D,
+    "conv1d_transpose": Conv1DTranspose,
+    "conv2d_transpose": Conv2DTranspose,
+    "conv3d_transpose": Conv3DTranspose,
     "flatten": Flatten,
     "reshape": Reshape,
     "dropout": Dropout,
@@ -105,7 +129,23 @@ def model_section(network: Network) -> dict[str, Any]:
     Raises:
         ModelError: a layer is not one of hpcnn's own.
 
-    >>> from hpcnn.nn.layers import Dense
+    >>> from hpcnn.nn.layers import (
+    Activation,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SeparableConv2D,
+)
     >>> section = model_section(Network([Dense(2, activation="softmax")], (4,)))
     >>> section["input_shape"], [(layer["name"], layer["activation"]) for layer in section["layers"]]
     ([4], [('dense_1', 'softmax')])

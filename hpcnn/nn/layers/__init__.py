@@ -1,9 +1,34 @@
 """The layers. Definitions and defaults are those of Keras 3."""
 
 from hpcnn.nn.layers.blocks import Residual
+from hpcnn.nn.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+)
 from hpcnn.nn.layers.dense import Activation, Dense
+from hpcnn.nn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from hpcnn.nn.layers.noise import Dropout
 from hpcnn.nn.layers.normalization import LayerNorm
 from hpcnn.nn.layers.shapes import Flatten, Reshape
 
-__all__ = ["Activation", "Dense", "Dropout", "Flatten", "LayerNorm", "Reshape", "Residual"]
+__all__ = [
+    "Activation",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "LayerNorm",
+    "Reshape",
+    "Residual",
+    "SeparableConv2D",
+]
