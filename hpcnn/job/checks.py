@@ -136,7 +136,7 @@ def _check_loss(job: Job) -> None:
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if an entry determines it."""
     for layer in reversed(layers):
-        if isinstance(layer, sections.Dense | sections.ActivationLayer):
+        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer):
             return layer.activation
         if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout):
             break

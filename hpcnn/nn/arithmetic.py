@@ -57,7 +57,14 @@ class Arithmetic(Protocol):
         """Return activation(x kernel + bias), shape (rows, units), for x (rows, features)."""
 
     def convolution(
-        self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str, shape: Geometry
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
     ) -> tuple[Array, DenseBackward]:
         """Return activation(convolution + bias), (n, d, h, w, filters), for x (n, d, h, w, channels).
 
@@ -65,7 +72,14 @@ class Arithmetic(Protocol):
         """
 
     def transposed_convolution(
-        self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str, shape: Geometry
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
     ) -> tuple[Array, DenseBackward]:
         """Return activation(transposed convolution + bias), where `shape` is that of the convolution.
 

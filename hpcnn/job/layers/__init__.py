@@ -1,6 +1,17 @@
 """`[[model.layers]]`: the settings of layers, family by family."""
 
 from hpcnn.job.layers.base import LayerSection
+from hpcnn.job.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    DepthwiseConv2D,
+    SeparableConv2D,
+    SlidingSection,
+)
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.kinds import Layer, Residual
 from hpcnn.job.layers.noise import Dropout
@@ -9,7 +20,14 @@ from hpcnn.job.layers.shapes import Flatten, Reshape
 
 __all__ = [
     "ActivationLayer",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "Layer",
@@ -17,4 +35,6 @@ __all__ = [
     "LayerSection",
     "Reshape",
     "Residual",
+    "SeparableConv2D",
+    "SlidingSection",
 ]

@@ -7,6 +7,16 @@ from typing import Annotated
 from msgspec import Meta
 
 from hpcnn.job.layers.base import LayerSection
+from hpcnn.job.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    DepthwiseConv2D,
+    SeparableConv2D,
+)
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
@@ -20,4 +30,20 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
     """The inner layers."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+Layer = (
+    Dense
+    | ActivationLayer
+    | Conv1D
+    | Conv2D
+    | Conv3D
+    | DepthwiseConv2D
+    | SeparableConv2D
+    | Conv1DTranspose
+    | Conv2DTranspose
+    | Conv3DTranspose
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | Residual
+)

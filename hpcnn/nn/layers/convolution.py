@@ -76,7 +76,11 @@ class Sliding(Layer):
                 "Put a reshape layer before it."
             )
 
-    def _geometry(self, input_shape: Shape, groups: int = 1) -> Geometry:
+    def geometry(self, input_shape: Shape) -> Geometry:
+        """Return the shape of the convolution of inputs of `input_shape` (no batch axis)."""
+        return self._sliding(input_shape, 1)
+
+    def _sliding(self, input_shape: Shape, groups: int) -> Geometry:
         self._check_input(input_shape)
         sizes = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
         found = geometry(input_shape[:-1], *sizes, self.padding, groups)
@@ -139,11 +143,17 @@ class Convolution(Sliding):
         self._at_least_1("filters", "groups")
         initializer(self.kernel_initializer)
         if self.filters % self.groups:
-            raise ModelError(f"{self.title}: filters must be a multiple of groups = {self.groups}, but is {self.filters}")
+            raise ModelError(
+                f"{self.title}: filters must be a multiple of groups = {self.groups}, but is {self.filters}"
+            )
+
+    def geometry(self, input_shape: Shape) -> Geometry:
+        """Return the shape of the convolution of inputs of `input_shape` (no batch axis)."""
+        return self._sliding(input_shape, self.groups)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., filters)``."""
-        found = self._geometry(input_shape, self.groups)
+        found = self.geometry(input_shape)
         if input_shape[-1] % self.groups:
             raise ModelError(
                 f"{self.title}: groups = {self.groups} must divide the number of channels, but inputs of shape "
@@ -162,13 +172,13 @@ class Convolution(Sliding):
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the multiply-adds of a forward pass over one sample."""
-        positions = self._geometry(input_shape).positions
+        positions = self.geometry(input_shape).positions
         return positions * math.prod(self._each("kernel_size")) * (input_shape[-1] // self.groups) * self.filters
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
         kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self._geometry(x.shape[1:], self.groups)
+        found = self.geometry(x.shape[1:])
         weights = params[kernel].reshape(*found.kernel, *params[kernel].shape[-2:])
         y, pull = ctx.arithmetic.convolution(
             ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found
@@ -226,14 +236,15 @@ class Transpose(Sliding):
         self._at_least_1("filters")
         initializer(self.kernel_initializer)
 
-    def _transposed(self, input_shape: Shape) -> Geometry:
+    def geometry(self, input_shape: Shape) -> Geometry:
+        """Return the shape of the convolution whose outputs have `input_shape` (no batch axis)."""
         self._check_input(input_shape)
         sizes = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
         return transposed_geometry(input_shape[:-1], *sizes, self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., filters)``."""
-        return (*self._transposed(input_shape).inputs[-self.axes :], self.filters)
+        return (*self.geometry(input_shape).inputs[-self.axes :], self.filters)
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (*kernel_size, filters, channels), and the bias (filters,) if there is one."""
@@ -248,7 +259,7 @@ class Transpose(Sliding):
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
         kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self._transposed(x.shape[1:])
+        found = self.geometry(x.shape[1:])
         weights = params[kernel].reshape(*found.kernel, *params[kernel].shape[-2:])
         y, pull = ctx.arithmetic.transposed_convolution(
             ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found

@@ -29,15 +29,16 @@ class Depthwise(Sliding):
     def _kernel_shape(self, input_shape: Shape) -> Shape:
         return (*self._each("kernel_size"), input_shape[-1], self.depth_multiplier)
 
-    def _depthwise(self, input_shape: Shape) -> Geometry:
-        return self._geometry(input_shape, input_shape[-1])
+    def geometry(self, input_shape: Shape) -> Geometry:
+        """Return the shape of the convolution of inputs of `input_shape` (no batch axis)."""
+        return self._sliding(input_shape, input_shape[-1])
 
     def _weights(self, kernel: Array, found: Geometry) -> Array:
         """Return the kernel as that of a convolution with a group for each channel."""
         return kernel.reshape(*found.kernel, 1, -1)
 
     def _depthwise_adds(self, input_shape: Shape) -> int:
-        return self._depthwise(input_shape).positions * math.prod(self._kernel_shape(input_shape))
+        return self.geometry(input_shape).positions * math.prod(self._kernel_shape(input_shape))
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ class DepthwiseConv2D(Depthwise):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., channels depth_multiplier)``."""
-        found = self._depthwise(input_shape)
+        found = self.geometry(input_shape)
         return (*found.outputs[-self.axes :], input_shape[-1] * self.depth_multiplier)
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (*kernel_size, channels, depth_multiplier), and the bias if there is one."""
         shape, l1, l2 = self._kernel_shape(input_shape), self.depthwise_l1, self.depthwise_l2
-        kernel = ParamSpec(f"{self.name}/kernel", shape, initializer(self.depthwise_initializer), self.trainable, l1, l2)
+        kernel = ParamSpec(
+            f"{self.name}/kernel", shape, initializer(self.depthwise_initializer), self.trainable, l1, l2
+        )
         return [kernel, *self._biases(input_shape[-1] * self.depth_multiplier)]
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -78,7 +81,7 @@ class DepthwiseConv2D(Depthwise):
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, in scratch."""
         kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self._depthwise(x.shape[1:])
+        found = self.geometry(x.shape[1:])
         weights = self._weights(params[kernel], found)
         y, pull = ctx.arithmetic.convolution(
             ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found
@@ -125,23 +128,29 @@ class SeparableConv2D(Depthwise):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., filters)``."""
-        return (*self._depthwise(input_shape).outputs[-self.axes :], self.filters)
+        return (*self.geometry(input_shape).outputs[-self.axes :], self.filters)
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernels (*kernel_size, channels, depth_multiplier) and (1, 1, ..., filters), and the bias."""
         inner = input_shape[-1] * self.depth_multiplier
         pointwise = self._weight("pointwise_kernel", (*(1,) * self.axes, inner, self.filters))
-        return [self._weight("depthwise_kernel", self._kernel_shape(input_shape)), pointwise, *self._biases(self.filters)]
+        return [
+            self._weight("depthwise_kernel", self._kernel_shape(input_shape)),
+            pointwise,
+            *self._biases(self.filters),
+        ]
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the multiply-adds of a forward pass over one sample."""
         inner = input_shape[-1] * self.depth_multiplier
-        return self._depthwise_adds(input_shape) + self._depthwise(input_shape).positions * inner * self.filters
+        return self._depthwise_adds(input_shape) + self.geometry(input_shape).positions * inner * self.filters
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
-        depthwise, pointwise, bias = (f"{self.name}/{name}" for name in ("depthwise_kernel", "pointwise_kernel", "bias"))
-        found = self._depthwise(x.shape[1:])
+        depthwise, pointwise, bias = (
+            f"{self.name}/{name}" for name in ("depthwise_kernel", "pointwise_kernel", "bias")
+        )
+        found = self.geometry(x.shape[1:])
         inner, inner_pull = ctx.arithmetic.convolution(
             ctx, (self.name, "depthwise"), self._image(x, x.shape[1:]), self._weights(params[depthwise], found), None,
             "linear", found,
@@ -164,5 +173,3 @@ class SeparableConv2D(Depthwise):
             return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(len(x), *found.outputs[-self.axes :], self.filters), backward
-
-

@@ -12,7 +12,14 @@ class NativeConvolution(NativeBase):
     """See `Arithmetic`."""
 
     def convolution(
-        self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str, shape: Geometry
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
     ) -> tuple[Array, DenseBackward]:
         """Convolve, add the bias and apply the activation in one operation."""
         x = self._plain(x, kernel.dtype)
@@ -32,7 +39,14 @@ class NativeConvolution(NativeBase):
         return y, backward
 
     def transposed_convolution(
-        self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str, shape: Geometry
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
     ) -> tuple[Array, DenseBackward]:
         """Do what makes the gradient of a convolution's inputs of that of its outputs."""
         x = self._plain(x, kernel.dtype)

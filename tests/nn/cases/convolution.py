@@ -55,10 +55,24 @@ LAYERS = {
 
 
 def _make(keras, layer, dtype):
-    options = {"filters", "kernel_size", "strides", "padding", "dilation_rate", "groups", "depth_multiplier", "use_bias"}
+    options = {
+        "filters",
+        "kernel_size",
+        "strides",
+        "padding",
+        "dilation_rate",
+        "groups",
+        "depth_multiplier",
+        "use_bias",
+    }
     given = {key: getattr(layer, key) for key in options if hasattr(layer, key)}
     kind = getattr(keras.layers, type(layer).__name__)
-    return kind(**given, activation=keras.activations.get(layer.activation), dtype=dtype)
+    made = kind(**given, activation=keras.activations.get(layer.activation), dtype=dtype)
+    if "Transpose" in type(layer).__name__ and max(layer.dilation_rate) > 1:
+        import tensorflow as tf
+
+        made.call = tf.function(made.call, jit_compile=True)  # TensorFlow has no other on a CPU
+    return made
 
 
 KERAS = dict.fromkeys({type(layer) for layer, _ in LAYERS.values()}, _make)
