@@ -69,8 +69,9 @@ def geometry(
         else:
             outputs.append((size - 1) // stride + 1)
             before.append(reach if padding == "causal" else max((outputs[-1] - 1) * stride + reach + 1 - size, 0) // 2)
-    sizes = (three(each) for each in (inputs, outputs, kernel, strides, dilation))
-    return Geometry(*sizes, before=three(before, 0), groups=groups)
+    return Geometry(
+        three(inputs), three(outputs), three(kernel), three(strides), three(dilation), three(before, 0), groups
+    )
 
 
 def transposed_geometry(

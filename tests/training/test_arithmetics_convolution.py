@@ -1,5 +1,7 @@
 """Convolutions: both arithmetics compute the same, and a rank's shards at once the bits of one after the other."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ STARTS = [0, 3, 3, 4, 8]
 SUBTREES = [(0, 2), (2, 4)]
 
 
-def passes(model, arithmetic, x, c, starts=None):
+def passes(model, arithmetic, x, c):
     """Return y, dx and the gradients of one pass, as arrays of their own."""
     context = Context(arithmetic=arithmetic)
     layer = model.network.layers[0]
@@ -61,7 +63,7 @@ def test_all_shards_at_once_give_the_bits_of_one_after_the_other(name):
     x, c = normal(n, *shape, dtype=dtype), normal(n, *layer.output_shape(shape), seed=1, dtype=dtype)
     y, dx, sums = recorded(model, x, c, SUBTREES, STARTS)
     leaves = []
-    for first, end in zip(STARTS[:-1], STARTS[1:], strict=True):
+    for first, end in pairwise(STARTS):
         part_y, part_dx, part = passes(model, NATIVE, x[first:end], c[first:end])
         np.testing.assert_array_equal(part_y, y[first:end])
         np.testing.assert_array_equal(part_dx, dx[first:end])

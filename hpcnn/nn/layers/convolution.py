@@ -82,8 +82,8 @@ class Sliding(Layer):
 
     def _sliding(self, input_shape: Shape, groups: int) -> Geometry:
         self._check_input(input_shape)
-        sizes = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
-        found = geometry(input_shape[:-1], *sizes, self.padding, groups)
+        kernel, strides, dilation = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
+        found = geometry(input_shape[:-1], kernel, strides, dilation, self.padding, groups)
         if min(found.outputs) < 1:
             raise ModelError(
                 f"{self.title}: a kernel of size {self.kernel_size} (dilation_rate {self.dilation_rate}) does not fit "
@@ -239,8 +239,8 @@ class Transpose(Sliding):
     def geometry(self, input_shape: Shape) -> Geometry:
         """Return the shape of the convolution whose outputs have `input_shape` (no batch axis)."""
         self._check_input(input_shape)
-        sizes = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
-        return transposed_geometry(input_shape[:-1], *sizes, self.padding)
+        kernel, strides, dilation = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
+        return transposed_geometry(input_shape[:-1], kernel, strides, dilation, self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., filters)``."""

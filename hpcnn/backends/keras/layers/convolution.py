@@ -35,12 +35,20 @@ def _sliding(*fields: str) -> Make:
 
 
 def _transposed(layer: Any, dtype: str) -> Any:
-    """TensorFlow dilates them on a CPU only where XLA compiles them."""
+    """TensorFlow dilates them on a CPU only where XLA compiles them: a function of arguments alone."""
+    import keras
     import tensorflow as tf
 
     made = _sliding("filters")(layer, dtype)
+    options = {"strides": 1, "padding": layer.padding, "dilation_rate": layer.dilation_rate}
+    compiled = tf.function(lambda x, kernel: keras.ops.conv_transpose(x, kernel, **options), jit_compile=True)
+
+    def call(x: Any) -> Any:
+        z = compiled(x, keras.ops.convert_to_tensor(made.kernel))
+        return made.activation(z + keras.ops.convert_to_tensor(made.bias) if made.use_bias else z)
+
     if max(layer.dilation_rate) > 1:
-        made.call = tf.function(made.call, jit_compile=True)
+        made.call = call
     return made
 
 
