@@ -145,7 +145,7 @@ def _check_loss(job: Job) -> None:
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if only the network can tell, when it is built."""
     for layer in reversed(layers):
-        if isinstance(layer, sections.Dense | sections.ActivationLayer):
+        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer):
             return layer.activation
         if isinstance(layer, sections.Residual | sections.LayerNorm):
             return "linear"

@@ -54,6 +54,29 @@ def count_right(shards: Shards, outputs: Array, targets: Array, multilabel: bool
 def cell_sums(x: Array, starts: Array, out: Array, square: bool, /) -> None: ...
 def fold(slots: Arrays, order: Array, out: Array, /) -> None: ...
 def standardize(x: Array, shift: Array, scale: Array, y: Array, /) -> None: ...
+def convolution(
+    geometry: tuple[int, ...],
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    activation: int,
+    y: Array,
+    before: Array | None,
+    /,
+) -> None: ...
+def convolution_input_gradient(
+    geometry: tuple[int, ...],
+    dy: Array,
+    kernel: Array,
+    bias: Array | None,
+    activation: int,
+    dx: Array,
+    before: Array | None,
+    /,
+) -> None: ...
+def convolution_weight_gradient(
+    geometry: tuple[int, ...], shards: Shards, x: Array, dy: Array, kernels: Arrays, /
+) -> None: ...
 def find_not_finite(x: Array, square: bool, /) -> int: ...
 def use_threads(number: int, /) -> int: ...
 def isa() -> str: ...

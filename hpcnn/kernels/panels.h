@@ -18,30 +18,8 @@
 /* Rows that lie so far from each other share few sets of the first-level cache, and push each other out. */
 #define CROWDED(stride) ((stride) * (index_t)sizeof(real) % 2048 == 0)
 
-static struct factor moved(struct factor f, index_t places) { return (struct factor){f.at + places * f.place, f.place, f.step}; }
-
 /* Packed panels begin at such distances; rows of a panel, too, which then lie well in the cache. */
 static index_t distance(index_t terms) { return padded(terms) + 64 / (index_t)sizeof(real); }
-
-/* A panel of y, term by term, with zeros up to whole vectors. Terms of a column that lie next to each other are
- * transposed in blocks. */
-static void pack_panel(struct factor from, index_t columns, index_t terms, real *to) {
-    index_t width = padded(columns), blocks = from.step == 1 && from.place != 1 ? terms / WIDTH : 0;
-    for (index_t p = 0; p < blocks * WIDTH; p += WIDTH)
-        for (index_t c = 0; c < width; c += WIDTH) {
-            vec block[WIDTH];
-            for (index_t j = 0; j < WIDTH; j++) block[j] = c + j < columns ? load(from.at + (c + j) * from.place + p) : all(0);
-            transpose(block);
-            for (index_t j = 0; j < WIDTH; j++) store(to + (p + j) * width + c, block[j]);
-        }
-    for (index_t p = blocks * WIDTH; p < terms; p++) {
-        const real *term = from.at + p * from.step;
-        if (from.place == 1)
-            for (index_t c = 0; c < width; c += WIDTH) store(to + p * width + c, load_some(term + c, columns - c));
-        else
-            for (index_t c = 0; c < width; c++) to[p * width + c] = c < columns ? term[c * from.place] : 0;
-    }
-}
 
 /* Panels of y of NR columns, all at once, so that longer pieces of memory are read. */
 static void pack_panels(struct factor from, index_t panels, index_t terms, real *to) {
@@ -165,7 +143,5 @@ static size_t bytes_of(const struct job *job, index_t depth, index_t stretches) 
     index_t numbers = room(job->rows, MR, job->terms) + room(job->columns, NR, job->terms) + depth * TILE;
     return (size_t)numbers * sizeof(real) + (size_t)stretches * sizeof(struct stretch) + 256;
 }
-
-static real *at_line(void *memory) { return (real *)(((uintptr_t)memory + 63) & ~(uintptr_t)63); }
 
 #endif

@@ -100,21 +100,6 @@ void NAME(product)(const void *operation, index_t begin, index_t end, void *scra
 
 /* --------------------------------------------------------------------------------------------------- Weight gradient */
 
-static index_t walk_shards(const struct shards *shards, struct stretch *walk) {
-    index_t count = 0;
-    for (index_t g = 0; g < shards->groups; g++)
-        for (index_t l = shards->group_leaf[g]; l < shards->group_leaf[g + 1]; l++) {
-            index_t rows = shards->leaf_row[l + 1] - shards->leaf_row[l], blocks = most(1, parts(rows, BLOCK_TERMS));
-            for (index_t i = 0; walk && i < blocks; i++) {
-                int ends = i == blocks - 1;
-                walk[count + i] = (struct stretch){least(BLOCK_TERMS, rows - i * BLOCK_TERMS), (i > 0) + (ends ? shards->folds[l] : 0),
-                                                   ends && l == shards->group_leaf[g + 1] - 1 ? g : -1};
-            }
-            count += blocks;
-        }
-    return count;
-}
-
 /* Few units, which would fill the vectors badly, are broadcast instead. */
 static struct job gradient_job(const struct weight_gradient *o, index_t begin, index_t end) {
     struct job job = {.rows = o->features, .columns = end - begin, .terms = o->shards->rows, .first_column = begin};

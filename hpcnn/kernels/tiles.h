@@ -4,48 +4,11 @@
  * stretches of terms, each followed by additions of earlier sums. Blocks of terms and leaves of the tree are the same to
  * it. What is computed last is always the rightmost leaf, so that the tile in the registers takes in the sums that wait
  * on the stack before it is put there itself, and is stored once.
- *
- * The factor whose numbers are broadcast is called x (a row of it belongs to a row of the tile), the one that is loaded
- * as vectors y.
  */
 #ifndef HPCNN_TILES_H
 #define HPCNN_TILES_H
 
-#include "activations.h"
-
-#if ISA_NUMBER == ISA_avx512
-#define MR 14
-#define VECTORS 2
-#elif ISA_NUMBER == ISA_avx2
-#define MR 6
-#define VECTORS 2
-#elif ISA_NUMBER == ISA_neon
-#define MR 8
-#define VECTORS 3
-#else
-#define MR 2
-#define VECTORS 2
-#endif
-#define NR (VECTORS * WIDTH)
-#define TILE (MR * NR)
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-
-struct stretch {
-    index_t terms;
-    index_t adds;  /* sums that are then added, the latest first */
-    index_t group; /* whose sum is complete with that; -1: the sum is put on the stack */
-};
-
-struct factor {
-    const real *at;
-    index_t place; /* stride from a row of x to the next, from a column of y to the next */
-    index_t step;  /* stride from a term to the next */
-};
+#include "registers.h"
 
 struct job {
     struct factor x, y;
@@ -62,32 +25,6 @@ struct job {
     int streams; /* whether the output is written past the caches */
     int keeps;   /* whether nothing is flushed: other sums are added to these along the tree */
 };
-
-static index_t least(index_t a, index_t b) { return a < b ? a : b; }
-static index_t most(index_t a, index_t b) { return a > b ? a : b; }
-static index_t parts(index_t all_, index_t part) { return (all_ + part - 1) / part; }
-static index_t padded(index_t columns) { return parts(columns, WIDTH) * WIDTH; }
-INLINE vec load_some(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
-INLINE void store_some(real *to, vec v, index_t count) {
-    if (count >= WIDTH) store(to, v);
-    else store_part(to, v, count);
-}
-
-/* acc[r][v] += x[r] y[v] for each of `terms` terms in order. */
-INLINE void add_terms(int rows, int vectors, vec acc[MR][VECTORS], struct factor x, struct factor y, index_t terms) {
-    const real *base[(MR + 2) / 3]; /* of three rows each: addresses without a register for each row */
-    UNROLL for (int r = 0; r < rows; r += 3) base[r / 3] = x.at + r * x.place;
-    for (index_t p = 0; p < terms; p++) {
-        vec b[VECTORS];
-        UNROLL for (int v = 0; v < vectors; v++) b[v] = load(y.at + v * WIDTH);
-        UNROLL for (int r = 0; r < rows; r++) {
-            vec a = all(base[r / 3][r % 3 * x.place]);
-            UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = fma_(a, b[v], acc[r][v]);
-        }
-        UNROLL for (int r = 0; r < rows; r += 3) base[r / 3] += x.step;
-        y.at += y.step;
-    }
-}
 
 /* Write sums from the registers. */
 INLINE void write_sums(int rows, int vectors, const struct job *job, vec acc[MR][VECTORS], index_t group, index_t row, index_t column, index_t columns) {
@@ -157,19 +94,6 @@ INLINE void sum_tile(int rows, int vectors, const struct job *job, const struct 
 #define TILES(rows) {tile_##rows##_1, tile_##rows##_2}
 #endif
 typedef void (*tile_t)(const struct job *job, const struct tile *tile);
-#if MR == 14
-#define ALL_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13) F(14)
-#define LIST_ROWS(F) F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12), F(13), F(14)
-#elif MR == 8
-#define ALL_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8)
-#define LIST_ROWS(F) F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8)
-#elif MR == 6
-#define ALL_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6)
-#define LIST_ROWS(F) F(1), F(2), F(3), F(4), F(5), F(6)
-#else
-#define ALL_ROWS(F) F(1) F(2)
-#define LIST_ROWS(F) F(1), F(2)
-#endif
 ALL_ROWS(DEFINE_TILES)
 static const tile_t tiles[MR][VECTORS] = {LIST_ROWS(TILES)};
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from hpcnn.nn.geometry import Geometry
 from hpcnn.nn.workspace import Array, Workspace
 
 Pull = Callable[[Array], Array]
@@ -67,6 +68,36 @@ class Arithmetic(Protocol):
         self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, activation: str
     ) -> tuple[Array, DenseBackward]:
         """Return activation(x kernel + bias), shape (rows, units), for x (rows, features)."""
+
+    def convolution(
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
+    ) -> tuple[Array, DenseBackward]:
+        """Return activation(convolution + bias), (n, d, h, w, filters), for x (n, d, h, w, channels).
+
+        The kernel is (d, h, w, channels of a group, filters); its gradient may be of another shape of as many numbers.
+        """
+
+    def transposed_convolution(
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        kernel: Array,
+        bias: Array | None,
+        activation: str,
+        shape: Geometry,
+    ) -> tuple[Array, DenseBackward]:
+        """Return activation(transposed convolution + bias), where `shape` is that of the convolution.
+
+        x has the shape of its outputs, the result that of its inputs; the kernel is (d, h, w, filters, channels of x).
+        """
 
     def activation(self, ctx: Workspace, owner: object, name: str, x: Array) -> tuple[Array, Pull]:
         """Return the activation of x, in its shape."""

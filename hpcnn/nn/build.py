@@ -16,7 +16,25 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Block, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual, Shared
+from hpcnn.nn.layers import (
+    Activation,
+    Block,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SeparableConv2D,
+    Shared,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -32,6 +50,14 @@ LAYERS: dict[str, type[Layer]] = {
     "residual": Residual,
     "block": Block,
     "shared": Shared,
+    "conv1d": Conv1D,
+    "conv2d": Conv2D,
+    "conv3d": Conv3D,
+    "depthwise_conv2d": DepthwiseConv2D,
+    "separable_conv2d": SeparableConv2D,
+    "conv1d_transpose": Conv1DTranspose,
+    "conv2d_transpose": Conv2DTranspose,
+    "conv3d_transpose": Conv3DTranspose,
 }
 """Each takes the keys of its section."""
 

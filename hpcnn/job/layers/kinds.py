@@ -7,6 +7,16 @@ from typing import Annotated
 from msgspec import Meta
 
 from hpcnn.job.layers.base import LayerSection
+from hpcnn.job.layers.convolution import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    DepthwiseConv2D,
+    SeparableConv2D,
+)
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
@@ -39,4 +49,22 @@ class Shared(LayerSection, frozen=True, kw_only=True, tag="shared"):
     """Name of that layer."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Block | Residual | Shared
+Layer = (
+    Dense
+    | ActivationLayer
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | Conv1D
+    | Conv2D
+    | Conv3D
+    | DepthwiseConv2D
+    | SeparableConv2D
+    | Conv1DTranspose
+    | Conv2DTranspose
+    | Conv3DTranspose
+    | Block
+    | Residual
+    | Shared
+)

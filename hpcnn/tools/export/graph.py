@@ -28,8 +28,11 @@ class Graph:
 
     def parameter(self, name: str) -> str:
         """Return the tensor of a parameter of the model."""
-        name = self.shared.get(name, name)
-        return self.constant(name, self._weights[name].astype(KERNEL_TYPE))
+        return self.constant(name, self.weight(name).astype(KERNEL_TYPE))
+
+    def weight(self, name: str) -> Array:
+        """Return a parameter of the model itself."""
+        return self._weights[self.shared.get(name, name)]
 
     def constant(self, name: str, value: Array) -> str:
         """Return the tensor of a value that never changes."""

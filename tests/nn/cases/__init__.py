@@ -12,7 +12,7 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
-from tests.nn.cases import normalization
+from tests.nn.cases import convolution, normalization
 
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),

@@ -11,7 +11,7 @@ from hpcnn.nn.layer import Layer, MultiInput
 from hpcnn.nn.layers.blocks import Sum
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import common, normalization
+from hpcnn.tools.export.nodes import common, convolution, normalization
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -40,4 +40,9 @@ def _sum(graph: Graph, layer: Any, tensors: list[str], shapes: Any) -> str:
     return graph.add("Add", *tensors, name=f"{layer.name}/sum")
 
 
-LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, Sum: _sum}
+LAYERS: Mapping[type[Layer], AddLayer] = {
+    **common.LAYERS,
+    **normalization.LAYERS,
+    Sum: _sum,
+    **convolution.LAYERS,
+}
