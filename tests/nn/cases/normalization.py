@@ -11,3 +11,12 @@ LAYERS = {
     "batch_norm_bare": (BatchNormalization(center=False, scale=False, name="l"), (2, 5)),
     "batch_norm_frozen": (BatchNormalization(trainable=False, name="l"), (2, 5)),
 }
+
+
+def _batch_normalization(keras, layer, dtype):
+    return keras.layers.BatchNormalization(
+        axis=-1, momentum=layer.momentum, epsilon=layer.epsilon, center=layer.center, scale=layer.scale, dtype=dtype
+    )
+
+
+KERAS = {BatchNormalization: _batch_normalization}
