@@ -13,7 +13,7 @@ from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
 def layer_gradient(layer, input_shape, need_dx=True):
-    """Return (function of x and the flat trainable parameters, point, gradient) for the sum of c x outputs of a layer."""
+    """Return (function of x and the trainable parameters, point, gradient) for the sum of c x outputs of a layer."""
     model = alone(layer, input_shape).shake()
     x, c = normal(4, *input_shape), normal(4, *model.network.output_shape, seed=1)
     learning = model.vector[: model.network.layout.trainable_size]
