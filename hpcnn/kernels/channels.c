@@ -302,7 +302,7 @@ void NAME(channel_slopes)(const void *operation, index_t begin, index_t end, voi
         double *slopes = o->slopes + row * 2 * columns;
         for (index_t j = 0; j < columns; j += o->group) {
             double first = 0, second = 0;
-            for (index_t k = j; k < j + o->group; k++) {
+            for (index_t k = j; k < j + o->group; k++) { /* all are read before any is written: slopes may be sums */
                 first += gamma ? (double)gamma[k] * sums[k] : sums[k];
                 second += gamma ? (double)gamma[k] * sums[columns + k] : sums[columns + k];
             }

@@ -2,7 +2,18 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, BatchNormalization, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
@@ -16,12 +27,14 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GroupNormalization",
     "Layer",
     "LayerNorm",
     "Network",
     "ParamLayout",
     "ParamSpec",
     "Params",
+    "RMSNormalization",
     "Reshape",
     "Residual",
     "Shape",

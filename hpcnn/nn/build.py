@@ -16,7 +16,18 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -29,6 +40,9 @@ LAYERS: dict[str, type[Layer]] = {
     "reshape": Reshape,
     "dropout": Dropout,
     "layer_norm": LayerNorm,
+    "batch_normalization": BatchNormalization,
+    "group_normalization": GroupNormalization,
+    "rms_normalization": RMSNormalization,
     "residual": Residual,
 }
 """Each takes the keys of its section."""

@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
-from hpcnn.job.layers.normalization import LayerNorm
+from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
 from hpcnn.job.layers.shapes import Flatten, Reshape
 
 
@@ -20,4 +20,15 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
     """The inner layers."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+Layer = (
+    Dense
+    | ActivationLayer
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | BatchNormalization
+    | GroupNormalization
+    | RMSNormalization
+    | Residual
+)

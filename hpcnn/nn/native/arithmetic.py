@@ -2,12 +2,15 @@
 
 from hpcnn.nn.native.batch_normalization import NativeBatchNormalization
 from hpcnn.nn.native.dense import NativeDense
+from hpcnn.nn.native.group_normalization import NativeGroupNormalization
 from hpcnn.nn.native.loss import NativeLoss
 from hpcnn.nn.native.noise import NativeNoise
 from hpcnn.nn.native.normalization import NativeNormalization
 
 
-class NativeArithmetic(NativeDense, NativeNoise, NativeNormalization, NativeBatchNormalization, NativeLoss):
+class NativeArithmetic(
+    NativeDense, NativeNoise, NativeNormalization, NativeBatchNormalization, NativeGroupNormalization, NativeLoss
+):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 
 
