@@ -10,7 +10,7 @@ import pytest
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
+from tests.nn.cases import KERAS, LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.helpers import Model, alone, normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
@@ -83,6 +83,8 @@ def to_keras(keras, layers, dtype):
         if isinstance(layer, LayerNorm):
             options = {"epsilon": layer.epsilon} if layer.epsilon != LayerNorm(name="x").epsilon else {}
             return keras.layers.LayerNormalization(center=layer.center, scale=layer.scale, dtype=name, **options)
+        if type(layer) in KERAS:
+            return KERAS[type(layer)](keras, layer, name)
         if isinstance(layer, Reshape):
             return keras.layers.Reshape(layer.shape, dtype=name)
         if isinstance(layer, Dropout):
@@ -121,7 +123,8 @@ def test_layer(keras, tf, name, dtype):
         tape.watch(tensor)
         y = function(tensor)
         total = tf.reduce_sum(y * c)
-    expected = tape.gradient(total, [tensor, *(variable.value for variable in variables)])
+    learning = [each.value for each, name in zip(variables, model.params, strict=True) if name in model.grads]
+    expected = tape.gradient(total, [tensor, *learning])
 
     model.ctx.begin(training=False)
     ours, backward = layer.forward(model.params, x.copy(), model.ctx)

@@ -43,6 +43,9 @@ LAYERS = {
     **normalization.LAYERS,
 }
 
+KERAS = {**normalization.KERAS}
+"""``(keras, layer, dtype) -> keras layer`` by type: apart from hpcnn's own conversion, which it is to check."""
+
 LOSSES = {
     "mse": MeanSquaredError(),
     "mae": MeanAbsoluteError(),
