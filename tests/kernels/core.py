@@ -61,7 +61,8 @@ def make(name: str, kept: list[Any], **fields: Any) -> ctypes.Structure:
     kept.append(structure)
     for field, value in fields.items():
         assert hasattr(structure, field), f"struct {name} has no {field}"
-        setattr(structure, field, _value(value, kept))
+        held = isinstance(getattr(structure, field), ctypes.Structure)  # within it, not pointed to
+        setattr(structure, field, value if held else _value(value, kept))
     return structure
 
 
