@@ -10,13 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn import (
+    Activation,
+    Context,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, alone, normal
 
 TRAINABLE = {
     "dense": (Dense(4, name="l"), Dense(4, trainable=False, name="l"), (3,)),
     "layer_norm": (LayerNorm(name="l"), LayerNorm(trainable=False, name="l"), (3,)),
+    "group_norm": (GroupNormalization(3, name="l"), GroupNormalization(3, trainable=False, name="l"), (2, 3)),
+    "rms_norm": (RMSNormalization(name="l"), RMSNormalization(trainable=False, name="l"), (3,)),
 }
 
 
