@@ -106,6 +106,12 @@ def test_dense(use_bias):
     assert list(model.params) == ["l/kernel", "l/bias"][: 1 + use_bias]
 
 
+def test_multiply_adds():
+    assert Dense(4).multiply_adds((2, 5, 3)) == 2 * 5 * 3 * 4
+    assert Residual([Dense(7), Activation("relu"), Dense(3)]).multiply_adds((2, 3)) == 2 * 2 * 3 * 7
+    assert LayerNorm().multiply_adds((3,)) == 0
+
+
 def test_dense_carries_its_penalties():
     kernel, bias = Dense(2, kernel_l1=1, kernel_l2=2, bias_l1=3, bias_l2=4, name="l").parameters((3,))
     assert (kernel.l1, kernel.l2, bias.l1, bias.l2) == (1, 2, 3, 4)

@@ -15,6 +15,7 @@ from hpcnn.nn.native import NATIVE, NativeArithmetic, ShardRows
 from hpcnn.system.memory import aligned_empty
 from tests.nn.cases.normalization import LAYERS
 from tests.nn.helpers import alone, normal
+from tests.small_jobs import make_job, train
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SIZES = (3, 0, 5, 1, 4, 9)
@@ -136,3 +137,23 @@ def test_a_pass_at_once_has_the_bits_of_one_in_pieces(name, dtype) -> None:
     dx = backward(dy.astype(dtype), model.grads)
     for ours, right in zip([y, dx, *model.grads.values()], expected, strict=True):
         np.testing.assert_array_equal(ours, right)
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_a_training_has_the_bits_of_any_number_of_ranks_and_of_one_that_stopped(arithmetic) -> None:
+    layers = [
+        {"type": "dense", "units": 8},
+        {"type": "batch_normalization", "statistics": "shard", "momentum": 0.5},
+        {"type": "reshape", "shape": [2, 4]},
+        {"type": "group_normalization", "groups": 2},
+        {"type": "rms_normalization"},
+        {"type": "flatten"},
+        {"type": "dense", "units": 3, "activation": "softmax"},
+    ]
+    settings = make_job(model={"layers": layers}, train={"arithmetic": arithmetic})
+    whole = train(settings)
+    assert [train(settings, ranks).fingerprint for ranks in (2, 3)] == [whole.fingerprint] * 2
+    stopped = train(settings, 2, stop_at=4)
+    averages = stopped.state.tensors["model/batch_normalization_1/moving_variance"]
+    assert (averages != 1).all()
+    assert train(settings, 3, start=stopped.state).bits() == whole.bits()

@@ -56,6 +56,14 @@ class Residual(Layer):
             input_shape = layer.output_shape(input_shape)
         return specs
 
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return those of the inner layers."""
+        total = 0
+        for layer in self.layers:
+            total += layer.multiply_adds(input_shape)
+            input_shape = layer.output_shape(input_shape)
+        return total
+
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, of x's shape, in scratch."""
         inner, backwards = x, list[Backward]()
