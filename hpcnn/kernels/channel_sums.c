@@ -6,6 +6,7 @@
 
 #define STRIP (ISA_NUMBER == ISA_avx2 ? 2 : 4) /* vectors of a wide row that are summed at once */
 #define LINES 16                               /* wide rows that are in the cache at once */
+#define FEW 64                                 /* rows: below, lanes stay in the registers */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -53,11 +54,47 @@ INLINE void add_strip(int vectors, index_t last, const real *x, const real *dy, 
     }
 }
 
+/* The same for one vector of columns of few rows, whose lanes are all in the registers. */
+INLINE void sum_few(index_t count, const real *x, const real *dy, index_t rows, index_t columns, const double *shift,
+                    double *first, double *second) {
+    dvec centre[DPARTS], sum[ROW_LANES * DPARTS], product[ROW_LANES * DPARTS];
+    UNROLL for (int part = 0; part < DPARTS; part++) centre[part] = dload(shift + part * DWIDTH);
+    for (int k = 0; k < ROW_LANES * DPARTS; k++) sum[k] = product[k] = dall(0);
+    for (index_t row = 0; row < rows; row += ROW_LANES)
+        UNROLL for (int lane = 0; lane < ROW_LANES; lane++) {
+            if (lane >= rows - row) break;
+            const index_t at = (row + lane) * columns;
+            const vec a = load_count(x + at, count), b = dy ? load_count(dy + at, count) : a;
+            UNROLL for (int part = 0; part < DPARTS; part++) {
+                const int k = lane * DPARTS + part;
+                const dvec value = widen(a, part) - centre[part], term = dy ? widen(b, part) : value;
+                sum[k] += term;
+                product[k] = dfma(term, value, product[k]);
+            }
+        }
+    UNROLL for (int half = ROW_LANES / 2; half; half /= 2) {
+        if (half >= rows) continue; /* +0 in the upper half; no lane is -0 */
+        for (int k = 0; k < half * DPARTS; k++) {
+            sum[k] += sum[k + half * DPARTS];
+            product[k] += product[k + half * DPARTS];
+        }
+    }
+    UNROLL for (int part = 0; part < DPARTS; part++) {
+        dstore(first + part * DWIDTH, sum[part]);
+        dstore(second + part * DWIDTH, product[part]);
+    }
+}
+
 /* Write to the first entries of `first` and `second` the sums over rows of t and of t (x - shift), with t = dy, or
  * x - shift without dy. `shift` holds one for each column; its copies are made here. */
 INLINE void sum_rows(const real *x, const real *dy, index_t rows, index_t columns, struct lanes lanes) {
     const index_t wide = ROW_LANES * columns, lines = rows / ROW_LANES, rest = rows % ROW_LANES * columns;
     double *shift = lanes.shift, *first = lanes.first, *second = lanes.second;
+    if (columns >= WIDTH && rows < FEW) {
+        for (index_t j = 0; j < columns; j += WIDTH)
+            sum_few(columns - j, x + j, dy ? dy + j : NULL, rows, columns, shift + j, first + j, second + j);
+        return;
+    }
     for (index_t done = columns; done < wide; done *= 2)
         memcpy(shift + done, shift, (size_t)least(done, wide - done) * sizeof *shift);
     memset(first, 0, (size_t)lanes_size(columns) * sizeof *first);
@@ -140,12 +177,16 @@ void NAME(channel_moments)(const void *operation, index_t begin, index_t end, vo
         const double *sums = o->sums ? o->sums + row * (1 + 2 * columns) : NULL;
         const double n = sums && sums[0] > 1 ? sums[0] : 1;
         double *moments = o->moments + row * 2 * columns;
+        double *inverse = moments + columns;
+        if (!sums) {
+            for (index_t j = 0; j < columns; j++) moments[j] = (double)shift[j];
+            for (index_t j = 0; j < columns; j++) inverse[j] = 1 / sqrt((double)given[j] + o->epsilon);
+            continue;
+        }
         for (index_t j = 0; j < columns; j++) {
-            const double offset = sums ? sums[1 + j] / n : 0;
-            double variance = sums ? sums[1 + columns + j] / n - offset * offset : (double)given[j];
-            if (sums && variance < 0) variance = 0; /* NaN stays */
+            const double offset = sums[1 + j] / n, variance = sums[1 + columns + j] / n - offset * offset;
             moments[j] = (double)shift[j] + offset;
-            moments[columns + j] = 1 / sqrt(variance + o->epsilon);
+            inverse[j] = 1 / sqrt((variance < 0 ? 0 : variance) + o->epsilon); /* NaN stays */
         }
     }
 }

@@ -77,8 +77,8 @@ void NAME(normalize)(const void *operation, index_t begin, index_t end, void *sc
     const index_t columns = o->columns;
     const real *gamma = o->gamma, *beta = o->beta;
     struct coefficients all = coefficients_in(scratch, columns);
-    for (index_t row = begin, stop; row < end; row = stop) {
-        const index_t s = segment_of(&o->segments, row);
+    for (index_t row = begin, s = 0, stop; row < end; row = stop) {
+        s = segment_from(&o->segments, s, row);
         stop = least(end, start_of(&o->segments, s + 1));
         const double *moments = o->moments + s * o->moments_row;
         for (index_t j = 0; j < columns; j++) {
@@ -107,9 +107,10 @@ void NAME(channel_slopes)(const void *operation, index_t begin, index_t end, voi
                 first += gamma ? (double)gamma[k] * sums[k] : sums[k];
                 second += gamma ? (double)gamma[k] * sums[columns + k] : sums[columns + k];
             }
+            first /= n, second /= n;
             for (index_t k = j; k < j + o->group; k++) {
-                slopes[k] = first / n * inverse[k];
-                slopes[columns + k] = second / n * inverse[k] * inverse[k];
+                slopes[k] = first * inverse[k];
+                slopes[columns + k] = second * inverse[k] * inverse[k];
             }
         }
     }
@@ -126,8 +127,8 @@ void NAME(normalize_backward)(const void *operation, index_t begin, index_t end,
     const index_t columns = o->columns;
     const real *gamma = o->gamma;
     struct coefficients all = coefficients_in(scratch, columns);
-    for (index_t row = begin, stop; row < end; row = stop) {
-        const index_t s = segment_of(&o->segments, row);
+    for (index_t row = begin, s = 0, stop; row < end; row = stop) {
+        s = segment_from(&o->segments, s, row);
         stop = least(end, start_of(&o->segments, s + 1));
         const double *moments = o->moments + s * o->moments_row, *slopes = o->slopes ? o->slopes + s * o->moments_row : NULL;
         for (index_t j = 0; j < columns; j++) {
@@ -146,27 +147,37 @@ void NAME(normalize_backward)(const void *operation, index_t begin, index_t end,
 
 /* ------------------------------------------------------------------------------------------------------- Along the tree */
 
+#define STRIP 16 /* columns that are summed at once, so that whole lines of memory are read */
+
 size_t NAME(leaf_sums_scratch)(const void *operation);
 size_t NAME(leaf_sums_scratch)(const void *operation) {
-    return (size_t)(((const struct leaf_sums *)operation)->shards->depth + 1) * sizeof(real);
+    return (size_t)(((const struct leaf_sums *)operation)->shards->depth + 1) * STRIP * sizeof(real);
+}
+
+/* Add `count` columns from `column` on. */
+INLINE void sum_leaves(const struct leaf_sums *o, index_t column, index_t count, real *stack) {
+    const struct shards *shards = o->shards;
+    for (index_t group = 0; group < shards->groups; group++) {
+        real *top = stack;
+        for (index_t leaf = shards->group_leaf[group]; leaf < shards->group_leaf[group + 1]; leaf++, top += STRIP) {
+            double totals[STRIP] = {0};
+            for (index_t row = shards->leaf_row[leaf]; row < shards->leaf_row[leaf + 1]; row++)
+                for (index_t j = 0; j < count; j++) totals[j] += o->terms[row * o->terms_row + column + j];
+            real values[STRIP];
+            for (index_t j = 0; j < count; j++) values[j] = (real)totals[j];
+            for (index_t fold = 0; fold < shards->folds[leaf]; fold++) {
+                top -= STRIP;
+                for (index_t j = 0; j < count; j++) values[j] = top[j] + values[j];
+            }
+            memcpy(top, values, (size_t)count * sizeof *top);
+        }
+        memcpy((real *)o->out[group] + column, stack, (size_t)count * sizeof *stack);
+    }
 }
 
 void NAME(leaf_sums)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(leaf_sums)(const void *operation, index_t begin, index_t end, void *scratch) {
-    const struct leaf_sums *o = operation;
-    const struct shards *shards = o->shards;
-    real *stack = scratch;
-    for (index_t j = begin; j < end; j++)
-        for (index_t group = 0; group < shards->groups; group++) {
-            index_t top = 0;
-            for (index_t leaf = shards->group_leaf[group]; leaf < shards->group_leaf[group + 1]; leaf++) {
-                double total = 0;
-                for (index_t row = shards->leaf_row[leaf]; row < shards->leaf_row[leaf + 1]; row++)
-                    total += o->terms[row * o->terms_row + j];
-                real value = (real)total;
-                for (index_t fold = 0; fold < shards->folds[leaf]; fold++) value = stack[--top] + value;
-                stack[top++] = value;
-            }
-            ((real *)o->out[group])[j] = top ? stack[0] : 0;
-        }
+    index_t j = begin;
+    for (; j + STRIP <= end; j += STRIP) sum_leaves(operation, j, STRIP, scratch);
+    if (j < end) sum_leaves(operation, j, end - j, scratch);
 }

@@ -12,9 +12,8 @@ INLINE vec load_count(const real *from, index_t count) { return count >= WIDTH ?
 INLINE index_t start_of(const struct segments *segments, index_t s) {
     return segments->start ? segments->start[s] : s * segments->each;
 }
-/* The segment that a row lies in. */
-INLINE index_t segment_of(const struct segments *segments, index_t row) {
-    index_t s = 0;
+/* The segment that a row lies in, which is `s` or a later one. */
+INLINE index_t segment_from(const struct segments *segments, index_t s, index_t row) {
     if (!segments->start) return row / segments->each;
     while (segments->start[s + 1] <= row) s++;
     return s;
