@@ -77,3 +77,55 @@ void NAME(layer_norm_backward)(const void *operation, index_t begin, index_t end
         }
     }
 }
+
+/* Normalisation by the root mean square (Zhang and Sennrich, 2019). */
+void NAME(rms_norm)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct rms_norm *op = operation;
+    const real *scale = op->scale;
+    const index_t n = op->columns;
+    dvec value[BLOCK], other[BLOCK];
+    (void)scratch;
+    for (index_t row = begin; row < end; row++) {
+        const real *x = (const real *)op->x + row * n;
+        real *normal = (real *)op->normal + row * n, *y = (real *)op->y + row * n;
+        dvec squares[BLOCK] = {0};
+        EACH_BLOCK(n) {
+            load_block(x + i, count, value);
+            EACH_DVEC squares[k] += value[k] * value[k];
+        }
+        const double inverse = 1 / droot(dall(folded(squares) / (double)n + op->epsilon))[0];
+        ((real *)op->inverse)[row] = (real)inverse;
+        EACH_BLOCK(n) {
+            load_block(x + i, count, value);
+            load_block(scale + i, count, other);
+            EACH_DVEC value[k] *= dall(inverse);
+            store_block(normal + i, count, value);
+            EACH_DVEC value[k] *= other[k];
+            store_block(y + i, count, value);
+        }
+    }
+}
+
+void NAME(rms_norm_backward)(const void *operation, index_t begin, index_t end, void *scratch) {
+    const struct rms_norm_backward *op = operation;
+    const index_t n = op->columns;
+    dvec d[BLOCK], normals[BLOCK];
+    (void)scratch;
+    for (index_t row = begin; row < end; row++) {
+        const real *normal = (const real *)op->normal + row * n, *dy = (const real *)op->dy + row * n;
+        real *dx = (real *)op->dx + row * n;
+        dvec products[BLOCK] = {0}, inverse = dall((double)((const real *)op->inverse)[row]);
+        EACH_BLOCK(n) {
+            scaled_block(dy, op->scale, i, count, d);
+            load_block(normal + i, count, normals);
+            EACH_DVEC products[k] += d[k] * normals[k];
+        }
+        const dvec slope = dall(folded(products) / (double)n);
+        EACH_BLOCK(n) {
+            scaled_block(dy, op->scale, i, count, d);
+            load_block(normal + i, count, normals);
+            EACH_DVEC d[k] = (d[k] - normals[k] * slope) * inverse;
+            store_block(dx + i, count, d);
+        }
+    }
+}

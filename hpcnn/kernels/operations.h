@@ -269,6 +269,7 @@ struct standardize {
 };
 
 #include "operations_convolution.h"
+#include "operations_normalization.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

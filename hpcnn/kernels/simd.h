@@ -189,11 +189,16 @@ INLINE vec fma_(vec a, vec b, vec c) { return dfma(a, b, c); }
 INLINE vec root(vec a) { return droot(a); }
 #endif
 
-/* Part number `part` of a vec as doubles, and DPARTS of them as a vec. */
+/* Part number `part` of a vec as doubles, and DPARTS of them as a vec: through memory, stores of halves would have to end
+ * before the load of the whole. */
 INLINE dvec widen(vec v, int part) {
 #if BITS == 64
     (void)part;
     return v;
+#elif ISA_NUMBER == ISA_avx512
+    return (dvec)_mm512_cvtps_pd(part ? _mm512_extractf32x8_ps((__m512)v, 1) : _mm512_castps512_ps256((__m512)v));
+#elif ISA_NUMBER == ISA_avx2
+    return (dvec)_mm256_cvtps_pd(part ? _mm256_extractf128_ps((__m256)v, 1) : _mm256_castps256_ps128((__m256)v));
 #else
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     piece p;
@@ -204,6 +209,12 @@ INLINE dvec widen(vec v, int part) {
 INLINE vec narrow(const dvec *parts) {
 #if BITS == 64
     return parts[0];
+#elif ISA_NUMBER == ISA_avx512
+    const __m512 low = _mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)parts[0]));
+    return (vec)_mm512_insertf32x8(low, _mm512_cvtpd_ps((__m512d)parts[1]), 1);
+#elif ISA_NUMBER == ISA_avx2
+    const __m256 low = _mm256_castps128_ps256(_mm256_cvtpd_ps((__m256d)parts[0]));
+    return (vec)_mm256_insertf128_ps(low, _mm256_cvtpd_ps((__m256d)parts[1]), 1);
 #else
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     vec v;

@@ -31,6 +31,13 @@ class NormBackward(Protocol):
         """Write the gradients of gamma and beta, and return that of x, if it is needed; dy may be overwritten."""
 
 
+class RmsNormBackward(Protocol):
+    """The second half of a normalisation by the root mean square."""
+
+    def __call__(self, dy: Array, scale: Grad, /, *, need_dx: bool) -> Array | None:
+        """Write the gradient of the scale, and return that of x, if it is needed; dy may be overwritten."""
+
+
 class BatchNormBackward(Protocol):
     """The second half of a batch normalisation."""
 
@@ -109,6 +116,26 @@ class Arithmetic(Protocol):
         self, ctx: Workspace, owner: object, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
     ) -> tuple[Array, NormBackward]:
         """Return gamma (x - mean) / sqrt(variance + epsilon) + beta over each row of x (rows, features)."""
+
+    def rms_norm(
+        self, ctx: Workspace, owner: object, x: Array, scale: Array, epsilon: float
+    ) -> tuple[Array, RmsNormBackward]:
+        """Return scale x / sqrt(mean of x^2 + epsilon) over each row of x (rows, features)."""
+
+    def group_norm(
+        self,
+        ctx: Workspace,
+        owner: object,
+        x: Array,
+        groups: int,
+        gamma: Array | None,
+        beta: Array | None,
+        epsilon: float,
+    ) -> tuple[Array, NormBackward]:
+        """Return gamma (x - mean) / sqrt(variance + epsilon) + beta over each group of features of each sample.
+
+        x is (samples, positions, features); features of a group lie next to each other.
+        """
 
     def batch_sums(self, ctx: Workspace, owner: object, x: Array, shift: Array) -> Array:
         """Return rows, sums of x - shift and of its square for each gradient shard: float64 (leaves, 1 + 2 features).

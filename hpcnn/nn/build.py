@@ -18,6 +18,7 @@ from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
     Activation,
+    BatchNormalization,
     Block,
     Conv1D,
     Conv1DTranspose,
@@ -29,9 +30,11 @@ from hpcnn.nn.layers import (
     DepthwiseConv2D,
     Dropout,
     Flatten,
+    GroupNormalization,
     LayerNorm,
     Reshape,
     Residual,
+    RMSNormalization,
     SeparableConv2D,
     Shared,
 )
@@ -58,6 +61,9 @@ LAYERS: dict[str, type[Layer]] = {
     "conv1d_transpose": Conv1DTranspose,
     "conv2d_transpose": Conv2DTranspose,
     "conv3d_transpose": Conv3DTranspose,
+    "batch_normalization": BatchNormalization,
+    "group_normalization": GroupNormalization,
+    "rms_normalization": RMSNormalization,
 }
 """Each takes the keys of its section."""
 

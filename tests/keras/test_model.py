@@ -46,7 +46,7 @@ def draws(layer: Layer) -> bool:
 def updater_of(network: Network, dtype: str):
     return make_updater(
         SerialCommunicator(), network.layout, build_optimizer(Sgd()), shards=1, dtype=dtype,
-        stats_length=StatsLayout([]).size,
+        stats_length=StatsLayout([]).size + sum(spec.size for spec in network.state),
     )  # fmt: skip
 
 

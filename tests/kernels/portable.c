@@ -59,6 +59,10 @@ DECLARE(standardize) DECLARE(dropout) DECLARE(shard_totals) DECLARE_SCRATCH(shar
 DECLARE(product) DECLARE_SCRATCH(product) DECLARE(weight_gradient) DECLARE_SCRATCH(weight_gradient)
 DECLARE(column_sums) DECLARE_SCRATCH(column_sums) DECLARE(activate) DECLARE(activate_backward) DECLARE(loss)
 DECLARE(layer_norm) DECLARE(layer_norm_backward) DECLARE(count_right)
+DECLARE(channel_sums) DECLARE_SCRATCH(channel_sums) DECLARE(channel_products) DECLARE_SCRATCH(channel_products)
+DECLARE(channel_moments) DECLARE(group_moments) DECLARE_SCRATCH(group_moments) DECLARE(channel_slopes)
+DECLARE(normalize) DECLARE_SCRATCH(normalize) DECLARE(normalize_backward) DECLARE_SCRATCH(normalize_backward)
+DECLARE(leaf_sums) DECLARE_SCRATCH(leaf_sums) DECLARE(rms_norm) DECLARE(rms_norm_backward)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -178,6 +182,53 @@ static void norms(void) {
     print_reals("layer_norm_backward", dx, n);
 }
 
+/* Do `tasks` of an operation, with scratch where it needs some. */
+#define DO(name, tasks, ...) \
+    do { \
+        const struct name operation = {__VA_ARGS__}; \
+        NAME(name)(&operation, 0, tasks, scratch_of(NAME(name##_scratch)(&operation))); \
+    } while (0)
+
+static void channels(void) {
+    const index_t starts[] = {0, 30, 30, 47, 60}, rows = 60, columns = 21, n = rows * columns;
+    const struct segments segments = {4, starts, 0}, samples = {4, NULL, 15};
+    real *x = filled(n), *dy = filled(n), *shift = filled(columns), *gamma = filled(columns), *beta = filled(columns);
+    real *variance = magnitudes(columns), *y = filled(n), *dx = filled(n);
+    double sums[4 * 43], moments[4 * 42], products[4 * 42], slopes[4 * 42];
+    DO(channel_sums, 4, segments, columns, x, shift, sums);
+    print("channel_sums", sums, sizeof sums);
+    NAME(channel_moments)(&(struct channel_moments){1, columns, 1e-3, NULL, shift, variance, moments}, 0, 1, NULL);
+    print("channel_moments", moments, 42 * sizeof *moments);
+    NAME(channel_moments)(&(struct channel_moments){4, columns, 1e-3, sums, shift, NULL, moments}, 0, 4, NULL);
+    print("channel_moments", moments, sizeof moments);
+    DO(normalize, rows, segments, rows, columns, x, moments, 42, gamma, beta, y);
+    print_reals("normalize", y, n);
+    DO(channel_products, 4, segments, columns, x, dy, moments, 42, products);
+    print("channel_products", products, sizeof products);
+    NAME(channel_slopes)(&(struct channel_slopes){4, columns, 7, sums, 43, products, moments, gamma, slopes}, 0, 4, NULL);
+    print("channel_slopes", slopes, sizeof slopes);
+    DO(normalize_backward, rows, segments, rows, columns, x, dy, moments, slopes, 42, gamma, dx);
+    print_reals("normalize_backward", dx, n);
+    DO(group_moments, 4, 4, 15, columns, 3, 1e-3, x, moments);
+    print("group_moments", moments, sizeof moments);
+    DO(normalize, rows, samples, rows, columns, x, moments, 42, NULL, NULL, y);
+    print_reals("normalize", y, n);
+    const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 1, 1, 3, 4}, folds[] = {0, 0, 2, 0};
+    const struct shards shards = {4, 2, group_leaf, leaf_row, folds, 3};
+    void *const out[] = {x, y};
+    DO(leaf_sums, columns, &shards, columns, products, 42, out);
+    print_reals("leaf_sums", x, columns), print_reals("leaf_sums", y, columns);
+}
+
+static void root_mean_square(void) {
+    const index_t rows = 9, columns = 203, n = rows * columns;
+    real *x = filled(n), *scale = filled(columns), *normal = filled(n), *inverse = filled(rows), *y = filled(n), *dy = filled(n);
+    NAME(rms_norm)(&(struct rms_norm){rows, columns, 1e-6, x, scale, normal, inverse, y}, 0, rows, NULL);
+    print_reals("rms_norm", normal, n), print_reals("rms_norm", inverse, rows), print_reals("rms_norm", y, n);
+    NAME(rms_norm_backward)(&(struct rms_norm_backward){rows, columns, normal, inverse, scale, dy, dy}, 0, rows, NULL);
+    print_reals("rms_norm_backward", dy, n);
+}
+
 static void totals(void) {
     const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 30, 30, 47, 60}, folds[] = {0, 0, 2, 0};
     const struct shards shards = {60, 2, group_leaf, leaf_row, folds, 3};
@@ -201,6 +252,8 @@ void PORTABLE(void) {
     activations();
     losses();
     norms();
+    channels();
+    root_mean_square();
     totals();
 }
 

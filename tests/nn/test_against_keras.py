@@ -85,6 +85,8 @@ def to_keras(keras, layers, dtype):
         if isinstance(layer, LayerNorm):
             options = {"epsilon": layer.epsilon} if layer.epsilon != LayerNorm(name="x").epsilon else {}
             return keras.layers.LayerNormalization(center=layer.center, scale=layer.scale, dtype=name, **options)
+        if type(layer) in KERAS:
+            return KERAS[type(layer)](keras, layer, name)
         if isinstance(layer, Reshape):
             return keras.layers.Reshape(layer.shape, dtype=name)
         if isinstance(layer, Dropout):
@@ -123,7 +125,8 @@ def test_layer(keras, tf, name, dtype):
         tape.watch(tensor)
         y = function(tensor)
         total = tf.reduce_sum(y * c)
-    expected = tape.gradient(total, [tensor, *(variable.value for variable in variables)])
+    learning = [each.value for each, name in zip(variables, model.params, strict=True) if name in model.grads]
+    expected = tape.gradient(total, [tensor, *learning])
 
     model.ctx.begin(training=False)
     ours, backward = model.network.forward(model.params, x.copy(), model.ctx)

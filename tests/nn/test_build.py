@@ -12,7 +12,20 @@ import pytest
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
+from hpcnn.nn import (
+    Activation,
+    BatchNormalization,
+    Context,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Network,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from hpcnn.nn.build import LAYERS, build_loss, build_network, model_section
 from hpcnn.nn.losses import LOSSES, Huber
 
@@ -36,6 +49,11 @@ ALL = [
     sections.ActivationLayer(activation="elu", name="mine"),
     sections.Reshape(shape=[2, -1]),
     sections.LayerNorm(scale=False, trainable=False),
+    sections.BatchNormalization(
+        momentum=0.9, epsilon=0.2, center=False, scale=False, statistics="shard", trainable=False
+    ),
+    sections.GroupNormalization(groups=1, epsilon=0.3, center=False, scale=False, trainable=False),
+    sections.RMSNormalization(epsilon=0.4, trainable=False),
     sections.Dense(units=4, activation="softmax"),
 ]
 
@@ -68,6 +86,19 @@ def test_all_layers_with_their_options_and_names():
         Activation("elu", name="mine"),
         Reshape((2, -1), name="reshape_1"),
         LayerNorm(scale=False, trainable=False, name="layer_norm_2"),
+        BatchNormalization(
+            momentum=0.9,
+            epsilon=0.2,
+            center=False,
+            scale=False,
+            statistics="shard",
+            trainable=False,
+            name="batch_normalization_1",
+        ),
+        GroupNormalization(
+            groups=1, epsilon=0.3, center=False, scale=False, trainable=False, name="group_normalization_1"
+        ),
+        RMSNormalization(epsilon=0.4, trainable=False, name="rms_normalization_1"),
         Dense(4, name="dense_3"),
     )
     assert (network.head, network.input_shape, network.output_shape) == ("softmax", (2, 3), (2, 4))
@@ -80,14 +111,20 @@ def test_defaults_agree_with_the_schema():
         sections.Dropout(rate=0.1),
         sections.ActivationLayer(activation="relu"),
         sections.Flatten(),
+        sections.BatchNormalization(),
+        sections.GroupNormalization(),
+        sections.RMSNormalization(),
     ]
-    built = build_network(schema.Model(layers=layers), (3,)).layers
+    built = build_network(schema.Model(layers=layers), (32, 3)).layers
     assert built == (
         Dense(2, name="dense_1"),
         LayerNorm(name="layer_norm_1"),
         Dropout(0.1, name="dropout_1"),
         Activation("relu", name="activation_1"),
         Flatten(name="flatten_1"),
+        BatchNormalization(name="batch_normalization_1"),
+        GroupNormalization(name="group_normalization_1"),
+        RMSNormalization(name="rms_normalization_1"),
     )
 
 

@@ -10,13 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
+from hpcnn.nn import (
+    Activation,
+    Context,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Network,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, alone, normal
 
 TRAINABLE = {
     "dense": (Dense(4, name="l"), Dense(4, trainable=False, name="l"), (3,)),
     "layer_norm": (LayerNorm(name="l"), LayerNorm(trainable=False, name="l"), (3,)),
+    "group_norm": (GroupNormalization(3, name="l"), GroupNormalization(3, trainable=False, name="l"), (2, 3)),
+    "rms_norm": (RMSNormalization(name="l"), RMSNormalization(trainable=False, name="l"), (3,)),
 }
 
 
@@ -91,6 +105,12 @@ def test_dense(use_bias):
     y = model.forward(x)[0]
     np.testing.assert_allclose(y, x @ model.params["l/kernel"] + use_bias, rtol=1e-14)
     assert list(model.params) == ["l/kernel", "l/bias"][: 1 + use_bias]
+
+
+def test_multiply_adds():
+    assert Dense(4).multiply_adds((2, 5, 3)) == 2 * 5 * 3 * 4
+    assert Residual([Dense(7), Activation("relu"), Dense(3)]).multiply_adds((2, 3)) == 2 * 2 * 3 * 7
+    assert LayerNorm().multiply_adds((3,)) == 0
 
 
 def test_dense_carries_its_penalties():

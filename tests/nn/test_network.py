@@ -12,7 +12,20 @@ import pytest
 
 from hpcnn.errors import ModelError
 from hpcnn.job import model as schema
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Network, Reshape, Residual
+from hpcnn.nn import (
+    Activation,
+    BatchNormalization,
+    Context,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNormalization,
+    LayerNorm,
+    Network,
+    Reshape,
+    Residual,
+    RMSNormalization,
+)
 from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.build import build_network
 from hpcnn.nn.layer import Layer
@@ -266,6 +279,8 @@ def test_neither_do_the_other_layers(name):
         Dense(64, activation=name, name="a"),
         Activation(name, name="act"),
         Residual((LayerNorm(name="n"), Dropout(0.5, name="d"), Dense(64, name="b")), name="res"),
+        Residual((BatchNormalization(name="bn"), GroupNormalization(name="gn")), name="res2"),
+        RMSNormalization(name="rn"),
         Flatten(name="f"),
     ]
     x = normal(128, 256, dtype=np.float32)

@@ -15,11 +15,12 @@ from hpcnn.job.layers.convolution import (
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.kinds import Block, Layer, Residual, Shared
 from hpcnn.job.layers.noise import Dropout
-from hpcnn.job.layers.normalization import LayerNorm
+from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
 from hpcnn.job.layers.shapes import Flatten, Reshape
 
 __all__ = [
     "ActivationLayer",
+    "BatchNormalization",
     "Block",
     "Conv1D",
     "Conv1DTranspose",
@@ -31,9 +32,11 @@ __all__ = [
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GroupNormalization",
     "Layer",
     "LayerNorm",
     "LayerSection",
+    "RMSNormalization",
     "Reshape",
     "Residual",
     "SeparableConv2D",

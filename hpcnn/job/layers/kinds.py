@@ -19,7 +19,7 @@ from hpcnn.job.layers.convolution import (
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
-from hpcnn.job.layers.normalization import LayerNorm
+from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
 from hpcnn.job.layers.shapes import Flatten, Reshape
 from hpcnn.job.section import PositiveInt, Text
 
@@ -64,6 +64,9 @@ Layer = (
     | Conv1DTranspose
     | Conv2DTranspose
     | Conv3DTranspose
+    | BatchNormalization
+    | GroupNormalization
+    | RMSNormalization
     | Block
     | Residual
     | Shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -37,6 +38,16 @@ class ShardRows:
             self._folds += [len(step.fold) for step in leaf_steps(subtree)]
             self._groups.append(len(self._folds))
         self._by_factor: dict[int, Any] = {}
+
+    @property
+    def leaves(self) -> int:
+        """How many shards there are."""
+        return len(self.starts) - 1
+
+    @cached_property
+    def one_row_each(self) -> Any:
+        """The core's description of the shards for an array with one row for each."""
+        return ShardRows(self.subtrees, range(self.leaves + 1)).times(1)
 
     @property
     def bounds(self) -> list[tuple[int, int]]:

@@ -3,12 +3,21 @@
 from hpcnn.nn.plain.batch_normalization import PlainBatchNormalization
 from hpcnn.nn.plain.convolution import PlainConvolution
 from hpcnn.nn.plain.dense import PlainDense
+from hpcnn.nn.plain.group_normalization import PlainGroupNormalization
 from hpcnn.nn.plain.loss import PlainLoss
 from hpcnn.nn.plain.noise import PlainNoise
 from hpcnn.nn.plain.normalization import PlainNormalization
 
 
-class NumpyArithmetic(PlainDense, PlainNoise, PlainNormalization, PlainBatchNormalization, PlainLoss, PlainConvolution):
+class NumpyArithmetic(
+    PlainDense,
+    PlainNoise,
+    PlainNormalization,
+    PlainBatchNormalization,
+    PlainLoss,
+    PlainConvolution,
+    PlainGroupNormalization,
+):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 
 

@@ -20,7 +20,8 @@ class PlainBatchNormalization:
         sums = ctx.scratch(owner, "sums", (1, 1 + 2 * features), np.float64)
         sums[0, 0] = len(x)
         wide = ctx.scratch(owner, "wide", x.shape, np.float64)
-        np.subtract(x, shift, out=wide, dtype=np.float64)
+        np.copyto(wide, x)  # NumPy converts within an operation in buffers that it allocates
+        np.subtract(wide, shift.astype(np.float64), out=wide)
         sum_rows(wide, ctx, out=sums[0, 1 : 1 + features])
         np.multiply(wide, wide, out=wide)
         sum_rows(wide, ctx, out=sums[0, 1 + features :])
@@ -62,7 +63,7 @@ class PlainBatchNormalization:
 
         def backward(dy: Array, gamma_grad: Grad, beta_grad: Grad, *, need_dx: bool) -> Array | None:
             norm.sums(dy, gamma_grad, beta_grad, need_dx=False)
-            return np.multiply(dy, norm.factor(), out=dy, casting="same_kind") if need_dx else None
+            return norm.scaled(dy) if need_dx else None
 
         return norm.forward(beta), backward
 
@@ -86,7 +87,16 @@ class _Norm:
         wide = self._centred()
         np.multiply(wide, self.factor(), out=wide)
         y = self.ctx.scratch(self.owner, "y", self.x.shape, self.x.dtype)
-        return np.add(wide, 0 if beta is None else beta, out=y, dtype=np.float64, casting="same_kind")
+        np.add(wide, 0.0 if beta is None else beta.astype(np.float64), out=wide)
+        np.copyto(y, wide, casting="same_kind")
+        return y
+
+    def scaled(self, dy: Array) -> Array:
+        """Return dx where mean and variance do not depend on x, in the memory of dy."""
+        wide = self._copy(dy)
+        np.multiply(wide, self.factor(), out=wide)
+        np.copyto(dy, wide, casting="same_kind")
+        return dy
 
     def sums(self, dy: Array, gamma: Grad, beta: Grad, *, need_dx: bool) -> Array:
         features = self.x.shape[1]
@@ -94,11 +104,10 @@ class _Norm:
         if gamma is None and beta is None and not need_dx:
             return sums
         wide = self._centred()
-        np.multiply(wide, dy, out=wide)
+        np.multiply(wide, self._copy(dy), out=wide)
         sum_rows(wide, self.ctx, out=sums[0, features:])
         np.multiply(sums[0, features:], self.inverse, out=sums[0, features:])
-        np.copyto(wide, dy)
-        sum_rows(wide, self.ctx, out=sums[0, :features])
+        sum_rows(self._copy(dy), self.ctx, out=sums[0, :features])
         if gamma is not None:
             np.copyto(gamma, sums[0, features:], casting="same_kind")
         if beta is not None:
@@ -111,10 +120,19 @@ class _Norm:
         wide = self._centred()
         np.multiply(wide, -self.inverse * (sums[0, features:] / self.count), out=wide)
         np.subtract(wide, sums[0, :features] / self.count, out=wide)
-        np.add(wide, dy, out=wide)
-        return np.multiply(wide, self.factor(), out=dy, casting="same_kind")
+        np.add(wide, self._copy(dy), out=wide)
+        np.multiply(wide, self.factor(), out=wide)
+        np.copyto(dy, wide, casting="same_kind")
+        return dy
 
     def _centred(self) -> Array:
         """Return x - mean, float64."""
         wide = self.ctx.scratch(self.owner, "wide", self.x.shape, np.float64)
-        return np.subtract(self.x, self.mean, out=wide)
+        np.copyto(wide, self.x)
+        return np.subtract(wide, self.mean, out=wide)
+
+    def _copy(self, dy: Array) -> Array:
+        """Return dy as float64."""
+        copy = self.ctx.scratch(self.owner, "copy", self.x.shape, np.float64)
+        np.copyto(copy, dy)
+        return copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnn.nn.arithmetic import Grad, NormBackward
+from hpcnn.nn.arithmetic import Grad, NormBackward, RmsNormBackward
 from hpcnn.nn.plain.sums import sum_rows
 from hpcnn.nn.workspace import Array, Workspace
 
@@ -50,6 +50,42 @@ class PlainNormalization:
 
         return y, backward
 
+    def rms_norm(
+        self, ctx: Workspace, owner: object, x: Array, scale: Array, epsilon: float
+    ) -> tuple[Array, RmsNormBackward]:
+        """Normalise each row."""
+        inverse = ctx.scratch(owner, "inverse", (len(x), 1), x.dtype)
+        normal, y, product = (ctx.scratch(owner, use, x.shape, x.dtype) for use in ("normal", "y", "product"))
+        np.vecdot(x, x, out=inverse[:, 0])
+        _to_inverse_root(inverse, x.shape[1], epsilon)
+        np.multiply(x, inverse, out=normal)
+        np.multiply(normal, scale, out=y)
+
+        def backward(dy: Array, scale_grad: Grad, *, need_dx: bool) -> Array | None:
+            if scale_grad is not None:
+                np.multiply(dy, normal, out=product)
+                sum_rows(product, ctx, out=scale_grad)
+            if not need_dx:
+                return None
+            # dx = inverse (d - normal mean(d normal)), with d = scale dy
+            np.multiply(dy, scale, out=dy)
+            mean = ctx.scratch(owner, "mean", (len(x), 1), x.dtype)
+            np.vecdot(dy, normal, out=mean[:, 0])
+            np.divide(mean, x.shape[1], out=mean)
+            np.multiply(normal, mean, out=product)
+            np.subtract(dy, product, out=dy)
+            return np.multiply(dy, inverse, out=dy)
+
+        return y, backward
+
+
+def _to_inverse_root(squares: Array, n: int, epsilon: float) -> None:
+    """Turn sums of n squares into 1 / sqrt(mean + epsilon)."""
+    np.divide(squares, n, out=squares)
+    np.add(squares, epsilon, out=squares)
+    np.sqrt(squares, out=squares)
+    np.divide(1, squares, out=squares)
+
 
 def _normalize(x: Array, epsilon: float, ctx: Workspace, owner: object) -> tuple[Array, Array]:
     """Return (x - mean) / deviation, shape (m, features), and 1 / deviation, shape (m, 1)."""
@@ -59,9 +95,6 @@ def _normalize(x: Array, epsilon: float, ctx: Workspace, owner: object) -> tuple
     np.divide(inverse, x.shape[1], out=inverse)
     np.subtract(x, inverse, out=normal)
     np.vecdot(normal, normal, out=inverse[:, 0])
-    np.divide(inverse, x.shape[1], out=inverse)
-    np.add(inverse, epsilon, out=inverse)
-    np.sqrt(inverse, out=inverse)
-    np.divide(1, inverse, out=inverse)
+    _to_inverse_root(inverse, x.shape[1], epsilon)
     np.multiply(normal, inverse, out=normal)
     return normal, inverse

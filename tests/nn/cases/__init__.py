@@ -46,6 +46,9 @@ LAYERS = {
 LAYERS |= {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
 KERAS = {kind: make for family in FAMILIES for kind, make in family.KERAS.items()}
 
+KERAS = {**normalization.KERAS}
+"""``(keras, layer, dtype) -> keras layer`` by type: apart from hpcnn's own conversion, which it is to check."""
+
 LOSSES = {
     "mse": MeanSquaredError(),
     "mae": MeanAbsoluteError(),
