@@ -16,7 +16,28 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    AveragePooling,
+    Cropping,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GlobalAveragePooling,
+    GlobalMaxPooling,
+    LayerNorm,
+    LeakyReLU,
+    MaxPooling,
+    Permute,
+    PReLU,
+    RepeatVector,
+    Reshape,
+    Residual,
+    SpatialDropout,
+    UpSampling,
+    ZeroPadding,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -30,6 +51,19 @@ LAYERS: dict[str, type[Layer]] = {
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "residual": Residual,
+    "max_pooling": MaxPooling,
+    "average_pooling": AveragePooling,
+    "global_max_pooling": GlobalMaxPooling,
+    "global_average_pooling": GlobalAveragePooling,
+    "zero_padding": ZeroPadding,
+    "cropping": Cropping,
+    "up_sampling": UpSampling,
+    "permute": Permute,
+    "repeat_vector": RepeatVector,
+    "gaussian_noise": GaussianNoise,
+    "spatial_dropout": SpatialDropout,
+    "prelu": PReLU,
+    "leaky_relu": LeakyReLU,
 }
 """Each takes the keys of its section."""
 

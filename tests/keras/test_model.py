@@ -8,7 +8,7 @@ import pytest
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.job.optimizer import Sgd
-from hpcnn.nn import Activation, Context, Dense, Dropout, Layer, Network, Residual
+from hpcnn.nn import Activation, Context, Dense, Dropout, GaussianNoise, Layer, Network, Residual, SpatialDropout
 from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import MeanSquaredError
@@ -40,7 +40,7 @@ def tf(backend):
 
 
 def draws(layer: Layer) -> bool:
-    return isinstance(layer, Dropout) or any(draws(inner) for inner in getattr(layer, "layers", ()))
+    return isinstance(layer, Dropout | SpatialDropout | GaussianNoise) or any(draws(inner) for inner in getattr(layer, "layers", ()))
 
 
 def updater_of(network: Network, dtype: str):

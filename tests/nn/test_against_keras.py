@@ -10,7 +10,7 @@ import pytest
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
+from tests.nn.cases import KERAS, LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.helpers import Model, alone, normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
@@ -69,14 +69,16 @@ def to_keras(keras, layers, dtype):
                 inner = call(each, inner)
             return x + inner
         if layer.name not in made:
-            made[layer.name] = new(layer)
+            made[layer.name] = new(layer, x)
             y = made[layer.name](x)
             variables.extend(made[layer.name].weights)
             return y
         return made[layer.name](x)
 
-    def new(layer):
+    def new(layer, x):
         name = np.dtype(dtype).name
+        if type(layer) in KERAS:
+            return KERAS[type(layer)](keras, layer, tuple(x.shape[1:]), name)
         if isinstance(layer, Dense):
             activation = activation_of(keras, layer.activation)
             return keras.layers.Dense(layer.units, activation=activation, use_bias=layer.use_bias, dtype=name)

@@ -8,9 +8,11 @@ from msgspec import Meta
 
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.dense import ActivationLayer, Dense
-from hpcnn.job.layers.noise import Dropout
+from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import LayerNorm
-from hpcnn.job.layers.shapes import Flatten, Reshape
+from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
+from hpcnn.job.layers.rectifiers import LeakyReLU, PReLU
+from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 
 class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
@@ -20,4 +22,25 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
     """The inner layers."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+Layer = (
+    Dense
+    | ActivationLayer
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | Residual
+    | MaxPooling
+    | AveragePooling
+    | GlobalMaxPooling
+    | GlobalAveragePooling
+    | ZeroPadding
+    | Cropping
+    | UpSampling
+    | Permute
+    | RepeatVector
+    | GaussianNoise
+    | SpatialDropout
+    | PReLU
+    | LeakyReLU
+)

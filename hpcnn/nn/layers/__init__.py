@@ -2,8 +2,37 @@
 
 from hpcnn.nn.layers.blocks import Residual
 from hpcnn.nn.layers.dense import Activation, Dense
-from hpcnn.nn.layers.noise import Dropout
+from hpcnn.nn.layers.merging import Add, Average, Concatenate, Maximum, Multiply
+from hpcnn.nn.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.nn.layers.normalization import LayerNorm
-from hpcnn.nn.layers.shapes import Flatten, Reshape
+from hpcnn.nn.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
+from hpcnn.nn.layers.rectifiers import LeakyReLU, PReLU
+from hpcnn.nn.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
-__all__ = ["Activation", "Dense", "Dropout", "Flatten", "LayerNorm", "Reshape", "Residual"]
+__all__ = [
+    "Activation",
+    "Add",
+    "Average",
+    "AveragePooling",
+    "Concatenate",
+    "Cropping",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
+    "LayerNorm",
+    "LeakyReLU",
+    "MaxPooling",
+    "Maximum",
+    "Multiply",
+    "PReLU",
+    "Permute",
+    "RepeatVector",
+    "Reshape",
+    "Residual",
+    "SpatialDropout",
+    "UpSampling",
+    "ZeroPadding",
+]

@@ -2,11 +2,24 @@
 
 from hpcnn.nn.native.dense import NativeDense
 from hpcnn.nn.native.loss import NativeLoss
+from hpcnn.nn.native.merging import NativeMerging
 from hpcnn.nn.native.noise import NativeNoise
 from hpcnn.nn.native.normalization import NativeNormalization
+from hpcnn.nn.native.pooling import NativePooling
+from hpcnn.nn.native.rectifiers import NativeRectifiers
+from hpcnn.nn.native.shapes import NativeShapes
 
 
-class NativeArithmetic(NativeDense, NativeNoise, NativeNormalization, NativeLoss):
+class NativeArithmetic(
+    NativeDense,
+    NativeNoise,
+    NativeNormalization,
+    NativePooling,
+    NativeRectifiers,
+    NativeShapes,
+    NativeMerging,
+    NativeLoss,
+):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 
 

@@ -2,11 +2,24 @@
 
 from hpcnn.nn.plain.dense import PlainDense
 from hpcnn.nn.plain.loss import PlainLoss
+from hpcnn.nn.plain.merging import PlainMerging
 from hpcnn.nn.plain.noise import PlainNoise
 from hpcnn.nn.plain.normalization import PlainNormalization
+from hpcnn.nn.plain.pooling import PlainPooling
+from hpcnn.nn.plain.rectifiers import PlainRectifiers
+from hpcnn.nn.plain.shapes import PlainShapes
 
 
-class NumpyArithmetic(PlainDense, PlainNoise, PlainNormalization, PlainLoss):
+class NumpyArithmetic(
+    PlainDense,
+    PlainNoise,
+    PlainNormalization,
+    PlainPooling,
+    PlainRectifiers,
+    PlainShapes,
+    PlainMerging,
+    PlainLoss,
+):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 
 

@@ -12,6 +12,7 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
+from tests.nn.cases import shapes
 
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),
@@ -40,6 +41,9 @@ LAYERS = {
     "residual_identity": (Residual((Dropout(0.0, name="i"),), name="l"), (3,)),
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
 }
+LAYERS |= shapes.LAYERS
+KERAS = {**shapes.KERAS}
+"""``(keras, layer, shape of its samples, name of the type) -> layer of Keras``, by the class of the layer."""
 
 LOSSES = {
     "mse": MeanSquaredError(),

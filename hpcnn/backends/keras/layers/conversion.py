@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import common, normalization
+from hpcnn.backends.keras.layers import common, normalization, pooling, shapes
 from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.network import Network
 
-LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS}
+LAYERS: Mapping[type[Layer], Make] = {
+    **common.LAYERS,
+    **normalization.LAYERS,
+    **pooling.LAYERS,
+    **shapes.LAYERS,
+}
 
 
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
