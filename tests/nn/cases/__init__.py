@@ -44,6 +44,8 @@ LAYERS = {
 LAYERS |= shapes.LAYERS
 KERAS = {**shapes.KERAS}
 """``(keras, layer, shape of its samples, name of the type) -> layer of Keras``, by the class of the layer."""
+KERAS_FLOAT32 = {*shapes.KERAS_FLOAT32}
+"""The cases that TensorFlow does not compute in float64 on a CPU."""
 
 LOSSES = {
     "mse": MeanSquaredError(),

@@ -140,3 +140,5 @@ KERAS = {
     LeakyReLU: _leaky_relu,
 }
 """See `tests.nn.cases.KERAS`."""
+KERAS_FLOAT32 = {"max_pooling_3d", "max_pooling_3d_gaps", "average_pooling_3d"}
+"""See `tests.nn.cases.KERAS_FLOAT32`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hpcnn.backends.keras.layers.making import Make, plain
-from hpcnn.backends.keras.layers.spatial import for_axes
+from hpcnn.backends.keras.layers.spatial import Operation, for_axes
 from hpcnn.nn.axis_maps import interpolated
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.layers import (
@@ -21,18 +21,6 @@ from hpcnn.nn.layers import (
     ZeroPadding,
 )
 from hpcnn.nn.layers.spatial import for_each_axis
-
-
-class _Operation:
-    """An operation of Keras without parameters, in place of a layer that rounds to float32 in float64 as well."""
-
-    weights: Sequence[Any] = ()
-
-    def __init__(self, compute: Any) -> None:
-        self._compute = compute
-
-    def __call__(self, tensor: Any) -> Any:
-        return self._compute(tensor)
 
 
 def _up_sampling(layer: Any, dtype: str) -> Any:
@@ -53,7 +41,7 @@ def _up_sampling(layer: Any, dtype: str) -> Any:
             tensor = keras.ops.einsum(equation, interpolated(length, times).matrix(), tensor)
         return tensor
 
-    return _Operation(compute)
+    return Operation(compute)
 
 
 def _leaky_relu(layer: Any, dtype: str) -> Any:
@@ -61,7 +49,7 @@ def _leaky_relu(layer: Any, dtype: str) -> Any:
 
     if dtype == "float32":
         return keras.layers.LeakyReLU(layer.negative_slope, dtype=dtype)
-    return _Operation(lambda tensor: keras.ops.where(tensor > 0, tensor, layer.negative_slope * tensor))
+    return Operation(lambda tensor: keras.ops.where(tensor > 0, tensor, layer.negative_slope * tensor))
 
 
 def _prelu(layer: Any, dtype: str) -> Any:

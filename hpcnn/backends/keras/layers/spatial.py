@@ -8,18 +8,17 @@ from typing import Any
 from hpcnn.backends.keras.layers.making import Make
 
 
-class ByInputs:
-    """Stands for a layer of Keras until its inputs are known."""
+class Operation:
+    """What Keras computes without a layer of its own, or by one that is made once its inputs are known."""
 
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-        self.weights: Sequence[Any] = ()
+    weights: Sequence[Any] = ()
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self._compute = compute
 
     def __call__(self, tensor: Any) -> Any:
-        """Make the layer for `tensor`, and return its output."""
-        made = self._make(tensor)
-        self.weights = made.weights
-        return made(tensor)
+        """Return the output for `tensor`."""
+        return self._compute(tensor)
 
 
 def for_axes(name: str, *fields: str) -> Make:
@@ -28,10 +27,10 @@ def for_axes(name: str, *fields: str) -> Make:
     def make(layer: Any, dtype: str) -> Any:
         import keras
 
-        def made(tensor: Any) -> Any:
+        def compute(tensor: Any) -> Any:
             kind = getattr(keras.layers, f"{name}{len(tensor.shape) - 2}D")
-            return kind(**{field: getattr(layer, field) for field in fields}, dtype=dtype)
+            return kind(**{field: getattr(layer, field) for field in fields}, dtype=dtype)(tensor)
 
-        return ByInputs(made)
+        return Operation(compute)
 
     return make
