@@ -132,7 +132,7 @@ MESSAGES = {
     "one": (lambda: Add(name="l").output_shape([(3,)]), "layer 'l' merges two inputs or more, but got 1"),
     "shapes": (
         lambda: Add(name="l").output_shape([(3,), (4,)]),
-        "layer 'l' takes inputs of one shape, but they have the shapes (3,), (4,). Bring them to the same shape before.",
+        "layer 'l' takes inputs of one shape, but they have the shapes (3,), (4,). Bring them to the same shape",
     ),
     "lengths": (
         lambda: Concatenate(name="l").output_shape([(3, 4), (2, 4)]),

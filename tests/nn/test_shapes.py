@@ -1,4 +1,4 @@
-"""What pooling, layers that change shapes, noise and rectifiers return and refuse; their gradients are checked apart."""
+"""What pooling, layers that change shapes, noise and rectifiers return and refuse. Gradients are checked elsewhere."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def test_a_steady_step_allocates_nothing_large(name):
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         step()
-        assert tracemalloc.get_traced_memory()[1] - before < LARGE_BYTES
+        # of views with gaps, NumPy buffers 8192 numbers for each of three operands
+        assert tracemalloc.get_traced_memory()[1] - before < 3 * LARGE_BYTES
     finally:
         tracemalloc.stop()
 
@@ -119,7 +120,9 @@ def test_noise_is_normal_and_of_training_alone(make):
 
 
 @ARITHMETICS
-@pytest.mark.parametrize(("layer", "at_zero"), [(PReLU(alpha_initializer="ones", name="l"), 0), (LeakyReLU(name="l"), 0.3)])
+@pytest.mark.parametrize(
+    ("layer", "at_zero"), [(PReLU(alpha_initializer="ones", name="l"), 0), (LeakyReLU(name="l"), 0.3)]
+)
 def test_the_gradient_at_zero_is_that_of_keras(make, layer, at_zero):
     x = np.array([[0.0, -1.0, 1.0]])
     backward = layer.forward({"l/alpha": np.full(3, 0.3)}, x, make())[1]

@@ -55,7 +55,7 @@ def _mapped(ctx: Workspace, owner: object, use: str, x: Array, maps: AxisMaps) -
 def _mapped_along(ctx: Workspace, owner: object, use: str, x: Array, axis: int, axis_map: AxisMap) -> Array:
     """Add the first terms of all rows, the second ones, and so on."""
     shape = (*x.shape[:axis], axis_map.rows, *x.shape[axis + 1 :])
-    y, term = ctx.scratch(owner, use, shape, x.dtype), ctx.scratch(owner, "term", shape, x.dtype)
+    y, term = ctx.scratch(owner, use, shape, x.dtype), ctx.scratch(owner, f"{use}/term", shape, x.dtype)
     y.fill(0)
     for index, weight, missing in axis_map.ranks:
         np.take(x, index, axis=axis, out=term, mode="clip")  # any other mode would copy `term`
