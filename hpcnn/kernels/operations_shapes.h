@@ -19,8 +19,8 @@ struct max_pooling {
     int32_t *place; /* as y */
 };
 
-/* dx = for each entry: acc = 0; for each window whose largest it was, in order: acc = flushed(acc + dy).
- * A task is one sample. */
+/* dx = for each entry: acc = 0; for each window that it is in, in order: acc = flushed(acc + d), where d is the window's
+ * dy if it was the largest there, +0 if not. A task is one sample. */
 struct max_pooling_backward {
     struct windows windows;
     const int32_t *place;
@@ -59,10 +59,9 @@ struct map_axis {
 };
 
 /* y = x, where x has strides and y is C-ordered: axes of a sample are moved. A task is one entry of the first axis. */
-#define MOST_STRIDES 8
 struct permute {
-    int axes; /* with the first, 2 at least */
-    index_t shape[MOST_STRIDES], stride[MOST_STRIDES], y_stride[MOST_STRIDES];
+    int axes; /* with the first, 2 at least, and 8 at most */
+    index_t shape[8], stride[8], y_stride[8];
     const void *x;
     void *y;
 };

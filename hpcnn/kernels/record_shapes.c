@@ -125,7 +125,7 @@ int parse_permute(PyObject *const *given, struct record *record) {
     int same = x.kind == 'f' && x.bits == y.bits && x.axes == y.axes;
     for (int axis = 0; same && axis < y.axes; axis++) same = x.shape[axis] == y.shape[axis];
     if (!same) return refuse("x and y must be of one type and shape");
-    struct permute *o = &record->of.permute;
+    struct permute *o = &record->of.permute; /* has room for MOST_AXES */
     int last = 0;
     o->shape[0] = x.shape[0], o->stride[0] = x.stride[0];
     for (int axis = 1; axis < x.axes; axis++) {

@@ -61,7 +61,8 @@ def make(name: str, kept: list[Any], **fields: Any) -> ctypes.Structure:
     kept.append(structure)
     for field, value in fields.items():
         assert hasattr(structure, field), f"struct {name} has no {field}"
-        setattr(structure, field, _value(value, kept))
+        within = isinstance(value, ctypes.Structure) and type(value) in dict(structure._fields_).values()
+        setattr(structure, field, value if within else _value(value, kept))
     return structure
 
 

@@ -39,7 +39,7 @@ def _fields(body: str) -> Iterator[tuple[str, Any]]:
             found = re.fullmatch(r"([*\s]*)(\w+)\s*(?:\[(\w+)\])?\s*", declarator)
             assert found, declaration
             stars, name, length = found.groups()
-            kind: Any = ctypes.c_void_p if stars.strip() else _NUMBERS[base]
+            kind: Any = ctypes.c_void_p if stars.strip() else _NUMBERS.get(base) or STRUCTURES[base]
             yield name, kind * int(length) if length else kind
 
 
@@ -47,12 +47,11 @@ def _structure(name: str, body: str) -> type[ctypes.Structure]:
     return type(name, (ctypes.Structure,), {"_fields_": list(_fields(body))})
 
 
-STRUCTURES = {
-    name: _structure(name, body)
-    for name, body in re.findall(r"^struct (\w+) \{(.*?)^\};", _TEXT, flags=re.DOTALL | re.MULTILINE)
-    if name != "kernels"
-}
+STRUCTURES: dict[str, type[ctypes.Structure]] = {}
 """By name: product, weight_gradient, ..., shards."""
+for _name, _body in re.findall(r"^struct (\w+) \{(.*?)^\};", _TEXT, flags=re.DOTALL | re.MULTILINE):
+    if _name != "kernels":
+        STRUCTURES[_name] = _structure(_name, _body)
 
 CONSTANTS = {name: int(number) for name, number in re.findall(r"^#define (\w+) (\d+)$", _TEXT, flags=re.MULTILINE)}
 CONSTANTS |= {
