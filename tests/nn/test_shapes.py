@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import tracemalloc
 
+import msgspec
 import numpy as np
 import pytest
 
 from hpcnn.errors import ModelError
+from hpcnn.job import model as schema
 from hpcnn.nn import (
     AveragePooling,
     Context,
     Cropping,
+    Dense,
     GaussianNoise,
     GlobalMaxPooling,
     LeakyReLU,
     MaxPooling,
+    Network,
     Permute,
     PReLU,
     RepeatVector,
@@ -26,6 +30,7 @@ from hpcnn.nn import (
 )
 from hpcnn.nn.axis_maps import interpolated, repeated, shifted
 from hpcnn.nn.build import LAYERS as KINDS
+from hpcnn.nn.build import build_network, model_section
 from hpcnn.nn.native import NATIVE
 from tests.nn.cases.shapes import LAYERS
 from tests.nn.helpers import LARGE_BYTES, Model, alone, normal
@@ -143,6 +148,14 @@ def test_what_outputs_went_through_last():
 def test_kinds_are_those_of_job_files():
     for layer, _ in LAYERS.values():
         assert KINDS[layer.kind] is type(layer)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_job_file_can_hold_each_setting(name):
+    layer, input_shape = LAYERS[name]
+    network = Network([layer, Dense(2, name="end")], input_shape)
+    section = msgspec.convert(msgspec.toml.decode(msgspec.toml.encode(model_section(network))), schema.Model)
+    assert build_network(section, input_shape).layers == network.layers
 
 
 def test_prelu_carries_its_penalty():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import field
 
-from hpcnn.job.layers.base import Initializer, LayerSection
+from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.section import NonNegative, PositiveInt
 
 
@@ -13,7 +15,7 @@ class PReLU(LayerSection, frozen=True, kw_only=True, tag="prelu"):
 
     shared_axes: list[PositiveInt] = field(default_factory=list)
     """Axes of a sample, counted from 1, whose entries share one alpha: `[1, 2]` for one a channel of images."""
-    alpha_initializer: Initializer = "zeros"
+    alpha_initializer: Literal["zeros", "ones"] = "zeros"
     """Initializer of alpha."""
     alpha_l1: NonNegative = 0.0
     """Penalty on the sum of |alpha|."""
