@@ -117,6 +117,37 @@ def test_keras_computes_the_same(name, dtype):
         np.testing.assert_allclose(mine, other, rtol=1e-5 if dtype == np.float32 else 1e-10)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_keras_mode_computes_the_same(name):
+    require("keras"), require("tensorflow")
+    from hpcnn.backends.keras.layers.merging import MERGING
+
+    layer, x, _ = inputs_of(name)
+    ours = layer.forward({}, x, Context())[0]
+    np.testing.assert_allclose(ours, MERGING[type(layer)](layer, "float64")(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_onnx_computes_the_same(name):
+    onnx, runtime = require("onnx"), require("onnxruntime")
+    from hpcnn.tools.export.graph import Graph
+    from hpcnn.tools.export.nodes.merging import MERGING
+    from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET
+
+    layer, x, _ = inputs_of(name, np.float32)
+    ours, graph = layer.forward({}, x, Context())[0], Graph({})
+    names = [f"x{number}" for number in range(len(x))]
+    graph.add("Identity", MERGING[type(layer)](graph, layer, names), name="y")
+    tensors = [onnx.helper.make_tensor_value_info(each, 1, None) for each in [*names, "y"]]
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "test", tensors[:-1], tensors[-1:]),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    session = runtime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, dict(zip(names, x, strict=True)))[0], ours, rtol=1e-6)
+
+
 def test_a_layer_of_several_inputs_is_a_layer():
     for layer, shapes in CASES.values():
         assert isinstance(layer, MultiInput)
