@@ -19,8 +19,22 @@ from tests.small_jobs import make_job, train
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """Keras's own variables give it when they are saved."""
 LAYERS = [
-    {"type": "reshape", "shape": [5, 1]},
+    {"type": "reshape", "shape": [5, 1, 1]},
+    {"type": "zero_padding"},
+    {"type": "up_sampling", "interpolation": "bilinear"},
+    {"type": "max_pooling", "strides": 1},
+    {"type": "average_pooling", "padding": "same"},
+    {"type": "up_sampling", "size": [1, 2]},
+    {"type": "prelu", "shared_axes": [1, 2]},
+    {"type": "leaky_relu"},
+    {"type": "cropping", "cropping": [[1, 0], [0, 1]]},
+    {"type": "permute", "dims": [2, 1, 3]},
+    {"type": "spatial_dropout", "rate": 0.1},
+    {"type": "gaussian_noise", "stddev": 0.1},
     {"type": "flatten"},
+    {"type": "repeat_vector", "n": 2},
+    {"type": "global_average_pooling", "keepdims": True},
+    {"type": "global_max_pooling"},
     {"type": "layer_norm"},
     *({"type": "dense", "units": 6, "activation": name} for name in ACTIVATIONS if name != "softmax"),
     {"type": "layer_norm", "center": False, "scale": False},
