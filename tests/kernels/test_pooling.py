@@ -32,7 +32,7 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any
     return x.astype(dtype)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(axes(), axes(), axes(), st.integers(1, 3), st.integers(1, 40), DTYPES, st.data())
 def test_pooling(
     cores: list[Core], reference: Core, a: Any, b: Any, c: Any, samples: int, channels: int, dtype: Any, data: Any
