@@ -3,6 +3,7 @@
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
 from hpcnn.nn.layers import (
+    ELU,
     Activation,
     Add,
     Average,
@@ -34,6 +35,7 @@ from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
 
 __all__ = [
+    "ELU",
     "Activation",
     "Add",
     "Array",

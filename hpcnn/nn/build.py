@@ -17,6 +17,7 @@ from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
+    ELU,
     Activation,
     AveragePooling,
     Cropping,
@@ -64,6 +65,7 @@ LAYERS: dict[str, type[Layer]] = {
     "spatial_dropout": SpatialDropout,
     "prelu": PReLU,
     "leaky_relu": LeakyReLU,
+    "elu": ELU,
 }
 """Each takes the keys of its section."""
 

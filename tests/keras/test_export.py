@@ -27,6 +27,7 @@ LAYERS = [
     {"type": "up_sampling", "size": [1, 2]},
     {"type": "prelu", "shared_axes": [1, 2]},
     {"type": "leaky_relu"},
+    {"type": "elu", "alpha": 0.7},
     {"type": "cropping", "cropping": [[1, 0], [0, 1]]},
     {"type": "permute", "dims": [2, 1, 3]},
     {"type": "spatial_dropout", "rate": 0.1},

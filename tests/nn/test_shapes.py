@@ -12,6 +12,7 @@ import pytest
 from hpcnn.errors import ModelError
 from hpcnn.job import model as schema
 from hpcnn.nn import (
+    ELU,
     AveragePooling,
     Context,
     Cropping,
@@ -126,12 +127,14 @@ def test_noise_is_normal_and_of_training_alone(make):
 
 @ARITHMETICS
 @pytest.mark.parametrize(
-    ("layer", "at_zero"), [(PReLU(alpha_initializer="ones", name="l"), 0), (LeakyReLU(name="l"), 0.3)]
+    ("layer", "at_zero"),
+    [(PReLU(alpha_initializer="ones", name="l"), 0), (LeakyReLU(name="l"), 0.3), (ELU(0.3, name="l"), 0.3)],
 )
 def test_the_gradient_at_zero_is_that_of_keras(make, layer, at_zero):
     x = np.array([[0.0, -1.0, 1.0]])
     backward = layer.forward({"l/alpha": np.full(3, 0.3)}, x, make())[1]
-    assert backward(np.ones((1, 3)), {}).tolist() == [[at_zero, 0.3, 1]]
+    below = 0.3 / np.e if isinstance(layer, ELU) else 0.3
+    np.testing.assert_allclose(backward(np.ones((1, 3)), {}), [[at_zero, below, 1]], rtol=1e-12)
 
 
 def test_what_outputs_went_through_last():
@@ -143,6 +146,7 @@ def test_what_outputs_went_through_last():
     assert GaussianNoise(0.1, name="l").ending("tanh") == SpatialDropout(0.1, name="l").ending("tanh") == "tanh"
     assert PReLU(name="l").ending("relu") == "linear"
     assert LeakyReLU(name="l").ending("relu") == "leaky_relu"
+    assert ELU(name="l").ending("relu") == "elu"
 
 
 def test_kinds_are_those_of_job_files():
@@ -240,6 +244,7 @@ MESSAGES = {
         "layer 'l': shared_axes must hold axes of a sample, counted from 1, each once: of samples of shape (4, 3) 1 to "
         "2. But it is [3].",
     ),
+    "alpha": (lambda: ELU(-0.1, name="l"), "layer 'l': alpha must be at least 0, but is -0.1"),
     "slope": (lambda: LeakyReLU(-0.1, name="l"), "layer 'l': negative_slope must be at least 0, but is -0.1"),
 }
 

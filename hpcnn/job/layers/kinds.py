@@ -11,7 +11,7 @@ from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import LayerNorm
 from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
-from hpcnn.job.layers.rectifiers import LeakyReLU, PReLU
+from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
 from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 
@@ -43,4 +43,5 @@ Layer = (
     | SpatialDropout
     | PReLU
     | LeakyReLU
+    | ELU
 )

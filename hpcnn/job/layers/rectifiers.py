@@ -1,4 +1,4 @@
-"""Rectifiers with a slope for negative inputs that is learnt, or set."""
+"""Rectifiers whose slope for negative inputs, or limit, is learnt or set."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ class LeakyReLU(LayerSection, frozen=True, kw_only=True, tag="leaky_relu"):
 
     negative_slope: NonNegative = 0.3
     """Slope for negative inputs."""
+
+
+class ELU(LayerSection, frozen=True, kw_only=True, tag="elu"):
+    """y = x where x > 0, alpha (exp(x) - 1) elsewhere."""
+
+    alpha: NonNegative = 1.0
+    """Outputs are above -alpha."""

@@ -6,10 +6,11 @@ from hpcnn.nn.layers.merging import Add, Average, Concatenate, Maximum, Multiply
 from hpcnn.nn.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.nn.layers.normalization import LayerNorm
 from hpcnn.nn.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
-from hpcnn.nn.layers.rectifiers import LeakyReLU, PReLU
+from hpcnn.nn.layers.rectifiers import ELU, LeakyReLU, PReLU
 from hpcnn.nn.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 __all__ = [
+    "ELU",
     "Activation",
     "Add",
     "Average",

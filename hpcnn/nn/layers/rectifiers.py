@@ -1,4 +1,4 @@
-"""Rectifiers with a slope for negative inputs that is learnt, or set."""
+"""Rectifiers whose slope for negative inputs, or limit, is learnt or set."""
 
 from __future__ import annotations
 
@@ -91,3 +91,26 @@ class LeakyReLU(Layer):
         """Return y, of x's shape, in scratch."""
         y, pull = ctx.arithmetic.leaky_relu(ctx, self.name, x, self.negative_slope)
         return y, without_parameters(pull)
+
+
+@dataclass(frozen=True)
+class ELU(Layer):
+    """y = x where x > 0, alpha (exp(x) - 1) elsewhere. The activation "elu" is the same with an alpha of 1."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha >= 0:
+            raise ModelError(f"{self.title}: alpha must be at least 0, but is {self.alpha}")
+
+    def ending(self, before: str | None) -> str | None:
+        """Return "elu"."""
+        return "elu"
+
+    def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
+        """Return y, of x's shape, in scratch."""
+        y, pull = ctx.arithmetic.activation(ctx, (self.name, "elu"), "elu", x)
+        if self.alpha == 1:
+            return y, without_parameters(pull)
+        y, scaled_pull = ctx.arithmetic.leaky_relu(ctx, self.name, y, self.alpha)
+        return y, without_parameters(lambda dy: pull(scaled_pull(dy)))

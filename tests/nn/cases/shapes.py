@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.nn import (
+    ELU,
     AveragePooling,
     Cropping,
     GaussianNoise,
@@ -64,6 +65,8 @@ LAYERS = {
     "prelu_shared_but_first": (PReLU((2, 3), name="l"), (3, 2, 4)),
     "prelu_one": (PReLU((1, 2), name="l"), (3, 4)),
     "leaky_relu_layer": (LeakyReLU(0.1, name="l"), (3, 4)),
+    "elu_layer": (ELU(0.7, name="l"), (3, 4)),
+    "elu_layer_1": (ELU(name="l"), (3, 4)),
 }
 
 
@@ -138,6 +141,7 @@ KERAS = {
         shared_axes=list(layer.shared_axes) or None, dtype=dtype
     ),
     LeakyReLU: _leaky_relu,
+    ELU: lambda keras, layer, shape, dtype: keras.layers.ELU(layer.alpha, dtype=dtype),
 }
 """See `tests.nn.cases.KERAS`."""
 KERAS_FLOAT32 = {"max_pooling_3d", "max_pooling_3d_gaps", "average_pooling_3d"}

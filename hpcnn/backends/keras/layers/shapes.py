@@ -10,6 +10,7 @@ from hpcnn.backends.keras.layers.spatial import Operation, for_axes
 from hpcnn.nn.axis_maps import interpolated
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.layers import (
+    ELU,
     Cropping,
     GaussianNoise,
     LeakyReLU,
@@ -68,4 +69,5 @@ LAYERS: Mapping[type[Layer], Make] = {
     GaussianNoise: plain("GaussianNoise", "stddev"),
     PReLU: _prelu,
     LeakyReLU: _leaky_relu,
+    ELU: plain("ELU", "alpha"),
 }

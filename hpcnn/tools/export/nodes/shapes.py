@@ -10,6 +10,7 @@ import numpy as np
 from hpcnn.nn.axis_maps import AxisMap, interpolated
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
+    ELU,
     Cropping,
     GaussianNoise,
     LeakyReLU,
@@ -78,6 +79,10 @@ def _leaky_relu(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     return graph.add("LeakyRelu", tensor, name=f"{layer.name}/rectified", alpha=layer.negative_slope)
 
 
+def _elu(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
+    return graph.add("Elu", tensor, name=f"{layer.name}/rectified", alpha=layer.alpha)
+
+
 def _nothing(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     return tensor  # it does something in training alone
 
@@ -92,4 +97,5 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     GaussianNoise: _nothing,
     PReLU: _prelu,
     LeakyReLU: _leaky_relu,
+    ELU: _elu,
 }
