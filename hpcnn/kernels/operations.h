@@ -270,6 +270,7 @@ struct standardize {
 
 #include "operations_convolution.h"
 #include "operations_normalization.h"
+#include "operations_shapes.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

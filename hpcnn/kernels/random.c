@@ -107,6 +107,17 @@ void random_normal(uint64_t seed, uint32_t stream, uint64_t place, double *out, 
     fill(seed, stream, place, out, n, normal_from);
 }
 
+void random_normal_of(uint64_t seed, uint32_t stream, uint32_t sample, uint32_t step, uint32_t first, double *out, index_t n) {
+    struct draws draws = {.key = {low_word(seed), high_word(seed)}, .counter = {first / 2, sample, step, stream}};
+    for (index_t i = 0; i < n; i++) {
+        if (i % 2 == 0) {
+            refill(&draws);
+            draws.counter[0]++;
+        }
+        out[i] = normal_from(drawn(&draws, (int)(i % 2)));
+    }
+}
+
 void random_truncated_normal(uint64_t seed, uint32_t stream, uint64_t place, double *out, index_t n) {
     fill(seed, stream, place, out, n, truncated_normal_from);
 }

@@ -16,6 +16,9 @@ void random_uniform(uint64_t seed, uint32_t stream, uint64_t place, double *out,
 /* Standard normal: the inverse distribution function (Wichura, 1988, algorithm AS 241, PPND16) at
  * (the high 52 bits + 1/2) x 2^-52. */
 void random_normal(uint64_t seed, uint32_t stream, uint64_t place, double *out, index_t n);
+/* n standard normal numbers of one sample in one step: numbers first, first + 1, ... (first is even). Number i is made as
+ * those of random_normal are, of the counter {i / 2, sample, step, stream}. */
+void random_normal_of(uint64_t seed, uint32_t stream, uint32_t sample, uint32_t step, uint32_t first, double *out, index_t n);
 /* Normal, given that it is within [-2, 2]. */
 void random_truncated_normal(uint64_t seed, uint32_t stream, uint64_t place, double *out, index_t n);
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from hpcnn.nn.axis_maps import AxisMaps
 from hpcnn.nn.geometry import Geometry
+from hpcnn.nn.pool_windows import Windows
 from hpcnn.nn.workspace import Array, Workspace
 
 Pull = Callable[[Array], Array]
@@ -49,6 +51,13 @@ class BatchNormBackward(Protocol):
 
     def dx(self, dy: Array, sums: Array, /) -> Array:
         """Return the gradient of x from the sums of all samples, (1, 2 features), or of each leaf's own."""
+
+
+class PreluBackward(Protocol):
+    """The second half of a rectifier whose slope is learnt."""
+
+    def __call__(self, dy: Array, alpha: Grad, /, *, need_dx: bool) -> Array | None:
+        """Write the gradient of alpha, and return that of x, if it is needed; dy may be overwritten."""
 
 
 class HeadedLoss(Protocol):
@@ -183,6 +192,48 @@ class Arithmetic(Protocol):
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy x to `out`, and return that."""
+
+    def max_pooling(self, ctx: Workspace, owner: object, x: Array, windows: Windows) -> tuple[Array, Pull]:
+        """Return the largest entry of each window of x (n, a, b, c, channels); the first of equals has the gradient."""
+
+    def average_pooling(self, ctx: Workspace, owner: object, x: Array, windows: Windows) -> tuple[Array, Pull]:
+        """Return the mean of each window of x (n, a, b, c, channels)."""
+
+    def map_axes(self, ctx: Workspace, owner: object, x: Array, maps: AxisMaps) -> tuple[Array, Pull]:
+        """Return what maps make of the axes of x, one after the other; x itself if there are none."""
+
+    def permute(self, ctx: Workspace, owner: object, x: Array, axes: Sequence[int]) -> tuple[Array, Pull]:
+        """Return x with its axes in another order; that of the samples stays the first."""
+
+    def put(self, x: Array, axis: int, start: int, out: Array) -> Array:
+        """Copy x to the places from `start` on of an axis of `out`, and return that."""
+
+    def part(self, x: Array, axis: int, start: int, out: Array) -> Array:
+        """Copy the places from `start` on of an axis of x to `out`, and return that."""
+
+    def multiply(self, x1: Array, x2: Array, out: Array) -> Array:
+        """Write x1 x2 to `out`, and return that."""
+
+    def maximum(self, x1: Array, x2: Array, out: Array) -> Array:
+        """Write the larger of x1 and x2 to `out`, and return that."""
+
+    def maximum_backward(self, x1: Array, x2: Array, dy: Array, dx1: Array | None, dx2: Array | None) -> None:
+        """Write dy to dx1 where x1 is the larger or equal, to dx2 where x2 is, 0 elsewhere; neither is dy."""
+
+    def scaled(self, x: Array, factor: float, out: Array) -> Array:
+        """Write x factor to `out`, and return that."""
+
+    def prelu(self, ctx: Workspace, owner: object, x: Array, alpha: Array) -> tuple[Array, PreluBackward]:
+        """Return x where x > 0, alpha x elsewhere; alpha has a sample's axes, of length 1 where they share it."""
+
+    def leaky_relu(self, ctx: Workspace, owner: object, x: Array, slope: float) -> tuple[Array, Pull]:
+        """Return x where x > 0, slope x elsewhere."""
+
+    def spatial_dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
+        """Return x with a share of each sample's channels zeroed, and the others scaled by 1 / (1 - rate)."""
+
+    def gaussian_noise(self, ctx: Workspace, owner: object, x: Array, stddev: float) -> Array:
+        """Return x + stddev times standard normal numbers."""
 
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None

@@ -8,7 +8,8 @@ from typing import Any
 
 from hpcnn.errors import ModelError, nearest
 from hpcnn.nn.layer import Layer, MultiInput, Shape
-from hpcnn.nn.layers.blocks import Block, Residual, Shared, Sum
+from hpcnn.nn.layers.blocks import Block, Residual, Shared
+from hpcnn.nn.layers.merging import Add
 from hpcnn.nn.params import ParamSpec
 
 INPUT = "input"
@@ -79,7 +80,7 @@ class _Graph:
             if not isinstance(layer, Residual):
                 return end
             layer.check_shapes(self._shape(source), self._shape(end))
-            return self._append(Sum(name=layer.name), (source, end))
+            return self._append(Add(name=layer.name), (source, end))
         if isinstance(layer, Shared):
             return self._append_shared(layer, sources)
         return self._append(layer, sources)

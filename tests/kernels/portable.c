@@ -63,6 +63,9 @@ DECLARE(channel_sums) DECLARE_SCRATCH(channel_sums) DECLARE(channel_products) DE
 DECLARE(channel_moments) DECLARE(group_moments) DECLARE_SCRATCH(group_moments) DECLARE(channel_slopes)
 DECLARE(normalize) DECLARE_SCRATCH(normalize) DECLARE(normalize_backward) DECLARE_SCRATCH(normalize_backward)
 DECLARE(leaf_sums) DECLARE_SCRATCH(leaf_sums) DECLARE(rms_norm) DECLARE(rms_norm_backward)
+DECLARE(max_pooling) DECLARE(max_pooling_backward) DECLARE(average_pooling) DECLARE(average_pooling_backward)
+DECLARE(map_axis) DECLARE(permute) DECLARE(combine) DECLARE(maximum_backward) DECLARE(scaled) DECLARE(prelu)
+DECLARE(prelu_backward) DECLARE(spatial_dropout) DECLARE(gaussian_noise)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -245,6 +248,62 @@ static void totals(void) {
     }
 }
 
+/* ------------------------------------------------------------------------------------------------ Pooling and shapes */
+
+static void pooling(void) {
+    const index_t channels = 21, in = 2 * 3 * 8 * 8 * channels, out = 2 * 2 * 4 * 4 * channels;
+    for (int overlapping = 0; overlapping < 2; overlapping++) {
+        const index_t size = overlapping ? 3 : 2;
+        const struct windows windows = {2, channels, {3, 8, 8}, {2, 4, 4}, {size, size, size}, {2, 2, 2}, {1, 0, 1}};
+        real *x = filled(in), *y = filled(out), *dx = filled(in);
+        int32_t *place = malloc((size_t)out * sizeof *place);
+        NAME(max_pooling)(&(struct max_pooling){windows, x, y, place}, 0, 2, NULL);
+        print_reals("max_pooling", y, out), print("max_pooling", place, (size_t)out * sizeof *place);
+        NAME(max_pooling_backward)(&(struct max_pooling_backward){windows, place, y, dx}, 0, 2, NULL);
+        print_reals("max_pooling_backward", dx, in);
+        NAME(average_pooling)(&(struct average_pooling){windows, x, y}, 0, 2, NULL);
+        print_reals("average_pooling", y, out);
+        NAME(average_pooling_backward)(&(struct average_pooling_backward){windows, y, dx}, 0, 2, NULL);
+        print_reals("average_pooling_backward", dx, in);
+        free(place);
+    }
+}
+
+static void shapes(void) {
+    const index_t n = 6 * 4 * 35, start[] = {0, 1, 1, 3, 4, 5}, index[] = {2, 0, 3, 1, 2};
+    real *x = filled(n), *weight = filled(5), *y = filled(6 * 5 * 35);
+    weight[0] = weight[3] = weight[4] = 1;
+    NAME(map_axis)(&(struct map_axis){6, 5, 35, start, index, weight, x, 4 * 35, y, 5 * 35}, 0, 30, NULL);
+    print_reals("map_axis", y, 6 * 5 * 35);
+    const struct permute moved = {3, {6, 35, 4}, {140, 1, 35}, {140, 4, 1}, x, y};
+    NAME(permute)(&moved, 0, 6, NULL);
+    print_reals("permute", y, n);
+}
+
+static void entry_by_entry(void) {
+    const index_t rows = 12, columns = 70, n = rows * columns;
+    real *x1 = filled(n), *x2 = filled(n), *dy = filled(n), *y = filled(n), *other = filled(n), *alpha = filled(columns);
+    for (int kind = MULTIPLY; kind <= MAXIMUM; kind++) {
+        NAME(combine)(&(struct combine){n, kind, x1, x2, y}, 0, n, NULL);
+        print_reals("combine", y, n);
+    }
+    NAME(maximum_backward)(&(struct maximum_backward){n, x1, x2, dy, y, other}, 0, n, NULL);
+    print_reals("maximum_backward", y, n), print_reals("maximum_backward", other, n);
+    NAME(scaled)(&(struct scaled){n, 0.3, x1, y}, 0, n, NULL);
+    print_reals("scaled", y, n);
+    for (int kinked = 0; kinked < 2; kinked++) {
+        NAME(prelu)(&(struct prelu){rows, columns, x1, alpha, kinked, y}, 0, rows, NULL);
+        print_reals("prelu", y, n);
+        NAME(prelu_backward)(&(struct prelu_backward){rows, columns, x1, alpha, kinked, kinked, dy, y, other}, 0, rows, NULL);
+        print_reals("prelu_backward", y, n), print_reals("prelu_backward", other, n);
+    }
+    const struct dropout_place place = {5, 6};
+    NAME(spatial_dropout)(&(struct spatial_dropout){3, 4, columns, 0.3, 123456789012345u, 3, &place, x1, y}, 0, 3, NULL);
+    print_reals("spatial_dropout", y, n);
+    NAME(gaussian_noise)(&(struct gaussian_noise){rows, columns, 0.3, 123456789012345u, 3, &place, x1, y}, 0, rows, NULL);
+    print_reals("gaussian_noise", y, n);
+}
+
 void PORTABLE(void) {
     updates();
     sums();
@@ -255,6 +314,9 @@ void PORTABLE(void) {
     channels();
     root_mean_square();
     totals();
+    pooling();
+    shapes();
+    entry_by_entry();
 }
 
 /* ----------------------------------------------------------------------------------------------- What is not vectors */

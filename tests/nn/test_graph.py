@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Block, Dense, Dropout, Flatten, LayerNorm, Network, Residual, Shared
-from hpcnn.nn.layers.blocks import Sum
+from hpcnn.nn import Add, Block, Dense, Dropout, Flatten, LayerNorm, Network, Residual, Shared
 from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
@@ -42,28 +41,28 @@ def tanh(units, **options):
 
 
 GRAPHS = {
-    "a skip over two layers": [tanh(4, name="a"), tanh(4), tanh(4, name="b"), Sum(inputs=("a", "b")), Dense(2)],
+    "a skip over two layers": [tanh(4, name="a"), tanh(4), tanh(4, name="b"), Add(inputs=("a", "b")), Dense(2)],
     "two ways from the input": [
-        tanh(4, name="a"), tanh(4, name="b", inputs=("input",)), Sum(inputs=("a", "b")), Dense(2),
+        tanh(4, name="a"), tanh(4, name="b", inputs=("input",)), Add(inputs=("a", "b")), Dense(2),
     ],
-    "the input itself": [tanh(3, name="a"), Sum(inputs=("a", "input")), Dense(2)],
+    "the input itself": [tanh(3, name="a"), Add(inputs=("a", "input")), Dense(2)],
     "an output that three take": [
         tanh(4, name="a"), tanh(4, name="b", inputs=("a",)), tanh(4, name="c", inputs=("a",)),
-        Sum(name="d", inputs=("b", "c")), Sum(inputs=("d", "a")), Dense(2),
+        Add(name="d", inputs=("b", "c")), Add(inputs=("d", "a")), Dense(2),
     ],
-    "twice the same": [tanh(4, name="a"), Sum(inputs=("a", "a")), Dense(2)],
+    "twice the same": [tanh(4, name="a"), Add(inputs=("a", "a")), Dense(2)],
     "a skip out of a block": [
-        Residual([tanh(3, name="a"), tanh(3)]), tanh(3, name="b"), Sum(inputs=("a", "b")), Dense(2),
+        Residual([tanh(3, name="a"), tanh(3)]), tanh(3, name="b"), Add(inputs=("a", "b")), Dense(2),
     ],
     "nested and repeated": [
         Block([Residual([LayerNorm(), tanh(3)], repeat=2), tanh(3)], repeat=2), Dense(2),
     ],
     "shared": [tanh(3, name="a"), Shared("a"), Shared("a"), Dense(2)],
     "shared on two ways": [
-        tanh(4, name="a"), Shared("a", name="b", inputs=("input",)), tanh(4), Sum(inputs=("a", "dense_2")), Dense(2),
+        tanh(4, name="a"), Shared("a", name="b", inputs=("input",)), tanh(4), Add(inputs=("a", "dense_2")), Dense(2),
     ],
     "frozen beside a way that learns": [
-        tanh(4, name="a", trainable=False), tanh(4, name="b", inputs=("input",)), Sum(inputs=("a", "b")), Dense(2),
+        tanh(4, name="a", trainable=False), tanh(4, name="b", inputs=("input",)), Add(inputs=("a", "b")), Dense(2),
     ],
 }  # fmt: skip
 
@@ -95,7 +94,7 @@ def test_a_shared_layer_that_is_frozen_has_no_gradient():
 
 
 def test_repetitions_are_numbered_and_have_parameters_of_their_own():
-    inner = [Dense(3, name="wide"), Dense(3, name="mine"), Sum(name="s", inputs=("mine", "outside"))]
+    inner = [Dense(3, name="wide"), Dense(3, name="mine"), Add(name="s", inputs=("mine", "outside"))]
     network = Network([Dense(3, name="outside"), Block(inner, repeat=2, name="part")], (3,))
     assert network.layer_names == [
         "outside", "part_1", "wide_1", "mine_1", "s_1", "part_2", "wide_2", "mine_2", "s_2",
@@ -116,7 +115,7 @@ def test_the_head_is_found_within_a_block():
 
 def test_what_comes_last_is_the_output_and_tells_its_ending():
     assert Network([tanh(3, name="a"), Dropout(0.1), Flatten()], (3,)).ending == "tanh"
-    assert Network([tanh(3, name="a"), Dense(3, name="b"), Sum(inputs=("a", "b"))], (3,)).ending == "linear"
+    assert Network([tanh(3, name="a"), Dense(3, name="b"), Add(inputs=("a", "b"))], (3,)).ending == "linear"
 
 
 MESSAGES = {
@@ -132,7 +131,7 @@ MESSAGES = {
         [Dense(3, name="a"), Dense(3, name="b"), Dense(3, inputs=("a", "b"))],
         "layer 'dense_3' takes one input, but inputs names 2: a, b. Put them together by a layer such as concatenate",
     ),
-    "one for two": ([Dense(3), Sum()], "layer 'sum_1' takes several inputs: name them, inputs = [...]"),
+    "one for two": ([Dense(3), Add()], "layer 'add_1' takes several inputs: name them, inputs = [...]"),
     "unused": (
         [Dense(3, name="a"), Dense(3, inputs=("input",))],
         "no layer takes the output of layer 'a': name it in the inputs of another, or remove it",

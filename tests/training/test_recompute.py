@@ -9,8 +9,7 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import JobError
 from hpcnn.job.checks import check_job
-from hpcnn.nn import BatchNormalization, Dense, Dropout, LayerNorm, Network, Residual, Shared
-from hpcnn.nn.layers.blocks import Sum
+from hpcnn.nn import Add, BatchNormalization, Dense, Dropout, LayerNorm, Network, Residual, Shared
 from hpcnn.runs.build import build_replica, build_spec
 from tests.small_jobs import cut, make_job, train
 
@@ -24,9 +23,9 @@ def network(input_shape, statistics, shared):
         return LayerNorm() if statistics == "none" else BatchNormalization(momentum=0.75, statistics=statistics)
 
     layers = [Dense(6, activation="tanh", name="a"), Dropout(0.2), norm(), Dense(6, activation="gelu", name="b")]
-    layers += [Residual([norm(), Dropout(0.3), Dense(6, activation="relu")]), Sum(inputs=("residual_1", "a"))]
+    layers += [Residual([norm(), Dropout(0.3), Dense(6, activation="relu")]), Add(inputs=("residual_1", "a"))]
     layers += [Shared("b") if shared else Dense(6), norm(), Residual([Dense(6, activation="tanh"), norm()])]
-    return Network([*layers, Sum(inputs=("residual_2", "b")), Dense(3)], input_shape, "softmax")
+    return Network([*layers, Add(inputs=("residual_2", "b")), Dense(3)], input_shape, "softmax")
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -16,6 +16,16 @@ ONE = [{"type": "dense", "units": 6, "activation": "gelu"}, {"type": "dense", "u
 YES = [{"type": "dense", "units": 6, "activation": "relu"}, {"type": "dense", "units": 1, "activation": "sigmoid"}]
 FROZEN = [{"type": "dense", "units": 7, "trainable": False, "kernel_l2": 1.0}, *LAYERS[1:]]
 
+IMAGES = [
+    {"type": "reshape", "shape": [6, 6, 1]}, {"type": "zero_padding", "padding": [[1, 0], [0, 1]]},
+    {"type": "dense", "units": 4}, {"type": "max_pooling", "strides": 1}, {"type": "prelu", "shared_axes": [1, 2]},
+    {"type": "average_pooling", "pool_size": [2, 3], "padding": "same"}, {"type": "prelu", "shared_axes": [2]},
+    {"type": "up_sampling", "interpolation": "bilinear"}, {"type": "cropping"}, {"type": "permute", "dims": [2, 1, 3]},
+    {"type": "spatial_dropout", "rate": 0.3}, {"type": "gaussian_noise", "stddev": 0.1}, {"type": "leaky_relu"},
+    {"type": "global_average_pooling"}, {"type": "repeat_vector", "n": 2}, {"type": "global_max_pooling"},
+    {"type": "dense", "units": 3, "activation": "softmax"},
+]  # fmt: skip
+
 VARIANTS = {
     "everything": {},
     "12 shards": {"train": {"shards": 12}},
@@ -43,6 +53,7 @@ VARIANTS = {
     "in order, without validation": {"train": {"shuffle": False}, "data": {**SETTINGS["data"],
                                                                            "validation_fraction": 0.0}},
     "full batch": {"train": {"batch_size": "full", "epochs": 3}},
+    "images": {"data": SETTINGS["data"] | {"features": 36}, "model": {"layers": IMAGES}, "train": {"epochs": 1}},
     "batches smaller than the shards": {"train": {"batch_size": 5, "epochs": 1}},
 }  # fmt: skip
 

@@ -14,32 +14,54 @@ from hpcnn.job.layers.convolution import (
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.kinds import Block, Layer, Residual, Shared
-from hpcnn.job.layers.noise import Dropout
+from hpcnn.job.layers.merging import Add, Average, Concatenate, Maximum, Multiply
+from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
-from hpcnn.job.layers.shapes import Flatten, Reshape
+from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
+from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 __all__ = [
+    "ELU",
     "ActivationLayer",
+    "Add",
+    "Average",
+    "AveragePooling",
     "BatchNormalization",
     "Block",
+    "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
     "Conv2D",
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "Cropping",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
     "GroupNormalization",
     "Layer",
     "LayerNorm",
     "LayerSection",
+    "LeakyReLU",
+    "MaxPooling",
+    "Maximum",
+    "Multiply",
+    "PReLU",
+    "Permute",
     "RMSNormalization",
+    "RepeatVector",
     "Reshape",
     "Residual",
     "SeparableConv2D",
     "Shared",
     "SlidingSection",
+    "SpatialDropout",
+    "UpSampling",
+    "ZeroPadding",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from hpcnn.job.section import Section
+from msgspec import Meta
+
+from hpcnn.job.section import NonNegativeInt, PositiveInt, Section
 
 Activation = Literal[
     "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "softplus", "sigmoid", "tanh", "softmax"
@@ -14,6 +16,11 @@ Initializer = Literal[
     "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal",
     "zeros", "ones",
 ]  # fmt: skip
+
+PositiveInts = PositiveInt | Annotated[list[PositiveInt], Meta(min_length=1)]
+"""One number for all spatial axes, or one for each."""
+Pairs = NonNegativeInt | Annotated[list[NonNegativeInt | list[NonNegativeInt]], Meta(min_length=1)]
+"""The same, where an axis may have two: before and after."""
 
 
 class LayerSection(Section, frozen=True, kw_only=True, tag_field="type"):

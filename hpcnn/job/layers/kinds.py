@@ -18,9 +18,12 @@ from hpcnn.job.layers.convolution import (
     SeparableConv2D,
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
-from hpcnn.job.layers.noise import Dropout
+from hpcnn.job.layers.merging import Add, Average, Concatenate, Maximum, Multiply
+from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
-from hpcnn.job.layers.shapes import Flatten, Reshape
+from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
+from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 from hpcnn.job.section import PositiveInt, Text
 
 
@@ -67,6 +70,25 @@ Layer = (
     | BatchNormalization
     | GroupNormalization
     | RMSNormalization
+    | MaxPooling
+    | AveragePooling
+    | GlobalMaxPooling
+    | GlobalAveragePooling
+    | ZeroPadding
+    | Cropping
+    | UpSampling
+    | Permute
+    | RepeatVector
+    | GaussianNoise
+    | SpatialDropout
+    | PReLU
+    | LeakyReLU
+    | ELU
+    | Add
+    | Multiply
+    | Average
+    | Maximum
+    | Concatenate
     | Block
     | Residual
     | Shared

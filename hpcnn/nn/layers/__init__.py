@@ -6,29 +6,51 @@ from hpcnn.nn.layers.convolution import Conv1D, Conv1DTranspose, Conv2D, Conv2DT
 from hpcnn.nn.layers.dense import Activation, Dense
 from hpcnn.nn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
 from hpcnn.nn.layers.group_normalization import GroupNormalization
-from hpcnn.nn.layers.noise import Dropout
+from hpcnn.nn.layers.merging import Add, Average, Concatenate, Maximum, Multiply
+from hpcnn.nn.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.nn.layers.normalization import LayerNorm, RMSNormalization
-from hpcnn.nn.layers.shapes import Flatten, Reshape
+from hpcnn.nn.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
+from hpcnn.nn.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.nn.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 __all__ = [
+    "ELU",
     "Activation",
+    "Add",
+    "Average",
+    "AveragePooling",
     "BatchNormalization",
     "Block",
+    "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
     "Conv2D",
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "Cropping",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
     "GroupNormalization",
     "LayerNorm",
+    "LeakyReLU",
+    "MaxPooling",
+    "Maximum",
+    "Multiply",
+    "PReLU",
+    "Permute",
     "RMSNormalization",
+    "RepeatVector",
     "Reshape",
     "Residual",
     "SeparableConv2D",
     "Shared",
+    "SpatialDropout",
+    "UpSampling",
+    "ZeroPadding",
 ]

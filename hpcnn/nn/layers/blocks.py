@@ -8,7 +8,7 @@ from typing import Self
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
+from hpcnn.nn.layer import Backward, Layer, Params, Shape
 from hpcnn.nn.workspace import Array
 
 
@@ -90,34 +90,6 @@ class Residual(Block):
                 f"{self.title} adds its input of shape {before} to what its inner layers make of it, but "
                 f"they make {after}. Let its last layer, {self.layers[-1].name!r}, return the shape {before}."
             )
-
-
-@dataclass(frozen=True)
-class Sum(MultiInput):
-    """The sum at the end of a residual block."""
-
-    def output_shape(self, input_shapes: Sequence[Shape]) -> Shape:  # type: ignore[override]
-        """Return the shape of the first input, which is that of the second."""
-        return input_shapes[0]
-
-    def ending(self, before: str | None) -> str | None:
-        """Return "linear"."""
-        return "linear"
-
-    def forward(  # type: ignore[override]
-        self, params: Params, x: Sequence[Array], ctx: Context
-    ) -> tuple[Array, MultiBackward]:
-        """Return the sum, in scratch."""
-        first, second = x
-        y = ctx.arithmetic.add(first, second, ctx.scratch(self.name, "y", first.shape, first.dtype))
-
-        def backward(dy: Array, grads: Params, *, need_dx: Sequence[bool]) -> list[Array | None]:
-            to_first, to_second = need_dx
-            if not to_first or not to_second:
-                return [dy if to_first else None, dy if to_second else None]
-            return [ctx.arithmetic.copy(dy, ctx.scratch(self.name, "dx", dy.shape, dy.dtype)), dy]
-
-        return y, backward
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,12 @@ from hpcnn.nn.native.convolution import NativeConvolution
 from hpcnn.nn.native.dense import NativeDense
 from hpcnn.nn.native.group_normalization import NativeGroupNormalization
 from hpcnn.nn.native.loss import NativeLoss
+from hpcnn.nn.native.merging import NativeMerging
 from hpcnn.nn.native.noise import NativeNoise
 from hpcnn.nn.native.normalization import NativeNormalization
+from hpcnn.nn.native.pooling import NativePooling
+from hpcnn.nn.native.rectifiers import NativeRectifiers
+from hpcnn.nn.native.shapes import NativeShapes
 
 
 class NativeArithmetic(
@@ -17,6 +21,10 @@ class NativeArithmetic(
     NativeLoss,
     NativeBatchNormalization,
     NativeGroupNormalization,
+    NativePooling,
+    NativeRectifiers,
+    NativeShapes,
+    NativeMerging,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 

@@ -33,3 +33,27 @@ class NativeNoise(NativeBase):
             return dy
 
         return y, pull
+
+    def spatial_dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
+        """Draw by the numbers of sample and channel; the pass back draws again."""
+        self._draws += 1
+        stream = stream_of(DROPOUT_STREAM, self._draws)
+        x = self._plain(x, real_type(x))
+        y = ctx.scratch(owner, "y", x.shape, x.dtype)
+        self._do.spatial_dropout(x, y, rate, self._seed, stream, self._place)
+
+        def pull(dy: Array) -> Array:
+            dy = self._own(dy, x.dtype)
+            self._do.spatial_dropout(dy, dy, rate, self._seed, stream, self._place)
+            return dy
+
+        return y, pull
+
+    def gaussian_noise(self, ctx: Workspace, owner: object, x: Array, stddev: float) -> Array:
+        """Draw by the numbers of sample and entry."""
+        self._draws += 1
+        stream = stream_of(DROPOUT_STREAM, self._draws)
+        x = self._plain(x, real_type(x))
+        y = ctx.scratch(owner, "y", x.shape, x.dtype)
+        self._do.gaussian_noise(x, y, stddev, self._seed, stream, self._place)
+        return y

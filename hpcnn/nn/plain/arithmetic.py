@@ -5,8 +5,12 @@ from hpcnn.nn.plain.convolution import PlainConvolution
 from hpcnn.nn.plain.dense import PlainDense
 from hpcnn.nn.plain.group_normalization import PlainGroupNormalization
 from hpcnn.nn.plain.loss import PlainLoss
+from hpcnn.nn.plain.merging import PlainMerging
 from hpcnn.nn.plain.noise import PlainNoise
 from hpcnn.nn.plain.normalization import PlainNormalization
+from hpcnn.nn.plain.pooling import PlainPooling
+from hpcnn.nn.plain.rectifiers import PlainRectifiers
+from hpcnn.nn.plain.shapes import PlainShapes
 
 
 class NumpyArithmetic(
@@ -17,6 +21,10 @@ class NumpyArithmetic(
     PlainLoss,
     PlainConvolution,
     PlainGroupNormalization,
+    PlainPooling,
+    PlainRectifiers,
+    PlainShapes,
+    PlainMerging,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 

@@ -30,3 +30,20 @@ class PlainNoise:
         np.multiply(factor, 1 / (1 - rate), out=factor)
         y = np.multiply(x, factor, out=ctx.scratch(owner, "y", x.shape, x.dtype))
         return y, lambda dy: np.multiply(dy, factor, out=dy)
+
+    def spatial_dropout(self, ctx: Workspace, owner: object, x: Array, rate: float) -> tuple[Array, Pull]:
+        """Draw once for each channel of a sample."""
+        factor = ctx.scratch(owner, "factor", (len(x), *(1 for _ in x.shape[1:-1]), x.shape[-1]), x.dtype)
+        ctx.random.random(out=factor, dtype=x.dtype.type)
+        np.subtract(factor, rate, out=factor)
+        np.ceil(factor, out=factor)
+        np.multiply(factor, 1 / (1 - rate), out=factor)
+        y = np.multiply(x, factor, out=ctx.scratch(owner, "y", x.shape, x.dtype))
+        return y, lambda dy: np.multiply(dy, factor, out=dy)
+
+    def gaussian_noise(self, ctx: Workspace, owner: object, x: Array, stddev: float) -> Array:
+        """Draw from the generator of the pass."""
+        y = ctx.scratch(owner, "y", x.shape, x.dtype)
+        ctx.random.standard_normal(out=y, dtype=x.dtype.type)
+        np.multiply(y, stddev, out=y)
+        return np.add(x, y, out=y)

@@ -12,9 +12,9 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
-from tests.nn.cases import convolution, normalization
+from tests.nn.cases import convolution, normalization, shapes
 
-FAMILIES = (convolution, normalization)
+FAMILIES = (convolution, normalization, shapes)
 """Each has LAYERS, as below, and KERAS: class -> ``(keras, layer, type) -> layer of Keras``."""
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),
@@ -44,10 +44,12 @@ LAYERS = {
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
 }
 LAYERS |= {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
-KERAS = {kind: make for family in FAMILIES for kind, make in family.KERAS.items()}
+KERAS = {kind: make for family in FAMILIES if family is not shapes for kind, make in family.KERAS.items()}
+KERAS_BY_SHAPE = shapes.KERAS
+"""``(keras, layer, shape of its samples, type) -> layer of Keras``."""
+KERAS_FLOAT32 = shapes.KERAS_FLOAT32
+"""The cases that TensorFlow does not compute in float64 on a CPU."""
 
-KERAS = {**normalization.KERAS}
-"""``(keras, layer, dtype) -> keras layer`` by type: apart from hpcnn's own conversion, which it is to check."""
 
 LOSSES = {
     "mse": MeanSquaredError(),

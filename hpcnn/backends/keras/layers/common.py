@@ -8,7 +8,6 @@ from typing import Any
 from hpcnn.backends.keras.layers.making import Make, activation, plain
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, Reshape
-from hpcnn.nn.layers.blocks import Sum
 
 
 def _dense(layer: Any, dtype: str) -> Any:
@@ -31,5 +30,4 @@ LAYERS: Mapping[type[Layer], Make] = {
     Flatten: plain("Flatten"),
     Reshape: plain("Reshape", "shape"),
     Dropout: plain("Dropout", "rate"),
-    Sum: plain("Add"),
 }

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import common, convolution, normalization
+from hpcnn.backends.keras.layers import common, convolution, merging, normalization, pooling, shapes
 from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
 from hpcnn.nn.network import Network
 
-LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **convolution.LAYERS, **normalization.LAYERS}
+LAYERS: Mapping[type[Layer], Make] = {
+    **common.LAYERS,
+    **convolution.LAYERS,
+    **merging.LAYERS,
+    **normalization.LAYERS,
+    **pooling.LAYERS,
+    **shapes.LAYERS,
+}
 
 
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
-from hpcnn.nn.layers.blocks import Sum
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import common, convolution, normalization
+from hpcnn.tools.export.nodes import common, convolution, merging, normalization, pooling, shapes
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -36,13 +34,11 @@ def _add_node(graph: Graph, node: Node, given: list[str]) -> str:
     return made(graph, layer, given if isinstance(layer, MultiInput) else given[0], node.given_shape)
 
 
-def _sum(graph: Graph, layer: Any, tensors: list[str], shapes: Any) -> str:
-    return graph.add("Add", *tensors, name=f"{layer.name}/sum")
-
-
 LAYERS: Mapping[type[Layer], AddLayer] = {
     **common.LAYERS,
     **normalization.LAYERS,
-    Sum: _sum,
+    **merging.LAYERS,
     **convolution.LAYERS,
+    **pooling.LAYERS,
+    **shapes.LAYERS,
 }

@@ -1,0 +1,69 @@
+"""Maps along axes, axes that change places, parts that are joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpcnn.nn.arithmetic import Pull
+from hpcnn.nn.axis_maps import AxisMap, AxisMaps, shifted
+from hpcnn.nn.native.base import NativeBase, real_type
+from hpcnn.nn.workspace import Array, Workspace
+
+
+class NativeShapes(NativeBase):
+    """See `Arithmetic`."""
+
+    def map_axes(self, ctx: Workspace, owner: object, x: Array, maps: AxisMaps) -> tuple[Array, Pull]:
+        """Map one axis after the other."""
+        x = self._plain(x, real_type(x))
+        back = [(axis, each.transposed) for axis, each in reversed(maps)]
+        return (
+            self._mapped(ctx, owner, "y", x, maps),
+            lambda dy: self._mapped(ctx, owner, "dx", self._plain(dy, x.dtype), back),
+        )
+
+    def permute(self, ctx: Workspace, owner: object, x: Array, axes: Sequence[int]) -> tuple[Array, Pull]:
+        """Copy by the strides of a view."""
+        x = self._plain(x, real_type(x))
+        moved = x.transpose(axes)
+        y = ctx.scratch(owner, "y", moved.shape, x.dtype)
+        self._do.permute(moved, y)
+
+        def pull(dy: Array) -> Array:
+            dx = ctx.scratch(owner, "dx", x.shape, x.dtype)
+            self._do.permute(self._plain(dy, x.dtype).transpose(np.argsort(axes)), dx)
+            return dx
+
+        return y, pull
+
+    def put(self, x: Array, axis: int, start: int, out: Array) -> Array:
+        """Copy x into a part of the rows of `out`."""
+        x = self._plain(x, out.dtype)
+        part = _three(out, axis)[:, start : start + x.shape[axis]]
+        self._map(_three(x, axis), part, shifted(x.shape[axis], 0, 0))
+        return out
+
+    def part(self, x: Array, axis: int, start: int, out: Array) -> Array:
+        """Copy a part of the rows of x."""
+        part = _three(self._plain(x, out.dtype), axis)[:, start : start + out.shape[axis]]
+        self._map(part, _three(out, axis), shifted(out.shape[axis], 0, 0))
+        return out
+
+    def _mapped(self, ctx: Workspace, owner: object, use: str, x: Array, maps: AxisMaps) -> Array:
+        for number, (axis, each) in enumerate(maps):
+            shape = (*x.shape[:axis], each.rows, *x.shape[axis + 1 :])
+            y = ctx.scratch(owner, f"{use}/{number}", shape, x.dtype)
+            self._map(_three(x, axis), _three(y, axis), each)
+            x = y
+        return x
+
+    def _map(self, x: Array, y: Array, axis_map: AxisMap) -> None:
+        self._do.map_axis(x, y, axis_map.start, axis_map.index, axis_map.weights(y.dtype))
+
+
+def _three(x: Array, axis: int) -> Array:
+    """Return x as (outer, the axis, inner)."""
+    return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
