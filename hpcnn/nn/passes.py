@@ -105,13 +105,14 @@ class NetworkPass:
         if again:
             return resume(self._totals[place])
         totals = self._totals[place] = self._own_scratch(place, "totals", sums.shape[1:], np.float64)
+        new_state = ctx.new_state  # that of this pass, which may be recorded beside others
 
         def keep_state() -> None:
             for name, values in layer.new_state(params, sums, totals).items():
-                into = ctx.new_state[name]
+                into = new_state[name]
                 into[...] = values if into.ndim == values.ndim else values[0]
 
-        yield BatchSum(sums, totals, layer.synchronized, keep_state if ctx.new_state else None)
+        yield BatchSum(sums, totals, layer.synchronized, keep_state if new_state else None)
         return resume(totals)
 
     def _keep(self, segment: range) -> None:
