@@ -18,8 +18,8 @@ from hpcnn.training.step_stats import COUNT, LOSS, StatsLayout
 from hpcnn.training.updater import make_updater
 from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
 from tests.nn.cases import LAYERS, LOSSES
+from tests.nn.cases.losses import fitting_logits, loss_case
 from tests.nn.helpers import normal
-from tests.nn.test_gradients import loss_case
 from tests.require import require
 from tests.small_jobs import cut
 
@@ -123,8 +123,7 @@ def test_activation(tf, name: str, dtype: str) -> None:
 def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...], dtype: str) -> None:
     loss = LOSSES[name]
     logits, targets = loss_case(loss, outputs)
-    if "crossentropy" in loss.name and head not in ("sigmoid", "softmax", "softplus"):
-        logits = 0.2 * abs(logits) + 0.1  # outputs between 0 and 1
+    logits = fitting_logits(loss, head, logits)
     check_loss(tf, loss, head, logits.astype(dtype), targets, dtype)
 
 
@@ -132,7 +131,8 @@ def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_with_each_loss(name: str, dtype: str) -> None:
     loss = LOSSES[name]
-    head = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax"}.get(name.partition("_")[0], "linear")
+    head = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax", "dice": "sigmoid", "iou": "sigmoid", "kl": "softmax",
+            "poisson": "softplus"}.get(name.partition("_")[0], "linear")
     network = Network([Dense(5, activation="tanh", name="a"), Dense(3, name="b")], (4,), head)
     _, targets = loss_case(loss, network.output_shape)
     targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
