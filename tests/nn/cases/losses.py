@@ -97,5 +97,7 @@ def loss_case(loss, outputs, n=6):
 
 def fitting_logits(loss, head, logits):
     """Return logits whose outputs are between 0 and 1, or positive, where the loss needs that and the head does not."""
+    if loss.name == "binary_focal_crossentropy" and head == "softplus":
+        return -abs(logits)  # outputs below 1, beyond which Keras limits one factor and not the other
     needs = "crossentropy" in loss.name or loss.name in _POSITIVE
     return 0.2 * abs(logits) + 0.1 if needs and head not in ("sigmoid", "softmax", "softplus") else logits
