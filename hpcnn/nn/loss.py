@@ -100,6 +100,11 @@ class BoundLoss:
         """``labels``, ``values`` or ``sequences``."""
         return self.loss.target_kind
 
+    @property
+    def ignore_class(self) -> int | None:
+        """The label of positions that do not count; None if there is none."""
+        return getattr(self.loss, "ignore_class", None)
+
     def __call__(
         self, logits: Array, targets: Array, weights: Array | None, ctx: Context
     ) -> tuple[float, Array, LossBackward]:

@@ -25,6 +25,8 @@ from tests.small_jobs import cut
 
 BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
 MEAN_SQUARED_ERROR = MeanSquaredError()
+HEAD_OF = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax", "kl": "softmax", "dice": "sigmoid",
+           "iou": "sigmoid", "poisson": "softplus"}  # fmt: skip
 HEADS = ("linear", "sigmoid", "softmax", "softplus")
 
 
@@ -131,8 +133,15 @@ def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_with_each_loss(name: str, dtype: str) -> None:
     loss = LOSSES[name]
-    head = {"binary": "sigmoid", "categorical": "softmax", "sparse": "softmax", "dice": "sigmoid", "iou": "sigmoid", "kl": "softmax",
-            "poisson": "softplus"}.get(name.partition("_")[0], "linear")
+    head = {
+        "binary": "sigmoid",
+        "categorical": "softmax",
+        "sparse": "softmax",
+        "dice": "sigmoid",
+        "iou": "sigmoid",
+        "kl": "softmax",
+        "poisson": "softplus",
+    }.get(name.partition("_")[0], "linear")
     network = Network([Dense(5, activation="tanh", name="a"), Dense(3, name="b")], (4,), head)
     _, targets = loss_case(loss, network.output_shape)
     targets = targets if loss.target_kind == "labels" else targets.astype(dtype)

@@ -180,7 +180,12 @@ def test_the_registry_and_the_job_know_the_same_metrics():
     assert set(CLASS_METRICS) | {"mae", "mse", "r2"} == set(METRICS)
     assert set(TABLE_METRICS) == {name for _, name in CASES if name == "confusion_matrix"}
     assert {name for _, name in CASES} == set(METRICS)
-    assert {name for name in ("loss", *METRICS) if lower_is_better(f"val_{name}")} == {"loss", "mae", "mse"}
+    assert {name for name in ("loss", *METRICS) if lower_is_better(f"val_{name}")} == {
+        "loss",
+        "mae",
+        "mse",
+        "perplexity",
+    }
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in METRICS)
 
 
