@@ -66,8 +66,9 @@ def check_labels(y: Rows, classes: int, what: str, reduction: Reduction, ignored
         )
 
 
-def check_sequences(y: Rows, steps: int, classes: int, what: str, reduction: Reduction) -> None:
-    """Raise DataError unless rows (n, length) are labels above 0, padded at the end, that fit into the steps."""
+def check_sequences(y: Rows, output_shape: tuple[int, ...], what: str, reduction: Reduction) -> None:
+    """Raise DataError unless rows (n, length) are labels from 1 on, padded at their end, that fit into the steps."""
+    steps, classes = output_shape
     chunks = Chunks(y, np.float64)
     high = value_range(chunks, reduction)[1]
     if high >= classes:

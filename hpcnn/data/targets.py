@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.data.reduction import SERIAL, Reduction
-from hpcnn.data.rows import Array, CastRows, Chunks, OneHotRows, ReshapedRows, Rows, materialize
+from hpcnn.data.rows import CastRows, Chunks, OneHotRows, ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.target_checks import check_labels, check_sequences, check_whole, count_bad, value_range
 from hpcnn.errors import DataError, JobError
@@ -56,11 +55,11 @@ def _labels(
 def _sequences(y: Rows, output_shape: tuple[int, ...], what: str, reduction: Reduction) -> Rows:
     if len(y.shape) > 2:
         raise DataError(
-            f"{what} have shape {y.shape[1:]} a sample, but the loss 'ctc' takes one row of labels a sample, padded by 0."
+            f"{what} have shape {y.shape[1:]} a sample, but the loss 'ctc' takes one row of labels a sample."
         )
     rows = _shaped(y, (y.shape[1] if len(y.shape) == 2 else 1,))
     check_whole(rows, what, reduction)
-    check_sequences(rows, *output_shape, what, reduction)
+    check_sequences(rows, output_shape, what, reduction)
     return _whole_rows(rows, rows.shape[1:])
 
 

@@ -47,8 +47,10 @@ def _losses(outputs: Array, targets: Array, *, labels: bool) -> Array:
     p = outputs / np.add.reduce(outputs, axis=1, keepdims=True, dtype=np.float64)
     logs: Array = np.log(np.clip(p, _EPSILON, 1 - _EPSILON))
     if labels:
-        return -logs[np.arange(len(logs)), targets.reshape(-1)]
-    return -np.vecdot(targets.reshape(p.shape).astype(np.float64), logs)
+        picked: Array = logs[np.arange(len(logs)), targets.reshape(-1)]
+    else:
+        picked = np.vecdot(targets.reshape(p.shape).astype(np.float64), logs)
+    return -picked
 
 
 def _core_losses(outputs: Array, targets: Array, *, labels: bool) -> Array:
