@@ -33,9 +33,11 @@ from hpcnn.nn.losses import (
     Poisson,
     SparseCategoricalCrossentropy,
 )
+from hpcnn.nn.native import NATIVE
+from hpcnn.nn.plain import NUMPY
 from tests.nn.cases import LOSSES as CASES
 from tests.nn.cases.losses import fitting_logits, loss_case
-from tests.nn.helpers import LARGE_BYTES
+from tests.nn.helpers import LARGE_BYTES, normal
 
 LOG2, LOG3 = math.log(2), math.log(3)
 VALUES = {
@@ -162,6 +164,29 @@ def test_labels_of_any_integer_type(dtype):
     np.testing.assert_allclose(backward(), [[0.25, 0.25, 0.25, -0.75], [-0.75, 0.25, 0.25, 0.25]])
 
 
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("ignored", [-1, 0, 255])
+def test_what_is_ignored_has_no_gradient_and_no_share_whatever_is_there(head, ignored):
+    loss = SparseCategoricalCrossentropy(ignore_class=ignored).bind(head)
+    logits, labels = normal(4, 5, 3), np.random.default_rng(0).integers(1, 3, (4, 5))
+    left_out = np.random.default_rng(1).random((4, 5)) < 0.4
+    left_out[3] = True
+    labels[left_out] = ignored
+    gradients = []
+    for value in (7.0, np.nan if head == "softmax" else 300.0):
+        for arithmetic in (NUMPY, NATIVE):
+            logits[left_out] = value
+            ctx = Context(arithmetic=arithmetic)
+            total, _, backward = loss(logits, labels, None, ctx)
+            gradients.append(np.array(backward()))
+            counted = [loss(logits[i][~left_out[i]], labels[i][~left_out[i]], None, Context())[0] for i in range(3)]
+            means = [each / np.count_nonzero(~left_out[i]) for i, each in enumerate(counted)]
+            assert total == pytest.approx(sum(means), rel=1e-12)
+    for gradient in gradients:
+        assert not gradient[left_out].any()
+        np.testing.assert_allclose(gradient, gradients[0], atol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
 def test_values_of_any_number_type(dtype):
     targets = np.array([[1, 0], [0, 1]], dtype)
@@ -251,6 +276,7 @@ def test_a_steady_call_allocates_nothing_large(name, head):
 
 def test_target_kinds():
     assert {name for name, cls in LOSSES.items() if cls.target_kind == "labels"} == {"sparse_categorical_crossentropy"}
+    assert {name for name, cls in LOSSES.items() if cls.target_kind == "sequences"} == {"ctc"}
     assert SparseCategoricalCrossentropy().bind("softmax").target_kind == "labels"
 
 
@@ -290,6 +316,12 @@ DATA_MESSAGES = {
         None,
         "the labels of 3 classes are 0 to 2, but one is -1.",
     ),
+    "beside_ignored": (
+        SparseCategoricalCrossentropy(ignore_class=-1),
+        np.array([0, -1, 1, 7]),
+        None,
+        "the labels of 3 classes are 0 to 2 (or -1, which is ignored), but one is 7. Give the last layer",
+    ),
     "weights": (MSE, Z, np.ones((4, 1)), "weights have shape (4, 1), but 4 samples need (4,)"),
 }
 
@@ -305,6 +337,12 @@ MODEL_MESSAGES = {
     "delta": (lambda: Huber(delta=0), "the loss 'huber' needs a delta above 0, but it is 0"),
     "smoothing": (lambda: BinaryCrossentropy(1.0), "needs a label_smoothing of at least 0 and below 1, but it is 1.0"),
     "smoothing_low": (lambda: SparseCategoricalCrossentropy(-0.1), "of at least 0 and below 1, but it is -0.1"),
+    "gamma": (lambda: BinaryFocalCrossentropy(gamma=-1.0), "needs a gamma of at least 0, but it is -1.0"),
+    "alpha": (lambda: CategoricalFocalCrossentropy(alpha=0.0), "needs an alpha above 0, at most 1, but it is 0.0"),
+    "focal_class": (
+        lambda: CategoricalFocalCrossentropy().check_output((1,), "sigmoid"),
+        "the loss 'categorical_focal_crossentropy' needs one output for each class, two at least",
+    ),
     "head": (lambda: MSE.bind("sofmax"), "unknown activation 'sofmax'. Did you mean 'softmax'?"),
     "no_axis": (lambda: MSE.check_output((), "linear"), "the loss 'mse' needs outputs with at least one axis"),
     "one_softmax": (
