@@ -33,16 +33,15 @@ def check_ending(loss: str, ending: str | None) -> None:
     """Raise JobError unless a loss works with the last activation of a network; None: it is not known."""
     if ending is None:
         return
-    given = f'but the network ends in activation = "{ending}"'
     if loss == "poisson" and ending not in _COUNTS:
         raise JobError(
-            f'loss.name = "poisson" needs outputs that are not negative, {given}, whose outputs may be. End it in '
-            'activation = "softplus", or choose another loss, as "mse".'
+            f'loss.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", whose '
+            'outputs may be below. End it in activation = "softplus", or choose another loss, as "mse".'
         )
     if loss == "ctc" and ending not in _LOGITS:
         raise JobError(
-            f'loss.name = "ctc" works on logits, {given}. End it in activation = "softmax", or in "linear": the loss '
-            "is the same, and the outputs of the first are probabilities."
+            f'loss.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in activation = '
+            '"softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
         )
     fitting = _FITTING.get(loss)
     if fitting is None or ending in fitting:
@@ -52,8 +51,8 @@ def check_ending(loss: str, ending: str | None) -> None:
     if loss in _FUSED:
         together = ", also where another library would take from_logits: the two are computed together, from the logits"
     raise JobError(
-        f'loss.name = "{loss}" needs probabilities, {given}, whose outputs are not probabilities. End it in '
-        f'activation = "{best}"{together}. For numbers use "mse", "mae" or "huber".'
+        f'loss.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs are '
+        f'not probabilities. End it in activation = "{best}"{together}. For numbers use "mse", "mae" or "huber".'
     )
 
 

@@ -72,8 +72,8 @@ REFUSED: list[tuple[list[str], str]] = [
     (["loss.name=dice", LINEAR], '"dice" needs probabilities, but the network ends in activation = "linear", whose '
         'outputs are not probabilities. End it in activation = "sigmoid". For numbers use'),
     (["loss.name=kl_divergence", LINEAR], 'not probabilities. End it in activation = "softmax". For numbers use'),
-    ([LINE, "loss.name=poisson", LINEAR], 'loss.name = "poisson" needs outputs that are not negative, but the network '
-        'ends in activation = "linear", whose outputs may be. End it in activation = "softplus", or'),
+    ([LINE, "loss.name=poisson", LINEAR], 'loss.name = "poisson" needs outputs of at least 0, but the network ends in '
+        'activation = "linear", whose outputs may be below. End it in activation = "softplus", or'),
     (["loss.name=ctc", "model.layers.1.activation=relu"], 'loss.name = "ctc" works on logits, but the network ends in '
         'activation = "relu". End it in activation = "softmax", or in "linear": the loss is the same'),
     (["loss.class_weights=[1, -1]"], "loss.class_weights = [1.0, -1.0]: expected numbers >= 0, not all of them 0"),

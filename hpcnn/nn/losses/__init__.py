@@ -22,20 +22,20 @@ from hpcnn.nn.losses.regressions import (
 )
 
 __all__ = [
-    "CTC",
-    "EPSILON",
-    "LOSSES",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
+    "CTC",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
     "CosineSimilarity",
     "Crossentropy",
     "Dice",
+    "EPSILON",
     "Hinge",
     "Huber",
     "IoU",
     "KLDivergence",
+    "LOSSES",
     "LogCosh",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",

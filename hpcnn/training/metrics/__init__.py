@@ -13,11 +13,11 @@ from hpcnn.training.metrics.build import (
 from hpcnn.training.metrics.shares import R2, Accuracy
 
 __all__ = [
-    "METRICS",
-    "R2",
     "Accuracy",
     "ClassMetric",
+    "METRICS",
     "Metric",
+    "R2",
     "Value",
     "build_metric",
     "build_metrics",

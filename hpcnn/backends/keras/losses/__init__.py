@@ -14,7 +14,14 @@ from hpcnn.backends.keras.losses.ctc import ctc
 from hpcnn.backends.keras.losses.heads import HEADS, ending_of, head_of
 from hpcnn.nn.loss import Loss
 
-__all__ = ["HEADS", "LOSSES", "ending_of", "head_of", "sample_losses", "sum_of"]
+__all__ = [
+    "HEADS",
+    "LOSSES",
+    "ending_of",
+    "head_of",
+    "sample_losses",
+    "sum_of",
+]
 
 
 def sample_losses(loss: Loss, outputs: Any, targets: Any) -> Any:
