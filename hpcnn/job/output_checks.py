@@ -35,13 +35,13 @@ def check_ending(loss: str, ending: str | None) -> None:
         return
     if loss == "poisson" and ending not in _COUNTS:
         raise JobError(
-            f'loss.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", whose '
-            'outputs may be below. End it in activation = "softplus", or choose another loss, as "mse".'
+            f'loss.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", '
+            'whose outputs may be below. End it in activation = "softplus", or choose another loss, as "mse".'
         )
     if loss == "ctc" and ending not in _LOGITS:
         raise JobError(
-            f'loss.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in activation = '
-            '"softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
+            f'loss.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in activation '
+            '= "softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
         )
     fitting = _FITTING.get(loss)
     if fitting is None or ending in fitting:

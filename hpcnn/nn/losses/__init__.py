@@ -1,6 +1,6 @@
 """The losses. Definitions and defaults are those of Keras 3, for each sample; what else there is says so."""
 
-from hpcnn.nn.loss import EPSILON, Loss
+from hpcnn.nn.loss import EPSILON
 from hpcnn.nn.losses.crossentropies import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -10,6 +10,7 @@ from hpcnn.nn.losses.crossentropies import (
 from hpcnn.nn.losses.ctc import CTC
 from hpcnn.nn.losses.focal import BinaryFocalCrossentropy, CategoricalFocalCrossentropy
 from hpcnn.nn.losses.overlaps import CosineSimilarity, Dice, IoU, KLDivergence
+from hpcnn.nn.losses.registry import LOSSES
 from hpcnn.nn.losses.regressions import (
     Hinge,
     Huber,
@@ -21,7 +22,7 @@ from hpcnn.nn.losses.regressions import (
     Poisson,
 )
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - as all others are
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CTC",
@@ -44,28 +45,3 @@ __all__ = [
     "Poisson",
     "SparseCategoricalCrossentropy",
 ]
-
-LOSSES: dict[str, type[Loss]] = {
-    cls.name: cls
-    for cls in (
-        MeanSquaredError,
-        MeanAbsoluteError,
-        Huber,
-        BinaryCrossentropy,
-        CategoricalCrossentropy,
-        SparseCategoricalCrossentropy,
-        MeanAbsolutePercentageError,
-        MeanSquaredLogarithmicError,
-        LogCosh,
-        Poisson,
-        Hinge,
-        BinaryFocalCrossentropy,
-        CategoricalFocalCrossentropy,
-        KLDivergence,
-        CosineSimilarity,
-        Dice,
-        IoU,
-        CTC,
-    )
-}
-"""By name, in the order of the core's numbers for them."""

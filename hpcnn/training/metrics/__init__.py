@@ -12,7 +12,7 @@ from hpcnn.training.metrics.build import (
 )
 from hpcnn.training.metrics.shares import R2, Accuracy
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - as all others are
     "Accuracy",
     "ClassMetric",
     "METRICS",
