@@ -102,6 +102,77 @@ static double categorical_from_logits(const struct sample *s, index_t position, 
     return log_sum * total - folded(products) + known(s, position, classes);
 }
 
+/* Entry `column` of DWIDTH rows that lie one behind the other. */
+INLINE dvec gathered(const double *rows, index_t columns, index_t column) {
+    dvec v;
+    for (int j = 0; j < DWIDTH; j++) v[j] = rows[j * columns + column];
+    return v;
+}
+INLINE void scattered(double *rows, index_t columns, index_t column, dvec v) {
+    for (int j = 0; j < DWIDTH; j++) rows[j * columns + column] = v[j];
+}
+/* `folded` of rows of LANES entries at most, each beginning at +0: of what is not there, nothing need be added. */
+INLINE dvec folded_rows(dvec *entries, index_t columns) {
+    for (index_t half = LANES / 2; half; half /= 2)
+        for (index_t i = 0; i < half && i + half < columns; i++) entries[i] += entries[i + half];
+    return entries[0];
+}
+INLINE void load_rows(const real *from, index_t n, double *rows) {
+    dvec block[BLOCK];
+    EACH_BLOCK(n) {
+        load_block(from + i, count, block);
+        memcpy(rows + i, block, sizeof block);
+    }
+}
+INLINE void store_rows(real *to, index_t n, const double *rows) {
+    dvec block[BLOCK];
+    EACH_BLOCK(n) {
+        memcpy(block, rows + i, sizeof block);
+        store_block(to + i, count, block);
+    }
+}
+
+/* The same for `group` positions, DWIDTH at most, of LANES classes at most: vectors run over positions. */
+static void categorical_group(
+    const struct sample *s, index_t position, index_t group, index_t classes, double smoothing, double *terms) {
+    const index_t place = position * classes, n = group * classes;
+    const dvec floor = dall(smoothing / (double)classes), share = dall(1 - smoothing);
+    double rows[DWIDTH * LANES] = {0};
+    dvec shifted[LANES], power[LANES], t[LANES], sums[LANES], products[LANES], totals[LANES];
+    dvec largest = dall(-INFINITY);
+    divec label = dwhole(0);
+    if (s->labels) for (index_t j = 0; j < group; j++) label[j] = s->labels[position + j];
+    else {
+        load_rows(s->targets + place, n, rows);
+        for (index_t c = 0; c < classes; c++) t[c] = gathered(rows, classes, c) * share + floor;
+    }
+    load_rows(s->inputs + place, n, rows);
+    for (index_t c = 0; c < classes; c++) {
+        shifted[c] = gathered(rows, classes, c);
+        largest = dpick((divec)(shifted[c] > largest), shifted[c], largest);
+        if (s->labels) t[c] = dpick((divec)(label == dwhole(c)), share + floor, floor);
+    }
+    for (index_t c = 0; c < classes; c++) {
+        shifted[c] -= largest;
+        power[c] = dexp(shifted[c]);
+        products[c] = dall(0) + weighted(t[c], shifted[c]);
+        totals[c] = dall(0) + t[c];
+        sums[c] = dall(0) + power[c];
+    }
+    const dvec sum = folded_rows(sums, classes), total = folded_rows(totals, classes);
+    const dvec loss = dlog(sum) * total - folded_rows(products, classes);
+    for (index_t j = 0; j < group; j++) terms[j] = loss[j] + known(s, position + j, classes);
+    for (index_t c = 0; c < classes; c++) {
+        power[c] /= sum;
+        scattered(rows, classes, c, power[c]);
+    }
+    store_rows(s->outputs + place, n, rows);
+    if (!s->gradient) return;
+    for (index_t c = 0; c < classes; c++)
+        scattered(rows, classes, c, (power[c] * total - t[c]) * dall(s->scale));
+    store_rows(s->gradient + place, n, rows);
+}
+
 /* p = given / sum, and p kept off 0 and 1. Returns where that changes nothing. */
 INLINE divec probability(dvec given, double sum, dvec *p, dvec *kept) {
     *p = given / dall(sum);

@@ -22,9 +22,21 @@ static double of_position(const struct loss *op, const struct sample *s, index_t
     }
 }
 
+/* Do the next positions: one, or several of few classes at once. Returns how many. */
+static index_t of_positions(const struct loss *op, const struct sample *s, index_t position, double *terms) {
+    const int softmax = op->kind == CATEGORICAL_CROSSENTROPY || op->kind == SPARSE_CATEGORICAL_CROSSENTROPY;
+    if (DWIDTH == 1 || !softmax || !op->from_logits || op->classes > LANES || op->positions == 1) {
+        terms[0] = of_position(op, s, position);
+        return 1;
+    }
+    const index_t left = op->positions - position, group = left < DWIDTH ? left : DWIDTH;
+    categorical_group(s, position, group, op->classes, op->label_smoothing, terms);
+    return group;
+}
+
 static double of_sample(const struct loss *op, const struct sample *s, index_t entries) {
     const double smoothing = op->label_smoothing;
-    double total = 0;
+    double total = 0, terms[DWIDTH];
     switch (op->kind) {
         case MSE: return mean_squared(s, entries);
         case MAE: return mean_absolute(s, entries);
@@ -40,7 +52,10 @@ static double of_sample(const struct loss *op, const struct sample *s, index_t e
         case DICE: return dice(s, entries);
         case IOU: return iou(s, entries);
         default:
-            for (index_t position = 0; position < op->positions; position++) total += of_position(op, s, position);
+            for (index_t position = 0, done; position < op->positions; position += done) {
+                done = of_positions(op, s, position, terms);
+                for (index_t j = 0; j < done; j++) total += terms[j];
+            }
             return total;
     }
 }
@@ -57,21 +72,16 @@ static double terms_of(const struct loss *op) {
 
 /* The same where positions with the label `ignore` do not count: for those that do. */
 static double of_counted(const struct loss *op, struct sample *s, double weight) {
-    real *const gradient = s->gradient;
     index_t counted = 0;
     for (index_t position = 0; position < op->positions; position++) counted += s->labels[position] != op->ignore;
     s->scale = weight / (double)(counted ? counted : 1);
-    double total = 0;
-    for (index_t position = 0; position < op->positions; position++) {
-        const int counts = s->labels[position] != op->ignore;
-        const index_t place = position * op->classes;
-        if (counts) total += of_position(op, s, position);
-        else if (op->from_logits) {
-            s->gradient = NULL; /* outputs alone */
-            of_position(op, s, position);
-            s->gradient = gradient;
+    double total = 0, terms[DWIDTH];
+    for (index_t position = 0, done; position < op->positions; position += done) {
+        done = of_positions(op, s, position, terms);
+        for (index_t j = 0; j < done; j++) {
+            if (s->labels[position + j] != op->ignore) total += terms[j];
+            else if (s->gradient) memset(s->gradient + (position + j) * op->classes, 0, (size_t)op->classes * sizeof(real));
         }
-        if (!counts && gradient) memset(gradient + place, 0, (size_t)op->classes * sizeof *gradient);
     }
     return total / (double)(counted ? counted : 1) * weight;
 }
