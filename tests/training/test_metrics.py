@@ -178,6 +178,10 @@ def test_a_metric_of_one_class_is_refused_for_several_labels(name):
         ("binary_crossentropy", "softmax", {}, False),
         ("categorical_crossentropy", "sigmoid", {}, False),
         ("mse", "linear", {}, False),
+        ("dice", "sigmoid", {}, True),
+        ("binary_focal_crossentropy", None, {}, True),
+        ("categorical_focal_crossentropy", "sigmoid", {}, False),
+        ("kl_divergence", "sigmoid", {}, False),
         ("sparse_categorical_crossentropy", "sigmoid", {"labels": True}, False),
     ],
 )
