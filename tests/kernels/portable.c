@@ -143,9 +143,9 @@ static void activations(void) {
     }
 }
 
-static void losses(void) {
-    const index_t samples = 11, positions = 3, classes = 21, n = samples * positions * classes;
-    int64_t labels[11 * 3];
+static void losses_of(index_t positions, index_t classes) {
+    const index_t samples = 11, n = samples * positions * classes;
+    int64_t labels[11 * 9];
     double terms[11];
     for (index_t i = 0; i < samples * positions; i++) labels[i] = i * 5 % classes;
     for (int kind = 0; kind <= IOU; kind++) {
@@ -213,7 +213,8 @@ void PORTABLE(void) {
     sums();
     products();
     activations();
-    losses();
+    losses_of(3, 21);
+    losses_of(9, 7);
     alignments();
     norms();
     totals();
