@@ -236,6 +236,7 @@ class Trainer:
             one_hot=False,
             output_shape=self.network.output_shape,
             loss_name=self._spec.loss.loss.name,
+            ignore_class=self._spec.loss.ignore_class,
             what=f"the targets of {what}",
         )
         return samples, self._content or (content_of(source) if source.columns else None)

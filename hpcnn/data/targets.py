@@ -3,66 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.data.checks import first_rows
 from hpcnn.data.reduction import SERIAL, Reduction
-from hpcnn.data.rows import Array, CastRows, Chunks, OneHotRows, ReshapedRows, Rows, materialize
+from hpcnn.data.rows import CastRows, Chunks, OneHotRows, ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Splits
+from hpcnn.data.target_checks import check_labels, check_sequences, check_whole, count_bad, value_range
 from hpcnn.errors import DataError, JobError
 
-Kind = Literal["labels", "values"]
+Kind = Literal["labels", "values", "sequences"]
 
-
-def _count(chunks: Chunks, is_bad: Callable[[Array], Array], reduction: Reduction) -> tuple[int, int]:
-    """Return how many values are bad, and the first row with such a one (n if there is none)."""
-
-    def bad(i: int) -> Array:
-        values = chunks[i]
-        return is_bad(values).reshape(len(values), -1)
-
-    total = int(reduction.sum(len(chunks), lambda i: np.array([np.count_nonzero(bad(i))], np.float64))[0])
-    return (total, int(first_rows(chunks, bad, reduction).min())) if total else (0, chunks.rows.shape[0])
-
-
-def _range(chunks: Chunks, reduction: Reduction) -> tuple[float, float]:
-    def leaf(i: int) -> Array:
-        values = chunks[i]
-        return np.array([-values.min(), values.max()], np.float64)
-
-    negative_low, high = reduction.max(len(chunks), leaf)
-    return float(-negative_low), float(high)
-
-
-def _check_labels(y: Rows, classes: int, what: str, reduction: Reduction) -> None:
-    chunks = Chunks(y, np.float64)
-    if y.dtype.kind == "f":
-        count, row = _count(chunks, lambda values: values != np.floor(values), reduction)
-        if count:
-            raise DataError(
-                f"{what}: {count} labels are not whole numbers, the first in row {row}, counted from 0. "
-                "Labels number the classes from 0; for other targets choose a loss of values, as 'mse'."
-            )
-    low, high = _range(chunks, reduction)
-    if low < 0 or high >= classes:
-        count, row = _count(chunks, lambda values: (values < 0) | (values >= classes), reduction)
-        raise DataError(
-            f"{what}: labels run from {low:.0f} to {high:.0f}, but a model with {classes} outputs allows 0 to "
-            f"{classes - 1}; {count} are outside, the first in row {row}, counted from 0. Number the classes from 0, "
-            "and give the last layer one unit a class."
-        )
+_PROBABILITIES = ("kl_divergence", "dice", "iou")
+"""Losses of probabilities from 0 to 1, beside all whose names end in crossentropy."""
+_NOT_NEGATIVE = ("poisson", "msle")
 
 
 def _shaped(y: Rows, row_shape: tuple[int, ...]) -> Rows:
     return y if y.shape[1:] == row_shape else ReshapedRows(y, row_shape)
 
 
-def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
+def _whole_rows(y: Rows, row_shape: tuple[int, ...]) -> Rows:
+    labels = materialize(_shaped(y, row_shape), np.int64)
+    return labels if labels.dtype.kind in "iu" else CastRows(labels, np.int64)  # of a file that is mapped, or large
+
+
+def _labels(
+    y: Rows,
+    output_shape: tuple[int, ...],
+    what: str,
+    loss_name: str,
+    reduction: Reduction,
+    ignored: int | None = None,
+) -> Rows:
     row_shape = output_shape[:-1]
     if math.prod(y.shape[1:]) != math.prod(row_shape):
         hint = ""
@@ -72,9 +48,19 @@ def _labels(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, r
             f"{what} have shape {y.shape[1:]} a sample, but labels for outputs of shape {output_shape} have shape "
             f"{row_shape}.{hint}"
         )
-    _check_labels(y, output_shape[-1], what, reduction)
-    labels = materialize(_shaped(y, row_shape), np.int64)
-    return labels if labels.dtype.kind in "iu" else CastRows(labels, np.int64)  # of a file that is mapped, or large
+    check_labels(y, output_shape[-1], what, reduction, ignored)
+    return _whole_rows(y, row_shape)
+
+
+def _sequences(y: Rows, output_shape: tuple[int, ...], what: str, reduction: Reduction) -> Rows:
+    if len(y.shape) > 2:
+        raise DataError(
+            f"{what} have shape {y.shape[1:]} a sample, but the loss 'ctc' takes one row of labels a sample."
+        )
+    rows = _shaped(y, (y.shape[1] if len(y.shape) == 2 else 1,))
+    check_whole(rows, what, reduction)
+    check_sequences(rows, output_shape, what, reduction)
+    return _whole_rows(rows, rows.shape[1:])
 
 
 def _values(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, reduction: Reduction) -> Rows:
@@ -87,8 +73,14 @@ def _values(y: Rows, output_shape: tuple[int, ...], what: str, loss_name: str, r
         raise DataError(
             f"{what} have shape {y.shape[1:]} a sample, but the model's outputs have shape {output_shape}.{hint}"
         )
-    if loss_name.endswith("crossentropy"):
-        low, high = _range(Chunks(y, np.float64), reduction)
+    if loss_name in _NOT_NEGATIVE and value_range(Chunks(y, np.float64), reduction)[0] < 0:
+        count, row = count_bad(Chunks(y, np.float64), lambda values: values < 0, reduction)
+        raise DataError(
+            f"{what}: {count} values are below 0, the first in row {row}, counted from 0, but {loss_name} needs values "
+            "of at least 0. Choose another loss, as 'mse', or change the targets."
+        )
+    if loss_name.endswith("crossentropy") or loss_name in _PROBABILITIES:
+        low, high = value_range(Chunks(y, np.float64), reduction)
         if low < 0 or high > 1:
             raise DataError(
                 f"{what} run from {low:g} to {high:g}, but {loss_name} needs probabilities from 0 to 1. "
@@ -104,17 +96,20 @@ def prepare_samples(
     one_hot: bool,
     output_shape: tuple[int, ...],
     loss_name: str,
+    ignore_class: int | None = None,
     what: str = "the targets",
     reduction: Reduction = SERIAL,
 ) -> Samples:
     """Return the samples with targets as the loss wants them; see `prepare_targets`."""
-    if kind == "labels" and one_hot:
+    if kind != "values" and one_hot:
         raise JobError(
             f"data.one_hot = true makes one-hot rows, but the loss {loss_name!r} takes integer labels. "
             "Set data.one_hot = false, or choose the loss 'categorical_crossentropy'."
         )
+    if kind == "sequences":
+        return replace(samples, y=_sequences(samples.y, output_shape, what, reduction))
     if kind == "labels" or one_hot:
-        y = _labels(samples.y, output_shape, what, loss_name, reduction)
+        y = _labels(samples.y, output_shape, what, loss_name, reduction, ignore_class)
         return replace(samples, y=OneHotRows(y, output_shape[-1]) if one_hot else y)
     return replace(samples, y=_values(samples.y, output_shape, what, loss_name, reduction))
 
@@ -126,6 +121,7 @@ def prepare_targets(
     one_hot: bool,
     output_shape: tuple[int, ...],
     loss_name: str,
+    ignore_class: int | None = None,
     reduction: Reduction = SERIAL,
 ) -> Splits:
     """Return the splits with targets as the loss wants them.
@@ -133,14 +129,17 @@ def prepare_targets(
     Args:
         splits: what `load` gave.
         kind: what the loss takes: "labels", integers (n, *output_shape[:-1]) from 0 to output_shape[-1] - 1 (booleans,
-            and floats that are whole numbers, are given as int64), or "values", floats (n, *output_shape).
+            and floats that are whole numbers, are given as int64), "values", floats (n, *output_shape), or "sequences",
+            integers (n, length) for outputs (steps, classes): labels from 1 on, padded at the end by 0 or less.
         one_hot: with "values": the targets are labels, to be turned into one-hot rows.
         output_shape: shape of the model's output for one sample.
-        loss_name: as in the job file; decides hints, and whether values must be probabilities.
+        loss_name: as in the job file; decides hints, and whether values must be probabilities, or not negative.
+        ignore_class: with "labels": one more label that there may be, of positions that do not count.
         reduction: shares out the checks among ranks; collective.
 
     Raises:
-        DataError: shapes that do not fit, labels that are not whole or out of range, values out of [0, 1].
+        DataError: shapes that do not fit, labels that are not whole or out of range, values out of their range,
+            sequences too long for the steps.
         JobError: `one_hot` with a loss of labels.
     """
 
@@ -151,6 +150,7 @@ def prepare_targets(
             one_hot=one_hot,
             output_shape=output_shape,
             loss_name=loss_name,
+            ignore_class=ignore_class,
             what=f"targets of the {part} data",
             reduction=reduction,
         )
@@ -176,7 +176,8 @@ def absent_classes(y: Rows, classes: int, *, labels: bool, reduction: Reduction 
     def leaf(i: int) -> NDArray[np.float64]:
         values = chunks[i]
         if labels:
-            return (np.bincount(values.reshape(-1), minlength=classes) > 0).astype(np.float64)
+            known = values[(values >= 0) & (values < classes)]  # others are ignored
+            return (np.bincount(known, minlength=classes) > 0).astype(np.float64)
         if classes == 1:
             return np.array([(values <= 0.5).any(), (values > 0.5).any()], np.float64)
         return np.asarray((values.reshape(-1, classes) > 0).any(axis=0), np.float64)

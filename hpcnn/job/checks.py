@@ -19,6 +19,10 @@ TABLE_METRICS = ("confusion_matrix",)
 """Metrics that are not a single number and so can't be monitored."""
 
 
+_OF_CLASSES = (models.ClassLoss, models.Ctc, models.Dice, models.Iou, models.KLDivergence, models.Hinge)
+"""Losses that make no sense for targets that are numbers."""
+
+
 def check_job(job: Job) -> None:
     """Raise JobError for the first inconsistency between settings of `job`."""
     checks = (
@@ -115,19 +119,19 @@ def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
 def _check_targets(job: Job) -> None:
     loss, one_hot, labels = str(_tag(job.loss)), job.data.one_hot, _label_kind(job.data)
     source = f"the targets of source {_tag(job.data)!r}"
-    if loss == "sparse_categorical_crossentropy" and one_hot:
+    if loss in ("sparse_categorical_crossentropy", "ctc") and one_hot:
         raise JobError(
-            'data.one_hot = true does not fit loss.name = "sparse_categorical_crossentropy", which takes integer '
+            f'data.one_hot = true does not fit loss.name = "{loss}", which takes integer '
             'labels: set one_hot to false, or the loss to "categorical_crossentropy"'
         )
-    if loss == "categorical_crossentropy" and labels == "classes" and not one_hot:
+    if loss in ("categorical_crossentropy", "categorical_focal_crossentropy") and labels == "classes" and not one_hot:
         raise JobError(
-            f'loss.name = "categorical_crossentropy" takes one-hot targets, but {source} are integer labels: set '
+            f'loss.name = "{loss}" takes one-hot targets, but {source} are integer labels: set '
             'data.one_hot = true, or the loss to "sparse_categorical_crossentropy"'
         )
     if labels == "numbers" and one_hot:
         raise JobError(f"data.one_hot = true needs integer labels, but {source} are numbers: set it to false")
-    if labels == "numbers" and isinstance(job.loss, models.ClassLoss):
+    if labels == "numbers" and isinstance(job.loss, _OF_CLASSES):
         raise JobError(f'loss.name = "{loss}" needs classes, but {source} are numbers: use "mse", "mae" or "huber"')
 
 
@@ -137,6 +141,12 @@ def _check_loss(job: Job) -> None:
         weights = loss.class_weights
         if isinstance(weights, list) and not (any(weights) and all(0 <= w < math.inf for w in weights)):
             raise JobError(f"loss.class_weights = {weights}: expected numbers >= 0, not all of them 0")
+        ignored = getattr(loss, "ignore_class", None)
+        if ignored is not None and weights != "none":
+            raise JobError(
+                f"loss.ignore_class = {ignored} and loss.class_weights = {weights!r} can't go together: remove one of "
+                "them. A class with the weight 0 does not count either."
+            )
     ending = _ending(job.model.layers)
     check_ending(_tag(loss), ending)
     check_class_metrics(_tag(loss), ending, job.train.metrics, one_hot=job.data.one_hot)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from hpcnn.job.layers import Layer
-from hpcnn.job.section import Fraction, Positive, PositiveInt, Section
+from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Section
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -42,6 +44,46 @@ class Huber(LossSection, frozen=True, kw_only=True, tag="huber"):
     """Where the linear part begins."""
 
 
+class Mape(LossSection, frozen=True, kw_only=True, tag="mape"):
+    """Mean absolute error in percent of the target."""
+
+
+class Msle(LossSection, frozen=True, kw_only=True, tag="msle"):
+    """Mean squared error of the logarithms of 1 + output and 1 + target."""
+
+
+class LogCosh(LossSection, frozen=True, kw_only=True, tag="log_cosh"):
+    """Logarithm of the hyperbolic cosine of the error: as Huber's loss, but smooth."""
+
+
+class Poisson(LossSection, frozen=True, kw_only=True, tag="poisson"):
+    """For counts: the outputs, above 0, are how many are expected."""
+
+
+class Hinge(LossSection, frozen=True, kw_only=True, tag="hinge"):
+    """For two classes, -1 and 1 or 0 and 1, and outputs of any size (support vector machines)."""
+
+
+class CosineSimilarity(LossSection, frozen=True, kw_only=True, tag="cosine_similarity"):
+    """Minus the cosine of the angle between output and target."""
+
+
+class KLDivergence(LossSection, frozen=True, kw_only=True, tag="kl_divergence"):
+    """Kullback-Leibler divergence of rows of probabilities."""
+
+
+class Dice(LossSection, frozen=True, kw_only=True, tag="dice"):
+    """1 - the Dice coefficient of each sample, over all of its outputs: for masks."""
+
+
+class Iou(LossSection, frozen=True, kw_only=True, tag="iou"):
+    """1 - the soft Jaccard index (intersection over union) of each sample, over all of its outputs: for masks."""
+
+
+class Ctc(LossSection, frozen=True, kw_only=True, tag="ctc"):
+    """For sequences of labels whose places in time are not known; class 0 of the outputs is the blank."""
+
+
 class ClassLoss(LossSection, frozen=True, kw_only=True):
     """Settings of every classification loss."""
 
@@ -62,5 +104,48 @@ class CategoricalCrossentropy(ClassLoss, frozen=True, kw_only=True, tag="categor
 class SparseCategoricalCrossentropy(ClassLoss, frozen=True, kw_only=True, tag="sparse_categorical_crossentropy"):
     """For integer labels; exact and stable after a softmax."""
 
+    ignore_class: int | None = None
+    """Label of positions that do not count, in the loss and in metrics, such as 255 or -1; by default all do."""
 
-Loss = Mse | Mae | Huber | BinaryCrossentropy | CategoricalCrossentropy | SparseCategoricalCrossentropy
+
+class Focal(ClassLoss, frozen=True, kw_only=True):
+    """Settings of the focal losses."""
+
+    gamma: NonNegative = 2.0
+    """Power of 1 - p by which the loss of a label is multiplied, where p is its probability."""
+    alpha: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    """A factor of the loss; `binary_focal_crossentropy`: that of true labels, and 1 - alpha of others, with \
+`apply_class_balancing`."""
+
+
+class BinaryFocalCrossentropy(Focal, frozen=True, kw_only=True, tag="binary_focal_crossentropy"):
+    """Binary cross-entropy in which labels that are right already count less."""
+
+    apply_class_balancing: bool = False
+    """Multiply by alpha."""
+
+
+class CategoricalFocalCrossentropy(Focal, frozen=True, kw_only=True, tag="categorical_focal_crossentropy"):
+    """Cross-entropy of one-hot targets in which classes that are right already count less."""
+
+
+Loss = (
+    Mse
+    | Mae
+    | Huber
+    | Mape
+    | Msle
+    | LogCosh
+    | Poisson
+    | Hinge
+    | CosineSimilarity
+    | KLDivergence
+    | Dice
+    | Iou
+    | Ctc
+    | BinaryCrossentropy
+    | CategoricalCrossentropy
+    | SparseCategoricalCrossentropy
+    | BinaryFocalCrossentropy
+    | CategoricalFocalCrossentropy
+)

@@ -8,7 +8,7 @@ from hpcnn.errors import JobError
 
 CLASS_METRICS = (
     "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
-    "precision", "recall", "f1", "confusion_matrix",
+    "precision", "recall", "f1", "mean_iou", "perplexity", "confusion_matrix",
 )  # fmt: skip
 PROBABILITIES = ("sigmoid", "softmax")
 _POSITIVE = ("softmax", "sigmoid", "softplus")
@@ -17,20 +17,42 @@ _FITTING = {
     "binary_crossentropy": PROBABILITIES,
     "categorical_crossentropy": _POSITIVE,
     "sparse_categorical_crossentropy": _POSITIVE,
+    "binary_focal_crossentropy": PROBABILITIES,
+    "categorical_focal_crossentropy": _POSITIVE,
+    "kl_divergence": PROBABILITIES,
+    "dice": PROBABILITIES,
+    "iou": PROBABILITIES,
 }
-"""By loss, the last activations that it works with. Losses that are not listed work with any."""
+"""By loss of probabilities, the last activations that it works with."""
+_FUSED = ("binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy")
+_COUNTS = ("softplus", "sigmoid", "softmax", "relu")
+_LOGITS = ("softmax", "linear")
 
 
 def check_ending(loss: str, ending: str | None) -> None:
     """Raise JobError unless a loss works with the last activation of a network; None: it is not known."""
-    fitting = _FITTING.get(loss)
-    if fitting is None or ending is None or ending in fitting:
+    if ending is None:
         return
-    best = "sigmoid" if loss == "binary_crossentropy" else "softmax"
+    if loss == "poisson" and ending not in _COUNTS:
+        raise JobError(
+            f'loss.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", '
+            'whose outputs may be below. End it in activation = "softplus", or choose another loss, as "mse".'
+        )
+    if loss == "ctc" and ending not in _LOGITS:
+        raise JobError(
+            f'loss.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in activation '
+            '= "softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
+        )
+    fitting = _FITTING.get(loss)
+    if fitting is None or ending in fitting:
+        return
+    best = "sigmoid" if loss.startswith("binary_") or loss in ("dice", "iou") else "softmax"
+    together = ""
+    if loss in _FUSED:
+        together = ", also where another library would take from_logits: the two are computed together, from the logits"
     raise JobError(
         f'loss.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs are '
-        f'not probabilities. End it in activation = "{best}", also where another library would take '
-        'from_logits: the two are computed together, from the logits. For numbers use "mse", "mae" or "huber".'
+        f'not probabilities. End it in activation = "{best}"{together}. For numbers use "mse", "mae" or "huber".'
     )
 
 

@@ -17,7 +17,8 @@ from hpcnn.job.section import NonNegative, NonNegativeInt, PositiveInt, Section
 
 Metric = Literal[
     "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
-    "mae", "mse", "r2", "precision", "recall", "f1", "confusion_matrix",
+    "mae", "mse", "r2", "precision", "recall", "f1", "mean_iou",
+    "perplexity", "confusion_matrix",
 ]  # fmt: skip
 
 MOST_SHARDS = 65536

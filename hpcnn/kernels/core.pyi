@@ -41,6 +41,18 @@ def loss(
     terms: Array,
     label_smoothing: float,
     delta: float,
+    gamma: float,
+    alpha: float,
+    ignore: int | None,
+    /,
+) -> None: ...
+def ctc(
+    inputs: Array,
+    labels: Array,
+    weights: Array | None,
+    outputs: Array | None,
+    gradient: Array | None,
+    terms: Array,
     /,
 ) -> None: ...
 def layer_norm(

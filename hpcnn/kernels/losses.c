@@ -1,222 +1,96 @@
-/* Losses with their gradients. Definitions are those of Keras 3; see hpcnn/nn/losses.py.
+/* Losses with their gradients. Definitions are those of Keras 3; see hpcnn/nn/losses/.
  *
  * Everything between what is read and what is written is in doubles, LANES entries at a time.
  */
-#include "functions.h"
+#include "crossentropies.h"
+#include "focal.h"
+#include "overlaps.h"
+#include "regressions.h"
 
-#define EPSILON 1e-7 /* probabilities are kept this far from 0 and 1 where their logarithm is taken */
+void NAME(loss)(const void *operation, index_t begin, index_t end, void *scratch);
 
-/* What a sample has of each array. */
-struct sample {
-    const real *inputs, *targets;
-    const int64_t *labels;
-    real *outputs, *gradient;
-    double scale; /* of the gradient: weight / (number of terms in the mean) */
-};
-
-INLINE void give(const struct sample *s, index_t i, index_t count, dvec *gradient) {
-    if (!s->gradient) return;
-    EACH_DVEC gradient[k] *= dall(s->scale);
-    store_block(s->gradient + i, count, gradient);
-}
-
-/* ------------------------------------------------------------------------------------------------------ Regression */
-
-/* A function `of` of the errors makes terms and gradients; both are 0 for no error, so for entries that are not there. */
-#define REGRESSION(of) \
-    dvec sums[BLOCK] = {0}, error[BLOCK], target[BLOCK]; \
-    EACH_BLOCK(n) { \
-        load_block(s->inputs + i, count, error); \
-        load_block(s->targets + i, count, target); \
-        EACH_DVEC { \
-            dvec e = error[k] - target[k]; \
-            of; \
-        } \
-        give(s, i, count, error); \
-    } \
-    return folded(sums)
-
-static double mean_squared(const struct sample *s, index_t n) {
-    REGRESSION({
-        sums[k] += e * e;
-        error[k] = dall(2) * e;
-    });
-}
-
-static double mean_absolute(const struct sample *s, index_t n) {
-    REGRESSION({
-        sums[k] += dabs(e);
-        error[k] = dpick((divec)(e > dall(0)), dall(1), dpick((divec)(e < dall(0)), dall(-1), e)); /* 0, or NaN */
-    });
-}
-
-static double huber(const struct sample *s, index_t n, double delta) {
-    REGRESSION({
-        error[k] = at_least(at_most(e, delta), -delta);
-        sums[k] += error[k] * (e - error[k] * dall(0.5)); /* both branches */
-    });
-}
-
-/* --------------------------------------------------------------------------------------------- Binary cross-entropy */
-
-INLINE void binary_targets(const struct sample *s, index_t i, index_t count, double smoothing, dvec *t) {
-    load_block(s->targets + i, count, t);
-    EACH_DVEC t[k] = t[k] * dall(1 - smoothing) + dall(smoothing / 2);
-}
-
-static double binary_from_logits(const struct sample *s, index_t n, double smoothing) {
-    dvec sums[BLOCK] = {0}, z[BLOCK], t[BLOCK], terms[BLOCK];
-    EACH_BLOCK(n) {
-        load_block(s->inputs + i, count, z);
-        binary_targets(s, i, count, smoothing, t);
-        EACH_DVEC {
-            dvec low, e = exp_pair(-at_most(dabs(z[k]), 746), &low);
-            terms[k] = at_least(z[k], 0) - z[k] * t[k] + dlog1p(e);
-            z[k] = sigmoid_of(z[k], e, low);
-            t[k] = z[k] - t[k];
-        }
-        only_first(count, terms);
-        EACH_DVEC sums[k] += terms[k];
-        store_block(s->outputs + i, count, z);
-        give(s, i, count, t);
+static double of_position(const struct loss *op, const struct sample *s, index_t position) {
+    const double smoothing = op->label_smoothing;
+    switch (op->kind) {
+        case CATEGORICAL_FOCAL_CROSSENTROPY:
+            return categorical_focal(s, position, op->classes, smoothing, op->gamma, op->alpha);
+        case KL_DIVERGENCE: return kl_divergence(s, position, op->classes);
+        case COSINE_SIMILARITY: return cosine_similarity(s, position, op->classes);
+        default:
+            return op->from_logits ? categorical_from_logits(s, position, op->classes, smoothing)
+                                   : categorical_from_outputs(s, position, op->classes, smoothing);
     }
-    return folded(sums);
 }
 
-static double binary_from_outputs(const struct sample *s, index_t n, double smoothing) {
-    dvec sums[BLOCK] = {0}, given[BLOCK], t[BLOCK], terms[BLOCK];
-    EACH_BLOCK(n) {
-        load_block(s->inputs + i, count, given);
-        binary_targets(s, i, count, smoothing, t);
-        EACH_DVEC {
-            dvec p = at_least(at_most(given[k], 1 - EPSILON), EPSILON), rest = dall(1) - p;
-            divec clipped = (divec)(p != given[k]) & (divec)(p == p);
-            terms[k] = (t[k] - dall(1)) * dlog(rest) - t[k] * dlog(p);
-            t[k] = dpick(clipped, dall(0), (p - t[k]) / (p * rest));
-        }
-        only_first(count, terms);
-        EACH_DVEC sums[k] += terms[k];
-        give(s, i, count, t);
+/* Do the next positions: one, or several of few classes at once. Returns how many. */
+static index_t of_positions(const struct loss *op, const struct sample *s, index_t position, double *terms) {
+    const int softmax = op->kind == CATEGORICAL_CROSSENTROPY || op->kind == SPARSE_CATEGORICAL_CROSSENTROPY;
+    if (DWIDTH == 1 || !softmax || !op->from_logits || op->classes > LANES || op->positions == 1) {
+        terms[0] = of_position(op, s, position);
+        return 1;
     }
-    return folded(sums);
+    const index_t left = op->positions - position, group = left < DWIDTH ? left : DWIDTH;
+    categorical_group(s, position, group, op->classes, op->label_smoothing, terms);
+    return group;
 }
-
-/* ---------------------------------------------------------------------------------------- Categorical cross-entropy */
-
-/* The smoothed targets of the classes from i on, at a position; 0 where there is no class. */
-INLINE void block_targets(const struct sample *s, index_t position, index_t i, double smoothing, index_t classes, dvec *t) {
-    const dvec floor = dall(smoothing / (double)classes), share = dall(1 - smoothing);
-    if (s->labels) {
-        const divec label = dwhole((int64_t)((uint64_t)s->labels[position] - (uint64_t)i));
-        EACH_DVEC t[k] = dpick((divec)(lanes_of(k) == label), share + floor, floor);
-    } else {
-        load_block(s->targets + position * classes + i, classes - i, t);
-        EACH_DVEC t[k] = t[k] * share + floor;
-    }
-    only_first(classes - i, t);
-}
-
-/* t x, and 0 for t = 0 even if x is infinite. */
-INLINE dvec weighted(dvec t, dvec x) { return dpick((divec)(t == dall(0)), dall(0), t * x); }
-
-/* A label that names no class makes the loss NaN. */
-static double known(const struct sample *s, index_t position, index_t classes) {
-    return s->labels && (s->labels[position] < 0 || s->labels[position] >= classes) ? NAN : 0;
-}
-
-/* log(sum of exp(z)) x (sum of t) - sum of t z, with z less its maximum. */
-static double categorical_from_logits(const struct sample *s, index_t position, index_t classes, double smoothing) {
-    const index_t place = position * classes;
-    const real *z = s->inputs + place;
-    const double largest = (double)largest_of(z, classes);
-    dvec sums[BLOCK] = {0}, products[BLOCK] = {0}, totals[BLOCK] = {0}, shifted[BLOCK], power[BLOCK] = {0}, t[BLOCK] = {0};
-    EACH_BLOCK(classes) {
-        softmax_block(z + i, count, largest, shifted, power);
-        block_targets(s, position, i, smoothing, classes, t);
-        EACH_DVEC {
-            products[k] += weighted(t[k], shifted[k]);
-            totals[k] += t[k];
-            sums[k] += power[k];
-        }
-    }
-    const double sum = folded(sums), total = folded(totals), log_sum = dlog(dall(sum))[0];
-    EACH_BLOCK(classes) {
-        if (classes > LANES) { /* else they are those of above */
-            softmax_block(z + i, count, largest, shifted, power);
-            block_targets(s, position, i, smoothing, classes, t);
-        }
-        EACH_DVEC {
-            power[k] /= dall(sum);
-            t[k] = power[k] * dall(total) - t[k];
-        }
-        store_block(s->outputs + place + i, count, power);
-        give(s, place + i, count, t);
-    }
-    return log_sum * total - folded(products) + known(s, position, classes);
-}
-
-/* p = given / sum, and p kept off 0 and 1. Returns where that changes nothing. */
-INLINE divec probability(dvec given, double sum, dvec *p, dvec *kept) {
-    *p = given / dall(sum);
-    *kept = at_least(at_most(*p, 1 - EPSILON), EPSILON);
-    return (divec)(*p == *kept) | (divec)(*p != *p);
-}
-
-/* -sum of t log(p), where p is what is given over its sum, kept off 0 and 1. */
-static double categorical_from_outputs(const struct sample *s, index_t position, index_t classes, double smoothing) {
-    const index_t place = position * classes;
-    const real *inputs = s->inputs + place;
-    dvec sums[BLOCK] = {0}, terms[BLOCK] = {0}, dots[BLOCK] = {0}, given[BLOCK], t[BLOCK], p, kept;
-    EACH_BLOCK(classes) {
-        load_block(inputs + i, count, given);
-        EACH_DVEC sums[k] += given[k];
-    }
-    const double sum = folded(sums);
-    EACH_BLOCK(classes) {
-        load_block(inputs + i, count, given);
-        block_targets(s, position, i, smoothing, classes, t);
-        EACH_DVEC {
-            divec same = probability(given[k], sum, &p, &kept);
-            terms[k] -= t[k] * dlog(kept);
-            dots[k] -= dpick(same, t[k], dall(0));
-        }
-    }
-    const dvec dot = dall(folded(dots));
-    if (s->gradient) EACH_BLOCK(classes) {
-        load_block(inputs + i, count, given);
-        block_targets(s, position, i, smoothing, classes, t);
-        EACH_DVEC {
-            divec same = probability(given[k], sum, &p, &kept);
-            t[k] = (dpick(same, -t[k] / p, dall(0)) - dot) / dall(sum);
-        }
-        give(s, place + i, count, t);
-    }
-    return folded(terms) + known(s, position, classes);
-}
-
-/* ---------------------------------------------------------------------------------------------------------- Kernel */
 
 static double of_sample(const struct loss *op, const struct sample *s, index_t entries) {
-    double total = 0, smoothing = op->label_smoothing;
+    const double smoothing = op->label_smoothing;
+    double total = 0, terms[DWIDTH];
     switch (op->kind) {
         case MSE: return mean_squared(s, entries);
         case MAE: return mean_absolute(s, entries);
         case HUBER: return huber(s, entries, op->delta);
+        case MAPE: return mean_absolute_percentage(s, entries);
+        case MSLE: return mean_squared_logarithmic(s, entries);
+        case LOG_COSH: return log_cosh(s, entries);
+        case POISSON: return poisson(s, entries);
+        case HINGE: return hinge(s, entries);
         case BINARY_CROSSENTROPY:
             return op->from_logits ? binary_from_logits(s, entries, smoothing) : binary_from_outputs(s, entries, smoothing);
+        case BINARY_FOCAL_CROSSENTROPY: return binary_focal(s, entries, smoothing, op->gamma, op->alpha);
+        case DICE: return dice(s, entries);
+        case IOU: return iou(s, entries);
         default:
-            for (index_t position = 0; position < op->positions; position++)
-                total += op->from_logits ? categorical_from_logits(s, position, op->classes, smoothing)
-                                         : categorical_from_outputs(s, position, op->classes, smoothing);
+            for (index_t position = 0, done; position < op->positions; position += done) {
+                done = of_positions(op, s, position, terms);
+                for (index_t j = 0; j < done; j++) total += terms[j];
+            }
             return total;
     }
+}
+
+/* How many terms the mean of a sample is over. */
+static double terms_of(const struct loss *op) {
+    switch (op->kind) {
+        case CATEGORICAL_CROSSENTROPY: case SPARSE_CATEGORICAL_CROSSENTROPY: case CATEGORICAL_FOCAL_CROSSENTROPY:
+        case KL_DIVERGENCE: case COSINE_SIMILARITY: return (double)op->positions;
+        case DICE: case IOU: return 1;
+        default: return (double)(op->positions * op->classes);
+    }
+}
+
+/* The same where positions with the label `ignore` do not count: for those that do. */
+static double of_counted(const struct loss *op, struct sample *s, double weight) {
+    index_t counted = 0;
+    for (index_t position = 0; position < op->positions; position++) counted += s->labels[position] != op->ignore;
+    s->scale = weight / (double)(counted ? counted : 1);
+    double total = 0, terms[DWIDTH];
+    for (index_t position = 0, done; position < op->positions; position += done) {
+        done = of_positions(op, s, position, terms);
+        for (index_t j = 0; j < done; j++) {
+            if (s->labels[position + j] != op->ignore) total += terms[j];
+            else if (s->gradient) memset(s->gradient + (position + j) * op->classes, 0, (size_t)op->classes * sizeof(real));
+        }
+    }
+    return total / (double)(counted ? counted : 1) * weight;
 }
 
 void NAME(loss)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct loss *op = operation;
     const index_t entries = op->positions * op->classes;
     const int sparse = op->kind == SPARSE_CATEGORICAL_CROSSENTROPY;
-    const double mean = (double)(op->kind >= CATEGORICAL_CROSSENTROPY ? op->positions : entries);
+    const double mean = terms_of(op);
     (void)scratch;
     for (index_t i = begin; i < end; i++) {
         double weight = op->weights ? (double)((const real *)op->weights)[i] : 1;
@@ -228,6 +102,6 @@ void NAME(loss)(const void *operation, index_t begin, index_t end, void *scratch
             .gradient = op->gradient ? (real *)op->gradient + i * entries : NULL,
             .scale = weight / mean,
         };
-        op->terms[i] = of_sample(op, &s, entries) / mean * weight;
+        op->terms[i] = sparse && op->ignores ? of_counted(op, &s, weight) : of_sample(op, &s, entries) / mean * weight;
     }
 }

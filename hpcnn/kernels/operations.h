@@ -103,18 +103,24 @@ struct activate_backward {
     void *dz;
 };
 
-enum loss_kind { MSE, MAE, HUBER, BINARY_CROSSENTROPY, CATEGORICAL_CROSSENTROPY, SPARSE_CATEGORICAL_CROSSENTROPY };
+enum loss_kind {
+    MSE, MAE, HUBER, BINARY_CROSSENTROPY, CATEGORICAL_CROSSENTROPY, SPARSE_CATEGORICAL_CROSSENTROPY,
+    MAPE, MSLE, LOG_COSH, POISSON, HINGE, BINARY_FOCAL_CROSSENTROPY, CATEGORICAL_FOCAL_CROSSENTROPY,
+    KL_DIVERGENCE, COSINE_SIMILARITY, DICE, IOU,
+    CTC /* an operation of its own */
+};
 
 /* The loss of each sample, and its gradient, in one pass. With `from_logits` (BINARY_CROSSENTROPY: a sigmoid's;
  * the categorical ones: a softmax's) `inputs` are logits, `outputs` takes the probabilities and `gradient` is that of
  * the logits. Without, `inputs` are outputs, and `gradient` is theirs. Gradients are multiplied by the sample's weight,
  * terms too. From the entries on all is in double, and what is stored is rounded once. Sums over a sample's entries (the
- * categorical losses: over a position's) use LANES lanes. A task is one sample. */
+ * categorical losses, KL_DIVERGENCE and COSINE_SIMILARITY: over a position's) use LANES lanes; positions are added in
+ * order. A task is one sample. */
 struct loss {
     int kind;
     int from_logits;
     index_t samples;
-    index_t positions; /* of a sample: all axes but the first and last (for the categorical losses) */
+    index_t positions; /* of a sample: all axes but the first and last */
     index_t classes;   /* entries of the last axis */
     const void *inputs;
     const void *targets;   /* real, as inputs; or int64 labels (samples, positions) */
@@ -124,6 +130,10 @@ struct loss {
     double *terms;         /* (samples): weight x loss, computed in double from the entries on */
     double label_smoothing;
     double delta; /* HUBER */
+    double gamma; /* the focal ones */
+    double alpha; /* the focal ones; BINARY_FOCAL_CROSSENTROPY: below 0 for none */
+    int ignores;  /* SPARSE_CATEGORICAL_CROSSENTROPY: positions with the label `ignore` do not count, see losses.c */
+    int64_t ignore;
 };
 
 /* y = gamma (x - mean) / sqrt(variance + epsilon) + beta over each row. mean and variance (two passes) are sums over
@@ -271,6 +281,7 @@ struct standardize {
 #include "operations_convolution.h"
 #include "operations_normalization.h"
 #include "operations_shapes.h"
+#include "operations_losses.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

@@ -113,31 +113,6 @@ int parse_activate_backward(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_ACTIVATE_BACKWARD, dz.bits, rows_of(&dz), 1, 5.0 * (double)dz.size);
 }
 
-/* loss(kind, from_logits, inputs, targets, weights, outputs, gradient, terms, label_smoothing, delta) */
-int parse_loss(PyObject *const *given, struct record *record) {
-    struct array inputs, targets, weights, outputs, gradient, terms;
-    index_t kind, from_logits;
-    double label_smoothing, delta;
-    if (!take_whole(given[0], "kind", 0, SPARSE_CATEGORICAL_CROSSENTROPY, &kind) || !take_whole(given[1], "from_logits", 0, 1, &from_logits)) return 0;
-    if (!take_real(given[2], "inputs", READ, &inputs)) return 0;
-    int bits = inputs.bits, labels = kind == SPARSE_CATEGORICAL_CROSSENTROPY;
-    if (inputs.axes < 1) return refuse("inputs must have one axis at least");
-    index_t samples = inputs.shape[0], row = samples ? inputs.size / samples : 1, classes = inputs.axes > 1 ? columns_of(&inputs) : 1;
-    if (!take_plain(given[3], "targets", READ, labels ? 'i' : 'f', labels ? 64 : bits, &targets)) return 0;
-    if (!check_size(&targets, "targets", labels ? samples * (row / (classes ? classes : 1)) : inputs.size)) return 0;
-    if (!take_optional_plain(given[4], "weights", READ, 'f', bits, &weights) || !check_size(&weights, "weights", samples)) return 0;
-    if (!take_optional_plain(given[5], "outputs", WRITE, 'f', bits, &outputs) || !check_size(&outputs, "outputs", inputs.size)) return 0;
-    if (!take_optional_plain(given[6], "gradient", WRITE, 'f', bits, &gradient) || !check_size(&gradient, "gradient", inputs.size)) return 0;
-    if (!take_plain(given[7], "terms", WRITE, 'f', 64, &terms) || !check_size(&terms, "terms", samples)) return 0;
-    if (!take_number(given[8], "label_smoothing", &label_smoothing) || !take_number(given[9], "delta", &delta)) return 0;
-    if (from_logits && !outputs.data) return refuse("outputs are needed with from_logits");
-    record->of.loss = (struct loss){
-        .kind = (int)kind, .from_logits = (int)from_logits, .samples = samples, .positions = classes ? row / classes : 0, .classes = classes,
-        .inputs = inputs.data, .targets = targets.data, .weights = weights.data, .outputs = outputs.data, .gradient = gradient.data,
-        .terms = terms.data, .label_smoothing = label_smoothing, .delta = delta};
-    return finish_record(record, OP_LOSS, bits, samples, 1, 40.0 * (double)inputs.size);
-}
-
 /* layer_norm(x, gamma, beta, normal, inverse, y, epsilon) */
 int parse_layer_norm(PyObject *const *given, struct record *record) {
     struct array x, gamma, beta, normal, inverse, y;

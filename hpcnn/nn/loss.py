@@ -19,8 +19,12 @@ from hpcnn.nn.workspace import Array, Workspace
 OWNER = ("loss",)
 """Owner of the scratch arrays; no layer can have this name."""
 
+EPSILON = 1e-7
+"""Probabilities are kept this far from 0 and 1 where their logarithm is taken (Keras's ``backend.epsilon()``)."""
+
 LossBackward = Callable[[], Array]
 """``() -> gradient``; may overwrite what the forward pass returned."""
+TargetKind = Literal["labels", "values", "sequences"]
 Terms = tuple[Array, LossBackward]
 """(loss of each sample (n,), gradient of their sum)."""
 
@@ -31,8 +35,9 @@ class Loss(ABC):
 
     name: ClassVar[str]
     """Name in the job file."""
-    target_kind: ClassVar[Literal["labels", "values"]] = "values"
-    """``values``: float targets (n, *output_shape). ``labels``: integers (n, *output_shape[:-1])."""
+    target_kind: ClassVar[TargetKind] = "values"
+    """``values``: float targets (n, *output_shape). ``labels``: integers (n, *output_shape[:-1]). ``sequences``:
+    integers (n, length), of any length."""
     fused_head: ClassVar[str | None] = None
     """The head with which the loss is computed from the logits, exactly and stably."""
 
@@ -91,9 +96,14 @@ class BoundLoss:
         activation(self.head)
 
     @property
-    def target_kind(self) -> Literal["labels", "values"]:
-        """``labels`` or ``values``."""
+    def target_kind(self) -> TargetKind:
+        """``labels``, ``values`` or ``sequences``."""
         return self.loss.target_kind
+
+    @property
+    def ignore_class(self) -> int | None:
+        """The label of positions that do not count; None if there is none."""
+        return getattr(self.loss, "ignore_class", None)
 
     def __call__(
         self, logits: Array, targets: Array, weights: Array | None, ctx: Context
@@ -102,7 +112,7 @@ class BoundLoss:
 
         Args:
             logits: (n, *output_shape).
-            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels.
+            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels, (n, length) for sequences.
             weights: one for each sample (n,), or None.
             ctx: scratch.
 
@@ -149,8 +159,10 @@ class BoundLoss:
         Raises:
             DataError: they don't fit the logits.
         """
-        labels = self.target_kind == "labels"
-        expected = logits.shape[:-1] if labels else logits.shape
+        labels = self.target_kind != "values"
+        expected: tuple[int, ...] = logits.shape[:-1] if labels else logits.shape
+        if self.target_kind == "sequences":
+            expected = (len(logits), targets.shape[-1] if targets.ndim else 1)
         if targets.shape != expected:
             raise DataError(
                 f"the loss {self.loss.name!r} needs targets of shape {expected} for outputs of shape {logits.shape}, "
@@ -190,6 +202,12 @@ def mean_rows(values: Array, ctx: Workspace) -> Array:
         return rows[:, 0]
     terms = np.add.reduce(rows, axis=1, out=sample_values(values, ctx))
     return np.divide(terms, rows.shape[1], out=terms)
+
+
+def zero_where_clipped(gradient: Array, before: Array, after: Array, ctx: Workspace) -> None:
+    """Zero the gradient in place where `after`, what a limit made of `before`, differs from that."""
+    changed = np.not_equal(before, after, out=ctx.scratch(OWNER, "changed", before.shape, np.bool_))
+    np.copyto(gradient, 0, where=changed)
 
 
 def _scale(gradient: Array, weights: Array, ctx: Workspace) -> Array:

@@ -54,14 +54,20 @@ def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY)
 def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelSpec:
     """Return a network with the loss and the metrics of a job. ModelError: they do not fit it."""
     loss = build_loss(job.loss, network.output_shape, network.head)
+    if loss.target_kind == "sequences" and job.train.metrics:
+        raise JobError(
+            f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets place by place, which the "
+            f"sequences of the loss {loss.loss.name!r} do not have. Remove all metrics."
+        )
     metrics = build_metrics(
         job.train.metrics,
         outputs=network.output_shape[-1],
         labels=loss.target_kind == "labels",
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
+        arithmetic=job.train.arithmetic,
     )
-    return ModelSpec(network, loss, StatsLayout(metrics), backend, job.train.arithmetic)
+    return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
 
 
 def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
@@ -176,6 +182,7 @@ def build_training(
         one_hot=job.data.one_hot,
         output_shape=spec.network.output_shape,
         loss_name=spec.loss.loss.name,
+        ignore_class=spec.loss.ignore_class,
         reduction=reduction,
     )
     splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
@@ -226,6 +233,7 @@ def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: 
         one_hot=job.data.one_hot,
         output_shape=spec.network.output_shape,
         loss_name=spec.loss.loss.name,
+        ignore_class=spec.loss.ignore_class,
         what=what,
         reduction=reduction,
     )

@@ -11,7 +11,7 @@ from hpcnn.job.schema import Job
 from hpcnn.training.backend import ModelSpec
 
 _MOST_LISTED = 10
-_OF_CLASSES = ("accuracy", "precision", "recall", "f1")
+_OF_CLASSES = ("accuracy", "precision", "recall", "f1", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
@@ -22,7 +22,7 @@ def notes_on(job: Job, spec: ModelSpec, samples: Samples, reduction: TreeReducti
     if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:
         yield f"train.top_k = {job.train.top_k} of {outputs} classes: top_k_accuracy is 1 for any model. Lower it."
     counted = [metric.name for metric in spec.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
-    if counted and loss.name != "binary_crossentropy" and one_class_each(samples.y, reduction):
+    if counted and not loss.name.startswith("binary_") and one_class_each(samples.y, reduction):
         yield (
             f"each sample of the training data has one class, but behind a sigmoid with the loss {loss.name} "
             f"{' and '.join(counted)} count each of {outputs} outputs for itself. For one class a sample use softmax, "

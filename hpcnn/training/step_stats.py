@@ -20,10 +20,11 @@ class StatsLayout:
 
     `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum of the penalties that held for
     them, `STOP` the number of ranks that were asked to stop, `SAVE` that of ranks that find it time for a checkpoint.
+    Positions with the label `ignore_class` are in no metric.
     """
 
-    def __init__(self, metrics: Sequence[Metric]) -> None:
-        self.metrics = tuple(metrics)
+    def __init__(self, metrics: Sequence[Metric], ignore_class: int | None = None) -> None:
+        self.metrics, self.ignore_class = tuple(metrics), ignore_class
         self.parts: list[slice] = []
         """Where the numbers of each metric are."""
         position = _FIRST_METRIC
@@ -44,6 +45,9 @@ class StatsLayout:
         places: Sequence[int] | None = None,
     ) -> None:
         """Add the metrics of a piece of samples: all of them, or those in these places."""
+        if self.ignore_class is not None and self.metrics:
+            counted = targets != self.ignore_class
+            outputs, targets = outputs[counted], targets[counted]
         decided = None
         for place in range(len(self.metrics)) if places is None else places:
             metric, part = self.metrics[place], self.parts[place]

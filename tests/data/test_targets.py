@@ -29,7 +29,18 @@ def prepared(y, **options):
     return prepare_targets(splits(y), **options).train.y
 
 
+IGNORING = {**SPARSE, "ignore_class": 255}
+CTC = {"kind": "sequences", "one_hot": False, "output_shape": (6, 4), "loss_name": "ctc"}
+SEQUENCES = np.array([[1, 3, 1, 0], [2, 2, 0, 0], [0, 0, 0, 0], [3, -1, -1, -1], [1, 1, 2, 2], [3, 2, 1, 3]] * 10)
+MARKED = LABELS.copy()
+MARKED[[3, 4, 59]] = 255
 FITTING = {
+    "labels that are ignored": (MARKED, IGNORING, MARKED),
+    "only labels that are ignored": (np.full(60, 255), IGNORING, np.full(60, 255)),
+    "labels of steps": (SEQUENCES, CTC, SEQUENCES),
+    "labels of steps as floats": (SEQUENCES.astype(np.float32), CTC, SEQUENCES),
+    "one label of steps": (SEQUENCES[:, 0], CTC, SEQUENCES[:, :1]),
+    "counts": (3 * abs(VALUES), {**MSE, "loss_name": "poisson"}, 3 * abs(VALUES)),
     "labels": (LABELS, SPARSE, LABELS),
     "bytes": (LABELS.astype(np.uint8), SPARSE, LABELS),
     "whole floats": (LABELS.astype(np.float32), SPARSE, LABELS),
@@ -53,9 +64,9 @@ def test_targets_that_fit(case):
     y, options, expected = FITTING[case]
     rows = prepared(y, **options)
     assert rows.shape == expected.shape
-    dtype = np.int64 if options["kind"] == "labels" else np.float32
+    dtype = np.float32 if options["kind"] == "values" else np.int64
     np.testing.assert_array_equal(take(rows, dtype), expected.astype(dtype))
-    if options["kind"] == "labels":
+    if options["kind"] != "values":
         assert rows.dtype == np.int64
 
 
@@ -72,7 +83,27 @@ HALF, LOW, HIGH = LABELS.astype(np.float64), LABELS.copy(), LABELS.copy()
 HALF[[7, 20]] = 1.5
 LOW[33] = -2
 HIGH[[5, 50, 51]] = [4, 9, 4]
+HIGH_STEPS, AFTER, LONG = SEQUENCES.copy(), SEQUENCES.copy(), SEQUENCES.copy()
+HIGH_STEPS[7, 1] = 4
+AFTER[33] = [1, 0, 2, 0]
+LONG[8] = 2
 MISFITS = {
+    "high beside ignored": (
+        np.where(MARKED == 255, 255, HIGH),
+        IGNORING,
+        "labels run from 0 to 9, .* allows 0 to 3, and 255 for what is ignored; 3 are outside, the first in row 5,",
+    ),
+    "high in steps": (HIGH_STEPS, CTC, "labels run up to 4, .* 4 outputs allows 1 to 3, .*; 1 are outside, .* row 7,"),
+    "after padding": (AFTER, CTC, "labels come after padding, the first in row 33, .* Labels are 1 to 3; 0 or a neg"),
+    "too long": (LONG, CTC, "1 rows have more labels than the 6 steps of .* can hold, the first is row 8, .* a blank"),
+    "halves of steps": (SEQUENCES / 2, CTC, "labels are not whole numbers, the first in row 0"),
+    "tables of steps": (np.ones((60, 2, 3)), CTC, r"have shape \(2, 3\) a sample, but the loss 'ctc' takes one row of"),
+    "negative counts": (
+        np.where(VALUES[9] == VALUES, -1, abs(VALUES)),
+        {**MSE, "loss_name": "poisson"},
+        "values are below 0, the first in row 9, .* but poisson needs values of at least 0",
+    ),
+    "signs for dice": (LABELS % 2 * 2 - 1, {**BINARY, "loss_name": "dice"}, "from -1 to 1, but dice needs probabil"),
     "not whole": (HALF, SPARSE, "training data: 2 labels are not whole numbers, the first in row 7, counted from 0"),
     "not whole, one-hot": (HALF, HOT, "2 labels are not whole numbers"),
     "high": (HIGH, SPARSE, "labels run from 0 to 9, but a model with 4 outputs allows 0 to 3; 3 are .* row 5,"),
@@ -119,6 +150,8 @@ def test_validation_targets_are_checked_too():
 def test_one_hot_for_a_loss_of_labels_is_refused():
     with pytest.raises(JobError, match=r"one_hot = true makes one-hot rows, but the loss 'sparse_cat.* takes integer"):
         prepared(LABELS, **{**SPARSE, "one_hot": True})
+    with pytest.raises(JobError, match=r"one_hot = true makes one-hot rows, but the loss 'ctc' takes integer labels"):
+        prepared(SEQUENCES, **{**CTC, "one_hot": True})
 
 
 COUNTED = {

@@ -64,6 +64,18 @@ REFUSED: list[tuple[list[str], str]] = [
     (['data={ source = "sklearn", name = "iris" }', "loss.name=categorical_crossentropy"], "'sklearn' are integer"),
     ([LINE, "loss.name=mse", "data.one_hot=true"], "data.one_hot = true needs integer labels"),
     # loss and metrics
+    (["loss.class_weights=balanced", "loss.ignore_class=0"], "loss.ignore_class = 0 and loss.class_weights = 'balanced'"
+        " can't go together: remove one of them."),
+    (["loss.name=categorical_focal_crossentropy"], '"categorical_focal_crossentropy" takes one-hot targets, but the'),
+    (["loss.name=ctc", "data.one_hot=true"], 'data.one_hot = true does not fit loss.name = "ctc", which takes integer'),
+    ([LINE, "loss.name=dice"], 'loss.name = "dice" needs classes, but the targets of source'),
+    (["loss.name=dice", LINEAR], '"dice" needs probabilities, but the network ends in activation = "linear", whose '
+        'outputs are not probabilities. End it in activation = "sigmoid". For numbers use'),
+    (["loss.name=kl_divergence", LINEAR], 'not probabilities. End it in activation = "softmax". For numbers use'),
+    ([LINE, "loss.name=poisson", LINEAR], 'loss.name = "poisson" needs outputs of at least 0, but the network ends in '
+        'activation = "linear", whose outputs may be below. End it in activation = "softplus", or'),
+    (["loss.name=ctc", "model.layers.1.activation=relu"], 'loss.name = "ctc" works on logits, but the network ends in '
+        'activation = "relu". End it in activation = "softmax", or in "linear": the loss is the same'),
     (["loss.class_weights=[1, -1]"], "loss.class_weights = [1.0, -1.0]: expected numbers >= 0, not all of them 0"),
     (["loss.class_weights=[0, 0]"], "loss.class_weights = [0.0, 0.0]: expected numbers"),
     (["loss.class_weights=[]"], "loss.class_weights = []: expected numbers"),
@@ -111,6 +123,13 @@ ALLOWED: list[list[str]] = [
     [NPZ, "loss.name=categorical_crossentropy"],
     ["loss.name=categorical_crossentropy", "data.one_hot=true"],
     ["loss.name=mse", "data.one_hot=true", LINEAR],
+    ["loss.ignore_class=-1"],
+    ["loss.name=ctc", LINEAR, "train.metrics=[]"],
+    ["loss.name=ctc", "train.metrics=[]"],
+    ["loss.name=categorical_focal_crossentropy", "data.one_hot=true", "loss.gamma=0"],
+    ["loss.name=dice", "data.one_hot=true", "model.layers.1.activation=sigmoid"],
+    [LINE, "loss.name=poisson", "model.layers.1.activation=softplus", "train.metrics=[]"],
+    [LINE, "loss.name=log_cosh", LINEAR, "train.metrics=[]"],
     ["loss.name=mse", "model.layers.1.activation=sigmoid"],
     ["loss.name=mse", 'model.layers.1={ type = "activation", activation = "softmax" }'],
     [LINE, "loss.name=mse", LINEAR, 'train.metrics=["mae", "r2"]'],

@@ -75,7 +75,10 @@ def test_rows(row: Setting) -> None:
 
 def test_keys_shared_by_some_kinds_name_them() -> None:
     kinds = {row.kind for row in settings() if row.key == "label_smoothing"}
-    assert kinds == {"binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy"}
+    assert kinds == {
+        "binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy, binary_focal_crossentropy, "
+        "categorical_focal_crossentropy"
+    }
 
 
 @pytest.mark.parametrize("width", [60, 80])

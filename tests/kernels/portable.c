@@ -66,6 +66,7 @@ DECLARE(leaf_sums) DECLARE_SCRATCH(leaf_sums) DECLARE(rms_norm) DECLARE(rms_norm
 DECLARE(max_pooling) DECLARE(max_pooling_backward) DECLARE(average_pooling) DECLARE(average_pooling_backward)
 DECLARE(map_axis) DECLARE(permute) DECLARE(combine) DECLARE(maximum_backward) DECLARE(scaled) DECLARE(prelu)
 DECLARE(prelu_backward) DECLARE(spatial_dropout) DECLARE(gaussian_noise)
+DECLARE(ctc) DECLARE_SCRATCH(ctc)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -150,29 +151,43 @@ static void activations(void) {
     }
 }
 
-static void losses(void) {
-    const index_t samples = 11, positions = 3, classes = 21, n = samples * positions * classes;
-    int64_t labels[11 * 3];
+static void losses_of(index_t positions, index_t classes) {
+    const index_t samples = 11, n = samples * positions * classes;
+    int64_t labels[11 * 9];
     double terms[11];
     for (index_t i = 0; i < samples * positions; i++) labels[i] = i * 5 % classes;
-    for (int kind = 0; kind <= SPARSE_CATEGORICAL_CROSSENTROPY; kind++) {
-        for (int from_logits = 0; from_logits <= (kind >= BINARY_CROSSENTROPY); from_logits++) {
-            real *inputs = kind >= BINARY_CROSSENTROPY && !from_logits ? magnitudes(n) : filled(n);
+    for (int kind = 0; kind <= IOU; kind++) {
+        const int first = kind >= BINARY_CROSSENTROPY && kind <= SPARSE_CATEGORICAL_CROSSENTROPY; /* those that take logits */
+        const int numbers = kind < BINARY_CROSSENTROPY || (kind >= MAPE && kind <= HINGE && kind != POISSON);
+        for (int from_logits = 0; from_logits <= first; from_logits++) {
+            real *inputs = numbers || from_logits ? filled(n) : magnitudes(n);
             real *targets = magnitudes(n), *weights = magnitudes(samples), *outputs = filled(n), *gradient = filled(n);
             for (index_t i = 0; i < n; i++) {
                 targets[i] /= kind >= BINARY_CROSSENTROPY ? 2 : 1;
-                inputs[i] *= kind >= BINARY_CROSSENTROPY && !from_logits ? (real)0.5 : 3;
+                inputs[i] *= numbers || from_logits ? 3 : (real)0.5;
             }
             const struct loss loss = {
                 kind, from_logits, samples, positions, classes, inputs,
                 kind == SPARSE_CATEGORICAL_CROSSENTROPY ? (const void *)labels : targets, weights, outputs, gradient, terms,
-                kind == BINARY_CROSSENTROPY || kind == CATEGORICAL_CROSSENTROPY ? 0.1 : 0, 0.7};
+                kind == SPARSE_CATEGORICAL_CROSSENTROPY ? 0 : 0.1, 0.7, 1.5, 0.3, from_logits, 5};
             NAME(loss)(&loss, 0, samples, NULL);
             print("loss", terms, sizeof terms);
             print_reals("loss", gradient, n);
             if (from_logits) print_reals("loss", outputs, n);
         }
     }
+}
+
+static void alignments(void) {
+    const index_t samples = 3, steps = 40, classes = 21, length = 12, n = samples * steps * classes;
+    int64_t labels[3 * 12];
+    double terms[3];
+    for (index_t i = 0; i < samples * length; i++) labels[i] = i % length > 7 + i / length ? -1 : 1 + i * i % 3;
+    real *inputs = filled(n), *weights = magnitudes(samples), *outputs = filled(n), *gradient = filled(n);
+    const struct ctc ctc = {samples, steps, classes, length, inputs, labels, weights, outputs, gradient, terms};
+    NAME(ctc)(&ctc, 0, samples, scratch_of(NAME(ctc_scratch)(&ctc)));
+    print("ctc", terms, sizeof terms);
+    print_reals("ctc", outputs, n), print_reals("ctc", gradient, n);
 }
 
 static void norms(void) {
@@ -309,7 +324,9 @@ void PORTABLE(void) {
     sums();
     products();
     activations();
-    losses();
+    losses_of(3, 21);
+    losses_of(9, 7);
+    alignments();
     norms();
     channels();
     root_mean_square();

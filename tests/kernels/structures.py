@@ -16,6 +16,7 @@ KERNELS = Path(__file__).parents[2] / "hpcnn" / "kernels"
 _NUMBERS = {
     "index_t": ctypes.c_int64,
     "int": ctypes.c_int,
+    "int64_t": ctypes.c_int64,
     "double": ctypes.c_double,
     "uint32_t": ctypes.c_uint32,
     "uint64_t": ctypes.c_uint64,

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from hpcnn.nn.activations import ACTIVATIONS, activation
 from hpcnn.nn.context import Context
-from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.native.base import CODES, FROM_INPUT
-from hpcnn.nn.native.loss import LOSS_CODES
 from hpcnn.nn.plain import NUMPY
 from scripts import ulp_errors
 from tests.kernels.structures import CONSTANTS
@@ -47,8 +45,6 @@ def pulled(core, name, saved, dy):
 
 def test_the_codes_are_those_of_the_core():
     assert {name.upper(): code for name, code in CODES.items()}.items() <= CONSTANTS.items()
-    assert {name.upper(): code for name, code in LOSS_CODES.items()}.items() <= CONSTANTS.items()
-    assert LOSS_CODES.keys() == LOSSES.keys()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -126,94 +122,6 @@ def test_special_values(core, dtype):
     assert np.signbit(activated(core, "tanh", z)[0, 4])
     assert not np.signbit(activated(core, "relu", z)[0, 4])
     assert np.isnan(activated(core, "softmax", z)).all()
-
-
-def losses(core, name, inputs, targets, weights, *, from_logits, smoothing=0.0, delta=0.7):
-    n, classes = len(inputs), inputs.shape[-1]
-    positions = inputs[0].size // classes if n else 1
-    outputs, gradient, terms = np.full_like(inputs, np.nan), np.full_like(inputs, np.nan), np.full(n, np.nan)
-    core.run(
-        "loss", inputs.dtype, n, kind=LOSS_CODES[name], from_logits=int(from_logits), samples=n, positions=positions,
-        classes=classes, inputs=inputs, targets=targets, weights=weights, outputs=outputs, gradient=gradient,
-        terms=terms, label_smoothing=smoothing, delta=delta,
-    )  # fmt: skip
-    return terms, outputs, gradient
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("from_logits", [False, True])
-@pytest.mark.parametrize("name", LOSSES)
-@few
-@given(n=st.integers(1, 5), positions=st.integers(1, 3), classes=st.sampled_from([2, 3, 16, 17, 40]),
-       seed=st.integers(0, 99), smoothing=st.sampled_from([0.0, 0.2]))  # fmt: skip
-def test_losses(cores, name, dtype, from_logits, n, positions, classes, seed, smoothing):
-    loss = LOSSES[name]
-    if from_logits and loss.fused_head is None:
-        return
-    rng = np.random.default_rng(seed)
-    crossentropy = "crossentropy" in name
-    settings_ = {"label_smoothing": smoothing} if crossentropy else {"delta": 0.7} if name == "huber" else {}
-    bound = loss(**settings_).bind(loss.fused_head if from_logits else "linear")
-    inputs = numbers((n, positions, classes), dtype, seed)
-    if crossentropy and not from_logits:
-        inputs = rng.uniform(0.01, 0.99, inputs.shape).astype(dtype)
-    labels = rng.integers(0, classes, (n, positions))
-    targets = labels if name.startswith("sparse") else rng.dirichlet(np.ones(classes), (n, positions)).astype(dtype)
-    weights = rng.uniform(0.5, 2, n).astype(dtype)
-    double = [np.asarray(each, np.float64) for each in (inputs, weights)]
-    wanted = targets if targets.dtype == np.int64 else targets.astype(np.float64)
-    terms, outputs, backward = NUMPY.loss(Context(), bound, double[0], wanted, double[1])
-    outputs = outputs.copy()
-    first = losses(cores[0], name, inputs, targets, weights, from_logits=from_logits, smoothing=smoothing)
-    tolerance = 1e-5 if dtype == np.float32 else 1e-12
-    np.testing.assert_allclose(first[0], terms, rtol=tolerance, atol=tolerance)
-    if from_logits:
-        np.testing.assert_allclose(first[1], outputs, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(first[2], backward(), rtol=tolerance, atol=10 * tolerance)
-    for core in cores[1:]:
-        again = losses(core, name, inputs, targets, weights, from_logits=from_logits, smoothing=smoothing)
-        assert [each.tobytes() for each in again] == [each.tobytes() for each in first], core.isa
-
-
-@pytest.mark.parametrize("label", [-1, 3, 2**40])
-def test_a_label_that_names_no_class_makes_the_loss_nan(core, label):
-    targets = np.array([0, label, 2])
-    for from_logits in (False, True):
-        inputs = np.full((3, 3), 1 / 3, np.float32)
-        terms = losses(core, "sparse_categorical_crossentropy", inputs, targets, None, from_logits=from_logits)[0]
-        assert np.isnan(terms).tolist() == [False, True, False]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_class_that_is_ruled_out_adds_nothing_to_the_loss(cores, dtype):
-    logits = np.random.default_rng(0).normal(size=(2, 20)).astype(dtype)
-    logits[:, 3] = -np.inf
-    one_hot = np.eye(20, dtype=dtype)[[0, 19]]
-    kept = np.arange(20) != 3
-    for name, targets in (
-        ("categorical_crossentropy", one_hot),
-        ("sparse_categorical_crossentropy", np.array([0, 19])),
-    ):
-        terms, outputs, gradient = losses(cores[-1], name, logits, targets, None, from_logits=True)
-        p = np.exp(logits[:, kept].astype(np.float64))
-        p /= p.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(terms, -np.log(p[[0, 1], [0, 18]]), rtol=1e-5)
-        np.testing.assert_allclose(outputs[:, kept], p, rtol=1e-5)
-        np.testing.assert_allclose(gradient[:, kept], p - one_hot[:, kept], rtol=1e-5, atol=1e-7)
-        assert not outputs[:, 3].any()
-        assert not gradient[:, 3].any()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_softmax_in_place_is_that_of_the_loss(cores, dtype):
-    """Predictions and evaluations have the same bits, whether the loss is computed or not."""
-    for classes in (3, 16, 17, 50):
-        z = numbers((5, classes), dtype, classes)
-        outputs = losses(
-            cores[-1], "sparse_categorical_crossentropy", z, np.zeros((5, 1), np.int64), None, from_logits=True
-        )[1]
-        cores[-1].run("activate", dtype, 5, rows=5, columns=classes, activation=CODES["softmax"], z=z, y=z)
-        assert z.tobytes() == outputs.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

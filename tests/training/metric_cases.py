@@ -36,16 +36,16 @@ def samples(kind, dtype=np.float32, n=N):
     return (outputs, labels, True) if kind.endswith("labels") else (outputs, np.eye(6, dtype=dtype)[labels], False)
 
 
-CLASS = ("accuracy", "top_k_accuracy", "precision", "recall", "f1", "confusion_matrix")
+CLASS = ("accuracy", "top_k_accuracy", "precision", "recall", "f1", "mean_iou", "perplexity", "confusion_matrix")
 VALUES = ("mae", "mse", "r2")
 METRICS_OF = {
     "labels": (*CLASS, "sparse_categorical_accuracy"),
     "rows": (*CLASS, *VALUES, "categorical_accuracy", "binary_accuracy"),
     "sequence labels": (*CLASS, "sparse_categorical_accuracy"),
     "sequence rows": (*CLASS, *VALUES, "categorical_accuracy", "binary_accuracy"),
-    "binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "confusion_matrix", *VALUES),
-    "many binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", *VALUES),
-    "sequence many binary": ("accuracy", "precision", "recall", "f1"),
+    "binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "mean_iou", "confusion_matrix", *VALUES),
+    "many binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "mean_iou", *VALUES),
+    "sequence many binary": ("accuracy", "precision", "recall", "f1", "mean_iou"),
     "regression": VALUES,
 }
 CASES = [(kind, name) for kind, names in METRICS_OF.items() for name in names]

@@ -75,6 +75,12 @@ HAND = [
     ("precision", THREE, [0, 1, 2, 2], (1 / 3 + 0 + 1) / 3),
     ("recall", THREE, [0, 1, 2, 2], (1 + 0 + 1 / 2) / 3),
     ("f1", THREE, [0, 1, 2, 2], (1 / 2 + 0 + 2 / 3) / 3),
+    ("mean_iou", THREE, [0, 1, 2, 2], (1 / 3 + 0 + 1 / 2) / 3),
+    ("mean_iou", THREE, [0, 0, 2, 0], (1 + 1) / 2),  # class 1 is neither true nor predicted
+    ("mean_iou", [[0.9], [0.8], [0.1], [0.2]], [[1.0], [0.0], [1.0], [1.0]], (0 + 1 / 4) / 2),
+    ("perplexity", THREE, [0, 1, 2, 2], (0.5 * 0.4 * 0.7 * 0.1) ** -0.25),
+    ("perplexity", [[1.0, 3.0]], [[0.0, 1.0]], 4 / 3),  # outputs are divided by their sum
+    ("perplexity", [[1.0, 0.0]], [1], 1e7),  # and kept off 0
 ]
 
 
@@ -120,7 +126,21 @@ def test_sums_of_float32_errors_are_kept_in_float64():
     assert measured(metric, outputs, np.zeros_like(outputs)) == pytest.approx(float(np.float32(0.1)), rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["labels", "rows", "sequence labels", "sequence rows"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_perplexity_is_the_same_by_the_core(kind, dtype):
+    outputs, targets, labels = samples(kind, dtype)
+    native, numpy = (
+        measured(metric_of(kind, "perplexity", outputs, labels, arithmetic=each), outputs, targets)
+        for each in ("native", "numpy")
+    )
+    assert native == pytest.approx(numpy, rel=1e-6 if dtype == np.float32 else 1e-12)
+    empty = metric_of(kind, "perplexity", outputs, labels, arithmetic="native")
+    assert np.isnan(measured(empty, outputs[:0], targets[:0]))
+
+
 BAD = [
+    ("perplexity", 1, False, r"'perplexity' needs more than one output"),
     ("acuracy", 3, True, r"unknown metric 'acuracy'\. Did you mean 'accuracy'\?"),
     ("binary_accuracy", 3, True, r"'binary_accuracy' compares rows of outputs, but the targets are integer labels"),
     ("categorical_accuracy", 3, True, r"'categorical_accuracy' compares rows.*Use 'accuracy'"),
@@ -139,7 +159,7 @@ def test_a_metric_that_can_not_be_had_is_refused(name, outputs, labels, text):
         build_metric(name, outputs=outputs, labels=labels)
 
 
-@pytest.mark.parametrize("name", ["confusion_matrix", "top_k_accuracy", "categorical_accuracy"])
+@pytest.mark.parametrize("name", ["confusion_matrix", "top_k_accuracy", "categorical_accuracy", "perplexity"])
 def test_a_metric_of_one_class_is_refused_for_several_labels(name):
     with pytest.raises(
         JobError, match=rf"'{name}' is about classes of which one is true, .*Use 'binary_accuracy', 'pre"
@@ -158,6 +178,10 @@ def test_a_metric_of_one_class_is_refused_for_several_labels(name):
         ("binary_crossentropy", "softmax", {}, False),
         ("categorical_crossentropy", "sigmoid", {}, False),
         ("mse", "linear", {}, False),
+        ("dice", "sigmoid", {}, True),
+        ("binary_focal_crossentropy", None, {}, True),
+        ("categorical_focal_crossentropy", "sigmoid", {}, False),
+        ("kl_divergence", "sigmoid", {}, False),
         ("sparse_categorical_crossentropy", "sigmoid", {"labels": True}, False),
     ],
 )
@@ -180,7 +204,12 @@ def test_the_registry_and_the_job_know_the_same_metrics():
     assert set(CLASS_METRICS) | {"mae", "mse", "r2"} == set(METRICS)
     assert set(TABLE_METRICS) == {name for _, name in CASES if name == "confusion_matrix"}
     assert {name for _, name in CASES} == set(METRICS)
-    assert {name for name in ("loss", *METRICS) if lower_is_better(f"val_{name}")} == {"loss", "mae", "mse"}
+    assert {name for name in ("loss", *METRICS) if lower_is_better(f"val_{name}")} == {
+        "loss",
+        "mae",
+        "mse",
+        "perplexity",
+    }
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in METRICS)
 
 

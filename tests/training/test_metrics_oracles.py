@@ -23,6 +23,12 @@ def by_sklearn(sk, kind, name, outputs, targets, labels):
         return function(*(array.reshape(-1, k).astype(np.float64) for array in (targets, outputs)))
     if name == "binary_accuracy" or (name == "accuracy" and kind.endswith("many binary")):
         return sk.accuracy_score((targets > 0.5).reshape(-1), (outputs > 0.5).reshape(-1))
+    if name == "mean_iou":
+        if kind.endswith("many binary"):
+            pairs = [(targets[..., i].reshape(-1) > 0.5, outputs[..., i].reshape(-1) > 0.5) for i in range(k)]
+            return np.mean([sk.jaccard_score(*pair) for pair in pairs if np.any(pair)])
+        true, predicted = classes(outputs, targets, labels)
+        return sk.jaccard_score(true, predicted, average="macro", labels=np.union1d(true, predicted))
     if kind.endswith("many binary"):
         scores = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
         true, predicted = (array.reshape(-1, k) > 0.5 for array in (targets, outputs))
@@ -32,6 +38,9 @@ def by_sklearn(sk, kind, name, outputs, targets, labels):
     if name == "top_k_accuracy":
         # No ties between outputs near the k-th: scikit-learn breaks them by position.
         return sk.top_k_accuracy_score(true, outputs.reshape(-1, k), k=2, labels=known)
+    if name == "perplexity":  # scikit-learn keeps probabilities off 0 by less
+        p = np.clip(outputs.reshape(-1, k).astype(np.float64), 1e-7, 1)
+        return np.exp(sk.log_loss(true, p / p.sum(axis=1, keepdims=True), labels=known))
     if name == "confusion_matrix":
         return sk.confusion_matrix(true, predicted, labels=known)
     if name in ("precision", "recall", "f1"):

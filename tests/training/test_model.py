@@ -11,6 +11,8 @@ from hpcnn.training.model import Accumulator
 from hpcnn.training.step_stats import LOSS, StatsLayout
 from tests.nn.helpers import normal
 
+VALUES = [name for name in LOSSES if name != "ctc"]  # whose targets have another shape
+
 
 def diverged(activation: str, loss: str, head: str) -> NumpyModel:
     """Return a model whose outputs overflow."""
@@ -28,7 +30,12 @@ def diverged(activation: str, loss: str, head: str) -> NumpyModel:
     ("activation", "loss", "head"),
     [
         *((name, "sparse_categorical_crossentropy", "softmax") for name in ACTIVATIONS),
-        *(("relu", name, head) for name in LOSSES for head in ("linear", "sigmoid", "softmax", "tanh")),
+        *(
+            ("relu", name, head)
+            for name in LOSSES
+            if name != "ctc"
+            for head in ("linear", "sigmoid", "softmax", "tanh")
+        ),
     ],
 )
 def test_overflow_gives_no_warning(activation: str, loss: str, head: str) -> None:

@@ -47,3 +47,20 @@ def test_sums_of_pieces_are_the_sums_of_the_whole(cut):
     every.add_metrics(parts[0], outputs[:cut], targets[:cut])
     every.add_metrics(parts[1], outputs[cut:], targets[cut:])
     np.testing.assert_array_equal(parts[0] + parts[1], whole)
+
+
+@pytest.mark.parametrize("ignored", [1, -1, 255])
+def test_positions_that_do_not_count_are_in_no_metric(ignored):
+    names = ("accuracy", "f1", "top_k_accuracy", "mean_iou", "perplexity", "confusion_matrix")
+    metrics, rng = build_metrics(names, outputs=3, labels=True, top_k=2), np.random.default_rng(0)
+    outputs, targets = rng.random((4, 5, 3)), rng.integers(0, 3, (4, 5))
+    left_out = rng.random((4, 5)) < 0.5
+    targets[targets == ignored] = 0
+    targets[left_out] = ignored
+    every, plain = StatsLayout(metrics, ignored), StatsLayout(metrics)
+    sums, expected = every.zeros(), plain.zeros()
+    every.add_metrics(sums, outputs, targets)
+    plain.add_metrics(expected, outputs[~left_out], targets[~left_out])
+    np.testing.assert_array_equal(sums, expected)
+    every.add_metrics(sums, outputs[:1], np.full((1, 5), ignored))  # none counts
+    np.testing.assert_array_equal(sums, expected)

@@ -79,7 +79,7 @@ class KerasModel(Model):
         return to_tensor(np.ascontiguousarray(x.reshape(len(x), *self.network.input_shape), self.network.dtype))
 
     def _targets(self, y: Array) -> Any:
-        dtype = np.int64 if self.loss.target_kind == "labels" else self.network.dtype
+        dtype = np.int64 if self.loss.target_kind != "values" else self.network.dtype
         return to_tensor(np.ascontiguousarray(y, dtype))
 
     def _seeds(self, key: tuple[int, ...]) -> Any:
@@ -149,11 +149,14 @@ class KerasModel(Model):
         """Return the types and shapes of the parameters, inputs and targets."""
         import tensorflow as tf
 
-        network, labels = self.network, self.loss.target_kind == "labels"
+        network = self.network
+        targets = {
+            "values": tf.TensorSpec([None, *network.output_shape], network.dtype),
+            "labels": tf.TensorSpec([None, *network.output_shape[:-1]], tf.int64),
+            "sequences": tf.TensorSpec([None, None], tf.int64),
+        }
         return [
             tf.TensorSpec([network.layout.size], network.dtype),
             tf.TensorSpec([None, *network.input_shape], network.dtype),
-            tf.TensorSpec([None, *network.output_shape[:-1]], tf.int64)
-            if labels
-            else tf.TensorSpec([None, *network.output_shape], network.dtype),
+            targets[self.loss.target_kind],
         ]

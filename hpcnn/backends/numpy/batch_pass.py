@@ -88,7 +88,8 @@ class BatchPass:
         self._recordings: dict[Sequence[int], _Recording] = {}
         self._most_rows = 0
         metrics = model.layout.metrics
-        self._counted = [place for place, metric in enumerate(metrics) if isinstance(metric, Accuracy)]
+        all_count = model.layout.ignore_class is None
+        self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
         others = [place for place in range(len(metrics)) if place not in self._counted]
         self._whole = [place for place in others if metrics[place].counts]
         self._others = [place for place in others if not metrics[place].counts]
@@ -165,7 +166,7 @@ class BatchPass:
         recording = _Recording((x, y), weights, shards, target, list(self._templates(shards, y)))
         dtype = self._model.vector.dtype
         inputs = recording.suited(x.reshape(len(x), *self._network.input_shape), dtype)
-        targets = recording.suited(y, np.int64 if self._loss.target_kind == "labels" else dtype)
+        targets = recording.suited(y, np.int64 if self._loss.target_kind != "values" else dtype)
         self._begin(recording)
         context = self._context
         context.arithmetic = arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)

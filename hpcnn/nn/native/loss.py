@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -34,21 +35,15 @@ class NativeLoss(NativeBase):
         if not fused and loss.head != "linear":
             self._do.activate(CODES[loss.head], logits, outputs)
         if targets.dtype.kind in "iu":
-            targets = targets.astype(np.int64, copy=False)
+            targets = targets.astype(np.int64, order="C", copy=False)
         gradient = ctx.scratch(_LOSS, "gradient", logits.shape, logits.dtype)
         terms = ctx.scratch(_LOSS, "terms", logits.shape[:1], np.float64)
-        self._do.loss(
-            LOSS_CODES[loss.loss.name],
-            fused,
-            logits if fused else outputs,
-            targets,
-            weights,
-            outputs if fused else None,
-            gradient,
-            terms,
-            getattr(loss.loss, "label_smoothing", 0.0),
-            getattr(loss.loss, "delta", 1.0),
-        )
+        inputs, written = (logits, outputs) if fused else (outputs, None)
+        if loss.loss.target_kind == "sequences":
+            self._do.ctc(inputs, targets, weights, written, gradient, terms)
+        else:
+            code = LOSS_CODES[loss.loss.name]
+            self._do.loss(code, fused, inputs, targets, weights, written, gradient, terms, *_settings(loss.loss))
 
         def backward() -> Array:
             if fused or loss.head == "linear":
@@ -62,3 +57,14 @@ class NativeLoss(NativeBase):
         out = np.zeros(1)
         core.shard_totals(one_shard(len(terms)).times(1), terms, (out,))
         return float(out[0])
+
+
+def _settings(loss: Any) -> tuple[float, float, float, float, int | None]:
+    """Return the settings of any loss as the core takes them, with something for those that it has not."""
+    return (
+        getattr(loss, "label_smoothing", 0.0),
+        getattr(loss, "delta", 1.0),
+        getattr(loss, "gamma", 0.0),
+        loss.alpha if getattr(loss, "apply_class_balancing", hasattr(loss, "alpha")) else -1.0,
+        getattr(loss, "ignore_class", None),
+    )

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from hpcnn.nn import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
-from hpcnn.nn.activations import ACTIVATIONS
-from hpcnn.nn.losses import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    Huber,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SparseCategoricalCrossentropy,
-)
 from tests.nn.cases import convolution, normalization, shapes
+from tests.nn.cases.losses import LOSSES, LOSSES_BEHIND_HEADS
+
+__all__ = ["KERAS", "KERAS_BY_SHAPE", "KERAS_FLOAT32", "LAYERS", "LOSSES", "LOSSES_BEHIND_HEADS"]
 
 FAMILIES = (convolution, normalization, shapes)
 """Each has LAYERS, as below, and KERAS: class -> ``(keras, layer, type) -> layer of Keras``."""
@@ -49,27 +43,3 @@ KERAS_BY_SHAPE = shapes.KERAS
 """``(keras, layer, shape of its samples, type) -> layer of Keras``."""
 KERAS_FLOAT32 = shapes.KERAS_FLOAT32
 """The cases that TensorFlow does not compute in float64 on a CPU."""
-
-
-LOSSES = {
-    "mse": MeanSquaredError(),
-    "mae": MeanAbsoluteError(),
-    "huber": Huber(),
-    "huber_small": Huber(delta=0.3),
-    "binary": BinaryCrossentropy(),
-    "binary_smooth": BinaryCrossentropy(label_smoothing=0.2),
-    "categorical": CategoricalCrossentropy(),
-    "categorical_smooth": CategoricalCrossentropy(label_smoothing=0.2),
-    "sparse": SparseCategoricalCrossentropy(),
-    "sparse_smooth": SparseCategoricalCrossentropy(label_smoothing=0.2),
-}
-
-_WAYS = [(outputs, weighted) for outputs in ((3,), (2, 4)) for weighted in (False, True)]
-LOSSES_BEHIND_HEADS = [
-    (name, head, *way)
-    for i, (name, loss) in enumerate(LOSSES.items())
-    for j, head in enumerate(ACTIVATIONS)
-    for k, way in enumerate(_WAYS)
-    if k == (i + j) % len(_WAYS) or head == loss.fused_head
-]
-"""Each loss behind each head. Shapes of outputs and weights take turns, but for a head that has code of its own."""

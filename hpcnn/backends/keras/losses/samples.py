@@ -1,0 +1,82 @@
+"""The losses of the job file on TensorFlow's tensors, as `hpcnn.nn.losses` has them: one value a sample, to be summed.
+
+Where the model ends in the activation that a loss is stable behind, the loss works on what that activation was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from hpcnn.backends.keras.losses import crossentropies, overlaps, regressions
+from hpcnn.backends.keras.losses.ctc import ctc
+from hpcnn.backends.keras.losses.heads import head_of
+from hpcnn.nn.loss import Loss
+
+
+def sample_losses(loss: Loss, outputs: Any, targets: Any) -> Any:
+    """Return the loss of each sample, shape (n,).
+
+    Args:
+        loss: which one.
+        outputs: of the model, a symbolic tensor of shape (n, *output_shape).
+        targets: of the same shape and type, or integer labels (n, *output_shape[:-1]).
+    """
+    import tensorflow as tf
+
+    of_outputs, of_logits = LOSSES[loss.name]
+    if of_logits is not None and head_of(outputs) == loss.fused_head:
+        terms = of_logits(loss, outputs.op.inputs[0], targets)
+    else:
+        terms = of_outputs(loss, outputs, targets)
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None:
+        return _mean_of_counted(terms, targets != ignored)
+    row = math.prod(terms.shape[1:])
+    return tf.reshape(terms, [-1]) if row == 1 else tf.reduce_mean(tf.reshape(terms, [-1, row]), axis=1)
+
+
+def _mean_of_counted(terms: Any, counted: Any) -> Any:
+    """Return each sample's mean of the terms that count; 0 if there are none."""
+    import tensorflow as tf
+
+    row = [-1, math.prod(terms.shape[1:])]
+    kept = tf.reshape(tf.where(counted, terms, tf.zeros_like(terms)), row)
+    number = tf.reduce_sum(tf.reshape(tf.cast(counted, terms.dtype), row), axis=1)
+    return tf.reduce_sum(kept, axis=1) / tf.maximum(number, 1)
+
+
+def sum_of(losses: Any, weights: Any = None) -> Any:
+    """Return the float64 sum of losses x weights."""
+    import tensorflow as tf
+
+    losses = tf.cast(losses, tf.float64)
+    return tf.reduce_sum(losses if weights is None else losses * tf.cast(weights, tf.float64))
+
+
+_Terms = Callable[[Any, Any, Any], Any]
+LOSSES: dict[str, tuple[_Terms, _Terms | None]] = {
+    "mse": (regressions.mse, None),
+    "mae": (regressions.mae, None),
+    "huber": (regressions.huber, None),
+    "mape": (regressions.mape, None),
+    "msle": (regressions.msle, None),
+    "log_cosh": (regressions.log_cosh, None),
+    "poisson": (regressions.poisson, None),
+    "hinge": (regressions.hinge, None),
+    "binary_crossentropy": (crossentropies.binary, crossentropies.binary_logits),
+    "categorical_crossentropy": (crossentropies.categorical, crossentropies.categorical_logits),
+    "sparse_categorical_crossentropy": (
+        crossentropies.of_labels(crossentropies.categorical),
+        crossentropies.of_labels(crossentropies.categorical_logits),
+    ),
+    "binary_focal_crossentropy": (crossentropies.binary_focal, None),
+    "categorical_focal_crossentropy": (crossentropies.categorical_focal, None),
+    "kl_divergence": (overlaps.kl_divergence, None),
+    "cosine_similarity": (overlaps.cosine_similarity, None),
+    "dice": (overlaps.dice, None),
+    "iou": (overlaps.iou, None),
+    "ctc": (ctc, ctc),
+}
+"""``(loss, outputs, targets) -> terms``, of any shape (n, ...): of outputs, and of logits where that is stable."""

@@ -1,0 +1,47 @@
+"""The losses. Definitions and defaults are those of Keras 3, for each sample; what else there is says so."""
+
+from hpcnn.nn.loss import EPSILON
+from hpcnn.nn.losses.crossentropies import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    Crossentropy,
+    SparseCategoricalCrossentropy,
+)
+from hpcnn.nn.losses.ctc import CTC
+from hpcnn.nn.losses.focal import BinaryFocalCrossentropy, CategoricalFocalCrossentropy
+from hpcnn.nn.losses.overlaps import CosineSimilarity, Dice, IoU, KLDivergence
+from hpcnn.nn.losses.registry import LOSSES
+from hpcnn.nn.losses.regressions import (
+    Hinge,
+    Huber,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    Poisson,
+)
+
+__all__ = [  # noqa: RUF022 - as all others are
+    "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
+    "CTC",
+    "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CosineSimilarity",
+    "Crossentropy",
+    "Dice",
+    "EPSILON",
+    "Hinge",
+    "Huber",
+    "IoU",
+    "KLDivergence",
+    "LOSSES",
+    "LogCosh",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
+    "SparseCategoricalCrossentropy",
+]

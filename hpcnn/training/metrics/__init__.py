@@ -1,0 +1,28 @@
+"""Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
+
+from hpcnn.training.metrics.base import ClassMetric, Metric, Value
+from hpcnn.training.metrics.build import (
+    METRICS,
+    build_metric,
+    build_metrics,
+    is_multilabel,
+    lower_is_better,
+    plain_values,
+    scalars,
+)
+from hpcnn.training.metrics.shares import R2, Accuracy
+
+__all__ = [  # noqa: RUF022 - as all others are
+    "Accuracy",
+    "ClassMetric",
+    "METRICS",
+    "Metric",
+    "R2",
+    "Value",
+    "build_metric",
+    "build_metrics",
+    "is_multilabel",
+    "lower_is_better",
+    "plain_values",
+    "scalars",
+]
