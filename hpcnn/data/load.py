@@ -30,7 +30,7 @@ TRAINING = "the training data"
 
 def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
     """Raise errors that concern all of the data, or both files."""
-    if source.validation is not None and data.validation_fraction:
+    if source.validation is not None and data.validation_fraction and not source.split:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
             "Set validation_fraction = 0, or make the names of the validation files empty."
@@ -83,7 +83,7 @@ def load(
     _check(source, data, (np.float64 if scaled else dtype, dtype), reduction)
 
     train, validation = (source.x, source.y), source.validation
-    if data.validation_fraction:
+    if data.validation_fraction and not source.split:
         kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
