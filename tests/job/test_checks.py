@@ -10,7 +10,8 @@ import pytest
 
 from hpcnn.errors import JobError
 from hpcnn.job import load_job
-from hpcnn.job.checks import DIGITS_SAMPLES, has_validation, produced_values
+from hpcnn.job.checks import DIGITS_SAMPLES, produced_values
+from hpcnn.job.data_checks import has_validation
 
 JOB = """
 [data]

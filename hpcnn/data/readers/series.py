@@ -55,7 +55,9 @@ class SeriesSteps(ComputedRows):
 
 def _draw(data: schema.Series, stream: int) -> Array:
     """Return a uniform number from [0, 1) for each component."""
-    return CounterHash(data.seed, stream, data.components).uniform(np.zeros(1, np.int64), np.empty((1, data.components)))[0]
+    out = np.empty((1, data.components))
+    CounterHash(data.seed, stream, data.components).uniform(np.zeros(1, np.int64), out)
+    return out.reshape(-1)
 
 
 class SeriesReader(Reader[schema.Series]):
