@@ -1,7 +1,7 @@
 """Reader of CIFAR-10 and CIFAR-100 in their binary version, memory-mapped.
 
-The format: https://www.cs.toronto.edu/~kriz/cifar.html ("Binary version"). A record is a byte with the label (CIFAR-100:
-two, coarse and fine) and the bytes of an image, channels first.
+The format: https://www.cs.toronto.edu/~kriz/cifar.html ("Binary version"). A record is a byte with the label, or two
+(CIFAR-100: coarse and fine), and the bytes of an image, channels first.
 """
 
 from __future__ import annotations
