@@ -134,7 +134,10 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
 
 def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random) -> None:
     held = bool(getattr(section, "validation_path", "")) or getattr(section, "part", "") == "both"
-    text = isinstance(section, schema.TextFiles)
+    classes: tuple[int, ...]
+    text, classes, values = isinstance(section, schema.TextFiles), (3,), (1,)
+    if isinstance(section, schema.TextFiles):
+        classes, values = (section.length, 256), (section.length,)
     section = msgspec.structs.replace(
         section,
         scale="none" if text else random.choice(("none", "standardize", "minmax")),
@@ -144,9 +147,9 @@ def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random
     splits = load(section, seed=1, dtype=dtype, base=folder)
     loss, kind, one_hot, outputs = random.choice(
         (
-            ("sparse_categorical_crossentropy", "labels", False, (3,)),
-            ("categorical_crossentropy", "values", True, (3,)),
-            ("mse", "values", False, (1,)),
+            ("sparse_categorical_crossentropy", "labels", False, classes),
+            ("categorical_crossentropy", "values", True, classes),
+            ("mse", "values", False, values),
         )
     )
     splits = prepare_targets(splits, kind=kind, one_hot=one_hot, output_shape=outputs, loss_name=loss)
