@@ -214,7 +214,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
-    source = read_source(trained.data, trained.base)
+    source = read_source(job.data, trained.base)
     remedy = "name their file (--data of evaluate, INPUT of others)"
     if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
