@@ -123,7 +123,7 @@ def test_other_texts_are_numbered_by_the_vocabulary(folder):
 
 
 def test_a_vocabulary_of_the_job(folder):
-    known = "".join(reversed(sorted(set(TEXT)))) + "§"
+    known = "".join(sorted(set(TEXT), reverse=True)) + "§"
     source = read_source(schema.TextFiles(path="t.txt", length=5, vocabulary=known), folder)
     assert source.vocabulary == known
     assert text_of(source.x, known) == windows(TEXT[:-1], 5, 5)
