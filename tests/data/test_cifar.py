@@ -96,7 +96,14 @@ def test_another_number_of_images_is_a_warning(folder):
         f"{folder}/test_batch.bin holds 6 images, that of cifar-10-binary.tar.gz 10,000. Is the download complete?"
     )
     (folder / "test_batch.bin").rename(folder / "mine.bin")
-    assert read_source(schema.Cifar(folder="mine.bin"), folder).notes == ()
+    assert read_source(schema.Cifar(folder="mine.bin", part="train"), folder).notes == ()
+
+
+def test_one_file_has_no_parts(folder):
+    with pytest.raises(
+        JobError, match=r"'test_batch\.bin' is a single file, but data\.part = \"both\" needs .* folder, or"
+    ):
+        read_source(schema.Cifar(folder="test_batch.bin"), folder)
 
 
 def test_missing_files(folder):

@@ -7,10 +7,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from hpcnn.data import random_numbers
 from hpcnn.data import rows as rows_module
 from hpcnn.data.load import load, prepare_targets
 from hpcnn.data.random_numbers import cosines
-from hpcnn.data.readers import heat, read_source, shapes
+from hpcnn.data.readers import heat, read_source, series, shapes
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import on_ranks, take
@@ -210,3 +211,96 @@ def test_a_wave_keeps_its_phase_at_any_step():
     near = take(read_source(far, None).x, indices=[0])[0, :, 0]
     wanted = ((near[2:] + near[:-2]) / near[1:-1])[np.abs(near[1:-1]) > 0.1]
     np.testing.assert_allclose(ratios, wanted[0], rtol=1e-12)
+
+
+# ---------------------------------------------------------------------------------- the same with Python's own numbers
+
+MASK = random_numbers.MASK
+COSINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(12)]
+
+
+def bits_of(seed, stream, width, row, column):
+    key = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+    z = (key + random_numbers.GAMMA * (row * width + column + 1)) & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def uniform_of(*key):
+    return (bits_of(*key) >> 11) * 2.0**-53
+
+
+def cosine_of(turns):
+    angle = (abs(turns - 0.5) - 0.25) * (2 * math.pi)
+    value = COSINE[-1]
+    for coefficient in COSINE[-2::-1]:
+        value = value * (angle * angle) + coefficient
+    return value * angle
+
+
+def test_series_bit_for_bit():
+    data = schema.Series(samples=10**12, length=12, horizon=4, stride=3, components=2, noise=0.0, seed=4)
+    source = read_source(data, None)
+
+    def step(t):
+        total = 0.0
+        for wave in range(2):
+            frequency, amplitude = (
+                uniform_of(4, stream, 2, 0, wave) for stream in (series.FREQUENCY, series.AMPLITUDE)
+            )
+            rate = int((1 / 12 + frequency * (0.25 - 1 / 12)) * 2.0**64)
+            turns = (((t * rate + bits_of(4, series.PHASE, 2, 0, wave)) & MASK) >> 11) * 2.0**-53
+            total += cosine_of(turns) * (0.5 + 0.5 * amplitude)
+        return total
+
+    for row in (0, 5, 10**12 - 1):
+        assert take(source.x, indices=[row]).ravel().tolist() == [step(3 * row + i) for i in range(12)]
+        assert take(source.y, indices=[row]).ravel().tolist() == [step(3 * row + 12 + i) for i in range(4)]
+
+
+def test_heat_bit_for_bit():
+    data = schema.Heat(samples=9, points=10, modes=2, diffusivity=0.03, time=0.7, seed=4)
+    amplitudes = np.empty((9, 4))
+    random_numbers.NormalHash(4, heat.RADIUS, heat.ANGLE, 4).normal(np.arange(9), amplitudes)
+
+    def value(row, place, time):
+        total = 0.0
+        for mode in (1, 2):
+            turn = 2 * math.pi * mode
+            scale = float(Decimal(-(turn * turn * 0.03 * time)).exp()) / math.sqrt(2)
+            for wave, shift in enumerate((0, 10)):
+                angle = (4 * mode * place - shift) % 40 / 40
+                total += amplitudes[row, 2 * (mode - 1) + wave] * (cosine_of(angle) * scale)
+        return total
+
+    for rows, time in zip(read_source(data, None).arrays, (0.0, 0.7), strict=True):
+        assert take(rows)[..., 0].tolist() == [[value(row, place, time) for place in range(10)] for row in range(9)]
+
+
+def test_shapes_bit_for_bit():
+    data = schema.Shapes(samples=40, size=9, channels=2, shapes=2, noise=0.5, seed=4)
+
+    def inside(kind, dy, dx, radius):
+        if kind == shapes.CIRCLE:
+            return dy * dy + dx * dx <= radius * radius
+        if kind == shapes.SQUARE:
+            return max(abs(dx), abs(dy)) <= 0.875 * radius
+        return 2 * abs(dx) <= dy + radius and dy <= radius
+
+    def pixel(image, row, column):
+        kind, brightness = 0, [0.0, 0.0]
+        for number in range(2):
+            y, x, u = (uniform_of(4, stream, 2, image, number) for stream in (shapes.ROW, shapes.COLUMN, shapes.RADIUS))
+            this = 1 + bits_of(4, shapes.KIND, 2, image, number) % 3
+            if inside(this, row - y * 8, column - x * 8, 9 * (1 + u) / 8):
+                kind = this
+                brightness = [uniform_of(4, shapes.BRIGHTNESS, 4, image, 2 * number + c) * 0.5 + 0.5 for c in (0, 1)]
+        place = 2 * (9 * row + column)
+        return kind, [uniform_of(4, shapes.NOISE, 162, image, place + c) * 0.5 + brightness[c] for c in (0, 1)]
+
+    source = read_source(data, None)
+    for image, colours, classes in zip(range(40), take(source.x), take(source.y), strict=True):
+        expected = [[pixel(image, row, column) for column in range(9)] for row in range(9)]
+        assert classes.tolist() == [[kind for kind, _ in line] for line in expected]
+        assert colours.tolist() == [[colour for _, colour in line] for line in expected]

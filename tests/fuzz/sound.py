@@ -112,7 +112,7 @@ def _cifar() -> list[Sample]:
         Sample(ten, names[2], schema.Cifar(folder=".")),
         Sample(ten, names[-1], schema.Cifar(folder=".")),
         Sample(hundred, "train.bin", schema.Cifar(folder=".", name="cifar100", part="train")),
-        Sample(hundred, "test.bin", schema.Cifar(folder="test.bin", name="cifar100", labels="coarse")),
+        Sample(hundred, "test.bin", schema.Cifar(folder="test.bin", name="cifar100", labels="coarse", part="test")),
     ]
 
 

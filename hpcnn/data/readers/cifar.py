@@ -23,7 +23,7 @@ from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, ArrayRows, ComputedRows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Inputs, Source, find_folder, places, unread
-from hpcnn.errors import DataError
+from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 from hpcnn.job.data_checks import check_source
 
@@ -156,6 +156,11 @@ class CifarReader(Reader[schema.Cifar]):
         kind = KINDS[data.name]
         check_source(data)
         file = next((place for place in places(data.folder, base) if place.is_file()), None)
+        if file is not None and data.part == "both":
+            raise JobError(
+                f'data.folder = {data.folder!r} is a single file, but data.part = "both" needs those for training and '
+                'the test batch: name their folder, or set part to "train" or "test"'
+            )
         if file is not None:
             return Source(*_rows([file], kind, data.labels), notes=_counts_note([file], kind))
         folder = find_folder(data.folder, base) or places(data.folder, base)[0]

@@ -43,7 +43,8 @@ class HeatStates(ComputedRows):
         self._amplitudes = NormalHash(data.seed, RADIUS, ANGLE, 2 * data.modes)
         self._drawn, self._work = Buffer((2 * data.modes,), np.float64), Buffer((data.points,), np.float64)
         # Of a wave a cos + b sin with normal a and b, amplitude and phase are independent, and the phase is uniform.
-        damping = [decay((2 * math.pi * k) ** 2 * data.diffusivity * time) for k in range(1, data.modes + 1)]
+        turns = [2 * math.pi * k for k in range(1, data.modes + 1)]
+        damping = [decay(turn * turn * data.diffusivity * time) for turn in turns]
         scale = np.repeat(damping, 2) / math.sqrt(data.modes)  # initial states have variance 1
         self._waves = waves(data.modes, data.points) * scale[:, None]
 
