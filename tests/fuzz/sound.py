@@ -107,7 +107,7 @@ def cifar_bytes(labels: list[int], label_bytes: int = 1) -> bytes:
 def _cifar() -> list[Sample]:
     names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
     ten = {name: cifar_bytes([number % CLASSES, 1]) for number, name in enumerate(names)}
-    hundred = {"train.bin": cifar_bytes([0, 1, 2], 2), "test.bin": cifar_bytes([2], 2)}
+    hundred = {"train.bin": cifar_bytes([0, 1, 2], 2), "test.bin": cifar_bytes([2, 0, 1, 1], 2)}
     return [
         Sample(ten, names[2], schema.Cifar(folder=".")),
         Sample(ten, names[-1], schema.Cifar(folder=".")),
