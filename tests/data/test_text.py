@@ -165,7 +165,7 @@ BAD = {
     ),
     "bytes": ({"length": 3000, "units": "byte"}, r"t\.txt has 2250 bytes, but a window"),
     "no file": ({"path": "u.txt"}, "no data file 'u.txt': looked for"),
-    "no match": ({"path": "u*.txt"}, r"no file matches 'u\*\.txt' in "),
+    "no match": ({"path": "u*.txt"}, r"no file matches 'u\*\.txt': looked for "),
     "encoding": ({"path": "latin"}, r'latin is not UTF-8 text: byte 2 is f6, .*iconv -t UTF-8.*data.units = "byte"'),
     "empty": ({"path": "empty"}, r"empty has 0 characters, but a window of data.length = 64 and the next needs 65"),
     "a fraction of nothing": ({"length": 9, "validation_fraction": 1e-9}, "leaves 0 for validation"),

@@ -122,7 +122,7 @@ def _text() -> list[Sample]:
         (text.encode(), schema.TextFiles(path="d.txt", length=5)),
         (b"\xef\xbb\xbf" + text.encode(), schema.TextFiles(path="d.txt", length=7, stride=2)),
         (text.encode("latin-1", "ignore"), schema.TextFiles(path="d.txt", length=9, units="byte")),
-        (b"abcabcabab" * 5, schema.TextFiles(path="d.*", length=4, vocabulary="abc")),
+        (b"abcabcabab" * 5, schema.TextFiles(path="d.txt*", length=4, vocabulary="abc")),
     ]
     return [Sample({"d.txt": content}, "d.txt", section) for content, section in forms]
 
