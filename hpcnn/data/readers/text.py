@@ -54,8 +54,8 @@ def find_files(path: str, base: Path) -> list[Path]:
         if files:
             return files
     raise DataError(
-        f"no file matches {path!r}: looked for {' and '.join(map(str, places(path, base)))}. Relative patterns start at "
-        "the job file's folder, then at the working folder."
+        f"no file matches {path!r}: looked for {' and '.join(map(str, places(path, base)))}. Relative patterns start "
+        "at the job file's folder, then at the working folder."
     )
 
 
