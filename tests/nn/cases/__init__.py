@@ -12,10 +12,8 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
-from tests.nn.cases import convolution
+from tests.nn.cases import normalization
 
-FAMILIES = (convolution,)
-"""Each has LAYERS, as below, and KERAS: class -> ``(keras, layer, type) -> layer of Keras``."""
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),
     "dense_no_bias": (Dense(4, use_bias=False, name="l"), (3,)),
@@ -42,9 +40,8 @@ LAYERS = {
     "residual_in_place": (Residual((Activation("tanh", name="i"),), name="l"), (3,)),
     "residual_identity": (Residual((Dropout(0.0, name="i"),), name="l"), (3,)),
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
+    **normalization.LAYERS,
 }
-LAYERS |= {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
-KERAS = {kind: make for family in FAMILIES for kind, make in family.KERAS.items()}
 
 LOSSES = {
     "mse": MeanSquaredError(),
