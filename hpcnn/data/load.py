@@ -16,13 +16,21 @@ from hpcnn.data.rows import Rows, SubsetRows, materialize
 from hpcnn.data.sampler import check_batch, validation_split
 from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling
 from hpcnn.data.source import Source
-from hpcnn.data.targets import absent_classes, class_counts, one_class_each, prepare_samples, prepare_targets
+from hpcnn.data.targets import (
+    absent_classes,
+    check_characters,
+    class_counts,
+    one_class_each,
+    prepare_samples,
+    prepare_targets,
+)
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 __all__ = [
     "SERIAL", "Reduction", "Samples", "Scaling", "SerialReduction", "Splits", "absent_classes", "check_batch",
-    "class_counts", "load", "one_class_each", "prepare_samples", "prepare_targets", "read_inputs", "read_samples",
+    "check_characters", "class_counts", "load", "one_class_each", "prepare_samples", "prepare_targets", "read_inputs",
+    "read_samples",
 ]  # fmt: skip
 
 TRAINING = "the training data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -97,6 +98,15 @@ def test_class_weights_are_refused() -> None:
         model={"layers": PIXELS},
     )
     with pytest.raises(Exception, match=r"class_weights need one class a sample, but the model's outputs have shape"):
+        build(job)
+
+
+def test_too_few_outputs_for_a_text(text_job) -> None:
+    layers = [*text_job.model.layers[:-1], msgspec.structs.replace(text_job.model.layers[-1], units=27)]
+    job = msgspec.structs.replace(text_job, model=msgspec.structs.replace(text_job.model, layers=layers))
+    with pytest.raises(
+        DataError, match=r"the text has 28 different characters, .* 27 outputs.* layer 28 units"
+    ):
         build(job)
 
 
