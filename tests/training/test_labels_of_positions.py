@@ -104,9 +104,7 @@ def test_class_weights_are_refused() -> None:
 def test_too_few_outputs_for_a_text(text_job) -> None:
     layers = [*text_job.model.layers[:-1], msgspec.structs.replace(text_job.model.layers[-1], units=27)]
     job = msgspec.structs.replace(text_job, model=msgspec.structs.replace(text_job.model, layers=layers))
-    with pytest.raises(
-        DataError, match=r"the text has 28 different characters, .* 27 outputs.* layer 28 units"
-    ):
+    with pytest.raises(DataError, match=r"the text has 28 different characters, .* 27 outputs.* layer 28 units"):
         build(job)
 
 
