@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hpcnn.data.columns import Columns
 from hpcnn.data.readers.npy import map_rows
 from hpcnn.data.readers.reader import Reader
-from hpcnn.data.rows import Array, ArrayRows, ComputedRows
+from hpcnn.data.rows import Array, ArrayRows, Buffer, ComputedRows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Inputs, Source, find_folder, places, unread
 from hpcnn.errors import DataError, JobError
@@ -81,12 +81,16 @@ class CifarImages(ComputedRows):
         self._files = [records[:, -IMAGE_BYTES:] for records in files]
         self._ends = list(accumulate(map(len, files)))
         super().__init__((self._ends[-1], *IMAGE[1:], IMAGE[0]), np.uint8)
+        self._planes = Buffer((IMAGE_BYTES,), np.uint8)
 
     def _fill(self, rows: Indices, values: Array) -> None:
-        for place, row in enumerate(rows.tolist()):
+        planes, channels = self._planes.rows(len(rows)), IMAGE[0]
+        for plane, row in zip(planes, rows.tolist(), strict=True):
             file = bisect_right(self._ends, row)
-            image = self._files[file][row - self._ends[file]].reshape(IMAGE)  # counted from the end of the file
-            np.copyto(values[place], image.transpose(1, 2, 0))
+            plane[...] = self._files[file][row - self._ends[file]]  # counted from the end of the file
+        pixels = values.reshape(len(rows), -1, channels)
+        for channel, plane in enumerate(np.split(planes, channels, axis=1)):
+            np.copyto(pixels[:, :, channel], plane)
 
 
 def read_records(path: Path, kind: Kind) -> Bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Context, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,8 @@ def decay(exponent: float) -> float:
     >>> decay(0.0), decay(1.0), decay(1e9)
     (1.0, 0.36787944117144233, 0.0)
     """
+    from decimal import Context, Decimal
+
     return float(Decimal(-exponent).exp(Context(prec=40)))
 
 
