@@ -42,6 +42,8 @@ class Content(msgspec.Struct, frozen=True):
     """The same of all rows; empty if an array was too large to read it whole."""
     target_names: list[str] = []
     """Columns of the targets, where they have names."""
+    vocabulary: str = ""
+    """The characters of a text in the order of their numbers."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -142,6 +144,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         sample_sha256=sampled,
         sha256=full,
         target_names=list(source.columns.targets) if source.columns else [],
+        vocabulary=source.vocabulary,
     )
 
 
@@ -153,7 +156,7 @@ def changes(
     `section` gives the names of the files, `when` the names of the two contents.
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
-    found = _changed_columns(before.columns, now.columns, when)
+    found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -182,6 +185,12 @@ def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[st
     if any(names for _, names in missing):
         return [f"columns only {there}: {listed(names)}" for there, names in missing if names]
     return [f"the columns are in another order: {listed(then)} {when[0]}, {listed(here)} {when[1]}"]
+
+
+def _changed_characters(before: Content, now: Content, when: tuple[str, str]) -> list[str]:
+    then, here = before.vocabulary, now.vocabulary
+    only = ((when[0], sorted(set(then) - set(here))), (when[1], sorted(set(here) - set(then))))
+    return [f"characters only {there}: {listed(characters)}" for there, characters in only if characters]
 
 
 def _changed_part(before: Content, now: Content, place: int, when: tuple[str, str]) -> list[str]:

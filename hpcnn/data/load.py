@@ -16,13 +16,21 @@ from hpcnn.data.rows import Rows, SubsetRows, materialize
 from hpcnn.data.sampler import check_batch, validation_split
 from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling
 from hpcnn.data.source import Source
-from hpcnn.data.targets import absent_classes, class_counts, one_class_each, prepare_samples, prepare_targets
+from hpcnn.data.targets import (
+    absent_classes,
+    check_characters,
+    class_counts,
+    one_class_each,
+    prepare_samples,
+    prepare_targets,
+)
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 __all__ = [
     "SERIAL", "Reduction", "Samples", "Scaling", "SerialReduction", "Splits", "absent_classes", "check_batch",
-    "class_counts", "load", "one_class_each", "prepare_samples", "prepare_targets", "read_inputs", "read_samples",
+    "check_characters", "class_counts", "load", "one_class_each", "prepare_samples", "prepare_targets", "read_inputs",
+    "read_samples",
 ]  # fmt: skip
 
 TRAINING = "the training data"
@@ -30,7 +38,7 @@ TRAINING = "the training data"
 
 def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
     """Raise errors that concern all of the data, or both files."""
-    if source.validation is not None and data.validation_fraction:
+    if source.validation is not None and data.validation_fraction and not source.split:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
             "Set validation_fraction = 0, or make the names of the validation files empty."
@@ -83,7 +91,7 @@ def load(
     _check(source, data, (np.float64 if scaled else dtype, dtype), reduction)
 
     train, validation = (source.x, source.y), source.validation
-    if data.validation_fraction:
+    if data.validation_fraction and not source.split:
         kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)

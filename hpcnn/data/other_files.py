@@ -30,8 +30,9 @@ SAMPLES = {ending: reader for ending, reader in INPUTS.items() if reader.holds_t
 def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Reader[Any]], use: str) -> Reader[Any]:
     """Return the reader for the ending of `path`; for an unknown ending, that of the job's data."""
     known = next((reader for ending, reader in readers.items() if path.lower().endswith(ending)), None)
-    if known is None and reader_of(data) in readers.values():
-        known = reader_of(data)
+    own = reader_of(data)
+    if known is None and (own in readers.values() or own.any_ending):
+        known = own
     if known is not None:
         return known
     suffix = Path(path).suffix.lower()

@@ -35,6 +35,10 @@ class Source:
     validation: tuple[Rows, Rows] | None = None
     columns: Columns | None = None
     """Names of the columns, where they have some."""
+    split: bool = False
+    """Whether `validation` is the fraction that the settings hold out: the end of a sequence."""
+    vocabulary: str = ""
+    """The characters of a text in the order of their numbers."""
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()

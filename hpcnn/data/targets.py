@@ -163,6 +163,15 @@ def prepare_targets(
     )
 
 
+def check_characters(vocabulary: str, classes: int) -> None:
+    """Raise DataError if a model has fewer outputs than a text has characters."""
+    if len(vocabulary) > classes:
+        raise DataError(
+            f"the text has {len(vocabulary)} different characters, but the model has {classes} outputs. Give its last "
+            f"layer {len(vocabulary)} units."
+        )
+
+
 def absent_classes(y: Rows, classes: int, *, labels: bool, reduction: Reduction = SERIAL) -> list[int]:
     """Return the classes that no sample has.
 

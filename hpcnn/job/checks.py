@@ -10,6 +10,7 @@ from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
 from hpcnn.job import layers as sections
 from hpcnn.job import model as models
+from hpcnn.job.data_checks import check_data, has_validation
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -42,21 +43,10 @@ def check_job(job: Job) -> None:
         _check_monitor(job, key, monitor)
 
 
-def has_validation(data: sources.Data) -> bool:
-    """Return whether a source with these settings has validation data."""
-    given = isinstance(data, sources.Memory) and data.validation_samples > 0
-    return given or data.validation_fraction > 0 or any(_validation_files(data).values())
-
-
 def produced_values(job: Job) -> list[str]:
     """Return the names of all numbers that an epoch of `job` reports, which callbacks can monitor."""
     values = ["loss", *(metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)]
     return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
-
-
-def _validation_files(data: sources.Data) -> dict[str, str]:
-    keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels")
-    return {key: getattr(data, key) for key in keys if hasattr(data, key)}
 
 
 def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
@@ -91,24 +81,16 @@ def _check_shape(key: str, shape: Sequence[int]) -> None:
 
 
 def _check_data(job: Job) -> None:
-    files = _validation_files(job.data)
-    given = [key for key, value in files.items() if value]
-    if job.data.validation_fraction > 0 and given:
-        empty = ", ".join(f'data.{key} = ""' for key in given)
-        raise JobError(
-            f"data.validation_fraction = {job.data.validation_fraction:g} and data.{given[0]} both give validation "
-            f"data: set the fraction to 0, or {empty}"
-        )
-    if len(files) == 2 and len(given) == 1:  # inputs in one file, targets in another
-        other = next(key for key in files if key not in given)
-        raise JobError(f"data.{given[0]} needs data.{other}: give both, or neither")
+    check_data(job.data)
 
 
 def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
     """Return the kind of targets of a source, if its settings determine it."""
     match data:
-        case sources.Digits() | sources.Idx():
+        case sources.Digits() | sources.Idx() | sources.Cifar() | sources.Shapes() | sources.TextFiles():
             return "classes"
+        case sources.Heat() | sources.Series():
+            return "numbers"
         case sources.Synthetic():
             return "classes" if data.kind == "classification" else "numbers"
         case sources.Sklearn():
@@ -194,7 +176,7 @@ def _most_steps(job: Job) -> float:
     match job.data:
         case sources.Digits():
             samples = DIGITS_SAMPLES
-        case sources.Synthetic():
+        case sources.Synthetic() | sources.Shapes() | sources.Heat() | sources.Series():
             samples = job.data.samples
         case _:
             return math.inf

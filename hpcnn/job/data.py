@@ -72,6 +72,19 @@ class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
     """File of validation labels; `""` for none, as with the images."""
 
 
+class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
+    """CIFAR-10 or CIFAR-100 in the binary version: images of (32, 32, 3), memory-mapped."""
+
+    folder: Text
+    """Folder of the unpacked archive, or the one that holds it; or one of its `.bin` files."""
+    name: Literal["cifar10", "cifar100"] = "cifar10"
+    """Which of the two."""
+    labels: Literal["fine", "coarse"] = "fine"
+    """CIFAR-100: its 100 classes, or their 20 groups."""
+    part: Literal["both", "train", "test"] = "both"
+    """Train on the training batches and validate on the test batch, or use one of them alone."""
+
+
 class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
     """A CSV file of numbers."""
 
@@ -128,6 +141,87 @@ class."""
     """Seed of the data."""
 
 
+class Shapes(DataSection, frozen=True, kw_only=True, tag="shapes"):
+    """Synthetic images (size, size, channels) to segment: shapes over noise, computed row by row from a seed.
+
+    A target is the class of each pixel, (size, size): 0 background, 1 circle, 2 square, 3 triangle.
+    """
+
+    samples: PositiveInt
+    """Number of images."""
+    size: Annotated[int, Meta(ge=8, le=4096)] = 32
+    """Height and width of an image."""
+    channels: Annotated[int, Meta(ge=1, le=4)] = 1
+    """Number of channels."""
+    shapes: PositiveInt = 3
+    """Number of shapes in an image; a later one covers those before."""
+    noise: NonNegative = 0.25
+    """Width of the noise, uniform in [0, noise), that is added to each pixel. Shapes are 0.5 to 1 above it."""
+    seed: NonNegativeInt = 0
+    """Seed of the data."""
+
+
+class TextFiles(DataSection, frozen=True, kw_only=True, tag="text"):
+    """The characters of text files, as integers: inputs are windows of them, targets the same one place later.
+
+    With `validation_fraction` the end of the text is held out, not windows chosen at random.
+    """
+
+    path: Text
+    """The file, UTF-8; a pattern with `*`, `?` or `[...]` takes all files that match, in order of their names."""
+    length: PositiveInt = 64
+    """Number of characters in a window."""
+    stride: NonNegativeInt = 0
+    """Distance of the starts of two windows; 0: `length`."""
+    units: Literal["character", "byte"] = "character"
+    """What is numbered: each distinct character, or each byte by its value, 0 to 255."""
+    vocabulary: str = ""
+    """`character`: the characters in the order of their numbers. Empty: those of the text, sorted by code point."""
+
+
+class Heat(DataSection, frozen=True, kw_only=True, tag="heat"):
+    """Synthetic solutions of the heat equation u_t = diffusivity u_xx on a periodic line of length 1.
+
+    Inputs are initial states (points, 1), targets the states at `time`, (points, 1), computed row by row from a seed.
+    """
+
+    samples: PositiveInt
+    """Number of pairs of states."""
+    points: Annotated[int, Meta(ge=2)] = 64
+    """Number of points of the line."""
+    modes: PositiveInt = 4
+    """Number of sine waves in an initial state, of 1, 2, ... periods. Amplitudes and phases are random."""
+    diffusivity: NonNegative = 0.01
+    """Factor of u_xx."""
+    time: NonNegative = 0.5
+    """Time of the targets; the inputs are at 0."""
+    seed: NonNegativeInt = 0
+    """Seed of the data."""
+
+
+class Series(DataSection, frozen=True, kw_only=True, tag="series"):
+    """Windows of a synthetic time series, a sum of sine waves and noise, computed row by row from a seed.
+
+    Inputs are `length` steps, (length, 1), targets the next `horizon` steps, (horizon,). With `validation_fraction` the
+    last windows are held out; they begin where the others end.
+    """
+
+    samples: PositiveInt
+    """Number of windows."""
+    length: PositiveInt = 64
+    """Number of steps of the inputs."""
+    horizon: PositiveInt = 1
+    """Number of steps of the targets."""
+    stride: PositiveInt = 1
+    """Distance of the starts of two windows."""
+    components: PositiveInt = 3
+    """Number of sine waves: periods from 4 to `length` steps (at least 8), amplitudes from 0.5 to 1."""
+    noise: NonNegative = 0.1
+    """Standard deviation of the normal noise of each step."""
+    seed: NonNegativeInt = 0
+    """Seed of the data."""
+
+
 class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     """Arrays passed to `hpcnn.fit` in a Python program; it sets all keys of this kind."""
 
@@ -141,7 +235,10 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     """Hash of all arrays: a run resumes only with the same data."""
 
 
-Data = Digits | Npz | Npy | Idx | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Memory
+Data = (
+    Digits | Npz | Npy | Idx | Cifar | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles | Heat | Series
+    | Memory
+)  # fmt: skip
 
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",

@@ -14,7 +14,7 @@ from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
 from hpcnn.data.content import Content
-from hpcnn.data.load import class_counts, load, prepare_samples, prepare_targets
+from hpcnn.data.load import check_characters, class_counts, load, prepare_samples, prepare_targets
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
@@ -176,6 +176,8 @@ def build_training(
     check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
     if not spec.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
+    if spec.loss.target_kind == "labels" or job.data.one_hot:
+        check_characters(source.vocabulary, spec.network.output_shape[-1])
     splits = prepare_targets(
         splits,
         kind=spec.loss.target_kind,

@@ -19,6 +19,7 @@ from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
+from hpcnn.job.data import Data, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
@@ -59,6 +60,14 @@ class TrainedModel:
     def columns(self) -> Columns | None:
         """Names of the columns that it was trained on, if they had names."""
         return self.content.columns if self.content else None
+
+    @property
+    def data(self) -> Data:
+        """Settings to read data like those that it was trained on: of a text, with the characters that it knows."""
+        data = self.job.data
+        if isinstance(data, TextFiles) and self.content is not None:
+            return msgspec.structs.replace(data, vocabulary=self.content.vocabulary)
+        return data
 
 
 def checkpoint_path(run: Path, which: str = "") -> Path:
@@ -187,7 +196,13 @@ def _samples(
     job, scaling = trained.job, trained.scaling
     if data is not None:
         samples = read_samples(
-            data, job.data, Path(), dtype=job.train.dtype, scaling=scaling, columns=trained.columns, reduction=reduction
+            data,
+            trained.data,
+            Path(),
+            dtype=job.train.dtype,
+            scaling=scaling,
+            columns=trained.columns,
+            reduction=reduction,
         )
         return data, samples
     splits = own_splits(trained, comm)
@@ -220,7 +235,7 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
     job, network = trained.job, trained.spec.network
     inputs = read_inputs(
         path,
-        job.data,
+        trained.data,
         Path(),
         dtype=job.train.dtype,
         scaling=trained.scaling,

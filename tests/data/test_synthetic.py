@@ -3,6 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from hpcnn.data import random_numbers
 from hpcnn.data import rows as rows_module
 from hpcnn.data.readers import read_source, synthetic
 from hpcnn.job.data import Synthetic
@@ -116,8 +117,8 @@ def test_centres_lie_two_deviations_apart_on_the_average(features):
 
 def test_hash_is_splitmix64():
     """Against the reference sequence of splitmix64 started at 0."""
-    counter_hash = synthetic.CounterHash(0, 0, 3)
-    counter_hash._columns = np.arange(1, 4, dtype=np.uint64) * np.uint64(synthetic.GAMMA)
+    counter_hash = random_numbers.CounterHash(0, 0, 3)
+    counter_hash._columns = np.arange(1, 4, dtype=np.uint64) * np.uint64(random_numbers.GAMMA)
     bits = counter_hash.bits(np.array([0, 1]))
     assert [hex(value) for value in bits[0].tolist()] == [
         "0xe220a8397b1dcdaf",
@@ -127,7 +128,7 @@ def test_hash_is_splitmix64():
     state = 0
     mask = 2**64 - 1
     for value in bits.ravel().tolist():
-        state = (state + synthetic.GAMMA) & mask
+        state = (state + random_numbers.GAMMA) & mask
         z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
         assert value == z ^ (z >> 31)

@@ -233,12 +233,33 @@ def crafted_parquet(_content: bytes, random: Random) -> bytes:
     return parquet_bytes(random.choice(columns))
 
 
+def odd_batch(content: bytes, random: Random) -> bytes:
+    """A batch of CIFAR with a label that is no class, a record too few, or a part of one."""
+    size = 3073 if len(content) % 3074 else 3074
+    place = random.randrange(len(content) // size) * size
+    return random.choice(
+        (content[:place] + bytes((random.choice((9, 10, 99, 100, 255)),)) + content[place + 1 :], content[:place],
+         content[: place + 3072], content + content, content + b"\0")
+    )  # fmt: skip
+
+
+def odd_text(content: bytes, random: Random) -> bytes:
+    """Text that is none, or of another encoding, or of characters that are rarely met."""
+    text = random.choice(("abc" * 30, "\0" * 40, "\U0010ffff\ue000" * 20, "\r\n" * 20, "é" * 50, "", "a", "abcd" * 9))
+    code = random.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7"))
+    return random.choice(
+        (text.encode(code), content + b"\xed\xa0\x80", b"\xc0\x80" * 30, content + b"\xf0\x9f", b"\xff" * 99)
+    )
+
+
 CRAFTED: dict[str, list[Mutation]] = {
     "npy": [lying_npy, lying_npy, pickled_npy, extreme_values],
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
     "idx": [lying_idx],
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
     "csv": [wide_csv],
+    "cifar": [odd_batch],
+    "text": [odd_text],
     "hdf5": [crafted_hdf5],
     "parquet": [crafted_parquet],
 }

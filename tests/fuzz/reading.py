@@ -63,6 +63,10 @@ def _second_reading(section: schema.DataSection, folder: Path) -> tuple[Array, A
             x, y = archive[section.x], archive[section.y]
     elif isinstance(section, schema.Idx):
         x, y = (_idx(folder / name) for name in (section.images, section.labels))
+    elif isinstance(section, schema.Cifar):
+        x, y = _cifar(section, folder)
+    elif isinstance(section, schema.TextFiles):
+        x, y = _text(section, (folder / "d.txt").read_bytes())
     elif isinstance(section, schema.Csv) and section.targets[0] in (-1, 4):
         text = (folder / section.path).read_text("utf-8-sig")
         lines = csv.reader(io.StringIO(text), delimiter=section.delimiter)
@@ -78,6 +82,25 @@ def _idx(path: Path) -> Array:
     dtype = next(dtype for dtype, code in IDX_CODES.items() if code == content[2])
     shape = np.frombuffer(content, ">u4", content[3], 4)
     return np.frombuffer(content, dtype, offset=4 + 4 * content[3]).reshape(shape)
+
+
+def _cifar(section: schema.Cifar, folder: Path) -> tuple[Array, Array]:
+    skip = 1 if section.name == "cifar10" else 2
+    names = [f"data_batch_{i}.bin" for i in range(1, 6)] if skip == 1 else ["train.bin"]
+    names = names if section.folder == "." else [section.folder]
+    content = b"".join((folder / name).read_bytes() for name in names)
+    records = np.frombuffer(content, np.uint8).reshape(-1, 3072 + skip)
+    planes = [records[:, skip + 1024 * i : skip + 1024 * (i + 1)].reshape(-1, 32, 32) for i in range(3)]
+    return np.stack(planes, axis=-1), records[:, 1 if skip == 2 and section.labels == "fine" else 0]
+
+
+def _text(section: schema.TextFiles, content: bytes) -> tuple[Array, Array]:
+    text: Any = content if section.units == "byte" else content.decode("utf-8-sig")
+    known = list(section.vocabulary) or (range(256) if section.units == "byte" else sorted(set(text)))
+    ids = np.array([known.index(one) for one in text], np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(ids, section.length)
+    x, y = (part[:: section.stride or section.length] for part in (windows[:-1], windows[1:]))
+    return x, y
 
 
 def _expect_same(ours: Array, theirs: Array, what: str) -> None:
@@ -110,19 +133,23 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
 
 
 def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random) -> None:
-    held = bool(getattr(section, "validation_path", ""))
+    held = bool(getattr(section, "validation_path", "")) or getattr(section, "part", "") == "both"
+    classes: tuple[int, ...]
+    text, classes, values = isinstance(section, schema.TextFiles), (3,), (1,)
+    if isinstance(section, schema.TextFiles):
+        classes, values = (section.length, 256), (section.length,)
     section = msgspec.structs.replace(
         section,
-        scale=random.choice(("none", "standardize", "minmax")),
+        scale="none" if text else random.choice(("none", "standardize", "minmax")),
         scale_over=random.choice(("feature", "all")),
         validation_fraction=0.0 if held else random.choice((0.0, 0.25)),
     )
     splits = load(section, seed=1, dtype=dtype, base=folder)
     loss, kind, one_hot, outputs = random.choice(
         (
-            ("sparse_categorical_crossentropy", "labels", False, (3,)),
-            ("categorical_crossentropy", "values", True, (3,)),
-            ("mse", "values", False, (1,)),
+            ("sparse_categorical_crossentropy", "labels", False, classes),
+            ("categorical_crossentropy", "values", True, classes),
+            ("mse", "values", False, values),
         )
     )
     splits = prepare_targets(splits, kind=kind, one_hot=one_hot, output_shape=outputs, loss_name=loss)

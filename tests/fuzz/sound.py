@@ -98,6 +98,35 @@ def _idx(ending: str = "", pack: Callable[[bytes], bytes] = bytes) -> list[Sampl
     return [Sample(one, images, section) for one in files] + [Sample(files[0], labels, section)]
 
 
+def cifar_bytes(labels: list[int], label_bytes: int = 1) -> bytes:
+    images = np.random.default_rng(len(labels)).integers(0, 256, (len(labels), 3072 + label_bytes)).astype(np.uint8)
+    images[:, :label_bytes] = np.array(labels)[:, None]
+    return images.tobytes()
+
+
+def _cifar() -> list[Sample]:
+    names = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    ten = {name: cifar_bytes([number % CLASSES, 1]) for number, name in enumerate(names)}
+    hundred = {"train.bin": cifar_bytes([0, 1, 2], 2), "test.bin": cifar_bytes([2, 0, 1, 1], 2)}
+    return [
+        Sample(ten, names[2], schema.Cifar(folder=".")),
+        Sample(ten, names[-1], schema.Cifar(folder=".")),
+        Sample(hundred, "train.bin", schema.Cifar(folder=".", name="cifar100", part="train")),
+        Sample(hundred, "test.bin", schema.Cifar(folder="test.bin", name="cifar100", labels="coarse", part="test")),
+    ]
+
+
+def _text() -> list[Sample]:
+    text = "abc äöü €\n\r\t 🙂 " * 9
+    forms = [
+        (text.encode(), schema.TextFiles(path="d.txt", length=5)),
+        (b"\xef\xbb\xbf" + text.encode(), schema.TextFiles(path="d.txt", length=7, stride=2)),
+        (text.encode("latin-1", "ignore"), schema.TextFiles(path="d.txt", length=9, units="byte")),
+        (b"abcabcabab" * 5, schema.TextFiles(path="d.txt*", length=4, vocabulary="abc")),
+    ]
+    return [Sample({"d.txt": content}, "d.txt", section) for content, section in forms]
+
+
 def _csv() -> list[Sample]:
     named = schema.Csv(path="d.csv", targets=["label"])
     unnamed = schema.Csv(path="d.csv", targets=[-1], header=False)
@@ -184,6 +213,8 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "npz": _npz,
     "idx": _idx,
     "idx.gz": lambda: _idx(".gz", gz_bytes),
+    "cifar": _cifar,
+    "text": _text,
     "csv": _csv,
     "hdf5": _hdf5,
     "parquet": _parquet,

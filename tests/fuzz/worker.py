@@ -59,7 +59,7 @@ def write_case(kind: str, number: int, seed: int, folder: Path) -> tuple[Sample,
         other = random.choice(samples(random.choice(list(KINDS)[:3])))
         path.write_bytes(other.content)
         return sample, random, "other kind of file"
-    general = several(TEXT if kind in ("job", "csv") else BYTES)
+    general = several(TEXT if kind in ("job", "csv", "text") else BYTES)
     mutation = random.choice(WRITERS[kind]) if choice < 0.5 else general
     path.write_bytes(mutation(sample.content, random))
     return sample, random, mutation.__name__

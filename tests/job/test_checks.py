@@ -10,7 +10,8 @@ import pytest
 
 from hpcnn.errors import JobError
 from hpcnn.job import load_job
-from hpcnn.job.checks import DIGITS_SAMPLES, has_validation, produced_values
+from hpcnn.job.checks import DIGITS_SAMPLES, produced_values
+from hpcnn.job.data_checks import has_validation
 
 JOB = """
 [data]
@@ -29,6 +30,11 @@ NPY = 'data={ source = "npy", x_path = "x.npy", y_path = "y.npy" }'
 IDX = 'data={ source = "idx", folder = "mnist" }'
 LINE = 'data={ source = "synthetic", kind = "linear", samples = 100 }'
 CLOUDS = 'data={ source = "synthetic", kind = "classification", samples = 100 }'
+CIFAR = 'data={ source = "cifar", folder = "cifar" }'
+SHAPES = 'data={ source = "shapes", samples = 100 }'
+TEXT = 'data={ source = "text", path = "t.txt" }'
+HEAT = 'data={ source = "heat", samples = 100 }'
+SERIES = 'data={ source = "series", samples = 100 }'
 LINEAR = "model.layers.1.activation=linear"
 STOP = "train.early_stopping={}"
 SGD = "optimizer.name=sgd"
@@ -54,6 +60,13 @@ REFUSED: list[tuple[list[str], str]] = [
     ([NPY, "data.validation_x_path=v.npy"], "data.validation_x_path needs data.validation_y_path: give both, or nei"),
     ([NPY, "data.validation_y_path=v.npy"], "data.validation_y_path needs data.validation_x_path: give both, or nei"),
     ([IDX, 'data.validation_images=""'], "data.validation_labels needs data.validation_images: give both, or nei"),
+    ([CIFAR, "data.validation_fraction=0.1"], 'and the test batch of data.part = "both" both give validation data: set '
+        'the fraction to 0, or part to "train"'),
+    ([CIFAR, "data.labels=coarse"], 'data.labels = "coarse" is for CIFAR-100, whose classes form groups, but data'),
+    ([TEXT, "data.scale=minmax"], 'data.scale = "minmax" would change the numbers of characters, which only name them'),
+    ([TEXT, "data.vocabulary=abca"], "data.vocabulary has 'a' twice: give each character once"),
+    ([TEXT, "data.vocabulary=abc", "data.units=byte"], 'data.vocabulary lists characters, but data.units = "byte", wh'),
+    ([HEAT, "data.modes=33"], "data.modes = 33 of data.points = 64: a wave needs two points a period. Use at most 32"),
     # targets
     (["data.one_hot=true"], 'data.one_hot = true does not fit loss.name = "sparse_categorical_crossentropy"'),
     (["loss.name=categorical_crossentropy"], "takes one-hot targets, but the targets of source 'digits' are integer"),
@@ -152,6 +165,12 @@ ALLOWED: list[list[str]] = [
     [STOP, "train.early_stopping.monitor=accuracy"],
     ["run.monitor=loss"],
     ["train.reduce_on_plateau={}", IDX],
+    [STOP, CIFAR],
+    [CIFAR, "data.part=train", "data.validation_fraction=0.1"],
+    [CIFAR, "data.name=cifar100", "data.labels=coarse"],
+    [TEXT, "data.vocabulary=abc"],
+    [TEXT, "data.units=byte", "data.validation_fraction=0.1", STOP],
+    [SHAPES, "schedule.warmup=40", "schedule.unit=step"],
 ]
 
 

@@ -54,7 +54,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("optimiser", {}, "unknown section or key 'optimiser' in the job file. Did you mean 'optimizer'? Known: backend"),
     ("qqq", {}, "unknown section or key 'qqq' in the job file. Known: backend, data, keras, loss, model, name, "),
     # unknown kinds
-    ("data.source", "digit", "unknown source of data 'digit' in [data]. Did you mean 'digits'? Known: csv, digits, "),
+    ("data.source", "digit", "unknown source of data 'digit' in [data]. Did you mean 'digits'? Known: cifar, csv, d"),
     ("model.layers.1.type", "dence", "unknown layer type 'dence' in [model.layers.1]. Did you mean 'dense'? Known: a"),
     ("loss.name", "rmse", "unknown loss 'rmse' in [loss]. Did you mean 'mse'? Known: binary_crossentropy, "),
     ("optimizer.name", "adma", "unknown optimizer 'adma' in [optimizer]. Did you mean 'adam'? Known: adagrad, adam, "),
@@ -67,7 +67,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("train.metrics.0", "acuracy", "train.metrics.0: unknown metric 'acuracy'. Did you mean 'accuracy'? Known: accur"),
     ("train.dtype", "floot32", "train.dtype: unknown dtype 'floot32'. Did you mean 'float32'? Known: float32"),
     # missing
-    ("data", {}, "missing key 'source' in [data]: which source of data? Known: csv, digits, "),
+    ("data", {}, "missing key 'source' in [data]: which source of data? Known: cifar, csv, digits, "),
     ("optimizer", {"momentum": 0.9}, "missing key 'name' in [optimizer]: which optimizer? Known: adagrad, adam, "),
     ("model.layers.1", {"units": 3}, "missing key 'type' in [model.layers.1]: which layer type? Known: activation, "),
     ("model.layers.1", {"type": "dense"}, "missing key 'units' in [model.layers.1] of type 'dense': an integer >= 1. "

@@ -59,6 +59,22 @@ def test_weights_after_1_and_50_steps_are_those_of_numpy_mode(backend, case, dty
     assert ours.learning_rate(3, 0.5) == theirs.learning_rate(3, 0.5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["sparse_categorical_crossentropy", "categorical_crossentropy"])
+def test_labels_of_positions(backend, name: str, dtype: str) -> None:
+    job = make_job(
+        data={"one_hot": name.startswith("cat")}, model={"layers": LAYERS}, loss={"name": name},
+        train={"dtype": dtype, "shards": 3, "metrics": ["accuracy", "f1"]},
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(SAMPLES, 2, 3, FEATURES)).astype(dtype), rng.integers(0, CLASSES, (SAMPLES, 2, 3))
+    y = y if name.startswith("sparse") else np.eye(CLASSES, dtype=dtype)[y]
+    ours, theirs = both_replicas(job, x.shape[1:], backend)
+    for step in range(5):
+        same(*(replica.train_step(step, cut(x, y, 3), factor=1.0) for replica in (ours, theirs)), dtype)
+    same(ours.model.vector, theirs.model.vector, dtype)
+
+
 @pytest.mark.parametrize("name", ["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"])
 def test_class_weights(backend, name: str) -> None:
     units = 1 if name.startswith("binary") else CLASSES

@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hpcnn.data.readers.cifar import CifarReader
 from hpcnn.data.readers.csv import CsvReader
 from hpcnn.data.readers.digits import DigitsReader
 from hpcnn.data.readers.hdf5 import Hdf5Reader
+from hpcnn.data.readers.heat import HeatReader
 from hpcnn.data.readers.idx import IdxReader
 from hpcnn.data.readers.memory import MemoryReader
 from hpcnn.data.readers.npy import NpyReader
 from hpcnn.data.readers.npz import NpzReader
 from hpcnn.data.readers.parquet import ParquetReader
 from hpcnn.data.readers.reader import Reader
+from hpcnn.data.readers.series import SeriesReader
+from hpcnn.data.readers.shapes import ShapesReader
 from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
+from hpcnn.data.readers.text import TextReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -26,9 +31,14 @@ READERS: tuple[Reader[Any], ...] = (
     CsvReader(),
     Hdf5Reader(),
     ParquetReader(),
+    CifarReader(),
     IdxReader(),
     SklearnReader(),
     SyntheticReader(),
+    ShapesReader(),
+    TextReader(),
+    HeatReader(),
+    SeriesReader(),
     MemoryReader(),
 )
 _BY_SECTION = {reader.section: reader for reader in READERS}

@@ -25,6 +25,8 @@ class Reader(ABC, Generic[Settings]):
     """The class of its settings."""
     endings: ClassVar[tuple[str, ...]] = ()
     """What the names of its files with inputs end in; empty for a source that is not a file."""
+    any_ending: ClassVar[bool] = False
+    """Whether it reads files of any name, of a job whose own data it reads."""
     holds_targets: ClassVar[bool] = False
     """Whether one file holds inputs and targets."""
 

@@ -47,7 +47,7 @@ def chosen_inputs(
         x, names = samples.x, samples.feature_names
     else:
         inputs = read_inputs(
-            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
+            path, trained.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
             features=features, reduction=TreeReduction(comm),
         )  # fmt: skip
         what, x, names = path, inputs.x, inputs.feature_names
@@ -71,7 +71,7 @@ def chosen_samples(
     else:
         what = path
         samples = read_samples(
-            path, job.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
+            path, trained.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
             reduction=reduction,
         )  # fmt: skip
     names = samples.feature_names

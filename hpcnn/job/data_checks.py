@@ -1,0 +1,78 @@
+"""Checks of the settings of data sources: each on its own, and what they hold out for validation."""
+
+from __future__ import annotations
+
+from hpcnn.errors import JobError
+from hpcnn.job import data as sources
+
+
+def has_validation(data: sources.Data) -> bool:
+    """Return whether a source with these settings has validation data."""
+    given = isinstance(data, sources.Memory) and data.validation_samples > 0
+    given = given or (isinstance(data, sources.Cifar) and data.part == "both")
+    return given or data.validation_fraction > 0 or any(_validation_files(data).values())
+
+
+def _validation_files(data: sources.Data) -> dict[str, str]:
+    keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels")
+    return {key: getattr(data, key) for key in keys if hasattr(data, key)}
+
+
+def check_data(data: sources.Data) -> None:
+    """Raise JobError if the settings of a source contradict each other, or name validation data twice."""
+    check_source(data)
+    files = _validation_files(data)
+    given = [key for key, value in files.items() if value]
+    if data.validation_fraction > 0 and given:
+        empty = ", ".join(f'data.{key} = ""' for key in given)
+        raise JobError(
+            f"data.validation_fraction = {data.validation_fraction:g} and data.{given[0]} both give validation "
+            f"data: set the fraction to 0, or {empty}"
+        )
+    if len(files) == 2 and len(given) == 1:  # inputs in one file, targets in another
+        other = next(key for key in files if key not in given)
+        raise JobError(f"data.{given[0]} needs data.{other}: give both, or neither")
+
+
+def check_source(data: sources.DataSection) -> None:
+    """Raise JobError if the settings of one source contradict each other."""
+    match data:
+        case sources.Cifar():
+            _check_cifar(data)
+        case sources.TextFiles():
+            _check_text(data)
+        case sources.Heat() if data.modes > data.points // 2:
+            raise JobError(
+                f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
+                f"most {data.points // 2} modes, or more points."
+            )
+
+
+def _check_cifar(data: sources.Cifar) -> None:
+    if data.name == "cifar10" and data.labels == "coarse":
+        raise JobError(
+            'data.labels = "coarse" is for CIFAR-100, whose classes form groups, but data.name = "cifar10": set labels '
+            'to "fine", or the name to "cifar100"'
+        )
+    if data.part == "both" and data.validation_fraction > 0:
+        raise JobError(
+            f'data.validation_fraction = {data.validation_fraction:g} and the test batch of data.part = "both" both '
+            'give validation data: set the fraction to 0, or part to "train"'
+        )
+
+
+def _check_text(data: sources.TextFiles) -> None:
+    if data.scale != "none":
+        raise JobError(
+            f'data.scale = "{data.scale}" would change the numbers of characters, which only name them: set it to '
+            '"none" for source "text"'
+        )
+    characters = data.vocabulary
+    if characters and data.units == "byte":
+        raise JobError(
+            'data.vocabulary lists characters, but data.units = "byte", whose numbers are their values: remove the '
+            'vocabulary, or set units to "character"'
+        )
+    if len(set(characters)) < len(characters):
+        twice = next(one for place, one in enumerate(characters) if one in characters[:place])
+        raise JobError(f"data.vocabulary has {twice!r} twice: give each character once")
