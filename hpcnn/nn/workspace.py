@@ -40,6 +40,11 @@ class Workspace(threading.local):
             self._generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(self._random_key)))
         return self._generator
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all scratch so far."""
+        return sum(buffer.nbytes for buffer in (*self._buffers.values(), *self._ones.values()))
+
     def scratch(self, owner: object, use: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialised array of `shape`, the same memory each time for one (`owner`, `use`, row shape).
 
