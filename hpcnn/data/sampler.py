@@ -40,6 +40,17 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool, arithmetic: str
     return _permutation(n, arithmetic, seed, ORDER_STREAM, epoch) if shuffle else np.arange(n, dtype=np.int64)
 
 
+def held_out_count(n: int, fraction: float) -> int:
+    """Return how many of n samples are held out for validation. DataError: all of them, or none."""
+    held_out = math.floor(n * fraction + 0.5)
+    if fraction > 0 and not 0 < held_out < n:
+        raise DataError(
+            f"validation_fraction = {fraction:g} of {n} samples leaves {held_out} for validation and {n - held_out} "
+            "for training; each needs at least one. Choose another fraction, or use more data."
+        )
+    return held_out
+
+
 def validation_split(n: int, fraction: float, seed: int, arithmetic: str = "numpy") -> tuple[Indices, Indices]:
     """Return the indices of the training and of the validation samples, each sorted; together they are all n.
 
@@ -52,12 +63,7 @@ def validation_split(n: int, fraction: float, seed: int, arithmetic: str = "nump
     >>> len(train), len(validation)
     (8, 2)
     """
-    held_out = math.floor(n * fraction + 0.5)
-    if fraction > 0 and not 0 < held_out < n:
-        raise DataError(
-            f"validation_fraction = {fraction:g} of {n} samples leaves {held_out} for validation and {n - held_out} "
-            "for training; each needs at least one. Choose another fraction, or use more data."
-        )
+    held_out = held_out_count(n, fraction)
     chosen = np.zeros(n, dtype=np.bool_)
     if held_out:
         chosen[_permutation(n, arithmetic, seed, SPLIT_STREAM)[:held_out]] = True

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.core.tree import Subtree
+from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
-from hpcnn.system.memory import aligned_empty
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.batch_sums import in_step, sum_alone
 from hpcnn.training.model import Accumulator
 
 _FEW = (1, 2)
 """Samples of each shard. What a pass takes is linear in that: samples are the first axis of scratch."""
+_MOST_COMPUTED = 2**28
+"""Bytes of parameters up to which passes are done that can't be recorded: they read the weights and write gradients."""
+_COPIES = 4
+"""How many times the outputs of its layers a network takes, where nothing is tried."""
+_MAP_NORESERVE = 0x4000
+"""Of Linux; Python has no name for it before 3.12."""
 
 
 def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], samples: int) -> int:
@@ -25,13 +35,43 @@ def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], s
 
     Memory that passes of the compiled core would take is reserved, but not used: they are recorded, and not done.
     """
+    if not _can_try(spec, dtype):
+        return _by_outputs(spec, dtype, samples)
     shards = subtrees[-1][1] - subtrees[0][0]
     return _at(samples / shards, *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW))
 
 
 def evaluation_scratch(spec: ModelSpec, dtype: str, samples: int) -> int:
     """Return the bytes of scratch of an evaluation of so many samples at a time; 0 of none."""
-    return _at(samples, *(_Trial(spec, dtype, few).evaluation() for few in _FEW)) if samples else 0
+    if not samples:
+        return 0
+    if not _can_try(spec, dtype):
+        return _by_outputs(spec, dtype, samples) // 2
+    return _at(samples, *(_Trial(spec, dtype, few).evaluation() for few in _FEW))
+
+
+def _recordable(spec: ModelSpec) -> bool:
+    assert isinstance(spec.network, Network)
+    return spec.arithmetic == "native" and spec.network.recordable
+
+
+def _can_try(spec: ModelSpec, dtype: str) -> bool:
+    return _recordable(spec) or spec.network.layout.size * np.dtype(dtype).itemsize <= _MOST_COMPUTED
+
+
+def _by_outputs(spec: ModelSpec, dtype: str, samples: int) -> int:
+    assert isinstance(spec.network, Network)
+    entries = sum(math.prod(node.output_shape) for node in spec.network.nodes)
+    return _COPIES * samples * entries * np.dtype(dtype).itemsize
+
+
+def _reserved(size: int, dtype: DTypeLike) -> Array:
+    """Return zeros that take no memory before they are touched, and may be more than there is."""
+    nbytes = max(1, size * np.dtype(dtype).itemsize)
+    if sys.platform != "linux":
+        return np.zeros(size, dtype)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    return np.frombuffer(mmap.mmap(-1, nbytes, flags=flags), dtype, size)
 
 
 def _at(samples: float, one: int, two: int) -> int:
@@ -45,12 +85,12 @@ class _Trial:
         assert isinstance(spec.network, Network)
         self._network, self._spec, self._dtype, self._few = spec.network, spec, dtype, few
         self._model = NumpyModel(
-            spec.network, spec.loss, spec.layout, np.zeros(spec.network.layout.size, dtype), spec.arithmetic
+            spec.network, spec.loss, spec.layout, _reserved(spec.network.layout.size, dtype), spec.arithmetic
         )
 
     def training(self, subtrees: Sequence[Subtree]) -> int:
         contributions = [
-            Contribution(subtree, aligned_empty(self._network.layout.trainable_size, self._dtype), self._stats())
+            Contribution(subtree, _reserved(self._network.layout.trainable_size, self._dtype), self._stats())
             for subtree in subtrees
         ]
         at_once = self._model.batch_pass(contributions, seed=0, weights_of=lambda y: None, add=sum_alone)
@@ -62,9 +102,21 @@ class _Trial:
             return self._in_step(shards) if self._model.synchronized else self._one_shard()
 
     def evaluation(self) -> int:
+        if _recordable(self._spec):
+            return self._recorded_evaluation()
         with np.errstate(all="ignore"):
             self._model.evaluate(*self._samples(1))
         return self._model.scratch_bytes
+
+    def _recorded_evaluation(self) -> int:
+        from hpcnn.kernels import core
+        from hpcnn.nn.native import NativeArithmetic
+
+        x, y = self._samples(1)
+        context = Context(arithmetic=NativeArithmetic(core.Program()))
+        logits, _ = self._network.forward(self._model.params, x, context)
+        context.arithmetic.loss(context, self._spec.loss, logits, y, None)
+        return context.nbytes
 
     def _one_shard(self) -> int:
         backward = self._model.forward_shard((0, 0, 0), *self._samples(1), None, self._stats())
@@ -82,12 +134,12 @@ class _Trial:
 
     def _accumulator(self) -> Accumulator:
         layout = self._network.layout
-        return Accumulator(layout, aligned_empty(layout.trainable_size, self._dtype), self._stats())
+        return Accumulator(layout, _reserved(layout.trainable_size, self._dtype), self._stats())
 
     def _samples(self, shards: int) -> tuple[Array, Array]:
         n = shards * self._few
-        inputs = aligned_empty((n, *self._network.input_shape), self._dtype)
-        inputs[...] = 0
+        shape = (n, *self._network.input_shape)
+        inputs = _reserved(math.prod(shape), self._dtype).reshape(shape)
         return inputs, targets_like(self._spec.loss, self._network.output_shape, n, self._dtype)
 
 
