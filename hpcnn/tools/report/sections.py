@@ -6,11 +6,11 @@ from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
+from hpcnn.tools.html import Child, section, table, tag
 from hpcnn.tools.report.bars import time_of_ranks
 from hpcnn.tools.report.charts import svg_chart
 from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.curves import charts_of_run
-from hpcnn.tools.report.html import Child, section, table, tag
 from hpcnn.tools.report.record import VALIDATION, RunRecord
 from hpcnn.tools.report.values import NONE, figure, moment, number, seconds, whole
 
