@@ -62,13 +62,14 @@ def _check_svg(path: Path | None) -> None:
 
 def _show(shown: ShownJob, arguments: argparse.Namespace) -> None:
     from hpcnn.system.output import write_line
+    from hpcnn.tools.html import clean
     from hpcnn.tools.outputs import write_whole
     from hpcnn.tools.show.drawing import svg_file
     from hpcnn.tools.show.memory import memory_table
     from hpcnn.tools.show.table import network_table
 
     for line in (*network_table(shown.network, shown.batch), "", *memory_table(shown)):
-        write_line(line)
+        write_line(clean(line))  # names come from files: nothing in them may steer the terminal
     if arguments.svg is not None:
         write_whole(arguments.svg, svg_file(shown.network, shown.job.name), "Give another file by --svg.")
         write_line(f"wrote {arguments.svg}")

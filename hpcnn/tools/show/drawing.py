@@ -41,8 +41,6 @@ def svg_file(network: Network, title: str) -> str:
     """Return the drawing as the text of a file, complete in itself."""
     drawing = network_svg(network, title)
     drawing.set("xmlns", "http://www.w3.org/2000/svg")
-    drawing.set("width", drawing.get("viewBox", "").split()[2])
-    drawing.set("height", drawing.get("viewBox", "").split()[3])
     drawing.insert(2, tag("style", STYLE))
     return ElementTree.tostring(drawing, encoding="unicode") + "\n"
 
@@ -60,6 +58,8 @@ def network_svg(network: Network, title: str) -> Element:
         [_edge(line) for line in layout.lines],
         [_box(box, corner) for box, corner in zip(boxes, layout.corners, strict=True)],
         viewBox=f"0 0 {layout.width:g} {layout.height:g}",
+        width=f"{layout.width:g}",
+        height=f"{layout.height:g}",
         role="img",
         aria_label=title,
         class_="network",
@@ -68,7 +68,7 @@ def network_svg(network: Network, title: str) -> Element:
 
 def boxes_of(network: Network) -> list[Box]:
     """Return what is drawn: the input, each layer, and the activation behind them if there is one."""
-    rows = {row.name: row for row in _flat(rows_of(network))}
+    rows = {row.name: row for row in reversed(_flat(rows_of(network)))}  # a layer may have the name of the last row
     boxes = [Box(INPUT, "", shape_text(network.input_shape), ())]
     for node in network.nodes:
         row = rows[node.layer.name]

@@ -10,8 +10,9 @@ BOX_WIDTH, BOX_HEIGHT = 250.0, 44.0
 _GAP_X, _GAP_Y, _MARGIN = 24.0, 30.0, 20.0
 _LANE = 14.0
 """Between lines beside the boxes."""
-_ASIDE, _STUB = 30.0, 9.0
-"""Where such a line leaves and enters: right of the middle of a box, and so far below or above it."""
+_ASIDE, _BELOW, _ABOVE, _APART = 30.0, 4.0, 10.0, 3.0
+"""Where such a line leaves and enters: right of the middle of a box, and so far below or above it; and how far apart
+lines of different lanes are there."""
 
 Point = tuple[float, float]
 
@@ -89,7 +90,7 @@ def _lines(
                 points, skips = _straight(corners[source], corners[target]), False
             else:
                 lane = _free_lane(lanes, (levels[source], levels[target]))
-                points, skips = _around(corners[source], corners[target], right + (lane + 1) * _LANE), True
+                points, skips = _around(corners[source], corners[target], lane, right), True
             lines.append(Line(source, target, points, skips))
     return lines, len(lanes)
 
@@ -109,7 +110,9 @@ def _straight(source: Point, target: Point) -> list[Point]:
     return [(x1, y1), (x2, y2)] if x1 == x2 else [(x1, y1), (x1, (y1 + y2) / 2), (x2, (y1 + y2) / 2), (x2, y2)]
 
 
-def _around(source: Point, target: Point, lane: float) -> list[Point]:
-    x1, x2 = source[0] + BOX_WIDTH / 2 + _ASIDE, target[0] + BOX_WIDTH / 2 + _ASIDE
+def _around(source: Point, target: Point, lane: int, right: float) -> list[Point]:
+    x1, x2, x3 = source[0] + BOX_WIDTH / 2 + _ASIDE, right + (lane + 1) * _LANE, target[0] + BOX_WIDTH / 2 + _ASIDE
     y1, y2 = source[1] + BOX_HEIGHT, target[1]
-    return [(x1, y1), (x1, y1 + _STUB), (lane, y1 + _STUB), (lane, y2 - _STUB), (x2, y2 - _STUB), (x2, y2)]
+    apart = _APART * (lane % 4)
+    below, above = y1 + _BELOW + apart, y2 - _ABOVE - apart
+    return [(x1, y1), (x1, below), (x2, below), (x2, above), (x3, above), (x3, y2)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+from hpcnn.core.formatting import counted
 from hpcnn.nn.graph import INPUT
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
@@ -15,34 +17,48 @@ _LEFT = 4
 """Columns of text; those of numbers are aligned on the right."""
 _LEAST = (12, 8, 8, 6)
 """What is left of columns of text, at least, where the table is too wide."""
-_ACROSS = "\0"
-"""Begins a cell that goes across all columns of text."""
 _TOTAL = 48
 NONE = "-"
 OF_A_STEP = 3
 """A pass back does about twice the multiply-adds of a pass forward."""
 
 
+class Line(NamedTuple):
+    """A line of a table."""
+
+    across: bool
+    """Whether the first cell goes across all columns of text."""
+    cells: list[str]
+
+
 def network_table(network: Network, batch: int) -> Iterator[str]:
     """Yield the lines of the table of a network, and of its totals; `batch` is the number of samples of a step."""
-    rows = rows_of(network)
-    cells = [[INPUT, "", shape_text(network.input_shape), "", NONE, NONE], *_cells(rows)]
-    yield from _lines([list(HEADINGS), *cells])
+    yield from _aligned([Line(False, list(HEADINGS)), *network_lines(network)])
+    sums = totals(network)
     yield ""
-    for what, value in totals(network, batch).items():
+    for what, value in {
+        "parameters": sums["parameters"],
+        "  trainable": sums["trainable"],
+        "  frozen": sums["frozen"],
+        "multiply-adds of a sample, forward": sums["multiply-adds"],
+        f"multiply-adds of a step of {counted(batch, 'sample')}": OF_A_STEP * batch * sums["multiply-adds"],
+    }.items():
         yield f"{what:<{_TOTAL}}{value:>20,}"
 
 
-def totals(network: Network, batch: int) -> dict[str, int]:
-    """Return the sums of a network by what they are."""
-    rows = rows_of(network)
-    forward = sum(row.total("multiply_adds") for row in rows)
+def network_lines(network: Network) -> list[Line]:
+    """Return the lines of the table of a network, without the headings."""
+    return [Line(False, [INPUT, "", shape_text(network.input_shape), "", NONE, NONE]), *_lines_of(rows_of(network))]
+
+
+def totals(network: Network) -> dict[str, int]:
+    """Return the sums over a network by what they are."""
+    layout = network.layout
     return {
-        "parameters": network.layout.size,
-        "  trainable": network.layout.trainable_size,
-        "  frozen": network.layout.size - network.layout.trainable_size,
-        "multiply-adds of a sample, forward": forward,
-        f"multiply-adds of a step of {batch:,} samples": OF_A_STEP * batch * forward,
+        "parameters": layout.size,
+        "trainable": layout.trainable_size,
+        "frozen": layout.size - layout.trainable_size,
+        "multiply-adds": sum(row.total("multiply_adds") for row in rows_of(network)),
     }
 
 
@@ -55,18 +71,17 @@ def shape_text(shape: Shape) -> str:
     return " x ".join(f"{size:,}" for size in shape) or "1"
 
 
-def _cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+def _lines_of(rows: Sequence[Row]) -> Iterator[Line]:
     for row, repeats in folded(rows):
-        yield row_cells(row)
-        yield from _cells(row.below)
+        yield Line(False, row_cells(row))
+        yield from _lines_of(row.below)
         if repeats:
             first, last = repeats[0].name, repeats[-1].name
-            names = first if len(repeats) == 1 else f"{first} to {last}"
-            each = "" if len(repeats) == 1 else "each "
+            names = first if len(repeats) == 1 else f"{first} to {last}: each"
             parameters = sum(other.parameters for other in repeats)
             multiply_adds = sum(other.total("multiply_adds") for other in repeats)
-            text = _indented(f"{names}: {each}as {row.name}", row.depth)
-            yield [_ACROSS + text, "", "", "", *map(count, (parameters, multiply_adds))]
+            text = _indented(f"{names} as {row.name}", row.depth)
+            yield Line(True, [text, "", "", "", count(parameters), count(multiply_adds)])
 
 
 def row_cells(row: Row) -> list[str]:
@@ -91,18 +106,16 @@ def _indented(name: str, depth: int) -> str:
     return "  " * depth + name
 
 
-def _lines(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    used = [place for place in range(len(HEADINGS)) if any(row[place] for row in table[1:])]
-    alone = [row for row in table if not row[0].startswith(_ACROSS)]
-    widths = _fitting([max(len(row[place]) for row in (table if place >= _LEFT else alone)) for place in used], used)
+def _aligned(lines: Sequence[Line]) -> Iterator[str]:
+    used = [place for place in range(len(HEADINGS)) if any(line.cells[place] for line in lines[1:])]
+    longest = [max(len(line.cells[place]) for line in lines if place >= _LEFT or not line.across) for place in used]
+    widths = _fitting(longest, used)
     text = sum(place < _LEFT for place in used)
     across = sum(widths[:text]) + 2 * (text - 1)
-    for row in table:
-        cells = [row[place] for place in used]
-        if row[0].startswith(_ACROSS):
-            first = [shortened(row[0].removeprefix(_ACROSS), across).ljust(across)]
-        else:
-            first = [shortened(cell, width).ljust(width) for cell, width in zip(cells[:text], widths, strict=False)]
+    for line in lines:
+        cells = [line.cells[place] for place in used]
+        wide = [(cells[0], across)] if line.across else list(zip(cells[:text], widths[:text], strict=True))
+        first = [shortened(cell, width).ljust(width) for cell, width in wide]
         numbers = [cell.rjust(width) for cell, width in zip(cells[text:], widths[text:], strict=True)]
         yield "  ".join([*first, *numbers]).rstrip()
 
