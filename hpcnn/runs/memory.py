@@ -96,19 +96,18 @@ def memory_need(job: Job, spec: ModelSpec, *, samples: int, held_out: int, ranks
     """
     train, layout = job.train, spec.network.layout
     assert isinstance(train.shards, int)
-    entry, share = (
-        np.dtype(train.dtype).itemsize,
-        largest_share(check_batch(train.batch_size, samples), train.shards, ranks),
-    )
+    entry = np.dtype(train.dtype).itemsize
+    share = largest_share(check_batch(train.batch_size, samples), train.shards, ranks)
     network = spec.network if job.backend == "numpy" and isinstance(spec.network, Network) else None
     keeps_best = train.early_stopping is not None and train.early_stopping.restore_best
     piece = min(train.eval_batch_size, held_out)
+    loaded = share.samples if _together(network, spec.arithmetic) else math.ceil(share.samples / share.shards)
     return MemoryNeed(
         weights=layout.size * entry * (1 + keeps_best),
         gradients=layout.trainable_size * entry * _gradients(network, spec.arithmetic, share, ranks, sharded=sharded),
         optimizer=_optimizer_entries(job, layout.trainable_size, ranks if sharded else 1) * entry,
         scratch=None if network is None else _scratch(job, spec, share, piece),
-        batches=(share.samples + piece) * _sample_bytes(spec, train.dtype),
+        batches=(loaded + piece) * _sample_bytes(spec, train.dtype),
     )
 
 
@@ -118,6 +117,11 @@ def shards_by_itself(job: Job, parameters: int, ranks: int) -> bool:
         return False
     chosen = job.train.optimizer_sharding
     return parameters >= SHARDING_PAYS * ranks if chosen == "auto" else chosen
+
+
+def _together(network: Network | None, arithmetic: str) -> bool:
+    """Return whether the samples of all shards of a rank are there at the same time."""
+    return network is not None and ((network.recordable and arithmetic == "native") or network.synchronized)
 
 
 def _gradients(network: Network | None, arithmetic: str, share: Share, ranks: int, *, sharded: bool) -> int:
@@ -139,10 +143,9 @@ def _optimizer_entries(job: Job, trainable: int, owners: int) -> int:
 
 
 def _scratch(job: Job, spec: ModelSpec, share: Share, piece: int) -> int:
-    from hpcnn.backends.numpy.dry_run import evaluation_scratch, training_scratch
+    from hpcnn.backends.numpy.dry_run import scratch_of_rank
 
-    training = training_scratch(spec, job.train.dtype, share.subtrees, share.samples)
-    return training + evaluation_scratch(spec, job.train.dtype, piece)
+    return scratch_of_rank(spec, job.train.dtype, share.subtrees, share.samples, piece)
 
 
 def _sample_bytes(spec: ModelSpec, dtype: str) -> int:

@@ -30,6 +30,34 @@ _MAP_NORESERVE = 0x4000
 """Of Linux; Python has no name for it before 3.12."""
 
 
+def scratch_of_rank(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], samples: int, piece: int) -> int:
+    """Return the bytes of scratch of a rank in training.
+
+    Args:
+        spec: the model.
+        dtype: of its parameters.
+        subtrees: of the gradient shards that the rank computes.
+        samples: of these shards.
+        piece: samples that an evaluation takes at a time; 0: there is none.
+    """
+    training, evaluation = training_scratch(spec, dtype, subtrees, samples), evaluation_scratch(spec, dtype, piece)
+    if _together(spec):
+        return training + evaluation
+    # Shards that come one after the other use the memory of an evaluation, as far as that is enough.
+    both = min(piece, math.ceil(samples / _shards(subtrees)))
+    return training + evaluation - evaluation_scratch(spec, dtype, both)
+
+
+def _together(spec: ModelSpec) -> bool:
+    """Return whether all shards of a rank have scratch at the same time."""
+    assert isinstance(spec.network, Network)
+    return _recordable(spec) or spec.network.synchronized
+
+
+def _shards(subtrees: Sequence[Subtree]) -> int:
+    return subtrees[-1][1] - subtrees[0][0]
+
+
 def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], samples: int) -> int:
     """Return the bytes of scratch of a rank that computes the shards of `subtrees`, `samples` in all.
 
@@ -37,8 +65,10 @@ def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], s
     """
     if not _can_try(spec, dtype):
         return _by_outputs(spec, dtype, samples)
-    shards = subtrees[-1][1] - subtrees[0][0]
-    return _at(samples / shards, *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW))
+    each = samples / _shards(subtrees)
+    return _at(
+        each if _together(spec) else math.ceil(each), *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW)
+    )
 
 
 def evaluation_scratch(spec: ModelSpec, dtype: str, samples: int) -> int:
@@ -94,7 +124,7 @@ class _Trial:
             for subtree in subtrees
         ]
         at_once = self._model.batch_pass(contributions, seed=0, weights_of=lambda y: None, add=sum_alone)
-        shards = subtrees[-1][1] - subtrees[0][0]
+        shards = _shards(subtrees)
         if at_once is not None:
             at_once.prepare(*self._samples(shards), tuple(range(0, shards * self._few + 1, self._few)))
             return at_once.scratch_bytes
