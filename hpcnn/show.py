@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, whole_number
-from hpcnn.cli.parallel import run_parallel
-from hpcnn.errors import HpcnnError
+from hpcnn.cli.serial import run_serial
+from hpcnn.comm.launcher import detect_launch
+from hpcnn.errors import EXIT_DONE, HpcnnError
 
 if TYPE_CHECKING:
-    from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
     from hpcnn.tools.show.open_job import ShownJob
 
 
@@ -39,20 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
 
-    def body(comm: Communicator) -> int:
-        from hpcnn.comm.collectives import agree
+    launch = detect_launch()
+    return run_serial(lambda: _run(arguments, arguments.ranks or launch.size) if launch.rank == 0 else EXIT_DONE)
 
-        def on_one_rank() -> None:
-            from hpcnn.tools.show.open_job import open_job
 
-            if comm.rank == 0:
-                _check_svg(arguments.svg)
-                _show(open_job(comm, arguments.job, arguments.overrides, arguments.ranks or comm.size), arguments)
+def _run(arguments: argparse.Namespace, ranks: int) -> int:
+    from hpcnn.tools.show.open_job import open_job
 
-        agree(comm, on_one_rank)
-        return 0
-
-    return run_parallel(body)
+    _check_svg(arguments.svg)
+    _show(open_job(arguments.job, arguments.overrides, ranks), arguments)
+    return EXIT_DONE
 
 
 def _check_svg(path: Path | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.exchange.plan import check_shards
-from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch, held_out_count
 from hpcnn.errors import ModelError
@@ -38,12 +38,13 @@ class ShownJob:
     """This machine."""
 
 
-def open_job(comm: Communicator, path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJob:
+def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJob:
     """Return the job at `path` (None: the digits job), changed by `overrides`, for so many ranks.
 
     Raises:
         HpcnnError: it can't be built, or is of a model that Keras alone knows.
     """
+    comm = SerialCommunicator()
     loaded = load_job(path, overrides)
     data = loaded.job.data
     source = read_source(data, loaded.base)
