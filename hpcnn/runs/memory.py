@@ -198,7 +198,10 @@ def memory_notes(comm: Communicator, training: Training) -> tuple[str, str | Non
         return "", None
     sharded = shards_optimizer_state(job, spec, comm)
     held_out = len(splits.validation) if splits.validation else 0
-    need = memory_need(job, spec, samples=len(splits.train), held_out=held_out, ranks=comm.size, sharded=sharded)
+    try:
+        need = memory_need(job, spec, samples=len(splits.train), held_out=held_out, ranks=comm.size, sharded=sharded)
+    except MemoryError:  # to estimate it must not end a run that has what it needs
+        return "", None
     if need.total < WORTH_SAYING:
         return "", None
     return f"memory: {need_in_words(need)}", _first_shortage(need, hosts)

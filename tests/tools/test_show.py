@@ -238,7 +238,7 @@ def test_the_network_of_a_function(job: Path, capsys: pytest.CaptureFixture[str]
     assert main([str(job)]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^twice_1 +twice +6 +- +-$", said, re.MULTILINE)
-    assert "Layers of your own may take more than hpcnn can see." in said
+    assert "With layers of your own, activations and scratch are estimated from the shapes alone." in said
 
 
 def test_a_job_for_keras(job: Path, capsys: pytest.CaptureFixture[str]) -> None:

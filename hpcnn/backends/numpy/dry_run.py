@@ -63,12 +63,12 @@ def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], s
 
     Memory that passes of the compiled core would take is reserved, but not used: they are recorded, and not done.
     """
+    each = samples / _shards(subtrees)
+    if not _together(spec):
+        each = samples = math.ceil(each)
     if not _can_try(spec, dtype):
         return _by_outputs(spec, dtype, samples)
-    each = samples / _shards(subtrees)
-    return _at(
-        each if _together(spec) else math.ceil(each), *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW)
-    )
+    return _at(each, *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW))
 
 
 def evaluation_scratch(spec: ModelSpec, dtype: str, samples: int) -> int:
@@ -86,6 +86,10 @@ def _recordable(spec: ModelSpec) -> bool:
 
 
 def _can_try(spec: ModelSpec, dtype: str) -> bool:
+    """Return whether passes are done on trial: not where they would take long, and layers of others are not called."""
+    assert isinstance(spec.network, Network)
+    if not all(node.layer.recordable for node in spec.network.nodes):
+        return False
     return _recordable(spec) or spec.network.layout.size * np.dtype(dtype).itemsize <= _MOST_COMPUTED
 
 

@@ -28,7 +28,7 @@ def memory_table(shown: ShownJob) -> Iterator[str]:
     if len(ways) > 1:
         yield "With optimizer_sharding = true, the ranks of a host have one copy of the weights."
     if not all(node.layer.recordable for node in shown.network.nodes):
-        yield "Layers of your own may take more than hpcnn can see."
+        yield "With layers of your own, activations and scratch are estimated from the shapes alone."
     chosen = needs[shards_by_itself(shown.job, shown.network.layout.trainable_size, shown.ranks)]
     warning = shortage(chosen.total * shown.ranks, free_memory(), shown.ranks, shown.host)
     if warning:
