@@ -200,7 +200,7 @@ def memory_notes(comm: Communicator, training: Training) -> tuple[str, str | Non
     held_out = len(splits.validation) if splits.validation else 0
     try:
         need = memory_need(job, spec, samples=len(splits.train), held_out=held_out, ranks=comm.size, sharded=sharded)
-    except MemoryError:  # to estimate it must not end a run that has what it needs
+    except (MemoryError, OSError):  # to estimate it must not end a run that has what it needs
         return "", None
     if need.total < WORTH_SAYING:
         return "", None

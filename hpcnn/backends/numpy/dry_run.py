@@ -22,7 +22,7 @@ from hpcnn.training.model import Accumulator
 
 _FEW = (1, 2)
 """Samples of each shard. What a pass takes is linear in that: samples are the first axis of scratch."""
-_MOST_COMPUTED = 2**28
+_MOST_COMPUTED = 2**27
 """Bytes of parameters up to which passes are done that can't be recorded: they read the weights and write gradients."""
 _COPIES = 4
 """How many times the outputs of its layers a network takes, where nothing is tried."""
@@ -68,7 +68,7 @@ def training_scratch(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], s
         each = samples = math.ceil(each)
     if not _can_try(spec, dtype):
         return _by_outputs(spec, dtype, samples)
-    return _at(each, *(_Trial(spec, dtype, few).training(subtrees) for few in _FEW))
+    return _at(each, *(trial.training(subtrees) for trial in _trials(spec, dtype)))
 
 
 def evaluation_scratch(spec: ModelSpec, dtype: str, samples: int) -> int:
@@ -77,7 +77,7 @@ def evaluation_scratch(spec: ModelSpec, dtype: str, samples: int) -> int:
         return 0
     if not _can_try(spec, dtype):
         return _by_outputs(spec, dtype, samples) // 2
-    return _at(samples, *(_Trial(spec, dtype, few).evaluation() for few in _FEW))
+    return _at(samples, *(trial.evaluation() for trial in _trials(spec, dtype)))
 
 
 def _recordable(spec: ModelSpec) -> bool:
@@ -112,20 +112,24 @@ def _at(samples: float, one: int, two: int) -> int:
     return round(one + (max(samples, 1) - 1) * (two - one))
 
 
+def _trials(spec: ModelSpec, dtype: str) -> list[_Trial]:
+    layout = spec.network.layout
+    weights, gradient = _reserved(layout.size, dtype), _reserved(layout.trainable_size, dtype)
+    return [_Trial(spec, weights, gradient, few) for few in _FEW]
+
+
 class _Trial:
     """A model without content, to be given `few` samples a shard."""
 
-    def __init__(self, spec: ModelSpec, dtype: str, few: int) -> None:
+    def __init__(self, spec: ModelSpec, weights: Array, gradient: Array, few: int) -> None:
         assert isinstance(spec.network, Network)
-        self._network, self._spec, self._dtype, self._few = spec.network, spec, dtype, few
-        self._model = NumpyModel(
-            spec.network, spec.loss, spec.layout, _reserved(spec.network.layout.size, dtype), spec.arithmetic
-        )
+        self._network, self._spec, self._few = spec.network, spec, few
+        self._dtype, self._gradient = weights.dtype.name, gradient
+        self._model = NumpyModel(spec.network, spec.loss, spec.layout, weights, spec.arithmetic)
 
     def training(self, subtrees: Sequence[Subtree]) -> int:
         contributions = [
-            Contribution(subtree, _reserved(self._network.layout.trainable_size, self._dtype), self._stats())
-            for subtree in subtrees
+            Contribution(subtree, _reserved(self._gradient.size, self._dtype), self._stats()) for subtree in subtrees
         ]
         at_once = self._model.batch_pass(contributions, seed=0, weights_of=lambda y: None, add=sum_alone)
         shards = _shards(subtrees)
@@ -167,8 +171,7 @@ class _Trial:
         return np.zeros(self._spec.stats_length)
 
     def _accumulator(self) -> Accumulator:
-        layout = self._network.layout
-        return Accumulator(layout, _reserved(layout.trainable_size, self._dtype), self._stats())
+        return Accumulator(self._network.layout, self._gradient, self._stats())
 
     def _samples(self, shards: int) -> tuple[Array, Array]:
         n = shards * self._few
