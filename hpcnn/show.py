@@ -21,7 +21,7 @@ def _parser() -> Parser:
     parser = Parser(
         "hpcnn show",
         "Show the network of a job before it is trained: its layers with their shapes, parameters and multiply-adds, "
-        "and the memory that a rank will need. Reads no more of the data than their shape.",
+        "and the memory that a rank will need. Nothing but the shape of the data matters to it.",
         example="python -m hpcnn.show jobs/digits_mlp.toml --ranks 4",
     )
     add_job_arguments(parser)
