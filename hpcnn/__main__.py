@@ -17,6 +17,7 @@ from hpcnn.errors import nearest  # noqa: E402
 
 GROUPS = {
     "train and use a model": {
+        "show": "shows a network, and the memory that it needs",
         "train": "trains a network",
         "evaluate": "computes loss and metrics of a trained model",
         "predict": "computes its outputs",

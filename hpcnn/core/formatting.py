@@ -40,6 +40,19 @@ def byte_size(size: int) -> str:
     return f"{size // 1024**power} {('B', 'KiB', 'MiB', 'GiB')[power]}"
 
 
+def approximate_size(size: int) -> str:
+    """Return a number of bytes with at most three significant digits, in powers of 1000.
+
+    >>> approximate_size(999), approximate_size(12_345_678), approximate_size(1_000_000_000), approximate_size(999_999)
+    ('999 B', '12.3 MB', '1 GB', '1 MB')
+    """
+    value, units = float(size), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:,.0f} {units[0]}" if value >= 999.5 else f"{value:.3g} {units[0]}"
+
+
 def three_digits(value: float) -> str:
     """Return a number with three significant digits and no exponent.
 

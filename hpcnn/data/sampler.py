@@ -41,7 +41,7 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool, arithmetic: str
 
 
 def held_out_count(n: int, fraction: float) -> int:
-    """Return how many of n samples a `fraction` of them is; see `validation_split`."""
+    """Return how many of n samples are held out for validation. DataError: all of them, or none."""
     held_out = math.floor(n * fraction + 0.5)
     if fraction > 0 and not 0 < held_out < n:
         raise DataError(

@@ -26,11 +26,14 @@ class Arena:
     def __init__(self) -> None:
         self._chunks: list[Array] = []
         self._taken: dict[tuple[object, str], Array] = {}
-        self._chunk = self._offset = 0
+        self._chunk = self._offset = self._used = 0
+        self.most = 0
+        """Bytes of the part that took most so far."""
 
     def reset(self) -> None:
         """Begin a new part."""
         self._taken.clear()
+        self._used = 0
         self._chunk = self._offset = 0
 
     def take(self, key: tuple[object, str], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -46,6 +49,8 @@ class Arena:
             self._chunk, self._offset = self._chunk + 1, 0
         if self._chunk == len(self._chunks):
             self._chunks.append(aligned_empty(max(size, self.CHUNK), np.uint8))
+        self._used += size
+        self.most = max(self.most, self._used)
         start, self._offset = self._offset, self._offset + -(-size // ALIGNMENT) * ALIGNMENT
         return self._chunks[self._chunk][start : start + size]
 
@@ -88,6 +93,12 @@ class Workspace(threading.local):
         self._generator = None
         if state is not None:
             self.random.bit_generator.state = state
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all scratch so far."""
+        own = sum(buffer.nbytes for buffer in (*self._buffers.values(), *self._ones.values()))
+        return own + self._reused.most
 
     def scratch(self, owner: object, use: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialised array of `shape`, the same memory each time for one (`owner`, `use`, row shape).

@@ -110,7 +110,7 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer
         exchange.activity = comm.activity
         store = comm.host_array(layout.size, job.train.dtype, shared=False)
         return Updater(store, layout, optimizer, exchange, arithmetic(job.train.arithmetic))
-    survives = job.run.on_rank_loss == "continue"  # then every rank has the whole state, and nothing is on trial
+    survives = job.run.on_rank_loss == "continue"  # then nothing is on trial
     return make_updater(
         comm,
         layout,
@@ -118,11 +118,18 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer
         shards=shards,
         dtype=job.train.dtype,
         stats_length=spec.stats_length,
-        sharded=not survives and shards_optimizer(job.train, size, comm),
+        sharded=shards_optimizer_state(job, spec, comm),
         bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
         compression=_compression(job.train),
         arithmetic=arithmetic(job.train.arithmetic),
     )
+
+
+def shards_optimizer_state(job: Job, spec: ModelSpec, comm: Communicator) -> bool:
+    """Return whether each rank updates its own parameters only: not where survivors need the whole state."""
+    if sums_by_horovod(job) or job.run.on_rank_loss == "continue":
+        return False
+    return shards_optimizer(job.train, spec.network.layout.trainable_size, comm)
 
 
 def _start_from(replica: Replica, path: Path) -> None:

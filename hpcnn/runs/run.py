@@ -229,11 +229,16 @@ class Run:
         if self._progress_file and losses():
             self._progress_file.write()
 
-    def print_notes(self, crowded: str | None) -> None:
-        """Print warnings of what slows the run down, and of what looks wrong in its data."""
+    def print_notes(self, crowded: str | None, memory: str, shortage: str | None) -> None:
+        """Print warnings of what slows the run down, and of what looks wrong in its data; and how much memory it needs.
+
+        `crowded` and `shortage` are warnings, `memory` is a line; each may be empty.
+        """
         if self._root and not self._training.job.run.quiet:
-            for note in (*self._comm.notes, *self._training.splits.notes, *([crowded] if crowded else [])):
+            for note in (*self._comm.notes, *self._training.splits.notes, *filter(None, (crowded, shortage))):
                 write_line(f"warning: {note}")
+            if memory:
+                write_line(memory)
 
 
 def _run_info(context: RunContext) -> RunInfo:

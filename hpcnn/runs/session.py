@@ -19,6 +19,7 @@ from hpcnn.runs.build import build_replica
 from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
+from hpcnn.runs.memory import memory_notes
 from hpcnn.runs.prepare import Extras, TrainingRequest, on_root, prepare
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
@@ -133,7 +134,7 @@ class _Session:
         agree(comm, lambda: run.prepare_folder(progress.epoch, recovered=recovered))
         crowded = use_cores(comm, training.replica.model)
         if not recovered:
-            run.print_notes(crowded)
+            run.print_notes(crowded, *memory_notes(comm, training))
         self._stop.begin_training()
         if run.train(progress, self._stop, save_first=recovered or self._killed_in_last_save()):
             return run.complete(progress, time.perf_counter() - self._begin)

@@ -107,3 +107,23 @@ def test_predict_refuses(mpich: Mpi, run: Path, tmp_path: Path) -> None:
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert not (tmp_path / "out.npy").exists()
+
+
+def test_show_prints_once_for_the_ranks_that_were_started(mpich: Mpi, tmp_path: Path) -> None:
+    done = mpich.run(3, "-m", "hpcnn.show", JOB, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("memory of a rank in training, 3 ranks:\n") == 1
+    assert done.stdout.count("multiply-adds of a step of 64 samples") == 1
+
+
+def test_a_large_run_begins_with_the_memory_that_it_needs(mpich: Mpi, tmp_path: Path) -> None:
+    layers = '[{type="flatten"}, {type="dense", units=40000}, {type="dense", units=10, activation="softmax"}]'
+    settings = ("--set", f"model.layers={layers}", "--set", "train.epochs=1", "--set", "train.batch_size=512")
+    done = mpich.run(
+        2, "-m", "hpcnn.train", JOB, *settings, "--set", "run.stop_at_step=1", "--out", tmp_path / "run", cwd=tmp_path
+    )
+    assert done.returncode == 75, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("memory: about ")]
+    assert re.search(r"^memory: about \d+ MB a rank \(weights 12 MB, gradients 12 MB, optimizer state 12 MB, ", line), (
+        line
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from hpcnn.nn.matmul import Matmul, matmul_on
 from hpcnn.nn.network import Network
 from hpcnn.nn.passes import Ready, Steps
 from hpcnn.training.batch_sums import AddRows
-from hpcnn.training.gradient_pass import GradientPass, WeightsOf
+from hpcnn.training.gradient_pass import WeightsOf
 from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
+
+if TYPE_CHECKING:
+    from hpcnn.backends.numpy.batch_pass import BatchPass  # loads the compiled core
 
 
 class NumpyModel(Model):
@@ -45,9 +49,14 @@ class NumpyModel(Model):
             self._matmul = matmul_on(threads)
             self._context, self._contexts = self._new_context(), []
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch that passes have taken so far, but for those of a `batch_pass`."""
+        return self._context.nbytes + sum(context.nbytes for context in self._contexts)
+
     def batch_pass(
         self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf, add: AddRows
-    ) -> GradientPass | None:
+    ) -> BatchPass | None:
         """Return the pass of the compiled core, if all layers are of those that it knows."""
         if not self._native or not self.network.recordable:
             return None

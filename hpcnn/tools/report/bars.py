@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted, percent
-from hpcnn.tools.report.html import Child, table, tag
+from hpcnn.tools.html import Child, table, tag
 from hpcnn.tools.report.time_accounts import MEANING, TimeAccount
 from hpcnn.tools.report.values import seconds
 

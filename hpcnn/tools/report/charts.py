@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
+from hpcnn.tools.html import tag
 from hpcnn.tools.report.curves import STYLES, Chart, Curve
-from hpcnn.tools.report.html import tag
 from hpcnn.tools.report.scales import Scale, epoch_scale, sampled, thinned, value_scale, whole_ticks
 from hpcnn.tools.report.values import figure
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from hpcnn.runs.records.time_log import GROUPS
+from hpcnn.tools.html import Child, section, table, tag
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.bars import bar, key, named_bars
 from hpcnn.tools.report.charts import legend, svg_chart, swatch
 from hpcnn.tools.report.curves import Curve, charts_of_runs
-from hpcnn.tools.report.html import Child, section, table, tag
 from hpcnn.tools.report.ranking import MOST_SETTINGS, differing, short_names
 from hpcnn.tools.report.record import RunRecord
 from hpcnn.tools.report.values import NONE, figure, seconds

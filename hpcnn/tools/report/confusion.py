@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted, percent
-from hpcnn.tools.report.html import Child, section, table, tag
+from hpcnn.tools.html import Child, section, table, tag
 from hpcnn.tools.report.record import RunRecord, layers_of, mapping
 from hpcnn.tools.report.values import figure
 

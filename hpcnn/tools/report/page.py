@@ -8,9 +8,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from hpcnn import __version__
+from hpcnn.tools.html import tag, to_html
 from hpcnn.tools.report import sections
 from hpcnn.tools.report.comparison import comparison
-from hpcnn.tools.report.html import tag, to_html
 from hpcnn.tools.report.ranking import best_first, monitor_of
 from hpcnn.tools.report.record import RunRecord
 

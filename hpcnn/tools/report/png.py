@@ -9,9 +9,9 @@ from typing import Any
 from hpcnn.core.formatting import counted
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.system.atomic import atomic_path
+from hpcnn.tools.html import clean
 from hpcnn.tools.pictures import new_figure
 from hpcnn.tools.report.curves import STYLES, Chart, charts_of_run, charts_of_runs
-from hpcnn.tools.report.html import clean
 from hpcnn.tools.report.ranking import best_first, monitor_of, short_names
 from hpcnn.tools.report.record import RunRecord
 from hpcnn.tools.report.scales import thinned, value_scale

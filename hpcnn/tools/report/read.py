@@ -69,6 +69,7 @@ def read_run(path: Path) -> RunRecord:
         attempts=read_lines(files.attempts),
         accounts=_accounts(files.time, troubles),
         troubles=troubles,
+        input_shape=_shape(mapping(settings.get("model")).get("input_shape")) or _shape_in_checkpoint(files),
     )
 
 
@@ -134,6 +135,21 @@ def _checkpoint_metadata(files: RunFiles, troubles: list[str]) -> dict[str, Any]
         except HpcnnError as error:
             troubles.append(f"{state.relative_to(files.path)} can't be read: {shortened(error)}")
     return {}
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    """Return the shape of a sample; empty if it is none."""
+    sizes = [whole(size) for size in value] if isinstance(value, list) else []
+    return tuple(size for size in sizes if size and size > 0) if all(sizes) else ()
+
+
+def _shape_in_checkpoint(files: RunFiles) -> tuple[int, ...]:
+    from hpcnn.storage.checkpoint import read_facts  # NumPy comes with it
+
+    for state in filter(Path.exists, _states(files)):
+        with suppress(HpcnnError):  # said elsewhere
+            return _shape(read_facts(state).get("input_shape"))
+    return ()
 
 
 def _states(files: RunFiles) -> tuple[Path, ...]:

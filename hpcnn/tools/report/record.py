@@ -47,6 +47,8 @@ class RunRecord:
     accounts: Sequence[TimeAccount]
     troubles: Sequence[str]
     """Sentences on missing or damaged files."""
+    input_shape: tuple[int, ...] = ()
+    """Of one sample; empty where it is not known."""
 
     @property
     def values(self) -> list[str]:

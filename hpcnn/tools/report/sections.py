@@ -6,11 +6,12 @@ from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
+from hpcnn.tools.html import Child, section, table, tag
 from hpcnn.tools.report.bars import time_of_ranks
 from hpcnn.tools.report.charts import svg_chart
 from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.curves import charts_of_run
-from hpcnn.tools.report.html import Child, section, table, tag
+from hpcnn.tools.report.network import network
 from hpcnn.tools.report.record import VALIDATION, RunRecord
 from hpcnn.tools.report.values import NONE, figure, moment, number, seconds, whole
 
@@ -26,7 +27,15 @@ _MOST_ACCOUNTS, _MOST_ATTEMPTS = 4, 100
 
 def body(run: RunRecord) -> list[Element | None]:
     """Return all that follows the heading; None for what the run has not."""
-    return [troubles(run), learning(run), confusion(run), times(run), attempts(run), job_and_environment(run)]
+    return [
+        troubles(run),
+        learning(run),
+        confusion(run),
+        times(run),
+        attempts(run),
+        network(run),
+        job_and_environment(run),
+    ]
 
 
 def tiles(run: RunRecord) -> Element:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hpcnn.core.formatting import counted, percent
 from hpcnn.runs.records.time_log import GROUPS
-from hpcnn.tools.report.html import clean
+from hpcnn.tools.html import clean
 from hpcnn.tools.report.ranking import best_first, differing, monitor_of, short_names
 from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
 from hpcnn.tools.report.scales import value_scale

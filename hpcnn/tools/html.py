@@ -1,4 +1,4 @@
-"""Elements of a page. Text from files becomes text, never markup: the serializer escapes all of it."""
+"""Elements of a page, or of a drawing. Text from files becomes text, never markup: the serializer escapes all of it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""Builds the network of a job from the shape of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcnn.backends.choice import choose_backend
+from hpcnn.comm.exchange.plan import check_shards
+from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.data.readers import read_source
+from hpcnn.data.sampler import check_batch, held_out_count
+from hpcnn.errors import ModelError
+from hpcnn.job.load import load_job
+from hpcnn.job.schema import Job
+from hpcnn.nn.network import Network
+from hpcnn.runs.build import build_spec, settled
+from hpcnn.tools.open_run import by_numpy
+from hpcnn.training.backend import ModelSpec
+
+
+@dataclass(frozen=True)
+class ShownJob:
+    """A job with its network, and how many samples and ranks there are."""
+
+    job: Job
+    spec: ModelSpec
+    network: Network
+    samples: int
+    """Of the training data."""
+    held_out: int
+    """Samples of the validation data."""
+    batch: int
+    """Samples of a step."""
+    ranks: int
+    host: str
+    """This machine."""
+
+
+def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJob:
+    """Return the job at `path` (None: the digits job), changed by `overrides`, for so many ranks.
+
+    Raises:
+        HpcnnError: it can't be built, or is of a model that Keras alone knows.
+    """
+    comm = SerialCommunicator()
+    loaded = load_job(path, overrides)
+    data = loaded.job.data
+    source = read_source(data, loaded.base)
+    n = source.x.shape[0]
+    held_out = held_out_count(n, data.validation_fraction)
+    samples = n - held_out
+    if source.validation is not None:
+        held_out = source.validation[0].shape[0]
+    job = settled(loaded.job, samples, 1)
+    assert isinstance(job.train.shards, int)
+    check_shards(job.train.shards, ranks)
+    spec = build_spec(job, source.x.shape[1:], by_numpy(choose_backend(comm))(job))
+    if not isinstance(spec.network, Network):
+        raise ModelError(
+            f"model.entry {job.model.entry!r} returns a model of Keras, which hpcnn show can't look into. Print it by "
+            "its own summary(), or give the network as layers of the job."
+        )
+    return ShownJob(
+        job=job,
+        spec=spec,
+        network=spec.network,
+        samples=samples,
+        held_out=held_out,
+        batch=check_batch(job.train.batch_size, samples),
+        ranks=ranks,
+        host=comm.host,
+    )
