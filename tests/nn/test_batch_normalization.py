@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from hpcnn.core.tree import fold_rows
 from hpcnn.errors import ModelError
 from hpcnn.nn import BatchNormalization, Context, GroupNormalization, RMSNormalization
-from hpcnn.nn.layer import tree_sum
 from hpcnn.nn.native import NATIVE, NativeArithmetic, ShardRows
 from hpcnn.nn.plain import NUMPY
 from tests.nn.helpers import Model, alone, normal
@@ -146,7 +146,7 @@ def test_state_of_each_shard(statistics) -> None:
     sums, _ = layer.begin(model.params, x, ctx)
     assert sums.shape == (3, 5)
     assert list(sums[:, 0]) == [2, 0, 5]
-    new = layer.new_state(model.params, sums, tree_sum(sums))
+    new = layer.new_state(model.params, sums, fold_rows(sums))
     mean, variance = (model.params[f"l/moving_{each}"] for each in ("mean", "variance"))
     for leaf, part in enumerate([x[:2], None, x[2:]]):
         used = x if statistics == "batch" else part

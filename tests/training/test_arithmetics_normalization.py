@@ -10,7 +10,7 @@ import pytest
 from hpcnn.core.tree import additions, maximal_subtrees
 from hpcnn.kernels import core
 from hpcnn.nn import Context
-from hpcnn.nn.layer import BatchLayer, tree_sum
+from hpcnn.nn.layer import BatchLayer
 from hpcnn.nn.native import NATIVE, NativeArithmetic, ShardRows
 from hpcnn.system.memory import aligned_empty
 from tests.nn.cases.normalization import LAYERS
@@ -81,7 +81,7 @@ def computed(layer, shape, dtype, cuts, *, times=1):
             for rank in ranks:
                 rank.run(piece)
             if piece < len(ranks[0].sums):
-                total = tree_sum(np.concatenate([rank.sums[piece] for rank in ranks]))
+                total = fold_rows(np.concatenate([rank.sums[piece] for rank in ranks]))
                 for rank in ranks:
                     rank.totals[piece][...] = total
     results = [np.concatenate([getattr(rank, name) for rank in ranks]) for name in ("y", "dx")]

@@ -8,7 +8,7 @@ from hpcnn.nn import BatchNormalization, Dense, Network, Residual
 from hpcnn.runs.build import build_replica, build_spec
 from tests.small_jobs import cut, make_job, train
 
-ARITHMETICS = ["numpy"]
+ARITHMETICS = ["native", "numpy"]
 
 
 def network(input_shape, statistics="batch"):

@@ -13,7 +13,7 @@ from hpcnn.nn import Add, BatchNormalization, Dense, Dropout, LayerNorm, Network
 from hpcnn.runs.build import build_replica, build_spec
 from tests.small_jobs import cut, make_job, train
 
-STATISTICS = {"native": ["none"], "numpy": ["none", "batch", "shard"]}
+STATISTICS = {"native": ["none", "batch", "shard"], "numpy": ["none", "batch", "shard"]}
 
 
 def network(input_shape, statistics, shared):
