@@ -1,7 +1,7 @@
 """Neural networks in NumPy: layers, losses and one flat vector of parameters. Pure mathematics, no communication."""
 
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
 from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
@@ -17,6 +17,8 @@ __all__ = [
     "Flatten",
     "Layer",
     "LayerNorm",
+    "MultiBackward",
+    "MultiInput",
     "Network",
     "ParamLayout",
     "ParamSpec",

@@ -103,6 +103,10 @@ class Layer(ABC):
         """Return the layer's parameters for inputs of `input_shape` (no batch axis)."""
         return ()
 
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the multiply-adds of a forward pass over one sample of `input_shape`."""
+        return 0
+
     @abstractmethod
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y for `x` of shape (n, *input_shape), and the pass back.
@@ -110,6 +114,46 @@ class Layer(ABC):
         y may share memory with x or lie in scratch: it is valid until this layer's next forward pass. A layer may
         overwrite x only if it is its own scratch.
         """
+
+
+class MultiBackward(Protocol):
+    """The second half of a pass of a layer with several inputs."""
+
+    def __call__(self, dy: Array, grads: Params, *, need_dx: Sequence[bool]) -> list[Array | None]:
+        """Write the gradients as `Backward` does, and return that of each input; None where `need_dx` is false.
+
+        No two of the arrays returned share memory. One may be dy.
+        """
+
+
+class MultiInput(Layer):
+    """A layer of several inputs.
+
+    Its methods take a sequence where those of other layers take one shape or array: whoever calls them asks first
+    whether a layer is a `MultiInput`.
+    """
+
+    def output_shape(self, input_shapes: Sequence[Shape]) -> Shape:  # type: ignore[override]
+        """Return the shape of one output sample for inputs of `input_shapes` (no batch axis).
+
+        Raises:
+            ModelError: the layer can't take such inputs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no output_shape()")
+
+    def parameters(self, input_shapes: Sequence[Shape]) -> Sequence[ParamSpec]:  # type: ignore[override]
+        """Return the layer's parameters for inputs of `input_shapes` (no batch axis)."""
+        return ()
+
+    def multiply_adds(self, input_shapes: Sequence[Shape]) -> int:  # type: ignore[override]
+        """Return the multiply-adds of a forward pass over one sample of each input."""
+        return 0
+
+    @abstractmethod
+    def forward(  # type: ignore[override]
+        self, params: Params, x: Sequence[Array], ctx: Context
+    ) -> tuple[Array, MultiBackward]:
+        """Return y for arrays `x`, each of shape (n, *input_shape), and the pass back; y as for any layer."""
 
 
 def without_parameters(pull: Pull) -> Backward:

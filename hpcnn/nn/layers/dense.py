@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -64,6 +65,10 @@ class Dense(Layer):
     def split_activation(self) -> tuple[Layer | None, str]:
         """Return the layer with a linear activation, and its own."""
         return (replace(self, activation="linear"), self.activation) if type(self) is Dense else (self, "linear")
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return one for each entry of the kernel and each row."""
+        return math.prod(input_shape) * self.units
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., units), in scratch."""
