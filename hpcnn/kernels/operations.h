@@ -268,6 +268,8 @@ struct standardize {
     void *y;
 };
 
+#include "operations_attention.h"
+
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,
 #include "operations.def"
