@@ -194,6 +194,10 @@ INLINE dvec widen(vec v, int part) {
 #if BITS == 64
     (void)part;
     return v;
+#elif ISA_NUMBER == ISA_avx512
+    return (dvec)_mm512_cvtps_pd(part ? _mm512_extractf32x8_ps((__m512)v, 1) : _mm512_castps512_ps256((__m512)v));
+#elif ISA_NUMBER == ISA_avx2
+    return (dvec)_mm256_cvtps_pd(part ? _mm256_extractf128_ps((__m256)v, 1) : _mm256_castps256_ps128((__m256)v));
 #else
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     piece p;
@@ -204,6 +208,11 @@ INLINE dvec widen(vec v, int part) {
 INLINE vec narrow(const dvec *parts) {
 #if BITS == 64
     return parts[0];
+#elif ISA_NUMBER == ISA_avx512 /* compilers put the halves together in memory, which takes longer than all else */
+    __m256 low = _mm512_cvtpd_ps((__m512d)parts[0]), high = _mm512_cvtpd_ps((__m512d)parts[1]);
+    return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+#elif ISA_NUMBER == ISA_avx2
+    return (vec)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)parts[1]), _mm256_cvtpd_ps((__m256d)parts[0]));
 #else
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     vec v;
