@@ -2,7 +2,20 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    CrossAttention,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    MultiHeadAttention,
+    PaddingMask,
+    PositionalEmbedding,
+    Reshape,
+    Residual,
+)
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
@@ -12,17 +25,22 @@ __all__ = [
     "Array",
     "Backward",
     "Context",
+    "CrossAttention",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Layer",
     "LayerNorm",
     "MultiBackward",
+    "MultiHeadAttention",
     "MultiInput",
     "Network",
+    "PaddingMask",
     "ParamLayout",
     "ParamSpec",
     "Params",
+    "PositionalEmbedding",
     "Reshape",
     "Residual",
     "Shape",

@@ -16,7 +16,20 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    Activation,
+    CrossAttention,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    MultiHeadAttention,
+    PaddingMask,
+    PositionalEmbedding,
+    Reshape,
+    Residual,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -30,6 +43,11 @@ LAYERS: dict[str, type[Layer]] = {
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "residual": Residual,
+    "embedding": Embedding,
+    "positional_embedding": PositionalEmbedding,
+    "padding_mask": PaddingMask,
+    "multi_head_attention": MultiHeadAttention,
+    "cross_attention": CrossAttention,
 }
 """Each takes the keys of its section."""
 

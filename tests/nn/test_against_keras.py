@@ -10,7 +10,7 @@ import pytest
 from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
+from tests.nn.cases import KERAS, LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.helpers import Model, alone, normal
 from tests.nn.test_gradients import loss_case
 from tests.require import require
@@ -77,6 +77,8 @@ def to_keras(keras, layers, dtype):
 
     def new(layer):
         name = np.dtype(dtype).name
+        if type(layer) in KERAS:
+            return KERAS[type(layer)](keras, layer, name)
         if isinstance(layer, Dense):
             activation = activation_of(keras, layer.activation)
             return keras.layers.Dense(layer.units, activation=activation, use_bias=layer.use_bias, dtype=name)

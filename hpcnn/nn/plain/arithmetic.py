@@ -1,12 +1,14 @@
 """All operations in NumPy that layers and losses call."""
 
+from hpcnn.nn.plain.attention import PlainAttention
 from hpcnn.nn.plain.dense import PlainDense
+from hpcnn.nn.plain.embeddings import PlainEmbeddings
 from hpcnn.nn.plain.loss import PlainLoss
 from hpcnn.nn.plain.noise import PlainNoise
 from hpcnn.nn.plain.normalization import PlainNormalization
 
 
-class NumpyArithmetic(PlainDense, PlainNoise, PlainNormalization, PlainLoss):
+class NumpyArithmetic(PlainDense, PlainNoise, PlainNormalization, PlainAttention, PlainEmbeddings, PlainLoss):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 
 

@@ -12,6 +12,7 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
+from tests.nn.cases import attention
 
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),
@@ -40,6 +41,11 @@ LAYERS = {
     "residual_identity": (Residual((Dropout(0.0, name="i"),), name="l"), (3,)),
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
 }
+
+FAMILIES = [attention]
+"""Each has LAYERS, as above, and KERAS: class -> ``(keras, layer, type) -> layer of Keras``."""
+LAYERS |= {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
+KERAS = {kind: make for family in FAMILIES for kind, make in family.KERAS.items()}
 
 LOSSES = {
     "mse": MeanSquaredError(),
