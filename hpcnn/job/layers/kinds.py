@@ -6,8 +6,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from hpcnn.job.layers.attention import CrossAttention, MultiHeadAttention
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.dense import ActivationLayer, Dense
+from hpcnn.job.layers.embeddings import Embedding, PaddingMask, PositionalEmbedding
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
 from hpcnn.job.layers.shapes import Flatten, Reshape
@@ -20,4 +22,17 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
     """The inner layers."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+Layer = (
+    Dense
+    | ActivationLayer
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | Residual
+    | Embedding
+    | PositionalEmbedding
+    | PaddingMask
+    | MultiHeadAttention
+    | CrossAttention
+)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import common, normalization
+from hpcnn.backends.keras.layers import attention, common, normalization
 from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.network import Network
 
-LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS}
+LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS, **attention.LAYERS}
 
 
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
@@ -45,5 +45,6 @@ def _call(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
     for child in layer.children:
         inner = _call(child, inner, dtype, names)
     output = made([tensor, inner] if layer.children else tensor)
-    names.update({id(variable): f"{layer.name}/{variable.name}" for variable in made.weights})
+    for variable in made.weights:  # its path begins with Keras's own name of the layer
+        names[id(variable)] = f"{layer.name}/{variable.path.partition('/')[2]}"
     return output

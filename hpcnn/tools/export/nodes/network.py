@@ -10,7 +10,7 @@ from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import Residual
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import common, normalization
+from hpcnn.tools.export.nodes import attention, common, normalization
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -40,4 +40,4 @@ def _residual(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     return graph.add("Add", tensor, inner, name=f"{layer.name}/sum")
 
 
-LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, Residual: _residual}
+LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, **attention.LAYERS, Residual: _residual}
