@@ -109,7 +109,7 @@ void NAME(embedding_gradient)(const void *operation, index_t begin, index_t end,
 void NAME(embedding_gradient)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct embedding_gradient *o = operation;
     const struct shards *shards = o->shards;
-    struct sorted sorted;
+    struct sorted sorted = {NULL, NULL, NULL, NULL};
     lay_out(o, scratch, &sorted);
     sort_rows(o, begin, end, &sorted);
     for (index_t g = 0; g < shards->groups; g++) {
