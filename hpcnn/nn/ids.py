@@ -29,6 +29,6 @@ def _refuse(ids: Array, entries: int, title: str) -> NoReturn:
     with np.errstate(invalid="ignore"):
         wrong = ids[~((ids >= 0) & (ids < entries) & (np.floor(ids) == ids))]
     raise DataError(
-        f"{title}: {wrong[0]!s} is no id: they must be whole numbers from 0 to {entries - 1}, one below input_dim. Raise "
-        "input_dim, or correct the data; ids must not be scaled (data.scale)."
+        f"{title}: {wrong[0]!s} is no id: they must be whole numbers from 0 to {entries - 1}, one below input_dim. "
+        "Raise input_dim, or correct the data; ids must not be scaled (data.scale)."
     )

@@ -60,4 +60,5 @@ def _sine(turns: Array, shift: Array) -> Array:
         cosine = 1 - square / (n * (n - 1)) * cosine
     turned = (quarters + shift) % 4
     values = np.where(turned % 2 == 0, sine * angle, cosine)
-    return np.where(turned >= 2, -values, values)
+    signed: Array = np.where(turned >= 2, -values, values)
+    return signed

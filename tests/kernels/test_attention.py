@@ -112,7 +112,14 @@ def test_nan_stays(core: Core, dtype: Any) -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 99), LEAVES, st.integers(1, 12), st.integers(1, 50), DTYPES, st.data())
 def test_gradients_of_embeddings_follow_the_tree_of_shards(
-    cores: list[Core], reference: Core, seed: int, leaves: list[list[int]], entries: int, columns: int, dtype: Any, data: Any
+    cores: list[Core],
+    reference: Core,
+    seed: int,
+    leaves: list[list[int]],
+    entries: int,
+    columns: int,
+    dtype: Any,
+    data: Any,
 ) -> None:
     rng = np.random.default_rng(seed)
     rows, cut = sum(map(sum, leaves)), data.draw(st.integers(0, entries))

@@ -9,7 +9,14 @@ import pytest
 
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn import (
-    Context, CrossAttention, Dense, Embedding, Flatten, MultiHeadAttention, PaddingMask, PositionalEmbedding,
+    Context,
+    CrossAttention,
+    Dense,
+    Embedding,
+    Flatten,
+    MultiHeadAttention,
+    PaddingMask,
+    PositionalEmbedding,
 )
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.native import NATIVE, NativeArithmetic
@@ -87,7 +94,9 @@ def test_training_names_the_id_that_is_none():
     ]
     for arithmetic in ("native", "numpy"):
         job = make_job(data={"scale": None}, model={"layers": layers}, train={"arithmetic": arithmetic})
-        with pytest.raises(DataError, match=r"layer 'embedding_1': \S+ is no id: they must be whole numbers from 0 to 1"):
+        with pytest.raises(
+            DataError, match=r"layer 'embedding_1': \S+ is no id: they must be whole numbers from 0 to 1"
+        ):
             train(job)
 
 

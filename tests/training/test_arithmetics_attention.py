@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_all_shards_at_once_and_recorded_give_the_bits_of_one_after_the_other(na
     recorded = NativeArithmetic(program, ShardRows(SUBTREES, STARTS))
     y, dx = setting.passes(recorded, grads, run=lambda: [program.run() for _ in range(2)])
     in_turn = []
-    for first, end in zip(STARTS, STARTS[1:], strict=False):
+    for first, end in pairwise(STARTS):
         gradient = np.full(setting.layout.trainable_size, np.nan, dtype)
         part = slice(first, end)
         own_y, own_dx = setting.passes(NATIVE, setting.layout.gradient_views(gradient), part)

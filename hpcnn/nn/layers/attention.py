@@ -98,8 +98,7 @@ class _Attention(Layer):
 
     def _attend(self, params: Params, x: Sequence[Array], mask: Array | None, ctx: Context) -> _Pass:
         """Go forward: `x` are query, key and value."""
-        query, key, value = x
-        n, heads = len(query), (self.num_heads, self.kv_heads, self.kv_heads)
+        n, length, heads = len(x[0]), x[0].shape[1], (self.num_heads, self.kv_heads, self.kv_heads)
         projections = [
             self._project(params, array, ctx, name, array.shape[-1])
             for name, array in zip(("query", "key", "value"), x, strict=True)
@@ -112,7 +111,7 @@ class _Attention(Layer):
         )
         out, attention_backward = ctx.arithmetic.attention(ctx, self.name, q, k, v, mask, causal=self.causal)
         last = self._project(params, out, ctx, "attention_output", self.num_heads * self.values)
-        return _Pass(last.y.reshape(n, query.shape[1], last.y.shape[1]), [*projections, last], attention_backward)
+        return _Pass(last.y.reshape(n, length, last.y.shape[1]), [*projections, last], attention_backward)
 
 
 class _Projection:
@@ -195,7 +194,8 @@ class CrossAttention(_Attention, MultiInput):
     """The positions of the first input attend to those of another.
 
     Its inputs: query, value and, if it is another, key; behind them may come a mask of shape (length of key,), as a
-    `PaddingMask` makes it: where it is 0, nothing attends to. With a mask, a single sequence before it attends to itself.
+    `PaddingMask` makes it: where it is 0, nothing attends to. With a mask, a single sequence before it attends to
+    itself.
     """
 
     def output_shape(self, input_shapes: Sequence[Shape]) -> Shape:  # type: ignore[override]
@@ -208,9 +208,7 @@ class CrossAttention(_Attention, MultiInput):
                 f"{self.title}: key and value must be of the same length, but their shapes are {key} and {value}"
             )
         if mask is not None and mask != key[:1]:
-            raise ModelError(
-                f"{self.title}: its mask must have shape {key[:1]}, the length of the key, but has {mask}"
-            )
+            raise ModelError(f"{self.title}: its mask must have shape {key[:1]}, the length of the key, but has {mask}")
         return self._output(query)
 
     def parameters(self, input_shapes: Sequence[Shape]) -> Sequence[ParamSpec]:  # type: ignore[override]
@@ -228,8 +226,9 @@ class CrossAttention(_Attention, MultiInput):
         if not 1 <= len(sequences) <= 3 or (len(sequences) == 1 and not masked):
             raise ModelError(
                 f"{self.title} takes a query, a value and, if it is another, a key, each of shape (length, features), "
-                f"and behind them a mask, if there is one; but its inputs have the shapes {', '.join(map(str, shapes))}."
-                " For a sequence without a mask that attends to itself, use multi_head_attention."
+                f"and behind them a mask, if there is one; but its inputs have the shapes "
+                f"{', '.join(map(str, shapes))}. For a sequence without a mask that attends to itself, use "
+                "multi_head_attention."
             )
         query, key, value = (sequences[place] for place in _PLACES[len(sequences)])
         return (query, key, value), shapes[-1] if masked else None

@@ -98,9 +98,7 @@ class PositionalEmbedding(Layer):
         if self.encoding != "learned":
             return []
         return [
-            ParamSpec(
-                f"{self.name}/embeddings", input_shape, initializer(self.embeddings_initializer), self.trainable
-            )
+            ParamSpec(f"{self.name}/embeddings", input_shape, initializer(self.embeddings_initializer), self.trainable)
         ]
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:

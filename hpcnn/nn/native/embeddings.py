@@ -23,9 +23,7 @@ class NativeEmbeddings(NativeBase):
         self._do.embedding(ids, table, y)
 
         def backward(dy: Array, table_grad: Grad, /) -> None:
-            self._do.embedding_gradient(
-                self._shards_of(len(ids)), ids, self._plain(dy, table.dtype), sums(table_grad)
-            )
+            self._do.embedding_gradient(self._shards_of(len(ids)), ids, self._plain(dy, table.dtype), sums(table_grad))
 
         return y, backward
 

@@ -45,7 +45,9 @@ class PlainAttention:
             np.subtract(ds, total, out=ds)
             np.multiply(ds, p, out=ds)
             np.multiply(ds, scale, out=ds)
-            dq, dk, dv = (ctx.scratch(owner, f"d{name}", a.shape, dtype) for name, a in zip("qkv", (q, k, v), strict=True))
+            dq, dk, dv = (
+                ctx.scratch(owner, f"d{name}", a.shape, dtype) for name, a in zip("qkv", (q, k, v), strict=True)
+            )
             np.matmul(ds, by_head(k), out=by_head(dq))
             for x, y, gradient, use in ((ds, by_head(q), dk, "shares of k"), (p, dout, dv, "shares of v")):
                 shares = ctx.scratch(owner, use, (n, kv_heads, shared, keys, y.shape[-1]), dtype)

@@ -40,4 +40,9 @@ def _residual(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     return graph.add("Add", tensor, inner, name=f"{layer.name}/sum")
 
 
-LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, **attention.LAYERS, Residual: _residual}
+LAYERS: Mapping[type[Layer], AddLayer] = {
+    **common.LAYERS,
+    **normalization.LAYERS,
+    **attention.LAYERS,
+    Residual: _residual,
+}
