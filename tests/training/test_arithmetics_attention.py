@@ -8,11 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.nn import Context, CrossAttention, Embedding
 from hpcnn.nn.native import NATIVE, NativeArithmetic, ShardRows
 from hpcnn.nn.params import ParamLayout
+from hpcnn.runs.build import build_replica, build_spec
 from tests.nn.cases import attention
 from tests.nn.helpers import normal
+from tests.small_jobs import cut, make_job, train
 
 N = 11
 SUBTREES, STARTS = ((0, 4), (4, 6), (6, 7)), (0, 3, 3, 4, 7, 9, 10, 11)
@@ -132,3 +135,42 @@ def test_a_frozen_layer_leaves_the_gradients_alone(name):
     np.testing.assert_array_equal(y, expected[0])
     for ours, theirs in zip(dx, expected[1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+TRANSFORMER = [
+    {"type": "reshape", "shape": [5, 1]},
+    {"type": "dense", "units": 8},
+    {"type": "positional_embedding"},
+    {"type": "residual", "layers": [
+        {"type": "layer_norm"}, {"type": "multi_head_attention", "num_heads": 2, "key_dim": 4, "causal": True},
+    ]},
+    {"type": "residual", "layers": [{"type": "layer_norm"}, {"type": "dense", "units": 8, "activation": "gelu"}]},
+    {"type": "flatten"},
+    {"type": "dense", "units": 3, "activation": "softmax"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_transformer_has_the_same_bits_on_any_number_of_ranks_and_threads(dtype):
+    from hpcnn.kernels import core
+
+    job = make_job(model={"layers": TRANSFORMER}, train={"arithmetic": "native", "dtype": dtype})
+    results = {train(job, ranks).fingerprint for ranks in (1, 2, 3, 5)}
+    results.add(train(job, prepare=lambda training: training.replica.model.use_threads(3)).fingerprint)
+    core.use_threads(1)
+    assert len(results) == 1
+
+
+def test_a_transformer_learns_alike_in_both_arithmetics():
+    weights = []
+    for arithmetic in ("native", "numpy"):
+        job = make_job(model={"layers": TRANSFORMER}, train={"arithmetic": arithmetic, "dtype": "float64"})
+        replica = build_replica(job, build_spec(job, (5,)), SerialCommunicator(), None)
+        replica.load_weights({name: normal(*each.shape) for name, each in replica.weights().items()})
+        rng = np.random.default_rng(1)
+        x, y = rng.normal(size=(13, 5)), rng.integers(0, 3, 13)
+        for step in range(3):
+            replica.train_step(step, cut(x, y, 8), factor=1.0)
+        weights.append(replica.weights())
+    for name, array in weights[0].items():
+        np.testing.assert_allclose(array, weights[1][name], rtol=1e-8, atol=1e-10)

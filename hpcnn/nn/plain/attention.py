@@ -62,14 +62,18 @@ def _left_out(
     ctx: Workspace, owner: object, mask: Array | None, n: int, queries: int, keys: int, *, causal: bool
 ) -> Array | None:
     """Return which keys a query does not see, so that it broadcasts with scores; None if it sees all."""
-    if mask is None and not causal:
-        return None
-    left_out = ctx.scratch(owner, "left out", (n, 1, 1, queries, keys), np.bool_)
-    left_out.fill(False)
+    left_out: Array | None = None
     if causal:
+        left_out = ctx.scratch(owner, "behind", (queries, keys), np.bool_)
         np.greater(np.arange(keys), np.arange(queries)[:, np.newaxis], out=left_out)
     if mask is not None:
-        np.logical_or(left_out, (mask == 0)[:, np.newaxis, np.newaxis, np.newaxis], out=left_out)
+        padding = np.equal(mask, 0, out=ctx.scratch(owner, "padding", mask.shape, np.bool_))[:, np.newaxis]
+        if left_out is None:
+            left_out = padding
+        else:
+            both = ctx.scratch(owner, "left out", (n, queries, keys), np.bool_)
+            left_out = np.logical_or(left_out, padding, out=both)
+        left_out = left_out[:, np.newaxis, np.newaxis]
     return left_out
 
 

@@ -21,7 +21,27 @@ LAYERS = {
 
 
 def attention(keras, layer, dtype):
-    """Return a call of Keras's layer, and its variables once it is built."""
+    """Return a call of Keras's layer with one sequence."""
+    made = built(keras, layer, dtype)
+    return Called(made, lambda x: made(x, x, use_causal_mask=layer.causal))
+
+
+def cross_attention(keras, layer, dtype, *, masked):
+    """Return a call of Keras's layer with a list of inputs, the last of them a mask if `masked`."""
+    made = built(keras, layer, dtype)
+
+    def call(inputs):
+        sequences = inputs[:-1] if masked else inputs
+        roles = dict(zip(("query", "value", "key"), sequences, strict=False))
+        roles.setdefault("value", sequences[0])
+        mask = keras.ops.expand_dims(inputs[-1], 1) if masked else None
+        return made(**roles, attention_mask=mask, use_causal_mask=layer.causal)
+
+    return Called(made, call)
+
+
+def built(keras, layer, dtype):
+    """Return the layer of Keras."""
     if layer.kv_heads != layer.num_heads:
         made = keras.layers.GroupQueryAttention(
             layer.key_dim, layer.num_heads, layer.kv_heads, use_bias=layer.use_bias, dtype=dtype
@@ -34,7 +54,7 @@ def attention(keras, layer, dtype):
     # both round the factor to float32 for float64, too
     factor = keras.ops.convert_to_tensor(np.array(layer.key_dim**-0.5, dtype))
     made._inverse_sqrt_key_dim = made._inverse_sqrt_head_dim = factor
-    return Called(made, lambda x: made(x, x, use_causal_mask=layer.causal))
+    return made
 
 
 def positions(keras, layer, dtype):
@@ -60,7 +80,7 @@ def sines(length, features):
 
 
 class Called:
-    """A layer of Keras that is called in its own way."""
+    """A layer of Keras that is called in its own way, and its variables once it is built."""
 
     def __init__(self, layer, call):
         self._layer, self._call = layer, call
