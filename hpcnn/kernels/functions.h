@@ -251,11 +251,22 @@ INLINE void only_first(index_t count, dvec *block) {
 
 /* The sum of a block, as operations.h has it. */
 INLINE double folded(const dvec *block) {
-    double lanes[LANES];
-    memcpy(lanes, block, sizeof lanes);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
+    dvec sums[BLOCK];
+    memcpy(sums, block, sizeof sums);
+    for (int half = BLOCK / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) sums[k] = sums[k] + sums[k + half];
+    dvec v = sums[0];
+#if DWIDTH == 8
+    v = v + SHUFFLE(divec, v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v = v + SHUFFLE(divec, v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+    v = v + SHUFFLE(divec, v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#elif DWIDTH == 4
+    v = v + SHUFFLE(divec, v, v, 2, 3, 0, 1);
+    v = v + SHUFFLE(divec, v, v, 1, 0, 3, 2);
+#elif DWIDTH == 2
+    v = v + SHUFFLE(divec, v, v, 1, 0);
+#endif
+    return v[0];
 }
 
 /* The largest of n > 0 numbers; one that is NaN may count or not. */

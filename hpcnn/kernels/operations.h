@@ -282,6 +282,7 @@ struct standardize {
 #include "operations_normalization.h"
 #include "operations_shapes.h"
 #include "operations_losses.h"
+#include "operations_attention.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

@@ -60,6 +60,20 @@ class PreluBackward(Protocol):
         """Write the gradient of alpha, and return that of x, if it is needed; dy may be overwritten."""
 
 
+class AttentionBackward(Protocol):
+    """The second half of an attention."""
+
+    def __call__(self, dout: Array, /) -> tuple[Array, Array, Array]:
+        """Return the gradients of q, k and v, each in its shape, in scratch."""
+
+
+class TableBackward(Protocol):
+    """The second half of what takes rows of a table, or adds one."""
+
+    def __call__(self, dy: Array, table: Grad, /) -> None:
+        """Write the gradient of the table."""
+
+
 class HeadedLoss(Protocol):
     """A loss behind a head; see `hpcnn.nn.loss.BoundLoss`."""
 
@@ -234,6 +248,39 @@ class Arithmetic(Protocol):
 
     def gaussian_noise(self, ctx: Workspace, owner: object, x: Array, stddev: float) -> Array:
         """Return x + stddev times standard normal numbers."""
+
+    def attention(
+        self, ctx: Workspace, owner: object, q: Array, k: Array, v: Array, mask: Array | None, *, causal: bool
+    ) -> tuple[Array, AttentionBackward]:
+        """Return softmax(q k^T / sqrt(dim)) v for each sample and head, shape (n, queries, heads, value_dim).
+
+        Args:
+            ctx: gives scratch.
+            owner: names it.
+            q: (n, queries, heads, dim).
+            k: (n, keys, kv_heads, dim); heads / kv_heads heads of q next to each other share one.
+            v: (n, keys, kv_heads, value_dim).
+            mask: (n, keys): where it is 0, a key has probability 0; if none is left, so have all.
+            causal: whether query i sees the keys up to i alone.
+        """
+
+    def embedding(
+        self, ctx: Workspace, owner: object, ids: Array, table: Array, title: str
+    ) -> tuple[Array, TableBackward]:
+        """Return rows of `table` (entries, columns) by `ids` (rows,), which are whole numbers of any type.
+
+        Raises:
+            DataError: an id is none of the table's; `title` is its layer's. What is recorded gives NaN instead.
+        """
+
+    def add_table(self, ctx: Workspace, owner: object, x: Array, table: Array) -> tuple[Array, TableBackward]:
+        """Return x + table, for x (n, *shape) and a table of that shape."""
+
+    def not_zero(self, ctx: Workspace, owner: object, x: Array) -> Array:
+        """Return 1 where x is not 0, else 0."""
+
+    def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
+        """Return zeros like x, which may be overwritten."""
 
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None

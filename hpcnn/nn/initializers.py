@@ -69,6 +69,12 @@ def orthogonal(shape: tuple[int, ...], draws: Draws) -> Array:
 
 
 @OwnInitializer
+def random_uniform(shape: tuple[int, ...], draws: Draws) -> Array:
+    """Uniform between -0.05 and 0.05."""
+    return draws.uniform(0.05, shape)
+
+
+@OwnInitializer
 def zeros(shape: tuple[int, ...], draws: Draws) -> Array:
     """All 0."""
     return np.zeros(shape)
@@ -88,6 +94,7 @@ INITIALIZERS: dict[str, OwnInitializer] = {
     "lecun_uniform": variance_scaling(1, "fan_in", "uniform"),
     "lecun_normal": variance_scaling(1, "fan_in", "normal"),
     "orthogonal": orthogonal,
+    "random_uniform": random_uniform,
     "zeros": zeros,
     "ones": ones,
 }

@@ -9,7 +9,20 @@ from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import ModelError
 from hpcnn.job.optimizer import Sgd
-from hpcnn.nn import Activation, Context, Dense, Dropout, GaussianNoise, Layer, Network, Residual, SpatialDropout
+from hpcnn.nn import (
+    Activation,
+    Context,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GaussianNoise,
+    Layer,
+    Network,
+    PaddingMask,
+    Residual,
+    SpatialDropout,
+)
 from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import CTC, MeanSquaredError
@@ -73,10 +86,10 @@ def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
     return ours, theirs
 
 
-def check_the_same(ours, theirs, dtype, y=None, *, steps=STEPS):
+def check_the_same(ours, theirs, dtype, y=None, *, x=None, steps=STEPS):
     """Compare the two modes before the first step, after it and after the last."""
     shape = ours.model.network.input_shape, ours.model.network.output_shape
-    x = normal(6, *shape[0], dtype=np.dtype(dtype))
+    x = normal(6, *shape[0], dtype=np.dtype(dtype)) if x is None else x
     y = normal(6, *shape[1], seed=1, dtype=np.dtype(dtype)) if y is None else y
 
     def check_outputs():
@@ -251,3 +264,11 @@ def test_sums_count_samples() -> None:
     sums = theirs.model.eval_piece(x, y)
     assert sums[COUNT] == 7
     assert sums[LOSS] == pytest.approx(np.square(ours.model.predict_piece(x) - y).mean(axis=1).sum(), rel=1e-5)
+
+
+@BOTH
+def test_layers_that_take_ids(dtype: str) -> None:
+    ids = np.random.default_rng(1).integers(0, 9, (6, 5)).astype(dtype)
+    for first in (Embedding(9, 4, name="e"), PaddingMask(name="m")):
+        network = Network([first, Flatten(name="f"), Dense(3, name="d")], (5,))
+        check_the_same(*replicas_of(network, dtype), dtype, x=ids)

@@ -67,6 +67,8 @@ DECLARE(max_pooling) DECLARE(max_pooling_backward) DECLARE(average_pooling) DECL
 DECLARE(map_axis) DECLARE(permute) DECLARE(combine) DECLARE(maximum_backward) DECLARE(scaled) DECLARE(prelu)
 DECLARE(prelu_backward) DECLARE(spatial_dropout) DECLARE(gaussian_noise)
 DECLARE(ctc) DECLARE_SCRATCH(ctc)
+DECLARE(attention) DECLARE_SCRATCH(attention) DECLARE(attention_backward) DECLARE_SCRATCH(attention_backward)
+DECLARE(embedding) DECLARE(embedding_gradient) DECLARE_SCRATCH(embedding_gradient) DECLARE(add_table) DECLARE(not_zero)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -319,6 +321,55 @@ static void entry_by_entry(void) {
     print_reals("gaussian_noise", y, n);
 }
 
+/* --------------------------------------------------------------------------------------------------------- Attention */
+
+static void attentions(void) {
+    enum { samples = 2, heads = 4, kv_heads = 2, queries = 150, keys = 170, dim = 27, value_dim = 20 };
+    const index_t all = samples * heads * queries, all_kv = samples * kv_heads * keys;
+    for (int causal = 0; causal < 2; causal++) {
+        real *q = filled(all * dim), *k = filled(all_kv * dim), *v = filled(all_kv * value_dim), *mask = filled(samples * keys);
+        real *out = filled(all * value_dim), *dout = filled(all * value_dim);
+        real *dq = filled(all * dim), *dk = filled(all_kv * dim), *dv = filled(all_kv * value_dim);
+        double *saved = malloc((size_t)all * 2 * sizeof *saved);
+        const struct attention forward = {
+            samples, heads, kv_heads, queries, keys, dim, value_dim, causal, 0.7, q, k, v,
+            {queries * heads * dim, heads * dim, dim}, {keys * kv_heads * dim, kv_heads * dim, dim},
+            {keys * kv_heads * value_dim, kv_heads * value_dim, value_dim}, mask, out,
+            {queries * heads * value_dim, heads * value_dim, value_dim}, saved};
+        NAME(attention)(&forward, 0, samples * kv_heads, scratch_of(NAME(attention_scratch)(&forward)));
+        print_reals("attention", out, all * value_dim), print("attention", saved, (size_t)all * 2 * sizeof *saved);
+        const struct attention_backward back = {
+            samples, heads, kv_heads, queries, keys, dim, value_dim, causal, 0.7, q, k, v,
+            {queries * heads * dim, heads * dim, dim}, {keys * kv_heads * dim, kv_heads * dim, dim},
+            {keys * kv_heads * value_dim, kv_heads * value_dim, value_dim}, mask, saved, dout,
+            {queries * heads * value_dim, heads * value_dim, value_dim}, dq, dk, dv,
+            {queries * heads * dim, heads * dim, dim}, {keys * kv_heads * dim, kv_heads * dim, dim},
+            {keys * kv_heads * value_dim, kv_heads * value_dim, value_dim}};
+        NAME(attention_backward)(&back, 0, samples * kv_heads, scratch_of(NAME(attention_backward_scratch)(&back)));
+        print_reals("attention_backward", dq, all * dim), print_reals("attention_backward", dk, all_kv * dim);
+        print_reals("attention_backward", dv, all_kv * value_dim);
+    }
+}
+
+static void tables(void) {
+    enum { rows = 60, entries = 7, columns = 45 };
+    const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 30, 30, 47, rows}, folds[] = {0, 0, 2, 0};
+    const struct shards shards = {rows, 2, group_leaf, leaf_row, folds, 3};
+    real ids[rows], *table = filled(entries * columns), *y = filled(rows * columns), *dy = filled(rows * columns);
+    for (index_t r = 0; r < rows; r++) ids[r] = (real)(r * r % entries);
+    NAME(embedding)(&(struct embedding){rows, entries, columns, ids, table, y}, 0, rows, NULL);
+    print_reals("embedding", y, rows * columns);
+    real *one = filled(entries * columns), *other = filled(entries * columns);
+    void *const out[] = {one, other};
+    const struct embedding_gradient gradient = {&shards, entries, columns, ids, dy, out};
+    NAME(embedding_gradient)(&gradient, 0, entries, scratch_of(NAME(embedding_gradient_scratch)(&gradient)));
+    print_reals("embedding_gradient", one, entries * columns), print_reals("embedding_gradient", other, entries * columns);
+    NAME(add_table)(&(struct add_table){rows, columns, dy, table, y}, 0, rows, NULL);
+    print_reals("add_table", y, rows * columns);
+    NAME(not_zero)(&(struct not_zero){rows * columns, dy, y}, 0, rows * columns, NULL);
+    print_reals("not_zero", y, rows * columns);
+}
+
 void PORTABLE(void) {
     updates();
     sums();
@@ -334,6 +385,8 @@ void PORTABLE(void) {
     pooling();
     shapes();
     entry_by_entry();
+    attentions();
+    tables();
 }
 
 /* ----------------------------------------------------------------------------------------------- What is not vectors */

@@ -19,6 +19,7 @@ VARIANCES = {
     "lecun_uniform": 1 / 300,
     "lecun_normal": 1 / 300,
     "orthogonal": 1 / 300,
+    "random_uniform": 0.1**2 / 12,
     "zeros": 0,
     "ones": 0,
 }

@@ -20,7 +20,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError, MissingExtraError, ModelError
 from hpcnn.job.schema import Job
-from hpcnn.nn import Dense, Dropout, Flatten, Layer, Network, Residual
+from hpcnn.nn import Dense, Dropout, Embedding, Flatten, Layer, Network, PaddingMask, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
@@ -251,3 +251,9 @@ def test_the_example_serves(server: tuple[str, Model]) -> None:
         outputs = json.load(reply)
     logits, _ = model.forward(x, training=False)
     np.testing.assert_allclose(outputs, model.network.head_forward(logits, model.ctx), **TOLERANCE)
+
+
+def test_layers_that_take_ids(runtime) -> None:
+    ids = np.random.default_rng(1).integers(0, 9, (6, 5)).astype(float)
+    check_the_same(runtime, Model([Embedding(9, 3, name="a"), Flatten(name="b")], (5,)).shake(), ids)
+    check_the_same(runtime, Model([PaddingMask(name="a"), Dense(2, name="b")], (5,)).shake(), ids)

@@ -1,5 +1,6 @@
 """`[[model.layers]]`: the settings of layers, family by family."""
 
+from hpcnn.job.layers.attention import CrossAttention, MultiHeadAttention
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.convolution import (
     Conv1D,
@@ -13,6 +14,7 @@ from hpcnn.job.layers.convolution import (
     SlidingSection,
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
+from hpcnn.job.layers.embeddings import Embedding, PaddingMask, PositionalEmbedding
 from hpcnn.job.layers.kinds import Block, Layer, Residual, Shared
 from hpcnn.job.layers.merging import Add, Average, Concatenate, Maximum, Multiply
 from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
@@ -37,9 +39,11 @@ __all__ = [
     "Conv3D",
     "Conv3DTranspose",
     "Cropping",
+    "CrossAttention",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianNoise",
     "GlobalAveragePooling",
@@ -51,9 +55,12 @@ __all__ = [
     "LeakyReLU",
     "MaxPooling",
     "Maximum",
+    "MultiHeadAttention",
     "Multiply",
     "PReLU",
+    "PaddingMask",
     "Permute",
+    "PositionalEmbedding",
     "RMSNormalization",
     "RepeatVector",
     "Reshape",

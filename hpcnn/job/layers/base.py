@@ -14,7 +14,7 @@ Activation = Literal[
 ]
 Initializer = Literal[
     "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal",
-    "zeros", "ones",
+    "random_uniform", "zeros", "ones",
 ]  # fmt: skip
 
 PositiveInts = PositiveInt | Annotated[list[PositiveInt], Meta(min_length=1)]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from hpcnn.job.layers.attention import CrossAttention, MultiHeadAttention
 from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.convolution import (
     Conv1D,
@@ -18,6 +19,7 @@ from hpcnn.job.layers.convolution import (
     SeparableConv2D,
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
+from hpcnn.job.layers.embeddings import Embedding, PaddingMask, PositionalEmbedding
 from hpcnn.job.layers.merging import Add, Average, Concatenate, Maximum, Multiply
 from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
@@ -89,6 +91,11 @@ Layer = (
     | Average
     | Maximum
     | Concatenate
+    | Embedding
+    | PositionalEmbedding
+    | PaddingMask
+    | MultiHeadAttention
+    | CrossAttention
     | Block
     | Residual
     | Shared

@@ -1,10 +1,12 @@
 """The layers. Definitions and defaults are those of Keras 3."""
 
+from hpcnn.nn.layers.attention import CrossAttention, MultiHeadAttention
 from hpcnn.nn.layers.batch_normalization import BatchNormalization
 from hpcnn.nn.layers.blocks import Block, Residual, Shared
 from hpcnn.nn.layers.convolution import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Conv3D, Conv3DTranspose
 from hpcnn.nn.layers.dense import Activation, Dense
 from hpcnn.nn.layers.depthwise import DepthwiseConv2D, SeparableConv2D
+from hpcnn.nn.layers.embeddings import Embedding, PaddingMask, PositionalEmbedding
 from hpcnn.nn.layers.group_normalization import GroupNormalization
 from hpcnn.nn.layers.merging import Add, Average, Concatenate, Maximum, Multiply
 from hpcnn.nn.layers.noise import Dropout, GaussianNoise, SpatialDropout
@@ -29,9 +31,11 @@ __all__ = [
     "Conv3D",
     "Conv3DTranspose",
     "Cropping",
+    "CrossAttention",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianNoise",
     "GlobalAveragePooling",
@@ -41,9 +45,12 @@ __all__ = [
     "LeakyReLU",
     "MaxPooling",
     "Maximum",
+    "MultiHeadAttention",
     "Multiply",
     "PReLU",
+    "PaddingMask",
     "Permute",
+    "PositionalEmbedding",
     "RMSNormalization",
     "RepeatVector",
     "Reshape",

@@ -1,8 +1,10 @@
 """All operations of the compiled core that layers and losses call."""
 
+from hpcnn.nn.native.attention import NativeAttention
 from hpcnn.nn.native.batch_normalization import NativeBatchNormalization
 from hpcnn.nn.native.convolution import NativeConvolution
 from hpcnn.nn.native.dense import NativeDense
+from hpcnn.nn.native.embeddings import NativeEmbeddings
 from hpcnn.nn.native.group_normalization import NativeGroupNormalization
 from hpcnn.nn.native.loss import NativeLoss
 from hpcnn.nn.native.merging import NativeMerging
@@ -25,6 +27,8 @@ class NativeArithmetic(
     NativeRectifiers,
     NativeShapes,
     NativeMerging,
+    NativeAttention,
+    NativeEmbeddings,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 

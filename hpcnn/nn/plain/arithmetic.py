@@ -1,8 +1,10 @@
 """All operations in NumPy that layers and losses call."""
 
+from hpcnn.nn.plain.attention import PlainAttention
 from hpcnn.nn.plain.batch_normalization import PlainBatchNormalization
 from hpcnn.nn.plain.convolution import PlainConvolution
 from hpcnn.nn.plain.dense import PlainDense
+from hpcnn.nn.plain.embeddings import PlainEmbeddings
 from hpcnn.nn.plain.group_normalization import PlainGroupNormalization
 from hpcnn.nn.plain.loss import PlainLoss
 from hpcnn.nn.plain.merging import PlainMerging
@@ -25,6 +27,8 @@ class NumpyArithmetic(
     PlainRectifiers,
     PlainShapes,
     PlainMerging,
+    PlainAttention,
+    PlainEmbeddings,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import common, convolution, merging, normalization, pooling, shapes
+from hpcnn.backends.keras.layers import attention, common, convolution, merging, normalization, pooling, shapes
 from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
@@ -19,6 +19,7 @@ LAYERS: Mapping[type[Layer], Make] = {
     **normalization.LAYERS,
     **pooling.LAYERS,
     **shapes.LAYERS,
+    **attention.LAYERS,
 }
 
 
@@ -54,7 +55,8 @@ def _call(node: Node, given: list[Any], dtype: str, made: dict[str, Any], names:
         made[first] = _make(layer, dtype)
     output = made[first](given if isinstance(layer, MultiInput) else given[0])
     if node.owns:
-        names.update({id(variable): f"{layer.name}/{variable.name}" for variable in made[first].weights})
+        weights = made[first].weights
+        names.update({id(variable): f"{layer.name}/{variable.path.partition('/')[2]}" for variable in weights})
     return output
 
 

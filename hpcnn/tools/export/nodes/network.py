@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
+from hpcnn.nn.layers import Residual
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import common, convolution, merging, normalization, pooling, shapes
+from hpcnn.tools.export.nodes import attention, common, convolution, merging, normalization, pooling, shapes
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -41,4 +42,6 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     **convolution.LAYERS,
     **pooling.LAYERS,
     **shapes.LAYERS,
+    **attention.LAYERS,
+    Residual: _residual,
 }
