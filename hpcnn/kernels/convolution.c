@@ -181,7 +181,7 @@ size_t NAME(convolution_scratch)(const void *operation) {
     const struct convolution *o = operation;
     struct view v = view_forward(&o->geometry, o->x);
     struct outputs outputs = outputs_of(o);
-    if (is_depthwise(&o->geometry)) return NAME(depthwise_scratch)(&v, &o->geometry, 0);
+    if (is_depthwise(&o->geometry)) return NAME(depthwise_bytes)(&v, &o->geometry, 0);
     return bytes_for(&v, &outputs);
 }
 
@@ -208,7 +208,7 @@ size_t NAME(convolution_input_gradient_scratch)(const void *operation) {
     size_t bytes = 0;
     for (index_t phase = 0; phase < phases_of(&o->geometry); phase++) {
         struct view v = view_back(&o->geometry, o->dy, phase);
-        size_t needed = is_depthwise(&o->geometry) ? NAME(depthwise_scratch)(&v, &o->geometry, 1) : bytes_for(&v, &outputs);
+        size_t needed = is_depthwise(&o->geometry) ? NAME(depthwise_bytes)(&v, &o->geometry, 1) : bytes_for(&v, &outputs);
         if (needed > bytes) bytes = needed;
     }
     return bytes;
