@@ -146,22 +146,29 @@ static int is_pointwise(const struct view *v) {
     return 1;
 }
 
+/* Do rows [begin, end) of all, some at a time, as lines: they stay in the cache while panels of the kernel pass by. */
+static void do_points(struct view v, const struct outputs *o, index_t begin, index_t end, const real *packed, struct piece *pieces, real *memory) {
+    index_t some = most(1, BAND / (MR * v.channels * (index_t)sizeof(real))) * MR;
+    const real *image = v.image;
+    v.samples = v.extent[0] = v.extent[1] = v.rows[0] = v.rows[1] = v.to_extent[0] = v.to_extent[1] = 1;
+    for (index_t row = begin; row < end; row += some) {
+        struct outputs part = *o;
+        v.image = image + row * v.channels, part.y += row * all_columns(o);
+        if (part.before) part.before += row * all_columns(o);
+        v.extent[2] = v.rows[2] = v.to_extent[2] = least(some, end - row);
+        do_lines(&v, &part, 0, 1, packed, pieces, memory);
+    }
+}
+
 static void convolve(struct view v, const struct outputs *o, index_t begin, index_t end, void *scratch) {
     if (begin >= end || v.rows[2] == 0) return;
     struct piece *pieces = scratch;
     real *packed = at_line(pieces + most_pieces(o->g)), *memory = at_line(packed + packed_group(&v, o) * o->g->groups);
     pack_kernel(&v, o, packed);
-    struct outputs part = *o;
-    if (is_pointwise(&v)) {
-        index_t first = begin * v.rows[2], rows = end * v.rows[2] - first;
-        v.image += first * v.channels, part.y += first * all_columns(o);
-        if (part.before) part.before += first * all_columns(o);
-        v.samples = v.extent[0] = v.extent[1] = v.rows[0] = v.rows[1] = v.to_extent[0] = v.to_extent[1] = 1;
-        v.extent[2] = v.rows[2] = v.to_extent[2] = rows;
-        begin = 0, end = 1;
-    }
-    if (is_low(&v)) do_rows(&v, &part, begin * v.rows[2], end * v.rows[2], packed, pieces, memory);
-    else do_lines(&v, &part, begin, end, packed, pieces, memory);
+    index_t first = begin * v.rows[2], last = end * v.rows[2];
+    if (is_pointwise(&v)) do_points(v, o, first, last, packed, pieces, memory);
+    else if (is_low(&v)) do_rows(&v, o, first, last, packed, pieces, memory);
+    else do_lines(&v, o, begin, end, packed, pieces, memory);
 }
 
 static size_t bytes_for(const struct view *v, const struct outputs *o) {
@@ -181,7 +188,7 @@ size_t NAME(convolution_scratch)(const void *operation) {
     const struct convolution *o = operation;
     struct view v = view_forward(&o->geometry, o->x);
     struct outputs outputs = outputs_of(o);
-    if (is_depthwise(&o->geometry)) return NAME(depthwise_scratch)(&v, &o->geometry, 0);
+    if (is_depthwise(&o->geometry)) return NAME(depthwise_bytes)(&v, &o->geometry, 0);
     return bytes_for(&v, &outputs);
 }
 
@@ -208,7 +215,7 @@ size_t NAME(convolution_input_gradient_scratch)(const void *operation) {
     size_t bytes = 0;
     for (index_t phase = 0; phase < phases_of(&o->geometry); phase++) {
         struct view v = view_back(&o->geometry, o->dy, phase);
-        size_t needed = is_depthwise(&o->geometry) ? NAME(depthwise_scratch)(&v, &o->geometry, 1) : bytes_for(&v, &outputs);
+        size_t needed = is_depthwise(&o->geometry) ? NAME(depthwise_bytes)(&v, &o->geometry, 1) : bytes_for(&v, &outputs);
         if (needed > bytes) bytes = needed;
     }
     return bytes;

@@ -112,7 +112,7 @@ size_t NAME(convolution_weight_gradient_scratch)(const void *operation);
 size_t NAME(convolution_weight_gradient_scratch)(const void *operation) {
     const struct convolution_weight_gradient *o = operation;
     const struct geometry *g = &o->geometry;
-    if (is_depthwise(g)) return NAME(depthwise_gradient_scratch)(o);
+    if (is_depthwise(g)) return NAME(depthwise_gradient_bytes)(o);
     index_t features = g->kernel[0] * g->kernel[1] * g->kernel[2] * (g->channels / g->groups);
     struct gradient d = gradient_of(o, features);
     struct rooms r = rooms_of(&d, features, (void *)64);

@@ -102,7 +102,7 @@ static struct rooms rooms_of(const struct view *v, const struct spread *s, const
     return r;
 }
 
-size_t NAME(depthwise_scratch)(const struct view *v, const struct geometry *g, int back) {
+size_t NAME(depthwise_bytes)(const struct view *v, const struct geometry *g, int back) {
     struct spread s = spread_of(g, back);
     struct band band = band_for(v, lines_of_band(v), v->rows[2], s.times > 1);
     return (size_t)(rooms_of(v, &s, &band, (void *)64).end - (char *)64);
@@ -179,7 +179,7 @@ static struct gradient_rooms gradient_rooms_of(const struct gradient *d, void *s
     return r;
 }
 
-size_t NAME(depthwise_gradient_scratch)(const struct convolution_weight_gradient *o) {
+size_t NAME(depthwise_gradient_bytes)(const struct convolution_weight_gradient *o) {
     struct gradient d = gradient_of(o);
     return (size_t)(gradient_rooms_of(&d, (void *)64).end - (char *)64);
 }

@@ -13,11 +13,11 @@ struct depthwise {
     real *y, *before;
 };
 
-size_t NAME(depthwise_scratch)(const struct view *v, const struct geometry *g, int back);
+size_t NAME(depthwise_bytes)(const struct view *v, const struct geometry *g, int back);
 /* Do lines [begin, end) of all samples' rows. */
 void NAME(depthwise)(const struct view *v, const struct geometry *g, const struct depthwise *o, index_t begin, index_t end, void *scratch);
 
-size_t NAME(depthwise_gradient_scratch)(const struct convolution_weight_gradient *o);
+size_t NAME(depthwise_gradient_bytes)(const struct convolution_weight_gradient *o);
 /* Do the filters [begin, end). */
 void NAME(depthwise_gradient)(const struct convolution_weight_gradient *o, index_t begin, index_t end, void *scratch);
 

@@ -58,6 +58,8 @@ DECLARE(update) DECLARE(cell_sums) DECLARE(find_not_finite) DECLARE(add) DECLARE
 DECLARE(standardize) DECLARE(dropout) DECLARE(shard_totals) DECLARE_SCRATCH(shard_totals)
 DECLARE(product) DECLARE_SCRATCH(product) DECLARE(weight_gradient) DECLARE_SCRATCH(weight_gradient)
 DECLARE(column_sums) DECLARE_SCRATCH(column_sums) DECLARE(activate) DECLARE(activate_backward) DECLARE(loss)
+DECLARE(convolution) DECLARE_SCRATCH(convolution) DECLARE(convolution_input_gradient) DECLARE_SCRATCH(convolution_input_gradient)
+DECLARE(convolution_weight_gradient) DECLARE_SCRATCH(convolution_weight_gradient)
 DECLARE(layer_norm) DECLARE(layer_norm_backward) DECLARE(count_right)
 DECLARE(channel_sums) DECLARE_SCRATCH(channel_sums) DECLARE(channel_products) DECLARE_SCRATCH(channel_products)
 DECLARE(channel_moments) DECLARE(group_moments) DECLARE_SCRATCH(group_moments) DECLARE(channel_slopes)
@@ -135,6 +137,32 @@ static void products(void) {
     const struct column_sums columns = {&shards, n, dy, n, NULL, 0, out};
     NAME(column_sums)(&columns, 0, n, scratch_of(NAME(column_sums_scratch)(&columns)));
     print_reals("column_sums", one, n), print_reals("column_sums", other, n);
+}
+
+static void convolve(struct geometry g) {
+    index_t inputs = g.samples * g.in[0] * g.in[1] * g.in[2] * g.channels, outputs = g.samples * g.out[0] * g.out[1] * g.out[2] * g.filters;
+    index_t weights = g.kernel[0] * g.kernel[1] * g.kernel[2] * (g.channels / g.groups) * g.filters;
+    real *x = filled(inputs), *kernel = filled(weights), *bias = filled(g.filters), *y = filled(outputs), *other = filled(weights);
+    const struct convolution forward = {g, x, kernel, bias, RELU, y, NULL};
+    NAME(convolution)(&forward, 0, g.samples * g.out[0] * g.out[1], scratch_of(NAME(convolution_scratch)(&forward)));
+    print_reals("convolution", y, outputs);
+    const index_t rows = outputs / g.filters, group_leaf[] = {0, 2, 3}, leaf_row[] = {0, rows / 3, rows / 2, rows}, folds[] = {0, 1, 0};
+    const struct shards shards = {rows, 2, group_leaf, leaf_row, folds, 2};
+    void *const out[] = {kernel, other};
+    const struct convolution_input_gradient back = {g, y, kernel, NULL, LINEAR, x, NULL};
+    NAME(convolution_input_gradient)(&back, 0, g.samples * g.in[0] * g.in[1], scratch_of(NAME(convolution_input_gradient_scratch)(&back)));
+    print_reals("convolution_input_gradient", x, inputs);
+    const struct convolution_weight_gradient gradient = {g, &shards, x, y, out};
+    index_t tasks = g.groups > 1 && g.groups == g.channels ? g.filters : weights / g.filters;
+    NAME(convolution_weight_gradient)(&gradient, 0, tasks, scratch_of(NAME(convolution_weight_gradient_scratch)(&gradient)));
+    print_reals("convolution_weight_gradient", kernel, weights), print_reals("convolution_weight_gradient", other, weights);
+}
+
+static void convolutions(void) {
+    convolve((struct geometry){2, 40, 36, 1, {1, 9, 11}, {1, 9, 11}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1}});
+    convolve((struct geometry){2, 6, 10, 2, {4, 9, 11}, {2, 5, 6}, {2, 3, 3}, {2, 2, 2}, {1, 1, 1}, {0, 1, 1}});
+    convolve((struct geometry){2, 20, 40, 20, {1, 9, 11}, {1, 5, 6}, {1, 3, 3}, {1, 2, 2}, {1, 1, 1}, {0, 1, 1}});
+    convolve((struct geometry){5, 70, 33, 1, {1, 2, 2}, {1, 2, 2}, {1, 2, 2}, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}});
 }
 
 /* ------------------------------------------------------------------------------------------------- Rows and functions */
@@ -374,6 +402,7 @@ void PORTABLE(void) {
     updates();
     sums();
     products();
+    convolutions();
     activations();
     losses_of(3, 21);
     losses_of(9, 7);

@@ -74,8 +74,8 @@ def test_all_shards_at_once_give_the_bits_of_one_after_the_other(name):
 
 def test_threads_change_no_bit():
     layers = [LAYERS[name][0].named(name) for name in ("conv2d_same", "depthwise_conv2d_more", "conv2d_transpose")]
-    model = Model(layers, (24, 24, 2), dtype=np.float32).shake()
-    x = normal(3, 24, 24, 2, dtype=np.float32)
+    model = Model(layers, (48, 48, 2), dtype=np.float32).shake()
+    x = normal(8, 48, 48, 2, dtype=np.float32)
     results = set()
     try:
         for threads in (1, 2, 3):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hpcnn.core.tree import additions, maximal_subtrees
+from hpcnn.core.tree import additions, fold_rows, maximal_subtrees
 from hpcnn.kernels import core
 from hpcnn.nn import Context
 from hpcnn.nn.layer import BatchLayer

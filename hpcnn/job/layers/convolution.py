@@ -9,7 +9,7 @@ from msgspec import Meta
 from hpcnn.job.layers.base import Activation, Initializer, LayerSection
 from hpcnn.job.section import NonNegative, PositiveInt
 
-Sizes = PositiveInt | Annotated[list[PositiveInt], Meta(min_length=1, max_length=3)]
+Sizes = PositiveInt | Annotated[list[PositiveInt], Meta(min_length=1)]
 
 
 class SlidingSection(LayerSection, frozen=True, kw_only=True):

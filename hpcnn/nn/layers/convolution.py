@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from hpcnn.errors import ModelError, unknown_name
 from hpcnn.nn.activations import activation
+from hpcnn.nn.arithmetic import DenseBackward
 from hpcnn.nn.context import Context
 from hpcnn.nn.geometry import PADDINGS, Geometry, geometry, three, transposed_geometry
 from hpcnn.nn.initializers import initializer
@@ -19,6 +20,8 @@ from hpcnn.nn.workspace import Array
 
 Sizes = int | Sequence[int]
 """One number for all axes, or one for each."""
+Slide = Callable[[Context, object, Array, Array, Array | None, str, Geometry], tuple[Array, DenseBackward]]
+"""An operation of the arithmetic."""
 _AXES = {1: "(steps, channels)", 2: "(height, width, channels)", 3: "(depth, height, width, channels)"}
 
 
@@ -91,17 +94,29 @@ class Sliding(Layer):
             )
         return found
 
-    def _image(self, array: Array, shape: Shape) -> Array:
-        """Return samples of a shape with all three axes."""
-        return array.reshape(len(array), *three(shape[:-1]), shape[-1])
-
-    def _weight(self, name: str, shape: Shape) -> ParamSpec:
-        """Return a parameter with its settings: those of the `bias`, or of a kernel."""
-        start, l1, l2 = (getattr(self, f"{name.removesuffix('_kernel')}_{key}") for key in ("initializer", "l1", "l2"))
+    def _weight(self, name: str, shape: Shape, settings: str) -> ParamSpec:
+        """Return a parameter whose initializer and penalties are those of `settings`."""
+        start, l1, l2 = (getattr(self, f"{settings}_{key}") for key in ("initializer", "l1", "l2"))
         return ParamSpec(f"{self.name}/{name}", shape, initializer(start), self.trainable, l1, l2)
 
     def _biases(self, channels: int) -> list[ParamSpec]:
-        return [self._weight("bias", (channels,))] if self.use_bias else []
+        return [self._weight("bias", (channels,), "bias")] if self.use_bias else []
+
+    def _image(self, x: Array) -> Array:
+        """Return samples with all three axes."""
+        return x.reshape(len(x), *three(x.shape[1:-1]), x.shape[-1])  # copies only if x is no plain array
+
+    def _pass(self, slide: Slide, params: Params, x: Array, ctx: Context, weights: Array) -> tuple[Array, Backward]:
+        """Return y and the pass back of one operation, whose kernel is `weights`."""
+        kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
+        found = self.geometry(x.shape[1:])
+        y, pull = slide(ctx, self.name, self._image(x), weights, params.get(bias), self.activation, found)
+
+        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
+            dx = pull(dy.reshape(y.shape), grads.get(kernel), grads.get(bias), need_dx=need_dx)
+            return None if dx is None else dx.reshape(x.shape)
+
+        return y.reshape(len(x), *self.output_shape(x.shape[1:])), backward
 
     def ending(self, before: str | None) -> str | None:
         """Return the activation: not of a subclass, which may do more."""
@@ -164,11 +179,7 @@ class Convolution(Sliding):
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (*kernel_size, channels of a group, filters), and the bias (filters,) if there is one."""
         shape = (*self._each("kernel_size"), input_shape[-1] // self.groups, self.filters)
-        return [self._kernel(shape), *self._biases(self.filters)]
-
-    def _kernel(self, shape: Shape) -> ParamSpec:
-        l1, l2 = self.kernel_l1, self.kernel_l2
-        return ParamSpec(f"{self.name}/kernel", shape, initializer(self.kernel_initializer), self.trainable, l1, l2)
+        return [self._weight("kernel", shape, "kernel"), *self._biases(self.filters)]
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the multiply-adds of a forward pass over one sample."""
@@ -177,18 +188,9 @@ class Convolution(Sliding):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
-        kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self.geometry(x.shape[1:])
-        weights = params[kernel].reshape(*found.kernel, *params[kernel].shape[-2:])
-        y, pull = ctx.arithmetic.convolution(
-            ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found
-        )
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dx = pull(dy.reshape(y.shape), grads.get(kernel), grads.get(bias), need_dx=need_dx)
-            return None if dx is None else dx.reshape(x.shape)
-
-        return y.reshape(len(x), *found.outputs[-self.axes :], self.filters), backward
+        kernel = params[f"{self.name}/kernel"]
+        weights = kernel.reshape(*three(kernel.shape[:-2]), *kernel.shape[-2:])
+        return self._pass(ctx.arithmetic.convolution, params, x, ctx, weights)
 
 
 class Conv1D(Convolution):
@@ -248,9 +250,8 @@ class Transpose(Sliding):
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (*kernel_size, filters, channels), and the bias (filters,) if there is one."""
-        shape, l1, l2 = (*self._each("kernel_size"), self.filters, input_shape[-1]), self.kernel_l1, self.kernel_l2
-        start = initializer(self.kernel_initializer)
-        return [ParamSpec(f"{self.name}/kernel", shape, start, self.trainable, l1, l2), *self._biases(self.filters)]
+        shape = (*self._each("kernel_size"), self.filters, input_shape[-1])
+        return [self._weight("kernel", shape, "kernel"), *self._biases(self.filters)]
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the multiply-adds of a forward pass over one sample."""
@@ -258,18 +259,9 @@ class Transpose(Sliding):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
-        kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self.geometry(x.shape[1:])
-        weights = params[kernel].reshape(*found.kernel, *params[kernel].shape[-2:])
-        y, pull = ctx.arithmetic.transposed_convolution(
-            ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found
-        )
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dx = pull(dy.reshape(y.shape), grads.get(kernel), grads.get(bias), need_dx=need_dx)
-            return None if dx is None else dx.reshape(x.shape)
-
-        return y.reshape(len(x), *found.inputs[-self.axes :], self.filters), backward
+        kernel = params[f"{self.name}/kernel"]
+        weights = kernel.reshape(*three(kernel.shape[:-2]), *kernel.shape[-2:])
+        return self._pass(ctx.arithmetic.transposed_convolution, params, x, ctx, weights)
 
 
 class Conv1DTranspose(Transpose):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcnn.nn.context import Context
-from hpcnn.nn.geometry import Geometry
+from hpcnn.nn.geometry import Geometry, geometry
 from hpcnn.nn.initializers import initializer
 from hpcnn.nn.layer import Backward, Params, Shape
 from hpcnn.nn.layers.convolution import Sizes, Sliding
@@ -68,10 +68,7 @@ class DepthwiseConv2D(Depthwise):
 
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernel (*kernel_size, channels, depth_multiplier), and the bias if there is one."""
-        shape, l1, l2 = self._kernel_shape(input_shape), self.depthwise_l1, self.depthwise_l2
-        kernel = ParamSpec(
-            f"{self.name}/kernel", shape, initializer(self.depthwise_initializer), self.trainable, l1, l2
-        )
+        kernel = self._weight("kernel", self._kernel_shape(input_shape), "depthwise")
         return [kernel, *self._biases(input_shape[-1] * self.depth_multiplier)]
 
     def multiply_adds(self, input_shape: Shape) -> int:
@@ -80,18 +77,8 @@ class DepthwiseConv2D(Depthwise):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y, in scratch."""
-        kernel, bias = f"{self.name}/kernel", f"{self.name}/bias"
-        found = self.geometry(x.shape[1:])
-        weights = self._weights(params[kernel], found)
-        y, pull = ctx.arithmetic.convolution(
-            ctx, self.name, self._image(x, x.shape[1:]), weights, params.get(bias), self.activation, found
-        )
-
-        def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            dx = pull(dy.reshape(y.shape), grads.get(kernel), grads.get(bias), need_dx=need_dx)
-            return None if dx is None else dx.reshape(x.shape)
-
-        return y.reshape(len(x), *found.outputs[-self.axes :], y.shape[-1]), backward
+        weights = self._weights(params[f"{self.name}/kernel"], self.geometry(x.shape[1:]))
+        return self._pass(ctx.arithmetic.convolution, params, x, ctx, weights)
 
 
 @dataclass(frozen=True)
@@ -133,12 +120,9 @@ class SeparableConv2D(Depthwise):
     def parameters(self, input_shape: Shape) -> Sequence[ParamSpec]:
         """Return the kernels (*kernel_size, channels, depth_multiplier) and (1, 1, ..., filters), and the bias."""
         inner = input_shape[-1] * self.depth_multiplier
-        pointwise = self._weight("pointwise_kernel", (*(1,) * self.axes, inner, self.filters))
-        return [
-            self._weight("depthwise_kernel", self._kernel_shape(input_shape)),
-            pointwise,
-            *self._biases(self.filters),
-        ]
+        depthwise = self._weight("depthwise_kernel", self._kernel_shape(input_shape), "depthwise")
+        pointwise = self._weight("pointwise_kernel", (*(1,) * self.axes, inner, self.filters), "pointwise")
+        return [depthwise, pointwise, *self._biases(self.filters)]
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Return the multiply-adds of a forward pass over one sample."""
@@ -147,29 +131,23 @@ class SeparableConv2D(Depthwise):
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y (n, ..., filters), in scratch."""
-        depthwise, pointwise, bias = (
-            f"{self.name}/{name}" for name in ("depthwise_kernel", "pointwise_kernel", "bias")
-        )
+        depthwise, pointwise = f"{self.name}/depthwise_kernel", f"{self.name}/pointwise_kernel"
         found = self.geometry(x.shape[1:])
-        inner, inner_pull = ctx.arithmetic.convolution(
-            ctx, (self.name, "depthwise"), self._image(x, x.shape[1:]), self._weights(params[depthwise], found), None,
-            "linear", found,
-        )  # fmt: skip
-        rows = inner.reshape(len(x) * found.positions, inner.shape[-1])
-        product = params[pointwise].reshape(params[pointwise].shape[-2:])
-        y, pull = ctx.arithmetic.dense(ctx, self.name, rows, product, params.get(bias), self.activation)
+        weights, owner = self._weights(params[depthwise], found), (self.name, "depthwise")
+        inner, inner_pull = ctx.arithmetic.convolution(ctx, owner, self._image(x), weights, None, "linear", found)
+        kernel = params[pointwise].reshape(1, *params[pointwise].shape)
+        points = geometry(found.outputs, (1, 1, 1), (1, 1, 1), (1, 1, 1), "valid")
+        bias = params.get(f"{self.name}/bias")
+        y, pull = ctx.arithmetic.convolution(ctx, self.name, inner, kernel, bias, self.activation, points)
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             learns = depthwise in grads
-            given = grads.get(pointwise)
-            if isinstance(given, tuple):
-                given = tuple(each.reshape(product.shape) for each in given)
-            elif given is not None:
-                given = given.reshape(product.shape)
-            d_inner = pull(dy.reshape(y.shape), given, grads.get(bias), need_dx=need_dx or learns)
+            d_inner = pull(
+                dy.reshape(y.shape), grads.get(pointwise), grads.get(f"{self.name}/bias"), need_dx=need_dx or learns
+            )
             if d_inner is None:
                 return None
-            dx = inner_pull(d_inner.reshape(inner.shape), grads.get(depthwise), None, need_dx=need_dx)
+            dx = inner_pull(d_inner, grads.get(depthwise), None, need_dx=need_dx)
             return None if dx is None else dx.reshape(x.shape)
 
-        return y.reshape(len(x), *found.outputs[-self.axes :], self.filters), backward
+        return y.reshape(len(x), *self.output_shape(x.shape[1:])), backward

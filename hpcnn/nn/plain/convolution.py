@@ -22,7 +22,7 @@ class PlainConvolution:
     ) -> tuple[Array, DenseBackward]:
         """Add the products of all taps."""
         z = ctx.scratch(owner, "z", (len(x) * shape.positions, kernel.shape[-1]), kernel.dtype)
-        sliding = _Sliding(ctx, owner, kernel, shape)
+        sliding = _sliding(ctx, owner, kernel, shape)
         sliding.gather(sliding.padded(x, "padded"), z)
         if bias is not None:
             np.add(z, bias, out=z)
@@ -42,7 +42,7 @@ class PlainConvolution:
         self, ctx: Workspace, owner: object, x: Array, kernel: Array, bias: Array | None, name: str, shape: Geometry
     ) -> tuple[Array, DenseBackward]:
         """Add the products of all taps to the places that each one reaches."""
-        sliding = _Sliding(ctx, owner, kernel, shape)
+        sliding = _sliding(ctx, owner, kernel, shape)
         rows = ctx.scratch(owner, "x", (len(x) * shape.positions, kernel.shape[-1]), kernel.dtype)
         np.copyto(rows.reshape(x.shape), x)
         z = sliding.scatter(rows, ctx.scratch(owner, "z", (len(x), *shape.inputs, kernel.shape[-2]), kernel.dtype))
@@ -141,3 +141,46 @@ class _Sliding:
             for channels, filters in self._groups():
                 self._ctx.matmul(self._patch(view, channels).T, rows[:, filters], out=part)
                 np.copyto(grad[tap][:, filters], part)
+
+
+class _Depthwise(_Sliding):
+    """The same with a group for each channel: entry by entry, since products of single columns are slow."""
+
+    def _parts(self, rows: Array, n: int) -> tuple[Array, Array]:
+        """Return rows as (n, *outputs, channels, filters of each), and scratch of that shape."""
+        shape = (n, *self._shape.outputs, self._shape.groups, self._filters)
+        return rows.reshape(shape), self._scratch("part", *shape)
+
+    def _weights(self, tap: tuple[int, ...]) -> Array:
+        weights: Array = self._kernel[tap].reshape(self._shape.groups, self._filters)
+        return weights
+
+    def gather(self, padded: Array, rows: Array) -> None:
+        rows.fill(0)
+        sums, part = self._parts(rows, len(padded))
+        for tap, view in self._taps(padded):
+            np.multiply(view[..., np.newaxis], self._weights(tap), out=part)
+            np.add(sums, part, out=sums)
+
+    def scatter(self, rows: Array, image: Array) -> Array:
+        padded = self._scratch("scattered", len(image), *self._sizes, image.shape[-1])
+        padded.fill(0)
+        given, part = self._parts(rows, len(image))
+        for tap, seen in self._taps(padded):
+            np.multiply(given, self._weights(tap), out=part)
+            for number in range(self._filters):
+                np.add(seen, part[..., number], out=seen)
+        np.copyto(image, self._inner(padded))
+        return image
+
+    def kernel_gradient(self, padded: Array, rows: Array, grad: Array) -> None:
+        grad = grad.reshape(self._kernel.shape)
+        given, part = self._parts(rows, len(padded))
+        for tap, view in self._taps(padded):
+            np.multiply(view[..., np.newaxis], given, out=part)
+            sum_rows(part.reshape(rows.shape), self._ctx, out=grad[tap][0])
+
+
+def _sliding(ctx: Workspace, owner: object, kernel: Array, shape: Geometry) -> _Sliding:
+    depthwise = shape.groups > 1 and kernel.shape[-2] == 1
+    return (_Depthwise if depthwise else _Sliding)(ctx, owner, kernel, shape)

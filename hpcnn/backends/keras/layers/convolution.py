@@ -44,8 +44,8 @@ def _transposed(layer: Any, dtype: str) -> Any:
     compiled = tf.function(lambda x, kernel: keras.ops.conv_transpose(x, kernel, **options), jit_compile=True)
 
     def call(x: Any) -> Any:
-        z = compiled(x, keras.ops.convert_to_tensor(made.kernel))
-        return made.activation(z + keras.ops.convert_to_tensor(made.bias) if made.use_bias else z)
+        z = compiled(x, made.kernel.value)
+        return made.activation(z + made.bias.value if made.use_bias else z)
 
     if max(layer.dilation_rate) > 1:
         made.call = call

@@ -120,5 +120,5 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     PositionalEmbedding: _positions,
     PaddingMask: _padding_mask,
     MultiHeadAttention: _self_attention,
-    CrossAttention: add_cross_attention,  # type: ignore[dict-item]  # a layer of several inputs is given them all
+    CrossAttention: add_cross_attention,
 }

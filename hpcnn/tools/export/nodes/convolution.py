@@ -39,28 +39,19 @@ def _kernel(graph: Graph, layer: Any, parameter: str, shape: Shape | None = None
     return graph.constant(f"{layer.name}/{parameter}", turned)
 
 
-def _settings(layer: Any, shape: Geometry) -> dict[str, Any]:
-    """Return the attributes of a convolution, or of a transposed one."""
+def _settings(layer: Any, shape: Geometry) -> tuple[dict[str, Any], list[int]]:
+    """Return the attributes of a convolution, or of a transposed one, and the inputs that it leaves out at the ends."""
     axes = layer.axes
-    sides = zip(
-        shape.inputs, shape.outputs, shape.kernel, shape.strides, shape.dilation, shape.before, strict=True
-    )  # fmt: skip
-    behind = [(o - 1) * s + (k - 1) * d + 1 - i - b for i, o, k, s, d, b in sides]
-    return {
+    sides = zip(shape.inputs, shape.outputs, shape.kernel, shape.strides, shape.dilation, shape.before, strict=True)
+    behind = [(o - 1) * s + (k - 1) * d + 1 - i - b for i, o, k, s, d, b in sides][-axes:]
+    settings = {
         "kernel_shape": list(shape.kernel[-axes:]),
         "strides": list(shape.strides[-axes:]),
         "dilations": list(shape.dilation[-axes:]),
+        "pads": [*shape.before[-axes:], *(max(zeros, 0) for zeros in behind)],
         "group": shape.groups,
-        "before": list(shape.before[-axes:]),
-        "behind": behind[-axes:],
     }
-
-
-def _convolve(graph: Graph, layer: Any, tensor: str, kernel: str, bias: list[str], shape: Geometry, name: str) -> str:
-    settings = _settings(layer, shape)
-    before, behind = settings.pop("before"), settings.pop("behind")
-    pads = [*before, *(max(pad, 0) for pad in behind)]
-    return graph.add("Conv", tensor, kernel, *bias, name=name, pads=pads, **settings)
+    return settings, [max(-zeros, 0) for zeros in behind]
 
 
 def _bias(graph: Graph, layer: Any) -> list[str]:
@@ -76,31 +67,35 @@ def _convolution(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     name, found = layer.name, layer.geometry(shape)
     image = _channels_first(graph, tensor, layer.axes, f"{name}/channels_first")
     kernel = _kernel(graph, layer, "kernel", (*layer.kernel_size, shape[-1] // found.groups, -1))
-    return _finish(
-        graph, layer, _convolve(graph, layer, image, kernel, _bias(graph, layer), found, f"{name}/convolved")
-    )
+    settings, _ = _settings(layer, found)
+    made = graph.add("Conv", image, kernel, *_bias(graph, layer), name=f"{name}/convolved", **settings)
+    return _finish(graph, layer, made)
 
 
 def _separable(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     name, found = layer.name, layer.geometry(shape)
     image = _channels_first(graph, tensor, layer.axes, f"{name}/channels_first")
     kernel = _kernel(graph, layer, "depthwise_kernel", (*layer.kernel_size, 1, -1))
-    inner = _convolve(graph, layer, image, kernel, [], found, f"{name}/depthwise")
+    settings, _ = _settings(layer, found)
+    inner = graph.add("Conv", image, kernel, name=f"{name}/depthwise", **settings)
     pointwise = _kernel(graph, layer, "pointwise_kernel")
     return _finish(graph, layer, graph.add("Conv", inner, pointwise, *_bias(graph, layer), name=f"{name}/pointwise"))
 
 
 def _transposed(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
-    """Add it with the whole output, and cut off what padding leaves out: runtimes disagree about anything else."""
-    name, found = layer.name, layer.geometry(shape)
-    settings = _settings(layer, found)
-    before, behind = settings.pop("before"), settings.pop("behind")
+    name = layer.name
+    settings, left_out = _settings(layer, layer.geometry(shape))
     image = _channels_first(graph, tensor, layer.axes, f"{name}/channels_first")
-    pads = [*before, *(max(pad, 0) for pad in behind)]
-    extra = [max(-pad, 0) for pad in behind]
-    settings |= {"pads": pads, "output_padding": extra}
     kernel = _kernel(graph, layer, "kernel")
-    made = graph.add("ConvTranspose", image, kernel, *_bias(graph, layer), name=f"{name}/convolved", **settings)
+    made = graph.add(
+        "ConvTranspose",
+        image,
+        kernel,
+        *_bias(graph, layer),
+        name=f"{name}/convolved",
+        output_padding=left_out,
+        **settings,
+    )
     return _finish(graph, layer, made)
 
 

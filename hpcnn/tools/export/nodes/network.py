@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
-from hpcnn.nn.layers import Residual
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
 from hpcnn.tools.export.nodes import attention, common, convolution, merging, normalization, pooling, shapes
@@ -43,5 +42,4 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     **pooling.LAYERS,
     **shapes.LAYERS,
     **attention.LAYERS,
-    Residual: _residual,
 }
