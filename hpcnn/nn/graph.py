@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,10 +11,13 @@ from hpcnn.errors import ModelError, nearest
 from hpcnn.nn.layer import Layer, MultiInput, Shape
 from hpcnn.nn.layers.blocks import Block, Residual, Shared
 from hpcnn.nn.layers.merging import Add
+from hpcnn.nn.layers.parts import InputPart, OutputRow
 from hpcnn.nn.params import ParamSpec
 
 INPUT = "input"
-"""What layers call the network's input in their `inputs`."""
+"""What layers call the network's input in their `inputs`, where it has one without a name."""
+OUTPUTS = "outputs"
+"""The name of the row that several outputs are put into."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +48,54 @@ class Node:
         return specs
 
 
-def nodes_of(layers: Sequence[Layer], input_shape: Shape) -> list[Node]:
+def nodes_of(
+    layers: Sequence[Layer], input_shape: Shape, inputs: Mapping[str, Shape] | None = None, outputs: Sequence[str] = ()
+) -> list[Node]:
     """Return the nodes of a network of named layers, each behind those that it takes. The last one is the output.
 
     A layer takes what the one before it returns, or what the layers that its `inputs` name return. A residual block
-    becomes its layers and a sum under the block's own name.
+    becomes its layers and a sum under the block's own name. Where there are several `inputs`, by name, the first nodes
+    take them out of the row; where there are several `outputs`, the last node puts them into a row.
 
     Raises:
         ModelError: a layer can't take its inputs, names one that is not before it, or is used by none.
     """
-    graph = _Graph(input_shape)
-    graph.place_all(layers, -1)
+    graph = _Graph(input_shape, inputs or {})
+    graph.place_all(layers, graph.first)
+    graph.end(outputs)
     graph.check_uses()
     return graph.nodes
 
 
 class _Graph:
-    def __init__(self, input_shape: Shape) -> None:
+    def __init__(self, input_shape: Shape, inputs: Mapping[str, Shape]) -> None:
         self.input_shape = input_shape
         self.nodes: list[Node] = []
-        self._places: dict[str, int] = {INPUT: -1}
+        self._places: dict[str, int] = {}
+        self._inputs = tuple(inputs)
+        start = 0
+        for name, shape in inputs.items():
+            self._places[name] = self._append(InputPart(shape, start, name=name), (-1,))
+            start += math.prod(shape)
+        self.first: int | None = None if len(inputs) > 1 else 0 if inputs else -1
+        """The place of what the first layer takes if it names nothing."""
+        if not inputs:
+            self._places[INPUT] = -1
 
-    def place_all(self, layers: Sequence[Layer], source: int) -> int:
+    def end(self, outputs: Sequence[str]) -> None:
+        """Put the outputs of layers into a row."""
+        if outputs:
+            self._append(OutputRow(name=OUTPUTS), tuple(self._places[name] for name in outputs))
+
+    def place_all(self, layers: Sequence[Layer], source: int | None) -> int:
         """Append layers, the first of which takes the output at `source`; return the place of the last one's output."""
         for layer in layers:
             source = self._place(layer, source)
             self._places[layer.name] = source
+        assert source is not None, "a container without layers"
         return source
 
-    def _place(self, layer: Layer, before: int) -> int:
+    def _place(self, layer: Layer, before: int | None) -> int:
         sources = self._sources(layer, before)
         if type(layer) in (Block, Residual):
             (source,) = self._one(layer, sources)
@@ -115,16 +138,22 @@ class _Graph:
         self.nodes[place] = replace(owner, shared={name: name for name in names})
         return self._append(again, sources, {spec.name: name for spec, name in zip(own, names, strict=True)})
 
-    def _sources(self, layer: Layer, before: int) -> tuple[int, ...]:
+    def _sources(self, layer: Layer, before: int | None) -> tuple[int, ...]:
         if not layer.inputs:
             if isinstance(layer, MultiInput):
                 raise ModelError(f"{layer.title} takes several inputs: name them, inputs = [...]")
+            if before is None:
+                raise ModelError(
+                    f"{layer.title} comes first, and the network has several inputs: {', '.join(self._inputs)}. Name "
+                    f'the one that it takes, as inputs = ["{self._inputs[0]}"].'
+                )
             return (before,)
         for name in layer.inputs:
             if name not in self._places:
                 raise ModelError(
                     f"{layer.title} takes {name!r}, which is no layer before it.{nearest(name, list(self._places))} It "
-                    f"can take the outputs of layers that come before it, and {INPUT!r}: so there are no cycles."
+                    f"can take the outputs of layers that come before it, and {self._known_inputs}: so there are no "
+                    "cycles."
                 )
         return tuple(self._places[name] for name in layer.inputs)
 
@@ -136,6 +165,10 @@ class _Graph:
             )
         return sources
 
+    @property
+    def _known_inputs(self) -> str:
+        return ", ".join(map(repr, self._inputs or (INPUT,)))
+
     def _shape(self, place: int) -> Shape:
         return self.input_shape if place < 0 else self.nodes[place].output_shape
 
@@ -143,8 +176,9 @@ class _Graph:
         used = {source for node in self.nodes for source in node.sources}
         for place, node in enumerate(self.nodes[:-1]):
             if place not in used:
+                taken = "" if isinstance(node.layer, InputPart) else "the output of "
                 raise ModelError(
-                    f"no layer takes the output of {node.layer.title}: name it in the inputs of another, or remove it"
+                    f"no layer takes {taken}{node.layer.title}: name it in the inputs of another, or remove it"
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
+from hpcnn.nn.outputs import Output, check_inputs, check_names, heads_forward, split_heads, taken_names
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.passes import OWNER, NetworkPass, Steps, as_whole_batch
@@ -30,8 +31,11 @@ class Network:
 
     Args:
         layers: first to last; their names, and those within containers, must differ.
-        input_shape: shape of one sample.
+        input_shape: shape of one sample; may be left out where `inputs` are given.
         head: an activation behind the layers; if linear, that of the last layer takes its place.
+        inputs: shapes by the names by which layers take them. A sample is then a row with one after the other.
+        outputs: names of the layers whose outputs the network returns, as a row with one after the other; left out:
+            the last layer. Each has a head of its own.
 
     Raises:
         ModelError: a layer can't take what others return, two layers share a name, or the head is unknown.
@@ -42,19 +46,39 @@ class Network:
     ((3,), 131, ['dense_1', 'dense_2'], 'softmax')
     """
 
-    def __init__(self, layers: Sequence[Layer], input_shape: Sequence[int], head: str = "linear") -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: Sequence[int] | None = None,
+        head: str = "linear",
+        *,
+        inputs: Mapping[str, Sequence[int]] | None = None,
+        outputs: Sequence[str] = (),
+    ) -> None:
         if not layers:
             raise ModelError("a network needs at least one layer, but got none")
+        self.inputs: Mapping[str, Shape] = {name: tuple(shape) for name, shape in (inputs or {}).items()}
+        """The shapes of named inputs, in the order in which they are in a row."""
+        if self.inputs:
+            input_shape = check_inputs(self.inputs, input_shape)
+        if input_shape is None:
+            raise ModelError("a network needs the shape of a sample: give input_shape, or inputs by name")
         layers = list(unrolled(layers))
-        if head == "linear":
+        heads: Mapping[str, str] = {}
+        if outputs:
+            if head != "linear":
+                raise ModelError(f"a head, {head!r}, can't stand behind several outputs: each has its own activation")
+            layers, heads = self._split_heads(layers, outputs)
+        elif head == "linear":
             layers, head = _split_head(layers)
         self.layers = tuple(_numbered(layers, Counter()))
         """As they were given, with names; repetitions are written out."""
         _check_names(self.layers)
+        check_names(self.layer_names, tuple(self.inputs), outputs, [layer.name for layer in self.layers])
         self.input_shape: Shape = tuple(input_shape)
         self.head = head
         activation(head)  # a name that it knows
-        self.nodes = nodes_of(self.layers, self.input_shape)
+        self.nodes = nodes_of(self.layers, self.input_shape, self.inputs, outputs)
         """The layers in the order in which they are computed."""
         self.passed: Sequence[Any] = [node.layer for node in self.nodes]
         """The layers as passes call them: each in its place, as it is or observed."""
@@ -62,6 +86,8 @@ class Network:
         """The places that are computed one after the other with all that the pass back needs of them in memory."""
         self._watched = False
         self.output_shape = self.nodes[-1].output_shape
+        self.outputs = tuple(self._outputs(heads))
+        """Those of a network with several, or with one that was named."""
         specs = [list(node.parameters) for node in self.nodes]
         self.layout = ParamLayout([spec for own in specs for spec in own])
         self.state = tuple(spec for own in specs for spec in own if spec.state)
@@ -73,6 +99,21 @@ class Network:
         for place, node in enumerate(self.nodes):
             trains = any(spec.trainable for spec in node.layer.parameters(node.given_shape))
             self.learns[place] = trains or any(self.learns[source] for source in node.sources)
+
+    def _split_heads(self, layers: Sequence[Layer], outputs: Sequence[str]) -> tuple[list[Layer], dict[str, str]]:
+        """Return named layers without the activations behind the outputs, and those."""
+        named = list(_numbered(layers, Counter()))
+        _check_names(named)
+        check_names([layer.name for layer in _each(named)], tuple(self.inputs), outputs, [one.name for one in named])
+        return split_heads(named, outputs, set(taken_names(named)))
+
+    def _outputs(self, heads: Mapping[str, str]) -> Iterator[Output]:
+        endings, start = self._endings(), 0
+        for (name, head), source in zip(heads.items(), self.nodes[-1].sources, strict=False):
+            ending = head if head != "linear" else "linear" if source < 0 else endings[source]
+            output = Output(name, self.nodes[source].output_shape, start, head, ending)
+            yield output
+            start = output.stop
 
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, NetworkPass]:
         """Return the logits (n, *output_shape) for `x` (n, *input_shape), and the pass back. Both are in scratch.
@@ -131,16 +172,20 @@ class Network:
     @property
     def ending(self) -> str | None:
         """The last activation, be it the head or within the layers; None where a layer of one's own comes last."""
-        if self.head != "linear":
-            return self.head
+        return self.head if self.head != "linear" else self._endings()[-1]
+
+    def _endings(self) -> list[str | None]:
+        """Return the activation that each node's outputs went through last."""
         endings: list[str | None] = []
         for node in self.nodes:
             before = {"linear" if source < 0 else endings[source] for source in node.sources}
             endings.append(node.layer.ending(before.pop() if len(before) == 1 else None))
-        return endings[-1]
+        return endings
 
     def head_forward(self, logits: Array, ctx: Context) -> Array:
         """Return the outputs that people see, shape (n, *output_shape): in scratch, or the logits for a linear head."""
+        if self.outputs:
+            return heads_forward(self.outputs, logits, ctx)
         if self.head == "linear":
             return logits
         return ctx.arithmetic.activation(ctx, (OWNER, "head"), self.head, logits)[0]
@@ -168,7 +213,8 @@ class Network:
         The bits of a product may depend on the layout of its factors, and what a rank is given to slice may not matter.
         """
         if x.shape[1:] != self.input_shape:
-            if not same_sample_shape(x.shape[1:], self.input_shape):
+            whole_row = self.inputs and math.prod(x.shape[1:]) == math.prod(self.input_shape)
+            if not whole_row and not same_sample_shape(x.shape[1:], self.input_shape):
                 raise ModelError(f"the network takes samples of shape {self.input_shape}, but got {x.shape[1:]}")
             x = x.reshape(len(x), *self.input_shape)
         dtype = next((array.dtype for array in params.values()), x.dtype)
