@@ -27,7 +27,14 @@ def _parser() -> Parser:
         help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or a file with any ending in the format of the "
         "job's own data; named columns may be in any order, and targets may be present",
     )
-    parser.add_argument("-o", "--output", type=path_argument, required=True, metavar="OUT.npy", help="file to write")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path_argument,
+        required=True,
+        metavar="OUT.npy",
+        help="file to write; of several outputs, each has its name before the ending, as OUT.digit.npy",
+    )
     return parser
 
 
@@ -44,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = open_run(comm, arguments)
         loader = agree(comm, lambda: input_loader(trained, comm, arguments.input))
         warn_of_order(comm, trained, arguments.input)
-        shape = write_predictions(trained, comm, loader, arguments.output)
-        if comm.rank == 0:
-            write_line(f"{loader.samples:,} predictions of shape {shape[1:]} in {arguments.output}")
+        for path, shape in write_predictions(trained, comm, loader, arguments.output).items():
+            if comm.rank == 0:
+                write_line(f"{loader.samples:,} predictions of shape {shape[1:]} in {path}")
         return 0
 
     return run_parallel(body)

@@ -181,7 +181,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self, x: ArrayLike) -> Array:
         check_is_fitted(self, "history_")
-        return self.fitted_.predict(validate_data(self, x, reset=False, dtype=_TYPES))
+        outputs: Array = self.fitted_.predict(validate_data(self, x, reset=False, dtype=_TYPES))
+        return outputs
 
 
 class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]

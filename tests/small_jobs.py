@@ -46,6 +46,7 @@ def make_job(**changes: object) -> Job:
         fresh = {"source", "name"} & values.keys() and section != "run"  # another kind of section: start anew
         merged = ({} if fresh else table.get(section, {})) | values
         table[section] = {key: value for key, value in merged.items() if value is not None}
+    table = {section: values for section, values in table.items() if values or section != "loss"}
     job = msgspec.convert(table, Job)
     check_job(job)
     return job

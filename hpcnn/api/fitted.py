@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hpcnn.api.ranks import connect
 from hpcnn.backends.choice import choose_backend
@@ -17,8 +16,9 @@ from hpcnn.comm.collectives import TreeReduction, agree
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.other_files import ready_inputs, ready_samples
-from hpcnn.data.readers.memory import array_inputs, array_source
+from hpcnn.data.readers.memory import Arrays, array_inputs, array_source
 from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.nn.outputs import by_name
 from hpcnn.runs.build import piece_loader, prepared
 from hpcnn.runs.inference import TrainedModel, checkpoint_path, open_trained, predict
 from hpcnn.runs.run_folder import RunFolder
@@ -52,8 +52,10 @@ class Fitted:
     """Whether the training was done; False if it was stopped on the way."""
     trained: TrainedModel = field(repr=False)
 
-    def predict(self, x: ArrayLike) -> Array:
+    def predict(self, x: Arrays) -> Any:
         """Return the outputs for inputs of shape ``(n, *features)``, as they were before any scaling.
+
+        Several inputs may be a dict of arrays by name. Of a network with named outputs: a dict of arrays.
 
         A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one.
 
@@ -63,18 +65,19 @@ class Fitted:
         trained, alone = self.trained, SerialCommunicator()
         dtype = trained.job.train.dtype
         with one_thread():
-            rows = ready_inputs(
-                array_inputs(x, "x", trained.columns),
+            inputs = ready_inputs(
+                array_inputs(x, "x", trained.columns, trained.names.inputs),
                 "x",
                 dtype=dtype,
                 scaling=trained.scaling,
                 reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
-            loader = PieceLoader(rows, None, piece_size=size, input_shape=shape, dtype=dtype)
-            return np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
+            loader = PieceLoader(inputs, None, piece_size=size, input_shape=shape, dtype=dtype)
+            rows = np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
+            return by_name(trained.spec.network.outputs, rows)
 
-    def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
+    def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
         """Return loss and metrics for inputs and targets, as the job's own data have them; matrices as lists.
 
         Raises:
@@ -84,7 +87,7 @@ class Fitted:
         reduction = TreeReduction(alone)
         with one_thread():
             samples = ready_samples(
-                array_source((x, y), columns=trained.columns),
+                array_source((x, y), columns=trained.columns, names=trained.names),
                 "the arrays",
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,

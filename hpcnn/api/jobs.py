@@ -14,7 +14,7 @@ import numpy as np
 from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.content import with_digests
-from hpcnn.data.readers.memory import Pair, array_settings, array_source
+from hpcnn.data.readers.memory import Names, Pair, array_settings, array_source
 from hpcnn.data.source import Source
 from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.data import DataSection
@@ -53,7 +53,9 @@ def prepare_job(
     """
     if job is None and network is not None:
         check_network(network)
-        job = {"loss": {"name": _LOSS_BEHIND.get(network.head, "mse")}}
+        job = {"losses": {each.name: {"name": _LOSS_BEHIND.get(each.head, "mse")} for each in network.outputs}}
+        if not network.outputs:
+            job = {"loss": {"name": _LOSS_BEHIND.get(network.head, "mse")}}
     table, path = table_of(job)
     if network is not None:
         table["model"] = _with_network(table.get("model"), network)
@@ -62,11 +64,23 @@ def prepare_job(
         if validation is not None:
             raise DataError("validation=(x, y) is given, but data=(x, y) is not. Give both.")
         return check_table(table, path, changed), None
-    source = with_digests(array_source(data, validation))
+    source = with_digests(array_source(data, validation, names=_names_in(table.get("model"))))
     section = table.setdefault("data", {})
     if isinstance(section, dict):  # else the check says what is wrong with it
         table["data"] = _with_arrays(section, source)
     return check_table(table, path, changed), source
+
+
+def names_of_network(network: Network) -> Names:
+    """Return the names of a network's inputs and outputs, where it has several."""
+    return Names(tuple(network.inputs), tuple(each.name for each in network.outputs))
+
+
+def _names_in(model: Any) -> Names:
+    """Return the same of a `[model]` section."""
+    section = model if isinstance(model, dict) else {}
+    inputs, outputs = section.get("inputs"), section.get("outputs")
+    return Names(tuple(inputs) if isinstance(inputs, dict) else (), tuple(outputs) if isinstance(outputs, list) else ())
 
 
 def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer, settings: Mapping[str, Any]) -> Job:
@@ -82,10 +96,10 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
         model = model_section(network)
     except ModelError:
         model = None
-    table = {
+    table: dict[str, Any] = {
         "data": {"source": "memory"},
         "model": model or {"entry": "layers.of:the_user"},
-        "loss": _section(loss),
+        **({"losses": loss} if network.outputs else {"loss": _section(loss)}),
         "train": {**settings, "batch_size": "full", "optimizer_sharding": False, "bucket_mb": 0},
     }
     if settings["shards"] == "auto":  # batches may be of any size

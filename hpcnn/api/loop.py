@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from hpcnn.api.jobs import Section, trainer_job
+from hpcnn.api.jobs import Section, names_of_network, trainer_job
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
 from hpcnn.comm.collectives import agree, gather_or_raise
@@ -21,18 +20,19 @@ from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content, content_of, digests
-from hpcnn.data.readers.memory import array_inputs, array_source, check_unmasked
+from hpcnn.data.readers.memory import Arrays, array_inputs, array_source, check_unmasked
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
-from hpcnn.data.targets import prepare_samples
 from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Job
+from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
+from hpcnn.nn.outputs import by_name
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.runs.build import build_replica, class_weights, spec_of
+from hpcnn.runs.build import build_replica, class_weights, prepared, spec_of
 from hpcnn.runs.inference import named
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
@@ -112,13 +112,14 @@ class Trainer:
         assert isinstance(job.train.shards, int)
         check_shards(job.train.shards, self.comm.size)
         spec = spec_of(job, self.network)
-        name = spec.loss.loss.name
-        check_ending(name, self.network.ending)
-        check_class_metrics(name, self.network.ending, job.train.metrics, one_hot=False)
+        if isinstance(spec.loss, BoundLoss):
+            name = spec.loss.loss.name
+            check_ending(name, self.network.ending)
+            check_class_metrics(name, self.network.ending, job.train.metrics, one_hot=False)
         return job, spec
 
     @changes
-    def step(self, x: ArrayLike, y: ArrayLike, *, lr_scale: float = 1.0) -> dict[str, Any]:
+    def step(self, x: Arrays, y: Arrays, *, lr_scale: float = 1.0) -> dict[str, Any]:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
 
         Args:
@@ -150,25 +151,27 @@ class Trainer:
         return plain_values(self._replica.model.layout.values(sums))
 
     @reads_on_all_ranks
-    def evaluate(self, x: ArrayLike, y: ArrayLike) -> dict[str, Any]:
+    def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
         """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
         samples, _ = self._samples(x, y, "the samples")
         with one_thread():
             return plain_values(evaluate(self.comm, self._replica.model, self._pieces(samples.x, samples.y)))
 
     @reads
-    def predict(self, x: ArrayLike) -> Array:
+    def predict(self, x: Arrays) -> Any:
         """Return the outputs for inputs of shape ``(n, *features)``. Each rank computes them all by itself.
+
+        Of a network with named outputs: a dict of arrays.
 
         Raises:
             DataError: they have another shape than the network takes, or there are none.
         """
-        rows = array_inputs(x, "x", self._columns)
+        rows = array_inputs(x, "x", self._columns, tuple(self.network.inputs))
         check_not_empty(rows, "x")
         loader = self._pieces(rows, None)
         with one_thread():
             pieces = [self._replica.model.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
-        return np.concatenate(pieces)
+        return by_name(self.network.outputs, np.concatenate(pieces))
 
     @reads
     def weights(self) -> dict[str, Array]:
@@ -224,21 +227,13 @@ class Trainer:
         agree(self.comm, lambda: self._replica.load_state(kept.tensors))
         self.steps, self._content = facts.progress.step, facts.data
 
-    def _samples(self, x: ArrayLike, y: ArrayLike, what: str) -> tuple[Samples, Content | None]:
+    def _samples(self, x: Arrays, y: Arrays, what: str) -> tuple[Samples, Content | None]:
         """Return samples as the loss wants them, and what to keep of the first table with named columns."""
-        source = array_source((x, y), columns=self._columns)
+        source = array_source((x, y), columns=self._columns, names=names_of_network(self.network))
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
         check_samples(source.x, source.y, what, (self._job.train.dtype,) * 2, SERIAL, source.feature_names)
-        samples = prepare_samples(
-            Samples(source.x, source.y),
-            kind=self._spec.loss.target_kind,
-            one_hot=False,
-            output_shape=self.network.output_shape,
-            loss_name=self._spec.loss.loss.name,
-            ignore_class=self._spec.loss.ignore_class,
-            what=f"the targets of {what}",
-        )
+        samples = prepared(self._job, self._spec, Samples(source.x, source.y), f"the targets of {what}", SERIAL)
         return samples, self._content or (content_of(source) if source.columns else None)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,6 +149,28 @@ class ScaledRows(ComputedRows):
         np.multiply(values, self._scale[: len(rows)], out=values)
 
 
+class JoinedRows:
+    """Several tables of the same samples side by side, each row flat: (n, entries of all)."""
+
+    def __init__(self, parts: Sequence[Rows]) -> None:
+        self.parts = tuple(parts)
+        sizes = [math.prod(rows.shape[1:]) for rows in parts]
+        self._places = [slice(sum(sizes[:place]), sum(sizes[: place + 1])) for place in range(len(sizes))]
+        self.shape = (parts[0].shape[0], sum(sizes))
+        self.dtype = np.result_type(*(rows.dtype for rows in parts))
+        self._buffers = [Buffer(rows.shape[1:], rows.dtype) for rows in parts]
+
+    def take(self, indices: Indices, out: Array) -> None:
+        """Write rows into `out`; see `Rows.take`."""
+        for rows, place, buffer in zip(self.parts, self._places, self._buffers, strict=True):
+            for start in range(0, len(indices), buffer.block):
+                part = indices[start : start + buffer.block]
+                values = buffer.rows(len(part))
+                rows.take(part, values)
+                flat = values.reshape(len(part), place.stop - place.start)
+                np.copyto(out[start : start + len(part), place], flat, casting="unsafe")
+
+
 class ReshapedRows:
     """The same values with another row shape."""
 
@@ -236,6 +258,8 @@ def in_memory(rows: Rows) -> bool:
     """Return whether the values are held in memory, not in a file or by a formula."""
     while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows):
         rows = rows.rows
+    if isinstance(rows, JoinedRows):
+        return all(map(in_memory, rows.parts))
     return isinstance(rows, ArrayRows) and not rows.mapped
 
 

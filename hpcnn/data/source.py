@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Source:
     """SHA-256 of all values, if already known; see `hpcnn.data.content.digests`."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shapes of several inputs, where the rows of `x` are those side by side."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:

@@ -11,6 +11,7 @@ from hpcnn.job import data as sources
 from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
+from hpcnn.job.losses_checks import check_losses
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -29,6 +30,7 @@ def check_job(job: Job) -> None:
     checks = (
         _check_model,
         _check_data,
+        check_losses,
         _check_targets,
         _check_loss,
         _check_optimizer,
@@ -45,7 +47,10 @@ def check_job(job: Job) -> None:
 
 def produced_values(job: Job) -> list[str]:
     """Return the names of all numbers that an epoch of `job` reports, which callbacks can monitor."""
-    values = ["loss", *(metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)]
+    values = ["loss", *(f"{name}_loss" for name in job.losses)]
+    values += (metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)
+    for name, loss in job.losses.items():
+        values += (f"{name}_{metric}" for metric in dict.fromkeys(loss.metrics) if metric not in TABLE_METRICS)
     return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
 
 
@@ -62,6 +67,14 @@ def _check_model(job: Job) -> None:
     if not model.layers and not model.entry:
         raise JobError(
             '[model] has neither layers nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
+        )
+    if model.inputs and model.input_shape is not None:
+        raise JobError(
+            "[model] has both inputs and input_shape: remove input_shape, which follows from those of the inputs"
+        )
+    if (model.inputs or model.outputs) and model.entry:
+        raise JobError(
+            "model.inputs and model.outputs are for layers: remove them, what model.entry returns has its own"
         )
     if model.options and not model.entry:
         raise JobError("model.options are arguments for model.entry, which is not given: remove them, or add entry")
@@ -99,6 +112,8 @@ def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
 
 
 def _check_targets(job: Job) -> None:
+    if job.loss is None:  # of data with several targets nothing is known
+        return
     loss, one_hot, labels = str(_tag(job.loss)), job.data.one_hot, _label_kind(job.data)
     source = f"the targets of source {_tag(job.data)!r}"
     if loss in ("sparse_categorical_crossentropy", "ctc") and one_hot:
@@ -118,20 +133,11 @@ def _check_targets(job: Job) -> None:
 
 
 def _check_loss(job: Job) -> None:
-    loss = job.loss
-    if isinstance(loss, models.ClassLoss):
-        weights = loss.class_weights
-        if isinstance(weights, list) and not (any(weights) and all(0 <= w < math.inf for w in weights)):
-            raise JobError(f"loss.class_weights = {weights}: expected numbers >= 0, not all of them 0")
-        ignored = getattr(loss, "ignore_class", None)
-        if ignored is not None and weights != "none":
-            raise JobError(
-                f"loss.ignore_class = {ignored} and loss.class_weights = {weights!r} can't go together: remove one of "
-                "them. A class with the weight 0 does not count either."
-            )
+    if job.loss is None:  # the network tells what its outputs end in
+        return
     ending = _ending(job.model.layers)
-    check_ending(_tag(loss), ending)
-    check_class_metrics(_tag(loss), ending, job.train.metrics, one_hot=job.data.one_hot)
+    check_ending(_tag(job.loss), ending)
+    check_class_metrics(_tag(job.loss), ending, job.train.metrics, one_hot=job.data.one_hot)
 
 
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
@@ -239,7 +245,7 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
     if monitor in known:
         return
     base = monitor.removeprefix("val_")
-    if base in TABLE_METRICS:
+    if base.endswith(TABLE_METRICS):
         why = f"{base} is a table, not a number, and can't be monitored."
     elif base in known:
         why = "this job has no validation data: set data.validation_fraction, or monitor a value of the training."

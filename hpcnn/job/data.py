@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
 
+Texts = Text | Annotated[list[Text], Meta(min_length=1)]
+
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Settings of every data source."""
@@ -38,10 +40,10 @@ class FileSection(DataSection, frozen=True, kw_only=True):
 class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
     """One NumPy `.npz` archive."""
 
-    x: Text = "x"
-    """Name of the array of inputs."""
-    y: Text = "y"
-    """Name of the array of targets."""
+    x: Texts = "x"
+    """Name of the array of inputs; or a list of them, side by side, which are the model's inputs by name."""
+    y: Texts = "y"
+    """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -99,10 +101,10 @@ class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
 class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Two data sets of one HDF5 file, read row by row (extra `hdf5`)."""
 
-    x: Text = "x"
-    """Path of the inputs in the file."""
-    y: Text = "y"
-    """Path of the targets in the file."""
+    x: Texts = "x"
+    """Path of the inputs in the file; or a list of them, side by side, which are the model's inputs by name."""
+    y: Texts = "y"
+    """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
 
 
 class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):

@@ -42,6 +42,9 @@ def result_settings(job: Job) -> dict[str, Any]:
 
     settings: dict[str, Any] = msgspec.to_builtins(job)
     settings["train"] = {key: value for key, value in settings["train"].items() if key not in SPEED_SETTINGS}
+    inputs = settings["model"]["inputs"]
+    if inputs:  # their order counts
+        settings["model"]["inputs"] = [f"{name} {shape}" for name, shape in inputs.items()]
     return {key: value for key, value in settings.items() if key not in ("name", "run")}
 
 

@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from hpcnn.job.layers import Layer
-from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Section
+from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Section, Text
+
+Metric = Literal[
+    "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
+    "mae", "mse", "r2", "precision", "recall", "f1", "mean_iou",
+    "perplexity", "confusion_matrix",
+]  # fmt: skip
 
 
 class Model(Section, frozen=True, kw_only=True):
@@ -21,12 +27,23 @@ class Model(Section, frozen=True, kw_only=True):
     """Keyword arguments for `entry`."""
     input_shape: list[PositiveInt] | None = None
     """Shape of one sample; default: that of the data, from which it may differ by axes of length 1."""
+    inputs: dict[str, Annotated[list[PositiveInt], Meta(min_length=1)]] = {}
+    """Several inputs: a table of their shapes by the names by which layers take them, in the order in which they are \
+in a sample; default: one input, or those that the data name."""
+    outputs: list[Text] = []
+    """Several outputs: the names of layers, in the order of their targets; each has a loss in `[losses]`. Default: \
+the last layer."""
     initial_weights: str = ""
     """Checkpoint to start from: parameters of the same name and shape are copied."""
 
 
 class LossSection(Section, frozen=True, kw_only=True, tag_field="name"):
     """The loss to minimise: the mean over samples, plus the penalties of the layers."""
+
+    weight: Positive = 1.0
+    """Of one of several `[losses]` alone: its factor in their sum."""
+    metrics: list[Metric] = []
+    """Of one of several `[losses]` alone: metrics of this output."""
 
 
 class Mse(LossSection, frozen=True, kw_only=True, tag="mse"):

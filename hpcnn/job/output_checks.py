@@ -29,19 +29,22 @@ _COUNTS = ("softplus", "sigmoid", "softmax", "relu")
 _LOGITS = ("softmax", "linear")
 
 
-def check_ending(loss: str, ending: str | None) -> None:
-    """Raise JobError unless a loss works with the last activation of a network; None: it is not known."""
+def check_ending(loss: str, ending: str | None, place: str = "loss") -> None:
+    """Raise JobError unless a loss works with the last activation of a network; None: it is not known.
+
+    `place` is that of the loss in the job file, as ``losses.digit``.
+    """
     if ending is None:
         return
     if loss == "poisson" and ending not in _COUNTS:
         raise JobError(
-            f'loss.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", '
+            f'{place}.name = "poisson" needs outputs of at least 0, but the network ends in activation = "{ending}", '
             'whose outputs may be below. End it in activation = "softplus", or choose another loss, as "mse".'
         )
     if loss == "ctc" and ending not in _LOGITS:
         raise JobError(
-            f'loss.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in activation '
-            '= "softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
+            f'{place}.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in '
+            'activation = "softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
         )
     fitting = _FITTING.get(loss)
     if fitting is None or ending in fitting:
@@ -51,17 +54,23 @@ def check_ending(loss: str, ending: str | None) -> None:
     if loss in _FUSED:
         together = ", also where another library would take from_logits: the two are computed together, from the logits"
     raise JobError(
-        f'loss.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs are '
-        f'not probabilities. End it in activation = "{best}"{together}. For numbers use "mse", "mae" or "huber".'
+        f'{place}.name = "{loss}" needs probabilities, but the network ends in activation = "{ending}", whose outputs '
+        f'are not probabilities. End it in activation = "{best}"{together}. For numbers use "mse", "mae" or "huber".'
     )
 
 
-def check_class_metrics(loss: str, ending: str | None, metrics: Sequence[str], *, one_hot: bool) -> None:
-    """Raise JobError if a metric needs classes, but the loss and the last activation are those of a regression."""
+def check_class_metrics(
+    loss: str, ending: str | None, metrics: Sequence[str], *, one_hot: bool, place: str = ""
+) -> None:
+    """Raise JobError if a metric needs classes, but the loss and the last activation are those of a regression.
+
+    `place` is that of the loss in the job file, where there are several.
+    """
     metric = next((metric for metric in metrics if metric in CLASS_METRICS), None)
     if metric is None or loss in _FITTING or one_hot or ending is None or ending in PROBABILITIES:
         return
     raise JobError(
-        f'train.metrics has "{metric}", which needs classes, but loss.name = "{loss}" and a last layer '
+        f'{place or "train"}.metrics has "{metric}", which needs classes, but {place or "loss"}.name = "{loss}" and a '
+        "last layer "
         'without "sigmoid" or "softmax" are those of a regression: use "mae", "mse" or "r2", or another loss'
     )

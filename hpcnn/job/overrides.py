@@ -101,6 +101,8 @@ def _step(node: Any, key: str, parents: Keys) -> Any:
 def _is_tag(keys: Keys) -> bool:
     if keys[:2] == ("model", "layers"):
         return keys[-1] == "type"
+    if keys[0] == "losses":
+        return len(keys) == 3 and keys[2] == "name"
     return len(keys) == 2 and TAG_FIELDS.get(keys[0]) == keys[1]
 
 

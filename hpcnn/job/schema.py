@@ -11,15 +11,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from hpcnn.job.data import Data
-from hpcnn.job.model import Loss, Model
+from hpcnn.job.model import Loss, Metric, Model
 from hpcnn.job.optimizer import Adam, Constant, Optimizer, Schedule
 from hpcnn.job.section import NonNegative, NonNegativeInt, PositiveInt, Section
-
-Metric = Literal[
-    "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
-    "mae", "mse", "r2", "precision", "recall", "f1", "mean_iou",
-    "perplexity", "confusion_matrix",
-]  # fmt: skip
 
 MOST_SHARDS = 65536
 
@@ -172,8 +166,11 @@ class Job(Section, frozen=True, kw_only=True):
     """Source and preprocessing of the samples."""
     model: Model
     """The network: a list of layers, or a Python function that returns a network."""
-    loss: Loss
+    loss: Loss | None = None
     """The loss to minimise: the mean over samples, plus the penalties of the layers."""
+    losses: dict[str, Loss] = {}
+    """In place of `[loss]`, where `model.outputs` names several: a section for each, as `[losses.digit]`, with the \
+keys of `[loss]`."""
     optimizer: Optimizer = Adam()
     """The optimizer."""
     schedule: Schedule = Constant()

@@ -94,6 +94,10 @@ def check(value: object, kind: kinds.Type, path: Path = ()) -> None:
         _check_table(value, choices, path)
         return
     for one in members(kind):
+        if isinstance(one, kinds.DictType) and isinstance(value, dict):
+            for key, entry in value.items():
+                check(entry, one.value_type, (*path, key))
+            return
         if isinstance(one, kinds.ListType) and isinstance(value, list) and len(value) >= (one.min_length or 0):
             for place, entry in enumerate(value):
                 check(entry, one.item_type, (*path, place))
@@ -112,7 +116,10 @@ def _check_table(value: object, choices: Sequence[kinds.StructType], path: Path)
         if key not in known:
             _refuse_key(key, known, path, table)
     for key, field in fields.items():
-        if key not in value and field.default is NODEFAULT and field.default_factory is NODEFAULT:
+        needed = field.default is NODEFAULT and field.default_factory is NODEFAULT
+        if not path and key == "loss":
+            needed = "losses" not in value
+        if key not in value and needed:
             _miss(key, field.type, path, table)
     for key, entry in value.items():
         if key in fields:
@@ -126,6 +133,7 @@ def _choose(value: dict[str, object], choices: Sequence[kinds.StructType], path:
         return choices[0]
     by_tag = {str(choice.tag): choice for choice in choices}
     name = next(key for key in reversed(path) if isinstance(key, str))
+    name = "loss" if path[:1] == ("losses",) else name
     what, known = TAG_NAMES.get(name, name), ", ".join(sorted(by_tag))
     if tag_field not in value:
         raise SettingError(path, f"missing key {tag_field!r} in {_place(path)}: which {what}? Known: {known}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,6 +65,8 @@ from hpcnn.nn.layers import (
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
+from hpcnn.nn.outputs import Output, check_inputs
+from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.system.search_path import add_working_folder
 
 LAYERS: dict[str, type[Layer]] = {
@@ -132,12 +134,14 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
     (['dense_1', 'dense_2'], 'sigmoid')
     """
     shape = sample_shape(model, tuple(input_shape))
+    inputs = {name: tuple(sizes) for name, sizes in model.inputs.items()}
     if bool(model.layers) == bool(model.entry):
         given = "both" if model.entry else "neither"
         raise JobError(f"[model] needs either layers ([[model.layers]]) or an entry (model.entry), but has {given}")
     if model.entry:
         return _entry_network(model, shape)
-    return Network([_build_layer(section) for section in model.layers], shape)
+    layers = [_build_layer(section) for section in model.layers]
+    return Network(layers, shape, inputs=inputs, outputs=model.outputs)
 
 
 def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
@@ -147,10 +151,32 @@ def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
         ModelError: the loss can't go with the network's output.
     """
     settings = msgspec.structs.asdict(loss)
-    settings.pop("class_weights", None)
+    for of_training in ("class_weights", "weight", "metrics"):
+        settings.pop(of_training, None)
     built = LOSSES[_tag(loss)](**settings)
     built.check_output(output_shape, head)
     return built.bind(head)
+
+
+def build_losses(sections: Mapping[str, schema.Loss], outputs: Sequence[Output]) -> BoundLosses:
+    """Return the losses of `[losses]` sections for the outputs of a network.
+
+    Raises:
+        ModelError: a loss can't go with its output.
+        JobError: the sections are not those of the outputs.
+    """
+    names = [output.name for output in outputs]
+    if set(sections) != set(names):
+        raise JobError(
+            f"[losses] has sections for {', '.join(map(repr, sections)) or 'no output'}, but the model's outputs are "
+            f"{', '.join(map(repr, names)) or 'not named: set model.outputs'}. Give each output one section."
+        )
+    return BoundLosses(
+        [
+            (output, build_loss(sections[output.name], output.shape, output.head), sections[output.name].weight)
+            for output in outputs
+        ]
+    )
 
 
 def _tag(section: sections.Layer | schema.Loss) -> str:
@@ -163,6 +189,8 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
     Raises:
         ModelError: `model.input_shape` does not fit the data.
     """
+    if model.inputs:
+        return check_inputs(model.inputs, data_shape)
     if model.input_shape is None:
         return data_shape
     shape = tuple(model.input_shape)
@@ -194,12 +222,25 @@ def model_section(network: Network) -> dict[str, Any]:
     ([4], [('dense_1', 'softmax')])
     """
     sections = [_layer_section(layer) for layer in network.layers]
+    if network.inputs or network.outputs:
+        return _section_of_parts(sections, network)
     last = network.layers[-1]
     if type(last) is Dense and last.activation == "linear":
         sections[-1]["activation"] = network.head
     elif network.head != "linear" or last.split_activation() != (last, "linear"):
         sections.append({"type": "activation", "activation": network.head})
     return {"layers": sections, "input_shape": list(network.input_shape)}
+
+
+def _section_of_parts(sections: list[dict[str, Any]], network: Network) -> dict[str, Any]:
+    for output in network.outputs:
+        if output.head != "linear":  # which was taken off a layer that had it as its activation
+            next(section for section in sections if section["name"] == output.name)["activation"] = output.head
+    if network.head != "linear":
+        sections.append({"type": "activation", "activation": network.head})
+    inputs = {name: list(shape) for name, shape in network.inputs.items()}
+    shape = {"inputs": inputs} if inputs else {"input_shape": list(network.input_shape)}
+    return {"layers": sections, **shape, "outputs": [output.name for output in network.outputs]}
 
 
 def _layer_section(layer: Layer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import activation
@@ -27,6 +28,10 @@ LossBackward = Callable[[], Array]
 TargetKind = Literal["labels", "values", "sequences"]
 Terms = tuple[Array, LossBackward]
 """(loss of each sample (n,), gradient of their sum)."""
+Computed = tuple[tuple[Array, ...], Array, LossBackward]
+"""(losses of the samples (n,): all of them, then those of each of several outputs; outputs; gradient of the sum)."""
+Suited = Callable[[Array, DTypeLike], Array]
+"""``(array, type) -> array`` of that type, the same memory each time."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,17 @@ class BoundLoss:
         targets = self.fit_targets(logits, targets, ctx)
         if weights is not None and weights.shape != logits.shape[:1]:
             raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
-        terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+        (terms,), outputs, backward = self.compute(logits, targets, weights, ctx)
         return ctx.arithmetic.total(ctx, terms), outputs, backward
+
+    def compute(self, logits: Array, targets: Array, weights: Array | None, ctx: Context) -> Computed:
+        """Return the losses of the samples, the outputs, and the pass back, for targets that fit."""
+        terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+        return (terms,), outputs, backward
+
+    def suited_targets(self, rows: Array, dtype: DTypeLike, suited: Suited) -> Array:
+        """Return targets in the type in which the loss takes them."""
+        return suited(rows, np.int64 if self.target_kind != "values" else dtype)
 
     def terms(
         self, logits: Array, targets: Array, weights: Array | None, ctx: Workspace

@@ -15,8 +15,8 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
-from hpcnn.nn.outputs import Output, check_inputs, check_names, heads_forward, split_heads, taken_names
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
+from hpcnn.nn.outputs import Output, check_inputs, check_names, heads_forward, split_heads, taken_names
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.passes import OWNER, NetworkPass, Steps, as_whole_batch
 from hpcnn.nn.workspace import Array

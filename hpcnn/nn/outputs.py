@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,11 @@ def _named_by(layer: Layer) -> Iterator[str]:
     yield from layer.inputs
     for child in layer.children:
         yield from _named_by(child)
+
+
+def by_name(outputs: Sequence[Output], rows: Array) -> Any:
+    """Return rows of all outputs as a dict of arrays (n, *shape); where none has a name, as they are."""
+    return {output.name: output.of(rows) for output in outputs} if outputs else rows
 
 
 def heads_forward(outputs: Sequence[Output], logits: Array, ctx: Context) -> Array:

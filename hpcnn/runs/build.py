@@ -14,18 +14,23 @@ from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
 from hpcnn.data.content import Content
-from hpcnn.data.load import check_characters, class_counts, load, prepare_samples, prepare_targets
+from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
 from hpcnn.data.readers import read_source
+from hpcnn.data.reduction import Reduction
+from hpcnn.data.rows import materialize
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
-from hpcnn.errors import JobError, ModelError
+from hpcnn.data.target_rows import TargetPart, prepare_rows
+from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.checks import check_compression
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
-from hpcnn.nn.build import build_loss
+from hpcnn.nn.build import build_loss, build_losses
 from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.network import same_sample_shape
+from hpcnn.nn.several_losses import BoundLosses, OutputLoss
 from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
@@ -35,7 +40,7 @@ from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
-from hpcnn.training.metrics import build_metrics, is_multilabel
+from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
 from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
@@ -53,6 +58,13 @@ def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY)
 
 def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelSpec:
     """Return a network with the loss and the metrics of a job. ModelError: they do not fit it."""
+    if job.loss is None:
+        return several_of(job, network, backend)
+    if network.outputs:
+        raise JobError(
+            f"the network has outputs by name, {', '.join(one.name for one in network.outputs)}, but the job has "
+            f"[loss]: give each a section, as [losses.{network.outputs[0].name}]"
+        )
     loss = build_loss(job.loss, network.output_shape, network.head)
     if loss.target_kind == "sequences" and job.train.metrics:
         raise JobError(
@@ -68,6 +80,35 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         arithmetic=job.train.arithmetic,
     )
     return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
+
+
+def several_of(job: Job, network: BuiltNetwork, backend: Backend) -> ModelSpec:
+    """Return a network of several outputs with the losses and the metrics of a job."""
+    losses = build_losses(job.losses, network.outputs)
+    metrics: list[Metric] = []
+    for part in losses.parts:
+        name, loss, output = part.name, part.bound.loss.name, part.output
+        wanted = job.losses[name].metrics
+        check_ending(loss, output.ending, f"losses.{name}")
+        check_class_metrics(loss, output.ending, wanted, one_hot=False, place=f"losses.{name}")
+        size = output.shape[-1]
+        multilabel = is_multilabel(loss=loss, ending=output.ending, outputs=size, labels=part.labels, one_hot=False)
+        own = build_metrics(
+            wanted,
+            outputs=size,
+            labels=part.labels,
+            multilabel=multilabel,
+            top_k=job.train.top_k,
+            arithmetic=job.train.arithmetic,
+        )
+        metrics += [metric_of_output(metric, part) for metric in own]
+    weights = {part.name: part.weight for part in losses.parts}
+    return ModelSpec(network, losses, StatsLayout(metrics, None, weights), backend, job.train.arithmetic)
+
+
+def _target_part(part: OutputLoss) -> TargetPart:
+    loss, output_shape = part.bound, part.output.shape
+    return TargetPart(part.name, loss.target_kind, part.target_shape, output_shape, loss.loss.name, loss.ignore_class)
 
 
 def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
@@ -177,22 +218,20 @@ def build_training(
         reduction=reduction,
         source=source,
     )
-    job = settled(job, len(splits.train), hosts or comm.hosts)
+    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), source)
     spec = build_spec(job, splits.train.x_shape, backend)
-    check_ending(spec.loss.loss.name, spec.network.ending)
-    check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
+    if isinstance(spec.loss, BoundLoss):
+        check_ending(spec.loss.loss.name, spec.network.ending)
+        check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
     if not spec.network.layout.trainable_size:
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
-    if spec.loss.target_kind == "labels" or job.data.one_hot:
+    if not spec.network.outputs and (spec.loss.target_kind == "labels" or job.data.one_hot):
         check_characters(source.vocabulary, spec.network.output_shape[-1])
-    splits = prepare_targets(
+    splits = replace(
         splits,
-        kind=spec.loss.target_kind,
-        one_hot=job.data.one_hot,
-        output_shape=spec.network.output_shape,
-        loss_name=spec.loss.loss.name,
-        ignore_class=spec.loss.ignore_class,
-        reduction=reduction,
+        train=prepared(job, spec, splits.train, "targets of the training data", reduction),
+        validation=splits.validation
+        and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
     splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
@@ -234,8 +273,12 @@ def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
     )
 
 
-def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: TreeReduction) -> Samples:
-    """Return samples of another file with targets as the job's loss wants them."""
+def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:
+    """Return samples with targets as the job's loss wants them. Collective where `reduction` is."""
+    if isinstance(spec.loss, BoundLosses):
+        samples = prepare_rows(samples, [_target_part(part) for part in spec.loss.parts], what, reduction)
+        y = samples.y
+        return replace(samples, y=materialize(y, np.int64 if y.dtype.kind in "iu" else job.train.dtype))
     return prepare_samples(
         samples,
         kind=spec.loss.target_kind,
@@ -271,7 +314,7 @@ def _steering(job: Job) -> dict[str, Callback]:
 def class_weights(job: Job, spec: ModelSpec, balanced: Callable[[int], Array]) -> Array | None:
     """Return the weight of each class in the loss, or None; `balanced` makes those of a number of classes."""
     chosen = getattr(job.loss, "class_weights", "none")
-    if chosen == "none":
+    if chosen == "none" or isinstance(spec.loss, BoundLosses):
         return None
     if len(spec.network.output_shape) > 1:
         raise JobError(
@@ -302,6 +345,31 @@ def _balanced(samples: Samples, classes: int, reduction: TreeReduction) -> Array
         )
     weights: Array = counts.sum() / (classes * counts)
     return weights
+
+
+def with_inputs(job: Job, source: Source) -> Job:
+    """Return the job with the inputs that the data name, where it leaves them out.
+
+    Raises:
+        DataError: it has others.
+    """
+    given, known = source.inputs, {name: tuple(shape) for name, shape in job.model.inputs.items()}
+    if not given or job.model.entry:
+        return job
+    if known and list(known) != list(given):
+        raise DataError(
+            f"the data have the inputs {', '.join(given)}, in this order, but model.inputs has {', '.join(known)}. "
+            "Give both the same, or leave model.inputs out."
+        )
+    for name, shape in known.items():
+        if not same_sample_shape(shape, given[name]):
+            raise DataError(
+                f"model.inputs.{name} = {list(shape)}, but a sample of the data has shape {given[name]}. Correct it, "
+                "or leave model.inputs out."
+            )
+    inputs = {name: list(shape) for name, shape in (known or given).items()}
+    model = msgspec.structs.replace(job.model, inputs=inputs, input_shape=None)
+    return msgspec.structs.replace(job, model=model)
 
 
 def settled(job: Job, samples: int, hosts: int) -> Job:

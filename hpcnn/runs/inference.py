@@ -17,6 +17,7 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
+from hpcnn.data.readers.memory import Names
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.data import Data, TextFiles
@@ -60,6 +61,11 @@ class TrainedModel:
     def columns(self) -> Columns | None:
         """Names of the columns that it was trained on, if they had names."""
         return self.content.columns if self.content else None
+
+    @property
+    def names(self) -> Names:
+        """The names of its inputs and outputs, where it has several."""
+        return Names(tuple(self.job.model.inputs), tuple(output.name for output in self.spec.network.outputs))
 
     @property
     def data(self) -> Data:
@@ -264,20 +270,32 @@ def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> I
         yield None if parts is None else np.concatenate(parts)
 
 
-def write_predictions(trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path) -> tuple[int, ...]:
-    """Write the outputs for all inputs to `out`, a .npy file, block by block; return their shape. Collective."""
-    shape = (loader.samples, *trained.spec.network.output_shape)
+def write_predictions(
+    trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path
+) -> dict[Path, tuple[int, ...]]:
+    """Write the outputs for all inputs to `out`, a .npy file, block by block. Collective.
+
+    Each of several outputs has a file of its own, with its name before the ending.
+
+    Returns:
+        The shape of what is in each file.
+    """
+    network = trained.spec.network
+    named = {out.with_name(f"{out.stem}.{output.name}{out.suffix}"): output for output in network.outputs}
+    shapes = {path: output.shape for path, output in named.items()} or {out: network.output_shape}
     with ExitStack() as stack:
-        file = None
-        if comm.rank == 0:
-            file = stack.enter_context(stack.enter_context(atomic_path(out)).open("wb"))
+        files = {}
+        for path, shape in shapes.items() if comm.rank == 0 else ():
+            files[path] = stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(trained.job.train.dtype))}
-            np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
+            whole = {**header, "fortran_order": False, "shape": (loader.samples, *shape)}
+            np.lib.format.write_array_header_1_0(files[path], whole)
         for outputs in predict(trained, comm, loader):
-            if file is not None and outputs is not None:
-                with _writing(out):
-                    file.write(np.ascontiguousarray(outputs).data)
-    return shape
+            for path, file in files.items() if outputs is not None else ():
+                assert outputs is not None
+                with _writing(path):
+                    file.write(np.ascontiguousarray(named[path].of(outputs) if named else outputs).data)
+    return {path: (loader.samples, *shape) for path, shape in shapes.items()}
 
 
 def check_output(out: Path, *, writes: bool) -> None:

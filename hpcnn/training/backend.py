@@ -11,10 +11,9 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import CommunicatorError
 from hpcnn.job.schema import Job
 from hpcnn.kernels.version import ARITHMETIC_VERSION
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.system.blas import fingerprint
 from hpcnn.system.memory import aligned_empty
-from hpcnn.training.model import BuiltNetwork, Model
+from hpcnn.training.model import AnyLoss, BuiltNetwork, Model
 from hpcnn.training.step_stats import StatsLayout
 
 
@@ -37,8 +36,8 @@ class ModelSpec:
     """All of a model but its parameters: a network with its loss, the stats to keep, and what computes it."""
 
     network: BuiltNetwork
-    loss: BoundLoss
-    """Bound to the network's head."""
+    loss: AnyLoss
+    """Bound to the network's head, or to those of its outputs."""
     layout: StatsLayout
     backend: Backend
     arithmetic: Literal["native", "numpy"] = "numpy"

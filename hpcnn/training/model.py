@@ -11,15 +11,17 @@ import numpy as np
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.outputs import Output
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.passes import Ready, Steps
+from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.optim import arithmetics
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.penalty import penalty
-from hpcnn.training.step_stats import COUNT, LOSS, Stats, StatsLayout
+from hpcnn.training.step_stats import COUNT, Stats, StatsLayout
 
 
 class BuiltNetwork(Protocol):
@@ -49,6 +51,15 @@ class BuiltNetwork(Protocol):
     def ending(self) -> str | None:
         """Name of the last activation, wherever it is; None if that is not known."""
 
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """The parts of the outputs, where they are a row of several."""
+
+
+AnyLoss = BoundLoss | BoundLosses
+LossSums = float | Array
+"""The sum of all losses; of several outputs with the sum of each behind it."""
+
 
 class Accumulator:
     """A gradient vector with its views by parameter, and the stats beside it."""
@@ -73,7 +84,7 @@ class Model(ABC):
     """
 
     def __init__(
-        self, network: BuiltNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+        self, network: BuiltNetwork, loss: AnyLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
     ) -> None:
         self.network, self.loss, self.layout, self.vector = network, loss, layout, vector
         self.arithmetic = arithmetic
@@ -93,7 +104,7 @@ class Model(ABC):
     @abstractmethod
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
-    ) -> tuple[float, Array, ShardBackward]:
+    ) -> tuple[LossSums, Array, ShardBackward]:
         """Compute a shard in training mode: inputs `x` (n, *input_shape), targets `y`, `weights` of the samples (n,).
 
         `key` alone decides all random draws. `new_state`, float64, is to be overwritten by what the shard makes of the
@@ -101,7 +112,7 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
         """Return the loss summed over the samples, and the outputs."""
 
     @abstractmethod
@@ -128,7 +139,7 @@ class Model(ABC):
 
     def steps(
         self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
-    ) -> Steps[tuple[float, Array, BackwardSteps]]:
+    ) -> Steps[tuple[LossSums, Array, BackwardSteps]]:
         """Do what `forward` does, stopping where a sum over the whole batch is needed. `place`: among own shards."""
         raise NotImplementedError(f"{type(self).__name__} computes each shard by itself")
 
@@ -153,8 +164,9 @@ class Model(ABC):
         self._write(stats, loss, outputs, y, new_state)
         return backward
 
-    def _write(self, stats: Array, loss: float, outputs: Array, y: Array, new_state: Array | None) -> None:
-        stats[COUNT], stats[LOSS] = len(y), loss
+    def _write(self, stats: Array, loss: LossSums, outputs: Array, y: Array, new_state: Array | None) -> None:
+        stats[COUNT] = len(y)
+        self.layout.set_losses(stats, loss)
         if len(y):
             self.layout.add_metrics(stats, outputs, y)
         if new_state is not None:
@@ -165,8 +177,9 @@ class Model(ABC):
         """Return the stats of one piece of samples, without a reduction."""
         stats = self.layout.zeros()
         with self._flush:
-            stats[LOSS], outputs = self.evaluate(x, y)
+            loss, outputs = self.evaluate(x, y)
             stats[COUNT] = len(x)
+            self.layout.set_losses(stats, loss)
             self.layout.add_metrics(stats, outputs, y)
         return stats
 

@@ -8,6 +8,7 @@ from hpcnn.comm.collectives import TreeReduction
 from hpcnn.data.load import absent_classes, one_class_each
 from hpcnn.data.samples import Samples
 from hpcnn.job.schema import Job
+from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.training.backend import ModelSpec
 
 _MOST_LISTED = 10
@@ -17,6 +18,8 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "mean_iou")
 
 def notes_on(job: Job, spec: ModelSpec, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
+    if isinstance(spec.loss, BoundLosses):
+        return
     loss, outputs = spec.loss.loss, spec.network.output_shape[-1]
     labels, classes = loss.target_kind == "labels", max(2, outputs)
     if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:

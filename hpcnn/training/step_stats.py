@@ -20,14 +20,20 @@ class StatsLayout:
 
     `COUNT` is the number of samples, `LOSS` the sum of their losses, `PENALTY` the sum of the penalties that held for
     them, `STOP` the number of ranks that were asked to stop, `SAVE` that of ranks that find it time for a checkpoint.
-    Positions with the label `ignore_class` are in no metric.
+    Positions with the label `ignore_class` are in no metric. `losses` are the weights of several outputs by name: then
+    the sum of each output's losses, times its weight, follows.
     """
 
-    def __init__(self, metrics: Sequence[Metric], ignore_class: int | None = None) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], ignore_class: int | None = None, losses: Mapping[str, float] | None = None
+    ) -> None:
         self.metrics, self.ignore_class = tuple(metrics), ignore_class
+        self._weights = dict(losses or {})
+        position = _FIRST_METRIC + len(self._weights)
+        self.losses = [LOSS, *range(_FIRST_METRIC, position)]
+        """Where the sum of all losses is, and that of each of several outputs."""
         self.parts: list[slice] = []
         """Where the numbers of each metric are."""
-        position = _FIRST_METRIC
         for metric in metrics:
             self.parts.append(slice(position, position + metric.size))
             position += metric.size
@@ -36,6 +42,10 @@ class StatsLayout:
     def zeros(self) -> Stats:
         """Return stats over no sample."""
         return np.zeros(self.size)
+
+    def set_losses(self, stats: Stats, sums: float | NDArray[np.float64]) -> None:
+        """Write what a loss returned: one sum, or that of all outputs and those of each."""
+        stats[self.losses] = sums
 
     def add_metrics(
         self,
@@ -63,6 +73,8 @@ class StatsLayout:
         values: dict[str, Value] = {
             f"{prefix}loss": float((stats[LOSS] + stats[PENALTY]) / count) if count else float("nan")
         }
+        for (name, weight), place in zip(self._weights.items(), self.losses[1:], strict=True):
+            values[f"{prefix}{name}_loss"] = float(stats[place] / (count * weight)) if count else float("nan")
         for metric, part in zip(self.metrics, self.parts, strict=True):
             values[prefix + metric.name] = metric.value(stats[part])
         return values

@@ -9,12 +9,12 @@ import numpy as np
 
 from hpcnn.backends.keras.graphs import trace
 from hpcnn.backends.keras.losses import sample_losses, sum_of
-from hpcnn.backends.keras.network import KerasNetwork
+from hpcnn.backends.keras.network import Called, KerasNetwork
 from hpcnn.backends.keras.tensors import can_share, to_array, to_tensor
 from hpcnn.comm.protocol import Array
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.passes import Ready
-from hpcnn.training.model import Accumulator, Model, ShardBackward
+from hpcnn.nn.several_losses import BoundLosses
+from hpcnn.training.model import Accumulator, AnyLoss, LossSums, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
 
 
@@ -28,7 +28,7 @@ class KerasModel(Model):
     network: KerasNetwork
 
     def __init__(
-        self, network: KerasNetwork, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+        self, network: KerasNetwork, loss: AnyLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
     ) -> None:
         super().__init__(network, loss, layout, vector, arithmetic)
         self._tensor = to_tensor(vector) if can_share(vector) else None
@@ -39,7 +39,7 @@ class KerasModel(Model):
 
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
-    ) -> tuple[float, Array, ShardBackward]:
+    ) -> tuple[LossSums, Array, ShardBackward]:
         """Compute a shard with its gradient, which the backward pass then copies."""
         gradient, loss, outputs, state = self._call(key, x, y, weights)
         if new_state is not None:
@@ -48,12 +48,12 @@ class KerasModel(Model):
         def backward(into: Accumulator, ready: Ready | None) -> None:
             np.copyto(into.vector, to_array(gradient))
 
-        return float(loss), to_array(outputs), backward
+        return self._sums(loss), to_array(outputs), backward
 
-    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
         """Return the loss summed over the samples, and the outputs."""
         loss, outputs = self._evaluate(self._vector(), self._inputs(x), self._targets(y))
-        return float(loss), to_array(outputs)
+        return self._sums(loss), to_array(outputs)
 
     def predict(self, x: Array) -> Array:
         """Return the outputs."""
@@ -64,7 +64,7 @@ class KerasModel(Model):
         _, loss, outputs, _ = self._call(key, x, y, weights)
         if not np.isfinite(to_array(outputs)).all():
             return "the outputs of the model are not finite"
-        return None if np.isfinite(float(loss)) else "all outputs are finite, the loss itself is not"
+        return None if np.isfinite(to_array(loss)).all() else "all outputs are finite, the loss itself is not"
 
     def _call(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> Any:
         arguments = self._vector(), self._seeds(key), self._inputs(x), self._targets(y)
@@ -79,7 +79,8 @@ class KerasModel(Model):
         return to_tensor(np.ascontiguousarray(x.reshape(len(x), *self.network.input_shape), self.network.dtype))
 
     def _targets(self, y: Array) -> Any:
-        dtype = np.int64 if self.loss.target_kind != "values" else self.network.dtype
+        labels = self.loss.target_kind != "values" and not isinstance(self.loss, BoundLosses)
+        dtype = np.int64 if labels else self.network.dtype
         return to_tensor(np.ascontiguousarray(y, dtype))
 
     def _seeds(self, key: tuple[int, ...]) -> Any:
@@ -124,11 +125,27 @@ class KerasModel(Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(vector)
             called = self.network.call(vector, x, training=True, seeds=seeds)
-            losses = sample_losses(self.loss.loss, called.outputs, y)
+            losses = self._losses(called, y)
         unconnected = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(losses, called.parts, weights, unconnected_gradients=unconnected)  # of their sum
+        gradients = tape.gradient(losses[0], called.parts, weights, unconnected_gradients=unconnected)  # of their sum
         flat = tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0)
-        return flat, sum_of(losses, weights), called.outputs, called.state
+        return flat, _sums_of(losses, weights), called.outputs, called.state
+
+    def _losses(self, called: Called, y: Any) -> list[Any]:
+        """Return the loss of each sample; of several outputs: their sum, then that of each, times its weight."""
+        import tensorflow as tf
+
+        if not isinstance(self.loss, BoundLosses):
+            return [sample_losses(self.loss.loss, called.outputs, y)]
+        each = []
+        for part, outputs in zip(self.loss.parts, called.each, strict=True):
+            targets = tf.reshape(y[:, part.start : part.stop], [-1, *part.target_shape])
+            targets = tf.cast(targets, tf.int64 if part.labels else outputs.dtype)
+            each.append(sample_losses(part.bound.loss, outputs, targets) * tf.cast(part.weight, outputs.dtype))
+        return [tf.add_n(each), *each]
+
+    def _sums(self, loss: Any) -> LossSums:
+        return to_array(loss).copy() if isinstance(self.loss, BoundLosses) else float(loss)
 
     @cached_property
     def _predict(self) -> Any:
@@ -140,8 +157,8 @@ class KerasModel(Model):
     @cached_property
     def _evaluate(self) -> Any:
         def evaluate(vector: Any, x: Any, y: Any) -> Any:
-            outputs = self.network.call(vector, x, training=False).outputs
-            return sum_of(sample_losses(self.loss.loss, outputs, y)), outputs
+            called = self.network.call(vector, x, training=False)
+            return _sums_of(self._losses(called, y), None), called.outputs
 
         return trace(evaluate, self._specs())
 
@@ -151,6 +168,7 @@ class KerasModel(Model):
 
         network = self.network
         targets = {
+            "rows": tf.TensorSpec([None, getattr(self.loss, "width", 0)], network.dtype),
             "values": tf.TensorSpec([None, *network.output_shape], network.dtype),
             "labels": tf.TensorSpec([None, *network.output_shape[:-1]], tf.int64),
             "sequences": tf.TensorSpec([None, None], tf.int64),
@@ -158,5 +176,12 @@ class KerasModel(Model):
         return [
             tf.TensorSpec([network.layout.size], network.dtype),
             tf.TensorSpec([None, *network.input_shape], network.dtype),
-            targets[self.loss.target_kind],
+            targets["rows" if isinstance(self.loss, BoundLosses) else self.loss.target_kind],
         ]
+
+
+def _sums_of(losses: list[Any], weights: Any) -> Any:
+    """Return the sum over the samples of a loss, or of each of several, as one tensor."""
+    import tensorflow as tf
+
+    return sum_of(losses[0], weights) if len(losses) == 1 else tf.stack([sum_of(each, weights) for each in losses])

@@ -6,8 +6,9 @@ while TensorFlow traces the function, so that no step has to copy weights into v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcnn.backends.keras.entry import build_entry, is_seed, specs_of
@@ -19,6 +20,7 @@ from hpcnn.job.schema import Job
 from hpcnn.nn.build import build_network
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
+from hpcnn.nn.outputs import Output
 from hpcnn.nn.params import ParamLayout, ParamSpec
 
 
@@ -27,6 +29,9 @@ class Called:
     """What a call of the model gives, as symbolic tensors."""
 
     outputs: Any
+    """Of several outputs: the rows of all of them."""
+    each: Sequence[Any]
+    """Each of the outputs."""
     parts: Sequence[Any]
     """The trainable parameters, in the order of the vector."""
     state: Any
@@ -44,6 +49,7 @@ class KerasNetwork:
         dtype: of parameters and arithmetic.
         source: what built the model, for messages.
         ending: the last activation; left out, it is looked for among TensorFlow's operations.
+        parts: the network whose inputs and outputs the model has, where it may have several.
     """
 
     def __init__(
@@ -55,9 +61,14 @@ class KerasNetwork:
         dtype: str,
         source: str,
         ending: str | None = None,
+        parts: Network | None = None,
     ) -> None:
         self.model, self.layout, self.input_shape, self.dtype = model, layout, input_shape, dtype
         self._source = source
+        self.inputs = {} if parts is None else parts.inputs
+        """The shapes of several inputs by name, which a row of the samples holds."""
+        self.outputs: Sequence[Output] = () if parts is None else parts.outputs
+        """Where a row of outputs has each of several."""
         self._in_order = sorted(layout.specs, key=lambda spec: layout.offsets[spec.name])
         self._parameters = [(variable, names[id(variable)]) for variable in model.variables if id(variable) in names]
         self._constants = [v for v in model.variables if id(v) not in names and not is_seed(v)]
@@ -66,9 +77,13 @@ class KerasNetwork:
         """How many random generators the model has."""
         self.state: list[ParamSpec] = []
         """The parameters that training changes without a gradient, as the averages of batch normalisation."""
-        outputs = self._probe()
-        self.head, self.output_shape = head_of(outputs), tuple(outputs.shape[1:])
-        self.ending = ending or ending_of(outputs)
+        called = self._probe()
+        self.output_shape = tuple(called.outputs.shape[1:])
+        self.outputs = [
+            replace(output, head=head_of(tensor)) for output, tensor in zip(self.outputs, called.each, strict=False)
+        ]
+        self.head = "linear" if self.outputs else head_of(called.outputs)
+        self.ending = ending or ending_of(called.outputs)
 
     def assign(self, weights: Mapping[str, Array]) -> None:
         """Give the model's own variables, which are otherwise left alone, the values of our parameters."""
@@ -95,14 +110,27 @@ class KerasNetwork:
         keras.config.set_floatx(self.dtype)  # of numbers in the layers' own code
         try:
             with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-                outputs = self.model(x, training=training)
+                outputs = self.model(self._given(x), training=training)
                 losses = len(self.model.losses)
         finally:
             keras.config.set_floatx(before)
         self._check_losses(losses)
         changed = [(v, scope.get_current_value(v)) for v, _ in mapping]
         changed = [(v, new) for (v, old), (_, new) in zip(mapping, changed, strict=True) if new is not old]
-        return Called(outputs, parts, self._new_state(dict(self._named(changed))) if training else None)
+        each = list(outputs) if self.outputs else [outputs]
+        if self.outputs:
+            rows = [tf.reshape(tensor, [-1, output.size]) for output, tensor in zip(self.outputs, each, strict=True)]
+            outputs = tf.concat(rows, 1)
+        return Called(outputs, each, parts, self._new_state(dict(self._named(changed))) if training else None)
+
+    def _given(self, x: Any) -> Any:
+        """Return what the model takes: the samples, or each of its inputs."""
+        import tensorflow as tf
+
+        if not self.inputs:
+            return x
+        parts = tf.split(x, [math.prod(shape) for shape in self.inputs.values()], axis=1)
+        return [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.inputs.values(), strict=True)]
 
     def _named(self, changed: list[tuple[Any, Any]]) -> list[tuple[str, Any]]:
         names = {id(variable): name for variable, name in self._parameters}
@@ -132,8 +160,8 @@ class KerasNetwork:
 
     # ------------------------------------------------------------------------------------------------------ the probe
 
-    def _probe(self) -> Any:
-        """Trace the model once in training, check what it does, and return its outputs, a symbolic tensor."""
+    def _probe(self) -> Called:
+        """Trace the model once in training, check what it does, and return what it gives."""
         import tensorflow as tf
 
         found: list[Called] = []
@@ -156,10 +184,9 @@ class KerasNetwork:
                 f"{self._source}: the model can't be called on samples of shape {self.input_shape}: "
                 f"{type(error).__name__}: {shortened(error)}"
             ) from error
-        outputs = found[0].outputs
         self._check_graph(graph)
-        self._check_outputs(outputs)
-        return outputs
+        self._check_outputs(found[0].outputs)
+        return found[0]
 
     def _check_graph(self, graph: Any) -> None:
         stray = [op.type for op in graph.get_operations() if op.op_def.is_stateful and "Random" in op.type]
@@ -202,7 +229,7 @@ def build_keras_network(job: Job, input_shape: Shape) -> KerasNetwork:
     network = build_entry(job, input_shape) if job.model.entry else build_network(job.model, input_shape)
     if isinstance(network, Network):
         model, names = to_keras(network, dtype)
-        return KerasNetwork(model, names, network.layout, network.input_shape, dtype, source, network.ending)
+        return KerasNetwork(model, names, network.layout, network.input_shape, dtype, source, network.ending, network)
     specs = specs_of(source, network)
     names = {id(variable): spec.name for variable, spec in specs}
     layout = ParamLayout([spec for _, spec in specs])

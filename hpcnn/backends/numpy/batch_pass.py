@@ -23,7 +23,7 @@ from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
 from hpcnn.training.metrics import Accuracy
 from hpcnn.training.model import Model
-from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
+from hpcnn.training.step_stats import COUNT, SAVE, STOP
 
 T = TypeVar("T")
 MOST_RECORDINGS = 16
@@ -175,10 +175,10 @@ class BatchPass:
         recording = _Recording((x, y), weights, shards, target, list(self._templates(shards, y)))
         dtype = self._model.vector.dtype
         inputs = recording.suited(x.reshape(len(x), *self._network.input_shape), dtype)
-        targets = recording.suited(y, np.int64 if self._loss.target_kind != "values" else dtype)
+        targets = self._loss.suited_targets(y, dtype, recording.suited)
         self._begin(recording)
         context = self._context
-        context.arithmetic = arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
+        context.arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
         recorded = len if target is not core else lambda _: 0
         leaves = len(starts) - 1
         recording.state = [np.zeros((leaves, *spec.shape)) for spec in self._network.state]
@@ -193,9 +193,9 @@ class BatchPass:
 
         logits, network_backward = _stopping(self._network.steps(self._model.params, inputs, context), stop)
         targets = self._loss.fit_targets(logits, targets, context)
-        terms, outputs, loss_backward = arithmetic.loss(context, self._loss, logits, targets, weights)
-        self._add_totals(target, recording, terms, outputs, targets)
-        recording.outputs, recording.targets = outputs, targets
+        terms, outputs, loss_backward = self._loss.compute(logits, targets, weights, context)
+        recording.outputs, recording.targets = outputs, y if isinstance(targets, tuple) else targets
+        self._add_totals(target, recording, terms)
         if activity is not None:
             activity.enter(BACKWARD)
         recording.forward = recorded(target)
@@ -225,14 +225,15 @@ class BatchPass:
                 stats[layout.parts[place]][1] = decided // max(1, len(y)) * (end - first)
             yield stats
 
-    def _add_totals(self, target: Any, recording: _Recording, terms: Array, outputs: Array, targets: Array) -> None:
+    def _add_totals(self, target: Any, recording: _Recording, terms: Sequence[Array]) -> None:
         layout, all_stats = self._model.layout, [each.stats for each in self._contributions]
         shards = recording.shards.times(1)
-        target.shard_totals(shards, terms, tuple(stats[LOSS : LOSS + 1] for stats in all_stats))
+        for place, own in zip(layout.losses, terms, strict=True):
+            target.shard_totals(shards, own, tuple(stats[place : place + 1] for stats in all_stats))
         for place in self._counted:
             right = layout.parts[place].start
             into = tuple(stats[right : right + 1] for stats in all_stats)
-            target.count_right(shards, outputs, targets, layout.metrics[place].multilabel, into)
+            target.count_right(shards, recording.outputs, recording.targets, layout.metrics[place].multilabel, into)
 
     def _add_other_metrics(self, recording: _Recording) -> None:
         """Add metrics that the core does not know: counts at once, others shard by shard, along the tree."""

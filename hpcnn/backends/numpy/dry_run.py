@@ -14,11 +14,11 @@ from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.core.tree import Subtree
 from hpcnn.nn.context import Context
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
+from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.batch_sums import in_step, sum_alone
-from hpcnn.training.model import Accumulator
+from hpcnn.training.model import Accumulator, AnyLoss
 
 _FEW = (1, 2)
 """Samples of each shard. What a pass takes is linear in that: samples are the first axis of scratch."""
@@ -153,7 +153,8 @@ class _Trial:
         x, y = self._samples(1)
         context = Context(arithmetic=NativeArithmetic(core.Program()))
         logits, _ = self._network.forward(self._model.params, x, context)
-        context.arithmetic.loss(context, self._spec.loss, logits, y, None)
+        loss = self._spec.loss
+        loss.compute(logits, loss.suited_targets(y, self._dtype, _typed), None, context)
         return context.nbytes
 
     def _one_shard(self) -> int:
@@ -180,8 +181,14 @@ class _Trial:
         return inputs, targets_like(self._spec.loss, self._network.output_shape, n, self._dtype)
 
 
-def targets_like(loss: BoundLoss, output_shape: Sequence[int], n: int, dtype: str) -> Array:
+def _typed(array: Array, dtype: DTypeLike) -> Array:
+    return array if array.dtype == dtype and array.flags.c_contiguous else array.astype(dtype)
+
+
+def targets_like(loss: AnyLoss, output_shape: Sequence[int], n: int, dtype: str) -> Array:
     """Return targets of `n` samples as training has them, all of them 0."""
+    if isinstance(loss, BoundLosses):
+        return np.zeros((n, loss.width), np.int64 if loss.target_kind == "labels" else dtype)
     if loss.target_kind == "labels":
         return np.zeros((n, *output_shape[:-1]), np.int64)
     return np.zeros((n, *output_shape), dtype)

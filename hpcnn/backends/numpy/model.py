@@ -10,13 +10,12 @@ import numpy as np
 from hpcnn.backends.numpy.arithmetics import eager, shard_arithmetic, use_core_threads
 from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.nn.context import Context
-from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.matmul import Matmul, matmul_on
 from hpcnn.nn.network import Network
 from hpcnn.nn.passes import Ready, Steps
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import WeightsOf
-from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward
+from hpcnn.training.model import Accumulator, AnyLoss, BackwardSteps, LossSums, Model, ShardBackward
 from hpcnn.training.step_stats import StatsLayout
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class NumpyModel(Model):
     network: Network
 
     def __init__(
-        self, network: Network, loss: BoundLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+        self, network: Network, loss: AnyLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
     ) -> None:
         super().__init__(network, loss, layout, vector, arithmetic)
         self._native = arithmetic == "native"
@@ -71,7 +70,7 @@ class NumpyModel(Model):
 
     def steps(
         self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
-    ) -> Steps[tuple[float, Array, BackwardSteps]]:
+    ) -> Steps[tuple[LossSums, Array, BackwardSteps]]:
         """Compute a shard, layer by layer, in memory of its own."""
         while len(self._contexts) <= place:
             self._contexts.append(self._new_context())
@@ -87,7 +86,7 @@ class NumpyModel(Model):
 
     def forward(
         self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
-    ) -> tuple[float, Array, ShardBackward]:
+    ) -> tuple[LossSums, Array, ShardBackward]:
         """Compute a shard, layer by layer."""
         self._begin(self._context, key, new_state)
         logits, network_backward = self.network.forward(self.params, x, self._context)
@@ -98,7 +97,7 @@ class NumpyModel(Model):
 
         return loss, outputs, backward
 
-    def evaluate(self, x: Array, y: Array) -> tuple[float, Array]:
+    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
         """Return the loss summed over the samples, and the outputs."""
         self._context.begin(training=False)
         logits, _ = self.network.forward(self.params, x, self._context)
@@ -120,7 +119,7 @@ class NumpyModel(Model):
             return f"the first output that is not finite is that of layer {name!r}"
         self._begin(self._context, key, new_state)
         logits, _ = self.network.forward(self.params, x, self._context)
-        if np.isfinite(self.loss(logits, y, weights, self._context)[0]):
+        if np.isfinite(self.loss(logits, y, weights, self._context)[0]).all():
             return None
         return "all layers' outputs are finite, the loss itself is not"
 

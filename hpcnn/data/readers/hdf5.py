@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.columns import Columns
+from hpcnn.data.joined import joined, joined_source, names_of
 from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
 from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import Array, Buffer, Rows
@@ -121,9 +123,12 @@ class Hdf5Reader(FileReader[schema.Hdf5]):
 
     def load(self, path: Path, data: schema.Hdf5) -> Source:
         """Read the inputs and targets of a file."""
-        x, y = read_datasets(path, data.x, data.y)
-        return Source(x, y, notes=_notes((x, y)))
+        x, y = names_of(data.x), names_of(data.y)
+        rows = read_datasets(path, *x, *y)
+        source = joined_source(dict(zip(x, rows, strict=False)), dict(zip(y, rows[len(x) :], strict=True)), path)
+        return replace(source, notes=_notes(rows))
 
     def read_inputs(self, path: Path, data: schema.Hdf5, columns: Columns | None, features: int | None) -> Inputs:
         """Read the data set of inputs; see `Reader.read_inputs`."""
-        return Inputs(read_datasets(path, data.x)[0])
+        names = names_of(data.x)
+        return Inputs(joined(dict(zip(names, read_datasets(path, *names), strict=True)), f"inputs in {path}"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.joined import joined, matched, parts_of
 from hpcnn.data.readers.reader import Reader
-from hpcnn.data.rows import Array, ArrayRows
+from hpcnn.data.rows import Array, ArrayRows, Rows
 from hpcnn.data.source import Source, check_axes, column_values
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 
-Pair = tuple[ArrayLike, ArrayLike]
+Arrays = ArrayLike | Mapping[str, ArrayLike]
+"""An array; or arrays by the names of a model's inputs, or of its outputs."""
+Pair = tuple[Arrays, Arrays]
 """Inputs and targets, one row of each per sample."""
 
 
@@ -35,8 +38,21 @@ class MemoryReader(Reader[schema.Memory]):
         )
 
 
-def array_source(data: Pair, validation: Pair | None = None, columns: Columns | None = None) -> Source:
-    """Return arrays, or array-likes, as a data source.
+@dataclass(frozen=True)
+class Names:
+    """The names of a model's inputs and outputs, where it has several: arrays in dicts are put in their order."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+
+NAMELESS = Names()
+
+
+def array_source(
+    data: Pair, validation: Pair | None = None, columns: Columns | None = None, names: Names = NAMELESS
+) -> Source:
+    """Return arrays, or array-likes, as a data source. Several inputs or outputs may be dicts of arrays by name.
 
     Tables with named columns, such as DataFrames, are reordered to a model's `columns`; those for validation to the
     columns of the training data.
@@ -44,10 +60,11 @@ def array_source(data: Pair, validation: Pair | None = None, columns: Columns | 
     Raises:
         DataError: they are not a pair of arrays of numbers, or have other columns.
     """
-    source = _pair_source(data, "data", columns)
+    source = _pair_source(data, "data", columns, names)
     if validation is None:
         return source
-    held = _pair_source(validation, "validation", columns or source.columns)
+    names = replace(names, inputs=names.inputs or tuple(source.inputs))
+    held = _pair_source(validation, "validation", columns or source.columns, names)
     return replace(source, validation=(held.x, held.y))
 
 
@@ -63,12 +80,16 @@ def array_settings(source: Source) -> dict[str, Any]:
     }
 
 
-def array_inputs(x: ArrayLike, what: str = "x", columns: Columns | None = None) -> ArrayRows:
+def array_inputs(x: Any, what: str = "x", columns: Columns | None = None, inputs: tuple[str, ...] = ()) -> Rows:
     """Return inputs, those of a table in the order of a model's `columns`; shape (n,) becomes (n, 1).
 
+    A dict of arrays by the names of `inputs` becomes rows of one after the other.
+
     Raises:
-        DataError: they are not an array of numbers, or have other columns.
+        DataError: they are not an array of numbers, or have other columns or names.
     """
+    if isinstance(x, Mapping):
+        return joined(_named_rows(x, inputs, what), what)
     names = column_names(x)
     if names is not None and columns is not None:
         x = _selected(x, columns.places(names, what))
@@ -93,17 +114,28 @@ def _target_names(y: Any) -> tuple[str, ...]:
     return names or ()
 
 
-def _pair_source(pair: Any, what: str, columns: Columns | None) -> Source:
+def _named_rows(given: Mapping[str, Any], names: tuple[str, ...], what: str) -> dict[str, Rows]:
+    if not given:
+        raise DataError(f"{what} is an empty dict: give arrays by name")
+    return {name: _rows(one, f"{what}[{name!r}]") for name, one in matched(given, names, what).items()}
+
+
+def _pair_source(pair: Any, what: str, columns: Columns | None, names: Names) -> Source:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{what} is {type(pair).__name__}; expected a pair of arrays: {what}=(x, y)")
     x, y = pair
-    inputs, target_names = array_inputs(x, f"x of {what}", columns), _target_names(y)
+    inputs, target_names = array_inputs(x, f"x of {what}", columns, names.inputs), _target_names(y)
     if columns is not None and len(columns.targets) > 1 and column_names(y) is not None:
         y = _selected(y, Columns(columns.targets).places(target_names, f"y of {what}"))
     if columns is None:
-        names = column_names(x)
-        columns = named_columns(names, target_names) if names else None
-    return Source(inputs, _rows(y, f"y of {what}"), columns=columns)
+        found = column_names(x)
+        columns = named_columns(found, target_names) if found else None
+    if isinstance(y, Mapping):
+        targets = joined(_named_rows(y, names.outputs, f"y of {what}"), f"y of {what}")
+    else:
+        targets = _rows(y, f"y of {what}")
+    parts = parts_of(_named_rows(x, names.inputs, what)) if isinstance(x, Mapping) else {}
+    return Source(inputs, targets, columns=columns, inputs=parts)
 
 
 def _selected(table: Any, places: Sequence[int]) -> Any:

@@ -59,14 +59,14 @@ AddLayer = Callable[[Graph, Any, Any, Any], str]
 """``(graph, layer, tensor, shape of its samples) -> tensor of the outputs``; of several inputs, lists of both."""
 
 
-def add_scaling(graph: Graph, shift: Array, scale: Array, tensor: str) -> str:
+def add_scaling(graph: Graph, shift: Array, scale: Array, tensor: str, owner: str = "network") -> str:
     """Add what inputs go through before the network: computed in float64, as in training."""
     from onnx import TensorProto
 
-    double = graph.add("Cast", tensor, name="network/scaling/double", to=TensorProto.DOUBLE)
-    centred = graph.add("Sub", double, graph.constant("network/scaling/shift", shift), name="network/scaling/centred")
-    scaled = graph.add("Mul", centred, graph.constant("network/scaling/scale", scale), name="network/scaling/scaled")
-    return graph.add("Cast", scaled, name="network/scaling/inputs", to=TensorProto.FLOAT)
+    double = graph.add("Cast", tensor, name=f"{owner}/scaling/double", to=TensorProto.DOUBLE)
+    centred = graph.add("Sub", double, graph.constant(f"{owner}/scaling/shift", shift), name=f"{owner}/scaling/centred")
+    scaled = graph.add("Mul", centred, graph.constant(f"{owner}/scaling/scale", scale), name=f"{owner}/scaling/scaled")
+    return graph.add("Cast", scaled, name=f"{owner}/scaling/inputs", to=TensorProto.FLOAT)
 
 
 def add_activation(graph: Graph, activation: str, tensor: str, owner: str) -> str:

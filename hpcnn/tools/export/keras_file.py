@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import tempfile
@@ -58,9 +59,17 @@ def _scaled(network: KerasNetwork, scaling: Scaling, name: str) -> Any:
     """Return the model behind a layer that scales its inputs, in float64 as in training."""
     import keras
 
-    shift, scale = (
-        part.reshape(network.input_shape) if part.shape else part for part in (scaling.shift, scaling.scale)
-    )
-    inputs = keras.Input(network.input_shape, dtype=network.dtype)
-    rescaling = keras.layers.Rescaling(scale.tolist(), (-shift * scale).tolist(), dtype="float64")
-    return keras.Model(inputs, network.model(rescaling(inputs)), name=re.sub(r"\W", "_", name))
+    inputs, scaled, start = [], [], 0
+    for part, shape in (network.inputs or {"": network.input_shape}).items():
+        stop = start + math.prod(shape)
+        shift, scale = (
+            values.reshape(-1)[start:stop].reshape(shape) if values.shape else values
+            for values in (scaling.shift, scaling.scale)
+        )
+        inputs.append(keras.Input(shape, dtype=network.dtype, name=part or None))
+        scaled.append(keras.layers.Rescaling(scale.tolist(), (-shift * scale).tolist(), dtype="float64")(inputs[-1]))
+        start = stop
+    model, name = network.model, re.sub(r"\W", "_", name)
+    if network.inputs:
+        return keras.Model(inputs, model(scaled), name=name)
+    return keras.Model(inputs[0], model(scaled[0]), name=name)

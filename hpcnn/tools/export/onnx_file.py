@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from hpcnn.data.samples import Scaling
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
+from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.runs.inference import TrainedModel
 from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_scaling
 from hpcnn.tools.export.nodes import add_network
 from hpcnn.tools.outputs import writing
+from hpcnn.training.model import AnyLoss
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: the oldest with layer normalisation; runtimes read older versions than their own."""
@@ -46,7 +50,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
     metadata = {
         "job": trained.job.name,
         "weights_sha256": trained.weights_sha256,
-        "loss": trained.spec.loss.loss.name,
+        "loss": _losses(trained.spec.loss),
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
     helper.set_model_props(model, metadata)
@@ -61,16 +65,16 @@ def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | N
     from onnx import helper, numpy_helper
 
     graph = Graph(weights)
-    tensor = INPUT
-    if scaling is not None:
-        shape = network.input_shape
-        tensor = add_scaling(graph, _fit(scaling.shift, shape), _fit(scaling.scale, shape), INPUT)
-    graph.add("Identity", add_network(graph, network, tensor), name=OUTPUT)
+    inputs = network.inputs or {INPUT: network.input_shape}
+    outputs = {output.name: output.shape for output in network.outputs} or {OUTPUT: network.output_shape}
+    given = dict(_scaled(graph, inputs, scaling))
+    for name, tensor in zip(outputs, add_network(graph, network, given), strict=True):
+        graph.add("Identity", tensor, name=_output_name(name, network))
     made = helper.make_graph(
         graph.nodes,
         "hpcnn",
-        [_tensor_info(INPUT, network.input_shape)],
-        [_tensor_info(OUTPUT, network.output_shape)],
+        [_tensor_info(name, shape) for name, shape in inputs.items()],
+        [_tensor_info(_output_name(name, network), shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -78,9 +82,32 @@ def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | N
     return model
 
 
-def _fit(values: Array, shape: Shape) -> Array:
-    """Return statistics of the data in the network's input shape, from which they may differ by axes of length 1."""
-    return values.reshape(shape) if values.shape else values
+def _output_name(name: str, network: Network) -> str:
+    """Return the name of an output: that of its layer, unless an input has it."""
+    return f"{name}_output" if name in network.inputs else name
+
+
+def _losses(loss: AnyLoss) -> str:
+    if isinstance(loss, BoundLosses):
+        return ", ".join(f"{part.name}: {part.weight:g} {part.bound.loss.name}" for part in loss.parts)
+    return loss.loss.name
+
+
+def _scaled(graph: Graph, inputs: Mapping[str, Shape], scaling: Scaling | None) -> Iterator[tuple[str, str]]:
+    """Yield each input with the tensor of what the network takes: a scaling is that of a row of all inputs."""
+    start = 0
+    for name, shape in inputs.items():
+        stop = start + math.prod(shape)
+        if scaling is None:
+            yield name, name
+        else:
+            shift, scale = (
+                part.reshape(-1)[start:stop].reshape(shape) if part.shape else part
+                for part in (scaling.shift, scaling.scale)
+            )
+            owner = "network" if inputs.keys() == {INPUT} else f"network/{name}"
+            yield name, add_scaling(graph, shift, scale, name, owner)
+        start = stop
 
 
 def _tensor_info(name: str, shape: Shape) -> Any:

@@ -15,7 +15,7 @@ from hpcnn.errors import ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
 from hpcnn.nn.network import Network
-from hpcnn.runs.build import build_spec, settled
+from hpcnn.runs.build import build_spec, settled, with_inputs
 from hpcnn.tools.open_run import by_numpy
 from hpcnn.training.backend import ModelSpec
 
@@ -53,7 +53,7 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     samples = n - held_out
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
-    job = settled(loaded.job, samples, 1)
+    job = with_inputs(settled(loaded.job, samples, 1), source)
     assert isinstance(job.train.shards, int)
     check_shards(job.train.shards, ranks)
     spec = build_spec(job, source.x.shape[1:], by_numpy(choose_backend(comm))(job))

@@ -10,6 +10,7 @@ from hpcnn.training.metrics.build import (
     plain_values,
     scalars,
 )
+from hpcnn.training.metrics.of_output import metric_of_output
 from hpcnn.training.metrics.shares import R2, Accuracy
 
 __all__ = [  # noqa: RUF022 - as all others are
@@ -23,6 +24,7 @@ __all__ = [  # noqa: RUF022 - as all others are
     "build_metrics",
     "is_multilabel",
     "lower_is_better",
+    "metric_of_output",
     "plain_values",
     "scalars",
 ]

@@ -43,6 +43,9 @@ METRICS: dict[str, type[Metric]] = {
 def lower_is_better(value: str) -> bool:
     """Return whether an improvement of ``loss`` or a metric, as ``val_loss``, is a fall; not for unknown ones."""
     name = value.removeprefix("val_")
+    if name not in METRICS:  # that of one of several outputs
+        known = sorted((one for one in METRICS if name.endswith(f"_{one}")), key=len)
+        name = known[-1] if known else "loss" if name.endswith("_loss") else name
     return name == "loss" or (name in METRICS and METRICS[name].lower_is_better)
 
 

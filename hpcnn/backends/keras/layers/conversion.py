@@ -10,6 +10,7 @@ from hpcnn.backends.keras.layers.making import Make, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
+from hpcnn.nn.layers.parts import InputPart, OutputRow
 from hpcnn.nn.network import Network
 
 LAYERS: Mapping[type[Layer], Make] = {
@@ -26,22 +27,40 @@ LAYERS: Mapping[type[Layer], Make] = {
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
     """Return the network as a `keras.Model`, and the name of our parameter for the id of each of its variables.
 
+    The model of a network with named inputs takes a list of them; one with named outputs returns a list.
+
     Raises:
         ModelError: a layer of the network is not one of hpcnn's own.
     """
     import keras
 
-    inputs = keras.Input(network.input_shape, dtype=dtype)
+    inputs: list[Any] = []
+    if not network.inputs:
+        inputs.append(keras.Input(network.input_shape, dtype=dtype))
     names: dict[int, str] = {}
     outputs: list[Any] = []
     made: dict[str, Any] = {}
     for node in network.nodes:
-        given = [inputs if source < 0 else outputs[source] for source in node.sources]
-        outputs.append(_call(node, given, dtype, made, names))
-    tensor = outputs[-1]
-    if network.head != "linear":
-        tensor = keras.layers.Activation(activation(network.head), dtype=dtype)(tensor)
-    return keras.Model(inputs, tensor), names
+        given = [
+            inputs[0] if source < 0 else outputs[source] for source in node.sources if not network.inputs or source >= 0
+        ]
+        if isinstance(node.layer, InputPart):
+            inputs.append(keras.Input(node.output_shape, dtype=dtype, name=node.layer.name))
+            outputs.append(inputs[-1])
+        elif isinstance(node.layer, OutputRow):
+            outputs.append(given)
+        else:
+            outputs.append(_call(node, given, dtype, made, names))
+    ends = outputs[-1] if network.outputs else outputs[-1:]
+    heads = [output.head for output in network.outputs] or [network.head]
+    ends = [_behind(head, tensor, dtype) for head, tensor in zip(heads, ends, strict=True)]
+    return keras.Model(inputs if network.inputs else inputs[0], ends if network.outputs else ends[0]), names
+
+
+def _behind(head: str, tensor: Any, dtype: str) -> Any:
+    import keras
+
+    return tensor if head == "linear" else keras.layers.Activation(activation(head), dtype=dtype)(tensor)
 
 
 def _call(node: Node, given: list[Any], dtype: str, made: dict[str, Any], names: dict[int, str]) -> Any:

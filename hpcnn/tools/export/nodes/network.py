@@ -7,19 +7,29 @@ from collections.abc import Mapping
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
+from hpcnn.nn.layers.parts import InputPart, OutputRow
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
 from hpcnn.tools.export.nodes import attention, common, convolution, merging, normalization, pooling, shapes
 
 
-def add_network(graph: Graph, network: Network, tensor: str) -> str:
-    """Add all layers and the head behind `tensor`, and return the tensor of the outputs."""
+def add_network(graph: Graph, network: Network, inputs: Mapping[str, str]) -> list[str]:
+    """Add all layers and heads behind the tensors of the inputs, and return the tensor of each output."""
     outputs: list[str] = []
     for node in network.nodes:
         graph.shared = node.shared
-        given = [tensor if source < 0 else outputs[source] for source in node.sources]
-        outputs.append(_add_node(graph, node, given))
-    return add_activation(graph, network.head, outputs[-1], "network/head")
+        if isinstance(node.layer, InputPart):
+            outputs.append(inputs[node.layer.name])
+        elif isinstance(node.layer, OutputRow):
+            ends = zip(network.outputs, node.sources, strict=True)
+            return [
+                add_activation(graph, output.head, outputs[source], f"network/head/{output.name}")
+                for output, source in ends
+            ]
+        else:
+            given = [outputs[source] if source >= 0 else next(iter(inputs.values())) for source in node.sources]
+            outputs.append(_add_node(graph, node, given))
+    return [add_activation(graph, network.head, outputs[-1], "network/head")]
 
 
 def _add_node(graph: Graph, node: Node, given: list[str]) -> str:

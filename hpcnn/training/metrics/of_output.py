@@ -1,0 +1,48 @@
+"""A metric of one of several outputs, of which a network gives rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcnn.nn.several_losses import OutputLoss
+from hpcnn.training.metrics.base import Array, Metric, Stats, Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputMetric(Metric):
+    """What another metric is of one output."""
+
+    metric: Metric
+    part: OutputLoss
+
+    def __post_init__(self) -> None:
+        for fact in ("counts", "lower_is_better"):  # of the other metric's class
+            object.__setattr__(self, fact, getattr(self.metric, fact))
+
+    @property
+    def size(self) -> int:
+        """How many numbers the metric needs."""
+        return self.metric.size
+
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+        """Add samples, given as rows of all outputs and of all targets."""
+        own, true = self.part.output.of(outputs), self.part.targets_in(targets)
+        if self.labels:
+            true = true.astype(np.int64, copy=False)
+        ignored = self.part.bound.ignore_class
+        if ignored is not None:
+            counted = true != ignored
+            own, true = own[counted], true[counted]
+        self.metric.add(stats, own, true)
+
+    def value(self, stats: Stats) -> Value:
+        """Return the metric of all samples in `stats`."""
+        return self.metric.value(stats)
+
+
+def metric_of_output(metric: Metric, part: OutputLoss) -> OutputMetric:
+    """Return a metric of one output, named after both."""
+    name = f"{part.name}_{metric.name}"
+    return OutputMetric(name, metric.outputs, metric.labels, metric.multilabel, metric=metric, part=part)
