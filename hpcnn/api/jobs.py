@@ -99,7 +99,7 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
     table: dict[str, Any] = {
         "data": {"source": "memory"},
         "model": model or {"entry": "layers.of:the_user"},
-        **({"losses": loss} if network.outputs else {"loss": _section(loss)}),
+        **({"losses": _losses(loss)} if network.outputs else {"loss": _section(loss)}),
         "train": {**settings, "batch_size": "full", "optimizer_sharding": False, "bucket_mb": 0},
     }
     if settings["shards"] == "auto":  # batches may be of any size
@@ -110,8 +110,13 @@ def trainer_job(network: Network, loss: Section, optimizer: Section | Optimizer,
     return job if model else msgspec.structs.replace(job, model=Model())
 
 
-def _section(given: Section) -> dict[str, Any]:
-    return {"name": given} if isinstance(given, str) else dict(given)
+def _losses(given: Any) -> Any:
+    """Return the losses of several outputs by name, each of which may be a name alone."""
+    return {name: _section(one) for name, one in given.items()} if isinstance(given, Mapping) else given
+
+
+def _section(given: Any) -> Any:
+    return {"name": given} if isinstance(given, str) else dict(given) if isinstance(given, Mapping) else given
 
 
 def check_alike(comm: Communicator, job: Job, **others: Any) -> None:
@@ -140,6 +145,8 @@ def table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:
     if not isinstance(job, Mapping):
         raise JobError(f"the job is {type(job).__name__}; expected the path of a job file, or a dict of its sections")
     table: dict[str, Any] = plain(copy.deepcopy(dict(job)))
+    if "losses" in table:
+        table["losses"] = _losses(table["losses"])
     for section in _NAMED:
         if isinstance(table.get(section), str):
             table[section] = {"name": table[section]}

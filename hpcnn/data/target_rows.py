@@ -57,7 +57,7 @@ def prepare_rows(samples: Samples, parts: Sequence[TargetPart], what: str, reduc
             output_shape=part.output_shape,
             loss_name=part.loss_name,
             ignore_class=part.ignore_class,
-            what=f"{what}, those of output {part.name!r},",
+            what=f"{what} for {part.name!r}",
             reduction=reduction,
         )
         rows.append(own.y)

@@ -44,7 +44,8 @@ def check_ending(loss: str, ending: str | None, place: str = "loss") -> None:
     if loss == "ctc" and ending not in _LOGITS:
         raise JobError(
             f'{place}.name = "ctc" works on logits, but the network ends in activation = "{ending}". End it in '
-            'activation = "softmax", or in "linear": the loss is the same, and the outputs of the first are probabilities.'
+            'activation = "softmax", or in "linear": the loss is the same, and the outputs of the first are '
+            "probabilities."
         )
     fitting = _FITTING.get(loss)
     if fitting is None or ending in fitting:
