@@ -141,7 +141,7 @@ class KerasModel(Model):
         for part, outputs in zip(self.loss.parts, called.each, strict=True):
             targets = tf.reshape(y[:, part.start : part.stop], [-1, *part.target_shape])
             targets = tf.cast(targets, tf.int64 if part.labels else outputs.dtype)
-            each.append(sample_losses(part.bound.loss, outputs, targets) * tf.cast(part.weight, outputs.dtype))
+            each.append(sample_losses(part.bound.loss, outputs, targets) * tf.constant(part.weight, outputs.dtype))
         return [tf.add_n(each), *each]
 
     def _sums(self, loss: Any) -> LossSums:
