@@ -208,7 +208,8 @@ def _layer_section(layer: Layer) -> dict[str, Any]:
             f"{layer.title} is a {type(layer).__name__}, which no job file knows ({', '.join(LAYERS)}). Name a "
             'function that builds the network, model.entry = "package.module:function", so that it can be built again.'
         )
-    settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    values = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    settings = {name: value for name, value in values.items() if value is not None}  # TOML has no null
     settings["inputs"] = list(layer.inputs)
     if layer.children:
         settings["layers"] = [_layer_section(child) for child in layer.children]
