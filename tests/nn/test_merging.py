@@ -137,7 +137,7 @@ def test_onnx_computes_the_same(name):
     layer, x, _ = inputs_of(name, np.float32)
     ours, graph = layer.forward({}, x, Context())[0], Graph({})
     names = [f"x{number}" for number in range(len(x))]
-    graph.add("Identity", LAYERS[type(layer)](graph, layer, names), name="y")
+    graph.add("Identity", LAYERS[type(layer)](graph, layer, names, None), name="y")
     tensors = [onnx.helper.make_tensor_value_info(each, 1, None) for each in [*names, "y"]]
     made = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "test", tensors[:-1], tensors[-1:]),
