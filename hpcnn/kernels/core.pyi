@@ -54,6 +54,32 @@ def count_right(shards: Shards, outputs: Array, targets: Array, multilabel: bool
 def cell_sums(x: Array, starts: Array, out: Array, square: bool, /) -> None: ...
 def fold(slots: Arrays, order: Array, out: Array, /) -> None: ...
 def standardize(x: Array, shift: Array, scale: Array, y: Array, /) -> None: ...
+def recurrent(
+    cell: int,
+    activation: int,
+    recurrent_activation: int,
+    backwards: bool,
+    gates: Array,
+    kernel: Array,
+    bias: Array | None,
+    before: Array,
+    more: Array | None,
+    y: Array,
+    /,
+) -> None: ...
+def recurrent_backward(
+    cell: int,
+    activation: int,
+    recurrent_activation: int,
+    backwards: bool,
+    gates: Array,
+    kernel: Array,
+    before: Array,
+    more: Array | None,
+    dy: Array,
+    /,
+) -> None: ...
+def combine_rows(combination: int, a: Array, b: Array | None, y: Array, /) -> None: ...
 def find_not_finite(x: Array, square: bool, /) -> int: ...
 def use_threads(number: int, /) -> int: ...
 def isa() -> str: ...

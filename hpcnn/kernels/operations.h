@@ -268,6 +268,8 @@ struct standardize {
     void *y;
 };
 
+#include "operations_recurrent.h"
+
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,
 #include "operations.def"

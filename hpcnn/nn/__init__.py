@@ -2,15 +2,31 @@
 
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    GRU,
+    LSTM,
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SimpleRNN,
+    TimeDistributed,
+)
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec
 from hpcnn.nn.workspace import Array
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Activation",
     "Array",
     "Backward",
+    "Bidirectional",
     "Context",
     "Dense",
     "Dropout",
@@ -24,4 +40,6 @@ __all__ = [
     "Reshape",
     "Residual",
     "Shape",
+    "SimpleRNN",
+    "TimeDistributed",
 ]

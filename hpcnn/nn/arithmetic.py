@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hpcnn.nn.workspace import Array, Workspace
@@ -28,6 +29,31 @@ class NormBackward(Protocol):
 
     def __call__(self, dy: Array, gamma: Grad, beta: Grad, /, *, need_dx: bool) -> Array | None:
         """Write the gradients of gamma and beta, and return that of x, if it is needed; dy may be overwritten."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a recurrent layer does at each step: ``simple_rnn``, ``gru_before``, ``gru_after`` (the product) or ``lstm``."""
+
+    kind: str
+    activation: str
+    recurrent_activation: str
+    backwards: bool = False
+    """Whether it goes from the last step to the first."""
+
+    @property
+    def gates(self) -> int:
+        """How many times its units a kernel is wide."""
+        return {"simple_rnn": 1, "lstm": 4}.get(self.kind, 3)
+
+
+class RecurrentBackward(Protocol):
+    """The second half of a recurrent pass."""
+
+    def __call__(
+        self, dy: Array, kernel: Grad, recurrent_kernel: Grad, bias: Grad, /, *, need_dx: bool
+    ) -> Array | None:
+        """Write the gradients of the parameters, and return that of x, if it is needed; dy is left alone."""
 
 
 class HeadedLoss(Protocol):
@@ -65,6 +91,26 @@ class Arithmetic(Protocol):
         self, ctx: Workspace, owner: object, x: Array, gamma: Array | None, beta: Array | None, epsilon: float
     ) -> tuple[Array, NormBackward]:
         """Return gamma (x - mean) / sqrt(variance + epsilon) + beta over each row of x (rows, features)."""
+
+    def recurrent(
+        self,
+        ctx: Workspace,
+        owner: object,
+        cell: Cell,
+        x: Array,
+        kernel: Array,
+        recurrent_kernel: Array,
+        bias: Array | None,
+        y: Array,
+    ) -> RecurrentBackward:
+        """Go through all steps of x (n, steps, features), from outputs of 0 on.
+
+        `y` takes the output of each step at its place, (n, steps, units), or that of the last alone, (n, units). It may
+        be a view; its last axis must be contiguous.
+        """
+
+    def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
+        """Write `add`, `average` or `multiply` of a and b, or `halve` of a, to `out`, and return that."""
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""

@@ -16,7 +16,20 @@ from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn.layers import (
+    GRU,
+    LSTM,
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Flatten,
+    LayerNorm,
+    Reshape,
+    Residual,
+    SimpleRNN,
+    TimeDistributed,
+)
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
@@ -30,6 +43,11 @@ LAYERS: dict[str, type[Layer]] = {
     "dropout": Dropout,
     "layer_norm": LayerNorm,
     "residual": Residual,
+    "simple_rnn": SimpleRNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "bidirectional": Bidirectional,
+    "time_distributed": TimeDistributed,
 }
 """Each takes the keys of its section."""
 

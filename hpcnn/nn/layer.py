@@ -103,6 +103,10 @@ class Layer(ABC):
         """Return the layer's parameters for inputs of `input_shape` (no batch axis)."""
         return ()
 
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the multiply-adds of a forward pass over one sample of `input_shape`."""
+        return 0
+
     @abstractmethod
     def forward(self, params: Params, x: Array, ctx: Context) -> tuple[Array, Backward]:
         """Return y for `x` of shape (n, *input_shape), and the pass back.

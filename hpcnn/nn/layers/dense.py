@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,10 @@ class Dense(Layer):
             ParamSpec(f"{self.name}/{name}", shape, initializer(start), self.trainable, l1, l2)
             for name, shape, start, l1, l2 in arrays
         ]
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Return the multiply-adds of a forward pass over one sample of `input_shape`."""
+        return math.prod(input_shape) * self.units
 
     def ending(self, before: str | None) -> str | None:
         """Return the activation: not of a subclass, which may do more."""

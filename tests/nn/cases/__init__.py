@@ -12,6 +12,7 @@ from hpcnn.nn.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
+from tests.nn.cases import recurrent
 
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),
@@ -39,6 +40,7 @@ LAYERS = {
     "residual_in_place": (Residual((Activation("tanh", name="i"),), name="l"), (3,)),
     "residual_identity": (Residual((Dropout(0.0, name="i"),), name="l"), (3,)),
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
+    **recurrent.LAYERS,
 }
 
 LOSSES = {

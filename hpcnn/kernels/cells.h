@@ -1,0 +1,227 @@
+/* The cells of recurrent layers: the gates of some units of one sample, and their gradients. */
+#ifndef HPCNN_CELLS_H
+#define HPCNN_CELLS_H
+
+#include "smooth.h"
+#include "tiles.h"
+
+#define EACH_PART for (int part = 0; part < DPARTS; part++)
+#define EACH_UNIT(count) for (index_t j = 0, left = (count); j < (count); j += WIDTH, left -= WIDTH)
+
+/* Where a row of gates, or of what else a gate has, keeps its numbers: one gate behind the other. */
+struct gates {
+    real *at;
+    index_t gate; /* from a gate to the next */
+};
+
+INLINE int gates_of(int cell) { return cell == SIMPLE_RNN ? 1 : cell == LSTM ? 4 : 3; }
+/* Numbers of a row that may end there. */
+INLINE dvec doubles(const real *from, index_t left, int part) { return widen(load_some(from, left), part); }
+INLINE dvec doubles_or_0(const real *from, index_t j, index_t left, int part) { return from ? doubles(from + j, left, part) : dall(0); }
+INLINE void keep(real *to, index_t left, const dvec *parts) { store_some(to, flushed(narrow(parts)), left); }
+
+/* ------------------------------------------------------------------------------------------------------------ Outputs */
+
+static void simple_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, real *next) {
+    EACH_UNIT(count) {
+        dvec z[DPARTS], y[DPARTS];
+        EACH_PART {
+            z[part] = doubles(x.at + j, left, part) + doubles(sums.at + j, WIDTH, part);
+            y[part] = activation_of(o->activation, z[part]);
+            z[part] = saved_of(o->activation, z[part], y[part]);
+        }
+        keep(x.at + j, left, z);
+        keep(next + j, left, y);
+    }
+}
+
+static void lstm_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    EACH_UNIT(count) {
+        dvec saved[4][DPARTS], state[DPARTS], y[DPARTS];
+        EACH_PART {
+            dvec gate[4];
+            UNROLL for (int k = 0; k < 4; k++) {
+                const dvec z = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
+                gate[k] = activation_of(k == 2 ? act : rec, z);
+                saved[k][part] = saved_of(k == 2 ? act : rec, z, gate[k]);
+            }
+            state[part] = dfma(gate[1], doubles_or_0(c_before, j, left, part), gate[0] * gate[2]);
+            y[part] = gate[3] * activation_of(act, state[part]);
+        }
+        UNROLL for (int k = 0; k < 4; k++) keep(x.at + k * x.gate + j, left, saved[k]);
+        keep(c + j, left, state);
+        keep(next + j, left, y);
+    }
+}
+
+static void gru_after_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *bias, const real *h, real *inner, real *next) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    EACH_UNIT(count) {
+        dvec saved[3][DPARTS], third[DPARTS], y[DPARTS];
+        EACH_PART {
+            dvec in[3], z[3], gate[3];
+            UNROLL for (int k = 0; k < 3; k++) {
+                in[k] = doubles(sums.at + k * sums.gate + j, WIDTH, part);
+                if (bias) in[k] += doubles(bias + k * o->units + j, left, part);
+                z[k] = doubles(x.at + k * x.gate + j, left, part);
+            }
+            UNROLL for (int k = 0; k < 2; k++) {
+                z[k] += in[k];
+                gate[k] = activation_of(rec, z[k]);
+            }
+            third[part] = in[2];
+            z[2] = dfma(gate[1], in[2], z[2]);
+            gate[2] = activation_of(act, z[2]);
+            UNROLL for (int k = 0; k < 3; k++) saved[k][part] = saved_of(k == 2 ? act : rec, z[k], gate[k]);
+            y[part] = dfma(gate[0], doubles(h + j, left, part), (dall(1) - gate[0]) * gate[2]);
+        }
+        UNROLL for (int k = 0; k < 3; k++) keep(x.at + k * x.gate + j, left, saved[k]);
+        keep(inner + j, left, third);
+        keep(next + j, left, y);
+    }
+}
+
+/* The gates z and r, and r h. */
+static void gru_before_gates(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *h, real *scaled) {
+    const int rec = o->recurrent_activation;
+    EACH_UNIT(count) {
+        dvec saved[2][DPARTS], y[DPARTS];
+        EACH_PART UNROLL for (int k = 0; k < 2; k++) {
+            const dvec z = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
+            const dvec gate = activation_of(rec, z);
+            saved[k][part] = saved_of(rec, z, gate);
+            if (k == 1) y[part] = gate * doubles(h + j, left, part);
+        }
+        UNROLL for (int k = 0; k < 2; k++) keep(x.at + k * x.gate + j, left, saved[k]);
+        keep(scaled + j, left, y);
+    }
+}
+
+static void gru_before_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *h, real *next) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    EACH_UNIT(count) {
+        dvec saved[DPARTS], y[DPARTS];
+        EACH_PART {
+            const dvec update = value_of(rec, doubles(x.at + j, left, part));
+            const dvec z = doubles(x.at + 2 * x.gate + j, left, part) + doubles(sums.at + j, WIDTH, part);
+            const dvec gate = activation_of(act, z);
+            saved[part] = saved_of(act, z, gate);
+            y[part] = dfma(update, doubles(h + j, left, part), (dall(1) - update) * gate);
+        }
+        keep(x.at + 2 * x.gate + j, left, saved);
+        keep(next + j, left, y);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------- Gradients */
+
+/* `sums` are d U^T of the step after; `d` takes what the next of them is made of. `carried` is what else comes. */
+
+static void simple_gradient(const struct recurrent_backward *o, real *x, const real *dy, const real *sums, real *d) {
+    EACH_UNIT(o->units) {
+        dvec dz[DPARTS];
+        EACH_PART {
+            const dvec dh = doubles_or_0(dy, j, left, part) + doubles(sums + j, left, part);
+            dz[part] = dh * slope_of(o->activation, doubles(x + j, left, part));
+        }
+        keep(x + j, left, dz);
+        keep(d + j, left, dz);
+    }
+}
+
+static void lstm_gradient(const struct recurrent_backward *o, real *x, const real *c_before, const real *c, const real *dy, const real *sums, real *carried, real *d) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    const index_t units = o->units;
+    EACH_UNIT(units) {
+        dvec dz[4][DPARTS], dc_before[DPARTS];
+        EACH_PART {
+            dvec saved[4], gate[4];
+            UNROLL for (int k = 0; k < 4; k++) {
+                saved[k] = doubles(x + k * units + j, left, part);
+                gate[k] = value_of(k == 2 ? act : rec, saved[k]);
+            }
+            const dvec state = doubles(c + j, left, part), y = activation_of(act, state);
+            const dvec dh = doubles_or_0(dy, j, left, part) + doubles(sums + j, left, part);
+            const dvec dc = dfma(dh * gate[3], slope_of(act, saved_of(act, state, y)), doubles(carried + j, left, part));
+            dz[0][part] = dc * gate[2] * slope_of(rec, saved[0]);
+            dz[1][part] = dc * doubles_or_0(c_before, j, left, part) * slope_of(rec, saved[1]);
+            dz[2][part] = dc * gate[0] * slope_of(act, saved[2]);
+            dz[3][part] = dh * y * slope_of(rec, saved[3]);
+            dc_before[part] = dc * gate[1];
+        }
+        UNROLL for (int k = 0; k < 4; k++) {
+            keep(x + k * units + j, left, dz[k]);
+            keep(d + k * units + j, left, dz[k]);
+        }
+        keep(carried + j, left, dc_before);
+    }
+}
+
+INLINE dvec output_gradient(const real *dy, const real *sums, const real *carried, index_t j, index_t left, int part) {
+    return doubles_or_0(dy, j, left, part) + (doubles(carried + j, left, part) + doubles(sums + j, left, part));
+}
+
+static void gru_after_gradient(const struct recurrent_backward *o, real *x, const real *h, real *inner, const real *dy, const real *sums, real *carried, real *d) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    const index_t units = o->units;
+    EACH_UNIT(units) {
+        dvec dz[4][DPARTS], passed[DPARTS];
+        EACH_PART {
+            const dvec z = doubles(x + j, left, part), r = doubles(x + units + j, left, part), g = doubles(x + 2 * units + j, left, part);
+            const dvec update = value_of(rec, z), dh = output_gradient(dy, sums, carried, j, left, part);
+            const dvec dg = dh * (dall(1) - update) * slope_of(act, g);
+            dz[0][part] = dh * (doubles(h + j, left, part) - value_of(act, g)) * slope_of(rec, z);
+            dz[1][part] = dg * doubles(inner + 2 * units + j, left, part) * slope_of(rec, r);
+            dz[2][part] = dg;
+            dz[3][part] = dg * value_of(rec, r);
+            passed[part] = dh * update;
+        }
+        UNROLL for (int k = 0; k < 3; k++) {
+            const dvec *within = dz[k == 2 ? 3 : k];
+            keep(x + k * units + j, left, dz[k]);
+            keep(inner + k * units + j, left, within);
+            keep(d + k * units + j, left, within);
+        }
+        keep(carried + j, left, passed);
+    }
+}
+
+/* The gradients of z and g first, then, from d U^T of g, that of r. */
+static void gru_before_gradient(const struct recurrent_backward *o, real *x, const real *h, const real *dy, const real *sums, real *carried, real *d, real *d_third) {
+    const int rec = o->recurrent_activation, act = o->activation;
+    const index_t units = o->units;
+    EACH_UNIT(units) {
+        dvec dz[DPARTS], dg[DPARTS], passed[DPARTS];
+        EACH_PART {
+            const dvec z = doubles(x + j, left, part), g = doubles(x + 2 * units + j, left, part), update = value_of(rec, z);
+            const dvec dh = output_gradient(dy, sums, carried, j, left, part);
+            dg[part] = dh * (dall(1) - update) * slope_of(act, g);
+            dz[part] = dh * (doubles(h + j, left, part) - value_of(act, g)) * slope_of(rec, z);
+            passed[part] = dh * update;
+        }
+        keep(x + j, left, dz);
+        keep(d + j, left, dz);
+        keep(x + 2 * units + j, left, dg);
+        keep(d_third + j, left, dg);
+        keep(carried + j, left, passed);
+    }
+}
+
+static void gru_before_reset_gradient(const struct recurrent_backward *o, real *x, const real *h, const real *sums, real *carried, real *d) {
+    const int rec = o->recurrent_activation;
+    const index_t units = o->units;
+    EACH_UNIT(units) {
+        dvec dr[DPARTS], passed[DPARTS];
+        EACH_PART {
+            const dvec r = doubles(x + units + j, left, part), scaled = doubles(sums + j, left, part);
+            dr[part] = scaled * doubles(h + j, left, part) * slope_of(rec, r);
+            passed[part] = dfma(scaled, value_of(rec, r), doubles(carried + j, left, part));
+        }
+        keep(x + units + j, left, dr);
+        keep(d + units + j, left, dr);
+        keep(carried + j, left, passed);
+    }
+}
+
+#endif

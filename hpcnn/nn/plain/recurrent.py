@@ -1,0 +1,82 @@
+"""Recurrent layers, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hpcnn.nn.arithmetic import Cell, Grad, RecurrentBackward
+from hpcnn.nn.plain.cells import Cells, StepBackward, stack
+from hpcnn.nn.plain.sums import sum_rows
+from hpcnn.nn.workspace import Array, Workspace
+
+
+class PlainRecurrent:
+    """See `Arithmetic`."""
+
+    def recurrent(
+        self,
+        ctx: Workspace,
+        owner: object,
+        cell: Cell,
+        x: Array,
+        kernel: Array,
+        recurrent_kernel: Array,
+        bias: Array | None,
+        y: Array,
+    ) -> RecurrentBackward:
+        """Go through the steps with arrays (steps, n, ...), whose steps are plain matrices."""
+        (n, steps, features), (units, width), dtype = x.shape, recurrent_kernel.shape, kernel.dtype
+        after = cell.kind == "gru_after"
+        by_step = stack(ctx, owner, "x", (steps, n, features), dtype)
+        np.copyto(by_step, x.swapaxes(0, 1))
+        z = stack(ctx, owner, "z", (steps, n, width), dtype)
+        before = stack(ctx, owner, "before", (steps, n, units), dtype)
+        rows, dz = by_step.reshape(steps * n, features), z.reshape(steps * n, width)
+        ctx.matmul(rows, kernel, out=dz)
+        if bias is not None:
+            np.add(dz, bias[0] if after else bias, out=dz)
+        cells = Cells(ctx, owner, cell, z, recurrent_kernel, bias[1] if after and bias is not None else None, before)
+        order = range(steps - 1, -1, -1) if cell.backwards else range(steps)
+        h, backwards = ctx.scratch(owner, "h", (n, units), dtype), dict[int, StepBackward]()
+        h.fill(0)
+        for step in order:
+            backwards[step] = cells.forward(step, h)
+            np.copyto(y[:, step] if y.ndim == 3 else y, h)
+
+        def backward(
+            dy: Array, kernel_grad: Grad, recurrent_grad: Grad, bias_grad: Grad, /, *, need_dx: bool
+        ) -> Array | None:
+            dh = ctx.scratch(owner, "dh", (n, units), dtype)
+            np.copyto(dh, 0 if y.ndim == 3 else dy)
+            for step in reversed(order):
+                if y.ndim == 3:
+                    np.add(dh, dy[:, step], out=dh)
+                backwards[step](dh)
+            inner = cells.inner.reshape(steps * n, width)
+            if kernel_grad is not None:
+                ctx.matmul(rows.T, dz, out=kernel_grad)
+            if recurrent_grad is not None:
+                outputs, scaled = before.reshape(steps * n, units), cells.scaled.reshape(steps * n, units)
+                first = 2 * units if cell.kind == "gru_before" else width
+                ctx.matmul(outputs.T, inner[:, :first], out=recurrent_grad[:, :first])
+                if first < width:
+                    ctx.matmul(scaled.T, inner[:, first:], out=recurrent_grad[:, first:])
+            if bias_grad is not None:
+                sum_rows(dz, ctx, out=bias_grad[0] if after else bias_grad)
+            if bias_grad is not None and after:
+                sum_rows(inner, ctx, out=bias_grad[1])
+            if not need_dx:
+                return None
+            ctx.matmul(dz, kernel.T, out=rows)  # nobody needs the inputs any more
+            dx = ctx.scratch(owner, "dx", x.shape, dtype)
+            np.copyto(dx, by_step.swapaxes(0, 1))
+            return dx
+
+        return backward
+
+    def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
+        """Combine entry by entry."""
+        if name == "multiply":
+            return np.multiply(a, b, out=out)
+        both = a if b is None else np.add(a, b, out=out)
+        return both if name == "add" else np.multiply(both, 0.5, out=out)
