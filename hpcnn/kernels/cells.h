@@ -1,4 +1,4 @@
-/* The cells of recurrent layers: the gates of some units of one sample, and their gradients. */
+/* The cells of recurrent layers at one step of one sample, and their gradients. */
 #ifndef HPCNN_CELLS_H
 #define HPCNN_CELLS_H
 
@@ -20,14 +20,53 @@ INLINE dvec doubles(const real *from, index_t left, int part) { return widen(loa
 INLINE dvec doubles_or_0(const real *from, index_t j, index_t left, int part) { return from ? doubles(from + j, left, part) : dall(0); }
 INLINE void keep(real *to, index_t left, const dvec *parts) { store_some(to, flushed(narrow(parts)), left); }
 
+/* An activation as a quotient, so that several share one division. Kernels of floats compute those of sigmoid and tanh
+ * from exp(-z) or exp(-2 z) - 1 in doubles, of what a float needs. */
+struct quotient {
+    dvec top, bottom;
+};
+INLINE struct quotient quotient_of(int activation, dvec z) {
+    if (BITS == 64 || (activation != SIGMOID && activation != TANH)) return (struct quotient){activation_of(activation, z), dall(1)};
+    const double from = 6755399441055744.0 + 1023; /* ROUNDING, and the bias of an exponent */
+    const dvec x = activation == TANH ? at_most(at_least(z, -22), 22) * dall(-2) : -at_most(at_least(z, -104), 104);
+    const dvec shifted = dfma(x, dall(LOG2_E), dall(from)), r = dfma(shifted - dall(from), dall(-0.6931471805599453), x);
+    const dvec p = dfma(exp_tail(r), r * r, r), scale = (dvec)((divec)shifted << 52); /* exp(x) = (1 + p) scale */
+    if (activation == SIGMOID) return (struct quotient){dall(1), dfma(p, scale, scale) + dall(1)};
+    const dvec m = dfma(p, scale, scale - dall(1));
+    return (struct quotient){-m, m + dall(2)};
+}
+/* y[k] = top / bottom of `count` quotients, 1 to 4, whose divisions are one. */
+INLINE void divide(int count, const struct quotient *q, dvec *y) {
+    if (BITS == 64) {
+        UNROLL for (int k = 0; k < count; k++) y[k] = q[k].top;
+        return;
+    }
+    dvec before[4], inverse; /* products of the bottoms before each */
+    before[0] = dall(1);
+    UNROLL for (int k = 1; k < count; k++) before[k] = k > 1 ? before[k - 1] * q[k - 1].bottom : q[0].bottom;
+    inverse = dall(1) / (count > 1 ? before[count - 1] * q[count - 1].bottom : q[0].bottom);
+    UNROLL for (int k = count - 1; k > 0; k--) {
+        y[k] = q[k].top * (inverse * before[k]);
+        inverse = inverse * q[k].bottom;
+    }
+    y[0] = q[0].top * inverse;
+}
+INLINE dvec activated(int activation, dvec z) {
+    const struct quotient q = quotient_of(activation, z);
+    dvec y;
+    divide(1, &q, &y);
+    return y;
+}
+INLINE dvec value_of(int activation, dvec saved) { return from_input(activation) ? activated(activation, saved) : saved; }
+
 /* ------------------------------------------------------------------------------------------------------------ Outputs */
 
-static void simple_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, real *next) {
-    EACH_UNIT(count) {
+static void simple_cell(const struct recurrent *o, struct gates x, struct gates sums, real *next) {
+    EACH_UNIT(o->units) {
         dvec z[DPARTS], y[DPARTS];
         EACH_PART {
             z[part] = doubles(x.at + j, left, part) + doubles(sums.at + j, WIDTH, part);
-            y[part] = activation_of(o->activation, z[part]);
+            y[part] = activated(o->activation, z[part]);
             z[part] = saved_of(o->activation, z[part], y[part]);
         }
         keep(x.at + j, left, z);
@@ -35,19 +74,21 @@ static void simple_cell(const struct recurrent *o, index_t count, struct gates x
     }
 }
 
-static void lstm_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
+static void lstm_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
     const int rec = o->recurrent_activation, act = o->activation;
-    EACH_UNIT(count) {
+    EACH_UNIT(o->units) {
         dvec saved[4][DPARTS], state[DPARTS], y[DPARTS];
         EACH_PART {
-            dvec gate[4];
+            struct quotient q[4];
+            dvec z[4], gate[4];
             UNROLL for (int k = 0; k < 4; k++) {
-                const dvec z = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
-                gate[k] = activation_of(k == 2 ? act : rec, z);
-                saved[k][part] = saved_of(k == 2 ? act : rec, z, gate[k]);
+                z[k] = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
+                q[k] = quotient_of(k == 2 ? act : rec, z[k]);
             }
+            divide(4, q, gate);
+            UNROLL for (int k = 0; k < 4; k++) saved[k][part] = saved_of(k == 2 ? act : rec, z[k], gate[k]);
             state[part] = dfma(gate[1], doubles_or_0(c_before, j, left, part), gate[0] * gate[2]);
-            y[part] = gate[3] * activation_of(act, state[part]);
+            y[part] = gate[3] * activated(act, state[part]);
         }
         UNROLL for (int k = 0; k < 4; k++) keep(x.at + k * x.gate + j, left, saved[k]);
         keep(c + j, left, state);
@@ -55,11 +96,13 @@ static void lstm_cell(const struct recurrent *o, index_t count, struct gates x, 
     }
 }
 
-static void gru_after_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *bias, const real *h, real *inner, real *next) {
+static void gru_after_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *inner, real *next) {
     const int rec = o->recurrent_activation, act = o->activation;
-    EACH_UNIT(count) {
+    const real *bias = o->bias;
+    EACH_UNIT(o->units) {
         dvec saved[3][DPARTS], third[DPARTS], y[DPARTS];
         EACH_PART {
+            struct quotient q[2];
             dvec in[3], z[3], gate[3];
             UNROLL for (int k = 0; k < 3; k++) {
                 in[k] = doubles(sums.at + k * sums.gate + j, WIDTH, part);
@@ -68,11 +111,12 @@ static void gru_after_cell(const struct recurrent *o, index_t count, struct gate
             }
             UNROLL for (int k = 0; k < 2; k++) {
                 z[k] += in[k];
-                gate[k] = activation_of(rec, z[k]);
+                q[k] = quotient_of(rec, z[k]);
             }
+            divide(2, q, gate);
             third[part] = in[2];
             z[2] = dfma(gate[1], in[2], z[2]);
-            gate[2] = activation_of(act, z[2]);
+            gate[2] = activated(act, z[2]);
             UNROLL for (int k = 0; k < 3; k++) saved[k][part] = saved_of(k == 2 ? act : rec, z[k], gate[k]);
             y[part] = dfma(gate[0], doubles(h + j, left, part), (dall(1) - gate[0]) * gate[2]);
         }
@@ -83,29 +127,34 @@ static void gru_after_cell(const struct recurrent *o, index_t count, struct gate
 }
 
 /* The gates z and r, and r h. */
-static void gru_before_gates(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *h, real *scaled) {
+static void gru_before_gates(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *scaled) {
     const int rec = o->recurrent_activation;
-    EACH_UNIT(count) {
+    EACH_UNIT(o->units) {
         dvec saved[2][DPARTS], y[DPARTS];
-        EACH_PART UNROLL for (int k = 0; k < 2; k++) {
-            const dvec z = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
-            const dvec gate = activation_of(rec, z);
-            saved[k][part] = saved_of(rec, z, gate);
-            if (k == 1) y[part] = gate * doubles(h + j, left, part);
+        EACH_PART {
+            struct quotient q[2];
+            dvec z[2], gate[2];
+            UNROLL for (int k = 0; k < 2; k++) {
+                z[k] = doubles(x.at + k * x.gate + j, left, part) + doubles(sums.at + k * sums.gate + j, WIDTH, part);
+                q[k] = quotient_of(rec, z[k]);
+            }
+            divide(2, q, gate);
+            UNROLL for (int k = 0; k < 2; k++) saved[k][part] = saved_of(rec, z[k], gate[k]);
+            y[part] = gate[1] * doubles(h + j, left, part);
         }
         UNROLL for (int k = 0; k < 2; k++) keep(x.at + k * x.gate + j, left, saved[k]);
         keep(scaled + j, left, y);
     }
 }
 
-static void gru_before_cell(const struct recurrent *o, index_t count, struct gates x, struct gates sums, const real *h, real *next) {
+static void gru_before_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *next) {
     const int rec = o->recurrent_activation, act = o->activation;
-    EACH_UNIT(count) {
+    EACH_UNIT(o->units) {
         dvec saved[DPARTS], y[DPARTS];
         EACH_PART {
             const dvec update = value_of(rec, doubles(x.at + j, left, part));
-            const dvec z = doubles(x.at + 2 * x.gate + j, left, part) + doubles(sums.at + j, WIDTH, part);
-            const dvec gate = activation_of(act, z);
+            const dvec z = doubles(x.at + 2 * x.gate + j, left, part) + doubles(sums.at + 2 * sums.gate + j, WIDTH, part);
+            const dvec gate = activated(act, z);
             saved[part] = saved_of(act, z, gate);
             y[part] = dfma(update, doubles(h + j, left, part), (dall(1) - update) * gate);
         }
@@ -141,7 +190,7 @@ static void lstm_gradient(const struct recurrent_backward *o, real *x, const rea
                 saved[k] = doubles(x + k * units + j, left, part);
                 gate[k] = value_of(k == 2 ? act : rec, saved[k]);
             }
-            const dvec state = doubles(c + j, left, part), y = activation_of(act, state);
+            const dvec state = doubles(c + j, left, part), y = activated(act, state);
             const dvec dh = doubles_or_0(dy, j, left, part) + doubles(sums + j, left, part);
             const dvec dc = dfma(dh * gate[3], slope_of(act, saved_of(act, state, y)), doubles(carried + j, left, part));
             dz[0][part] = dc * gate[2] * slope_of(rec, saved[0]);

@@ -57,8 +57,8 @@ static void clear(real *to, index_t count) { memset(to, 0, (size_t)count * sizeo
 
 /* ------------------------------------------------------------------------------------------------------------- Outputs */
 
-/* A panel is a gate's of NR units; those of the same units lie behind each other. */
-static index_t panel_size(const struct recurrent *o) { return NR * distance(o->units); }
+/* The panels of a gate lie behind each other. */
+static index_t gate_size(const struct recurrent *o) { return parts(o->units, NR) * NR * distance(o->units); }
 
 static size_t forward_memory(const struct recurrent *o, void *scratch, struct memory *m) {
     const index_t rows = least(o->samples, TOGETHER), gates = gates_of(o->cell);
@@ -66,18 +66,18 @@ static size_t forward_memory(const struct recurrent *o, void *scratch, struct me
     m->line = distance(o->units);
     m->job.stack = at_line(m->job.walk + parts(o->units, BLOCK_TERMS) + 1);
     m->panels = m->job.stack + 2 * TILE;
-    m->h[0] = m->panels + parts(o->units, NR) * gates * panel_size(o);
+    m->h[0] = m->panels + gates * gate_size(o);
     m->h[1] = m->h[0] + rows * m->line;
     m->scaled = m->h[1] + rows * m->line;
     m->sums = m->scaled + rows * m->line;
-    return (size_t)((char *)(m->sums + rows * gates * NR) - (char *)scratch);
+    return (size_t)((char *)(m->sums + rows * gates * m->line) - (char *)scratch);
 }
 
 static void pack_kernel(const struct recurrent *o, const struct memory *m) {
     const index_t gates = gates_of(o->cell), units = o->units;
     real *panel = m->panels;
-    for (index_t column = 0; column < units; column += NR)
-        for (index_t gate = 0; gate < gates; gate++, panel += panel_size(o)) {
+    for (index_t gate = 0; gate < gates; gate++)
+        for (index_t column = 0; column < units; column += NR, panel += NR * distance(units)) {
             struct factor kernel = {(const real *)o->kernel + gate * units + column, 1, gates * units};
             pack_panel(kernel, least(NR, units - column), units, panel);
         }
@@ -92,62 +92,62 @@ static real *row_of(const void *array, const struct recurrent *o, index_t sample
     return (real *)array + (sample * o->steps + step) * columns;
 }
 
-/* Multiply x with the gates [from, to) of the units from `column` on. */
-static struct gates gate_sums(const struct recurrent *o, struct memory *m, const struct step *s, const real *x, index_t column, index_t from, index_t to) {
-    const index_t gates = gates_of(o->cell);
-    const real *panels = m->panels + column / NR * gates * panel_size(o);
-    if (s->before < 0) clear(m->sums, s->rows * gates * NR);
+/* Multiply x with the gates [from, to), for all units: whole rows are then read and written in order. */
+static void multiply_gates(const struct recurrent *o, struct memory *m, const struct step *s, const real *x, index_t from, index_t to) {
+    const index_t row = gates_of(o->cell) * m->line;
+    if (s->before < 0) clear(m->sums, s->rows * row);
     else
         for (index_t gate = from; gate < to; gate++)
-            multiply(m, x, m->line, s->rows, o->units, panels + gate * panel_size(o), least(NR, o->units - column), m->sums + (gate - from) * NR, gates * NR);
-    return (struct gates){m->sums, NR};
+            for (index_t column = 0; column < o->units; column += NR) {
+                const real *panel = m->panels + gate * gate_size(o) + column * distance(o->units);
+                multiply(m, x, m->line, s->rows, o->units, panel, least(NR, o->units - column), m->sums + gate * m->line + column, row);
+            }
 }
 
-static void do_cells(const struct recurrent *o, struct memory *m, const struct step *s, index_t column, struct gates sums) {
-    const index_t units = o->units, gates = gates_of(o->cell), count = least(NR, units - column);
-    for (index_t r = 0; r < s->rows; r++, sums.at += gates * NR) {
+static void do_cells(const struct recurrent *o, struct memory *m, const struct step *s) {
+    const index_t units = o->units, gates = gates_of(o->cell);
+    for (index_t r = 0; r < s->rows; r++) {
         const index_t sample = s->first + r;
-        const struct gates x = {row_of(o->gates, o, sample, s->now, gates * units) + column, units};
-        const real *h = m->h[0] + r * m->line + column;
-        real *next = m->h[1] + r * m->line + column;
+        const struct gates x = {row_of(o->gates, o, sample, s->now, gates * units), units}, sums = {m->sums + r * gates * m->line, m->line};
+        const real *h = m->h[0] + r * m->line;
+        real *next = m->h[1] + r * m->line;
         if (o->cell == SIMPLE_RNN) {
-            simple_cell(o, count, x, sums, next);
+            simple_cell(o, x, sums, next);
         } else if (o->cell == LSTM) {
-            const real *c_before = s->before < 0 ? NULL : row_of(o->more, o, sample, s->before, units) + column;
-            lstm_cell(o, count, x, sums, c_before, row_of(o->more, o, sample, s->now, units) + column, next);
+            const real *c_before = s->before < 0 ? NULL : row_of(o->more, o, sample, s->before, units);
+            lstm_cell(o, x, sums, c_before, row_of(o->more, o, sample, s->now, units), next);
         } else if (o->cell == GRU_AFTER) {
-            real *inner = row_of(o->more, o, sample, s->now, 3 * units) + 2 * units + column;
-            gru_after_cell(o, count, x, sums, o->bias ? (const real *)o->bias + column : NULL, h, inner, next);
+            gru_after_cell(o, x, sums, h, row_of(o->more, o, sample, s->now, 3 * units) + 2 * units, next);
         } else {
-            gru_before_cell(o, count, x, sums, h, next);
+            gru_before_cell(o, x, sums, h, next);
         }
     }
 }
 
 /* The gates z and r of GRU_BEFORE, and r h. */
 static void do_first_gates(const struct recurrent *o, struct memory *m, const struct step *s) {
-    for (index_t column = 0; column < o->units; column += NR) {
-        struct gates sums = gate_sums(o, m, s, m->h[0], column, 0, 2);
-        for (index_t r = 0; r < s->rows; r++, sums.at += 3 * NR) {
-            const struct gates x = {row_of(o->gates, o, s->first + r, s->now, 3 * o->units) + column, o->units};
-            gru_before_gates(o, least(NR, o->units - column), x, sums, m->h[0] + r * m->line + column, m->scaled + r * m->line + column);
-        }
+    multiply_gates(o, m, s, m->h[0], 0, 2);
+    for (index_t r = 0; r < s->rows; r++) {
+        const struct gates x = {row_of(o->gates, o, s->first + r, s->now, 3 * o->units), o->units}, sums = {m->sums + r * 3 * m->line, m->line};
+        gru_before_gates(o, x, sums, m->h[0] + r * m->line, m->scaled + r * m->line);
     }
     copy_rows(m->scaled, m->line, row_of(o->more, o, s->first, s->now, o->units), o->steps * o->units, s->rows, o->units);
 }
 
 static void do_samples(const struct recurrent *o, struct memory *m, index_t first, index_t rows) {
-    const index_t units = o->units, gates = gates_of(o->cell), place = o->steps * units;
+    const index_t units = o->units, place = o->steps * units;
     struct step s = {first, rows, 0, -1};
     clear(m->h[0], rows * m->line);
     for (index_t i = 0; i < o->steps; i++, s.before = s.now) {
         s.now = o->backwards ? o->steps - 1 - i : i;
         copy_rows(m->h[0], m->line, row_of(o->before, o, first, s.now, units), place, rows, units);
-        if (o->cell == GRU_BEFORE) do_first_gates(o, m, &s);
-        for (index_t column = 0; column < units; column += NR) {
-            const int third = o->cell == GRU_BEFORE;
-            do_cells(o, m, &s, column, gate_sums(o, m, &s, third ? m->scaled : m->h[0], column, third ? 2 : 0, gates));
+        if (o->cell == GRU_BEFORE) {
+            do_first_gates(o, m, &s);
+            multiply_gates(o, m, &s, m->scaled, 2, 3);
+        } else {
+            multiply_gates(o, m, &s, m->h[0], 0, gates_of(o->cell));
         }
+        do_cells(o, m, &s);
         real *next = m->h[1];
         m->h[1] = m->h[0];
         m->h[0] = next;

@@ -57,10 +57,9 @@ INLINE dvec activation_of(int activation, dvec z) {
     rare_activation(activation, &z);
     return z;
 }
-/* What the derivative is computed from, z or y = activation(z); and the other way, y and the derivative from that. */
+/* What the derivative is computed from, z or y = activation(z), and the derivative. */
 INLINE int from_input(int activation) { return activation == GELU || activation == SWISH; }
 INLINE dvec saved_of(int activation, dvec z, dvec y) { return from_input(activation) ? z : y; }
-INLINE dvec value_of(int activation, dvec saved) { return from_input(activation) ? activation_of(activation, saved) : saved; }
 INLINE dvec slope_of(int activation, dvec saved) {
     if (activation == TANH) return dfma(-saved, saved, dall(1));
     if (activation == SIGMOID) return (dall(1) - saved) * saved;
