@@ -5,7 +5,7 @@
 #include "smooth.h"
 #include "tiles.h"
 
-#define EACH_PART for (int part = 0; part < DPARTS; part++)
+#define EACH_PART UNROLL for (int part = 0; part < DPARTS; part++)
 #define EACH_UNIT(count) for (index_t j = 0, left = (count); j < (count); j += WIDTH, left -= WIDTH)
 
 /* Where a row of gates, or of what else a gate has, keeps its numbers: one gate behind the other. */
@@ -15,6 +15,11 @@ struct gates {
 };
 
 INLINE int gates_of(int cell) { return cell == SIMPLE_RNN ? 1 : cell == LSTM ? 4 : 3; }
+/* A cell by its usual activations, which are then known to the compiler, or by any. */
+#define WITH_ACTIVATIONS(function, o, ...) \
+    ((o)->activation == TANH && (o)->recurrent_activation == SIGMOID \
+         ? function(TANH, SIGMOID, o, __VA_ARGS__) \
+         : function((o)->activation, (o)->recurrent_activation, o, __VA_ARGS__))
 /* Numbers of a row that may end there. */
 INLINE dvec doubles(const real *from, index_t left, int part) { return widen(load_some(from, left), part); }
 INLINE dvec doubles_or_0(const real *from, index_t j, index_t left, int part) { return from ? doubles(from + j, left, part) : dall(0); }
@@ -61,21 +66,21 @@ INLINE dvec value_of(int activation, dvec saved) { return from_input(activation)
 
 /* ------------------------------------------------------------------------------------------------------------ Outputs */
 
-static void simple_cell(const struct recurrent *o, struct gates x, struct gates sums, real *next) {
+INLINE void simple_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, real *next) {
+    (void)rec;
     EACH_UNIT(o->units) {
         dvec z[DPARTS], y[DPARTS];
         EACH_PART {
             z[part] = doubles(x.at + j, left, part) + doubles(sums.at + j, WIDTH, part);
-            y[part] = activated(o->activation, z[part]);
-            z[part] = saved_of(o->activation, z[part], y[part]);
+            y[part] = activated(act, z[part]);
+            z[part] = saved_of(act, z[part], y[part]);
         }
         keep(x.at + j, left, z);
         keep(next + j, left, y);
     }
 }
 
-static void lstm_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void lstm_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
     EACH_UNIT(o->units) {
         dvec saved[4][DPARTS], state[DPARTS], y[DPARTS];
         EACH_PART {
@@ -96,8 +101,7 @@ static void lstm_cell(const struct recurrent *o, struct gates x, struct gates su
     }
 }
 
-static void gru_after_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *inner, real *next) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void gru_after_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *inner, real *next) {
     const real *bias = o->bias;
     EACH_UNIT(o->units) {
         dvec saved[3][DPARTS], third[DPARTS], y[DPARTS];
@@ -127,8 +131,8 @@ static void gru_after_cell(const struct recurrent *o, struct gates x, struct gat
 }
 
 /* The gates z and r, and r h. */
-static void gru_before_gates(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *scaled) {
-    const int rec = o->recurrent_activation;
+INLINE void gru_before_gates(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *scaled) {
+    (void)act;
     EACH_UNIT(o->units) {
         dvec saved[2][DPARTS], y[DPARTS];
         EACH_PART {
@@ -147,8 +151,7 @@ static void gru_before_gates(const struct recurrent *o, struct gates x, struct g
     }
 }
 
-static void gru_before_cell(const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *next) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void gru_before_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *next) {
     EACH_UNIT(o->units) {
         dvec saved[DPARTS], y[DPARTS];
         EACH_PART {
@@ -167,20 +170,20 @@ static void gru_before_cell(const struct recurrent *o, struct gates x, struct ga
 
 /* `sums` are d U^T of the step after; `d` takes what the next of them is made of. `carried` is what else comes. */
 
-static void simple_gradient(const struct recurrent_backward *o, real *x, const real *dy, const real *sums, real *d) {
+INLINE void simple_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *dy, const real *sums, real *d) {
+    (void)rec;
     EACH_UNIT(o->units) {
         dvec dz[DPARTS];
         EACH_PART {
             const dvec dh = doubles_or_0(dy, j, left, part) + doubles(sums + j, left, part);
-            dz[part] = dh * slope_of(o->activation, doubles(x + j, left, part));
+            dz[part] = dh * slope_of(act, doubles(x + j, left, part));
         }
         keep(x + j, left, dz);
         keep(d + j, left, dz);
     }
 }
 
-static void lstm_gradient(const struct recurrent_backward *o, real *x, const real *c_before, const real *c, const real *dy, const real *sums, real *carried, real *d) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void lstm_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *c_before, const real *c, const real *dy, const real *sums, real *carried, real *d) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[4][DPARTS], dc_before[DPARTS];
@@ -211,8 +214,7 @@ INLINE dvec output_gradient(const real *dy, const real *sums, const real *carrie
     return doubles_or_0(dy, j, left, part) + (doubles(carried + j, left, part) + doubles(sums + j, left, part));
 }
 
-static void gru_after_gradient(const struct recurrent_backward *o, real *x, const real *h, real *inner, const real *dy, const real *sums, real *carried, real *d) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void gru_after_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, real *inner, const real *dy, const real *sums, real *carried, real *d) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[4][DPARTS], passed[DPARTS];
@@ -237,8 +239,7 @@ static void gru_after_gradient(const struct recurrent_backward *o, real *x, cons
 }
 
 /* The gradients of z and g first, then, from d U^T of g, that of r. */
-static void gru_before_gradient(const struct recurrent_backward *o, real *x, const real *h, const real *dy, const real *sums, real *carried, real *d, real *d_third) {
-    const int rec = o->recurrent_activation, act = o->activation;
+INLINE void gru_before_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, const real *dy, const real *sums, real *carried, real *d, real *d_third) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[DPARTS], dg[DPARTS], passed[DPARTS];
@@ -257,8 +258,8 @@ static void gru_before_gradient(const struct recurrent_backward *o, real *x, con
     }
 }
 
-static void gru_before_reset_gradient(const struct recurrent_backward *o, real *x, const real *h, const real *sums, real *carried, real *d) {
-    const int rec = o->recurrent_activation;
+INLINE void gru_before_reset_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, const real *sums, real *carried, real *d) {
+    (void)act;
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dr[DPARTS], passed[DPARTS];

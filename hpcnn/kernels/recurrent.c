@@ -112,14 +112,14 @@ static void do_cells(const struct recurrent *o, struct memory *m, const struct s
         const real *h = m->h[0] + r * m->line;
         real *next = m->h[1] + r * m->line;
         if (o->cell == SIMPLE_RNN) {
-            simple_cell(o, x, sums, next);
+            WITH_ACTIVATIONS(simple_cell, o, x, sums, next);
         } else if (o->cell == LSTM) {
             const real *c_before = s->before < 0 ? NULL : row_of(o->more, o, sample, s->before, units);
-            lstm_cell(o, x, sums, c_before, row_of(o->more, o, sample, s->now, units), next);
+            WITH_ACTIVATIONS(lstm_cell, o, x, sums, c_before, row_of(o->more, o, sample, s->now, units), next);
         } else if (o->cell == GRU_AFTER) {
-            gru_after_cell(o, x, sums, h, row_of(o->more, o, sample, s->now, 3 * units) + 2 * units, next);
+            WITH_ACTIVATIONS(gru_after_cell, o, x, sums, h, row_of(o->more, o, sample, s->now, 3 * units) + 2 * units, next);
         } else {
-            gru_before_cell(o, x, sums, h, next);
+            WITH_ACTIVATIONS(gru_before_cell, o, x, sums, h, next);
         }
     }
 }
@@ -129,7 +129,7 @@ static void do_first_gates(const struct recurrent *o, struct memory *m, const st
     multiply_gates(o, m, s, m->h[0], 0, 2);
     for (index_t r = 0; r < s->rows; r++) {
         const struct gates x = {row_of(o->gates, o, s->first + r, s->now, 3 * o->units), o->units}, sums = {m->sums + r * 3 * m->line, m->line};
-        gru_before_gates(o, x, sums, m->h[0] + r * m->line, m->scaled + r * m->line);
+        WITH_ACTIVATIONS(gru_before_gates, o, x, sums, m->h[0] + r * m->line, m->scaled + r * m->line);
     }
     copy_rows(m->scaled, m->line, row_of(o->more, o, s->first, s->now, o->units), o->steps * o->units, s->rows, o->units);
 }
@@ -219,14 +219,14 @@ static void do_gradients(const struct recurrent_backward *o, struct memory *m, c
         const real *h = gradient_row(o->before, o, sample, s->now, units), *sums = m->sums + r * m->line;
         real *x = gradient_row(o->gates, o, sample, s->now, gates * units), *d = m->d + r * m->long_line, *carried = m->carried + r * m->line;
         if (o->cell == SIMPLE_RNN) {
-            simple_gradient(o, x, dy, sums, d);
+            WITH_ACTIVATIONS(simple_gradient, o, x, dy, sums, d);
         } else if (o->cell == LSTM) {
             const real *c_before = s->before < 0 ? NULL : gradient_row(o->more, o, sample, s->before, units);
-            lstm_gradient(o, x, c_before, gradient_row(o->more, o, sample, s->now, units), dy, sums, carried, d);
+            WITH_ACTIVATIONS(lstm_gradient, o, x, c_before, gradient_row(o->more, o, sample, s->now, units), dy, sums, carried, d);
         } else if (o->cell == GRU_AFTER) {
-            gru_after_gradient(o, x, h, gradient_row(o->more, o, sample, s->now, 3 * units), dy, sums, carried, d);
+            WITH_ACTIVATIONS(gru_after_gradient, o, x, h, gradient_row(o->more, o, sample, s->now, 3 * units), dy, sums, carried, d);
         } else {
-            gru_before_gradient(o, x, h, dy, sums, carried, d, m->scaled + r * m->line);
+            WITH_ACTIVATIONS(gru_before_gradient, o, x, h, dy, sums, carried, d, m->scaled + r * m->line);
         }
     }
 }
@@ -235,7 +235,7 @@ static void do_reset_gradients(const struct recurrent_backward *o, struct memory
     for (index_t r = 0; r < s->rows; r++) {
         real *x = gradient_row(o->gates, o, s->first + r, s->now, 3 * o->units);
         const real *h = gradient_row(o->before, o, s->first + r, s->now, o->units);
-        gru_before_reset_gradient(o, x, h, m->sums + r * m->line, m->carried + r * m->line, m->d + r * m->long_line);
+        WITH_ACTIVATIONS(gru_before_reset_gradient, o, x, h, m->sums + r * m->line, m->carried + r * m->line, m->d + r * m->long_line);
     }
 }
 
