@@ -69,7 +69,7 @@ FAULTS: list[tuple[str, object, str]] = [
     # missing
     ("data", {}, "missing key 'source' in [data]: which source of data? Known: csv, digits, "),
     ("optimizer", {"momentum": 0.9}, "missing key 'name' in [optimizer]: which optimizer? Known: adagrad, adam, "),
-    ("model.layers.1", {"units": 3}, "missing key 'type' in [model.layers.1]: which layer type? Known: activation, d"),
+    ("model.layers.1", {"units": 3}, "missing key 'type' in [model.layers.1]: which layer type? Known: activation, "),
     ("model.layers.1", {"type": "dense"}, "missing key 'units' in [model.layers.1] of type 'dense': an integer >= 1. "
         "Example: units = 64"),
     ("data", {"source": "npy", "x_path": "x"}, "missing key 'y_path' in [data] of source 'npy': a non-empty string. E"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -10,6 +10,7 @@ from hpcnn.job.layers.base import LayerSection
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.noise import Dropout
 from hpcnn.job.layers.normalization import LayerNorm
+from hpcnn.job.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.job.layers.shapes import Flatten, Reshape
 
 
@@ -20,4 +21,33 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
     """The inner layers."""
 
 
-Layer = Dense | ActivationLayer | Flatten | Reshape | Dropout | LayerNorm | Residual
+class Bidirectional(LayerSection, frozen=True, kw_only=True, tag="bidirectional"):
+    """Goes through a sequence both ways, with a recurrent layer and its double, which has parameters of its own."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1, max_length=1)]
+    """The recurrent layer."""
+    merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat"
+    """How the two outputs become one: side by side, or by their sum, product or mean."""
+
+
+class TimeDistributed(LayerSection, frozen=True, kw_only=True, tag="time_distributed"):
+    """Applies a layer to each step of a sequence, with the same parameters."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1, max_length=1)]
+    """The layer."""
+
+
+Layer = (
+    Dense
+    | ActivationLayer
+    | Flatten
+    | Reshape
+    | Dropout
+    | LayerNorm
+    | Residual
+    | SimpleRNN
+    | LSTM
+    | GRU
+    | Bidirectional
+    | TimeDistributed
+)

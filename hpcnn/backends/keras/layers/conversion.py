@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import common, normalization
-from hpcnn.backends.keras.layers.making import Make, activation
+from hpcnn.backends.keras.layers import common, normalization, recurrent
+from hpcnn.backends.keras.layers.making import Make, Wrap, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.network import Network
 
-LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS}
+LAYERS: Mapping[type[Layer], Make] = {**common.LAYERS, **normalization.LAYERS, **recurrent.LAYERS}
+WRAPPERS: Mapping[type[Layer], Wrap] = {**recurrent.WRAPPERS}
+"""Layers around others, which put those themselves."""
 
 
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
@@ -34,8 +36,10 @@ def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
 
 def _call(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
     """Put the layer after `tensor`, and note the names of its parameters."""
+    if type(layer) in WRAPPERS:
+        return WRAPPERS[type(layer)](layer, tensor, dtype, names, _call)
     if type(layer) not in LAYERS:
-        known = ", ".join(kind.__name__ for kind in LAYERS)
+        known = ", ".join(kind.__name__ for kind in (*LAYERS, *WRAPPERS))
         raise ModelError(
             f"layer {layer.name!r} is a {type(layer).__name__}, which NumPy mode has and Keras mode has not. Known: "
             f'{known}. Set backend = "numpy", or let model.entry return a keras.Model.'
