@@ -37,7 +37,7 @@ ISA_FLAGS = {
     "avx512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"],
     "neon": [],
 }
-REFERENCE = Path(__file__).with_name("reference.c")
+REFERENCES = sorted(Path(__file__).parent.glob("reference*.c"))
 PORTABLE = Path(__file__).with_name("portable.c")
 _ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "threads.c", "table.c", "dispatch.c")
 """The binding and its tables, which these libraries do without; beside them the files record*.c."""
@@ -82,7 +82,11 @@ def _variant(isa: str, bits: int) -> list[str]:
 
 def build_reference(folder: Path, *defines: str) -> Path:
     """Return the library of the scalar references; `defines` can change a constant, which must then be noticed."""
-    jobs = [(REFERENCE, f"_{bits}", [f"-DBITS={bits}", "-DISA=reference", *defines]) for bits in (32, 64)]
+    jobs = [
+        (source, f"_{bits}", [f"-DBITS={bits}", "-DISA=reference", *defines])
+        for source in REFERENCES
+        for bits in (32, 64)
+    ]
     return _link("reference", jobs, folder)
 
 

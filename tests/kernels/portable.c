@@ -59,6 +59,8 @@ DECLARE(standardize) DECLARE(dropout) DECLARE(shard_totals) DECLARE_SCRATCH(shar
 DECLARE(product) DECLARE_SCRATCH(product) DECLARE(weight_gradient) DECLARE_SCRATCH(weight_gradient)
 DECLARE(column_sums) DECLARE_SCRATCH(column_sums) DECLARE(activate) DECLARE(activate_backward) DECLARE(loss)
 DECLARE(layer_norm) DECLARE(layer_norm_backward) DECLARE(count_right)
+DECLARE(recurrent) DECLARE_SCRATCH(recurrent) DECLARE(recurrent_backward) DECLARE_SCRATCH(recurrent_backward)
+DECLARE(combine_rows)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -194,7 +196,35 @@ static void totals(void) {
     }
 }
 
+/* Each cell with usual and with rare activations. */
+static void cells(void) {
+    const index_t n = 19, steps = 3, units = 37, all_ = n * steps * units;
+    for (int cell = 0; cell < CELLS; cell++)
+        for (int activation = LINEAR; activation <= TANH; activation++) {
+            const int rec = activation == TANH ? SIGMOID : activation;
+            const index_t gates = cell == SIMPLE_RNN ? 1 : cell == LSTM ? 4 : 3;
+            real *x = filled(all_ * gates), *kernel = filled(units * gates * units), *bias = filled(3 * units), *y = filled(all_);
+            real *before = filled(all_), *more = filled(3 * all_);
+            for (index_t i = 0; i < units * gates * units; i++) kernel[i] *= (real)0.1;
+            const struct recurrent forward = {
+                cell, activation, rec, cell % 2, 0, n, steps, units, x, kernel, cell == GRU_AFTER ? bias : NULL, before, more,
+                y, steps * units, units};
+            NAME(recurrent)(&forward, 0, n, scratch_of(NAME(recurrent_scratch)(&forward)));
+            print_reals("recurrent", y, all_), print_reals("recurrent", x, all_ * gates);
+            const struct recurrent_backward back = {
+                cell, activation, rec, cell % 2, 0, n, steps, units, x, kernel, before, more, y, steps * units, units};
+            NAME(recurrent_backward)(&back, 0, n, scratch_of(NAME(recurrent_backward_scratch)(&back)));
+            print_reals("recurrent_backward", x, all_ * gates);
+        }
+    for (int combination = 0; combination < COMBINATIONS; combination++) {
+        real *a = filled(200), *b = filled(200), *y = filled(200);
+        NAME(combine_rows)(&(struct combine_rows){combination, 10, 19, a, 20, b, 20, y, 20}, 0, 10, NULL);
+        print_reals("combine_rows", y, 200);
+    }
+}
+
 void PORTABLE(void) {
+    cells();
     updates();
     sums();
     products();

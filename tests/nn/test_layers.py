@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn import LSTM, Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
 from tests.nn.cases import LAYERS
 from tests.nn.helpers import Model, alone, normal
 
 TRAINABLE = {
     "dense": (Dense(4, name="l"), Dense(4, trainable=False, name="l"), (3,)),
     "layer_norm": (LayerNorm(name="l"), LayerNorm(trainable=False, name="l"), (3,)),
+    "lstm": (LSTM(4, name="l"), LSTM(4, trainable=False, name="l"), (2, 3)),
 }
 
 

@@ -29,6 +29,10 @@ class Graph:
         """Return the tensor of a parameter of the model."""
         return self.constant(name, self._weights[name].astype(KERNEL_TYPE))
 
+    def value(self, name: str) -> Array:
+        """Return the value of a parameter of the model."""
+        return self._weights[name]
+
     def constant(self, name: str, value: Array) -> str:
         """Return the tensor of a value that never changes."""
         self.constants[name] = value

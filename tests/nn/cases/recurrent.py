@@ -46,3 +46,33 @@ LAYERS = {
     ),
     "time_distributed_softmax": (TimeDistributed((Activation("softmax", name="i"),), name="l"), (5, 3)),
 }
+
+NOT_IN_ONNX = {
+    "simple_rnn_gelu_backwards": "gelu",
+    "lstm_softplus_gelu": "gelu",
+    "lstm_relu_swish": "swish",
+    "lstm_selu_linear": "selu",
+    "gru_swish_gelu": "swish",
+    "gru_before_swish": "swish",
+}
+"""The activation that no recurrent operation of ONNX has."""
+
+
+def _recurrent(keras, layer, dtype, activation_of, **changes):
+    settings = {"use_bias": layer.use_bias, "return_sequences": layer.return_sequences, "go_backwards": layer.go_backwards}
+    if not isinstance(layer, SimpleRNN):
+        settings["recurrent_activation"] = activation_of(keras, layer.recurrent_activation)
+    if isinstance(layer, GRU):
+        settings["reset_after"] = layer.reset_after
+    made = getattr(keras.layers, type(layer).__name__)
+    return made(layer.units, activation=activation_of(keras, layer.activation), dtype=dtype, **(settings | changes))
+
+
+def _bidirectional(keras, layer, dtype, activation_of):
+    (inner,) = layer.layers
+    ways = [_recurrent(keras, inner, dtype, activation_of, go_backwards=backwards) for backwards in (False, True)]
+    return keras.layers.Bidirectional(ways[0], layer.merge_mode, backward_layer=ways[1], dtype=dtype)
+
+
+KERAS = {SimpleRNN: _recurrent, LSTM: _recurrent, GRU: _recurrent, Bidirectional: _bidirectional}
+"""``(keras, layer, dtype, activation_of) -> layer of Keras``; time distributed ones are called step by step."""

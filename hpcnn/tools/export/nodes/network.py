@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer, Shape
-from hpcnn.nn.layers import Residual
+from hpcnn.nn.layers import Residual, TimeDistributed
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import common, normalization
+from hpcnn.tools.export.nodes import common, normalization, recurrent
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -40,4 +42,20 @@ def _residual(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     return graph.add("Add", tensor, inner, name=f"{layer.name}/sum")
 
 
-LAYERS: Mapping[type[Layer], AddLayer] = {**common.LAYERS, **normalization.LAYERS, Residual: _residual}
+def _time_distributed(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
+    """Take each step for a sample, and put the steps together again."""
+    name = layer.name
+    apart = graph.constant(f"{name}/step", np.array([-1, *shape[1:]], np.int64))
+    tensor = graph.add("Reshape", tensor, apart, name=f"{name}/apart")
+    tensor, inner_shape = _add_layer(graph, layer.inner, tensor, shape[1:])
+    together = graph.constant(f"{name}/steps", np.array([-1, shape[0], *inner_shape], np.int64))
+    return graph.add("Reshape", tensor, together, name=f"{name}/together")
+
+
+LAYERS: Mapping[type[Layer], AddLayer] = {
+    **common.LAYERS,
+    **normalization.LAYERS,
+    **recurrent.LAYERS,
+    Residual: _residual,
+    TimeDistributed: _time_distributed,
+}
