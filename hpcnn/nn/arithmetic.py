@@ -33,7 +33,10 @@ class NormBackward(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """What a recurrent layer does at each step: ``simple_rnn``, ``gru_before``, ``gru_after`` (the product) or ``lstm``."""
+    """What a recurrent layer does at each step.
+
+    Kinds: ``simple_rnn``, ``lstm``, and ``gru_before`` or ``gru_after``, by where its reset gate acts: at the product.
+    """
 
     kind: str
     activation: str

@@ -70,7 +70,9 @@ def test_activations_that_no_recurrent_operation_has_are_refused(name: str) -> N
     require("onnx")
     layer, input_shape = LAYERS[name]
     model = Model([layer], input_shape)
-    message = f"layer 'l' has the activation '{NOT_IN_ONNX[name]}', which no recurrent operation of ONNX has. Known: linear"
+    message = (
+        f"layer 'l' has the activation '{NOT_IN_ONNX[name]}', which no recurrent operation of ONNX has. Known: linear"
+    )
     with pytest.raises(ModelError, match=message):
         onnx_model(model.network, model.network.layout.state_dict(model.vector), None)
 

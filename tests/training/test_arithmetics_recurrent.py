@@ -1,5 +1,7 @@
 """Recurrent layers in both arithmetics; in the compiled core, recorded for all shards at once and shard by shard."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,12 @@ def passes(model, layer, x, c, arithmetic, grads):
 def case(name, dtype, n=STARTS[-1]):
     layer, input_shape = LAYERS[name]
     model = alone(layer, input_shape, dtype=dtype).shake()
-    return model, layer, normal(n, *input_shape, dtype=dtype), normal(n, *model.network.output_shape, seed=1, dtype=dtype)
+    return (
+        model,
+        layer,
+        normal(n, *input_shape, dtype=dtype),
+        normal(n, *model.network.output_shape, seed=1, dtype=dtype),
+    )
 
 
 @BOTH
@@ -41,7 +48,9 @@ def test_both_compute_the_same(name, dtype):
     tolerance = 1e-11 if dtype == np.float64 else 2e-5
     for expected, computed in zip((y, dx, gradient), (*ours, model.gradient), strict=True):
         assert computed.dtype == dtype
-        np.testing.assert_allclose(computed, expected, rtol=tolerance, atol=tolerance * max(1, abs(expected).max(initial=0)))
+        np.testing.assert_allclose(
+            computed, expected, rtol=tolerance, atol=tolerance * max(1, abs(expected).max(initial=0))
+        )
 
 
 @BOTH
@@ -63,7 +72,7 @@ def test_all_shards_at_once_give_the_bits_of_one_after_the_other(name, dtype):
         dy[...] = c
         program.run(forward)
 
-    other, rows = case(name, dtype)[0], list(zip(STARTS, STARTS[1:], strict=False))
+    other, rows = case(name, dtype)[0], list(pairwise(STARTS))
 
     def of_leaf(leaf):
         part = slice(*rows[leaf])

@@ -69,7 +69,7 @@ class Recurrent(Layer):
         """Return the kernel (features, gates units), the recurrent kernel (units, gates units), and the bias."""
         width = self.cell.gates * self.units
         first, recurrent = initializer(self.kernel_initializer), initializer(self.recurrent_initializer)
-        arrays = [
+        arrays: list[tuple[str, Shape, OwnInitializer, float, float]] = [
             ("kernel", (input_shape[-1], width), first, self.kernel_l1, self.kernel_l2),
             ("recurrent_kernel", (self.units, width), recurrent, self.recurrent_l1, self.recurrent_l2),
         ]
@@ -113,9 +113,7 @@ class Recurrent(Layer):
         )
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
-            return cell_backward(
-                dy, grads.get(kernel), grads.get(recurrent_kernel), grads.get(bias), need_dx=need_dx
-            )
+            return cell_backward(dy, grads.get(kernel), grads.get(recurrent_kernel), grads.get(bias), need_dx=need_dx)
 
         return backward
 
@@ -157,7 +155,7 @@ class LSTM(Recurrent):
         return Cell("lstm", self.activation, self.recurrent_activation, self.go_backwards)
 
     def bias_start(self) -> OwnInitializer:
-        """Return how the bias starts: that of the forget gate at 1 with `unit_forget_bias` (Jozefowicz et al., 2015)."""
+        """Return how the bias starts: with `unit_forget_bias`, the forget gate's at 1 (Jozefowicz et al., 2015)."""
         start = initializer(self.bias_initializer)
         if not self.unit_forget_bias:
             return start

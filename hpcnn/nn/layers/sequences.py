@@ -57,7 +57,9 @@ class Bidirectional(_Around):
                 f"{type(self.inner).__name__}"
             )
         if self.inner.go_backwards:
-            raise ModelError(f"{self.title}: its layer {self.inner.name!r} must not set go_backwards: both ways are gone")
+            raise ModelError(
+                f"{self.title}: its layer {self.inner.name!r} must not set go_backwards: both ways are gone"
+            )
         if self.merge_mode not in MERGE_MODES:
             unknown_name("merge_mode", self.merge_mode, MERGE_MODES, ModelError)
 
@@ -100,7 +102,7 @@ class Bidirectional(_Around):
             parts = [ctx.scratch(self.name, use, y.shape, y.dtype) for use in ("forward", "backward")]
         backwards = [way.steps(params, x, ctx, part) for way, part in zip(self.ways, parts, strict=True)]
         if mode != "concat":
-            combine({"sum": "add", "mul": "multiply", "ave": "average"}[mode], *parts, y)
+            combine({"sum": "add", "mul": "multiply", "ave": "average"}[mode], parts[0], parts[1], y)
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             dy = dy.reshape(y.shape)
@@ -111,9 +113,7 @@ class Bidirectional(_Around):
                 dparts = [combine("multiply", dy, other, use) for other, use in zip(parts[::-1], uses, strict=True)]
             else:
                 dparts = [combine("halve", dy, None, y) if mode == "ave" else dy] * 2
-            dx, other = (
-                each(part, grads, need_dx=need_dx) for each, part in zip(backwards, dparts, strict=True)
-            )
+            dx, other = (each(part, grads, need_dx=need_dx) for each, part in zip(backwards, dparts, strict=True))
             return None if dx is None or other is None else ctx.arithmetic.add(dx, other, dx)
 
         return y, backward

@@ -75,8 +75,8 @@ class NativeRecurrent(NativeBase):
 
     def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
         """Combine entry by entry."""
-        a, b = (None if each is None else self._flat(each, out.dtype) for each in (a, b))
-        self._do.combine_rows(COMBINATIONS[name], a, b, self._flat(out, out.dtype))
+        second = None if b is None else self._flat(b, out.dtype)
+        self._do.combine_rows(COMBINATIONS[name], self._flat(a, out.dtype), second, self._flat(out, out.dtype))
         return out
 
     def _flat(self, array: Array, dtype: DTypeLike) -> Array:

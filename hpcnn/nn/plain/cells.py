@@ -60,7 +60,9 @@ class Cells:
         product = self.ctx.scratch(self.owner, "product", z.shape, z.dtype)
         np.add(z, self.ctx.matmul(h, self.kernel, out=product), out=z)
         names = zip("ifgo", (rec, rec, act, rec), self._parts(z), strict=True)
-        (i, pull_i), (f, pull_f), (g, pull_g), (o, pull_o) = (self._gate(use, step, part, name) for use, name, part in names)
+        (i, pull_i), (f, pull_f), (g, pull_g), (o, pull_o) = (
+            self._gate(use, step, part, name) for use, name, part in names
+        )
         c, c_before, temporary = self.state, self._steps("c")[step], self._array("temporary")
         np.copyto(c_before, c)
         np.multiply(f, c, out=c)
@@ -101,7 +103,10 @@ class Cells:
             np.multiply(d_new, in_new, out=d_reset)
             np.copyto(z_new, d_new)
             np.multiply(d_new, reset, out=in_new)
-            for part, within, dz in ((z_update, in_update, pull_update(d_update)), (z_reset, in_reset, pull_reset(d_reset))):
+            for part, within, dz in (
+                (z_update, in_update, pull_update(d_update)),
+                (z_reset, in_reset, pull_reset(d_reset)),
+            ):
                 np.copyto(part, dz)
                 np.copyto(within, dz)
             np.add(dh, self.ctx.matmul(inner, self.kernel.T, out=self._array("temporary")), out=dh)

@@ -76,7 +76,6 @@ class PlainRecurrent:
 
     def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
         """Combine entry by entry."""
-        if name == "multiply":
-            return np.multiply(a, b, out=out)
-        both = a if b is None else np.add(a, b, out=out)
-        return both if name == "add" else np.multiply(both, 0.5, out=out)
+        if b is not None:
+            a = np.multiply(a, b, out=out) if name == "multiply" else np.add(a, b, out=out)
+        return np.multiply(a, 0.5, out=out) if name in ("halve", "average") else a

@@ -59,7 +59,11 @@ NOT_IN_ONNX = {
 
 
 def _recurrent(keras, layer, dtype, activation_of, **changes):
-    settings = {"use_bias": layer.use_bias, "return_sequences": layer.return_sequences, "go_backwards": layer.go_backwards}
+    settings = {
+        "use_bias": layer.use_bias,
+        "return_sequences": layer.return_sequences,
+        "go_backwards": layer.go_backwards,
+    }
     if not isinstance(layer, SimpleRNN):
         settings["recurrent_activation"] = activation_of(keras, layer.recurrent_activation)
     if isinstance(layer, GRU):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpcnn.errors import ModelError
-from hpcnn.nn.activations import LEAKY_RELU_SLOPE, SELU_ALPHA, SELU_SCALE
+from hpcnn.nn.activations import LEAKY_RELU_SLOPE
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import GRU, LSTM, Bidirectional, SimpleRNN
 from hpcnn.nn.layers.recurrent import Recurrent
