@@ -136,7 +136,9 @@ def _check_loss(job: Job) -> None:
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if an entry determines it."""
     for layer in reversed(layers):
-        if isinstance(layer, sections.Dense | sections.ActivationLayer):
+        while isinstance(layer, sections.TimeDistributed) or getattr(layer, "merge_mode", "") == "concat":
+            (layer,) = layer.children  # each of its outputs is one of that layer
+        if isinstance(layer, sections.Dense | sections.ActivationLayer | sections.SimpleRNN):
             return layer.activation
         if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout):
             break

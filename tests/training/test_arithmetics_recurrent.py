@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from hpcnn.core.tree import fold_leaves
+from hpcnn.errors import JobError
 from hpcnn.kernels import core
 from hpcnn.nn.native import NATIVE, NativeArithmetic, ShardRows
 from tests.nn.cases.recurrent import LAYERS
 from tests.nn.helpers import alone, normal
+from tests.small_jobs import make_job, train
 
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 STARTS = [0, 4, 4, 5, 11, 13]
@@ -95,3 +97,42 @@ def test_one_result_on_any_number_of_threads(name):
         results.add((y.tobytes(), dx.tobytes(), model.gradient.tobytes()))
     core.use_threads(1)
     assert len(results) == 1
+
+
+def test_a_job_of_recurrent_layers_has_one_result_on_any_number_of_ranks():
+    """Its last activation is within a container."""
+    lstm = {"type": "lstm", "units": 4, "return_sequences": True, "recurrent_l2": 0.01}
+    layers = [
+        {"type": "reshape", "shape": [5, 1]},
+        {"type": "bidirectional", "layers": [lstm]},
+        {"type": "simple_rnn", "units": 3, "return_sequences": True},
+        {"type": "gru", "units": 4},
+        {"type": "reshape", "shape": [1, 4]},
+        {"type": "time_distributed", "layers": [{"type": "dense", "units": 3, "activation": "softmax"}]},
+        {"type": "flatten"},
+    ]
+    job = make_job(model={"layers": layers}, train={"arithmetic": "native"})
+    assert len({train(job, ranks).fingerprint for ranks in (1, 2, 3)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "ends_in_a_probability"),
+    [
+        ({"type": "simple_rnn", "units": 1, "activation": "sigmoid"}, True),
+        ({"type": "simple_rnn", "units": 1}, False),
+        ({"type": "bidirectional", "layers": [{"type": "simple_rnn", "units": 1, "activation": "sigmoid"}]}, True),
+        ({"type": "bidirectional", "merge_mode": "sum",
+          "layers": [{"type": "simple_rnn", "units": 1, "activation": "sigmoid"}]}, False),
+        ({"type": "lstm", "units": 1}, False),
+    ],
+)  # fmt: skip
+def test_a_loss_of_probabilities_needs_an_activation_that_makes_them(last, ends_in_a_probability):
+    settings = {
+        "model": {"layers": [{"type": "reshape", "shape": [5, 1]}, last]},
+        "loss": {"name": "binary_crossentropy"},
+    }
+    if ends_in_a_probability:
+        make_job(**settings)
+        return
+    with pytest.raises(JobError, match="binary_crossentropy"):
+        make_job(**settings)

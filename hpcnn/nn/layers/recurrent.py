@@ -123,11 +123,6 @@ class SimpleRNN(Recurrent):
     """h' = activation(x . kernel + h . recurrent_kernel + bias) at each step (Elman, 1990)."""
 
     @property
-    def kind(self) -> str:
-        """What a job file calls such layers."""
-        return "simple_rnn"
-
-    @property
     def cell(self) -> Cell:
         """The cell, as an arithmetic takes it."""
         return Cell("simple_rnn", self.activation, "linear", self.go_backwards)
@@ -143,11 +138,6 @@ class LSTM(Recurrent):
 
     recurrent_activation: str = "sigmoid"
     unit_forget_bias: bool = True
-
-    @property
-    def kind(self) -> str:
-        """What a job file calls such layers."""
-        return "lstm"
 
     @property
     def cell(self) -> Cell:
@@ -177,11 +167,6 @@ class GRU(Recurrent):
 
     recurrent_activation: str = "sigmoid"
     reset_after: bool = True
-
-    @property
-    def kind(self) -> str:
-        """What a job file calls such layers."""
-        return "gru"
 
     @property
     def cell(self) -> Cell:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 from numpy.typing import DTypeLike
 
 from hpcnn.nn.arithmetic import Cell, Grad, RecurrentBackward
@@ -32,39 +33,28 @@ class NativeRecurrent(NativeBase):
         """Multiply the inputs of all steps by the kernel, then go through the steps."""
         dtype, (n, steps, features), units = kernel.dtype, x.shape, len(recurrent_kernel)
         rows = self._plain(x, dtype).reshape(n * steps, features)
-        gates = ctx.scratch(owner, "gates", (n, steps, cell.gates * units), dtype)
-        dz = gates.reshape(n * steps, -1) if n else np.empty((0, cell.gates * units), dtype)
-        before = ctx.scratch(owner, "before", (n, steps, units), dtype)
-        more = None
+        gates, before = (
+            ctx.scratch(owner, use, (n, steps, width), dtype)
+            for use, width in (("gates", cell.gates * units), ("before", units))
+        )
+        dz = gates.reshape(n * steps, cell.gates * units)
+        more = None  # see operations_recurrent.h
         if cell.kind != "simple_rnn":
             more = ctx.scratch(owner, "more", (n, steps, (3 if cell.kind == "gru_after" else 1) * units), dtype)
-        after = cell.kind == "gru_after" and bias is not None  # this has two biases
-        self._do.product(rows, kernel, dz, bias[0] if after and bias is not None else bias, 0, None)
+        first_bias, second_bias = bias, None
+        if cell.kind == "gru_after" and bias is not None:
+            first_bias, second_bias = bias
         settings = CELLS[cell.kind], CODES[cell.activation], CODES[cell.recurrent_activation], cell.backwards
-        recurrent_bias = bias[1] if after and bias is not None else None
-        self._do.recurrent(*settings, gates, recurrent_kernel, recurrent_bias, before, more, y)
+        self._do.product(rows, kernel, dz, first_bias, 0, None)
+        self._do.recurrent(*settings, gates, recurrent_kernel, second_bias, before, more, y)
 
         def backward(
             dy: Array, kernel_grad: Grad, recurrent_grad: Grad, bias_grad: Grad, /, *, need_dx: bool
         ) -> Array | None:
             self._do.recurrent_backward(*settings, gates, recurrent_kernel, before, more, self._rows(dy, dtype))
-            shards = self._shards_of(n * steps)
-            inner = dz if more is None or cell.kind != "gru_after" else more.reshape(dz.shape)
             if kernel_grad is not None:
-                self._do.weight_gradient(shards, rows, dz, sums(kernel_grad))
-            if recurrent_grad is not None:
-                outputs = before.reshape(n * steps, units)
-                if cell.kind == "gru_before":
-                    assert more is not None
-                    scaled = more.reshape(n * steps, units)
-                    self._gradient_by_parts(ctx, owner, (outputs, scaled), dz, sums(recurrent_grad))
-                else:
-                    self._do.weight_gradient(shards, outputs, inner, sums(recurrent_grad))
-            if bias_grad is not None:
-                parts = sums(bias_grad)
-                self._do.column_sums(shards, dz, None, tuple(each[0] for each in parts) if after else parts)
-                if after:
-                    self._do.column_sums(shards, inner, None, tuple(each[1] for each in parts))
+                self._do.weight_gradient(self._shards_of(n * steps), rows, dz, sums(kernel_grad))
+            self._recurrent_gradients(ctx, owner, cell, (dz, before, more), recurrent_grad, bias_grad)
             if not need_dx:
                 return None
             dx = ctx.scratch(owner, "dx", x.shape, dtype)
@@ -73,6 +63,32 @@ class NativeRecurrent(NativeBase):
 
         return backward
 
+    def _recurrent_gradients(
+        self,
+        ctx: Workspace,
+        owner: object,
+        cell: Cell,
+        arrays: tuple[Array, Array, Array | None],
+        kernel_grad: Grad,
+        bias_grad: Grad,
+    ) -> None:
+        """Write the gradients of the recurrent kernel and the bias, from what `recurrent_backward` left."""
+        dz, before, more = arrays
+        shards, outputs = self._shards_of(len(dz)), before.reshape(len(dz), before.shape[2])
+        inner = more.reshape(dz.shape) if more is not None and cell.kind == "gru_after" else dz
+        if kernel_grad is not None:
+            if more is not None and cell.kind == "gru_before":
+                self._gradient_by_parts(ctx, owner, (outputs, more.reshape(outputs.shape)), dz, sums(kernel_grad))
+            else:
+                self._do.weight_gradient(shards, outputs, inner, sums(kernel_grad))
+        if bias_grad is None:
+            return
+        grads = sums(bias_grad)
+        if cell.kind == "gru_after":
+            self._do.column_sums(shards, inner, None, tuple(grad[1] for grad in grads))
+            grads = tuple(grad[0] for grad in grads)
+        self._do.column_sums(shards, dz, None, grads)
+
     def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
         """Combine entry by entry."""
         second = None if b is None else self._flat(b, out.dtype)
@@ -80,7 +96,7 @@ class NativeRecurrent(NativeBase):
         return out
 
     def _flat(self, array: Array, dtype: DTypeLike) -> Array:
-        return self._plain(array, dtype).reshape(len(array), -1) if len(array) else np.empty((0, 1), dtype)
+        return self._plain(array, dtype).reshape(len(array), math.prod(array.shape[1:]))
 
     def _rows(self, dy: Array, dtype: DTypeLike) -> Array:
         """Return the same as an array whose rows are contiguous."""

@@ -26,16 +26,18 @@ class PlainRecurrent:
     ) -> RecurrentBackward:
         """Go through the steps with arrays (steps, n, ...), whose steps are plain matrices."""
         (n, steps, features), (units, width), dtype = x.shape, recurrent_kernel.shape, kernel.dtype
-        after = cell.kind == "gru_after"
+        first_bias, second_bias = bias, None
+        if cell.kind == "gru_after" and bias is not None:
+            first_bias, second_bias = bias
         by_step = stack(ctx, owner, "x", (steps, n, features), dtype)
         np.copyto(by_step, x.swapaxes(0, 1))
         z = stack(ctx, owner, "z", (steps, n, width), dtype)
         before = stack(ctx, owner, "before", (steps, n, units), dtype)
         rows, dz = by_step.reshape(steps * n, features), z.reshape(steps * n, width)
         ctx.matmul(rows, kernel, out=dz)
-        if bias is not None:
-            np.add(dz, bias[0] if after else bias, out=dz)
-        cells = Cells(ctx, owner, cell, z, recurrent_kernel, bias[1] if after and bias is not None else None, before)
+        if first_bias is not None:
+            np.add(dz, first_bias, out=dz)
+        cells = Cells(ctx, owner, cell, z, recurrent_kernel, second_bias, before)
         order = range(steps - 1, -1, -1) if cell.backwards else range(steps)
         h, backwards = ctx.scratch(owner, "h", (n, units), dtype), dict[int, StepBackward]()
         h.fill(0)
@@ -52,19 +54,9 @@ class PlainRecurrent:
                 if y.ndim == 3:
                     np.add(dh, dy[:, step], out=dh)
                 backwards[step](dh)
-            inner = cells.inner.reshape(steps * n, width)
             if kernel_grad is not None:
                 ctx.matmul(rows.T, dz, out=kernel_grad)
-            if recurrent_grad is not None:
-                outputs, scaled = before.reshape(steps * n, units), cells.scaled.reshape(steps * n, units)
-                first = 2 * units if cell.kind == "gru_before" else width
-                ctx.matmul(outputs.T, inner[:, :first], out=recurrent_grad[:, :first])
-                if first < width:
-                    ctx.matmul(scaled.T, inner[:, first:], out=recurrent_grad[:, first:])
-            if bias_grad is not None:
-                sum_rows(dz, ctx, out=bias_grad[0] if after else bias_grad)
-            if bias_grad is not None and after:
-                sum_rows(inner, ctx, out=bias_grad[1])
+            _recurrent_gradients(ctx, cells, recurrent_grad, bias_grad)
             if not need_dx:
                 return None
             ctx.matmul(dz, kernel.T, out=rows)  # nobody needs the inputs any more
@@ -79,3 +71,19 @@ class PlainRecurrent:
         if b is not None:
             a = np.multiply(a, b, out=out) if name == "multiply" else np.add(a, b, out=out)
         return np.multiply(a, 0.5, out=out) if name in ("halve", "average") else a
+
+
+def _recurrent_gradients(ctx: Workspace, cells: Cells, kernel_grad: Grad, bias_grad: Grad) -> None:
+    """Write the gradients of the recurrent kernel and the bias."""
+    steps, n, width = cells.z.shape
+    units, kind = cells.before.shape[2], cells.cell.kind
+    inner = cells.inner.reshape(steps * n, width)
+    if kernel_grad is not None:
+        first = 2 * units if kind == "gru_before" else width
+        for outputs, part in ((cells.before, slice(first)), (cells.scaled, slice(first, width))):
+            ctx.matmul(outputs.reshape(steps * n, units).T, inner[:, part], out=kernel_grad[:, part])
+    if bias_grad is not None and kind == "gru_after":
+        sum_rows(inner, ctx, out=bias_grad[1])
+        bias_grad = bias_grad[0]
+    if bias_grad is not None:
+        sum_rows(cells.z.reshape(steps * n, width), ctx, out=bias_grad)
