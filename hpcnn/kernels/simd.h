@@ -204,6 +204,10 @@ INLINE dvec widen(vec v, int part) {
 INLINE vec narrow(const dvec *parts) {
 #if BITS == 64
     return parts[0];
+#elif ISA_NUMBER == ISA_avx512 /* not through memory, from where a vector that was stored in parts comes late */
+    return (vec)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps((__m512d)parts[0])), _mm512_cvtpd_ps((__m512d)parts[1]), 1);
+#elif ISA_NUMBER == ISA_avx2
+    return (vec)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps((__m256d)parts[0])), _mm256_cvtpd_ps((__m256d)parts[1]), 1);
 #else
     typedef float piece __attribute__((vector_size(DWIDTH * 4)));
     vec v;
