@@ -105,14 +105,9 @@ def test_products_of_more_than_one_block_of_terms(cores: list[Core], reference: 
 def test_gates_of_floats_are_as_exact_as_the_activations(cores: list[Core], name: str) -> None:
     """A cell without a past: what it keeps is its activation."""
     z = np.concatenate([np.linspace(-110, 110, 5001), np.geomspace(1e-30, 30, 500), [0.0, -0.0, np.inf, -np.inf]])
-    exact = (
-        1 / (1 + np.exp(-z.astype(np.longdouble)))
-        if name == "SIGMOID"
-        else np.tanh(z.astype(np.float32).astype(np.longdouble))
-    )
     z = z.astype(np.float32)
-    if name == "SIGMOID":
-        exact = 1 / (1 + np.exp(-z.astype(np.longdouble)))
+    wide = z.astype(np.longdouble)
+    exact = 1 / (1 + np.exp(-wide)) if name == "SIGMOID" else np.tanh(wide)
     arrays = arrays_of("SIMPLE_RNN", len(z), 1, 1, True, np.float32) | {"gates": z.reshape(-1, 1, 1)}
     for core in cores:
         got = np.frombuffer(passes(core, "SIMPLE_RNN", arrays, (), activation=CONSTANTS[name])[0], np.float32)
