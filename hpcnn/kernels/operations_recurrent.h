@@ -1,7 +1,8 @@
 /* Recurrent cells, step after step. Definitions are those of Keras 3.
  *
  * From what is stored on, all is in double, and each number that is stored is rounded once and flushed. The sums of
- * products are those of `product`: rounded to real, not flushed, +0 before the first step.
+ * products are those of `product`: rounded to real, not flushed, +0 before the first step. Sigmoid and tanh of floats are
+ * quotients (see cells.h), and i f g o of an LSTM, and z r of a GRU, share one division.
  */
 
 enum cell { SIMPLE_RNN, GRU_BEFORE, GRU_AFTER, LSTM, CELLS };
