@@ -11,7 +11,7 @@ static void finish_tile(const struct job *job, index_t group, const struct tile 
 }
 
 /* Samples that are done together, at most. */
-#define TOGETHER (8 * MR)
+#define TOGETHER (4 * MR)
 
 /* Where memory that is only measured would begin. */
 #define NOWHERE ((void *)64)
