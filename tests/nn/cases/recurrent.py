@@ -56,6 +56,8 @@ NOT_IN_ONNX = {
     "gru_before_swish": "swish",
 }
 """The activation that no recurrent operation of ONNX has."""
+RARE = {*NOT_IN_ONNX, "simple_rnn_linear", "lstm_leaky_elu", "lstm_one_step", "time_distributed_residual"}
+"""What slow tests leave out."""
 
 
 def _recurrent(keras, layer, dtype, activation_of, **changes):
