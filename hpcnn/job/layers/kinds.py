@@ -24,8 +24,8 @@ class Residual(LayerSection, frozen=True, kw_only=True, tag="residual"):
 class Bidirectional(LayerSection, frozen=True, kw_only=True, tag="bidirectional"):
     """Goes through a sequence both ways, with a recurrent layer and its double, which has parameters of its own."""
 
-    layers: Annotated[list[Layer], Meta(min_length=1, max_length=1)]
-    """The recurrent layer."""
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The recurrent layer: one."""
     merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat"
     """How the two outputs become one: side by side, or by their sum, product or mean."""
 
@@ -33,8 +33,8 @@ class Bidirectional(LayerSection, frozen=True, kw_only=True, tag="bidirectional"
 class TimeDistributed(LayerSection, frozen=True, kw_only=True, tag="time_distributed"):
     """Applies a layer to each step of a sequence, with the same parameters."""
 
-    layers: Annotated[list[Layer], Meta(min_length=1, max_length=1)]
-    """The layer."""
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The layer: one."""
 
 
 Layer = (
