@@ -137,7 +137,9 @@ def _check_loss(job: Job) -> None:
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if only the network can tell, when it is built."""
     for layer in reversed(layers):
-        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer):
+        while isinstance(layer, sections.TimeDistributed) or getattr(layer, "merge_mode", "") == "concat":
+            (layer,) = layer.children  # each of its outputs is one of that layer
+        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer | sections.SimpleRNN):
             return layer.activation
         if isinstance(layer, sections.Residual | sections.LayerNorm):
             return "linear"
