@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer, MultiInput
