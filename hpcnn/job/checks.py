@@ -191,6 +191,13 @@ def _check_keras(job: Job) -> None:
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
+    for place, layer in _all_layers(job.model.layers):
+        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+        if job.backend == "keras" and batch and job.train.shards != 1:
+            raise JobError(
+                f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
+                'to "shard", or train.shards to 1, or backend to "numpy".'
+            )
 
 
 def _check_horovod(job: Job) -> None:
