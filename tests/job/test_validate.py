@@ -52,7 +52,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("train.early_stopping.patient", 3, "unknown key 'patient' in [train.early_stopping]. Did you mean 'patience'?"),
     ("epochs", 3, "unknown section or key 'epochs' in the job file. 'epochs' is a setting of [train]. Known: b"),
     ("optimiser", {}, "unknown section or key 'optimiser' in the job file. Did you mean 'optimizer'? Known: backend"),
-    ("qqq", {}, "unknown section or key 'qqq' in the job file. Known: backend, data, keras, loss, model, name, "),
+    ("qqq", {}, "unknown section or key 'qqq' in the job file. Known: backend, data, keras, loss, losses, model, "),
     # unknown kinds
     ("data.source", "digit", "unknown source of data 'digit' in [data]. Did you mean 'digits'? Known: cifar, csv, d"),
     ("model.layers.1.type", "dence", "unknown layer type 'dence' in [model.layers.1]. Did you mean 'dense'? Known: a"),
@@ -179,7 +179,9 @@ def value_of(kind: kinds.Type, random: Random, depth: int = 0) -> Any:
             inner = kind.item_type if depth < 5 or not tables(kind) else kinds.type_info(Flatten)
             return [value_of(inner, random, depth + 1) for _ in range(random.randint(kind.min_length or 0, 3))]
         case kinds.DictType():
-            return {"a": random.choice([1, 0.5, True, "x", [1, "x"], {"b": 1}])}
+            if isinstance(kind.value_type, kinds.AnyType):
+                return {"a": random.choice([1, 0.5, True, "x", [1, "x"], {"b": 1}])}
+            return {name: value_of(kind.value_type, random, depth + 1) for name in ("a", "b")}
         case kinds.StructType():
             fields = [field for field in kind.fields if field.required or random.random() < 0.6]
             tag = {kind.tag_field: kind.tag} if kind.tag_field else {}
@@ -194,7 +196,7 @@ def paths_in(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str 
 
 def random_table(seed: int) -> dict[str, Any]:
     table: dict[str, Any] = value_of(job_type(), Random(seed))
-    return table
+    return table if {"loss", "losses"} & table.keys() else {**table, "loss": {"name": "mse"}}
 
 
 @settings(max_examples=200, deadline=None)

@@ -54,6 +54,11 @@ class InputGradient:
 def input_gradient(trained: TrainedModel) -> InputGradient:
     """Return a function for the gradients of a trained model."""
     network = trained.spec.network
+    if network.outputs:
+        raise ModelError(
+            f"this method explains the model's only output, but it has "
+            f"{', '.join(one.name for one in network.outputs)}. Use --method permutation."
+        )
     if len(network.output_shape) != 1:
         raise ModelError(
             f"this method explains one number of a row of outputs, but the model's outputs have shape "

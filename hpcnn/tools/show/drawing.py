@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from hpcnn.core.formatting import counted
 from hpcnn.nn.graph import INPUT
+from hpcnn.nn.layers.parts import InputPart, OutputRow
 from hpcnn.nn.network import Network
 from hpcnn.tools.html import tag
 from hpcnn.tools.show.layout import BOX_HEIGHT, BOX_WIDTH, Box, Line, Point, layout_of
@@ -71,6 +72,15 @@ def boxes_of(network: Network) -> list[Box]:
     rows = {row.name: row for row in reversed(_flat(rows_of(network)))}  # a layer may have the name of the last row
     boxes = [Box(INPUT, "", shape_text(network.input_shape), ())]
     for node in network.nodes:
+        if isinstance(node.layer, InputPart):
+            boxes.append(Box(node.layer.name, INPUT, shape_text(node.output_shape), (0,)))
+            continue
+        if isinstance(node.layer, OutputRow):
+            boxes += [
+                Box(f"{HEAD} {output.name}", output.head, shape_text(output.shape), (source + 1,))
+                for output, source in zip(network.outputs, node.sources, strict=True)
+            ]
+            continue
         row = rows[node.layer.name]
         sources = tuple(source + 1 for source in node.sources)
         boxes.append(Box(row.name, row.kind, _facts(row), sources, learns=bool(row.trainable)))

@@ -55,6 +55,9 @@ def rows_of(network: Network) -> tuple[Row, ...]:
     """Return the rows of a network, first to last; the activation behind all layers is the last."""
     rows = _Rows(network)
     found = rows.of(network.layers, 0)
+    found += tuple(
+        Row(f"{HEAD} {output.name}", output.head, output.shape, inputs=(output.name,)) for output in network.outputs
+    )
     if network.head == "linear":
         return found
     return (*found, Row(HEAD, network.head, network.output_shape))

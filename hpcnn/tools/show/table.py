@@ -48,7 +48,9 @@ def network_table(network: Network, batch: int) -> Iterator[str]:
 
 def network_lines(network: Network) -> list[Line]:
     """Return the lines of the table of a network, without the headings."""
-    return [Line(False, [INPUT, "", shape_text(network.input_shape), "", NONE, NONE]), *_lines_of(rows_of(network))]
+    inputs = {f"{INPUT} {name}": shape for name, shape in network.inputs.items()} or {INPUT: network.input_shape}
+    lines = [Line(False, [name, "", shape_text(shape), "", NONE, NONE]) for name, shape in inputs.items()]
+    return [*lines, *_lines_of(rows_of(network))]
 
 
 def totals(network: Network) -> dict[str, int]:
