@@ -105,11 +105,12 @@ def test_a_run_goes_on_with_the_inputs_that_its_data_name(tmp_path, file):
 
 def test_a_network_of_a_program(tmp_path):
     x, y = arrays()
-    network = Network(
-        [Dense(4, name="a", inputs=("meta",)), Dense(2, name="place"), Dense(1, name="odd", activation="sigmoid", inputs=("a",))],
-        inputs={"meta": (3,)},
-        outputs=["place", "odd"],
-    )  # fmt: skip
+    layers = [
+        Dense(4, name="a", inputs=("meta",)),
+        Dense(2, name="place"),
+        Dense(1, name="odd", activation="sigmoid", inputs=("a",)),
+    ]
+    network = Network(layers, inputs={"meta": (3,)}, outputs=["place", "odd"])
     targets = {name: y[name] for name in ("place", "odd")}
     fitted = hpcnn.fit(
         data=(x["meta"], targets), network=network, out=tmp_path / "run", overrides={"run.display": "none"}
@@ -155,9 +156,11 @@ def test_messages_about_data():
 
 JOBS = {
     "both": ({"loss": {"name": "mse"}}, "the job has both [loss] and [losses]"),
-    "unknown": ({"losses": {**LOSSES, "digits": {"name": "mse"}}}, "[losses.digits] is no output. Did you mean 'digit'?"),
+    "unknown": (
+        {"losses": {**LOSSES, "digits": {"name": "mse"}}}, "[losses.digits] is no output. Did you mean 'digit'?",
+    ),
     "missing": (
-        {"model": {"layers": LAYERS, "outputs": list(LOSSES)}, "losses": {"odd": LOSSES["odd"]}}, "the output 'digit' has no loss: add a section [losses.digit]",
+        {"losses": {"odd": LOSSES["odd"]}}, "the output 'digit' has no loss: add a section [losses.digit]",
     ),
     "metrics": ({"train": {"metrics": ["mae"]}}, "train.metrics does not say of which output"),
     "one-hot": ({"data": {"one_hot": True}}, "data.one_hot = true is for one output"),
