@@ -50,7 +50,7 @@ def count_layers(layers: Sequence[Mapping[str, Any]]) -> int:
 
 def _built(run: RunRecord, layers: int) -> Element:
     from hpcnn.job.load import check_table  # NumPy comes with these
-    from hpcnn.nn.build import build_network
+    from hpcnn.models.build import build_network
     from hpcnn.tools.show.drawing import network_svg
     from hpcnn.tools.show.table import HEADINGS, network_lines, totals
 
