@@ -164,7 +164,7 @@ def build_layer(section: sections.Layer) -> Layer:
 
 
 def model_section(network: Network) -> dict[str, Any]:
-    """Return the `[model]` section that `hpcnn.models.build.build_network` makes the same network of, with every setting written out.
+    """Return the `[model]` section that makes the same network again, with every setting written out.
 
     Raises:
         ModelError: a layer is not one of hpcnn's own.

@@ -46,7 +46,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["model.entry=a:b"], "[model] has both layers and entry: keep one of them"),
     (["model.layers="], "[model] has neither layers nor name nor entry. Add, for example: layers = [{"),
     (["model.layers=[]"], "[model] has neither layers nor name nor entry"),
-    (["model.options={ width = 3 }"], "model.options are arguments for model.entry or sizes for model.name, which are not given"),
+    (["model.options={ width = 3 }"], "model.options are arguments for model.entry or sizes for model.name, which"),
     (["model.layers=", "model.entry=a.b"], 'model.entry = "a.b": expected "package.module:function"'),
     (["model.layers=", "model.entry=a/b.py:f"], 'model.entry = "a/b.py:f": expected "package.module:function"'),
     (["model.layers=", "model.entry=a.b:"], 'model.entry = "a.b:": expected "package.module:function"'),
