@@ -34,6 +34,7 @@ EXAMPLES = {
     "layer": '"encoder"',
     "layers": '[{ type = "dense", units = 64, activation = "relu" }]',
     "loss": '"mse"',
+    "modes": "12",
     "n": "10",
     "name": '"iris"',
     "num_heads": "8",

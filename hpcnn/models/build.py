@@ -10,13 +10,14 @@ from hpcnn.errors import JobError
 from hpcnn.job import model as schema
 from hpcnn.job.models import OPTIONS
 from hpcnn.job.section import convert
-from hpcnn.models import lstm_stack, mobilenet, resnet, tcn, transformer, unet, vgg
+from hpcnn.models import fno, lstm_stack, mobilenet, resnet, tcn, transformer, unet, vgg
 from hpcnn.models.entry import entry_network
 from hpcnn.nn.build import build_layer, sample_shape
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.network import Network
 
 MODELS: Mapping[str, Callable[..., list[Layer]]] = {
+    "fno": fno.layers,
     "lstm_stack": lstm_stack.layers,
     "mobilenet": mobilenet.layers,
     "resnet": resnet.layers,

@@ -14,6 +14,7 @@ from hpcnn.backends.keras.layers import (
     pooling,
     recurrent,
     shapes,
+    spectral,
 )
 from hpcnn.backends.keras.layers.making import Make, Wrap, activation
 from hpcnn.errors import ModelError
@@ -30,6 +31,7 @@ LAYERS: Mapping[type[Layer], Make] = {
     **shapes.LAYERS,
     **attention.LAYERS,
     **recurrent.LAYERS,
+    **spectral.LAYERS,
 }
 WRAPPERS: Mapping[type[Layer], Wrap] = recurrent.WRAPPERS
 
