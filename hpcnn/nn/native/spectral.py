@@ -42,8 +42,9 @@ class NativeSpectral(NativeBase):
             out = ctx.scratch(owner, use, (modes, n, 2, width), dtype)
             for mode in range(modes):
                 matrix = kernel[mode].reshape(2 * channels, filters)
-                given, taken = rows[mode].reshape(2 * n, -1 if n else 1), out[mode].reshape(2 * n, width)
-                self._do.product(given, matrix.T if transposed else matrix, taken, None, 0, None)
+                matrix = matrix.T if transposed else matrix
+                given, taken = rows[mode].reshape(2 * n, len(matrix)), out[mode].reshape(2 * n, width)
+                self._do.product(given, matrix, taken, None, 0, None)
             return out
 
         coefficients = multiplied("coefficients", moved("x", x, (0, 2, 1)), into)
