@@ -11,7 +11,7 @@ from hpcnn.job import data as sources
 from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
-from hpcnn.job.model_options import check_options
+from hpcnn.job.model_options import check_options, takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -198,9 +198,15 @@ def _check_keras(job: Job) -> None:
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
-    for place, layer in _all_layers(job.model.layers):
-        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
-        if job.backend == "keras" and batch and job.train.shards != 1:
+    places = [
+        place
+        for place, layer in _all_layers(job.model.layers)
+        if isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+    ]
+    if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
+        places.append("model.options")
+    for place in places:
+        if job.backend == "keras" and job.train.shards != 1:
             raise JobError(
                 f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
                 'to "shard", or train.shards to 1, or backend to "numpy".'

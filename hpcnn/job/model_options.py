@@ -20,6 +20,12 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     _check_sizes(convert(dict(options), section))
 
 
+def takes_batch_statistics(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether the network has batch normalisations over the samples of all gradient shards."""
+    section = convert(dict(options), OPTIONS[name])
+    return getattr(section, "statistics", "") == "batch" and getattr(section, "batch_normalization", True)
+
+
 def _check_sizes(options: Section) -> None:
     match options:
         case ResNet(depth=depth) if depth < 8 or depth % 6 != 2:

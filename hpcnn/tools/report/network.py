@@ -23,7 +23,7 @@ def network(run: RunRecord) -> Element | None:
     model = mapping(run.settings.get("model"))
     if model.get("entry"):
         return section("Network", note="A Python function, model.entry, builds it, which a report does not run.")
-    layers = count_layers(layers_of(run.settings))
+    layers = _count_named(model) if model.get("name") else count_layers(layers_of(run.settings))
     if not layers or not run.input_shape:
         return None
     if layers > MOST_LAYERS:
@@ -46,6 +46,27 @@ def count_layers(layers: Sequence[Mapping[str, Any]]) -> int:
         within = [one for one in inner if isinstance(one, dict)] if isinstance(inner, list) else []
         total += (1 + count_layers(within)) * (whole(layer.get("repeat")) or 1) if within else 1
     return total
+
+
+def _count_named(model: Mapping[str, Any]) -> int:
+    """Return the number of layers of a known network; 0 if it can't be made of these settings."""
+    from hpcnn.job.model import Model
+    from hpcnn.job.model_options import check_options
+    from hpcnn.job.models import OPTIONS
+    from hpcnn.models.build import layers_of as named_layers  # NumPy comes with it
+
+    name, options = str(model["name"]), mapping(model.get("options"))
+    if name not in OPTIONS:
+        return 0
+    try:
+        check_options(name, options)  # bounds the depth
+        return _count(named_layers(Model(name=name, options=dict(options))))
+    except HpcnnError:
+        return 0
+
+
+def _count(layers: Sequence[Any]) -> int:
+    return sum(1 + _count(layer.children) for layer in layers)
 
 
 def _built(run: RunRecord, layers: int) -> Element:
