@@ -148,7 +148,9 @@ def _ending(layers: Sequence[sections.Layer]) -> str | None:
             (layer,) = layer.children  # each of its outputs is one of that layer
         if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer | sections.SimpleRNN):
             return layer.activation
-        if isinstance(layer, sections.Residual | sections.LayerNorm):
+        if isinstance(
+            layer, sections.Residual | sections.LayerNorm | sections.LSTM | sections.GRU | sections.Bidirectional
+        ):
             return "linear"
         if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout) or layer.inputs:
             return None

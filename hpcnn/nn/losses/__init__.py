@@ -22,21 +22,21 @@ from hpcnn.nn.losses.regressions import (
     Poisson,
 )
 
-__all__ = [  # noqa: RUF022 - as all others are
+__all__ = [
+    "CTC",
+    "EPSILON",
+    "LOSSES",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
-    "CTC",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
     "CosineSimilarity",
     "Crossentropy",
     "Dice",
-    "EPSILON",
     "Hinge",
     "Huber",
     "IoU",
     "KLDivergence",
-    "LOSSES",
     "LogCosh",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",

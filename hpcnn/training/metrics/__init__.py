@@ -12,12 +12,12 @@ from hpcnn.training.metrics.build import (
 )
 from hpcnn.training.metrics.shares import R2, Accuracy
 
-__all__ = [  # noqa: RUF022 - as all others are
+__all__ = [
+    "METRICS",
+    "R2",
     "Accuracy",
     "ClassMetric",
-    "METRICS",
     "Metric",
-    "R2",
     "Value",
     "build_metric",
     "build_metrics",
