@@ -49,7 +49,7 @@ def test_repetitions_have_one_row(tmp_path: Path) -> None:
 def test_a_network_by_name(tmp_path: Path) -> None:
     small = "depth = 8, filters = 2"
     found = report(tmp_path / "run", f'input_shape = [8, 8, 1]\nname = "resnet"\noptions = {{ {small} }}')
-    assert "Network 1,376 parameters" in found.said()
+    assert "Network 1,468 parameters" in found.said()
     assert "stage2_block1" in found.said()
 
 

@@ -53,6 +53,7 @@ def _count_named(model: Mapping[str, Any]) -> int:
     from hpcnn.job.model import Model
     from hpcnn.job.model_options import check_options
     from hpcnn.job.models import OPTIONS
+    from hpcnn.job.section import convert
     from hpcnn.models.build import layers_of as named_layers  # NumPy comes with it
 
     name, options = str(model["name"]), mapping(model.get("options"))
@@ -60,7 +61,7 @@ def _count_named(model: Mapping[str, Any]) -> int:
         return 0
     try:
         check_options(name, options)  # bounds the depth
-        return _count(named_layers(Model(name=name, options=dict(options))))
+        return _count(named_layers(convert({"name": name, "options": dict(options)}, Model)))
     except HpcnnError:
         return 0
 
