@@ -149,7 +149,10 @@ class _Graph:
 
 
 def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """Yield layers with the repetitions of blocks written out: their named layers get the number of the repetition."""
+    """Yield layers with the repetitions of blocks written out: their named layers get the number of the repetition.
+
+    The first repetition takes what the block's `inputs` names, each other one what the one before it returns.
+    """
     for layer in layers:
         if not isinstance(layer, Residual | Block):
             yield layer
@@ -157,4 +160,5 @@ def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:
             yield layer.with_children(tuple(unrolled(layer.layers)))
         else:
             for number in range(1, layer.repeat + 1):
-                yield layer.repetition(number, tuple(unrolled(layer.layers)))
+                repetition = layer.repetition(number, tuple(unrolled(layer.layers)))
+                yield repetition if number == 1 else repetition.taking(())
