@@ -18,11 +18,14 @@ from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
     ELU,
+    GRU,
+    LSTM,
     Activation,
     Add,
     Average,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Block,
     Concatenate,
     Conv1D,
@@ -58,7 +61,9 @@ from hpcnn.nn.layers import (
     RMSNormalization,
     SeparableConv2D,
     Shared,
+    SimpleRNN,
     SpatialDropout,
+    TimeDistributed,
     UpSampling,
     ZeroPadding,
 )
@@ -112,6 +117,11 @@ LAYERS: dict[str, type[Layer]] = {
     "padding_mask": PaddingMask,
     "multi_head_attention": MultiHeadAttention,
     "cross_attention": CrossAttention,
+    "simple_rnn": SimpleRNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "bidirectional": Bidirectional,
+    "time_distributed": TimeDistributed,
 }
 """Each takes the keys of its section."""
 
