@@ -102,7 +102,7 @@ class _Graph:
                 f"{layer.title} shares the parameters of {layer.layer!r}, which is no layer before it that has some of "
                 f"its own.{nearest(layer.layer, known)} Name one of {', '.join(known) or 'them: so far there is none'}."
             )
-        again = owner.layer.named(layer.name)
+        again = _again(owner.layer, layer.name)
         shapes = tuple(self._shape(source) for source in sources)
         own = again.parameters(shapes if isinstance(again, MultiInput) else shapes[0])
         same = [spec.shape for spec in own] == [spec.shape for spec in owner.parameters]
@@ -146,6 +146,12 @@ class _Graph:
                 raise ModelError(
                     f"no layer takes the output of {node.layer.title}: name it in the inputs of another, or remove it"
                 )
+
+
+def _again(layer: Layer, name: str) -> Layer:
+    """Return the layer under another name, and those within it, whose scratch must be their own, too."""
+    children = [_again(child, f"{name}/{child.name}") for child in layer.children]
+    return (layer.with_children(children) if children else layer).named(name)
 
 
 def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:

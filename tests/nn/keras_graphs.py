@@ -11,6 +11,7 @@ from hpcnn.nn import (
     Add,
     Average,
     BatchNormalization,
+    Bidirectional,
     Block,
     Concatenate,
     CrossAttention,
@@ -25,9 +26,10 @@ from hpcnn.nn import (
     Reshape,
     Residual,
     Shared,
+    TimeDistributed,
 )
 from hpcnn.nn.layer import MultiInput
-from tests.nn.cases import KERAS, KERAS_BY_SHAPE
+from tests.nn.cases import KERAS, KERAS_BY_SHAPE, recurrent
 from tests.nn.cases.attention import cross_attention
 
 MERGING = (Add, Average, Maximum, Multiply)
@@ -40,6 +42,13 @@ def activation_of(keras, name):
     if name == "leaky_relu":
         return lambda x: keras.ops.where(x > 0, x, 0.2 * x)
     return keras.activations.get(name)
+
+
+def _prefixes(name, layer):
+    """Return what the parameters' names begin with, in Keras's order."""
+    if isinstance(layer, Bidirectional):
+        return f"forward_{layer.inner.name}/", f"backward_{layer.inner.name}/"
+    return (f"{name}/",)
 
 
 class KerasGraph:
@@ -69,11 +78,16 @@ class KerasGraph:
             for each in layer.layers:
                 inner = [self._call(each, inner, training, suffix)]
             return given[0] + inner[0] if isinstance(layer, Residual) else inner[0]
-        name = layer.layer if isinstance(layer, Shared) else layer.name + suffix
+        if isinstance(layer, Shared):
+            (layer,) = (each for each in self._graph.layers if each.name == layer.layer)
+        if isinstance(layer, TimeDistributed):
+            steps = [given[0][:, step] for step in range(given[0].shape[1])]
+            return self._keras.ops.stack([self._call(layer.inner, [step], training) for step in steps], axis=1)
+        name = layer.name + suffix
         if name not in self._made:
             self._made[name] = self._new(layer, given)
             self._call_made(layer, name, given, training=False)  # which builds it
-            names = [full for full in self._params if full.startswith(f"{name}/")]
+            names = [full for prefix in _prefixes(name, layer) for full in self._params if full.startswith(prefix)]
             weights = getattr(self._made[name], "weights", [])
             assert len(names) == len(weights)
             for full, variable in zip(names, weights, strict=True):
@@ -98,6 +112,8 @@ class KerasGraph:
             return layers.Concatenate(layer.axis, dtype=name)
         if isinstance(layer, PaddingMask):
             return lambda x: keras.ops.cast(keras.ops.not_equal(x, 0), name)
+        if type(layer) in recurrent.KERAS:
+            return recurrent.KERAS[type(layer)](keras, layer, name, activation_of)
         if type(layer) in KERAS_BY_SHAPE:
             return KERAS_BY_SHAPE[type(layer)](keras, layer, tuple(given[0].shape[1:]), name)
         if type(layer) in KERAS:

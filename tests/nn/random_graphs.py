@@ -17,11 +17,14 @@ import numpy as np
 from hpcnn.errors import ModelError
 from hpcnn.nn import (
     ELU,
+    GRU,
+    LSTM,
     Activation,
     Add,
     Average,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Block,
     Concatenate,
     Conv1D,
@@ -57,7 +60,9 @@ from hpcnn.nn import (
     RMSNormalization,
     SeparableConv2D,
     Shared,
+    SimpleRNN,
     SpatialDropout,
+    TimeDistributed,
     UpSampling,
     ZeroPadding,
 )
@@ -188,7 +193,7 @@ class _Drawing:
         repeat = getattr(named, "repeat", 1)
         name = named.name if repeat == 1 else f"{named.name}_{repeat}"
         self.shapes[name] = output
-        own: Sequence[ParamSpec] = () if layer.children or isinstance(layer, (Shared, MultiInput)) else layer.parameters(
+        own: Sequence[ParamSpec] = () if isinstance(layer, (Block, Shared, MultiInput)) else layer.parameters(
             self.shapes[sources[0]]
         )
         if own and not any(spec.state for spec in own):
@@ -354,6 +359,29 @@ def _attention(d: _Drawing, shape: Shape, source: str) -> Layer:
     return MultiHeadAttention(_whole(d, 1, 2), _whole(d, 1, 3), **options)
 
 
+def _recurrent(d: _Drawing, shape: Shape, source: str) -> Layer:
+    options: dict[str, Any] = {"use_bias": _yes(d, 0.7), "return_sequences": _yes(d, 0.6), "go_backwards": _yes(d, 0.3)}
+    kind = d.one_of([SimpleRNN, LSTM, GRU])
+    if kind is GRU:
+        options["reset_after"] = _yes(d)
+    made: Layer = kind(_whole(d, 1, 4), **options, name=f"r{len(d.layers)}")
+    return made
+
+
+def _bidirectional(d: _Drawing, shape: Shape, source: str) -> Layer:
+    inner = _recurrent(d, shape, source)
+    return Bidirectional([inner], merge_mode=d.one_of(["concat", "sum", "mul", "ave"]))  # type: ignore[arg-type]
+
+
+def _time_distributed(d: _Drawing, shape: Shape, source: str) -> Layer | None:
+    name, inner = f"t{len(d.layers)}", shape[1:]
+    makers = [_dense, *([_norm] if shape[-1] > 1 else []), *([_recurrent] if len(inner) == 2 else [_prelu])]
+    made = d.one_of(makers)(d, inner, source).named(name)
+    if isinstance(made, BatchNormalization):
+        return None
+    return TimeDistributed([made])  # type: ignore[arg-type]
+
+
 def _prelu(d: _Drawing, shape: Shape, source: str) -> Layer:
     return PReLU(tuple(axis for axis in range(1, len(shape)) if _yes(d)))
 
@@ -375,6 +403,10 @@ _IMAGES: list[Maker] = [_convolution, _convolution, _transposed, _pooled, _globa
 _SEQUENCES: list[Maker] = [
     _attention,
     _attention,
+    _recurrent,
+    _recurrent,
+    _bidirectional,
+    _time_distributed,
     lambda d, shape, source: PositionalEmbedding(d.one_of(["learned", "sinusoidal"])),
 ]
 
@@ -386,7 +418,7 @@ def _permuted(d: _Drawing, shape: Shape, source: str) -> Layer:
 BY_AXES: dict[int, list[Maker]] = {
     1: [lambda d, shape, source: RepeatVector(_whole(d, 1, 4))],
     2: [*_IMAGES, *_SEQUENCES, _permuted],
-    3: [*_IMAGES, _depthwise, _depthwise, _permuted],
+    3: [*_IMAGES, _depthwise, _depthwise, _permuted, _time_distributed],
     4: [*_IMAGES, _permuted],
 }
 """What takes samples of so many axes."""
