@@ -83,14 +83,13 @@ batch_size = 30
 {_TEXT}
 [model]
 layers = [
-    {{ type = "embedding", name = "vectors", input_dim = 40, output_dim = 8 }},
+    {{ type = "embedding", name = "ids", input_dim = 40, output_dim = 8 }},
     {{ type = "padding_mask", name = "mask", inputs = ["input"] }},
-    {{ type = "cross_attention", name = "seen", inputs = ["vectors", "mask"], num_heads = 4, key_dim = 3, num_kv_heads = 2,
-       causal = true }},
-    {{ type = "add", name = "sum", inputs = ["vectors", "seen"] }},
+    {{ type = "cross_attention", name = "seen", inputs = ["ids", "mask"], num_heads = 4, num_kv_heads = 2, key_dim = 3 }},
+    {{ type = "add", inputs = ["ids", "seen"] }},
     {{ type = "group_normalization", name = "norm", groups = 2 }},
     {{ type = "conv1d", name = "local", filters = 8, kernel_size = 3, padding = "causal", activation = "tanh" }},
-    {{ type = "multiply", name = "gated", inputs = ["local", "norm"] }},
+    {{ type = "multiply", inputs = ["local", "norm"] }},
     {{ type = "prelu", shared_axes = [1] }},
     {{ type = "dense", units = 40, activation = "softmax" }},
 ]

@@ -345,8 +345,8 @@ def _global(d: _Drawing, shape: Shape, source: str) -> Layer:
 def _resized(d: _Drawing, shape: Shape, source: str) -> Layer:
     kind = d.one_of([ZeroPadding, Cropping, UpSampling])
     if kind is UpSampling:
-        bilinear = len(shape) == 3 and _yes(d)
-        return UpSampling(_whole(d, 1, 2), **({"interpolation": "bilinear"} if bilinear else {}))
+        size = tuple(_whole(d, 1, 2) for _ in shape[1:])
+        return UpSampling(size, interpolation="bilinear" if len(shape) == 3 and _yes(d) else "nearest")
     sides = [(_whole(d, 0, 2), _whole(d, 0, 1)) for _ in shape[1:]]
     made: Layer = kind(1 if _yes(d) else sides if len(sides) > 1 else sides[0])
     return made

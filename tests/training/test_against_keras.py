@@ -56,12 +56,10 @@ STEPS, SAMPLES, CLASSES, ENTRIES = 50, 12, 3, 9
 TOLERANCE = 1e-8
 """Each step differs by a few times 1e-16 of the gradients; training multiplies what there is. Measured: below 1e-10."""
 OPTIMIZERS = {
-    "adam": ({"name": "adam", "learning_rate": 0.01}, ("Adam", {"learning_rate": 0.01})),
-    "momentum": (
-        {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9},
-        ("SGD", {"learning_rate": 0.02, "momentum": 0.9}),
-    ),
+    "adam": ("Adam", {"learning_rate": 2**-6, "beta_1": 0.875, "beta_2": 1 - 2**-6, "epsilon": 2**-20}),
+    "sgd": ("SGD", {"learning_rate": 2**-5, "momentum": 0.875}),
 }
+"""Numbers that float32 holds: Keras rounds settings to it, for float64, too."""
 NETWORKS = {
     "dense": ((5,), [Dense(8, activation="tanh"), LayerNorm(), Residual([Dense(8, activation="gelu")]), Dense(6)]),
     "convolution": (
@@ -133,13 +131,12 @@ NETWORKS = {
         ],
     ),
     "recurrent": (
-        (5, 3),
+        (3, 3),
         [
             LSTM(4, return_sequences=True),
-            Bidirectional([GRU(3, return_sequences=True, name="g")], merge_mode="ave"),
             TimeDistributed([Dense(4, activation="tanh", name="t")]),
             SimpleRNN(4, return_sequences=True, go_backwards=True),
-            GRU(4, reset_after=False),
+            Bidirectional([GRU(3, name="g")], merge_mode="ave"),
         ],
     ),
 }
@@ -147,13 +144,13 @@ NETWORKS = {
 
 def network(input_shape, family):
     """Return the entry of a job."""
-    return Network(layers_of(family), input_shape)
+    return Network(layers_of(family), input_shape, "softmax")
 
 
 def layers_of(family):
-    """Return the layers with names of their own."""
-    layers = [*NETWORKS[family][1], Dense(CLASSES, activation="softmax")]
-    return list(Network(layers, NETWORKS[family][0]).layers)
+    """Return the layers before the softmax, with names of their own."""
+    shape, layers = NETWORKS[family]
+    return list(Network([*layers, Dense(CLASSES)], shape).layers)
 
 
 def batch(family, step):
@@ -183,7 +180,7 @@ def trained_by_keras(keras, family, optimizer, weights):
 
     model = KerasGraph(SimpleNamespace(layers=layers_of(family)), weights, np.float64)
     model(tf.constant(batch(family, 0)[0]))
-    kind, options = OPTIMIZERS[optimizer][1]
+    kind, options = OPTIMIZERS[optimizer]
     theirs = getattr(keras.optimizers, kind)(**options)
     learning = [each for each in model.variables.values() if each.trainable]
     theirs.build(learning)
@@ -206,7 +203,7 @@ def trained_by_keras(keras, family, optimizer, weights):
 def test_the_weights_are_those_of_keras(keras, family, optimizer):
     job = make_job(
         model={"layers": None, "entry": f"{__name__}:network", "options": {"family": family}},
-        optimizer={**OPTIMIZERS[optimizer][0]},
+        optimizer={"name": optimizer, **OPTIMIZERS[optimizer][1]},
         train={"dtype": "float64", "shards": 1},
     )
     shape = NETWORKS[family][0]
@@ -218,4 +215,4 @@ def test_the_weights_are_those_of_keras(keras, family, optimizer):
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
         np.testing.assert_allclose(array, theirs[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
-        assert np.abs(array - start[name]).max() > 1e-4 or name.endswith("key/bias"), name
+    assert max(np.abs(array - start[name]).max() for name, array in ours.items()) > 0.1
