@@ -54,7 +54,7 @@ layers = [
     {{ type = "dense", units = 10, activation = "softmax" }},
 ]
 {_TRAIN}
-batch_size = 200
+batch_size = 400
 """,
     "sequences": f"""
 {_TEXT}

@@ -345,7 +345,8 @@ def _global(d: _Drawing, shape: Shape, source: str) -> Layer:
 def _resized(d: _Drawing, shape: Shape, source: str) -> Layer:
     kind = d.one_of([ZeroPadding, Cropping, UpSampling])
     if kind is UpSampling:
-        size = tuple(_whole(d, 1, 2) for _ in shape[1:])
+        sizes = [_whole(d, 1, 2) for _ in shape[1:]]
+        size = tuple(sizes) if len(sizes) > 1 else sizes[0]
         return UpSampling(size, interpolation="bilinear" if len(shape) == 3 and _yes(d) else "nearest")
     sides = [(_whole(d, 0, 2), _whole(d, 0, 1)) for _ in shape[1:]]
     made: Layer = kind(1 if _yes(d) else sides if len(sides) > 1 else sides[0])
@@ -422,3 +423,27 @@ BY_AXES: dict[int, list[Maker]] = {
     4: [*_IMAGES, _permuted],
 }
 """What takes samples of so many axes."""
+
+
+def main() -> None:
+    """Compare graphs with Keras, and say how long that takes."""
+    from tests.nn.test_random_graphs import compare_with_keras
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200, help="how many graphs")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    options = parser.parse_args()
+    begin, wrong = time.perf_counter(), 0
+    for seed in range(options.first, options.first + options.count):
+        try:
+            compare_with_keras(seed)
+        except Exception as error:
+            wrong += 1
+            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+    seconds = time.perf_counter() - begin
+    print(f"{options.count} graphs, {wrong} of them wrong, {seconds:.1f} s, {time.process_time():.1f} s of processor")
+    raise SystemExit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,17 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcnn.nn import Network
+from hpcnn.nn import Network, TimeDistributed
+from hpcnn.nn.build import LAYERS
 from hpcnn.nn.native import NATIVE, NativeArithmetic
 from hpcnn.nn.plain import NumpyArithmetic
+from tests.nn import keras_graphs
 from tests.nn.helpers import Model, normal
 from tests.nn.random_graphs import Graph, drawn
 from tests.nn.ranks_in_step import EACH_ALONE, ONE_RANK, SIZES, computed
+from tests.require import require
 
 SEEDS = range(200)
 SOME = 10
 """Graphs in a test."""
 SAMPLES = sum(SIZES)
+WITH_KERAS = 200
+"""How many of them are compared with Keras, too."""
 GROUPS = pytest.mark.parametrize("seeds", [SEEDS[first : first + SOME] for first in SEEDS[::SOME]], ids=lambda s: s[0])
 
 
@@ -80,3 +85,44 @@ def test_computing_again_changes_no_bit_of_a_pass_that_is_one_shard(seeds) -> No
             )
             for name, array in one.items():
                 assert array.tobytes() == other[name].tobytes(), (seed, name, make)
+
+
+def compare_with_keras(seed: int) -> None:
+    """Compare outputs, gradients and new state; every fifth graph in float32, every second in training."""
+    single, training = seed % 5 == 0, seed % 2 == 0
+    dtype = np.float32 if single else np.float64
+    graph = drawn(seed, pooling_3d=single)
+    model = Model(graph.layers, graph.input_shape, dtype=dtype).shake()
+    dy = normal(SAMPLES, *model.network.output_shape, seed=1, dtype=dtype)
+    x = graph.samples(SAMPLES, dtype)
+    theirs = keras_graphs.passes(graph, model.params, x, dy, dtype, training=training)
+    ours = passes(graph, dtype, training=training)
+    if graph.ids:
+        del ours["dx"]
+    close(ours, theirs, 1e-4 if single else 1e-9, seed)
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(first, min(first + SOME, WITH_KERAS)) for first in range(0, WITH_KERAS, SOME)], ids=lambda s: s[0]
+)
+def test_keras_finds_the_same(seeds) -> None:
+    require("tensorflow")
+    for seed in seeds:
+        compare_with_keras(seed)
+
+
+def test_the_comparison_notices_a_small_error() -> None:
+    right = {"y": np.ones(3), "dx": np.full(2, 1e-3)}
+    close({"y": np.ones(3) + 1e-10, "dx": np.full(2, 1e-3)}, right, 1e-9, 0)
+    for name, size in (("y", 1e-8), ("dx", 1e-11)):
+        with pytest.raises(AssertionError, match=name):
+            close({**right, name: right[name] + size}, right, 1e-9, 0)
+
+
+def test_graphs_are_of_all_kinds_of_layers() -> None:
+    graphs = [drawn(seed, noise=True) for seed in SEEDS]
+    kinds = {type(layer) for graph in graphs for layer in Network(graph.layers, graph.input_shape).layers}
+    inner = {type(layer.inner) for graph in graphs for layer in graph.layers if isinstance(layer, TimeDistributed)}
+    assert set(LAYERS.values()) == kinds
+    assert len(inner) > 3
+    assert sum(graph.shares for graph in graphs) > 20
