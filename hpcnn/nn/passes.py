@@ -116,11 +116,12 @@ class NetworkPass:
         return resume(totals)
 
     def _keep(self, segment: range) -> None:
-        """Copy what later segments take, and the logits, out of the memory that those reuse."""
-        if not self._reuses or segment is self._network.segments[-1]:
+        """Copy what later segments take, and the logits, out of the memory that others reuse."""
+        if not self._reuses:
             return
         later = {source for node in self._network.nodes[segment.stop :] for source in node.sources}
-        for place in later & set(segment):
+        last = len(self._network.nodes) - 1  # read when the pass back is done, too: by metrics
+        for place in (later | {last}) & set(segment):
             y = self._outputs[place]
             kept = self._own_scratch(place, "kept", y.shape, y.dtype)
             self._outputs[place] = self._ctx.arithmetic.copy(y, kept)
