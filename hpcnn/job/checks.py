@@ -11,6 +11,7 @@ from hpcnn.job import data as sources
 from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
+from hpcnn.job.model_options import check_options, takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -57,14 +58,20 @@ def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -
 
 def _check_model(job: Job) -> None:
     model = job.model
-    if model.layers and model.entry:
-        raise JobError("[model] has both layers and entry: keep one of them")
-    if not model.layers and not model.entry:
+    given = [key for key in ("layers", "name", "entry") if getattr(model, key)]
+    if len(given) > 1:
+        raise JobError(f"[model] has both {' and '.join(given)}: keep one of them")
+    if not given:
         raise JobError(
-            '[model] has neither layers nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
+            '[model] has neither layers nor name nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
         )
-    if model.options and not model.entry:
-        raise JobError("model.options are arguments for model.entry, which is not given: remove them, or add entry")
+    if model.options and model.layers:
+        raise JobError(
+            "model.options are arguments for model.entry or sizes for model.name, which are not given: remove them, or "
+            "add one of the two"
+        )
+    if model.name:
+        check_options(model.name, model.options)
     module, colon, function = model.entry.partition(":")
     if model.entry and not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
         raise JobError(f'model.entry = "{model.entry}": expected "package.module:function"')
@@ -193,9 +200,15 @@ def _check_keras(job: Job) -> None:
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
-    for place, layer in _all_layers(job.model.layers):
-        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
-        if job.backend == "keras" and batch and job.train.shards != 1:
+    places = [
+        place
+        for place, layer in _all_layers(job.model.layers)
+        if isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+    ]
+    if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
+        places.append("model.options")
+    for place in places:
+        if job.backend == "keras" and job.train.shards != 1:
             raise JobError(
                 f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
                 'to "shard", or train.shards to 1, or backend to "numpy".'

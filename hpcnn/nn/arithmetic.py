@@ -61,6 +61,13 @@ class PreluBackward(Protocol):
         """Write the gradient of alpha, and return that of x, if it is needed; dy may be overwritten."""
 
 
+class KernelBackward(Protocol):
+    """The second half of what has a kernel alone."""
+
+    def __call__(self, dy: Array, kernel: Grad, /, *, need_dx: bool) -> Array | None:
+        """Write the gradient of the kernel, and return that of x, if it is needed; dy may be overwritten."""
+
+
 class AttentionBackward(Protocol):
     """The second half of an attention."""
 
@@ -327,6 +334,14 @@ class Arithmetic(Protocol):
 
     def not_zero(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return 1 where x is not 0, else 0."""
+
+    def spectral_convolution(
+        self, ctx: Workspace, owner: object, x: Array, kernel: Array
+    ) -> tuple[Array, KernelBackward]:
+        """Return y (n, length, filters): for each of the lowest frequencies the product with a complex matrix.
+
+        x is (n, length, channels), the kernel (modes, 2, channels, filters), with real and imaginary parts.
+        """
 
     def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return zeros like x, which may be overwritten."""

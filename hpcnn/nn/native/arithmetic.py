@@ -14,6 +14,7 @@ from hpcnn.nn.native.pooling import NativePooling
 from hpcnn.nn.native.rectifiers import NativeRectifiers
 from hpcnn.nn.native.recurrent import NativeRecurrent
 from hpcnn.nn.native.shapes import NativeShapes
+from hpcnn.nn.native.spectral import NativeSpectral
 
 
 class NativeArithmetic(
@@ -30,6 +31,7 @@ class NativeArithmetic(
     NativeMerging,
     NativeAttention,
     NativeEmbeddings,
+    NativeSpectral,
     NativeRecurrent,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""

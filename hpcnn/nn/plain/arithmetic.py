@@ -14,6 +14,7 @@ from hpcnn.nn.plain.pooling import PlainPooling
 from hpcnn.nn.plain.rectifiers import PlainRectifiers
 from hpcnn.nn.plain.recurrent import PlainRecurrent
 from hpcnn.nn.plain.shapes import PlainShapes
+from hpcnn.nn.plain.spectral import PlainSpectral
 
 
 class NumpyArithmetic(
@@ -30,6 +31,7 @@ class NumpyArithmetic(
     PlainMerging,
     PlainAttention,
     PlainEmbeddings,
+    PlainSpectral,
     PlainRecurrent,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
