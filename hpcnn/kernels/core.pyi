@@ -153,6 +153,19 @@ def embedding(ids: Array, table: Array, y: Array, /) -> None: ...
 def embedding_gradient(shards: Shards, ids: Array, dy: Array, outs: Arrays, /) -> None: ...
 def add_table(x: Array, table: Array, y: Array, /) -> None: ...
 def not_zero(x: Array, y: Array, /) -> None: ...
+def contrast(
+    scores: Array, first: int, side: int, weight: float, logs: Array, terms: Array, /
+) -> None: ...
+def contrast_gradient(
+    scores: Array,
+    logs: Array,
+    first: int,
+    side: int,
+    own_weight: float,
+    other_weight: float,
+    gradient: Array,
+    /,
+) -> None: ...
 def recurrent(
     cell: int,
     activation: int,
