@@ -204,7 +204,7 @@ def build_training(
         ignore_class=spec.loss.ignore_class,
         reduction=reduction,
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
+    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
     loader = _shard_loader(job, spec, splits.train)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)

@@ -172,13 +172,15 @@ class Model(ABC):
             np.multiply(new_state, len(y), out=new_state)
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array) -> Stats:
-        """Return the stats of one piece of samples, without a reduction."""
+    def eval_piece(self, x: Array, y: Array, keep: Callable[[Array, Array], None] | None = None) -> Stats:
+        """Return the stats of one piece of samples, without a reduction; `keep` is given its outputs and targets."""
         stats = self.layout.zeros()
         with self._flush:
             stats[LOSS], outputs = self.evaluate(x, y)
             stats[COUNT] = len(x)
             self.layout.add_metrics(stats, outputs, y)
+            if keep is not None:
+                keep(outputs, y)
         return stats
 
     @np.errstate(all="ignore")

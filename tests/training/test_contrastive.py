@@ -136,7 +136,7 @@ def test_two_views_by_a_shared_encoder():
         {**noise, "name": "one", "inputs": ["input"]},
         {"type": "dense", "units": 6, "name": "encoder"},
         {**noise, "name": "other", "inputs": ["input"]},
-        {"type": "shared", "of": "encoder", "name": "again"},
+        {"type": "shared", "layer": "encoder", "name": "again"},
         {"type": "concatenate", "inputs": ["encoder", "again"]},
         {"type": "reshape", "shape": [2, 6]},
     ]

@@ -21,7 +21,7 @@ from hpcnn.nn.passes import Asked, Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.training.batch_sums import AddRows, samples_of_batch
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
-from hpcnn.training.metrics import Accuracy
+from hpcnn.training.metrics import Accuracy, CollectedMetric
 from hpcnn.training.model import Model
 from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
 
@@ -92,7 +92,8 @@ class BatchPass:
         metrics = model.layout.metrics
         all_count = model.layout.ignore_class is None
         self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
-        others = [place for place in range(len(metrics)) if place not in self._counted]
+        summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
+        others = [place for place in summed if place not in self._counted]
         self._whole = [place for place in others if metrics[place].counts]
         self._others = [place for place in others if not metrics[place].counts]
 

@@ -1,6 +1,6 @@
 """Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
 
-from hpcnn.training.metrics.base import ClassMetric, Metric, Value
+from hpcnn.training.metrics.base import ClassMetric, CollectedMetric, Metric, Value
 from hpcnn.training.metrics.build import (
     METRICS,
     build_metric,
@@ -15,6 +15,7 @@ from hpcnn.training.metrics.shares import R2, Accuracy
 __all__ = [  # noqa: RUF022 - as all others are
     "Accuracy",
     "ClassMetric",
+    "CollectedMetric",
     "METRICS",
     "Metric",
     "R2",
