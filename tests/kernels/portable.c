@@ -70,6 +70,7 @@ DECLARE(map_axis) DECLARE(permute) DECLARE(combine) DECLARE(maximum_backward) DE
 DECLARE(prelu_backward) DECLARE(spatial_dropout) DECLARE(gaussian_noise)
 DECLARE(ctc) DECLARE_SCRATCH(ctc)
 DECLARE(attention) DECLARE_SCRATCH(attention) DECLARE(attention_backward) DECLARE_SCRATCH(attention_backward)
+DECLARE(contrast) DECLARE(contrast_gradient)
 DECLARE(embedding) DECLARE(embedding_gradient) DECLARE_SCRATCH(embedding_gradient) DECLARE(add_table) DECLARE(not_zero)
 DECLARE(recurrent) DECLARE_SCRATCH(recurrent) DECLARE(recurrent_backward) DECLARE_SCRATCH(recurrent_backward)
 DECLARE(combine_rows)
@@ -400,6 +401,20 @@ static void tables(void) {
     print_reals("not_zero", y, rows * columns);
 }
 
+static void contrasts(void) {
+    enum { rows = 20, columns = 205 };
+    double logs[2 * columns], terms[rows];
+    for (int side = 0; side < 2; side++) {
+        real *scores = filled(rows * columns);
+        random_normal(1, 2, 3, logs, 2 * columns);
+        const struct contrast_gradient gradient = {rows, columns, 9, side, 0.5, 0.5, scores, logs, scores};
+        NAME(contrast)(&(struct contrast){rows, columns, 9, side, 0.5, scores, logs, terms}, 0, rows, NULL);
+        print("contrast", logs, 2 * rows * sizeof *logs), print("contrast", terms, sizeof terms);
+        NAME(contrast_gradient)(&gradient, 0, rows, NULL);
+        print_reals("contrast_gradient", scores, rows * columns);
+    }
+}
+
 /* Each cell with usual and with rare activations. */
 static void cells(void) {
     const index_t n = 19, steps = 3, units = 37, all_ = n * steps * units;
@@ -446,6 +461,7 @@ void PORTABLE(void) {
     entry_by_entry();
     attentions();
     tables();
+    contrasts();
 }
 
 /* ----------------------------------------------------------------------------------------------- What is not vectors */
