@@ -189,6 +189,11 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_keras(job: Job) -> None:
+    if job.backend == "keras" and isinstance(job.loss, models.Contrastive):
+        raise JobError(
+            'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = "keras" '
+            'each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+        )
     if job.backend == "keras" and job.train.checkpoint_activations:
         raise JobError(
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '

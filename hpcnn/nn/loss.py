@@ -80,6 +80,10 @@ class Loss(ABC):
         """
         raise AssertionError(f"{self.name} has no fused head")
 
+    def entries_between(self, samples: int, batch: int) -> int:
+        """Return the entries of scratch that `samples` of a batch take in pairs with all of its samples."""
+        return 0
+
     def batch_steps(self, outputs: Array, ctx: Context) -> Steps[tuple[Array, LossBackward]]:
         """Do what `from_outputs` does, stopping for rows of the whole batch. For losses that are synchronized."""
         raise AssertionError(f"{self.name} takes each sample by itself")

@@ -59,11 +59,6 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
             f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets place by place, which the "
             f"sequences of the loss {loss.loss.name!r} do not have. Remove all metrics."
         )
-    if loss.synchronized and job.backend == "keras":
-        raise JobError(
-            f'loss.name = "{loss.loss.name}" compares all samples of a batch with each other, but in Keras mode each '
-            'gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
-        )
     if loss.target_kind == "any" and job.train.metrics:
         raise JobError(
             f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets, but the loss {loss.loss.name!r} "

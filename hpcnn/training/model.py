@@ -138,7 +138,13 @@ class Model(ABC):
         return False
 
     def steps(
-        self, place: ShardPlace, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+        self,
+        place: ShardPlace,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        new_state: Array | None,
     ) -> Steps[tuple[float, Array, BackwardSteps]]:
         """Do what `forward` does, stopping where something of the whole batch is needed."""
         raise NotImplementedError(f"{type(self).__name__} computes each shard by itself")

@@ -66,7 +66,7 @@ def test_values_are_those_of_numpy(dtype: Any) -> None:
     np.testing.assert_allclose(logs[:, 0], logsumexp(scores.astype(float), axis=1), rtol=1e-9)
     np.testing.assert_allclose(plain_logs, logs, rtol=1e-9)
     np.testing.assert_allclose(plain_terms, terms, rtol=1e-9, atol=1e-8)
-    all_logs = np.zeros((90, 2))
+    all_logs = np.full((90, 2), 100.0)
     all_logs[5:75] = logs
     all_logs[:, 1] += 20
     module.contrast_gradient(scores, all_logs, 5, 0, 0.5, 0.5, scores)

@@ -96,13 +96,19 @@ def test_early_stopping_and_the_best_checkpoint_go_by_it():
 def test_without_validation_data_a_training_says_so(capsys):
     job = make_job(data={"validation_fraction": 0.0}, train={"metrics": ["auc"]})
     notes = build(job).splits.notes
-    assert any("train.metrics has auc, which is computed of validation data alone, and there are none" in n for n in notes)
+    assert any(
+        "train.metrics has auc, which is computed of validation data alone, and there are none" in n for n in notes
+    )
     assert train(job).reports[-1].values.keys() == {"loss"}
 
 
 def test_what_can_not_be_watched():
     watched = {"metrics": ["auc"], "early_stopping": {"monitor": "auc"}}
-    with pytest.raises(JobError, match="auc is computed of validation data alone: monitor val_auc. Known: loss, val_loss"):
+    with pytest.raises(
+        JobError, match=r"auc is computed of validation data alone: monitor val_auc\. Known: loss, val_loss"
+    ):
         make_job(train=watched)
-    with pytest.raises(JobError, match="auc is computed of validation data alone, of which there are none. Known: loss."):
+    with pytest.raises(
+        JobError, match=r"auc is computed of validation data alone, of which there are none\. Known: loss\."
+    ):
         make_job(data={"validation_fraction": 0.0}, train=watched)

@@ -1,10 +1,12 @@
 """The contrastive loss: all samples of a batch count, whatever ranks and shards they lie on."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import JobError, ModelError
+from hpcnn.job.checks import check_job
 from hpcnn.nn import Context
 from hpcnn.nn.losses import Contrastive
 from hpcnn.nn.native import NATIVE
@@ -149,10 +151,12 @@ def test_what_is_refused():
         build_spec(job(layers=LAYERS[:2]), (5,))
     with pytest.raises(JobError, match="'mae' compares outputs with targets, but the loss 'contrastive' reads no targ"):
         build_spec(job(metrics=["mae"]), (5,))
-    with pytest.raises(ModelError, match="compares samples with each other, and takes no weights of samples or classes"):
+    with pytest.raises(ModelError, match="compares samples with each other, and takes no weights of samples or class"):
         Contrastive().bind("linear")(normal(4, 2, 3), np.empty(4), np.ones(4), Context())
     with pytest.raises(ModelError, match="needs a temperature above 0, but got -1"):
         Contrastive(temperature=-1.0)
+    with pytest.raises(JobError, match=r'contrastive" compares all samples of a batch .* Set backend = "numpy", or'):
+        check_job(msgspec.structs.replace(job(), backend="keras"))
     one_hot = make_job(data={"one_hot": True}, model={"layers": LAYERS}, loss={"name": "contrastive"},
                        train={"metrics": []})  # fmt: skip
     with pytest.raises(JobError, match="one_hot = true makes one-hot rows of the targets, but the loss 'contrastive'"):

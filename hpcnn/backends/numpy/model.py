@@ -70,7 +70,13 @@ class NumpyModel(Model):
         return self.network.synchronized or self.loss.synchronized
 
     def steps(
-        self, place: ShardPlace, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+        self,
+        place: ShardPlace,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        new_state: Array | None,
     ) -> Steps[tuple[float, Array, BackwardSteps]]:
         """Compute a shard, layer by layer, in memory of its own."""
         while len(self._contexts) <= place.number:

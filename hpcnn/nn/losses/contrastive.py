@@ -51,6 +51,10 @@ class Contrastive(Loss):
             )
         super().check_output(output_shape, head)
 
+    def entries_between(self, samples: int, batch: int) -> int:
+        """Return those of the scores, both ways."""
+        return 2 * samples * batch
+
     def from_outputs(self, outputs: Array, targets: Array, ctx: Workspace) -> Terms:
         """Take the samples as the whole batch; see `batch_steps`."""
         raise AssertionError("batch_steps computes it")
