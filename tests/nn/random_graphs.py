@@ -193,8 +193,8 @@ class _Drawing:
         repeat = getattr(named, "repeat", 1)
         name = named.name if repeat == 1 else f"{named.name}_{repeat}"
         self.shapes[name] = output
-        own: Sequence[ParamSpec] = () if isinstance(layer, (Block, Shared, MultiInput)) else layer.parameters(
-            self.shapes[sources[0]]
+        own: Sequence[ParamSpec] = (
+            () if isinstance(layer, (Block, Shared, MultiInput)) else layer.parameters(self.shapes[sources[0]])
         )
         if own and not any(spec.state for spec in own):
             self.given[name] = self.shapes[sources[0]]
@@ -209,7 +209,7 @@ class _Drawing:
                 if len(self.shapes[name]) == 4 and not self._pooling_3d:
                     layer = Flatten()
                 self._add(layer, [name])
-                name = self.layers[-1].name  # noqa: PLW2901
+                name = self.layers[-1].name
             self._add(Dense(4, activation=self.one_of(ACTIVATIONS)), [name])
             ends.append(self.layers[-1].name)
         if len(ends) > 1:
