@@ -19,6 +19,8 @@ from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
 """Metrics that are not a single number and so can't be monitored."""
+COLLECTED_METRICS = ("auc",)
+"""Metrics of evaluations alone: they need all samples at once."""
 
 
 _OF_CLASSES = (models.ClassLoss, models.Ctc, models.Dice, models.Iou, models.KLDivergence, models.Hinge)
@@ -47,7 +49,8 @@ def check_job(job: Job) -> None:
 def produced_values(job: Job) -> list[str]:
     """Return the names of all numbers that an epoch of `job` reports, which callbacks can monitor."""
     values = ["loss", *(metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)]
-    return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
+    of_steps = [value for value in values if value not in COLLECTED_METRICS]
+    return of_steps + [f"val_{value}" for value in values] if has_validation(job.data) else of_steps
 
 
 def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
@@ -195,6 +198,11 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_keras(job: Job) -> None:
+    if job.backend == "keras" and isinstance(job.loss, models.Contrastive):
+        raise JobError(
+            'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = "keras" '
+            'each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+        )
     if job.backend == "keras" and job.train.checkpoint_activations:
         raise JobError(
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
@@ -265,6 +273,9 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
     base = monitor.removeprefix("val_")
     if base in TABLE_METRICS:
         why = f"{base} is a table, not a number, and can't be monitored."
+    elif base in COLLECTED_METRICS and base in job.train.metrics:
+        why = f"{base} is computed of validation data alone"
+        why += f": monitor val_{base}." if has_validation(job.data) else ", of which there are none."
     elif base in known:
         why = "this job has no validation data: set data.validation_fraction, or monitor a value of the training."
     else:

@@ -88,6 +88,15 @@ class Ctc(LossSection, frozen=True, kw_only=True, tag="ctc"):
     """For sequences of labels whose places in time are not known; class 0 of the outputs is the blank."""
 
 
+class Contrastive(LossSection, frozen=True, kw_only=True, tag="contrastive"):
+    """For two embeddings of each sample, outputs (2, dim), which are to be closer than those of the batch's others."""
+
+    temperature: Positive = 0.1
+    """Cosines of embeddings are divided by it: the lower, the more the closest of the others count."""
+    symmetric: bool = True
+    """Find the first embedding by the second as well as the second by the first."""
+
+
 class ClassLoss(LossSection, frozen=True, kw_only=True):
     """Settings of every classification loss."""
 
@@ -147,6 +156,7 @@ Loss = (
     | Dice
     | Iou
     | Ctc
+    | Contrastive
     | BinaryCrossentropy
     | CategoricalCrossentropy
     | SparseCategoricalCrossentropy

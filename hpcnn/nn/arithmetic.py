@@ -346,6 +346,22 @@ class Arithmetic(Protocol):
     def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return zeros like x, which may be overwritten."""
 
+    def contrast(self, scores: Array, first: int, side: int, weight: float, logs: Array, terms: Array) -> None:
+        """Write log(sum(exp(row))) of each row of `scores` to ``logs[:, side]``, and add what it loses to `terms`.
+
+        That is weight (log - the score of the row's own column, first + row), in float64; `terms` are overwritten where
+        `side` is 0. `logs` is float64 (rows, 2).
+        """
+
+    def contrast_gradient(
+        self, scores: Array, logs: Array, first: int, side: int, own_weight: float, other_weight: float
+    ) -> Array:
+        """Overwrite `scores` by the gradient of the sum of all samples' losses, and return them.
+
+        `logs`, float64 (columns, 2), are those of all samples. An entry's loss counts `own_weight` in its row, and
+        `other_weight` in its column.
+        """
+
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None
     ) -> tuple[Array, Array, Callable[[], Array]]:

@@ -15,6 +15,7 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
+from hpcnn.nn.layers.blocks import without_last_activation
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.passes import OWNER, NetworkPass, Steps, as_whole_batch
@@ -207,10 +208,8 @@ def _each(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 def _split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], str]:
     """Take the activation off the last layer: an activation layer goes, if others are left, a dense one is linear."""
-    last, head = layers[-1].split_activation()
-    if last is None:
-        return (layers[:-1], head) if len(layers) > 1 else (layers, "linear")
-    return [*layers[:-1], last], head
+    rest, head = without_last_activation(layers)
+    return (rest, head) if rest else (layers, "linear")
 
 
 def _numbered(layers: Sequence[Layer], counts: Counter[str]) -> Iterator[Layer]:

@@ -81,7 +81,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("train.seed", 2**63, "train.seed = 9223372036854775808: expected an integer >= 0"),
     ("train.shuffle", 1, "train.shuffle = 1: expected true or false"),
     ("train.shards", 65537, 'train.shards = 65537: expected an integer >= 1 and <= 65536, or "auto"'),
-    ("train.metrics", "accuracy", 'train.metrics = "accuracy": expected a list of "accuracy", "binary_accuracy", '),
+    ("train.metrics", "accuracy", 'train.metrics = "accuracy": expected a list of "accuracy", "auc", "binary_accuracy", '),
     ("train.metrics.0", 3, 'train.metrics.0 = 3: expected "accuracy", "binary_accuracy", '),
     ("train", 3, "train = 3: expected a table"),
     ("train.early_stopping", True, "train.early_stopping = true: expected a table"),

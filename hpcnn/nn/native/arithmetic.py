@@ -2,6 +2,7 @@
 
 from hpcnn.nn.native.attention import NativeAttention
 from hpcnn.nn.native.batch_normalization import NativeBatchNormalization
+from hpcnn.nn.native.contrast import NativeContrast
 from hpcnn.nn.native.convolution import NativeConvolution
 from hpcnn.nn.native.dense import NativeDense
 from hpcnn.nn.native.embeddings import NativeEmbeddings
@@ -33,6 +34,7 @@ class NativeArithmetic(
     NativeEmbeddings,
     NativeSpectral,
     NativeRecurrent,
+    NativeContrast,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 

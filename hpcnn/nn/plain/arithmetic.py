@@ -2,6 +2,7 @@
 
 from hpcnn.nn.plain.attention import PlainAttention
 from hpcnn.nn.plain.batch_normalization import PlainBatchNormalization
+from hpcnn.nn.plain.contrast import PlainContrast
 from hpcnn.nn.plain.convolution import PlainConvolution
 from hpcnn.nn.plain.dense import PlainDense
 from hpcnn.nn.plain.embeddings import PlainEmbeddings
@@ -33,6 +34,7 @@ class NumpyArithmetic(
     PlainEmbeddings,
     PlainSpectral,
     PlainRecurrent,
+    PlainContrast,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 
