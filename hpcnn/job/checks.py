@@ -63,7 +63,7 @@ def _check_model(job: Job) -> None:
     model = job.model
     given = [key for key in ("layers", "name", "entry") if getattr(model, key)]
     if len(given) > 1:
-        raise JobError(f"[model] has both {' and '.join(given)}: keep one of them")
+        raise JobError(f"[model] has both {given[0]} and {given[1]}: keep one of them")
     if not given:
         raise JobError(
             '[model] has neither layers nor name nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
