@@ -96,7 +96,7 @@ def synthesis(length: int, modes: int, code: str) -> Array:
     Returns:
         an array of shape (modes, 2, length), not to be written to: for the real and the imaginary part of each.
 
-    >>> synthesis(4, 3, "d")[:, 0].tolist()
+    >>> (0 + synthesis(4, 3, "d")[:, 0]).tolist()
     [[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, -0.5, 0.0], [0.25, -0.25, 0.25, -0.25]]
     """
     cosine, sine = _harmonics(length, modes)

@@ -38,7 +38,7 @@ def count_layers(layers: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of layers with the repetitions of blocks, from the tables of a job.
 
     >>> count_layers([{"type": "dense"}, {"type": "block", "repeat": 3, "layers": [{"type": "dense"}] * 2}])
-    8
+    10
     """
     total = 0
     for layer in layers:
