@@ -137,7 +137,9 @@ def _check_loss(job: Job) -> None:
 def _ending(layers: Sequence[sections.Layer]) -> str | None:
     """Return the last activation; None if only the network can tell, when it is built."""
     for layer in reversed(layers):
-        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer):
+        while isinstance(layer, sections.TimeDistributed) or getattr(layer, "merge_mode", "") == "concat":
+            (layer,) = layer.children  # each of its outputs is one of that layer
+        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer | sections.SimpleRNN):
             return layer.activation
         if isinstance(layer, sections.Residual | sections.LayerNorm):
             return "linear"
@@ -189,6 +191,13 @@ def _check_keras(job: Job) -> None:
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
+    for place, layer in _all_layers(job.model.layers):
+        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+        if job.backend == "keras" and batch and job.train.shards != 1:
+            raise JobError(
+                f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
+                'to "shard", or train.shards to 1, or backend to "numpy".'
+            )
 
 
 def _check_horovod(job: Job) -> None:

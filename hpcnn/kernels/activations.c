@@ -1,26 +1,7 @@
 /* Activations and their gradients. Definitions are those of Keras 3; see hpcnn/nn/activations.py. */
 #include "activations.h"
 
-#include "functions.h"
-
-#define SELU_ALPHA 1.6732632423543772848170429916717
-#define SELU_SCALE 1.0507009873554804934193349852946
-#define SQRT_HALF 0.70710678118654752440
-#define NORMAL_DENSITY 0.39894228040143267794 /* 1 / sqrt(2 pi) */
-
-INLINE dvec elu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z)); }
-INLINE dvec selu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z) * dall(SELU_ALPHA)) * dall(SELU_SCALE); }
-INLINE dvec phi(dvec z) { return (derf(z * dall(SQRT_HALF)) + dall(1)) * dall(0.5); }
-INLINE dvec gelu(dvec z) { return z * phi(z); }
-INLINE dvec swish(dvec z) { return z * dsigmoid(z); }
-INLINE dvec softplus(dvec z) { return at_least(z, 0) + dlog1p(dexp(-dabs(z))); }
-
-INLINE dvec gelu_slope(dvec z) { return dfma(dexp(z * z * dall(-0.5)) * dall(NORMAL_DENSITY), z, phi(z)); }
-INLINE dvec swish_slope(dvec z) {
-    dvec gate = dsigmoid(z);
-    return dfma((dall(1) - gate) * z, gate, gate);
-}
-INLINE dvec softplus_slope(dvec y) { return -dexpm1(-y); }
+#include "smooth.h"
 
 /* A loop over n numbers, the last ones as a part of a vector; `body` makes `out` of `in` (and of `other`). */
 #define EACH_VEC(n, from, to, body) \

@@ -283,6 +283,7 @@ struct standardize {
 #include "operations_shapes.h"
 #include "operations_losses.h"
 #include "operations_attention.h"
+#include "operations_recurrent.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

@@ -4,11 +4,14 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Backward, Layer, MultiBackward, MultiInput, Params, Shape
 from hpcnn.nn.layers import (
     ELU,
+    GRU,
+    LSTM,
     Activation,
     Add,
     Average,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Block,
     Concatenate,
     Conv1D,
@@ -44,7 +47,9 @@ from hpcnn.nn.layers import (
     RMSNormalization,
     SeparableConv2D,
     Shared,
+    SimpleRNN,
     SpatialDropout,
+    TimeDistributed,
     UpSampling,
     ZeroPadding,
 )
@@ -54,6 +59,8 @@ from hpcnn.nn.workspace import Array
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
     "Add",
     "Array",
@@ -61,6 +68,7 @@ __all__ = [
     "AveragePooling",
     "Backward",
     "BatchNormalization",
+    "Bidirectional",
     "Block",
     "Concatenate",
     "Context",
@@ -105,7 +113,9 @@ __all__ = [
     "SeparableConv2D",
     "Shape",
     "Shared",
+    "SimpleRNN",
     "SpatialDropout",
+    "TimeDistributed",
     "UpSampling",
     "ZeroPadding",
 ]

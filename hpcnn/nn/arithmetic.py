@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hpcnn.nn.axis_maps import AxisMaps
@@ -72,6 +73,34 @@ class TableBackward(Protocol):
 
     def __call__(self, dy: Array, table: Grad, /) -> None:
         """Write the gradient of the table."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a recurrent layer does at each step.
+
+    Kinds: ``simple_rnn``, ``lstm``, and ``gru_before`` or ``gru_after``, by where its reset gate acts: at the product.
+    """
+
+    kind: str
+    activation: str
+    recurrent_activation: str
+    backwards: bool = False
+    """Whether it goes from the last step to the first."""
+
+    @property
+    def gates(self) -> int:
+        """How many times its units a kernel is wide."""
+        return {"simple_rnn": 1, "lstm": 4}.get(self.kind, 3)
+
+
+class RecurrentBackward(Protocol):
+    """The second half of a recurrent pass."""
+
+    def __call__(
+        self, dy: Array, kernel: Grad, recurrent_kernel: Grad, bias: Grad, /, *, need_dx: bool
+    ) -> Array | None:
+        """Write the gradients of the parameters, and return that of x, if it is needed; dy is left alone."""
 
 
 class HeadedLoss(Protocol):
@@ -200,6 +229,26 @@ class Arithmetic(Protocol):
 
     def draw_from(self, ctx: Workspace, draws: Any) -> None:
         """Repeat random draws of the pass, from those on that `draws` returned."""
+
+    def recurrent(
+        self,
+        ctx: Workspace,
+        owner: object,
+        cell: Cell,
+        x: Array,
+        kernel: Array,
+        recurrent_kernel: Array,
+        bias: Array | None,
+        y: Array,
+    ) -> RecurrentBackward:
+        """Go through all steps of x (n, steps, features), from outputs of 0 on.
+
+        `y` takes the output of each step at its place, (n, steps, units), or that of the last alone, (n, units). It may
+        be a view; its last axis must be contiguous.
+        """
+
+    def combine(self, name: str, a: Array, b: Array | None, out: Array) -> Array:
+        """Write `add`, `average` or `multiply` of a and b, or `halve` of a, to `out`, and return that."""
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""

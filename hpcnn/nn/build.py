@@ -18,11 +18,14 @@ from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
     ELU,
+    GRU,
+    LSTM,
     Activation,
     Add,
     Average,
     AveragePooling,
     BatchNormalization,
+    Bidirectional,
     Block,
     Concatenate,
     Conv1D,
@@ -58,7 +61,9 @@ from hpcnn.nn.layers import (
     RMSNormalization,
     SeparableConv2D,
     Shared,
+    SimpleRNN,
     SpatialDropout,
+    TimeDistributed,
     UpSampling,
     ZeroPadding,
 )
@@ -112,6 +117,11 @@ LAYERS: dict[str, type[Layer]] = {
     "padding_mask": PaddingMask,
     "multi_head_attention": MultiHeadAttention,
     "cross_attention": CrossAttention,
+    "simple_rnn": SimpleRNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "bidirectional": Bidirectional,
+    "time_distributed": TimeDistributed,
 }
 """Each takes the keys of its section."""
 
@@ -208,7 +218,8 @@ def _layer_section(layer: Layer) -> dict[str, Any]:
             f"{layer.title} is a {type(layer).__name__}, which no job file knows ({', '.join(LAYERS)}). Name a "
             'function that builds the network, model.entry = "package.module:function", so that it can be built again.'
         )
-    settings = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    values = {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
+    settings = {name: value for name, value in values.items() if value is not None}  # TOML has no null
     settings["inputs"] = list(layer.inputs)
     if layer.children:
         settings["layers"] = [_layer_section(child) for child in layer.children]

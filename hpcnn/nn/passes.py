@@ -173,13 +173,21 @@ class NetworkPass:
         own = self._shared_grads(place, grads) if node.shared else grads
         for source, dx in zip(node.sources, (yield from self._dx(place, dy, own, needed)), strict=True):
             so_far = found[source]
-            if dx is not None:
-                found[source] = dx if so_far is None else self._ctx.arithmetic.add(so_far, dx, so_far)
+            if dx is None or so_far is None:
+                found[source] = so_far if dx is None else dx
+            else:
+                found[source] = self._ctx.arithmetic.add(so_far, dx, self._sum_of_gradients(source, so_far))
         if node.shared:
             self._add_shared(place, own, grads)
         start = network.starts[place]
         if ready is not None and start is not None:
             ready(start)
+
+    def _sum_of_gradients(self, source: int, so_far: Array) -> Array:
+        """Return where the sum of two gradients goes: into the first, unless it is an array of a layer of one's own."""
+        if so_far.flags.writeable and so_far.flags.c_contiguous:
+            return so_far
+        return self._own_scratch(source, "gradient", so_far.shape, so_far.dtype)
 
     def _dx(self, place: int, dy: Array, grads: Params, needed: list[bool]) -> Steps[Sequence[Array | None]]:
         backward = self._backwards[place]

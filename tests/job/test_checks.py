@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hpcnn.errors import JobError
 from hpcnn.job import load_job
-from hpcnn.job.checks import DIGITS_SAMPLES, produced_values
+from hpcnn.job.checks import DIGITS_SAMPLES, check_job, produced_values
 from hpcnn.job.data_checks import has_validation
+from tests.small_jobs import make_job
 
 JOB = """
 [data]
@@ -205,3 +207,13 @@ def test_number_of_digits_is_that_of_the_file() -> None:
 
     with np.load(Path(hpcnn.data.__file__).with_name("digits.npz")) as archive:
         assert len(archive["y"]) == DIGITS_SAMPLES
+
+
+def test_batch_statistics_in_keras_mode_need_one_shard():
+    layers = [{"type": "residual", "layers": [{"type": "batch_normalization"}]}, {"type": "dense", "units": 3}]
+    job = make_job(model={"layers": layers}, loss={"name": "mse"}, train={"metrics": [], "shards": None})
+    keras = msgspec.structs.replace(job, backend="keras")
+    place = r"model\.layers\.0\.layers\.0\.statistics"
+    with pytest.raises(JobError, match=place + ' = "batch" is for NumPy mode: .*"shard"'):
+        check_job(keras)
+    check_job(msgspec.structs.replace(keras, train=msgspec.structs.replace(job.train, shards=1)))

@@ -71,6 +71,8 @@ DECLARE(prelu_backward) DECLARE(spatial_dropout) DECLARE(gaussian_noise)
 DECLARE(ctc) DECLARE_SCRATCH(ctc)
 DECLARE(attention) DECLARE_SCRATCH(attention) DECLARE(attention_backward) DECLARE_SCRATCH(attention_backward)
 DECLARE(embedding) DECLARE(embedding_gradient) DECLARE_SCRATCH(embedding_gradient) DECLARE(add_table) DECLARE(not_zero)
+DECLARE(recurrent) DECLARE_SCRATCH(recurrent) DECLARE(recurrent_backward) DECLARE_SCRATCH(recurrent_backward)
+DECLARE(combine_rows)
 
 static void *scratch_of(size_t size) { return aligned_alloc(64, (size + 127) / 64 * 64); }
 
@@ -398,7 +400,35 @@ static void tables(void) {
     print_reals("not_zero", y, rows * columns);
 }
 
+/* Each cell with usual and with rare activations. */
+static void cells(void) {
+    const index_t n = 19, steps = 3, units = 37, all_ = n * steps * units;
+    for (int cell = 0; cell < CELLS; cell++)
+        for (int activation = LINEAR; activation <= TANH; activation++) {
+            const int rec = activation == TANH ? SIGMOID : activation;
+            const index_t gates = cell == SIMPLE_RNN ? 1 : cell == LSTM ? 4 : 3;
+            real *x = filled(all_ * gates), *kernel = filled(units * gates * units), *bias = filled(3 * units), *y = filled(all_);
+            real *before = filled(all_), *more = filled(3 * all_);
+            for (index_t i = 0; i < units * gates * units; i++) kernel[i] *= (real)0.1;
+            const struct recurrent forward = {
+                cell, activation, rec, cell % 2, 0, n, steps, units, x, kernel, cell == GRU_AFTER ? bias : NULL, before, more,
+                y, steps * units, units};
+            NAME(recurrent)(&forward, 0, n, scratch_of(NAME(recurrent_scratch)(&forward)));
+            print_reals("recurrent", y, all_), print_reals("recurrent", x, all_ * gates);
+            const struct recurrent_backward back = {
+                cell, activation, rec, cell % 2, 0, n, steps, units, x, kernel, before, more, y, steps * units, units};
+            NAME(recurrent_backward)(&back, 0, n, scratch_of(NAME(recurrent_backward_scratch)(&back)));
+            print_reals("recurrent_backward", x, all_ * gates);
+        }
+    for (int combination = 0; combination < COMBINATIONS; combination++) {
+        real *a = filled(200), *b = filled(200), *y = filled(200);
+        NAME(combine_rows)(&(struct combine_rows){combination, 10, 19, a, 20, b, 20, y, 20}, 0, 10, NULL);
+        print_reals("combine_rows", y, 200);
+    }
+}
+
 void PORTABLE(void) {
+    cells();
     updates();
     sums();
     products();

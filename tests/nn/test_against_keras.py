@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
+from hpcnn.nn import Activation, Context, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual, TimeDistributed
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
-from tests.nn.cases import KERAS, KERAS_BY_SHAPE, KERAS_FLOAT32, LAYERS, LOSSES, LOSSES_BEHIND_HEADS
+from tests.nn.cases import KERAS, KERAS_BY_SHAPE, KERAS_FLOAT32, LAYERS, LOSSES, LOSSES_BEHIND_HEADS, recurrent
 from tests.nn.cases.losses import fitting_logits, loss_case
 from tests.nn.helpers import Model, alone, normal
 from tests.require import require
@@ -79,6 +79,8 @@ def to_keras(keras, layers, dtype):
             for each in layer.layers:
                 inner = call(each, inner)
             return x + inner
+        if isinstance(layer, TimeDistributed):
+            return keras.ops.stack([call(layer.inner, x[:, step]) for step in range(x.shape[1])], axis=1)
         if layer.name not in made:
             made[layer.name] = new(layer, x)
             y = made[layer.name](x)
@@ -88,6 +90,8 @@ def to_keras(keras, layers, dtype):
 
     def new(layer, x):
         name = np.dtype(dtype).name
+        if type(layer) in recurrent.KERAS:
+            return recurrent.KERAS[type(layer)](keras, layer, name, activation_of)
         if type(layer) in KERAS_BY_SHAPE:
             return KERAS_BY_SHAPE[type(layer)](keras, layer, tuple(x.shape[1:]), name)
         if type(layer) in KERAS:

@@ -120,24 +120,24 @@ def test_keras_computes_the_same(name, dtype):
 @pytest.mark.parametrize("name", CASES)
 def test_keras_mode_computes_the_same(name):
     require("keras"), require("tensorflow")
-    from hpcnn.backends.keras.layers.merging import MERGING
+    from hpcnn.backends.keras.layers.merging import LAYERS
 
     layer, x, _ = inputs_of(name)
     ours = layer.forward({}, x, Context())[0]
-    np.testing.assert_allclose(ours, MERGING[type(layer)](layer, "float64")(x), rtol=1e-12)
+    np.testing.assert_allclose(ours, LAYERS[type(layer)](layer, "float64")(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_computes_the_same(name):
     onnx, runtime = require("onnx"), require("onnxruntime")
     from hpcnn.tools.export.graph import Graph
-    from hpcnn.tools.export.nodes.merging import MERGING
+    from hpcnn.tools.export.nodes.merging import LAYERS
     from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET
 
     layer, x, _ = inputs_of(name, np.float32)
     ours, graph = layer.forward({}, x, Context())[0], Graph({})
     names = [f"x{number}" for number in range(len(x))]
-    graph.add("Identity", MERGING[type(layer)](graph, layer, names), name="y")
+    graph.add("Identity", LAYERS[type(layer)](graph, layer, names, None), name="y")
     tensors = [onnx.helper.make_tensor_value_info(each, 1, None) for each in [*names, "y"]]
     made = onnx.helper.make_model(
         onnx.helper.make_graph(graph.nodes, "test", tensors[:-1], tensors[-1:]),

@@ -30,6 +30,7 @@ from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET, onnx_model, write_on
 from hpcnn.tools.open_run import by_numpy
 from tests.mpi.launch import ROOT
 from tests.nn.cases import LAYERS
+from tests.nn.cases.recurrent import NOT_IN_ONNX
 from tests.nn.helpers import Model, normal
 from tests.require import require
 from tests.small_jobs import make_job, train
@@ -58,10 +59,22 @@ def check_the_same(runtime, model: Model, x: np.ndarray) -> None:
         np.testing.assert_allclose(outputs_of(runtime, made, rows), expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in NOT_IN_ONNX])
 def test_each_layer(runtime, name: str) -> None:
     layer, input_shape = LAYERS[name]
     check_the_same(runtime, Model([layer], input_shape).shake(), normal(6, *input_shape))
+
+
+@pytest.mark.parametrize("name", NOT_IN_ONNX)
+def test_activations_that_no_recurrent_operation_has_are_refused(name: str) -> None:
+    require("onnx")
+    layer, input_shape = LAYERS[name]
+    model = Model([layer], input_shape)
+    message = (
+        f"layer 'l' has the activation '{NOT_IN_ONNX[name]}', which no recurrent operation of ONNX has. Known: linear"
+    )
+    with pytest.raises(ModelError, match=message):
+        onnx_model(model.network, model.network.layout.state_dict(model.vector), None)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -15,21 +15,25 @@ from hpcnn.job.layers.convolution import (
 )
 from hpcnn.job.layers.dense import ActivationLayer, Dense
 from hpcnn.job.layers.embeddings import Embedding, PaddingMask, PositionalEmbedding
-from hpcnn.job.layers.kinds import Block, Layer, Residual, Shared
+from hpcnn.job.layers.kinds import Bidirectional, Block, Layer, Residual, Shared, TimeDistributed
 from hpcnn.job.layers.merging import Add, Average, Concatenate, Maximum, Multiply
 from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
 from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
 from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.job.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "ActivationLayer",
     "Add",
     "Average",
     "AveragePooling",
     "BatchNormalization",
+    "Bidirectional",
     "Block",
     "Concatenate",
     "Conv1D",
@@ -67,8 +71,10 @@ __all__ = [
     "Residual",
     "SeparableConv2D",
     "Shared",
+    "SimpleRNN",
     "SlidingSection",
     "SpatialDropout",
+    "TimeDistributed",
     "UpSampling",
     "ZeroPadding",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -25,6 +25,7 @@ from hpcnn.job.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.job.layers.normalization import BatchNormalization, GroupNormalization, LayerNorm, RMSNormalization
 from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
 from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.job.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 from hpcnn.job.section import PositiveInt, Text
 
@@ -52,6 +53,22 @@ class Shared(LayerSection, frozen=True, kw_only=True, tag="shared"):
 
     layer: Text
     """Name of that layer."""
+
+
+class Bidirectional(LayerSection, frozen=True, kw_only=True, tag="bidirectional"):
+    """Goes through a sequence both ways, with a recurrent layer and its double, which has parameters of its own."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The recurrent layer: one."""
+    merge_mode: Literal["concat", "sum", "mul", "ave"] = "concat"
+    """How the two outputs become one: side by side, or by their sum, product or mean."""
+
+
+class TimeDistributed(LayerSection, frozen=True, kw_only=True, tag="time_distributed"):
+    """Applies a layer to each step of a sequence, with the same parameters."""
+
+    layers: Annotated[list[Layer], Meta(min_length=1)]
+    """The layer: one."""
 
 
 Layer = (
@@ -96,6 +113,11 @@ Layer = (
     | PaddingMask
     | MultiHeadAttention
     | CrossAttention
+    | SimpleRNN
+    | LSTM
+    | GRU
+    | Bidirectional
+    | TimeDistributed
     | Block
     | Residual
     | Shared

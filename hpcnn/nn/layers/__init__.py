@@ -13,15 +13,20 @@ from hpcnn.nn.layers.noise import Dropout, GaussianNoise, SpatialDropout
 from hpcnn.nn.layers.normalization import LayerNorm, RMSNormalization
 from hpcnn.nn.layers.pooling import AveragePooling, GlobalAveragePooling, GlobalMaxPooling, MaxPooling
 from hpcnn.nn.layers.rectifiers import ELU, LeakyReLU, PReLU
+from hpcnn.nn.layers.recurrent import GRU, LSTM, SimpleRNN
+from hpcnn.nn.layers.sequences import Bidirectional, TimeDistributed
 from hpcnn.nn.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
     "Add",
     "Average",
     "AveragePooling",
     "BatchNormalization",
+    "Bidirectional",
     "Block",
     "Concatenate",
     "Conv1D",
@@ -57,7 +62,9 @@ __all__ = [
     "Residual",
     "SeparableConv2D",
     "Shared",
+    "SimpleRNN",
     "SpatialDropout",
+    "TimeDistributed",
     "UpSampling",
     "ZeroPadding",
 ]

@@ -12,6 +12,7 @@ from hpcnn.nn.native.noise import NativeNoise
 from hpcnn.nn.native.normalization import NativeNormalization
 from hpcnn.nn.native.pooling import NativePooling
 from hpcnn.nn.native.rectifiers import NativeRectifiers
+from hpcnn.nn.native.recurrent import NativeRecurrent
 from hpcnn.nn.native.shapes import NativeShapes
 
 
@@ -29,6 +30,7 @@ class NativeArithmetic(
     NativeMerging,
     NativeAttention,
     NativeEmbeddings,
+    NativeRecurrent,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 

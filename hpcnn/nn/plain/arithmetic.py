@@ -12,6 +12,7 @@ from hpcnn.nn.plain.noise import PlainNoise
 from hpcnn.nn.plain.normalization import PlainNormalization
 from hpcnn.nn.plain.pooling import PlainPooling
 from hpcnn.nn.plain.rectifiers import PlainRectifiers
+from hpcnn.nn.plain.recurrent import PlainRecurrent
 from hpcnn.nn.plain.shapes import PlainShapes
 
 
@@ -29,6 +30,7 @@ class NumpyArithmetic(
     PlainMerging,
     PlainAttention,
     PlainEmbeddings,
+    PlainRecurrent,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 

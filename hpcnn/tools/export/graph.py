@@ -34,10 +34,6 @@ class Graph:
         """Return a parameter of the model itself."""
         return self._weights[self.shared.get(name, name)]
 
-    def values(self, name: str) -> Array:
-        """Return the values of a parameter, in float64."""
-        return self._weights[name].astype(np.float64)
-
     def constant(self, name: str, value: Array) -> str:
         """Return the tensor of a value that never changes."""
         self.constants[name] = value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.nn import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
-from tests.nn.cases import attention, convolution, normalization, shapes
+from tests.nn.cases import attention, convolution, normalization, recurrent, shapes
 from tests.nn.cases.losses import LOSSES, LOSSES_BEHIND_HEADS
 
 __all__ = ["KERAS", "KERAS_BY_SHAPE", "KERAS_FLOAT32", "LAYERS", "LOSSES", "LOSSES_BEHIND_HEADS"]
@@ -37,7 +37,7 @@ LAYERS = {
     "residual_identity": (Residual((Dropout(0.0, name="i"),), name="l"), (3,)),
     "residual_nested": (Residual((Residual((LayerNorm(name="j"),), name="i"), Dense(3, name="k")), name="l"), (2, 3)),
 }
-LAYERS |= {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
+LAYERS |= recurrent.LAYERS | {name: case for family in FAMILIES for name, case in family.LAYERS.items()}
 KERAS = {kind: make for family in FAMILIES if family is not shapes for kind, make in family.KERAS.items()}
 KERAS_BY_SHAPE = shapes.KERAS
 """``(keras, layer, shape of its samples, type) -> layer of Keras``."""

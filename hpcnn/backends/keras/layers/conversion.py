@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpcnn.backends.keras.layers import attention, common, convolution, merging, normalization, pooling, shapes
-from hpcnn.backends.keras.layers.making import Make, activation
+from hpcnn.backends.keras.layers import (
+    attention,
+    common,
+    convolution,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    shapes,
+)
+from hpcnn.backends.keras.layers.making import Make, Wrap, activation
 from hpcnn.errors import ModelError
 from hpcnn.nn.graph import Node
 from hpcnn.nn.layer import Layer, MultiInput
@@ -20,7 +29,9 @@ LAYERS: Mapping[type[Layer], Make] = {
     **pooling.LAYERS,
     **shapes.LAYERS,
     **attention.LAYERS,
+    **recurrent.LAYERS,
 }
+WRAPPERS: Mapping[type[Layer], Wrap] = recurrent.WRAPPERS
 
 
 def to_keras(network: Network, dtype: str) -> tuple[Any, dict[int, str]]:
@@ -50,19 +61,37 @@ def _call(node: Node, given: list[Any], dtype: str, made: dict[str, Any], names:
     `made` has the layers by the name of the first parameter, for those that share theirs.
     """
     layer = node.layer
+    if not node.shared and not isinstance(layer, MultiInput):
+        return _put(layer, given[0], dtype, names)
+    if type(layer) in WRAPPERS:
+        raise ModelError(f"{layer.title} is a {type(layer).__name__}, whose parameters can't be shared in Keras mode")
     first = next(iter(node.shared.values()), layer.name)
     if first not in made:
         made[first] = _make(layer, dtype)
     output = made[first](given if isinstance(layer, MultiInput) else given[0])
     if node.owns:
-        weights = made[first].weights
-        names.update({id(variable): f"{layer.name}/{variable.path.partition('/')[2]}" for variable in weights})
+        _note(layer, made[first], names)
     return output
+
+
+def _put(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
+    """Put a layer behind one tensor, and note the names of its parameters."""
+    if type(layer) in WRAPPERS:
+        return WRAPPERS[type(layer)](layer, tensor, dtype, names, _put)
+    made = _make(layer, dtype)
+    output = made(tensor)
+    _note(layer, made, names)
+    return output
+
+
+def _note(layer: Layer, made: Any, names: dict[int, str]) -> None:
+    for variable in made.weights:  # its path begins with Keras's own name of the layer
+        names[id(variable)] = f"{layer.name}/{variable.path.partition('/')[2]}"
 
 
 def _make(layer: Layer, dtype: str) -> Any:
     if type(layer) not in LAYERS:
-        known = ", ".join(kind.__name__ for kind in LAYERS)
+        known = ", ".join(kind.__name__ for kind in (*LAYERS, *WRAPPERS))
         raise ModelError(
             f"layer {layer.name!r} is a {type(layer).__name__}, which NumPy mode has and Keras mode has not. Known: "
             f'{known}. Set backend = "numpy", or let model.entry return a keras.Model.'

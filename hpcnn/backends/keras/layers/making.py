@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpcnn.nn.activations import LEAKY_RELU_SLOPE
+from hpcnn.nn.layer import Layer
 
 Make = Callable[[Any, str], Any]
 """``(layer, dtype) -> keras layer``; that of several inputs takes a list.
 
 How parameters start, and which of them learn, our layout says, not Keras.
 """
+Put = Callable[[Layer, Any, str, dict[int, str]], Any]
+"""``(layer, tensor, dtype, names) -> tensor`` puts a layer after a tensor, and notes the names of its parameters."""
+Wrap = Callable[[Any, Any, str, dict[int, str], Put], Any]
+"""The same for a layer around others, which is given what puts those."""
 
 
 def plain(name: str, *fields: str) -> Make:

@@ -24,9 +24,9 @@ def _layer_norm(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
 def _batch_normalization(graph: Graph, layer: Any, tensor: str, shape: Shape) -> str:
     """Add it in three operations: that of ONNX wants the channels first."""
     name = layer.name
-    scale = 1 / np.sqrt(graph.values(f"{name}/moving_variance") + layer.epsilon)
+    scale = 1 / np.sqrt(graph.weight(f"{name}/moving_variance").astype(np.float64) + layer.epsilon)
     if layer.scale:
-        scale *= graph.values(f"{name}/gamma")
+        scale *= graph.weight(f"{name}/gamma").astype(np.float64)
     centred = graph.add("Sub", tensor, graph.parameter(f"{name}/moving_mean"), name=f"{name}/centred")
     factor = graph.constant(f"{name}/factor", scale.astype(KERNEL_TYPE))
     return _shifted(graph, layer, graph.add("Mul", centred, factor, name=f"{name}/scaled"))
