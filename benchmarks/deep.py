@@ -57,7 +57,10 @@ def hpcnn_deep_steps(name: str, comm: Communicator, shards: int = 0) -> Iterator
     what = DEEP[name]
     batch = what.batch * comm.size
     job = Job(
-        data=NOT_READ, model=Model(layers=what.layers()), loss=what.loss, train=Train(batch_size=batch, shards=shards or "auto")
+        data=NOT_READ,
+        model=Model(layers=what.layers()),
+        loss=what.loss,
+        train=Train(batch_size=batch, shards=shards or "auto"),
     )
     job = replace(job, train=replace(job.train, shards=shards_of(job)))
     return job_steps(job, *what.data(STEPS * batch), comm)
@@ -91,7 +94,9 @@ def main() -> int:
     parser = make_parser("deep", "Compares the training of deep networks with PyTorch.", ranks=1, rounds=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement; 1")
     parser.add_argument("--networks", nargs="+", choices=list(DEEP), metavar="NAME", help="all if left out")
-    parser.add_argument("--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out")
+    parser.add_argument(
+        "--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out"
+    )
     parser.add_argument("--channels-first", action="store_true", help="PyTorch's other order of images in memory")
     arguments = parser.parse_args()
     return run_parallel(lambda comm: measure(comm, arguments))

@@ -129,6 +129,18 @@ def unet() -> Layers:
     return [*net, layers.Conv2D(filters=1, kernel_size=1, activation="sigmoid")]
 
 
+UNITS, FEATURES, RECURRENCES = 256, 32, 2
+
+
+def lstm() -> Layers:
+    """Return two LSTMs and a dense layer for the last step."""
+    return [
+        layers.LSTM(units=UNITS, return_sequences=True),
+        layers.LSTM(units=UNITS),
+        layers.Dense(units=10, activation="softmax"),
+    ]
+
+
 WIDTH, HEADS, HIDDEN, DEPTH = 256, 8, 1024, 4
 
 
@@ -158,5 +170,6 @@ DEEP = {
     "CNN 28x28": DeepNetwork(128, convolutional, LABELS, images((28, 28, 1))),
     "ResNet-20 32x32": DeepNetwork(128, resnet20, LABELS, images((32, 32, 3))),
     "U-Net 64x64": DeepNetwork(16, unet, BinaryCrossentropy(), masked_images),
+    "LSTM 2x256": DeepNetwork(32, lstm, LABELS, images((64, FEATURES))),
     "transformer 4x256": DeepNetwork(16, transformer, LABELS, text),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.deep_networks import (
-    DEEP, DEPTH, HEADS, HIDDEN, LENGTH, RESNET_BLOCKS, RESNET_WIDTHS, STEPS, UNET_WIDTHS, VOCABULARY, WIDTH,
+    DEEP, DEPTH, FEATURES, HEADS, HIDDEN, LENGTH, RECURRENCES, RESNET_BLOCKS, RESNET_WIDTHS, STEPS, UNET_WIDTHS, UNITS, VOCABULARY, WIDTH,
 )  # fmt: skip
 from benchmarks.torch_side import load_torch
 
@@ -109,6 +109,21 @@ def unet(torch: Any) -> Any:
     return UNet(), nn.BCEWithLogitsLoss()
 
 
+def lstm(torch: Any) -> Any:
+    nn = torch.nn
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.LSTM(FEATURES, UNITS, RECURRENCES, batch_first=True)
+            self.last = nn.Linear(UNITS, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.inner(x)[0][:, -1])
+
+    return Last(), nn.CrossEntropyLoss()
+
+
 def transformer(torch: Any) -> Any:
     nn = torch.nn
 
@@ -147,5 +162,5 @@ def transformer(torch: Any) -> Any:
     return Transformer(), lambda logits, ids: loss(logits.reshape(-1, VOCABULARY), ids.reshape(-1))
 
 
-NETWORKS = dict(zip(DEEP, (convolutional, resnet20, unet, transformer), strict=True))
+NETWORKS = dict(zip(DEEP, (convolutional, resnet20, unet, lstm, transformer), strict=True))
 IMAGES = ("CNN 28x28", "ResNet-20 32x32", "U-Net 64x64")

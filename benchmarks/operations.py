@@ -1,6 +1,6 @@
 """Where the time of a training step goes: each operation of the recorded pass by itself, by kind and by layer.
 
-    python -m benchmarks.operations "ResNet-20 32x32"
+python -m benchmarks.operations "ResNet-20 32x32"
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def main() -> int:
     parser = Parser("benchmarks.operations", description, example='python -m benchmarks.operations "CNN 28x28"')
     parser.add_argument("network", choices=list(DEEP))
     parser.add_argument("--steps", type=positive, default=7, metavar="N", help="of which medians are shown; 7")
-    parser.add_argument("--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out")
+    parser.add_argument(
+        "--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out"
+    )
     parser.add_argument("--rows", type=positive, default=25, metavar="N", help="single operations to show; 25")
     arguments = parser.parse_args()
     with watched_programs() as programs:
