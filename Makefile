@@ -137,6 +137,7 @@ $(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch] hpcnn/kern
 # Another NumPy, which tests put before that of .venv: the compiled core does not depend on it.
 .venv-numpy20/test.stamp: .venv/test.stamp
 	@echo "Installing NumPy 2.0 into .venv-numpy20, once ..."
+	@rm -rf $(@D)
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
 		$(BIN)/python -m pip install --quiet --no-deps --target $(@D) 'numpy==2.0.*'; \
 	else \

@@ -50,7 +50,7 @@ struct recurrent_backward {
 };
 
 /* y = a (COPY_ROWS, not flushed), a / 2, a + b, (a + b) / 2 or a b, flushed; y may be a or b. A task is one row. */
-enum combination { COPY_ROWS, HALVE_ROWS, ADD_ROWS, AVERAGE_ROWS, MULTIPLY_ROWS, COMBINATIONS };
+enum row_combination { COPY_ROWS, HALVE_ROWS, ADD_ROWS, AVERAGE_ROWS, MULTIPLY_ROWS, ROW_COMBINATIONS };
 struct combine_rows {
     int combination;
     index_t rows, columns;

@@ -81,7 +81,7 @@ static int take_rows(PyObject *given, const char *name, enum access access, cons
 int parse_combine_rows(PyObject *const *given, struct record *record) {
     struct array a, b = {0}, y;
     index_t combination;
-    if (!take_whole(given[0], "combination", 0, COMBINATIONS - 1, &combination)) return 0;
+    if (!take_whole(given[0], "combination", 0, ROW_COMBINATIONS - 1, &combination)) return 0;
     if (!take_rows(given[3], "y", WRITE, NULL, &y) || !take_rows(given[1], "a", READ, &y, &a)) return 0;
     if ((given[2] != Py_None) != (combination >= ADD_ROWS)) return refuse("sums and products need b, the others must have none");
     if (given[2] != Py_None && !take_rows(given[2], "b", READ, &y, &b)) return 0;

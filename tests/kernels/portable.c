@@ -420,7 +420,7 @@ static void cells(void) {
             NAME(recurrent_backward)(&back, 0, n, scratch_of(NAME(recurrent_backward_scratch)(&back)));
             print_reals("recurrent_backward", x, all_ * gates);
         }
-    for (int combination = 0; combination < COMBINATIONS; combination++) {
+    for (int combination = 0; combination < ROW_COMBINATIONS; combination++) {
         real *a = filled(200), *b = filled(200), *y = filled(200);
         NAME(combine_rows)(&(struct combine_rows){combination, 10, 19, a, 20, b, 20, y, 20}, 0, 10, NULL);
         print_reals("combine_rows", y, 200);
