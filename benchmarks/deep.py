@@ -94,9 +94,7 @@ def main() -> int:
     parser = make_parser("deep", "Compares the training of deep networks with PyTorch.", ranks=1, rounds=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement; 1")
     parser.add_argument("--networks", nargs="+", choices=list(DEEP), metavar="NAME", help="all if left out")
-    parser.add_argument(
-        "--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out"
-    )
+    parser.add_argument("--shards", type=int, default=0, metavar="V", help="gradient shards; as a job has if left out")
     parser.add_argument("--channels-first", action="store_true", help="PyTorch's other order of images in memory")
     arguments = parser.parse_args()
     return run_parallel(lambda comm: measure(comm, arguments))

@@ -1,4 +1,4 @@
-"""Networks of convolutions, recurrence and attention, as jobs of hpcnn; `benchmarks.deep_torch` has them for PyTorch."""
+"""Networks of convolutions, recurrence and attention, as layers of jobs; `benchmarks.deep_torch` has the same."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def text(samples: int) -> tuple[Array, Array]:
     return ids[:, :-1].astype(np.float32), ids[:, 1:]
 
 
-# -------------------------------------------------------------------------------------------------------------- Networks
+# ------------------------------------------------------------------------------------------------------------ Networks
 
 
 def convolutional() -> Layers:

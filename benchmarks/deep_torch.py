@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.deep_networks import (
-    DEEP, DEPTH, FEATURES, HEADS, HIDDEN, LENGTH, RECURRENCES, RESNET_BLOCKS, RESNET_WIDTHS, STEPS, UNET_WIDTHS, UNITS, VOCABULARY, WIDTH,
+    DEEP,
+    DEPTH,
+    FEATURES,
+    HEADS,
+    HIDDEN,
+    LENGTH,
+    RECURRENCES,
+    RESNET_BLOCKS,
+    RESNET_WIDTHS,
+    STEPS,
+    UNET_WIDTHS,
+    UNITS,
+    VOCABULARY,
+    WIDTH,
 )  # fmt: skip
 from benchmarks.torch_side import load_torch
 

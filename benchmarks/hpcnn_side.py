@@ -84,7 +84,8 @@ def job_steps(
 ) -> Iterator[None]:
     """Train a job on arrays for ever, one step at a time. Building is part of the first step. See `hpcnn_steps`."""
     batch_size, shards = job.train.batch_size, job.train.shards
-    assert isinstance(batch_size, int) and isinstance(shards, int)
+    assert isinstance(batch_size, int)
+    assert isinstance(shards, int)
     spec = build_spec(job, x.shape[1:], backend)
     built(spec.network)
     replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)

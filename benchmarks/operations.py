@@ -5,7 +5,6 @@ python -m benchmarks.operations "ResNet-20 32x32"
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -71,7 +70,7 @@ def watched_programs() -> Iterator[list[Watched]]:
         def __getattr__(self, name: str) -> Any:
             return getattr(core, name)
 
-        def Program(self) -> Watched:
+        def Program(self) -> Watched:  # noqa: N802
             made.append(Watched())
             return made[-1]
 
@@ -87,9 +86,7 @@ def main() -> int:
     parser = Parser("benchmarks.operations", description, example='python -m benchmarks.operations "CNN 28x28"')
     parser.add_argument("network", choices=list(DEEP))
     parser.add_argument("--steps", type=positive, default=7, metavar="N", help="of which medians are shown; 7")
-    parser.add_argument(
-        "--shards", type=int, default=0, metavar="V", help="gradient shards; those of a job if left out"
-    )
+    parser.add_argument("--shards", type=int, default=0, metavar="V", help="gradient shards; as a job has if left out")
     parser.add_argument("--rows", type=positive, default=25, metavar="N", help="single operations to show; 25")
     arguments = parser.parse_args()
     with watched_programs() as programs:
