@@ -74,11 +74,11 @@ def watched_programs() -> Iterator[list[Watched]]:
             made.append(Watched())
             return made[-1]
 
-    batch_pass.core, before = Target(), batch_pass.core  # type: ignore[assignment]
+    batch_pass.core, before = Target(), batch_pass.core  # type: ignore[assignment, attr-defined]
     try:
         yield made
     finally:
-        batch_pass.core = before
+        batch_pass.core = before  # type: ignore[attr-defined]
 
 
 def main() -> int:

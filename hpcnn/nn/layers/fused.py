@@ -53,7 +53,8 @@ def _as(kind: type[Layer]) -> Callable[[Any], Layer]:
 
 
 def _activated(layer: Any) -> Layer:
-    return replace(layer, activation="relu") if layer.activation == "linear" else layer
+    with_relu: Layer = replace(layer, activation="relu") if layer.activation == "linear" else layer
+    return with_relu
 
 
 WITH_RELU: dict[type[Layer], Callable[[Any], Layer]] = {
