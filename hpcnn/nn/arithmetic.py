@@ -13,6 +13,8 @@ from hpcnn.nn.workspace import Array, Workspace
 
 Pull = Callable[[Array], Array]
 """``dy -> dx``; dy may be overwritten, and may be what is returned."""
+PullTwice = Callable[[Array, Array | None], Array]
+"""``dy, copy -> dx``, as above; `copy` takes the same, if it is there."""
 Grad = Any
 """Where the gradient of a parameter is to be written, as the backward pass was given it; None: it is not wanted.
 
@@ -212,10 +214,13 @@ class Arithmetic(Protocol):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, BatchNormBackward]:
         """Return gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each column of x.
 
-        `sums` are those of all samples, (1, 1 + 2 features), or each leaf's own; `shift` is that of the sums.
+        `sums` are those of all samples, (1, 1 + 2 features), or each leaf's own; `shift` is that of the sums. With
+        `relu`, return relu of that.
         """
 
     def fixed_norm(
@@ -228,6 +233,8 @@ class Arithmetic(Protocol):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, NormBackward]:
         """Return the same with a mean and variance that do not depend on x."""
 
@@ -259,6 +266,9 @@ class Arithmetic(Protocol):
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""
+
+    def add_relu(self, ctx: Workspace, owner: object, x1: Array, x2: Array, out: Array) -> tuple[Array, PullTwice]:
+        """Write relu of x1 + x2 to `out`, and return that."""
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy x to `out`, and return that."""

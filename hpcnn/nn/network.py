@@ -16,6 +16,7 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
 from hpcnn.nn.layers.blocks import without_last_activation
+from hpcnn.nn.layers.fused import fused
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.passes import OWNER, NetworkPass, Steps, as_whole_batch
@@ -57,8 +58,8 @@ class Network:
         activation(head)  # a name that it knows
         self.nodes = nodes_of(self.layers, self.input_shape)
         """The layers in the order in which they are computed."""
-        self.passed: Sequence[Any] = [node.layer for node in self.nodes]
-        """The layers as passes call them: each in its place, as it is or observed."""
+        self.passed: Sequence[Any] = self._fused()
+        """The layers as passes call them: each in its place, with a relu behind it in one, or as it is and observed."""
         self.segments = [range(len(self.nodes))]
         """The places that are computed one after the other with all that the pass back needs of them in memory."""
         self._watched = False
@@ -94,8 +95,11 @@ class Network:
     def observe(self, observer: Observer | None) -> None:
         """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
         layers = [node.layer for node in self.nodes]
-        self.passed = layers if observer is None else [observed(layer, observer) for layer in layers]
+        self.passed = self._fused() if observer is None else [observed(layer, observer) for layer in layers]
         self._watched = observer is not None
+
+    def _fused(self) -> list[Layer]:
+        return fused([node.layer for node in self.nodes], [node.sources for node in self.nodes])
 
     @property
     def observed(self) -> bool:
@@ -155,7 +159,8 @@ class Network:
         found: list[str] = []
         ctx.begin(training=True, random_key=ctx.random_key, new_state=ctx.new_state)
         passed = self.passed
-        self.passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in passed]
+        layers = [node.layer for node in self.nodes]
+        self.passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in layers]
         try:
             with np.errstate(all="ignore"):
                 self.forward(params, x, ctx)
