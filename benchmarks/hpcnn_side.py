@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.problem import BATCH, SAMPLES, make_data
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
-from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data, layers
 from hpcnn.job import model as sections
@@ -25,6 +25,8 @@ from hpcnn.training.replica import Replica
 from hpcnn.training.updater import Updater
 
 Sharding = bool | Literal["auto"]
+NOT_READ = data.Synthetic(kind="classification", samples=1)
+"""The data of jobs here: all sides train on the same arrays."""
 
 
 def hpcnn_steps(
@@ -56,15 +58,40 @@ def hpcnn_steps(
         arithmetic: `train.arithmetic`.
         built: told of the network.
     """
-    shards = shards or comm.size
-    job = _job(widths, batch * comm.size, shards, sharding, bucket_mb, arithmetic)
-    spec = build_spec(job, widths[:1], backend)
+    hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
+    train = Train(
+        batch_size=batch * comm.size, shards=shards or comm.size, optimizer_sharding=sharding, bucket_mb=bucket_mb,
+        arithmetic=arithmetic,
+    )  # fmt: skip
+    job = Job(
+        data=NOT_READ,
+        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
+        loss=sections.SparseCategoricalCrossentropy(),
+        train=train,
+    )
+    return job_steps(job, *make_data(widths, samples), comm, order_free=order_free, backend=backend, built=built)
+
+
+def job_steps(
+    job: Job,
+    x: Array,
+    y: Array,
+    comm: Communicator,
+    *,
+    order_free: bool = False,
+    backend: Backend = NUMPY,
+    built: Callable[[Any], object] = lambda network: None,
+) -> Iterator[None]:
+    """Train a job on arrays for ever, one step at a time. Building is part of the first step. See `hpcnn_steps`."""
+    batch_size, shards = job.train.batch_size, job.train.shards
+    assert isinstance(batch_size, int)
+    assert isinstance(shards, int)
+    spec = build_spec(job, x.shape[1:], backend)
     built(spec.network)
     replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
-    x, y = make_data(widths, samples)
     loader = ShardLoader(
-        ArrayRows(x), ArrayRows(y), batch_size=batch * comm.size, shards=shards, seed=0, shuffle=True,
-        input_shape=widths[:1], dtype=np.float32, arithmetic=arithmetic,
+        ArrayRows(x), ArrayRows(y), batch_size=batch_size, shards=shards, seed=0, shuffle=True,
+        input_shape=x.shape[1:], dtype=np.float32, arithmetic=job.train.arithmetic,
     )  # fmt: skip
     step = 0
     while True:
@@ -73,29 +100,6 @@ def hpcnn_steps(
             replica.train_step(step, partial(loader.shards, number), factor=1.0, stop=False)
             step += 1
             yield
-
-
-def _job(
-    widths: tuple[int, ...],
-    batch_size: int,
-    shards: int,
-    sharding: Sharding,
-    bucket_mb: float | Literal["auto"],
-    arithmetic: Arithmetic,
-) -> Job:
-    hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
-    return Job(
-        data=data.Synthetic(kind="classification", samples=1),  # not read: all sides train on the same arrays
-        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
-        loss=sections.SparseCategoricalCrossentropy(),
-        train=Train(
-            batch_size=batch_size,
-            shards=shards,
-            optimizer_sharding=sharding,
-            bucket_mb=bucket_mb,
-            arithmetic=arithmetic,
-        ),
-    )
 
 
 def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: int) -> Replica:

@@ -12,6 +12,7 @@ from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
 from hpcnn.job.losses_checks import check_losses
+from hpcnn.job.model_options import check_options, takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -19,6 +20,8 @@ from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
 """Metrics that are not a single number and so can't be monitored."""
+COLLECTED_METRICS = ("auc",)
+"""Metrics of evaluations alone: they need all samples at once."""
 
 
 _OF_CLASSES = (models.ClassLoss, models.Ctc, models.Dice, models.Iou, models.KLDivergence, models.Hinge)
@@ -51,7 +54,8 @@ def produced_values(job: Job) -> list[str]:
     values += (metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)
     for name, loss in job.losses.items():
         values += (f"{name}_{metric}" for metric in dict.fromkeys(loss.metrics) if metric not in TABLE_METRICS)
-    return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
+    of_steps = [value for value in values if value not in COLLECTED_METRICS]
+    return of_steps + [f"val_{value}" for value in values] if has_validation(job.data) else of_steps
 
 
 def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
@@ -62,22 +66,28 @@ def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -
 
 def _check_model(job: Job) -> None:
     model = job.model
-    if model.layers and model.entry:
-        raise JobError("[model] has both layers and entry: keep one of them")
-    if not model.layers and not model.entry:
+    given = [key for key in ("layers", "name", "entry") if getattr(model, key)]
+    if len(given) > 1:
+        raise JobError(f"[model] has both {given[0]} and {given[1]}: keep one of them")
+    if not given:
         raise JobError(
-            '[model] has neither layers nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
+            '[model] has neither layers nor name nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
         )
     if model.inputs and model.input_shape is not None:
         raise JobError(
             "[model] has both inputs and input_shape: remove input_shape, which follows from those of the inputs"
         )
-    if (model.inputs or model.outputs) and model.entry:
+    if (model.inputs or model.outputs) and not model.layers:
         raise JobError(
-            "model.inputs and model.outputs are for layers: remove them, what model.entry returns has its own"
+            f"model.inputs and model.outputs are for layers: remove them, what model.{given[0]} gives has its own"
         )
-    if model.options and not model.entry:
-        raise JobError("model.options are arguments for model.entry, which is not given: remove them, or add entry")
+    if model.options and model.layers:
+        raise JobError(
+            "model.options are arguments for model.entry or sizes for model.name, which are not given: remove them, or "
+            "add one of the two"
+        )
+    if model.name:
+        check_options(model.name, model.options)
     module, colon, function = model.entry.partition(":")
     if model.entry and not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
         raise JobError(f'model.entry = "{model.entry}": expected "package.module:function"')
@@ -194,14 +204,25 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_keras(job: Job) -> None:
+    if job.backend == "keras" and isinstance(job.loss, models.Contrastive):
+        raise JobError(
+            'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = "keras" '
+            'each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+        )
     if job.backend == "keras" and job.train.checkpoint_activations:
         raise JobError(
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
-    for place, layer in _all_layers(job.model.layers):
-        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
-        if job.backend == "keras" and batch and job.train.shards != 1:
+    places = [
+        place
+        for place, layer in _all_layers(job.model.layers)
+        if isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+    ]
+    if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
+        places.append("model.options")
+    for place in places:
+        if job.backend == "keras" and job.train.shards != 1:
             raise JobError(
                 f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
                 'to "shard", or train.shards to 1, or backend to "numpy".'
@@ -258,6 +279,9 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
     base = monitor.removeprefix("val_")
     if base.endswith(TABLE_METRICS):
         why = f"{base} is a table, not a number, and can't be monitored."
+    elif base in COLLECTED_METRICS and base in job.train.metrics:
+        why = f"{base} is computed of validation data alone"
+        why += f": monitor val_{base}." if has_validation(job.data) else ", of which there are none."
     elif base in known:
         why = "this job has no validation data: set data.validation_fraction, or monitor a value of the training."
     else:

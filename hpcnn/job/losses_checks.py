@@ -84,6 +84,13 @@ def _check_several(job: Job) -> None:
                 f'losses.{name}.name = "ctc": its targets have any length, so that they can\'t share a row with those '
                 "of other outputs. Use it as the only [loss]."
             )
+        if isinstance(loss, models.Contrastive):
+            raise JobError(
+                f'losses.{name}.name = "contrastive": it compares the samples of a batch with each other, and is '
+                "for one output. Use it as the only [loss]."
+            )
+        if "auc" in loss.metrics:
+            raise JobError(f'losses.{name}.metrics has "auc", which is for one output: remove it')
         if getattr(loss, "class_weights", "none") != "none":
             raise JobError(
                 f"losses.{name}.class_weights: classes are weighed in the only [loss] alone. Remove it; "

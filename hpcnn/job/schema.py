@@ -71,7 +71,7 @@ in Keras mode, or one per sample of a smaller batch."""
     """What computes: `native`, the compiled core, whose bits are the same on every processor, or `numpy`, NumPy with \
 its BLAS library, whose bits depend on the processor and the library. It affects the result."""
     metrics: list[Metric] = []
-    """Metrics computed in addition to the loss."""
+    """Metrics computed in addition to the loss. `auc` is computed of validation data alone, and by `hpcnn.evaluate`."""
     top_k: PositiveInt = 5
     """The k of `top_k_accuracy`."""
     eval_batch_size: PositiveInt = 256

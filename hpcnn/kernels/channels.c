@@ -1,12 +1,13 @@
 /* Normalisation of channels by their moments, its gradient, and sums of leaves along the tree. */
 #include "channels.h"
+#include "activations.h"
 
 #define PERIOD 128 /* entries of coefficients, if channels are fewer */
 
 /* ----------------------------------------------------------------------------------------------- Scaling and gradient */
 
 /* Coefficients of a channel, in scratch as arrays of doubles: those of some rows, so that they fill vectors. */
-enum coefficient { MEAN, FACTOR, ADD, SECOND, COEFFICIENTS };
+enum coefficient { MEAN, FACTOR, ADD, SECOND, SHIFT, COEFFICIENTS };
 struct coefficients {
     double *of[COEFFICIENTS];
     index_t rows; /* that they are for: a line */
@@ -28,32 +29,39 @@ INLINE void repeat(struct coefficients *all, index_t columns, index_t rows) {
 }
 
 /* One vector of `lines` lines, `step` entries apart; without x: dy x scale. */
-INLINE void scale_vector(int whole, index_t count, const real *x, const real *dy, real *out, index_t step, index_t lines,
+INLINE void scale_vector(int whole, int with_relu, index_t count, const real *x, const real *dy, real *out, index_t step, index_t lines,
                          const struct coefficients *all, index_t at) {
-    dvec mean[DPARTS], scale[DPARTS], add[DPARTS], second[DPARTS];
+    dvec mean[DPARTS], scale[DPARTS], add[DPARTS], second[DPARTS], shift[DPARTS];
     for (int part = 0; part < DPARTS; part++) {
         mean[part] = dload(all->of[MEAN] + at + part * DWIDTH);
         scale[part] = dload(all->of[FACTOR] + at + part * DWIDTH);
         add[part] = dload(all->of[ADD] + at + part * DWIDTH);
         second[part] = dload(all->of[SECOND] + at + part * DWIDTH);
+        shift[part] = dload(all->of[SHIFT] + at + part * DWIDTH);
     }
     for (index_t line = 0; line < lines; line++) {
         const index_t place = line * step + at;
         const vec v = !x ? (vec){0} : whole ? load(x + place) : load_part(x + place, count);
-        const vec d = !dy ? (vec){0} : whole ? load(dy + place) : load_part(dy + place, count);
+        vec d = !dy ? (vec){0} : whole ? load(dy + place) : load_part(dy + place, count);
         dvec value[DPARTS];
+        if (dy && with_relu) {
+            for (int part = 0; part < DPARTS; part++) value[part] = dfma(widen(v, part) - mean[part], scale[part], shift[part]);
+            d = where_positive(narrow(value), d);
+        }
         for (int part = 0; part < DPARTS; part++) {
             if (!dy) value[part] = dfma(widen(v, part) - mean[part], scale[part], add[part]);
             else if (!x) value[part] = widen(d, part) * scale[part];
             else value[part] = dfma(mean[part] - widen(v, part), second[part], dfma(widen(d, part), scale[part], add[part]));
         }
-        if (whole) store(out + place, flushed(narrow(value)));
-        else store_part(out + place, flushed(narrow(value)), count);
+        vec y = flushed(narrow(value));
+        if (!dy && with_relu) y = relu(y);
+        if (whole) store(out + place, y);
+        else store_part(out + place, y, count);
     }
 }
 
 /* Rows of one segment. */
-INLINE void scale_rows(const real *x, const real *dy, real *out, index_t rows, index_t columns, const struct coefficients *all) {
+INLINE void scale_rows(int with_relu, const real *x, const real *dy, real *out, index_t rows, index_t columns, const struct coefficients *all) {
     const index_t step = all->rows * columns, most = step < 512 ? 2048 / step : 4;
     for (index_t row = 0, lines; row < rows; row += lines * all->rows) {
         const index_t left = rows - row, entry = row * columns;
@@ -61,8 +69,8 @@ INLINE void scale_rows(const real *x, const real *dy, real *out, index_t rows, i
         const index_t n = left >= all->rows ? step : left * columns;
         index_t i = 0;
         for (; i + WIDTH <= n; i += WIDTH)
-            scale_vector(1, WIDTH, x ? x + entry : NULL, dy ? dy + entry : NULL, out + entry, step, lines, all, i);
-        if (i < n) scale_vector(0, n - i, x ? x + entry : NULL, dy ? dy + entry : NULL, out + entry, step, lines, all, i);
+            scale_vector(1, with_relu, WIDTH, x ? x + entry : NULL, dy ? dy + entry : NULL, out + entry, step, lines, all, i);
+        if (i < n) scale_vector(0, with_relu, n - i, x ? x + entry : NULL, dy ? dy + entry : NULL, out + entry, step, lines, all, i);
     }
 }
 
@@ -87,7 +95,10 @@ void NAME(normalize)(const void *operation, index_t begin, index_t end, void *sc
             all.of[ADD][j] = beta ? (double)beta[j] : 0;
         }
         repeat(&all, columns, stop - row);
-        scale_rows((const real *)o->x + row * columns, NULL, (real *)o->y + row * columns, stop - row, columns, &all);
+        const real *x = (const real *)o->x + row * columns;
+        real *y = (real *)o->y + row * columns;
+        if (o->relu) scale_rows(1, x, NULL, y, stop - row, columns, &all);
+        else scale_rows(0, x, NULL, y, stop - row, columns, &all);
     }
 }
 
@@ -125,7 +136,7 @@ void NAME(normalize_backward)(const void *operation, index_t begin, index_t end,
 void NAME(normalize_backward)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct normalize_backward *o = operation;
     const index_t columns = o->columns;
-    const real *gamma = o->gamma;
+    const real *gamma = o->gamma, *beta = o->beta;
     struct coefficients all = coefficients_in(scratch, columns);
     for (index_t row = begin, s = 0, stop; row < end; row = stop) {
         s = segment_from(&o->segments, s, row);
@@ -136,12 +147,14 @@ void NAME(normalize_backward)(const void *operation, index_t begin, index_t end,
             all.of[FACTOR][j] = gamma ? (double)gamma[j] * moments[columns + j] : moments[columns + j];
             all.of[ADD][j] = slopes ? -slopes[j] : 0;
             all.of[SECOND][j] = slopes ? slopes[columns + j] : 0;
+            all.of[SHIFT][j] = beta ? (double)beta[j] : 0;
         }
         repeat(&all, columns, stop - row);
         const real *x = (const real *)o->x + row * columns, *dy = (const real *)o->dy + row * columns;
         real *dx = (real *)o->dx + row * columns;
-        if (slopes) scale_rows(x, dy, dx, stop - row, columns, &all);
-        else scale_rows(NULL, dy, dx, stop - row, columns, &all);
+        if (o->relu) scale_rows(1, x, dy, dx, stop - row, columns, &all);
+        else if (slopes) scale_rows(0, x, dy, dx, stop - row, columns, &all);
+        else scale_rows(0, NULL, dy, dx, stop - row, columns, &all);
     }
 }
 

@@ -7,6 +7,8 @@
 INLINE index_t least(index_t a, index_t b) { return a < b ? a : b; }
 INLINE dvec dload(const double *from) { dvec v; memcpy(&v, from, sizeof v); return v; }
 INLINE void dstore(double *to, dvec v) { memcpy(to, &v, sizeof v); }
+/* dy, flushed, where a value is above 0 once it is flushed; +0 elsewhere. */
+INLINE vec where_positive(vec value, vec dy) { return pick((ivec)(value >= all(REAL_MIN)), flushed(dy), all(0)); }
 INLINE vec load_count(const real *from, index_t count) { return count >= WIDTH ? load(from) : load_part(from, count); }
 
 INLINE index_t start_of(const struct segments *segments, index_t s) {

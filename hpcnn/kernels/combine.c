@@ -1,7 +1,9 @@
 /* Products and the larger of two arrays, multiples of one, and rectifiers with a slope that is learnt. */
-#include "simd.h"
+#include "activations.h"
 
 void NAME(combine)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(add_relu)(const void *operation, index_t begin, index_t end, void *scratch);
+void NAME(add_relu_backward)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(maximum_backward)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(scaled)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(prelu)(const void *operation, index_t begin, index_t end, void *scratch);
@@ -24,6 +26,27 @@ void NAME(combine)(const void *operation, index_t begin, index_t end, void *scra
     for (index_t i = begin; i < end; i += WIDTH) {
         const vec a = load_some(x1 + i, end - i), b = load_some(x2 + i, end - i);
         store_some(y + i, o->kind == MULTIPLY ? flushed(a * b) : pick(second(a, b), b, a), end - i);
+    }
+}
+
+void NAME(add_relu)(const void *operation, index_t begin, index_t end, void *scratch) {
+    (void)scratch;
+    const struct add_relu *o = operation;
+    const real *x1 = o->x1, *x2 = o->x2;
+    real *y = o->y;
+    for (index_t i = begin; i < end; i += WIDTH)
+        store_some(y + i, relu(flushed(load_some(x1 + i, end - i) + load_some(x2 + i, end - i))), end - i);
+}
+
+void NAME(add_relu_backward)(const void *operation, index_t begin, index_t end, void *scratch) {
+    (void)scratch;
+    const struct add_relu_backward *o = operation;
+    const real *y = o->y, *dy = o->dy;
+    real *dx1 = o->dx1, *dx2 = o->dx2;
+    for (index_t i = begin; i < end; i += WIDTH) {
+        const vec d = pick((ivec)(load_some(y + i, end - i) > all(0)), flushed(load_some(dy + i, end - i)), all(0));
+        store_some(dx1 + i, d, end - i);
+        store_some(dx2 + i, d, end - i);
     }
 }
 

@@ -21,8 +21,26 @@ INLINE dvec with_sign_of(dvec x, dvec sign) { return (dvec)(((divec)x & dwhole(I
 /* 2^n, for n from -1022 to 1023. */
 INLINE dvec power_of_two(divec n) { return (dvec)((n + dwhole(1023)) << 52); }
 /* Limits that a NaN passes. */
+#if ISA_NUMBER == ISA_avx512
+INLINE dvec at_most(dvec x, double limit) { return (dvec)_mm512_min_pd((__m512d)dall(limit), (__m512d)x); }
+INLINE dvec at_least(dvec x, double limit) { return (dvec)_mm512_max_pd((__m512d)dall(limit), (__m512d)x); }
+#elif ISA_NUMBER == ISA_avx2
+INLINE dvec at_most(dvec x, double limit) { return (dvec)_mm256_min_pd((__m256d)dall(limit), (__m256d)x); }
+INLINE dvec at_least(dvec x, double limit) { return (dvec)_mm256_max_pd((__m256d)dall(limit), (__m256d)x); }
+#else
 INLINE dvec at_most(dvec x, double limit) { return dpick((divec)(x > dall(limit)), dall(limit), x); }
 INLINE dvec at_least(dvec x, double limit) { return dpick((divec)(x < dall(limit)), dall(limit), x); }
+#endif
+
+/* x 2^n, rounded once, for n from -2044 to 2046; 2^n may be out of range while the result is not. */
+#if ISA_NUMBER == ISA_avx512
+INLINE dvec scaled(dvec x, divec n) { return (dvec)_mm512_scalef_pd((__m512d)x, _mm512_cvtepi64_pd((__m512i)n)); }
+#else
+INLINE dvec scaled(dvec x, divec n) {
+    divec half = n >> 1;
+    return x * power_of_two(half) * power_of_two(n - half);
+}
+#endif
 
 /* x = n log(2) + r + rest, with |r| <= log(2) / 2; the rest is what r was rounded by. */
 INLINE dvec reduce(dvec x, divec *n, dvec *rest) {
@@ -79,11 +97,9 @@ INLINE dvec exp_parts(dvec x, divec *n, dvec *low) {
 INLINE dvec exp_pair(dvec x, dvec *low) {
     divec n;
     dvec small, p = exp_parts(x, &n, &small);
-    divec half = n >> 1; /* in two steps, since 2^n may be out of range while the result is not */
-    dvec scale = power_of_two(half), rest = power_of_two(n - half);
     dvec high = sum_of_three(dall(1), p, small, low);
-    *low = *low * scale * rest;
-    return high * scale * rest;
+    *low = BITS == 64 ? scaled(*low, n) : dall(0);
+    return scaled(high, n);
 }
 
 INLINE dvec dexp(dvec x) {

@@ -47,7 +47,8 @@ struct group_moments {
     double *moments; /* (samples, 2 columns): each group's are repeated for its columns */
 };
 
-/* y = fma(x - mean, gamma inverse, beta), flushed, with the moments of the row's segment. A task is one row. */
+/* y = fma(x - mean, gamma inverse, beta), flushed, with the moments of the row's segment; with `relu` that of it. A task
+ * is one row. */
 struct normalize {
     struct segments segments;
     index_t rows, columns;
@@ -55,17 +56,21 @@ struct normalize {
     const double *moments;
     index_t moments_row; /* 2 columns; 0: all segments share them */
     const void *gamma, *beta; /* or NULL */
+    int relu;
     void *y; /* may be x */
 };
 
 /* sums[s] = {for each column sum of dy, for each column (sum of dy (x - mean)) inverse} over the rows of segment s; the
- * second is acc = fma(dy, x - mean, acc). A task is one segment. */
+ * second is acc = fma(dy, x - mean, acc). With `relu`, +0 stands for dy where `normalize` gives nothing above 0. A task is
+ * one segment. */
 struct channel_products {
     struct segments segments;
     index_t columns;
     const void *x, *dy;
     const double *moments;
     index_t moments_row;
+    const void *gamma, *beta; /* or NULL: those of `normalize`, for relu alone */
+    int relu;
     double *sums; /* (segments, 2 columns) */
 };
 
@@ -83,7 +88,7 @@ struct channel_slopes {
 };
 
 /* dx = fma(mean - x, second slope, fma(dy, gamma inverse, -first slope)), flushed, or without slopes dy (gamma inverse).
- * A task is one row. */
+ * With `relu`, which needs slopes, dy is as in channel_products. A task is one row. */
 struct normalize_backward {
     struct segments segments;
     index_t rows, columns;
@@ -92,7 +97,9 @@ struct normalize_backward {
     const double *slopes; /* or NULL */
     index_t moments_row;  /* of moments and slopes */
     const void *gamma;    /* or NULL */
-    void *dx;             /* may be dy */
+    const void *beta;     /* or NULL: for relu alone */
+    int relu;
+    void *dx; /* may be dy */
 };
 
 /* out[g] = sum along the tree, over the leaves of group g, of (the sum over the leaf's rows of terms, in double and in

@@ -77,6 +77,20 @@ struct combine {
     void *y;
 };
 
+/* y = relu of what `add` makes of x1 and x2; y may be x1 or x2. A task is one entry. (Deal them in multiples of 1024.) */
+struct add_relu {
+    index_t size;
+    const void *x1, *x2;
+    void *y;
+};
+
+/* dx1 = dx2 = dy where y > 0, and +0 elsewhere, flushed; either may be dy. Tasks as above. */
+struct add_relu_backward {
+    index_t size;
+    const void *y, *dy;
+    void *dx1, *dx2;
+};
+
 /* dx1 = dy where MAXIMUM takes x1, dx2 = dy where it takes x2, and +0 elsewhere. Either may be NULL, and either may be
  * dy. A task is one entry. (Deal them in multiples of 1024.) */
 struct maximum_backward {

@@ -13,6 +13,9 @@
 /* Bytes and panels that pass by at once: they lie in the second-level cache when a panel of those that stay comes. */
 #define PASS ((index_t)1 << 19)
 #define PASSING 8
+/* Panels of x that are packed together where the rows of a term lie next to each other, from so many terms on. */
+#define PACKED_AT_ONCE 4
+#define LONG (2 * BLOCK_TERMS)
 /* Bytes of an output from which on it does not stay in the caches anyway. */
 #define LARGE ((size_t)4 << 20)
 /* Rows that lie so far from each other share few sets of the first-level cache, and push each other out. */
@@ -44,6 +47,15 @@ static void pack_rows(struct factor from, index_t rows, index_t terms, real *to)
             for (index_t r = 0; r < rows; r++) to[p * rows + r] = from.at[p * from.step + r * from.place];
 }
 
+/* Panels of x whose rows of a term lie next to each other, all at once: terms are far from each other. */
+static void pack_terms(struct factor from, const index_t *rows, index_t panels, index_t terms, real *to) {
+    for (index_t p = 0; p < terms; p++) {
+        const real *term = from.at + p * from.step;
+        for (index_t i = 0; i < panels; term += rows[i++])
+            for (index_t r = 0; r < rows[i]; r += WIDTH) store(to + i * MR * distance(terms) + p * rows[i] + r, load_some(term + r, rows[i] - r));
+    }
+}
+
 /* How a job is cut: into panels, and blocks of panels; those of one factor stay packed while those of the other pass by.
  * Panels of x are of nearly equal height, since a low tile keeps the processor less busy. */
 struct cut {
@@ -66,7 +78,8 @@ static struct cut cut_job(const struct job *job) {
     cut.higher = job->rows - cut.height * cut.x_panels;
     cut.packs_y = job->y.place != 1 || (cut.x_panels > 2 && job->y.step > NR);
     /* Rows of the output that are written in order are fetched in time, but only a few of them. */
-    index_t passing = cut.y_stays && !job->swapped && !job->streams ? 1 : PASSING;
+    index_t passing = PASSING;
+    if (cut.y_stays && !job->swapped && !job->streams) passing = job->x.place == 1 && job->x.step > 1 && job->terms >= LONG ? PACKED_AT_ONCE : 1;
     cut.x_block = fitting(cut.y_stays ? least(cut.x_panels, passing) : cut.x_panels, MR, job->terms, cut.y_stays ? PASS : STAY);
     cut.y_block = fitting(cut.y_stays ? cut.y_panels : least(cut.y_panels, passing), NR, job->terms, cut.y_stays ? STAY : PASS);
     return cut;
@@ -89,6 +102,12 @@ static struct factor panel_of_y(const struct job *job, const struct cut *cut, in
 static index_t first_row(const struct cut *cut, index_t panel) { return panel * cut->height + least(panel, cut->higher); }
 
 static void pack_x(const struct job *job, const struct cut *cut, index_t first, index_t panels, real *x_room) {
+    if (cut->packs_x && panels > 1 && panels <= PASSING && job->x.place == 1 && job->x.step > 1) {
+        index_t rows[PASSING];
+        for (index_t i = 0; i < panels; i++) rows[i] = first_row(cut, first + i + 1) - first_row(cut, first + i);
+        pack_terms(moved(job->x, first_row(cut, first)), rows, panels, job->terms, x_room);
+        return;
+    }
     for (index_t i = 0; cut->packs_x && i < panels; i++) {
         index_t row = first_row(cut, first + i);
         pack_rows(moved(job->x, row), first_row(cut, first + i + 1) - row, job->terms, x_room + i * MR * distance(job->terms));

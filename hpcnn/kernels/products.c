@@ -118,11 +118,61 @@ static struct job gradient_job(const struct weight_gradient *o, index_t begin, i
     return job;
 }
 
+/* Of many rows, one block after the other: each is packed once, row by row, and its panels stay in the second-level
+ * cache. Then all tiles have sums on stacks of their own, which must not be too many, nor the blocks too short. */
+#define STACKS ((index_t)8 << 20)
+static index_t stacks_of(const struct job *job, index_t depth) { return parts(job->rows, MR) * parts(job->columns, NR) * (depth + 2) * TILE; }
+static int by_blocks(const struct job *job, const struct shards *shards, index_t stretches) {
+    index_t bytes = stacks_of(job, shards->depth) * (index_t)sizeof(real);
+    return !job->swapped && !job->streams && stretches > 1 && shards->rows >= stretches * (BLOCK_TERMS / 2) && bytes <= STACKS;
+}
+
+/* All panels of a block of x. */
+static void pack_block(const struct job *job, const struct cut *cut, real *to) {
+    index_t apart = MR * distance(job->terms);
+    for (index_t p = 0; p < job->terms; p++) {
+        const real *from = job->x.at + p * job->x.step;
+        for (index_t i = 0; i < cut->x_panels; i++) {
+            index_t rows = cut->height + (i < cut->higher);
+            for (index_t r = 0; r < rows; r += WIDTH) store(to + i * apart + p * rows + r, load_some(from + r, rows - r));
+            from += rows;
+        }
+    }
+}
+
+static void do_blocks(const struct job *all_blocks, index_t depth, real *memory) {
+    struct job job = *all_blocks;
+    struct cut cut = {.packs_x = 1, .packs_y = 1, .x_panels = parts(job.rows, MR), .y_panels = parts(job.columns, NR)};
+    cut.height = job.rows / most(1, cut.x_panels), cut.higher = job.rows - cut.height * cut.x_panels;
+    real *x_room = memory, *y_room = x_room + cut.x_panels * MR * distance(BLOCK_TERMS), *stacks = y_room + cut.y_panels * NR * distance(BLOCK_TERMS);
+    real *top = stacks;
+    job.stretches = 1;
+    for (struct stretch *s = all_blocks->walk; s < all_blocks->walk + all_blocks->stretches; s++) {
+        job.walk = s, job.terms = s->terms;
+        pack_block(&job, &cut, x_room);
+        pack_y(&job, &cut, 0, cut.y_panels, y_room);
+        job.stack = top;
+        for (index_t y = 0; y < cut.y_panels; y++)
+            for (index_t x = 0; x < cut.x_panels; x++, job.stack += (depth + 2) * TILE) {
+                struct tile tile = {.row = first_row(&cut, x), .rows = cut.height + (x < cut.higher), .column = y * NR};
+                tile.columns = least(NR, job.columns - tile.column);
+                tile.x = (struct factor){x_room + x * MR * distance(job.terms), 1, tile.rows};
+                tile.y = (struct factor){y_room + y * NR * distance(job.terms), 1, padded(tile.columns)};
+                tiles[tile.rows - 1][padded(tile.columns) / WIDTH - 1](&job, &tile);
+            }
+        job.x.at += s->terms * job.x.step, job.y.at += s->terms * job.y.step;
+        top += ((s->group < 0) - s->adds) * TILE;
+    }
+}
+
 size_t NAME(weight_gradient_scratch)(const void *operation);
 size_t NAME(weight_gradient_scratch)(const void *operation) {
     const struct weight_gradient *o = operation;
     struct job job = gradient_job(o, 0, o->units);
-    return bytes_of(&job, o->shards->depth + 2, walk_shards(o->shards, NULL));
+    index_t stretches = walk_shards(o->shards, NULL), depth = o->shards->depth;
+    if (!by_blocks(&job, o->shards, stretches)) return bytes_of(&job, depth + 2, stretches);
+    index_t panels = parts(job.rows, MR) * MR + parts(job.columns, NR) * NR;
+    return (size_t)(panels * distance(BLOCK_TERMS) + stacks_of(&job, depth)) * sizeof(real) + (size_t)stretches * sizeof(struct stretch) + 256;
 }
 
 void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, void *scratch);
@@ -132,7 +182,9 @@ void NAME(weight_gradient)(const void *operation, index_t begin, index_t end, vo
     job.walk = scratch;
     job.stretches = walk_shards(o->shards, job.walk);
     job.stack = at_line(job.walk + job.stretches);
-    do_job(&job, job.stack + (o->shards->depth + 2) * TILE);
+    struct job whole = gradient_job(o, 0, o->units);
+    if (by_blocks(&whole, o->shards, job.stretches)) do_blocks(&job, o->shards->depth, job.stack);
+    else do_job(&job, job.stack + (o->shards->depth + 2) * TILE);
 }
 
 /* ------------------------------------------------------------------------------------------------------- Column sums */

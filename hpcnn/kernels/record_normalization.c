@@ -91,38 +91,45 @@ int parse_group_moments(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_GROUP_MOMENTS, x.bits, x.shape[0], 1, 8.0 * (double)x.size);
 }
 
-/* normalize(segments, x, moments, gamma, beta, y) */
+/* gamma, beta and relu. */
+static int take_relu(PyObject *const *given, int bits, index_t columns, struct array *gamma, struct array *beta, index_t *relu) {
+    if (!take_optional_plain(given[0], "gamma", READ, 'f', bits, gamma) || !check_size(gamma, "gamma", columns)) return 0;
+    if (!take_optional_plain(given[1], "beta", READ, 'f', bits, beta) || !check_size(beta, "beta", columns)) return 0;
+    return take_whole(given[2], "relu", 0, 1, relu);
+}
+
+/* normalize(segments, x, moments, gamma, beta, relu, y) */
 int parse_normalize(PyObject *const *given, struct record *record) {
     struct array x, moments, gamma, beta, y;
     struct segments segments;
-    index_t row;
-    if (!take_real(given[5], "y", WRITE, &y) || !take_segments(given[0], rows_of(&y), &segments)) return 0;
+    index_t row, relu;
+    if (!take_real(given[6], "y", WRITE, &y) || !take_segments(given[0], rows_of(&y), &segments)) return 0;
     index_t columns = columns_of(&y);
     if (!take_plain(given[1], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size)) return 0;
     if (!take_moments(given[2], "moments", &segments, columns, &moments, &row)) return 0;
-    if (!take_optional_plain(given[3], "gamma", READ, 'f', y.bits, &gamma) || !check_size(&gamma, "gamma", columns)) return 0;
-    if (!take_optional_plain(given[4], "beta", READ, 'f', y.bits, &beta) || !check_size(&beta, "beta", columns)) return 0;
+    if (!take_relu(given + 3, y.bits, columns, &gamma, &beta, &relu)) return 0;
     record->of.normalize = (struct normalize){
         .segments = segments, .rows = rows_of(&y), .columns = columns, .x = x.data, .moments = moments.data, .moments_row = row,
-        .gamma = gamma.data, .beta = beta.data, .y = y.data};
+        .gamma = gamma.data, .beta = beta.data, .relu = (int)relu, .y = y.data};
     return finish_record(record, OP_NORMALIZE, y.bits, y.size ? rows_of(&y) : 0, ROWS, 3.0 * (double)y.size);
 }
 
-/* channel_products(segments, x, dy, moments, sums) */
+/* channel_products(segments, x, dy, moments, gamma, beta, relu, sums) */
 int parse_channel_products(PyObject *const *given, struct record *record) {
-    struct array x, dy, moments, sums;
+    struct array x, dy, moments, gamma, beta, sums;
     struct segments segments;
-    index_t row;
+    index_t row, relu;
     if (!take_real(given[1], "x", READ, &x) || !take_segments(given[0], rows_of(&x), &segments)) return 0;
     index_t columns = columns_of(&x);
     if (!columns) return refuse("x must have columns");
     if (!take_plain(given[2], "dy", READ, 'f', x.bits, &dy) || !check_size(&dy, "dy", x.size)) return 0;
     if (!take_moments(given[3], "moments", &segments, columns, &moments, &row)) return 0;
-    if (!take_doubles(given[4], "sums", WRITE, 2 * columns, &sums)) return 0;
+    if (!take_relu(given + 4, x.bits, columns, &gamma, &beta, &relu)) return 0;
+    if (!take_doubles(given[7], "sums", WRITE, 2 * columns, &sums)) return 0;
     if (sums.shape[0] != segments.count) return refuse("sums must have one row for each segment");
     record->of.channel_products = (struct channel_products){
         .segments = segments, .columns = columns, .x = x.data, .dy = dy.data, .moments = moments.data, .moments_row = row,
-        .sums = sums.data};
+        .gamma = gamma.data, .beta = beta.data, .relu = (int)relu, .sums = sums.data};
     return finish_record(record, OP_CHANNEL_PRODUCTS, x.bits, segments.count, 1, 4.0 * (double)x.size);
 }
 
@@ -151,12 +158,12 @@ int parse_channel_slopes(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_CHANNEL_SLOPES, bits, rows, 1, 6.0 * (double)slopes.size);
 }
 
-/* normalize_backward(segments, x, dy, moments, slopes, gamma, dx) */
+/* normalize_backward(segments, x, dy, moments, slopes, gamma, beta, relu, dx) */
 int parse_normalize_backward(PyObject *const *given, struct record *record) {
-    struct array x, dy, moments, slopes = {0}, gamma, dx;
+    struct array x, dy, moments, slopes = {0}, gamma, beta, dx;
     struct segments segments;
-    index_t row, same;
-    if (!take_real(given[6], "dx", WRITE, &dx) || !take_segments(given[0], rows_of(&dx), &segments)) return 0;
+    index_t row, same, relu;
+    if (!take_real(given[8], "dx", WRITE, &dx) || !take_segments(given[0], rows_of(&dx), &segments)) return 0;
     index_t columns = columns_of(&dx);
     if (!take_plain(given[1], "x", READ, 'f', dx.bits, &x) || !check_size(&x, "x", dx.size)) return 0;
     if (!take_plain(given[2], "dy", READ, 'f', dx.bits, &dy) || !check_size(&dy, "dy", dx.size)) return 0;
@@ -165,10 +172,11 @@ int parse_normalize_backward(PyObject *const *given, struct record *record) {
         if (!take_moments(given[4], "slopes", &segments, columns, &slopes, &same)) return 0;
         if (slopes.shape[0] != moments.shape[0]) return refuse("slopes must have the rows of moments");
     }
-    if (!take_optional_plain(given[5], "gamma", READ, 'f', dx.bits, &gamma) || !check_size(&gamma, "gamma", columns)) return 0;
+    if (!take_relu(given + 5, dx.bits, columns, &gamma, &beta, &relu)) return 0;
+    if (relu && !slopes.data) return refuse("relu needs slopes");
     record->of.normalize_backward = (struct normalize_backward){
         .segments = segments, .rows = rows_of(&dx), .columns = columns, .x = x.data, .dy = dy.data, .moments = moments.data,
-        .slopes = slopes.data, .moments_row = row, .gamma = gamma.data, .dx = dx.data};
+        .slopes = slopes.data, .moments_row = row, .gamma = gamma.data, .beta = beta.data, .relu = (int)relu, .dx = dx.data};
     return finish_record(record, OP_NORMALIZE_BACKWARD, dx.bits, dx.size ? rows_of(&dx) : 0, ROWS, 5.0 * (double)dx.size);
 }
 

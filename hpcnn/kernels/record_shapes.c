@@ -154,6 +154,26 @@ int parse_combine(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_COMBINE, y.bits, y.size, PAGE, (double)y.size);
 }
 
+/* add_relu(x1, x2, y) */
+int parse_add_relu(PyObject *const *given, struct record *record) {
+    struct array x1, x2, y;
+    if (!take_real(given[2], "y", WRITE, &y)) return 0;
+    if (!take_plain(given[0], "x1", READ, 'f', y.bits, &x1) || !take_plain(given[1], "x2", READ, 'f', y.bits, &x2)) return 0;
+    if (!check_size(&x1, "x1", y.size) || !check_size(&x2, "x2", y.size)) return 0;
+    record->of.add_relu = (struct add_relu){.size = y.size, .x1 = x1.data, .x2 = x2.data, .y = y.data};
+    return finish_record(record, OP_ADD_RELU, y.bits, y.size, PAGE, (double)y.size);
+}
+
+/* add_relu_backward(y, dy, dx1, dx2) */
+int parse_add_relu_backward(PyObject *const *given, struct record *record) {
+    struct array y, dy, dx1, dx2;
+    if (!take_real(given[0], "y", READ, &y) || !take_plain(given[1], "dy", READ, 'f', y.bits, &dy)) return 0;
+    if (!take_plain(given[2], "dx1", WRITE, 'f', y.bits, &dx1) || !take_plain(given[3], "dx2", WRITE, 'f', y.bits, &dx2)) return 0;
+    if (!check_size(&dy, "dy", y.size) || !check_size(&dx1, "dx1", y.size) || !check_size(&dx2, "dx2", y.size)) return 0;
+    record->of.add_relu_backward = (struct add_relu_backward){.size = y.size, .y = y.data, .dy = dy.data, .dx1 = dx1.data, .dx2 = dx2.data};
+    return finish_record(record, OP_ADD_RELU_BACKWARD, y.bits, y.size, PAGE, (double)y.size);
+}
+
 /* maximum_backward(x1, x2, dy, dx1, dx2) */
 int parse_maximum_backward(PyObject *const *given, struct record *record) {
     struct array x1, x2, dy, dx1, dx2;

@@ -35,9 +35,24 @@ static index_t empty(const struct map_axis *o, index_t row, index_t end) {
     return rows;
 }
 
+/* Copies of one row each: of few entries, often. */
+static void copy_rows(const struct map_axis *o, index_t begin, index_t end) {
+    for (index_t outer = begin; outer < end; outer++) {
+        const real *x = (const real *)o->x + outer * o->x_outer + o->index[0] * o->inner;
+        real *y = (real *)o->y + outer * o->y_outer;
+        index_t i = 0;
+        for (; i + WIDTH <= o->inner; i += WIDTH) store(y + i, load(x + i));
+        if (i < o->inner) store_part(y + i, load_part(x + i, o->inner - i), o->inner - i);
+    }
+}
+
 void NAME(map_axis)(const void *operation, index_t begin, index_t end, void *scratch) {
     (void)scratch;
     const struct map_axis *o = operation;
+    if (o->rows == 1 && copied(o, 0, 1)) {
+        copy_rows(o, begin, end);
+        return;
+    }
     const size_t bytes = (size_t)o->inner * sizeof(real);
     for (index_t task = begin; task < end;) {
         const index_t outer = task / o->rows, last = (outer + 1) * o->rows < end ? o->rows : end - outer * o->rows;

@@ -13,6 +13,8 @@ from hpcnn.nn.workspace import Array, Workspace
 
 Pull = Callable[[Array], Array]
 """``dy -> dx``; dy may be overwritten, and may be what is returned."""
+PullTwice = Callable[[Array, Array | None], Array]
+"""``dy, copy -> dx``, as above; `copy` takes the same, if it is there."""
 Grad = Any
 """Where the gradient of a parameter is to be written, as the backward pass was given it; None: it is not wanted.
 
@@ -59,6 +61,13 @@ class PreluBackward(Protocol):
 
     def __call__(self, dy: Array, alpha: Grad, /, *, need_dx: bool) -> Array | None:
         """Write the gradient of alpha, and return that of x, if it is needed; dy may be overwritten."""
+
+
+class KernelBackward(Protocol):
+    """The second half of what has a kernel alone."""
+
+    def __call__(self, dy: Array, kernel: Grad, /, *, need_dx: bool) -> Array | None:
+        """Write the gradient of the kernel, and return that of x, if it is needed; dy may be overwritten."""
 
 
 class AttentionBackward(Protocol):
@@ -205,10 +214,13 @@ class Arithmetic(Protocol):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, BatchNormBackward]:
         """Return gamma (x - mean) / sqrt(variance + epsilon) + beta, with mean and variance of each column of x.
 
-        `sums` are those of all samples, (1, 1 + 2 features), or each leaf's own; `shift` is that of the sums.
+        `sums` are those of all samples, (1, 1 + 2 features), or each leaf's own; `shift` is that of the sums. With
+        `relu`, return relu of that.
         """
 
     def fixed_norm(
@@ -221,6 +233,8 @@ class Arithmetic(Protocol):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, NormBackward]:
         """Return the same with a mean and variance that do not depend on x."""
 
@@ -252,6 +266,9 @@ class Arithmetic(Protocol):
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Write x1 + x2 to `out`, and return that."""
+
+    def add_relu(self, ctx: Workspace, owner: object, x1: Array, x2: Array, out: Array) -> tuple[Array, PullTwice]:
+        """Write relu of x1 + x2 to `out`, and return that."""
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy x to `out`, and return that."""
@@ -328,8 +345,32 @@ class Arithmetic(Protocol):
     def not_zero(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return 1 where x is not 0, else 0."""
 
+    def spectral_convolution(
+        self, ctx: Workspace, owner: object, x: Array, kernel: Array
+    ) -> tuple[Array, KernelBackward]:
+        """Return y (n, length, filters): for each of the lowest frequencies the product with a complex matrix.
+
+        x is (n, length, channels), the kernel (modes, 2, channels, filters), with real and imaginary parts.
+        """
+
     def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return zeros like x, which may be overwritten."""
+
+    def contrast(self, scores: Array, first: int, side: int, weight: float, logs: Array, terms: Array) -> None:
+        """Write log(sum(exp(row))) of each row of `scores` to ``logs[:, side]``, and add what it loses to `terms`.
+
+        That is weight (log - the score of the row's own column, first + row), in float64; `terms` are overwritten where
+        `side` is 0. `logs` is float64 (rows, 2).
+        """
+
+    def contrast_gradient(
+        self, scores: Array, logs: Array, first: int, side: int, own_weight: float, other_weight: float
+    ) -> Array:
+        """Overwrite `scores` by the gradient of the sum of all samples' losses, and return them.
+
+        `logs`, float64 (columns, 2), are those of all samples. An entry's loss counts `own_weight` in its row, and
+        `other_weight` in its column.
+        """
 
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None

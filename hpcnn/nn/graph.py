@@ -125,7 +125,7 @@ class _Graph:
                 f"{layer.title} shares the parameters of {layer.layer!r}, which is no layer before it that has some of "
                 f"its own.{nearest(layer.layer, known)} Name one of {', '.join(known) or 'them: so far there is none'}."
             )
-        again = owner.layer.named(layer.name)
+        again: Any = _again(owner.layer, layer.name)
         shapes = tuple(self._shape(source) for source in sources)
         own = again.parameters(shapes if isinstance(again, MultiInput) else shapes[0])
         same = [spec.shape for spec in own] == [spec.shape for spec in owner.parameters]
@@ -182,8 +182,17 @@ class _Graph:
                 )
 
 
+def _again(layer: Layer, name: str) -> Layer:
+    """Return the layer under another name, and those within it, whose scratch must be their own, too."""
+    children = [_again(child, f"{name}/{child.name}") for child in layer.children]
+    return (layer.with_children(children) if children else layer).named(name)
+
+
 def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:
-    """Yield layers with the repetitions of blocks written out: their named layers get the number of the repetition."""
+    """Yield layers with the repetitions of blocks written out: their named layers get the number of the repetition.
+
+    The first repetition takes what the block's `inputs` names, each other one what the one before it returns.
+    """
     for layer in layers:
         if not isinstance(layer, Residual | Block):
             yield layer
@@ -191,4 +200,5 @@ def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:
             yield layer.with_children(tuple(unrolled(layer.layers)))
         else:
             for number in range(1, layer.repeat + 1):
-                yield layer.repetition(number, tuple(unrolled(layer.layers)))
+                repetition = layer.repetition(number, tuple(unrolled(layer.layers)))
+                yield repetition if number == 1 else repetition.taking(())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +15,7 @@ from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Shape
+from hpcnn.nn.passes import Steps, as_whole_batch
 from hpcnn.nn.workspace import Array, Workspace
 
 OWNER = ("loss",)
@@ -25,7 +26,7 @@ EPSILON = 1e-7
 
 LossBackward = Callable[[], Array]
 """``() -> gradient``; may overwrite what the forward pass returned."""
-TargetKind = Literal["labels", "values", "sequences"]
+TargetKind = Literal["labels", "values", "sequences", "any"]
 Terms = tuple[Array, LossBackward]
 """(loss of each sample (n,), gradient of their sum)."""
 Computed = tuple[tuple[Array, ...], Array, LossBackward]
@@ -42,7 +43,9 @@ class Loss(ABC):
     """Name in the job file."""
     target_kind: ClassVar[TargetKind] = "values"
     """``values``: float targets (n, *output_shape). ``labels``: integers (n, *output_shape[:-1]). ``sequences``:
-    integers (n, length), of any length."""
+    integers (n, length), of any length. ``any``: nothing reads them."""
+    synchronized: ClassVar[bool] = False
+    """Whether the loss of a sample depends on the others of the batch: then `batch_steps` computes it."""
     fused_head: ClassVar[str | None] = None
     """The head with which the loss is computed from the logits, exactly and stably."""
 
@@ -82,6 +85,14 @@ class Loss(ABC):
         """
         raise AssertionError(f"{self.name} has no fused head")
 
+    def entries_between(self, samples: int, batch: int) -> int:
+        """Return the entries of scratch that `samples` of a batch take in pairs with all of its samples."""
+        return 0
+
+    def batch_steps(self, outputs: Array, ctx: Context) -> Steps[tuple[Array, LossBackward]]:
+        """Do what `from_outputs` does, stopping for rows of the whole batch. For losses that are synchronized."""
+        raise AssertionError(f"{self.name} takes each sample by itself")
+
 
 @dataclass(frozen=True)
 class BoundLoss:
@@ -102,8 +113,13 @@ class BoundLoss:
 
     @property
     def target_kind(self) -> TargetKind:
-        """``labels``, ``values`` or ``sequences``."""
+        """``labels``, ``values``, ``sequences`` or ``any``."""
         return self.loss.target_kind
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether the loss of a sample depends on the others of the batch."""
+        return self.loss.synchronized
 
     @property
     def ignore_class(self) -> int | None:
@@ -117,7 +133,8 @@ class BoundLoss:
 
         Args:
             logits: (n, *output_shape).
-            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels, (n, length) for sequences.
+            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels, (n, length) for sequences, or
+                anything where the loss reads none.
             weights: one for each sample (n,), or None.
             ctx: scratch.
 
@@ -131,17 +148,39 @@ class BoundLoss:
         targets = self.fit_targets(logits, targets, ctx)
         if weights is not None and weights.shape != logits.shape[:1]:
             raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
-        (terms,), outputs, backward = self.compute(logits, targets, weights, ctx)
-        return ctx.arithmetic.total(ctx, terms), outputs, backward
+        terms, outputs, backward = as_whole_batch(self.steps(logits, targets, weights, ctx))
+        return self.sums(terms, ctx), outputs, backward
 
-    def compute(self, logits: Array, targets: Array, weights: Array | None, ctx: Context) -> Computed:
-        """Return the losses of the samples, the outputs, and the pass back, for targets that fit."""
-        terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
-        return (terms,), outputs, backward
+    def sums(self, terms: Sequence[Array], ctx: Context) -> float:
+        """Return the sum over the samples."""
+        return ctx.arithmetic.total(ctx, terms[0])
 
     def suited_targets(self, rows: Array, dtype: DTypeLike, suited: Suited) -> Array:
         """Return targets in the type in which the loss takes them."""
-        return suited(rows, np.int64 if self.target_kind != "values" else dtype)
+        kinds: dict[str, DTypeLike] = {"values": dtype, "any": rows.dtype}
+        return suited(rows, kinds.get(self.target_kind, np.dtype(np.int64)))
+
+    def steps(self, logits: Array, targets: Array, weights: Array | None, ctx: Context) -> Steps[Computed]:
+        """Return the weighted losses of the samples, the outputs, and the pass back, for targets that fit.
+
+        Stops where a loss needs rows of the whole batch.
+
+        Raises:
+            ModelError: weights for a loss that compares samples with each other.
+        """
+        if not self.synchronized:
+            terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+            return (terms,), outputs, backward
+        if weights is not None:
+            raise ModelError(
+                f"the loss {self.loss.name!r} compares samples with each other, and takes no weights of samples or "
+                "classes, but was given some. Leave them out."
+            )
+        outputs, pull = logits, None
+        if self.head != "linear":
+            outputs, pull = ctx.arithmetic.activation(ctx, (*OWNER, "head"), self.head, logits)
+        terms, gradient = yield from self.loss.batch_steps(outputs, ctx)
+        return (terms,), outputs, gradient if pull is None else lambda: pull(gradient())
 
     def terms(
         self, logits: Array, targets: Array, weights: Array | None, ctx: Workspace
@@ -173,6 +212,8 @@ class BoundLoss:
         Raises:
             DataError: they don't fit the logits.
         """
+        if self.target_kind == "any":
+            return targets
         labels = self.target_kind != "values"
         expected: tuple[int, ...] = logits.shape[:-1] if labels else logits.shape
         if self.target_kind == "sequences":

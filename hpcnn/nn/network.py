@@ -15,6 +15,8 @@ from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
+from hpcnn.nn.layers.blocks import without_last_activation
+from hpcnn.nn.layers.fused import fused
 from hpcnn.nn.observed import Checked, Observer, observed, wrapped
 from hpcnn.nn.outputs import Output, check_inputs, check_names, heads_forward, split_heads, taken_names
 from hpcnn.nn.params import ParamLayout
@@ -80,8 +82,8 @@ class Network:
         activation(head)  # a name that it knows
         self.nodes = nodes_of(self.layers, self.input_shape, self.inputs, outputs)
         """The layers in the order in which they are computed."""
-        self.passed: Sequence[Any] = [node.layer for node in self.nodes]
-        """The layers as passes call them: each in its place, as it is or observed."""
+        self.passed: Sequence[Any] = self._fused()
+        """The layers as passes call them: each in its place, with a relu behind it in one, or as it is and observed."""
         self.segments = [range(len(self.nodes))]
         """The places that are computed one after the other with all that the pass back needs of them in memory."""
         self._watched = False
@@ -134,8 +136,11 @@ class Network:
     def observe(self, observer: Observer | None) -> None:
         """Tell `observer` of each layer's passes from now on; None: nobody, which costs nothing."""
         layers = [node.layer for node in self.nodes]
-        self.passed = layers if observer is None else [observed(layer, observer) for layer in layers]
+        self.passed = self._fused() if observer is None else [observed(layer, observer) for layer in layers]
         self._watched = observer is not None
+
+    def _fused(self) -> list[Layer]:
+        return fused([node.layer for node in self.nodes], [node.sources for node in self.nodes])
 
     @property
     def observed(self) -> bool:
@@ -199,7 +204,8 @@ class Network:
         found: list[str] = []
         ctx.begin(training=True, random_key=ctx.random_key, new_state=ctx.new_state)
         passed = self.passed
-        self.passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in passed]
+        layers = [node.layer for node in self.nodes]
+        self.passed = [wrapped(layer, lambda each: Checked(each, found, name=each.name)) for layer in layers]
         try:
             with np.errstate(all="ignore"):
                 self.forward(params, x, ctx)
@@ -253,10 +259,8 @@ def _each(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 def _split_head(layers: Sequence[Layer]) -> tuple[Sequence[Layer], str]:
     """Take the activation off the last layer: an activation layer goes, if others are left, a dense one is linear."""
-    last, head = layers[-1].split_activation()
-    if last is None:
-        return (layers[:-1], head) if len(layers) > 1 else (layers, "linear")
-    return [*layers[:-1], last], head
+    rest, head = without_last_activation(layers)
+    return (rest, head) if rest else (layers, "linear")
 
 
 def _numbered(layers: Sequence[Layer], counts: Counter[str]) -> Iterator[Layer]:

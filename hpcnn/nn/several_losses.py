@@ -17,6 +17,7 @@ from hpcnn.nn.layer import Shape
 from hpcnn.nn.layers.parts import part_of
 from hpcnn.nn.loss import BoundLoss, Computed, LossBackward, Suited, TargetKind
 from hpcnn.nn.outputs import Output
+from hpcnn.nn.passes import Steps, as_whole_batch
 from hpcnn.nn.workspace import Array
 
 OWNER = ("losses",)
@@ -69,6 +70,8 @@ class BoundLosses:
 
     ignore_class = None
     """Each output has its own."""
+    synchronized = False
+    """Losses that compare samples with each other are not among them."""
 
     def __init__(self, losses: Sequence[tuple[Output, BoundLoss, float]]) -> None:
         parts, start = [], 0
@@ -101,8 +104,13 @@ class BoundLosses:
         Raises:
             DataError: targets don't fit.
         """
-        terms, outputs, backward = self.compute(logits, self.fit_targets(logits, targets, ctx), weights, ctx)
-        return np.array([ctx.arithmetic.total(ctx, each) for each in terms]), outputs, backward
+        targets = self.fit_targets(logits, targets, ctx)
+        terms, outputs, backward = as_whole_batch(self.steps(logits, targets, weights, ctx))
+        return self.sums(terms, ctx), outputs, backward
+
+    def sums(self, terms: Sequence[Array], ctx: Context) -> Array:
+        """Return the sums over the samples: of all losses, and of that of each output."""
+        return np.array([ctx.arithmetic.total(ctx, each) for each in terms])
 
     def suited_targets(self, rows: Array, dtype: DTypeLike, suited: Suited) -> Any:
         """Return the targets of each output in the type in which its loss takes them."""
@@ -137,8 +145,9 @@ class BoundLosses:
         self.suited_targets(rows, dtype, suited)
         return tuple(copies)
 
-    def compute(self, logits: Array, targets: Any, weights: Array | None, ctx: Context) -> Computed:
+    def steps(self, logits: Array, targets: Any, weights: Array | None, ctx: Context) -> Steps[Computed]:
         """Return the losses of the samples (all together, then by output, times the weights), outputs, pass back."""
+        yield from ()  # no loss stops
         assert weights is None, "class weights are for one output"
         n, arithmetic = len(logits), ctx.arithmetic
         row = ctx.scratch(OWNER, "outputs", logits.shape, logits.dtype)

@@ -145,6 +145,20 @@ static void totals(void) {
     }
 }
 
+static void contrasts(void) {
+    enum { rows = 20, columns = 205 };
+    double logs[2 * columns], terms[rows];
+    for (int side = 0; side < 2; side++) {
+        real *scores = filled(rows * columns);
+        random_normal(1, 2, 3, logs, 2 * columns);
+        const struct contrast_gradient gradient = {rows, columns, 9, side, 0.5, 0.5, scores, logs, scores};
+        NAME(contrast)(&(struct contrast){rows, columns, 9, side, 0.5, scores, logs, terms}, 0, rows, NULL);
+        print("contrast", logs, 2 * rows * sizeof *logs), print("contrast", terms, sizeof terms);
+        NAME(contrast_gradient)(&gradient, 0, rows, NULL);
+        print_reals("contrast_gradient", scores, rows * columns);
+    }
+}
+
 void PART(portable_)(void) {
     updates();
     sums();
@@ -155,6 +169,7 @@ void PART(portable_)(void) {
     norms();
     root_mean_square();
     totals();
+    contrasts();
 }
 
 /* ----------------------------------------------------------------------------------------------- What is not vectors */

@@ -45,17 +45,23 @@ static void channels(void) {
     print("channel_moments", moments, 42 * sizeof *moments);
     NAME(channel_moments)(&(struct channel_moments){4, columns, 1e-3, sums, shift, NULL, moments}, 0, 4, NULL);
     print("channel_moments", moments, sizeof moments);
-    DO(normalize, rows, segments, rows, columns, x, moments, 42, gamma, beta, y);
-    print_reals("normalize", y, n);
-    DO(channel_products, 4, segments, columns, x, dy, moments, 42, products);
-    print("channel_products", products, sizeof products);
+    for (int relu = 0; relu < 2; relu++) {
+        DO(normalize, rows, segments, rows, columns, x, moments, 42, gamma, beta, relu, y);
+        print_reals("normalize", y, n);
+    }
+    for (int relu = 1; relu >= 0; relu--) {
+        DO(channel_products, 4, segments, columns, x, dy, moments, 42, gamma, beta, relu, products);
+        print("channel_products", products, sizeof products);
+    }
     NAME(channel_slopes)(&(struct channel_slopes){4, columns, 7, sums, 43, products, moments, gamma, slopes}, 0, 4, NULL);
     print("channel_slopes", slopes, sizeof slopes);
-    DO(normalize_backward, rows, segments, rows, columns, x, dy, moments, slopes, 42, gamma, dx);
-    print_reals("normalize_backward", dx, n);
+    for (int relu = 0; relu < 2; relu++) {
+        DO(normalize_backward, rows, segments, rows, columns, x, dy, moments, slopes, 42, gamma, beta, relu, dx);
+        print_reals("normalize_backward", dx, n);
+    }
     DO(group_moments, 4, 4, 15, columns, 3, 1e-3, x, moments);
     print("group_moments", moments, sizeof moments);
-    DO(normalize, rows, samples, rows, columns, x, moments, 42, NULL, NULL, y);
+    DO(normalize, rows, samples, rows, columns, x, moments, 42, NULL, NULL, 0, y);
     print_reals("normalize", y, n);
     const index_t group_leaf[] = {0, 3, 4}, leaf_row[] = {0, 1, 1, 3, 4}, folds[] = {0, 0, 2, 0};
     const struct shards shards = {4, 2, group_leaf, leaf_row, folds, 3};
@@ -101,6 +107,10 @@ static void entry_by_entry(void) {
         NAME(combine)(&(struct combine){n, kind, x1, x2, y}, 0, n, NULL);
         print_reals("combine", y, n);
     }
+    NAME(add_relu)(&(struct add_relu){n, x1, x2, y}, 0, n, NULL);
+    print_reals("add_relu", y, n);
+    NAME(add_relu_backward)(&(struct add_relu_backward){n, x1, dy, y, other}, 0, n, NULL);
+    print_reals("add_relu_backward", y, n), print_reals("add_relu_backward", other, n);
     NAME(maximum_backward)(&(struct maximum_backward){n, x1, x2, dy, y, other}, 0, n, NULL);
     print_reals("maximum_backward", y, n), print_reals("maximum_backward", other, n);
     NAME(scaled)(&(struct scaled){n, 0.3, x1, y}, 0, n, NULL);

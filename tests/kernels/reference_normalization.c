@@ -46,6 +46,16 @@ void NAME(channel_sums)(const void *operation, index_t begin, index_t end, void 
     }
 }
 
+static real normalized(real x, const double *moments, const real *gamma, const real *beta, index_t n, index_t j) {
+    const double scale = gamma ? (double)gamma[j] * moments[n + j] : moments[n + j];
+    return flush((real)fma((double)x - moments[j], scale, beta ? (double)beta[j] : 0));
+}
+
+/* dy where relu lets it pass. */
+static real passed(real x, real dy, const double *moments, const real *gamma, const real *beta, index_t n, index_t j) {
+    return normalized(x, moments, gamma, beta, n, j) > 0 ? flush(dy) : 0;
+}
+
 void NAME(channel_products)(const void *operation, index_t begin, index_t end, void *scratch);
 void NAME(channel_products)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct channel_products *o = operation;
@@ -55,11 +65,17 @@ void NAME(channel_products)(const void *operation, index_t begin, index_t end, v
         const index_t first = begin_of(&o->segments, s), rows = begin_of(&o->segments, s + 1) - first;
         const double *moments = o->moments + s * o->moments_row;
         double *sums = o->sums + s * 2 * n;
+        real *kept = malloc((size_t)(rows * n + 1) * sizeof *kept);
+        for (index_t i = 0; i < rows * n; i++) {
+            const index_t at = first * n + i;
+            const real dy = ((const real *)o->dy)[at];
+            kept[i] = o->relu ? passed(((const real *)o->x)[at], dy, moments, o->gamma, o->beta, n, i % n) : dy;
+        }
         for (index_t j = 0; j < n; j++) {
-            const index_t at = first * n + j;
-            column((const real *)o->x + at, (const real *)o->dy + at, rows, n, moments[j], sums + j, sums + n + j);
+            column((const real *)o->x + first * n + j, kept + j, rows, n, moments[j], sums + j, sums + n + j);
             sums[n + j] *= moments[n + j];
         }
+        free(kept);
     }
 }
 
@@ -98,9 +114,8 @@ void NAME(normalize)(const void *operation, index_t begin, index_t end, void *sc
     for (index_t row = begin; row < end; row++)
         for (index_t j = 0; j < n; j++) {
             const double *moments = o->moments + holder_of(&o->segments, row) * o->moments_row;
-            const double scale = gamma ? (double)gamma[j] * moments[n + j] : moments[n + j];
-            const double value = fma((double)((const real *)o->x)[row * n + j] - moments[j], scale, beta ? (double)beta[j] : 0);
-            ((real *)o->y)[row * n + j] = flush((real)value);
+            const real y = normalized(((const real *)o->x)[row * n + j], moments, gamma, beta, n, j);
+            ((real *)o->y)[row * n + j] = o->relu && y <= 0 ? 0 : y;
         }
 }
 
@@ -114,7 +129,8 @@ void NAME(normalize_backward)(const void *operation, index_t begin, index_t end,
         for (index_t j = 0; j < n; j++) {
             const index_t at = holder_of(&o->segments, row) * o->moments_row;
             const double *moments = o->moments + at, scale = gamma ? (double)gamma[j] * moments[n + j] : moments[n + j];
-            const double x = (double)((const real *)o->x)[row * n + j], dy = (double)((const real *)o->dy)[row * n + j];
+            const real from = ((const real *)o->x)[row * n + j], to = ((const real *)o->dy)[row * n + j];
+            const double x = (double)from, dy = (double)(o->relu ? passed(from, to, moments, gamma, o->beta, n, j) : to);
             double value = dy * scale;
             if (o->slopes) value = fma(moments[j] - x, o->slopes[at + n + j], fma(dy, scale, -o->slopes[at + j]));
             ((real *)o->dx)[row * n + j] = flush((real)value);

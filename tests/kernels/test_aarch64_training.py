@@ -63,6 +63,25 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
+NETWORK = [
+    {"type": "reshape", "shape": [5, 1]},
+    {"type": "conv1d", "filters": 4, "kernel_size": 3, "padding": "same", "activation": "gelu"},
+    {"type": "batch_normalization", "momentum": 0.75},
+    {"type": "max_pooling", "pool_size": 2, "padding": "same"},
+    {"type": "residual", "layers": [{"type": "multi_head_attention", "num_heads": 2, "key_dim": 2, "causal": True}]},
+    {"type": "group_normalization", "groups": 2},
+    {"type": "lstm", "units": 4},
+    {"type": "dense", "units": 3, "activation": "softmax"},
+]
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    path = tmp_path / "network.toml"
+    path.write_text(resolved_toml(make_job(model={"layers": NETWORK})))
+    return path
+
+
 @pytest.mark.parametrize("job", ["digits_mlp", "binary_nesterov", "sigmoid_net"])
 def test_job_ends_with_the_same_hash_on_aarch64(emulated, tmp_path, job) -> None:
     path = ROOT / "jobs" / f"{job}.toml"
@@ -74,3 +93,10 @@ def test_job_ends_with_the_same_hash_on_aarch64(emulated, tmp_path, job) -> None
 def test_layers_of_all_kinds_end_with_the_same_hash_on_aarch64(emulated, small, tmp_path, isa) -> None:
     here = trained([sys.executable], small, tmp_path / "here", PYTHONPATH=str(ROOT))
     assert trained(emulated, small, tmp_path / "there", HPCNN_ISA=isa) == here
+
+
+def test_convolution_statistics_attention_and_recurrence_end_with_the_same_hash_on_aarch64(
+    emulated, network, tmp_path
+) -> None:
+    here = trained([sys.executable], network, tmp_path / "here", PYTHONPATH=str(ROOT))
+    assert trained(emulated, network, tmp_path / "there") == here

@@ -33,7 +33,7 @@ def cut(data: Any, tasks: int) -> list[tuple[int, int]]:
     return [(0, place), (place, tasks)]
 
 
-def passes(core: Core, leaves, columns: int, dtype: Any, cuts, *, batch: bool, affine: bool) -> list[bytes]:
+def passes(core: Core, leaves, columns: int, dtype: Any, cuts, *, batch: bool, affine: bool, relu: bool) -> list[bytes]:
     """Return all results of a pass forward and back over leaves, whose tasks are dealt as `cuts` say."""
     kept: list[Any] = []
     shards = make_shards(leaves, kept)
@@ -52,15 +52,15 @@ def passes(core: Core, leaves, columns: int, dtype: Any, cuts, *, batch: bool, a
     y, dx, plain_dx = (np.full_like(x, np.nan) for _ in range(3))
     outs = [np.full(columns, np.nan, dtype) for _ in leaves]
     scales = {"gamma": gamma} if affine else {}
+    both = {"relu": int(relu)} | (scales | {"beta": beta} if affine else {})
     fields: dict[str, Any] = {"columns": columns, "moments": moments, "moments_row": by_row}
     for task in cuts[0]:
         core.run("channel_sums", dtype, task, segments=own, columns=columns, x=x, shift=shift, sums=sums)
-        core.run("channel_products", dtype, task, segments=own, x=x, dy=dy, sums=products, **fields)
+        core.run("channel_products", dtype, task, segments=own, x=x, dy=dy, sums=products, **fields, **both)
     for task in cuts[1]:
-        both = scales | {"beta": beta} if affine else {}
         core.run("normalize", dtype, task, segments=used, rows=rows, x=x, y=y, **fields, **both)
         back: dict[str, Any] = {"segments": used, "rows": rows, "x": x, "dy": dy, **fields, **scales}
-        core.run("normalize_backward", dtype, task, slopes=slopes, dx=dx, **back)
+        core.run("normalize_backward", dtype, task, slopes=slopes, dx=dx, **back | both)
         core.run("normalize_backward", dtype, task, dx=plain_dx, **back)
     for task in cuts[2]:
         core.run("leaf_sums", dtype, task, shards=shards, columns=columns,
@@ -69,15 +69,25 @@ def passes(core: Core, leaves, columns: int, dtype: Any, cuts, *, batch: bool, a
 
 
 @settings(deadline=None, max_examples=60)
-@given(LEAVES, COLUMNS, DTYPES, st.booleans(), st.booleans(), st.data())
+@given(LEAVES, COLUMNS, DTYPES, st.booleans(), st.booleans(), st.booleans(), st.data())
 def test_channels_have_the_bits_of_the_scalar_loops(
-    cores: list[Core], reference: Core, leaves, columns: int, dtype: Any, batch: bool, affine: bool, data: Any
+    cores: list[Core],
+    reference: Core,
+    leaves,
+    columns: int,
+    dtype: Any,
+    batch: bool,
+    affine: bool,
+    relu: bool,
+    data: Any,
 ) -> None:
     tasks = (sum(map(len, leaves)), sum(map(sum, leaves)), columns)
-    expected = passes(reference, leaves, columns, dtype, [[(0, n)] for n in tasks], batch=batch, affine=affine)
+    expected = passes(
+        reference, leaves, columns, dtype, [[(0, n)] for n in tasks], batch=batch, affine=affine, relu=relu
+    )
     cuts = [cut(data, n) for n in tasks]
     for core in cores:
-        assert passes(core, leaves, columns, dtype, cuts, batch=batch, affine=affine) == expected, core.isa
+        assert passes(core, leaves, columns, dtype, cuts, batch=batch, affine=affine, relu=relu) == expected, core.isa
 
 
 @settings(deadline=None, max_examples=30)
@@ -103,7 +113,7 @@ def test_groups_have_the_bits_of_the_scalar_loops(
 def test_another_number_of_lanes_is_noticed(cores: list[Core], kernels_folder) -> None:
     wrong = Core("reference", build_reference(kernels_folder, "-DLANES_OF_ROWS=4"))
     cuts, leaves = [[(0, 2)], [(0, 80)], [(0, 5)]], [[40, 40]]
-    options: dict[str, Any] = {"batch": True, "affine": True}
+    options: dict[str, Any] = {"batch": True, "affine": True, "relu": False}
     assert passes(cores[-1], leaves, 5, np.float32, cuts, **options)[0] != passes(
         wrong, leaves, 5, np.float32, cuts, **options
     )[0]  # fmt: skip
@@ -161,17 +171,26 @@ REFUSED = {
     "rows of shards": (lambda: module.channel_sums(ONE, X[:3], X[0], np.zeros((1, 7))), "the rows of the shards"),
     "no segments": (lambda: module.channel_sums(None, X, X[0], np.zeros((1, 7))), "shards must be a Shards"),
     "segment": (lambda: module.channel_sums(3, X, X[0], np.zeros((1, 7))), "must be a multiple of those of a segment"),
-    "segment 0": (lambda: module.normalize(0, X, MOMENTS, None, None, X), "segments is 0, but must be 1 to"),
+    "segment 0": (lambda: module.normalize(0, X, MOMENTS, None, None, False, X), "segments is 0, but must be 1 to"),
     "sums": (lambda: module.channel_sums(2, X, X[0], np.zeros((1, 7))), "sums must have one row for each segment"),
     "wide sums": (lambda: module.channel_sums(4, X, X[0], np.zeros((1, 6))), "sums must be (rows, 7)"),
     "shift": (lambda: module.channel_sums(4, X, X[0, :2], np.zeros((1, 7))), "shift has 2 entries, but needs 3"),
     "no columns": (lambda: module.channel_sums(4, X[:, :0].copy(), X[0, :0], np.zeros((1, 1))), "x must have columns"),
-    "moments": (lambda: module.normalize(1, X, np.zeros((2, 6)), None, None, X), "moments must have one row, or one"),
-    "moments of floats": (lambda: module.normalize(4, X, X, None, None, X), "moments must hold floats of 64 bits"),
-    "gamma": (lambda: module.normalize(4, X, MOMENTS, X[0, :2], None, X), "gamma has 2 entries, but needs 3"),
-    "dy": (lambda: module.channel_products(4, X, X[1:], MOMENTS, np.zeros((1, 6))), "dy has 9 entries, but needs 12"),
+    "moments": (
+        lambda: module.normalize(1, X, np.zeros((2, 6)), None, None, False, X),
+        "moments must have one row, or one",
+    ),
+    "moments of floats": (
+        lambda: module.normalize(4, X, X, None, None, False, X),
+        "moments must hold floats of 64 bits",
+    ),
+    "gamma": (lambda: module.normalize(4, X, MOMENTS, X[0, :2], None, False, X), "gamma has 2 entries, but needs 3"),
+    "dy": (
+        lambda: module.channel_products(4, X, X[1:], MOMENTS, None, None, False, np.zeros((1, 6))),
+        "dy has 9 entries, but needs 12",
+    ),
     "slopes": (
-        lambda: module.normalize_backward(2, X, X, MOMENTS, np.zeros((2, 6)), None, X),
+        lambda: module.normalize_backward(2, X, X, MOMENTS, np.zeros((2, 6)), None, None, False, X),
         "slopes must have the rows of moments",
     ),
     "variance": (lambda: module.channel_moments(None, X[0], None, MOMENTS, 1e-3), "give either sums or a variance"),

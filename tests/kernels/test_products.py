@@ -19,9 +19,11 @@ DTYPES = st.sampled_from([np.float32, np.float64])
 SIZES = st.integers(1, 70)
 TERMS = st.one_of(st.integers(0, 40), st.sampled_from([255, 256, 257, 512, 700]))
 FUSED = st.sampled_from(["LINEAR", "RELU", "LEAKY_RELU"])
-LEAVES = st.lists(
+ANY_LEAVES = st.lists(
     st.lists(st.one_of(st.integers(0, 20), st.sampled_from([256, 300])), min_size=1, max_size=9), min_size=1, max_size=3
 )
+LONG_LEAVES = st.lists(st.lists(st.sampled_from([256, 300, 513]), min_size=1, max_size=4), min_size=1, max_size=3)
+LEAVES = st.one_of(ANY_LEAVES, LONG_LEAVES)
 
 
 def matrix(rng: np.random.Generator, rows: int, columns: int, dtype: Any, layout: str = "rows") -> Array:

@@ -92,6 +92,12 @@ def test_products_and_the_larger_of_two(core: Core, size: int, dtype: Any) -> No
     np.testing.assert_array_equal(y, flushed(x1 * x2))
     core.run("combine", dtype, size, size=size, kind=CONSTANTS["MAXIMUM"], x1=x1, x2=x2, y=y)
     np.testing.assert_array_equal(y, np.maximum(x1, x2))
+    core.run("add_relu", dtype, size, size=size, x1=x1, x2=x2, y=y)
+    total = flushed(x1 + x2)
+    np.testing.assert_array_equal(y, np.where(total <= 0, dtype(0), total))
+    core.run("add_relu_backward", dtype, size, size=size, y=x1, dy=dy, dx1=dx1, dx2=dx2)
+    for dx in (dx1, dx2):
+        np.testing.assert_array_equal(dx, np.where(x1 > 0, flushed(dy), dtype(0)))
     core.run("maximum_backward", dtype, size, size=size, x1=x1, x2=x2, dy=dy, dx1=dx1, dx2=dx2)
     second = ~np.isnan(x1) & ~(x2 <= x1)
     np.testing.assert_array_equal(dx1, np.where(second, dtype(0), dy))

@@ -12,6 +12,7 @@ import pytest
 
 from hpcnn.runs.run_folder import RunFolder
 from tests.kill_in_save import kill_runs
+from tests.mpi import network_jobs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
 from tests.mpi.served_training import train
@@ -52,6 +53,19 @@ def test_stopped_within_an_epoch_and_resumed_on_other_ranks(
         stop_there = f"run.stop_at_step={stop}"
         train(server, ranks, JOB, *settings, stop_there, cwd=tmp_path, out=out, resume="auto", expect=STOPPED)
     resumed = train(server, before, JOB, *settings, cwd=tmp_path, resume="run/checkpoints/last.safetensors")
+    assert sha256_of(resumed) == sha256_of(straight)
+
+
+@pytest.mark.parametrize(("case", "before", "after"), [("images", 2, 5), ("masked", 3, 1)])
+def test_networks_of_all_kinds_stopped_and_resumed_on_other_ranks(
+    ranks_of_mpich: RankServer, tmp_path: Path, case: str, before: int, after: int
+) -> None:
+    """Batch normalisation has averages that are no parameters, and layers draw random numbers by sample and step."""
+    server, job, out = ranks_of_mpich, network_jobs.write(case, tmp_path), tmp_path / "run"
+    straight = train(server, 1, job, cwd=tmp_path, out=tmp_path / "straight")
+    stop_there = ("run.stop_at_step=3", "run.checkpoint_gap_s=0")
+    train(server, before, job, *stop_there, cwd=tmp_path, out=out, resume="auto", expect=STOPPED)
+    resumed = train(server, after, job, cwd=tmp_path, resume="run/checkpoints/last.safetensors")
     assert sha256_of(resumed) == sha256_of(straight)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from hpcnn.comm.protocol import Communicator
 from tests.kernels.build import variants
+from tests.mpi import network_jobs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
 from tests.mpi.served_training import train
@@ -42,7 +43,7 @@ OTHERS = {
     ],
 }
 """The digits job with products large enough for several threads, and with all that decides by values."""
-CASES = [*JOBS, *OPTIMIZERS, *OTHERS]
+CASES = [*JOBS, *OPTIMIZERS, *OTHERS, *network_jobs.JOBS]
 RANKS = {"avx512": (2, 5), "avx2": (1, 8), "neon": (2, 5), "scalar": (0, 3)}
 
 
@@ -53,6 +54,8 @@ def settings_of(case: str, folder: Path) -> tuple[Path, list[str]]:
         before, rest = JOBS[DIGITS].read_text().split("[optimizer]")
         path.write_text(f"{before}[optimizer]\n{OPTIMIZERS[case]}\n\n[schedule]{rest.split('[schedule]')[1]}")
         return path, ["train.epochs=1"]
+    if case in network_jobs.JOBS:
+        return network_jobs.write(case, folder), []
     if case in OTHERS:
         return JOBS[DIGITS], ["train.epochs=2", *OTHERS[case]]
     if case in MNIST:
@@ -128,7 +131,7 @@ def numpy_version(comm: Communicator) -> str:
     return np.__version__
 
 
-@pytest.mark.parametrize("case", JOBS)
+@pytest.mark.parametrize("case", [*JOBS, *network_jobs.JOBS])
 def test_open_mpi(ranks_of_open_mpi: RankServer, expected, folder: Path, case: str) -> None:
     assert trained(ranks_of_open_mpi, 3, case, folder) == expected(case)
 

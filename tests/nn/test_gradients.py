@@ -8,39 +8,62 @@ import pytest
 from hpcnn.nn import Context, Dense, Dropout, Flatten, LayerNorm, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
+from hpcnn.nn.native import NativeArithmetic
+from hpcnn.nn.plain import NumpyArithmetic
 from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.cases.losses import fitting_logits, loss_case
 from tests.nn.helpers import Model, alone, check_gradient, normal
 
+BOTH = pytest.mark.parametrize("make", [NumpyArithmetic, NativeArithmetic], ids=["numpy", "native"])
 
-def layer_gradient(layer, input_shape, need_dx=True):
-    """Return (function of x and the flat trainable parameters, point, gradient) for the sum of c x outputs."""
+
+def layer_gradient(layer, input_shape, need_dx=True, make=NumpyArithmetic):
+    """Return (function of x and the flat trainable parameters, point, gradient) for the sum of c x outputs.
+
+    `make` makes an arithmetic, which counts its random draws, for a pass.
+    """
     model = alone(layer, input_shape).shake()
     x, c = normal(4, *input_shape), normal(4, *model.network.output_shape, seed=1)
     learning = model.vector[: model.network.layout.trainable_size]
 
     def function(x, vector):
         learning[...] = vector
+        model.ctx.arithmetic = make()
         return float(np.vdot(model.forward(x)[0], c))
 
     point = [x, learning.copy()]
     function(*point)
+    model.ctx.arithmetic = make()
     model.ctx.begin(training=True, random_key=(1,))
     _, backward = model.network.forward(model.params, x.copy(), model.ctx)
     dx = backward(c.copy(), model.grads, need_dx=need_dx)
     return function, point, [None if dx is None else dx.copy(), model.gradient.copy()]
 
 
+@BOTH
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer(name):
-    check_gradient(*layer_gradient(*LAYERS[name]))
+def test_layer(name, make):
+    check_gradient(*layer_gradient(*LAYERS[name], make=make))
 
 
+@BOTH
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_without_dx_returns_none_and_the_same_parameter_gradients(name):
-    with_dx, without = (layer_gradient(*LAYERS[name], need_dx=need)[2] for need in (True, False))
+def test_layer_without_dx_returns_none_and_the_same_parameter_gradients(name, make):
+    with_dx, without = (layer_gradient(*LAYERS[name], need_dx=need, make=make)[2] for need in (True, False))
     assert without[0] is None
     np.testing.assert_array_equal(without[1], with_dx[1])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_pass_back_leaves_the_outputs_as_they_are(name):
+    """With the core, metrics of a network that ends there are computed of them when it is done."""
+    layer, input_shape = LAYERS[name]
+    model = alone(layer, input_shape).shake()
+    model.ctx.arithmetic = NativeArithmetic()
+    y, backward = model.forward(normal(4, *input_shape))
+    before = y.copy()
+    backward(normal(*y.shape, seed=1), model.grads, need_dx=True)
+    np.testing.assert_array_equal(y, before)
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (2, 3, 4)])

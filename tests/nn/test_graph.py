@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Add, Block, Dense, Dropout, Flatten, LayerNorm, Network, Residual, Shared
+from hpcnn.nn import Activation, Add, Block, Dense, Dropout, Flatten, LayerNorm, Network, Residual, Shared
 from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
@@ -165,3 +165,18 @@ def test_a_block_has_layers_and_is_there_once_at_least():
         Block([], name="x")
     with pytest.raises(ModelError, match="layer 'x': repeat must be at least 1, but is 0"):
         Block([Dense(3)], repeat=0, name="x")
+
+
+def test_only_the_first_repetition_of_a_block_takes_its_inputs():
+    layers = [Dense(4, name="a"), Dense(4, name="b"), Residual([Dense(4)], repeat=2, name="r", inputs=("a",))]
+    network = Network([*layers, Add(inputs=("r_2", "b"))], (3,))
+    assert [node.sources for node in network.nodes] == [(-1,), (0,), (0,), (0, 2), (3,), (3, 4), (5, 1)]
+
+
+@pytest.mark.parametrize("last", [Activation("tanh", inputs=("a",)), Block([Activation("tanh")], inputs=("a",))])
+def test_an_activation_of_another_output_than_the_last_does_not_become_the_head(last):
+    layers = [Dense(4, name="a"), Dense(4, name="b")]
+    with pytest.raises(ModelError, match="no layer takes the output of layer 'b'"):
+        Network([*layers, last], (3,))
+    network = Network([*layers, Add(name="c", inputs=("a", "b")), last.taking(["c"])], (3,))
+    assert (network.head, len(network.nodes)) == ("tanh", 3)

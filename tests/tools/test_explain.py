@@ -35,7 +35,8 @@ def gradient_of(model: Model) -> gradients.InputGradient:
     return gradients.InputGradient(model.network, model.network.layout.state_dict(model.vector))
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# The sum of what instance normalisation returns does not depend on what it is given.
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "group_norm_instance"])
 def test_gradient_of_each_layer(name: str) -> None:
     layer, input_shape = LAYERS[name]
     model = Model([layer], input_shape).shake()

@@ -46,7 +46,7 @@ encoder_1         block
     dense_2       dense       6 x 16                            80            384
     dropout_1     dropout     6 x 16                             -              -
     dense_3       dense       6 x 4                             68            384
-    mix_1         sum         6 x 4   dense_1, dense_3           -              -
+    mix_1         add         6 x 4   dense_1, dense_3           -              -
   layer_norm_2    layer_norm  6 x 4                              8              -
 encoder_2 to encoder_3: each as encoder_1                      328          1,536
 mid               dense       6 x 4                             20             96
@@ -102,7 +102,7 @@ def test_the_drawing_has_one_box_for_each_layer() -> None:
     root = ElementTree.fromstring(svg_file(NETWORK, "toy"))
     assert root.tag == f"{SVG}svg"
     assert root.find(f"{SVG}title").text == root.get("aria-label") == "The network of toy"  # type: ignore[union-attr]
-    assert "mix_1: sum · 6 x 4, takes dense_1 and dense_3." in root.find(f"{SVG}desc").text  # type: ignore[union-attr]
+    assert "mix_1: add · 6 x 4, takes dense_1 and dense_3." in root.find(f"{SVG}desc").text  # type: ignore[union-attr]
     boxes = [one for one in root.iter(f"{SVG}rect") if "layer" in one.get("class", "").split()]
     assert len(boxes) == len(NETWORK.nodes) + 2  # input and output
     names = [one.text for one in root.iter(f"{SVG}text") if one.get("class") == "name"]
@@ -252,7 +252,7 @@ def test_a_job_for_keras(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["no.toml"], "no job file 'no.toml'"),
         (["job.toml", "--set", "train.batch_size=81"], "train.batch_size = 81 is larger than the training data"),
-        (["job.toml", "--set", "model.layers=[]"], "[model] has neither layers nor entry."),
+        (["job.toml", "--set", "model.layers=[]"], "[model] has neither layers nor name nor entry."),
         (["job.toml", "--set", f"model.layers=[{RESHAPE}, {LAST}]"], "layer 'reshape_1' can't turn inputs"),
         (["job.toml", "--ranks", "5"], "5 ranks for 4 gradient shards: each rank needs one shard at least."),
         (["job.toml", "--svg", "net.png"], "--svg 'net.png': expected the name of a file that ends in .svg"),

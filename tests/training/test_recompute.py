@@ -43,6 +43,23 @@ def test_the_bits_are_those_of_keeping_them(arithmetic, statistics, shared):
 
 
 @pytest.mark.parametrize("arithmetic", ["native", "numpy"])
+def test_metrics_are_those_of_keeping_them(arithmetic):
+    """Behind a linear head they are computed of the logits, once the pass back is done."""
+    layers = [*[{"type": "dense", "units": 9, "activation": "tanh"}] * 6, {"type": "dense", "units": 1}]
+    values = []
+    for again in (False, True):
+        settings = {"arithmetic": arithmetic, "checkpoint_activations": again, "metrics": ["mae", "r2"]}
+        job = make_job(
+            data={"kind": "linear", "classes": None},
+            model={"layers": layers},
+            loss={"name": "mse"},
+            train=settings,
+        )
+        values.append([report.values for report in train(job).reports])
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "numpy"])
 def test_it_takes_less_memory(arithmetic):
     layers = [{"type": "dense", "units": 64, "activation": "tanh"}] * 25
     x, y = np.ones((1024, 64), np.float32), np.zeros(1024, np.int64)

@@ -15,10 +15,11 @@ from hpcnn.comm.protocol import Array, Contribution
 from hpcnn.core.tree import Subtree
 from hpcnn.nn.context import Context
 from hpcnn.nn.network import Network
+from hpcnn.nn.passes import as_whole_batch
 from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.batch_sums import in_step, sum_alone
-from hpcnn.training.model import Accumulator, AnyLoss
+from hpcnn.training.model import Accumulator, AnyLoss, ShardPlace
 
 _FEW = (1, 2)
 """Samples of each shard. What a pass takes is linear in that: samples are the first axis of scratch."""
@@ -51,7 +52,7 @@ def scratch_of_rank(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], sa
 def _together(spec: ModelSpec) -> bool:
     """Return whether all shards of a rank have scratch at the same time."""
     assert isinstance(spec.network, Network)
-    return _recordable(spec) or spec.network.synchronized
+    return _recordable(spec) or spec.network.synchronized or spec.loss.synchronized
 
 
 def _shards(subtrees: Sequence[Subtree]) -> int:
@@ -154,7 +155,8 @@ class _Trial:
         context = Context(arithmetic=NativeArithmetic(core.Program()))
         logits, _ = self._network.forward(self._model.params, x, context)
         loss = self._spec.loss
-        loss.compute(logits, loss.suited_targets(y, self._dtype, _typed), None, context)
+        targets = loss.suited_targets(y, self._dtype, _typed)
+        as_whole_batch(loss.steps(logits, targets, None, context))
         return context.nbytes
 
     def _one_shard(self) -> int:
@@ -164,7 +166,8 @@ class _Trial:
 
     def _in_step(self, shards: int) -> int:
         """Compute one shard of those that are computed in step: each has scratch of its own."""
-        passes = in_step([self._model.shard_steps(0, (0, 0, 0), *self._samples(1), None, self._stats())], sum_alone)
+        place = ShardPlace(0, 0, self._few)
+        passes = in_step([self._model.shard_steps(place, (0, 0, 0), *self._samples(1), None, self._stats())], sum_alone)
         in_step([backward(self._accumulator()) for backward in passes], sum_alone)
         return shards * self._model.scratch_bytes
 

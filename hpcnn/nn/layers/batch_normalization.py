@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,9 @@ class BatchNormalization(BatchLayer):
     scale: bool = True
     statistics: str = "batch"
     trainable: bool = True
+
+    relu: ClassVar[bool] = False
+    """Whether relu follows in the same pass."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum <= 1:
@@ -82,7 +86,9 @@ class BatchNormalization(BatchLayer):
         def resume(totals: Array) -> tuple[Array, _BatchBackward]:
             used = totals[None] if self.synchronized else sums
             gamma, beta = params.get(f"{self.name}/gamma"), params.get(f"{self.name}/beta")
-            y, pull = ctx.arithmetic.batch_norm(ctx, self.name, rows, used, shift, gamma, beta, self.epsilon)
+            y, pull = ctx.arithmetic.batch_norm(
+                ctx, self.name, rows, used, shift, gamma, beta, self.epsilon, relu=self.relu
+            )
             return y.reshape(x.shape), _BatchBackward(self, pull)
 
         return sums, resume
@@ -110,8 +116,9 @@ class BatchNormalization(BatchLayer):
         rows = x.reshape(-1, x.shape[-1])
         gamma, beta, mean, variance = (f"{self.name}/{n}" for n in ("gamma", "beta", "moving_mean", "moving_variance"))
         y, norm_backward = ctx.arithmetic.fixed_norm(
-            ctx, self.name, rows, params[mean], params[variance], params.get(gamma), params.get(beta), self.epsilon
-        )
+            ctx, self.name, rows, params[mean], params[variance], params.get(gamma), params.get(beta), self.epsilon,
+            relu=self.relu,
+        )  # fmt: skip
 
         def backward(dy: Array, grads: Params, *, need_dx: bool = True) -> Array | None:
             dx = norm_backward(dy.reshape(rows.shape), grads.get(gamma), grads.get(beta), need_dx=need_dx)

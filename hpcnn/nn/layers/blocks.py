@@ -49,9 +49,8 @@ class Block(Opened):
 
     def split_activation(self) -> tuple[Layer | None, str]:
         """Return the block without the activation of its last layer, and that."""
-        last, name = self.layers[-1].split_activation()
-        layers = self.layers[:-1] if last is None else (*self.layers[:-1], last)
-        return (replace(self, layers=layers) if layers else None), name
+        layers, name = without_last_activation(self.layers)
+        return (replace(self, layers=tuple(layers)) if layers else None), name
 
     def repetition(self, number: int, layers: Sequence[Layer]) -> Self:
         """Return the block as it is for the time of that number: around `layers`, renamed, and once."""
@@ -101,6 +100,20 @@ class Shared(Opened):
     def __post_init__(self) -> None:
         if not self.layer:
             raise ModelError(f"{self.title} shares the parameters of a layer: give that one's name as `layer`")
+
+
+def without_last_activation(layers: Sequence[Layer]) -> tuple[Sequence[Layer], str]:
+    """Return the layers without the activation of the last one, and that; none are left of an activation layer alone.
+
+    An activation layer that takes another output than that of the layer before it stays.
+    """
+    last, name = layers[-1].split_activation()
+    if last is not None:
+        return (*layers[:-1], last), name
+    before = layers[-2].name if len(layers) > 1 else ""
+    if layers[-1].inputs and layers[-1].inputs != (before,):
+        return layers, "linear"
+    return layers[:-1], name
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

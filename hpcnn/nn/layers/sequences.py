@@ -110,10 +110,12 @@ class Bidirectional(_Around):
             if mode == "concat":
                 dparts = [dy[..., :units], dy[..., units:]]
             elif mode == "mul":
-                uses = ctx.scratch(self.name, "dforward", y.shape, y.dtype), y  # nobody needs y any more
+                uses = (ctx.scratch(self.name, use, y.shape, y.dtype) for use in ("dforward", "dbackward"))
                 dparts = [combine("multiply", dy, other, use) for other, use in zip(parts[::-1], uses, strict=True)]
+            elif mode == "ave":
+                dparts = [combine("halve", dy, None, ctx.scratch(self.name, "share", y.shape, y.dtype))] * 2
             else:
-                dparts = [combine("halve", dy, None, y) if mode == "ave" else dy] * 2
+                dparts = [dy] * 2
             dx, other = (each(part, grads, need_dx=need_dx) for each, part in zip(backwards, dparts, strict=True))
             return None if dx is None or other is None else ctx.arithmetic.add(dx, other, dx)
 

@@ -1,6 +1,7 @@
 """The losses. Definitions and defaults are those of Keras 3, for each sample; what else there is says so."""
 
 from hpcnn.nn.loss import EPSILON
+from hpcnn.nn.losses.contrastive import Contrastive
 from hpcnn.nn.losses.crossentropies import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -30,6 +31,7 @@ __all__ = [
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
+    "Contrastive",
     "CosineSimilarity",
     "Crossentropy",
     "Dice",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,13 @@ class NativeBatchNormalization(NativeBase):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, BatchNormBackward]:
-        """Make moments of the sums, and normalise by them."""
+        """Make moments of the sums, and normalise by them; relu is part of the same operations."""
         x = self._plain(x, shift.dtype)
-        norm = self._moments(ctx, owner, x, sums, shift, None, gamma, epsilon)
-        return norm.forward(beta), norm
+        norm = self._moments(ctx, owner, x, sums, shift, None, gamma, beta, epsilon, relu=relu)
+        return norm.forward(), norm
 
     def fixed_norm(
         self,
@@ -48,19 +50,22 @@ class NativeBatchNormalization(NativeBase):
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, NormBackward]:
         """Normalise by the given mean and variance."""
         x = self._plain(x, mean.dtype)
-        norm = self._moments(ctx, owner, x, None, mean, variance, gamma, epsilon)
+        norm = self._moments(ctx, owner, x, None, mean, variance, gamma, beta, epsilon, relu=relu)
+        y = norm.forward()
 
         def backward(dy: Array, gamma_grad: Grad, beta_grad: Grad, /, *, need_dx: bool) -> Array | None:
-            dy = self._own(dy, x.dtype)
-            norm.sums(dy, gamma_grad, beta_grad, need_dx=False)
+            dy = self._pull("relu" if relu else "linear", y, self._own(dy, x.dtype))
+            replace(norm, relu=False).sums(dy, gamma_grad, beta_grad, need_dx=False)
             if need_dx:
-                self._do.normalize_backward(norm.segments, x, dy, norm.moments, None, gamma, dy)
+                self._do.normalize_backward(norm.segments, x, dy, norm.moments, None, gamma, None, False, dy)
             return dy if need_dx else None
 
-        return norm.forward(beta), backward
+        return y, backward
 
     def _moments(
         self,
@@ -71,13 +76,16 @@ class NativeBatchNormalization(NativeBase):
         shift: Array,
         variance: Array | None,
         gamma: Array | None,
+        beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool,
     ) -> _Norm:
         count = 1 if rows is None else len(rows)
         moments = ctx.scratch(owner, "moments", (count, 2 * x.shape[1]), np.float64)
         self._do.channel_moments(rows, shift, variance, moments, epsilon)
         segments = max(1, len(x)) if count == 1 else self._shards_of(len(x))
-        return _Norm(self, ctx, owner, x, segments, moments, rows, gamma)
+        return _Norm(self, ctx, owner, x, segments, moments, rows, gamma, beta, relu)
 
 
 @dataclass(frozen=True)
@@ -92,10 +100,12 @@ class _Norm:
     moments: Array
     rows: Array | None
     gamma: Array | None
+    beta: Array | None
+    relu: bool
 
-    def forward(self, beta: Array | None) -> Array:
+    def forward(self) -> Array:
         y = self.ctx.scratch(self.owner, "y", self.x.shape, self.x.dtype)
-        self.core._do.normalize(self.segments, self.x, self.moments, self.gamma, beta, y)
+        self.core._do.normalize(self.segments, self.x, self.moments, self.gamma, self.beta, self.relu, y)
         return y
 
     def sums(self, dy: Array, gamma: Grad, beta: Grad, /, *, need_dx: bool) -> Array:
@@ -104,7 +114,8 @@ class _Norm:
         if gamma is None and beta is None and not need_dx:
             return rows
         dy = self.core._plain(dy, self.x.dtype)
-        self.core._do.channel_products(shards.of(len(self.x)), self.x, dy, self.moments, rows)
+        scale = (self.gamma, self.beta, self.relu)
+        self.core._do.channel_products(shards.of(len(self.x)), self.x, dy, self.moments, *scale, rows)
         if gamma is not None:
             self.core._do.leaf_sums(shards.one_row_each, rows[:, features:], sums(gamma))
         if beta is not None:
@@ -116,5 +127,6 @@ class _Norm:
         dy = self.core._own(dy, self.x.dtype)
         slopes = self.ctx.scratch(self.owner, "slopes", self.moments.shape, np.float64)
         self.core._do.channel_slopes(self.rows[:, 0], sums, self.moments, self.gamma, slopes, 1)
-        self.core._do.normalize_backward(self.segments, self.x, dy, self.moments, slopes, self.gamma, dy)
+        scale = (self.gamma, self.beta, self.relu)
+        self.core._do.normalize_backward(self.segments, self.x, dy, self.moments, slopes, *scale, dy)
         return dy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull
+from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull, PullTwice
 from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, real_type, sums
 from hpcnn.nn.workspace import Array, Workspace
 
@@ -49,6 +49,17 @@ class NativeDense(NativeBase):
         """Add."""
         self._do.add(self._plain(x1, out.dtype), self._plain(x2, out.dtype), out)
         return out
+
+    def add_relu(self, ctx: Workspace, owner: object, x1: Array, x2: Array, out: Array) -> tuple[Array, PullTwice]:
+        """Add, and apply relu, in one operation."""
+        self._do.add_relu(self._plain(x1, out.dtype), self._plain(x2, out.dtype), out)
+
+        def pull(dy: Array, copy: Array | None) -> Array:
+            dy = self._own(dy, out.dtype)
+            self._do.add_relu_backward(out, dy, dy, dy if copy is None else copy)
+            return dy
+
+        return out, pull
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy."""

@@ -49,7 +49,8 @@ class NativeEmbeddings(NativeBase):
     def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Copy zeros, in each step: what is returned may have been overwritten."""
         dtype = real_type(x)
-        zeros = ctx.scratch(owner, "zeros", x.shape, dtype)
+        with ctx.kept():  # written once, not in each step: nothing else may lie there
+            zeros = ctx.scratch(owner, "zeros", x.shape, dtype)
         zeros.fill(0)
         dx = ctx.scratch(owner, "dx", x.shape, dtype)
         self._do.activate(CODES["linear"], zeros, dx)

@@ -42,15 +42,16 @@ class NativeShapes(NativeBase):
     def put(self, x: Array, axis: int, start: int, out: Array) -> Array:
         """Copy x into a part of the rows of `out`."""
         x = self._plain(x, out.dtype)
-        part = _three(out, axis)[:, start : start + x.shape[axis]]
-        self._map(_three(x, axis), part, shifted(x.shape[axis], 0, 0))
+        self._copy_runs(_runs(x, axis), _runs(out, axis, start, x.shape[axis]))
         return out
 
     def part(self, x: Array, axis: int, start: int, out: Array) -> Array:
         """Copy a part of the rows of x."""
-        part = _three(self._plain(x, out.dtype), axis)[:, start : start + out.shape[axis]]
-        self._map(part, _three(out, axis), shifted(out.shape[axis], 0, 0))
+        self._copy_runs(_runs(self._plain(x, out.dtype), axis, start, out.shape[axis]), _runs(out, axis))
         return out
+
+    def _copy_runs(self, x: Array, y: Array) -> None:
+        self._map(x, y, shifted(1, 0, 0))
 
     def _mapped(self, ctx: Workspace, owner: object, use: str, x: Array, maps: AxisMaps) -> Array:
         for number, (axis, each) in enumerate(maps):
@@ -67,3 +68,10 @@ class NativeShapes(NativeBase):
 def _three(x: Array, axis: int) -> Array:
     """Return x as (outer, the axis, inner)."""
     return x.reshape(math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :]))
+
+
+def _runs(x: Array, axis: int, start: int = 0, length: int | None = None) -> Array:
+    """Return a part of the axis as (outer, 1, entries that lie next to each other)."""
+    inner = math.prod(x.shape[axis + 1 :])
+    end = x.shape[axis] if length is None else start + length
+    return x.reshape(math.prod(x.shape[:axis]), 1, x.shape[axis] * inner)[:, :, start * inner : end * inner]

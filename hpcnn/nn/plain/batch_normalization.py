@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hpcnn.nn.arithmetic import BatchNormBackward, Grad, NormBackward
+from hpcnn.nn import activations
+from hpcnn.nn.arithmetic import BatchNormBackward, Grad, NormBackward, Pull
 from hpcnn.nn.plain.sums import sum_rows
 from hpcnn.nn.workspace import Array, Workspace
 
@@ -37,6 +38,8 @@ class PlainBatchNormalization:
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, BatchNormBackward]:
         """Normalise by the sums, which are those of all rows."""
         features = x.shape[1]
@@ -44,7 +47,11 @@ class PlainBatchNormalization:
         offset, square = sums[0, 1 : 1 + features] / count, sums[0, 1 + features :] / count
         inverse = 1 / np.sqrt(np.maximum(square - offset * offset, 0) + epsilon)
         norm = _Norm(ctx, owner, x, shift + offset, inverse, gamma, count)
-        return norm.forward(beta), norm
+        y = norm.forward(beta)
+        if not relu:
+            return y, norm
+        y, pull = activations.relu(y, ctx, owner)
+        return y, _BeforeRelu(norm, pull)
 
     def fixed_norm(
         self,
@@ -56,16 +63,22 @@ class PlainBatchNormalization:
         gamma: Array | None,
         beta: Array | None,
         epsilon: float,
+        *,
+        relu: bool = False,
     ) -> tuple[Array, NormBackward]:
         """Normalise by the given mean and variance."""
         inverse = 1 / np.sqrt(variance.astype(np.float64) + epsilon)
         norm = _Norm(ctx, owner, x, mean.astype(np.float64), inverse, gamma)
 
+        y = norm.forward(beta)
+        y, pull = activations.relu(y, ctx, owner) if relu else (y, lambda dy: dy)
+
         def backward(dy: Array, gamma_grad: Grad, beta_grad: Grad, *, need_dx: bool) -> Array | None:
+            dy = pull(dy)
             norm.sums(dy, gamma_grad, beta_grad, need_dx=False)
             return norm.scaled(dy) if need_dx else None
 
-        return norm.forward(beta), backward
+        return y, backward
 
 
 @dataclass(frozen=True)
@@ -136,3 +149,17 @@ class _Norm:
         copy = self.ctx.scratch(self.owner, "copy", self.x.shape, np.float64)
         np.copyto(copy, dy)
         return copy
+
+
+@dataclass(frozen=True)
+class _BeforeRelu:
+    """The same with relu behind it."""
+
+    norm: _Norm
+    pull: Pull
+
+    def sums(self, dy: Array, gamma: Grad, beta: Grad, /, *, need_dx: bool) -> Array:
+        return self.norm.sums(self.pull(dy), gamma, beta, need_dx=need_dx)
+
+    def dx(self, dy: Array, sums: Array, /) -> Array:
+        return self.norm.dx(dy, sums)

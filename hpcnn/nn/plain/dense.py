@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcnn.nn.activations import activation
-from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull
+from hpcnn.nn.activations import activation, relu
+from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull, PullTwice
 from hpcnn.nn.plain.sums import sum_rows
 from hpcnn.nn.workspace import Array, Workspace
 
@@ -44,6 +44,18 @@ class PlainDense:
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Add."""
         return np.add(x1, x2, out=out)
+
+    def add_relu(self, ctx: Workspace, owner: object, x1: Array, x2: Array, out: Array) -> tuple[Array, PullTwice]:
+        """Add, and apply relu."""
+        y, pull_relu = relu(np.add(x1, x2, out=out), ctx, owner)
+
+        def pull(dy: Array, copy: Array | None) -> Array:
+            dx = pull_relu(dy)
+            if copy is not None:
+                np.copyto(copy, dx)
+            return dx
+
+        return y, pull
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy."""

@@ -1,6 +1,6 @@
 """Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
 
-from hpcnn.training.metrics.base import ClassMetric, Metric, Value
+from hpcnn.training.metrics.base import ClassMetric, CollectedMetric, Metric, Value
 from hpcnn.training.metrics.build import (
     METRICS,
     build_metric,
@@ -18,6 +18,7 @@ __all__ = [
     "R2",
     "Accuracy",
     "ClassMetric",
+    "CollectedMetric",
     "Metric",
     "Value",
     "build_metric",

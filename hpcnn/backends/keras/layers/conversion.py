@@ -15,6 +15,7 @@ from hpcnn.backends.keras.layers import (
     pooling,
     recurrent,
     shapes,
+    spectral,
 )
 from hpcnn.backends.keras.layers.making import Make, Wrap, activation
 from hpcnn.errors import ModelError
@@ -32,6 +33,7 @@ LAYERS: Mapping[type[Layer], Make] = {
     **shapes.LAYERS,
     **attention.LAYERS,
     **recurrent.LAYERS,
+    **spectral.LAYERS,
 }
 _IN_CELL = re.compile(r"^\w+_cell/")
 WRAPPERS: Mapping[type[Layer], Wrap] = recurrent.WRAPPERS

@@ -13,7 +13,17 @@ from hpcnn.nn.layers import TimeDistributed
 from hpcnn.nn.layers.parts import InputPart, OutputRow
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import attention, common, convolution, merging, normalization, pooling, recurrent, shapes
+from hpcnn.tools.export.nodes import (
+    attention,
+    common,
+    convolution,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    shapes,
+    spectral,
+)
 
 
 def add_network(graph: Graph, network: Network, inputs: Mapping[str, str]) -> list[str]:
@@ -66,5 +76,6 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     **shapes.LAYERS,
     **attention.LAYERS,
     **recurrent.LAYERS,
+    **spectral.LAYERS,
     TimeDistributed: _time_distributed,
 }
