@@ -193,8 +193,8 @@ class _Drawing:
         repeat = getattr(named, "repeat", 1)
         name = named.name if repeat == 1 else f"{named.name}_{repeat}"
         self.shapes[name] = output
-        own: Sequence[ParamSpec] = () if isinstance(layer, (Block, Shared, MultiInput)) else layer.parameters(
-            self.shapes[sources[0]]
+        own: Sequence[ParamSpec] = (
+            () if isinstance(layer, (Block, Shared, MultiInput)) else layer.parameters(self.shapes[sources[0]])
         )
         if own and not any(spec.state for spec in own):
             self.given[name] = self.shapes[sources[0]]

@@ -89,6 +89,4 @@ def computed(network: Network, params, x, dy, cuts: Sequence[int], *, times: int
         vectors[left] = vectors[left] + vectors[right]
     found = {"y": np.concatenate([rank.outputs for rank in ranks]), "gradient": vectors[0]}
     found["dx"] = np.concatenate([rank.dx for rank in ranks])
-    return found | {
-        name: np.concatenate([rank.state[name] for rank in ranks]) for name in ranks[0].state
-    }
+    return found | {name: np.concatenate([rank.state[name] for rank in ranks]) for name in ranks[0].state}
