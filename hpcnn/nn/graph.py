@@ -102,7 +102,7 @@ class _Graph:
                 f"{layer.title} shares the parameters of {layer.layer!r}, which is no layer before it that has some of "
                 f"its own.{nearest(layer.layer, known)} Name one of {', '.join(known) or 'them: so far there is none'}."
             )
-        again = _again(owner.layer, layer.name)
+        again: Any = _again(owner.layer, layer.name)
         shapes = tuple(self._shape(source) for source in sources)
         own = again.parameters(shapes if isinstance(again, MultiInput) else shapes[0])
         same = [spec.shape for spec in own] == [spec.shape for spec in owner.parameters]

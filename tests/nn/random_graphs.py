@@ -209,7 +209,7 @@ class _Drawing:
                 if len(self.shapes[name]) == 4 and not self._pooling_3d:
                     layer = Flatten()
                 self._add(layer, [name])
-                name = self.layers[-1].name  # noqa: PLW2901
+                name = self.layers[-1].name
             self._add(Dense(4, activation=self.one_of(ACTIVATIONS)), [name])
             ends.append(self.layers[-1].name)
         if len(ends) > 1:

@@ -14,7 +14,6 @@ from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
 from tests.nn.cases.losses import fitting_logits, loss_case
 from tests.nn.helpers import Model, alone, check_gradient, normal
 
-
 BOTH = pytest.mark.parametrize("make", [NumpyArithmetic, NativeArithmetic], ids=["numpy", "native"])
 
 

@@ -50,7 +50,7 @@ class Block(Opened):
     def split_activation(self) -> tuple[Layer | None, str]:
         """Return the block without the activation of its last layer, and that."""
         layers, name = without_last_activation(self.layers)
-        return (replace(self, layers=layers) if layers else None), name
+        return (replace(self, layers=tuple(layers)) if layers else None), name
 
     def repetition(self, number: int, layers: Sequence[Layer]) -> Self:
         """Return the block as it is for the time of that number: around `layers`, renamed, and once."""
