@@ -21,6 +21,7 @@ CAPTIONS = {
     "tools": "report, doctor, export, …",
     "runs": "running a job: session, checkpoints on disk, logs, display, watchdog",
     "backends": "what computes a job: NumPy, Keras",
+    "models": "networks by name",
     "training": "the mathematics of a step: loop, replica, updater, metrics",
     "data": "readers, samples",
     "nn": "layers, losses",

@@ -15,7 +15,7 @@ from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.target_checks import check_labels, check_sequences, check_whole, count_bad, value_range
 from hpcnn.errors import DataError, JobError
 
-Kind = Literal["labels", "values", "sequences"]
+Kind = Literal["labels", "values", "sequences", "any"]
 
 _PROBABILITIES = ("kl_divergence", "dice", "iou")
 """Losses of probabilities from 0 to 1, beside all whose names end in crossentropy."""
@@ -101,6 +101,13 @@ def prepare_samples(
     reduction: Reduction = SERIAL,
 ) -> Samples:
     """Return the samples with targets as the loss wants them; see `prepare_targets`."""
+    if kind == "any" and one_hot:
+        raise JobError(
+            f"data.one_hot = true makes one-hot rows of the targets, but the loss {loss_name!r} reads none. "
+            "Set data.one_hot = false."
+        )
+    if kind == "any":
+        return samples
     if kind != "values" and one_hot:
         raise JobError(
             f"data.one_hot = true makes one-hot rows, but the loss {loss_name!r} takes integer labels. "
@@ -130,7 +137,8 @@ def prepare_targets(
         splits: what `load` gave.
         kind: what the loss takes: "labels", integers (n, *output_shape[:-1]) from 0 to output_shape[-1] - 1 (booleans,
             and floats that are whole numbers, are given as int64), "values", floats (n, *output_shape), or "sequences",
-            integers (n, length) for outputs (steps, classes): labels from 1 on, padded at the end by 0 or less.
+            integers (n, length) for outputs (steps, classes): labels from 1 on, padded at the end by 0 or less; "any":
+            none, so that they may be anything.
         one_hot: with "values": the targets are labels, to be turned into one-hot rows.
         output_shape: shape of the model's output for one sample.
         loss_name: as in the job file; decides hints, and whether values must be probabilities, or not negative.

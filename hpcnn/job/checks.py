@@ -11,6 +11,7 @@ from hpcnn.job import data as sources
 from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
+from hpcnn.job.model_options import check_options, takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
@@ -18,6 +19,8 @@ from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
 """Metrics that are not a single number and so can't be monitored."""
+COLLECTED_METRICS = ("auc",)
+"""Metrics of evaluations alone: they need all samples at once."""
 
 
 _OF_CLASSES = (models.ClassLoss, models.Ctc, models.Dice, models.Iou, models.KLDivergence, models.Hinge)
@@ -46,7 +49,8 @@ def check_job(job: Job) -> None:
 def produced_values(job: Job) -> list[str]:
     """Return the names of all numbers that an epoch of `job` reports, which callbacks can monitor."""
     values = ["loss", *(metric for metric in dict.fromkeys(job.train.metrics) if metric not in TABLE_METRICS)]
-    return values + [f"val_{value}" for value in values] if has_validation(job.data) else values
+    of_steps = [value for value in values if value not in COLLECTED_METRICS]
+    return of_steps + [f"val_{value}" for value in values] if has_validation(job.data) else of_steps
 
 
 def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
@@ -57,14 +61,20 @@ def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -
 
 def _check_model(job: Job) -> None:
     model = job.model
-    if model.layers and model.entry:
-        raise JobError("[model] has both layers and entry: keep one of them")
-    if not model.layers and not model.entry:
+    given = [key for key in ("layers", "name", "entry") if getattr(model, key)]
+    if len(given) > 1:
+        raise JobError(f"[model] has both {given[0]} and {given[1]}: keep one of them")
+    if not given:
         raise JobError(
-            '[model] has neither layers nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
+            '[model] has neither layers nor name nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
         )
-    if model.options and not model.entry:
-        raise JobError("model.options are arguments for model.entry, which is not given: remove them, or add entry")
+    if model.options and model.layers:
+        raise JobError(
+            "model.options are arguments for model.entry or sizes for model.name, which are not given: remove them, or "
+            "add one of the two"
+        )
+    if model.name:
+        check_options(model.name, model.options)
     module, colon, function = model.entry.partition(":")
     if model.entry and not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
         raise JobError(f'model.entry = "{model.entry}": expected "package.module:function"')
@@ -141,7 +151,9 @@ def _ending(layers: Sequence[sections.Layer]) -> str | None:
             (layer,) = layer.children  # each of its outputs is one of that layer
         if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer | sections.SimpleRNN):
             return layer.activation
-        if isinstance(layer, sections.Residual | sections.LayerNorm):
+        if isinstance(
+            layer, sections.Residual | sections.LayerNorm | sections.LSTM | sections.GRU | sections.Bidirectional
+        ):
             return "linear"
         if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout) or layer.inputs:
             return None
@@ -186,14 +198,25 @@ def _most_steps(job: Job) -> float:
 
 
 def _check_keras(job: Job) -> None:
+    if job.backend == "keras" and isinstance(job.loss, models.Contrastive):
+        raise JobError(
+            'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = "keras" '
+            'each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+        )
     if job.backend == "keras" and job.train.checkpoint_activations:
         raise JobError(
             'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
             "your own, keras.RematScope does the same."
         )
-    for place, layer in _all_layers(job.model.layers):
-        batch = isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
-        if job.backend == "keras" and batch and job.train.shards != 1:
+    places = [
+        place
+        for place, layer in _all_layers(job.model.layers)
+        if isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
+    ]
+    if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
+        places.append("model.options")
+    for place in places:
+        if job.backend == "keras" and job.train.shards != 1:
             raise JobError(
                 f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
                 'to "shard", or train.shards to 1, or backend to "numpy".'
@@ -250,6 +273,9 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
     base = monitor.removeprefix("val_")
     if base in TABLE_METRICS:
         why = f"{base} is a table, not a number, and can't be monitored."
+    elif base in COLLECTED_METRICS and base in job.train.metrics:
+        why = f"{base} is computed of validation data alone"
+        why += f": monitor val_{base}." if has_validation(job.data) else ", of which there are none."
     elif base in known:
         why = "this job has no validation data: set data.validation_fraction, or monitor a value of the training."
     else:

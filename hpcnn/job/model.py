@@ -9,16 +9,20 @@ from msgspec import Meta
 from hpcnn.job.layers import Layer
 from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Section
 
+ModelName = Literal["resnet", "unet", "vgg", "mobilenet", "transformer", "lstm_stack", "tcn", "fno"]
+
 
 class Model(Section, frozen=True, kw_only=True):
-    """The network: a list of layers, or a Python function that returns one."""
+    """The network: a list of layers, the name of a known network, or a Python function that returns one."""
 
     layers: list[Layer] = []
     """The layers, first to last."""
     entry: str = ""
     """`package.module:function` that returns the model (an `hpcnn.nn.Network`), instead of `layers`."""
+    name: ModelName | None = None
+    """A known network, instead of `layers`; its sizes are its `options`."""
     options: dict[str, Any] = {}
-    """Keyword arguments for `entry`."""
+    """Keyword arguments for `entry`, or the sizes of the network that `name` names."""
     input_shape: list[PositiveInt] | None = None
     """Shape of one sample; default: that of the data, from which it may differ by axes of length 1."""
     initial_weights: str = ""
@@ -84,6 +88,15 @@ class Ctc(LossSection, frozen=True, kw_only=True, tag="ctc"):
     """For sequences of labels whose places in time are not known; class 0 of the outputs is the blank."""
 
 
+class Contrastive(LossSection, frozen=True, kw_only=True, tag="contrastive"):
+    """For two embeddings of each sample, outputs (2, dim), which are to be closer than those of the batch's others."""
+
+    temperature: Positive = 0.1
+    """Cosines of embeddings are divided by it: the lower, the more the closest of the others count."""
+    symmetric: bool = True
+    """Find the first embedding by the second as well as the second by the first."""
+
+
 class ClassLoss(LossSection, frozen=True, kw_only=True):
     """Settings of every classification loss."""
 
@@ -143,6 +156,7 @@ Loss = (
     | Dice
     | Iou
     | Ctc
+    | Contrastive
     | BinaryCrossentropy
     | CategoricalCrossentropy
     | SparseCategoricalCrossentropy

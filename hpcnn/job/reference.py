@@ -19,9 +19,12 @@ from msgspec import NODEFAULT
 from msgspec import inspect as kinds
 
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, JobError
+from hpcnn.job.models import OPTIONS
+from hpcnn.job.section import type_info
 from hpcnn.job.validate import describe, job_type, show, tables
 from hpcnn.system.atomic import write_text
 
+_OPTIONS = "model.options"
 BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 WIDTH = 79
 
@@ -45,7 +48,20 @@ class Setting:
 
 def settings() -> list[Setting]:
     """Return every setting of a job file, section by section."""
-    return list(_section((job_type(),), ""))
+    found = list(_section((job_type(),), ""))
+    end = next(
+        place for place, row in enumerate(found, 1) if row.section == "model" and found[place].section != "model"
+    )
+    return [*found[:end], *_model_options(), *found[end:]]
+
+
+def _model_options() -> Iterator[Setting]:
+    """Yield the sizes of each network that has a name, which the schema holds apart."""
+    for name, section in OPTIONS.items():
+        info = type_info(section)
+        assert isinstance(info, kinds.StructType)
+        for field in info.fields:
+            yield _setting(_OPTIONS, name, field, section)
 
 
 def _section(choices: Sequence[kinds.StructType], section: str) -> Iterator[Setting]:
@@ -106,7 +122,10 @@ def section_texts() -> dict[str, tuple[str, dict[str, str]]]:
         tags = {str(choice.tag): _first_line(choice.cls) for choice in below if choice.tag_field}
         found[name] = (_first_line(below[0].cls) if parent and not tags else _texts(cls)[field.name], tags)
         todo += [(inner, choice.cls, name) for choice in below for inner in choice.fields]
-    return found
+    tags = {name: _first_line(section) for name, section in OPTIONS.items()}
+    return found | {
+        _OPTIONS: ("The sizes of a network that `model.name` names; with `model.entry`, its arguments.", tags)
+    }
 
 
 def _first_line(cls: type) -> str:

@@ -18,7 +18,7 @@ from hpcnn.job.section import NonNegative, NonNegativeInt, PositiveInt, Section
 Metric = Literal[
     "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
     "mae", "mse", "r2", "precision", "recall", "f1", "mean_iou",
-    "perplexity", "confusion_matrix",
+    "perplexity", "auc", "confusion_matrix",
 ]  # fmt: skip
 
 MOST_SHARDS = 65536
@@ -77,7 +77,7 @@ in Keras mode, or one per sample of a smaller batch."""
     """What computes: `native`, the compiled core, whose bits are the same on every processor, or `numpy`, NumPy with \
 its BLAS library, whose bits depend on the processor and the library. It affects the result."""
     metrics: list[Metric] = []
-    """Metrics computed in addition to the loss."""
+    """Metrics computed in addition to the loss. `auc` is computed of validation data alone, and by `hpcnn.evaluate`."""
     top_k: PositiveInt = 5
     """The k of `top_k_accuracy`."""
     eval_batch_size: PositiveInt = 256

@@ -34,6 +34,7 @@ EXAMPLES = {
     "layer": '"encoder"',
     "layers": '[{ type = "dense", units = 64, activation = "relu" }]',
     "loss": '"mse"',
+    "modes": "12",
     "n": "10",
     "name": '"iris"',
     "num_heads": "8",
@@ -161,9 +162,10 @@ def _miss(key: str, kind: kinds.Type, path: Path, table: kinds.StructType) -> No
 
 
 def _refuse(value: object, kind: kinds.Type, path: Path) -> NoReturn:
-    if isinstance(kind, kinds.LiteralType) and isinstance(value, str):
+    only = members(kind)[0] if len(members(kind)) == 1 else kind
+    if isinstance(only, kinds.LiteralType) and isinstance(value, str):
         name = str(path[-1]) if isinstance(path[-1], str) else str(path[-2]).removesuffix("s")
-        known = [str(one) for one in kind.values]
+        known = [str(one) for one in only.values]
         raise SettingError(
             path,
             f"{dotted(path)}: unknown {name.replace('_', ' ')} {value!r}.{nearest(value, known)} "

@@ -284,6 +284,7 @@ struct standardize {
 #include "operations_losses.h"
 #include "operations_attention.h"
 #include "operations_recurrent.h"
+#include "operations_contrast.h"
 
 enum operation_kind {
 #define OPERATION(name, kind, arguments, doc) OP_##kind,

@@ -61,6 +61,13 @@ class PreluBackward(Protocol):
         """Write the gradient of alpha, and return that of x, if it is needed; dy may be overwritten."""
 
 
+class KernelBackward(Protocol):
+    """The second half of what has a kernel alone."""
+
+    def __call__(self, dy: Array, kernel: Grad, /, *, need_dx: bool) -> Array | None:
+        """Write the gradient of the kernel, and return that of x, if it is needed; dy may be overwritten."""
+
+
 class AttentionBackward(Protocol):
     """The second half of an attention."""
 
@@ -328,8 +335,32 @@ class Arithmetic(Protocol):
     def not_zero(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return 1 where x is not 0, else 0."""
 
+    def spectral_convolution(
+        self, ctx: Workspace, owner: object, x: Array, kernel: Array
+    ) -> tuple[Array, KernelBackward]:
+        """Return y (n, length, filters): for each of the lowest frequencies the product with a complex matrix.
+
+        x is (n, length, channels), the kernel (modes, 2, channels, filters), with real and imaginary parts.
+        """
+
     def zeros(self, ctx: Workspace, owner: object, x: Array) -> Array:
         """Return zeros like x, which may be overwritten."""
+
+    def contrast(self, scores: Array, first: int, side: int, weight: float, logs: Array, terms: Array) -> None:
+        """Write log(sum(exp(row))) of each row of `scores` to ``logs[:, side]``, and add what it loses to `terms`.
+
+        That is weight (log - the score of the row's own column, first + row), in float64; `terms` are overwritten where
+        `side` is 0. `logs` is float64 (rows, 2).
+        """
+
+    def contrast_gradient(
+        self, scores: Array, logs: Array, first: int, side: int, own_weight: float, other_weight: float
+    ) -> Array:
+        """Overwrite `scores` by the gradient of the sum of all samples' losses, and return them.
+
+        `logs`, float64 (columns, 2), are those of all samples. An entry's loss counts `own_weight` in its row, and
+        `other_weight` in its column.
+        """
 
     def loss(
         self, ctx: Workspace, loss: HeadedLoss, logits: Array, targets: Array, weights: Array | None

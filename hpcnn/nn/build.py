@@ -1,18 +1,13 @@
-"""From the sections of a job file to a network and a loss."""
+"""From the sections of a job file to layers and a loss, and back."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 
-from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
+from hpcnn.errors import ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
 from hpcnn.nn.layer import Layer, Shape
@@ -63,6 +58,7 @@ from hpcnn.nn.layers import (
     Shared,
     SimpleRNN,
     SpatialDropout,
+    SpectralConv1D,
     TimeDistributed,
     UpSampling,
     ZeroPadding,
@@ -70,7 +66,6 @@ from hpcnn.nn.layers import (
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses import LOSSES
 from hpcnn.nn.network import Network, same_sample_shape
-from hpcnn.system.search_path import add_working_folder
 
 LAYERS: dict[str, type[Layer]] = {
     "dense": Dense,
@@ -117,6 +112,7 @@ LAYERS: dict[str, type[Layer]] = {
     "padding_mask": PaddingMask,
     "multi_head_attention": MultiHeadAttention,
     "cross_attention": CrossAttention,
+    "spectral_conv1d": SpectralConv1D,
     "simple_rnn": SimpleRNN,
     "lstm": LSTM,
     "gru": GRU,
@@ -124,30 +120,6 @@ LAYERS: dict[str, type[Layer]] = {
     "time_distributed": TimeDistributed,
 }
 """Each takes the keys of its section."""
-
-
-def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
-    """Return the network of a `[model]` section, for data of `input_shape` (one sample).
-
-    The network's own `input_shape` may differ from the data's by axes of length 1, if the section says so.
-
-    Raises:
-        JobError: the section names no layers, or an entry that doesn't exist.
-        ModelError: the layers don't fit together or to the data, or the entry's function fails.
-
-    >>> from hpcnn.job.layers import Dense
-    >>> from hpcnn.job.model import Model
-    >>> network = build_network(Model(layers=[Dense(units=8), Dense(units=1, activation="sigmoid")]), (4,))
-    >>> [layer.name for layer in network.layers], network.head
-    (['dense_1', 'dense_2'], 'sigmoid')
-    """
-    shape = sample_shape(model, tuple(input_shape))
-    if bool(model.layers) == bool(model.entry):
-        given = "both" if model.entry else "neither"
-        raise JobError(f"[model] needs either layers ([[model.layers]]) or an entry (model.entry), but has {given}")
-    if model.entry:
-        return _entry_network(model, shape)
-    return Network([_build_layer(section) for section in model.layers], shape)
 
 
 def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
@@ -184,16 +156,17 @@ def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
     return shape
 
 
-def _build_layer(section: sections.Layer) -> Layer:
+def build_layer(section: sections.Layer) -> Layer:
+    """Return the layer of its section."""
     settings = msgspec.structs.asdict(section)
     settings["inputs"] = tuple(section.inputs)
     if section.children:
-        settings["layers"] = [_build_layer(child) for child in section.children]
+        settings["layers"] = [build_layer(child) for child in section.children]
     return LAYERS[_tag(section)](**settings)
 
 
 def model_section(network: Network) -> dict[str, Any]:
-    """Return the `[model]` section that `build_network` makes the same network of, with every setting written out.
+    """Return the `[model]` section that makes the same network again, with every setting written out.
 
     Raises:
         ModelError: a layer is not one of hpcnn's own.
@@ -224,81 +197,3 @@ def _layer_section(layer: Layer) -> dict[str, Any]:
     if layer.children:
         settings["layers"] = [_layer_section(child) for child in layer.children]
     return {"type": layer.kind, **settings}
-
-
-def call_entry(model: schema.Model, input_shape: Shape) -> Any:
-    """Return what the user's function returns for samples of `input_shape`.
-
-    Raises:
-        JobError: there is no such function.
-        ModelError: it fails.
-    """
-    if "input_shape" in model.options:
-        raise JobError("model.options can't hold 'input_shape': set model.input_shape, or leave it to the data")
-    function = _find_entry(model.entry)
-    try:
-        return function(input_shape=input_shape, **model.options)
-    except HpcnnError:
-        raise
-    except Exception as error:
-        raise ModelError(f"model.entry {model.entry!r} failed with {type(error).__name__}: {error}") from error
-
-
-def _entry_network(model: schema.Model, input_shape: Shape) -> Network:
-    network = call_entry(model, input_shape)
-    if not isinstance(network, Network):
-        of_keras = any(base.__module__.partition(".")[0] == "keras" for base in type(network).__mro__)
-        hint = ': a model of Keras, which needs backend = "keras"' if of_keras else ""
-        raise ModelError(
-            f"model.entry {model.entry!r} must return an hpcnn.nn.Network, but returned {type(network).__name__}{hint}"
-        )
-    if not same_sample_shape(network.input_shape, input_shape):
-        raise ModelError(
-            f"model.entry {model.entry!r} returned a network for samples of shape {network.input_shape}, but was asked "
-            f"for {input_shape}"
-        )
-    return network
-
-
-def _find_entry(entry: str) -> Callable[..., Any]:
-    module_name, colon, function_name = entry.partition(":")
-    if not (module_name and colon and function_name):
-        raise JobError(f"model.entry must look like 'package.module:function', but is {entry!r}")
-    add_working_folder()
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ModelError(f"model.entry {entry!r}: its module can't be imported: {error}") from error
-        raise JobError(
-            f"model.entry {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
-            "It must be installed, or lie in the working folder or in one of PYTHONPATH."
-        ) from None
-    except Exception as error:
-        raise ModelError(
-            f"model.entry {entry!r}: importing its module failed with {type(error).__name__}: {error}"
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]
-        what = "has no function" if function is None else "holds no function, but something else, under"
-        raise JobError(
-            f"model.entry {entry!r}: module {module_name!r} {what} {function_name!r}.{nearest(function_name, known)}"
-            f"{_overlooked(module)}"
-        )
-    return function  # type: ignore[no-any-return]
-
-
-def _overlooked(module: ModuleType) -> str:
-    """Return a hint where a file of the working folder has the name of a module that is found before it."""
-    name, found = module.__name__.partition(".")[0], Path(getattr(module, "__file__", None) or "built in")
-    files = [path for path in (Path(f"{name}.py"), Path(name)) if path.exists()]
-    if not files or Path.cwd() in found.parents:
-        return ""
-    return f" {str(files[0])!r} in the working folder is not it, but {str(found)!r}, found first: rename yours."
-
-
-def _siblings(module_name: str) -> list[str]:
-    package, dot, _ = module_name.rpartition(".")
-    path = getattr(importlib.import_module(package), "__path__", []) if package else None
-    return [f"{package}{dot}{module.name}" for module in pkgutil.iter_modules(path)]

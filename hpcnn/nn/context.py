@@ -30,10 +30,19 @@ class Context(Workspace):
         Arrays of float64 in the parameters' shapes. The parameters then get the mean over all samples of the batch.
         """
 
+        self.among: tuple[int, int] | None = None
+        """Place in the batch of the first sample of the pass, and how many samples the batch has; None: the pass has
+        them all, or nothing asks."""
+
     def begin(
-        self, *, training: bool, random_key: tuple[int, ...] = (0,), new_state: Mapping[str, Array] = NO_STATE
+        self,
+        *,
+        training: bool,
+        random_key: tuple[int, ...] = (0,),
+        new_state: Mapping[str, Array] = NO_STATE,
+        among: tuple[int, int] | None = None,
     ) -> None:
         """Start a pass over one piece of a batch. `random_key` alone decides every random number drawn in it."""
-        self.training, self.new_state = training, new_state
+        self.training, self.new_state, self.among = training, new_state, among
         self._random_key = random_key
         self._generator = None

@@ -86,6 +86,13 @@ def ones(shape: tuple[int, ...], draws: Draws) -> Array:
     return np.ones(shape)
 
 
+@OwnInitializer
+def complex_uniform(shape: tuple[int, ...], draws: Draws) -> Array:
+    """Uniform in [0, 1 / (inputs x outputs)), as Li et al. (2021) have it: for `SpectralConv1D` alone."""
+    half = 0.5 / (shape[-2] * shape[-1])
+    return draws.uniform(half, shape) + half
+
+
 INITIALIZERS: dict[str, OwnInitializer] = {
     "glorot_uniform": variance_scaling(1, "fan_avg", "uniform"),
     "glorot_normal": variance_scaling(1, "fan_avg", "normal"),

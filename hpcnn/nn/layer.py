@@ -184,6 +184,18 @@ class BatchSum:
             self.keep_state()
 
 
+@dataclass(frozen=True)
+class BatchRows:
+    """What a pass needs before it goes on: rows of all samples of the batch, wherever they are, in their order."""
+
+    own: Array
+    """The rows of the samples of this pass: (n, k)."""
+    rows: Array
+    """Takes those of all samples, of the same type: (samples of the batch, k)."""
+    first: int
+    """Place in the batch of the first sample of this pass."""
+
+
 class BatchBackward(Protocol):
     """The second half of a pass that needs sums over all samples of the batch."""
 

@@ -14,6 +14,7 @@ from hpcnn.errors import DataError, ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
 from hpcnn.nn.layer import Shape
+from hpcnn.nn.passes import Steps, as_whole_batch
 from hpcnn.nn.workspace import Array, Workspace
 
 OWNER = ("loss",)
@@ -24,7 +25,7 @@ EPSILON = 1e-7
 
 LossBackward = Callable[[], Array]
 """``() -> gradient``; may overwrite what the forward pass returned."""
-TargetKind = Literal["labels", "values", "sequences"]
+TargetKind = Literal["labels", "values", "sequences", "any"]
 Terms = tuple[Array, LossBackward]
 """(loss of each sample (n,), gradient of their sum)."""
 
@@ -37,7 +38,9 @@ class Loss(ABC):
     """Name in the job file."""
     target_kind: ClassVar[TargetKind] = "values"
     """``values``: float targets (n, *output_shape). ``labels``: integers (n, *output_shape[:-1]). ``sequences``:
-    integers (n, length), of any length."""
+    integers (n, length), of any length. ``any``: nothing reads them."""
+    synchronized: ClassVar[bool] = False
+    """Whether the loss of a sample depends on the others of the batch: then `batch_steps` computes it."""
     fused_head: ClassVar[str | None] = None
     """The head with which the loss is computed from the logits, exactly and stably."""
 
@@ -77,6 +80,14 @@ class Loss(ABC):
         """
         raise AssertionError(f"{self.name} has no fused head")
 
+    def entries_between(self, samples: int, batch: int) -> int:
+        """Return the entries of scratch that `samples` of a batch take in pairs with all of its samples."""
+        return 0
+
+    def batch_steps(self, outputs: Array, ctx: Context) -> Steps[tuple[Array, LossBackward]]:
+        """Do what `from_outputs` does, stopping for rows of the whole batch. For losses that are synchronized."""
+        raise AssertionError(f"{self.name} takes each sample by itself")
+
 
 @dataclass(frozen=True)
 class BoundLoss:
@@ -97,8 +108,13 @@ class BoundLoss:
 
     @property
     def target_kind(self) -> TargetKind:
-        """``labels``, ``values`` or ``sequences``."""
+        """``labels``, ``values``, ``sequences`` or ``any``."""
         return self.loss.target_kind
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether the loss of a sample depends on the others of the batch."""
+        return self.loss.synchronized
 
     @property
     def ignore_class(self) -> int | None:
@@ -112,7 +128,8 @@ class BoundLoss:
 
         Args:
             logits: (n, *output_shape).
-            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels, (n, length) for sequences.
+            targets: of the same shape, or integers (n, *output_shape[:-1]) for labels, (n, length) for sequences, or
+                anything where the loss reads none.
             weights: one for each sample (n,), or None.
             ctx: scratch.
 
@@ -126,8 +143,31 @@ class BoundLoss:
         targets = self.fit_targets(logits, targets, ctx)
         if weights is not None and weights.shape != logits.shape[:1]:
             raise DataError(f"weights have shape {weights.shape}, but {len(logits)} samples need {logits.shape[:1]}")
-        terms, outputs, backward = ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+        terms, outputs, backward = as_whole_batch(self.steps(logits, targets, weights, ctx))
         return ctx.arithmetic.total(ctx, terms), outputs, backward
+
+    def steps(
+        self, logits: Array, targets: Array, weights: Array | None, ctx: Context
+    ) -> Steps[tuple[Array, Array, LossBackward]]:
+        """Return the weighted loss of each sample, the outputs, and the pass back, for targets that fit.
+
+        Stops where a loss needs rows of the whole batch.
+
+        Raises:
+            ModelError: weights for a loss that compares samples with each other.
+        """
+        if not self.synchronized:
+            return ctx.arithmetic.loss(ctx, self, logits, targets, weights)
+        if weights is not None:
+            raise ModelError(
+                f"the loss {self.loss.name!r} compares samples with each other, and takes no weights of samples or "
+                "classes, but was given some. Leave them out."
+            )
+        outputs, pull = logits, None
+        if self.head != "linear":
+            outputs, pull = ctx.arithmetic.activation(ctx, (*OWNER, "head"), self.head, logits)
+        terms, gradient = yield from self.loss.batch_steps(outputs, ctx)
+        return terms, outputs, gradient if pull is None else lambda: pull(gradient())
 
     def terms(
         self, logits: Array, targets: Array, weights: Array | None, ctx: Workspace
@@ -159,6 +199,8 @@ class BoundLoss:
         Raises:
             DataError: they don't fit the logits.
         """
+        if self.target_kind == "any":
+            return targets
         labels = self.target_kind != "values"
         expected: tuple[int, ...] = logits.shape[:-1] if labels else logits.shape
         if self.target_kind == "sequences":

@@ -10,28 +10,33 @@ import numpy as np
 from hpcnn.core.tree import fold_rows
 from hpcnn.nn.context import Context
 from hpcnn.nn.graph import Node
-from hpcnn.nn.layer import BatchLayer, BatchSum, MultiInput, Params
+from hpcnn.nn.layer import BatchLayer, BatchRows, BatchSum, MultiInput, Params
 from hpcnn.nn.workspace import Array
 
 Ready = Callable[[int], None]
 """``start -> None``: told, layer by layer, that all entries of the gradient vector from `start` on are written."""
 T = TypeVar("T")
-Steps = Generator[BatchSum, None, T]
-"""A pass that stops where it needs a sum over the whole batch, and goes on once whoever runs it has added that up."""
+Asked = BatchSum | BatchRows
+"""What a pass may stop for."""
+Steps = Generator[Asked, None, T]
+"""A pass that stops where it needs something of the whole batch, and goes on once whoever runs it has provided that."""
 OWNER = "network"
 """Owner of scratch arrays, together with the name of a layer; no layer can have such a name."""
 
 
 def as_whole_batch(steps: Steps[T]) -> T:
-    """Run a pass whose samples are the whole batch: what it asks for is the sum of its own shards."""
+    """Run a pass whose samples are the whole batch: what it asks for is the sum of its own shards, or its own rows."""
     while True:
         try:
             asked = next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        np.copyto(asked.totals, fold_rows(asked.sums))
-        asked.done()
+        if isinstance(asked, BatchRows):
+            np.add(asked.own, 0, out=asked.rows)  # no zero is negative: as where rows are sums of those of all ranks
+        else:
+            np.copyto(asked.totals, fold_rows(asked.sums))
+            asked.done()
 
 
 class Plan(Protocol):

@@ -1,4 +1,4 @@
-"""Sines of positions (Vaswani et al., 2017), by `+`, `-`, `x` and rounding alone: the same bits on every machine."""
+"""Sines, by `+`, `-`, `x` and rounding alone: the same bits on every machine. Of positions, and of Fourier series."""
 
 from __future__ import annotations
 
@@ -62,3 +62,53 @@ def _sine(turns: Array, shift: Array) -> Array:
     values = np.where(turned % 2 == 0, sine * angle, cosine)
     signed: Array = np.where(turned >= 2, -values, values)
     return signed
+
+
+@lru_cache(maxsize=8)
+def analysis(length: int, modes: int, code: str) -> Array:
+    """Return what makes Fourier coefficients of `length` points, frequency by frequency, in two ways.
+
+    Args:
+        length: number of points.
+        modes: number of frequencies, from 0 on.
+        code: type of the array, "f" or "d".
+
+    Returns:
+        an array of shape (length, modes, 2, 2), not to be written to: with re + i im the sum of x exp(-2 pi i k p /
+        length), the last two axes of ``x . analysis`` are ((re, -im), (im, re)), so that their product with the
+        column (re, im) of another number is the product of the two.
+    """
+    cosine, sine = _harmonics(length, modes)
+    table: Array = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2).astype(code)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=8)
+def synthesis(length: int, modes: int, code: str) -> Array:
+    """Return what makes `length` points of the coefficients of the lowest frequencies, the others being 0.
+
+    Args:
+        length: number of points.
+        modes: number of frequencies, from 0 on; at most length // 2 + 1.
+        code: type of the array, "f" or "d".
+
+    Returns:
+        an array of shape (modes, 2, length), not to be written to: for the real and the imaginary part of each.
+
+    >>> synthesis(4, 3, "d")[:, 0].tolist()
+    [[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, -0.5, 0.0], [0.25, -0.25, 0.25, -0.25]]
+    """
+    cosine, sine = _harmonics(length, modes)
+    frequencies = np.arange(modes)
+    once = (frequencies == 0) | (2 * frequencies == length)  # these are their own conjugates
+    factors = np.where(once, 1.0, 2.0)[:, np.newaxis]
+    table: Array = (np.stack([cosine.T * factors, sine.T * -factors], 1) / length).astype(code)
+    table.flags.writeable = False
+    return table
+
+
+def _harmonics(length: int, modes: int) -> tuple[Array, Array]:
+    """Return cos and sin of 2 pi k p / length, float64 (length, modes)."""
+    turns = np.outer(np.arange(length), np.arange(modes)) % length / length
+    return _sine(turns, shift=np.ones(modes)), _sine(turns, shift=np.zeros(modes))

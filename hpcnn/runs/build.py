@@ -59,6 +59,11 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
             f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets place by place, which the "
             f"sequences of the loss {loss.loss.name!r} do not have. Remove all metrics."
         )
+    if loss.target_kind == "any" and job.train.metrics:
+        raise JobError(
+            f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets, but the loss {loss.loss.name!r} "
+            "reads no targets. Remove all metrics."
+        )
     metrics = build_metrics(
         job.train.metrics,
         outputs=network.output_shape[-1],
@@ -194,7 +199,7 @@ def build_training(
         ignore_class=spec.loss.ignore_class,
         reduction=reduction,
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits.train, reduction)))
+    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
     loader = _shard_loader(job, spec, splits.train)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)

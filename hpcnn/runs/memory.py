@@ -97,16 +97,17 @@ def memory_need(job: Job, spec: ModelSpec, *, samples: int, held_out: int, ranks
     train, layout = job.train, spec.network.layout
     assert isinstance(train.shards, int)
     entry = np.dtype(train.dtype).itemsize
-    share = largest_share(check_batch(train.batch_size, samples), train.shards, ranks)
+    batch = check_batch(train.batch_size, samples)
+    share = largest_share(batch, train.shards, ranks)
     network = spec.network if job.backend == "numpy" and isinstance(spec.network, Network) else None
     keeps_best = train.early_stopping is not None and train.early_stopping.restore_best
     piece = min(train.eval_batch_size, held_out)
-    loaded = share.samples if _together(network, spec.arithmetic) else math.ceil(share.samples / share.shards)
+    loaded = share.samples if _together(network, spec) else math.ceil(share.samples / share.shards)
     return MemoryNeed(
         weights=layout.size * entry * (1 + keeps_best),
-        gradients=layout.trainable_size * entry * _gradients(network, spec.arithmetic, share, ranks, sharded=sharded),
+        gradients=layout.trainable_size * entry * _gradients(network, spec, share, ranks, sharded=sharded),
         optimizer=_optimizer_entries(job, layout.trainable_size, ranks if sharded else 1) * entry,
-        scratch=None if network is None else _scratch(job, spec, share, piece),
+        scratch=None if network is None else _scratch(job, spec, share, batch, piece),
         batches=(loaded + piece) * _sample_bytes(spec, train.dtype),
     )
 
@@ -119,18 +120,20 @@ def shards_by_itself(job: Job, parameters: int, ranks: int) -> bool:
     return parameters >= SHARDING_PAYS * ranks if chosen == "auto" else chosen
 
 
-def _together(network: Network | None, arithmetic: str) -> bool:
+def _together(network: Network | None, spec: ModelSpec) -> bool:
     """Return whether the samples of all shards of a rank are there at the same time."""
-    return network is not None and ((network.recordable and arithmetic == "native") or network.synchronized)
+    if network is None:
+        return False
+    return (network.recordable and spec.arithmetic == "native") or network.synchronized or spec.loss.synchronized
 
 
-def _gradients(network: Network | None, arithmetic: str, share: Share, ranks: int, *, sharded: bool) -> int:
+def _gradients(network: Network | None, spec: ModelSpec, share: Share, ranks: int, *, sharded: bool) -> int:
     """Return how many vectors of gradients a rank has."""
     whole = ranks == 1 and not sharded
     vectors = 1 if whole else len(share.subtrees) + (not sharded)  # one for each subtree, and one for the sum
-    if network is not None and network.recordable and arithmetic == "native":
+    if network is not None and network.recordable and spec.arithmetic == "native":
         return vectors
-    if network is not None and network.synchronized:
+    if _together(network, spec):
         return vectors + share.shards
     return vectors + max(step.slot for subtree in share.subtrees for step in leaf_steps(subtree))
 
@@ -142,10 +145,12 @@ def _optimizer_entries(job: Job, trainable: int, owners: int) -> int:
     return vectors * math.ceil(trainable / owners)
 
 
-def _scratch(job: Job, spec: ModelSpec, share: Share, piece: int) -> int:
+def _scratch(job: Job, spec: ModelSpec, share: Share, batch: int, piece: int) -> int:
     from hpcnn.backends.numpy.dry_run import scratch_of_rank
 
-    return scratch_of_rank(spec, job.train.dtype, share.subtrees, share.samples, piece)
+    loss, entry = spec.loss.loss, np.dtype(job.train.dtype).itemsize
+    pairs = loss.entries_between(share.samples, batch) + loss.entries_between(piece, piece)
+    return scratch_of_rank(spec, job.train.dtype, share.subtrees, share.samples, piece) + pairs * entry
 
 
 def _sample_bytes(spec: ModelSpec, dtype: str) -> int:

@@ -20,6 +20,7 @@ from hpcnn.errors import DivergedError, DriftError, JobError
 from hpcnn.job.checks import monitors
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport, improves
+from hpcnn.training.collected import Collected
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
@@ -198,8 +199,8 @@ class TrainingLoop:
                 if self._comm.rank == 0:
                     write_line(
                         f'warning: {key} = "{name}", but {name} is not defined in epoch {self.progress.epoch}, as r2 '
-                        "of one sample or of constant targets is not. Such an epoch counts as one without improvement: "
-                        "watch another value, as loss."
+                        "of one sample or of constant targets and auc of one class are not. Such an epoch counts as "
+                        "one without improvement: watch another value, as loss."
                     )
 
     def _checkpoint(self, values: dict[str, Value], *, done: bool) -> None:
@@ -253,6 +254,7 @@ def evaluate(
 
     StoppedError: some rank `should_stop`.
     """
+    collected = Collected(model)
 
     def leaf(i: int) -> Stats:
         comm.activity.enter(EVALUATE)
@@ -260,11 +262,11 @@ def evaluate(
             broken_off = model.layout.zeros()
             broken_off[STOP] = 1
             return broken_off
-        return model.eval_piece(*loader.piece(i))
+        return collected.piece(*loader.piece(i))
 
     stats = TreeReduction(comm).sum(loader.pieces, leaf)
     comm.activity.enter(OTHER)
     if stats[STOP]:
         raise StoppedError
     stats[PENALTY] = model.penalty() * stats[COUNT]
-    return dict(model.layout.values(stats, prefix))
+    return {**model.layout.values(stats, prefix), **collected.values(comm, prefix)}

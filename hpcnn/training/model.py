@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -58,12 +58,23 @@ class Accumulator:
         self.grads = params.gradient_views(vector)
 
 
+class ShardPlace(NamedTuple):
+    """Where a shard is that is computed in step with others."""
+
+    number: int
+    """Among the rank's own."""
+    first: int
+    """Place in the batch of its first sample."""
+    samples: int
+    """Those of the batch, where the loss compares samples with each other; else 0."""
+
+
 ShardBackward = Callable[[Accumulator, Ready | None], None]
 """``(into, ready) -> None``: overwrites the gradient in `into`, and tells from where on it is written."""
 
 
 BackwardSteps = Callable[[Accumulator], Steps[None]]
-"""``into -> pass``: the same, stopping where a sum over the whole batch is needed."""
+"""``into -> pass``: the same, stopping where something of the whole batch is needed."""
 
 
 class Model(ABC):
@@ -123,21 +134,27 @@ class Model(ABC):
 
     @property
     def synchronized(self) -> bool:
-        """Whether passes in training need sums over the whole batch, so that shards must be computed in step."""
+        """Whether passes in training need sums or rows of the whole batch, so that shards must be computed in step."""
         return False
 
     def steps(
-        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+        self,
+        place: ShardPlace,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        new_state: Array | None,
     ) -> Steps[tuple[float, Array, BackwardSteps]]:
-        """Do what `forward` does, stopping where a sum over the whole batch is needed. `place`: among own shards."""
+        """Do what `forward` does, stopping where something of the whole batch is needed."""
         raise NotImplementedError(f"{type(self).__name__} computes each shard by itself")
 
     # -------------------------------------------------------------------------------------------------------- passes
 
     def shard_steps(
-        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
+        self, place: ShardPlace, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
     ) -> Steps[BackwardSteps]:
-        """Do what `forward_shard` does, stopping where a sum over the whole batch is needed."""
+        """Do what `forward_shard` does, stopping where something of the whole batch is needed."""
         stats[...] = 0
         new_state = stats[self.layout.size :] if self.network.state else None
         loss, outputs, backward = yield from self.steps(place, key, x, y, weights, new_state)
@@ -161,13 +178,15 @@ class Model(ABC):
             np.multiply(new_state, len(y), out=new_state)
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array) -> Stats:
-        """Return the stats of one piece of samples, without a reduction."""
+    def eval_piece(self, x: Array, y: Array, keep: Callable[[Array, Array], None] | None = None) -> Stats:
+        """Return the stats of one piece of samples, without a reduction; `keep` is given its outputs and targets."""
         stats = self.layout.zeros()
         with self._flush:
             stats[LOSS], outputs = self.evaluate(x, y)
             stats[COUNT] = len(x)
             self.layout.add_metrics(stats, outputs, y)
+            if keep is not None:
+                keep(outputs, y)
         return stats
 
     @np.errstate(all="ignore")

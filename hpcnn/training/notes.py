@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.data.load import absent_classes, one_class_each
-from hpcnn.data.samples import Samples
+from hpcnn.data.samples import Splits
 from hpcnn.job.schema import Job
 from hpcnn.training.backend import ModelSpec
 
@@ -15,12 +15,18 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
-def notes_on(job: Job, spec: ModelSpec, samples: Samples, reduction: TreeReduction) -> Iterator[str]:
+def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
+    samples = splits.train
     loss, outputs = spec.loss.loss, spec.network.output_shape[-1]
     labels, classes = loss.target_kind == "labels", max(2, outputs)
     if "top_k_accuracy" in job.train.metrics and job.train.top_k >= outputs:
         yield f"train.top_k = {job.train.top_k} of {outputs} classes: top_k_accuracy is 1 for any model. Lower it."
+    if spec.layout.collected and splits.validation is None:
+        yield (
+            f"train.metrics has {spec.layout.collected[0].name}, which is computed of validation data alone, and there "
+            "are none: the training will not report it. Set data.validation_fraction, or use hpcnn.evaluate."
+        )
     counted = [metric.name for metric in spec.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
     if counted and not loss.name.startswith("binary_") and one_class_each(samples.y, reduction):
         yield (

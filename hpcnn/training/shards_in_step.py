@@ -1,4 +1,4 @@
-"""The gradients of one rank, all of its shards kept in step: for passes that need sums over the whole batch."""
+"""The gradients of one rank, all of its shards kept in step: for passes that need something of the whole batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hpcnn.comm.protocol import Contribution, Exchange
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD
 from hpcnn.core.tree import leaf_steps
 from hpcnn.system.memory import aligned_empty
-from hpcnn.training.batch_sums import AddRows, in_step
+from hpcnn.training.batch_sums import AddRows, in_step, samples_of_batch
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
-from hpcnn.training.model import Accumulator, Model
+from hpcnn.training.model import Accumulator, Model, ShardPlace
 from hpcnn.training.shard_by_shard import shard_key
 from hpcnn.training.step_stats import SAVE, STOP
 
 
 class ShardsInStep:
-    """See `GradientPass`: for models that are computed shard by shard, but stop for sums over the whole batch.
+    """See `GradientPass`: for models that are computed shard by shard, but stop for sums or rows of the whole batch.
 
     A shard has a gradient vector and scratch memory of its own, since none is done before the others.
     """
@@ -43,9 +43,15 @@ class ShardsInStep:
         x, y, starts = load(first, self._stop)
         rows = [slice(start - starts[0], end - starts[0]) for start, end in pairwise(starts)]
         activity.enter(FORWARD)
+        samples = samples_of_batch(self._add, starts) if self._model.loss.synchronized else 0
         passes = [
             self._model.shard_steps(
-                place, shard_key(self._seed, step, first + place), x[own], y[own], self._weights_of(y[own]), into.stats
+                ShardPlace(place, starts[place], samples),
+                shard_key(self._seed, step, first + place),
+                x[own],
+                y[own],
+                self._weights_of(y[own]),
+                into.stats,
             )
             for place, (own, into) in enumerate(zip(rows, self._shards, strict=True))
         ]

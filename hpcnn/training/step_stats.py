@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.training.metrics import ClassMetric, Metric, Value
+from hpcnn.training.metrics import ClassMetric, CollectedMetric, Metric, Value
 
 Stats = NDArray[np.float64]
 
@@ -45,9 +45,7 @@ class StatsLayout:
         places: Sequence[int] | None = None,
     ) -> None:
         """Add the metrics of a piece of samples: all of them, or those in these places."""
-        if self.ignore_class is not None and self.metrics:
-            counted = targets != self.ignore_class
-            outputs, targets = outputs[counted], targets[counted]
+        outputs, targets = self._counted(outputs, targets)
         decided = None
         for place in range(len(self.metrics)) if places is None else places:
             metric, part = self.metrics[place], self.parts[place]
@@ -57,12 +55,33 @@ class StatsLayout:
             else:
                 metric.add(stats[part], outputs, targets)
 
+    @property
+    def collected(self) -> list[CollectedMetric]:
+        """The metrics of an evaluation that need all samples at once."""
+        return [metric for metric in self.metrics if isinstance(metric, CollectedMetric)]
+
+    def rows(self, outputs: NDArray[np.floating], targets: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+        """Return what each of these is to keep of a piece of samples."""
+        outputs, targets = self._counted(outputs, targets)
+        return [metric.rows(outputs, targets) for metric in self.collected]
+
+    def _counted(
+        self, outputs: NDArray[np.floating], targets: NDArray[np.generic]
+    ) -> tuple[NDArray[np.floating], NDArray[np.generic]]:
+        """Leave out the positions that are in no metric."""
+        if self.ignore_class is None or not self.metrics:
+            return outputs, targets
+        counted = targets != self.ignore_class
+        return outputs[counted], targets[counted]
+
     def values(self, stats: Stats, prefix: str = "") -> Mapping[str, Value]:
-        """Return the mean loss and each metric by name. This is where sums are divided."""
+        """Return the mean loss and each metric by name but those that are collected: sums are divided here."""
         count = stats[COUNT]
         values: dict[str, Value] = {
             f"{prefix}loss": float((stats[LOSS] + stats[PENALTY]) / count) if count else float("nan")
         }
         for metric, part in zip(self.metrics, self.parts, strict=True):
+            if isinstance(metric, CollectedMetric):
+                continue
             values[prefix + metric.name] = metric.value(stats[part])
         return values

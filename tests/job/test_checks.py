@@ -44,9 +44,9 @@ SGD = "optimizer.name=sgd"
 REFUSED: list[tuple[list[str], str]] = [
     # model
     (["model.entry=a:b"], "[model] has both layers and entry: keep one of them"),
-    (["model.layers="], "[model] has neither layers nor entry. Add, for example: layers = [{"),
-    (["model.layers=[]"], "[model] has neither layers nor entry"),
-    (["model.options={ width = 3 }"], "model.options are arguments for model.entry, which is not given"),
+    (["model.layers="], "[model] has neither layers nor name nor entry. Add, for example: layers = [{"),
+    (["model.layers=[]"], "[model] has neither layers nor name nor entry"),
+    (["model.options={ width = 3 }"], "model.options are arguments for model.entry or sizes for model.name, which"),
     (["model.layers=", "model.entry=a.b"], 'model.entry = "a.b": expected "package.module:function"'),
     (["model.layers=", "model.entry=a/b.py:f"], 'model.entry = "a/b.py:f": expected "package.module:function"'),
     (["model.layers=", "model.entry=a.b:"], 'model.entry = "a.b:": expected "package.module:function"'),

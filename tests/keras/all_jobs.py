@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from hpcnn.cli.parallel import run_parallel
+from tests.quick_jobs import changes_of
 
 JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.toml"))
 SHORTENED = {"sigmoid_net": 50, "binary_nesterov": 10, "digits_mlp": 5, "mnist_mlp": 2, "mnist_functional": 2}
@@ -21,7 +22,7 @@ DIGITS, DIGITS_EPOCHS = "digits", 16
 
 def settings(job: Path, out: Path) -> list[str]:
     """Return what is changed in a job."""
-    found = ["backend=keras", "run.display=quiet"]
+    found = ["backend=keras", "run.display=quiet", *changes_of(job.stem, out, keras=True)]
     if job.stem in SHORTENED:
         found.append(f"train.epochs={SHORTENED[job.stem]}")
     if job.stem.startswith("mnist"):

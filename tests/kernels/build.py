@@ -38,7 +38,7 @@ ISA_FLAGS = {
     "neon": [],
 }
 REFERENCES = sorted(Path(__file__).parent.glob("reference*.c"))
-PORTABLE = Path(__file__).with_name("portable.c")
+PORTABLE = sorted(Path(__file__).parent.glob("portable*.c"))
 _ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "threads.c", "table.c", "dispatch.c")
 """The binding and its tables, which these libraries do without; beside them the files record*.c."""
 
@@ -59,7 +59,7 @@ def build_kernels(isa: str, folder: Path) -> Path:
 
 def build_program(isa: str, folder: Path, *, flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
     """Return the program of portable.c for `isa`, made with more `flags`, and by a `compiler` for another machine."""
-    jobs = [*_kernels(isa), *((PORTABLE, f"_{bits}", _variant(isa, bits)) for bits in (32, 64))]
+    jobs = [*_kernels(isa), *((source, f"_{bits}", _variant(isa, bits)) for source in PORTABLE for bits in (32, 64))]
     jobs = [(source, suffix, [*own, *flags]) for source, suffix, own in jobs]
     return _link(f"portable_{isa}", jobs, folder, compiler=compiler, shared=False)
 
@@ -111,12 +111,9 @@ def _link(
 
 
 def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
-    command = [*compiler, *FLAGS, *flags, f"-I{KERNELS}", "-c", source]
-    made_of = [
-        str(command).encode(),
-        source.read_bytes(),
-        *(each.read_bytes() for each in sorted([*KERNELS.glob("*.h"), *KERNELS.glob("*.def")])),
-    ]
+    command = [*compiler, *FLAGS, *flags, f"-I{KERNELS}", f"-I{source.parent}", "-c", source]
+    headers = sorted([*KERNELS.glob("*.h"), *KERNELS.glob("*.def"), *source.parent.glob("*.h")])
+    made_of = [str(command).encode(), source.read_bytes(), *(each.read_bytes() for each in headers)]
     digest = hashlib.sha256(b"".join(made_of)).hexdigest()[:16]
     made = folder / f"{source.stem}{suffix}-{digest}.o"
     if not made.exists():

@@ -18,6 +18,7 @@ from hpcnn.job.data import Digits
 from hpcnn.job.load import load_job
 from hpcnn.storage.checkpoint import load_checkpoint
 from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
+from tests.quick_jobs import QUICK, changes_of
 from tests.timing import wait_until
 
 JOBS = {path.name: path for path in sorted((ROOT / "jobs").glob("*.toml"))}
@@ -50,6 +51,8 @@ def train(mpi: Mpi, ranks: int, job: str, cwd: Path, *options: str) -> tuple[str
         if not (cwd / "mnist").exists():
             write_mnist(cwd / "mnist")
         options = ("--set", f"data.folder={cwd / 'mnist'}", "--set", f"train.seed={MNIST_SEED}", *options)
+    for change in changes_of(Path(job).stem, cwd):
+        options = ("--set", change, *options)
     if job in SHORTENED:
         options = ("--set", f"train.epochs={SHORTENED[job]}", *options)
     out = cwd / f"{job}-{ranks}"
@@ -129,11 +132,17 @@ def test_mnist_jobs_say_which_files_are_missing(mpich: Mpi, tmp_path: Path, job:
     assert "nowhere" in done.stderr
 
 
-@pytest.mark.parametrize("job", ["sigmoid_net.toml", "binary_nesterov.toml"])
+@pytest.mark.parametrize("job", ["sigmoid_net.toml", "binary_nesterov.toml", *(f"{name}.toml" for name in QUICK)])
 def test_the_loss_falls(trained: Trained, job: str) -> None:
     _, run = trained(job, 0)
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_small_convolutional_network_reads_digits(trained: Trained) -> None:
+    """After 3 of its 40 epochs."""
+    _, run = trained("digits_cnn.toml", 0)
+    assert last_values(run)["val_accuracy"] >= 0.97
 
 
 def test_the_default_job_is_the_digits(mpich: Mpi, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
+from hpcnn.models.build import build_network
 from hpcnn.nn import (
     Activation,
     BatchNormalization,
@@ -26,7 +27,7 @@ from hpcnn.nn import (
     Residual,
     RMSNormalization,
 )
-from hpcnn.nn.build import LAYERS, build_loss, build_network, model_section
+from hpcnn.nn.build import LAYERS, build_loss, model_section
 from hpcnn.nn.losses import LOSSES, Huber
 
 ALL = [
@@ -352,7 +353,9 @@ def test_the_working_folder_comes_last(tmp_path, monkeypatch):
         build_network(schema.Model(entry="statistics:make"), (3,))
 
 
-@pytest.mark.parametrize(("layers", "entry", "given"), [([], "", "neither"), ([sections.Flatten()], "a:b", "both")])
+@pytest.mark.parametrize(
+    ("layers", "entry", "given"), [([], "", "none"), ([sections.Flatten()], "a:b", "layers and entry")]
+)
 def test_layers_or_an_entry(layers, entry, given):
-    with pytest.raises(JobError, match=rf"needs either layers .* or an entry .* but has {given}"):
+    with pytest.raises(JobError, match=rf"needs one of layers .* and an entry .* but has {given}"):
         build_network(schema.Model(layers=layers, entry=entry), (3,))

@@ -12,6 +12,7 @@ import pytest
 from hpcnn.errors import ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
+from hpcnn.models.build import build_network
 from hpcnn.nn import (
     Context,
     Conv1D,
@@ -24,7 +25,7 @@ from hpcnn.nn import (
     SeparableConv2D,
 )
 from hpcnn.nn.build import LAYERS as KINDS
-from hpcnn.nn.build import build_network, model_section
+from hpcnn.nn.build import model_section
 from hpcnn.nn.native import NATIVE
 from tests.nn.cases.convolution import LAYERS
 from tests.nn.helpers import LARGE_BYTES, Model, alone, normal

@@ -19,6 +19,7 @@ from hpcnn.nn.losses import (
     BinaryFocalCrossentropy,
     CategoricalCrossentropy,
     CategoricalFocalCrossentropy,
+    Contrastive,
     CosineSimilarity,
     Dice,
     Hinge,
@@ -124,7 +125,7 @@ def test_values(case):
 def test_every_loss_has_a_value_and_a_case():
     assert (
         {type(case[0]) for case in VALUES.values()}
-        == set(LOSSES.values()) - {CTC}  # which has tests of its own
+        == set(LOSSES.values()) - {CTC, Contrastive}  # which have tests of their own
         == {type(loss) for loss in CASES.values()}
     )
     assert all(cls.name == name for name, cls in LOSSES.items())
@@ -277,6 +278,7 @@ def test_a_steady_call_allocates_nothing_large(name, head):
 def test_target_kinds():
     assert {name for name, cls in LOSSES.items() if cls.target_kind == "labels"} == {"sparse_categorical_crossentropy"}
     assert {name for name, cls in LOSSES.items() if cls.target_kind == "sequences"} == {"ctc"}
+    assert {name for name, cls in LOSSES.items() if cls.target_kind == "any"} == {"contrastive"}
     assert SparseCategoricalCrossentropy().bind("softmax").target_kind == "labels"
 
 

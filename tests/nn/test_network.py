@@ -12,6 +12,7 @@ import pytest
 
 from hpcnn.errors import ModelError
 from hpcnn.job import model as schema
+from hpcnn.models.build import build_network
 from hpcnn.nn import (
     Activation,
     BatchNormalization,
@@ -27,7 +28,6 @@ from hpcnn.nn import (
     RMSNormalization,
 )
 from hpcnn.nn.activations import ACTIVATIONS, apply
-from hpcnn.nn.build import build_network
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.losses import MeanSquaredError, SparseCategoricalCrossentropy
 from tests.nn.helpers import LARGE_BYTES, Model, normal

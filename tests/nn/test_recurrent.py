@@ -10,6 +10,7 @@ import pytest
 from hpcnn.errors import ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job.model import Model as ModelSection
+from hpcnn.models.build import build_network
 from hpcnn.nn import (
     GRU,
     LSTM,
@@ -23,7 +24,7 @@ from hpcnn.nn import (
     SimpleRNN,
     TimeDistributed,
 )
-from hpcnn.nn.build import build_network, model_section
+from hpcnn.nn.build import model_section
 from hpcnn.nn.losses import SparseCategoricalCrossentropy
 from hpcnn.nn.params import ParamSpec
 from tests.nn.helpers import LARGE_BYTES, Model, normal

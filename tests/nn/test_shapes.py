@@ -11,6 +11,7 @@ import pytest
 
 from hpcnn.errors import ModelError
 from hpcnn.job import model as schema
+from hpcnn.models.build import build_network
 from hpcnn.nn import (
     ELU,
     AveragePooling,
@@ -31,7 +32,7 @@ from hpcnn.nn import (
 )
 from hpcnn.nn.axis_maps import interpolated, repeated, shifted
 from hpcnn.nn.build import LAYERS as KINDS
-from hpcnn.nn.build import build_network, model_section
+from hpcnn.nn.build import model_section
 from hpcnn.nn.native import NATIVE
 from tests.nn.cases.shapes import LAYERS
 from tests.nn.helpers import LARGE_BYTES, Model, alone, normal

@@ -20,6 +20,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.samples import Scaling
 from hpcnn.errors import HpcnnError, MissingExtraError, ModelError
 from hpcnn.job.schema import Job
+from hpcnn.models.build import build_network
 from hpcnn.nn import Dense, Dropout, Embedding, Flatten, Layer, Network, PaddingMask, Residual
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
@@ -28,6 +29,7 @@ from hpcnn.tools.export import onnx_file
 from hpcnn.tools.export.npz_file import METADATA, write_npz
 from hpcnn.tools.export.onnx_file import IR_VERSION, OPSET, onnx_model, write_onnx
 from hpcnn.tools.open_run import by_numpy
+from tests.models.cases import SMALL, batch_of, section
 from tests.mpi.launch import ROOT
 from tests.nn.cases import LAYERS
 from tests.nn.cases.recurrent import NOT_IN_ONNX
@@ -63,6 +65,16 @@ def check_the_same(runtime, model: Model, x: np.ndarray) -> None:
 def test_each_layer(runtime, name: str) -> None:
     layer, input_shape = LAYERS[name]
     check_the_same(runtime, Model([layer], input_shape).shake(), normal(6, *input_shape))
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_each_network_by_name(runtime, case: str) -> None:
+    network = build_network(section(case), SMALL[case][1])
+    model = Model(network.layers, network.input_shape, network.head).shake()
+    for spec in network.layout.specs:
+        if spec.state:
+            model.params[spec.name][...] = abs(model.params[spec.name])
+    check_the_same(runtime, model, batch_of(case, network, n=3)[0].astype(np.float32).astype(float))
 
 
 @pytest.mark.parametrize("name", NOT_IN_ONNX)

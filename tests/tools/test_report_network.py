@@ -46,6 +46,20 @@ def test_repetitions_have_one_row(tmp_path: Path) -> None:
     assert [one.get("open") for one in found.named("details")] == [None, ""]  # a long drawing is shown by a click
 
 
+def test_a_network_by_name(tmp_path: Path) -> None:
+    small = "depth = 8, filters = 2"
+    found = report(tmp_path / "run", f'input_shape = [8, 8, 1]\nname = "resnet"\noptions = {{ {small} }}')
+    assert "Network 1,468 parameters" in found.said()
+    assert "stage2_block1" in found.said()
+
+
+@pytest.mark.parametrize("options", ["{ depth = 602 }", "{ depth = 7 }", "{ depth = 5000 }", "{ size = 3 }", "3"])
+def test_a_network_by_name_that_is_not_built(tmp_path: Path, options: str) -> None:
+    found = report(tmp_path / "run", f'input_shape = [8, 8, 1]\nname = "resnet"\noptions = {options}')
+    assert not drawings(found)
+    assert ("more than 400 layers" in found.said()) == ("602" in options)
+
+
 @pytest.mark.parametrize(
     ("model", "note"),
     [

@@ -252,7 +252,7 @@ def test_a_job_for_keras(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["no.toml"], "no job file 'no.toml'"),
         (["job.toml", "--set", "train.batch_size=81"], "train.batch_size = 81 is larger than the training data"),
-        (["job.toml", "--set", "model.layers=[]"], "[model] has neither layers nor entry."),
+        (["job.toml", "--set", "model.layers=[]"], "[model] has neither layers nor name nor entry."),
         (["job.toml", "--set", f"model.layers=[{RESHAPE}, {LAST}]"], "layer 'reshape_1' can't turn inputs"),
         (["job.toml", "--ranks", "5"], "5 ranks for 4 gradient shards: each rank needs one shard at least."),
         (["job.toml", "--svg", "net.png"], "--svg 'net.png': expected the name of a file that ends in .svg"),

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.errors import JobError
-from hpcnn.job.checks import TABLE_METRICS
+from hpcnn.job.checks import COLLECTED_METRICS, TABLE_METRICS
 from hpcnn.job.output_checks import CLASS_METRICS
 from hpcnn.training.metrics import (
     METRICS,
+    CollectedMetric,
     build_metric,
     build_metrics,
     is_multilabel,
@@ -203,7 +204,8 @@ def test_metrics_keep_their_order():
 def test_the_registry_and_the_job_know_the_same_metrics():
     assert set(CLASS_METRICS) | {"mae", "mse", "r2"} == set(METRICS)
     assert set(TABLE_METRICS) == {name for _, name in CASES if name == "confusion_matrix"}
-    assert {name for _, name in CASES} == set(METRICS)
+    assert {name for _, name in CASES} | set(COLLECTED_METRICS) == set(METRICS)
+    assert set(COLLECTED_METRICS) == {name for name, metric in METRICS.items() if issubclass(metric, CollectedMetric)}
     assert {name for name in ("loss", *METRICS) if lower_is_better(f"val_{name}")} == {
         "loss",
         "mae",

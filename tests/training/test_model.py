@@ -11,7 +11,7 @@ from hpcnn.training.model import Accumulator
 from hpcnn.training.step_stats import LOSS, StatsLayout
 from tests.nn.helpers import normal
 
-VALUES = [name for name in LOSSES if name != "ctc"]  # whose targets have another shape
+VALUES = [name for name in LOSSES if name not in ("ctc", "contrastive")]  # whose targets have other shapes
 
 
 def diverged(activation: str, loss: str, head: str) -> NumpyModel:
@@ -33,7 +33,7 @@ def diverged(activation: str, loss: str, head: str) -> NumpyModel:
         *(
             ("relu", name, head)
             for name in LOSSES
-            if name != "ctc"
+            if name in VALUES
             for head in ("linear", "sigmoid", "softmax", "tanh")
         ),
     ],

@@ -9,7 +9,8 @@ import numpy as np
 
 from hpcnn.errors import ModelError
 from hpcnn.job.schema import Job
-from hpcnn.nn.build import call_entry, sample_shape
+from hpcnn.models.entry import call_entry
+from hpcnn.nn.build import sample_shape
 from hpcnn.nn.draws import INIT_STREAM
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network, same_sample_shape

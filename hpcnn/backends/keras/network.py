@@ -16,7 +16,7 @@ from hpcnn.backends.keras.losses import ending_of, head_of
 from hpcnn.comm.protocol import Array
 from hpcnn.errors import ModelError, shortened
 from hpcnn.job.schema import Job
-from hpcnn.nn.build import build_network
+from hpcnn.models.build import build_network
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
 from hpcnn.nn.params import ParamLayout, ParamSpec

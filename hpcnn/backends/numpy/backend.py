@@ -8,7 +8,7 @@ from typing import Any
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.protocol import Array
 from hpcnn.job.schema import Job
-from hpcnn.nn.build import build_network
+from hpcnn.models.build import build_network
 from hpcnn.nn.network import Network
 from hpcnn.training.backend import Backend, ModelSpec
 

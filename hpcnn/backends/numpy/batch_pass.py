@@ -14,14 +14,14 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import BatchSum
+from hpcnn.nn.layer import BatchRows
 from hpcnn.nn.native import NativeArithmetic, ShardRows
 from hpcnn.nn.network import Network
-from hpcnn.nn.passes import Steps
+from hpcnn.nn.passes import Asked, Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
-from hpcnn.training.batch_sums import AddRows
+from hpcnn.training.batch_sums import AddRows, samples_of_batch
 from hpcnn.training.gradient_pass import LoadShards, WeightsOf
-from hpcnn.training.metrics import Accuracy
+from hpcnn.training.metrics import Accuracy, CollectedMetric
 from hpcnn.training.model import Model
 from hpcnn.training.step_stats import COUNT, LOSS, SAVE, STOP
 
@@ -45,9 +45,11 @@ class _Recording:
     """What to copy before: (array of the program, array that was given)."""
     forward: int = 0
     """Operations of the pass forward."""
-    stops: list[tuple[int, BatchSum | int]] = field(default_factory=list)
-    """What is to be done after so many operations: a sum over the whole batch; or the gradients are written from that
+    stops: list[tuple[int, Asked | int]] = field(default_factory=list)
+    """What is to be done after so many operations: something of the whole batch; or the gradients are written from that
     entry on."""
+    forward_stops: int = 0
+    """How many of them belong to the pass forward."""
     state: list[Array] = field(default_factory=list)
     """What each shard makes of each parameter that is state: float64 (shards, ...)."""
     outputs: Array = field(default_factory=lambda: np.empty(0))
@@ -85,12 +87,13 @@ class BatchPass:
         views = [network.layout.gradient_views(each.vector) for each in contributions]
         self._grads: Mapping[str, Any] = {name: tuple(view[name] for view in views) for name in views[0]}
         self._place = np.zeros(2, np.uint32)
-        self._recordings: dict[Sequence[int], _Recording] = {}
+        self._recordings: dict[tuple[Sequence[int], int], _Recording] = {}
         self._most_rows = 0
         metrics = model.layout.metrics
         all_count = model.layout.ignore_class is None
         self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
-        others = [place for place in range(len(metrics)) if place not in self._counted]
+        summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
+        others = [place for place in summed if place not in self._counted]
         self._whole = [place for place in others if metrics[place].counts]
         self._others = [place for place in others if not metrics[place].counts]
 
@@ -101,14 +104,17 @@ class BatchPass:
         x, y, starts = load(self._first, self._stop)
         activity.enter(FORWARD)
         self._place[0], self._place[1] = starts[0] & 0xFFFFFFFF, step & 0xFFFFFFFF
+        samples = samples_of_batch(self._add, starts) if self._loss.synchronized else 0
         if self._network.observed:
-            recording = self._record(core, x, y, starts, activity)
+            recording = self._record(core, x, y, starts, samples, activity)
         else:
-            recording = self._recording(x, y, starts)
+            recording = self._recording(x, y, starts, samples)
             self._begin(recording)
-            self._run(recording, 0, recording.forward, exchange)
+            forward, stops = recording.forward, recording.stops
+            self._run(recording.program, 0, forward, stops[: recording.forward_stops], exchange)
             activity.enter(BACKWARD)
-            self._run(recording, recording.forward, len(recording.program), exchange)
+            end = len(recording.program)
+            self._run(recording.program, forward, end, stops[recording.forward_stops :], exchange)
         self._add_state(recording)
         stats = self._contributions[0].stats
         stats[STOP], stats[SAVE] = flags
@@ -118,20 +124,21 @@ class BatchPass:
 
     def prepare(self, x: Array, y: Array, starts: Sequence[int]) -> None:
         """Record what is done for such arrays, and do not do it."""
-        self._recording(x, y, starts)
+        self._recording(x, y, starts, starts[-1] - starts[0] if self._loss.synchronized else 0)
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch that the recordings so far have taken."""
         return self._context.nbytes
 
-    def _recording(self, x: Array, y: Array, starts: Sequence[int]) -> _Recording:
-        recording = self._recordings.get(starts)
+    def _recording(self, x: Array, y: Array, starts: Sequence[int], samples: int) -> _Recording:
+        key = starts, samples
+        recording = self._recordings.get(key)
         if recording is None or recording.given[0] is not x or recording.given[1] is not y:
             if len(x) > self._most_rows or len(self._recordings) == MOST_RECORDINGS:
                 self._recordings.clear()  # for more rows scratch grows: each older one would keep what it was before
             self._most_rows = max(self._most_rows, len(x))
-            recording = self._recordings[starts] = self._record(core.Program(), x, y, starts)
+            recording = self._recordings[key] = self._record(core.Program(), x, y, starts, samples)
         return recording
 
     def _begin(self, recording: _Recording) -> None:
@@ -144,30 +151,40 @@ class BatchPass:
         for contribution, template in zip(self._contributions, recording.templates, strict=True):
             contribution.stats[:] = template
 
-    def _run(self, recording: _Recording, done: int, end: int, exchange: Exchange) -> None:
+    def _run(
+        self, program: Any, done: int, end: int, stops: Sequence[tuple[int, Asked | int]], exchange: Exchange
+    ) -> None:
         """Do the operations from `done` to `end`, and what is to be done between them."""
-        program = recording.program
-        for operations, stop in recording.stops:
-            if done <= operations <= end and (isinstance(stop, BatchSum) or (done < operations and exchange.overlap)):
+        for operations, stop in stops:
+            if not isinstance(stop, int) or (done < operations and exchange.overlap):
                 program.run(done, operations)
                 done = operations
-                if isinstance(stop, BatchSum):
-                    self._sum(stop)
-                else:
+                if isinstance(stop, int):
                     exchange.ready(stop)
+                else:
+                    self._provide(stop)
         program.run(done, end)
 
-    def _sum(self, asked: BatchSum) -> None:
+    def _provide(self, asked: Asked) -> None:
+        if isinstance(asked, BatchRows):
+            self._add.gather(asked.own, asked.rows, asked.first)
+            return
         if asked.synchronized:
             self._add(asked.sums, asked.totals)
         asked.done()
 
     def _record(
-        self, target: Any, x: Array, y: Array, starts: Sequence[int], activity: Activity | None = None
+        self,
+        target: Any,
+        x: Array,
+        y: Array,
+        starts: Sequence[int],
+        samples: int,
+        activity: Activity | None = None,
     ) -> _Recording:
         """Return what is done for such arrays. The core itself as `target` does it at once.
 
-        `activity` is told where the pass back begins.
+        `samples` are those of the batch, where the loss asks. `activity` is told where the pass back begins.
         """
         rows = [start - starts[0] for start in starts]
         shards = ShardRows(self._subtrees, rows)
@@ -175,30 +192,32 @@ class BatchPass:
         recording = _Recording((x, y), weights, shards, target, list(self._templates(shards, y)))
         dtype = self._model.vector.dtype
         inputs = recording.suited(x.reshape(len(x), *self._network.input_shape), dtype)
-        targets = recording.suited(y, np.int64 if self._loss.target_kind != "values" else dtype)
+        kinds = {"values": dtype, "any": y.dtype}
+        targets = recording.suited(y, kinds.get(self._loss.target_kind, np.dtype(np.int64)))
         self._begin(recording)
         context = self._context
-        context.arithmetic = arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
+        context.arithmetic = NativeArithmetic(target, shards, seed=self._seed, place=self._place)
         recorded = len if target is not core else lambda _: 0
         leaves = len(starts) - 1
         recording.state = [np.zeros((leaves, *spec.shape)) for spec in self._network.state]
         names = (spec.name for spec in self._network.state)
-        context.begin(training=True, new_state=dict(zip(names, recording.state, strict=True)))
+        new_state = dict(zip(names, recording.state, strict=True))
+        context.begin(training=True, new_state=new_state, among=(starts[0], samples))
 
-        def stop(what: BatchSum | int) -> None:
+        def stop(what: Asked | int) -> None:
             if target is not core:
                 recording.stops.append((recorded(target), what))
-            elif isinstance(what, BatchSum):
-                self._sum(what)
+            elif not isinstance(what, int):
+                self._provide(what)
 
         logits, network_backward = _stopping(self._network.steps(self._model.params, inputs, context), stop)
         targets = self._loss.fit_targets(logits, targets, context)
-        terms, outputs, loss_backward = arithmetic.loss(context, self._loss, logits, targets, weights)
+        terms, outputs, loss_backward = _stopping(self._loss.steps(logits, targets, weights, context), stop)
         self._add_totals(target, recording, terms, outputs, targets)
         recording.outputs, recording.targets = outputs, targets
         if activity is not None:
             activity.enter(BACKWARD)
-        recording.forward = recorded(target)
+        recording.forward, recording.forward_stops = recorded(target), len(recording.stops)
         _stopping(network_backward.steps(loss_backward(), self._grads, stop), stop)
         return recording
 
@@ -256,8 +275,8 @@ class BatchPass:
                 contribution.stats[layout.parts[place]] = stats[layout.parts[place]]
 
 
-def _stopping(steps: Steps[T], stop: Callable[[BatchSum], None]) -> T:
-    """Run a pass to its end, and pass on where it needs a sum over the whole batch."""
+def _stopping(steps: Steps[T], stop: Callable[[Asked], None]) -> T:
+    """Run a pass to its end, and pass on where it needs something of the whole batch."""
     while True:
         try:
             stop(next(steps))

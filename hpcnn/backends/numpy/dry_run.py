@@ -16,9 +16,10 @@ from hpcnn.core.tree import Subtree
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
+from hpcnn.nn.passes import as_whole_batch
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.batch_sums import in_step, sum_alone
-from hpcnn.training.model import Accumulator
+from hpcnn.training.model import Accumulator, ShardPlace
 
 _FEW = (1, 2)
 """Samples of each shard. What a pass takes is linear in that: samples are the first axis of scratch."""
@@ -51,7 +52,7 @@ def scratch_of_rank(spec: ModelSpec, dtype: str, subtrees: Sequence[Subtree], sa
 def _together(spec: ModelSpec) -> bool:
     """Return whether all shards of a rank have scratch at the same time."""
     assert isinstance(spec.network, Network)
-    return _recordable(spec) or spec.network.synchronized
+    return _recordable(spec) or spec.network.synchronized or spec.loss.synchronized
 
 
 def _shards(subtrees: Sequence[Subtree]) -> int:
@@ -153,7 +154,7 @@ class _Trial:
         x, y = self._samples(1)
         context = Context(arithmetic=NativeArithmetic(core.Program()))
         logits, _ = self._network.forward(self._model.params, x, context)
-        context.arithmetic.loss(context, self._spec.loss, logits, y, None)
+        as_whole_batch(self._spec.loss.steps(logits, y, None, context))
         return context.nbytes
 
     def _one_shard(self) -> int:
@@ -163,7 +164,8 @@ class _Trial:
 
     def _in_step(self, shards: int) -> int:
         """Compute one shard of those that are computed in step: each has scratch of its own."""
-        passes = in_step([self._model.shard_steps(0, (0, 0, 0), *self._samples(1), None, self._stats())], sum_alone)
+        place = ShardPlace(0, 0, self._few)
+        passes = in_step([self._model.shard_steps(place, (0, 0, 0), *self._samples(1), None, self._stats())], sum_alone)
         in_step([backward(self._accumulator()) for backward in passes], sum_alone)
         return shards * self._model.scratch_bytes
 

@@ -16,7 +16,7 @@ from hpcnn.nn.network import Network
 from hpcnn.nn.passes import Ready, Steps
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import WeightsOf
-from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward
+from hpcnn.training.model import Accumulator, BackwardSteps, Model, ShardBackward, ShardPlace
 from hpcnn.training.step_stats import StatsLayout
 
 if TYPE_CHECKING:
@@ -66,19 +66,27 @@ class NumpyModel(Model):
 
     @property
     def synchronized(self) -> bool:
-        """Whether a layer needs sums over the whole batch."""
-        return self.network.synchronized
+        """Whether a layer needs sums over the whole batch, or the loss compares its samples with each other."""
+        return self.network.synchronized or self.loss.synchronized
 
     def steps(
-        self, place: int, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, new_state: Array | None
+        self,
+        place: ShardPlace,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        new_state: Array | None,
     ) -> Steps[tuple[float, Array, BackwardSteps]]:
         """Compute a shard, layer by layer, in memory of its own."""
-        while len(self._contexts) <= place:
+        while len(self._contexts) <= place.number:
             self._contexts.append(self._new_context())
-        context = self._contexts[place]
-        self._begin(context, key, new_state)
+        context = self._contexts[place.number]
+        self._begin(context, key, new_state, (place.first, place.samples))
         logits, network_backward = yield from self.network.steps(self.params, x, context)
-        loss, outputs, loss_backward = self.loss(logits, y, weights, context)
+        targets = self.loss.fit_targets(logits, y, context)
+        terms, outputs, loss_backward = yield from self.loss.steps(logits, targets, weights, context)
+        loss = context.arithmetic.total(context, terms)
 
         def backward(into: Accumulator) -> Steps[None]:
             yield from network_backward.steps(loss_backward(), into.grads)
@@ -124,13 +132,15 @@ class NumpyModel(Model):
             return None
         return "all layers' outputs are finite, the loss itself is not"
 
-    def _begin(self, context: Context, key: tuple[int, ...], new_state: Array | None) -> None:
+    def _begin(
+        self, context: Context, key: tuple[int, ...], new_state: Array | None, among: tuple[int, int] | None = None
+    ) -> None:
         """Begin a pass in training; layers write their state to `new_state`, one parameter after the other."""
         views, position = {}, 0
         if new_state is not None:
             for spec in self.network.state:
                 views[spec.name] = new_state[position : position + spec.size].reshape(spec.shape)
                 position += spec.size
-        context.begin(training=True, random_key=key, new_state=views)
+        context.begin(training=True, random_key=key, new_state=views, among=among)
         if self._native:
             context.arithmetic = shard_arithmetic(key)

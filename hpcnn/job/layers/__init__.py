@@ -23,6 +23,7 @@ from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, Globa
 from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
 from hpcnn.job.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
+from hpcnn.job.layers.spectral import SpectralConv1D
 
 __all__ = [
     "ELU",
@@ -74,6 +75,7 @@ __all__ = [
     "SimpleRNN",
     "SlidingSection",
     "SpatialDropout",
+    "SpectralConv1D",
     "TimeDistributed",
     "UpSampling",
     "ZeroPadding",

@@ -27,6 +27,7 @@ from hpcnn.job.layers.pooling import AveragePooling, GlobalAveragePooling, Globa
 from hpcnn.job.layers.rectifiers import ELU, LeakyReLU, PReLU
 from hpcnn.job.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.job.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
+from hpcnn.job.layers.spectral import SpectralConv1D
 from hpcnn.job.section import PositiveInt, Text
 
 
@@ -113,6 +114,7 @@ Layer = (
     | PaddingMask
     | MultiHeadAttention
     | CrossAttention
+    | SpectralConv1D
     | SimpleRNN
     | LSTM
     | GRU

@@ -16,6 +16,7 @@ from hpcnn.nn.layers.rectifiers import ELU, LeakyReLU, PReLU
 from hpcnn.nn.layers.recurrent import GRU, LSTM, SimpleRNN
 from hpcnn.nn.layers.sequences import Bidirectional, TimeDistributed
 from hpcnn.nn.layers.shapes import Cropping, Flatten, Permute, RepeatVector, Reshape, UpSampling, ZeroPadding
+from hpcnn.nn.layers.spectral import SpectralConv1D
 
 __all__ = [
     "ELU",
@@ -64,6 +65,7 @@ __all__ = [
     "Shared",
     "SimpleRNN",
     "SpatialDropout",
+    "SpectralConv1D",
     "TimeDistributed",
     "UpSampling",
     "ZeroPadding",

@@ -1,6 +1,7 @@
 """The losses. Definitions and defaults are those of Keras 3, for each sample; what else there is says so."""
 
 from hpcnn.nn.loss import EPSILON
+from hpcnn.nn.losses.contrastive import Contrastive
 from hpcnn.nn.losses.crossentropies import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -22,21 +23,22 @@ from hpcnn.nn.losses.regressions import (
     Poisson,
 )
 
-__all__ = [  # noqa: RUF022 - as all others are
+__all__ = [
+    "CTC",
+    "EPSILON",
+    "LOSSES",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
-    "CTC",
     "CategoricalCrossentropy",
     "CategoricalFocalCrossentropy",
+    "Contrastive",
     "CosineSimilarity",
     "Crossentropy",
     "Dice",
-    "EPSILON",
     "Hinge",
     "Huber",
     "IoU",
     "KLDivergence",
-    "LOSSES",
     "LogCosh",
     "MeanAbsoluteError",
     "MeanAbsolutePercentageError",

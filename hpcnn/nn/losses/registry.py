@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.nn.loss import Loss
+from hpcnn.nn.losses.contrastive import Contrastive
 from hpcnn.nn.losses.crossentropies import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -43,6 +44,7 @@ LOSSES: dict[str, type[Loss]] = {
         Dice,
         IoU,
         CTC,
+        Contrastive,
     )
 }
 """By name, in the order of the core's numbers for them."""

@@ -2,6 +2,7 @@
 
 from hpcnn.nn.native.attention import NativeAttention
 from hpcnn.nn.native.batch_normalization import NativeBatchNormalization
+from hpcnn.nn.native.contrast import NativeContrast
 from hpcnn.nn.native.convolution import NativeConvolution
 from hpcnn.nn.native.dense import NativeDense
 from hpcnn.nn.native.embeddings import NativeEmbeddings
@@ -14,6 +15,7 @@ from hpcnn.nn.native.pooling import NativePooling
 from hpcnn.nn.native.rectifiers import NativeRectifiers
 from hpcnn.nn.native.recurrent import NativeRecurrent
 from hpcnn.nn.native.shapes import NativeShapes
+from hpcnn.nn.native.spectral import NativeSpectral
 
 
 class NativeArithmetic(
@@ -30,7 +32,9 @@ class NativeArithmetic(
     NativeMerging,
     NativeAttention,
     NativeEmbeddings,
+    NativeSpectral,
     NativeRecurrent,
+    NativeContrast,
 ):
     """See `Arithmetic`. A row does not depend on its neighbours: a pass takes all shards of a rank at once."""
 

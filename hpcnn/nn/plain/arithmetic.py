@@ -2,6 +2,7 @@
 
 from hpcnn.nn.plain.attention import PlainAttention
 from hpcnn.nn.plain.batch_normalization import PlainBatchNormalization
+from hpcnn.nn.plain.contrast import PlainContrast
 from hpcnn.nn.plain.convolution import PlainConvolution
 from hpcnn.nn.plain.dense import PlainDense
 from hpcnn.nn.plain.embeddings import PlainEmbeddings
@@ -14,6 +15,7 @@ from hpcnn.nn.plain.pooling import PlainPooling
 from hpcnn.nn.plain.rectifiers import PlainRectifiers
 from hpcnn.nn.plain.recurrent import PlainRecurrent
 from hpcnn.nn.plain.shapes import PlainShapes
+from hpcnn.nn.plain.spectral import PlainSpectral
 
 
 class NumpyArithmetic(
@@ -30,7 +32,9 @@ class NumpyArithmetic(
     PlainMerging,
     PlainAttention,
     PlainEmbeddings,
+    PlainSpectral,
     PlainRecurrent,
+    PlainContrast,
 ):
     """See `Arithmetic`. A row of a product may depend on its neighbours: a pass is one gradient shard."""
 

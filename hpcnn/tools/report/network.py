@@ -23,7 +23,7 @@ def network(run: RunRecord) -> Element | None:
     model = mapping(run.settings.get("model"))
     if model.get("entry"):
         return section("Network", note="A Python function, model.entry, builds it, which a report does not run.")
-    layers = count_layers(layers_of(run.settings))
+    layers = _count_named(model) if model.get("name") else count_layers(layers_of(run.settings))
     if not layers or not run.input_shape:
         return None
     if layers > MOST_LAYERS:
@@ -48,9 +48,31 @@ def count_layers(layers: Sequence[Mapping[str, Any]]) -> int:
     return total
 
 
+def _count_named(model: Mapping[str, Any]) -> int:
+    """Return the number of layers of a known network; 0 if it can't be made of these settings."""
+    from hpcnn.job.model import Model
+    from hpcnn.job.model_options import check_options
+    from hpcnn.job.models import OPTIONS
+    from hpcnn.job.section import convert
+    from hpcnn.models.build import layers_of as named_layers  # NumPy comes with it
+
+    name, options = str(model["name"]), mapping(model.get("options"))
+    if name not in OPTIONS:
+        return 0
+    try:
+        check_options(name, options)  # bounds the depth
+        return _count(named_layers(convert({"name": name, "options": dict(options)}, Model)))
+    except HpcnnError:
+        return 0
+
+
+def _count(layers: Sequence[Any]) -> int:
+    return sum(1 + _count(layer.children) for layer in layers)
+
+
 def _built(run: RunRecord, layers: int) -> Element:
     from hpcnn.job.load import check_table  # NumPy comes with these
-    from hpcnn.nn.build import build_network
+    from hpcnn.models.build import build_network
     from hpcnn.tools.show.drawing import network_svg
     from hpcnn.tools.show.table import HEADINGS, network_lines, totals
 

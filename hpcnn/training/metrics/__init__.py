@@ -1,6 +1,6 @@
 """Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
 
-from hpcnn.training.metrics.base import ClassMetric, Metric, Value
+from hpcnn.training.metrics.base import ClassMetric, CollectedMetric, Metric, Value
 from hpcnn.training.metrics.build import (
     METRICS,
     build_metric,
@@ -12,12 +12,13 @@ from hpcnn.training.metrics.build import (
 )
 from hpcnn.training.metrics.shares import R2, Accuracy
 
-__all__ = [  # noqa: RUF022 - as all others are
+__all__ = [
+    "METRICS",
+    "R2",
     "Accuracy",
     "ClassMetric",
-    "METRICS",
+    "CollectedMetric",
     "Metric",
-    "R2",
     "Value",
     "build_metric",
     "build_metrics",

@@ -75,6 +75,38 @@ class ClassMetric(Metric):
         """Add the samples to `stats`, float64 of shape (size,)."""
 
 
+class CollectedMetric(Metric):
+    """A metric that needs all samples at once: of an evaluation, at whose end their rows come together on rank 0.
+
+    It is not computed of training steps. The order of the rows must not matter to it.
+    """
+
+    @property
+    def size(self) -> int:
+        """No number travels with the sums."""
+        return 0
+
+    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+        """Leave the sums as they are."""
+
+    def value(self, stats: Stats) -> Value:
+        """Return NaN: sums do not tell."""
+        return math.nan
+
+    @property
+    @abstractmethod
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+
+    @abstractmethod
+    def rows(self, outputs: Array, targets: Array) -> Array:
+        """Return what is to be kept of samples: shape (n, *row_shape)."""
+
+    @abstractmethod
+    def of_rows(self, rows: Array) -> Value:
+        """Return the metric of all samples; NaN where it is not defined."""
+
+
 def ratio(part: float, whole: float) -> float:
     """Return part / whole; NaN if the whole is 0."""
     return float(part / whole) if whole else float("nan")

@@ -11,6 +11,7 @@ from hpcnn.errors import JobError, unknown_name
 from hpcnn.training.metrics.base import Metric
 from hpcnn.training.metrics.counts import F1, ConfusionMatrix, MeanIoU, Precision, Recall
 from hpcnn.training.metrics.perplexity import Perplexity
+from hpcnn.training.metrics.ranking import AUC
 from hpcnn.training.metrics.shares import (
     R2,
     Accuracy,
@@ -36,6 +37,7 @@ METRICS: dict[str, type[Metric]] = {
     "f1": F1,
     "mean_iou": MeanIoU,
     "perplexity": Perplexity,
+    "auc": AUC,
     "confusion_matrix": ConfusionMatrix,
 }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hpcnn.nn import Activation, Dense, Dropout, Flatten, LayerNorm, Reshape, Residual
-from tests.nn.cases import attention, convolution, normalization, recurrent, shapes
+from tests.nn.cases import attention, convolution, normalization, recurrent, shapes, spectral
 from tests.nn.cases.losses import LOSSES, LOSSES_BEHIND_HEADS
 
 __all__ = ["KERAS", "KERAS_BY_SHAPE", "KERAS_FLOAT32", "LAYERS", "LOSSES", "LOSSES_BEHIND_HEADS"]
 
-FAMILIES = (attention, convolution, normalization, shapes)
+FAMILIES = (attention, convolution, normalization, shapes, spectral)
 """Each has LAYERS, as below, and KERAS: class -> ``(keras, layer, type) -> layer of Keras``."""
 LAYERS = {
     "dense": (Dense(4, name="l"), (3,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from hpcnn.backends.keras.layers import (
     pooling,
     recurrent,
     shapes,
+    spectral,
 )
 from hpcnn.backends.keras.layers.making import Make, Wrap, activation
 from hpcnn.errors import ModelError
@@ -30,7 +32,9 @@ LAYERS: Mapping[type[Layer], Make] = {
     **shapes.LAYERS,
     **attention.LAYERS,
     **recurrent.LAYERS,
+    **spectral.LAYERS,
 }
+_IN_CELL = re.compile(r"^\w+_cell/")
 WRAPPERS: Mapping[type[Layer], Wrap] = recurrent.WRAPPERS
 
 
@@ -85,8 +89,8 @@ def _put(layer: Layer, tensor: Any, dtype: str, names: dict[int, str]) -> Any:
 
 
 def _note(layer: Layer, made: Any, names: dict[int, str]) -> None:
-    for variable in made.weights:  # its path begins with Keras's own name of the layer
-        names[id(variable)] = f"{layer.name}/{variable.path.partition('/')[2]}"
+    for variable in made.weights:  # its path begins with Keras's own name of the layer; recurrent ones keep a cell
+        names[id(variable)] = f"{layer.name}/{_IN_CELL.sub('', variable.path.partition('/')[2])}"
 
 
 def _make(layer: Layer, dtype: str) -> Any:

@@ -12,7 +12,17 @@ from hpcnn.nn.layer import Layer, MultiInput
 from hpcnn.nn.layers import TimeDistributed
 from hpcnn.nn.network import Network
 from hpcnn.tools.export.graph import AddLayer, Graph, add_activation
-from hpcnn.tools.export.nodes import attention, common, convolution, merging, normalization, pooling, recurrent, shapes
+from hpcnn.tools.export.nodes import (
+    attention,
+    common,
+    convolution,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    shapes,
+    spectral,
+)
 
 
 def add_network(graph: Graph, network: Network, tensor: str) -> str:
@@ -56,5 +66,6 @@ LAYERS: Mapping[type[Layer], AddLayer] = {
     **shapes.LAYERS,
     **attention.LAYERS,
     **recurrent.LAYERS,
+    **spectral.LAYERS,
     TimeDistributed: _time_distributed,
 }
