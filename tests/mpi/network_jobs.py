@@ -85,8 +85,8 @@ batch_size = 30
 layers = [
     {{ type = "embedding", name = "ids", input_dim = 40, output_dim = 8 }},
     {{ type = "padding_mask", name = "mask", inputs = ["input"] }},
-  {{ type = "cross_attention", name = "seen", inputs = ["ids", "mask"], num_heads = 4, num_kv_heads = 2, key_dim = 3 }},
-    {{ type = "add", inputs = ["ids", "seen"] }},
+    {{ type = "cross_attention", name = "at", inputs = ["ids", "mask"], num_heads = 4, num_kv_heads = 2, key_dim = 3 }},
+    {{ type = "add", inputs = ["ids", "at"] }},
     {{ type = "group_normalization", name = "norm", groups = 2 }},
     {{ type = "conv1d", name = "local", filters = 8, kernel_size = 3, padding = "causal", activation = "tanh" }},
     {{ type = "multiply", inputs = ["local", "norm"] }},

@@ -62,6 +62,7 @@ from hpcnn.nn import (
     Shared,
     SimpleRNN,
     SpatialDropout,
+    SpectralConv1D,
     TimeDistributed,
     UpSampling,
     ZeroPadding,
@@ -408,6 +409,7 @@ _SEQUENCES: list[Maker] = [
     _recurrent,
     _bidirectional,
     _time_distributed,
+    lambda d, shape, source: SpectralConv1D(_whole(d, 1, 3), _whole(d, 1, shape[0] // 2 + 1)),
     lambda d, shape, source: PositionalEmbedding(d.one_of(["learned", "sinusoidal"])),
 ]
 

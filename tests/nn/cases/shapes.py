@@ -28,6 +28,7 @@ LAYERS = {
     "average_pooling_1d_same": (AveragePooling(3, strides=1, padding="same", name="l"), (7, 3)),
     "average_pooling_2d": (AveragePooling(name="l"), (5, 6, 2)),
     "average_pooling_2d_same": (AveragePooling(4, strides=(3, 2), padding="same", name="l"), (7, 5, 17)),
+    "average_pooling_2d_gaps": (AveragePooling(1, strides=2, padding="same", name="l"), (5, 6, 2)),
     "average_pooling_3d": (AveragePooling(2, strides=1, name="l"), (3, 4, 3, 2)),
     "global_max_pooling_1d": (GlobalMaxPooling(name="l"), (7, 3)),
     "global_max_pooling_2d": (GlobalMaxPooling(keepdims=True, name="l"), (5, 4, 17)),
