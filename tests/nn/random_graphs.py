@@ -76,6 +76,8 @@ MOST = 160
 """Numbers in an output of one sample."""
 ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "selu", "swish", "gelu", "softplus", "leaky_relu")
 INPUTS: list[Shape] = [(5,), (7,), (6, 4), (8, 3), (5, 6, 2), (6, 6, 3), (3, 4, 3, 2)]
+KEY_DIMS = 2, 3
+"""Not 1: Keras on TensorFlow takes the bias of h heads for one of positions, where there are h of those."""
 NOISE = (Dropout, SpatialDropout, GaussianNoise)
 
 
@@ -258,7 +260,7 @@ def _crossed(d: _Drawing, shape: Shape, source: str) -> Any:
     inputs = [source, *([d.one_of(sequences)] if sequences else [])]
     if d.mask and d.shapes[inputs[-1]][:1] == d.shapes[d.mask]:
         inputs.append(d.mask)
-    return CrossAttention(2, _whole(d, 1, 3), causal=_yes(d), use_bias=_yes(d)), inputs
+    return CrossAttention(2, _whole(d, *KEY_DIMS), causal=_yes(d), use_bias=_yes(d)), inputs
 
 
 def _dense(d: _Drawing, shape: Shape, source: str) -> Layer:
@@ -358,7 +360,7 @@ def _attention(d: _Drawing, shape: Shape, source: str) -> Layer:
     options: dict[str, Any] = {"causal": _yes(d), "use_bias": _yes(d)}
     if _yes(d, 0.3):
         return MultiHeadAttention(4, 2, num_kv_heads=2, **options)
-    return MultiHeadAttention(_whole(d, 1, 2), _whole(d, 1, 3), **options)
+    return MultiHeadAttention(_whole(d, 1, 2), _whole(d, *KEY_DIMS), **options)
 
 
 def _recurrent(d: _Drawing, shape: Shape, source: str) -> Layer:

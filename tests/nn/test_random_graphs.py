@@ -9,6 +9,7 @@ from hpcnn.nn import Network, SpectralConv1D, TimeDistributed
 from hpcnn.nn.build import LAYERS
 from hpcnn.nn.native import NATIVE, NativeArithmetic
 from hpcnn.nn.plain import NumpyArithmetic
+from hpcnn.tools.export.onnx_file import onnx_model
 from tests.nn import keras_graphs
 from tests.nn.helpers import Model, normal
 from tests.nn.random_graphs import Graph, drawn
@@ -109,6 +110,21 @@ def test_keras_finds_the_same(seeds) -> None:
     require("tensorflow")
     for seed in seeds:
         compare_with_keras(seed)
+
+
+@GROUPS
+def test_onnxruntime_finds_the_same(seeds) -> None:
+    require("onnx")
+    runtime = require("onnxruntime")
+    for seed in seeds:
+        graph = drawn(seed, noise=True)
+        model = Model(graph.layers, graph.input_shape, dtype=np.float32).shake()
+        x = graph.samples(SAMPLES, np.float32)
+        made = onnx_model(model.network, model.network.layout.state_dict(model.vector), None).SerializeToString()
+        session = runtime.InferenceSession(made, providers=["CPUExecutionProvider"])
+        (outputs,) = session.run(["output"], {"input": x})
+        logits, _ = model.forward(x, training=False)
+        close({"y": outputs}, {"y": model.network.head_forward(logits, model.ctx)}, 1e-4, seed)
 
 
 def test_the_comparison_notices_a_small_error() -> None:
