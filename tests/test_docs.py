@@ -243,6 +243,7 @@ def test_pieces_of_jobs_are_valid(page: Path, tmp_path: Path) -> None:
     }
     for piece in re.findall(r"^```toml\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
         given = tomllib.loads(piece)
+        given |= {"loss": given["losses"]} if "losses" in given else {}
         fraction = "" if "data" in given else "validation_fraction = 0.2\n"
         rest = [text + (fraction if name == "data" else "") for name, text in whole.items() if name not in given]
         (tmp_path / "job.toml").write_text("\n".join([piece, *rest]), encoding="utf-8")
