@@ -70,6 +70,7 @@ class Fitted:
                 "x",
                 dtype=dtype,
                 scaling=trained.scaling,
+                recipe=trained.recipe,
                 reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
@@ -91,6 +92,7 @@ class Fitted:
                 "the arrays",
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,
+                recipe=trained.recipe,
                 reduction=reduction,
             )
             samples = prepared(trained.job, trained.spec, samples, "the targets", reduction)
@@ -153,8 +155,10 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     use_cores(comm, model)
     complete = outcome.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
-    sha256, scaling = model.fingerprint(), training.splits.scaling
-    trained = TrainedModel(training.job, base, path, sha256, scaling, spec, model, training.content)
+    splits, sha256 = training.splits, model.fingerprint()
+    trained = TrainedModel(
+        training.job, base, path, sha256, splits.scaling, spec, model, training.content, splits.recipe
+    )
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(outcome.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)

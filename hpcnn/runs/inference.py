@@ -19,6 +19,8 @@ from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.memory import Names
 from hpcnn.data.samples import Samples, Scaling, Splits
+from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.select import in_order_of
 from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.job.data import Data, TextFiles
 from hpcnn.job.model import Model as ModelSection
@@ -26,7 +28,7 @@ from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_spec, piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.state import facts_of, job_of
+from hpcnn.runs.state import Facts, facts_of, job_of
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.atomic import atomic_path, check_place
 from hpcnn.training.backend import BackendOf, ModelSpec
@@ -56,6 +58,8 @@ class TrainedModel:
     model: Model
     content: Content | None = None
     """Description of the data that it was trained on, to recognise them."""
+    recipe: Recipe | None = None
+    """What became of the columns of a table."""
 
     @property
     def columns(self) -> Columns | None:
@@ -137,7 +141,15 @@ def open_trained(
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
         return TrainedModel(
-            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), spec, model, facts.data
+            job,
+            base_of_model(path, facts.base),
+            path,
+            sha256,
+            _scaling(checkpoint),
+            spec,
+            model,
+            facts.data,
+            _recipe(facts, spec),
         )
 
 
@@ -156,6 +168,17 @@ def _check_entry(path: Path, model: ModelSection, given: str) -> None:
             f"If you trust that code, name it: --entry {needed}"
         )
     raise CheckpointError(f"--entry {given}, but no Python function builds the model in {str(path)!r}. Leave it out.")
+
+
+def _recipe(facts: Facts, spec: ModelSpec) -> Recipe | None:
+    recipe = facts.recipe
+    features = int(np.prod(spec.network.input_shape))
+    if recipe is not None and recipe.columns and len(recipe.features) != features:
+        raise CheckpointError(
+            f"the checkpoint's columns make {len(recipe.features)} features, but its network takes {features}: it is "
+            "damaged. Use another checkpoint of the run."
+        )
+    return recipe
 
 
 def _scaling(checkpoint: Checkpoint) -> Scaling | None:
@@ -208,6 +231,7 @@ def _samples(
             dtype=job.train.dtype,
             scaling=scaling,
             columns=trained.columns,
+            recipe=trained.recipe,
             reduction=reduction,
         )
         return data, samples
@@ -220,7 +244,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
-    source = read_source(job.data, trained.base)
+    source = in_order_of(read_source(job.data, trained.base), trained.columns)
     remedy = "name their file (--data of evaluate, INPUT of others)"
     if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
@@ -233,6 +257,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
         scaling=trained.scaling,
         source=source,
         arithmetic=job.train.arithmetic,
+        recipe=trained.recipe,
     )
 
 
@@ -247,6 +272,7 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
         scaling=trained.scaling,
         columns=trained.columns,
         features=int(np.prod(network.input_shape)),
+        recipe=trained.recipe,
         reduction=TreeReduction(comm),
     )
     return PieceLoader(

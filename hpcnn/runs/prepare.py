@@ -68,7 +68,10 @@ def prepare(comm: Communicator, request: TrainingRequest, start: Start) -> tuple
     remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
     check = partial(check_same_data, content, section=job.data, remedy=remedy)
     training = agree(
-        comm, lambda: build_training(job, base, comm, request.backend, extras.source, check, request.hosts)
+        comm,
+        lambda: build_training(
+            job, base, comm, request.backend, extras.source, check, request.hosts, content.columns if content else None
+        ),
     )
     training = replace(training, callbacks={**training.callbacks, **extras.callbacks})
     if checkpoint is not None:
