@@ -17,8 +17,9 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.other_files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source
-from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.errors import EXIT_DONE, CheckpointError, DataError
 from hpcnn.nn.outputs import by_name
+from hpcnn.runs.answers import answers_of
 from hpcnn.runs.build import piece_loader, prepared
 from hpcnn.runs.inference import TrainedModel, checkpoint_path, open_trained, predict
 from hpcnn.runs.run_folder import RunFolder
@@ -57,7 +58,8 @@ class Fitted:
 
         Several inputs may be a dict of arrays by name. Of a network with named outputs: a dict of arrays.
 
-        A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one.
+        A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one, and
+        its words become numbers as those of the training data did.
 
         Raises:
             DataError: they have another shape or other columns than the model takes, or are not finite.
@@ -77,6 +79,22 @@ class Fitted:
             loader = PieceLoader(inputs, None, piece_size=size, input_shape=shape, dtype=dtype)
             rows = np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
             return by_name(trained.spec.network.outputs, rows)
+
+    def predict_labels(self, x: Arrays) -> Any:
+        """Return the most probable class of each sample, shape (n,): its word, if targets were words, else its number.
+
+        Of a network with named outputs: a dict of arrays by their names.
+
+        Raises:
+            DataError: as for `predict`, or the model does not predict classes, one for a sample.
+        """
+        answers, outputs = answers_of(self.trained), self.predict(x)
+        numbers = [name for name, answer in answers.items() if not answer.classes]
+        if numbers:
+            raise DataError("the model predicts numbers, or any number of labels, not one class a sample: use predict.")
+        if "" in answers:
+            return answers[""].labels(outputs)
+        return {name: answer.labels(outputs[name]) for name, answer in answers.items()}
 
     def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
         """Return loss and metrics for inputs and targets, as the job's own data have them; matrices as lists.

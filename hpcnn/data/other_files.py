@@ -19,7 +19,7 @@ from hpcnn.data.samples import Samples, Scaling
 from hpcnn.data.source import Inputs, Source, find_folder, resolve
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
-from hpcnn.data.tables.select import like, reordered
+from hpcnn.data.tables.select import in_order_of, like, reordered
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
 
@@ -145,7 +145,9 @@ def read_samples(
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
     source = read_source(_sample_settings(path, data, base, columns), base)
-    if columns is not None and source.columns is not None:
+    if columns is None:
+        source = in_order_of(source, None)
+    elif source.columns is not None:
         source = reordered(source, columns.places(source.columns.inputs, path), columns)
     return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
 
@@ -160,7 +162,9 @@ def ready_samples(
     reduction: Reduction,
 ) -> Samples:
     """Check samples and return them with inputs in the form that the model takes; see `read_samples`."""
+    notes = unknown_notes(source.x, recipe, what)
     source = encoded(source, recipe, what, reduction)
     dtypes = (np.float64 if scaling else dtype, dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
-    return Samples(materialize(scaling.apply(source.x) if scaling else source.x, dtype), source.y, source.feature_names)
+    x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
+    return Samples(x, source.y, source.feature_names, notes)

@@ -120,6 +120,8 @@ class Samples:
     y: Rows
     feature_names: tuple[str, ...] | None = None
     """Names of the columns of the inputs, where they have some."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user."""
 
     def __len__(self) -> int:
         return self.x.shape[0]

@@ -51,6 +51,8 @@ class Source:
     """Weights of the samples, shape (n,)."""
     validation_weights: Rows | None = None
     """The same of the validation data."""
+    file_places: tuple[int, ...] = ()
+    """Of a table: where its inputs are in the file, from 0."""
     features: tuple[str, ...] | None = None
     """Names of the entries of `x`, where they are others than those of the columns."""
     groups: Rows | None = None

@@ -14,7 +14,6 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
-from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
 from hpcnn.data.readers import read_source
@@ -24,7 +23,6 @@ from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
-from hpcnn.data.tables.select import in_order_of
 from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
@@ -204,20 +202,20 @@ def build_training(
     source: Source | None = None,
     check: Callable[[Content | None], None] | None = None,
     hosts: int = 0,
-    columns: Columns | None = None,
+    order: Callable[[Source], Source] | None = None,
 ) -> Training:
     """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
 
     `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
     the content of the data before anything is built, and raises if they are the wrong ones. `hosts` is the number of
-    hosts at the run's start, by default that of `comm`; `columns` are those of the run that is resumed.
+    hosts at the run's start, by default that of `comm`. `order` puts the columns of a table in that of a run's start.
     """
     train = job.train
     if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
         check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
     source = source or read_source(job.data, base)
-    source = in_order_of(source, columns)
+    source = order(source) if order else source
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)

@@ -10,13 +10,12 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.runs.inference import (
-    check_output,
     checkpoint_path,
     evaluate_trained,
     input_loader,
     open_trained,
-    write_predictions,
 )
+from hpcnn.runs.predictions import check_output, write_predictions
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.small_jobs import make_job, train

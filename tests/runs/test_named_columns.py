@@ -12,7 +12,8 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.other_files import order_note
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.job import data as schema
-from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, write_predictions
+from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained
+from hpcnn.runs.predictions import write_predictions
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hpcnn.tools.explain.inputs import chosen_inputs, chosen_samples
 from tests.small_jobs import make_job, train

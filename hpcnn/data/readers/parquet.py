@@ -44,6 +44,8 @@ def _column(table: Any, name: str, path: Path) -> Column:
     column = table.column(name)
     try:
         return array_column(name, column.to_pandas() if column.null_count else column.to_numpy(), f"{path}")
+    except DataError:
+        raise
     except (ValueError, TypeError) as error:
         raise unread(path, f"column {name!r} of type {column.type}: {error}") from None
 

@@ -54,6 +54,7 @@ def table_source(table: Table, data: TableSection) -> Source:
         columns=columns,
         notes=(*table.notes, *_absent(table, data)),
         inputs=groups,
+        file_places=tuple(inputs),
         weights=rows["weights"],
         groups=rows["group"],
     )
@@ -212,14 +213,20 @@ def _absent(table: Table, data: TableSection) -> list[str]:
 
 
 def in_order_of(source: Source, columns: Columns | None) -> Source:
-    """Return a source with its inputs in the order of the same names in `columns`; else as it is.
+    """Return a source with its inputs in the order of a run's `columns`, if they have the same names; else as it is.
 
-    For runs of versions that kept the order of the file.
+    None: in the order of the file, for runs of versions that kept no names.
     """
-    given = source.columns
-    if columns is None or given is None or given.inputs == columns.inputs or source.inputs:
+    given, places = source.columns, source.file_places
+    if given is None or source.inputs:
         return source
-    if sorted(given.inputs) != sorted(columns.inputs) or len(set(given.inputs)) < len(given.inputs):
+    if columns is None:
+        order = sorted(range(len(places)), key=places.__getitem__)
+        names = Columns(tuple(given.inputs[place] for place in order), given.targets)
+        return reordered(source, order, names) if order != [*range(len(places))] else source
+    if given.inputs == columns.inputs or sorted(given.inputs) != sorted(columns.inputs):
+        return source
+    if len(set(given.inputs)) < len(given.inputs):
         return source
     return reordered(source, [given.inputs.index(name) for name in columns.inputs], columns)
 
@@ -227,7 +234,14 @@ def in_order_of(source: Source, columns: Columns | None) -> Source:
 def reordered(source: Source, places: Sequence[int], columns: Columns) -> Source:
     """Return a source with the inputs at `places`, in that order, which then have the names of `columns`."""
     x, held = _picked(source.x, places), source.validation
-    return replace(source, x=x, columns=columns, validation=held and (_picked(held[0], places), held[1]), digests=())
+    return replace(
+        source,
+        x=x,
+        columns=columns,
+        validation=held and (_picked(held[0], places), held[1]),
+        digests=(),
+        file_places=(),
+    )
 
 
 def _picked(rows: Rows, places: Sequence[int]) -> Rows:

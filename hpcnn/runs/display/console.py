@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from hpcnn.system.output import raw_output
@@ -25,13 +25,16 @@ def rich_console(terminal: str | None) -> Console:
     return Console(file=file, force_terminal=True, width=columns, height=lines)
 
 
-def print_results(title: str, rows: Mapping[str, Any]) -> None:
-    """Print names and values: a table with lines in a terminal, a plain one elsewhere, and none where it is narrow."""
+def print_results(title: str, rows: Mapping[str, Any], classes: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Print names and values: a table with lines in a terminal, a plain one elsewhere, and none where it is narrow.
+
+    `classes` are the words of the rows and columns of values that are matrices.
+    """
     from rich.table import Table
 
     terminal = terminal_path()
     console = rich_console(terminal)
-    words = {name: _text(value) for name, value in rows.items()}
+    words = {name: _text(value, (classes or {}).get(name, ())) for name, value in rows.items()}
     console.print(title, highlight=False, markup=False, soft_wrap=True)
     if console.width < _LEAST_FOR_COLUMNS:
         for name, value in words.items():
@@ -47,8 +50,10 @@ def print_results(title: str, rows: Mapping[str, Any]) -> None:
     console.print(table, highlight=False, markup=False)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, classes: Sequence[str]) -> str:
     if getattr(value, "ndim", 0) == 2:
         width = len(f"{value.max():.0f}")
-        return "\n".join(" ".join(f"{count:{width}.0f}" for count in row) for row in value)
+        ends = [f"  {word}" for word in classes] if len(classes) == len(value) else [""] * len(value)
+        rows = (" ".join(f"{count:{width}.0f}" for count in row) for row in value)
+        return "\n".join(row + end for row, end in zip(rows, ends, strict=True))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
