@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.data.checks import check_samples
+from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import nameless_note
 from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
@@ -128,6 +128,8 @@ def load(
     """
     source = source or read_source(data, base)
     _check_split(source, data)
+    if not source.computed:
+        check_not_empty(source.x, TRAINING)
     kept, held_out = split_of(source, data, seed, arithmetic)
     recipe = recipe or recipe_of(source, data, kept, arithmetic, reduction)
     unknown = _unknown(source, recipe, held_out)

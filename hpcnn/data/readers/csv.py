@@ -83,6 +83,10 @@ def _numbers(path: Path, data: schema.Csv, names: tuple[str, ...] | None, skip: 
             path, np.float64, None, data.delimiter, skiprows=skip, ndmin=2, encoding=ENCODING, quotechar='"'
         )
     except ValueError:
+        if b"\0" in path.read_bytes():
+            raise unread(
+                path, "it holds zero bytes. Is the file UTF-16? Convert it: iconv -f UTF-16 -t UTF-8"
+            ) from None
         explain(path, data, names, width)
         return None
     if values.shape[1] != width:

@@ -142,7 +142,7 @@ def _number(field: Field) -> ColumnRecipe:
 def check_missing(rows: TableRows, refused: Sequence[bool], what: str, reduction: Reduction) -> None:
     """Raise DataError if a column that must not lacks values. Collective."""
     checked, chunks = np.array(refused, bool), Chunks(rows, rows.dtype)
-    if rows.dtype.kind != "f" or not checked.any():
+    if rows.dtype.kind != "f" or not checked.any() or not rows.shape[0]:
         return
     names = [field.name for field in rows.fields]
     check_each(chunks, lambda i: np.isnan(chunks[i]) & checked, what, "are missing", reduction, names, _ADVICE)

@@ -12,7 +12,7 @@ from hpcnn.data.sampler import Indices
 from hpcnn.data.tables.dates import DAY_S
 from hpcnn.data.tables.encode import check_missing
 from hpcnn.data.tables.recipe import ColumnKind, ColumnRecipe, Recipe, TargetRecipe
-from hpcnn.data.tables.rows import Field, TableRows, conformed, fields_of
+from hpcnn.data.tables.rows import Field, TableRows, conformed, fields_of, is_number
 from hpcnn.data.tables.table import Kind
 from hpcnn.errors import DataError, JobError, shortened
 from hpcnn.job.data import Memory, TableColumn, TableSection
@@ -61,8 +61,8 @@ def fit_recipe(
         rows = conformed(x, [_wanted(field, settings) for field in fields], what)
         missing = [_missing(field, settings) for field in rows.fields]
         check_missing(rows, [policy == "error" for policy in missing], what, reduction)
-        for before, field in zip(x.fields, rows.fields, strict=True):
-            _check_distinct(before, field, settings, x.shape[0])
+        for place in range(len(fields)):
+            _check_words(rows, place, settings)
         columns = _Measured(rows, settings, training, reduction, arithmetic).columns()
     return Recipe(
         columns=columns,
@@ -95,18 +95,26 @@ def _wanted(field: Field, settings: Encoding) -> Kind:
     return field.kind if own.kind == "auto" else own.kind
 
 
-def _check_distinct(before: Field, field: Field, settings: Encoding, rows: int) -> None:
-    """Refuse words that are almost all different, as names, unless the job says that they are categories."""
-    own = _settings(field, settings)
-    if before.kind != "words" or own.kind == "category" or own.order:
+def _check_words(rows: TableRows, place: int, settings: Encoding) -> None:
+    """Refuse words that are hardly categories, unless the job says that they are: a few among numbers, and names."""
+    field = rows.fields[place]
+    own, name, words = _settings(field, settings), shortened(field.name), field.words
+    if field.kind != "words" or own.kind == "category" or own.order:
         return
-    distinct = len(field.words)
-    if field.kind == "words" and distinct > max(_FEW, rows // 2):
-        name = shortened(field.name)
+    numbers = sum(map(is_number, words))
+    meant = f'If they are categories all the same: data.columns.{name}.kind = "category".'
+    if 2 * numbers >= len(words) and numbers < len(words):
+        code = next(code for code, word in enumerate(words) if not is_number(word))
+        row = int(np.flatnonzero(rows.column(place) == code)[0])
         raise DataError(
-            f"inputs of the training data: column {name!r} has {distinct} different words in {rows} rows, as names and "
-            f'numbers of tickets have, from which nothing can be learned. Leave it out: data.exclude = ["{name}"]. If '
-            f'they are categories all the same: data.columns.{name}.kind = "category".'
+            f"inputs of the training data: column {name!r} holds {shortened(words[code])!r} among numbers, the first "
+            f"in row {row}, counted from 0. Correct it, or leave the cell empty and let data.missing fill it. {meant}"
+        )
+    if len(words) > max(_FEW, rows.shape[0] // 2):
+        raise DataError(
+            f"inputs of the training data: column {name!r} has {len(words)} different words in {rows.shape[0]} rows, "
+            "as names and numbers of tickets have, from which nothing can be learned. Leave it out: data.exclude = "
+            f'["{name}"]. {meant}'
         )
 
 
