@@ -127,10 +127,16 @@ class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
 
 
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers, words and dates."""
+    """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    """Separator of columns."""
+    delimiter: Annotated[str, Meta(pattern=r"^(.|whitespace)?$")] = ""
+    """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
+    encoding: str = ""
+    """Encoding of the text, as `latin-1`. Empty: UTF-8, or what a mark at the beginning says."""
+    comment: str = ""
+    """What comment lines begin with, as `#`; empty: there are none."""
     header: bool = True
     """Whether the first line names the columns."""
 
@@ -146,6 +152,10 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers, words and dates (extra `parquet`)."""
+
+
+class Feather(TableSection, frozen=True, kw_only=True, tag="feather"):
+    """A Feather table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -278,7 +288,7 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles | Heat | Series
+    Digits | Npz | Npy | Idx | Cifar | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic | Shapes | TextFiles | Heat | Series
     | Memory
 )  # fmt: skip
 

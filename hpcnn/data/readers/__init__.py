@@ -14,7 +14,7 @@ from hpcnn.data.readers.idx import IdxReader
 from hpcnn.data.readers.memory import MemoryReader
 from hpcnn.data.readers.npy import NpyReader
 from hpcnn.data.readers.npz import NpzReader
-from hpcnn.data.readers.parquet import ParquetReader
+from hpcnn.data.readers.parquet import FeatherReader, ParquetReader
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.readers.series import SeriesReader
 from hpcnn.data.readers.shapes import ShapesReader
@@ -31,6 +31,7 @@ READERS: tuple[Reader[Any], ...] = (
     CsvReader(),
     Hdf5Reader(),
     ParquetReader(),
+    FeatherReader(),
     CifarReader(),
     IdxReader(),
     SklearnReader(),

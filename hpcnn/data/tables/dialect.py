@@ -1,0 +1,156 @@
+"""How a text file writes a table: encoding, separator of columns, decimal separator; found by a look at it, or given."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcnn.data.tables.opened import File, content_of
+from hpcnn.data.tables.text import MISSING, is_number
+from hpcnn.errors import DataError, shortened
+from hpcnn.job.data import Csv
+
+WHITESPACE = "whitespace"
+"""The delimiter that stands for any number of blanks and tabs."""
+_DELIMITERS = "\t;|,"
+_LOOK_BYTES = 2**16
+_LOOK_ROWS = 100
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
+          codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # fmt: skip
+"""First bytes that tell the encoding; UTF-32 before UTF-16, whose mark it begins with."""
+_BLANKS = re.compile(rb'("[^"]*")|[ \t]+')
+_COMMA_NUMBER = r"[ ]*[+-]?(\d+),(\d+)(?:[eE][+-]?\d+)?[ ]*"
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text of a file: UTF-8 without a mark, lines that end in a line feed, comments as empty lines."""
+
+    path: str
+    content: bytes
+    delimiter: str
+    decimal: str
+
+    def lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each line that is not blank: its number, from 1, and its cells."""
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(self.content), "utf-8", newline=""), delimiter=self.delimiter)
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+
+
+def open_text(file: File, data: Csv) -> Text:
+    """Return the text of a file, as the settings say, or as it looks where they leave that open.
+
+    Raises:
+        DataError: it is no text of the encoding, or its decimal separator is not clear.
+    """
+    content = _plain(content_of(file), data.encoding, file)
+    if data.comment:
+        content = re.sub(rb"(?m)^[ \t]*" + re.escape(data.comment.encode()) + rb"[^\n]*", b"", content)
+    delimiter = data.delimiter or found_delimiter(content)
+    if delimiter == WHITESPACE:
+        content = b"\n".join(_BLANKS.sub(rb"\1 ", line).replace(b'"  ', b'" ').strip() for line in content.split(b"\n"))
+        content, delimiter = re.sub(rb"  +", b" ", content) if b'"' not in content else content, " "
+    decimal = _found_decimal(content, delimiter, file) if data.decimal == "auto" else data.decimal
+    return Text(str(file), content, delimiter, decimal)
+
+
+def _plain(raw: bytes, encoding: str, file: File) -> bytes:
+    if raw.startswith(b"PK\x03\x04"):
+        raise DataError(f"{file} is no text: it begins as archives and .xlsx files do. Save the sheet as CSV.")
+    mark = next((mark for mark in _MARKS if raw.startswith(mark)), b"")
+    encoding = _MARKS.get(mark, encoding or "utf-8")
+    try:
+        text = raw[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _not_text(file, raw, error, encoding) from None
+    plain = raw[len(mark) :] if codecs.lookup(encoding).name == "utf-8" else text.encode("utf-8", "replace")
+    if b"\0" in plain:
+        raise DataError(
+            f"{file} holds null characters, as no text does. If it is UTF-16 without a mark at its beginning, set "
+            'data.encoding = "utf-16-le" or "utf-16-be".'
+        )
+    return plain.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in plain else plain
+
+
+def _not_text(file: File, raw: bytes, error: UnicodeDecodeError, encoding: str) -> DataError:
+    line = raw.count(b"\n", 0, error.start) + 1
+    advice = 'If it is text, its encoding may be Latin-1, or Windows-1252: set data.encoding = "latin-1" or "cp1252".'
+    if encoding != "utf-8":
+        advice = "Set data.encoding to that of the file."
+    name = {"utf-8": "UTF-8"}.get(encoding, encoding)
+    return DataError(f"{file} is no {name} text: line {line} holds the byte 0x{raw[error.start]:02x}. {advice}")
+
+
+def found_delimiter(content: bytes) -> str:
+    """Return the separator by which the first lines have equally many cells, most of them numbers.
+
+    >>> found_delimiter(b"a;b\\n1,5;2\\n"), found_delimiter(b"1  2\\n3 4\\n")
+    (';', 'whitespace')
+    """
+    head = content[:_LOOK_BYTES]
+    whole = len(head) == len(content)
+    text = head.decode("utf-8", "ignore")
+    best = max((_rated(text, delimiter, whole=whole) for delimiter in _DELIMITERS), key=lambda one: one[:2])
+    if best[0] >= 0:
+        return best[2]
+    words = [line.split() for line in text.split("\n")[: _LOOK_ROWS + 1] if line.strip()]
+    words = words if whole or len(words) < 2 else words[:-1]
+    if words and len(words[0]) > 1 and len({*map(len, words)}) == 1:
+        return WHITESPACE
+    most = max(_DELIMITERS, key=text.partition("\n")[0].count)
+    return most if most in text.partition("\n")[0] else ","
+
+
+def _rated(text: str, delimiter: str, *, whole: bool) -> tuple[float, int, str]:
+    """Return the share of cells that are numbers, and the number of columns; a share of -1 if lines differ."""
+    rows = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            rows += [row] if row else []
+            if len(rows) > _LOOK_ROWS:
+                break
+        else:
+            rows = rows if whole or len(rows) < 2 else rows[:-1]
+    except csv.Error:
+        return -1.0, 0, delimiter
+    width = len(rows[0]) if rows else 0
+    if width < 2 or any(len(row) != width for row in rows):
+        return -1.0, 0, delimiter
+    cells = [cell.strip() for row in rows[1:] or rows for cell in row]
+    comma = "." if delimiter == "," else ","
+    numbers = sum(is_number(cell.replace(comma, ".")) or cell.lower() in MISSING for cell in cells)
+    return numbers / len(cells), width, delimiter
+
+
+def _found_decimal(content: bytes, delimiter: str, file: File) -> str:
+    """Return the decimal separator of all numbers."""
+    needed = b'"' if delimiter == "," else b","
+    if needed not in content:
+        return "."
+    ends = '"' if delimiter == "," else f'"\n{re.escape(delimiter)}'
+    unclear = ""
+    for match in re.finditer(f"(?:^|[{ends}]){_COMMA_NUMBER}(?=[{ends}]|$)".encode(), content):
+        whole, fraction = match.groups()
+        text = f"{whole.decode()},{fraction.decode()}"
+        if len(fraction) != 3 or whole.startswith(b"0") or len(whole) > 3:
+            point = re.search(f"(?:^|[{ends}])[ ]*[+-]?\\d*\\.\\d+[ ]*(?=[{ends}]|$)".encode(), content)
+            if point is None:
+                return ","
+            other = point.group().decode().strip(' "\n' + delimiter)
+            raise DataError(
+                f"{file} has numbers with a decimal comma, as {text}, and with a decimal point, as {other}. Write all "
+                'of them alike, or say which it is by data.decimal = "." or ",".'
+            )
+        unclear = unclear or text
+    if unclear:
+        raise DataError(
+            f"{file}: {shortened(unclear)} may have a decimal comma, or a comma between thousands. Say which by "
+            'data.decimal = "," or "."; numbers with something between thousands are not read.'
+        )
+    return "."
