@@ -6,6 +6,8 @@ made from.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -13,7 +15,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,10 +59,12 @@ def build_kernels(isa: str, folder: Path) -> Path:
     return _link(f"kernels_{isa}", _kernels(isa), folder)
 
 
-def build_program(isa: str, folder: Path, *, flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
-    """Return the program of portable.c for `isa`, made with more `flags`, and by a `compiler` for another machine."""
+def build_program(
+    isa: str, folder: Path, *, flags: dict[str, list[str]] | None = None, compiler: Sequence[str] = ()
+) -> Path:
+    """Return the program of portable.c for `isa`, made with more `flags` of some sources, and by another `compiler`."""
     jobs = [*_kernels(isa), *((source, f"_{bits}", _variant(isa, bits)) for source in PORTABLE for bits in (32, 64))]
-    jobs = [(source, suffix, [*own, *flags]) for source, suffix, own in jobs]
+    jobs = [(source, suffix, [*own, *(flags or {}).get(source.name, [])]) for source, suffix, own in jobs]
     return _link(f"portable_{isa}", jobs, folder, compiler=compiler, shared=False)
 
 
@@ -101,13 +105,21 @@ def _link(
     more = [] if compiler else shlex.split(os.environ.get("HPCNN_TEST_CFLAGS", ""))
     command = list(compiler) or _compiler()
     jobs = [(source, suffix, [*flags, *more]) for source, suffix, flags in jobs]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _locked(folder), ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: _compile(command, *job, folder), jobs))
-    digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
-    made = folder / f"{name}-{digest}{'.so' if shared else ''}"
-    if not made.exists():
-        _run([*command, *more, *(["-shared"] if shared else []), *objects, "-lm"], made)
+        digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
+        made = folder / f"{name}-{digest}{'.so' if shared else ''}"
+        if not made.exists():
+            _run([*command, *more, *(["-shared"] if shared else []), *objects, "-lm"], made)
     return made
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Compile in one process at a time: those that test beside it want the same objects."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], folder: Path) -> Path:
