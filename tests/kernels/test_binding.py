@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gc
 import mmap
 import threading
@@ -99,6 +100,18 @@ def test_a_program_holds_the_memory_of_its_arrays() -> None:
     del program
     view.release()
     pages.close()
+
+
+def test_arrays_of_a_program_keep_their_size() -> None:
+    program = core.Program()
+    x, y = array.array("d", [1.0] * FLOATS), np.ones(FLOATS)
+    program.add(x, np.ones(FLOATS), y)
+    with pytest.raises(BufferError, match="cannot resize"):
+        del x[1:]
+    with pytest.raises(ValueError, match="cannot resize"):
+        y.resize(1)
+    program.run()
+    assert y[FLOATS - 1] == 2
 
 
 def test_a_refused_operation_holds_nothing() -> None:
