@@ -135,7 +135,7 @@ def test_predictions_are_in_order_and_the_same_bits_on_any_number_of_ranks(tmp_p
         trained = open_trained(path)
         return write_predictions(trained, comm, input_loader(trained, comm, str(source)), out)
 
-    assert run_threads(ranks, body) == [(20, 3)] * ranks
+    assert run_threads(ranks, body) == [{out: (20, 3)}] * ranks
     outputs, trained = np.load(out), open_trained(path)
     assert outputs.dtype == np.float32
     scaled = ((rows - trained.scaling.shift) * trained.scaling.scale).astype(np.float32)
