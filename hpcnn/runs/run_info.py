@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcnn.core.formatting import counted
+from hpcnn.core.formatting import counted, four_digits
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import scalars
 
@@ -103,4 +103,4 @@ class LiveStatus:
 
 def metric_items(values: Mapping[str, Any]) -> list[str]:
     """Return ``name value`` for each value that is a single number."""
-    return [f"{name} {value:.4f}" for name, value in scalars(values).items()]
+    return [f"{name} {four_digits(value)}" for name, value in scalars(values).items()]
