@@ -27,6 +27,8 @@ class RunInfo:
     batch_size: int
     steps_per_epoch: int
     epochs: int
+    characters: int = 0
+    """Of a text: how many different ones the training data have."""
 
     @property
     def ranks_on_hosts(self) -> str:
@@ -36,11 +38,12 @@ class RunInfo:
     def lines(self) -> list[str]:
         """Return the heading."""
         validation = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
+        characters = f", {self.characters:,} different characters" if self.characters else ""
         return [
             f"{self.job}: {self.ranks_on_hosts}, {counted(self.shards, 'gradient shard')}, results in {self.folder}",
             f"{counted(self.samples, 'sample')}{validation}, {counted(self.parameters, 'parameter')}, "
             f"{counted(self.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}, "
-            f"batches of {self.batch_size}",
+            f"batches of {self.batch_size}{characters}",
         ]
 
 

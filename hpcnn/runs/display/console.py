@@ -59,9 +59,8 @@ def _text(value: Any) -> str:
 
 def _matrix_text(counts: Any) -> str:
     """Return a confusion matrix with the numbers of the classes beside it and above it."""
-    label, width = len(str(len(counts) - 1)), len(f"{max(counts.max(), len(counts) - 1):.0f}")
-    head = " ".join([f"{'':{label}}", *(f"{place:{width}}" for place in range(len(counts)))])
-    rows = (
-        " ".join([f"{place:{label}}", *(f"{count:{width}.0f}" for count in row)]) for place, row in enumerate(counts)
-    )
-    return "\n".join(["rows: true class, columns: predicted class", head, *rows])
+    classes = range(len(counts))
+    label, width = len(str(classes[-1])), len(f"{max(counts.max(), classes[-1]):.0f}")
+    lines = [" ".join([f"{'':{label}}", *(f"{place:{width}}" for place in classes)])]
+    lines += (" ".join([f"{true:{label}}", *(f"{count:{width}.0f}" for count in counts[true])]) for true in classes)
+    return "\n".join(["rows: true class, columns: predicted class", *lines])
