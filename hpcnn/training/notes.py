@@ -19,7 +19,7 @@ from hpcnn.training.backend import ModelSpec
 _MOST_LISTED = 10
 _MOST_LEFT = 0.1
 """Of the values that moving averages begin with: so much does not mislead."""
-_OF_CLASSES = ("accuracy", "precision", "recall", "f1", "mean_iou")
+_OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
