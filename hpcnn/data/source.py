@@ -47,6 +47,12 @@ class Source:
     """Warnings for the user."""
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """The shapes of several inputs, where the rows of `x` are those side by side."""
+    weights: Rows | None = None
+    """Weights of the samples, shape (n,)."""
+    validation_weights: Rows | None = None
+    """The same of the validation data."""
+    groups: Rows | None = None
+    """A number for each sample, (n,): samples of one number stay on one side of the split."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:
