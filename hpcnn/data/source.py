@@ -164,6 +164,10 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
 
 
+NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
+NAME_TARGETS = "Name those of the targets by data.targets."
+
+
 def unread(path: object, why: object) -> DataError:
     """Return the error for a file that is damaged or of another format."""
     return DataError(f"{path} can't be read: {shortened(why)}. Is the file complete, and of the format in the job?")

@@ -82,6 +82,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         labels=loss.target_kind == "labels",
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
+        iou_class=job.train.iou_class,
         arithmetic=job.train.arithmetic,
     )
     return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
@@ -104,6 +105,7 @@ def several_of(job: Job, network: BuiltNetwork, backend: Backend) -> ModelSpec:
             labels=part.labels,
             multilabel=multilabel,
             top_k=job.train.top_k,
+            iou_class=job.train.iou_class,
             arithmetic=job.train.arithmetic,
         )
         metrics += [metric_of_output(metric, part) for metric in own]

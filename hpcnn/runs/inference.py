@@ -125,7 +125,7 @@ def open_trained(
         job = job_of(facts.job)
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
-        if entry and not (job.model.layers or job.model.entry):  # of a trainer, whose layers no file can hold
+        if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)
         spec = build_spec(job, facts.input_shape, backend_of(job))
@@ -141,9 +141,13 @@ def open_trained(
         )
 
 
+def _is_described(model: ModelSection) -> bool:
+    return bool(model.layers or model.name or model.entry)
+
+
 def _check_entry(path: Path, model: ModelSection, given: str) -> None:
     needed = model.entry
-    if not (model.layers or needed):
+    if not _is_described(model):
         raise CheckpointError(
             f"the model in {str(path)!r} has layers of its user's own, which no file can hold. Name the function that "
             "builds it: --entry package.module:function"

@@ -13,7 +13,7 @@ from hpcnn.data.columns import Columns, counted, named_columns, stripped
 from hpcnn.data.readers.csv_text import ENCODING, explain, is_number, not_text, read_lines
 from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Inputs, Source, unread
+from hpcnn.data.source import NAME_TARGETS, Inputs, Source, unread
 from hpcnn.errors import DataError, JobError, shortened, unknown_name
 from hpcnn.job import data as schema
 
@@ -123,7 +123,7 @@ def target_positions(table: Table, targets: Sequence[str | int]) -> list[int]:
                     "Give positions from 0 (-1 is the last)."
                 )
             if target not in table.names:
-                unknown_name(f"column in {table.path}", target, table.names, DataError)
+                unknown_name(f"column in {table.path}", target, table.names, DataError, NAME_TARGETS)
             if table.names.count(target) > 1:
                 raise DataError(f"{table.path}: {target!r} names several columns. Give data.targets by position.")
             positions.append(table.names.index(target))

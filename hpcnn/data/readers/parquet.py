@@ -10,7 +10,16 @@ from typing import Any
 from hpcnn.data.columns import PANDAS_INDEX, Columns, named_columns, stripped
 from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.rows import Array, ArrayRows
-from hpcnn.data.source import Inputs, Source, check_memory, check_numeric, column_values, optional_import, unread
+from hpcnn.data.source import (
+    NAME_TARGETS,
+    Inputs,
+    Source,
+    check_memory,
+    check_numeric,
+    column_values,
+    optional_import,
+    unread,
+)
 from hpcnn.errors import DataError, shortened, unknown_name
 from hpcnn.job import data as schema
 
@@ -82,7 +91,7 @@ class ParquetReader(TableReader[schema.Parquet]):
         known: list[str] = table.column_names
         for target in targets:
             if target not in known:
-                unknown_name(f"column in {path}", target, known, DataError)
+                unknown_name(f"column in {path}", target, known, DataError, NAME_TARGETS)
         index = _index(table).difference(targets)
         names = _inputs(known, {*index, *targets}, path)
         y = _values(table, targets, path)
