@@ -53,7 +53,7 @@ def check_finite(
     if marked is not None:
         stored, marks = Chunks(marked, marked.dtype), marked.marks
         why = f"marked as missing in the file ({marks.text})"
-        _check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
+        check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
     if rows.dtype.kind != "f":
         return
     chunks = Chunks(rows, dtype)
@@ -64,14 +64,14 @@ def check_finite(
         return _by_row(~np.isfinite(values))
 
     why = f"not finite (NaN, infinite, or too large for {np.dtype(dtype).name})"
-    _check_each(chunks, bad, what, why, reduction, names)
+    check_each(chunks, bad, what, why, reduction, names)
 
 
 def _by_row(bad: Array) -> Array:
     return bad.reshape(len(bad), -1)
 
 
-def _check_each(
+def check_each(
     chunks: Chunks, bad: Leaf, what: str, why: str, reduction: Reduction, names: Sequence[str] | None, remedy: str = ""
 ) -> None:
     """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, is true anywhere."""

@@ -37,6 +37,45 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """A second file, for validation."""
 
 
+class TableColumn(Section, frozen=True, kw_only=True):
+    """How one column of a table becomes numbers, where that differs from the other columns."""
+
+    kind: Literal["auto", "number", "category", "date"] = "auto"
+    """What it holds; `auto`: what its values look like. `category` makes categories of numbers, such as codes."""
+    order: list[Text] = []
+    """Words in their order: the column becomes one number, the place of its word, from 0."""
+    categories: Literal["", "one_hot", "integer"] = ""
+    """As `data.categories`, for this column."""
+    missing: Literal["", "error", "mean", "median", "most_frequent", "indicator"] = ""
+    """As `data.missing`, for this column."""
+
+
+Categories = Literal["one_hot", "integer"]
+Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
+
+
+class TableSection(FileSection, frozen=True, kw_only=True):
+    """Settings of tables with columns."""
+
+    targets: Annotated[list[str | int], Meta(min_length=1)]
+    """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
+    inputs: list[Text] | dict[str, list[Text]] = []
+    """Columns that are inputs: names, in this order, or patterns; empty: all others, sorted by name. A table of lists \
+gives the model several inputs by name."""
+    exclude: list[Text] = []
+    """Columns that are left out: names or patterns."""
+    weights: str = ""
+    """Column of the weights of the samples."""
+    group: str = ""
+    """Column that says which samples belong together."""
+    categories: Categories = "one_hot"
+    """What becomes of words: a column of zeros and ones a word, or one number a word from 1 (0: an unknown word)."""
+    missing: Missing = "error"
+    """What replaces missing inputs; `indicator`: the mean, and one more column that says where."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
+
+
 class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
     """One NumPy `.npz` archive."""
 
@@ -87,11 +126,9 @@ class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
     """Train on the training batches and validate on the test batch, or use one of them alone."""
 
 
-class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers."""
+class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
+    """A CSV file of numbers, words and dates."""
 
-    targets: Annotated[list[str | int], Meta(min_length=1)]
-    """Columns to predict: names, or positions from 0 (-1 is the last)."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     """Separator of columns."""
     header: bool = True
@@ -107,11 +144,8 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
 
 
-class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):
-    """A Parquet table of numbers (extra `parquet`)."""
-
-    targets: Annotated[list[str], Meta(min_length=1)]
-    """Columns to predict."""
+class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
+    """A Parquet table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -235,6 +269,12 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     """Number of samples for validation."""
     sha256: str = ""
     """Hash of all arrays: a run resumes only with the same data."""
+    categories: Categories = "one_hot"
+    """What becomes of words in tables with named columns; see the same key of files."""
+    missing: Missing = "error"
+    """What replaces missing inputs of such tables."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
 
 
 Data = (
@@ -242,6 +282,8 @@ Data = (
     | Memory
 )  # fmt: skip
 
+ENCODING = ("categories", "missing", "columns")
+"""Settings of how tables become numbers."""
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from hpcnn.data.rows import materialize
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
+from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.checks import check_compression
@@ -41,7 +44,7 @@ from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loader import PieceLoader, ShardLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
-from hpcnn.training.model import BuiltNetwork
+from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
@@ -201,18 +204,20 @@ def build_training(
     source: Source | None = None,
     check: Callable[[Content | None], None] | None = None,
     hosts: int = 0,
+    order: Callable[[Source], Source] | None = None,
 ) -> Training:
     """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
 
     `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
     the content of the data before anything is built, and raises if they are the wrong ones. `hosts` is the number of
-    hosts at the run's start, by default that of `comm`.
+    hosts at the run's start, by default that of `comm`. `order` puts the columns of a table in that of a run's start.
     """
     train = job.train
     if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
         check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
     source = source or read_source(job.data, base)
+    source = order(source) if order else source
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
@@ -225,7 +230,8 @@ def build_training(
         reduction=reduction,
         source=source,
     )
-    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), source)
+    parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
+    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), parts)
     spec = build_spec(job, splits.train.x_shape, backend)
     if isinstance(spec.loss, BoundLoss):
         check_ending(spec.loss.loss.name, spec.network.ending)
@@ -234,6 +240,7 @@ def build_training(
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
     if not spec.network.outputs and (spec.loss.target_kind == "labels" or job.data.one_hot):
         check_characters(source.vocabulary, spec.network.output_shape[-1])
+    check_words(splits.recipe, spec.loss, spec.network.output_shape, one_hot=job.data.one_hot)
     splits = replace(
         splits,
         train=prepared(job, spec, splits.train, "targets of the training data", reduction),
@@ -354,13 +361,30 @@ def _balanced(samples: Samples, classes: int, reduction: TreeReduction) -> Array
     return weights
 
 
-def with_inputs(job: Job, source: Source) -> Job:
-    """Return the job with the inputs that the data name, where it leaves them out.
+def check_words(recipe: Recipe | None, loss: AnyLoss, output_shape: tuple[int, ...], *, one_hot: bool) -> None:
+    """Raise DataError if a target is words, but its loss takes numbers, or the model has fewer outputs than words."""
+    if recipe is None or not recipe.has_words:
+        return
+    if isinstance(loss, BoundLoss):
+        for target in recipe.targets:
+            labels = loss.target_kind == "labels" or one_hot
+            check_classes(target, loss.loss.name, labels=labels, outputs=output_shape[-1])
+        return
+    start = 0
+    for part in loss.parts:
+        stop = start + math.prod(part.target_shape)
+        for target in recipe.targets[start:stop]:
+            check_classes(target, part.bound.loss.name, labels=part.labels, outputs=part.output.shape[-1])
+        start = stop
+
+
+def with_inputs(job: Job, given: Mapping[str, tuple[int, ...]]) -> Job:
+    """Return the job with the inputs that the data name, where it leaves them out; `given` are their shapes.
 
     Raises:
         DataError: it has others.
     """
-    given, known = source.inputs, {name: tuple(shape) for name, shape in job.model.inputs.items()}
+    known = {name: tuple(shape) for name, shape in job.model.inputs.items()}
     if not given or job.model.entry:
         return job
     if known and list(known) != list(given):

@@ -9,8 +9,10 @@ from pathlib import Path
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.data.load import SERIAL, recipe_of, split_of
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch, held_out_count
+from hpcnn.data.tables.encode import encoded
 from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
@@ -55,7 +57,10 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     samples = n - held_out
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
-    job = with_inputs(settled(loaded.job, samples, 1), source)
+    train = loaded.job.train
+    recipe = recipe_of(source, data, split_of(source, data, train.seed, train.arithmetic)[0], train.arithmetic)
+    source = encoded(source, recipe, "the data", SERIAL)
+    job = with_inputs(settled(loaded.job, samples, 1), source.inputs)
     assert isinstance(job.train.shards, int)
     warning = ""
     try:
