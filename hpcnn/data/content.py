@@ -44,6 +44,8 @@ class Content(msgspec.Struct, frozen=True):
     """Columns of the targets, where they have names."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
+    labels: list[str] = []
+    """The words of classes in the order of their numbers."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -145,6 +147,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         sha256=full,
         target_names=list(source.columns.targets) if source.columns else [],
         vocabulary=source.vocabulary,
+        labels=list(source.labels),
     )
 
 
@@ -157,6 +160,8 @@ def changes(
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
+    if before.labels != now.labels:
+        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
