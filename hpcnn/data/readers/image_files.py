@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,8 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 DEEP = {"I;16": "uint16", "I;16L": "uint16", "I;16B": "uint16", "I;16N": "uint16", "I": "int32", "F": "float32"}
 """Pillow's names of grey pictures of more than 8 bits, and the types of their rows."""
+MOST_PIXELS = 2**26
+"""A small file can declare any number."""
 ORIENTATION = 0x0112
 """Tag of EXIF and TIFF: 5 to 8 say that rows and columns are swapped."""
 MASK_MODES = ("1", "L", "P", "I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -51,32 +56,50 @@ class Header:
         return self.mode in ("RGBA", "LA", "PA", "RGBa", "La")
 
 
+@functools.cache
+def _pillow() -> tuple[Any, Any]:
+    """Return Pillow's modules Image and ImageOps, which print nothing."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr, beside our message
+    names = ("PIL.Image", "PIL.ImageOps")
+    image, operations = (optional_import(name, "images", "reading pictures", "pillow") for name in names)
+    return image, operations
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open a picture. DataError: it can't be read, now or in the block."""
-    image = optional_import("PIL.Image", "images", "to read pictures", "pillow")
+def opened(path: Path, *, whole: bool = True) -> Iterator[Any]:
+    """Open a picture, from memory where the `whole` file is needed. DataError: it can't be read, now or in the block.
+
+    Of a file, Pillow reads as many bytes as a part of it declares, however many that are.
+    """
+    image = _pillow()[0]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata
-            warnings.simplefilter("error", image.DecompressionBombWarning)
-            with image.open(path, formats=FORMATS) as file:
+            warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are refused here
+            stream = io.BytesIO(path.read_bytes()) if whole else path.open("rb")
+            with stream, image.open(stream, formats=FORMATS) as file:
+                _check_pixels(path, file.width * file.height)
                 yield file
     except DataError:
         raise
-    except (image.DecompressionBombWarning, image.DecompressionBombError):
-        raise DataError(
-            f"{path} declares more than {image.MAX_IMAGE_PIXELS:,} pixels, which is more than a picture may have. Is "
-            "it one? Make it smaller."
-        ) from None
+    except image.DecompressionBombError:
+        _check_pixels(path)
     except image.UnidentifiedImageError:
         raise unread(path, "it is no PNG, JPEG, TIFF, BMP, WebP or GIF") from None
     except Exception as error:  # decoders raise errors of every kind for files that are damaged
-        raise unread(path, getattr(error, "strerror", None) or error or type(error).__name__) from None
+        raise unread(path, getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+
+
+def _check_pixels(path: Path, pixels: int = MOST_PIXELS + 1) -> None:
+    if pixels > MOST_PIXELS:
+        raise DataError(
+            f"{path} declares more than the {MOST_PIXELS:,} pixels that a picture may have. Is it one? Cut it into "
+            "parts."
+        ) from None
 
 
 def read_header(path: Path) -> Header:
     """Return what the header of a picture says. DataError: it is none, or damaged."""
-    with opened(path) as file:
+    with opened(path, whole=False) as file:
         width, height = file.size
         known = file.format not in ("TIFF", "PNG") or (file.format == "PNG" and "exif" in file.info)
         # Pillow has turned the size of a TIFF already; for the EXIF data at the end of a PNG it would decode all of it.
@@ -105,13 +128,14 @@ class Form:
             deep = file.mode in DEEP
             if (np.dtype(DEEP[file.mode]) if deep else np.dtype(np.uint8)) != self.dtype:
                 raise _changed(path, f"pixels of type {file.mode}")
-            picture = _turned(file)
+            picture = _loaded(file)
             how = fit((picture.height, picture.width), self.size, self.way)
             if deep:
                 values = np.asarray(picture)
                 part = values if _is_whole(how, values.shape) else _rounded(resampled(values, how), self.dtype)
             else:
-                picture = picture.convert("L" if self.channels == 1 else "RGB")
+                mode = "L" if self.channels == 1 else "RGB"
+                picture = picture if picture.mode == mode else picture.convert(mode)
                 part = np.asarray(
                     picture if _is_whole(how, (picture.height, picture.width)) else _resized(picture, how)
                 )
@@ -137,7 +161,7 @@ class MaskForm:
         """Return the class of each pixel. DataError: the mask is damaged, or has other values."""
         with opened(path) as file:
             check_mask(path, file.mode)
-            values = np.asarray(_turned(file))
+            values = np.asarray(_loaded(file))
         how = fit((values.shape[0], values.shape[1]), self.size, self.way)
         return padded(nearest(self._classes(path, values), how).astype(self.dtype), how, self.size)
 
@@ -187,11 +211,11 @@ def check_mask(path: Path, mode: str) -> None:
         )
 
 
-def _turned(file: Any) -> Any:
-    turned: Callable[[Any], Any] = optional_import(
-        "PIL.ImageOps", "images", "to read pictures", "pillow"
-    ).exif_transpose
-    return turned(file)
+def _loaded(file: Any) -> Any:
+    """Return a picture, decoded and turned as its orientation says."""
+    file.load()
+    _pillow()[1].exif_transpose(file, in_place=True)
+    return file
 
 
 def _is_whole(how: Fit, size: tuple[int, ...]) -> bool:
@@ -199,10 +223,9 @@ def _is_whole(how: Fit, size: tuple[int, ...]) -> bool:
 
 
 def _resized(picture: Any, how: Fit) -> Any:
-    image = optional_import("PIL.Image", "images", "to read pictures", "pillow")
     top, left, bottom, right = how.box
     box = (left, top, min(right, picture.width), min(bottom, picture.height))
-    return picture.resize((how.size[1], how.size[0]), image.Resampling.BILINEAR, box=box)
+    return picture.resize((how.size[1], how.size[0]), _pillow()[0].Resampling.BILINEAR, box=box)
 
 
 def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
