@@ -39,6 +39,8 @@ class Source:
     """Whether `validation` is the fraction that the settings hold out: the end of a sequence."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
+    labels: tuple[str, ...] = ()
+    """The words of classes in the order of their numbers."""
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()

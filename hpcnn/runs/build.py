@@ -14,6 +14,7 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.data.augmentation import Augmentation
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
 from hpcnn.data.readers import read_source
@@ -26,7 +27,8 @@ from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.checks import check_compression
+from hpcnn.job.augment import Augment
+from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
@@ -247,6 +249,8 @@ def build_training(
         validation=splits.validation
         and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
+    if splits.validation is None:
+        _check_monitors(job)
     splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
     loader = _shard_loader(job, spec, splits.train)
@@ -271,12 +275,26 @@ def build_training(
     )
 
 
+def _check_monitors(job: Job) -> None:
+    """Raise JobError if a setting watches a value of validation data, of which the source turned out to have none."""
+    for key, value in monitors(job):
+        if value.startswith("val_"):
+            raise JobError(
+                f'{key} = "{value}", but there are no validation data: set data.validation_fraction, or monitor '
+                f'"{value.removeprefix("val_")}"'
+            )
+
+
 def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    train = job.train
+    train, x, y = job.train, samples.x, samples.y
+    on_epoch: Callable[[int], object] = bool
+    if job.data.augment is not None:
+        changed = _augmentation(job, spec, job.data.augment, samples)
+        x, y, on_epoch = changed.x, changed.y, changed.start_epoch
     assert isinstance(train.shards, int)
     return ShardLoader(
-        samples.x,
-        samples.y,
+        x,
+        y,
         batch_size=check_batch(train.batch_size, len(samples)),
         shards=train.shards,
         seed=train.seed,
@@ -284,7 +302,15 @@ def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
         arithmetic=train.arithmetic,
         input_shape=spec.network.input_shape,
         dtype=train.dtype,
+        on_epoch=on_epoch,
     )
+
+
+def _augmentation(job: Job, spec: ModelSpec, augment: Augment, samples: Samples) -> Augmentation:
+    losses = [part.bound for part in spec.loss.parts] if isinstance(spec.loss, BoundLosses) else [spec.loss]
+    mixes = all(loss.target_kind in ("values", "any") for loss in losses)
+    outside = next((loss.ignore_class for loss in losses if loss.ignore_class is not None), 0)
+    return Augmentation(augment, samples, job.train.seed, mixes=mixes, outside=outside)
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:

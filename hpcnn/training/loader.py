@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,10 @@ def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
 
 
 class ShardLoader:
-    """The training samples, cut into batches and those into gradient shards: each sample once an epoch."""
+    """The training samples, cut into batches and those into gradient shards: each sample once an epoch.
+
+    `on_epoch` is told each epoch before its samples are taken.
+    """
 
     def __init__(
         self,
@@ -64,8 +67,10 @@ class ShardLoader:
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
         arithmetic: str = "numpy",
+        on_epoch: Callable[[int], object] = bool,
     ) -> None:
         self.samples = x.shape[0]
+        self._on_epoch = on_epoch
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         self.batch_size, self._shards = batch_size, shards
         self._seed, self._shuffle, self._arithmetic = seed, shuffle, arithmetic
@@ -75,6 +80,7 @@ class ShardLoader:
 
     def start_epoch(self, epoch: int) -> None:
         """Fix the order of samples of `epoch`."""
+        self._on_epoch(epoch)
         self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle, arithmetic=self._arithmetic)
 
     def take_batch(self, x: Rows, y: Rows) -> None:
