@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.data.checks import check_samples
+from hpcnn.data.chunks import stored_index
 from hpcnn.data.columns import nameless_note
 from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
@@ -110,4 +111,5 @@ def load(
         None if validation is None else samples(*validation),
         scaling,
         (*source.notes, *nameless_note(source.columns, TRAINING)),
+        stored_index(train[0]) if data.order == "windows" else None,
     )

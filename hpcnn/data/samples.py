@@ -136,3 +136,5 @@ class Splits:
     scaling: Scaling | None
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    train_index: Indices | None = None
+    """For `data.order = "windows"`: the number of each training sample among the rows of the source."""

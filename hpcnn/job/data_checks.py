@@ -21,6 +21,11 @@ def _validation_files(data: sources.Data) -> dict[str, str]:
 def check_data(data: sources.Data) -> None:
     """Raise JobError if the settings of a source contradict each other, or name validation data twice."""
     check_source(data)
+    if data.chunk_rows and data.order == "global":
+        raise JobError(
+            f'data.chunk_rows = {data.chunk_rows} is for data.order = "windows", but the order is "global": set it to '
+            '"windows", or remove chunk_rows'
+        )
     files = _validation_files(data)
     given = [key for key, value in files.items() if value]
     if data.validation_fraction > 0 and given:

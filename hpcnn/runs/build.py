@@ -18,7 +18,6 @@ from hpcnn.data.load import check_characters, class_counts, load, prepare_sample
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.target_rows import TargetPart, prepare_rows
@@ -35,11 +34,13 @@ from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.runs.reading import reading_notes, shard_loader, with_chunk_rows
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.kept import kept
+from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
 from hpcnn.training.model import BuiltNetwork
 from hpcnn.training.notes import notes_on
@@ -214,6 +215,8 @@ def build_training(
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
+    job = with_chunk_rows(job, source.x)
+    source = kept(source, job.data.keep, comm)
     splits = load(
         job.data,
         seed=train.seed,
@@ -238,9 +241,11 @@ def build_training(
         validation=splits.validation
         and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
+    splits = replace(
+        splits, notes=(*splits.notes, *reading_notes(job, splits), *notes_on(job, spec, splits, reduction))
+    )
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
-    loader = _shard_loader(job, spec, splits.train)
+    loader = shard_loader(job, spec, splits, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -259,22 +264,6 @@ def build_training(
         callbacks=_steering(job),
         class_weights=weights,
         content=content,
-    )
-
-
-def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    train = job.train
-    assert isinstance(train.shards, int)
-    return ShardLoader(
-        samples.x,
-        samples.y,
-        batch_size=check_batch(train.batch_size, len(samples)),
-        shards=train.shards,
-        seed=train.seed,
-        shuffle=train.shuffle,
-        arithmetic=train.arithmetic,
-        input_shape=spec.network.input_shape,
-        dtype=train.dtype,
     )
 
 
