@@ -256,8 +256,8 @@ def reshaped_from(rows: Rows) -> Rows:
 
 def in_memory(rows: Rows) -> bool:
     """Return whether the values are held in memory, not in a file or by a formula."""
-    while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows | CastRows | OneHotRows):
-        rows = rows.labels if isinstance(rows, OneHotRows) else rows.rows
+    while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows):
+        rows = rows.rows
     if isinstance(rows, JoinedRows):
         return all(map(in_memory, rows.parts))
     return isinstance(rows, ArrayRows) and not rows.mapped

@@ -23,9 +23,9 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     one_hot: bool = False
     """Convert integer labels to one-hot rows of the width of the model's output."""
     order: Literal["global", "windows"] = "global"
-    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks of
-    consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that
-    are larger than the memory. It affects the result."""
+    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks of \
+consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that are \
+larger than the memory. It affects the result."""
     chunk_rows: NonNegativeInt = 0
     """`windows`: rows in a chunk; 0: those of the file (of HDF5, the first axis of its chunks), or 1 MiB of rows."""
     window_chunks: PositiveInt = 32
@@ -33,9 +33,9 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     prefetch: NonNegativeInt = 2
     """Batches that each rank reads ahead while it computes, of data that are not in memory; 0: none. Same result."""
     keep: Literal["auto", "memory", "file"] = "auto"
-    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node
-    share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that
-    takes at most a quarter of what is free. Same result."""
+    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
+share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
+takes at most a quarter of what is free. Same result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):

@@ -36,7 +36,7 @@ def shard_loader(job: Job, spec: ModelSpec, splits: Splits, comm: Communicator) 
         chunk_of = splits.train_index // data.chunk_rows
         windows = _windows(job, samples, splits.train_index, comm)
     x, y = (rows if windows is None else replaced(rows, partial(_within, windows)) for rows in (samples.x, samples.y))
-    held = in_memory(x) and in_memory(y)
+    held = all(in_memory(rows) for array in (x, y) for rows in stored(array))
     return ShardLoader(
         x,
         y,
