@@ -23,9 +23,9 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     one_hot: bool = False
     """Convert integer labels to one-hot rows of the width of the model's output."""
     order: Literal["global", "windows"] = "global"
-    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks of \
-consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that are \
-larger than the memory. It affects the result."""
+    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
+of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
+are larger than the memory. It affects the result."""
     chunk_rows: NonNegativeInt = 0
     """`windows`: rows in a chunk; 0: those of the file (of HDF5, the first axis of its chunks), or 1 MiB of rows."""
     window_chunks: PositiveInt = 32

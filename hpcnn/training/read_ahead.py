@@ -72,6 +72,7 @@ class ReadAhead(Generic[T]):
         self._ready: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
         for buffer in buffers:
             self._free.put(buffer)
+        self._ahead = ahead
         self._thread: threading.Thread | None = None
         if ahead:
             self._thread = threading.Thread(target=self._run, name="hpcnn-read-ahead", daemon=True)
@@ -80,11 +81,8 @@ class ReadAhead(Generic[T]):
 
     def take(self) -> T:
         """Return the next batch; hand it back by `give_back`. What its read raised is raised here."""
-        if self._thread is None:
-            buffer = self._free.get_nowait()
-            assert buffer is not None
-            self._read(next(self._steps), buffer, self._reading)
-            return buffer
+        if not self._ahead and self._ready.empty():
+            self._read_next()
         seen = self._reading.progress
         while True:
             try:
@@ -113,16 +111,22 @@ class ReadAhead(Generic[T]):
             atexit.unregister(self.close)
 
     def _run(self) -> None:
+        with self._around:
+            while self._read_next():
+                pass
+
+    def _read_next(self) -> bool:
+        """Read a batch, and return whether to go on."""
+        step, buffer = next(self._steps, None), self._free.get()
+        if step is None or buffer is None:
+            return False
         try:
-            with self._around:
-                for step in self._steps:
-                    buffer = self._free.get()
-                    if buffer is None:
-                        return
-                    self._read(step, buffer, self._reading)
-                    self._reading.tick()
-                    self._ready.put(buffer)
+            self._read(step, buffer, self._reading)
+            self._reading.tick()
         except ClosedError:
-            pass
+            return False
         except BaseException as error:  # raised where the batch is taken
             self._ready.put(error)
+            return False
+        self._ready.put(buffer)
+        return True

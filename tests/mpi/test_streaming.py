@@ -26,7 +26,11 @@ order = "windows"
 window_chunks = 6
 keep = "file"
 [model]
-layers = [{ type = "flatten" }, { type = "dense", units = 32, activation = "relu" }, { type = "dense", units = 10, activation = "softmax" }]
+layers = [
+    { type = "flatten" },
+    { type = "dense", units = 32, activation = "relu" },
+    { type = "dense", units = 10, activation = "softmax" },
+]
 [loss]
 name = "sparse_categorical_crossentropy"
 [train]
@@ -40,7 +44,10 @@ ENDS_WITHIN_S = 10.0
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    with np.load(ROOT / "hpcnn" / "data" / "digits.npz") as digits, require("h5py").File(folder / "digits.h5", "w") as file:
+    with (
+        np.load(ROOT / "hpcnn" / "data" / "digits.npz") as digits,
+        require("h5py").File(folder / "digits.h5", "w") as file,
+    ):
         for name in ("x", "y"):
             rows = digits[name]
             file.create_dataset(name, data=rows, chunks=(32, *rows.shape[1:]), compression="gzip")
@@ -106,7 +113,7 @@ def test_a_signal_stops_a_training_that_reads_ahead(mpich: Mpi, job: Path, tmp_p
 
 
 @pytest.mark.timed
-def test_a_file_that_breaks_while_it_is_read_ends_the_job_with_its_message(mpich: Mpi, job: Path, tmp_path: Path) -> None:
+def test_a_file_that_breaks_ends_the_job_with_its_message(mpich: Mpi, job: Path, tmp_path: Path) -> None:
     own = tmp_path / "digits.h5"
     own.write_bytes((job.parent / "digits.h5").read_bytes())
     long = ("--set", "train.epochs=20000", "--out", "run", "--quiet", "--set", f"data.path={own}")

@@ -2,7 +2,6 @@
 
 import threading
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,10 +10,16 @@ from hypothesis import strategies as st
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.core.tree import owned_leaves
-from hpcnn.data.rows import ArrayRows, SubsetRows
+from hpcnn.data.chunks import replaced, stored
+from hpcnn.data.rows import ArrayRows, ScaledRows, SubsetRows
+from hpcnn.errors import DataError, JobError
+from hpcnn.runs.build import build_training
 from hpcnn.training.loader import Order, Reads, ShardLoader
+from hpcnn.training.read_ahead import ReadAhead
 from hpcnn.training.windows import Windows
+from tests.require import require
 from tests.small_jobs import make_job, train
+from tests.timing import wait_until
 
 ROWS, CHUNK = 61, 4
 
@@ -23,7 +28,7 @@ ROWS, CHUNK = 61, 4
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "data.h5"
     rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as made:
+    with require("h5py").File(path, "w") as made:
         x = rng.normal(size=(ROWS, 5)).astype("f4")
         made.create_dataset("x", data=x, chunks=(CHUNK, 5), compression="gzip")
         made.create_dataset("y", data=(x[:, 0] > 0) + 1 * (x[:, 1] > 0), chunks=(7,))
@@ -145,3 +150,138 @@ class Decoded(ArrayRows):
     def take(self, indices, out):
         self.decoded += 1
         super().take(indices, out)
+
+
+class Broken(Decoded):
+    """Rows of which some can't be read."""
+
+    def take(self, indices, out):
+        if len(self.array) > 20 and self.decoded > 6:
+            raise DataError("row 17 can't be read")
+        super().take(indices, out)
+
+
+def loader_of(rows, prefetch):
+    return ShardLoader(
+        rows, ArrayRows(np.arange(len(rows.array))), batch_size=5, shards=2, order=Order(0, False), input_shape=(1,),
+        dtype=np.float64, reads=Reads(prefetch),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_what_a_read_raises_is_raised_where_its_batch_is_needed(prefetch):
+    loader = loader_of(Broken(np.zeros((50, 1))), prefetch)
+    loader.start_epoch(0, 0, (0, 2))
+    for step in range(7):
+        loader.shards(step, 0, 2)
+    for _ in range(2):
+        with pytest.raises(DataError, match="row 17 can't be read"):
+            loader.shards(7, 0, 2)
+    loader.close()
+    assert not threads()
+
+
+def test_an_error_in_one_rank_ends_the_others_that_wait_for_its_chunks():
+    def body(comm):
+        rows = (Broken if comm.rank == 1 else Decoded)(np.zeros((50, 1)))
+        windows = Windows([rows], comm, 2, 2, shared=True)
+        loader = ShardLoader(
+            windows.rows[rows], ArrayRows(np.arange(50)), batch_size=5, shards=2, input_shape=(1,), dtype=np.float64,
+            order=Order(1, True, "numpy", np.arange(50) // 2, 2), reads=Reads(2, windows),
+        )  # fmt: skip
+        loader.start_epoch(0, 0, (comm.rank, comm.rank + 1))
+        try:
+            for step in range(loader.steps_per_epoch):
+                loader.shards(step, comm.rank, comm.rank + 1)
+                comm.barrier()
+        finally:
+            loader.close()
+
+    with pytest.raises(DataError, match="row 17"):
+        run_threads(2, body, timeout_s=5)
+    wait_until(lambda: not threads())
+
+
+def test_a_wait_that_makes_progress_is_told_of():
+    beats, go_on = [], threading.Event()
+
+    def read(step, buffer, reading):
+        while len(beats) < 2:
+            reading.tick()
+            reading.wait_until(go_on.is_set) if beats[1:] else reading.closed.wait(0.01)
+
+    ahead = ReadAhead(read, range(1), [object()], beat=lambda: beats.append(1))
+    ahead.take()
+    assert len(beats) == 2
+    ahead.close()
+
+
+def test_closing_breaks_off_a_read_that_waits_and_one_that_goes_on():
+    for busy in (
+        lambda reading: reading.wait_until(lambda: False),
+        lambda reading: [reading.tick() for _ in iter(int, 1)],
+    ):
+        ahead = ReadAhead(lambda step, buffer, reading, busy=busy: busy(reading), range(3), [object()])
+        ahead.close()
+        ahead.close()
+        assert not threads()
+
+
+def test_shards_are_loaded_one_by_one_and_again():
+    x = ArrayRows(np.arange(23.0).reshape(-1, 1))
+    ahead, direct = loader_of(x, 2), loader_of(x, 0)
+    ahead.start_epoch(0, 1, (0, 2))
+    direct.start_epoch(0)
+    for step in range(1, 5):
+        for first, stop in ((0, 1), (1, 2), (0, 2), (0, 1)):
+            for one, other in zip(ahead.shards(step, first, stop), direct.shards(step, first, stop), strict=True):
+                np.testing.assert_array_equal(one, other)
+        assert ahead.shards(step, 0, 2)[0] is ahead.shards(step, 0, 2)[0]
+    ahead.close()
+
+
+def test_data_in_memory_are_not_read_ahead(file):
+    for job, ahead in (
+        (job_of(file, keep="memory"), False),
+        (job_of(file), False),
+        (job_of(file, keep="file"), True),
+        (job_of(file, keep="file", prefetch=0), False),
+    ):
+        training = build_training(job, file.parent, SerialCommunicator())
+        training.shards.start_epoch(0, 0, training.replica.owned)
+        assert bool(threads()) is ahead
+        training.shards.close()
+
+
+def test_a_file_that_is_read_in_random_order_is_warned_of(file):
+    def notes(**settings):
+        return " ".join(build_training(job_of(file, **settings), file.parent, SerialCommunicator()).splits.notes)
+
+    assert "in chunks of 4 rows, and are read in random order" in notes(keep="file")
+    assert all("random order" not in notes(**way) for way in ({}, {"keep": "file"} | WINDOWS))
+    assert "random order" not in notes(keep="file", train={"shuffle": False})
+
+
+def test_settings_that_do_not_fit_are_refused(file, monkeypatch):
+    with pytest.raises(JobError, match=r'data.chunk_rows = 5 is for data.order = "windows", but the order is "global"'):
+        job_of(file, chunk_rows=5)
+    monkeypatch.setattr("hpcnn.training.kept.free_memory", lambda: 100)
+    monkeypatch.setattr("hpcnn.data.source.free_memory", lambda: 100)
+    with pytest.raises(DataError, match=r'data.keep = "memory" takes 1708 bytes.*only 100.*Set it to "file"'):
+        build_training(job_of(file, keep="memory"), file.parent, SerialCommunicator())
+    with pytest.raises(DataError, match=r"data.window_chunks = 3 .chunks of 4 rows. takes \d+ bytes.*a smaller one"):
+        build_training(job_of(file, keep="file", **WINDOWS), file.parent, SerialCommunicator())
+    training = build_training(job_of(file), file.parent, SerialCommunicator())  # automatic: as far as there is room
+    assert any(getattr(rows, "chunk_rows", 0) for rows in stored(training.splits.train.x))
+
+
+def test_rows_are_made_of_others_without_a_change_to_the_first():
+    base, other = ArrayRows(np.zeros((6, 2))), ArrayRows(np.ones((6, 2)))
+    rows = ScaledRows(SubsetRows(base, np.array([4, 1])), np.float64(0), np.float64(2))
+    made = replaced(rows, lambda one: other if one is base else one)
+    assert [*stored(rows)] == [base]
+    assert [*stored(made)] == [other]
+    out = np.empty((2, 2))
+    made.take(np.arange(2), out)
+    np.testing.assert_array_equal(out, np.full((2, 2), 2.0))
+    assert replaced(rows, lambda one: one) is rows
