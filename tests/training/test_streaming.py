@@ -19,7 +19,6 @@ from hpcnn.training.read_ahead import ReadAhead
 from hpcnn.training.windows import Windows
 from tests.require import require
 from tests.small_jobs import make_job, train
-from tests.timing import wait_until
 
 ROWS, CHUNK = 61, 4
 
@@ -179,27 +178,6 @@ def test_what_a_read_raises_is_raised_where_its_batch_is_needed(prefetch):
             loader.shards(7, 0, 2)
     loader.close()
     assert not threads()
-
-
-def test_an_error_in_one_rank_ends_the_others_that_wait_for_its_chunks():
-    def body(comm):
-        rows = (Broken if comm.rank == 1 else Decoded)(np.zeros((50, 1)))
-        windows = Windows([rows], comm, 2, 2, shared=True)
-        loader = ShardLoader(
-            windows.rows[rows], ArrayRows(np.arange(50)), batch_size=5, shards=2, input_shape=(1,), dtype=np.float64,
-            order=Order(1, True, "numpy", np.arange(50) // 2, 2), reads=Reads(2, windows),
-        )  # fmt: skip
-        loader.start_epoch(0, 0, (comm.rank, comm.rank + 1))
-        try:
-            for step in range(loader.steps_per_epoch):
-                loader.shards(step, comm.rank, comm.rank + 1)
-                comm.barrier()
-        finally:
-            loader.close()
-
-    with pytest.raises(DataError, match="row 17"):
-        run_threads(2, body, timeout_s=5)
-    wait_until(lambda: not threads())
 
 
 def test_a_wait_that_makes_progress_is_told_of():
