@@ -25,6 +25,20 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Convert integer labels to one-hot rows of the width of the model's output."""
     augment: Augment | None = None
     """Random changes of the training images."""
+    order: Literal["global", "windows"] = "global"
+    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
+of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
+are larger than the memory. It affects the result."""
+    chunk_rows: NonNegativeInt = 0
+    """`windows`: rows in a chunk; 0: those of the file (of HDF5, the first axis of its chunks), or 1 MiB of rows."""
+    window_chunks: PositiveInt = 32
+    """`windows`: chunks in a window. A node holds the chunks of two windows in memory, where the file has chunks."""
+    prefetch: NonNegativeInt = 2
+    """Batches that each rank reads ahead while it computes, of data that are not in memory; 0: none. Same result."""
+    keep: Literal["auto", "memory", "file"] = "auto"
+    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
+share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
+takes at most a quarter of what is free. Same result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -322,3 +336,5 @@ LOCATIONS = (
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
+DATA_SPEED_SETTINGS = ("prefetch", "keep")
+"""Keys that do not change the result."""

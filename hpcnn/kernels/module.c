@@ -5,6 +5,8 @@
  */
 #include "record.h"
 
+#include <stdatomic.h>
+
 #include "dispatch.h"
 #include "numbers.h"
 
@@ -353,6 +355,13 @@ static PyObject *use_threads(PyObject *self, PyObject *number) {
     return PyLong_FromLong(thread_count());
 }
 
+/* Between writing shared memory and the flag that says so, and between reading the flag and the memory. */
+static PyObject *fence(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+    atomic_thread_fence(memory_order_seq_cst);
+    Py_RETURN_NONE;
+}
+
 static PyObject *isa(PyObject *self, PyObject *none) {
     (void)self, (void)none;
     return PyUnicode_FromString(isa_name());
@@ -362,6 +371,7 @@ static PyMethodDef functions[OPERATIONS + 32] = {
     {"find_not_finite", (PyCFunction)(void (*)(void))find_not_finite, METH_FASTCALL,
      "find_not_finite(x, square): the first entry that is not finite (or whose square is not), or -1."},
     {"use_threads", use_threads, METH_O, "use_threads(number): work on that many threads; returns how many there are."},
+    {"fence", fence, METH_NOARGS, "fence(): other processes see what was written before it, before what is written after it."},
     {"isa", isa, METH_NOARGS, "isa(): the name of the instruction set in use."},
 };
 static PyMethodDef program_methods[OPERATIONS + 2] = {
@@ -396,7 +406,7 @@ PyMODINIT_FUNC PyInit_core(void) {
         PyErr_SetString(PyExc_ImportError, problem);
         return NULL;
     }
-    if (!functions[3].ml_name) fill_methods();
+    if (!functions[4].ml_name) fill_methods();
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
     PyType_Spec *const specs[] = {&shards_spec, &program_spec, &update_spec};

@@ -14,20 +14,17 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
-from hpcnn.data.augmentation import Augmentation
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.augment import Augment
 from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
@@ -40,11 +37,13 @@ from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.runs.reading import reading_notes, shard_loader, with_chunk_rows
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.kept import kept
+from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
@@ -223,6 +222,8 @@ def build_training(
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
+    job = with_chunk_rows(job, source.x)
+    source = kept(source, job.data.keep, comm)
     splits = load(
         job.data,
         seed=train.seed,
@@ -251,9 +252,11 @@ def build_training(
     )
     if splits.validation is None:
         _check_monitors(job)
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
+    splits = replace(
+        splits, notes=(*splits.notes, *reading_notes(job, splits), *notes_on(job, spec, splits, reduction))
+    )
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
-    loader = _shard_loader(job, spec, splits.train)
+    loader = shard_loader(job, spec, splits, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -283,34 +286,6 @@ def _check_monitors(job: Job) -> None:
                 f'{key} = "{value}", but there are no validation data: set data.validation_fraction, or monitor '
                 f'"{value.removeprefix("val_")}"'
             )
-
-
-def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    train, x, y = job.train, samples.x, samples.y
-    on_epoch: Callable[[int], object] = bool
-    if job.data.augment is not None:
-        changed = _augmentation(job, spec, job.data.augment, samples)
-        x, y, on_epoch = changed.x, changed.y, changed.start_epoch
-    assert isinstance(train.shards, int)
-    return ShardLoader(
-        x,
-        y,
-        batch_size=check_batch(train.batch_size, len(samples)),
-        shards=train.shards,
-        seed=train.seed,
-        shuffle=train.shuffle,
-        arithmetic=train.arithmetic,
-        input_shape=spec.network.input_shape,
-        dtype=train.dtype,
-        on_epoch=on_epoch,
-    )
-
-
-def _augmentation(job: Job, spec: ModelSpec, augment: Augment, samples: Samples) -> Augmentation:
-    losses = [part.bound for part in spec.loss.parts] if isinstance(spec.loss, BoundLosses) else [spec.loss]
-    mixes = all(loss.target_kind in ("values", "any") for loss in losses)
-    outside = next((loss.ignore_class for loss in losses if loss.ignore_class is not None), 0)
-    return Augmentation(augment, samples, job.train.seed, mixes=mixes, outside=outside)
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:

@@ -21,7 +21,7 @@ from hpcnn.data.readers.memory import Names
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of
-from hpcnn.errors import CheckpointError, DataError, HpcnnError
+from hpcnn.errors import CheckpointError, HpcnnError
 from hpcnn.job.data import Data, Images, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
