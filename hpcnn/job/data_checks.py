@@ -29,8 +29,8 @@ def check_data(data: sources.Data) -> None:
         )
     if data.order == "windows" and data.augment is not None and data.augment.mixup:
         raise JobError(
-            f'data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but data.order = "windows" holds '
-            'a few chunks at a time: set the order to "global", or mixup to 0'
+            f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
+            '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
     files = _validation_files(data)
     given = [key for key, value in files.items() if value]
