@@ -39,7 +39,7 @@ from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.backend import ModelSpec, machines_of_ranks
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.loader import Order, PieceLoader, ShardLoader
 from hpcnn.training.loop import Progress, evaluate
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.replica import NotFiniteError
@@ -251,7 +251,7 @@ class Trainer:
             train = self._job.train
             assert isinstance(train.shards, int)
             loader = ShardLoader(
-                x, y, batch_size=len(samples), shards=train.shards, seed=0, shuffle=False,
+                x, y, batch_size=len(samples), shards=train.shards, order=Order(seed=0, shuffle=False),
                 input_shape=self.network.input_shape, dtype=train.dtype,
             )  # fmt: skip
             self._loader, self._loaded = loader, kind

@@ -48,6 +48,8 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
+    labels: list[str] = []
+    """The words of classes in the order of their numbers."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -150,6 +152,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
+        labels=list(source.labels),
     )
 
 
@@ -162,6 +165,8 @@ def changes(
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
+    if before.labels != now.labels:
+        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:

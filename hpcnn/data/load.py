@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.data.checks import check_not_empty, check_samples
+from hpcnn.data.chunks import stored_index
 from hpcnn.data.columns import nameless_note
 from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
@@ -161,4 +162,5 @@ def load(
         scaling,
         (*source.notes, *nameless_note(source.columns, TRAINING), *unknown),
         recipe,
+        stored_index(train[0]) if data.order == "windows" else None,
     )

@@ -72,9 +72,12 @@ def read_inputs(
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
     """
-    reader = _find_reader(path, data, INPUTS, "prediction")
-    found = resolve(path, base)
-    settings = data if reader is reader_of(data) else like(reader.settings_for(str(found), columns), data)
+    own, folder = reader_of(data), find_folder(path, base)
+    if own.folders and folder is not None:
+        reader, found = own, folder
+    else:
+        reader, found = _find_reader(path, data, INPUTS, "prediction"), resolve(path, base)
+    settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
     inputs = reader.read_inputs(found, settings, columns, features)
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)

@@ -148,3 +148,5 @@ class Splits:
     """Warnings for the user."""
     recipe: Recipe | None = None
     """What became of the columns of a table."""
+    train_index: Indices | None = None
+    """For `data.order = "windows"`: the number of each training sample among the rows of the source."""

@@ -39,6 +39,8 @@ class Source:
     """Whether `validation` is the fraction that the settings hold out: the end of a sequence."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
+    labels: tuple[str, ...] = ()
+    """The words of classes in the order of their numbers."""
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
@@ -168,6 +170,9 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     if declared > most:
         raise unread(what, f"its header declares {declared} bytes, but it can't hold more than {most}")
     check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
+
+
+NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 
 def unread(path: object, why: object) -> DataError:

@@ -19,14 +19,13 @@ from hpcnn.data.load import check_characters, class_counts, load, prepare_sample
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.checks import check_compression
+from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
@@ -38,11 +37,13 @@ from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.runs.reading import reading_notes, shard_loader, with_chunk_rows
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.kept import kept
+from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
@@ -85,6 +86,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         labels=loss.target_kind == "labels",
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
+        iou_class=job.train.iou_class,
         arithmetic=job.train.arithmetic,
     )
     return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
@@ -107,6 +109,7 @@ def several_of(job: Job, network: BuiltNetwork, backend: Backend) -> ModelSpec:
             labels=part.labels,
             multilabel=multilabel,
             top_k=job.train.top_k,
+            iou_class=job.train.iou_class,
             arithmetic=job.train.arithmetic,
         )
         metrics += [metric_of_output(metric, part) for metric in own]
@@ -219,6 +222,8 @@ def build_training(
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
+    job = with_chunk_rows(job, source.x)
+    source = kept(source, job.data.keep, comm)
     splits = load(
         job.data,
         seed=train.seed,
@@ -245,9 +250,13 @@ def build_training(
         validation=splits.validation
         and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
+    if splits.validation is None:
+        _check_monitors(job)
+    splits = replace(
+        splits, notes=(*splits.notes, *reading_notes(job, splits), *notes_on(job, spec, splits, reduction))
+    )
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
-    loader = _shard_loader(job, spec, splits.train)
+    loader = shard_loader(job, spec, splits, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -269,20 +278,14 @@ def build_training(
     )
 
 
-def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    train = job.train
-    assert isinstance(train.shards, int)
-    return ShardLoader(
-        samples.x,
-        samples.y,
-        batch_size=check_batch(train.batch_size, len(samples)),
-        shards=train.shards,
-        seed=train.seed,
-        shuffle=train.shuffle,
-        arithmetic=train.arithmetic,
-        input_shape=spec.network.input_shape,
-        dtype=train.dtype,
-    )
+def _check_monitors(job: Job) -> None:
+    """Raise JobError if a setting watches a value of validation data, of which the source turned out to have none."""
+    for key, value in monitors(job):
+        if value.startswith("val_"):
+            raise JobError(
+                f'{key} = "{value}", but there are no validation data: set data.validation_fraction, or monitor '
+                f'"{value.removeprefix("val_")}"'
+            )
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:

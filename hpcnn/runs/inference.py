@@ -22,7 +22,7 @@ from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of
 from hpcnn.errors import CheckpointError, HpcnnError
-from hpcnn.job.data import Data, TextFiles
+from hpcnn.job.data import Data, Images, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
@@ -73,10 +73,12 @@ class TrainedModel:
 
     @property
     def data(self) -> Data:
-        """Settings to read data like those that it was trained on: of a text, with the characters that it knows."""
+        """Settings to read data like those that it was trained on, with the characters or classes that it knows."""
         data = self.job.data
         if isinstance(data, TextFiles) and self.content is not None:
             return msgspec.structs.replace(data, vocabulary=self.content.vocabulary)
+        if isinstance(data, Images) and self.content is not None:
+            return msgspec.structs.replace(data, classes=self.content.labels)
         return data
 
 
@@ -129,7 +131,7 @@ def open_trained(
         job = job_of(facts.job)
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
-        if entry and not (job.model.layers or job.model.entry):  # of a trainer, whose layers no file can hold
+        if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)
         spec = build_spec(job, facts.input_shape, backend_of(job))
@@ -153,9 +155,13 @@ def open_trained(
         )
 
 
+def _is_described(model: ModelSection) -> bool:
+    return bool(model.layers or model.name or model.entry)
+
+
 def _check_entry(path: Path, model: ModelSection, given: str) -> None:
     needed = model.entry
-    if not (model.layers or needed):
+    if not _is_described(model):
         raise CheckpointError(
             f"the model in {str(path)!r} has layers of its user's own, which no file can hold. Name the function that "
             "builds it: --entry package.module:function"

@@ -221,6 +221,8 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
     if not says_arithmetic:
         kept["arithmetic"] = first.train.arithmetic
     new = msgspec.structs.replace(new, train=msgspec.structs.replace(new.train, **kept))
+    if new.data.order == first.data.order and not new.data.chunk_rows:
+        new = msgspec.structs.replace(new, data=msgspec.structs.replace(new.data, chunk_rows=first.data.chunk_rows))
     if not new.model.inputs and first.model.inputs:  # those that the data name
         new = msgspec.structs.replace(new, model=msgspec.structs.replace(new.model, inputs=first.model.inputs))
     before, after = result_settings(first), result_settings(new)

@@ -33,6 +33,8 @@ class Reader(ABC, Generic[Settings]):
     """What the names of its files with inputs end in; empty for a source that is not a file."""
     any_ending: ClassVar[bool] = False
     """Whether it reads files of any name, of a job whose own data it reads."""
+    folders: ClassVar[bool] = False
+    """Whether it reads the inputs of all files in a folder, of a job whose own data it reads."""
     holds_targets: ClassVar[bool] = False
     """Whether one file holds inputs and targets."""
 

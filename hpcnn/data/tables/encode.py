@@ -145,7 +145,7 @@ def check_missing(rows: TableRows, refused: Sequence[bool], what: str, reduction
     if rows.dtype.kind != "f" or not checked.any() or not rows.shape[0]:
         return
     names = [field.name for field in rows.fields]
-    check_each(chunks, lambda i: np.isnan(chunks[i]) & checked, what, "are missing", reduction, names, _ADVICE)
+    check_each(chunks, lambda i: np.isnan(chunks[i]) & checked, what, "missing", reduction, names, _ADVICE)
 
 
 def _check_order(rows: TableRows, place: int, column: ColumnRecipe, what: str) -> None:

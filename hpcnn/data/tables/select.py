@@ -146,7 +146,7 @@ def _named(table: Table, key: str, name: str) -> Places:
             raise DataError(f"data.{key} = {name!r} matches no column of {table.path}. It has {listed(names)}.")
         return sorted(found, key=lambda place: names[place])
     if name not in names:
-        unknown_name(f"column in {table.path}", name, names, DataError)
+        unknown_name(f"column in {table.path}", name, names, DataError, f"Correct data.{key}.")
     if names.count(name) > 1:
         raise DataError(f"{table.path}: {name!r} names several columns. Give data.{key} by position, or rename them.")
     return [names.index(name)]

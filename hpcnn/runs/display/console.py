@@ -26,7 +26,7 @@ def rich_console(terminal: str | None) -> Console:
 
 
 def print_results(title: str, rows: Mapping[str, Any], classes: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Print names and values: a table with lines in a terminal, a plain one elsewhere, and none where it is narrow.
+    """Print names and values: a table with lines in a terminal, none in a narrow one, and columns elsewhere.
 
     `classes` are the words of the rows and columns of values that are matrices.
     """
@@ -36,13 +36,17 @@ def print_results(title: str, rows: Mapping[str, Any], classes: Mapping[str, Seq
     console = rich_console(terminal)
     words = {name: _text(value, (classes or {}).get(name, ())) for name, value in rows.items()}
     console.print(title, highlight=False, markup=False, soft_wrap=True)
+    if terminal is None:
+        width = max(map(len, words))
+        for name, value in words.items():
+            aligned = value.replace("\n", f"\n{'':{width + 3}}")
+            console.print(f" {name:<{width}}  {aligned}", highlight=False, markup=False, soft_wrap=True)
+        return
     if console.width < _LEAST_FOR_COLUMNS:
         for name, value in words.items():
             console.print(f"{name} {value}", highlight=False, markup=False)
         return
     table = Table(show_header=False)
-    if terminal is None:
-        table.box = None
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in words.items():
@@ -52,8 +56,16 @@ def print_results(title: str, rows: Mapping[str, Any], classes: Mapping[str, Seq
 
 def _text(value: Any, classes: Sequence[str]) -> str:
     if getattr(value, "ndim", 0) == 2:
-        width = len(f"{value.max():.0f}")
-        ends = [f"  {word}" for word in classes] if len(classes) == len(value) else [""] * len(value)
-        rows = (" ".join(f"{count:{width}.0f}" for count in row) for row in value)
-        return "\n".join(row + end for row, end in zip(rows, ends, strict=True))
+        return _matrix_text(value, classes)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _matrix_text(counts: Any, words: Sequence[str]) -> str:
+    """Return a confusion matrix with the numbers of the classes beside it and above it, and their words at the end."""
+    classes = range(len(counts))
+    label, width = len(str(classes[-1])), len(f"{max(counts.max(), classes[-1]):.0f}")
+    ends = [f"  {word}" for word in words] if len(words) == len(counts) else [""] * len(counts)
+    lines = [" ".join([f"{'':{label}}", *(f"{place:{width}}" for place in classes)])]
+    rows = (" ".join([f"{true:{label}}", *(f"{count:{width}.0f}" for count in counts[true])]) for true in classes)
+    lines += map("".join, zip(rows, ends, strict=True))
+    return "\n".join(["rows: true class, columns: predicted class", *lines])
