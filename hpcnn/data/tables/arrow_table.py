@@ -11,7 +11,7 @@ import numpy as np
 from hpcnn.data.columns import PANDAS_INDEX, stripped
 from hpcnn.data.source import check_memory, optional_import, unread
 from hpcnn.data.tables.opened import File, content_of
-from hpcnn.data.tables.parts import Part
+from hpcnn.data.tables.parts import Part, constant_columns
 from hpcnn.data.tables.table import Column, Table
 from hpcnn.data.tables.text import coded_column
 from hpcnn.errors import DataError, shortened
@@ -26,13 +26,11 @@ _EXACT = 2**53
 def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path: str) -> Table:
     """Return the columns of files, one below the other, without an index of pandas unless it is `wanted`.
 
-    `path` names them together.
+    `path` names them together. Columns of types that are neither numbers, words nor dates have a fault.
 
     Raises:
-        DataError: a file is damaged, has columns of types that are neither numbers, words nor dates, or others than the
-            first file.
+        DataError: a file is damaged, or has other columns than the first one.
     """
-    arrow = optional_import("pyarrow", "parquet", f"reading {form} files")
     tables = [_read(part.file, form) for part in parts]
     names = tables[0].column_names
     for part, table in zip(parts, tables, strict=True):
@@ -42,15 +40,9 @@ def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path:
                 f"{parts[0].file} ({shortened(', '.join(names))}). All parts of a table need the same."
             )
     index = _index(tables[0]).difference(wanted)
-    kept = [name for name in names if name not in index]
-    columns = []
-    for name in kept:
-        chunks = [chunk for table in tables for chunk in table.column(name).chunks]
-        columns.append(_column(name, chunks, tables[0].schema.field(name).type, path))
+    columns = [_column(name, _joined(name, tables, path), path) for name in names if name not in index]
+    columns += constant_columns([part.values for part in parts], [table.num_rows for table in tables])
     note = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
-    codes = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
-    columns += [coded_column(name, [part.values[name] for part in parts], codes) for name in parts[0].values]
-    del arrow
     return Table(path, tuple(columns), notes=(note,) if note else ())
 
 
@@ -58,20 +50,19 @@ def _read(file: File, form: Format) -> Any:
     """Return the table of a file, with the names of its columns stripped."""
     arrow = optional_import("pyarrow", "parquet", f"reading {form} files")
     reader = optional_import(f"pyarrow.{form.lower()}", "parquet", f"reading {form} files")
+    content = arrow.BufferReader(content_of(file))
     try:
-        source = arrow.BufferReader(content_of(file))
         if form == "Parquet":
-            metadata = reader.read_metadata(source)
+            metadata = reader.read_metadata(content)
             needed = metadata.num_rows * metadata.num_columns * _ENTRY_BYTES  # a few bytes may encode a million zeros
-            known = stripped(metadata.schema.to_arrow_schema().names)
             check_memory(needed, file, "Use a part of it.")
-            source.seek(0)
-        table = reader.read_table(source, use_threads=False)  # the cores are used by the ranks
-        known = stripped(table.column_names)
+            content.seek(0)
+        table = reader.read_table(content, use_threads=False)  # the cores are used by the ranks
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise unread(file, f"no valid {form} file ({error})") from None
+    known = stripped(table.column_names)
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
@@ -90,57 +81,71 @@ def _index(table: Any) -> set[str]:
     return {name for name in table.column_names if name in named or PANDAS_INDEX.fullmatch(name)}
 
 
-def _column(name: str, chunks: list[Any], kind: Any, path: str) -> Column:
-    """Return the chunks of a column, one after the other."""
+def _joined(name: str, tables: Sequence[Any], path: str) -> Any:
+    """Return the values of all parts, of a type that holds those of each."""
     import pyarrow as arrow
 
-    what, types = f"column {shortened(name)!r} of {path}", arrow.types
+    parts = [table.select([name]).replace_schema_metadata() for table in tables]
     try:
-        whole = arrow.chunked_array([chunk.cast(kind) for chunk in chunks], kind)
+        return arrow.concat_tables(parts, promote_options="permissive").column(0)
+    except arrow.ArrowException:
+        types = dict.fromkeys(str(part.schema.types[0]) for part in parts)
+        raise DataError(
+            f"{path}: column {shortened(name)!r} has other types in other parts: {shortened(', '.join(types))}. "
+            "Write all parts alike."
+        ) from None
+
+
+def _column(name: str, values: Any, path: str) -> Column:
+    import pyarrow as arrow
+
+    kind, types = values.type, arrow.types
+    try:
         if types.is_dictionary(kind):
-            whole, kind = whole.cast(kind.value_type), kind.value_type
+            values, kind = values.cast(kind.value_type), kind.value_type
         if types.is_boolean(kind):
-            return Column(name, "boolean", _floats(whole) if whole.null_count else whole.to_numpy())
+            return Column(
+                name, "boolean", _floats(values.cast(arrow.int8())) if values.null_count else values.to_numpy()
+            )
         if types.is_date(kind) or types.is_timestamp(kind):
-            moments = whole.cast(arrow.timestamp("us", "UTC" if getattr(kind, "tz", None) else None), safe=False)
-            seconds = _floats(moments.cast(arrow.int64()))
-            return Column(name, "date", seconds / 1e6)
+            moments = values.cast(arrow.timestamp("us", getattr(kind, "tz", None)), safe=False)
+            return Column(name, "date", _floats(moments.cast(arrow.int64())) / 1e6)
         if types.is_string(kind) or types.is_large_string(kind):
-            coded = whole.dictionary_encode(null_encoding="mask").combine_chunks()
-            coded = coded.chunk(0) if isinstance(coded, arrow.ChunkedArray) else coded
-            distinct = [*coded.dictionary.to_pylist(), ""]
+            coded = values.dictionary_encode().combine_chunks()
+            distinct = [*coded.dictionary.to_pylist(), ""]  # the last one is missing
             codes = coded.indices.fill_null(len(distinct) - 1).to_numpy().astype(np.int64)
             return coded_column(name, distinct, codes, as_words=True)
         if types.is_null(kind):
-            return Column(name, "number", np.full(len(whole), np.nan))
+            return Column(name, "number", np.full(len(values), np.nan))
         if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-            return Column(name, "number", _numbers(whole, kind, what))
+            return _numbers(name, values)
     except (ValueError, arrow.ArrowException) as error:
-        raise unread(what, error) from None
-    raise DataError(
-        f"{what} has type {kind}; allowed are booleans, integers, floats, decimals, words and dates. Convert it, or "
-        "leave it out by data.exclude."
+        raise unread(f"column {shortened(name)!r} of {path}", error) from None
+    fault = (
+        f"column {shortened(name)!r} has type {kind}; allowed are booleans, integers, floats, decimals, words and "
+        "dates. Convert it, or leave it out by data.exclude."
     )
+    return Column(name, "number", np.full(len(values), np.nan), fault=fault)
 
 
-def _numbers(whole: Any, kind: Any, what: str) -> Any:
+def _numbers(name: str, values: Any) -> Column:
     import pyarrow as arrow
+    from pyarrow import compute
 
-    if arrow.types.is_integer(kind) and kind.bit_width == 64 and len(whole) > whole.null_count:
-        low, high = (int(value.as_py()) for value in arrow.compute.min_max(whole).values())
+    fault, kind = "", values.type
+    if arrow.types.is_integer(kind) and kind.bit_width == 64 and len(values) > values.null_count:
+        low, high = (int(value.as_py()) for value in compute.min_max(values).values())
         if max(-low, high) > _EXACT:
-            raise DataError(
-                f"{what} holds integers beyond 2**53, as {high if high > _EXACT else low}, which floats can't tell "
-                "apart. Leave it out by data.exclude, or convert it to words."
+            fault = (
+                f"column {shortened(name)!r} holds integers beyond 2**53, as {high if high > _EXACT else low}, which "
+                "floats can't tell apart. Leave it out by data.exclude, or convert it to words."
             )
-    if arrow.types.is_decimal(kind) or whole.null_count:
-        return _floats(whole)
-    return whole.to_numpy()
+    whole = _floats(values) if arrow.types.is_decimal(kind) or values.null_count else values.to_numpy()
+    return Column(name, "number", whole, fault=fault)
 
 
-def _floats(whole: Any) -> Any:
+def _floats(values: Any) -> Any:
     """Return values as float64, NaN where there are none."""
     import pyarrow as arrow
 
-    values = whole.cast(arrow.float64(), safe=False) if not arrow.types.is_boolean(whole.type) else whole.cast(arrow.int8())
-    return np.array(values.cast(arrow.float64()).to_numpy(), np.float64)
+    return values.cast(arrow.float64(), safe=False).to_numpy()

@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -17,11 +18,12 @@ from hpcnn.data.source import check_memory, optional_import, unread
 from hpcnn.errors import DataError, shortened
 
 _BLOCK = 2**20
+_PART = "Use a part of it."
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file, a folder or a pattern at an address such as ``s3://bucket/table.parquet``."""
+    """A file, a folder or, with ``*``, a pattern at an address such as ``s3://bucket/table.parquet``."""
 
     url: str
 
@@ -33,40 +35,29 @@ class RemoteFile:
         """Its name without the folders."""
         return PurePosixPath(self.url).name
 
-    @cached_property
-    def _place(self) -> tuple[Any, str]:
-        """The file system of pyarrow, and the path in it."""
-        fs = optional_import("pyarrow.fs", "remote", f"reading {self.url}", "pyarrow")
-        arrow = optional_import("pyarrow", "remote", f"reading {self.url}")
-        try:
-            return fs.FileSystem.from_uri(self.url)  # type: ignore[no-any-return]
-        except arrow.ArrowInvalid:  # a protocol that pyarrow does not know
-            fsspec = optional_import("fsspec.core", "remote", f"reading {self.url}", "fsspec")
-        except OSError as error:
-            raise unread(self.url, error) from None
-        try:
-            found, path = fsspec.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise DataError(f"{self.url} can't be opened: {shortened(error)}. Check the address.") from None
-        return fs.PyFileSystem(fs.FSSpecHandler(found)), path
-
     def files(self) -> list[tuple[RemoteFile, str]]:
-        """Return the files below a folder with their paths in it; for a file itself, that alone."""
+        """Return all files below a folder, or that match, with their paths in the folder; for a file, that alone."""
         files, path = self._place
-        fs = optional_import("pyarrow.fs", "remote", f"reading {self.url}", "pyarrow")
+        fs = self._import("pyarrow.fs")
+        address, mark, query = self.url.partition("?")
+        root, start = _before_pattern(path), _before_pattern(address)
         try:
-            info = files.get_file_info(path)
-            if info.type == fs.FileType.File:
-                return [(self, self.name)]
-            if info.type == fs.FileType.NotFound:
-                raise DataError(f"there is no {self.url}. Check the address.")
-            found = files.get_file_info(fs.FileSelector(path, recursive=True))
+            info = files.get_file_info(root)
+            found = (
+                files.get_file_info(fs.FileSelector(root, recursive=True)) if info.type == fs.FileType.Directory else []
+            )
         except (OSError, ValueError) as error:
             raise unread(self.url, error) from None
-        inside = [
-            PurePosixPath(one.path.strip("/")).relative_to(path.strip("/")).as_posix() for one in found if one.is_file
-        ]
-        return [(RemoteFile(f"{self.url.rstrip('/')}/{name}"), name) for name in inside]
+        if info.type == fs.FileType.NotFound:
+            raise DataError(f"there is no {self.url}. Check the address.")
+        if info.type == fs.FileType.File:
+            return [(self, self.name)]
+        pattern = _below(path, root) if "*" in address else "*"
+        inside = [_below(one.path, root) for one in found if one.is_file]
+        matching = [name for name in inside if fnmatchcase(name, pattern)]
+        if not matching:
+            raise DataError(f"no file matches {self.url}. Check the address.")
+        return [(RemoteFile(f"{start}/{name}{mark}{query}"), name) for name in matching]
 
     def read_bytes(self) -> bytes:
         """Return the content."""
@@ -76,6 +67,25 @@ class RemoteFile:
                 return stream.read()  # type: ignore[no-any-return]
         except (OSError, ValueError) as error:
             raise unread(self.url, error) from None
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """The file system of pyarrow, and the path in it."""
+        fs, arrow = self._import("pyarrow.fs"), self._import("pyarrow")
+        try:
+            return fs.FileSystem.from_uri(self.url)  # type: ignore[no-any-return]
+        except arrow.ArrowInvalid:  # a protocol that pyarrow does not know
+            fsspec = self._import("fsspec.core")
+        except OSError as error:
+            raise unread(self.url, error) from None
+        try:
+            found, path = fsspec.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise DataError(f"{self.url} can't be opened: {shortened(error)}. Check the address.") from None
+        return fs.PyFileSystem(fs.FSSpecHandler(found)), path
+
+    def _import(self, module: str) -> Any:
+        return optional_import(module, "remote", f"reading {self.url}")
 
 
 File = Path | RemoteFile
@@ -89,12 +99,23 @@ def content_of(file: File) -> bytes:
     """
     try:
         if isinstance(file, Path):
-            check_memory(file.stat().st_size, file, "Use a part of it.")
-        packed = file.read_bytes()
+            if not file.is_file():
+                raise unread(file, "it is no file")
+            check_memory(file.stat().st_size, file, _PART)
+        content = file.read_bytes()
     except OSError as error:
         raise unread(file, error.strerror or error) from None
-    opener = next((opener for signature, opener in _OPENERS.items() if packed.startswith(signature)), None)
-    return packed if opener is None else _unpacked(opener, packed, file)
+    opener = next((opener for signature, opener in _OPENERS.items() if content.startswith(signature)), None)
+    return content if opener is None else _unpacked(opener, content, file)
+
+
+def _below(path: str, root: str) -> str:
+    return PurePosixPath(path.strip("/")).relative_to(root.strip("/")).as_posix()
+
+
+def _before_pattern(path: str) -> str:
+    """Return a path up to the first folder or name that is a pattern."""
+    return path[: path.rfind("/", 0, path.index("*"))] if "*" in path else path.rstrip("/")
 
 
 def _zstandard(packed: io.BytesIO) -> IO[bytes]:
@@ -112,14 +133,15 @@ _OPENERS: dict[bytes, Callable[[io.BytesIO], Any]] = {
 
 
 def _unpacked(opener: Callable[[io.BytesIO], Any], packed: bytes, file: File) -> bytes:
-    blocks, size = [], 0
+    blocks, size, checked = [], 0, 0
     try:
         with opener(io.BytesIO(packed)) as stream:
             while block := stream.read(_BLOCK):
                 blocks.append(block)
                 size += len(block)
-                if size % (64 * _BLOCK) < len(block):  # a few bytes may hold a million zeros
-                    check_memory(size, f"{file}, unpacked,", "Use a part of it.")
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+                if size > 2 * checked:  # a few bytes may hold a million zeros; the blocks are to be joined
+                    check_memory(2 * size, f"{file}, unpacked,", _PART)
+                    checked = size
+        return b"".join(blocks)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise unread(file, error) from None
-    return b"".join(blocks)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from hpcnn.data.source import places, resolve
+import numpy as np
+
+from hpcnn.data.source import find_folder, places, resolve, unread
 from hpcnn.data.tables.opened import File, RemoteFile
+from hpcnn.data.tables.table import Column
+from hpcnn.data.tables.text import coded_column
 from hpcnn.errors import DataError
 
 _PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
@@ -34,16 +38,17 @@ def find_table(path: str, base: Path) -> File:
     """
     if "://" in path:
         return RemoteFile(path)
-    found = places(path, base)
-    folder = next((place for place in found if place.is_dir()), None)
+    folder = find_folder(path, base)
     if folder is not None:
         return folder
-    if glob.has_magic(path) and not any(place.is_file() for place in found):
-        matching = next((place for place in found if glob.glob(str(place), recursive=True)), None)
-        if matching is None:
-            raise DataError(f"no file matches {path!r}: looked for {' and '.join(map(str, found))}.")
-        return matching
-    return resolve(path, base)
+    found = places(path, base)
+    if not glob.has_magic(path) or any(place.is_file() for place in found):
+        return resolve(path, base)
+    for start in dict.fromkeys((base, Path.cwd())):
+        pattern = Path(glob.escape(str(start)), Path(path).expanduser())
+        if _matching(pattern):
+            return pattern
+    raise DataError(f"no file matches {path!r}: looked for {' and '.join(map(str, found))}.")
 
 
 def parts_of(place: File, endings: Sequence[str]) -> list[Part]:
@@ -77,13 +82,21 @@ def _files(place: File) -> list[tuple[File, str]]:
     """Return files with their paths below the folder; that of a single file is empty."""
     if isinstance(place, RemoteFile):
         found = place.files()
-        return [(place, "")] if len(found) == 1 and found[0][0] == place else [*found]
+        return [(place, "")] if [file for file, _ in found] == [place] else [*found]
     if place.is_dir():
-        inside = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+        inside = [Path(folder) / name for folder, _, names in os.walk(place, onerror=_refuse) for name in names]
         return [(path, path.relative_to(place).as_posix()) for path in inside]
     if place.is_file():
         return [(place, "")]
-    return [(path, path.name) for path in map(Path, glob.glob(str(place), recursive=True)) if path.is_file()]
+    return [(path, path.name) for path in _matching(place)]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    return [path for path in map(Path, glob.glob(str(pattern), recursive=True)) if path.is_file()]
+
+
+def _refuse(error: OSError) -> None:
+    raise unread(error.filename, error.strerror or error)
 
 
 def _is_hidden(name: str) -> bool:
@@ -94,3 +107,9 @@ def _is_hidden(name: str) -> bool:
 def _values(name: str) -> dict[str, str]:
     pairs = [folder.partition("=") for folder in PurePosixPath(name).parts[:-1] if "=" in folder]
     return {unquote(key): "" if value == _NO_VALUE else unquote(value) for key, _, value in pairs}
+
+
+def constant_columns(values: Sequence[Mapping[str, str]], counts: Sequence[int]) -> list[Column]:
+    """Return the columns that have one value in all rows of a part: `values` by name, and the numbers of rows."""
+    codes = np.repeat(np.arange(len(values)), counts)
+    return [coded_column(name, [part[name] for part in values], codes) for name in values[0]]

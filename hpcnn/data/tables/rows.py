@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcnn.data.rows import Array, ArrayRows, Rows
 from hpcnn.data.source import column_values
 from hpcnn.data.tables.table import Column, Kind
+from hpcnn.data.tables.text import is_number, number_of
 from hpcnn.errors import DataError, shortened
 
 _EXACT = 2.0**53
@@ -121,19 +122,10 @@ def _word(field: Field, value: float) -> str:
 
 def _numbers(values: Array, known: NDArray[np.bool_], field: Field, what: str) -> tuple[Array, Field]:
     try:
-        numbers = np.array([float(word) for word in field.words])
+        numbers = np.array([number_of(word) for word in field.words])
     except ValueError:
         bad = next(word for word in field.words if not is_number(word))
         raise _wrong_kind(field, "number", bad, what) from None
     found = np.full(len(values), np.nan)
     found[known] = numbers[values[known].astype(np.int64)]
     return found, Field(field.name)
-
-
-def is_number(word: str) -> bool:
-    """Return whether a word is a number to Python."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
