@@ -49,7 +49,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file."""
+    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -174,7 +174,7 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
     """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(pattern=r"^(.|whitespace)?$")] = ""
+    delimiter: Annotated[str, Meta(pattern=r"^([\t -!#-~]|whitespace)?$")] = ""
     """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
     decimal: Literal["auto", ".", ","] = "auto"
     """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
@@ -333,8 +333,8 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic | Shapes | TextFiles
-    | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic | Shapes
+    | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
 ENCODING = ("categories", "missing", "columns")

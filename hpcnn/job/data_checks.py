@@ -54,6 +54,8 @@ def check_source(data: sources.DataSection) -> None:
             _check_text(data)
         case sources.Images():
             _check_images(data)
+        case sources.Csv():
+            _check_csv(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -96,6 +98,16 @@ def _check_images(data: sources.Images) -> None:
             f"data.validation_fraction = {data.validation_fraction:g} and data.validation_table both give validation "
             "data: set the fraction to 0, or remove the table"
         )
+
+
+def _check_csv(data: sources.Csv) -> None:
+    try:
+        "a".encode(data.encoding or "utf-8")
+    except (LookupError, ValueError):
+        raise JobError(
+            f"data.encoding = {data.encoding!r} is no encoding of text that Python knows: use 'utf-8', 'latin-1', "
+            "'cp1252', 'utf-16' or another one, or leave it out for UTF-8"
+        ) from None
 
 
 def _check_text(data: sources.TextFiles) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from hpcnn.data.columns import Columns, stripped
 from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.tables.csv_table import only_numbers, read_csv
 from hpcnn.data.tables.dialect import open_text
-from hpcnn.data.tables.parts import Part, parts_of
+from hpcnn.data.tables.parts import Part, find_table, parts_of
 from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
@@ -33,9 +32,9 @@ class CsvReader(TableReader[schema.Csv]):
         """
         settings = schema.Csv(path=path, targets=[])
         try:
-            part = parts_of(Path(path), self.endings)[0]
+            part = parts_of(find_table(path, Path()), self.endings)[0]
             _, first = next(open_text(part.file, settings).lines(), (0, []))
-        except (DataError, csv.Error):
+        except DataError:
             first = []  # reading it has the better message
         if columns and set(columns.inputs) <= {*stripped(first)} and only_numbers(first):
             raise DataError(

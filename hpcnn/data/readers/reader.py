@@ -113,6 +113,8 @@ class FileReader(Reader[FileSettings]):
 class TableReader(FileReader[TableSettings]):
     """Reads a format with columns, some of which are targets."""
 
+    folders = True
+
     @abstractmethod
     def files(self, parts: Sequence[Part], data: TableSettings, wanted: Sequence[str], path: str) -> Table:
         """Return all columns of files, one below the other; `path` names them together.

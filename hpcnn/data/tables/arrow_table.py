@@ -53,11 +53,12 @@ def _read(file: File, form: Format) -> Any:
     content = arrow.BufferReader(content_of(file))
     try:
         if form == "Parquet":
-            metadata = reader.read_metadata(content)
-            needed = metadata.num_rows * metadata.num_columns * _ENTRY_BYTES  # a few bytes may encode a million zeros
-            check_memory(needed, file, "Use a part of it.")
-            content.seek(0)
-        table = reader.read_table(content, use_threads=False)  # the cores are used by the ranks
+            opened = reader.ParquetFile(content)
+            needed = opened.metadata.num_rows * opened.metadata.num_columns * _ENTRY_BYTES
+            check_memory(needed, file, "Use a part of it.")  # a few bytes may encode a million zeros
+            table = opened.read(use_threads=False)  # the cores are used by the ranks
+        else:
+            table = reader.read_table(content, use_threads=False)
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
@@ -104,9 +105,8 @@ def _column(name: str, values: Any, path: str) -> Column:
         if types.is_dictionary(kind):
             values, kind = values.cast(kind.value_type), kind.value_type
         if types.is_boolean(kind):
-            return Column(
-                name, "boolean", _floats(values.cast(arrow.int8())) if values.null_count else values.to_numpy()
-            )
+            known = _floats(values.cast(arrow.int8())) if values.null_count else values.to_numpy()
+            return Column(name, "boolean", known)
         if types.is_date(kind) or types.is_timestamp(kind):
             moments = values.cast(arrow.timestamp("us", getattr(kind, "tz", None)), safe=False)
             return Column(name, "date", _floats(moments.cast(arrow.int64())) / 1e6)

@@ -1,4 +1,4 @@
-"""How a text file writes a table: encoding, separator of columns, decimal separator; found by a look at it, or given."""
+"""How a text file writes a table: encoding, separator of columns, decimal separator; found by a look, or given."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def _not_text(file: File, raw: bytes, encoding: str) -> DataError:
     except UnicodeError as error:
         where = f": {shortened(error)}"
     advice = 'If it is text, its encoding may be Latin-1, or Windows-1252: set data.encoding = "latin-1" or "cp1252".'
-    return DataError(
-        f"{file} is no {name} text{where}. {advice if encoding == 'utf-8' else 'Set data.encoding to that of the file.'}"
-    )
+    if encoding != "utf-8":
+        advice = "Set data.encoding to that of the file."
+    return DataError(f"{file} is no {name} text{where}. {advice}")
 
 
 def _single_blanks(content: bytes) -> bytes:
@@ -128,9 +128,9 @@ def _squeezed(piece: bytes) -> bytes:
 
 
 def found_delimiter(content: bytes) -> str:
-    """Return the separator by which the first lines have equally many cells, most of them numbers.
+    r"""Return the separator by which the first lines have equally many cells, most of them numbers.
 
-    >>> found_delimiter(b"a;b\\n1,5;2\\n"), found_delimiter(b"1  2\\n3 4\\n")
+    >>> found_delimiter(b"a;b\n1,5;2\n"), found_delimiter(b"1  2\n3 4\n")
     (';', 'whitespace')
     """
     head = content[:_LOOK_BYTES]
@@ -163,8 +163,7 @@ def _rated(text: str, delimiter: str, *, whole: bool) -> tuple[float, int, str]:
     if width < 2 or any(len(row) != width for row in rows):
         return -1.0, 0, delimiter
     cells = [cell for row in rows[1:] or rows for cell in row]
-    decimal = "." if delimiter == "," else ","
-    numbers = sum(is_number(cell) or is_number(cell, decimal) or is_missing(cell) for cell in cells)
+    numbers = sum(is_number(cell) or is_number(cell, ",") or is_missing(cell) for cell in cells)
     return numbers / len(cells), width, delimiter
 
 

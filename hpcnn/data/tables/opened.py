@@ -43,9 +43,8 @@ class RemoteFile:
         root, start = _before_pattern(path), _before_pattern(address)
         try:
             info = files.get_file_info(root)
-            found = (
-                files.get_file_info(fs.FileSelector(root, recursive=True)) if info.type == fs.FileType.Directory else []
-            )
+            is_folder = info.type == fs.FileType.Directory
+            found = files.get_file_info(fs.FileSelector(root, recursive=True)) if is_folder else []
         except (OSError, ValueError) as error:
             raise unread(self.url, error) from None
         if info.type == fs.FileType.NotFound:

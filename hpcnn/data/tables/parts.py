@@ -92,7 +92,8 @@ def _files(place: File) -> list[tuple[File, str]]:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    return [path for path in map(Path, glob.glob(str(pattern), recursive=True)) if path.is_file()]
+    found = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - a path with a pattern anywhere
+    return [path for path in map(Path, found) if path.is_file()]
 
 
 def _refuse(error: OSError) -> None:
