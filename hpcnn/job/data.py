@@ -174,7 +174,7 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
     """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(pattern=r"^([\t -!#-~]|whitespace)?$")] = ""
+    delimiter: str = ""
     """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
     decimal: Literal["auto", ".", ","] = "auto"
     """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""

@@ -101,6 +101,12 @@ def _check_images(data: sources.Images) -> None:
 
 
 def _check_csv(data: sources.Csv) -> None:
+    given = data.delimiter
+    if given not in ("", "whitespace") and (len(given) > 1 or not given.isascii() or given in '"\r\n\0'):
+        raise JobError(
+            f'data.delimiter = {given!r} can\'t separate columns: give one character of ASCII, as ";", or "whitespace" '
+            "for any number of blanks and tabs, or leave it out: it is found"
+        )
     try:
         "a".encode(data.encoding or "utf-8")
     except (LookupError, ValueError):

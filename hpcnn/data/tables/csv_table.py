@@ -1,4 +1,4 @@
-"""Tables in text files: one line a row, by Arrow's parser where it is installed, else by NumPy's and Python's."""
+"""Tables in text files: large ones by Arrow's parser, where it is installed, others by NumPy's and Python's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ COUNTED_LEAST = 3
 """With fewer columns, a first line that numbers them from 0 may also be a row of data."""
 _LOOK_ROWS = 50
 _BLOCK_BYTES = 2**26
+ARROW_LEAST = 2**20
+"""Bytes of text from which on Arrow's parser is worth its import."""
 _SPELLINGS = sorted(
     {spelt for one in MISSING for spelt in (one, one.upper(), one.title(), one.capitalize(), one.replace("nan", "NaN"))}
 )
@@ -106,7 +108,8 @@ def read_csv(parts: Sequence[Part], data: Csv, wanted: Sequence[str], path: str)
     words = {name for name, settings in data.columns.items() if settings.kind == "category"}
     decimal = "," if any(file.text.decimal == "," for file in files) else "."
     reading = _Reading(files, words, decimal)
-    columns = None if importlib.util.find_spec("pyarrow") is None else reading.by_arrow()
+    large = sum(len(file.text.content) for file in files) >= ARROW_LEAST
+    columns = reading.by_arrow() if large and importlib.util.find_spec("pyarrow") is not None else None
     return Table(path, tuple(columns or reading.by_python()), first.names is not None)
 
 
@@ -295,4 +298,5 @@ def _numbers(file: _File) -> Any:
         values = np.loadtxt(rows, np.float64, None, file.text.delimiter, ndmin=2, quotechar='"')
     except ValueError:
         return None
+    values[np.isnan(values)] = np.nan  # with one sign
     return values if values.shape[1] == file.width else None
