@@ -139,9 +139,7 @@ def found_delimiter(content: bytes) -> str:
     best = max((_rated(text, delimiter, whole=whole) for delimiter in _DELIMITERS), key=lambda one: one[:2])
     if best[0] >= 0:
         return best[2]
-    words = [line.split() for line in text.split("\n")[: _LOOK_ROWS + 1] if line.strip()]
-    words = words if whole or len(words) < 2 else words[:-1]
-    if words and len(words[0]) > 1 and len({*map(len, words)}) == 1:
+    if _rated(_single_blanks(head).decode("utf-8", "ignore"), " ", whole=whole)[0] >= 0:
         return WHITESPACE
     most = max(_DELIMITERS, key=text.partition("\n")[0].count)
     return most if most in text.partition("\n")[0] else ","
