@@ -32,7 +32,7 @@ data = { source = "csv", path = "passengers.csv", targets = ["survived"], exclud
 missing = "indicator", validation_fraction = 0.2, scale = "standardize", columns = { pclass = { kind = "category" } } }
 loss = { name = "binary_crossentropy" }
 optimizer = { name = "adam", learning_rate = 0.02 }
-train = { epochs = 12, batch_size = 90, shards = 8, metrics = ["accuracy", "confusion_matrix"] }
+train = { epochs = 8, batch_size = 90, shards = 8, metrics = ["accuracy", "confusion_matrix"] }
 [model]
 layers = [
   { type = "dense", units = 12, activation = "relu" },

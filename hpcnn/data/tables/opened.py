@@ -138,7 +138,7 @@ def _unpacked(opener: Callable[[io.BytesIO], Any], packed: bytes, file: File) ->
             while block := stream.read(_BLOCK):
                 blocks.append(block)
                 size += len(block)
-                if size > 2 * checked:  # a few bytes may hold a million zeros; the blocks are to be joined
+                if size >= 2 * checked:  # a few bytes may hold a million zeros; the blocks are to be joined
                     check_memory(2 * size, f"{file}, unpacked,", _PART)
                     checked = size
         return b"".join(blocks)
