@@ -25,6 +25,20 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Convert integer labels to one-hot rows of the width of the model's output."""
     augment: Augment | None = None
     """Random changes of the training images."""
+    order: Literal["global", "windows"] = "global"
+    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
+of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
+are larger than the memory. It affects the result."""
+    chunk_rows: NonNegativeInt = 0
+    """`windows`: rows in a chunk; 0: those of the file (of HDF5, the first axis of its chunks), or 1 MiB of rows."""
+    window_chunks: PositiveInt = 32
+    """`windows`: chunks in a window. A node holds the chunks of two windows in memory, where the file has chunks."""
+    prefetch: NonNegativeInt = 2
+    """Batches that each rank reads ahead while it computes, of data that are not in memory; 0: none. Same result."""
+    keep: Literal["auto", "memory", "file"] = "auto"
+    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
+share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
+takes at most a quarter of what is free. Same result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -38,6 +52,45 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """The file."""
     validation_path: str = ""
     """A second file, for validation."""
+
+
+class TableColumn(Section, frozen=True, kw_only=True):
+    """How one column of a table becomes numbers, where that differs from the other columns."""
+
+    kind: Literal["auto", "number", "category", "date"] = "auto"
+    """What it holds; `auto`: what its values look like. `category` makes categories of numbers, such as codes."""
+    order: list[Text] = []
+    """Words in their order: the column becomes one number, the place of its word, from 0."""
+    categories: Literal["", "one_hot", "integer"] = ""
+    """As `data.categories`, for this column."""
+    missing: Literal["", "error", "mean", "median", "most_frequent", "indicator"] = ""
+    """As `data.missing`, for this column."""
+
+
+Categories = Literal["one_hot", "integer"]
+Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
+
+
+class TableSection(FileSection, frozen=True, kw_only=True):
+    """Settings of tables with columns."""
+
+    targets: Annotated[list[str | int], Meta(min_length=1)]
+    """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
+    inputs: list[Text] | dict[str, list[Text]] = []
+    """Columns that are inputs: names, in this order, or patterns; empty: all others, sorted by name. A table of lists \
+gives the model several inputs by name."""
+    exclude: list[Text] = []
+    """Columns that are left out: names or patterns."""
+    weights: str = ""
+    """Column of the weights of the samples."""
+    group: str = ""
+    """Column that says which samples belong together."""
+    categories: Categories = "one_hot"
+    """What becomes of words: a column of zeros and ones a word, or one number a word from 1 (0: an unknown word)."""
+    missing: Missing = "error"
+    """What replaces missing inputs; `indicator`: the mean, and one more column that says where."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
 
 
 class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
@@ -94,8 +147,8 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
     """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
 
     folder: Text
-    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with such
-    folders; or with `masks` or `table`, the pictures."""
+    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
+ such folders; or with `masks` or `table`, the pictures."""
     classes: list[Text] = []
     """The classes in the order of their numbers. Empty: those that there are, sorted by code point."""
     table: str = ""
@@ -118,11 +171,9 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
     """Three channels, or one. Pictures of 16 bits or floats are grey."""
 
 
-class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers."""
+class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
+    """A CSV file of numbers, words and dates."""
 
-    targets: Annotated[list[str | int], Meta(min_length=1)]
-    """Columns to predict: names, or positions from 0 (-1 is the last)."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     """Separator of columns."""
     header: bool = True
@@ -138,11 +189,8 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
 
 
-class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):
-    """A Parquet table of numbers (extra `parquet`)."""
-
-    targets: Annotated[list[str], Meta(min_length=1)]
-    """Columns to predict."""
+class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
+    """A Parquet table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -266,6 +314,12 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     """Number of samples for validation."""
     sha256: str = ""
     """Hash of all arrays: a run resumes only with the same data."""
+    categories: Categories = "one_hot"
+    """What becomes of words in tables with named columns; see the same key of files."""
+    missing: Missing = "error"
+    """What replaces missing inputs of such tables."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
 
 
 Data = (
@@ -273,6 +327,8 @@ Data = (
     | Heat | Series | Memory
 )  # fmt: skip
 
+ENCODING = ("categories", "missing", "columns")
+"""Settings of how tables become numbers."""
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
@@ -280,3 +336,5 @@ LOCATIONS = (
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
+DATA_SPEED_SETTINGS = ("prefetch", "keep")
+"""Keys that do not change the result."""

@@ -22,6 +22,16 @@ def _validation_files(data: sources.Data) -> dict[str, str]:
 def check_data(data: sources.Data) -> None:
     """Raise JobError if the settings of a source contradict each other, or name validation data twice."""
     check_source(data)
+    if data.chunk_rows and data.order == "global":
+        raise JobError(
+            f'data.chunk_rows = {data.chunk_rows} is for data.order = "windows", but the order is "global": set it to '
+            '"windows", or remove chunk_rows'
+        )
+    if data.order == "windows" and data.augment is not None and data.augment.mixup:
+        raise JobError(
+            f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
+            '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
+        )
     files = _validation_files(data)
     given = [key for key, value in files.items() if value]
     if data.validation_fraction > 0 and given:

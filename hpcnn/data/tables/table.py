@@ -24,7 +24,7 @@ class Column:
     values: NDArray[Any]
     """Shape (n,)."""
     words: tuple[str, ...] = ()
-    """The distinct words, sorted by code point."""
+    """The distinct words, sorted by code point. Of booleans: how false and true are spelt, if each is so in one way."""
 
 
 @dataclass(frozen=True, eq=False)
