@@ -159,18 +159,21 @@ BAD_PARTS = {
     "no input": (parts(npy=None), {}, "has no file that ends in npy, but cls"),
     "nothing": (lambda: {"README": b""}, {}, "a.tar holds no samples"),
     "large": (parts(cls=lambda i: bytes(2**20 + 1)), {}, "dir/000.cls in .*a.tar has 1,048,577 bytes, too many"),
-    "no text": (parts(cls=lambda i: b"\xff"), {}, "the file 'cls' of sample 0, counted from 0, is no UTF-8 text"),
+    "no text": (parts(cls=lambda i: b"\xff"), {}, "dir/000.cls in .*a.tar can't be read: it is no UTF-8 text"),
     "no array": (parts(npy=lambda i: b"abc"), {}, r"dir/000.npy in .*a.tar can't be read: no valid .npy header"),
     "objects": (parts(npy=lambda i: npy_bytes(np.array([{}]))), {}, "dir/000.npy in .*holds Python objects"),
     "cut": (parts(npy=lambda i: npy_bytes(X[i])[:-1]), {}, "dir/000.npy in .* but 11 bytes follow"),
     "shapes": (parts(npy=lambda i: npy_bytes(X[:i])), {}, r"arrays of different kinds: .*000.npy in .* shape \(0, 3\), "
                r".*001.npy in .* float32 of shape \(1, 3\)"),
-    "no JSON": (parts(json=lambda i: b"{"), {"y": "json:a"}, "JSON file of sample 0, .* can't be read: Input data was"),
-    "no key": (parts(json=lambda i: b'{"age": 3}'), {"y": "json:agee"}, "no key 'agee' .* mean 'age'.* has: age"),
+    "no JSON": (parts(json=lambda i: b"{"), {"y": "json:a"}, "dir/000.json in .*a.tar can't be read: Input data was"),
+    "no key": (parts(json=lambda i: b'{"age": 3}'), {"y": "json:agee"},
+               "000.json in .* has no key 'agee', .* mean 'age'.* has: age"),
     "mixed": (parts(json=lambda i: b'{"a": %s}' % (b"1", b'"b"', b"null")[i]), {"y": "json:a"},
-              "'json:a' is a number in sample 0, a word in sample 1, counted"),
-    "lengths": (parts(json=lambda i: b'{"a": [1%s]}' % (b",2" * i)), {"y": "json:a"}, "lists of different lengths"),
-    "huge": (parts(json=lambda i: b'{"a": 1%s}' % (b"0" * 400)), {"y": "json:a"}, "JSON file|too large"),
+              "'json:a' is a number in .*000.json in .*, a word in .*001.json"),
+    "lengths": (parts(json=lambda i: b'{"a": [1%s]}' % (b",2" * i)), {"y": "json:a"},
+                r"001.json in .*: 'a' is \[1, 2\], no list of as many numbers as"),
+    "huge": (parts(json=lambda i: b'{"a": 1%s}' % (b"0" * 400)), {"y": "json:a"},
+             "000.json in .*(can't be read|too large a number)"),
 }  # fmt: skip
 
 
@@ -181,7 +184,7 @@ def test_bad_parts(tmp_path, files, settings, words):
         read(tmp_path, **settings)
 
 
-def test_damaged_archives(tmp_path):
+def test_damaged_archives(tmp_path, monkeypatch):
     sound = write_tar(tmp_path / "a.tar", samples()).read_bytes()
     end = [info.offset_data for info in headers_in(tmp_path / "a.tar")][-1] + 512
     for content, words in (
@@ -212,9 +215,14 @@ def test_damaged_archives(tmp_path):
     (tmp_path / "a.tar").write_bytes(sound)
     rows = read(tmp_path).x
     (tmp_path / "a.tar").write_bytes(sound[:3000])
-    with pytest.raises(
-        DataError, match=r"a.tar can't be read: one of its files reaches to byte 4748, where it has ended"
-    ):
+    with pytest.raises(DataError, match=r"a.tar can't be read: one of its files reaches to byte 4748, where it has e"):
+        take(rows)
+    (tmp_path / "a.tar").write_bytes(sound)
+    monkeypatch.setattr("hpcnn.data.readers.tar_members._MOST_OPEN", 0)
+    rows = read(tmp_path).x
+    (tmp_path / "b.tar").write_bytes(sound)
+    (tmp_path / "b.tar").rename(tmp_path / "a.tar")
+    with pytest.raises(DataError, match=r"a.tar changed since the run began. Put it back as it was, or start anew"):
         take(rows)
 
 

@@ -129,8 +129,8 @@ def image_bytes(pixels: np.ndarray[Any, Any], form: str, **options: Any) -> byte
 def _images() -> list[Sample]:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (6, 5, 3), dtype=np.uint8) for _ in range(6)]
-    table = "file,label\n" + "".join(f"{number},{number % CLASSES}\n" for number in range(6))
-    names = {str(number): image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
+    table = "file,label\n" + "".join(f"p{number},{number % CLASSES}\n" for number in range(6))
+    names = {f"p{number}": image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
     colour, size = schema.Images(folder=".", table="t.csv", targets=["label"]), [4, 4]
     grey = msgspec.structs.replace(colour, channels="grey", size=size)
     alpha = np.dstack([pictures[0], pictures[1][:, :, 0]])
@@ -145,7 +145,7 @@ def _images() -> list[Sample]:
         (image_bytes(alpha, "PNG"), msgspec.structs.replace(colour, size=size, resize="crop")),
         (image_bytes(pictures[0], "JPEG"), msgspec.structs.replace(colour, size=size, resize="pad")),
     ]
-    return [Sample({**names, "0": content, "t.csv": table.encode()}, "0", section) for content, section in forms]
+    return [Sample({**names, "p0": content, "t.csv": table.encode()}, "p0", section) for content, section in forms]
 
 
 def tar_bytes(files: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
@@ -173,7 +173,7 @@ def _webdataset() -> list[Sample]:
         (tar_bytes(long, tarfile.GNU_FORMAT), section),
         (tar_bytes(long, tarfile.PAX_FORMAT), section),
         (tar_bytes(values), msgspec.structs.replace(section, y="json:a.b")),
-        (tar_bytes(pictures), schema.WebDataset(shards="*.tar")),
+        (tar_bytes(pictures), schema.WebDataset(shards="d.tar*")),
     ]
     return [Sample({"d.tar": content}, "d.tar", section) for content, section in forms]
 

@@ -127,10 +127,12 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
         DataError: the file, a column or a picture is missing, or a cell with a path is empty.
     """
     path, wanted = resolve(table, base), [data.paths, *data.targets]
+    targets: list[str | int] = [*data.targets]
+    columns = {data.paths: schema.TableColumn(kind="category")}  # words, whatever they look like
     if table.lower().endswith(ParquetReader.endings):
-        found = ParquetReader().table(path, schema.Parquet(path=table, targets=[*data.targets]), wanted)
+        found = ParquetReader().table(path, schema.Parquet(path=table, targets=targets, columns=columns), wanted)
     else:
-        found = CsvReader().table(path, schema.Csv(path=table, targets=[*data.targets]), wanted)
+        found = CsvReader().table(path, schema.Csv(path=table, targets=targets, columns=columns), wanted)
     (paths,) = found.pick(target_places(found, [data.paths], "paths")).columns
     if paths.kind != "words":
         raise DataError(f"{found.path}: column {data.paths!r} holds no paths. Name the one that does in data.paths.")
@@ -141,5 +143,4 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
     missing = next((one for one in pictures if not one.is_file()), None)
     if missing is not None:
         raise DataError(f"{found.path} lists {missing}, which does not exist. Correct the path, or data.folder.")
-    targets = table_rows(found.pick(target_places(found, data.targets)).columns, flat=True)
-    return Listing(tuple(pictures), targets)
+    return Listing(tuple(pictures), table_rows(found.pick(target_places(found, targets)).columns, flat=True))

@@ -19,25 +19,55 @@ _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x
 """What unpacks files that begin so."""
 
 
+class Archive(NamedTuple):
+    """An archive as it was found."""
+
+    path: Path
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def archive_at(path: Path) -> Archive:
+    """Return what tells the file at a path from others that are put there. DataError: it is not accessible."""
+    try:
+        return _archive(path, path.stat())
+    except OSError as error:
+        raise unread(path, error.strerror or error) from None
+
+
+def _archive(path: Path, found: os.stat_result) -> Archive:
+    return Archive(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 class _OpenFiles:
     """Files that are read at any place, from any thread. Those used last stay open."""
 
     def __init__(self) -> None:
-        self._files: dict[Path, io.FileIO] = {}
+        self._files: dict[Archive, int] = {}
         self._lock = threading.Lock()
 
-    def read(self, path: Path, offset: int, size: int) -> bytes:
-        """Return the bytes at that place, fewer where the file ends."""
+    def read(self, archive: Archive, offset: int, size: int) -> bytes:
+        """Return the bytes at that place, fewer where the file ends. DataError: it is another one now."""
         parts = []
         with self._lock:
-            file = self._files.pop(path, None) or io.FileIO(path)
-            self._files[path] = file
-            while size and (part := os.pread(file.fileno(), size, offset)):
+            file = self._files.pop(archive) if archive in self._files else _open(archive)
+            self._files[archive] = file
+            while size and (part := os.pread(file, size, offset)):
                 parts.append(part)
                 offset, size = offset + len(part), size - len(part)
             while len(self._files) > _MOST_OPEN:
-                self._files.pop(next(iter(self._files))).close()
+                os.close(self._files.pop(next(iter(self._files))))
         return b"".join(parts)
+
+
+def _open(archive: Archive) -> int:
+    file = os.open(archive.path, os.O_RDONLY)
+    if _archive(archive.path, os.fstat(file)) != archive:
+        os.close(file)
+        raise DataError(f"{archive.path} changed since the run began. Put it back as it was, or start anew.")
+    return file
 
 
 _FILES = _OpenFiles()
@@ -46,24 +76,26 @@ _FILES = _OpenFiles()
 class Member(NamedTuple):
     """A file in an archive, which is read like one at a path of its own."""
 
-    archive: Path
+    archive: Archive
     offset: int
     size: int
 
     def __str__(self) -> str:
         """Name it for a message, by a search in the archive."""
         try:
-            name = next(printable(info.name) for info in headers_in(self.archive) if info.offset_data == self.offset)
+            name = next(
+                printable(info.name) for info in headers_in(self.archive.path) if info.offset_data == self.offset
+            )
         except (DataError, StopIteration):
             name = f"the file at byte {self.offset}"
-        return f"{name} in {self.archive}"
+        return f"{name} in {self.archive.path}"
 
     def read_bytes(self) -> bytes:
         """Return all of it. DataError: the archive became shorter."""
         content = _FILES.read(self.archive, self.offset, self.size)
         if len(content) < self.size:
             raise unread(
-                self.archive, f"one of its files reaches to byte {self.offset + self.size}, where it has ended"
+                self.archive.path, f"one of its files reaches to byte {self.offset + self.size}, where it has ended"
             )
         return content
 
@@ -103,7 +135,7 @@ class Members(Sequence[Member]):
     """Many files, three numbers each."""
 
     def __init__(self) -> None:
-        self._archives: list[Path] = []
+        self._archives: list[Archive] = []
         self._places = array("q")
 
     def append(self, member: Member) -> None:

@@ -18,7 +18,7 @@ from hpcnn.data.readers.image_forms import alpha_notes, common_form, mask_form
 from hpcnn.data.readers.npy import read_any_header
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.readers.shard_values import value_rows
-from hpcnn.data.readers.tar_members import Member, Members, headers_in, printable
+from hpcnn.data.readers.tar_members import Member, Members, archive_at, headers_in, printable
 from hpcnn.data.readers.tar_patterns import find_shards
 from hpcnn.data.rows import Array, Rows
 from hpcnn.data.source import Inputs, Source, unread
@@ -53,18 +53,19 @@ class _ArrayForm:
 
 @dataclass(eq=False)
 class _Index:
-    """Where the inputs of all samples are, and the targets or the files that hold them."""
+    """Where the inputs and targets of all samples are."""
 
     inputs: Members = field(default_factory=Members)
     targets: Members = field(default_factory=Members)
     values: list[bytes] = field(default_factory=list)
-    """Contents of small files."""
+    """Contents of the targets, where they are small."""
     left_out: list[str] = field(default_factory=list)
     """Names of files without an ending."""
 
 
 def _samples(shard: Path, left_out: list[str]) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield the samples of an archive, the files of each by their endings. DataError: an ending occurs twice in one."""
+    archive = archive_at(shard)
     found: dict[str, dict[str, Member]] = {}
     for info in headers_in(shard):
         folder, slash, name = info.name.rpartition("/")
@@ -75,7 +76,7 @@ def _samples(shard: Path, left_out: list[str]) -> Iterator[tuple[str, dict[str, 
         parts = found.setdefault(folder + slash + stem, {})
         if ending.lower() in parts:
             raise DataError(f"{shard} has two files {printable(info.name)}. Keep one of them.")
-        parts[ending.lower()] = Member(shard, info.offset_data, info.size)
+        parts[ending.lower()] = Member(archive, info.offset_data, info.size)
     yield from found.items()
 
 
@@ -99,7 +100,8 @@ def _index(shards: Sequence[Path], data: schema.WebDataset, *, targets: bool) ->
             index.inputs.append(_pick(parts, inputs, key, shard))
             if targets:
                 target = _pick(parts, [ending], key, shard)
-                index.values.append(_small(target)) if small else index.targets.append(target)
+                index.targets.append(target)
+                index.values += [_small(target)] if small else []
     if not index.inputs:
         raise DataError(f"{shards[0]} holds no samples: files whose names differ in the ending alone.")
     return index
@@ -149,7 +151,11 @@ def _read(index: _Index, data: schema.WebDataset, *, targets: bool) -> tuple[Row
     if is_picture(data.y):
         assert form is not None
         return x, DecodedRows(index.targets, mask_form(data, form, headers, index.targets)), notes
-    return x, _array_rows(index.targets) if _is_array(data.y) else value_rows(index.values, data.y), notes
+    return (
+        x,
+        _array_rows(index.targets) if _is_array(data.y) else value_rows(index.values, index.targets, data.y),
+        notes,
+    )
 
 
 class WebDatasetReader(Reader[schema.WebDataset]):
