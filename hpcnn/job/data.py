@@ -49,7 +49,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file."""
+    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -192,10 +192,16 @@ another."""
 
 
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers, words and dates."""
+    """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    """Separator of columns."""
+    delimiter: str = ""
+    """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
+    encoding: str = ""
+    """Encoding of the text, as `latin-1`. Empty: UTF-8, or what a mark at the beginning says."""
+    comment: str = ""
+    """What comment lines begin with, as `#`; empty: there are none."""
     header: bool = True
     """Whether the first line names the columns."""
 
@@ -211,6 +217,10 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers, words and dates (extra `parquet`)."""
+
+
+class Feather(TableSection, frozen=True, kw_only=True, tag="feather"):
+    """A Feather table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -343,8 +353,8 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes
-    | TextFiles | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic
+    | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
 PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")
