@@ -69,6 +69,10 @@ REFUSED: list[tuple[list[str], str]] = [
     ([TEXT, "data.vocabulary=abca"], "data.vocabulary has 'a' twice: give each character once"),
     ([TEXT, "data.vocabulary=abc", "data.units=byte"], 'data.vocabulary lists characters, but data.units = "byte", wh'),
     ([HEAT, "data.modes=33"], "data.modes = 33 of data.points = 64: a wave needs two points a period. Use at most 32"),
+    ([HEAT, "data.points=1048577"], "data.points = 1048577: expected an integer >= 2 and <= 1048576"),
+    ([SERIES, "data.length=1000000000"], "data.length = 1000000000: expected an integer >= 1 and <= 1048576"),
+    ([SERIES, "data.components=1000000000"], "data.components = 1000000000: expected an integer >= 1 and <= 1000"),
+    ([SHAPES, "data.shapes=1000000"], "data.shapes = 1000000: expected an integer >= 1"),
     # targets
     (["data.one_hot=true"], 'data.one_hot = true does not fit loss.name = "sparse_categorical_crossentropy"'),
     (["loss.name=categorical_crossentropy"], "takes one-hot targets, but the targets of source 'digits' are integer"),
