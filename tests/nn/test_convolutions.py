@@ -162,12 +162,12 @@ MESSAGES = {
     "huge strides": (lambda: Conv1D(4, 3, strides=10**9, name="l"), "each from 1 to 1048576, but is 1000000000"),
     "reach": (
         lambda: Conv1D(4, 9, dilation_rate=10**6, padding="causal", name="l").output_shape((8, 1)),
-        "layer 'l': a kernel of size (9,) (dilation_rate (1000000,)) reaches too far beyond inputs with axes of (8,). "
-        "Make it smaller.",
+        "layer 'l': kernel_size (9,), strides (1,) and dilation_rate (1000000,) reach too far beyond "
+        "inputs with axes of (8,). Make them smaller.",
     ),
     "transposed_reach": (
         lambda: Conv3DTranspose(4, 9, dilation_rate=10**5, name="l").output_shape((8, 8, 8, 1)),
-        "layer 'l': a kernel of size (9, 9, 9) (dilation_rate (100000, 100000, 100000)) reaches too far beyond inputs",
+        "strides (1, 1, 1) and dilation_rate (100000, 100000, 100000) reach too far",
     ),
     "both": (
         lambda: Conv2D(4, 3, strides=2, dilation_rate=(1, 2), name="l"),

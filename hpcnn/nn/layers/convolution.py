@@ -103,8 +103,9 @@ class Sliding(Layer):
         positions = math.prod(size + before + taps * spread for size, before, taps, spread in sizes)
         if max(found.before) > MOST_STEPS or positions > MOST_ENTRIES:
             raise ModelError(
-                f"{self.title}: a kernel of size {self.kernel_size} (dilation_rate {self.dilation_rate}) reaches "
-                f"too far beyond inputs with axes of {found.inputs[-self.axes :]}. Make it smaller."
+                f"{self.title}: kernel_size {self.kernel_size}, strides {self.strides} and dilation_rate "
+                f"{self.dilation_rate} reach too far beyond inputs with axes of {found.inputs[-self.axes :]}. Make them "
+                "smaller."
             )
         return found
 
