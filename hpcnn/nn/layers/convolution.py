@@ -104,8 +104,8 @@ class Sliding(Layer):
         if max(found.before) > MOST_STEPS or positions > MOST_ENTRIES:
             raise ModelError(
                 f"{self.title}: kernel_size {self.kernel_size}, strides {self.strides} and dilation_rate "
-                f"{self.dilation_rate} reach too far beyond inputs with axes of {found.inputs[-self.axes :]}. Make them "
-                "smaller."
+                f"{self.dilation_rate} reach too far beyond inputs with axes of {found.inputs[-self.axes :]}. Make "
+                "them smaller."
             )
         return found
 
