@@ -10,6 +10,10 @@ from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
+Steps = Annotated[int, Meta(ge=1, le=1_048_576)]
+"""Of a synthetic sample, so that one fits into memory."""
+Parts = Annotated[int, Meta(ge=1, le=1000)]
+"""What a synthetic sample is made of."""
 
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
@@ -264,7 +268,7 @@ class Shapes(DataSection, frozen=True, kw_only=True, tag="shapes"):
     """Height and width of an image."""
     channels: Annotated[int, Meta(ge=1, le=4)] = 1
     """Number of channels."""
-    shapes: PositiveInt = 3
+    shapes: Parts = 3
     """Number of shapes in an image; a later one covers those before."""
     noise: NonNegative = 0.25
     """Width of the noise, uniform in [0, noise), that is added to each pixel. Shapes are 0.5 to 1 above it."""
@@ -298,7 +302,7 @@ class Heat(DataSection, frozen=True, kw_only=True, tag="heat"):
 
     samples: PositiveInt
     """Number of pairs of states."""
-    points: Annotated[int, Meta(ge=2)] = 64
+    points: Annotated[int, Meta(ge=2, le=1_048_576)] = 64
     """Number of points of the line."""
     modes: PositiveInt = 4
     """Number of sine waves in an initial state, of 1, 2, ... periods. Amplitudes and phases are random."""
@@ -319,13 +323,13 @@ class Series(DataSection, frozen=True, kw_only=True, tag="series"):
 
     samples: PositiveInt
     """Number of windows."""
-    length: PositiveInt = 64
+    length: Steps = 64
     """Number of steps of the inputs."""
-    horizon: PositiveInt = 1
+    horizon: Steps = 1
     """Number of steps of the targets."""
     stride: PositiveInt = 1
     """Distance of the starts of two windows."""
-    components: PositiveInt = 3
+    components: Parts = 3
     """Number of sine waves: periods from 4 to `length` steps (at least 8), amplitudes from 0.5 to 1."""
     noise: NonNegative = 0.1
     """Standard deviation of the normal noise of each step."""
