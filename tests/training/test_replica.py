@@ -7,6 +7,7 @@ import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
+from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
 from tests.small_jobs import cut, fetched, make_job
@@ -191,7 +192,7 @@ def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
         return float(replica.train_step(step, load, factor=0.0, stop=False)[LOSS])
 
     def load(starts):
-        return lambda first, stop: (*(a[starts[first] : starts[stop]] for a in (x, y)), starts[first : stop + 1])
+        return lambda first, stop: Shards(*(a[starts[first] : starts[stop]] for a in (x, y)), starts[first : stop + 1])
 
     first, second = load((0, 4, 4)), load((0, 0, 4))
     assert len({loss(0, first), loss(0, second), loss(1, first), loss(1, second)}) == 4
