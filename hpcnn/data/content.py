@@ -50,6 +50,8 @@ class Content(msgspec.Struct, frozen=True):
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
     labels: list[str] = []
     """The words of classes in the order of their numbers."""
+    others_sha256: str = ""
+    """SHA-256 of the sampled rows of the weights and groups of the samples; empty without any."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -153,6 +155,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
         labels=list(source.labels),
+        others_sha256=digests(source.others, sample, beat)[-1] if source.others else "",
     )
 
 
@@ -177,6 +180,8 @@ def changes(
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
     if before.words_sha256 != now.words_sha256:
         return [f"{where[0]}: columns hold other words, or values of another kind"]
+    if before.others_sha256 != now.others_sha256:
+        return [f"{where[0]}: the weights or the groups of the samples differ"]
     return []
 
 

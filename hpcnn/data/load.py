@@ -14,6 +14,7 @@ from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
 from hpcnn.data.rows import Rows, SubsetRows, materialize
+from hpcnn.data.sample_weights import check_some_weight, checked_weights
 from hpcnn.data.sampler import Indices, check_batch, validation_split
 from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling, measure_some
 from hpcnn.data.source import Source
@@ -70,6 +71,17 @@ def _check(source: Source, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduc
                 "training data. Give files of one kind."
             )
     check_samples(*source.validation, VALIDATION, dtypes, reduction, source.feature_names)
+
+
+def _weights(source: Source, dtype: DTypeLike, reduction: Reduction) -> tuple[Rows | None, Rows | None]:
+    """Return the weights of all samples, and those of validation data that come by themselves."""
+    weights, held = source.weights, source.validation_weights
+    if weights is not None:
+        weights = checked_weights(weights, source.x.shape[0], TRAINING, dtype, reduction)
+    if held is not None:
+        assert source.validation is not None
+        held = checked_weights(held, source.validation[0].shape[0], VALIDATION, dtype, reduction)
+    return weights, held
 
 
 def split_of(
@@ -138,10 +150,13 @@ def load(
     scaled = scaling is not None or data.scale != "none"
     _check(source, (np.float64 if scaled else dtype, dtype), reduction)
 
+    weights, held_weights = _weights(source, dtype, reduction)
     train, validation = (source.x, source.y), source.validation
     if kept is not None and held_out is not None:
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
+        if weights is not None:
+            weights, held_weights = SubsetRows(weights, kept), SubsetRows(weights, held_out)
     if scaling is None and data.scale != "none":
         if recipe is not None and recipe.columns:
             some = [one for column in recipe.columns for one in column.scaled]
@@ -149,16 +164,19 @@ def load(
         else:
             scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
 
-    def samples(x: Rows, y: Rows) -> Samples:
+    def samples(x: Rows, y: Rows, weights: Rows | None, what: str) -> Samples:
+        if weights is not None:
+            check_some_weight(weights, what, reduction)
         return Samples(
             materialize(scaling.apply(x) if scaling else x, dtype),
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
             source.feature_names,
+            weights=None if weights is None else materialize(weights, dtype),
         )
 
     return Splits(
-        samples(*train),
-        None if validation is None else samples(*validation),
+        samples(*train, weights, TRAINING),
+        None if validation is None else samples(*validation, held_weights, VALIDATION),
         scaling,
         (*source.notes, *nameless_note(source.columns, TRAINING), *unknown),
         recipe,

@@ -66,6 +66,11 @@ class Source:
         return (self.x, self.y, *(self.validation or ()))
 
     @property
+    def others(self) -> tuple[Rows, ...]:
+        """What else there is of the samples: weights, those for validation, groups."""
+        return tuple(rows for rows in (self.weights, self.validation_weights, self.groups) if rows is not None)
+
+    @property
     def feature_names(self) -> tuple[str, ...] | None:
         """Names of the inputs."""
         return self.features or (self.columns.inputs if self.columns else None)

@@ -100,6 +100,16 @@ class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
     """Name of the array of inputs; or a list of them, side by side, which are the model's inputs by name."""
     y: Texts = "y"
     """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs."""
+    weights: str = ""
+    """Name of the array of weights of the samples."""
+    group: str = ""
+    """Name of the array that says which samples belong together."""
+    validation_x: str | list[Text] = ""
+    """Name of an array of inputs for validation, of the same file; or a list."""
+    validation_y: str | list[Text] = ""
+    """The same of targets."""
+    validation_weights: str = ""
+    """The same of weights."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -113,6 +123,12 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
     """Inputs for validation."""
     validation_y_path: str = ""
     """Targets for validation."""
+    weights_path: str = ""
+    """Weights of the samples, one number each."""
+    validation_weights_path: str = ""
+    """The same for validation."""
+    group_path: str = ""
+    """Numbers that say which samples belong together."""
 
 
 class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
@@ -187,6 +203,16 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Path of the inputs in the file; or a list of them, side by side, which are the model's inputs by name."""
     y: Texts = "y"
     """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
+    weights: str = ""
+    """Path of the weights of the samples."""
+    group: str = ""
+    """Path of the numbers that say which samples belong together."""
+    validation_x: str | list[Text] = ""
+    """Path of inputs for validation, in the same file; or a list."""
+    validation_y: str | list[Text] = ""
+    """The same of targets."""
+    validation_weights: str = ""
+    """The same of weights."""
 
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
@@ -332,6 +358,7 @@ ENCODING = ("categories", "missing", "columns")
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
+    "weights_path", "validation_weights_path", "group_path",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})

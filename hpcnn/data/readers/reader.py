@@ -82,10 +82,13 @@ class FileReader(Reader[FileSettings]):
         """
         path = resolve(data.path, base)
         source = self.load(path, data)
-        if not data.validation_path:
+        if isinstance(data, schema.Npz | schema.Hdf5) and data.validation_x:
+            held_path, held = path, self.load(path, _of_validation(data))
+        elif data.validation_path:
+            held_path = resolve(data.validation_path, base)
+            held = self.load(held_path, data)
+        else:
             return source
-        held_path = resolve(data.validation_path, base)
-        held = self.load(held_path, data)
         if held.columns != source.columns:
             raise DataError(
                 f"the columns of {held_path} ({_listed(held)}) are not those of {path} ({_listed(source)}). "
@@ -139,6 +142,12 @@ class TableReader(FileReader[TableSettings]):
         others = [name for name in (settings.weights, settings.group) if name]  # a file for evaluation may lack them
         settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group="")
         return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+def _of_validation(data: Any) -> Any:
+    """Return settings of arrays whose inputs and targets are those for validation, in the same file."""
+    x, y, weights = data.validation_x, data.validation_y, data.validation_weights
+    return msgspec.structs.replace(data, x=x, y=y, weights=weights, group="")
 
 
 def _named(targets: Sequence[str | int]) -> list[str]:
