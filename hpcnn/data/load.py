@@ -15,9 +15,10 @@ from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
 from hpcnn.data.rows import Rows, SubsetRows, materialize
 from hpcnn.data.sample_weights import check_some_weight, checked_weights
-from hpcnn.data.sampler import Indices, check_batch, validation_split
+from hpcnn.data.sampler import Indices, check_batch
 from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling, measure_some
 from hpcnn.data.source import Source
+from hpcnn.data.splits import split_of
 from hpcnn.data.tables.encode import VALIDATION, encoded, unknown_notes
 from hpcnn.data.tables.fit import fit_recipe
 from hpcnn.data.tables.recipe import Recipe
@@ -50,10 +51,16 @@ def _unknown(source: Source, recipe: Recipe | None, held_out: Indices | None) ->
 
 def _check_split(source: Source, data: schema.DataSection) -> None:
     """Raise JobError if validation data are given in two ways."""
-    if source.validation is not None and data.validation_fraction and not source.split:
+    if source.validation is None or source.split:
+        return
+    if data.validation_fraction:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
             "Set validation_fraction = 0, or make the names of the validation files empty."
+        )
+    if data.fold:
+        raise JobError(
+            f'data.fold = "{data.fold}", but there are validation data already. Leave out the fold, or these data.'
         )
 
 
@@ -82,15 +89,6 @@ def _weights(source: Source, dtype: DTypeLike, reduction: Reduction) -> tuple[Ro
         assert source.validation is not None
         held = checked_weights(held, source.validation[0].shape[0], VALIDATION, dtype, reduction)
     return weights, held
-
-
-def split_of(
-    source: Source, data: schema.DataSection, seed: int, arithmetic: str
-) -> tuple[Indices | None, Indices | None]:
-    """Return the samples to train on and those that are held out; None for all, and for none."""
-    if not data.validation_fraction or source.split:
-        return None, None
-    return validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
 
 
 def recipe_of(

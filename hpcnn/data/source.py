@@ -57,6 +57,8 @@ class Source:
     """Of a table: where its inputs are in the file, from 0."""
     features: tuple[str, ...] | None = None
     """Names of the entries of `x`, where they are others than those of the columns."""
+    held_out: NDArray[np.bool_] | None = None
+    """Which samples a column of the table holds out for validation."""
     groups: Rows | None = None
     """A number for each sample, (n,): samples of one number stay on one side of the split."""
 

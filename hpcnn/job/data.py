@@ -17,6 +17,14 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
 
     validation_fraction: Fraction = 0.0
     """Fraction of the samples held out for validation, chosen with `train.seed`."""
+    validation_split: Literal["random", "stratified", "group", "last"] = "random"
+    """Which samples `validation_fraction` or `fold` hold out. `random`: any. `stratified`: the same share of each \
+class. `group`: whole groups of samples that belong together. `last`: the last ones, for series."""
+    validation_gap: NonNegativeInt = 0
+    """`last`: samples beside those that are held out that are left out of the training, so that windows do not \
+overlap."""
+    fold: Annotated[str, Meta(pattern=r"^([1-9][0-9]{0,5}/[1-9][0-9]{0,5})?$")] = ""
+    """Fold for cross-validation, as `"2/5"`: the second of five parts is held out; of `last`, consecutive samples."""
     scale: Literal["none", "standardize", "minmax"] = "none"
     """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
     scale_over: Literal["feature", "all"] = "feature"
@@ -85,6 +93,10 @@ gives the model several inputs by name."""
     """Column of the weights of the samples."""
     group: str = ""
     """Column that says which samples belong together."""
+    validation_column: str = ""
+    """Column that says which rows are held out for validation: those with one of `validation_values`."""
+    validation_values: list[str | int | bool] = []
+    """Its values in these rows, as `["test"]`."""
     categories: Categories = "one_hot"
     """What becomes of words: a column of zeros and ones a word, or one number a word from 1 (0: an unknown word)."""
     missing: Missing = "error"

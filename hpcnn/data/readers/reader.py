@@ -12,7 +12,7 @@ import msgspec
 
 from hpcnn.data.columns import Columns
 from hpcnn.data.source import Inputs, Source, resolve
-from hpcnn.data.tables.select import like, table_inputs, table_source
+from hpcnn.data.tables.select import like, single_columns, table_inputs, table_source
 from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
@@ -139,9 +139,13 @@ class TableReader(FileReader[TableSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
-        others = [name for name in (settings.weights, settings.group) if name]  # a file for evaluation may lack them
-        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group="")
+        single = single_columns(settings)  # a file for evaluation may lack them
+        others = [*settings.exclude, *filter(None, single.values())]
+        settings = msgspec.structs.replace(settings, exclude=others, **dict.fromkeys(single, ""), validation_values=[])
         return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+VALIDATION_ARRAYS = ("validation_x", "validation_y", "validation_weights")
 
 
 def _of_validation(data: Any) -> Any:
@@ -155,7 +159,10 @@ def _named(targets: Sequence[str | int]) -> list[str]:
 
 
 def _for_file(data: Any, path: str) -> Any:
-    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0)
+    """Return settings of all samples of another file, none of which is held out or has a weight."""
+    if isinstance(data, schema.Npz | schema.Hdf5):
+        data = msgspec.structs.replace(data, weights="", group="", **dict.fromkeys(VALIDATION_ARRAYS, ""))
+    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0, fold="")
 
 
 def _listed(source: Source) -> str:
