@@ -57,9 +57,9 @@ class GivenData:
         if self.data is not None:
             weights, groups = self.sample_weight, self.groups
             return array_source(self.data, self.validation, names=names, sample_weight=weights, groups=groups)
-        for name in ("validation", "sample_weight", "groups"):
-            if getattr(self, name) is not None:
-                raise DataError(f"{name} is given, but data=(x, y) is not. Give both.")
+        for given in ("validation", "sample_weight", "groups"):
+            if getattr(self, given) is not None:
+                raise DataError(f"{given}= is given, but data=(x, y) is not. Give both.")
         return None
 
 

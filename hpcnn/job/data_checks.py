@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hpcnn.errors import JobError
@@ -73,9 +74,9 @@ def _check_split(data: sources.Data) -> None:
     """Raise JobError if the kind of the split means nothing, or the source does not allow it."""
     kind, splits = data.validation_split, data.validation_fraction > 0 or bool(data.fold)
     if data.fold:
-        number, folds = map(int, data.fold.split("/"))
-        if number > folds or folds < 2:
-            raise JobError(f'data.fold = "{data.fold}": of at least 2 folds give one from 1 on, as "1/5"')
+        numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", data.fold)
+        if numbers is None or int(numbers[2]) < max(2, int(numbers[1])):
+            raise JobError(f'data.fold = "{data.fold}": give a fold and the number of folds, at least 2, as "1/5"')
     if isinstance(data, sources.TextFiles | sources.Series) and (data.fold or kind not in ("random", "last")):
         key, value = ("fold", data.fold) if data.fold else ("validation_split", kind)
         raise JobError(

@@ -56,7 +56,7 @@ def test_arrays_that_are_no_data(data: Any, message: str, tmp_path: Path) -> Non
 
 
 def test_validation_alone_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"validation=\(x, y\) is given, but data=\(x, y\) is not"):
+    with pytest.raises(DataError, match=r"validation= is given, but data=\(x, y\) is not"):
         fit(tmp_path, None)
 
 

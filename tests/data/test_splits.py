@@ -136,8 +136,9 @@ def test_groups_that_are_none_are_refused(groups, message):
 WRONG = {
     'validation_split = "last" says which samples are held out, but none are': Memory(validation_split="last"),
     'validation_gap = 2 is for data.validation_split = "last"': Memory(validation_fraction=0.1, validation_gap=2),
-    'fold = "6/5": of at least 2 folds give one from 1 on': Memory(fold="6/5"),
-    'fold = "1/1": of at least 2 folds': Memory(fold="1/1"),
+    'fold = "6/5": give a fold and the number of folds, at least 2': Memory(fold="6/5"),
+    'fold = "1/1": give': Memory(fold="1/1"),
+    'fold = "one": give': Memory(fold="one"),
     'fold = "1/5" and data.validation_fraction both give': Memory(fold="1/5", validation_fraction=0.1),
     'fold = "1/5" and data.validation_path both give': Npz(path="a.npz", fold="1/5", validation_path="b.npz"),
     "validation_x needs data.validation_y": Npz(path="a.npz", validation_x="x_test"),
