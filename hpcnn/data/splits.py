@@ -128,7 +128,7 @@ def shares(counts: Indices, fraction: float) -> Indices:
     """
     total = held_out_count(int(counts.sum()), fraction)
     quotas, most = counts * fraction, np.maximum(counts - 1, 0)
-    chosen = np.minimum(np.floor(quotas).astype(np.int64), most)
+    chosen: Indices = np.minimum(np.floor(quotas).astype(np.int64), most)
     order = np.argsort(np.floor(quotas) - quotas, kind="stable")
     chosen[order[chosen[order] < most[order]][: max(0, total - int(chosen.sum()))]] += 1
     return chosen

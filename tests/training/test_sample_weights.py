@@ -15,6 +15,8 @@ from hpcnn.training.shard_by_shard import ShardByShard
 from hpcnn.training.step_stats import COUNT, LOSS, WEIGHT
 from tests.small_jobs import Keeper, cut, make_job, runs_through
 from tests.training.metric_cases import METRICS_OF, metric_of, samples
+from tests.training.several import job_of_several
+from tests.training.several import samples as of_several
 
 RNG = np.random.default_rng(4)
 N, FEATURES, CLASSES = 17, 5, 3
@@ -63,6 +65,39 @@ def test_a_weight_is_how_often_a_sample_counts(case, arithmetic):
     evaluated = weighted.model.eval_piece(X, y, WEIGHTS), repeated.model.eval_piece(X[TWICE], y[TWICE])
     np.testing.assert_allclose(evaluated[0][:COUNT], evaluated[1][:COUNT], rtol=1e-10)
     np.testing.assert_allclose(evaluated[0][COUNT + 1 :], evaluated[1][COUNT + 1 :], rtol=1e-10)
+
+
+def other_case(case, arithmetic):
+    """Return a job of another kind of targets, with inputs and targets."""
+    train = {"dtype": "float64", "shards": 3, "metrics": [], "arithmetic": arithmetic}
+    if case == "several outputs":
+        return job_of_several(train=train), *of_several(N)
+    steps = [
+        {"type": "dense", "units": 12},
+        {"type": "reshape", "shape": [4, 3]},
+        {"type": "dense", "units": 3, "activation": "softmax"},
+    ]
+    loss, y = {"name": "ctc"}, RNG.integers(1, 3, (N, 2))
+    if case == "labels that do not count":
+        loss, y = {"name": "sparse_categorical_crossentropy", "ignore_class": 255}, RNG.integers(0, 3, (N, 4))
+        y[RNG.random((N, 4)) < 0.4] = 255
+        train["metrics"] = ["accuracy", "mean_iou", "perplexity"]
+    return make_job(model={"layers": steps}, loss=loss, data={"source": "memory"}, train=train), X, y
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("case", ["several outputs", "ctc", "labels that do not count"])
+def test_a_weight_counts_in_the_same_way_for_other_targets(case, arithmetic):
+    job, x, y = other_case(case, arithmetic)
+    weighted, repeated = (build_replica(job, build_spec(job, x.shape[1:]), SerialCommunicator()) for _ in "12")
+    for step, weights in enumerate([WEIGHTS, None, WEIGHTS / 2]):
+        ours = weighted.train_step(step, cut(x, y, 3, weights), factor=1.0)
+        chosen = slice(None) if weights is None else TWICE
+        theirs = repeated.train_step(step, cut(x[chosen], y[chosen], 3), factor=1.0)
+        values = (replica.model.layout.values(sums) for replica, sums in ((weighted, ours), (repeated, theirs)))
+        for one, other in zip(*(each.items() for each in values), strict=True):
+            assert one == (other[0], pytest.approx(other[1], rel=1e-10))
+    np.testing.assert_allclose(weighted.model.vector, repeated.model.vector, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
