@@ -53,9 +53,10 @@ def _check_validation(data: sources.Data) -> None:
             f"data.validation_fraction = {data.validation_fraction:g} and data.{given[0]} both give validation "
             f"data: set the fraction to 0, or {empty}"
         )
-    if data.fold and (given or data.validation_fraction):
-        other = given[0] if given else "validation_fraction"
-        raise JobError(f'data.fold = "{data.fold}" and data.{other} both give validation data: leave out one of them')
+    if data.fold and given:
+        raise JobError(
+            f'data.fold = "{data.fold}" and data.{given[0]} both give validation data: leave out one of them'
+        )
     for pair in (("validation_x_path", "validation_y_path"), ("validation_images", "validation_labels"),
                  ("validation_x", "validation_y")):  # fmt: skip
         if len(found := [key for key in pair if key in given]) == 1:

@@ -83,7 +83,7 @@ def test_the_last_samples_and_a_gap():
     y = np.zeros(50)
     train, held = split(y, validation_fraction=0.2, validation_split="last", validation_gap=3)
     assert (train.tolist(), held.tolist()) == (list(range(37)), list(range(40, 50)))
-    train, held = split(y, fold="2/5", validation_split="last", validation_gap=3)
+    train, held = split(y, fold="2/5", validation_fraction=0.1, validation_split="last", validation_gap=3)
     assert (train.tolist(), held.tolist()) == ([*range(7), *range(23, 50)], list(range(10, 20)))
     with pytest.raises(DataError, match=r"validation_gap = 40 leaves no sample for training, of 50 of which 10"):
         split(y, validation_fraction=0.2, validation_split="last", validation_gap=40)
@@ -139,7 +139,6 @@ WRONG = {
     'fold = "6/5": give a fold and the number of folds, at least 2': Memory(fold="6/5"),
     'fold = "1/1": give': Memory(fold="1/1"),
     'fold = "one": give': Memory(fold="one"),
-    'fold = "1/5" and data.validation_fraction both give': Memory(fold="1/5", validation_fraction=0.1),
     'fold = "1/5" and data.validation_path both give': Npz(path="a.npz", fold="1/5", validation_path="b.npz"),
     "validation_x needs data.validation_y": Npz(path="a.npz", validation_x="x_test"),
     "validation_path and data.validation_x both give":
