@@ -24,8 +24,8 @@ class. `group`: whole groups of samples that belong together. `last`: the last o
     """`last`: samples beside those that are held out that are left out of the training, so that windows do not \
 overlap."""
     fold: str = ""
-    """Fold for cross-validation, in place of `validation_fraction`: of `"2/5"` the second of five parts is held out; of \
-`last`, consecutive samples."""
+    """Fold for cross-validation, in place of `validation_fraction`: `"2/5"` holds out the second of five parts, for \
+`last` of consecutive samples."""
     scale: Literal["none", "standardize", "minmax"] = "none"
     """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
     scale_over: Literal["feature", "all"] = "feature"
