@@ -19,7 +19,7 @@ from hpcnn.data.load import check_characters, class_counts, load, prepare_sample
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.samples import Samples
+from hpcnn.data.samples import Samples, Splits
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.target_words import check_classes
@@ -197,6 +197,44 @@ def _start_from(replica: Replica, path: Path) -> None:
     replica.load_weights({name: given[name] if name in fitting else array for name, array in weights.items()})
 
 
+def load_checked(
+    job: Job, base: Path, source: Source, backend: Backend, reduction: Reduction, hosts: int
+) -> tuple[Job, ModelSpec, Splits]:
+    """Return the data of a job as its model takes them, with the job and the model. Collective where `reduction` is.
+
+    Raises:
+        HpcnnError: the data do not suit the settings or the model.
+    """
+    train = job.train
+    splits = load(
+        job.data,
+        seed=train.seed,
+        arithmetic=train.arithmetic,
+        dtype=train.dtype,
+        base=base,
+        reduction=reduction,
+        source=source,
+    )
+    parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
+    job = with_inputs(settled(job, len(splits.train), hosts), parts)
+    spec = build_spec(job, splits.train.x_shape, backend)
+    if isinstance(spec.loss, BoundLoss):
+        check_ending(spec.loss.loss.name, spec.network.ending)
+        check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
+    if not spec.network.layout.trainable_size:
+        raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
+    if not spec.network.outputs and (spec.loss.target_kind == "labels" or job.data.one_hot):
+        check_characters(source.vocabulary, spec.network.output_shape[-1])
+    check_words(splits.recipe, spec.loss, spec.network.output_shape, one_hot=job.data.one_hot)
+    splits = replace(
+        splits,
+        train=prepared(job, spec, splits.train, "targets of the training data", reduction),
+        validation=splits.validation
+        and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
+    )
+    return job, spec, splits
+
+
 def build_training(
     job: Job,
     base: Path,
@@ -224,32 +262,7 @@ def build_training(
         check(content)
     job = with_chunk_rows(job, source.x)
     source = kept(source, job.data.keep, comm)
-    splits = load(
-        job.data,
-        seed=train.seed,
-        arithmetic=train.arithmetic,
-        dtype=train.dtype,
-        base=base,
-        reduction=reduction,
-        source=source,
-    )
-    parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
-    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), parts)
-    spec = build_spec(job, splits.train.x_shape, backend)
-    if isinstance(spec.loss, BoundLoss):
-        check_ending(spec.loss.loss.name, spec.network.ending)
-        check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)
-    if not spec.network.layout.trainable_size:
-        raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
-    if not spec.network.outputs and (spec.loss.target_kind == "labels" or job.data.one_hot):
-        check_characters(source.vocabulary, spec.network.output_shape[-1])
-    check_words(splits.recipe, spec.loss, spec.network.output_shape, one_hot=job.data.one_hot)
-    splits = replace(
-        splits,
-        train=prepared(job, spec, splits.train, "targets of the training data", reduction),
-        validation=splits.validation
-        and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
-    )
+    job, spec, splits = load_checked(job, base, source, backend, reduction, hosts or comm.hosts)
     if splits.validation is None:
         _check_monitors(job)
     splits = replace(
