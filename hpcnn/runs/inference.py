@@ -28,8 +28,8 @@ from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_spec, piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.state import Facts, facts_of, job_of
-from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.runs.state import Facts, facts_of, job_of, scaling_in
+from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.system.output import ERROR, write_line
 from hpcnn.training.backend import BackendOf, ModelSpec
 from hpcnn.training.loader import PieceLoader
@@ -147,7 +147,7 @@ def open_trained(
             base_of_model(path, facts.base),
             path,
             sha256,
-            _scaling(checkpoint),
+            scaling_in(checkpoint),
             spec,
             model,
             facts.data,
@@ -185,15 +185,6 @@ def _recipe(facts: Facts, spec: ModelSpec) -> Recipe | None:
             "damaged. Use another checkpoint of the run."
         )
     return recipe
-
-
-def _scaling(checkpoint: Checkpoint) -> Scaling | None:
-    arrays = checkpoint.part("scaling")
-    if not arrays:
-        return None
-    if arrays.keys() != {"shift", "scale"}:
-        raise CheckpointError(f"the checkpoint's scaling has {', '.join(sorted(arrays))} in place of shift and scale")
-    return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
 
 
 def open_on_ranks(

@@ -49,13 +49,15 @@ def train(
     stop: StopRequest | None = None,
     backend: Backend = NUMPY,
     extras: Extras | None = None,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Train the job, or resume it. Collective.
 
     `out` is the run folder, None for a new one in `RUNS`; `resume` is ``auto``, ``never``, or the run or checkpoint to
-    resume; `extras` is what a program adds to the job.
+    resume; `extras` is what a program adds to the job. With `accept_changed_data`, a run goes on with other data than
+    those of its start.
     """
-    request = TrainingRequest(loaded, backend, extras or Extras(), comm.hosts)
+    request = TrainingRequest(loaded, backend, extras or Extras(), comm.hosts, accept_changed_data)
     session = _Session(request, comm, out, resume, stop or StopRequest())
     try:
         while True:
