@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,10 @@ class Content(msgspec.Struct, frozen=True):
             raise ValueError("shapes, types and hashes of the data do not match")
         for name in self.types:
             np.dtype(name)  # a TypeError is an error of validation too
+
+    def nbytes(self, place: int) -> int:
+        """Return the size of an array."""
+        return math.prod(self.shapes[place]) * np.dtype(self.types[place]).itemsize
 
     def equals(self, other: Content) -> bool:
         """Return whether two contents are the same, wherever they are stored."""
@@ -191,9 +196,8 @@ def changes(
     hashes = (before.sha256, now.sha256) if before.sha256 and now.sha256 else (before.sample_sha256, now.sample_sha256)
     for place, (then, here) in enumerate(zip(*hashes, strict=True)):
         if then != here:
-            sampled = (
-                " (in the part that is compared where data are large)" if hashes[0] is before.sample_sha256 else ""
-            )
+            part = hashes[0] is before.sample_sha256 and now.nbytes(place) > SAMPLE_BYTES
+            sampled = " (in the part that is compared where data are large)" if part else ""
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ{sampled}"]
     if before.words_sha256 != now.words_sha256:
         return [f"{where[0]}: columns hold other words, or values of another kind"]

@@ -47,6 +47,7 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
+from hpcnn.training.read_once import read_once
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
 from hpcnn.training.step_stats import StatsLayout
@@ -274,8 +275,7 @@ def build_training(
     if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
         check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
-    source = source or read_source(job.data, base)
-    source = order(source) if order else source
+    source = source or read_once(lambda: (order or _as_it_is)(read_source(job.data, base)), comm)
     content = common_content(source, job.data, comm, base)
     measured = check(content) if check is not None else None
     job = with_chunk_rows(job, source.x)
@@ -307,6 +307,10 @@ def build_training(
         class_weights=weights,
         content=content,
     )
+
+
+def _as_it_is(source: Source) -> Source:
+    return source
 
 
 def _check_monitors(job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,7 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
+from hpcnn.training.read_once import read_once
 from hpcnn.training.same_data import check_same_data, common_content
 from hpcnn.training.tuning import use_cores
 
@@ -236,6 +238,7 @@ def _samples(
             columns=trained.columns,
             recipe=trained.recipe,
             reduction=reduction,
+            once=partial(read_once, comm=comm),
         )
         return data, samples
     splits = own_splits(trained, comm)
@@ -247,7 +250,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
-    source = in_order_of(read_source(job.data, trained.base), trained.columns)
+    source = read_once(lambda: in_order_of(read_source(job.data, trained.base), trained.columns), comm)
     remedy = "name their file (--data of evaluate, INPUT of others)"
     if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
@@ -277,6 +280,7 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
         features=int(np.prod(network.input_shape)),
         recipe=trained.recipe,
         reduction=TreeReduction(comm),
+        once=partial(read_once, comm=comm),
     )
     _warn(comm, inputs.notes)
     return PieceLoader(

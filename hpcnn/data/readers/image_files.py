@@ -185,6 +185,8 @@ class DecodedRows:
 
     chunk_rows = 1
     """Rows that are decoded together."""
+    portable = True
+    """See `hpcnn.training.read_once`."""
 
     def __init__(self, paths: Sequence[Path], form: Form | MaskForm) -> None:
         self.paths, self._decode = tuple(paths), form.decode
