@@ -48,20 +48,26 @@ def files_of(section: schema.DataSection, base: Path) -> list[FileFacts]:
     return found
 
 
-def paths_of(section: schema.DataSection, base: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Yield each setting that names files or folders, with these; a folder only where nothing else names its files."""
+def paths_of(
+    section: schema.DataSection, base: Path, *, whole_folder: bool = False
+) -> Iterator[tuple[str, list[Path]]]:
+    """Yield each setting that names files or folders, with these.
+
+    `section.folder` comes only where no other setting names files in it; with `whole_folder` it comes alone.
+    """
     given = {name: getattr(section, name, "") for name in schema.LOCATIONS}
     folder = given.pop("folder")
-    inside = [] if not folder else [place for place in _places(folder, base) if place.is_dir()][:1]
+    inside = [] if not folder else [place for place in _places(folder, base) if place.exists()][:1]
     whole = True
     for setting, path in given.items():
         if not path or "://" in path:
             continue
         found = [found for near in inside for found in _existing(str(near / path), near)] or _existing(path, base)
-        if found:
-            whole = whole and found[0].parent not in inside
+        within = bool(found and inside and found[0].is_relative_to(inside[0]))
+        whole = whole and not within
+        if found and not (within and whole_folder):
             yield setting, found
-    if inside and whole:
+    if inside and (whole or whole_folder):
         yield "folder", inside
 
 

@@ -50,6 +50,7 @@ from hpcnn.training.notes import notes_on
 from hpcnn.training.read_once import read_once
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
+from hpcnn.training.staging import staged
 from hpcnn.training.step_stats import StatsLayout
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
@@ -275,7 +276,9 @@ def build_training(
     if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
         check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
-    source = source or read_once(lambda: (order or _as_it_is)(read_source(job.data, base)), comm)
+    if source is None:
+        section = staged(job.data, base, comm)
+        source = read_once(lambda: (order or _as_it_is)(read_source(section, base)), comm)
     content = common_content(source, job.data, comm, base)
     measured = check(content) if check is not None else None
     job = with_chunk_rows(job, source.x)

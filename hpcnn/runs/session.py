@@ -36,6 +36,7 @@ from hpcnn.system.output import write_line
 from hpcnn.system.processes import Process
 from hpcnn.training.backend import Backend
 from hpcnn.training.loop import Progress
+from hpcnn.training.staging import unstage
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import use_cores
 
@@ -114,6 +115,7 @@ class _Session:
             return self._train()
 
     def close(self) -> None:
+        unstage()
         if self._keeper is not None:
             self._keeper.close()
 
