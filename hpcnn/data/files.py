@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from hpcnn.core.formatting import approximate_size, counted
+from hpcnn.data.readers.tar_patterns import expanded
 from hpcnn.data.source import places
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
@@ -84,9 +85,23 @@ def _existing(path: str, base: Path) -> list[Path]:
         for one in (place, place.with_name(place.name + ".gz")):
             if one.exists():
                 return [one]
+        if "{" in path:
+            return [found for name in _expanded(path) for found in _existing(name, base)]
         if matching := sorted(glob.glob(str(place), recursive=True)):  # noqa: PTH207 - takes absolute patterns
             return [Path(one) for one in matching]
     return []
+
+
+def _expanded(pattern: str) -> list[str]:
+    try:
+        return [name for name in expanded(pattern) if name != pattern]
+    except DataError:
+        return []
+
+
+def is_pattern(path: str) -> bool:
+    """Return whether a path names files by a pattern: with `*`, `?`, `[...]`, or braces as shards have them."""
+    return glob.has_magic(path) or "{" in path
 
 
 def _sizes(paths: list[Path]) -> list[int] | None:

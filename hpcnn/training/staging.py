@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import glob
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.core.formatting import approximate_size
-from hpcnn.data.files import paths_of
+from hpcnn.data.files import is_pattern, paths_of
 from hpcnn.data.source import places
 from hpcnn.errors import DataError
 from hpcnn.job.data import DataSection
@@ -108,7 +107,7 @@ def _plan(section: DataSection, base: Path) -> tuple[dict[str, str], Copies]:
     for number, (setting, paths) in enumerate(paths_of(section, base, whole_folder=True)):
         given = getattr(section, setting)
         top = Path(str(number))
-        if len(paths) == 1 and not glob.has_magic(given):
+        if len(paths) == 1 and not is_pattern(given):
             settings[setting] = str(top / paths[0].name)
             copies += [(file, top / file.relative_to(paths[0].parent)) for file in _files_in(paths[0])]
             continue
@@ -121,7 +120,7 @@ def _plan(section: DataSection, base: Path) -> tuple[dict[str, str], Copies]:
 def _split_pattern(pattern: str, base: Path, found: Path) -> tuple[Path, Path]:
     """Return the folder that a pattern names, and the rest of it; `found` is a file that matches it."""
     for place in places(pattern, base):
-        first = next(number for number, part in enumerate(place.parts) if glob.has_magic(part))
+        first = next(number for number, part in enumerate(place.parts) if is_pattern(part))
         start = Path(*place.parts[:first])
         if found.is_relative_to(start):
             return start, Path(*place.parts[first:])

@@ -56,8 +56,8 @@ def test_one_rank_of_each_node_reads(kind: str, tmp_path: Path) -> None:
     assert sorted(readers) == ([0, 1, 2, 3, 4] if kind == "mapped" else [0, 2])
     for each in found:
         assert digests(each.arrays) == digests(alone.arrays)
-        assert (each.columns, each.inputs, each.labels, each.vocabulary, each.notes) == (
-            alone.columns, alone.inputs, alone.labels, alone.vocabulary, alone.notes
+        assert (each.columns, each.inputs, each.vocabulary, each.notes) == (
+            alone.columns, alone.inputs, alone.vocabulary, alone.notes
         )  # fmt: skip
     if kind == "table":
         assert [take(each.weights).tolist() for each in found] == [take(alone.weights).tolist()] * 5

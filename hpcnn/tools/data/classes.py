@@ -49,7 +49,7 @@ def classes_of(
     held = None
     if splits.validation is not None:
         held = _counts(splits.validation.y, outputs, labels=loss.target_kind == "labels")
-    known = (splits.recipe.words() if splits.recipe else ()) or source.labels or tuple(map(_letter, letters))
+    known = (splits.recipe.words() if splits.recipe else ()) or tuple(map(_letter, letters))
     names = [known[place] if place < len(known) else str(place) for place in range(len(train))]
     found = _facts(names, train, held)
     if not letters:
@@ -85,7 +85,7 @@ def _by_targets(
 ) -> list[ClassFacts]:
     y = parts[0][2]
     fields = fields_behind(y)
-    words = fields[0].words if fields and fields[0].kind == "words" else source.labels
+    words = fields[0].words if fields and fields[0].kind == "words" else ()
     if math.prod(y.shape[1:]) != 1 or not (words or y.dtype.kind in "biu") or letters:
         return []
     found = {}
