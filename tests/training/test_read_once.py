@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.serial import SerialCommunicator
@@ -29,6 +30,9 @@ def write(folder: Path) -> dict[str, schema.DataSection]:
     np.save(folder / "x.npy", X)
     np.save(folder / "y.npy", Y)
     (folder / "d.csv").write_text(TABLE)
+    for number, place in enumerate(("a/1.png", "a/2.png", "b/3.png")):
+        (folder / "pictures" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3), (number, 50, 90)).save(folder / "pictures" / place)
     (folder / "d.txt").write_text("some text " * 20)
     path = {kind: str(folder / f"d.{kind}") for kind in ("npz", "csv", "txt")}
     return {
@@ -36,11 +40,12 @@ def write(folder: Path) -> dict[str, schema.DataSection]:
         "joined": schema.Npz(path=path["npz"], x=["x", "z"]),
         "table": schema.Csv(path=path["csv"], targets=["t"], weights="a"),
         "text": schema.TextFiles(path=path["txt"], length=8),
+        "pictures": schema.Images(folder=str(folder / "pictures")),
         "mapped": schema.Npy(x_path=str(folder / "x.npy"), y_path=str(folder / "y.npy")),
     }
 
 
-@pytest.mark.parametrize("kind", ["compressed", "joined", "table", "text", "mapped"])
+@pytest.mark.parametrize("kind", ["compressed", "joined", "table", "text", "pictures", "mapped"])
 def test_one_rank_of_each_node_reads(kind: str, tmp_path: Path) -> None:
     section, readers = write(tmp_path)[kind], []
     alone = read_source(section, tmp_path)

@@ -23,7 +23,7 @@ from hpcnn.job.schema import Job
 from hpcnn.nn.network import Network
 from hpcnn.runs.build import load_checked
 from hpcnn.tools.data.classes import classes_of
-from hpcnn.tools.data.columns import column_facts, first_samples
+from hpcnn.tools.data.columns import column_facts, fields_behind, first_samples
 from hpcnn.tools.data.facts import TRAINING, VALIDATION, ClassFacts, DataFacts, PartFacts
 from hpcnn.tools.data.findings import Evidence, findings_of
 from hpcnn.tools.data.measure import Moments, SampledReduction, chosen_rows, flat_rows, measure, moments_of
@@ -171,7 +171,8 @@ def _pictures(x: Rows, y: Rows, classes: Sequence[ClassFacts]) -> list[tuple[str
     values, targets = flat_rows(x, chosen), flat_rows(y, chosen)
     low, high = np.nanmin(values), np.nanmax(values)
     values = np.nan_to_num((values - low) / (high - low if high > low else 1.0), nan=0.0, posinf=1.0, neginf=0.0)
-    names = [one.name for one in classes]
+    fields = fields_behind(y)
+    names = fields[0].words if fields and fields[0].kind == "words" else [one.name for one in classes]
     texts = [f"{number}: {_label(row, names)}" for number, row in zip(chosen, targets, strict=True)]
     images = values.reshape(-1, *shape)
     return list(zip(texts, images[..., :3] if len(shape) == 3 else images, strict=True))
