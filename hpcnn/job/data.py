@@ -52,6 +52,9 @@ are larger than the memory. It affects the result."""
     """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
 share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
 takes at most a quarter of what is free. Same result."""
+    stage: str = ""
+    """Folder on a disk of each node, as "/tmp" or "$TMPDIR", that files are copied to before the training. Same \
+result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -413,5 +416,5 @@ LOCATIONS = (
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
-DATA_SPEED_SETTINGS = ("prefetch", "keep")
+DATA_SPEED_SETTINGS = ("prefetch", "keep", "stage")
 """Keys that do not change the result."""
