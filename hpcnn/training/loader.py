@@ -174,11 +174,17 @@ class ShardLoader:
         self._ahead = ReadAhead(
             self._read,
             range(step, self.steps_per_epoch),
-            [_Batch(self._x.like(most), self._y.like(most)) for _ in range(max(1, ahead))],
+            [self._batch(most, own=not ahead) for _ in range(max(1, ahead))],
             ahead=ahead > 0,
             beat=self._reads.beat,
             around=_Arithmetic(self._order_of.arithmetic),
         )
+
+    def _batch(self, n: int, *, own: bool) -> _Batch:
+        """Return memory for n samples, or that in which the model takes them."""
+        if own:
+            return _Batch(self._x.room(n)[0], self._y.room(n)[0])
+        return _Batch(self._x.like(n), self._y.like(n))
 
     def close(self) -> None:
         """End the reading ahead."""
@@ -204,7 +210,8 @@ class ShardLoader:
         assert self._owned is not None
         if step != self._held:
             batch = self._ahead.take()
-            self._x.copy(batch.x[: batch.n]), self._y.copy(batch.y[: batch.n])
+            if self._reads.prefetch:
+                self._x.copy(batch.x[: batch.n]), self._y.copy(batch.y[: batch.n])
             self._ahead.give_back(batch)
             self._held = step
         own = self._starts_of(end - begin, *self._owned)
