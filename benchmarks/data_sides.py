@@ -122,7 +122,9 @@ def _unmap(rows: Rows) -> None:
 def at_the_start(folder: Path, name: str) -> Epoch:
     """Return what reads a file whole, as the start of a training does."""
     section = msgspec.convert({"data": settings_of(name)}, type=dict[str, Any])
-    job = msgspec.convert(section | {"model": {"layers": [{"type": "dense", "units": 1}]}, "loss": {"name": "mse"}}, Job)
+    job = msgspec.convert(
+        section | {"model": {"layers": [{"type": "dense", "units": 1}]}, "loss": {"name": "mse"}}, Job
+    )
     return lambda: int(read_source(job.data, folder).x.shape[0])
 
 
