@@ -1,4 +1,4 @@
-"""How fast batches are read from files, in MB/s of rows: hpcnn, one part of a file after the other, PyTorch's DataLoader.
+"""How fast batches are read from files, in MB/s of rows: hpcnn, the format's library in turn, PyTorch's DataLoader.
 
     mpirun -n 2 python -m benchmarks.data
 

@@ -97,6 +97,7 @@ class Ours:
         self._stored = list(stored(training.splits.train.x))
 
     def __call__(self) -> int:
+        """Read an epoch, each time the next one."""
         loader, seen = self._loader, 0
         loader.start_epoch(self._epoch, 0, self._owned)
         for step in range(self._steps):
