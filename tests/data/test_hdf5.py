@@ -92,12 +92,12 @@ def test_missing_package(tmp_path, monkeypatch):
         read_source(schema.Hdf5(path="d.h5"), tmp_path)
 
 
-def test_a_large_chunk_is_kept_while_its_rows_are_read(tmp_path):
+@pytest.mark.parametrize(("chunks", "cache"), [((4096, 512), 2**24), ((64, 300), 64 * 600 * 8)])
+def test_chunks_that_hold_a_row_are_kept_while_its_rows_are_read(tmp_path, chunks, cache):
     with require("h5py").File(tmp_path / "d.h5", "w") as file:
-        file.create_dataset("x", data=np.ones((4096, 512)), chunks=(4096, 512), compression="gzip")
+        file.create_dataset("x", data=np.ones((4096, 512)), chunks=chunks, compression="gzip")
     (rows,) = hdf5.read_datasets(tmp_path / "d.h5", "x")
-    _, _, cache, _ = rows._held[0].file.id.get_access_plist().get_cache()
-    assert cache >= 4096 * 512 * 8
+    assert rows._held[0].id.get_access_plist().get_chunk_cache()[1] == cache
 
 
 def test_what_lies_in_one_piece_is_mapped(h5py, tmp_path):

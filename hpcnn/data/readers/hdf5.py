@@ -14,7 +14,14 @@ import numpy as np
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.columns import Columns
 from hpcnn.data.joined import joined, joined_source, names_of
-from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
+from hpcnn.data.readers.hdf5_checks import (
+    FAULTS,
+    check_dataset,
+    h5py_module,
+    open_file,
+    unwritten,
+    with_cache_for_a_row,
+)
 from hpcnn.data.readers.npy import map_rows
 from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import Array, ArrayRows, Buffer, Rows
@@ -53,7 +60,7 @@ def _mapped(dataset: Any) -> ArrayRows | None:
 class Hdf5Rows:
     """Rows of an HDF5 data set. HDF5 needs increasing indices without repeats: rows are read sorted, then reordered.
 
-    HDF5 takes a microsecond or more for each row; what it stores as one piece is mapped into memory and read from there.
+    HDF5 takes a microsecond or more for each row: what it stores as one piece is mapped into memory instead.
     """
 
     def __init__(self, dataset: Any, what: str, *files: OpenFile) -> None:
@@ -111,7 +118,7 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
 
 
 def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
-    dataset, what = find_dataset(file, key, path), f"data set {key!r} in {path}"
+    dataset, what = with_cache_for_a_row(file, key, path), f"data set {key!r} in {path}"
     files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
     return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
