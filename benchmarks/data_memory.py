@@ -1,85 +1,85 @@
-"""The memory of a node's ranks that read one compressed file: each by itself, and one for all of them.
+"""Memory of all ranks together over one compressed file, as a multiple of its rows: one copy a host, or one a rank.
 
-``mpirun -n 4 python -m benchmarks.data_memory [--mib 256]``
+    mpirun -n 4 python -m benchmarks.data_memory
+
+The memory of a rank is its proportional set size, in which a page that n processes share counts as one n-th.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import gc
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
-from hpcnn.comm.collectives import agree
-from hpcnn.comm.connect import connect
+from benchmarks.data_sides import BATCH, CHUNK_ROWS, FEATURES, ROW_BYTES, WINDOW_CHUNKS, Ours
+from benchmarks.report import Report, make_parser, positive
+from benchmarks.sharding import proportional_set_size
+from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
-from hpcnn.data.readers import read_source
-from hpcnn.data.rows import Buffer
-from hpcnn.data.source import Source
-from hpcnn.job.data import Npz
-from hpcnn.training.read_once import read_once
 
-FEATURES = 256
-
-
-def write(path: Path, mib: int) -> None:
-    """Write an archive that takes so much memory once it is read."""
-    n = mib * 2**20 // (4 * FEATURES)
-    x = np.zeros((n, FEATURES), np.float32)
-    x[:, :8] = np.random.default_rng(0).normal(size=(n, 8))
-    np.savez_compressed(path, x=x, y=np.zeros(n, np.uint8))
+HDF5 = {"source": "hdf5", "path": "gzip.h5"}
+WAYS: dict[str, dict[str, Any]] = {
+    "HDF5, windows from the file": HDF5 | {"keep": "file", "order": "windows", "window_chunks": WINDOW_CHUNKS},
+    "HDF5 kept in memory": HDF5 | {"keep": "memory"},
+    "npz": {"source": "npz", "path": "deflated.npz"},
+}
 
 
-def memory_mib(comm: Communicator) -> float:
-    """Return the proportional set size of all ranks: shared pages count once."""
-    text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    assert found is not None
-    return float(sum(comm.allgather(int(found[1])))) / 1024
+def write_files(folder: Path, rows: int) -> None:
+    """Write the same rows as two compressed files."""
+    x = np.repeat(np.arange(rows, dtype=np.float32)[:, None], FEATURES, axis=1)  # quickly compressed and decoded
+    y = np.zeros((rows, 1), np.float32)
+    np.savez_compressed(folder / "deflated.npz", x=x, y=y)
+    with h5py.File(folder / "gzip.h5", "w") as file:
+        options = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        file.create_dataset("x", data=x, chunks=(CHUNK_ROWS, FEATURES), **options)
+        file.create_dataset("y", data=y)
 
 
-def measured(comm: Communicator, read: Callable[[], Source]) -> tuple[float, float]:
-    """Return how much memory the data take on all ranks after each has used them, and the seconds of reading."""
-    before = memory_mib(comm)
-    comm.barrier()
-    begin = time.perf_counter()
-    source = agree(comm, read)
-    seconds = max(comm.allgather(time.perf_counter() - begin))
-    buffer = Buffer(source.x.shape[1:], source.x.dtype)
-    for start in range(0, source.x.shape[0], 4096):
-        rows = np.arange(start, min(start + 4096, source.x.shape[0]))
-        source.x.take(rows, buffer.rows(len(rows)))
-    comm.barrier()
-    return memory_mib(comm) - before, seconds
+def occupied(comm: Communicator) -> float:
+    """Return the MiB that all ranks occupy together."""
+    gc.collect()
+    comm.barrier(spin=False)
+    return float(sum(comm.allgather(proportional_set_size())) / 2**20)
 
 
-def main() -> None:
-    """Print a line for each way."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=256, help="size of the data in memory")
+def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
+    """Measure the memory before and after each way has read an epoch."""
+    own = tempfile.TemporaryDirectory(dir=arguments.folder) if comm.rank == 0 else None
+    folder = Path(comm.broadcast(own and own.name))
+    if comm.rank == 0:
+        write_files(folder, arguments.mb * 2**20 // ROW_BYTES)
+    comm.barrier(spin=False)
+    report = Report(comm, {"MB": arguments.mb, "batch": BATCH}, arguments.json)
+    Ours(comm, folder, {"source": "digits"})()  # what is loaded and allocated once, whatever is read
+    taken: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(arguments.rounds):
+        for way, data in WAYS.items():
+            before = occupied(comm)
+            epoch = Ours(comm, folder, data)
+            epoch()
+            taken[way].append(occupied(comm) - before)
+            del epoch
+    report.add("memory", taken, "MiB", {f"{way} / rows": [mb / arguments.mb for mb in taken[way]] for way in WAYS})
+    report.write()
+    if own is not None:
+        own.cleanup()
+    return 0
+
+
+def main() -> int:
+    parser = make_parser("data_memory", "Measures the memory of ranks that read one file.", ranks=4, rounds=1)
+    parser.add_argument("--mb", type=positive, default=1024, help="MiB of rows; 1024")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the files are written; the system's own")
     arguments = parser.parse_args()
-    comm = connect()
-    with tempfile.TemporaryDirectory() as own:
-        folder = comm.broadcast(own)
-        path = Path(folder, "data.npz")
-        if comm.rank == 0:
-            write(path, arguments.mib)
-        comm.barrier()
-        section = Npz(path=str(path))
-        ways: dict[str, Callable[[], Source]] = {
-            "every rank reads": lambda: read_source(section, path.parent),
-            "one rank reads": lambda: read_once(lambda: read_source(section, path.parent), comm),
-        }
-        for name, read in ways.items():
-            mib, seconds = measured(comm, read)
-            if comm.rank == 0:
-                print(f"{name}: {mib:.0f} MiB for data of {arguments.mib} MiB on {comm.size} ranks, {seconds:.1f} s")
-        comm.barrier()
+    return run_parallel(lambda comm: measure(comm, arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,12 +10,12 @@ import numpy as np
 
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.data.load import split_of
 from hpcnn.data.readers import read_source
 from hpcnn.data.rows import Array, Rows, SubsetRows
 from hpcnn.data.sampler import Indices, check_batch
 from hpcnn.data.samples import Splits
 from hpcnn.data.source import Source
+from hpcnn.data.splits import split_of
 from hpcnn.errors import HpcnnError
 from hpcnn.job import data as schema
 from hpcnn.job.load import LoadedJob, load_job
