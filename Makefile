@@ -17,7 +17,7 @@ BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Installing builds it, and so does whoever imports it, if it is older than a source and CMake is there.
 CORE := hpcnn/kernels/core.abi3.so
-TEST_EXTRAS := mpi,hdf5,parquet,plot,tensorboard,onnx,docs,dev
+TEST_EXTRAS := mpi,hdf5,images,parquet,plot,tensorboard,onnx,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 
@@ -87,7 +87,7 @@ check: lint  ## Check the code, then run the tests that need no mpirun, for each
 
 # Tests that start other processes are left out. NumPy and Python themselves leak a little on purpose.
 sanitize: .venv/test.stamp  ## Run the tests of the compiled core under the address and undefined-behaviour sanitizers
-	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	HPCNN_TEST_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1" \
 	$(PYTEST) tests/kernels --ignore=tests/kernels/test_loading.py --ignore=tests/kernels/test_portable.py $(ARGS)
 

@@ -103,8 +103,11 @@ def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str], error: type[HpcnnError] = JobError) -> NoReturn:
-    """Raise `error` for a name that is in no registry: the nearest known one, then the full list."""
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], error: type[HpcnnError] = JobError, remedy: str = ""
+) -> NoReturn:
+    """Raise `error` for a name that is in no registry: the nearest known one, then the full list, then what to do."""
     names = sorted(known)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {', '.join(names[:_MOST_NAMES])}{more}.")
+    listed = f"{', '.join(names[:_MOST_NAMES])}{more}."
+    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {listed}{remedy and ' '}{remedy}")

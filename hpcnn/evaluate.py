@@ -12,6 +12,7 @@ from hpcnn.cli.parallel import open_run, run_parallel, warn_of_order
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
+    from hpcnn.runs.inference import TrainedModel
 
 
 def _parser() -> Parser:
@@ -44,21 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         what, samples, values = agree(comm, lambda: evaluate_trained(trained, comm, arguments.data))
         warn_of_order(comm, trained, arguments.data)
         if comm.rank == 0:
-            _show(str(trained.path), what, samples, values, as_json=arguments.json)
+            _show(trained, what, samples, values, as_json=arguments.json)
         return 0
 
     return run_parallel(body)
 
 
-def _show(path: str, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:
+def _show(trained: TrainedModel, what: str, samples: int, values: Mapping[str, object], *, as_json: bool) -> None:
+    from hpcnn.runs.answers import words_of_matrices
     from hpcnn.runs.display.console import print_results
     from hpcnn.system.output import write_line
     from hpcnn.training.metrics import plain_values
 
     if as_json:
-        write_line(json.dumps({"checkpoint": path, "data": what, "samples": samples, **plain_values(values)}))
+        write_line(
+            json.dumps({"checkpoint": str(trained.path), "data": what, "samples": samples, **plain_values(values)})
+        )
     else:
-        print_results(f"{path} on {samples:,} samples: {what}", values)
+        print_results(f"{trained.path} on {samples:,} samples: {what}", values, words_of_matrices(trained, values))
 
 
 if __name__ == "__main__":

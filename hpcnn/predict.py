@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn predict",
-        "Compute the outputs of a trained model for the inputs in a file, in input order. The bits are the same on any "
-        "number of ranks.",
+        "Compute the outputs of a trained model for the inputs in a file, in input order: as an array, or as a table "
+        "with classes in words and their probabilities. The bits are the same on any number of ranks.",
         example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
     )
     add_run_arguments(parser)
@@ -32,8 +32,8 @@ def _parser() -> Parser:
         "--output",
         type=path_argument,
         required=True,
-        metavar="OUT.npy",
-        help="file to write; of several outputs, each has its name before the ending, as OUT.digit.npy",
+        metavar="OUT",
+        help="file to write, .npy or .csv; of several outputs, each has its name before the ending, as OUT.digit.npy",
     )
     return parser
 
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body(comm: Communicator) -> int:
         from hpcnn.comm.collectives import agree
-        from hpcnn.runs.inference import check_output, input_loader, write_predictions
+        from hpcnn.runs.inference import input_loader
+        from hpcnn.runs.predictions import check_output, write_predictions
         from hpcnn.system.output import write_line
 
         agree(comm, lambda: check_output(arguments.output, writes=comm.rank == 0))

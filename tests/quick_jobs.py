@@ -14,7 +14,19 @@ QUICK = {
     "text_transformer": ["train.epochs=2", "data.stride=640", "data.length=32", "model.options.layers=1"],
     "time_series_gru": ["train.epochs=3", "data.samples=480"],
 }
-"""By name of the job."""
+"""By name of the job: enough for it to learn something."""
+TINY = {
+    "cifar_resnet": QUICK["cifar_resnet"],
+    "digits_cnn": ["train.batch_size=256", *(f"model.layers.{place}.filters=6" for place in (0, 3, 8))],
+    "pde_fno": ["data.samples=120", "model.options.layers=1"],
+    "segmentation_unet": ["data.samples=60", "data.size=16", "model.options.filters=4"],
+    "text_transformer": [
+        *("data.stride=3000", "data.length=16"),
+        *("model.options.layers=1", "model.options.width=16", "model.options.hidden=32"),
+    ],
+    "time_series_gru": ["data.samples=240", "model.layers.0.units=8"],
+}
+"""For one epoch of a few steps in a tenth of a second, where only bits count."""
 OF_SHARDS = {
     "cifar_resnet": ["model.options.statistics=shard"],
     "digits_cnn": [f"model.layers.{place}.statistics=shard" for place in (1, 4, 9)],
@@ -25,9 +37,10 @@ CIFAR_IMAGES = 16
 """In each file."""
 
 
-def changes_of(job: str, folder: Path, *, keras: bool = False) -> list[str]:
+def changes_of(job: str, folder: Path, *, keras: bool = False, tiny: bool = False) -> list[str]:
     """Return the settings that are changed; CIFAR's images lie in `folder`, and are made up first if need be."""
-    found = [*QUICK.get(job, []), *(OF_SHARDS.get(job, []) if keras else [])]
+    sizes = [*TINY[job], "train.epochs=1"] if tiny and job in TINY else QUICK.get(job, [])
+    found = [*sizes, *(OF_SHARDS.get(job, []) if keras else [])]
     if job.startswith("cifar"):
         write_cifar(folder / "cifar")
         found.append(f"data.folder={folder / 'cifar'}")

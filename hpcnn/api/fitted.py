@@ -17,8 +17,9 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.other_files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source
-from hpcnn.errors import EXIT_DONE, CheckpointError
+from hpcnn.errors import EXIT_DONE, CheckpointError, DataError
 from hpcnn.nn.outputs import by_name
+from hpcnn.runs.answers import answers_of
 from hpcnn.runs.build import piece_loader, prepared
 from hpcnn.runs.inference import TrainedModel, checkpoint_path, open_trained, predict
 from hpcnn.runs.run_folder import RunFolder
@@ -57,7 +58,8 @@ class Fitted:
 
         Several inputs may be a dict of arrays by name. Of a network with named outputs: a dict of arrays.
 
-        A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one.
+        A table with named columns, as a DataFrame, is matched by name, if the model was trained on such a one, and
+        its words become numbers as those of the training data did.
 
         Raises:
             DataError: they have another shape or other columns than the model takes, or are not finite.
@@ -70,12 +72,29 @@ class Fitted:
                 "x",
                 dtype=dtype,
                 scaling=trained.scaling,
+                recipe=trained.recipe,
                 reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
             loader = PieceLoader(inputs, None, piece_size=size, input_shape=shape, dtype=dtype)
             rows = np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
             return by_name(trained.spec.network.outputs, rows)
+
+    def predict_labels(self, x: Arrays) -> Any:
+        """Return the most probable class of each sample, shape (n,): its word, if targets were words, else its number.
+
+        Of a network with named outputs: a dict of arrays by their names.
+
+        Raises:
+            DataError: as for `predict`, or the model does not predict classes, one for a sample.
+        """
+        answers, outputs = answers_of(self.trained), self.predict(x)
+        numbers = [name for name, answer in answers.items() if not answer.classes]
+        if numbers:
+            raise DataError("the model predicts numbers, or any number of labels, not one class a sample: use predict.")
+        if "" in answers:
+            return answers[""].labels(outputs)
+        return {name: answer.labels(outputs[name]) for name, answer in answers.items()}
 
     def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
         """Return loss and metrics for inputs and targets, as the job's own data have them; matrices as lists.
@@ -91,6 +110,7 @@ class Fitted:
                 "the arrays",
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,
+                recipe=trained.recipe,
                 reduction=reduction,
             )
             samples = prepared(trained.job, trained.spec, samples, "the targets", reduction)
@@ -153,8 +173,10 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     use_cores(comm, model)
     complete = outcome.exit_code == EXIT_DONE
     path = folder.model if complete else folder.last
-    sha256, scaling = model.fingerprint(), training.splits.scaling
-    trained = TrainedModel(training.job, base, path, sha256, scaling, spec, model, training.content)
+    splits, sha256 = training.splits, model.fingerprint()
+    trained = TrainedModel(
+        training.job, base, path, sha256, splits.scaling, spec, model, training.content, splits.recipe
+    )
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(outcome.progress.values)
     return Fitted(folder.path, history, values, trained.weights_sha256, complete, trained)

@@ -17,7 +17,7 @@ from hpcnn.data.content import with_digests
 from hpcnn.data.readers.memory import Names, Pair, array_settings, array_source
 from hpcnn.data.source import Source
 from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.data import DataSection
+from hpcnn.job.data import ENCODING, DataSection
 from hpcnn.job.dump import differing_settings
 from hpcnn.job.load import DEFAULT_JOB, LoadedJob, builtin_jobs, check_table, read_table
 from hpcnn.job.model import Model
@@ -193,6 +193,6 @@ def _with_arrays(section: dict[str, Any], source: Source) -> dict[str, Any]:
             'data. Leave out one of them, for example by overrides={"data.validation_fraction": 0}.'
         )
     if section.get("source", "memory") != "memory":  # another kind of source: its own settings mean nothing here
-        common = msgspec.structs.fields(DataSection)
-        section = {field.name: section[field.name] for field in common if field.name in section}
+        common = (*(field.name for field in msgspec.structs.fields(DataSection)), *ENCODING)
+        section = {name: section[name] for name in common if name in section}
     return {**section, **array_settings(source)}

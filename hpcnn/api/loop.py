@@ -25,6 +25,7 @@ from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
+from hpcnn.data.tables.encode import encoded, encoded_inputs
 from hpcnn.errors import CheckpointError, DataError, DivergedError, JobError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Job
@@ -38,7 +39,7 @@ from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
 from hpcnn.system.blas import one_thread
 from hpcnn.training.backend import ModelSpec, machines_of_ranks
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.loader import Order, PieceLoader, ShardLoader
 from hpcnn.training.loop import Progress, evaluate
 from hpcnn.training.metrics import plain_values
 from hpcnn.training.replica import NotFiniteError
@@ -168,6 +169,7 @@ class Trainer:
         """
         rows = array_inputs(x, "x", self._columns, tuple(self.network.inputs))
         check_not_empty(rows, "x")
+        rows = encoded_inputs(rows, None, "x", SERIAL)
         loader = self._pieces(rows, None)
         with one_thread():
             pieces = [self._replica.model.predict_piece(loader.inputs(i)).copy() for i in range(loader.pieces)]
@@ -230,6 +232,7 @@ class Trainer:
     def _samples(self, x: Arrays, y: Arrays, what: str) -> tuple[Samples, Content | None]:
         """Return samples as the loss wants them, and what to keep of the first table with named columns."""
         source = array_source((x, y), columns=self._columns, names=names_of_network(self.network))
+        source = encoded(source, None, what, SERIAL)
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
         check_samples(source.x, source.y, what, (self._job.train.dtype,) * 2, SERIAL, source.feature_names)
@@ -248,7 +251,7 @@ class Trainer:
             train = self._job.train
             assert isinstance(train.shards, int)
             loader = ShardLoader(
-                x, y, batch_size=len(samples), shards=train.shards, seed=0, shuffle=False,
+                x, y, batch_size=len(samples), shards=train.shards, order=Order(seed=0, shuffle=False),
                 input_shape=self.network.input_shape, dtype=train.dtype,
             )  # fmt: skip
             self._loader, self._loaded = loader, kind

@@ -13,6 +13,7 @@ from hpcnn.comm.launcher import CHOICE, Launch, detect_foreign, detect_launch, o
 from hpcnn.comm.mpi_info import library_line
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, MissingExtraError
+from hpcnn.kernels.loading import bring_up_to_date
 
 _INIT_S = 600.0
 """How long MPI_Init may take: the launcher may not notice that a rank died before it."""
@@ -26,6 +27,8 @@ _TOLD_S = 8.0
 def connect() -> Communicator:
     """Return a communicator of this process: MPI under a launcher, otherwise a single rank.
 
+    In a checkout whose compiled core is older than its sources, it is compiled first.
+
     A watcher beside this process ends the job if ranks die or do not connect.
 
     The program may use mpi4py itself: if it has initialized MPI, it also finalizes it.
@@ -36,6 +39,7 @@ def connect() -> Communicator:
         MissingExtraError: a launcher started several processes, but mpi4py is not installed.
     """
     check_caller()
+    bring_up_to_date()
     launch = detect_launch()
     choice = os.environ.get(CHOICE, "")
     if choice not in ("", "mpi", "serial"):

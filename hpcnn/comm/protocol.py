@@ -176,6 +176,10 @@ class HostArray(Protocol):
     """An array of which the ranks of a host have one copy together, or else each its own."""
 
     array: Array
+    rank: int
+    """This rank among those that share the copy."""
+    size: int
+    """Their number."""
     writes: bool
     """Whether this rank writes what all ranks of the host would write alike."""
 

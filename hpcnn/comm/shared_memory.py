@@ -205,6 +205,7 @@ class CommonArray:
 
     def __init__(self, memory: HostMemory, array: NDArray[Any], broadcast: Callable[[NDArray[Any]], None]) -> None:
         self.array = array
+        self.rank, self.size = memory.rank, memory.size
         self.writes = memory.rank == 0
         self._memory, self._broadcast = memory, broadcast
 

@@ -64,6 +64,15 @@ def three_digits(value: float) -> str:
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
+def four_digits(value: float) -> str:
+    """Return a number with four significant digits, and whole where it has more of them before the point.
+
+    >>> [four_digits(value) for value in (1.0, 0.97531, 1.7812e-05, 75230.4, 9999.7, -1234.0, float("nan"))]
+    ['1.000', '0.9753', '1.781e-05', '75230', '10000', '-1234', 'nan']
+    """
+    return f"{value:.0f}" if 9999.5 <= abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
+
+
 def percent(share: float) -> str:
     """Return a fraction as a percentage.
 

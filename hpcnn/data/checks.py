@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from hpcnn.core.formatting import counted
 from hpcnn.data.cf_attributes import marked_rows
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
@@ -29,7 +30,7 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
     """Return how messages refer to entry `column` of a flattened row.
 
     >>> column_label(2, (4,), ("a", "b", "c", "d")), column_label(11, (8, 8), None), column_label(0, (), None)
-    ("column 'c' (number 2)", 'position (1, 3)', 'the column')
+    ("column 'c' (number 2)", 'entry (1, 3) of a sample', 'the column')
     """
     if names is not None and len(names) == math.prod(row_shape):
         return f"column {shortened(names[column])!r} (number {column})"
@@ -37,7 +38,7 @@ def column_label(column: int, row_shape: tuple[int, ...], names: Sequence[str] |
         return "the column"
     if len(row_shape) == 1:
         return f"column {column}"
-    return f"position {tuple(int(i) for i in np.unravel_index(column, row_shape))}"
+    return f"entry {tuple(int(i) for i in np.unravel_index(column, row_shape))} of a sample"
 
 
 def check_finite(
@@ -51,8 +52,8 @@ def check_finite(
     marked = marked_rows(rows)
     if marked is not None:
         stored, marks = Chunks(marked, marked.dtype), marked.marks
-        why = f"the file marks as missing ({marks.text})"
-        _check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
+        why = f"marked as missing in the file ({marks.text})"
+        check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
     if rows.dtype.kind != "f":
         return
     chunks = Chunks(rows, dtype)
@@ -62,15 +63,15 @@ def check_finite(
             values = chunks[i]
         return _by_row(~np.isfinite(values))
 
-    why = f"are not finite (NaN, infinite, or too large for {np.dtype(dtype).name})"
-    _check_each(chunks, bad, what, why, reduction, names)
+    why = f"not finite (NaN, infinite, or too large for {np.dtype(dtype).name})"
+    check_each(chunks, bad, what, why, reduction, names)
 
 
 def _by_row(bad: Array) -> Array:
     return bad.reshape(len(bad), -1)
 
 
-def _check_each(
+def check_each(
     chunks: Chunks, bad: Leaf, what: str, why: str, reduction: Reduction, names: Sequence[str] | None, remedy: str = ""
 ) -> None:
     """Raise DataError if ``bad(i)``, booleans (k, columns) of chunk i, is true anywhere."""
@@ -81,10 +82,13 @@ def _check_each(
         return
     column = int(columns[0])
     row = int(first_rows(chunks, bad, reduction)[column])
-    others = f"; {len(columns) - 1} other columns have such values too" if len(columns) > 1 else ""
+    bad_values = f"{counted(int(counts[column]), 'value')} of {rows.shape[0]:,}"
+    verb = "is" if counts[column] == 1 else "are"
+    more = len(columns) - 1
+    others = f"; {counted(more, 'other column')} {'has' if more == 1 else 'have'} such values, too" if more else ""
     raise DataError(
-        f"{what}: {column_label(column, rows.shape[1:], names)} holds {int(counts[column])} values of {rows.shape[0]} "
-        f"that {why}, the first in row {row}, counted from 0{others}. Clean the data: fill or drop what is missing"
+        f"{what}: {column_label(column, rows.shape[1:], names)} holds {bad_values} that {verb} {why}, the first "
+        f"in row {row}, all counted from 0{others}. Clean the data: fill or drop what is missing"
         f"{remedy}."
     )
 

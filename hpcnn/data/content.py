@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from hpcnn.data.columns import Columns, listed
 from hpcnn.data.rows import ArrayRows, Buffer, Rows, in_memory, reshaped_from
 from hpcnn.data.source import Source
+from hpcnn.data.tables.rows import fields_of
 from hpcnn.job import data as schema
 
 SAMPLE_BYTES = 2**26
@@ -44,6 +46,10 @@ class Content(msgspec.Struct, frozen=True):
     """Columns of the targets, where they have names."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
+    words_sha256: str = ""
+    """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
+    labels: list[str] = []
+    """The words of classes in the order of their numbers."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -136,7 +142,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         full = list(source.digests)
     else:
         full = digests(arrays, whole, beat) if all(in_memory(rows) or not is_sampled(rows) for rows in arrays) else []
-    names = source.feature_names
+    names = source.columns.inputs if source.columns else None
     return Content(
         shapes=[rows.shape for rows in arrays],
         types=[rows.dtype.str for rows in arrays],
@@ -144,7 +150,9 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         sample_sha256=sampled,
         sha256=full,
         target_names=list(source.columns.targets) if source.columns else [],
+        words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
+        labels=list(source.labels),
     )
 
 
@@ -157,6 +165,8 @@ def changes(
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
+    if before.labels != now.labels:
+        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -165,7 +175,17 @@ def changes(
     for place, (then, here) in enumerate(zip(*hashes, strict=True)):
         if then != here:
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
+    if before.words_sha256 != now.words_sha256:
+        return [f"{where[0]}: columns hold other words, or values of another kind"]
     return []
+
+
+def _words_digest(arrays: Sequence[Rows]) -> str:
+    """Return the SHA-256 of the kinds and words of the columns of tables; empty if all are numbers."""
+    kinds = [[(field.kind, field.words) for field in fields_of(rows)] for rows in arrays]
+    if all(kind in ("number", "boolean") and not words for fields in kinds for kind, words in fields):
+        return ""
+    return hashlib.sha256(json.dumps(kinds).encode()).hexdigest()
 
 
 def _files(section: schema.DataSection, *, validation: bool) -> str:

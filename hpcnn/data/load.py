@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from hpcnn.data.checks import check_samples
+from hpcnn.data.checks import check_not_empty, check_samples
+from hpcnn.data.chunks import stored_index
 from hpcnn.data.columns import nameless_note
 from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
 from hpcnn.data.rows import Rows, SubsetRows, materialize
-from hpcnn.data.sampler import check_batch, validation_split
-from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling
+from hpcnn.data.sampler import Indices, check_batch, validation_split
+from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling, measure_some
 from hpcnn.data.source import Source
+from hpcnn.data.tables.encode import VALIDATION, encoded, unknown_notes
+from hpcnn.data.tables.fit import fit_recipe
+from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.targets import (
     absent_classes,
     check_characters,
@@ -36,13 +40,24 @@ __all__ = [
 TRAINING = "the training data"
 
 
-def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
-    """Raise errors that concern all of the data, or both files."""
+def _unknown(source: Source, recipe: Recipe | None, held_out: Indices | None) -> tuple[str, ...]:
+    """Return warnings for words of the validation data that the training split does not have."""
+    if source.validation is not None:
+        return unknown_notes(source.validation[0], recipe, VALIDATION)
+    return () if held_out is None else unknown_notes(source.x, recipe, VALIDATION, held_out)
+
+
+def _check_split(source: Source, data: schema.DataSection) -> None:
+    """Raise JobError if validation data are given in two ways."""
     if source.validation is not None and data.validation_fraction and not source.split:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
             "Set validation_fraction = 0, or make the names of the validation files empty."
         )
+
+
+def _check(source: Source, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduction) -> None:
+    """Raise errors that concern all of the data, or both files."""
     if source.computed:
         return
     check_samples(source.x, source.y, TRAINING, dtypes, reduction, source.feature_names)
@@ -54,7 +69,31 @@ def _check(source: Source, data: schema.DataSection, dtypes: tuple[DTypeLike, DT
                 f"{what} have shape {held.shape[1:]} a sample in the validation data, but {rows.shape[1:]} in the "
                 "training data. Give files of one kind."
             )
-    check_samples(*source.validation, "the validation data", dtypes, reduction, source.feature_names)
+    check_samples(*source.validation, VALIDATION, dtypes, reduction, source.feature_names)
+
+
+def split_of(
+    source: Source, data: schema.DataSection, seed: int, arithmetic: str
+) -> tuple[Indices | None, Indices | None]:
+    """Return the samples to train on and those that are held out; None for all, and for none."""
+    if not data.validation_fraction or source.split:
+        return None, None
+    return validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
+
+
+def recipe_of(
+    source: Source,
+    data: schema.DataSection,
+    training: Indices | None,
+    arithmetic: str,
+    reduction: Reduction = SERIAL,
+) -> Recipe | None:
+    """Return what becomes of the columns of a table, measured over the samples to train on. See `fit_recipe`."""
+    if not isinstance(data, schema.TableSection | schema.Memory):
+        return None
+    return fit_recipe(
+        source.x, source.y, source.inputs, data, training=training, reduction=reduction, arithmetic=arithmetic
+    )
 
 
 def load(
@@ -67,6 +106,7 @@ def load(
     scaling: Scaling | None = None,
     source: Source | None = None,
     arithmetic: str = "numpy",
+    recipe: Recipe | None = None,
 ) -> Splits:
     """Read, check, split and scale the data of a job. Collective where `reduction` is.
 
@@ -81,22 +121,33 @@ def load(
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
         arithmetic: `train.arithmetic`, which draws those that are held out, and adds up statistics.
         source: data in memory, instead of those that the section names.
+        recipe: of the training run, for evaluation; without it, that of a table is measured over the training split.
 
     Raises:
         DataError: files are missing, damaged, empty, not finite, or inconsistent.
         JobError: inconsistent settings.
     """
     source = source or read_source(data, base)
+    _check_split(source, data)
+    if not source.computed:
+        check_not_empty(source.x, TRAINING)
+    kept, held_out = split_of(source, data, seed, arithmetic)
+    recipe = recipe or recipe_of(source, data, kept, arithmetic, reduction)
+    unknown = _unknown(source, recipe, held_out)
+    source = encoded(source, recipe, TRAINING, reduction)
     scaled = scaling is not None or data.scale != "none"
-    _check(source, data, (np.float64 if scaled else dtype, dtype), reduction)
+    _check(source, (np.float64 if scaled else dtype, dtype), reduction)
 
     train, validation = (source.x, source.y), source.validation
-    if data.validation_fraction and not source.split:
-        kept, held_out = validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
+    if kept is not None and held_out is not None:
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
     if scaling is None and data.scale != "none":
-        scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
+        if recipe is not None and recipe.columns:
+            some = [one for column in recipe.columns for one in column.scaled]
+            scaling = measure_some(train[0], some, data.scale, data.scale_over, reduction, arithmetic)
+        else:
+            scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
 
     def samples(x: Rows, y: Rows) -> Samples:
         return Samples(
@@ -109,5 +160,7 @@ def load(
         samples(*train),
         None if validation is None else samples(*validation),
         scaling,
-        (*source.notes, *nameless_note(source.columns, TRAINING)),
+        (*source.notes, *nameless_note(source.columns, TRAINING), *unknown),
+        recipe,
+        stored_index(train[0]) if data.order == "windows" else None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.readers import READERS, read_source, reader_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.reduction import SERIAL, Reduction
-from hpcnn.data.rows import ArrayRows, ReshapedRows, Rows, materialize
+from hpcnn.data.rows import ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Scaling
 from hpcnn.data.source import Inputs, Source, find_folder, resolve
+from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
+from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.select import in_order_of, like, reordered
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
 
@@ -51,6 +53,7 @@ def read_inputs(
     scaling: Scaling | None = None,
     columns: Columns | None = None,
     features: int | None = None,
+    recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
 ) -> Inputs:
     """Return the inputs of a file for prediction. Its format follows from its ending (`INPUTS`), or is that of the job.
@@ -63,23 +66,32 @@ def read_inputs(
         scaling: that of the training run.
         columns: those of the training run; inputs with named columns are reordered to match.
         features: number of entries of a sample, if known; tells whether a CSV file without names contains targets.
+        recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
     """
-    reader = _find_reader(path, data, INPUTS, "prediction")
-    found = resolve(path, base)
-    settings = data if reader is reader_of(data) else reader.settings_for(str(found), columns)
+    own, folder = reader_of(data), find_folder(path, base)
+    if own.folders and folder is not None:
+        reader, found = own, folder
+    else:
+        reader, found = _find_reader(path, data, INPUTS, "prediction"), resolve(path, base)
+    settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
     inputs = reader.read_inputs(found, settings, columns, features)
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
-    x = ready_inputs(x, path, dtype=dtype, scaling=scaling, reduction=reduction)
-    return Inputs(x, inputs.feature_names)
+    notes = unknown_notes(x, recipe, path)
+    x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    names = recipe.features if recipe and recipe.columns and x.shape[1:] == (len(recipe.features),) else None
+    return Inputs(x, names or inputs.feature_names, notes)
 
 
-def ready_inputs(x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction) -> Rows:
+def ready_inputs(
+    x: Rows, what: str, *, dtype: DTypeLike, scaling: Scaling | None, recipe: Recipe | None, reduction: Reduction
+) -> Rows:
     """Check inputs and return them in the form that the model takes; see `read_inputs`. `what` names them."""
     check_not_empty(x, what)
+    x = encoded_inputs(x, recipe, f"inputs of {what}", reduction)
     check_finite(x, f"inputs of {what}", np.float64 if scaling else dtype, reduction)
     return materialize(scaling.apply(x) if scaling else x, dtype)
 
@@ -115,6 +127,7 @@ def read_samples(
     dtype: DTypeLike = np.float32,
     scaling: Scaling | None = None,
     columns: Columns | None = None,
+    recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
 ) -> Samples:
     """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
@@ -128,23 +141,33 @@ def read_samples(
         dtype: the job's type.
         scaling: that of the training run.
         columns: those of the training run; inputs with named columns are reordered to match.
+        recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
     source = read_source(_sample_settings(path, data, base, columns), base)
-    if columns is not None and source.columns is not None:
-        assert isinstance(source.x, ArrayRows), "only tables have names, and they are in memory"
-        order = columns.places(source.columns.inputs, path)
-        source = replace(source, x=ArrayRows(source.x.array[:, order]), columns=columns)
-    return ready_samples(source, path, dtype=dtype, scaling=scaling, reduction=reduction)
+    if columns is None:
+        source = in_order_of(source, None)
+    elif source.columns is not None:
+        source = reordered(source, columns.places(source.columns.inputs, path), columns)
+    return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
 
 
 def ready_samples(
-    source: Source, what: str, *, dtype: DTypeLike, scaling: Scaling | None, reduction: Reduction
+    source: Source,
+    what: str,
+    *,
+    dtype: DTypeLike,
+    scaling: Scaling | None,
+    recipe: Recipe | None,
+    reduction: Reduction,
 ) -> Samples:
     """Check samples and return them with inputs in the form that the model takes; see `read_samples`."""
+    notes = unknown_notes(source.x, recipe, what)
+    source = encoded(source, recipe, what, reduction)
     dtypes = (np.float64 if scaling else dtype, dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
-    return Samples(materialize(scaling.apply(source.x) if scaling else source.x, dtype), source.y, source.feature_names)
+    x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
+    return Samples(x, source.y, source.feature_names, notes)

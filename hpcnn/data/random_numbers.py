@@ -18,14 +18,14 @@ _LOG_2 = 0.6931471805599453
 
 
 class CounterHash:
-    """64 random bits for each (row, column), a pure function of these, the seed and the stream.
+    """64 random bits for each (row, column), a pure function of these, the seed, the stream and the place in it.
 
     The generator is splitmix64 (Steele, Lea and Flood, 2014, "Fast splittable pseudorandom number generators"),
     entered at the counter ``row * width + column``.
     """
 
-    def __init__(self, seed: int, stream: int, width: int) -> None:
-        key = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
+    def __init__(self, seed: int, stream: int, width: int, *place: int) -> None:
+        key = np.random.SeedSequence([seed, stream, *place]).generate_state(1, np.uint64)
         self._columns = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(GAMMA) + key
         self._row_step = np.uint64(GAMMA * width & MASK)
         self._starts = Buffer((1,), np.uint64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.core.tree import fold_leaves
 
+Array = NDArray[Any]
 Leaf = Callable[[int], NDArray[np.float64]]
 """``leaf(i)``: a new array; all leaves have one shape."""
 
@@ -43,3 +44,19 @@ class SerialReduction:
 
 
 SERIAL = SerialReduction()
+
+
+def totals(axis: int | None, arithmetic: str) -> Callable[[Array], Array]:
+    """Return ``values -> sum over that axis, or over all``."""
+    if arithmetic == "numpy":
+        return lambda values: np.asarray(values.sum(axis=axis))
+    from hpcnn.kernels import core
+
+    def total(values: Array) -> Array:
+        """Add row by row, in order."""
+        out = np.empty(values.shape[1:] if axis == 0 else ())
+        rows = values.reshape(-1, max(1, out.size))
+        core.column_sums(core.Shards([0, 1], [0, len(rows)], [0]), rows, None, (out.reshape(-1),))
+        return out
+
+    return total

@@ -130,12 +130,33 @@ class ComputedRows(ABC):
         """Write `rows`, shape (k,), into `values`, shape (k, *features), of the type `dtype`."""
 
 
-class ScaledRows(ComputedRows):
+class MappedRows(ComputedRows):
+    """Rows of float64, each computed from the same row of other rows."""
+
+    def __init__(self, rows: Rows, row_shape: tuple[int, ...]) -> None:
+        super().__init__((rows.shape[0], *row_shape))
+        self.rows = rows
+
+
+class ColumnRows(MappedRows):
+    """Some columns of rows (n, columns)."""
+
+    def __init__(self, rows: Rows, columns: Sequence[int]) -> None:
+        super().__init__(rows, (len(columns),))
+        self._columns = np.array(columns, np.int64)
+        self._whole = Buffer(rows.shape[1:], np.float64)
+
+    def _fill(self, rows: Indices, values: Array) -> None:
+        whole = self._whole.rows(len(rows))
+        self.rows.take(rows, whole)
+        np.take(whole, self._columns, 1, values, "clip")
+
+
+class ScaledRows(MappedRows):
     """``(row - shift) * scale``, computed in float64 and then cast. `shift` and `scale` broadcast to a row."""
 
     def __init__(self, rows: Rows, shift: Array, scale: Array) -> None:
-        super().__init__(rows.shape)
-        self.rows = rows
+        super().__init__(rows, rows.shape[1:])
         # Repeated for a whole block: broadcasting a short row is several times slower and allocates buffers.
         block = (self._block, *rows.shape[1:])
         self._shift, self._scale = (
@@ -256,7 +277,7 @@ def reshaped_from(rows: Rows) -> Rows:
 
 def in_memory(rows: Rows) -> bool:
     """Return whether the values are held in memory, not in a file or by a formula."""
-    while isinstance(rows, SubsetRows | ScaledRows | ReshapedRows):
+    while isinstance(rows, SubsetRows | MappedRows | ReshapedRows):
         rows = rows.rows
     if isinstance(rows, JoinedRows):
         return all(map(in_memory, rows.parts))

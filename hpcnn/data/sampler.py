@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ ORDER_STREAM = 2
 """Random stream of the order of samples."""
 SPLIT_STREAM = 3
 """Random stream of the choice of validation samples."""
+CHUNK_STREAM = 6
+"""Random stream of the order of chunks."""
 
 
 def _permutation(n: int, arithmetic: str, *key: int) -> Indices:
@@ -38,6 +41,42 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool, arithmetic: str
     [0, 1, 2, 3]
     """
     return _permutation(n, arithmetic, seed, ORDER_STREAM, epoch) if shuffle else np.arange(n, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class WindowOrder:
+    """The order of the samples in one epoch, window after window."""
+
+    samples: Indices
+    """The n samples in order."""
+    chunks: Indices
+    """The chunks that hold them, in order: the first window is the first `window_chunks` of these, and so on."""
+    ends: Indices
+    """The number of samples up to the end of each window."""
+
+
+def window_order(
+    chunk_of: Indices, window_chunks: int, seed: int, epoch: int, *, arithmetic: str = "numpy"
+) -> WindowOrder:
+    """Return samples in chunks of random order, shuffled within windows of `window_chunks` chunks.
+
+    `chunk_of`, shape (n,), says which chunk each sample is in. The result is a pure function of the arguments.
+
+    >>> order = window_order(np.arange(12) // 3, 2, seed=0, epoch=0)
+    >>> sorted((order.samples[:6] // 3).tolist()) == sorted(order.chunks[:2].tolist() * 3)
+    True
+    >>> order.ends.tolist()
+    [6, 12]
+    """
+    n, numbers = len(chunk_of), np.unique(chunk_of)
+    chunks = numbers[_permutation(len(numbers), arithmetic, seed, CHUNK_STREAM, epoch)]
+    windows = -(-len(chunks) // window_chunks)
+    window_of_chunk = np.zeros(int(numbers[-1]) + 1, np.int64 if windows > 2**15 else np.int16)  # int16: sorted fast
+    window_of_chunk[chunks] = np.arange(len(chunks)) // window_chunks
+    shuffled = _permutation(n, arithmetic, seed, ORDER_STREAM, epoch)
+    window_of = window_of_chunk[chunk_of[shuffled]]
+    samples = shuffled[np.argsort(window_of, kind="stable")]
+    return WindowOrder(samples, chunks, np.cumsum(np.bincount(window_of, minlength=windows)))
 
 
 def held_out_count(n: int, fraction: float) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.data.reduction import Reduction
-from hpcnn.data.rows import Array, Chunks, Rows, ScaledRows
+from hpcnn.data.reduction import Reduction, totals
+from hpcnn.data.rows import Array, Chunks, ColumnRows, Rows, ScaledRows
 from hpcnn.data.sampler import Indices
+from hpcnn.data.tables.recipe import Recipe
 from hpcnn.errors import DataError
 
 
@@ -47,29 +48,13 @@ def _moments(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -
     Deviations from the first row are summed rather than the values, so that a constant column gives exactly its
     value and exactly 0.
     """
-    total = _totals(0 if over == "feature" else None, arithmetic)
+    total = totals(0 if over == "feature" else None, arithmetic)
     n = chunks.rows.shape[0] * (1 if over == "feature" else int(np.prod(chunks.rows.shape[1:])))
     first = chunks[0][0].copy()
     origin = first if over == "feature" else first.reshape(-1)[0]
     mean = origin + reduction.sum(len(chunks), lambda i: total(chunks[i] - origin)) / n
     squares = reduction.sum(len(chunks), lambda i: total(np.square(chunks[i] - mean)))
     return np.asarray(mean), np.sqrt(squares / n)
-
-
-def _totals(axis: int | None, arithmetic: str) -> Callable[[Array], Array]:
-    """Return ``values -> sum over that axis, or over all``."""
-    if arithmetic == "numpy":
-        return lambda values: np.asarray(values.sum(axis=axis))
-    from hpcnn.kernels import core
-
-    def total(values: Array) -> Array:
-        """Add row by row, in order."""
-        out = np.empty(values.shape[1:] if axis == 0 else ())
-        rows = values.reshape(-1, max(1, out.size))
-        core.column_sums(core.Shards([0, 1], [0, len(rows)], [0]), rows, None, (out.reshape(-1),))
-        return out
-
-    return total
 
 
 def _range(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -> tuple[Array, Array]:
@@ -104,6 +89,29 @@ def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction, arit
     return Scaling(shift, np.asarray(1.0 / np.where(usable, width, 1.0)))
 
 
+def scaling_of_some(measured: Scaling, scaled: Sequence[bool]) -> Scaling:
+    """Return a scaling of the features that are `scaled`, measured over them, for rows of all features."""
+    some = np.array(scaled)
+    shift, scale = np.zeros(len(some)), np.ones(len(some))
+    shift[some], scale[some] = measured.shift, measured.scale
+    return Scaling(shift, scale)
+
+
+def measure_some(
+    rows: Rows, scaled: Sequence[bool], kind: str, over: str, reduction: Reduction, arithmetic: str
+) -> Scaling | None:
+    """Return the scaling of those features of rows (n, features) that are `scaled`; None if there are none.
+
+    The others keep their values. See `measure_scaling`.
+    """
+    places = [place for place, one in enumerate(scaled) if one]
+    if not places:
+        return None
+    if len(places) == len(scaled):
+        return measure_scaling(rows, kind, over, reduction, arithmetic)
+    return scaling_of_some(measure_scaling(ColumnRows(rows, places), kind, over, reduction, arithmetic), scaled)
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Inputs `x` and targets `y`, one row of each per sample."""
@@ -112,6 +120,8 @@ class Samples:
     y: Rows
     feature_names: tuple[str, ...] | None = None
     """Names of the columns of the inputs, where they have some."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user."""
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -136,3 +146,7 @@ class Splits:
     scaling: Scaling | None
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    recipe: Recipe | None = None
+    """What became of the columns of a table."""
+    train_index: Indices | None = None
+    """For `data.order = "windows"`: the number of each training sample among the rows of the source."""

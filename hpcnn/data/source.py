@@ -39,6 +39,8 @@ class Source:
     """Whether `validation` is the fraction that the settings hold out: the end of a sequence."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
+    labels: tuple[str, ...] = ()
+    """The words of classes in the order of their numbers."""
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
@@ -47,6 +49,16 @@ class Source:
     """Warnings for the user."""
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """The shapes of several inputs, where the rows of `x` are those side by side."""
+    weights: Rows | None = None
+    """Weights of the samples, shape (n,)."""
+    validation_weights: Rows | None = None
+    """The same of the validation data."""
+    file_places: tuple[int, ...] = ()
+    """Of a table: where its inputs are in the file, from 0."""
+    features: tuple[str, ...] | None = None
+    """Names of the entries of `x`, where they are others than those of the columns."""
+    groups: Rows | None = None
+    """A number for each sample, (n,): samples of one number stay on one side of the split."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:
@@ -56,7 +68,7 @@ class Source:
     @property
     def feature_names(self) -> tuple[str, ...] | None:
         """Names of the inputs."""
-        return self.columns.inputs if self.columns else None
+        return self.features or (self.columns.inputs if self.columns else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +78,8 @@ class Inputs:
     x: Rows
     feature_names: tuple[str, ...] | None = None
     """Names of their columns, where they have some."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the user."""
 
 
 def with_features(source: Source) -> Source:
@@ -156,6 +170,9 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     if declared > most:
         raise unread(what, f"its header declares {declared} bytes, but it can't hold more than {most}")
     check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
+
+
+NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 
 def unread(path: object, why: object) -> DataError:

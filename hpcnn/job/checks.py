@@ -112,6 +112,8 @@ def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
     match data:
         case sources.Digits() | sources.Idx() | sources.Cifar() | sources.Shapes() | sources.TextFiles():
             return "classes"
+        case sources.Images() if not data.table:
+            return "classes"
         case sources.Heat() | sources.Series():
             return "numbers"
         case sources.Synthetic():

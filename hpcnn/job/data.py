@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
@@ -22,6 +23,22 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Statistics per feature, or over all features (images)."""
     one_hot: bool = False
     """Convert integer labels to one-hot rows of the width of the model's output."""
+    augment: Augment | None = None
+    """Random changes of the training images."""
+    order: Literal["global", "windows"] = "global"
+    """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
+of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
+are larger than the memory. It affects the result."""
+    chunk_rows: NonNegativeInt = 0
+    """`windows`: rows in a chunk; 0: those of the file (of HDF5, the first axis of its chunks), or 1 MiB of rows."""
+    window_chunks: PositiveInt = 32
+    """`windows`: chunks in a window. A node holds the chunks of two windows in memory, where the file has chunks."""
+    prefetch: NonNegativeInt = 2
+    """Batches that each rank reads ahead while it computes, of data that are not in memory; 0: none. Same result."""
+    keep: Literal["auto", "memory", "file"] = "auto"
+    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
+share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
+takes at most a quarter of what is free. Same result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -35,6 +52,45 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """The file."""
     validation_path: str = ""
     """A second file, for validation."""
+
+
+class TableColumn(Section, frozen=True, kw_only=True):
+    """How one column of a table becomes numbers, where that differs from the other columns."""
+
+    kind: Literal["auto", "number", "category", "date"] = "auto"
+    """What it holds; `auto`: what its values look like. `category` makes categories of numbers, such as codes."""
+    order: list[Text] = []
+    """Words in their order: the column becomes one number, the place of its word, from 0."""
+    categories: Literal["", "one_hot", "integer"] = ""
+    """As `data.categories`, for this column."""
+    missing: Literal["", "error", "mean", "median", "most_frequent", "indicator"] = ""
+    """As `data.missing`, for this column."""
+
+
+Categories = Literal["one_hot", "integer"]
+Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
+
+
+class TableSection(FileSection, frozen=True, kw_only=True):
+    """Settings of tables with columns."""
+
+    targets: Annotated[list[str | int], Meta(min_length=1)]
+    """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
+    inputs: list[Text] | dict[str, list[Text]] = []
+    """Columns that are inputs: names, in this order, or patterns; empty: all others, sorted by name. A table of lists \
+gives the model several inputs by name."""
+    exclude: list[Text] = []
+    """Columns that are left out: names or patterns."""
+    weights: str = ""
+    """Column of the weights of the samples."""
+    group: str = ""
+    """Column that says which samples belong together."""
+    categories: Categories = "one_hot"
+    """What becomes of words: a column of zeros and ones a word, or one number a word from 1 (0: an unknown word)."""
+    missing: Missing = "error"
+    """What replaces missing inputs; `indicator`: the mean, and one more column that says where."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
 
 
 class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
@@ -87,11 +143,37 @@ class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
     """Train on the training batches and validate on the test batch, or use one of them alone."""
 
 
-class Csv(FileSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers."""
+class Images(DataSection, frozen=True, kw_only=True, tag="images"):
+    """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
 
-    targets: Annotated[list[str | int], Meta(min_length=1)]
-    """Columns to predict: names, or positions from 0 (-1 is the last)."""
+    folder: Text
+    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
+ such folders; or with `masks` or `table`, the pictures."""
+    classes: list[Text] = []
+    """The classes in the order of their numbers. Empty: those that there are, sorted by code point."""
+    table: str = ""
+    """A CSV file with a header, a line a picture, instead of a folder for each class."""
+    validation_table: str = ""
+    """The same for validation."""
+    paths: Text = "file"
+    """`table`: column of the paths of the pictures in `folder`."""
+    targets: list[Text] = []
+    """`table`: columns to predict: one of words, which are classes, or any of numbers."""
+    masks: str = ""
+    """Folder of masks, with the same names as the pictures: the class of each pixel."""
+    mask_values: list[NonNegativeInt] = []
+    """Values of the masks in the order of their classes, as [0, 255]. Empty: the values are the classes."""
+    size: Annotated[list[PositiveInt], Meta(max_length=2)] = []
+    """[height, width] that pictures are brought to. Empty: all have one size."""
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    """How: change the proportions, cut off the longer side at both ends, or pad the shorter side with 0."""
+    channels: Literal["rgb", "grey"] = "rgb"
+    """Three channels, or one. Pictures of 16 bits or floats are grey."""
+
+
+class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
+    """A CSV file of numbers, words and dates."""
+
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     """Separator of columns."""
     header: bool = True
@@ -107,11 +189,8 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
     """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
 
 
-class Parquet(FileSection, frozen=True, kw_only=True, tag="parquet"):
-    """A Parquet table of numbers (extra `parquet`)."""
-
-    targets: Annotated[list[str], Meta(min_length=1)]
-    """Columns to predict."""
+class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
+    """A Parquet table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -235,17 +314,27 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
     """Number of samples for validation."""
     sha256: str = ""
     """Hash of all arrays: a run resumes only with the same data."""
+    categories: Categories = "one_hot"
+    """What becomes of words in tables with named columns; see the same key of files."""
+    missing: Missing = "error"
+    """What replaces missing inputs of such tables."""
+    columns: dict[str, TableColumn] = {}
+    """Settings of single columns by name."""
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles | Heat | Series
-    | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles
+    | Heat | Series | Memory
 )  # fmt: skip
 
+ENCODING = ("categories", "missing", "columns")
+"""Settings of how tables become numbers."""
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
-    "validation_y_path", "validation_images", "validation_labels",
+    "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
+DATA_SPEED_SETTINGS = ("prefetch", "keep")
+"""Keys that do not change the result."""

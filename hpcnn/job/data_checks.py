@@ -10,6 +10,7 @@ def has_validation(data: sources.Data) -> bool:
     """Return whether a source with these settings has validation data."""
     given = isinstance(data, sources.Memory) and data.validation_samples > 0
     given = given or (isinstance(data, sources.Cifar) and data.part == "both")
+    given = given or isinstance(data, sources.Images)  # it depends on the folders that there are
     return given or data.validation_fraction > 0 or any(_validation_files(data).values())
 
 
@@ -21,6 +22,16 @@ def _validation_files(data: sources.Data) -> dict[str, str]:
 def check_data(data: sources.Data) -> None:
     """Raise JobError if the settings of a source contradict each other, or name validation data twice."""
     check_source(data)
+    if data.chunk_rows and data.order == "global":
+        raise JobError(
+            f'data.chunk_rows = {data.chunk_rows} is for data.order = "windows", but the order is "global": set it to '
+            '"windows", or remove chunk_rows'
+        )
+    if data.order == "windows" and data.augment is not None and data.augment.mixup:
+        raise JobError(
+            f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
+            '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
+        )
     files = _validation_files(data)
     given = [key for key, value in files.items() if value]
     if data.validation_fraction > 0 and given:
@@ -41,6 +52,8 @@ def check_source(data: sources.DataSection) -> None:
             _check_cifar(data)
         case sources.TextFiles():
             _check_text(data)
+        case sources.Images():
+            _check_images(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -58,6 +71,30 @@ def _check_cifar(data: sources.Cifar) -> None:
         raise JobError(
             f'data.validation_fraction = {data.validation_fraction:g} and the test batch of data.part = "both" both '
             'give validation data: set the fraction to 0, or part to "train"'
+        )
+
+
+def _check_images(data: sources.Images) -> None:
+    if data.table and data.masks:
+        raise JobError("data.table and data.masks both give the targets: leave one out")
+    if len(data.size) == 1:
+        raise JobError(f"data.size = {data.size} is one number: give [height, width]")
+    if data.table and not data.targets:
+        raise JobError("data.table needs data.targets: name the columns to predict")
+    for key, needed in (("targets", "table"), ("validation_table", "table"), ("mask_values", "masks")):
+        if getattr(data, key) and not getattr(data, needed):
+            raise JobError(f"data.{key} is for data.{needed}, which is not given: add that, or remove data.{key}")
+    if data.classes and data.masks:
+        raise JobError("data.classes names the folders or words of classes, but data.masks gives numbers: leave it out")
+    for key in ("classes", "targets", "mask_values"):
+        given = getattr(data, key)
+        if len(set(given)) < len(given):
+            twice = next(one for place, one in enumerate(given) if one in given[:place])
+            raise JobError(f"data.{key} has {twice!r} twice: give each once")
+    if data.validation_table and data.validation_fraction:
+        raise JobError(
+            f"data.validation_fraction = {data.validation_fraction:g} and data.validation_table both give validation "
+            "data: set the fraction to 0, or remove the table"
         )
 
 

@@ -38,10 +38,12 @@ def result_settings(job: Job) -> dict[str, Any]:
     """Return the settings that define the result as plain values: not `name`, `[run]` and those that affect speed."""
     import msgspec
 
+    from hpcnn.job.data import DATA_SPEED_SETTINGS
     from hpcnn.job.schema import SPEED_SETTINGS
 
     settings: dict[str, Any] = msgspec.to_builtins(job)
     settings["train"] = {key: value for key, value in settings["train"].items() if key not in SPEED_SETTINGS}
+    settings["data"] = {key: value for key, value in settings["data"].items() if key not in DATA_SPEED_SETTINGS}
     inputs = settings["model"]["inputs"]
     if inputs:  # their order counts
         settings["model"]["inputs"] = [f"{name} {shape}" for name, shape in inputs.items()]

@@ -11,7 +11,7 @@ from hpcnn.job.section import Fraction, NonNegative, Positive, PositiveInt, Sect
 
 Metric = Literal[
     "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
-    "mae", "mse", "r2", "precision", "recall", "f1", "mean_iou",
+    "mae", "mse", "r2", "precision", "recall", "f1", "iou", "mean_iou",
     "perplexity", "auc", "confusion_matrix",
 ]  # fmt: skip
 

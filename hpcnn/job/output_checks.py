@@ -8,7 +8,7 @@ from hpcnn.errors import JobError
 
 CLASS_METRICS = (
     "accuracy", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "top_k_accuracy",
-    "precision", "recall", "f1", "mean_iou", "perplexity", "auc", "confusion_matrix",
+    "precision", "recall", "f1", "iou", "mean_iou", "perplexity", "auc", "confusion_matrix",
 )  # fmt: skip
 PROBABILITIES = ("sigmoid", "softmax")
 _POSITIVE = ("softmax", "sigmoid", "softplus")

@@ -66,8 +66,7 @@ def _model_options() -> Iterator[Setting]:
 
 def _section(choices: Sequence[kinds.StructType], section: str) -> Iterator[Setting]:
     if tag_field := choices[0].tag_field:
-        names = " or ".join(filter(None, [", ".join(f'"{c.tag}"' for c in choices[:-1]), f'"{choices[-1].tag}"']))
-        yield Setting(section, "", str(tag_field), names, "required", "The kind.")
+        yield Setting(section, "", str(tag_field), "one of the kinds listed here", "required", "The kind.")
     inner: list[tuple[tuple[kinds.StructType, ...], str]] = []
     for owner in dict.fromkeys(_owner(choice.cls, field.name) for choice in choices for field in choice.fields):
         members = [choice for choice in choices if issubclass(choice.cls, owner)]
@@ -139,22 +138,29 @@ def _source(cls: type) -> ast.ClassDef:
 
 
 def as_markdown() -> str:
-    """Return the reference as Markdown: a heading, a list of kinds and a table for each section."""
+    """Return the reference as Markdown: for each section its keys, and for each of its kinds those that it adds."""
     lines: list[str] = []
     texts = section_texts()
-    for section, rows in groupby(settings(), key=lambda row: row.section):
+    for section, group in groupby(settings(), key=lambda row: row.section):
+        rows = list(group)
         text, tags = texts[section]
         lines += [f"## `[{section}]`" if section else "## Top of the file", "", text, ""]
-        lines += [f"- `{tag}`: {meaning}" for tag, meaning in tags.items()]
-        lines += [""] if tags else []
-        lines += ["| key | value | default | |", "|---|---|---|---|"]
-        for row in rows:
-            only = f" ({row.kind})" if row.kind else ""
-            default = row.default if row.default in ("required", "none") else f"`{row.default}`"
-            cells = (f"`{row.key}`{only}", row.type, default, row.text)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
+        lines += _table([row for row in rows if not row.kind])
+        for tag, meaning in tags.items():
+            lines += [f"### `{tag}`", "", meaning, ""]
+            lines += _table([row for row in rows if tag in row.kind.split(", ")])
     return "\n".join(lines)
+
+
+def _table(rows: Sequence[Setting]) -> Iterator[str]:
+    if not rows:
+        return
+    yield from ("| key | value | default | |", "|---|---|---|---|")
+    for row in rows:
+        default = row.default if row.default in ("required", "none") else f"`{row.default}`"
+        cells = (f"`{row.key}`", row.type, default, row.text)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
 
 
 def as_text(width: int = WIDTH) -> str:

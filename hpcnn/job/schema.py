@@ -74,6 +74,8 @@ its BLAS library, whose bits depend on the processor and the library. It affects
     """Metrics computed in addition to the loss. `auc` is computed of validation data alone, and by `hpcnn.evaluate`."""
     top_k: PositiveInt = 5
     """The k of `top_k_accuracy`."""
+    iou_class: NonNegativeInt = 1
+    """The class, or the label, that `iou` is of."""
     eval_batch_size: PositiveInt = 256
     """Samples per batch in evaluation and prediction."""
     optimizer_sharding: bool | Literal["auto"] = "auto"

@@ -1,7 +1,29 @@
 #include "arguments.h"
 
+static _Thread_local struct view **held;
+
+struct view **hold(struct view **views) {
+    struct view **before = held;
+    held = views;
+    return before;
+}
+
+void release(struct view *views) {
+    while (views) {
+        struct view *next = views->next;
+        PyBuffer_Release(&views->buffer);
+        PyMem_Free(views);
+        views = next;
+    }
+}
+
 static int wrong(const char *name, const char *what) {
     PyErr_Format(PyExc_ValueError, "%s must be %s", name, what);
+    return 0;
+}
+
+static int wrong_type(const char *name, const char *what) {
+    PyErr_Format(PyExc_TypeError, "%s must be %s", name, what);
     return 0;
 }
 
@@ -18,26 +40,30 @@ static int read_format(const char *format, struct array *array) {
 }
 
 int take(PyObject *given, const char *name, enum access access, struct array *array) {
-    Py_buffer view;
+    struct view *taken = PyMem_Malloc(sizeof *taken);
+    if (!taken) return PyErr_NoMemory() != NULL;
+    Py_buffer *view = &taken->buffer;
     int flags = PyBUF_STRIDES | PyBUF_FORMAT | (access == WRITE ? PyBUF_WRITABLE : 0);
-    if (PyObject_GetBuffer(given, &view, flags) < 0) {
+    if (PyObject_GetBuffer(given, view, flags) < 0) {
+        PyMem_Free(taken);
         PyErr_Clear();
         return wrong(name, access == WRITE ? "an array that can be written to" : "an array");
     }
-    int known = view.ndim <= MOST_AXES && read_format(view.format, array);
+    taken->next = *held;
+    *held = taken;
+    int known = view->ndim <= MOST_AXES && read_format(view->format, array);
     if (known) {
-        array->data = view.buf;
-        array->bits = 8 * (int)view.itemsize;
-        array->axes = view.ndim;
+        array->data = view->buf;
+        array->bits = 8 * (int)view->itemsize;
+        array->axes = view->ndim;
         array->size = 1;
-        for (int axis = 0; axis < view.ndim; axis++) {
-            array->shape[axis] = view.shape[axis];
-            array->stride[axis] = view.strides[axis] / view.itemsize;
-            known &= view.strides[axis] % view.itemsize == 0;
-            array->size *= view.shape[axis];
+        for (int axis = 0; axis < view->ndim; axis++) {
+            array->shape[axis] = view->shape[axis];
+            array->stride[axis] = view->strides[axis] / view->itemsize;
+            known &= view->strides[axis] % view->itemsize == 0;
+            array->size *= view->shape[axis];
         }
     }
-    PyBuffer_Release(&view); /* the caller keeps the array itself */
     return known ? 1 : wrong(name, "an array of numbers in native byte order");
 }
 
@@ -92,6 +118,7 @@ int check_size(const struct array *array, const char *name, index_t size) {
 }
 
 int take_whole(PyObject *given, const char *name, index_t least, index_t most, index_t *number) {
+    if (!PyLong_Check(given)) return wrong_type(name, "an int");
     long long value = PyLong_AsLongLong(given);
     if (value == -1 && PyErr_Occurred()) return 0;
     if (value < least || value > most) {
@@ -103,9 +130,15 @@ int take_whole(PyObject *given, const char *name, index_t least, index_t most, i
 }
 
 int take_number(PyObject *given, const char *name, double *number) {
-    (void)name;
-    *number = PyFloat_AsDouble(given);
+    if (PyFloat_Check(given)) *number = PyFloat_AsDouble(given);
+    else if (PyLong_Check(given)) *number = PyLong_AsDouble(given);
+    else return wrong_type(name, "a float or an int");
     return !(*number == -1.0 && PyErr_Occurred());
+}
+
+int take_rate(PyObject *given, double *rate) {
+    if (!take_number(given, "rate", rate)) return 0;
+    return (*rate >= 0 && *rate < 1) || wrong("rate", "0 at least, and below 1");
 }
 
 index_t columns_of(const struct array *array) { return array->axes ? array->shape[array->axes - 1] : 1; }

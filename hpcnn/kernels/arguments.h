@@ -27,7 +27,16 @@ struct array {
 
 enum access { READ, WRITE };
 
-/* What an argument must be: checked by `take`. */
+/* A buffer in use: until it is released, what owns the memory can neither free it nor make it smaller. */
+struct view {
+    Py_buffer buffer;
+    struct view *next;
+};
+/* From here on, `take` adds what it takes to the list `views`. Returns the list before, to be given back: calls nest. */
+struct view **hold(struct view **views);
+void release(struct view *views);
+
+/* What an argument must be: checked by `take`, within `hold`. */
 int take(PyObject *given, const char *name, enum access access, struct array *array);
 /* The same, or an array with data NULL for None. */
 int take_optional(PyObject *given, const char *name, enum access access, struct array *array);
@@ -38,8 +47,11 @@ int take_optional_plain(PyObject *given, const char *name, enum access access, i
 int is_real(const struct array *array, const char *name);
 int take_real(PyObject *given, const char *name, enum access access, struct array *array);
 int check_size(const struct array *array, const char *name, index_t size);
+/* Numbers are of Python's own types: no method of theirs may run while arrays are half checked. */
 int take_whole(PyObject *given, const char *name, index_t least, index_t most, index_t *number);
 int take_number(PyObject *given, const char *name, double *number);
+/* The share of entries that dropout sets to 0. */
+int take_rate(PyObject *given, double *rate);
 int is_plain(const struct array *array);
 /* The rows of a C-ordered array, which has one axis at least: all axes but the last. */
 index_t rows_of(const struct array *array);

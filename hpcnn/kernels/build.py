@@ -33,7 +33,7 @@ def build_in_place(*, on_import: bool = False) -> None:
             if newest <= built():
                 return
             if on_import:
-                print(f"hpcnn: building the compiled core, as its sources are younger than {MODULE}", file=sys.stderr)
+                print("hpcnn: compiling the core once; this takes some minutes", file=sys.stderr, flush=True)
             _replace(_compile(BUILD / f"core-{platform.machine()}"), newest)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or BUILD}.") from error

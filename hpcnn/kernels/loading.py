@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
 
@@ -10,6 +11,19 @@ from hpcnn.errors import MissingCoreError
 from hpcnn.kernels.files import FOLDER, MODULE, built, newest_source
 
 _WITHOUT = 'Or set train.arithmetic = "numpy", another definition of the result, which needs no compiled core.'
+
+
+def bring_up_to_date() -> None:
+    """Compile the module of a checkout if it is older than a source.
+
+    Ranks do so before anything watches their progress: one compiles, for minutes, and the others wait for it. If it
+    fails, `load_core` says why, to whoever needs the module.
+    """
+    if newest_source() > built():
+        from hpcnn.kernels.build import BuildError, build_in_place
+
+        with suppress(BuildError):
+            build_in_place(on_import=True)
 
 
 def load_core() -> ModuleType:

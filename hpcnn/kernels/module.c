@@ -5,28 +5,39 @@
  */
 #include "record.h"
 
+#include <stdatomic.h>
+
 #include "dispatch.h"
 #include "numbers.h"
 
 static PyObject *no_memory(void) { return PyErr_NoMemory(); }
 
+static void no_scratch(const struct record *record) {
+    PyErr_Format(PyExc_MemoryError,
+        "an operation needs %zu MB of memory of its own on each thread: a convolution needs less with a smaller kernel_size, dilation_rate or padding",
+        record->job.scratch >> 20);
+}
+
 /* Do records without the lock, where they take long enough for that to be worth it. */
 static int do_records(struct record *const *records, Py_ssize_t count, double work) {
     int done = 1;
+    Py_ssize_t i = 0;
     uint64_t before;
     PyThreadState *state = work > 1e4 ? PyEval_SaveThread() : NULL;
     before = enter_ieee();
-    for (Py_ssize_t i = 0; i < count && done; i++) done = do_record(records[i]);
+    for (; i < count && done; i++) done = do_record(records[i]);
     leave_ieee(before);
     if (state) PyEval_RestoreThread(state);
-    if (!done) no_memory();
+    if (!done) no_scratch(records[i - 1]);
     return done;
 }
 
 static PyObject *do_now(const struct operation *operation, PyObject *const *arguments, Py_ssize_t count) {
     struct record record, *one = &record;
-    if (!make_record(operation, arguments, count, &record) || !do_records(&one, 1, record.work)) return NULL;
-    Py_RETURN_NONE;
+    if (!make_record(operation, arguments, count, &record)) return NULL;
+    int done = do_records(&one, 1, record.work);
+    free_record(&record);
+    return done ? Py_NewRef(Py_None) : NULL;
 }
 
 /* ----------------------------------------------------------------------------------------------------------- Shards */
@@ -134,7 +145,8 @@ struct program {
     struct record **records;
     double *work; /* of all records before each */
     Py_ssize_t count, room;
-    PyObject *arrays; /* a list: keeps what the records point into */
+    Py_ssize_t running; /* calls of `run` that are at work, without Python's lock */
+    PyObject *kept; /* a list of the arguments: shards are among them */
 };
 
 static PyObject *new_program(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
@@ -142,7 +154,7 @@ static PyObject *new_program(PyTypeObject *type, PyObject *arguments, PyObject *
     if (!PyArg_ParseTuple(arguments, ":Program")) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct program *self = (struct program *)allocate(type, 0);
-    if (self && !(self->arrays = PyList_New(0))) {
+    if (self && !(self->kept = PyList_New(0))) {
         Py_DecRef((PyObject *)self);
         return NULL;
     }
@@ -151,10 +163,13 @@ static PyObject *new_program(PyTypeObject *type, PyObject *arguments, PyObject *
 
 static void free_program(PyObject *object) {
     struct program *self = (struct program *)object;
-    for (Py_ssize_t i = 0; i < self->count; i++) PyMem_Free(self->records[i]);
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        free_record(self->records[i]);
+        PyMem_Free(self->records[i]);
+    }
     PyMem_Free(self->records);
     PyMem_Free(self->work);
-    Py_DecRef(self->arrays);
+    Py_DecRef(self->kept);
     free_object(object);
 }
 
@@ -172,12 +187,20 @@ static int make_room(struct program *self) {
 }
 
 static PyObject *append(struct program *self, const struct operation *operation, PyObject *const *arguments, Py_ssize_t count) {
-    if (!make_room(self)) return NULL;
     struct record *record = PyMem_Malloc(sizeof *record);
     if (!record) return no_memory();
-    int kept = make_record(operation, arguments, count, record);
-    for (Py_ssize_t i = 0; kept && i < count; i++) kept = PyList_Append(self->arrays, arguments[i]) == 0;
-    if (!kept) {
+    if (!make_record(operation, arguments, count, record)) {
+        PyMem_Free(record);
+        return NULL;
+    }
+    int kept = 1;
+    for (Py_ssize_t i = 0; kept && i < count; i++) kept = PyList_Append(self->kept, arguments[i]) == 0;
+    if (kept && self->running) {
+        PyErr_SetString(PyExc_RuntimeError, "a program that runs can't be added to");
+        kept = 0;
+    }
+    if (!kept || !make_room(self)) {
+        free_record(record);
         PyMem_Free(record);
         return NULL;
     }
@@ -193,8 +216,11 @@ static PyObject *run_program(PyObject *object, PyObject *const *arguments, Py_ss
     if (count > 2) return PyErr_Format(PyExc_TypeError, "run takes a begin and an end at most");
     if (count > 0 && !take_whole(arguments[0], "begin", 0, self->count, &begin)) return NULL;
     if (count > 1 && !take_whole(arguments[1], "end", begin, self->count, &end)) return NULL;
-    if (begin < end && !do_records(self->records + begin, end - begin, self->work[end] - self->work[begin])) return NULL;
-    Py_RETURN_NONE;
+    if (begin >= end) Py_RETURN_NONE;
+    self->running++;
+    int done = do_records(self->records + begin, end - begin, self->work[end] - self->work[begin]);
+    self->running--;
+    return done ? Py_NewRef(Py_None) : NULL;
 }
 
 static Py_ssize_t program_length(PyObject *self) { return ((struct program *)self)->count; }
@@ -205,7 +231,6 @@ struct update_object {
     PyObject ob_base;
     struct record record;
     struct link *chain;
-    PyObject *arrays;
 };
 
 static int parse_link(PyObject *given, index_t size, int bits, struct link *link) {
@@ -231,43 +256,43 @@ static int parse_link(PyObject *given, index_t size, int bits, struct link *link
     return 1;
 }
 
-static PyObject *new_update(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    PyObject *given_u, *given_p, *links;
+static int parse_update(struct update_object *self, PyObject *given_u, PyObject *given_p, PyObject *links) {
     struct array u, p;
+    if (!take_real(given_u, "u", WRITE, &u)) return 0;
+    if (!take_plain(given_p, "p", WRITE, 'f', u.bits, &p) || !check_size(&p, "p", u.size)) return 0;
+    Py_ssize_t count = PyTuple_Size(links);
+    self->chain = PyMem_Calloc((size_t)(count ? count : 1), sizeof *self->chain);
+    if (!self->chain) return no_memory() != NULL;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (!parse_link(PyTuple_GetItem(links, i), u.size, u.bits, &self->chain[i])) return 0;
+    self->record.of.update = (struct update){.size = u.size, .u = u.data, .p = p.data, .links = count, .chain = self->chain};
+    return finish_record(&self->record, OP_UPDATE, u.bits, u.size, 1024, 4.0 * (double)u.size * (double)count);
+}
+
+static PyObject *new_update(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
+    PyObject *u, *p, *list;
     (void)keywords;
-    if (!PyArg_ParseTuple(arguments, "OOO:Update", &given_u, &given_p, &links)) return NULL;
-    if (!take_real(given_u, "u", WRITE, &u)) return NULL;
-    if (!take_plain(given_p, "p", WRITE, 'f', u.bits, &p) || !check_size(&p, "p", u.size)) return NULL;
-    if (!PyList_Check(links)) return PyErr_Format(PyExc_TypeError, "links must be a list");
+    if (!PyArg_ParseTuple(arguments, "OOO:Update", &u, &p, &list)) return NULL;
+    if (!PyList_Check(list)) return PyErr_Format(PyExc_TypeError, "links must be a list");
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct update_object *self = (struct update_object *)allocate(type, 0);
-    PyObject *kept = self ? PyList_AsTuple(links) : NULL; /* the list may change later */
-    if (!kept) {
-        Py_DecRef((PyObject *)self);
-        return NULL;
+    PyObject *links = self ? PyList_AsTuple(list) : NULL; /* the list may change meanwhile */
+    int right = 0;
+    if (links) {
+        struct view **before = hold(&self->record.views);
+        right = parse_update(self, u, p, links);
+        hold(before);
     }
-    Py_ssize_t count = PyTuple_Size(kept);
-    self->chain = PyMem_Malloc(sizeof *self->chain * (size_t)(count ? count : 1));
-    self->arrays = PyTuple_Pack(3, given_u, given_p, kept);
-    Py_DecRef(kept);
-    int right = self->chain && self->arrays;
-    for (Py_ssize_t i = 0; right && i < count; i++) {
-        memset(&self->chain[i], 0, sizeof self->chain[i]);
-        right = parse_link(PyTuple_GetItem(kept, i), u.size, u.bits, &self->chain[i]);
-    }
-    if (!right) {
-        Py_DecRef((PyObject *)self);
-        return PyErr_Occurred() ? NULL : no_memory();
-    }
-    self->record.of.update = (struct update){.size = u.size, .u = u.data, .p = p.data, .links = count, .chain = self->chain};
-    finish_record(&self->record, OP_UPDATE, u.bits, u.size, 1024, 4.0 * (double)u.size * (double)count);
-    return (PyObject *)self;
+    Py_DecRef(links);
+    if (right) return (PyObject *)self;
+    Py_DecRef((PyObject *)self);
+    return NULL;
 }
 
 static void free_update(PyObject *object) {
     struct update_object *self = (struct update_object *)object;
     PyMem_Free(self->chain);
-    Py_DecRef(self->arrays);
+    free_record(&self->record);
     free_object(object);
 }
 
@@ -275,11 +300,13 @@ static PyObject *run_update(PyObject *object, PyObject *constants) {
     struct update_object *self = (struct update_object *)object;
     struct record *one = &self->record;
     struct array given;
-    if (!take_plain(constants, "constants", READ, 'f', 64, &given)) return NULL;
-    if (!check_size(&given, "constants", 5 * self->record.of.update.links)) return NULL;
-    for (index_t i = 0; i < self->record.of.update.links; i++) memcpy(self->chain[i].c, (double *)given.data + 5 * i, sizeof self->chain[i].c);
-    if (!do_records(&one, 1, self->record.work)) return NULL;
-    Py_RETURN_NONE;
+    struct view *views = NULL, **before = hold(&views);
+    const index_t links = self->record.of.update.links;
+    int done = take_plain(constants, "constants", READ, 'f', 64, &given) && check_size(&given, "constants", 5 * links);
+    hold(before);
+    for (index_t i = 0; done && i < links; i++) memcpy(self->chain[i].c, (double *)given.data + 5 * i, sizeof self->chain[i].c);
+    release(views);
+    return done && do_records(&one, 1, self->record.work) ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyMethodDef update_methods[] = {
@@ -303,13 +330,17 @@ static PyObject *find_not_finite(PyObject *self, PyObject *const *arguments, Py_
     index_t square, found = -1;
     (void)self;
     if (count != 2) return PyErr_Format(PyExc_TypeError, "find_not_finite takes an array and whether to square");
-    if (!take_real(arguments[0], "x", READ, &x)) return NULL;
-    if (!take_whole(arguments[1], "square", 0, 1, &square)) return NULL;
-    struct record record, *one = &record;
-    record.of.find_not_finite = (struct find_not_finite){.size = x.size, .square = (int)square, .x = x.data, .found = &found};
-    finish_record(&record, OP_FIND_NOT_FINITE, x.bits, 1, 1, 0);
-    if (!do_records(&one, 1, (double)x.size)) return NULL;
-    return PyLong_FromLongLong(found);
+    struct record record = {.views = NULL}, *one = &record;
+    struct view **before = hold(&record.views);
+    int done = take_real(arguments[0], "x", READ, &x) && take_whole(arguments[1], "square", 0, 1, &square);
+    hold(before);
+    if (done) {
+        record.of.find_not_finite = (struct find_not_finite){.size = x.size, .square = (int)square, .x = x.data, .found = &found};
+        finish_record(&record, OP_FIND_NOT_FINITE, x.bits, 1, 1, 0);
+        done = do_records(&one, 1, (double)x.size);
+    }
+    free_record(&record);
+    return done ? PyLong_FromLongLong(found) : NULL;
 }
 
 static PyObject *use_threads(PyObject *self, PyObject *number) {
@@ -324,6 +355,13 @@ static PyObject *use_threads(PyObject *self, PyObject *number) {
     return PyLong_FromLong(thread_count());
 }
 
+/* Between writing shared memory and the flag that says so, and between reading the flag and the memory. */
+static PyObject *fence(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+    atomic_thread_fence(memory_order_seq_cst);
+    Py_RETURN_NONE;
+}
+
 static PyObject *isa(PyObject *self, PyObject *none) {
     (void)self, (void)none;
     return PyUnicode_FromString(isa_name());
@@ -333,6 +371,7 @@ static PyMethodDef functions[OPERATIONS + 32] = {
     {"find_not_finite", (PyCFunction)(void (*)(void))find_not_finite, METH_FASTCALL,
      "find_not_finite(x, square): the first entry that is not finite (or whose square is not), or -1."},
     {"use_threads", use_threads, METH_O, "use_threads(number): work on that many threads; returns how many there are."},
+    {"fence", fence, METH_NOARGS, "fence(): other processes see what was written before it, before what is written after it."},
     {"isa", isa, METH_NOARGS, "isa(): the name of the instruction set in use."},
 };
 static PyMethodDef program_methods[OPERATIONS + 2] = {
@@ -367,7 +406,7 @@ PyMODINIT_FUNC PyInit_core(void) {
         PyErr_SetString(PyExc_ImportError, problem);
         return NULL;
     }
-    if (!functions[3].ml_name) fill_methods();
+    if (!functions[4].ml_name) fill_methods();
     PyObject *module = PyModule_Create(&definition);
     if (!module) return NULL;
     PyType_Spec *const specs[] = {&shards_spec, &program_spec, &update_spec};

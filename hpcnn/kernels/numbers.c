@@ -19,17 +19,29 @@ static int take_key(PyObject *const *given, Py_ssize_t count, uint64_t *seed, in
     return !PyErr_Occurred();
 }
 
+/* An array of 64 bits to write to, C-ordered, which `views` holds. */
+static int take_held(PyObject *given, const char *name, int kind, struct array *array, struct view **views) {
+    struct view **before = hold(views);
+    int taken = take_plain(given, name, WRITE, kind, 64, array);
+    hold(before);
+    return taken;
+}
+
 static PyObject *fill(PyObject *const *given, Py_ssize_t count, fill_t draw) {
     struct array out;
     uint64_t seed, place, before;
     index_t stream;
-    if (!take_key(given, count, &seed, &stream, &place) || !take_plain(given[3], "out", WRITE, 'f', 64, &out)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    before = enter_ieee();
-    draw(seed, (uint32_t)stream, place, out.data, out.size);
-    leave_ieee(before);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    struct view *views = NULL;
+    int taken = take_key(given, count, &seed, &stream, &place) && take_held(given[3], "out", 'f', &out, &views);
+    if (taken) {
+        Py_BEGIN_ALLOW_THREADS
+        before = enter_ieee();
+        draw(seed, (uint32_t)stream, place, out.data, out.size);
+        leave_ieee(before);
+        Py_END_ALLOW_THREADS
+    }
+    release(views);
+    return taken ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *uniform(PyObject *self, PyObject *const *given, Py_ssize_t count) {
@@ -52,30 +64,38 @@ static PyObject *permutation(PyObject *self, PyObject *const *given, Py_ssize_t 
     uint64_t seed, place;
     index_t stream;
     (void)self;
-    if (!take_key(given, count, &seed, &stream, &place) || !take_plain(given[3], "out", WRITE, 'i', 64, &out)) return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    random_permutation(seed, (uint32_t)stream, place, out.data, out.size);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    struct view *views = NULL;
+    int taken = take_key(given, count, &seed, &stream, &place) && take_held(given[3], "out", 'i', &out, &views);
+    if (taken) {
+        Py_BEGIN_ALLOW_THREADS
+        random_permutation(seed, (uint32_t)stream, place, out.data, out.size);
+        Py_END_ALLOW_THREADS
+    }
+    release(views);
+    return taken ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *orthogonalize(PyObject *self, PyObject *given) {
     struct array a;
-    int done;
+    struct view *views = NULL;
+    int done = 0;
     uint64_t before;
     (void)self;
-    if (!take_plain(given, "a", WRITE, 'f', 64, &a)) return NULL;
-    if (a.axes != 2 || a.shape[0] < a.shape[1]) {
-        PyErr_SetString(PyExc_ValueError, "a must be (m, n), with m >= n");
+    if (!take_held(given, "a", 'f', &a, &views)) {
+        release(views);
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    before = enter_ieee();
-    done = orthogonal(a.data, a.shape[0], a.shape[1]);
-    leave_ieee(before);
-    Py_END_ALLOW_THREADS
-    if (!done) return PyErr_NoMemory();
-    Py_RETURN_NONE;
+    if (a.axes != 2 || a.shape[0] < a.shape[1]) PyErr_SetString(PyExc_ValueError, "a must be (m, n), with m >= n");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        before = enter_ieee();
+        done = orthogonal(a.data, a.shape[0], a.shape[1]);
+        leave_ieee(before);
+        Py_END_ALLOW_THREADS
+        if (!done) PyErr_NoMemory();
+    }
+    release(views);
+    return done ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *of_one(PyObject *given, double (*function)(double)) {

@@ -18,6 +18,15 @@ int finish_record(struct record *record, int kind, int bits, index_t tasks, inde
     return 1;
 }
 
+const index_t *copy_numbers(struct record *record, const struct array *first, const struct array *second) {
+    const index_t count = first->size + (second ? second->size : 0);
+    record->owned = PyMem_Malloc(sizeof(index_t) * (size_t)(count ? count : 1));
+    if (!record->owned) return (const index_t *)PyErr_NoMemory();
+    memcpy(record->owned, first->data, sizeof(index_t) * (size_t)first->size);
+    if (second) memcpy(record->owned + first->size, second->data, sizeof(index_t) * (size_t)second->size);
+    return record->owned;
+}
+
 int do_record(const struct record *record) {
     if (record->job.tasks <= 0) return 1;
     return record->work < WORTH_THREADS ? do_alone(&record->job) : do_together(&record->job);
@@ -156,7 +165,7 @@ int parse_dropout(PyObject *const *given, struct record *record) {
     if (!take_real(given[1], "y", WRITE, &y)) return 0;
     if (!take_plain(given[0], "x", READ, 'f', y.bits, &x) || !check_size(&x, "x", y.size)) return 0;
     if (y.axes < 1) return refuse("y must have one axis at least");
-    if (!take_number(given[2], "rate", &rate) || !take_whole(given[4], "stream", 0, UINT32_MAX, &stream)) return 0;
+    if (!take_rate(given[2], &rate) || !take_whole(given[4], "stream", 0, UINT32_MAX, &stream)) return 0;
     unsigned long long seed = PyLong_AsUnsignedLongLong(given[3]);
     if (seed == (unsigned long long)-1 && PyErr_Occurred()) return 0;
     if (!take_plain(given[5], "place", READ, 'u', 32, &place) || !check_size(&place, "place", 2)) return 0;
@@ -214,7 +223,8 @@ int parse_cell_sums(PyObject *const *given, struct record *record) {
     if (!take_plain(given[1], "starts", READ, 'i', 64, &starts) || starts.size < 1) return PyErr_Occurred() ? 0 : refuse("starts has no entry");
     if (!take_plain(given[2], "out", WRITE, 'f', 64, &out) || !check_size(&out, "out", starts.size - 1)) return 0;
     if (!take_whole(given[3], "square", 0, 1, &square)) return 0;
-    const index_t *start = starts.data;
+    const index_t *start = copy_numbers(record, &starts, NULL);
+    if (!start) return 0;
     for (index_t cell = 0; cell < starts.size; cell++)
         if (start[cell] < (cell ? start[cell - 1] : 0) || start[cell] > x.size) return refuse("starts must ascend, within x");
     record->of.cell_sums = (struct cell_sums){.count = out.size, .start = start, .square = (int)square, .x = x.data, .cells = out.data};
@@ -230,7 +240,8 @@ int parse_fold(PyObject *const *given, struct record *record) {
     if (!take_group_arrays(given[0], "slots", 'f', out.bits, slots, out.size, record->pointers)) return 0;
     if (!take_plain(given[1], "order", READ, 'i', 64, &order)) return 0;
     if (order.size % 2 || slots < 1) return refuse("order must hold pairs, and slots one array at least");
-    const index_t *pair = order.data;
+    const index_t *pair = copy_numbers(record, &order, NULL);
+    if (!pair) return 0;
     for (index_t place = 0; place < order.size; place++)
         if (pair[place] < 0 || pair[place] >= slots) return refuse("order names a slot that is not there");
     record->of.fold = (struct fold){
@@ -265,5 +276,16 @@ int make_record(const struct operation *operation, PyObject *const *arguments, P
         PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, but got %zd", operation->name, operation->arguments, count);
         return 0;
     }
-    return operation->parse(arguments, record);
+    record->views = NULL;
+    record->owned = NULL;
+    struct view **before = hold(&record->views);
+    int right = operation->parse(arguments, record);
+    hold(before);
+    if (!right) free_record(record);
+    return right;
+}
+
+void free_record(struct record *record) {
+    release(record->views);
+    PyMem_Free(record->owned);
 }

@@ -13,6 +13,8 @@ struct record {
 #include "operations.def"
     } of;
     void *pointers[MOST_GROUPS];
+    struct view *views; /* of all its arrays */
+    index_t *owned;     /* numbers that must stay as they were checked */
 };
 
 typedef int (*parse_t)(PyObject *const *arguments, struct record *record);
@@ -31,8 +33,11 @@ extern const struct operation operations[OPERATIONS];
 #define KERNEL(name, kind)
 #include "operations.def"
 
-/* Parse arguments; 0 with an exception set if they are wrong. Records point into the arrays: keep those alive. */
+/* Parse arguments; 0 with an exception set if they are wrong. It holds the arrays until it is freed; keep shards alive. */
 int make_record(const struct operation *operation, PyObject *const *arguments, Py_ssize_t count, struct record *record);
+void free_record(struct record *record);
+/* Copy an array of 64-bit integers, and one more or NULL behind it, into memory of the record's own. NULL: no memory. */
+const index_t *copy_numbers(struct record *record, const struct array *first, const struct array *second);
 /* Fill in the job, once the operation is parsed; `bits` are those of the reals. */
 int finish_record(struct record *record, int kind, int bits, index_t tasks, index_t unit, double work);
 /* Do it, on all threads if it is worth that. 0: no memory. */

@@ -104,7 +104,9 @@ int parse_map_axis(PyObject *const *given, struct record *record) {
     if (!take_plain(given[2], "start", READ, 'i', 64, &start) || !check_size(&start, "start", rows + 1)) return 0;
     if (!take_plain(given[3], "index", READ, 'i', 64, &index)) return 0;
     if (!take_plain(given[4], "weight", READ, 'f', y.bits, &weight) || !check_size(&weight, "weight", index.size)) return 0;
-    const index_t *starts = start.data, *indices = index.data;
+    const index_t *starts = copy_numbers(record, &start, &index);
+    if (!starts) return 0;
+    const index_t *indices = starts + start.size;
     if (starts[0] != 0 || starts[rows] != index.size) return refuse("start must begin at 0 and end at the number of terms");
     for (index_t row = 0; row < rows; row++)
         if (starts[row] > starts[row + 1]) return refuse("start must ascend");
@@ -236,9 +238,9 @@ int parse_prelu_backward(PyObject *const *given, struct record *record) {
 /* ------------------------------------------------------------------------------------------------------------ Noise */
 
 /* x, y, ..., seed, stream, place */
-static int take_draws(PyObject *const *given, struct array *x, struct array *y, double *amount, uint64_t *seed, index_t *stream, struct array *place) {
+static int take_draws(PyObject *const *given, struct array *x, struct array *y, uint64_t *seed, index_t *stream, struct array *place) {
     if (!take_real(given[1], "y", WRITE, y) || !take_plain(given[0], "x", READ, 'f', y->bits, x)) return 0;
-    if (!check_size(x, "x", y->size) || !take_number(given[2], "amount", amount)) return 0;
+    if (!check_size(x, "x", y->size)) return 0;
     *seed = PyLong_AsUnsignedLongLong(given[3]);
     if (*seed == (uint64_t)-1 && PyErr_Occurred()) return 0;
     if (!take_whole(given[4], "stream", 0, UINT32_MAX, stream)) return 0;
@@ -251,7 +253,7 @@ int parse_spatial_dropout(PyObject *const *given, struct record *record) {
     double rate;
     uint64_t seed;
     index_t stream;
-    if (!take_draws(given, &x, &y, &rate, &seed, &stream, &place)) return 0;
+    if (!take_draws(given, &x, &y, &seed, &stream, &place) || !take_rate(given[2], &rate)) return 0;
     if (y.axes < 2) return refuse("y must have two axes at least");
     const index_t samples = y.shape[0], channels = columns_of(&y);
     record->of.spatial_dropout = (struct spatial_dropout){
@@ -266,7 +268,8 @@ int parse_gaussian_noise(PyObject *const *given, struct record *record) {
     double deviation;
     uint64_t seed;
     index_t stream;
-    if (!take_draws(given, &x, &y, &deviation, &seed, &stream, &place)) return 0;
+    if (!take_draws(given, &x, &y, &seed, &stream, &place) || !take_number(given[2], "deviation", &deviation)) return 0;
+    if (!(deviation >= 0)) return refuse("deviation must be 0 or more");
     if (y.axes < 1) return refuse("y must have one axis at least");
     const index_t samples = y.shape[0], columns = samples ? y.size / samples : 0;
     if (columns > UINT32_MAX) return refuse("a sample must have fewer than 2^32 entries");

@@ -121,3 +121,7 @@ __all__ = [
     "UpSampling",
     "ZeroPadding",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""Sines, by `+`, `-`, `x` and rounding alone: the same bits on every machine. Of positions, and of Fourier series."""
+"""Tables of sines of positions, and of Fourier series: the same bits on every machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from hpcnn.core.sine import sine
 from hpcnn.nn.workspace import Array
 
 _DIGITS = Context(prec=50)
@@ -37,7 +38,7 @@ def position_sines(length: int, features: int, code: str) -> Array:
     low = np.array([float(_DIGITS.subtract(turn, Decimal(head))) for turn, head in zip(turns, heads, strict=True)])
     positions = np.arange(length, dtype=np.float64)[:, np.newaxis]
     whole = positions * high
-    table = _sine((whole - np.rint(whole)) + positions * low, shift=np.arange(features) % 2)
+    table = sine((whole - np.rint(whole)) + positions * low, shift=np.arange(features) % 2)
     table = table.astype(code)
     table.flags.writeable = False
     return table
@@ -47,21 +48,6 @@ def _turns_of(exponent: int, features: int) -> Decimal:
     """Return 10000^(-exponent / features) / (2 pi)."""
     power = _DIGITS.exp(_DIGITS.multiply(_DIGITS.ln(Decimal(10000)), _DIGITS.divide(-exponent, features)))
     return _DIGITS.divide(power, _TWO_PI)
-
-
-def _sine(turns: Array, shift: Array) -> Array:
-    """Return sin(2 pi turns + shift pi / 2), by series within an eighth of a turn."""
-    quarters = np.rint(turns * 4)
-    angle = (turns - quarters * 0.25) * (2 * math.pi)
-    square = angle * angle
-    sine, cosine = np.ones_like(angle), np.ones_like(angle)
-    for n in range(18, 0, -2):  # sin a = a (1 - a^2 / (2 3) (1 - a^2 / (4 5) (1 - ...)))
-        sine = 1 - square / (n * (n + 1)) * sine
-        cosine = 1 - square / (n * (n - 1)) * cosine
-    turned = (quarters + shift) % 4
-    values = np.where(turned % 2 == 0, sine * angle, cosine)
-    signed: Array = np.where(turned >= 2, -values, values)
-    return signed
 
 
 @lru_cache(maxsize=8)
@@ -78,8 +64,8 @@ def analysis(length: int, modes: int, code: str) -> Array:
         length), the last two axes of ``x . analysis`` are ((re, -im), (im, re)), so that their product with the
         column (re, im) of another number is the product of the two.
     """
-    cosine, sine = _harmonics(length, modes)
-    table: Array = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2).astype(code)
+    cosines, sines = _harmonics(length, modes)
+    table: Array = np.stack([np.stack([cosines, sines], -1), np.stack([-sines, cosines], -1)], -2).astype(code)
     table.flags.writeable = False
     return table
 
@@ -99,11 +85,11 @@ def synthesis(length: int, modes: int, code: str) -> Array:
     >>> (0 + synthesis(4, 3, "d")[:, 0]).tolist()
     [[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, -0.5, 0.0], [0.25, -0.25, 0.25, -0.25]]
     """
-    cosine, sine = _harmonics(length, modes)
+    cosines, sines = _harmonics(length, modes)
     frequencies = np.arange(modes)
     once = (frequencies == 0) | (2 * frequencies == length)  # these are their own conjugates
     factors = np.where(once, 1.0, 2.0)[:, np.newaxis]
-    table: Array = (np.stack([cosine.T * factors, sine.T * -factors], 1) / length).astype(code)
+    table: Array = (np.stack([cosines.T * factors, sines.T * -factors], 1) / length).astype(code)
     table.flags.writeable = False
     return table
 
@@ -111,4 +97,4 @@ def synthesis(length: int, modes: int, code: str) -> Array:
 def _harmonics(length: int, modes: int) -> tuple[Array, Array]:
     """Return cos and sin of 2 pi k p / length, float64 (length, modes)."""
     turns = np.outer(np.arange(length), np.arange(modes)) % length / length
-    return _sine(turns, shift=np.ones(modes)), _sine(turns, shift=np.zeros(modes))
+    return sine(turns, shift=np.ones(modes)), sine(turns, shift=np.zeros(modes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from hpcnn.data.load import check_characters, class_counts, load, prepare_sample
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
+from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.checks import check_compression
+from hpcnn.job.checks import check_compression, monitors
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
@@ -35,13 +37,15 @@ from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.runs.reading import reading_notes, shard_loader, with_chunk_rows
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.kept import kept
+from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
-from hpcnn.training.model import BuiltNetwork
+from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
@@ -82,6 +86,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         labels=loss.target_kind == "labels",
         multilabel=_is_multilabel(job, network, loss),
         top_k=job.train.top_k,
+        iou_class=job.train.iou_class,
         arithmetic=job.train.arithmetic,
     )
     return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
@@ -104,6 +109,7 @@ def several_of(job: Job, network: BuiltNetwork, backend: Backend) -> ModelSpec:
             labels=part.labels,
             multilabel=multilabel,
             top_k=job.train.top_k,
+            iou_class=job.train.iou_class,
             arithmetic=job.train.arithmetic,
         )
         metrics += [metric_of_output(metric, part) for metric in own]
@@ -199,21 +205,25 @@ def build_training(
     source: Source | None = None,
     check: Callable[[Content | None], None] | None = None,
     hosts: int = 0,
+    order: Callable[[Source], Source] | None = None,
 ) -> Training:
     """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
 
     `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
     the content of the data before anything is built, and raises if they are the wrong ones. `hosts` is the number of
-    hosts at the run's start, by default that of `comm`.
+    hosts at the run's start, by default that of `comm`. `order` puts the columns of a table in that of a run's start.
     """
     train = job.train
     if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
         check_shards(shards, comm.size)
     reduction = TreeReduction(comm)
     source = source or read_source(job.data, base)
+    source = order(source) if order else source
     content = common_content(source, job.data, comm)
     if check is not None:
         check(content)
+    job = with_chunk_rows(job, source.x)
+    source = kept(source, job.data.keep, comm)
     splits = load(
         job.data,
         seed=train.seed,
@@ -223,7 +233,8 @@ def build_training(
         reduction=reduction,
         source=source,
     )
-    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), source)
+    parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
+    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), parts)
     spec = build_spec(job, splits.train.x_shape, backend)
     if isinstance(spec.loss, BoundLoss):
         check_ending(spec.loss.loss.name, spec.network.ending)
@@ -232,15 +243,20 @@ def build_training(
         raise ModelError("the model has no trainable parameters: every layer is frozen, or has none. Nothing to train.")
     if not spec.network.outputs and (spec.loss.target_kind == "labels" or job.data.one_hot):
         check_characters(source.vocabulary, spec.network.output_shape[-1])
+    check_words(splits.recipe, spec.loss, spec.network.output_shape, one_hot=job.data.one_hot)
     splits = replace(
         splits,
         train=prepared(job, spec, splits.train, "targets of the training data", reduction),
         validation=splits.validation
         and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
-    splits = replace(splits, notes=(*splits.notes, *notes_on(job, spec, splits, reduction)))
+    if splits.validation is None:
+        _check_monitors(job)
+    splits = replace(
+        splits, notes=(*splits.notes, *reading_notes(job, splits), *notes_on(job, spec, splits, reduction))
+    )
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
-    loader = _shard_loader(job, spec, splits.train)
+    loader = shard_loader(job, spec, splits, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -262,20 +278,14 @@ def build_training(
     )
 
 
-def _shard_loader(job: Job, spec: ModelSpec, samples: Samples) -> ShardLoader:
-    train = job.train
-    assert isinstance(train.shards, int)
-    return ShardLoader(
-        samples.x,
-        samples.y,
-        batch_size=check_batch(train.batch_size, len(samples)),
-        shards=train.shards,
-        seed=train.seed,
-        shuffle=train.shuffle,
-        arithmetic=train.arithmetic,
-        input_shape=spec.network.input_shape,
-        dtype=train.dtype,
-    )
+def _check_monitors(job: Job) -> None:
+    """Raise JobError if a setting watches a value of validation data, of which the source turned out to have none."""
+    for key, value in monitors(job):
+        if value.startswith("val_"):
+            raise JobError(
+                f'{key} = "{value}", but there are no validation data: set data.validation_fraction, or monitor '
+                f'"{value.removeprefix("val_")}"'
+            )
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:
@@ -352,13 +362,30 @@ def _balanced(samples: Samples, classes: int, reduction: TreeReduction) -> Array
     return weights
 
 
-def with_inputs(job: Job, source: Source) -> Job:
-    """Return the job with the inputs that the data name, where it leaves them out.
+def check_words(recipe: Recipe | None, loss: AnyLoss, output_shape: tuple[int, ...], *, one_hot: bool) -> None:
+    """Raise DataError if a target is words, but its loss takes numbers, or the model has fewer outputs than words."""
+    if recipe is None or not recipe.has_words:
+        return
+    if isinstance(loss, BoundLoss):
+        for target in recipe.targets:
+            labels = loss.target_kind == "labels" or one_hot
+            check_classes(target, loss.loss.name, labels=labels, outputs=output_shape[-1])
+        return
+    start = 0
+    for part in loss.parts:
+        stop = start + math.prod(part.target_shape)
+        for target in recipe.targets[start:stop]:
+            check_classes(target, part.bound.loss.name, labels=part.labels, outputs=part.output.shape[-1])
+        start = stop
+
+
+def with_inputs(job: Job, given: Mapping[str, tuple[int, ...]]) -> Job:
+    """Return the job with the inputs that the data name, where it leaves them out; `given` are their shapes.
 
     Raises:
         DataError: it has others.
     """
-    given, known = source.inputs, {name: tuple(shape) for name, shape in job.model.inputs.items()}
+    known = {name: tuple(shape) for name, shape in job.model.inputs.items()}
     if not given or job.model.entry:
         return job
     if known and list(known) != list(given):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,18 @@ from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.memory import Names
 from hpcnn.data.samples import Samples, Scaling, Splits
-from hpcnn.errors import CheckpointError, DataError, HpcnnError
-from hpcnn.job.data import Data, TextFiles
+from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.select import in_order_of
+from hpcnn.errors import CheckpointError, HpcnnError
+from hpcnn.job.data import Data, Images, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_spec, piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.state import facts_of, job_of
+from hpcnn.runs.state import Facts, facts_of, job_of
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
-from hpcnn.system.atomic import atomic_path, check_place
+from hpcnn.system.output import ERROR, write_line
 from hpcnn.training.backend import BackendOf, ModelSpec
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.loop import evaluate
@@ -56,6 +58,8 @@ class TrainedModel:
     model: Model
     content: Content | None = None
     """Description of the data that it was trained on, to recognise them."""
+    recipe: Recipe | None = None
+    """What became of the columns of a table."""
 
     @property
     def columns(self) -> Columns | None:
@@ -69,10 +73,12 @@ class TrainedModel:
 
     @property
     def data(self) -> Data:
-        """Settings to read data like those that it was trained on: of a text, with the characters that it knows."""
+        """Settings to read data like those that it was trained on, with the characters or classes that it knows."""
         data = self.job.data
         if isinstance(data, TextFiles) and self.content is not None:
             return msgspec.structs.replace(data, vocabulary=self.content.vocabulary)
+        if isinstance(data, Images) and self.content is not None:
+            return msgspec.structs.replace(data, classes=self.content.labels)
         return data
 
 
@@ -125,7 +131,7 @@ def open_trained(
         job = job_of(facts.job)
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
-        if entry and not (job.model.layers or job.model.entry):  # of a trainer, whose layers no file can hold
+        if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)
         spec = build_spec(job, facts.input_shape, backend_of(job))
@@ -137,13 +143,25 @@ def open_trained(
         if sha256 != facts.weights_sha256:
             raise CheckpointError(f"{str(path)!r}: the weights do not have the SHA-256 that they were saved with")
         return TrainedModel(
-            job, base_of_model(path, facts.base), path, sha256, _scaling(checkpoint), spec, model, facts.data
+            job,
+            base_of_model(path, facts.base),
+            path,
+            sha256,
+            _scaling(checkpoint),
+            spec,
+            model,
+            facts.data,
+            _recipe(facts, spec),
         )
+
+
+def _is_described(model: ModelSection) -> bool:
+    return bool(model.layers or model.name or model.entry)
 
 
 def _check_entry(path: Path, model: ModelSection, given: str) -> None:
     needed = model.entry
-    if not (model.layers or needed):
+    if not _is_described(model):
         raise CheckpointError(
             f"the model in {str(path)!r} has layers of its user's own, which no file can hold. Name the function that "
             "builds it: --entry package.module:function"
@@ -156,6 +174,17 @@ def _check_entry(path: Path, model: ModelSection, given: str) -> None:
             f"If you trust that code, name it: --entry {needed}"
         )
     raise CheckpointError(f"--entry {given}, but no Python function builds the model in {str(path)!r}. Leave it out.")
+
+
+def _recipe(facts: Facts, spec: ModelSpec) -> Recipe | None:
+    recipe = facts.recipe
+    features = int(np.prod(spec.network.input_shape))
+    if recipe is not None and recipe.columns and len(recipe.features) != features:
+        raise CheckpointError(
+            f"the checkpoint's columns make {len(recipe.features)} features, but its network takes {features}: it is "
+            "damaged. Use another checkpoint of the run."
+        )
+    return recipe
 
 
 def _scaling(checkpoint: Checkpoint) -> Scaling | None:
@@ -191,9 +220,15 @@ def evaluate_trained(trained: TrainedModel, comm: Communicator, data: str | None
     """
     job, reduction = trained.job, TreeReduction(comm)
     what, samples = _samples(trained, comm, data, reduction)
+    _warn(comm, samples.notes)
     samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)
     values = evaluate(comm, trained.model, piece_loader(job, trained.spec, samples))
     return what, len(samples), values
+
+
+def _warn(comm: Communicator, notes: Sequence[str]) -> None:
+    for note in notes if comm.rank == 0 else ():
+        write_line(f"warning: {note}", ERROR)
 
 
 def _samples(
@@ -208,6 +243,7 @@ def _samples(
             dtype=job.train.dtype,
             scaling=scaling,
             columns=trained.columns,
+            recipe=trained.recipe,
             reduction=reduction,
         )
         return data, samples
@@ -220,7 +256,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
-    source = read_source(job.data, trained.base)
+    source = in_order_of(read_source(job.data, trained.base), trained.columns)
     remedy = "name their file (--data of evaluate, INPUT of others)"
     if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
@@ -233,6 +269,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
         scaling=trained.scaling,
         source=source,
         arithmetic=job.train.arithmetic,
+        recipe=trained.recipe,
     )
 
 
@@ -247,8 +284,10 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
         scaling=trained.scaling,
         columns=trained.columns,
         features=int(np.prod(network.input_shape)),
+        recipe=trained.recipe,
         reduction=TreeReduction(comm),
     )
+    _warn(comm, inputs.notes)
     return PieceLoader(
         inputs.x, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
     )
@@ -268,50 +307,3 @@ def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> I
             outputs = np.empty((0, *shape), trained.job.train.dtype)
         parts = comm.gather_arrays(outputs)
         yield None if parts is None else np.concatenate(parts)
-
-
-def write_predictions(
-    trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path
-) -> dict[Path, tuple[int, ...]]:
-    """Write the outputs for all inputs to `out`, a .npy file, block by block. Collective.
-
-    Each of several outputs has a file of its own, with its name before the ending.
-
-    Returns:
-        The shape of what is in each file.
-    """
-    network = trained.spec.network
-    named = {out.with_name(f"{out.stem}.{output.name}{out.suffix}"): output for output in network.outputs}
-    shapes = {path: output.shape for path, output in named.items()} or {out: network.output_shape}
-    with ExitStack() as stack:
-        files = {}
-        for path, shape in shapes.items() if comm.rank == 0 else ():
-            files[path] = stack.enter_context(stack.enter_context(atomic_path(path)).open("wb"))
-            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(trained.job.train.dtype))}
-            whole = {**header, "fortran_order": False, "shape": (loader.samples, *shape)}
-            np.lib.format.write_array_header_1_0(files[path], whole)
-        for outputs in predict(trained, comm, loader):
-            for path, file in files.items() if outputs is not None else ():
-                assert outputs is not None
-                with _writing(path):
-                    file.write(np.ascontiguousarray(named[path].of(outputs) if named else outputs).data)
-    return {path: (loader.samples, *shape) for path, shape in shapes.items()}
-
-
-def check_output(out: Path, *, writes: bool) -> None:
-    """Check the output file before anything is computed; `writes` on the rank that will write it."""
-    if out.suffix != ".npy":
-        raise DataError(f"the output {str(out)!r} must be a .npy file")
-    if not out.parent.is_dir():
-        raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
-    if writes:
-        with _writing(out):
-            check_place(out)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"can't write {str(out)!r} ({error.strerror}). Give another file by -o.") from None

@@ -12,6 +12,7 @@ from hpcnn.comm.collectives import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.data.source import Source
+from hpcnn.data.tables.select import in_order_of
 from hpcnn.errors import CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job
@@ -67,8 +68,9 @@ def prepare(comm: Communicator, request: TrainingRequest, start: Start) -> tuple
     base, extras, path = request.loaded.base, request.extras, start.checkpoint
     remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
     check = partial(check_same_data, content, section=job.data, remedy=remedy)
+    order = partial(in_order_of, columns=content.columns if content else None) if facts else None
     training = agree(
-        comm, lambda: build_training(job, base, comm, request.backend, extras.source, check, request.hosts)
+        comm, lambda: build_training(job, base, comm, request.backend, extras.source, check, request.hosts, order)
     )
     training = replace(training, callbacks={**training.callbacks, **extras.callbacks})
     if checkpoint is not None:

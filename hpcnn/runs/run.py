@@ -258,4 +258,5 @@ def _run_info(context: RunContext) -> RunInfo:
         batch_size=training.shards.batch_size,
         steps_per_epoch=training.shards.steps_per_epoch,
         epochs=job.train.epochs,
+        characters=len(training.content.vocabulary) if training.content else 0,
     )

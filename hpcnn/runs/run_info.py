@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcnn.core.formatting import counted
+from hpcnn.core.formatting import counted, four_digits
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import scalars
 
@@ -27,6 +27,8 @@ class RunInfo:
     batch_size: int
     steps_per_epoch: int
     epochs: int
+    characters: int = 0
+    """Of a text: how many different ones the training data have."""
 
     @property
     def ranks_on_hosts(self) -> str:
@@ -36,11 +38,12 @@ class RunInfo:
     def lines(self) -> list[str]:
         """Return the heading."""
         validation = f" + {self.validation_samples:,} for validation" if self.validation_samples else ""
+        characters = f", {self.characters:,} different characters" if self.characters else ""
         return [
             f"{self.job}: {self.ranks_on_hosts}, {counted(self.shards, 'gradient shard')}, results in {self.folder}",
             f"{counted(self.samples, 'sample')}{validation}, {counted(self.parameters, 'parameter')}, "
             f"{counted(self.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}, "
-            f"batches of {self.batch_size}",
+            f"batches of {self.batch_size}{characters}",
         ]
 
 
@@ -103,4 +106,4 @@ class LiveStatus:
 
 def metric_items(values: Mapping[str, Any]) -> list[str]:
     """Return ``name value`` for each value that is a single number."""
-    return [f"{name} {value:.4f}" for name, value in scalars(values).items()]
+    return [f"{name} {four_digits(value)}" for name, value in scalars(values).items()]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hpcnn import __version__
 from hpcnn.data.content import Content
+from hpcnn.data.tables.recipe import Recipe
 from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
@@ -57,6 +58,8 @@ class Facts(msgspec.Struct):
     machine: dict[str, Any]
     data: Content | None = None
     """Of the data that it was trained on; None if settings compute them, or an older version wrote the file."""
+    recipe: Recipe | None = None
+    """What became of the columns of a table; None of other data, or if an older version wrote the file."""
 
 
 def facts_of(facts: Mapping[str, Any]) -> Facts:
@@ -100,11 +103,13 @@ def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
 def _facts(training: Training, base: Path, progress: Progress, lasting: Mapping[str, Any] | None) -> dict[str, Any]:
     callbacks = {name: _state_of(callback, name) for name, callback in training.callbacks.items()}
     if lasting is None:
-        lasting = lasting_facts(training.job, training.spec, base, training.content)
+        lasting = lasting_facts(training.job, training.spec, base, training.content, training.splits.recipe)
     return facts_for(lasting, progress, callbacks)
 
 
-def lasting_facts(job: Job, spec: ModelSpec, base: Path, content: Content | None) -> dict[str, Any]:
+def lasting_facts(
+    job: Job, spec: ModelSpec, base: Path, content: Content | None, recipe: Recipe | None = None
+) -> dict[str, Any]:
     """Return the facts of all checkpoints of a training, which it does not change. `base` is that of relative paths."""
     return {
         "job": msgspec.to_builtins(job),
@@ -113,6 +118,7 @@ def lasting_facts(job: Job, spec: ModelSpec, base: Path, content: Content | None
         "hpcnn": __version__,
         "machine": machine_info(job, spec.backend),
         "data": msgspec.to_builtins(content),
+        "recipe": msgspec.to_builtins(recipe),
     }
 
 
@@ -215,6 +221,8 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
     if not says_arithmetic:
         kept["arithmetic"] = first.train.arithmetic
     new = msgspec.structs.replace(new, train=msgspec.structs.replace(new.train, **kept))
+    if new.data.order == first.data.order and not new.data.chunk_rows:
+        new = msgspec.structs.replace(new, data=msgspec.structs.replace(new.data, chunk_rows=first.data.chunk_rows))
     if not new.model.inputs and first.model.inputs:  # those that the data name
         new = msgspec.structs.replace(new, model=msgspec.structs.replace(new.model, inputs=first.model.inputs))
     before, after = result_settings(first), result_settings(new)

@@ -12,8 +12,8 @@ from hpcnn.training.backend import BackendOf
 
 
 def by_numpy(otherwise: BackendOf) -> BackendOf:
-    """Return a function that chooses NumPy for layers in a job file, and `otherwise` for a model built in Python."""
-    return lambda job: NUMPY if job.model.layers else otherwise(job)
+    """Return a function that chooses NumPy for what a job file describes, and `otherwise` for what Python builds."""
+    return lambda job: otherwise(job) if job.model.entry else NUMPY
 
 
 def open_by_numpy(comm: Communicator, arguments: argparse.Namespace) -> TrainedModel:

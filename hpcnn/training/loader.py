@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.data.rows import Rows
-from hpcnn.data.sampler import Indices, batch_bounds, epoch_order, shard_starts, steps_per_epoch
+from hpcnn.data.sampler import (
+    Indices,
+    WindowOrder,
+    batch_bounds,
+    epoch_order,
+    shard_starts,
+    steps_per_epoch,
+    window_order,
+)
 from hpcnn.errors import DataError
 from hpcnn.nn.network import same_sample_shape
+from hpcnn.system.denormals import FlushDenormals
 from hpcnn.system.memory import aligned_empty
+from hpcnn.training.read_ahead import ReadAhead, Reading
+from hpcnn.training.windows import Windows
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The order of the samples in each epoch: a function of seed and epoch."""
+
+    seed: int
+    shuffle: bool
+    arithmetic: str = "numpy"
+    chunk_of: Indices | None = None
+    """The chunk of each sample, where they are shuffled within windows of chunks."""
+    window_chunks: int = 1
+
+    def samples(self, n: int, epoch: int) -> Indices:
+        """Return n samples in order."""
+        return epoch_order(n, self.seed, epoch, shuffle=self.shuffle, arithmetic=self.arithmetic)
+
+    def windows(self, epoch: int) -> WindowOrder | None:
+        """Return the samples in the order of windows, where that is what is asked for."""
+        if self.chunk_of is None or not self.shuffle:
+            return None
+        return window_order(self.chunk_of, self.window_chunks, self.seed, epoch, arithmetic=self.arithmetic)
+
+
+@dataclass(frozen=True, eq=False)
+class Reads:
+    """How batches are read. It changes no result."""
+
+    prefetch: int = 0
+    """Batches that are read ahead, on a thread."""
+    windows: Windows | None = None
+    """Where rows that are decoded in chunks are taken from."""
+    beat: Callable[[], object] = bool
+    """Called when a long wait makes progress."""
 
 
 class _Buffer:
@@ -33,15 +80,37 @@ class _Buffer:
 
     def take(self, indices: Indices) -> Array:
         """Return these rows: for one number of them the same array each time, as long as there are no more."""
-        n = len(indices)
+        out, view = self.room(len(indices))
+        self.rows.take(indices, out)
+        return view
+
+    def copy(self, rows: Array) -> Array:
+        """Return a copy of rows that were taken; see `take`."""
+        out, view = self.room(len(rows))
+        np.copyto(out, rows)
+        return view
+
+    def room(self, n: int) -> tuple[Array, Array]:
+        """Return memory for n rows, as they are stored and as the model takes them."""
         if n not in self._views:
             if len(self._memory) < n:
                 self._memory = aligned_empty((n, *self._memory.shape[1:]), self._memory.dtype)
                 self._views.clear()
             self._views[n] = self._memory[:n], self._memory[:n].reshape(n, *self._shape)
-        out, view = self._views[n]
-        self.rows.take(indices, out)
-        return view
+        return self._views[n]
+
+    def like(self, n: int) -> Array:
+        """Return new memory for n rows as they are stored."""
+        return aligned_empty((n, *self._memory.shape[1:]), self._memory.dtype)
+
+
+@dataclass
+class _Batch:
+    """The samples of one rank in a batch that is read ahead."""
+
+    x: Array
+    y: Array
+    n: int = 0
 
 
 def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
@@ -50,7 +119,11 @@ def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
 
 
 class ShardLoader:
-    """The training samples, cut into batches and those into gradient shards: each sample once an epoch."""
+    """The training samples, cut into batches and those into gradient shards: each sample once an epoch.
+
+    `on_epoch` is told each epoch before its samples are taken. Where batches are read ahead, `close` ends the thread
+    that does it; an epoch may be begun afterwards.
+    """
 
     def __init__(
         self,
@@ -59,23 +132,59 @@ class ShardLoader:
         *,
         batch_size: int,
         shards: int,
-        seed: int,
-        shuffle: bool,
+        order: Order,
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
-        arithmetic: str = "numpy",
+        reads: Reads | None = None,
+        on_epoch: Callable[[int], object] = bool,
     ) -> None:
         self.samples = x.shape[0]
+        self._on_epoch = on_epoch
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         self.batch_size, self._shards = batch_size, shards
-        self._seed, self._shuffle, self._arithmetic = seed, shuffle, arithmetic
+        self._order_of, self._reads = order, reads or Reads()
         self._x, self._y = _Buffer(x, dtype, input_shape), _target_buffer(y, dtype)
         self._order = np.arange(0)
         self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self._owned: tuple[int, int] | None = None
+        self._ahead: ReadAhead[_Batch] | None = None
+        self._held = -1
+        """The batch that is in memory, where batches are read ahead."""
 
-    def start_epoch(self, epoch: int) -> None:
-        """Fix the order of samples of `epoch`."""
-        self._order = epoch_order(self.samples, self._seed, epoch, shuffle=self._shuffle, arithmetic=self._arithmetic)
+    def start_epoch(self, epoch: int, step: int = 0, owned: tuple[int, int] | None = None) -> None:
+        """Fix the order of samples of `epoch`, which goes on with batch `step`.
+
+        `owned` are the first of this rank's gradient shards and the one after the last: they may be read ahead.
+        """
+        self.close()
+        self._on_epoch(epoch)
+        windows, order = self._reads.windows, self._order_of.windows(epoch)
+        self._order = self._order_of.samples(self.samples, epoch) if order is None else order.samples
+        if windows is not None:
+            assert order is not None, "windows of another order"
+            windows.start_epoch(order, step * self.batch_size)
+        if owned is not None and step < self.steps_per_epoch and (self._reads.prefetch or windows is not None):
+            self._read_ahead(step, owned)
+        assert windows is None or self._ahead is not None or step == self.steps_per_epoch
+
+    def _read_ahead(self, step: int, owned: tuple[int, int]) -> None:
+        self._owned, ahead = owned, self._reads.prefetch
+        starts = self._starts_of(self.batch_size, *owned)
+        most = starts[-1] - starts[0] + (owned[1] - owned[0])  # a smaller last batch is cut at other places
+        self._ahead = ReadAhead(
+            self._read,
+            range(step, self.steps_per_epoch),
+            [_Batch(self._x.like(most), self._y.like(most)) for _ in range(max(1, ahead))],
+            ahead=ahead > 0,
+            beat=self._reads.beat,
+            around=_Arithmetic(self._order_of.arithmetic),
+        )
+
+    def close(self) -> None:
+        """End the reading ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead, self._held = None, -1
 
     def take_batch(self, x: Rows, y: Rows) -> None:
         """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes."""
@@ -88,12 +197,68 @@ class ShardLoader:
     def shards(self, step: int, first: int, stop: int) -> tuple[Array, Array, Sequence[int]]:
         """Return inputs and targets of the shards [first, stop) of batch `step` of the epoch; see `LoadShards`."""
         begin, end = batch_bounds(self.samples, self.batch_size, step)
-        key = end - begin, first, stop
+        starts = self._starts_of(end - begin, first, stop)
+        if self._ahead is None:
+            indices = self._order[begin + starts[0] : begin + starts[-1]]
+            return self._x.take(indices), self._y.take(indices), starts
+        assert self._owned is not None
+        if step != self._held:
+            batch = self._ahead.take()
+            self._x.copy(batch.x[: batch.n]), self._y.copy(batch.y[: batch.n])
+            self._ahead.give_back(batch)
+            self._held = step
+        own = self._starts_of(end - begin, *self._owned)
+        x, y = (each.room(own[-1] - own[0])[1] for each in (self._x, self._y))
+        if (first, stop) != self._owned:
+            part = slice(starts[0] - own[0], starts[-1] - own[0])
+            x, y = x[part], y[part]
+        return x, y, starts
+
+    def _read(self, step: int, batch: _Batch, reading: Reading) -> None:
+        """Read this rank's samples of a batch, window by window where there are some."""
+        assert self._owned is not None
+        begin, end = batch_bounds(self.samples, self.batch_size, step)
+        starts = self._starts_of(end - begin, *self._owned)
+        first, stop = begin + starts[0], begin + starts[-1]
+        batch.n = stop - first
+        windows = self._reads.windows
+        if windows is None:
+            self._take(first, stop, batch, 0)
+            return
+        for window, (left, right) in windows.parts(begin, end):
+            windows.enter(window, reading)
+            own = max(left, first), min(right, stop)
+            if own[0] < own[1]:
+                self._take(*own, batch, own[0] - first)
+            windows.leave(window, right)
+        windows.advance(end, reading)
+
+    def _take(self, first: int, stop: int, batch: _Batch, place: int) -> None:
+        indices = self._order[first:stop]
+        self._x.rows.take(indices, batch.x[place : place + len(indices)])
+        self._y.rows.take(indices, batch.y[place : place + len(indices)])
+
+    def _starts_of(self, n: int, first: int, stop: int) -> tuple[int, ...]:
+        key = n, first, stop
         starts = self._starts.get(key)
         if starts is None:
-            starts = self._starts[key] = shard_starts(end - begin, self._shards, first, stop)
-        indices = self._order[begin + starts[0] : begin + starts[-1]]
-        return self._x.take(indices), self._y.take(indices), starts
+            starts = self._starts[key] = shard_starts(n, self._shards, first, stop)
+        return starts
+
+
+class _Arithmetic:
+    """The settings of a thread's arithmetic: those of the main thread in a step."""
+
+    def __init__(self, arithmetic: str) -> None:
+        self._arithmetic = arithmetic
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        self._stack.enter_context(np.errstate(all="ignore"))
+        self._stack.enter_context(FlushDenormals(flush=self._arithmetic == "numpy"))
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
 
 class PieceLoader:

@@ -112,6 +112,8 @@ class TrainingLoop:
         except StoppedError:
             self._write(last=True)
             raise
+        finally:
+            self._training.shards.close()
         for callback in self._callbacks:
             callback.on_train_end(self._replica)
 
@@ -119,7 +121,7 @@ class TrainingLoop:
         progress, shards, activity = self.progress, self._training.shards, self._activity
         schedule, stop_at_step = self._training.schedule, self._training.job.run.stop_at_step
         activity.epoch = progress.epoch + 1
-        shards.start_epoch(progress.epoch)
+        shards.start_epoch(progress.epoch, progress.step_in_epoch, self._replica.owned)
         rate_factor = self._common_rate_factor()
         while progress.step_in_epoch < shards.steps_per_epoch:
             step = activity.step = progress.step + 1

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from hpcnn.comm.collectives import TreeReduction
+from hpcnn.core.formatting import counted, percent
 from hpcnn.data.load import absent_classes, one_class_each
+from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Splits
 from hpcnn.job.schema import Job
+from hpcnn.nn.layers import BatchNormalization
+from hpcnn.nn.network import Network
 from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.training.backend import ModelSpec
 
 _MOST_LISTED = 10
-_OF_CLASSES = ("accuracy", "precision", "recall", "f1", "mean_iou")
+_MOST_LEFT = 0.1
+"""Of the values that moving averages begin with: so much does not mislead."""
+_OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
 def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
+    yield from _short_averages(job, spec, len(splits.train))
     if isinstance(spec.loss, BoundLosses):
         return
     samples = splits.train
@@ -30,12 +38,12 @@ def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction
             f"train.metrics has {spec.layout.collected[0].name}, which is computed of validation data alone, and there "
             "are none: the training will not report it. Set data.validation_fraction, or use hpcnn.evaluate."
         )
-    counted = [metric.name for metric in spec.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
-    if counted and not loss.name.startswith("binary_") and one_class_each(samples.y, reduction):
+    of_outputs = [metric.name for metric in spec.layout.metrics if metric.multilabel and metric.name in _OF_CLASSES]
+    if of_outputs and not loss.name.startswith("binary_") and one_class_each(samples.y, reduction):
         yield (
             f"each sample of the training data has one class, but behind a sigmoid with the loss {loss.name} "
-            f"{' and '.join(counted)} count each of {outputs} outputs for itself. For one class a sample use softmax, "
-            "categorical_crossentropy, or integer labels with data.one_hot = true."
+            f"{' and '.join(of_outputs)} count each of {outputs} outputs for itself. For one class a sample use "
+            "softmax, categorical_crossentropy, or integer labels with data.one_hot = true."
         )
     if not (labels or job.data.one_hot or loss.name.endswith("crossentropy")):
         return
@@ -45,4 +53,19 @@ def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction
         yield (
             f"no sample of the training data is of class {listed} ({len(absent)} of {classes}): the model can't learn "
             "what it never sees. Look at how classes are numbered, and at which samples are left for training."
+        )
+
+
+def _short_averages(job: Job, spec: ModelSpec, samples: int) -> Iterator[str]:
+    """Yield a warning if the job has too few steps for the moving averages of a batch normalisation."""
+    if not isinstance(spec.network, Network):
+        return
+    steps = job.train.epochs * math.ceil(samples / check_batch(job.train.batch_size, samples))
+    layers = [node.layer for node in spec.network.nodes if isinstance(node.layer, BatchNormalization)]
+    slowest = max((layer for layer in layers if layer.trainable), key=lambda layer: layer.momentum, default=None)
+    if slowest is not None and (left := slowest.momentum**steps) > _MOST_LEFT:
+        yield (
+            f"after {counted(steps, 'step')} with momentum = {slowest.momentum:g}, the moving averages of layer "
+            f"{slowest.name!r}, which validation and predictions use, still are what they began with to "
+            f"{percent(left)}. Train longer, or lower its momentum, to 0.9 for example."
         )

@@ -61,6 +61,8 @@ class Replica:
             layout.initialize(model.vector, seed, model.arithmetic)
         store.barrier()
         contributions = updater.exchange.contributions
+        self.owned = contributions[0].subtree[0], contributions[-1].subtree[1]
+        """The first of this rank's gradient shards, and the one after the last."""
         weights_of = self._weights_of
         at_once = model.batch_pass(contributions, seed=seed, weights_of=weights_of, add=batch_sums)
         self._pass: GradientPass

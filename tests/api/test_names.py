@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import hpcnn
+import hpcnn.nn
+from hpcnn.nn.build import LAYERS
 
 OF_EXTRAS = {"keras", "sklearn"}
 """Found as attributes, but not by ``from hpcnn import *``, which must not need their libraries."""
@@ -28,6 +30,13 @@ def test_the_code_of_the_page_runs(
     assert "1 ranks, accuracy" in capsys.readouterr().out
     assert names["fitted"].complete
     assert names["trainer"].steps == 20
+
+
+def test_the_page_lists_all_layers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+)`", page[page.index("The layers are those of") :].partition("\n\n")[0])
+    assert sorted(listed) == sorted(layer.__name__ for layer in LAYERS.values())
+    assert set(listed) <= set(hpcnn.nn.__all__) == set(dir(hpcnn.nn))
 
 
 def test_what_the_package_offers() -> None:

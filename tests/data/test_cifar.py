@@ -124,6 +124,24 @@ def test_an_archive_that_is_packed(tmp_path):
     with pytest.raises(DataError, match=rf"Unpack {tmp_path}/{TEN.archive}: tar -xzf {TEN.archive}\."):
         read_source(schema.Cifar(folder="."), tmp_path)
 
+    with pytest.raises(DataError, match=r"cifar-10-binary.tar.gz is an archive; unpack it there: tar -xzf cifar-10-b"):
+        read_source(schema.Cifar(folder=TEN.archive), tmp_path)
+    (tmp_path / TEN.python_archive).touch()
+    with pytest.raises(DataError, match=r"is an archive of pickles; get cifar-10-binary.tar.gz in its place"):
+        read_source(schema.Cifar(folder=TEN.python_archive), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "folder", "file"), [("cifar10", "cifar-10-batches-py", "data_batch_1"),
+                                                      ("cifar100", "cifar-100-python", "train")])  # fmt: skip
+def test_the_version_of_pickles(tmp_path, name, folder, file):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).touch()
+    for given in (".", folder):
+        with pytest.raises(
+            DataError, match=rf"{folder} holds the Python version of CIFAR-\d+, .*Get the binary version"
+        ):
+            read_source(schema.Cifar(folder=given, name=name), tmp_path)
+
 
 GOOD = batch(IMAGES[0], LABELS[0])
 DAMAGED = {

@@ -74,7 +74,7 @@ def test_blanks_around_names_do_not_count(tmp_path):
         np.testing.assert_array_equal(take(samples.y), Y)
     write_parquet(tmp_path / "d.parquet", spaced)
     source = read_source(schema.Parquet(path="d.parquet", targets=["y "]), tmp_path)
-    assert source.columns == Columns(("b", "c", "a"), ("y",))
+    assert source.columns == Columns(("a", "b", "c"), ("y",))
 
 
 X, Y = np.array([[1, 2, 3], [4, 5, 6.5]]), np.array([10, 20])
@@ -154,10 +154,10 @@ def test_a_first_line_that_counts_the_columns_is_their_names(tmp_path):
     np.testing.assert_array_equal(take(read_inputs("two.csv", schema.Digits(), tmp_path).x), [[0, 1], [2, 3]])
 
 
-@pytest.mark.parametrize(("mark", "fault"), [("", "the cell is empty"), ("NA", "'NA' is not a number")])
-def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(mark, fault, tmp_path):
+@pytest.mark.parametrize("mark", ["", "NA"])
+def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(mark, tmp_path):
     (tmp_path / "d.csv").write_text(f"1,{mark},3\n4,5,6\n")
-    with pytest.raises(DataError, match=f"line 1, column 1: {fault}"):
+    with pytest.raises(DataError, match=r"column '1' \(number 1\) holds 1 value of 2 that is missing, the first in r"):
         read_inputs("d.csv", schema.Digits(), tmp_path)
 
 

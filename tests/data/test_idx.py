@@ -60,6 +60,27 @@ def test_names_may_be_given_with_or_without_gz(tmp_path):
     assert source.validation is None
 
 
+def test_other_names_of_the_files(tmp_path):
+    """Those of other copies of MNIST, of files unpacked into folders of their own names, and of EMNIST."""
+    forms = {
+        "dots": [name.replace("-idx", ".idx") for name in NAMES],
+        "dots, packed": [name.replace("-idx", ".idx") + ".gz" for name in NAMES],
+        "folders": [f"{name.replace('-idx', '.idx')}/{name.replace('-idx', '.idx')}" for name in NAMES],
+        "emnist": [f"emnist-letters-{name.replace('t10k', 'test')}.gz" for name in NAMES],
+    }
+    for form, names in forms.items():
+        for name in names:
+            place = tmp_path / form / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write(place, idx_bytes(IMAGES if "images" in name else LABELS))
+        source = read_source(schema.Idx(folder=form), tmp_path)
+        assert np.array_equal(take(source.x), IMAGES)
+        assert np.array_equal(take(source.validation[1]), LABELS)
+    write(tmp_path / "emnist" / "emnist-digits-train-images-idx3-ubyte.gz", idx_bytes(IMAGES))
+    with pytest.raises(DataError, match=r"emnist holds several parts of EMNIST: digits, letters. Name .*data.images"):
+        read_source(schema.Idx(folder="emnist"), tmp_path)
+
+
 def test_all_missing_files_are_listed_at_once(tmp_path):
     write_mnist(tmp_path, ".gz", names=NAMES[:1])
     with pytest.raises(DataError, match=rf"missing in the folder {tmp_path}: {', '.join(NAMES[1:])}; each may.* \.gz"):

@@ -177,10 +177,10 @@ def test_any_number_of_ranks_scales_with_the_same_bits(kind, size, folder, monke
 
 
 DAMAGED = {
-    "one": ({(17, 2): np.nan}, "inputs of the training data: column 2 holds 1 values of 200 .* first in row 17, co"),
-    "infinite": ({(3, 0): -np.inf, (9, 0): np.inf}, "column 0 holds 2 values of 200 .* first in row 3, counted"),
-    "several columns": ({(50, 1): np.nan, (2, 3): np.nan}, "column 1 holds 1 .* row 50, .*; 1 other columns have"),
-    "target": ({(30, "y"): np.nan}, "targets of the training data: the column holds 1 values .* row 30"),
+    "one": ({(17, 2): np.nan}, "inputs of the training data: column 2 holds 1 value of 200 .* first in row 17, all co"),
+    "infinite": ({(3, 0): -np.inf, (9, 0): np.inf}, "column 0 holds 2 values of 200 .* first in row 3, all counted"),
+    "several columns": ({(50, 1): np.nan, (2, 3): np.nan}, "column 1 holds 1 .* row 50, .*; 1 other column has"),
+    "target": ({(30, "y"): np.nan}, "targets of the training data: the column holds 1 value .* row 30"),
 }
 
 
@@ -209,14 +209,14 @@ def test_validation_values_that_are_not_finite(folder):
     x = X[:30].copy()
     x[4, 1] = np.nan
     np.savez(folder / "v.npz", x=x, y=Y[:30])
-    with pytest.raises(DataError, match=r"inputs of the validation data: column 1 holds 1 values of 30 .* row 4"):
+    with pytest.raises(DataError, match=r"inputs of the validation data: column 1 holds 1 value of 30 .* row 4"):
         npz(folder, validation_path="v.npz")
 
 
 def test_names_of_columns_stand_in_errors(tmp_path):
     (tmp_path / "d.csv").write_text("age,price,height\n1,2,3\n4,5,nan\n")
     data = schema.Csv(path="d.csv", targets=["price"])
-    with pytest.raises(DataError, match=r"column 'height' \(number 1\) holds 1 values of 2 .* row 1"):
+    with pytest.raises(DataError, match=r"column 'height' \(number 1\) holds 1 value of 2 .* row 1"):
         load(data, seed=0, dtype=np.float32, base=tmp_path)
 
 
@@ -225,7 +225,7 @@ def test_names_of_columns_stand_in_errors(tmp_path):
     [
         ((2, (3,), None), "column 2"),
         ((2, (3,), ("a", "b", "c")), "column 'c' (number 2)"),
-        ((11, (8, 8), None), "position (1, 3)"),
+        ((11, (8, 8), None), "entry (1, 3) of a sample"),
         ((0, (), None), "the column"),
     ],
 )

@@ -238,7 +238,9 @@ def test_a_member_that_claims_more_than_deflate_can_do(tmp_path):
 def test_unknown_array(tmp_path):
     np.savez(tmp_path / "a.npz", images=X, labels=Y)
     with pytest.raises(
-        DataError, match=r"unknown array in .*a\.npz 'image'. Did you mean 'images'\? Known: images, lab"
+        DataError,
+        match=r"unknown array in .*a\.npz 'image'. Did you mean 'images'\? Known: images, labels\. "
+        r"Name those of inputs and targets by data\.x and data\.y\.",
     ):
         npz.read_arrays(tmp_path / "a.npz", "image")
 

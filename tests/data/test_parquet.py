@@ -54,10 +54,8 @@ def test_validation(tmp_path):
 
 BAD = {
     "unknown": ({"a": [1.0], "labels": [1]}, r"unknown column in .*'label'. Did you mean 'labels'"),
-    "null": ({"a": [1.0, None, None], "label": [1, 2, 3]}, r"column 'a' of .* lacks 2 of its 3 values"),
-    "text": ({"a": ["x"], "label": [1]}, r"column 'a' of .* has type string; allowed are"),
-    "lists": ({"a": [[1.0]], "label": [1]}, r"column 'a' of .* has type list"),
-    "times": ({"a": np.array(["2020-01-01"], "M8[s]"), "label": [1]}, r"column 'a' of .* has dtype datetime64"),
+    "lists": ({"a": [[1.0]], "label": [1]}, r"column 'a' of .*d\.parquet holds ndarray: allowed are numbers, bool"),
+    "times": ({"a": np.array([1], "m8[s]"), "label": [1]}, r"column 'a' of .*d\.parquet has type timedelta64"),
     "all": ({"label": [1]}, "1 columns and all are targets"),
 }
 

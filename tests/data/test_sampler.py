@@ -121,3 +121,46 @@ def test_each_sample_comes_exactly_once_in_one_order_for_any_number_of_ranks(n, 
 
 def test_a_small_last_batch_leaves_shards_empty():
     assert sampler.shard_starts(1, 4, 0, 4) == (0, 0, 0, 0, 1)
+
+
+@few
+@given(
+    kept=st.lists(st.booleans(), min_size=1, max_size=300).filter(any),
+    chunk_rows=st.integers(1, 40),
+    window_chunks=st.integers(1, 9),
+    batch_size=st.integers(1, 80),
+    seed=st.integers(0, 2**40),
+    arithmetic=st.sampled_from(["numpy", "native"]),
+)
+def test_windows_have_each_sample_once_and_near_its_neighbours(
+    kept, chunk_rows, window_chunks, batch_size, seed, arithmetic
+):
+    chunk_of = np.flatnonzero(kept) // chunk_rows
+    n = len(chunk_of)
+    order = sampler.window_order(chunk_of, window_chunks, seed, 3, arithmetic=arithmetic)
+    assert order.samples.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order.samples), np.arange(n))
+    np.testing.assert_array_equal(np.sort(order.chunks), np.unique(chunk_of))
+    window_of_chunk = {chunk: place // window_chunks for place, chunk in enumerate(order.chunks.tolist())}
+    window_of = np.array([window_of_chunk[chunk] for chunk in chunk_of[order.samples].tolist()])
+    assert (np.diff(window_of) >= 0).all()
+    np.testing.assert_array_equal(np.searchsorted(window_of, range(len(order.ends)), "right"), order.ends)
+    smallest = np.diff(order.ends, prepend=0).min()
+    for start in range(0, n, batch_size):
+        assert len(set(window_of[start : start + batch_size])) <= -(-batch_size // smallest) + 1
+
+
+def test_windows_of_all_chunks_and_of_one_row():
+    """With one window each order is as likely as any; windows of one chunk of one row are shuffled chunks."""
+    one = [sampler.window_order(np.arange(4) // 2, 2, 0, epoch).samples[0] for epoch in range(4000)]
+    assert np.bincount(one, minlength=4) == pytest.approx([1000] * 4, abs=150)
+    rows = sampler.window_order(np.arange(9), 1, 0, 0)
+    np.testing.assert_array_equal(rows.samples, rows.chunks)
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "expected"), [("numpy", [3, 0, 2, 1, 4, 6, 5, 7]), ("native", [0, 1, 4, 5, 3, 6, 2, 7])]
+)
+def test_windows_of_today_are_those_of_tomorrow(arithmetic, expected):
+    order = sampler.window_order(np.arange(8) // 2, 2, seed=0, epoch=0, arithmetic=arithmetic)
+    assert order.samples.tolist() == expected

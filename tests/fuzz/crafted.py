@@ -252,6 +252,15 @@ def odd_text(content: bytes, random: Random) -> bytes:
     )
 
 
+def large_picture(content: bytes, random: Random) -> bytes:
+    """A picture whose header declares other sizes, with a checksum that is right where there is one."""
+    if not content.startswith(b"\x89PNG"):
+        return several(BYTES)(content, random)
+    sizes = struct.pack(">II", *random.choices((0, 1, 6, 4000, 8000, 10_000, 100_000, 2**31 - 1), k=2))
+    header = b"IHDR" + sizes + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
 CRAFTED: dict[str, list[Mutation]] = {
     "npy": [lying_npy, lying_npy, pickled_npy, extreme_values],
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
@@ -259,6 +268,7 @@ CRAFTED: dict[str, list[Mutation]] = {
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
     "csv": [wide_csv],
     "cifar": [odd_batch],
+    "images": [large_picture],
     "text": [odd_text],
     "hdf5": [crafted_hdf5],
     "parquet": [crafted_parquet],

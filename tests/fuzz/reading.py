@@ -127,6 +127,7 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
         )
     elif use == 1:
         name = f"{section.x_path},{section.y_path}" if isinstance(section, schema.Npy) else str(folder / sample.target)
+        name = str(folder / "t.csv") if isinstance(section, schema.Images) else name
         taken(read_samples(str(folder) if isinstance(section, schema.Idx) else name, section, folder, dtype=dtype).x)
     else:
         _train(section, folder, dtype, random)

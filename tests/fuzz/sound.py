@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcnn.job import data as schema
@@ -116,6 +117,36 @@ def _cifar() -> list[Sample]:
     ]
 
 
+def image_bytes(pixels: np.ndarray[Any, Any], form: str, **options: Any) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _images() -> list[Sample]:
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (6, 5, 3), dtype=np.uint8) for _ in range(6)]
+    table = "file,label\n" + "".join(f"{number},{number % CLASSES}\n" for number in range(6))
+    names = {str(number): image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
+    colour, size = schema.Images(folder=".", table="t.csv", targets=["label"]), [4, 4]
+    grey = msgspec.structs.replace(colour, channels="grey", size=size)
+    alpha = np.dstack([pictures[0], pictures[1][:, :, 0]])
+    forms = [
+        (image_bytes(pictures[0], "PNG"), colour),
+        (image_bytes(pictures[0], "JPEG", progressive=True), colour),
+        (image_bytes(pictures[0], "TIFF"), colour),
+        (image_bytes(pictures[0], "TIFF", compression="tiff_lzw"), grey),
+        (image_bytes(pictures[0], "WEBP"), grey),
+        (image_bytes(pictures[0], "BMP"), grey),
+        (image_bytes(pictures[0][:, :, 0], "GIF"), grey),
+        (image_bytes(alpha, "PNG"), msgspec.structs.replace(colour, size=size, resize="crop")),
+        (image_bytes(pictures[0], "JPEG"), msgspec.structs.replace(colour, size=size, resize="pad")),
+    ]
+    return [Sample({**names, "0": content, "t.csv": table.encode()}, "0", section) for content, section in forms]
+
+
 def _text() -> list[Sample]:
     text = "abc äöü €\n\r\t 🙂 " * 9
     forms = [
@@ -214,6 +245,7 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "idx": _idx,
     "idx.gz": lambda: _idx(".gz", gz_bytes),
     "cifar": _cifar,
+    "images": _images,
     "text": _text,
     "csv": _csv,
     "hdf5": _hdf5,
@@ -222,7 +254,7 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"hdf5": "h5py", "parquet": "pyarrow"}
+NEEDS = {"images": "PIL", "hdf5": "h5py", "parquet": "pyarrow"}
 """Kinds that need a package."""
 
 

@@ -1,11 +1,14 @@
-"""Compile the kernels of each instruction set, and their scalar references, into libraries for ctypes.
+"""Link the kernels of each instruction set, and their scalar references, into libraries for ctypes.
 
-HPCNN_TEST_CFLAGS adds flags, such as those of a sanitizer (`make sanitize`). Objects are kept, named by what they were
-made from.
+The kernels are the objects of the core itself, where it was built from these sources. HPCNN_TEST_CFLAGS adds flags,
+such as those of a sanitizer (`make sanitize`): then, and for other compilers, kernels are compiled here. Objects are
+kept, named by what they were made from.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -13,10 +16,12 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from hpcnn.kernels.build import BUILD
+from hpcnn.kernels.files import MODULE
 from tests.kernels.structures import KERNELS
 from tests.require import missing
 
@@ -39,6 +44,8 @@ ISA_FLAGS = {
 }
 REFERENCES = sorted(Path(__file__).parent.glob("reference*.c"))
 PORTABLE = sorted(Path(__file__).parent.glob("portable*.c"))
+EXPORTS = Path(__file__).parent / "exports.c"
+MORE_FLAGS = "HPCNN_TEST_CFLAGS"
 _ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "threads.c", "table.c", "dispatch.c")
 """The binding and its tables, which these libraries do without; beside them the files record*.c."""
 
@@ -54,23 +61,44 @@ def variants() -> list[str]:
 
 def build_kernels(isa: str, folder: Path) -> Path:
     """Return the library of the kernels of `isa` for both types, and of what is the same for all."""
-    return _link(f"kernels_{isa}", _kernels(isa), folder)
+    exports = [(EXPORTS, f"_{bits}", _variant(isa, bits)) for bits in (32, 64)]
+    ready = _objects_of_core(isa)
+    return _link(f"kernels_{isa}", [*_kernels(isa, ready), *exports], folder, ready=ready)
 
 
-def build_program(isa: str, folder: Path, *, flags: Sequence[str] = (), compiler: Sequence[str] = ()) -> Path:
-    """Return the program of portable.c for `isa`, made with more `flags`, and by a `compiler` for another machine."""
-    jobs = [*_kernels(isa), *((source, f"_{bits}", _variant(isa, bits)) for source in PORTABLE for bits in (32, 64))]
-    jobs = [(source, suffix, [*own, *flags]) for source, suffix, own in jobs]
-    return _link(f"portable_{isa}", jobs, folder, compiler=compiler, shared=False)
+def build_program(
+    isa: str, folder: Path, *, flags: dict[str, list[str]] | None = None, compiler: Sequence[str] = ()
+) -> Path:
+    """Return the program of portable.c for `isa`, made with more `flags` of some sources, and by another `compiler`."""
+    flags = flags or {}
+    ready = [] if compiler else [path for path in _objects_of_core(isa) if path.stem not in flags]
+    program = [(source, f"_{bits}", _variant(isa, bits)) for source in PORTABLE for bits in (32, 64)]
+    jobs = [
+        (source, suffix, [*own, *flags.get(source.name, [])])
+        for source, suffix, own in [*_kernels(isa, ready), *program]
+    ]
+    return _link(f"portable_{isa}", jobs, folder, ready=ready, compiler=compiler, shared=False)
 
 
-def _kernels(isa: str) -> list[tuple[Path, str, list[str]]]:
-    jobs = []
+def _objects_of_core(isa: str) -> list[Path]:
+    """Return the objects that the core was linked from; none if it was not built here, or flags are to be added."""
+    from hpcnn.kernels import core  # brings it up to date
+
+    folder = BUILD / f"core-{platform.machine()}"
+    linked = folder / MODULE.name
+    if os.environ.get(MORE_FLAGS) or not linked.exists() or linked.read_bytes() != Path(core.__file__).read_bytes():
+        return []
+    return sorted(folder.glob(f"CMakeFiles/{isa}_*.dir/*.o"))
+
+
+def _kernels(isa: str, ready: Sequence[Path]) -> list[tuple[Path, str, list[str]]]:
+    """Return the sources of the kernels, without those of the `ready` objects, and of what all of them need."""
+    jobs, done = [], {path.stem for path in ready}
     for source in sorted(KERNELS.glob("*.c")):
         if source.name in _ELSEWHERE or source.name.startswith("record"):
             continue
         if re.search(r"\bNAME\(", source.read_text()):
-            jobs += [(source, f"_{bits}", _variant(isa, bits)) for bits in (32, 64)]
+            jobs += [(source, f"_{bits}", _variant(isa, bits)) for bits in (32, 64) if source.name not in done]
         else:
             jobs.append((source, "", []))
     return jobs
@@ -95,19 +123,29 @@ def _link(
     jobs: list[tuple[Path, str, list[str]]],
     folder: Path,
     *,
+    ready: Sequence[Path] = (),
     compiler: Sequence[str] = (),
     shared: bool = True,
 ) -> Path:
-    more = [] if compiler else shlex.split(os.environ.get("HPCNN_TEST_CFLAGS", ""))
+    more = [] if compiler else shlex.split(os.environ.get(MORE_FLAGS, ""))
     command = list(compiler) or _compiler()
     jobs = [(source, suffix, [*flags, *more]) for source, suffix, flags in jobs]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _locked(folder), ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: _compile(command, *job, folder), jobs))
-    digest = hashlib.sha256(" ".join(map(str, objects)).encode()).hexdigest()[:16]
-    made = folder / f"{name}-{digest}{'.so' if shared else ''}"
-    if not made.exists():
-        _run([*command, *more, *(["-shared"] if shared else []), *objects, "-lm"], made)
+        made_of = " ".join(map(str, objects)).encode() + b"".join(path.read_bytes() for path in ready)
+        digest = hashlib.sha256(made_of).hexdigest()[:16]
+        made = folder / f"{name}-{digest}{'.so' if shared else ''}"
+        if not made.exists():
+            _run([*command, *more, *(["-shared"] if shared else []), *objects, *ready, "-lm"], made)
     return made
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Compile in one process at a time: those that test beside it want the same objects."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _compile(compiler: list[str], source: Path, suffix: str, flags: list[str], folder: Path) -> Path:

@@ -14,6 +14,8 @@ from hpcnn.core.tree import leaf_steps
 from tests.kernels.structures import STRUCTURES
 
 _ALIGNMENT = 64
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+_SCRATCH = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)
 
 
 class Core:
@@ -33,19 +35,22 @@ class Core:
         structure = make(operation, kept, **fields)
         name = f"{operation}_{{}}{self.isa}_{np.dtype(dtype).itemsize * 8}"
         scratch = self._scratch(name.replace(f"{operation}_{{}}", f"{operation}_scratch_"), structure)
-        kernel = getattr(self.library, name.format(""))
-        kernel.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-        kernel.restype = None
-        kernel(ctypes.byref(structure), begin, end, scratch.ctypes.data)
+        self.function(KERNEL, name.format(""))(ctypes.byref(structure), begin, end, scratch.ctypes.data)
 
     def _scratch(self, name: str, structure: ctypes.Structure) -> NDArray[np.uint8]:
         """Return the memory that a kernel asks for, full of NaN: it must not read what it has not written."""
         try:
-            size_of = getattr(self.library, name)
+            size_of = self.function(_SCRATCH, name)
         except AttributeError:
             return aligned(0)
-        size_of.argtypes, size_of.restype = [ctypes.c_void_p], ctypes.c_size_t
         return aligned(size_of(ctypes.byref(structure)))
+
+    def function(self, kind: type[ctypes._CFuncPtr], name: str) -> ctypes._CFuncPtr:
+        """Return a function by its name: that of a kernel by the pointer of exports.c, a reference as it is."""
+        try:
+            return kind(ctypes.c_void_p.in_dll(self.library, f"at_{name}").value)
+        except ValueError:
+            return kind((name, self.library))
 
 
 def aligned(size: int) -> NDArray[np.uint8]:

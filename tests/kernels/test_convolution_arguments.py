@@ -75,3 +75,11 @@ def test_the_other_arguments() -> None:
         core.convolution_weight_gradient(PLAIN, core.Shards([0, 1], [0, 18], [0]), x, y, ())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="kernels must be a tuple of 1 arrays"):
         core.convolution_weight_gradient(PLAIN, core.Shards([0, 1], [0, 18], [0]), x, y, (kernel, kernel))
+
+
+def test_memory_that_no_machine_has_is_named() -> None:
+    given = arrays(x=(1, 1, 8, 8, 24), kernel=(1, 3, 3, 24, 1), y=(1, 1, 8, 8, 1))
+    geometry = (1, 1, 1, 1, 1, 1 << 20, 1 << 20, 0, 1 << 20, 1 << 20)
+    message = r"needs \d{9} MB of memory of its own on each thread: .* a smaller kernel_size, dilation_rate or padding"
+    with pytest.raises(MemoryError, match=message):
+        core.convolution(geometry, given["x"], given["kernel"], None, 0, given["y"], None)

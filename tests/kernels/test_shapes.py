@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.kernels import core as compiled
-from tests.kernels.core import Core, make
+from tests.kernels.core import KERNEL, Core, make
 from tests.kernels.structures import CONSTANTS
 from tests.kernels.test_pooling import numbers
 
@@ -76,8 +76,7 @@ def test_every_instruction_set_permutes(cores: list[Core], shape: list[int], dty
         operation = make("permute", [], axes=3, x=x, y=y)
         for axis, values in enumerate([(n, a * b, a * b), (b, 1, a), (a, b, 1)]):
             operation.shape[axis], operation.stride[axis], operation.y_stride[axis] = values
-        kernel = getattr(core.library, f"permute_{core.isa}_{y.itemsize * 8}")
-        kernel.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+        kernel = core.function(KERNEL, f"permute_{core.isa}_{y.itemsize * 8}")
         kernel(ctypes.byref(operation), 0, n, None)
         np.testing.assert_array_equal(y, x.transpose(0, 2, 1))
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import EXIT_STOPPED
 from tests.kernels.build import variants
 from tests.mpi import network_jobs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
 from tests.mpi.served_training import train
 from tests.mpi.test_jobs import JOBS, MNIST, write_mnist
+from tests.quick_jobs import TINY, changes_of
 from tests.require import missing
 
 DIGITS = "digits_mlp.toml"
@@ -31,7 +33,7 @@ OPTIMIZERS = {
     "adagrad": 'name = "adagrad"\nlearning_rate = 0.05',
 }
 OTHERS = {
-    "wide": ["model.layers.1.units=512", "model.layers.3.units=512", "train.batch_size=full"],
+    "wide": ["model.layers.1.units=192", "model.layers.3.units=192", "train.batch_size=full"],
     "steered": [
         "train.epochs=4",
         "loss.class_weights=balanced",
@@ -43,6 +45,7 @@ OTHERS = {
     ],
 }
 """The digits job with products large enough for several threads, and with all that decides by values."""
+NETWORKS = [f"{name}.toml" for name in TINY]
 CASES = [*JOBS, *OPTIMIZERS, *OTHERS, *network_jobs.JOBS]
 RANKS = {"avx512": (2, 5), "avx2": (1, 8), "neon": (2, 5), "scalar": (0, 3)}
 
@@ -62,6 +65,8 @@ def settings_of(case: str, folder: Path) -> tuple[Path, list[str]]:
         if not (folder / "mnist").exists():
             write_mnist(folder / "mnist")
         return JOBS[case], ["train.epochs=1", "train.shards=8", f"data.folder={folder / 'mnist'}"]
+    if case in NETWORKS:
+        return JOBS[case], changes_of(Path(case).stem, folder, tiny=True)
     return JOBS[case], [f"train.epochs={EPOCHS.get(case, 2)}", "train.shards=8"]
 
 
@@ -168,6 +173,16 @@ def test_unlike_ranks_of_one_job(ranks_with, expected, folder: Path, case: str) 
     isas = [answer.value for answer in server.call(3, f"{__name__}:choose", variants(), cwd=folder)]
     assert isas == [variants()[rank % len(variants())] for rank in range(3)]
     assert trained(server, 3, case, folder) == expected(case)
+
+
+@pytest.mark.parametrize("case", [*NETWORKS, *network_jobs.JOBS])
+def test_resumed_on_another_number_of_ranks_and_instruction_set(ranks_with, expected, folder: Path, case: str) -> None:
+    job, settings = settings_of(case, folder)
+    out, before, after = folder / f"{case}-resumed", variants()[-2:][0], variants()[-1]
+    stop = [*settings, "run.stop_at_step=1"]
+    train(ranks_with(HPCNN_ISA=before), 2, job, *stop, cwd=folder, out=out, expect=EXIT_STOPPED)
+    resumed = train(ranks_with(HPCNN_ISA=after), 5, job, *settings, cwd=folder, out=out, resume="auto")
+    assert sha256_of(resumed) == expected(case)
 
 
 def test_the_check_can_fail(ranks_with, expected, folder: Path) -> None:

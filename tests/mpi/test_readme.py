@@ -53,7 +53,8 @@ def test_commands_run_one_after_the_other(mpich: Mpi, tmp_path: Path) -> None:
     assert len(RUNS) >= 10
     hashes = []
     for command in RUNS:
-        code, output = run(mpich, command, cwd, epochs=14)  # one of them stops at step 300
+        epochs = 14 if "--quiet" in command else 2  # one of the quiet ones stops at step 300
+        code, output = run(mpich, command, cwd, epochs=epochs)
         assert code == (75 if "stop_at_step" in command else 0), f"{command}\n{output}"
         if "--quiet" in command and "backend=keras" not in command and code == 0:
             hashes.append(sha256_of(output))

@@ -168,7 +168,7 @@ MESSAGES = {
     "axes": (
         lambda: Conv2D(4, 3, name="l").output_shape((28, 28)),
         "layer 'l' needs inputs of shape (height, width, channels), but each sample has shape (28, 28). "
-        "Put a reshape layer before it.",
+        "Put a reshape layer before it, or, if it is the first layer, set model.input_shape = [28, 28, 1].",
     ),
     "transposed_axes": (
         lambda: Conv2DTranspose(4, 3, name="l").output_shape((28,)),

@@ -175,7 +175,8 @@ MESSAGES = {
     "axes": (
         lambda: MaxPooling(name="l").output_shape((5,)),
         "layer 'l' needs samples of shape (length, channels), (height, width, channels) or (depth, height, width, "
-        "channels), but they have shape (5,). Put a reshape layer before it.",
+        "channels), but they have shape (5,). Put a reshape layer before it, or, "
+        "if it is the first layer, set model.input_shape = [5, 1].",
     ),
     "axes_of_dropout": (lambda: SpatialDropout(0.1, name="l").output_shape((5,)), "layer 'l' needs samples of shape"),
     "pool_size": (

@@ -185,6 +185,11 @@ def test_initial_weights_that_are_missing(tmp_path):
     ({"train": {"metrics": ["top_k_accuracy"], "top_k": 3}},
      [r"train.top_k = 3 of 3 classes: top_k_accuracy is 1 for any model"]),
     ({"train": {"metrics": ["top_k_accuracy"], "top_k": 2}}, []),
+    ({"model": {"layers": [{"type": "batch_normalization"}, *DENSE]}},
+     [r"after 6 steps with momentum = 0.99, the moving averages of layer 'batch_normalization_1', .* began with to 94 %"
+      r"\. Train longer, or lower its momentum, to 0\.9 for example\."]),
+    ({"model": {"layers": [{"type": "batch_normalization", "momentum": 0.68}, *DENSE]}}, []),
+    ({"model": {"layers": [{"type": "batch_normalization", "trainable": False}, *DENSE]}}, []),
 ])  # fmt: skip
 def test_what_will_mislead_is_noted(changes, notes):
     found = build(make_job(**changes)).splits.notes

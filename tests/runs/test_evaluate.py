@@ -7,7 +7,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.data.rows import ArrayRows
 from hpcnn.runs.build import build_replica, build_spec
-from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.loader import Order, PieceLoader, ShardLoader
 from hpcnn.training.loop import evaluate
 from tests.small_jobs import make_job
 
@@ -81,7 +81,8 @@ def test_inputs_get_the_shape_of_the_network():
 
 
 def shard_loader(**changes):
-    options = {"batch_size": 10, "shards": 4, "seed": 1, "shuffle": True, "input_shape": (5,), "dtype": np.float64}
+    order = Order(seed=1, shuffle=changes.pop("shuffle", True))
+    options = {"batch_size": 10, "shards": 4, "order": order, "input_shape": (5,), "dtype": np.float64}
     return ShardLoader(ArrayRows(X), ArrayRows(Y), **options | changes)
 
 

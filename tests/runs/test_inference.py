@@ -10,13 +10,12 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CheckpointError, DataError
 from hpcnn.runs.inference import (
-    check_output,
     checkpoint_path,
     evaluate_trained,
     input_loader,
     open_trained,
-    write_predictions,
 )
+from hpcnn.runs.predictions import check_output, write_predictions
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tests.small_jobs import make_job, train
@@ -135,7 +134,7 @@ def test_predictions_are_in_order_and_the_same_bits_on_any_number_of_ranks(tmp_p
         trained = open_trained(path)
         return write_predictions(trained, comm, input_loader(trained, comm, str(source)), out)
 
-    assert run_threads(ranks, body) == [(20, 3)] * ranks
+    assert run_threads(ranks, body) == [{out: (20, 3)}] * ranks
     outputs, trained = np.load(out), open_trained(path)
     assert outputs.dtype == np.float32
     scaled = ((rows - trained.scaling.shift) * trained.scaling.scale).astype(np.float32)
@@ -143,7 +142,9 @@ def test_predictions_are_in_order_and_the_same_bits_on_any_number_of_ranks(tmp_p
     assert outputs.tobytes() == np.concatenate(pieces).tobytes()
 
 
-@pytest.mark.parametrize(("name", "text"), [("out.txt", r"must be a \.npy file"), ("no/out.npy", "there is no folder")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("out.txt", r"be a \.npy file, or a \.csv"), ("no/out.npy", "there is no folder")]
+)
 def test_an_output_that_can_not_be_written_is_told_beforehand(tmp_path, name, text):
     with pytest.raises(DataError, match=text):
         check_output(tmp_path / name, writes=True)

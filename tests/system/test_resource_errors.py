@@ -11,7 +11,7 @@ import pytest
 
 from hpcnn.cli.serial import run_serial
 from hpcnn.errors import DataError
-from hpcnn.runs.inference import check_output
+from hpcnn.runs.predictions import check_output
 from hpcnn.system.resource_errors import explain_resource_error
 from tests.timing import WAIT_S
 

@@ -6,7 +6,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import ModelError
 from hpcnn.runs.build import build_replica, build_spec
-from hpcnn.runs.inference import input_loader, open_trained, write_predictions
+from hpcnn.runs.inference import input_loader, open_trained
+from hpcnn.runs.predictions import write_predictions
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.tools.explain.gradients import input_gradient
 from hpcnn.tools.export.onnx_file import write_onnx

@@ -36,16 +36,27 @@ def samples(kind, dtype=np.float32, n=N):
     return (outputs, labels, True) if kind.endswith("labels") else (outputs, np.eye(6, dtype=dtype)[labels], False)
 
 
-CLASS = ("accuracy", "top_k_accuracy", "precision", "recall", "f1", "mean_iou", "perplexity", "confusion_matrix")
+OF_LABELS = ("precision", "recall", "f1", "iou", "mean_iou")
+CLASS = ("accuracy", "top_k_accuracy", *OF_LABELS, "perplexity", "confusion_matrix")
 VALUES = ("mae", "mse", "r2")
 METRICS_OF = {
     "labels": (*CLASS, "sparse_categorical_accuracy"),
     "rows": (*CLASS, *VALUES, "categorical_accuracy", "binary_accuracy"),
     "sequence labels": (*CLASS, "sparse_categorical_accuracy"),
     "sequence rows": (*CLASS, *VALUES, "categorical_accuracy", "binary_accuracy"),
-    "binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "mean_iou", "confusion_matrix", *VALUES),
-    "many binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "mean_iou", *VALUES),
-    "sequence many binary": ("accuracy", "precision", "recall", "f1", "mean_iou"),
+    "binary": (
+        "accuracy",
+        "binary_accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "iou",
+        "mean_iou",
+        "confusion_matrix",
+        *VALUES,
+    ),
+    "many binary": ("accuracy", "binary_accuracy", "precision", "recall", "f1", "iou", "mean_iou", *VALUES),
+    "sequence many binary": ("accuracy", "precision", "recall", "f1", "iou", "mean_iou"),
     "regression": VALUES,
 }
 CASES = [(kind, name) for kind, names in METRICS_OF.items() for name in names]

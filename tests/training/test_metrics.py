@@ -90,6 +90,19 @@ def test_values_by_hand(name, outputs, targets, expected):
     assert value(name, outputs, targets) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("iou_class", "expected"), [(0, 1 / 3), (1, 0.0), (2, 0.5)])
+def test_the_intersection_over_union_of_one_class(iou_class, expected):
+    metric = build_metric("iou", outputs=3, labels=True, iou_class=iou_class)
+    assert measured(metric, np.array(THREE), np.array([0, 1, 2, 2])) == pytest.approx(expected)
+    assert np.isnan(metric.value(np.zeros(metric.size)))
+
+
+@pytest.mark.parametrize(("outputs", "multilabel", "known"), [(1, False, "2 classes"), (3, True, "3 labels")])
+def test_a_class_that_the_model_does_not_have(outputs, multilabel, known):
+    with pytest.raises(JobError, match=rf"train\.iou_class = 3, but the model has {known}, counted from 0: choose at"):
+        build_metric("iou", outputs=outputs, labels=False, multilabel=multilabel, iou_class=3)
+
+
 @pytest.mark.parametrize(("k", "expected"), [(1, 0.5), (2, 0.75), (3, 1.0), (9, 1.0)])
 def test_top_k_counts_ties_for_the_sample(k, expected):
     assert value("top_k_accuracy", THREE, [1, 1, 2, 2], top_k=k) == expected

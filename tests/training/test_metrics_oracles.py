@@ -23,6 +23,11 @@ def by_sklearn(sk, kind, name, outputs, targets, labels):
         return function(*(array.reshape(-1, k).astype(np.float64) for array in (targets, outputs)))
     if name == "binary_accuracy" or (name == "accuracy" and kind.endswith("many binary")):
         return sk.accuracy_score((targets > 0.5).reshape(-1), (outputs > 0.5).reshape(-1))
+    if name == "iou":
+        if kind.endswith("many binary"):
+            return sk.jaccard_score(targets[..., 2].reshape(-1) > 0.5, outputs[..., 2].reshape(-1) > 0.5)
+        true, predicted = classes(outputs, targets, labels)
+        return sk.jaccard_score(true, predicted, average="macro", labels=[1 if k == 1 else 2])
     if name == "mean_iou":
         if kind.endswith("many binary"):
             pairs = [(targets[..., i].reshape(-1) > 0.5, outputs[..., i].reshape(-1) > 0.5) for i in range(k)]
@@ -59,7 +64,7 @@ def test_values_are_those_of_scikit_learn(kind, name, dtype):
         outputs = outputs + np.random.default_rng(0).random(outputs.shape) * 1e-3
     if name == "r2":  # of classes that never come it is not defined
         targets = targets + np.random.default_rng(0).random(targets.shape).astype(dtype)
-    metric = metric_of(kind, name, outputs, labels, top_k=2)
+    metric = metric_of(kind, name, outputs, labels, top_k=2, iou_class=1 if outputs.shape[-1] == 1 else 2)
     expected = by_sklearn(sk, kind, name, outputs, targets, labels)
     np.testing.assert_allclose(measured(metric, outputs, targets, [10, 30]), expected, rtol=1e-6)
 

@@ -98,7 +98,7 @@ def check_shards(shards: int, size: int) -> None:
     if size > shards:
         raise CommunicatorError(
             f"{size} ranks for {shards} gradient shard{'s' * (shards != 1)}: each rank needs one shard at least. "
-            f"Start {shards} rank{'s' * (shards != 1)} or fewer, or set train.shards to {size} or more "
+            f"Start {f'{shards} ranks or fewer' if shards > 1 else '1 rank'}, or set train.shards to {size} or more "
             '(that makes it another job, with another result). "auto" follows from the batch, not from the ranks.'
         )
 

@@ -11,6 +11,7 @@ from hpcnn.data.readers.digits import DigitsReader
 from hpcnn.data.readers.hdf5 import Hdf5Reader
 from hpcnn.data.readers.heat import HeatReader
 from hpcnn.data.readers.idx import IdxReader
+from hpcnn.data.readers.images import ImagesReader
 from hpcnn.data.readers.memory import MemoryReader
 from hpcnn.data.readers.npy import NpyReader
 from hpcnn.data.readers.npz import NpzReader
@@ -32,6 +33,7 @@ READERS: tuple[Reader[Any], ...] = (
     Hdf5Reader(),
     ParquetReader(),
     CifarReader(),
+    ImagesReader(),
     IdxReader(),
     SklearnReader(),
     SyntheticReader(),

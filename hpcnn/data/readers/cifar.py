@@ -57,6 +57,16 @@ class Kind:
         """Names of all files."""
         return (*self.train, self.test)
 
+    @property
+    def python_archive(self) -> str:
+        """The archive of the version for Python."""
+        return self.archive.replace("binary", "python")
+
+    @property
+    def python_folder(self) -> str:
+        """The folder in it."""
+        return self.folder.replace("-bin", "-py").replace("-pyary", "-python")
+
     def count(self, name: str) -> int | None:
         """Return the number of images in the file of that name; None for another name."""
         return self.counts[name == self.test] if name in self.files else None
@@ -123,6 +133,15 @@ def find_files(folder: Path, kind: Kind, names: Sequence[str]) -> list[Path]:
             return paths
     place = folder / kind.folder if (folder / kind.folder).is_dir() else folder
     missing = [name for name in names if not (place / name).is_file()]
+    pickled = next(
+        (one for one in (place, place / kind.python_folder)
+         if any((one / name.removesuffix(".bin")).is_file() for name in names)), None,
+    )  # fmt: skip
+    if pickled is not None:
+        raise DataError(
+            f"{pickled} holds the Python version of {kind.title}, whose pickles could run code, which is refused. Get "
+            f"the binary version, {kind.archive}, from the same page: https://www.cs.toronto.edu/~kriz/cifar.html"
+        )
     archive = next((path for path in (folder / kind.archive, place / kind.archive) if path.is_file()), None)
     remedy = f"Unpack {archive}: tar -xzf {kind.archive}." if archive else (
         f"They come in the archive {kind.archive}, the binary version of {kind.title}: unpack it there, or set "
@@ -160,6 +179,12 @@ class CifarReader(Reader[schema.Cifar]):
         kind = KINDS[data.name]
         check_source(data)
         file = next((place for place in places(data.folder, base) if place.is_file()), None)
+        if file is not None and file.name.endswith((".tar.gz", ".tgz", ".tar")):
+            packed = file.name == kind.python_archive
+            remedy = f"get {kind.archive} in its place: pickles could run code" if packed else (
+                f"unpack it there: tar -xzf {file.name}, and set data.folder to the folder {kind.folder}"
+            )  # fmt: skip
+            raise DataError(f"{file} is an archive{' of pickles' if packed else ''}; {remedy}.")
         if file is not None and data.part == "both":
             raise JobError(
                 f'data.folder = {data.folder!r} is a single file, but data.part = "both" needs those for training and '

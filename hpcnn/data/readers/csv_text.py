@@ -89,29 +89,11 @@ def explain(path: Path, data: schema.Csv, names: Sequence[str] | None, width: in
                 f"{path}, line {number}: {len(cells)} cells, but {'the header' if names else 'the first line'} has "
                 f"{width}. Each line needs as many; data.delimiter is {data.delimiter!r}."
             )
-        for place, cell in enumerate(cells):
-            if not is_number(cell):
-                label = f"column {shortened(names[place])!r}" if names else f"column {place}"
-                hint = " If the first line names the columns, set data.header = true." if not names else ""
-                raise DataError(f"{path}, line {number}, {label}: {_fault(cell)}{hint}")
 
 
 def _check_comment(path: Path, number: int, cells: Sequence[str]) -> None:
     if cells[0].lstrip().startswith("#"):
         raise DataError(f"{path}, line {number} begins with '#': comments are not read. Delete such lines.")
-
-
-def _fault(cell: str) -> str:
-    """Return why a cell is not a number, and what to do."""
-    remedy = "Only numbers are read: turn words into numbers, and fill or drop what is missing."
-    if "\0" in cell:
-        remedy = "Is the file UTF-16? Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
-    elif "_" in cell and is_number(cell.replace("_", "")):
-        remedy = "Write it without underscores."
-    elif DECIMAL_COMMA.fullmatch(cell):
-        remedy = "Write it with a decimal point, and nothing between thousands."
-    what = f"{shortened(cell)!r} is not a number" if cell.strip() else "the cell is empty"
-    return f"{what}. {remedy}"
 
 
 def _check_separator(path: Path, delimiter: str) -> None:

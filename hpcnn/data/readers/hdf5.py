@@ -45,6 +45,8 @@ class Hdf5Rows:
         # The HDF5 library crashes at exit if a virtual data set is still in memory.
         weakref.finalize(self, self._held.clear)
         self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
+        self.chunk_rows = min(dataset.chunks[0], self.shape[0]) if dataset.chunks else 0
+        """Rows that are decoded together; see `hpcnn.data.chunks.chunk_rows_of`."""
         self._raw = Buffer(self.shape[1:], self.dtype)
 
     def take(self, indices: Indices, out: Array) -> None:

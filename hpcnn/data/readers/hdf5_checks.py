@@ -10,7 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hpcnn.data.source import DEFLATE_RATIO, check_axes, check_countable, check_numeric, optional_import, unread
+from hpcnn.data.source import (
+    DEFLATE_RATIO,
+    NAME_ARRAYS,
+    check_axes,
+    check_countable,
+    check_numeric,
+    optional_import,
+    unread,
+)
 from hpcnn.errors import DataError, shortened, unknown_name
 
 FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError)
@@ -65,7 +73,7 @@ def find_dataset(file: Any, key: str, path: Path) -> Any:
         return item
     if item is None:
         _check_link(file, key, path)
-    return unknown_name(f"data set in {path}", key, sorted(_dataset_names(file)), DataError)
+    return unknown_name(f"data set in {path}", key, sorted(_dataset_names(file)), DataError, NAME_ARRAYS)
 
 
 def _item(group: Any, key: str) -> Any:

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcnn.data.columns import Columns
@@ -23,6 +24,11 @@ from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+DEFAULTS = tuple(
+    field.default for field in msgspec.structs.fields(schema.Idx) if field.name.endswith(("images", "labels"))
+)
+"""The names of the files of MNIST."""
 
 
 def _read_header(file: io.BufferedIOBase, what: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -73,10 +79,30 @@ def read_idx(path: Path) -> ArrayRows:
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """Return the file `name` of `folder`, with or without the ending `.gz`, or None."""
+    """Return the file `name` of `folder`, or None: with or without `.gz`, with `.idx` for `-idx`, or EMNIST's.
+
+    Some archives unpack each file into a folder of its own name. DataError: the folder holds several parts of EMNIST.
+    """
     plain = name.removesuffix(".gz")
-    ordered = (name, f"{name}.gz") if name == plain else (name, plain)
-    return next((folder / file for file in ordered if (folder / file).is_file()), None)
+    dotted = plain.replace("-idx", ".idx")
+    endings = ("", ".gz") if name == plain else (".gz", "")
+    for file in (f"{form}{ending}" for form in dict.fromkeys((plain, dotted)) for ending in endings):
+        for place in (folder / file, folder / file / file):
+            if place.is_file():
+                return place
+    return _find_emnist(folder, plain.replace("t10k-", "test-")) if plain in DEFAULTS else None
+
+
+def _find_emnist(folder: Path, name: str) -> Path | None:
+    """Return the file of EMNIST whose name ends like one of MNIST: emnist-letters-train-images-idx3-ubyte.gz."""
+    found = sorted(path for path in folder.glob(f"emnist-*-{name}*") if path.name.endswith((name, f"{name}.gz")))
+    parts = sorted({path.name.split("-")[1] for path in found})
+    if len(parts) > 1:
+        raise DataError(
+            f"{folder} holds several parts of EMNIST: {', '.join(parts)}. Name the files of one by data.images, "
+            f'data.labels and those of validation, as images = "emnist-{parts[0]}-train-images-idx3-ubyte".'
+        )
+    return found[0] if found else None
 
 
 def read_pair(folder: Path, images: str, labels: str) -> tuple[ArrayRows, ArrayRows]:

@@ -16,6 +16,8 @@ from hpcnn.data.joined import joined, matched, parts_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, ArrayRows, Rows
 from hpcnn.data.source import Source, check_axes, column_values
+from hpcnn.data.tables.frames import array_column, column_names, frame_table, is_numeric
+from hpcnn.data.tables.rows import Field, TableRows, table_rows
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 
@@ -91,20 +93,38 @@ def array_inputs(x: Any, what: str = "x", columns: Columns | None = None, inputs
     if isinstance(x, Mapping):
         return joined(_named_rows(x, inputs, what), what)
     names = column_names(x)
-    if names is not None and columns is not None:
-        x = _selected(x, columns.places(names, what))
+    if names is not None:
+        return _frame_rows(x, range(len(names)) if columns is None else columns.places(names, what), what)
     rows = _rows(x, what)
     return ArrayRows(rows.array.reshape(-1, 1)) if len(rows.shape) == 1 else rows
 
 
-def column_names(values: Any) -> tuple[str, ...] | None:
-    """Return the column names of a DataFrame of pandas or polars or of an Arrow table; None for anything else.
+def _frame_rows(frame: Any, places: Sequence[int], what: str) -> TableRows:
+    """Return the columns of a table at `places`: of numbers alone, in the type that NumPy gives them together."""
+    frame = _selected(frame, places)
+    if is_numeric(frame):
+        return TableRows(_rows(frame, what).array, [Field(name.strip()) for name in column_names(frame) or ()])
+    return table_rows(frame_table(frame, what).columns)
 
-    >>> column_names([[1.0, 2.0]]) is None
-    True
-    """
-    names = getattr(values, "column_names", getattr(values, "columns", None))
-    return None if names is None or len(getattr(values, "shape", ())) != 2 else tuple(map(str, names))
+
+def _target_rows(y: Any, what: str) -> ArrayRows:
+    """Return targets; those of a table, or in words, as columns of one."""
+    if column_names(y) is not None:
+        return _frame_rows(y, range(y.shape[1]), what)
+    array = y if hasattr(y, "to_numpy") or isinstance(y, np.ndarray) else None
+    if array is None and not _are_words(y):
+        return _rows(y, what)
+    name = (_target_names(y) or ("target",))[0]
+    dtype = getattr(y, "dtype", None)
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        rows = _rows(y, what)
+        return TableRows(rows.array, [Field(name)]) if len(rows.shape) == 1 and hasattr(y, "to_numpy") else rows
+    column = array_column(name, np.array(y, object) if array is None else array, what)
+    return table_rows([column], flat=True)
+
+
+def _are_words(y: Any) -> bool:
+    return isinstance(y, list | tuple) and any(isinstance(one, str) for one in y)
 
 
 def _target_names(y: Any) -> tuple[str, ...]:
@@ -133,7 +153,7 @@ def _pair_source(pair: Any, what: str, columns: Columns | None, names: Names) ->
     if isinstance(y, Mapping):
         targets = joined(_named_rows(y, names.outputs, f"y of {what}"), f"y of {what}")
     else:
-        targets = _rows(y, f"y of {what}")
+        targets = _target_rows(y, f"y of {what}")
     parts = parts_of(_named_rows(x, names.inputs, what)) if isinstance(x, Mapping) else {}
     return Source(inputs, targets, columns=columns, inputs=parts)
 

@@ -13,7 +13,7 @@ from hpcnn.data.joined import joined, joined_source, names_of
 from hpcnn.data.readers.npy import map_rows, read_header
 from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import ArrayRows
-from hpcnn.data.source import Inputs, Source, check_inflated, read_rest, unread
+from hpcnn.data.source import NAME_ARRAYS, Inputs, Source, check_inflated, read_rest, unread
 from hpcnn.errors import DataError, unknown_name
 from hpcnn.job import data as schema
 
@@ -67,7 +67,7 @@ def read_arrays(path: Path, *keys: str) -> tuple[ArrayRows, ...]:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for key in keys:
                 if key not in members:
-                    unknown_name(f"array in {path}", key, members, DataError)
+                    unknown_name(f"array in {path}", key, members, DataError, NAME_ARRAYS)
             return tuple(_read_member(archive, path, members[key], f"array {key!r} in {path}") for key in keys)
     except DataError:
         raise

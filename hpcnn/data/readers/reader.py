@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -11,11 +12,14 @@ import msgspec
 
 from hpcnn.data.columns import Columns
 from hpcnn.data.source import Inputs, Source, resolve
+from hpcnn.data.tables.select import like, table_inputs, table_source
+from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 
 Settings = TypeVar("Settings", bound=schema.DataSection)
 FileSettings = TypeVar("FileSettings", bound=schema.FileSection)
+TableSettings = TypeVar("TableSettings", bound=schema.TableSection)
 
 
 class Reader(ABC, Generic[Settings]):
@@ -27,6 +31,8 @@ class Reader(ABC, Generic[Settings]):
     """What the names of its files with inputs end in; empty for a source that is not a file."""
     any_ending: ClassVar[bool] = False
     """Whether it reads files of any name, of a job whose own data it reads."""
+    folders: ClassVar[bool] = False
+    """Whether it reads the inputs of all files in a folder, of a job whose own data it reads."""
     holds_targets: ClassVar[bool] = False
     """Whether one file holds inputs and targets."""
 
@@ -83,9 +89,10 @@ class FileReader(Reader[FileSettings]):
         if held.columns != source.columns:
             raise DataError(
                 f"the columns of {held_path} ({_listed(held)}) are not those of {path} ({_listed(source)}). "
-                "Give both files the same columns in the same order."
+                "Give both files the same columns."
             )
-        return replace(source, validation=(held.x, held.y), notes=tuple(dict.fromkeys([*source.notes, *held.notes])))
+        notes = tuple(dict.fromkeys([*source.notes, *held.notes]))
+        return replace(source, validation=(held.x, held.y), validation_weights=held.weights, notes=notes)
 
     def settings_for(self, path: str, columns: Columns | None) -> FileSettings:
         """Return settings with the default names of arrays."""
@@ -97,17 +104,30 @@ class FileReader(Reader[FileSettings]):
         return _for_file(settings, path)  # type: ignore[no-any-return]
 
 
-class TableReader(FileReader[FileSettings]):
+class TableReader(FileReader[TableSettings]):
     """Reads a format with columns, some of which are targets."""
 
-    def sample_settings(self, path: str, data: Any, columns: Columns | None) -> FileSettings:
+    @abstractmethod
+    def table(self, path: Path, data: TableSettings, wanted: Sequence[str] = ()) -> Table:
+        """Return all columns of a file; `wanted` are names that are to be among them, where it is not clear."""
+
+    def load(self, path: Path, data: TableSettings) -> Source:
+        """Read the inputs and targets of a file, and the weights and groups of its samples."""
+        return table_source(self.table(path, data, _named(data.targets)), data)
+
+    def read_inputs(self, path: Path, data: TableSettings, columns: Columns | None, features: int | None) -> Inputs:
+        """Read inputs in the order of the model's `columns`, if it and the file have names; see `table_inputs`."""
+        wanted = columns.inputs if columns else _named(data.targets)
+        return table_inputs(self.table(path, data, wanted), data, columns, features)
+
+    def sample_settings(self, path: str, data: Any, columns: Columns | None) -> TableSettings:
         """Return settings with the targets that the model knows by name, else with those of the job.
 
         Raises:
             DataError: nothing says which columns are targets.
         """
         own = isinstance(data, self.section)
-        settings: Any = data if own else self.section(path=path, targets=[])  # type: ignore[call-arg]
+        settings: Any = data if own else like(self.section(path=path, targets=[]), data)  # type: ignore[call-arg]
         if self.has_names(settings) and columns is not None and columns.targets:
             settings = msgspec.structs.replace(settings, targets=list(columns.targets))
         elif not own:
@@ -116,7 +136,13 @@ class TableReader(FileReader[FileSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
+        others = [name for name in (settings.weights, settings.group) if name]  # a file for evaluation may lack them
+        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group="")
         return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+def _named(targets: Sequence[str | int]) -> list[str]:
+    return [target for target in targets if isinstance(target, str)]
 
 
 def _for_file(data: Any, path: str) -> Any:

@@ -15,6 +15,7 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.geometry import PADDINGS, Geometry, geometry, three, transposed_geometry
 from hpcnn.nn.initializers import initializer
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.layers.spatial import axes_remedy
 from hpcnn.nn.params import ParamSpec
 from hpcnn.nn.workspace import Array
 
@@ -76,7 +77,7 @@ class Sliding(Layer):
         if len(input_shape) != self.axes + 1:
             raise ModelError(
                 f"{self.title} needs inputs of shape {_AXES[self.axes]}, but each sample has shape {input_shape}. "
-                "Put a reshape layer before it."
+                f"{axes_remedy(input_shape, self.axes + 1)}"
             )
 
     def geometry(self, input_shape: Shape) -> Geometry:

@@ -12,6 +12,7 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.draws import Draws
 from hpcnn.nn.initializers import OwnInitializer, initializer
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.layers.spatial import axes_remedy
 from hpcnn.nn.params import ParamSpec
 from hpcnn.nn.workspace import Array
 
@@ -190,6 +191,6 @@ def check_steps(layer: Layer, input_shape: Shape, *, exactly: int = 0) -> None:
         wanted = "(steps, features)" if exactly else "(steps, ...)"
         raise ModelError(
             f"{layer.title} takes samples of shape {wanted}, with one step at least, but each sample has the shape "
-            f"{input_shape}. Put a reshape layer before it, or let the layer before return its sequences "
-            "(return_sequences = true)."
+            f"{input_shape}. {axes_remedy(input_shape, 2)} Behind another recurrent layer, set return_sequences = true "
+            "of that one."
         )

@@ -11,6 +11,18 @@ from hpcnn.nn.layer import Layer, Shape
 _SHAPES = "(length, channels), (height, width, channels) or (depth, height, width, channels)"
 
 
+def axes_remedy(input_shape: Shape, axes: int) -> str:
+    """Return what to do where samples of `input_shape` do not have so many axes.
+
+    >>> axes_remedy((8, 8), 3)
+    'Put a reshape layer before it, or, if it is the first layer, set model.input_shape = [8, 8, 1].'
+    """
+    if len(input_shape) != axes - 1:
+        return "Put a reshape layer before it."
+    shape = [*input_shape, 1]
+    return f"Put a reshape layer before it, or, if it is the first layer, set model.input_shape = {shape}."
+
+
 def spatial_axes(layer: Layer, input_shape: Shape) -> Shape:
     """Return the spatial axes of a sample.
 
@@ -19,8 +31,8 @@ def spatial_axes(layer: Layer, input_shape: Shape) -> Shape:
     """
     if not 2 <= len(input_shape) <= 4:
         raise ModelError(
-            f"{layer.title} needs samples of shape {_SHAPES}, but they have shape {input_shape}. Put a reshape layer "
-            "before it."
+            f"{layer.title} needs samples of shape {_SHAPES}, but they have shape {input_shape}. "
+            f"{axes_remedy(input_shape, 2)}"
         )
     return input_shape[:-1]
 

@@ -9,6 +9,7 @@ from hpcnn.errors import ModelError
 from hpcnn.nn.context import Context
 from hpcnn.nn.initializers import complex_uniform
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
+from hpcnn.nn.layers.spatial import axes_remedy
 from hpcnn.nn.params import ParamSpec
 from hpcnn.nn.workspace import Array
 
@@ -43,8 +44,8 @@ class SpectralConv1D(Layer):
         """Return ``(length, filters)``."""
         if len(input_shape) != 2:
             raise ModelError(
-                f"{self.title} needs inputs of shape (length, channels), but got {input_shape}. Put a reshape layer "
-                "before it."
+                f"{self.title} needs inputs of shape (length, channels), but got {input_shape}. "
+                f"{axes_remedy(input_shape, 2)}"
             )
         most = input_shape[0] // 2 + 1
         if self.modes > most:

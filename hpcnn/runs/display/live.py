@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcnn.core.formatting import duration
+from hpcnn.core.formatting import duration, four_digits
 from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.terminal import terminal_size
 from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
@@ -69,7 +69,7 @@ class LiveDisplay(Callback):
         from rich.text import Text
 
         width, report, loss = self._console.width, self._report, self._status.loss()
-        rows = [("so far", [] if loss is None else [f"loss {loss:.4f}"], "bold")]
+        rows = [("so far", [] if loss is None else [f"loss {four_digits(loss)}"], "bold")]
         if report is not None:
             rows.append((f"epoch {report.epoch}", metric_items(report.values), ""))
         texts = [Text("\n".join(fill(items, width, head)), style) for head, items, style in rows if items]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from hpcnn.core.formatting import duration
+from hpcnn.core.formatting import duration, four_digits
 from hpcnn.runs.run_info import LiveStatus, metric_items
 from hpcnn.system.output import write_line
 from hpcnn.training.callbacks import Callback, Control, EpochReport, StepReport
@@ -33,7 +33,7 @@ class PlainDisplay(Callback):
         due = self._every_s and time.monotonic() - self._last >= self._every_s
         if due and report.step_in_epoch < steps:
             loss = status.loss()
-            values = [f"step {report.step_in_epoch}/{steps}", *([] if loss is None else [f"loss {loss:.4f}"])]
+            values = [f"step {report.step_in_epoch}/{steps}", *([] if loss is None else [f"loss {four_digits(loss)}"])]
             self._write(status.progress.epoch + 1, values, status.samples_per_s(1.0), status.seconds_left())
 
     def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:

@@ -76,6 +76,7 @@ def measure_steps(training: Training, comm: Communicator, steps: int) -> StepTim
     activity.enter(OTHER)
     activity.seconds.clear()
     samples = _train(training, WARM_UP, steps, activity)
+    training.shards.close()
     activity.enter(OTHER)  # ends the last phase
     own = {phase: activity.seconds[phase] for phase in PHASES}
     everyone = comm.allgather((comm.host, own))
@@ -89,7 +90,7 @@ def _train(training: Training, first: int, steps: int, activity: Activity) -> in
         epoch, in_epoch = divmod(step, loader.steps_per_epoch)
         if in_epoch == 0 or step == first:
             activity.enter(DATA)
-            loader.start_epoch(epoch)
+            loader.start_epoch(epoch, in_epoch, training.replica.owned)
             activity.enter(OTHER)
         try:
             sums = training.replica.train_step(step, partial(loader.shards, in_epoch), factor=training.schedule(step))

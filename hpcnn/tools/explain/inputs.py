@@ -48,7 +48,7 @@ def chosen_inputs(
     else:
         inputs = read_inputs(
             path, trained.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
-            features=features, reduction=TreeReduction(comm),
+            features=features, recipe=trained.recipe, reduction=TreeReduction(comm),
         )  # fmt: skip
         what, x, names = path, inputs.x, inputs.feature_names
     if int(np.prod(x.shape[1:])) != features:
@@ -72,7 +72,7 @@ def chosen_samples(
         what = path
         samples = read_samples(
             path, trained.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
-            reduction=reduction,
+            recipe=trained.recipe, reduction=reduction,
         )  # fmt: skip
     names = samples.feature_names
     samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)

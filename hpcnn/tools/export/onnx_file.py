@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcnn import __version__
@@ -53,6 +55,11 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         "loss": _losses(trained.spec.loss),
         "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
     }
+    recipe = trained.recipe
+    if recipe is not None and recipe.columns:  # how columns become numbers is in no node of the graph
+        metadata |= {"features": json.dumps(recipe.features), "recipe": msgspec.json.encode(recipe).decode()}
+    if recipe is not None and recipe.words():
+        metadata["classes"] = json.dumps(recipe.words())
     helper.set_model_props(model, metadata)
     model.graph.doc_string = f"{trained.job.name}, trained by hpcnn {__version__}"
     with writing(path) as temporary:

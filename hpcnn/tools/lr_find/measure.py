@@ -54,6 +54,13 @@ def measure(training: Training, comm: Communicator, *, low: float, high: float, 
     Raises:
         DivergedError: the loss or a gradient of the first step is not finite, so no rate can help.
     """
+    try:
+        return _measure(training, comm, low, high, steps)
+    finally:
+        training.shards.close()
+
+
+def _measure(training: Training, comm: Communicator, low: float, high: float, steps: int) -> RangeTest:
     replica, loader = training.replica, training.shards
     rates, losses = rates_between(low, high, steps), list[float]()
     running = _Running(steps)
@@ -61,7 +68,7 @@ def measure(training: Training, comm: Communicator, *, low: float, high: float, 
     for step, rate in enumerate(rates):
         epoch, in_epoch = divmod(step, loader.steps_per_epoch)
         if in_epoch == 0:
-            loader.start_epoch(epoch)
+            loader.start_epoch(epoch, 0, replica.owned)
         factor = rate / replica.learning_rate(step, 1.0)
         try:
             sums = replica.train_step(step, partial(loader.shards, in_epoch), factor=factor)

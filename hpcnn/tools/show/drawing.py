@@ -13,7 +13,7 @@ from hpcnn.nn.network import Network
 from hpcnn.tools.html import tag
 from hpcnn.tools.show.layout import BOX_HEIGHT, BOX_WIDTH, Box, Line, Point, layout_of
 from hpcnn.tools.show.rows import HEAD, Row, rows_of
-from hpcnn.tools.show.table import shape_text, shortened
+from hpcnn.tools.show.table import shape_text
 
 STYLE = """
 svg.network text { font: 13px system-ui, sans-serif; fill: #1f2430; text-anchor: middle; }
@@ -128,9 +128,21 @@ def _box(box: Box, corner: Point) -> Element:
             rx=6,
             class_="layer learns" if box.learns else "layer",
         ),
-        tag("text", shortened(box.name, _NAME_LENGTH), x=middle, y=f"{y + 18:g}", class_="name"),
-        tag("text", shortened(facts, _FACTS_LENGTH), x=middle, y=f"{y + 35:g}", class_="facts"),
+        tag("text", _shortened(box.name, _NAME_LENGTH), x=middle, y=f"{y + 18:g}", class_="name"),
+        tag("text", _shortened(facts, _FACTS_LENGTH), x=middle, y=f"{y + 35:g}", class_="facts"),
     )
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return a text that is cut in its middle, where names of repetitions are most alike, to fit `width`.
+
+    >>> _shortened("encoder_attention_query_12", 16), _shortened("dense", 16)
+    ('encoder_…uery_12', 'dense')
+    """
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def _edge(line: Line) -> Element:

@@ -31,8 +31,8 @@ def memory_table(shown: ShownJob) -> Iterator[str]:
         yield "With layers of your own, activations and scratch are estimated from the shapes alone."
     chosen = needs[shards_by_itself(shown.job, shown.network.layout.trainable_size, shown.ranks)]
     warning = shortage(chosen.total * shown.ranks, free_memory(), shown.ranks, shown.host)
-    if warning:
-        yield f"warning: {warning}"
+    for each in filter(None, (warning, shown.warning)):
+        yield f"warning: {each}"
 
 
 def _need(shown: ShownJob, *, sharded: bool) -> MemoryNeed:

@@ -9,9 +9,11 @@ from pathlib import Path
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.data.load import SERIAL, recipe_of, split_of
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch, held_out_count
-from hpcnn.errors import ModelError
+from hpcnn.data.tables.encode import encoded
+from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
 from hpcnn.nn.network import Network
@@ -36,6 +38,8 @@ class ShownJob:
     ranks: int
     host: str
     """This machine."""
+    warning: str = ""
+    """That there are more ranks than shards; then `ranks` is as many as can work."""
 
 
 def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJob:
@@ -53,9 +57,16 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     samples = n - held_out
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
-    job = with_inputs(settled(loaded.job, samples, 1), source)
+    train = loaded.job.train
+    recipe = recipe_of(source, data, split_of(source, data, train.seed, train.arithmetic)[0], train.arithmetic)
+    source = encoded(source, recipe, "the data", SERIAL)
+    job = with_inputs(settled(loaded.job, samples, 1), source.inputs)
     assert isinstance(job.train.shards, int)
-    check_shards(job.train.shards, ranks)
+    warning = ""
+    try:
+        check_shards(job.train.shards, ranks)
+    except CommunicatorError as error:  # of a training; the network is the same
+        warning, ranks = str(error), job.train.shards
     spec = build_spec(job, source.x.shape[1:], by_numpy(choose_backend(comm))(job))
     if not isinstance(spec.network, Network):
         raise ModelError(
@@ -71,4 +82,5 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
         batch=check_batch(job.train.batch_size, samples),
         ranks=ranks,
         host=comm.host,
+        warning=warning,
     )

@@ -25,6 +25,8 @@ class Row:
     """The names of its inputs, where they are not just the layer before it."""
     trainable: int = 0
     frozen: int = 0
+    averages: int = 0
+    """Entries of moving averages, which change without a gradient."""
     multiply_adds: int = 0
     shares: str = ""
     """The layer whose parameters it uses."""
@@ -35,7 +37,7 @@ class Row:
     @property
     def parameters(self) -> int:
         """Entries of all parameters, with those of the layers below."""
-        return self.total("trainable") + self.total("frozen")
+        return self.total("trainable") + self.total("frozen") + self.total("averages")
 
     def total(self, name: str) -> int:
         """Return the sum of a number over the row and those below."""
@@ -46,8 +48,8 @@ class Row:
     def likeness(self) -> object:
         """Equal for repetitions of one block: all but names and inputs."""
         return (
-            self.kind, self.shape, self.trainable, self.frozen, self.multiply_adds, bool(self.inputs),
-            tuple(row.likeness for row in self.below),
+            self.kind, self.shape, self.trainable, self.frozen, self.averages, self.multiply_adds,
+            bool(self.inputs), tuple(row.likeness for row in self.below),
         )  # fmt: skip
 
 
@@ -87,16 +89,17 @@ class _Rows:
 
     def _of_node(self, place: int, depth: int) -> Row:
         node = self._nodes[place]
-        entries = {
-            trains: sum(spec.size for spec in node.parameters if spec.trainable is trains) for trains in (False, True)
-        }
+        size = sum(spec.size for spec in node.parameters)
+        trainable = sum(spec.size for spec in node.parameters if spec.trainable)
+        averages = sum(spec.size for spec in node.parameters if spec.state)
         return Row(
             name=node.layer.name,
             kind=node.layer.kind,
             shape=node.output_shape,
             inputs=() if node.sources == (place - 1,) else tuple(map(self._name, node.sources)),
-            trainable=entries[True],
-            frozen=entries[False],
+            trainable=trainable,
+            frozen=size - trainable - averages,
+            averages=averages,
             multiply_adds=multiply_adds(node),
             shares="" if node.owns else next(self._owners[name] for name in node.shared.values()),
             depth=depth,

@@ -1,8 +1,9 @@
-"""A network as a table of text, no wider than 100 columns."""
+"""A network as a table of text, with all names in full: layers take others by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from hpcnn.core.formatting import counted
@@ -11,14 +12,13 @@ from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
 from hpcnn.tools.show.rows import Row, folded, rows_of
 
-WIDTH = 100
 HEADINGS = ("layer", "kind", "output", "inputs", "parameters", "multiply-adds")
 _LEFT = 4
 """Columns of text; those of numbers are aligned on the right."""
-_LEAST = (12, 8, 8, 6)
-"""What is left of columns of text, at least, where the table is too wide."""
 _TOTAL = 48
 NONE = "-"
+SUM = "(sum)"
+"""Stands for the name of a block in the row of the sum that it ends in."""
 OF_A_STEP = 3
 """A pass back does about twice the multiply-adds of a pass forward."""
 
@@ -40,6 +40,7 @@ def network_table(network: Network, batch: int) -> Iterator[str]:
         "parameters": sums["parameters"],
         "  trainable": sums["trainable"],
         "  frozen": sums["frozen"],
+        **({"  moving averages": sums["moving averages"]} if sums["moving averages"] else {}),
         "multiply-adds of a sample, forward": sums["multiply-adds"],
         f"multiply-adds of a step of {counted(batch, 'sample')}": OF_A_STEP * batch * sums["multiply-adds"],
     }.items():
@@ -56,10 +57,12 @@ def network_lines(network: Network) -> list[Line]:
 def totals(network: Network) -> dict[str, int]:
     """Return the sums over a network by what they are."""
     layout = network.layout
+    averages = sum(spec.size for spec in layout.specs if spec.state)
     return {
         "parameters": layout.size,
         "trainable": layout.trainable_size,
-        "frozen": layout.size - layout.trainable_size,
+        "frozen": layout.size - layout.trainable_size - averages,
+        "moving averages": averages,
         "multiply-adds": sum(row.total("multiply_adds") for row in rows_of(network)),
     }
 
@@ -73,10 +76,10 @@ def shape_text(shape: Shape) -> str:
     return " x ".join(f"{size:,}" for size in shape) or "1"
 
 
-def _lines_of(rows: Sequence[Row]) -> Iterator[Line]:
+def _lines_of(rows: Sequence[Row], block: str = "") -> Iterator[Line]:
     for row, repeats in folded(rows):
-        yield Line(False, row_cells(row))
-        yield from _lines_of(row.below)
+        yield Line(False, row_cells(replace(row, name=SUM) if row.name == block else row))
+        yield from _lines_of(row.below, row.name)
         if repeats:
             first, last = repeats[0].name, repeats[-1].name
             names = first if len(repeats) == 1 else f"{first} to {last}: each"
@@ -111,35 +114,11 @@ def _indented(name: str, depth: int) -> str:
 def _aligned(lines: Sequence[Line]) -> Iterator[str]:
     used = [place for place in range(len(HEADINGS)) if any(line.cells[place] for line in lines[1:])]
     longest = [max(len(line.cells[place]) for line in lines if place >= _LEFT or not line.across) for place in used]
-    widths = _fitting(longest, used)
     text = sum(place < _LEFT for place in used)
-    across = sum(widths[:text]) + 2 * (text - 1)
+    across = sum(longest[:text]) + 2 * (text - 1)
     for line in lines:
         cells = [line.cells[place] for place in used]
-        wide = [(cells[0], across)] if line.across else list(zip(cells[:text], widths[:text], strict=True))
-        first = [shortened(cell, width).ljust(width) for cell, width in wide]
-        numbers = [cell.rjust(width) for cell, width in zip(cells[text:], widths[text:], strict=True)]
+        wide = [(cells[0], across)] if line.across else list(zip(cells[:text], longest[:text], strict=True))
+        first = [cell.ljust(width) for cell, width in wide]
+        numbers = [cell.rjust(width) for cell, width in zip(cells[text:], longest[text:], strict=True)]
         yield "  ".join([*first, *numbers]).rstrip()
-
-
-def _fitting(widths: list[int], used: Sequence[int]) -> list[int]:
-    """Return widths of columns that fit: the widest column of text gives first."""
-    text = [column for column, place in enumerate(used) if place < _LEFT]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
-        able = [column for column in text if widths[column] > _LEAST[used[column]]]
-        if not able:
-            break
-        widths[max(able, key=lambda column: widths[column])] -= 1
-    return widths
-
-
-def shortened(text: str, width: int) -> str:
-    """Return a text that is cut in its middle, where names of repetitions are most alike, to fit `width`.
-
-    >>> shortened("encoder_attention_query_12", 16), shortened("dense", 16)
-    ('encoder_…uery_12', 'dense')
-    """
-    if len(text) <= width:
-        return text
-    end = (width - 1) // 2
-    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"

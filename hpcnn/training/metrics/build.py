@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcnn.errors import JobError, unknown_name
 from hpcnn.training.metrics.base import Metric
-from hpcnn.training.metrics.counts import F1, ConfusionMatrix, MeanIoU, Precision, Recall
+from hpcnn.training.metrics.counts import F1, ConfusionMatrix, IoU, MeanIoU, Precision, Recall
 from hpcnn.training.metrics.perplexity import Perplexity
 from hpcnn.training.metrics.ranking import AUC
 from hpcnn.training.metrics.shares import (
@@ -35,6 +35,7 @@ METRICS: dict[str, type[Metric]] = {
     "precision": Precision,
     "recall": Recall,
     "f1": F1,
+    "iou": IoU,
     "mean_iou": MeanIoU,
     "perplexity": Perplexity,
     "auc": AUC,
@@ -67,7 +68,14 @@ def is_multilabel(*, loss: str, ending: str | None, outputs: int, labels: bool, 
 
 
 def build_metric(
-    name: str, *, outputs: int, labels: bool, multilabel: bool = False, top_k: int = 5, arithmetic: str = "numpy"
+    name: str,
+    *,
+    outputs: int,
+    labels: bool,
+    multilabel: bool = False,
+    top_k: int = 5,
+    iou_class: int = 1,
+    arithmetic: str = "numpy",
 ) -> Metric:
     """Return the metric `name` for `outputs` outputs a sample and targets that are `labels` or rows.
 
@@ -94,6 +102,14 @@ def build_metric(
         raise JobError(f"train.metrics: {name!r} needs more than one output. Use 'binary_accuracy'.")
     if metric is TopKAccuracy:
         return TopKAccuracy(name, outputs, labels, k=top_k)
+    if metric is IoU:
+        most = outputs if multilabel else max(2, outputs)
+        if iou_class >= most:
+            raise JobError(
+                f"train.iou_class = {iou_class}, but the model has {most} {'labels' if multilabel else 'classes'}, "
+                f"counted from 0: choose at most {most - 1}."
+            )
+        return IoU(name, outputs, labels, multilabel, of_class=iou_class)
     return metric(name, outputs, labels, multilabel, arithmetic=arithmetic)
 
 

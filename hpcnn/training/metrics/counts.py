@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcnn.training.metrics.base import Array, ClassMetric, Stats, Value, mean
+from hpcnn.training.metrics.base import Array, ClassMetric, Stats, Value, mean, ratio
 
 
 class _Counts(ClassMetric):
@@ -58,7 +59,30 @@ class _FromConfusion(_Counts):
         return scores[1] if self.outputs == 1 else mean(scores)
 
 
-class MeanIoU(_Counts):
+class _IoUs(_Counts):
+    """Intersection / union (Jaccard index) of each class or label."""
+
+    def parts(self, stats: Stats) -> tuple[Array, Array]:
+        """Return the sizes of all intersections, and of all unions."""
+        counts = stats.reshape(self.shape)
+        if self.multilabel:
+            return counts[:, 1, 1], counts.sum(axis=(1, 2)) - counts[:, 0, 0]
+        right = np.diagonal(counts)
+        return right, counts.sum(axis=0) + counts.sum(axis=1) - right
+
+
+@dataclass(frozen=True)
+class IoU(_IoUs):
+    """Intersection / union of one class, or of one of several labels a sample; NaN if it does not occur."""
+
+    of_class: int = field(default=1, kw_only=True)
+
+    def value(self, stats: Stats) -> float:  # noqa: D102
+        right, total = self.parts(stats)
+        return ratio(right[self.of_class], total[self.of_class])
+
+
+class MeanIoU(_IoUs):
     """Mean over the classes that occur, in targets or predictions, of intersection / union (Jaccard index).
 
     Of one output both classes count, as in Keras. For several labels a sample: the mean over labels, each of which is a
@@ -66,12 +90,7 @@ class MeanIoU(_Counts):
     """
 
     def value(self, stats: Stats) -> float:  # noqa: D102
-        counts = stats.reshape(self.shape)
-        if self.multilabel:
-            right, total = counts[:, 1, 1], counts.sum(axis=(1, 2)) - counts[:, 0, 0]
-        else:
-            right = np.diagonal(counts)
-            total = counts.sum(axis=0) + counts.sum(axis=1) - right
+        right, total = self.parts(stats)
         occurs = total > 0
         return mean(list(right[occurs] / total[occurs])) if occurs.any() else float("nan")
 

@@ -282,12 +282,31 @@ ROWS = {"val_accuracy": 0.987654321, "loss": 1e-12, "epochs": 40, "model": "runs
 def test_results_as_plain_text(monkeypatch, capsys):
     monkeypatch.setattr(tables, "terminal_path", lambda: None)
     print_results("result [bold]", ROWS)
-    shown = [line.split(maxsplit=1) for line in lines(capsys)]
-    assert shown[0] == ["result", "[bold]"]
-    assert [[name, value.rstrip()] for name, value in shown[1:]] == [
-        ["val_accuracy", "0.987654"], ["loss", "1e-12"], ["epochs", "40"],
-        ["model", "runs/[red]odd name/model.safetensors"],
-    ]  # fmt: skip
+    assert lines(capsys) == [
+        "result [bold]",
+        " val_accuracy  0.987654",
+        " loss          1e-12",
+        " epochs        40",
+        " model         runs/[red]odd name/model.safetensors",
+    ]
+
+
+def test_lines_of_plain_text_are_as_long_as_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(tables, "terminal_path", lambda: None)
+    time = ", ".join(f"phase_{number} 10 %" for number in range(10))
+    print_results("result", {"time": time})
+    assert lines(capsys)[1] == f" time  {time}"
+
+
+def test_a_confusion_matrix_says_what_rows_and_columns_are(monkeypatch, capsys):
+    monkeypatch.setattr(tables, "terminal_path", lambda: None)
+    print_results("on 12 samples", {"confusion_matrix": np.array([[10.0, 0.0], [1.0, 1.0]])})
+    assert lines(capsys)[1:] == [
+        " confusion_matrix  rows: true class, columns: predicted class",
+        "                      0  1",
+        "                   0 10  0",
+        "                   1  1  1",
+    ]
 
 
 def test_results_in_a_terminal_have_lines(monkeypatch, capsys):

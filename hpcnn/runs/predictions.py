@@ -1,0 +1,110 @@
+"""Writes predictions to a file: a NumPy array of the outputs, or a CSV table of classes in words or of values."""
+
+from __future__ import annotations
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from hpcnn.comm.collectives import agree
+from hpcnn.comm.protocol import Array, Communicator
+from hpcnn.errors import DataError
+from hpcnn.runs.answers import Answer, answers_of
+from hpcnn.runs.inference import TrainedModel, predict
+from hpcnn.system.atomic import atomic_path, check_place
+from hpcnn.training.loader import PieceLoader
+
+ENDINGS = (".npy", ".csv")
+
+
+class _File(ABC):
+    """A file that outputs are written to, block by block."""
+
+    @abstractmethod
+    def write(self, outputs: Array) -> None:
+        """Append the outputs of some samples, (k, *shape)."""
+
+
+class _ArrayFile(_File):
+    """A .npy file."""
+
+    def __init__(self, stack: ExitStack, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self._file = stack.enter_context(path.open("wb"))
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def write(self, outputs: Array) -> None:
+        self._file.write(np.ascontiguousarray(outputs).data)
+
+
+class _TableFile(_File):
+    """A CSV file, in which numbers have as many digits as tell them apart."""
+
+    def __init__(self, stack: ExitStack, path: Path, answer: Answer) -> None:
+        file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        self._answer, self._writer = answer, csv.writer(file, lineterminator="\n")
+        self._writer.writerow(answer.header)
+
+    def write(self, outputs: Array) -> None:
+        self._writer.writerows(self._answer.rows(outputs))
+
+
+def write_predictions(
+    trained: TrainedModel, comm: Communicator, loader: PieceLoader, out: Path
+) -> dict[Path, tuple[int, ...]]:
+    """Write the outputs for all inputs to `out`, a .npy or .csv file, block by block. Collective.
+
+    Each of several outputs has a file of its own, with its name before the ending. A .csv file has a header; where
+    classes are predicted, its first column is the class, in the words of the training data, and the others are the
+    probabilities.
+
+    Returns:
+        The shape of what is in each file.
+
+    Raises:
+        DataError: the outputs do not fit into a .csv file, or it can't be written.
+    """
+    network = trained.spec.network
+    named = {out.with_name(f"{out.stem}.{output.name}{out.suffix}"): output for output in network.outputs}
+    shapes = {path: output.shape for path, output in named.items()} or {out: network.output_shape}
+    meanings = agree(comm, lambda: answers_of(trained)) if out.suffix == ".csv" else {}
+    answers = dict(zip(shapes, meanings.values(), strict=False))
+    with ExitStack() as stack:
+        files: dict[Path, _File] = {}
+        for path, shape in shapes.items() if comm.rank == 0 else ():
+            with writing(path):
+                temporary = stack.enter_context(atomic_path(path))
+                if answers:
+                    files[path] = _TableFile(stack, temporary, answers[path])
+                else:
+                    files[path] = _ArrayFile(stack, temporary, (loader.samples, *shape), trained.job.train.dtype)
+        for outputs in predict(trained, comm, loader):
+            for path, file in files.items() if outputs is not None else ():
+                assert outputs is not None
+                with writing(path):
+                    file.write(named[path].of(outputs) if named else outputs)
+    return {path: (loader.samples, *shape) for path, shape in shapes.items()}
+
+
+def check_output(out: Path, *, writes: bool) -> None:
+    """Check the output file before anything is computed; `writes` on the rank that will write it."""
+    if out.suffix not in ENDINGS:
+        raise DataError(f"the output {str(out)!r} must be a .npy file, or a .csv file")
+    if not out.parent.is_dir():
+        raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
+    if writes:
+        with writing(out):
+            check_place(out)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn errors of writing a file into messages."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"can't write {str(out)!r} ({error.strerror}). Give another file by -o.") from None
