@@ -182,7 +182,8 @@ def test_an_activation_at_the_end_is_the_activation_after_it(core: Core, activat
     case = Case(1, (1, 5, 5), (1, 5, 5), (1, 3, 3), (1, 1, 1), (1, 1, 1), (0, 1, 1), groups, 3, 21)
     fused = {"activation": CONSTANTS[activation], "saves": True, "with_bias": True, "back": False}
     y, saved = np.split(np.frombuffer(outputs(core, case, np.float32, **fused), np.float32), 2)
-    z = np.frombuffer(outputs(core, case, np.float32, **fused | {"activation": 0, "saves": False}), np.float32)[: len(y) - 7].copy()
+    linear = outputs(core, case, np.float32, **fused | {"activation": 0, "saves": False})
+    z = np.frombuffer(linear, np.float32)[: len(y) - 7].copy()
     after, slopes = np.empty_like(z), np.empty_like(z)
     fields = {"slopes": slopes} if activation == "GELU" else {}
     core.run("activate", np.float32, 25, rows=25, columns=21, activation=CONSTANTS[activation], z=z, y=after, **fields)
