@@ -48,8 +48,6 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
-    labels: list[str] = []
-    """The words of classes in the order of their numbers."""
     others_sha256: str = ""
     """SHA-256 of the sampled rows of the weights and groups of the samples; empty without any."""
 
@@ -154,7 +152,6 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
-        labels=list(source.labels),
         others_sha256=digests(source.others, sample, beat)[-1] if source.others else "",
     )
 
@@ -168,8 +165,6 @@ def changes(
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
-    if before.labels != now.labels:
-        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -179,7 +174,7 @@ def changes(
         if then != here:
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
     if before.words_sha256 != now.words_sha256:
-        return [f"{where[0]}: columns hold other words, or values of another kind"]
+        return [f"{where[0]}: columns or classes have other words, or values of another kind"]
     if before.others_sha256 != now.others_sha256:
         return [f"{where[0]}: the weights or the groups of the samples differ"]
     return []
@@ -197,7 +192,7 @@ def _files(section: schema.DataSection, *, validation: bool) -> str:
     """Return the files of a part of the data in parentheses; empty if it has no files of its own."""
     folder = Path(getattr(section, "folder", ""))
     names = [name for name in schema.LOCATIONS if name != "folder" and name.startswith("validation_") == validation]
-    files = [str(folder / path) for name in names if (path := getattr(section, name, ""))]
+    files = [path if "://" in path else str(folder / path) for name in names if (path := getattr(section, name, ""))]
     return f" ({', '.join(files)})" if files else ""
 
 

@@ -58,7 +58,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file."""
+    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -172,24 +172,11 @@ class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
     """Train on the training batches and validate on the test batch, or use one of them alone."""
 
 
-class Images(DataSection, frozen=True, kw_only=True, tag="images"):
-    """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
+class PictureSection(DataSection, frozen=True, kw_only=True):
+    """Settings of sources of pictures."""
 
-    folder: Text
-    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
- such folders; or with `masks` or `table`, the pictures."""
     classes: list[Text] = []
     """The classes in the order of their numbers. Empty: those that there are, sorted by code point."""
-    table: str = ""
-    """A CSV file with a header, a line a picture, instead of a folder for each class."""
-    validation_table: str = ""
-    """The same for validation."""
-    paths: Text = "file"
-    """`table`: column of the paths of the pictures in `folder`."""
-    targets: list[Text] = []
-    """`table`: columns to predict: one of words, which are classes, or any of numbers."""
-    masks: str = ""
-    """Folder of masks, with the same names as the pictures: the class of each pixel."""
     mask_values: list[NonNegativeInt] = []
     """Values of the masks in the order of their classes, as [0, 255]. Empty: the values are the classes."""
     size: Annotated[list[PositiveInt], Meta(max_length=2)] = []
@@ -200,11 +187,50 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
     """Three channels, or one. Pictures of 16 bits or floats are grey."""
 
 
-class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers, words and dates."""
+class Images(PictureSection, frozen=True, kw_only=True, tag="images"):
+    """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
 
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    """Separator of columns."""
+    folder: Text
+    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
+such folders; or with `masks` or `table`, the pictures."""
+    table: str = ""
+    """A CSV or Parquet file, a row a picture, instead of a folder for each class."""
+    validation_table: str = ""
+    """The same for validation."""
+    paths: Text = "file"
+    """`table`: column of the paths of the pictures in `folder`."""
+    targets: list[Text] = []
+    """`table`: columns to predict, by name or pattern: words, which are classes, or numbers."""
+    masks: str = ""
+    """Folder of masks, with the same names as the pictures: the class of each pixel."""
+
+
+class WebDataset(PictureSection, frozen=True, kw_only=True, tag="webdataset"):
+    """Samples in tar archives: files whose names differ in the ending alone are one sample, read in place."""
+
+    shards: Text
+    """The archives: a file, or many by a pattern, as `train-{000..127}.tar`, `{a,b}.tar` or `train-*.tar`."""
+    validation_shards: str = ""
+    """The same for validation."""
+    x: Text = "jpg;jpeg;png"
+    """Ending of the files of inputs: those of pictures (extra `images`), or `npy`; several, by `;`, in place of one \
+another."""
+    y: Text = "cls"
+    """Ending of those of targets: texts, as `cls` and `txt`, with a class or a number; `json:KEY`, a value in a file; \
+`npy`; or a picture, the mask."""
+
+
+class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
+    """Text files of numbers, words and dates: CSV, and others with one line a row."""
+
+    delimiter: str = ""
+    """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
+    encoding: str = ""
+    """Encoding of the text, as `latin-1`. Empty: UTF-8, or what a mark at the beginning says."""
+    comment: str = ""
+    """What comment lines begin with, as `#`; empty: there are none."""
     header: bool = True
     """Whether the first line names the columns."""
 
@@ -230,6 +256,10 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers, words and dates (extra `parquet`)."""
+
+
+class Feather(TableSection, frozen=True, kw_only=True, tag="feather"):
+    """A Feather table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -362,16 +392,19 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles
-    | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic
+    | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
+PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")
+"""What the names of pictures end in."""
 ENCODING = ("categories", "missing", "columns")
 """Settings of how tables become numbers."""
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
     "weights_path", "validation_weights_path", "group_path",
+    "shards", "validation_shards",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})

@@ -127,10 +127,12 @@ def table_inputs(table: Table, data: TableSection, columns: Columns | None, feat
 
 
 def like(settings: schema.DataSection, data: schema.DataSection) -> schema.DataSection:
-    """Return settings for a table with what the `data` of a job say of its columns, but its targets; else as is."""
-    if not (isinstance(settings, schema.TableSection) and isinstance(data, schema.TableSection)):
-        return settings
-    common = {field.name for field in msgspec.structs.fields(schema.TableSection)} - _OWN
+    """Return settings with what the `data` of a job say of columns, but the targets, or of the size of pictures."""
+    common: set[str] = set()
+    if isinstance(settings, schema.TableSection) and isinstance(data, schema.TableSection):
+        common = {field.name for field in msgspec.structs.fields(schema.TableSection)} - _OWN
+    elif isinstance(settings, schema.PictureSection) and isinstance(data, schema.PictureSection):
+        common = {"size", "resize", "channels"}
     return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
 
 
@@ -142,8 +144,8 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern.replace("[", "[[]"))  # brackets stand for themselves
 
 
-def target_places(table: Table, targets: Sequence[str | int]) -> Places:
-    """Return the positions from 0 of the target columns.
+def target_places(table: Table, targets: Sequence[str | int], key: str = "targets") -> Places:
+    """Return the positions from 0 of the target columns, or of those that another `key` names.
 
     Raises:
         JobError: a target is a name, but the columns have none.
@@ -151,9 +153,9 @@ def target_places(table: Table, targets: Sequence[str | int]) -> Places:
     """
     places: Places = []
     for target in targets:
-        places += _named(table, "targets", target) if isinstance(target, str) else [_position(table, target)]
+        places += _named(table, key, target) if isinstance(target, str) else [_position(table, target)]
     if len(set(places)) < len(places):
-        raise DataError(f"data.targets = {list(targets)} names one column of {table.path} twice.")
+        raise DataError(f"data.{key} = {list(targets)} names one column of {table.path} twice.")
     return places
 
 
