@@ -187,7 +187,7 @@ def _files(section: schema.DataSection, *, validation: bool) -> str:
     """Return the files of a part of the data in parentheses; empty if it has no files of its own."""
     folder = Path(getattr(section, "folder", ""))
     names = [name for name in schema.LOCATIONS if name != "folder" and name.startswith("validation_") == validation]
-    files = [str(folder / path) for name in names if (path := getattr(section, name, ""))]
+    files = [path if "://" in path else str(folder / path) for name in names if (path := getattr(section, name, ""))]
     return f" ({', '.join(files)})" if files else ""
 
 

@@ -16,7 +16,7 @@ from hpcnn.data.readers.reader import Reader
 from hpcnn.data.reduction import SERIAL, Reduction
 from hpcnn.data.rows import ReshapedRows, Rows, materialize
 from hpcnn.data.samples import Samples, Scaling
-from hpcnn.data.source import Inputs, Source, find_folder, resolve
+from hpcnn.data.source import Inputs, Source, find_folder
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of, like, reordered
@@ -59,7 +59,7 @@ def read_inputs(
     """Return the inputs of a file for prediction. Its format follows from its ending (`INPUTS`), or is that of the job.
 
     Args:
-        path: the file; see `resolve` for where it may be.
+        path: the file, of tables also a folder of parts, a pattern or an address; see `resolve` for where it may be.
         data: the job's section; names of arrays and target columns come from it where the format is the same.
         base: the job file's folder.
         dtype: the job's type.
@@ -76,7 +76,8 @@ def read_inputs(
     if own.folders and folder is not None:
         reader, found = own, folder
     else:
-        reader, found = _find_reader(path, data, INPUTS, "prediction"), resolve(path, base)
+        reader = _find_reader(path, data, INPUTS, "prediction")
+        found = reader.find(path, base)
     settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
     inputs = reader.read_inputs(found, settings, columns, features)
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
@@ -102,7 +103,7 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
     if not own.has_names(data) or "," in path or find_folder(path, base) is not None:
         return ()
     reader = next((reader for ending, reader in INPUTS.items() if path.lower().endswith(ending)), own)
-    if not reader.has_names(data if reader is own else reader.settings_for(str(resolve(path, base)), None)):
+    if not reader.has_names(data if reader is own else reader.settings_for(str(reader.find(path, base)), None)):
         return ()
     return (
         f"the columns of {path} are used in order, regardless of their names: the version of hpcnn that trained the "
@@ -112,6 +113,9 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
 
 def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the settings for reading `path`: those of the job where the format is the same."""
+    own = reader_of(data)
+    if own.folders and own.holds_targets and find_folder(path, base) is not None:
+        return own.sample_settings(path, data, columns)  # type: ignore[no-any-return]
     for reader in READERS:
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]

@@ -10,6 +10,10 @@ from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
+Steps = Annotated[int, Meta(ge=1, le=1_048_576)]
+"""Of a synthetic sample, so that one fits into memory."""
+Parts = Annotated[int, Meta(ge=1, le=1000)]
+"""What a synthetic sample is made of."""
 
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
@@ -49,7 +53,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file."""
+    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -192,10 +196,16 @@ another."""
 
 
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers, words and dates."""
+    """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    """Separator of columns."""
+    delimiter: str = ""
+    """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
+    encoding: str = ""
+    """Encoding of the text, as `latin-1`. Empty: UTF-8, or what a mark at the beginning says."""
+    comment: str = ""
+    """What comment lines begin with, as `#`; empty: there are none."""
     header: bool = True
     """Whether the first line names the columns."""
 
@@ -211,6 +221,10 @@ class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers, words and dates (extra `parquet`)."""
+
+
+class Feather(TableSection, frozen=True, kw_only=True, tag="feather"):
+    """A Feather table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -254,7 +268,7 @@ class Shapes(DataSection, frozen=True, kw_only=True, tag="shapes"):
     """Height and width of an image."""
     channels: Annotated[int, Meta(ge=1, le=4)] = 1
     """Number of channels."""
-    shapes: PositiveInt = 3
+    shapes: Parts = 3
     """Number of shapes in an image; a later one covers those before."""
     noise: NonNegative = 0.25
     """Width of the noise, uniform in [0, noise), that is added to each pixel. Shapes are 0.5 to 1 above it."""
@@ -288,7 +302,7 @@ class Heat(DataSection, frozen=True, kw_only=True, tag="heat"):
 
     samples: PositiveInt
     """Number of pairs of states."""
-    points: Annotated[int, Meta(ge=2)] = 64
+    points: Annotated[int, Meta(ge=2, le=1_048_576)] = 64
     """Number of points of the line."""
     modes: PositiveInt = 4
     """Number of sine waves in an initial state, of 1, 2, ... periods. Amplitudes and phases are random."""
@@ -309,13 +323,13 @@ class Series(DataSection, frozen=True, kw_only=True, tag="series"):
 
     samples: PositiveInt
     """Number of windows."""
-    length: PositiveInt = 64
+    length: Steps = 64
     """Number of steps of the inputs."""
-    horizon: PositiveInt = 1
+    horizon: Steps = 1
     """Number of steps of the targets."""
     stride: PositiveInt = 1
     """Distance of the starts of two windows."""
-    components: PositiveInt = 3
+    components: Parts = 3
     """Number of sine waves: periods from 4 to `length` steps (at least 8), amplitudes from 0.5 to 1."""
     noise: NonNegative = 0.1
     """Standard deviation of the normal noise of each step."""
@@ -343,8 +357,8 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes
-    | TextFiles | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic
+    | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
 PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")

@@ -57,6 +57,8 @@ def check_source(data: sources.DataSection) -> None:
             _check_images(data)
         case sources.WebDataset():
             _check_webdataset(data)
+        case sources.Csv():
+            _check_csv(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -126,6 +128,22 @@ def _check_webdataset(data: sources.WebDataset) -> None:
     if data.classes and masks:
         raise JobError("data.classes names the words of classes, but masks hold numbers: leave it out")
     _check_pictures(data)
+
+
+def _check_csv(data: sources.Csv) -> None:
+    given = data.delimiter
+    if given not in ("", "whitespace") and (len(given) > 1 or not given.isascii() or given in '"\r\n\0'):
+        raise JobError(
+            f'data.delimiter = {given!r} can\'t separate columns: give one character of ASCII, as ";", or "whitespace" '
+            "for any number of blanks and tabs, or leave it out: it is found"
+        )
+    try:
+        "a".encode(data.encoding or "utf-8")
+    except (LookupError, ValueError):
+        raise JobError(
+            f"data.encoding = {data.encoding!r} is no encoding of text that Python knows: use 'utf-8', 'latin-1', "
+            "'cp1252', 'utf-16' or another one, or leave it out for UTF-8"
+        ) from None
 
 
 def _check_text(data: sources.TextFiles) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import os
 import pickle
 import re
@@ -16,7 +18,18 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.mutations import BORDERS, BYTES, Mutation, several
-from tests.fuzz.sound import IDX_CODES, X, Y, gz_bytes, hdf5_bytes, idx_bytes, npy_bytes, npz_bytes, parquet_bytes
+from tests.fuzz.sound import (
+    IDX_CODES,
+    X,
+    Y,
+    arrow_table,
+    gz_bytes,
+    hdf5_bytes,
+    idx_bytes,
+    npy_bytes,
+    npz_bytes,
+    parquet_bytes,
+)
 
 MARKER = "code-ran"
 """What a payload makes, in the working folder, if it is ever run."""
@@ -233,6 +246,28 @@ def crafted_parquet(_content: bytes, random: Random) -> bytes:
     return parquet_bytes(random.choice(columns))
 
 
+def crafted_feather(_content: bytes, random: Random) -> bytes:
+    """A Feather file of unusual columns, or of very many equal values."""
+    from pyarrow import feather
+
+    columns: list[dict[str, Any]] = [
+        {"a": np.zeros(2**22), "w": np.zeros(2**22), "day": np.zeros(2**22), "label": np.zeros(2**22, int)},
+        {"a": [[1.0]] * 24, "w": ["x"] * 24, "day": X[:, 0], "label": Y},
+        {"a": [2**60] * 24, "w": ["x"] * 24, "day": X[:, 0], "label": Y},
+        {"a": [], "w": [], "day": [], "label": []},
+    ]
+    stream = io.BytesIO()
+    feather.write_feather(arrow_table(random.choice(columns)), stream)
+    return stream.getvalue()
+
+
+def packed_bomb(_content: bytes, random: Random) -> bytes:
+    """A packed text file of equal lines, of 40 MB, or one that is packed twice, or followed by something else."""
+    pack = random.choice((gz_bytes, bz2.compress, lzma.compress))
+    rows = b"a,b,c,d,label\n" + b"1,2,3,4,0\n" * (4_000_000 if random.random() < 0.1 else 4000)
+    return random.choice((pack(rows), pack(pack(rows)), pack(rows) + random.randbytes(9), pack(rows)[:-9], pack(b"")))
+
+
 def odd_batch(content: bytes, random: Random) -> bytes:
     """A batch of CIFAR with a label that is no class, a record too few, or a part of one."""
     size = 3073 if len(content) % 3074 else 3074
@@ -287,12 +322,14 @@ CRAFTED: dict[str, list[Mutation]] = {
     "idx": [lying_idx],
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
     "csv": [wide_csv],
+    "packed csv": [packed_bomb],
     "cifar": [odd_batch],
     "images": [large_picture],
     "webdataset": [lying_tar],
     "text": [odd_text],
     "hdf5": [crafted_hdf5],
     "parquet": [crafted_parquet],
+    "feather": [crafted_feather],
 }
 """Writers of hostile files of each kind; they ignore the sound content, or change it knowing the format."""
 

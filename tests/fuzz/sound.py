@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import importlib.util
 import io
+import lzma
 import os
 import struct
 import subprocess
@@ -198,10 +200,41 @@ def _csv() -> list[Sample]:
         (csv_bytes('"a","b\n",c,d,"label"'), named),
         (csv_bytes(""), unnamed),
         (csv_bytes("", ";"), schema.Csv(path="d.csv", targets=[4], header=False, delimiter=";")),
+        (csv_bytes(delimiter="\t"), named),
+        (csv_bytes(delimiter="  "), named),
+        (csv_bytes(delimiter=";").replace(b".", b","), named),
+        (csv_bytes().decode().encode("utf-16"), named),
+        (b"# 24 rows\n" + csv_bytes(newline="\r"), msgspec.structs.replace(named, comment="#")),
+        (csv_bytes("größe,b,c,d,label").decode().encode("latin-1"), msgspec.structs.replace(named, encoding="cp1252")),
+        (_words(), named),
     ]
     samples = [Sample({"d.csv": content}, "d.csv", section) for content, section in forms]
     held = schema.Csv(path="d.csv", targets=["label"], validation_path="v.csv")
     return [*samples, Sample({"d.csv": csv_bytes(), "v.csv": csv_bytes()}, "v.csv", held)]
+
+
+def _words() -> bytes:
+    """Return a table with words, dates, booleans and gaps."""
+    lines = [f'"a ""{label}"", b",2024-0{1 + label}-01 12:30,{"yes" if label else "no"},{label or ""},{label}'
+             for label in Y.tolist()]  # fmt: skip
+    return "\n".join(["word,day,flag,gap,label", *lines, ""]).encode()
+
+
+def _packed() -> list[Sample]:
+    """Return packed text files, and parts in a folder, of which one is damaged."""
+    section = schema.Csv(path="d.csv", targets=["label"])
+    samples = [
+        Sample({"d.csv": pack(csv_bytes())}, "d.csv", section) for pack in (gz_bytes, bz2.compress, lzma.compress)
+    ]
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+
+        samples.append(Sample({"d.csv": pyarrow.compress(csv_bytes(), codec="zstd", asbytes=True)}, "d.csv", section))
+    parts = {
+        f"{part}.csv": content
+        for part, content in enumerate((csv_bytes(), _words().replace(b"word,day,flag,gap", b"a,b,c,d")))
+    }
+    return [*samples, Sample(parts, "1.csv", schema.Csv(path="*.csv", targets=["label"]))]
 
 
 def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
@@ -228,12 +261,17 @@ def _hdf5() -> list[Sample]:
     ]
 
 
-def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
+def arrow_table(columns: dict[str, Any]) -> Any:
     import pyarrow
+
+    return pyarrow.table(columns)
+
+
+def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
     from pyarrow import parquet
 
     stream = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), stream, **options)
+    parquet.write_table(arrow_table(columns), stream, **options)
     return stream.getvalue()
 
 
@@ -242,6 +280,19 @@ def _parquet() -> list[Sample]:
     options: list[dict[str, Any]] = [{}, {"compression": "none", "use_dictionary": False}, {"row_group_size": 7}]
     section = schema.Parquet(path="d.parquet", targets=["label"])
     return [Sample({"d.parquet": parquet_bytes(columns, **one)}, "d.parquet", section) for one in options]
+
+
+def _feather() -> list[Sample]:
+    from pyarrow import feather
+
+    section = schema.Feather(path="d.feather", targets=["label"], categories="integer", missing="most_frequent")
+    columns = {"a": X[:, 0], "w": ["b", None, "c"] * (ROWS // 3), "day": Y.astype("M8[D]"), "label": Y}
+    samples = []
+    for compression in ("uncompressed", "lz4", "zstd"):
+        stream = io.BytesIO()
+        feather.write_feather(arrow_table(columns), stream, compression=compression)
+        samples.append(Sample({"d.feather": stream.getvalue()}, "d.feather", section))
+    return samples
 
 
 def _job() -> list[Sample]:
@@ -280,13 +331,15 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "webdataset": _webdataset,
     "text": _text,
     "csv": _csv,
+    "packed csv": _packed,
     "hdf5": _hdf5,
     "parquet": _parquet,
+    "feather": _feather,
     "checkpoint": _checkpoint,
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "parquet": "pyarrow"}
+NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "parquet": "pyarrow", "feather": "pyarrow"}
 """Kinds that need a package."""
 
 
