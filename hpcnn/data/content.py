@@ -48,6 +48,8 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
+    others_sha256: str = ""
+    """SHA-256 of the sampled rows of the weights and groups of the samples; empty without any."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -150,6 +152,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
+        others_sha256=digests(source.others, sample, beat)[-1] if source.others else "",
     )
 
 
@@ -172,6 +175,8 @@ def changes(
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
     if before.words_sha256 != now.words_sha256:
         return [f"{where[0]}: columns or classes have other words, or values of another kind"]
+    if before.others_sha256 != now.others_sha256:
+        return [f"{where[0]}: the weights or the groups of the samples differ"]
     return []
 
 

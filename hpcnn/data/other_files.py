@@ -15,6 +15,7 @@ from hpcnn.data.readers import READERS, read_source, reader_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.reduction import SERIAL, Reduction
 from hpcnn.data.rows import ReshapedRows, Rows, materialize
+from hpcnn.data.sample_weights import weights_of
 from hpcnn.data.samples import Samples, Scaling
 from hpcnn.data.source import Inputs, Source, find_folder
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
@@ -174,4 +175,4 @@ def ready_samples(
     dtypes = (np.float64 if scaling else dtype, dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
-    return Samples(x, source.y, source.feature_names, notes)
+    return Samples(x, source.y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

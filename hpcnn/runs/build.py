@@ -289,7 +289,18 @@ def _check_monitors(job: Job) -> None:
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:
-    """Return samples with targets as the job's loss wants them. Collective where `reduction` is."""
+    """Return samples with targets as the job's loss wants them. Collective where `reduction` is.
+
+    Raises:
+        DataError: they do not suit it.
+        JobError: they have weights, but the loss compares samples with each other.
+    """
+    if samples.weights is not None and spec.loss.synchronized:
+        assert isinstance(spec.loss, BoundLoss)
+        raise JobError(
+            f"the samples have weights, but the loss {spec.loss.loss.name!r} compares samples with each other and "
+            "takes none. Leave out the weights, or choose another loss."
+        )
     if isinstance(spec.loss, BoundLosses):
         samples = prepare_rows(samples, [_target_part(part) for part in spec.loss.parts], what, reduction)
         y = samples.y
@@ -314,6 +325,7 @@ def piece_loader(job: Job, spec: ModelSpec, samples: Samples) -> PieceLoader:
         piece_size=job.train.eval_batch_size,
         input_shape=spec.network.input_shape,
         dtype=job.train.dtype,
+        weights=samples.weights,
     )
 
 

@@ -27,6 +27,7 @@ from hpcnn.training.backend import ModelSpec, machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
+from hpcnn.training.step_stats import COUNT, WEIGHT
 from hpcnn.training.training import Training
 
 _SETTLED = ("shards", "compression_groups")
@@ -166,6 +167,8 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
     """Bring `training` to the state in `checkpoint`. CheckpointError: that is of another model or optimizer."""
     replica = training.replica
     totals = checkpoint.tensors.get("progress/totals")
+    if totals is not None and totals.shape == (replica.model.layout.size - 1,):  # before samples could have weights
+        totals = np.insert(totals, COUNT, totals[WEIGHT])
     if totals is None or totals.shape != (replica.model.layout.size,) or totals.dtype != np.float64:
         raise CheckpointError(
             "the checkpoint holds no state of training for this job: it is a finished model, or another job's. "
