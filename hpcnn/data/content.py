@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.data.columns import Columns, listed
+from hpcnn.data.files import FileFacts
 from hpcnn.data.rows import ArrayRows, Buffer, Rows, in_memory, reshaped_from
 from hpcnn.data.source import Source
 from hpcnn.data.tables.rows import fields_of
@@ -48,8 +50,10 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
-    labels: list[str] = []
-    """The words of classes in the order of their numbers."""
+    others_sha256: str = ""
+    """SHA-256 of the sampled rows of the weights and groups of the samples; empty without any."""
+    files: list[FileFacts] = []
+    """Where they were read from, which does not have to stay the same."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -59,10 +63,25 @@ class Content(msgspec.Struct, frozen=True):
         for name in self.types:
             np.dtype(name)  # a TypeError is an error of validation too
 
+    def nbytes(self, place: int) -> int:
+        """Return the size of an array."""
+        return math.prod(self.shapes[place]) * np.dtype(self.types[place]).itemsize
+
+    def equals(self, other: Content) -> bool:
+        """Return whether two contents are the same, wherever they are stored."""
+        return msgspec.structs.replace(self, files=[]) == msgspec.structs.replace(other, files=[])
+
     @property
     def columns(self) -> Columns | None:
         """Names of the columns, where they have some."""
         return None if self.names is None else Columns(tuple(self.names), tuple(self.target_names))
+
+
+class DataChange(msgspec.Struct, frozen=True):
+    """A change of the data of a run, which went on with them from a step on."""
+
+    step: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    text: str
 
 
 def _row_bytes(rows: Rows) -> int:
@@ -152,7 +171,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
-        labels=list(source.labels),
+        others_sha256=digests(source.others, sample, beat)[-1] if source.others else "",
     )
 
 
@@ -163,10 +182,11 @@ def changes(
 
     `section` gives the names of the files, `when` the names of the two contents.
     """
-    where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
+    where = [
+        f"{name}{_changed_files(before, now, bool(part), when) or _files(section, validation=bool(part))}"
+        for part, name in enumerate(PARTS)
+    ]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
-    if before.labels != now.labels:
-        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -174,9 +194,13 @@ def changes(
     hashes = (before.sha256, now.sha256) if before.sha256 and now.sha256 else (before.sample_sha256, now.sample_sha256)
     for place, (then, here) in enumerate(zip(*hashes, strict=True)):
         if then != here:
-            return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
+            part = hashes[0] is before.sample_sha256 and now.nbytes(place) > SAMPLE_BYTES
+            sampled = " (in the part that is compared where data are large)" if part else ""
+            return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ{sampled}"]
     if before.words_sha256 != now.words_sha256:
-        return [f"{where[0]}: columns hold other words, or values of another kind"]
+        return [f"{where[0]}: columns or classes have other words, or values of another kind"]
+    if before.others_sha256 != now.others_sha256:
+        return [f"{where[0]}: the weights or the groups of the samples differ"]
     return []
 
 
@@ -194,6 +218,20 @@ def _files(section: schema.DataSection, *, validation: bool) -> str:
     names = [name for name in schema.LOCATIONS if name != "folder" and name.startswith("validation_") == validation]
     files = [path if "://" in path else str(folder / path) for name in names if (path := getattr(section, name, ""))]
     return f" ({', '.join(files)})" if files else ""
+
+
+def _changed_files(before: Content, now: Content, validation: bool, when: tuple[str, str]) -> str:
+    """Return the files of a part in parentheses, with their places and sizes where these changed; empty if unknown."""
+    then = {file.setting: file for file in before.files}
+    texts = []
+    for file in now.files:
+        if file.setting.startswith("validation_") != validation:
+            continue
+        old = then.get(file.setting, file)
+        moved = "" if old.path == file.path else f"{old.path} {when[0]}, now "
+        sizes = "" if old.size == file.size else f": {old.size} {when[0]}, {file.size} {when[1]}"
+        texts.append(f"{moved}{file.path}{sizes}")
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[str, str]) -> list[str]:

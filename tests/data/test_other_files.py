@@ -12,13 +12,19 @@ from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
 from tests.data.test_idx import IMAGES, LABELS, NAMES, idx_bytes, write, write_mnist
+from tests.data.test_webdataset import npy_bytes, write_tar
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 Y = np.arange(9) % 2
 DIGITS, IDX = schema.Digits(), schema.Idx(folder="-")
 CSV = schema.Csv(path="no.csv", targets=["label"], validation_path="no.csv", validation_fraction=0.5)
+SHARDS = schema.WebDataset(shards="-", x="npy", validation_shards="no.tar", validation_fraction=0.5)
 SCALING = Scaling(np.array(1.0), np.array(2.0))
+
+
+MADE_ELSEWHERE = {reader_of(IDX), reader_of(schema.Images(folder="-"))}
+"""Readers whose files are made below, or in `test_images`."""
 
 
 @pytest.fixture
@@ -38,6 +44,8 @@ def more(folder):
         file["x"], file["y"], file["inputs"], file["labels"] = X, Y, X + 1, 1 - Y
     table = require("pyarrow").table({**{name: X[:, i] for i, name in enumerate("abc")}, "label": Y})
     require("pyarrow.parquet").write_table(table, folder / "d.parquet")
+    write_tar(folder / "d.tar", {f"{i}.{ending}": content for i, (x, y) in enumerate(zip(X, Y, strict=True))
+                                 for ending, content in (("npy", npy_bytes(x)), ("cls", b"%d" % y))})  # fmt: skip
     require("pyarrow.feather").write_feather(table, folder / "d.feather")
     return folder
 
@@ -56,6 +64,7 @@ MORE_INPUTS = {
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs"), X + 1),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"]), X),
     "parquet, job without": ("d.parquet", DIGITS, np.column_stack([X, Y])),
+    "tar": ("d.tar", SHARDS, X),
     "feather": ("d.feather", schema.Feather(path="-", targets=["label"]), X),
 }
 SAMPLES = {
@@ -68,6 +77,7 @@ MORE_SAMPLES = {
     "h5": ("d.h5", DIGITS, X, Y),
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs", y="labels", validation_path="no"), X + 1, 1 - Y),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"], validation_path="no"), X, Y),
+    "tar": ("d.tar", SHARDS, X, Y),
     "feather": ("d.feather", schema.Feather(path="-", targets=["label"], validation_path="no"), X, Y),
 }
 
@@ -157,8 +167,7 @@ def test_samples_of_optional_formats(case, more):
 def test_every_reader_is_in_the_tables():
     inputs = {reader for case in (*INPUTS.values(), *MORE_INPUTS.values())
               for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
-    others = {reader_of(IDX), reader_of(schema.Images(folder="-"))}  # in tests of their own
-    assert inputs == {reader for reader in READERS if reader.endings} - others
+    assert inputs == {reader for reader in READERS if reader.endings} - MADE_ELSEWHERE
     samples = {reader for case in (*SAMPLES.values(), *MORE_SAMPLES.values())
                for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
     assert samples == inputs

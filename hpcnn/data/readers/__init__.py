@@ -22,6 +22,7 @@ from hpcnn.data.readers.shapes import ShapesReader
 from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.readers.text import TextReader
+from hpcnn.data.readers.webdataset import WebDatasetReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -35,6 +36,7 @@ READERS: tuple[Reader[Any], ...] = (
     FeatherReader(),
     CifarReader(),
     ImagesReader(),
+    WebDatasetReader(),
     IdxReader(),
     SklearnReader(),
     SyntheticReader(),

@@ -14,7 +14,7 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.source import Inputs, Source, resolve
 from hpcnn.data.tables.opened import File
 from hpcnn.data.tables.parts import Part, find_table, parts_of
-from hpcnn.data.tables.select import like, table_inputs, table_source
+from hpcnn.data.tables.select import like, single_columns, table_inputs, table_source
 from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
@@ -88,10 +88,13 @@ class FileReader(Reader[FileSettings]):
         """
         path = self.find(data.path, base)
         source = self.load(path, data)
-        if not data.validation_path:
+        if isinstance(data, schema.Npz | schema.Hdf5) and data.validation_x:
+            held_path, held = path, self.load(path, _of_validation(data))
+        elif data.validation_path:
+            held_path = self.find(data.validation_path, base)
+            held = self.load(held_path, data)
+        else:
             return source
-        held_path = self.find(data.validation_path, base)
-        held = self.load(held_path, data)
         if held.columns != source.columns:
             raise DataError(
                 f"the columns of {held_path} ({_listed(held)}) are not those of {path} ({_listed(source)}). "
@@ -155,9 +158,19 @@ class TableReader(FileReader[TableSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
-        others = [name for name in (settings.weights, settings.group) if name]  # a file for evaluation may lack them
-        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group="")
+        single = single_columns(settings)  # a file for evaluation may lack them
+        others = [*settings.exclude, *filter(None, single.values())]
+        settings = msgspec.structs.replace(settings, exclude=others, **dict.fromkeys(single, ""), validation_values=[])
         return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+VALIDATION_ARRAYS = ("validation_x", "validation_y", "validation_weights")
+
+
+def _of_validation(data: Any) -> Any:
+    """Return settings of arrays whose inputs and targets are those for validation, in the same file."""
+    x, y, weights = data.validation_x, data.validation_y, data.validation_weights
+    return msgspec.structs.replace(data, x=x, y=y, weights=weights, group="")
 
 
 def _named(targets: Sequence[str | int]) -> list[str]:
@@ -165,7 +178,10 @@ def _named(targets: Sequence[str | int]) -> list[str]:
 
 
 def _for_file(data: Any, path: str) -> Any:
-    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0)
+    """Return settings of all samples of another file, none of which is held out or has a weight."""
+    if isinstance(data, schema.Npz | schema.Hdf5):
+        data = msgspec.structs.replace(data, weights="", group="", **dict.fromkeys(VALIDATION_ARRAYS, ""))
+    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0, fold="")
 
 
 def _listed(source: Source) -> str:
