@@ -142,7 +142,7 @@ def test_accepted_data_are_scaled_as_before(tmp_path: Path) -> None:
 
 
 def test_a_sample_that_differs_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcnn.data.content.SAMPLE_BYTES", 256)
+    monkeypatch.setattr("hpcnn.data.digests.SAMPLE_BYTES", 256)
     section = schema.Npy(x_path="x.npy", y_path="y.npy")
     one, two = (content_of(Source(ArrayRows(x, mapped=True), ArrayRows(Y, mapped=True))) for x in (X, X + 1))
     assert one is not None

@@ -12,7 +12,7 @@ from PIL import Image
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
-from hpcnn.data.content import digests
+from hpcnn.data.digests import digests
 from hpcnn.data.readers import read_source
 from hpcnn.data.rows import ArrayRows, Buffer, JoinedRows
 from hpcnn.data.source import Source

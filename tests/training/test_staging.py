@@ -15,7 +15,7 @@ import hpcnn
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
-from hpcnn.data.content import digests
+from hpcnn.data.digests import digests
 from hpcnn.data.readers import read_source
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema

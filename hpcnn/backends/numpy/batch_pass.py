@@ -90,8 +90,8 @@ class BatchPass:
         self._place = np.zeros(2, np.uint32)
         self._recordings: dict[tuple[Sequence[int], int], _Recording] = {}
         self._most_rows = 0
-        self._summed: list[BatchSum] = []
-        """Whose totals are there; told at the end of a step, since other ranks wait for sums, but not for what follows."""
+        self._totals: list[BatchSum] = []
+        """Told to their layers at the end of a step, since other ranks wait for sums, but not for what follows."""
         metrics = model.layout.metrics
         all_count = model.layout.ignore_class is None
         self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
@@ -103,7 +103,7 @@ class BatchPass:
     def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
         """Compute all shards."""
         activity = exchange.activity
-        self._summed.clear()
+        self._totals.clear()
         activity.enter(DATA)
         loaded = load(self._first, self._stop)
         activity.enter(FORWARD)
@@ -119,7 +119,7 @@ class BatchPass:
             activity.enter(BACKWARD)
             end = len(recording.program)
             self._run(recording.program, forward, end, stops[recording.forward_stops :], exchange)
-        for asked in self._summed:
+        for asked in self._totals:
             asked.done()
         self._add_state(recording)
         stats = self._contributions[0].stats
@@ -183,7 +183,7 @@ class BatchPass:
             asked.done()
             return
         self._add(asked.sums, asked.totals)
-        self._summed.append(asked)
+        self._totals.append(asked)
 
     def _record(
         self,
