@@ -66,6 +66,13 @@ def write_parquet(folder, n, draw):
     return {"path": "d.parquet", "targets": ["label"]}
 
 
+def write_feather(folder, n, draw):
+    x, y = arrays(n)
+    table = require("pyarrow").table({"a": x[:, 0], "b": x[:, 1], "label": y})
+    require("pyarrow.feather").write_feather(table, folder / "d.feather", chunksize=draw(st.integers(1, n)))
+    return {"path": "d.feather", "targets": ["label"]}
+
+
 def write_cifar(folder, n, draw):
     images = np.zeros((n, 32, 32, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(n)
@@ -98,7 +105,7 @@ def take_sklearn(folder, n, draw):
 
 
 FILES = {
-    "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet,
+    "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet, "feather": write_feather,
     "cifar": write_cifar, "images": write_images, "idx": write_idx, "text": write_text, "sklearn": take_sklearn,
     "digits": lambda folder, n, draw: {},
     "synthetic": lambda folder, n, draw: {"kind": "linear", "samples": n},
