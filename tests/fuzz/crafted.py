@@ -270,9 +270,9 @@ def crafted_feather(_content: bytes, random: Random) -> bytes:
 
 
 def packed_bomb(_content: bytes, random: Random) -> bytes:
-    """A packed text file of equal lines, of 40 MB, or one that is packed twice, or followed by something else."""
+    """A packed text file of equal lines, of 4 MB, or one that is packed twice, or followed by something else."""
     pack = random.choice((gz_bytes, bz2.compress, lzma.compress))
-    rows = b"a,b,c,d,label\n" + b"1,2,3,4,0\n" * (4_000_000 if random.random() < 0.1 else 4000)
+    rows = b"a,b,c,d,label\n" + b"1,2,3,4,0\n" * (400_000 if random.random() < 0.1 else 4000)
     return random.choice((pack(rows), pack(pack(rows)), pack(rows) + random.randbytes(9), pack(rows)[:-9], pack(b"")))
 
 

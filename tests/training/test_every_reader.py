@@ -105,7 +105,8 @@ def take_sklearn(folder, n, draw):
 
 
 FILES = {
-    "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet, "feather": write_feather,
+    "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet,
+    "feather": write_feather,
     "cifar": write_cifar, "images": write_images, "idx": write_idx, "text": write_text, "sklearn": take_sklearn,
     "digits": lambda folder, n, draw: {},
     "synthetic": lambda folder, n, draw: {"kind": "linear", "samples": n},

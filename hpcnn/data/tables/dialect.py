@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from hpcnn.data.source import unread
 from hpcnn.data.tables.opened import File, content_of
@@ -21,6 +21,7 @@ WHITESPACE = "whitespace"
 _DELIMITERS = "\t;|,"
 _LOOK_BYTES = 2**16
 _LOOK_ROWS = 100
+_LOOK_CELLS = 10_000
 _LOOK_DECIMALS = 2**20
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
           codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # fmt: skip
@@ -160,7 +161,7 @@ def _rated(text: str, delimiter: str, *, whole: bool) -> tuple[float, int, str]:
     width = len(rows[0]) if rows else 0
     if width < 2 or any(len(row) != width for row in rows):
         return -1.0, 0, delimiter
-    cells = [cell for row in rows[1:] or rows for cell in row]
+    cells = [*islice(chain.from_iterable(rows[1:] or rows), _LOOK_CELLS)]
     numbers = sum(is_number(cell) or is_number(cell, ",") or is_missing(cell) for cell in cells)
     return numbers / len(cells), width, delimiter
 
