@@ -235,8 +235,6 @@ def _noun(kind: kinds.Type) -> tuple[str, str]:
             return "an integer", "integers"
         case kinds.FloatType():
             return "a number", "numbers"
-        case kinds.StrType(max_length=1):
-            return "a single character", "single characters"
         case kinds.StrType():
             return ("a non-empty string", "non-empty strings") if kind.min_length else ("a string", "strings")
         case kinds.ListType():

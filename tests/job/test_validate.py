@@ -99,7 +99,6 @@ FAULTS: list[tuple[str, object, str]] = [
     ("model.layers.0", {"type": "reshape", "shape": []}, "model.layers.0.shape = []: expected a non-empty list of int"),
     ("data", {"source": "npz", "path": ""}, 'data.path = "": expected a non-empty string'),
     ("data", {"source": "csv", "path": "a", "targets": [1.5]}, "data.targets.0 = 1.5: expected a string, or an"),
-    ("data", {"source": "csv", "path": "a", "targets": [0], "delimiter": ";;"}, 'data.delimiter = ";;": expected a si'),
     ("data", {"source": "synthetic", "kind": 1}, "missing key 'samples' in [data] of source 'synthetic'"),
     ("loss.class_weights", "balancd", 'loss.class_weights = "balancd": expected "balanced" or "none", or a list of n'),
     ("loss.class_weights", ["a"], 'loss.class_weights.0 = "a": expected a number'),
