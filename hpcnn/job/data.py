@@ -65,7 +65,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file."""
+    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -90,8 +90,6 @@ Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
 class TableSection(FileSection, frozen=True, kw_only=True):
     """Settings of tables with columns."""
 
-    path: Text
-    """The file; or a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     targets: Annotated[list[str | int], Meta(min_length=1)]
     """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
     inputs: list[Text] | dict[str, list[Text]] = []

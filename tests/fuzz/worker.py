@@ -91,7 +91,8 @@ def _fault(error: BaseException, sample: Sample) -> str:
         if isinstance(cause, MemoryError) and not (_of_parser(cause) or _taken_at_no_time(cause)):
             return f"tried to take too much memory: {message[:200]}"
         cause = cause.__context__
-    names = (str(Path.cwd()) if isinstance(sample.section, schema.Idx) else sample.target, sample.target, *ROLES)
+    table = sample.section.path if isinstance(sample.section, schema.TableSection) else sample.target
+    names = (str(Path.cwd()) if isinstance(sample.section, schema.Idx) else sample.target, table, *ROLES)
     if not any(name in message for name in names):
         return f"does not name the file: {message[:300]}"
     return f"a message of {len(message)} characters: {message[:200]}" if len(message) > MESSAGE_LIMIT else ""

@@ -53,11 +53,11 @@ def _read(file: File, form: Format) -> Any:
     content = arrow.BufferReader(content_of(file))
     try:
         table = _READ[form](content, file)
+        known = stripped(table.column_names)
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise unread(file, f"no valid {form} file ({error})") from None
-    known = stripped(table.column_names)
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")

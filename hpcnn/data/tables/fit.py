@@ -155,7 +155,8 @@ class _Measured:
         self._counts = self._sum(lambda values: (~np.isnan(values)).sum(axis=0, dtype=np.float64))
         self._means = self._measure_means(totals(0, arithmetic))
         self._present = self._measure_words()
-        self._timed = self._max(lambda values: np.where(np.isnan(values), 0, values % DAY_S != 0).max(axis=0))
+        with np.errstate(invalid="ignore"):  # infinite values
+            self._timed = self._max(lambda values: np.where(np.isnan(values), 0, values % DAY_S != 0).max(axis=0))
 
     def _sum(self, leaf: Callable[[Array], Array]) -> Array:
         return self._reduction.sum(len(self._chunks), lambda i: leaf(self._chunks[i]))
