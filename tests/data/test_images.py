@@ -207,7 +207,7 @@ def test_a_table(tmp_path):
             read_table(**settings)
     for content, words in (
         ("file,kind\n", "holds no row of data"),
-        ("file,kind\n1,2\n", "column 'file' holds no paths. Name the one that does in data.paths"),
+        ("file,kind\n1,2\n", r"lists .*1, which does not exist\. Correct the path"),
         ("file,kind\nsub/0.png,pear\n,pear\n", "'file' is empty in row 1, counted from 0"),
         ("file,kind\nsub/0.png\n", "line 2: 1 cells, but the header has 2"),
     ):
