@@ -27,6 +27,7 @@ from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained
 from hpcnn.runs.predictions import write_predictions
 from hpcnn.runs.session import train
 from tests.data.helpers import take
+from tests.require import require
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 5), dtype=np.uint8)
@@ -207,13 +208,17 @@ def test_a_table(tmp_path):
             read_table(**settings)
     for content, words in (
         ("file,kind\n", "holds no row of data"),
-        ("file,kind\n1,2\n", "column 'file' holds no paths. Name the one that does in data.paths"),
         ("file,kind\nsub/0.png,pear\n,pear\n", "'file' is empty in row 1, counted from 0"),
         ("file,kind\nsub/0.png\n", "line 2: 1 cells, but the header has 2"),
     ):
         table.write_text(content)
         with pytest.raises(DataError, match=words):
             read_table()
+    columns = {"number": [1, 2], "file": ["sub/1.png", "sub/0.png"], "kind": ["pear", "apple"]}
+    require("pyarrow.parquet").write_table(require("pyarrow").table(columns), tmp_path / "labels.parquet")
+    assert take(read_table(table="labels.parquet").x)[:, 0, 0, 0].tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"column 'number' holds no paths. Name the one that does in data.paths"):
+        read_table(table="labels.parquet", paths="number")
 
 
 def test_masks(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -107,6 +108,7 @@ def test_pictures_and_words(tmp_path):
         files |= {f"{i}.png" if i % 2 else f"{i}.jpg": png_bytes(picture), f"{i}.txt": [b"rose", b"daisy\n"][i % 2],
                   f"{i}.seg.png": png_bytes(masks[i] * 100)}  # fmt: skip
     write_tar(tmp_path / "p.tar", files | {"README": b"", ".hidden.png": b"", "dir/": b""})
+    shutil.copy(tmp_path / "p.tar", tmp_path / "p2.tar")
     source = read(tmp_path, "p.tar", x="jpg;png", y="txt")
     np.testing.assert_array_equal(take(source.x), pictures)
     assert take(source.y).tolist() == [1, 0, 1, 0]
@@ -119,7 +121,7 @@ def test_pictures_and_words(tmp_path):
     np.testing.assert_array_equal(take(source.y), masks.repeat(2, 1).repeat(2, 2))
     assert source.x.shape == (4, 12, 10, 3)
     folder = Images(folder="-", size=[3, 2], channels="grey")
-    assert read_inputs("p.tar", folder, tmp_path).x.shape == (4, 3, 2, 1)
+    assert read_inputs("{p,p2}.tar", folder, tmp_path).x.shape == (8, 3, 2, 1)
     assert read_samples("p.tar", WebDataset(shards="-", x="jpg;png", y="seg.png"), tmp_path).y.shape == (4, 6, 5)
     broken = dict(files, **{"1.png": files["1.png"][:-30]})
     write_tar(tmp_path / "p.tar", broken)
