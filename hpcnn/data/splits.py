@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.data.checks import check_counts
 from hpcnn.data.rows import Chunks, Rows
 from hpcnn.data.sampler import SPLIT_STREAM, Indices, held_out_count, permutation
 from hpcnn.data.source import Source
@@ -44,6 +45,7 @@ def split_of(
         case "random":
             held = _random(n, fraction, fold, shuffled)
         case "stratified":
+            check_counts(source.x, source.y, "the training data")
             held = _stratified(_classes(source.y), fraction, fold, shuffled)
         case "group":
             held = _grouped(_groups(source), fraction, fold, shuffled)

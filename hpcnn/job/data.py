@@ -52,6 +52,9 @@ are larger than the memory. It affects the result."""
     """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
 share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
 takes at most a quarter of what is free. Same result."""
+    stage: str = ""
+    """Folder on a disk of each node, as "/tmp" or "$TMPDIR", that files are copied to before the training. Same \
+result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -62,7 +65,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
+    """The file."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -87,6 +90,8 @@ Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
 class TableSection(FileSection, frozen=True, kw_only=True):
     """Settings of tables with columns."""
 
+    path: Text
+    """The file; or a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     targets: Annotated[list[str | int], Meta(min_length=1)]
     """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
     inputs: list[Text] | dict[str, list[Text]] = []
@@ -413,5 +418,5 @@ LOCATIONS = (
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
-DATA_SPEED_SETTINGS = ("prefetch", "keep")
+DATA_SPEED_SETTINGS = ("prefetch", "keep", "stage")
 """Keys that do not change the result."""

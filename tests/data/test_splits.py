@@ -52,6 +52,12 @@ def test_classes_may_be_words_rows_or_any_whole_numbers():
             split(wrong, **keys)
 
 
+def test_there_must_be_as_many_classes_as_samples():
+    source = array_source((np.zeros((9, 2)), CLASSES))
+    with pytest.raises(DataError, match=r"9 inputs .*, but 100 targets"):
+        split_of(source, Memory(fold="1/3", validation_split="stratified"), 0, "native")
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.floats(0.05, 0.95))
 def test_shares_are_those_of_the_largest_remainder(counts, fraction):
