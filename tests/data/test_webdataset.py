@@ -9,6 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.tar_members import Members, headers_in
@@ -17,6 +18,7 @@ from hpcnn.data.tables.rows import Field
 from hpcnn.errors import DataError, JobError
 from hpcnn.job.data import Images, WebDataset
 from hpcnn.job.data_checks import check_data
+from hpcnn.training.staging import staged, unstage
 from tests.data.helpers import take
 from tests.require import require
 from tests.small_jobs import make_job, train
@@ -285,3 +287,16 @@ def test_the_same_bits_as_of_one_array_on_any_ranks_and_resumed(tmp_path, order)
     half = train(job(shards), 3, stop_at=5)  # within the second epoch, of 3 steps
     assert not half.done
     assert train(job(shards), 2, start=half.state).bits() == one.bits()
+
+
+def test_copies_on_a_disk_of_the_node(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for i in range(3):
+        write_tar(tmp_path / f"a-{i}.tar", samples(2 * i, 2 * i + 2))
+    for shards in ("a-{0..2}.tar", "a-*.tar"):
+        section = WebDataset(shards=shards, x="npy", stage=str(tmp_path / "disk"))
+        copied = staged(section, tmp_path, SerialCommunicator())
+        assert copied.shards.startswith(section.stage)
+        np.testing.assert_array_equal(take(read_source(copied, tmp_path).x), X[:6])
+        unstage()
+    assert not [*(tmp_path / "disk").iterdir()]
