@@ -27,6 +27,7 @@ from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained
 from hpcnn.runs.predictions import write_predictions
 from hpcnn.runs.session import train
 from tests.data.helpers import take
+from tests.require import require
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (6, 5), dtype=np.uint8)
@@ -214,6 +215,11 @@ def test_a_table(tmp_path):
         table.write_text(content)
         with pytest.raises(DataError, match=words):
             read_table()
+    columns = {"number": [1, 2], "file": ["sub/1.png", "sub/0.png"], "kind": ["pear", "apple"]}
+    require("pyarrow.parquet").write_table(require("pyarrow").table(columns), tmp_path / "labels.parquet")
+    assert take(read_table(table="labels.parquet").x)[:, 0, 0, 0].tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"column 'number' holds no paths. Name the one that does in data.paths"):
+        read_table(table="labels.parquet", paths="number")
 
 
 def test_masks(tmp_path):

@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
 import pytest
 
+from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.tar_members import Members, headers_in
@@ -16,6 +18,7 @@ from hpcnn.data.tables.rows import Field
 from hpcnn.errors import DataError, JobError
 from hpcnn.job.data import Images, WebDataset
 from hpcnn.job.data_checks import check_data
+from hpcnn.training.staging import staged, unstage
 from tests.data.helpers import take
 from tests.require import require
 from tests.small_jobs import make_job, train
@@ -107,6 +110,7 @@ def test_pictures_and_words(tmp_path):
         files |= {f"{i}.png" if i % 2 else f"{i}.jpg": png_bytes(picture), f"{i}.txt": [b"rose", b"daisy\n"][i % 2],
                   f"{i}.seg.png": png_bytes(masks[i] * 100)}  # fmt: skip
     write_tar(tmp_path / "p.tar", files | {"README": b"", ".hidden.png": b"", "dir/": b""})
+    shutil.copy(tmp_path / "p.tar", tmp_path / "p2.tar")
     source = read(tmp_path, "p.tar", x="jpg;png", y="txt")
     np.testing.assert_array_equal(take(source.x), pictures)
     assert take(source.y).tolist() == [1, 0, 1, 0]
@@ -119,7 +123,7 @@ def test_pictures_and_words(tmp_path):
     np.testing.assert_array_equal(take(source.y), masks.repeat(2, 1).repeat(2, 2))
     assert source.x.shape == (4, 12, 10, 3)
     folder = Images(folder="-", size=[3, 2], channels="grey")
-    assert read_inputs("p.tar", folder, tmp_path).x.shape == (4, 3, 2, 1)
+    assert read_inputs("{p,p2}.tar", folder, tmp_path).x.shape == (8, 3, 2, 1)
     assert read_samples("p.tar", WebDataset(shards="-", x="jpg;png", y="seg.png"), tmp_path).y.shape == (4, 6, 5)
     broken = dict(files, **{"1.png": files["1.png"][:-30]})
     write_tar(tmp_path / "p.tar", broken)
@@ -283,3 +287,16 @@ def test_the_same_bits_as_of_one_array_on_any_ranks_and_resumed(tmp_path, order)
     half = train(job(shards), 3, stop_at=5)  # within the second epoch, of 3 steps
     assert not half.done
     assert train(job(shards), 2, start=half.state).bits() == one.bits()
+
+
+def test_copies_on_a_disk_of_the_node(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for i in range(3):
+        write_tar(tmp_path / f"a-{i}.tar", samples(2 * i, 2 * i + 2))
+    for shards in ("a-{0..2}.tar", "a-*.tar"):
+        section = WebDataset(shards=shards, x="npy", stage=str(tmp_path / "disk"))
+        copied = staged(section, tmp_path, SerialCommunicator())
+        assert copied.shards.startswith(section.stage)
+        np.testing.assert_array_equal(take(read_source(copied, tmp_path).x), X[:6])
+        unstage()
+    assert not [*(tmp_path / "disk").iterdir()]

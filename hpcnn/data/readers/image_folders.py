@@ -12,7 +12,8 @@ import numpy as np
 from hpcnn.data.readers.csv import CsvReader
 from hpcnn.data.readers.image_files import ENDINGS
 from hpcnn.data.readers.parquet import ParquetReader
-from hpcnn.data.source import resolve, unread
+from hpcnn.data.source import unread
+from hpcnn.data.tables.parts import find_table
 from hpcnn.data.tables.rows import Field, TableRows, table_rows
 from hpcnn.data.tables.select import target_places
 from hpcnn.errors import DataError, nearest, shortened
@@ -126,13 +127,17 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
     Raises:
         DataError: the file, a column or a picture is missing, or a cell with a path is empty.
     """
-    path, wanted = resolve(table, base), [data.paths, *data.targets]
     targets: list[str | int] = [*data.targets]
+    wanted = [data.paths, *data.targets]
     columns = {data.paths: schema.TableColumn(kind="category")}  # words, whatever they look like
     if table.lower().endswith(ParquetReader.endings):
-        found = ParquetReader().table(path, schema.Parquet(path=table, targets=targets, columns=columns), wanted)
+        found = ParquetReader().table(
+            find_table(table, base), schema.Parquet(path=table, targets=targets, columns=columns), wanted
+        )
     else:
-        found = CsvReader().table(path, schema.Csv(path=table, targets=targets, columns=columns), wanted)
+        found = CsvReader().table(
+            find_table(table, base), schema.Csv(path=table, targets=targets, columns=columns), wanted
+        )
     (paths,) = found.pick(target_places(found, [data.paths], "paths")).columns
     if paths.kind != "words":
         raise DataError(f"{found.path}: column {data.paths!r} holds no paths. Name the one that does in data.paths.")

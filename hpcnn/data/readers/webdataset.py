@@ -178,9 +178,15 @@ class WebDatasetReader(Reader[schema.WebDataset]):
         """Return settings for an archive with the usual endings."""
         return schema.WebDataset(shards=path)
 
-    def read_inputs(self, path: Path, data: schema.WebDataset, columns: Columns | None, features: int | None) -> Inputs:
-        """Read the inputs of an archive; it may lack targets."""
-        x, _, notes = _read(_index([path], data, targets=False), data, targets=False)
+    def find(self, path: str, base: Path) -> list[Path]:
+        """Return the archives of a pattern; see `find_shards`."""
+        return find_shards(path, base)
+
+    def read_inputs(
+        self, path: Sequence[Path], data: schema.WebDataset, columns: Columns | None, features: int | None
+    ) -> Inputs:
+        """Read the inputs of archives; they may lack targets."""
+        x, _, notes = _read(_index(path, data, targets=False), data, targets=False)
         return Inputs(x, notes=notes)
 
     def sample_settings(self, path: str, data: schema.DataSection, columns: Columns | None) -> schema.WebDataset:
