@@ -60,6 +60,7 @@ def fit(
     resume: str | PathLike[str] = "never",
     callbacks: Sequence[Callback] = (),
     overrides: Overrides = (),
+    accept_changed_data: bool = False,
 ) -> Fitted:
     """Train a network as ``hpcnn train`` does: the same bits, files and display. To be called on all ranks alike.
 
@@ -79,6 +80,7 @@ def fit(
             that run or checkpoint; ``"never"`` begins a new run and overwrites nothing.
         callbacks: told of the training on all ranks, after the job's own.
         overrides: changes to the job, as ``{"train.epochs": 5}``.
+        accept_changed_data: whether a run may be resumed with other data than those of its start, with a warning.
 
     Returns:
         The trained model.
@@ -116,10 +118,24 @@ def fit(
         if comm.size == 1:
             loaded = _unending(loaded)
         names = _named(callbacks)
-        agree(comm, lambda: check_alike(comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names]))
+        agree(
+            comm,
+            lambda: check_alike(
+                comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names], accept=accept_changed_data
+            ),
+        )
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         extras = Extras(source, names)
-        outcome = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, extras=extras)
+        outcome = train(
+            loaded,
+            comm,
+            out=place,
+            resume=str(resume),
+            stop=stop,
+            backend=backend,
+            extras=extras,
+            accept_changed_data=accept_changed_data,
+        )
         return _result(comm, outcome, loaded.base)
 
 

@@ -20,7 +20,8 @@ from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import Columns
-from hpcnn.data.content import Content, content_of, digests
+from hpcnn.data.content import Content, content_of
+from hpcnn.data.digests import digests
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source, check_unmasked
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Read
     )
 
 
+Once = Callable[[Callable[[], Any]], Any]
+"""Calls a function that reads a file; see `read_inputs`."""
+
+
+def _called(read: Callable[[], Any]) -> Any:
+    return read()
+
+
 def read_inputs(
     path: str,
     data: schema.DataSection,
@@ -56,6 +64,7 @@ def read_inputs(
     features: int | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Inputs:
     """Return the inputs of a file for prediction. Its format follows from its ending (`INPUTS`), or is that of the job.
 
@@ -69,6 +78,7 @@ def read_inputs(
         features: number of entries of a sample, if known; tells whether a CSV file without names contains targets.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
@@ -80,7 +90,7 @@ def read_inputs(
         reader = _find_reader(path, data, INPUTS, "prediction")
         found = reader.find(path, base)
     settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
-    inputs = reader.read_inputs(found, settings, columns, features)
+    inputs: Inputs = once(lambda: reader.read_inputs(found, settings, columns, features))
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)
     x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
@@ -134,6 +144,7 @@ def read_samples(
     columns: Columns | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Samples:
     """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
 
@@ -148,15 +159,19 @@ def read_samples(
         columns: those of the training run; inputs with named columns are reordered to match.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
-    source = read_source(_sample_settings(path, data, base, columns), base)
-    if columns is None:
-        source = in_order_of(source, None)
-    elif source.columns is not None:
-        source = reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    def read() -> Source:
+        source = read_source(_sample_settings(path, data, base, columns), base)
+        if columns is None or source.columns is None:
+            return source if columns is not None else in_order_of(source, None)
+        return reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    source: Source = once(read)
     return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
 
 

@@ -43,7 +43,7 @@ class Source:
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
-    """SHA-256 of all values, if already known; see `hpcnn.data.content.digests`."""
+    """SHA-256 of all values, if already known; see `hpcnn.data.digests.digests`."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -10,6 +10,10 @@ from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
+Steps = Annotated[int, Meta(ge=1, le=1_048_576)]
+"""Of a synthetic sample, so that one fits into memory."""
+Parts = Annotated[int, Meta(ge=1, le=1000)]
+"""What a synthetic sample is made of."""
 
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
@@ -48,6 +52,9 @@ are larger than the memory. It affects the result."""
     """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
 share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
 takes at most a quarter of what is free. Same result."""
+    stage: str = ""
+    """Folder on a disk of each node, as "/tmp" or "$TMPDIR", that files are copied to before the training. Same \
+result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -58,7 +65,7 @@ class FileSection(DataSection, frozen=True, kw_only=True):
     """Settings of sources in which one file holds inputs and targets."""
 
     path: Text
-    """The file; of tables also a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
+    """The file."""
     validation_path: str = ""
     """A second file, for validation."""
 
@@ -83,6 +90,8 @@ Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
 class TableSection(FileSection, frozen=True, kw_only=True):
     """Settings of tables with columns."""
 
+    path: Text
+    """The file; or a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     targets: Annotated[list[str | int], Meta(min_length=1)]
     """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
     inputs: list[Text] | dict[str, list[Text]] = []
@@ -303,7 +312,7 @@ class Shapes(DataSection, frozen=True, kw_only=True, tag="shapes"):
     """Height and width of an image."""
     channels: Annotated[int, Meta(ge=1, le=4)] = 1
     """Number of channels."""
-    shapes: PositiveInt = 3
+    shapes: Parts = 3
     """Number of shapes in an image; a later one covers those before."""
     noise: NonNegative = 0.25
     """Width of the noise, uniform in [0, noise), that is added to each pixel. Shapes are 0.5 to 1 above it."""
@@ -337,7 +346,7 @@ class Heat(DataSection, frozen=True, kw_only=True, tag="heat"):
 
     samples: PositiveInt
     """Number of pairs of states."""
-    points: Annotated[int, Meta(ge=2)] = 64
+    points: Annotated[int, Meta(ge=2, le=1_048_576)] = 64
     """Number of points of the line."""
     modes: PositiveInt = 4
     """Number of sine waves in an initial state, of 1, 2, ... periods. Amplitudes and phases are random."""
@@ -358,13 +367,13 @@ class Series(DataSection, frozen=True, kw_only=True, tag="series"):
 
     samples: PositiveInt
     """Number of windows."""
-    length: PositiveInt = 64
+    length: Steps = 64
     """Number of steps of the inputs."""
-    horizon: PositiveInt = 1
+    horizon: Steps = 1
     """Number of steps of the targets."""
     stride: PositiveInt = 1
     """Distance of the starts of two windows."""
-    components: PositiveInt = 3
+    components: Parts = 3
     """Number of sine waves: periods from 4 to `length` steps (at least 8), amplitudes from 0.5 to 1."""
     noise: NonNegative = 0.1
     """Standard deviation of the normal noise of each step."""
@@ -403,11 +412,11 @@ ENCODING = ("categories", "missing", "columns")
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
-    "weights_path", "validation_weights_path", "group_path",
     "shards", "validation_shards",
+    "weights_path", "validation_weights_path", "group_path",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
-DATA_SPEED_SETTINGS = ("prefetch", "keep")
+DATA_SPEED_SETTINGS = ("prefetch", "keep", "stage")
 """Keys that do not change the result."""

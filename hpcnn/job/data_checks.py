@@ -39,6 +39,11 @@ def check_data(data: sources.Data) -> None:
             f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
             '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
+    if data.stage and not any(hasattr(data, key) for key in sources.LOCATIONS):
+        raise JobError(
+            f"data.stage = {data.stage!r} copies files, but data.source = {data.__struct_config__.tag!r} reads none: "
+            'set it to ""'
+        )
     _check_validation(data)
     _check_split(data)
 

@@ -180,11 +180,15 @@ class ShardLoader:
         self._ahead = ReadAhead(
             self._read,
             range(step, self.steps_per_epoch),
-            [_Batch([each.like(most) for each in self._buffers]) for _ in range(max(1, ahead))],
+            [self._batch(most, own=not ahead) for _ in range(max(1, ahead))],
             ahead=ahead > 0,
             beat=self._reads.beat,
             around=_Arithmetic(self._order_of.arithmetic),
         )
+
+    def _batch(self, n: int, *, own: bool) -> _Batch:
+        """Return memory for n samples, or that in which the model takes them."""
+        return _Batch([each.room(n)[0] if own else each.like(n) for each in self._buffers])
 
     def close(self) -> None:
         """End the reading ahead."""
@@ -214,8 +218,9 @@ class ShardLoader:
         assert self._owned is not None
         if step != self._held:
             batch = self._ahead.take()
-            for buffer, rows in zip(self._buffers, batch.arrays, strict=True):
-                buffer.copy(rows[: batch.n])
+            if self._reads.prefetch:
+                for buffer, rows in zip(self._buffers, batch.arrays, strict=True):
+                    buffer.copy(rows[: batch.n])
             self._ahead.give_back(batch)
             self._held = step
         own = self._starts_of(end - begin, *self._owned)

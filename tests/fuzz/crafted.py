@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.mutations import BORDERS, BYTES, Mutation, several
+from tests.fuzz.mutations import BORDERS, BYTES, TEXT, Mutation, several
 from tests.fuzz.sound import (
     IDX_CODES,
     X,
@@ -200,6 +200,13 @@ def wide_csv(_content: bytes, random: Random) -> bytes:
     return random.choice(forms)
 
 
+def worded_csv(_content: bytes, random: Random) -> bytes:
+    """A table with words, dates, booleans and gaps, damaged."""
+    lines = [f'"a ""{label}"", b",2024-0{1 + label}-01 12:30,{"yes" if label else "no"},{label or ""},{label}'
+             for label in Y.tolist()]  # fmt: skip
+    return several(TEXT)("\n".join(["word,day,flag,gap,label", *lines, ""]).encode(), random)
+
+
 def crafted_hdf5(_content: bytes, random: Random) -> bytes:
     """An HDF5 file of unusual data sets: sparse, linked, virtual, of other types, or deflated a thousandfold."""
     import h5py
@@ -251,10 +258,11 @@ def crafted_feather(_content: bytes, random: Random) -> bytes:
     from pyarrow import feather
 
     columns: list[dict[str, Any]] = [
-        {"a": np.zeros(2**22), "w": np.zeros(2**22), "day": np.zeros(2**22), "label": np.zeros(2**22, int)},
-        {"a": [[1.0]] * 24, "w": ["x"] * 24, "day": X[:, 0], "label": Y},
-        {"a": [2**60] * 24, "w": ["x"] * 24, "day": X[:, 0], "label": Y},
-        {"a": [], "w": [], "day": [], "label": []},
+        {"a": np.zeros(2**18), "b": np.zeros(2**18), "flag": np.zeros(2**18), "label": np.zeros(2**18, int)},
+        {"a": [[1.0]] * 24, "b": X[:, 0], "flag": X[:, 0], "label": Y},
+        {"a": [2**60] * 24, "b": [None, *X[1:, 0]], "flag": [None, True] * 12, "label": Y},
+        {"a": Y.astype("M8[D]"), "b": ["x", None] * 12, "flag": ["b", "c"] * 12, "label": ["d", "e"] * 12},
+        {"a": [], "b": [], "flag": [], "label": []},
     ]
     stream = io.BytesIO()
     feather.write_feather(arrow_table(random.choice(columns)), stream)
@@ -321,7 +329,7 @@ CRAFTED: dict[str, list[Mutation]] = {
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
     "idx": [lying_idx],
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
-    "csv": [wide_csv],
+    "csv": [wide_csv, worded_csv],
     "packed csv": [packed_bomb],
     "cifar": [odd_batch],
     "images": [large_picture],

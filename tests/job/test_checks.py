@@ -74,6 +74,10 @@ REFUSED: list[tuple[list[str], str]] = [
     ([CSV, "data.encoding=hex"], "data.encoding = 'hex' is no encoding of text that Python knows: use 'utf-8', 'l"),
     ([CSV, "data.encoding=utf-99"], "data.encoding = 'utf-99' is no encoding of text"),
     ([HEAT, "data.modes=33"], "data.modes = 33 of data.points = 64: a wave needs two points a period. Use at most 32"),
+    ([HEAT, "data.points=1048577"], "data.points = 1048577: expected an integer >= 2 and <= 1048576"),
+    ([SERIES, "data.length=1000000000"], "data.length = 1000000000: expected an integer >= 1 and <= 1048576"),
+    ([SERIES, "data.components=1000000000"], "data.components = 1000000000: expected an integer >= 1 and <= 1000"),
+    ([SHAPES, "data.shapes=1000000"], "data.shapes = 1000000: expected an integer >= 1"),
     # targets
     (["data.one_hot=true"], 'data.one_hot = true does not fit loss.name = "sparse_categorical_crossentropy"'),
     (["loss.name=categorical_crossentropy"], "takes one-hot targets, but the targets of source 'digits' are integer"),

@@ -14,7 +14,7 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import BatchRows
+from hpcnn.nn.layer import BatchRows, BatchSum
 from hpcnn.nn.native import NativeArithmetic, ShardRows
 from hpcnn.nn.network import Network
 from hpcnn.nn.passes import Asked, Steps
@@ -90,6 +90,8 @@ class BatchPass:
         self._place = np.zeros(2, np.uint32)
         self._recordings: dict[tuple[Sequence[int], int], _Recording] = {}
         self._most_rows = 0
+        self._totals: list[BatchSum] = []
+        """Told to their layers at the end of a step, since other ranks wait for sums, but not for what follows."""
         metrics = model.layout.metrics
         all_count = model.layout.ignore_class is None
         self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
@@ -101,6 +103,7 @@ class BatchPass:
     def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
         """Compute all shards."""
         activity = exchange.activity
+        self._totals.clear()
         activity.enter(DATA)
         loaded = load(self._first, self._stop)
         activity.enter(FORWARD)
@@ -116,6 +119,8 @@ class BatchPass:
             activity.enter(BACKWARD)
             end = len(recording.program)
             self._run(recording.program, forward, end, stops[recording.forward_stops :], exchange)
+        for asked in self._totals:
+            asked.done()
         self._add_state(recording)
         stats = self._contributions[0].stats
         stats[STOP], stats[SAVE] = flags
@@ -174,9 +179,11 @@ class BatchPass:
         if isinstance(asked, BatchRows):
             self._add.gather(asked.own, asked.rows, asked.first)
             return
-        if asked.synchronized:
-            self._add(asked.sums, asked.totals)
-        asked.done()
+        if not asked.synchronized:
+            asked.done()
+            return
+        self._add(asked.sums, asked.totals)
+        self._totals.append(asked)
 
     def _record(
         self,

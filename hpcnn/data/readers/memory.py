@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpcnn.data.columns import Columns, named_columns
-from hpcnn.data.content import digests
+from hpcnn.data.digests import digests
 from hpcnn.data.joined import joined, matched, parts_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, ArrayRows, Rows

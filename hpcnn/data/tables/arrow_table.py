@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from hpcnn.errors import DataError, shortened
 Format = Literal["Parquet", "Feather"]
 _ENTRY_BYTES = 8
 """Largest size of a number in memory."""
+_PART = "Use a part of it."
 _EXACT = 2**53
 """Up to here float64 holds all integers."""
 
@@ -49,16 +50,9 @@ def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path:
 def _read(file: File, form: Format) -> Any:
     """Return the table of a file, with the names of its columns stripped."""
     arrow = optional_import("pyarrow", "parquet", f"reading {form} files")
-    reader = optional_import(f"pyarrow.{form.lower()}", "parquet", f"reading {form} files")
     content = arrow.BufferReader(content_of(file))
     try:
-        if form == "Parquet":
-            opened = reader.ParquetFile(content)
-            needed = opened.metadata.num_rows * opened.metadata.num_columns * _ENTRY_BYTES
-            check_memory(needed, file, "Use a part of it.")  # a few bytes may encode a million zeros
-            table = opened.read(use_threads=False)  # the cores are used by the ranks
-        else:
-            table = reader.read_table(content, use_threads=False)
+        table = _READ[form](content, file)
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
@@ -70,6 +64,34 @@ def _read(file: File, form: Format) -> Any:
     if not table.num_rows:
         raise DataError(f"{file} holds no row of data.")
     return table.rename_columns([*known]).replace_schema_metadata(table.schema.metadata)
+
+
+def _read_parquet(content: Any, file: File) -> Any:
+    from pyarrow import parquet
+
+    opened = parquet.ParquetFile(content)
+    needed = opened.metadata.num_rows * opened.metadata.num_columns * _ENTRY_BYTES
+    check_memory(needed, file, _PART)  # a few bytes may encode a million zeros
+    return opened.read(use_threads=False)  # the cores are used by the ranks
+
+
+def _read_feather(content: Any, file: File) -> Any:
+    from pyarrow import Table, feather, ipc
+
+    if content.read(4) == b"FEA1":  # the first version
+        content.seek(0)
+        return feather.read_table(content, use_threads=False)
+    content.seek(0)
+    batches, size = [], 0
+    with ipc.open_file(content, options=ipc.IpcReadOptions(use_threads=False)) as opened:
+        for place in range(opened.num_record_batches):
+            batches.append(opened.get_batch(place))
+            size += batches[-1].nbytes
+            check_memory(size, file, _PART)
+        return Table.from_batches(batches, opened.schema)
+
+
+_READ: dict[Format, Callable[[Any, File], Any]] = {"Parquet": _read_parquet, "Feather": _read_feather}
 
 
 def _index(table: Any) -> set[str]:
