@@ -108,7 +108,7 @@ def _check_split(data: sources.Data) -> None:
     if group and splits and kind != "group":
         raise JobError(
             f'data.group = "{group}" says which samples belong together, but data.validation_split = "{kind}" takes '
-            'them apart: set it to "group", or leave the column out by data.exclude'
+            'them apart: set it to "group", or remove data.group (and leave a column out by data.exclude)'
         )
 
 

@@ -83,7 +83,7 @@ def _places(head: int, lengths: Sequence[int]) -> tuple[list[int], int]:
 
 def _packed(found: Source | Inputs) -> _Packed | None:
     """Return data in memory as bytes; None of others."""
-    arrays = found.arrays if isinstance(found, Source) else (found.x,)
+    arrays = (*found.arrays, *found.others) if isinstance(found, Source) else (found.x,)
     if not all(map(_is_portable, arrays)):
         return None
     buffers: list[pickle.PickleBuffer] = []
