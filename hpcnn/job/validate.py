@@ -43,6 +43,7 @@ EXAMPLES = {
     "rate": "0.5",
     "samples": "1000",
     "shape": "[28, 28, 1]",
+    "shards": '"data/train-{000..127}.tar"',
     "stddev": "0.1",
     "targets": '["price"]',
     "units": "64",
@@ -250,7 +251,7 @@ def _bounds(kind: kinds.Type) -> str:
     if not isinstance(kind, kinds.IntType | kinds.FloatType):
         return ""
     signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
-    given = [f"{sign} {bound:g}" for sign, bound in signs.items() if bound is not None]
+    given = [f"{sign} {bound:.15g}" for sign, bound in signs.items() if bound is not None]
     return " " + " and ".join(given) if given else ""
 
 

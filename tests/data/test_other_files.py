@@ -1,5 +1,7 @@
 """Other files than the job's, for evaluation and prediction."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -10,13 +12,19 @@ from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
 from tests.data.test_idx import IMAGES, LABELS, NAMES, idx_bytes, write, write_mnist
+from tests.data.test_webdataset import npy_bytes, write_tar
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 Y = np.arange(9) % 2
 DIGITS, IDX = schema.Digits(), schema.Idx(folder="-")
 CSV = schema.Csv(path="no.csv", targets=["label"], validation_path="no.csv", validation_fraction=0.5)
+SHARDS = schema.WebDataset(shards="-", x="npy", validation_shards="no.tar", validation_fraction=0.5)
 SCALING = Scaling(np.array(1.0), np.array(2.0))
+
+
+MADE_ELSEWHERE = {reader_of(IDX), reader_of(schema.Images(folder="-"))}
+"""Readers whose files are made below, or in `test_images`."""
 
 
 @pytest.fixture
@@ -36,6 +44,9 @@ def more(folder):
         file["x"], file["y"], file["inputs"], file["labels"] = X, Y, X + 1, 1 - Y
     table = require("pyarrow").table({**{name: X[:, i] for i, name in enumerate("abc")}, "label": Y})
     require("pyarrow.parquet").write_table(table, folder / "d.parquet")
+    write_tar(folder / "d.tar", {f"{i}.{ending}": content for i, (x, y) in enumerate(zip(X, Y, strict=True))
+                                 for ending, content in (("npy", npy_bytes(x)), ("cls", b"%d" % y))})  # fmt: skip
+    require("pyarrow.feather").write_feather(table, folder / "d.feather")
     return folder
 
 
@@ -53,6 +64,8 @@ MORE_INPUTS = {
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs"), X + 1),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"]), X),
     "parquet, job without": ("d.parquet", DIGITS, np.column_stack([X, Y])),
+    "tar": ("d.tar", SHARDS, X),
+    "feather": ("d.feather", schema.Feather(path="-", targets=["label"]), X),
 }
 SAMPLES = {
     "npy": ("x.npy, y.npy", DIGITS, X, Y),
@@ -64,6 +77,8 @@ MORE_SAMPLES = {
     "h5": ("d.h5", DIGITS, X, Y),
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs", y="labels", validation_path="no"), X + 1, 1 - Y),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"], validation_path="no"), X, Y),
+    "tar": ("d.tar", SHARDS, X, Y),
+    "feather": ("d.feather", schema.Feather(path="-", targets=["label"], validation_path="no"), X, Y),
 }
 
 
@@ -97,11 +112,19 @@ def test_other_endings_of_one_array(folder):
     np.testing.assert_array_equal(take(read_inputs("images", schema.Idx(folder="-"), folder).x, np.uint8), IMAGES)
 
 
-def test_a_packed_table_is_told_as_in_a_job(folder):
-    (folder / "d.csv.gz").touch()
-    for read in (read_inputs, read_samples):
-        with pytest.raises(DataError, match=r"d\.csv\.gz is compressed, by its name\. Decompress it"):
-            read("d.csv.gz", CSV, folder)
+def test_packed_tables_and_folders_of_parts(folder):
+    (folder / "d.csv.gz").write_bytes(gzip.compress((folder / "d.csv").read_bytes()))
+    lines = (folder / "d.csv").read_text().splitlines()
+    for part, rows in enumerate((lines[1:4], lines[4:])):
+        (folder / "parts").mkdir(exist_ok=True)
+        (folder / "parts" / f"{part}.csv").write_text("\n".join([lines[0], *rows]))
+    for path in ("d.csv.gz", "parts", "parts/*.csv", f"file://{folder}/parts"):
+        if "://" in path:
+            require("pyarrow")
+        np.testing.assert_array_equal(take(read_inputs(path, CSV, folder).x), X)
+        samples = read_samples(path, CSV, folder)
+        np.testing.assert_array_equal(take(samples.x), X)
+        np.testing.assert_array_equal(take(samples.y), Y)
 
 
 def check_inputs(case, folder):
@@ -144,7 +167,7 @@ def test_samples_of_optional_formats(case, more):
 def test_every_reader_is_in_the_tables():
     inputs = {reader for case in (*INPUTS.values(), *MORE_INPUTS.values())
               for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
-    assert inputs == {reader for reader in READERS if reader.endings} - {reader_of(IDX)}  # its files are made below
+    assert inputs == {reader for reader in READERS if reader.endings} - MADE_ELSEWHERE
     samples = {reader for case in (*SAMPLES.values(), *MORE_SAMPLES.values())
                for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
     assert samples == inputs
@@ -200,7 +223,7 @@ def test_an_empty_folder(tmp_path):
         ("d.txt", r"'d.txt' does not end like a file for prediction.*Known endings: \.npy, \.npz, \.csv"),
         ("d.npx", r"Did you mean '\.npz'|Did you mean '\.npy'"),
         ("no.npy", "no data file 'no.npy': looked for"),
-        ("bad.npy", r"inputs of bad\.npy: column 2 holds 1 values of 9 .* row 4"),
+        ("bad.npy", r"inputs of bad\.npy: column 2 holds 1 value of 9 .* row 4"),
         ("none.npy", r"none\.npy: inputs of shape \(0, 3\) are empty"),
     ],
 )
@@ -221,7 +244,7 @@ def test_bad_inputs(path, text, folder):
         ("d.csv", r"'d.csv' has named columns, but the job's data.source is 'digits', not 'csv'"),
         ("d.parquet", r"'d.parquet' has named columns, but the job's data.source is 'digits', not 'parquet'"),
         ("x.npy,short.npy", r"x.npy,short.npy: 9 inputs \(shape \(9, 3\)\), but 4 targets"),
-        ("bad.npz", r"inputs of bad\.npz: column 0 holds 1 values of 9"),
+        ("bad.npz", r"inputs of bad\.npz: column 0 holds 1 value of 9"),
     ],
 )
 def test_bad_samples(path, text, folder):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import importlib.util
 import io
+import lzma
 import os
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,8 +131,8 @@ def image_bytes(pixels: np.ndarray[Any, Any], form: str, **options: Any) -> byte
 def _images() -> list[Sample]:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (6, 5, 3), dtype=np.uint8) for _ in range(6)]
-    table = "file,label\n" + "".join(f"{number},{number % CLASSES}\n" for number in range(6))
-    names = {str(number): image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
+    table = "file,label\n" + "".join(f"p{number},{number % CLASSES}\n" for number in range(6))
+    names = {f"p{number}": image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
     colour, size = schema.Images(folder=".", table="t.csv", targets=["label"]), [4, 4]
     grey = msgspec.structs.replace(colour, channels="grey", size=size)
     alpha = np.dstack([pictures[0], pictures[1][:, :, 0]])
@@ -144,7 +147,37 @@ def _images() -> list[Sample]:
         (image_bytes(alpha, "PNG"), msgspec.structs.replace(colour, size=size, resize="crop")),
         (image_bytes(pictures[0], "JPEG"), msgspec.structs.replace(colour, size=size, resize="pad")),
     ]
-    return [Sample({**names, "0": content, "t.csv": table.encode()}, "0", section) for content, section in forms]
+    return [Sample({**names, "p0": content, "t.csv": table.encode()}, "p0", section) for content, section in forms]
+
+
+def tar_bytes(files: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _webdataset() -> list[Sample]:
+    arrays = {f"{i:02}.{ending}": content for i in range(ROWS)
+              for ending, content in (("npy", npy_bytes(X[i])), ("cls", b"%d" % Y[i]))}  # fmt: skip
+    long = {f"{'long' * 40}/{name}": content for name, content in arrays.items()}
+    values = {name.replace("cls", "json"): content if name.endswith("npy") else b'{"a": {"b": %s}}' % content
+              for name, content in arrays.items()}  # fmt: skip
+    picture = image_bytes(np.zeros((6, 5, 3), np.uint8), "PNG")
+    pictures = {f"{i}.{ending}": content for i in range(6)
+                for ending, content in (("png", picture), ("cls", b"%d" % (i % 3)))}  # fmt: skip
+    section = schema.WebDataset(shards="d.tar", x="npy")
+    forms = [
+        (tar_bytes(arrays), section),
+        (tar_bytes(long, tarfile.GNU_FORMAT), section),
+        (tar_bytes(long, tarfile.PAX_FORMAT), section),
+        (tar_bytes(values), msgspec.structs.replace(section, y="json:a.b")),
+        (tar_bytes(pictures), schema.WebDataset(shards="d.tar*")),
+    ]
+    return [Sample({"d.tar": content}, "d.tar", section) for content, section in forms]
 
 
 def _text() -> list[Sample]:
@@ -167,10 +200,29 @@ def _csv() -> list[Sample]:
         (csv_bytes('"a","b\n",c,d,"label"'), named),
         (csv_bytes(""), unnamed),
         (csv_bytes("", ";"), schema.Csv(path="d.csv", targets=[4], header=False, delimiter=";")),
+        (csv_bytes("a\tb\tc\td\tlabel", "\t"), named),
+        (csv_bytes("a b c  d label", "  "), named),
+        (csv_bytes("a;b;c;d;label", ";").replace(b".", b","), named),
+        (csv_bytes().decode().encode("utf-16"), named),
+        (b"# 24 rows\n" + csv_bytes(newline="\r"), msgspec.structs.replace(named, comment="#")),
+        (csv_bytes("größe,b,c,d,label").decode().encode("latin-1"), msgspec.structs.replace(named, encoding="cp1252")),
     ]
     samples = [Sample({"d.csv": content}, "d.csv", section) for content, section in forms]
     held = schema.Csv(path="d.csv", targets=["label"], validation_path="v.csv")
     return [*samples, Sample({"d.csv": csv_bytes(), "v.csv": csv_bytes()}, "v.csv", held)]
+
+
+def _packed() -> list[Sample]:
+    """Return packed text files, and parts in a folder, of which one is damaged."""
+    section = schema.Csv(path="d.csv", targets=["label"])
+    contents = [pack(csv_bytes()) for pack in (gz_bytes, bz2.compress, lzma.compress)]
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+
+        contents.append(pyarrow.compress(csv_bytes(), codec="zstd", asbytes=True))
+    parts = {"0.csv": csv_bytes(), "1.csv": csv_bytes("d|b|c|a|label", "|")}
+    samples = [Sample({"d.csv": content}, "d.csv", section) for content in contents]
+    return [*samples, Sample(parts, "1.csv", schema.Csv(path="*.csv", targets=["label"]))]
 
 
 def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
@@ -197,12 +249,17 @@ def _hdf5() -> list[Sample]:
     ]
 
 
-def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
+def arrow_table(columns: dict[str, Any]) -> Any:
     import pyarrow
+
+    return pyarrow.table(columns)
+
+
+def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
     from pyarrow import parquet
 
     stream = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), stream, **options)
+    parquet.write_table(arrow_table(columns), stream, **options)
     return stream.getvalue()
 
 
@@ -211,6 +268,19 @@ def _parquet() -> list[Sample]:
     options: list[dict[str, Any]] = [{}, {"compression": "none", "use_dictionary": False}, {"row_group_size": 7}]
     section = schema.Parquet(path="d.parquet", targets=["label"])
     return [Sample({"d.parquet": parquet_bytes(columns, **one)}, "d.parquet", section) for one in options]
+
+
+def _feather() -> list[Sample]:
+    from pyarrow import feather
+
+    section = schema.Feather(path="d.feather", targets=["label"])
+    columns = {"a": X[:, 0], "b": X[:, 1].astype(np.float64), "flag": X[:, 2] > 0, "label": Y}
+    samples = []
+    for compression in ("uncompressed", "lz4", "zstd"):
+        stream = io.BytesIO()
+        feather.write_feather(arrow_table(columns), stream, compression=compression)
+        samples.append(Sample({"d.feather": stream.getvalue()}, "d.feather", section))
+    return samples
 
 
 def _job() -> list[Sample]:
@@ -246,15 +316,18 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "idx.gz": lambda: _idx(".gz", gz_bytes),
     "cifar": _cifar,
     "images": _images,
+    "webdataset": _webdataset,
     "text": _text,
     "csv": _csv,
+    "packed csv": _packed,
     "hdf5": _hdf5,
     "parquet": _parquet,
+    "feather": _feather,
     "checkpoint": _checkpoint,
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"images": "PIL", "hdf5": "h5py", "parquet": "pyarrow"}
+NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "parquet": "pyarrow", "feather": "pyarrow"}
 """Kinds that need a package."""
 
 

@@ -15,13 +15,14 @@ from hpcnn.data.readers.images import ImagesReader
 from hpcnn.data.readers.memory import MemoryReader
 from hpcnn.data.readers.npy import NpyReader
 from hpcnn.data.readers.npz import NpzReader
-from hpcnn.data.readers.parquet import ParquetReader
+from hpcnn.data.readers.parquet import FeatherReader, ParquetReader
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.readers.series import SeriesReader
 from hpcnn.data.readers.shapes import ShapesReader
 from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.readers.text import TextReader
+from hpcnn.data.readers.webdataset import WebDatasetReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -32,8 +33,10 @@ READERS: tuple[Reader[Any], ...] = (
     CsvReader(),
     Hdf5Reader(),
     ParquetReader(),
+    FeatherReader(),
     CifarReader(),
     ImagesReader(),
+    WebDatasetReader(),
     IdxReader(),
     SklearnReader(),
     SyntheticReader(),

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
+from hpcnn.data.chunks import stored
 from hpcnn.data.columns import Columns
-from hpcnn.data.joined import joined, joined_source, names_of
+from hpcnn.data.joined import arrays_source, joined, names_of
 from hpcnn.data.readers.hdf5_checks import (
     FAULTS,
     check_dataset,
@@ -143,10 +144,7 @@ def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
 def _notes(rows: Iterable[Any]) -> tuple[str, ...]:
     found: list[str] = []
     for one in rows:
-        stored = one
-        while not isinstance(stored, Hdf5Rows):
-            stored = stored.rows
-        found += stored.notes
+        found += one.notes
     return tuple(found)
 
 
@@ -157,9 +155,8 @@ class Hdf5Reader(FileReader[schema.Hdf5]):
 
     def load(self, path: Path, data: schema.Hdf5) -> Source:
         """Read the inputs and targets of a file."""
-        x, y = names_of(data.x), names_of(data.y)
-        rows = read_datasets(path, *x, *y)
-        source = joined_source(dict(zip(x, rows, strict=False)), dict(zip(y, rows[len(x) :], strict=True)), path)
+        source = arrays_source(path, data, read_datasets)
+        rows = [one for array in (*source.arrays, source.weights, source.groups) if array for one in stored(array)]
         return replace(source, notes=_notes(rows))
 
     def read_inputs(self, path: Path, data: schema.Hdf5, columns: Columns | None, features: int | None) -> Inputs:
