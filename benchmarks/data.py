@@ -37,8 +37,8 @@ from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 
 IN_TURN, LOADER, LOADER_WINDOWS = "one after the other", "DataLoader", "DataLoader, windows"
-FEW = 4
-"""Batches of a way that decodes a chunk for each row."""
+FEW = 1
+"""Batches that are read where a chunk is decoded for each row."""
 WINDOWS = {"order": "windows", "window_chunks": WINDOW_CHUNKS}
 FROM_FILE = {"keep": "file"}
 DIRECT = {"keep": "file", "prefetch": 0}

@@ -22,8 +22,10 @@ from hpcnn.data.source import Source
 from hpcnn.job.schema import Job
 from hpcnn.runs.reading import shard_loader, with_chunk_rows
 from hpcnn.training.kept import kept
+from hpcnn.training.read_once import read_once
 from tests.data.test_cifar import batch
 from tests.data.test_idx import NAMES, idx_bytes
+from tests.data.test_webdataset import npy_bytes, write_tar
 from tests.require import require
 
 
@@ -69,8 +71,18 @@ def write_parquet(folder, n, draw):
 def write_feather(folder, n, draw):
     x, y = arrays(n)
     table = require("pyarrow").table({"a": x[:, 0], "b": x[:, 1], "label": y})
-    require("pyarrow.feather").write_feather(table, folder / "d.feather", chunksize=draw(st.integers(1, n)))
+    require("pyarrow.feather").write_feather(table, str(folder / "d.feather"), chunksize=draw(st.integers(1, n)))
     return {"path": "d.feather", "targets": ["label"]}
+
+
+def write_webdataset(folder, n, draw):
+    shards = draw(st.integers(1, 3))
+    for shard in range(shards):
+        files = {}
+        for number in range(n * shard // shards, n * (shard + 1) // shards):
+            files |= {f"{number:03}.npy": npy_bytes(arrays(n)[0][number]), f"{number:03}.cls": str(number % 3).encode()}
+        write_tar(folder / f"{shard}.tar", files)
+    return {"shards": "*.tar", "x": "npy"}
 
 
 def write_cifar(folder, n, draw):
@@ -106,7 +118,7 @@ def take_sklearn(folder, n, draw):
 
 FILES = {
     "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet,
-    "feather": write_feather,
+    "feather": write_feather, "webdataset": write_webdataset,
     "cifar": write_cifar, "images": write_images, "idx": write_idx, "text": write_text, "sklearn": take_sklearn,
     "digits": lambda folder, n, draw: {},
     "synthetic": lambda folder, n, draw: {"kind": "linear", "samples": n},
@@ -131,7 +143,7 @@ def read(source, table, folder):
 
 def batches_of(comm, table, folder, n, steps):
     """Return this rank's samples in those steps of epoch 0, each as its bytes; then break off."""
-    job, source = msgspec.convert(table, Job), read(n, table, folder)
+    job, source = msgspec.convert(table, Job), read_once(lambda: read(n, table, folder), comm)
     job = with_chunk_rows(job, source.x)
     source = kept(source, job.data.keep, comm)
     splits = load(job.data, seed=3, dtype="float64", base=folder, reduction=TreeReduction(comm), source=source)
@@ -141,7 +153,7 @@ def batches_of(comm, table, folder, n, steps):
     loader.start_epoch(0, min(steps.start, loader.steps_per_epoch), owned)
     seen = []
     for step in steps:
-        x, y, _ = loader.shards(step, *owned)
+        x, y = loader.shards(step, *owned)[:2]
         seen += [(one.tobytes(), other.tobytes()) for one, other in zip(x, y, strict=True)]
     loader.close()
     return seen, splits.train
