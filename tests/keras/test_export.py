@@ -19,6 +19,19 @@ from tests.small_jobs import make_job, train
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 """Keras's own variables give it when they are saved."""
 LAYERS = [
+    {"type": "reshape", "shape": [5, 1], "name": "sequence"},
+    {"type": "positional_embedding"},
+    {"type": "positional_embedding", "encoding": "sinusoidal"},
+    {"type": "spectral_conv1d", "filters": 2, "modes": 3},
+    {"type": "gru", "units": 2, "activation": "gelu", "recurrent_activation": "leaky_relu", "return_sequences": True},
+    {
+        "type": "bidirectional",
+        "layers": [{"type": "simple_rnn", "units": 2, "activation": "gelu", "return_sequences": True}],
+        "name": "both",
+    },
+    {"type": "flatten", "inputs": ["sequence"]},
+    {"type": "padding_mask", "name": "mask"},
+    {"type": "cross_attention", "num_heads": 2, "key_dim": 2, "output_dim": 1, "inputs": ["both", "mask"]},
     {"type": "reshape", "shape": [5, 1, 1]},
     {"type": "zero_padding"},
     {"type": "up_sampling", "interpolation": "bilinear"},
@@ -47,7 +60,7 @@ LAYERS = [
     {"type": "residual", "layers": [{"type": "dense", "units": 6, "activation": "gelu", "use_bias": False}]},
     {"type": "dense", "units": 3, "activation": "softmax"},
 ]
-"""Every layer and every activation."""
+"""Every kind of layer but convolutions, and every activation."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,12 +6,9 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpcnn.backends.keras.layers import EXACT
 from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.runtime import ALONE
 from hpcnn.data.samples import Scaling
@@ -26,7 +23,7 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
     assert isinstance(network, KerasNetwork)
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"  # Keras looks at the ending
-        with ALONE, _own_activations(network.model):
+        with ALONE:
             network.assign(trained.model.weights())
             model = network.model
             if scaling and trained.scaling is not None:
@@ -37,22 +34,6 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
                 raise HpcnnError(f"Keras can't save the model: {type(error).__name__}: {error}") from None
         with writing(path) as temporary:
             shutil.copyfile(saved, temporary)
-
-
-@contextmanager
-def _own_activations(model: Any) -> Iterator[None]:
-    """Put Keras's activations in the place of our exact ones, which a file could not name, within the block."""
-    import keras
-
-    own = {function: keras.activations.get(name) for name, function in EXACT.items()}
-    exact = [(layer, layer.activation) for layer in model.layers if getattr(layer, "activation", None) in own]
-    for layer, activation in exact:
-        layer.activation = own[activation]
-    try:
-        yield
-    finally:
-        for layer, activation in exact:
-            layer.activation = activation
 
 
 def _scaled(network: KerasNetwork, scaling: Scaling, name: str) -> Any:

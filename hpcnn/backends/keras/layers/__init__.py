@@ -1,6 +1,6 @@
 """hpcnn's own layers as layers of Keras, family by family."""
 
 from hpcnn.backends.keras.layers.conversion import to_keras
-from hpcnn.backends.keras.layers.making import EXACT, activation
+from hpcnn.backends.keras.layers.making import activation
 
-__all__ = ["EXACT", "activation", "to_keras"]
+__all__ = ["activation", "to_keras"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpcnn.backends.keras.layers.making import Make
+from hpcnn.backends.keras.layers.spatial import Operation
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.layers import CrossAttention, Embedding, MultiHeadAttention, PaddingMask, PositionalEmbedding
@@ -21,29 +22,36 @@ def _embedding(layer: Any, dtype: str) -> Any:
 
 
 def _positions(layer: Any, dtype: str) -> Any:
-    import keras
+    if layer.encoding == "learned":
+        return _Learned(dtype)
+    return Operation(lambda x: x + position_sines(*x.shape[1:], np.dtype(dtype).char))
 
-    class Positions(keras.layers.Layer):  # type: ignore[misc]
-        """Adds a vector to each position."""
 
-        embeddings: Any = None
+class _Learned:
+    """Adds a learned vector to each position, which is looked up as an id is."""
 
-        def build(self, shape: Sequence[int]) -> None:
-            if layer.encoding == "learned":
-                self.embeddings = self.add_weight(shape=shape[1:], name="embeddings")
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+        self._made: Any = None
 
-        def call(self, x: Any) -> Any:
-            if self.embeddings is not None:
-                return x + self.embeddings
-            return x + position_sines(*x.shape[1:], np.dtype(dtype).char)
+    def __call__(self, x: Any) -> Any:
+        import keras
 
-    return Positions(dtype=dtype)
+        _, length, features = x.shape
+        self._made = self._made or keras.layers.Embedding(length, features, dtype=self._dtype)
+        return x + self._made(keras.ops.zeros_like(x[..., 0], "int32") + np.arange(length, dtype=np.int32))
+
+    @property
+    def weights(self) -> Sequence[Any]:
+        """The variables of Keras's layer."""
+        weights: Sequence[Any] = self._made.weights
+        return weights
 
 
 def _padding_mask(layer: Any, dtype: str) -> Any:
     import keras
 
-    return keras.layers.Lambda(lambda x: keras.ops.cast(x != 0, dtype), dtype=dtype)
+    return Operation(lambda x: keras.ops.cast(keras.ops.not_equal(x, 0), dtype))
 
 
 class _Called:

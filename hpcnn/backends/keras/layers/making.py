@@ -39,17 +39,19 @@ def activation(name: str) -> Callable[[Any], Any]:
     return found
 
 
-def _gelu(z: Any) -> Any:
+def gelu(z: Any) -> Any:
+    """Return z Phi(z); files of models name it as Keras's own, which computes the same in float32."""
     import tensorflow as tf
 
     return 0.5 * z * (1 + tf.math.erf(z * math.sqrt(0.5)))
 
 
-def _leaky_relu(z: Any) -> Any:
+def leaky_relu(z: Any) -> Any:
+    """Return z, below 0 times Keras's default slope; named as its own, as `gelu` is."""
     import tensorflow as tf
 
     return tf.where(z > 0, z, LEAKY_RELU_SLOPE * z)
 
 
-EXACT: Mapping[str, Callable[[Any], Any]] = {"gelu": _gelu, "leaky_relu": _leaky_relu}
+EXACT: Mapping[str, Callable[[Any], Any]] = {"gelu": gelu, "leaky_relu": leaky_relu}
 """In place of Keras's activations of these names."""

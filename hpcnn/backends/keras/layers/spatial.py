@@ -11,10 +11,15 @@ from hpcnn.backends.keras.layers.making import Make
 class Operation:
     """What Keras computes without a layer of its own, or by one that is made once its inputs are known."""
 
-    weights: Sequence[Any] = ()
+    def __init__(self, compute: Callable[[Any], Any], layer: Any = None) -> None:
+        """`layer` is the one among `compute` that has the parameters, if any does."""
+        self._compute, self._layer = compute, layer
 
-    def __init__(self, compute: Callable[[Any], Any]) -> None:
-        self._compute = compute
+    @property
+    def weights(self) -> Sequence[Any]:
+        """The variables of Keras's layer."""
+        weights: Sequence[Any] = () if self._layer is None else self._layer.weights
+        return weights
 
     def __call__(self, tensor: Any) -> Any:
         """Return the output for `tensor`."""

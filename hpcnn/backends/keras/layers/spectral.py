@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hpcnn.backends.keras.layers.making import Make
+from hpcnn.backends.keras.layers.spatial import Operation
 from hpcnn.nn.layer import Layer
 from hpcnn.nn.layers import SpectralConv1D
 from hpcnn.nn.sines import analysis, synthesis
@@ -16,21 +17,14 @@ from hpcnn.nn.sines import analysis, synthesis
 def _spectral(layer: Any, dtype: str) -> Any:
     import keras
 
-    class Spectral(keras.layers.Layer):  # type: ignore[misc]
-        """Multiplies each of the lowest frequencies by a complex matrix."""
+    mix = keras.layers.EinsumDense("nkqpc,kpcf->nkqf", (layer.modes, 2, layer.filters), dtype=dtype)
 
-        kernel: Any = None
+    def compute(x: Any) -> Any:
+        sizes = x.shape[1], layer.modes, np.dtype(dtype).char
+        spectrum = keras.ops.einsum("nlc,lkqp->nkqpc", x, analysis(*sizes))
+        return keras.ops.einsum("nkqf,kql->nlf", mix(spectrum), synthesis(*sizes))
 
-        def build(self, shape: Sequence[int]) -> None:
-            self.kernel = self.add_weight(shape=(layer.modes, 2, shape[2], layer.filters), name="kernel")
-
-        def call(self, x: Any) -> Any:
-            sizes = x.shape[1], layer.modes, np.dtype(dtype).char
-            spectrum = keras.ops.einsum("nlc,lkqp->nkqpc", x, analysis(*sizes))
-            result = keras.ops.einsum("nkqpc,kpcf->nkqf", spectrum, self.kernel)
-            return keras.ops.einsum("nkqf,kql->nlf", result, synthesis(*sizes))
-
-    return Spectral(dtype=dtype)
+    return Operation(compute, mix)
 
 
 LAYERS: Mapping[type[Layer], Make] = {SpectralConv1D: _spectral}
