@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from hpcnn.data.readers import READERS, read_source, reader_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.reduction import SERIAL, Reduction
 from hpcnn.data.rows import ReshapedRows, Rows, materialize
+from hpcnn.data.sample_weights import weights_of
 from hpcnn.data.samples import Samples, Scaling
-from hpcnn.data.source import Inputs, Source, find_folder, resolve
+from hpcnn.data.source import Inputs, Source, find_folder
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of, like, reordered
@@ -44,6 +45,14 @@ def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Read
     )
 
 
+Once = Callable[[Callable[[], Any]], Any]
+"""Calls a function that reads a file; see `read_inputs`."""
+
+
+def _called(read: Callable[[], Any]) -> Any:
+    return read()
+
+
 def read_inputs(
     path: str,
     data: schema.DataSection,
@@ -55,11 +64,12 @@ def read_inputs(
     features: int | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Inputs:
     """Return the inputs of a file for prediction. Its format follows from its ending (`INPUTS`), or is that of the job.
 
     Args:
-        path: the file; see `resolve` for where it may be.
+        path: the file, of tables also a folder of parts, a pattern or an address; see `resolve` for where it may be.
         data: the job's section; names of arrays and target columns come from it where the format is the same.
         base: the job file's folder.
         dtype: the job's type.
@@ -68,6 +78,7 @@ def read_inputs(
         features: number of entries of a sample, if known; tells whether a CSV file without names contains targets.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
@@ -76,9 +87,10 @@ def read_inputs(
     if own.folders and folder is not None:
         reader, found = own, folder
     else:
-        reader, found = _find_reader(path, data, INPUTS, "prediction"), resolve(path, base)
+        reader = _find_reader(path, data, INPUTS, "prediction")
+        found = reader.find(path, base)
     settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
-    inputs = reader.read_inputs(found, settings, columns, features)
+    inputs: Inputs = once(lambda: reader.read_inputs(found, settings, columns, features))
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)
     x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
@@ -102,7 +114,7 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
     if not own.has_names(data) or "," in path or find_folder(path, base) is not None:
         return ()
     reader = next((reader for ending, reader in INPUTS.items() if path.lower().endswith(ending)), own)
-    if not reader.has_names(data if reader is own else reader.settings_for(str(resolve(path, base)), None)):
+    if not reader.has_names(data if reader is own else reader.settings_for(str(reader.find(path, base)), None)):
         return ()
     return (
         f"the columns of {path} are used in order, regardless of their names: the version of hpcnn that trained the "
@@ -112,6 +124,9 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
 
 def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the settings for reading `path`: those of the job where the format is the same."""
+    own = reader_of(data)
+    if own.folders and own.holds_targets and find_folder(path, base) is not None:
+        return own.sample_settings(path, data, columns)  # type: ignore[no-any-return]
     for reader in READERS:
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
@@ -129,6 +144,7 @@ def read_samples(
     columns: Columns | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Samples:
     """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
 
@@ -143,15 +159,19 @@ def read_samples(
         columns: those of the training run; inputs with named columns are reordered to match.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
-    source = read_source(_sample_settings(path, data, base, columns), base)
-    if columns is None:
-        source = in_order_of(source, None)
-    elif source.columns is not None:
-        source = reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    def read() -> Source:
+        source = read_source(_sample_settings(path, data, base, columns), base)
+        if columns is None or source.columns is None:
+            return source if columns is not None else in_order_of(source, None)
+        return reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    source: Source = once(read)
     return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
 
 
@@ -170,4 +190,4 @@ def ready_samples(
     dtypes = (np.float64 if scaling else dtype, dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
-    return Samples(x, source.y, source.feature_names, notes)
+    return Samples(x, source.y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

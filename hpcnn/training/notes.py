@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from hpcnn.comm.collectives import TreeReduction
 from hpcnn.core.formatting import counted, percent
 from hpcnn.data.load import absent_classes, one_class_each
+from hpcnn.data.reduction import Reduction
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Splits
 from hpcnn.job.schema import Job
@@ -23,7 +23,7 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
-def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction) -> Iterator[str]:
+def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: Reduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
     yield from _short_averages(job, spec, len(splits.train))
     if isinstance(spec.loss, BoundLosses):

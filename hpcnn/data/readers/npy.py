@@ -128,7 +128,17 @@ class NpyReader(Reader[schema.Npy]):
             return read_array(resolve(path, base))
 
         held_out = (rows(data.validation_x_path), rows(data.validation_y_path)) if data.validation_x_path else None
-        return Source(rows(data.x_path), rows(data.y_path), held_out)
+        weights, held_weights, groups = (
+            rows(path) if path else None for path in (data.weights_path, data.validation_weights_path, data.group_path)
+        )
+        return Source(
+            rows(data.x_path),
+            rows(data.y_path),
+            held_out,
+            weights=weights,
+            validation_weights=held_weights if held_out else None,
+            groups=groups,
+        )
 
     def settings_for(self, path: str, columns: Columns | None) -> schema.Npy:
         """Return settings for a file of inputs."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.data.load import SERIAL, recipe_of, split_of
+from hpcnn.data.load import SERIAL, recipe_of
 from hpcnn.data.readers import read_source
-from hpcnn.data.sampler import check_batch, held_out_count
+from hpcnn.data.sampler import check_batch
+from hpcnn.data.splits import split_of
 from hpcnn.data.tables.encode import encoded
 from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
@@ -53,12 +54,12 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     data = loaded.job.data
     source = read_source(data, loaded.base)
     n = source.x.shape[0]
-    held_out = held_out_count(n, data.validation_fraction)
-    samples = n - held_out
+    train = loaded.job.train
+    kept, held = split_of(source, data, train.seed, train.arithmetic)
+    samples, held_out = n if kept is None else len(kept), 0 if held is None else len(held)
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
-    train = loaded.job.train
-    recipe = recipe_of(source, data, split_of(source, data, train.seed, train.arithmetic)[0], train.arithmetic)
+    recipe = recipe_of(source, data, kept, train.arithmetic)
     source = encoded(source, recipe, "the data", SERIAL)
     job = with_inputs(settled(loaded.job, samples, 1), source.inputs)
     assert isinstance(job.train.shards, int)
