@@ -44,6 +44,13 @@ def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Read
     )
 
 
+def _folder_reader(path: str, data: schema.DataSection, readers: Mapping[str, Reader[Any]]) -> Reader[Any] | None:
+    """Return the reader of a folder that is one file to it: by its ending, else that of the job's data."""
+    name, own = path.rstrip("/").lower(), reader_of(data)
+    known = next((one for ending, one in readers.items() if one.folders and name.endswith(ending)), None)
+    return known or (own if own.folders and own in readers.values() else None)
+
+
 def read_inputs(
     path: str,
     data: schema.DataSection,
@@ -73,10 +80,11 @@ def read_inputs(
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
     """
     own, folder = reader_of(data), find_folder(path, base)
-    if own.folders and folder is not None:
-        reader, found = own, folder
-    else:
-        reader, found = _find_reader(path, data, INPUTS, "prediction"), resolve(path, base)
+    reader = _folder_reader(path, data, INPUTS) if folder is not None else None
+    found: Any = folder
+    if reader is None:
+        reader = _find_reader(path, data, INPUTS, "prediction")
+        found = reader.find(path, base)
     settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
     inputs = reader.read_inputs(found, settings, columns, features)
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
@@ -112,11 +120,13 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
 
 def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the settings for reading `path`: those of the job where the format is the same."""
+    found = _folder_reader(path, data, SAMPLES) if find_folder(path, base) is not None else None
+    if found is not None:
+        return found.sample_settings(path, data, columns)  # type: ignore[no-any-return]
     for reader in READERS:
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
-    found: schema.DataSection = _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)
-    return found
+    return _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)  # type: ignore[no-any-return]
 
 
 def read_samples(

@@ -180,13 +180,30 @@ class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
     """Whether the first line names the columns."""
 
 
-class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
-    """Two data sets of one HDF5 file, read row by row (extra `hdf5`)."""
+class GridSection(FileSection, frozen=True, kw_only=True):
+    """Settings of files with named arrays of numbers, whose first axis is that of the samples."""
 
     x: Texts = "x"
-    """Path of the inputs in the file; or a list of them, side by side, which are the model's inputs by name."""
-    y: Texts = "y"
-    """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
+    """Name of the array of inputs, groups before it (`group/x`); or a list of them: see `stack`."""
+    y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
+    """Name of the array of targets, or a list of them. Empty, with `window`: the inputs themselves, later."""
+    stack: Literal["inputs", "channels"] = "inputs"
+    """What a list of arrays becomes. `inputs`: several inputs of the model by name, side by side; of targets, those \
+of its outputs in order. `channels`: one array with a new last axis, as (lat, lon, 3); a single array gets one, too."""
+    coordinates: list[Text] = []
+    """`channels`: arrays that become further channels, repeated along the axes that they lack: as `lat`, `lon`."""
+    fill: float | None = None
+    """Number in place of missing inputs. Without it they are refused; so are missing targets."""
+    mask_channel: bool = False
+    """With `fill`: one more channel, 1 where a value was missing in any of the others, else 0."""
+
+
+class Hdf5(GridSection, frozen=True, kw_only=True, tag="hdf5"):
+    """Arrays of one HDF5 or netCDF-4 file, read row by row (extra `hdf5`)."""
+
+
+class Zarr(GridSection, frozen=True, kw_only=True, tag="zarr"):
+    """Arrays of one Zarr store, of format 2 or 3: a folder, a `.zip` file, or an address (extra `zarr`)."""
 
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
@@ -323,7 +340,7 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Parquet | Sklearn | Synthetic | Shapes | TextFiles
+    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Zarr | Parquet | Sklearn | Synthetic | Shapes | TextFiles
     | Heat | Series | Memory
 )  # fmt: skip
 

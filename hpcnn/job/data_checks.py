@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hpcnn.errors import JobError
 from hpcnn.job import data as sources
 
@@ -54,6 +56,11 @@ def check_source(data: sources.DataSection) -> None:
             _check_text(data)
         case sources.Images():
             _check_images(data)
+        case sources.GridSection():
+            _check_names(data)
+            _check_grid(data)
+        case sources.Npz():
+            _check_names(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -72,6 +79,24 @@ def _check_cifar(data: sources.Cifar) -> None:
             f'data.validation_fraction = {data.validation_fraction:g} and the test batch of data.part = "both" both '
             'give validation data: set the fraction to 0, or part to "train"'
         )
+
+
+def _check_grid(data: sources.GridSection) -> None:
+    for key in ("coordinates", "mask_channel"):
+        if getattr(data, key) and data.stack != "channels":
+            raise JobError(f'data.{key} adds channels, but data.stack = "{data.stack}": set it to "channels"')
+    if data.mask_channel and data.fill is None:
+        raise JobError("data.mask_channel says where values were missing, which are refused: set data.fill as well")
+    if data.fill is not None and not math.isfinite(data.fill):
+        raise JobError(f"data.fill = {data.fill} is not finite: give a number")
+
+
+def _check_names(data: sources.Npz | sources.GridSection) -> None:
+    for key in ("x", "y", "coordinates"):
+        names = getattr(data, key, [])
+        twice = [name for place, name in enumerate(names) if name in names[:place]] if isinstance(names, list) else []
+        if twice:
+            raise JobError(f"data.{key} names {twice[0]!r} twice: name each array once")
 
 
 def _check_images(data: sources.Images) -> None:

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.data import rows as rows_module
-from hpcnn.data.readers import hdf5, read_source
+from hpcnn.data.readers import read_source
 from hpcnn.errors import DataError, MissingExtraError
 from hpcnn.job import data as schema
-from tests.data.helpers import take
+from tests.data.helpers import read_datasets, take
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(40, 3, 2))
@@ -54,12 +54,12 @@ def test_rows_in_any_order_with_repeats(indices, block, tmp_path_factory):
             file["x"] = X
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_BYTES", block)
-        (rows,) = hdf5.read_datasets(path, "x")
+        (rows,) = read_datasets(path, "x")
     np.testing.assert_array_equal(take(rows, indices=indices), X[indices])
 
 
 def test_no_samples(path):
-    assert take(hdf5.read_datasets(path, "empty")[0]).shape == (0, 3)
+    assert take(read_datasets(path, "empty")[0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_damaged(path):
     for damaged in (b"", b"no file", content[: len(content) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"d\.h5 can't be read: no valid HDF5 file"):
-            hdf5.read_datasets(path, "x")
+            read_datasets(path, "x")
 
 
 def test_missing_package(tmp_path, monkeypatch):
@@ -95,6 +95,6 @@ def test_missing_package(tmp_path, monkeypatch):
 def test_a_large_chunk_is_kept_while_its_rows_are_read(tmp_path):
     with require("h5py").File(tmp_path / "d.h5", "w") as file:
         file.create_dataset("x", data=np.ones((4096, 512)), chunks=(4096, 512), compression="gzip")
-    (rows,) = hdf5.read_datasets(tmp_path / "d.h5", "x")
+    (rows,) = read_datasets(tmp_path / "d.h5", "x")
     _, _, cache, _ = rows._held[0].file.id.get_access_plist().get_cache()
     assert cache >= 4096 * 512 * 8

@@ -22,6 +22,7 @@ from hpcnn.data.readers.shapes import ShapesReader
 from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.readers.text import TextReader
+from hpcnn.data.readers.zarr import ZarrReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -31,6 +32,7 @@ READERS: tuple[Reader[Any], ...] = (
     NpzReader(),
     CsvReader(),
     Hdf5Reader(),
+    ZarrReader(),
     ParquetReader(),
     CifarReader(),
     ImagesReader(),

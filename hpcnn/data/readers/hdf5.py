@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
-from hpcnn.data.columns import Columns
-from hpcnn.data.joined import joined, joined_source, names_of
+from hpcnn.data.channels import Variable
+from hpcnn.data.readers.grid import GridReader
 from hpcnn.data.readers.hdf5_checks import FAULTS, check_dataset, find_dataset, h5py_module, open_file, unwritten
-from hpcnn.data.readers.reader import FileReader
-from hpcnn.data.rows import Array, Buffer, Rows
+from hpcnn.data.rows import Array, Buffer
 from hpcnn.data.sampler import Indices
-from hpcnn.data.source import Inputs, Source, unread
+from hpcnn.data.source import unread
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 
@@ -85,14 +83,28 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
     return found
 
 
-def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
+def _axes(dataset: Any) -> tuple[str, ...]:
+    """Return the names of the axes, those of dimension scales; empty where there are none."""
+    try:
+        if dataset.is_scale:
+            return (_last_name(dataset),)
+        return tuple(_last_name(axis[0]) if len(axis) else str(axis.label) for axis in dataset.dims)
+    except FAULTS:
+        return ()
+
+
+def _last_name(dataset: Any) -> str:
+    return str(dataset.name).rpartition("/")[2]
+
+
+def _variable(file: Any, key: str, path: Path, opened: OpenFile) -> Variable:
     dataset, what = find_dataset(file, key, path), f"data set {key!r} in {path}"
     files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
-    return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
+    return Variable(unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), _axes(dataset))
 
 
-def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
+def read_variables(path: Path, *keys: str) -> tuple[Variable, ...]:
     """Return the data sets `keys` of a file, in that order. The file stays open as long as they exist.
 
     Raises:
@@ -101,36 +113,18 @@ def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
     file = open_file(path)
     opened = OpenFile(file)
     try:
-        return tuple(_rows(file, key, path, opened) for key in keys)
+        return tuple(_variable(file, key, path, opened) for key in keys)
     except DataError:
         raise
     except FAULTS as error:
         raise unread(path, f"no valid HDF5 file ({error})") from None
 
 
-def _notes(rows: Iterable[Any]) -> tuple[str, ...]:
-    found: list[str] = []
-    for one in rows:
-        stored = one
-        while not isinstance(stored, Hdf5Rows):
-            stored = stored.rows
-        found += stored.notes
-    return tuple(found)
-
-
-class Hdf5Reader(FileReader[schema.Hdf5]):
+class Hdf5Reader(GridReader[schema.Hdf5]):
     """Reads HDF5 files."""
 
-    section, endings = schema.Hdf5, (".h5", ".hdf5")
+    section, endings = schema.Hdf5, (".h5", ".hdf5", ".nc")
 
-    def load(self, path: Path, data: schema.Hdf5) -> Source:
-        """Read the inputs and targets of a file."""
-        x, y = names_of(data.x), names_of(data.y)
-        rows = read_datasets(path, *x, *y)
-        source = joined_source(dict(zip(x, rows, strict=False)), dict(zip(y, rows[len(x) :], strict=True)), path)
-        return replace(source, notes=_notes(rows))
-
-    def read_inputs(self, path: Path, data: schema.Hdf5, columns: Columns | None, features: int | None) -> Inputs:
-        """Read the data set of inputs; see `Reader.read_inputs`."""
-        names = names_of(data.x)
-        return Inputs(joined(dict(zip(names, read_datasets(path, *names), strict=True)), f"inputs in {path}"))
+    def variables(self, path: Path, names: Sequence[str]) -> list[Variable]:
+        """Return data sets of a file; see `read_variables`."""
+        return list(read_variables(path, *names))

@@ -44,7 +44,11 @@ class Reader(ABC, Generic[Settings]):
         """Return settings for a file of inputs that the job does not describe."""
         raise NotImplementedError
 
-    def read_inputs(self, path: Path, data: Settings, columns: Columns | None, features: int | None) -> Inputs:
+    def find(self, path: str, base: Path) -> Any:
+        """Return the file `path`, absolute, below `base` or in the working folder. DataError: there is none."""
+        return resolve(path, base)
+
+    def read_inputs(self, path: Any, data: Settings, columns: Columns | None, features: int | None) -> Inputs:
         """Read inputs for prediction.
 
         `data` are the job's settings where its data are of this format, else those of `settings_for`; `columns` those
@@ -71,7 +75,7 @@ class FileReader(Reader[FileSettings]):
     holds_targets = True
 
     @abstractmethod
-    def load(self, path: Path, data: FileSettings) -> Source:
+    def load(self, path: Any, data: FileSettings) -> Source:
         """Read the inputs and targets of one file."""
 
     def read(self, data: FileSettings, base: Path) -> Source:
@@ -80,11 +84,11 @@ class FileReader(Reader[FileSettings]):
         Raises:
             DataError: a file is missing or damaged, or the two have different columns.
         """
-        path = resolve(data.path, base)
+        path = self.find(data.path, base)
         source = self.load(path, data)
         if not data.validation_path:
             return source
-        held_path = resolve(data.validation_path, base)
+        held_path = self.find(data.validation_path, base)
         held = self.load(held_path, data)
         if held.columns != source.columns:
             raise DataError(

@@ -92,11 +92,15 @@ def table_inputs(table: Table, data: TableSection, columns: Columns | None, feat
 
 
 def like(settings: schema.DataSection, data: schema.DataSection) -> schema.DataSection:
-    """Return settings for a table with what the `data` of a job say of its columns, but its targets; else as is."""
-    if not (isinstance(settings, schema.TableSection) and isinstance(data, schema.TableSection)):
-        return settings
-    common = {field.name for field in msgspec.structs.fields(schema.TableSection)} - _OWN
-    return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
+    """Return settings of a table or a grid with what the `data` of a job say of its columns or arrays; else as is.
+
+    The targets of a table are not among it.
+    """
+    for kind in (schema.TableSection, schema.GridSection):
+        if isinstance(settings, kind) and isinstance(data, kind):
+            common = {field.name for field in msgspec.structs.fields(kind)} - _OWN
+            return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
+    return settings
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
