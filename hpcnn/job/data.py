@@ -147,8 +147,8 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
     """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
 
     folder: Text
-    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with such
-    folders; or with `masks` or `table`, the pictures."""
+    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
+ such folders; or with `masks` or `table`, the pictures."""
     classes: list[Text] = []
     """The classes in the order of their numbers. Empty: those that there are, sorted by code point."""
     table: str = ""

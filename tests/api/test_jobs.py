@@ -44,7 +44,7 @@ def test_a_job_that_does_not_fit(options: dict[str, Any], message: str, tmp_path
         (X, r"data is ndarray; expected a pair of arrays: data=\(x, y\)"),
         ((X, Y[:-1]), "60 inputs .* but 59 targets"),
         ((X.astype(object), Y), "x of data has dtype object"),
-        ((X, Y.astype(complex)), "y of data has dtype complex128"),
+        ((X, Y.astype(complex)), "column 'target' of y of data has type complex128"),
         (([[1.0], [1.0, 2.0]], [0, 1]), "x of data can't be converted to an array"),
         ((X[:0], Y[:0]), "are empty"),
         ((1.0, 2.0), "is a single number"),

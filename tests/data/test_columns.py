@@ -157,9 +157,7 @@ def test_a_first_line_that_counts_the_columns_is_their_names(tmp_path):
 @pytest.mark.parametrize("mark", ["", "NA"])
 def test_a_first_row_with_a_gap_is_no_header_where_the_job_does_not_say(mark, tmp_path):
     (tmp_path / "d.csv").write_text(f"1,{mark},3\n4,5,6\n")
-    with pytest.raises(
-        DataError, match=r"column '1' \(number 1\) holds 1 values of 2 that are missing, the first in r"
-    ):
+    with pytest.raises(DataError, match=r"column '1' \(number 1\) holds 1 value of 2 that is missing, the first in r"):
         read_inputs("d.csv", schema.Digits(), tmp_path)
 
 

@@ -207,7 +207,7 @@ def test_an_empty_folder(tmp_path):
         ("d.txt", r"'d.txt' does not end like a file for prediction.*Known endings: \.npy, \.npz, \.csv"),
         ("d.npx", r"Did you mean '\.npz'|Did you mean '\.npy'"),
         ("no.npy", "no data file 'no.npy': looked for"),
-        ("bad.npy", r"inputs of bad\.npy: column 2 holds 1 values of 9 .* row 4"),
+        ("bad.npy", r"inputs of bad\.npy: column 2 holds 1 value of 9 .* row 4"),
         ("none.npy", r"none\.npy: inputs of shape \(0, 3\) are empty"),
     ],
 )
@@ -228,7 +228,7 @@ def test_bad_inputs(path, text, folder):
         ("d.csv", r"'d.csv' has named columns, but the job's data.source is 'digits', not 'csv'"),
         ("d.parquet", r"'d.parquet' has named columns, but the job's data.source is 'digits', not 'parquet'"),
         ("x.npy,short.npy", r"x.npy,short.npy: 9 inputs \(shape \(9, 3\)\), but 4 targets"),
-        ("bad.npz", r"inputs of bad\.npz: column 0 holds 1 values of 9"),
+        ("bad.npz", r"inputs of bad\.npz: column 0 holds 1 value of 9"),
     ],
 )
 def test_bad_samples(path, text, folder):

@@ -177,7 +177,8 @@ def value_of(kind: kinds.Type, random: Random, depth: int = 0) -> Any:
             return random.choice(kind.values)
         case kinds.ListType():
             inner = kind.item_type if depth < 5 or not tables(kind) else kinds.type_info(Flatten)
-            return [value_of(inner, random, depth + 1) for _ in range(random.randint(kind.min_length or 0, 3))]
+            length = random.randint(kind.min_length or 0, min(3, kind.max_length or 3))
+            return [value_of(inner, random, depth + 1) for _ in range(length)]
         case kinds.DictType():
             if isinstance(kind.value_type, kinds.AnyType):
                 return {"a": random.choice([1, 0.5, True, "x", [1, "x"], {"b": 1}])}

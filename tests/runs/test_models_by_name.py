@@ -16,8 +16,8 @@ from hpcnn.runs.inference import (
     evaluate_trained,
     input_loader,
     open_trained,
-    write_predictions,
 )
+from hpcnn.runs.predictions import write_predictions
 from hpcnn.tools.export.npz_file import write_npz
 from hpcnn.tools.export.onnx_file import write_onnx
 from hpcnn.tools.open_run import by_numpy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,9 +59,9 @@ def test_each_epoch_has_its_order() -> None:
     training = build_training(make_job(), Path(), SerialCommunicator())
     start, epochs = training.shards.start_epoch, []
 
-    def started(epoch: int) -> None:
+    def started(epoch: int, *rest: Any) -> None:
         epochs.append(epoch)
-        start(epoch)
+        start(epoch, *rest)
 
     training.shards.start_epoch = started
     measure_steps(training, SerialCommunicator(), 3)

@@ -225,7 +225,7 @@ def test_refusals(trained: TrainedModel) -> None:
     many = SimpleNamespace(spec=SimpleNamespace(network=Network([Dense(2, name="a")], (4, 3))))
     with pytest.raises(ModelError, match=r"outputs have shape \(4, 2\) a sample. Use --method permutation"):
         gradients.input_gradient(many)  # type: ignore[arg-type]
-    keras = SimpleNamespace(network=SimpleNamespace(output_shape=(3,)))
+    keras = SimpleNamespace(network=SimpleNamespace(outputs=(), output_shape=(3,)))
     texts = {
         "m:f": "Keras computes what the function 'm:f' builds.*--backend numpy; else use --method permutation",
         "": "Keras computes the model. Leave out --backend, or use --method permutation",
