@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,6 +18,7 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.other_files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source
+from hpcnn.data.time_windows import windows_of_inputs, windows_of_samples
 from hpcnn.errors import EXIT_DONE, CheckpointError, DataError
 from hpcnn.nn.outputs import by_name
 from hpcnn.runs.answers import answers_of
@@ -76,6 +78,8 @@ class Fitted:
                 reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
+            if (window := trained.job.data.window) is not None:
+                inputs = windows_of_inputs(inputs, None, window, "x", math.prod(shape))
             loader = PieceLoader(inputs, None, piece_size=size, input_shape=shape, dtype=dtype)
             rows = np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
             return by_name(trained.spec.network.outputs, rows)
@@ -113,6 +117,9 @@ class Fitted:
                 recipe=trained.recipe,
                 reduction=reduction,
             )
+            if (window := trained.job.data.window) is not None:
+                features = math.prod(trained.spec.network.input_shape)
+                samples = windows_of_samples(samples, None, window, "the arrays", features)
             samples = prepared(trained.job, trained.spec, samples, "the targets", reduction)
             return plain_values(evaluate(alone, trained.model, piece_loader(trained.job, trained.spec, samples)))
 

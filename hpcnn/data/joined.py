@@ -47,14 +47,14 @@ def parts_of(arrays: Mapping[str, Rows]) -> dict[str, tuple[int, ...]]:
 
 
 def joined_source(x: Mapping[str, Rows], y: Mapping[str, Rows], path: Path) -> Source:
-    """Return arrays of a file as a source of data: several of them side by side."""
+    """Return arrays of a file as a source of data: several of them side by side. Without `y`: the inputs, later."""
     inputs = parts_of(x) if len(x) > 1 else {}
-    return Source(joined(x, f"inputs in {path}"), joined(y, f"targets in {path}"), inputs=inputs)
+    return Source(joined(x, f"inputs in {path}"), joined(y or x, f"targets in {path}"), inputs=inputs)
 
 
 def names_of(given: str | Sequence[str]) -> list[str]:
-    """Return the names of arrays, of which a job may give one or a list."""
-    return [given] if isinstance(given, str) else list(given)
+    """Return the names of arrays, of which a job may give one or a list; none for an empty one."""
+    return [given] if isinstance(given, str) and given else list(given)
 
 
 def matched(given: Mapping[str, Any], names: Sequence[str], what: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from hpcnn.data.targets import (
     prepare_samples,
     prepare_targets,
 )
+from hpcnn.data.time_windows import in_order, window_plan
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
@@ -131,7 +132,8 @@ def load(
     _check_split(source, data)
     if not source.computed:
         check_not_empty(source.x, TRAINING)
-    kept, held_out = split_of(source, data, seed, arithmetic)
+    plan = window_plan(source, data)
+    kept, held_out = (plan.kept, plan.left_out) if plan else split_of(source, data, seed, arithmetic)
     recipe = recipe or recipe_of(source, data, kept, arithmetic, reduction)
     unknown = _unknown(source, recipe, held_out)
     source = encoded(source, recipe, TRAINING, reduction)
@@ -139,8 +141,11 @@ def load(
     _check(source, (np.float64 if scaled else dtype, dtype), reduction)
 
     train, validation = (source.x, source.y), source.validation
-    if kept is not None and held_out is not None:
+    if plan is not None and validation is not None and plan.validation is not None:
+        validation = in_order(validation[0], plan.validation), in_order(validation[1], plan.validation)
+    if held_out is not None:
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
+    if kept is not None:
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
     if scaling is None and data.scale != "none":
         if recipe is not None and recipe.columns:
@@ -156,11 +161,10 @@ def load(
             source.feature_names,
         )
 
-    return Splits(
-        samples(*train),
-        None if validation is None else samples(*validation),
-        scaling,
-        (*source.notes, *nameless_note(source.columns, TRAINING), *unknown),
-        recipe,
-        stored_index(train[0]) if data.order == "windows" else None,
-    )
+    chosen, held = samples(*train), None if validation is None else samples(*validation)
+    index = stored_index(train[0]) if data.order == "windows" else None
+    if plan is not None:
+        chosen, held = plan.windows(chosen), held and plan.windows(held, validation=True)
+        index = None if index is None else index[plan.starts]
+    notes = (*source.notes, *nameless_note(source.columns, TRAINING), *unknown)
+    return Splits(chosen, held, scaling, notes, recipe, index)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -20,8 +21,10 @@ from hpcnn.data.source import Inputs, Source, find_folder, resolve
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of, like, reordered
+from hpcnn.data.time_windows import windows_of_inputs, windows_of_samples
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
+from hpcnn.job.window import Window
 
 INPUTS = {ending: reader for reader in READERS for ending in reader.endings}
 """Readers of inputs by the ending of the file."""
@@ -49,6 +52,10 @@ def _folder_reader(path: str, data: schema.DataSection, readers: Mapping[str, Re
     name, own = path.rstrip("/").lower(), reader_of(data)
     known = next((one for ending, one in readers.items() if one.folders and name.endswith(ending)), None)
     return known or (own if own.folders and own in readers.values() else None)
+
+
+def _with_window(settings: schema.DataSection, window: Window | None) -> schema.DataSection:
+    return msgspec.structs.replace(settings, window=window)
 
 
 def read_inputs(
@@ -85,11 +92,15 @@ def read_inputs(
     if reader is None:
         reader = _find_reader(path, data, INPUTS, "prediction")
         found = reader.find(path, base)
-    settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
-    inputs = reader.read_inputs(found, settings, columns, features)
+    window = data.window
+    settings = data if reader is own else _with_window(like(reader.settings_for(str(found), columns), data), window)
+    width = features // window.steps if features and window else features
+    inputs = reader.read_inputs(found, settings, columns, width)
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)
     x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    if window is not None:
+        return Inputs(windows_of_inputs(x, inputs.groups, window, path, features), notes=notes)
     names = recipe.features if recipe and recipe.columns and x.shape[1:] == (len(recipe.features),) else None
     return Inputs(x, names or inputs.feature_names, notes)
 
@@ -137,6 +148,7 @@ def read_samples(
     dtype: DTypeLike = np.float32,
     scaling: Scaling | None = None,
     columns: Columns | None = None,
+    features: int | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
 ) -> Samples:
@@ -151,18 +163,22 @@ def read_samples(
         dtype: the job's type.
         scaling: that of the training run.
         columns: those of the training run; inputs with named columns are reordered to match.
+        features: number of entries of a sample, if known; tells whether a file holds windows already.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
-    source = read_source(_sample_settings(path, data, base, columns), base)
+    source = read_source(_with_window(_sample_settings(path, data, base, columns), data.window), base)
     if columns is None:
         source = in_order_of(source, None)
     elif source.columns is not None:
         source = reordered(source, columns.places(source.columns.inputs, path), columns)
-    return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    samples = ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    if data.window is None:
+        return samples
+    return windows_of_samples(samples, source.groups, data.window, path, features)
 
 
 def ready_samples(

@@ -18,7 +18,10 @@ from hpcnn.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """``(x - shift) * scale``: float64 arrays of the shape of one sample, or of shape () for one pair for all."""
+    """``(x - shift) * scale``: float64 arrays of the shape of one sample, of its last axes, or () for one pair for all.
+
+    With the last axes alone it is the same for all channels' places, or for all steps of a window.
+    """
 
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -34,7 +37,8 @@ class Scaling:
 
     def apply(self, rows: Rows) -> ScaledRows:
         """Return the scaled rows, computed when they are taken. DataError: their shape is not that of `shift`."""
-        if self.shift.shape not in ((), rows.shape[1:]):
+        axes = len(self.shift.shape)
+        if len(rows.shape) <= axes or self.shift.shape != rows.shape[len(rows.shape) - axes :]:
             raise DataError(
                 f"the inputs have shape {rows.shape[1:]} per sample, but the run was trained, and its scaling "
                 f"measured, with inputs of shape {self.shift.shape}. Give inputs of that shape."

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
+from hpcnn.job.window import Window
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
 
@@ -25,6 +26,8 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Convert integer labels to one-hot rows of the width of the model's output."""
     augment: Augment | None = None
     """Random changes of the training images."""
+    window: Window | None = None
+    """Windows over rows that are in the order of time, as samples."""
     order: Literal["global", "windows"] = "global"
     """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
 of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
@@ -98,8 +101,9 @@ class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
 
     x: Texts = "x"
     """Name of the array of inputs; or a list of them, side by side, which are the model's inputs by name."""
-    y: Texts = "y"
-    """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs."""
+    y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
+    """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs. Empty, with \
+`window`: the inputs themselves, later."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -107,8 +111,8 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
 
     x_path: Text
     """Inputs, one row per sample."""
-    y_path: Text
-    """Targets, one row per sample."""
+    y_path: str
+    """Targets, one row per sample. Empty, with `window`: the inputs themselves, later."""
     validation_x_path: str = ""
     """Inputs for validation."""
     validation_y_path: str = ""

@@ -34,6 +34,7 @@ def check_data(data: sources.Data) -> None:
             f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
             '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
+    _check_window(data)
     files = _validation_files(data)
     given = [key for key, value in files.items() if value]
     if data.validation_fraction > 0 and given:
@@ -45,6 +46,34 @@ def check_data(data: sources.Data) -> None:
     if len(files) == 2 and len(given) == 1:  # inputs in one file, targets in another
         other = next(key for key in files if key not in given)
         raise JobError(f"data.{given[0]} needs data.{other}: give both, or neither")
+
+
+IN_TIME = (sources.Npz, sources.Npy, sources.TableSection, sources.GridSection, sources.Memory)
+"""Sources whose rows may be in the order of time."""
+
+
+def _check_window(data: sources.Data) -> None:
+    key = "y_path" if isinstance(data, sources.Npy) else "y"
+    forecasts_inputs = getattr(data, key, "given") == ""
+    window = data.window
+    if window is None and forecasts_inputs:
+        raise JobError(f"data.{key} is empty, so that there are no targets: name them, or give data.window")
+    if window is None:
+        return
+    if not isinstance(data, IN_TIME):
+        source = type(data).__struct_config__.tag
+        raise JobError(f'data.window is for rows in the order of time, which those of "{source}" are not: leave it out')
+    if window.steps + window.gap < 0:
+        raise JobError(
+            f"data.window.gap = {window.gap} lets targets begin before the inputs do: use at least {-window.steps}"
+        )
+    if window.gap < 0 and forecasts_inputs:
+        raise JobError(
+            f"data.window.gap = {window.gap}, but the targets are the inputs themselves (data.{key} is empty), which "
+            "the model would be shown: use at least 0"
+        )
+    if isinstance(getattr(data, "inputs", None), dict):
+        raise JobError("data.window makes windows of one input, but data.inputs is a table of several: give a list")
 
 
 def check_source(data: sources.DataSection) -> None:

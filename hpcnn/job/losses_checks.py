@@ -12,6 +12,8 @@ from hpcnn.job.schema import Job
 
 def check_losses(job: Job) -> None:
     """Raise JobError for the first thing about losses that does not fit the rest of the job."""
+    if job.losses and job.data.window is not None:
+        raise JobError("data.window makes targets of one output, but the job has [losses]: keep one [loss]")
     if job.losses and job.loss is not None:
         raise JobError(
             "the job has both [loss] and [losses]: keep [loss] for one output, or [losses] for those of model.outputs"

@@ -243,6 +243,7 @@ def _samples(
             dtype=job.train.dtype,
             scaling=scaling,
             columns=trained.columns,
+            features=int(np.prod(trained.spec.network.input_shape)),
             recipe=trained.recipe,
             reduction=reduction,
         )

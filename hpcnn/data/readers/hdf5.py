@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ NEVER_WRITTEN = {
     "u2": 65535, "u4": 4294967295, "u8": 18446744073709551614,
 }  # fmt: skip
 """Default fill values of netCDF (NC_FILL_FLOAT and so on) for values that were never written."""
+
+
+ROWS_A_RUN = 4
+"""With as many consecutive rows, on average, a selection of single rows takes longer than one of each run."""
 
 
 class OpenFile:
@@ -55,10 +60,17 @@ class Hdf5Rows:
             wanted, repeat = np.unique(indices[places], return_inverse=True)
             raw = self._raw.rows(len(wanted))
             if self.dtype.itemsize and 0 not in raw.shape:
-                first, last = int(wanted[0]), int(wanted[-1])
-                consecutive = last - first + 1 == len(wanted)
-                self._read(raw, np.s_[first : last + 1] if consecutive else np.s_[wanted])
+                self._read_rows(raw, wanted)
             out[places] = raw if len(wanted) == len(places) else raw[repeat]
+
+    def _read_rows(self, raw: Array, wanted: Indices) -> None:
+        """Read increasing rows: run by run where there are few, as for windows, else all of them at once."""
+        bounds = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1), len(wanted)]
+        if ROWS_A_RUN * (len(bounds) - 1) > max(ROWS_A_RUN, len(wanted)):
+            self._read(raw, np.s_[wanted])
+            return
+        for start, stop in pairwise(bounds):
+            self._read(raw[start:stop], np.s_[int(wanted[start]) : int(wanted[stop - 1]) + 1])
 
     def _read(self, raw: Array, selection: Any) -> None:
         try:

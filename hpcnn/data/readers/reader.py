@@ -96,7 +96,13 @@ class FileReader(Reader[FileSettings]):
                 "Give both files the same columns."
             )
         notes = tuple(dict.fromkeys([*source.notes, *held.notes]))
-        return replace(source, validation=(held.x, held.y), validation_weights=held.weights, notes=notes)
+        return replace(
+            source,
+            validation=(held.x, held.y),
+            validation_weights=held.weights,
+            validation_groups=held.groups,
+            notes=notes,
+        )
 
     def settings_for(self, path: str, columns: Columns | None) -> FileSettings:
         """Return settings with the default names of arrays."""
@@ -140,8 +146,9 @@ class TableReader(FileReader[TableSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
-        others = [name for name in (settings.weights, settings.group) if name]  # a file for evaluation may lack them
-        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group="")
+        group = settings.group if data.window else ""  # of series, which windows are to tell apart
+        others = {settings.weights, settings.group} - {"", group}  # a file for evaluation may lack them
+        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group=group)
         return _for_file(settings, path)  # type: ignore[no-any-return]
 
 

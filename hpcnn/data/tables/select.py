@@ -41,7 +41,9 @@ def table_source(table: Table, data: TableSection) -> Source:
     single = {key: _single(table, key, getattr(data, key)) for key in ("weights", "group")}
     taken = {*targets, *(place for place in single.values() if place is not None)}
     excluded = {place for place, name in enumerate(names) if _matches(name, stripped(data.exclude))}
-    groups, inputs = _inputs(table, data, taken, excluded - taken)
+    # The past of a target is an input of windows, like any other column.
+    ahead = set(targets) if data.window is not None and data.window.gap >= 0 else set()
+    groups, inputs = _inputs(table, data, taken - ahead, excluded - taken)
     wrong = sorted(taken & excluded)
     if wrong:
         raise JobError(f"data.exclude leaves out {names[wrong[0]]!r}, which the job needs. Name it in one place alone.")
@@ -61,6 +63,13 @@ def table_source(table: Table, data: TableSection) -> Source:
 
 
 def table_inputs(table: Table, data: TableSection, columns: Columns | None, features: int | None) -> Inputs:
+    """Return the inputs of a table for prediction, and, for windows, the series that each row is of; see `_given`."""
+    inputs = _given(table, data, columns, features)
+    series = _single(table, "group", data.group) if data.window is not None else None
+    return inputs if series is None else replace(inputs, groups=table_rows(table.pick([series]).columns, flat=True))
+
+
+def _given(table: Table, data: TableSection, columns: Columns | None, features: int | None) -> Inputs:
     """Return the inputs of a table for prediction, in the order of the model's `columns` if both have names.
 
     Else all columns but the targets, which may be there or not. Targets given by position are taken to be there,

@@ -13,6 +13,7 @@ from hpcnn.data.load import SERIAL, recipe_of, split_of
 from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch, held_out_count
 from hpcnn.data.tables.encode import encoded
+from hpcnn.data.time_windows import window_plan
 from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
@@ -52,13 +53,16 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     loaded = load_job(path, overrides)
     data = loaded.job.data
     source = read_source(data, loaded.base)
+    train, plan = loaded.job.train, window_plan(source, data)
     n = source.x.shape[0]
-    held_out = held_out_count(n, data.validation_fraction)
+    held_out = 0 if plan else held_out_count(n, data.validation_fraction)
     samples = n - held_out
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
-    train = loaded.job.train
-    recipe = recipe_of(source, data, split_of(source, data, train.seed, train.arithmetic)[0], train.arithmetic)
+    if plan is not None:
+        samples, held_out = plan.counts
+    kept = plan.kept if plan else split_of(source, data, train.seed, train.arithmetic)[0]
+    recipe = recipe_of(source, data, kept, train.arithmetic)
     source = encoded(source, recipe, "the data", SERIAL)
     job = with_inputs(settled(loaded.job, samples, 1), source.inputs)
     assert isinstance(job.train.shards, int)
@@ -67,7 +71,10 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
         check_shards(job.train.shards, ranks)
     except CommunicatorError as error:  # of a training; the network is the same
         warning, ranks = str(error), job.train.shards
-    spec = build_spec(job, source.x.shape[1:], by_numpy(choose_backend(comm))(job))
+    shape = source.x.shape[1:]
+    spec = build_spec(
+        job, shape if data.window is None else (data.window.steps, *shape), by_numpy(choose_backend(comm))(job)
+    )
     if not isinstance(spec.network, Network):
         raise ModelError(
             f"model.entry {job.model.entry!r} returns a model of Keras, which hpcnn show can't look into. Print it by "
