@@ -115,6 +115,7 @@ class Fitted:
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,
                 recipe=trained.recipe,
+                target_scaling=trained.target_scaling,
                 reduction=reduction,
             )
             if (window := trained.job.data.window) is not None:
@@ -182,7 +183,16 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     path = folder.model if complete else folder.last
     splits, sha256 = training.splits, model.fingerprint()
     trained = TrainedModel(
-        training.job, base, path, sha256, splits.scaling, spec, model, training.content, splits.recipe
+        training.job,
+        base,
+        path,
+        sha256,
+        splits.scaling,
+        spec,
+        model,
+        training.content,
+        splits.recipe,
+        splits.target_scaling,
     )
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(outcome.progress.values)

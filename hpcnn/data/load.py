@@ -105,6 +105,7 @@ def load(
     base: Path,
     reduction: Reduction = SERIAL,
     scaling: Scaling | None = None,
+    target_scaling: Scaling | None = None,
     source: Source | None = None,
     arithmetic: str = "numpy",
     recipe: Recipe | None = None,
@@ -120,6 +121,7 @@ def load(
         base: the job file's folder; relative paths are looked for there, then in the working folder.
         reduction: distributes checks and statistics over the ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
+        target_scaling: the same of targets.
         arithmetic: `train.arithmetic`, which draws those that are held out, and adds up statistics.
         source: data in memory, instead of those that the section names.
         recipe: of the training run, for evaluation; without it, that of a table is measured over the training split.
@@ -138,7 +140,8 @@ def load(
     unknown = _unknown(source, recipe, held_out)
     source = encoded(source, recipe, TRAINING, reduction)
     scaled = scaling is not None or data.scale != "none"
-    _check(source, (np.float64 if scaled else dtype, dtype), reduction)
+    scaled_y = target_scaling is not None or data.scale_targets != "none"
+    _check(source, (np.float64 if scaled else dtype, np.float64 if scaled_y else dtype), reduction)
 
     train, validation = (source.x, source.y), source.validation
     if plan is not None and validation is not None and plan.validation is not None:
@@ -154,7 +157,12 @@ def load(
         else:
             scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
 
+    if target_scaling is None and data.scale_targets != "none":
+        kind, over = data.scale_targets, data.scale_targets_over
+        target_scaling = measure_scaling(train[1], kind, over, reduction, arithmetic, "targets")
+
     def samples(x: Rows, y: Rows) -> Samples:
+        y = target_scaling.apply(y, "targets") if target_scaling else y
         return Samples(
             materialize(scaling.apply(x) if scaling else x, dtype),
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
@@ -167,4 +175,4 @@ def load(
         chosen, held = plan.windows(chosen), held and plan.windows(held, validation=True)
         index = None if index is None else index[plan.starts]
     notes = (*source.notes, *nameless_note(source.columns, TRAINING), *unknown)
-    return Splits(chosen, held, scaling, notes, recipe, index)
+    return Splits(chosen, held, scaling, notes, recipe, index, target_scaling)

@@ -150,6 +150,7 @@ def read_samples(
     columns: Columns | None = None,
     features: int | None = None,
     recipe: Recipe | None = None,
+    target_scaling: Scaling | None = None,
     reduction: Reduction = SERIAL,
 ) -> Samples:
     """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
@@ -165,6 +166,7 @@ def read_samples(
         columns: those of the training run; inputs with named columns are reordered to match.
         features: number of entries of a sample, if known; tells whether a file holds windows already.
         recipe: what became of the columns of the training run.
+        target_scaling: that of the targets of the training run.
         reduction: distributes the checks over the ranks; collective.
 
     Raises:
@@ -175,7 +177,9 @@ def read_samples(
         source = in_order_of(source, None)
     elif source.columns is not None:
         source = reordered(source, columns.places(source.columns.inputs, path), columns)
-    samples = ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    samples = ready_samples(
+        source, path, dtype=dtype, scaling=scaling, recipe=recipe, target_scaling=target_scaling, reduction=reduction
+    )
     if data.window is None:
         return samples
     return windows_of_samples(samples, source.groups, data.window, path, features)
@@ -188,12 +192,14 @@ def ready_samples(
     dtype: DTypeLike,
     scaling: Scaling | None,
     recipe: Recipe | None,
+    target_scaling: Scaling | None,
     reduction: Reduction,
 ) -> Samples:
     """Check samples and return them with inputs in the form that the model takes; see `read_samples`."""
     notes = unknown_notes(source.x, recipe, what)
     source = encoded(source, recipe, what, reduction)
-    dtypes = (np.float64 if scaling else dtype, dtype)
+    dtypes = (np.float64 if scaling else dtype, np.float64 if target_scaling else dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
-    return Samples(x, source.y, source.feature_names, notes)
+    y = target_scaling.apply(source.y, "targets") if target_scaling else source.y
+    return Samples(x, y, source.feature_names, notes)

@@ -20,8 +20,13 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
     """Fraction of the samples held out for validation, chosen with `train.seed`."""
     scale: Literal["none", "standardize", "minmax"] = "none"
     """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
-    scale_over: Literal["feature", "all"] = "feature"
-    """Statistics per feature, or over all features (images)."""
+    scale_over: Literal["feature", "channel", "all"] = "feature"
+    """Statistics per feature, per entry of the last axis (the channels of images and grids), or over all features."""
+    scale_targets: Literal["none", "standardize", "minmax"] = "none"
+    """The same of targets that are numbers. The loss is that of scaled targets; metrics and predictions are in the \
+units of the data."""
+    scale_targets_over: Literal["feature", "channel", "all"] = "feature"
+    """Statistics per target, per entry of their last axis, or over all."""
     one_hot: bool = False
     """Convert integer labels to one-hot rows of the width of the model's output."""
     augment: Augment | None = None

@@ -92,8 +92,11 @@ def pack_model(training: Training, base: Path, progress: Progress) -> PendingChe
 
 
 def _scaling_arrays(training: Training) -> dict[str, LazyArray]:
-    scaling = training.splits.scaling
-    return prefixed("scaling", _local(scaling.to_dict())) if scaling else {}
+    given = {"scaling": training.splits.scaling, "target_scaling": training.splits.target_scaling}
+    found: dict[str, LazyArray] = {}
+    for name, scaling in given.items():
+        found |= prefixed(name, _local(scaling.to_dict())) if scaling else {}
+    return found
 
 
 def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
