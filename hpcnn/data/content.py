@@ -48,8 +48,6 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
-    labels: list[str] = []
-    """The words of classes in the order of their numbers."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -152,7 +150,6 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
-        labels=list(source.labels),
     )
 
 
@@ -165,8 +162,6 @@ def changes(
     """
     where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
-    if before.labels != now.labels:
-        found.append(f"the classes are {listed(before.labels)} {when[0]}, {listed(now.labels)} {when[1]}")
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
     if found:
@@ -176,7 +171,7 @@ def changes(
         if then != here:
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
     if before.words_sha256 != now.words_sha256:
-        return [f"{where[0]}: columns hold other words, or values of another kind"]
+        return [f"{where[0]}: columns or classes have other words, or values of another kind"]
     return []
 
 

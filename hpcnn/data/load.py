@@ -20,6 +20,7 @@ from hpcnn.data.source import Source
 from hpcnn.data.tables.encode import VALIDATION, encoded, unknown_notes
 from hpcnn.data.tables.fit import fit_recipe
 from hpcnn.data.tables.recipe import Recipe
+from hpcnn.data.tables.rows import fields_of
 from hpcnn.data.targets import (
     absent_classes,
     check_characters,
@@ -90,6 +91,9 @@ def recipe_of(
     reduction: Reduction = SERIAL,
 ) -> Recipe | None:
     """Return what becomes of the columns of a table, measured over the samples to train on. See `fit_recipe`."""
+    if isinstance(data, schema.PictureSection):
+        order = schema.TableColumn(order=data.classes)
+        data = schema.Memory(columns={field.name: order for field in fields_of(source.y)} if data.classes else {})
     if not isinstance(data, schema.TableSection | schema.Memory):
         return None
     return fit_recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib
 import io
 import math
@@ -39,8 +40,6 @@ class Source:
     """Whether `validation` is the fraction that the settings hold out: the end of a sequence."""
     vocabulary: str = ""
     """The characters of a text in the order of their numbers."""
-    labels: tuple[str, ...] = ()
-    """The words of classes in the order of their numbers."""
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
@@ -136,7 +135,23 @@ def resolve(path: str, base: Path) -> Path:
     )
 
 
-def check_numeric(dtype: np.dtype[np.generic], what: str) -> None:
+def find_files(path: str, base: Path) -> list[Path]:
+    """Return the file `path`, or all files that match it as a pattern. DataError: there is none."""
+    if not glob.has_magic(path) or any(place.is_file() for place in places(path, base)):
+        return [resolve(path, base)]
+    for folder in (base, Path.cwd()):
+        pattern = str(Path(path).expanduser())
+        found = sorted(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - it may be absolute
+        files = [folder / name for name in found if (folder / name).is_file()]
+        if files:
+            return files
+    raise DataError(
+        f"no file matches {path!r}: looked for {' and '.join(map(str, places(path, base)))}. Relative patterns start "
+        "at the job file's folder, then at the working folder."
+    )
+
+
+def check_numeric(dtype: np.dtype[np.generic], what: object) -> None:
     """Raise DataError unless `dtype` holds real numbers or booleans. `what` names the array and its file."""
     if dtype.hasobject:
         raise DataError(
@@ -147,7 +162,7 @@ def check_numeric(dtype: np.dtype[np.generic], what: str) -> None:
         raise DataError(f"{what} has dtype {dtype}; allowed are booleans, integers and real floats. Convert it first.")
 
 
-def check_axes(shape: tuple[int, ...], what: str) -> None:
+def check_axes(shape: tuple[int, ...], what: object) -> None:
     """Raise DataError unless `shape` has a first axis, that of the samples."""
     if not shape:
         raise DataError(f"{what} is a single number, but an array with one row per sample is needed.")

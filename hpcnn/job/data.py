@@ -152,24 +152,11 @@ class Cifar(DataSection, frozen=True, kw_only=True, tag="cifar"):
     """Train on the training batches and validate on the test batch, or use one of them alone."""
 
 
-class Images(DataSection, frozen=True, kw_only=True, tag="images"):
-    """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
+class PictureSection(DataSection, frozen=True, kw_only=True):
+    """Settings of sources of pictures."""
 
-    folder: Text
-    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
- such folders; or with `masks` or `table`, the pictures."""
     classes: list[Text] = []
     """The classes in the order of their numbers. Empty: those that there are, sorted by code point."""
-    table: str = ""
-    """A CSV file with a header, a line a picture, instead of a folder for each class."""
-    validation_table: str = ""
-    """The same for validation."""
-    paths: Text = "file"
-    """`table`: column of the paths of the pictures in `folder`."""
-    targets: list[Text] = []
-    """`table`: columns to predict: one of words, which are classes, or any of numbers."""
-    masks: str = ""
-    """Folder of masks, with the same names as the pictures: the class of each pixel."""
     mask_values: list[NonNegativeInt] = []
     """Values of the masks in the order of their classes, as [0, 255]. Empty: the values are the classes."""
     size: Annotated[list[PositiveInt], Meta(max_length=2)] = []
@@ -178,6 +165,39 @@ class Images(DataSection, frozen=True, kw_only=True, tag="images"):
     """How: change the proportions, cut off the longer side at both ends, or pad the shorter side with 0."""
     channels: Literal["rgb", "grey"] = "rgb"
     """Three channels, or one. Pictures of 16 bits or floats are grey."""
+
+
+class Images(PictureSection, frozen=True, kw_only=True, tag="images"):
+    """Pictures in files, (height, width, 3) or (height, width, 1), decoded when they are taken (extra `images`)."""
+
+    folder: Text
+    """A folder for each class, with its pictures; or `train` and `val` (`validation`, `valid`, `test`), each with \
+such folders; or with `masks` or `table`, the pictures."""
+    table: str = ""
+    """A CSV or Parquet file, a row a picture, instead of a folder for each class."""
+    validation_table: str = ""
+    """The same for validation."""
+    paths: Text = "file"
+    """`table`: column of the paths of the pictures in `folder`."""
+    targets: list[Text] = []
+    """`table`: columns to predict, by name or pattern: words, which are classes, or numbers."""
+    masks: str = ""
+    """Folder of masks, with the same names as the pictures: the class of each pixel."""
+
+
+class WebDataset(PictureSection, frozen=True, kw_only=True, tag="webdataset"):
+    """Samples in tar archives: files whose names differ in the ending alone are one sample, read in place."""
+
+    shards: Text
+    """The archives: a file, or many by a pattern, as `train-{000..127}.tar`, `{a,b}.tar` or `train-*.tar`."""
+    validation_shards: str = ""
+    """The same for validation."""
+    x: Text = "jpg;jpeg;png"
+    """Ending of the files of inputs: those of pictures (extra `images`), or `npy`; several, by `;`, in place of one \
+another."""
+    y: Text = "cls"
+    """Ending of those of targets: texts, as `cls` and `txt`, with a class or a number; `json:KEY`, a value in a file; \
+`npy`; or a picture, the mask."""
 
 
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
@@ -349,15 +369,18 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | Csv | Hdf5 | Zarr | Parquet | Sklearn | Synthetic | Shapes | TextFiles
-    | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Zarr | Parquet | Sklearn | Synthetic
+    | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
+PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")
+"""What the names of pictures end in."""
 ENCODING = ("categories", "missing", "columns")
 """Settings of how tables become numbers."""
 LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
+    "shards", "validation_shards",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})

@@ -17,7 +17,8 @@ def has_validation(data: sources.Data) -> bool:
 
 
 def _validation_files(data: sources.Data) -> dict[str, str]:
-    keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels")
+    keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels",
+            "validation_shards")  # fmt: skip
     return {key: getattr(data, key) for key in keys if hasattr(data, key)}
 
 
@@ -90,6 +91,8 @@ def check_source(data: sources.DataSection) -> None:
             _check_grid(data)
         case sources.Npz():
             _check_names(data)
+        case sources.WebDataset():
+            _check_webdataset(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -131,8 +134,6 @@ def _check_names(data: sources.Npz | sources.GridSection) -> None:
 def _check_images(data: sources.Images) -> None:
     if data.table and data.masks:
         raise JobError("data.table and data.masks both give the targets: leave one out")
-    if len(data.size) == 1:
-        raise JobError(f"data.size = {data.size} is one number: give [height, width]")
     if data.table and not data.targets:
         raise JobError("data.table needs data.targets: name the columns to predict")
     for key, needed in (("targets", "table"), ("validation_table", "table"), ("mask_values", "masks")):
@@ -140,16 +141,45 @@ def _check_images(data: sources.Images) -> None:
             raise JobError(f"data.{key} is for data.{needed}, which is not given: add that, or remove data.{key}")
     if data.classes and data.masks:
         raise JobError("data.classes names the folders or words of classes, but data.masks gives numbers: leave it out")
-    for key in ("classes", "targets", "mask_values"):
-        given = getattr(data, key)
-        if len(set(given)) < len(given):
-            twice = next(one for place, one in enumerate(given) if one in given[:place])
-            raise JobError(f"data.{key} has {twice!r} twice: give each once")
+    _check_pictures(data)
     if data.validation_table and data.validation_fraction:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g} and data.validation_table both give validation "
             "data: set the fraction to 0, or remove the table"
         )
+
+
+def _check_pictures(data: sources.PictureSection) -> None:
+    if len(data.size) == 1:
+        raise JobError(f"data.size = {data.size} is one number: give [height, width]")
+    for key in ("classes", "mask_values"):
+        given = getattr(data, key)
+        if len(set(given)) < len(given):
+            twice = next(one for place, one in enumerate(given) if one in given[:place])
+            raise JobError(f"data.{key} has {twice!r} twice: give each once")
+
+
+def is_picture(ending: str) -> bool:
+    """Return whether files with this ending, without a dot before it, are pictures."""
+    return ending.lower().rpartition(".")[2] in sources.PICTURE_ENDINGS
+
+
+def _check_webdataset(data: sources.WebDataset) -> None:
+    endings = data.x.split(";")
+    arrays = [one for one in endings if one.lower().rpartition(".")[2] == "npy"]
+    if len(arrays) not in (0, len(endings)) or not (arrays or all(map(is_picture, endings))):
+        raise JobError(
+            f"data.x = {data.x!r}: inputs are pictures ({', '.join(sources.PICTURE_ENDINGS)}), or 'npy': give such "
+            "endings, without a dot before them"
+        )
+    masks = is_picture(data.y)
+    if masks and arrays:
+        raise JobError(f"data.y = {data.y!r} is a mask, but data.x = {data.x!r} no picture: give masks as 'npy' too")
+    if data.mask_values and not masks:
+        raise JobError(f"data.mask_values is for masks, but data.y = {data.y!r} is no picture: leave it out")
+    if data.classes and masks:
+        raise JobError("data.classes names the words of classes, but masks hold numbers: leave it out")
+    _check_pictures(data)
 
 
 def _check_text(data: sources.TextFiles) -> None:

@@ -43,6 +43,7 @@ EXAMPLES = {
     "rate": "0.5",
     "samples": "1000",
     "shape": "[28, 28, 1]",
+    "shards": '"data/train-{000..127}.tar"',
     "stddev": "0.1",
     "targets": '["price"]',
     "units": "64",

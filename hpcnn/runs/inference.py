@@ -22,7 +22,7 @@ from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of
 from hpcnn.errors import CheckpointError, HpcnnError
-from hpcnn.job.data import Data, Images, TextFiles
+from hpcnn.job.data import Data, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
@@ -75,12 +75,10 @@ class TrainedModel:
 
     @property
     def data(self) -> Data:
-        """Settings to read data like those that it was trained on, with the characters or classes that it knows."""
+        """Settings to read data like those that it was trained on, with the characters that it knows."""
         data = self.job.data
         if isinstance(data, TextFiles) and self.content is not None:
             return msgspec.structs.replace(data, vocabulary=self.content.vocabulary)
-        if isinstance(data, Images) and self.content is not None:
-            return msgspec.structs.replace(data, classes=self.content.labels)
         return data
 
 

@@ -191,6 +191,8 @@ def test_what_cannot_be_augmented():
         {"type": "flatten"}, {"type": "dense", "units": 10, "activation": "softmax"}]})  # fmt: skip
     with pytest.raises(JobError, match=r"augment.mixup = 0.2 mixes .* but the loss takes integer labels. Set data.one"):
         build_training(job, Path(), SerialCommunicator())
+    with pytest.raises(JobError, match=r'mixup = 0.2 mixes with any other .*order = "windows".* to "global", or mixup'):
+        make_job(data={"source": "digits", "order": "windows", "augment": {"mixup": 0.2}})
 
 
 SHAPES = {"source": "shapes", "samples": 21, "size": 8, "validation_fraction": 0.2, "scale": "standardize"}

@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import hpcnn
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.content import changes, content_of
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.image_files import Form
 from hpcnn.data.readers.image_sizes import fit, resampled
+from hpcnn.data.tables.rows import Field
 from hpcnn.errors import DataError, JobError
 from hpcnn.job.data import Data, Images
 from hpcnn.job.data_checks import check_data
 from hpcnn.job.load import load_job
+from hpcnn.runs.answers import words_of_matrices
 from hpcnn.runs.build import build_training
 from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained
+from hpcnn.runs.predictions import write_predictions
 from hpcnn.runs.session import train
 from tests.data.helpers import take
 
@@ -62,13 +66,16 @@ def test_a_folder_for_each_class(animals):
     (animals / "cat" / ".hidden.png").write_bytes(b"")
     (animals / ".git").mkdir()
     source = read(animals)
-    assert source.labels == ("Ant", "cat", "dög")
+    assert source.y.fields == (Field("class", "words", ("Ant", "cat", "dög")),)
     assert take(source.y).tolist() == [0, 0, 1, 1, 2, 2]
     assert source.x.shape == (6, 4, 3, 3)
     assert take(source.x)[:, 0, 0, 0].tolist() == [10, 11, 0, 1, 20, 21]
     assert source.notes == ("1 file is left out, as no picture by its ending: Thumbs.db",)
-    assert read(animals, classes=["dög", "cat", "Ant", "eel"]).y.array.tolist() == [2, 2, 1, 1, 0, 0]
-    with pytest.raises(DataError, match=r"cat is none of the classes Ant, dög, cats. Did you mean 'cats'"):
+    ordered = {"source": "images", "folder": str(animals), "classes": ["dög", "cat", "Ant", "eel"]}
+    splits = load(msgspec.convert(ordered, Data), seed=0, dtype="float32", base=animals)
+    assert take(splits.train.y).tolist() == [2, 2, 1, 1, 0, 0]
+    assert splits.recipe.words() == ("dög", "cat", "Ant", "eel")
+    with pytest.raises(DataError, match=r"cat is none of data.classes, Ant, dög, cats. Did you mean 'cats'"):
         read(animals, classes=["Ant", "dög", "cats"])
 
 
@@ -79,12 +86,13 @@ def test_folders_for_training_and_validation(animals, tmp_path):
     source = read(tmp_path / "all")
     assert source.validation is not None
     assert take(source.validation[0])[0, 0, 0, 0] == 99
-    assert take(source.validation[1]).tolist() == [1]  # the number of the training folders
+    splits = load(Images(folder=str(tmp_path / "all")), seed=0, dtype="float32", base=tmp_path)
+    assert take(splits.validation.y).tolist() == [1]  # the number of the training folders
     with pytest.raises(JobError, match=r"validation_fraction = 0.5, but .*val holds validation pictures"):
         read(tmp_path / "all", validation_fraction=0.5)
-    save(tmp_path / "all" / "val" / "cow" / "new.png", COLOUR)
-    with pytest.raises(DataError, match="cow is none of the classes Ant, cat, dög"):
-        read(tmp_path / "all")
+    save(tmp_path / "all" / "val" / "cow" / "new.png", np.zeros((4, 3, 3), np.uint8))
+    with pytest.raises(DataError, match=r"validation data: 'cow' in row 1, .* none of the classes of 'class' .*'Ant'"):
+        load(Images(folder=str(tmp_path / "all")), seed=0, dtype="float32", base=tmp_path)
 
 
 FORMS = {
@@ -185,24 +193,22 @@ def test_a_table(tmp_path):
 
     source = read_table()
     assert take(source.x)[:, 0, 0, 0].tolist() == [2, 0, 1]
-    assert (take(source.y).tolist(), source.labels) == ([1, 0, 1], ("apple", "pear"))
+    assert (take(source.y).tolist(), source.y.fields) == ([1, 0, 1], (Field("kind", "words", ("apple", "pear")),))
     assert take(read_table(targets=["weight"]).y).tolist() == [0.5, 2, 1]
     assert read_table(validation_table="labels.csv").validation[0].shape == (3, 2, 2, 3)
     for settings, words in (
-        ({"targets": ["kind", "weight"]}, "each must be a number"),
-        ({"targets": ["knd"]}, "no column 'knd'. Did you mean 'kind'"),
-        ({"paths": "path"}, "no column 'path'"),
+        ({"targets": ["knd"]}, "unknown column in .*labels.csv 'knd'. Did you mean 'kind'.*Correct data.targets"),
+        ({"paths": "path"}, "unknown column in .*labels.csv 'path'.*Correct data.paths"),
+        ({"paths": "weight"}, "column 'weight' holds no paths. Name the one that does in data.paths"),
         ({"folder": "."}, r"lists .*2.png, which does not exist"),
-        ({"classes": ["apple"]}, "'pear' is none of the classes apple"),
         ({"table": "none.csv"}, "no data file 'none.csv'"),
     ):
         with pytest.raises(DataError, match=words):
             read_table(**settings)
     for content, words in (
-        ("file,kind\n", "lists no pictures"),
-        ("file,kind\nsub/0.png,\n", "cell is empty in row 1"),
-        ("file,kind\nsub/0.png\n", "cell is empty in row 1"),
-        ('file,kind\n"a', "can't be read"),
+        ("file,kind\n", "holds no row of data"),
+        ("file,kind\nsub/0.png,pear\n,pear\n", "'file' is empty in row 1, counted from 0"),
+        ("file,kind\nsub/0.png\n", "line 2: 1 cells, but the header has 2"),
     ):
         table.write_text(content)
         with pytest.raises(DataError, match=words):
@@ -308,7 +314,7 @@ def test_a_class_that_was_renamed(animals):
     before = content_of(read(animals))
     (animals / "cat").rename(animals / "cow")
     found = changes(before, content_of(read(animals)), Images(folder=str(animals)))
-    assert found == ["the classes are 'Ant', 'cat', 'dög' then, 'Ant', 'cow', 'dög' now"]
+    assert found == ["training data: columns or classes have other words, or values of another kind"]
     assert msgspec.convert(msgspec.to_builtins(before), type(before)) == before
 
 
@@ -326,6 +332,7 @@ name = "sparse_categorical_crossentropy"
 [train]
 epochs = 1
 batch_size = 3
+metrics = ["confusion_matrix"]
 """
 
 
@@ -334,13 +341,22 @@ def test_other_pictures_for_a_trained_model(animals, tmp_path):
     job.write_text(JOB.format(folder="animals", more=""))
     train(load_job(job), SerialCommunicator(), out=tmp_path / "run", resume="never")
     trained = open_trained(tmp_path / "run" / "model.safetensors")
-    assert trained.content is not None
-    assert trained.content.labels == ["Ant", "cat", "dög"]
+    assert trained.recipe.words() == ("Ant", "cat", "dög")
     save(tmp_path / "new" / "dög" / "x.png", np.full((4, 3, 3), 20, np.uint8))
-    what, count, _ = evaluate_trained(trained, SerialCommunicator(), str(tmp_path / "new"))
+    what, count, values = evaluate_trained(trained, SerialCommunicator(), str(tmp_path / "new"))
     assert (what, count) == (str(tmp_path / "new"), 1)
-    samples = read_samples(str(tmp_path / "new"), trained.data, tmp_path)
+    assert words_of_matrices(trained, values) == {"confusion_matrix": ("Ant", "cat", "dög")}
+    loader = input_loader(trained, SerialCommunicator(), str(animals))
+    write_predictions(trained, SerialCommunicator(), loader, tmp_path / "out.csv")
+    header, *lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert header == "class,class=Ant,class=cat,class=dög"
+    pictures = take(read(animals).x)
+    assert [line.split(",")[0] for line in lines] == [*hpcnn.load(tmp_path / "run").predict_labels(pictures)]
+    samples = read_samples(str(tmp_path / "new"), trained.data, tmp_path, recipe=trained.recipe)
     assert take(samples.y).tolist() == [2]
+    save(tmp_path / "new" / "eel" / "x.png", np.full((4, 3, 3), 20, np.uint8))
+    with pytest.raises(DataError, match=r"new: 'eel' in row 1, counted from 0, is none of the classes of 'class'"):
+        evaluate_trained(trained, SerialCommunicator(), str(tmp_path / "new"))
     assert input_loader(trained, SerialCommunicator(), str(animals)).samples == 6
     assert input_loader(trained, SerialCommunicator(), str(animals / "cat" / "0.png")).samples == 1
     (tmp_path / "none").mkdir()

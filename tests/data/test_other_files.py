@@ -10,13 +10,19 @@ from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import take
 from tests.data.test_idx import IMAGES, LABELS, NAMES, idx_bytes, write, write_mnist
+from tests.data.test_webdataset import npy_bytes, write_tar
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 Y = np.arange(9) % 2
 DIGITS, IDX = schema.Digits(), schema.Idx(folder="-")
 CSV = schema.Csv(path="no.csv", targets=["label"], validation_path="no.csv", validation_fraction=0.5)
+SHARDS = schema.WebDataset(shards="-", x="npy", validation_shards="no.tar", validation_fraction=0.5)
 SCALING = Scaling(np.array(1.0), np.array(2.0))
+
+
+MADE_ELSEWHERE = {reader_of(IDX), reader_of(schema.Images(folder="-"))}
+"""Readers whose files are made below, or in `test_images`."""
 
 
 @pytest.fixture
@@ -39,6 +45,8 @@ def more(folder):
         group.create_array(name, data=values)
     table = require("pyarrow").table({**{name: X[:, i] for i, name in enumerate("abc")}, "label": Y})
     require("pyarrow.parquet").write_table(table, folder / "d.parquet")
+    write_tar(folder / "d.tar", {f"{i}.{ending}": content for i, (x, y) in enumerate(zip(X, Y, strict=True))
+                                 for ending, content in (("npy", npy_bytes(x)), ("cls", b"%d" % y))})  # fmt: skip
     return folder
 
 
@@ -58,6 +66,7 @@ MORE_INPUTS = {
     "zarr, named by a job of HDF5": ("d.zarr", schema.Hdf5(path="-", x="inputs"), X + 1),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"]), X),
     "parquet, job without": ("d.parquet", DIGITS, np.column_stack([X, Y])),
+    "tar": ("d.tar", SHARDS, X),
 }
 SAMPLES = {
     "npy": ("x.npy, y.npy", DIGITS, X, Y),
@@ -71,6 +80,7 @@ MORE_SAMPLES = {
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"], validation_path="no"), X, Y),
     "zarr": ("d.zarr", DIGITS, X, Y),
     "zarr, named by a job of HDF5": ("d.zarr", schema.Hdf5(path="-", x="inputs", y="labels"), X + 1, 1 - Y),
+    "tar": ("d.tar", SHARDS, X, Y),
 }
 
 
@@ -151,7 +161,7 @@ def test_samples_of_optional_formats(case, more):
 def test_every_reader_is_in_the_tables():
     inputs = {reader for case in (*INPUTS.values(), *MORE_INPUTS.values())
               for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
-    assert inputs == {reader for reader in READERS if reader.endings} - {reader_of(IDX)}  # its files are made below
+    assert inputs == {reader for reader in READERS if reader.endings} - MADE_ELSEWHERE
     samples = {reader for case in (*SAMPLES.values(), *MORE_SAMPLES.values())
                for ending, reader in other_files.INPUTS.items() if case[0].endswith(ending)}  # fmt: skip
     assert samples == inputs

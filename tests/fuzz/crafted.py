@@ -261,6 +261,26 @@ def large_picture(content: bytes, random: Random) -> bytes:
     return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
 
+def _with_checksum(header: bytearray) -> bytes:
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+def lying_tar(content: bytes, random: Random) -> bytes:
+    """An archive with a header whose checksum is right, but a field is not."""
+    places = [found.start() - 257 for found in re.finditer(rb"ustar", content)]
+    place = random.choice(places)
+    header = bytearray(content[place : place + 512])
+    sizes = [b"\x80" + number.to_bytes(11, "big") for number in BORDERS] + [b"\xff" * 12, b"\xff" * 11 + b"\0"]
+    fields = {0: [b"", b"/etc/passwd", b"../a.npy", b"\xff\x1b[2J.npy", b"00.npy"], 124: [*sizes, b"777777777777"],
+              156: [b"%c" % one for one in b"0123456789xgLKSDX\0"]}  # fmt: skip
+    start = random.choice((0, 124, 124, 156))
+    value = random.choice(fields[start]).ljust({0: 100, 124: 12, 156: 1}[start], b"\0")
+    header[start : start + len(value)] = value
+    return content[:place] + _with_checksum(header) + content[place + 512 :]
+
+
 CRAFTED: dict[str, list[Mutation]] = {
     "npy": [lying_npy, lying_npy, pickled_npy, extreme_values],
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
@@ -269,6 +289,7 @@ CRAFTED: dict[str, list[Mutation]] = {
     "csv": [wide_csv],
     "cifar": [odd_batch],
     "images": [large_picture],
+    "webdataset": [lying_tar],
     "text": [odd_text],
     "hdf5": [crafted_hdf5],
     "parquet": [crafted_parquet],

@@ -8,6 +8,7 @@ import functools
 import gzip
 import io
 import json
+import tarfile
 import warnings
 from pathlib import Path
 from random import Random
@@ -65,6 +66,8 @@ def _second_reading(section: schema.DataSection, folder: Path) -> tuple[Array, A
         x, y = (_idx(folder / name) for name in (section.images, section.labels))
     elif isinstance(section, schema.Cifar):
         x, y = _cifar(section, folder)
+    elif isinstance(section, schema.WebDataset) and section.x == "npy" and section.y == "cls":
+        x, y = _shard(folder / section.shards)
     elif isinstance(section, schema.TextFiles):
         x, y = _text(section, (folder / "d.txt").read_bytes())
     elif isinstance(section, schema.Csv) and section.targets[0] in (-1, 4):
@@ -92,6 +95,19 @@ def _cifar(section: schema.Cifar, folder: Path) -> tuple[Array, Array]:
     records = np.frombuffer(content, np.uint8).reshape(-1, 3072 + skip)
     planes = [records[:, skip + 1024 * i : skip + 1024 * (i + 1)].reshape(-1, 32, 32) for i in range(3)]
     return np.stack(planes, axis=-1), records[:, 1 if skip == 2 and section.labels == "fine" else 0]
+
+
+def _shard(path: Path) -> tuple[Array, Array]:
+    found: dict[str, dict[str, Any]] = {}
+    with tarfile.open(path) as archive:
+        for info in archive:
+            folder, _, name = info.name.rpartition("/")
+            stem, _, ending = name.partition(".")
+            file = archive.extractfile(info)
+            if file is not None and stem and ending:
+                found.setdefault(f"{folder}/{stem}", {})[ending.lower()] = file.read()
+    arrays = [np.load(io.BytesIO(one["npy"])) for one in found.values()]
+    return np.stack(arrays), np.array([float(one["cls"]) for one in found.values()])
 
 
 def _text(section: schema.TextFiles, content: bytes) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,8 +129,8 @@ def image_bytes(pixels: np.ndarray[Any, Any], form: str, **options: Any) -> byte
 def _images() -> list[Sample]:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (6, 5, 3), dtype=np.uint8) for _ in range(6)]
-    table = "file,label\n" + "".join(f"{number},{number % CLASSES}\n" for number in range(6))
-    names = {str(number): image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
+    table = "file,label\n" + "".join(f"p{number},{number % CLASSES}\n" for number in range(6))
+    names = {f"p{number}": image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
     colour, size = schema.Images(folder=".", table="t.csv", targets=["label"]), [4, 4]
     grey = msgspec.structs.replace(colour, channels="grey", size=size)
     alpha = np.dstack([pictures[0], pictures[1][:, :, 0]])
@@ -144,7 +145,37 @@ def _images() -> list[Sample]:
         (image_bytes(alpha, "PNG"), msgspec.structs.replace(colour, size=size, resize="crop")),
         (image_bytes(pictures[0], "JPEG"), msgspec.structs.replace(colour, size=size, resize="pad")),
     ]
-    return [Sample({**names, "0": content, "t.csv": table.encode()}, "0", section) for content, section in forms]
+    return [Sample({**names, "p0": content, "t.csv": table.encode()}, "p0", section) for content, section in forms]
+
+
+def tar_bytes(files: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def _webdataset() -> list[Sample]:
+    arrays = {f"{i:02}.{ending}": content for i in range(ROWS)
+              for ending, content in (("npy", npy_bytes(X[i])), ("cls", b"%d" % Y[i]))}  # fmt: skip
+    long = {f"{'long' * 40}/{name}": content for name, content in arrays.items()}
+    values = {name.replace("cls", "json"): content if name.endswith("npy") else b'{"a": {"b": %s}}' % content
+              for name, content in arrays.items()}  # fmt: skip
+    picture = image_bytes(np.zeros((6, 5, 3), np.uint8), "PNG")
+    pictures = {f"{i}.{ending}": content for i in range(6)
+                for ending, content in (("png", picture), ("cls", b"%d" % (i % 3)))}  # fmt: skip
+    section = schema.WebDataset(shards="d.tar", x="npy")
+    forms = [
+        (tar_bytes(arrays), section),
+        (tar_bytes(long, tarfile.GNU_FORMAT), section),
+        (tar_bytes(long, tarfile.PAX_FORMAT), section),
+        (tar_bytes(values), msgspec.structs.replace(section, y="json:a.b")),
+        (tar_bytes(pictures), schema.WebDataset(shards="d.tar*")),
+    ]
+    return [Sample({"d.tar": content}, "d.tar", section) for content, section in forms]
 
 
 def _text() -> list[Sample]:
@@ -246,6 +277,7 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "idx.gz": lambda: _idx(".gz", gz_bytes),
     "cifar": _cifar,
     "images": _images,
+    "webdataset": _webdataset,
     "text": _text,
     "csv": _csv,
     "hdf5": _hdf5,
@@ -254,7 +286,7 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"images": "PIL", "hdf5": "h5py", "parquet": "pyarrow"}
+NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "parquet": "pyarrow"}
 """Kinds that need a package."""
 
 

@@ -22,6 +22,7 @@ from hpcnn.data.readers.shapes import ShapesReader
 from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.readers.text import TextReader
+from hpcnn.data.readers.webdataset import WebDatasetReader
 from hpcnn.data.readers.zarr import ZarrReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
@@ -36,6 +37,7 @@ READERS: tuple[Reader[Any], ...] = (
     ParquetReader(),
     CifarReader(),
     ImagesReader(),
+    WebDatasetReader(),
     IdxReader(),
     SklearnReader(),
     SyntheticReader(),

@@ -6,24 +6,23 @@ import functools
 import io
 import logging
 import warnings
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpcnn.data.readers.decoded_rows import File, changed
 from hpcnn.data.readers.image_sizes import Fit, Size, Way, fit, nearest, padded, resampled
 from hpcnn.data.rows import Array
-from hpcnn.data.sampler import Indices
 from hpcnn.data.source import optional_import, unread
 from hpcnn.errors import DataError
+from hpcnn.job.data import PICTURE_ENDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+ENDINGS = tuple(f".{ending}" for ending in PICTURE_ENDINGS)
 """What the names of pictures end in, in small or capital letters."""
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 DEEP = {"I;16": "uint16", "I;16L": "uint16", "I;16B": "uint16", "I;16N": "uint16", "I": "int32", "F": "float32"}
@@ -39,7 +38,7 @@ MASK_MODES = ("1", "L", "P", "I;16", "I;16L", "I;16B", "I;16N", "I")
 class Header:
     """What the header of a picture says."""
 
-    path: Path
+    path: File
     size: Size
     """As it is to be seen: turned as its orientation says."""
     mode: str
@@ -66,7 +65,7 @@ def _pillow() -> tuple[Any, Any]:
 
 
 @contextmanager
-def opened(path: Path, *, whole: bool = True) -> Iterator[Any]:
+def opened(path: File, *, whole: bool = True) -> Iterator[Any]:
     """Open a picture, from memory where the `whole` file is needed. DataError: it can't be read, now or in the block.
 
     Of a file, Pillow reads as many bytes as a part of it declares, however many that are.
@@ -89,7 +88,7 @@ def opened(path: Path, *, whole: bool = True) -> Iterator[Any]:
         raise unread(path, getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
 
 
-def _check_pixels(path: Path, pixels: int = MOST_PIXELS + 1) -> None:
+def _check_pixels(path: File, pixels: int = MOST_PIXELS + 1) -> None:
     if pixels > MOST_PIXELS:
         raise DataError(
             f"{path} declares more than the {MOST_PIXELS:,} pixels that a picture may have. Is it one? Cut it into "
@@ -97,7 +96,7 @@ def _check_pixels(path: Path, pixels: int = MOST_PIXELS + 1) -> None:
         ) from None
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: File) -> Header:
     """Return what the header of a picture says. DataError: it is none, or damaged."""
     with opened(path, whole=False) as file:
         width, height = file.size
@@ -122,12 +121,12 @@ class Form:
         """The shape of a row."""
         return (*self.size, self.channels)
 
-    def decode(self, path: Path) -> Array:
+    def decode(self, path: File) -> Array:
         """Return the pixels of a picture. DataError: it is damaged, or another one than at the start."""
         with opened(path) as file:
             deep = file.mode in DEEP
             if (np.dtype(DEEP[file.mode]) if deep else np.dtype(np.uint8)) != self.dtype:
-                raise _changed(path, f"pixels of type {file.mode}")
+                raise changed(path, f"pixels of type {file.mode}")
             picture = _loaded(file)
             how = fit((picture.height, picture.width), self.size, self.way)
             if deep:
@@ -157,7 +156,7 @@ class MaskForm:
         """The shape of a row."""
         return self.size
 
-    def decode(self, path: Path) -> Array:
+    def decode(self, path: File) -> Array:
         """Return the class of each pixel. DataError: the mask is damaged, or has other values."""
         with opened(path) as file:
             check_mask(path, file.mode)
@@ -165,7 +164,7 @@ class MaskForm:
         how = fit((values.shape[0], values.shape[1]), self.size, self.way)
         return padded(nearest(self._classes(path, values), how).astype(self.dtype), how, self.size)
 
-    def _classes(self, path: Path, values: Array) -> Array:
+    def _classes(self, path: File, values: Array) -> Array:
         if not self.values:
             return values
         order = np.argsort(self.values)
@@ -180,29 +179,7 @@ class MaskForm:
         return order[places]
 
 
-class DecodedRows:
-    """Rows that are decoded from a file each whenever they are taken."""
-
-    chunk_rows = 1
-    """Rows that are decoded together."""
-
-    def __init__(self, paths: Sequence[Path], form: Form | MaskForm) -> None:
-        self.paths, self._decode = tuple(paths), form.decode
-        self.shape, self.dtype = (len(self.paths), *form.shape), form.dtype
-
-    def take(self, indices: Indices, out: Array) -> None:
-        """Write rows into `out`; see `Rows.take`."""
-        for place, index in enumerate(indices.tolist()):
-            np.copyto(out[place], self._checked(self.paths[index]), casting="unsafe")
-
-    def _checked(self, path: Path) -> Array:
-        row = self._decode(path)
-        if row.shape != self.shape[1:]:
-            raise _changed(path, f"shape {row.shape}")
-        return row
-
-
-def check_mask(path: Path, mode: str) -> None:
+def check_mask(path: File, mode: str) -> None:
     """Raise DataError unless a picture of that type can be a mask."""
     if mode not in MASK_MODES:
         raise DataError(
@@ -230,10 +207,3 @@ def _resized(picture: Any, how: Fit) -> Any:
 
 def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     return (np.rint(values) if dtype.kind in "iu" else values).astype(dtype)
-
-
-def _changed(path: Path, what: str) -> DataError:
-    return DataError(
-        f"{path} has {what} now, other than when the run began: the file changed, or its header is wrong. Put it back "
-        "as it was, or correct it."
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcnn.data.readers.csv import CsvReader
 from hpcnn.data.readers.image_files import ENDINGS
-from hpcnn.data.rows import Array
+from hpcnn.data.readers.parquet import ParquetReader
 from hpcnn.data.source import resolve, unread
+from hpcnn.data.tables.rows import Field, TableRows, table_rows
+from hpcnn.data.tables.select import target_places
 from hpcnn.errors import DataError, nearest, shortened
 from hpcnn.job import data as schema
 
@@ -25,11 +27,9 @@ class Listing:
     """Pictures in their order, with what belongs to each."""
 
     pictures: tuple[Path, ...]
-    targets: Array | None = None
-    """A row a picture."""
+    targets: TableRows | None = None
+    """A row a picture: its class in words, or numbers."""
     masks: tuple[Path, ...] = ()
-    classes: tuple[str, ...] = ()
-    """The words of the classes, in the order of their numbers."""
     left_out: tuple[str, ...] = ()
     """Names of files that are no pictures by their ending."""
 
@@ -60,10 +60,10 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def list_classes(folder: Path, classes: Sequence[str]) -> Listing:
-    """Return the pictures of the folders of the classes, whose numbers are their places in `classes`, or in order.
+    """Return the pictures of the folders of the classes, in the order of their names.
 
     Raises:
-        DataError: there are no such folders, one has no pictures, or a folder is none of `classes`.
+        DataError: there are no such folders, one has no pictures, or a folder is none of `classes`, if those are given.
     """
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not found:
@@ -71,14 +71,13 @@ def list_classes(folder: Path, classes: Sequence[str]) -> Listing:
             f'{folder} has no folders, but source "images" takes one for each class, with its pictures. Sort them '
             "so, or give data.table or data.masks."
         )
-    names = list(classes) or found
     pictures: list[Path] = []
     labels: list[int] = []
     left_out: list[str] = []
-    for name in found:
-        if name not in names:
+    for number, name in enumerate(found):
+        if classes and name not in classes:
             raise DataError(
-                f"{folder / name} is none of the classes {shortened(', '.join(names))}.{nearest(name, names)} "
+                f"{folder / name} is none of data.classes, {shortened(', '.join(classes))}.{nearest(name, classes)} "
                 "Rename it, or move it elsewhere."
             )
         if not name.isprintable() or any("\ud800" <= one <= "\udfff" for one in name):
@@ -89,9 +88,10 @@ def list_classes(folder: Path, classes: Sequence[str]) -> Listing:
                 f"{folder / name} holds no pictures ({', '.join(ENDINGS)}). Add some, or remove the folder."
             )
         pictures += own
-        labels += [names.index(name)] * len(own)
+        labels += [number] * len(own)
         left_out += others
-    return Listing(tuple(pictures), np.array(labels, np.int64), classes=tuple(names), left_out=tuple(left_out))
+    targets = TableRows(np.array(labels, np.int64), [Field("class", "words", tuple(found))])
+    return Listing(tuple(pictures), targets, left_out=tuple(left_out))
 
 
 def list_masks(folder: Path, masks: Path) -> Listing:
@@ -120,58 +120,27 @@ def list_masks(folder: Path, masks: Path) -> Listing:
     )
 
 
-def list_table(table: str, data: schema.Images, folder: Path, base: Path, classes: Sequence[str]) -> Listing:
-    """Return the pictures that a CSV file lists, with their targets.
+def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Listing:
+    """Return the pictures that a table lists, with their targets.
 
     Raises:
-        DataError: the file or a picture is missing, a column is, a cell is empty, or several targets are no numbers.
+        DataError: the file, a column or a picture is missing, or a cell with a path is empty.
     """
-    path = resolve(table, base)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file, strict=True)
-            names, rows = list(lines.fieldnames or ()), list(lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise unread(path, getattr(error, "strerror", None) or error) from None
-    for key in (data.paths, *data.targets):
-        if key not in names:
-            raise DataError(
-                f"{path} has no column {key!r}.{nearest(key, names)} It has: {shortened(', '.join(names)) or 'none'}."
-            )
-    if not rows:
-        raise DataError(f"{path} lists no pictures.")
-    cells = [[row[key] for key in (data.paths, *data.targets)] for row in rows]
-    for number, line in enumerate(cells, 1):
-        if not all(line):
-            raise DataError(f"{path}: a cell is empty in row {number}, counted from 1 below the header. Fill it in.")
-    pictures = [folder / line[0] for line in cells]
+    path, wanted = resolve(table, base), [data.paths, *data.targets]
+    targets: list[str | int] = [*data.targets]
+    columns = {data.paths: schema.TableColumn(kind="category")}  # words, whatever they look like
+    if table.lower().endswith(ParquetReader.endings):
+        found = ParquetReader().table(path, schema.Parquet(path=table, targets=targets, columns=columns), wanted)
+    else:
+        found = CsvReader().table(path, schema.Csv(path=table, targets=targets, columns=columns), wanted)
+    (paths,) = found.pick(target_places(found, [data.paths], "paths")).columns
+    if paths.kind != "words":
+        raise DataError(f"{found.path}: column {data.paths!r} holds no paths. Name the one that does in data.paths.")
+    empty = np.flatnonzero(paths.values < 0)
+    if len(empty):
+        raise DataError(f"{found.path}: {data.paths!r} is empty in row {empty[0]}, counted from 0. Fill it in.")
+    pictures = [folder / paths.words[place] for place in paths.values]
     missing = next((one for one in pictures if not one.is_file()), None)
     if missing is not None:
-        raise DataError(f"{path} lists {missing}, which does not exist. Correct the path, or data.folder.")
-    targets, words = _targets([line[1:] for line in cells], path, classes)
-    return Listing(tuple(pictures), targets, classes=words)
-
-
-def _targets(cells: list[list[str]], path: Path, classes: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
-    """Return the targets as numbers, and the words that they number."""
-    try:
-        if classes:
-            raise ValueError
-        values = np.array(cells, np.float64)
-        values = values[:, 0] if values.shape[1] == 1 else values
-        whole = bool((np.abs(values) < 2**53).all()) and bool((values == np.rint(values)).all())
-        return values.astype(np.int64) if whole else values, ()
-    except (ValueError, OverflowError):
-        if len(cells[0]) > 1:
-            raise DataError(
-                f"{path}: of several data.targets each must be a number in every row. Give one column of words, or "
-                "columns of numbers."
-            ) from None
-    words = tuple(classes) or tuple(sorted({row[0] for row in cells}))
-    unknown = next((row[0] for row in cells if row[0] not in words), None)
-    if unknown is not None:
-        raise DataError(
-            f"{path}: {unknown!r} is none of the classes {shortened(', '.join(words))}.{nearest(unknown, words)}"
-        )
-    places = {word: place for place, word in enumerate(words)}
-    return np.array([places[row[0]] for row in cells], np.int64), words
+        raise DataError(f"{found.path} lists {missing}, which does not exist. Correct the path, or data.folder.")
+    return Listing(tuple(pictures), table_rows(found.pick(target_places(found, targets)).columns, flat=True))

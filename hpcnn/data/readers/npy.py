@@ -53,23 +53,33 @@ def _parse_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dt
     return shape, fortran, dtype
 
 
-def read_header(file: io.BufferedIOBase, what: str, available: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran order and type from the header of a `.npy` stream, which is left at the first value.
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+"""Shape, Fortran order and type."""
+
+
+def read_header(file: io.BufferedIOBase, what: object, available: int) -> Header:
+    """Return the header of a `.npy` stream of samples, which is left at the first value.
 
     `available` is the size of the whole stream in bytes, including the header.
 
     Raises:
         DataError: the header is invalid, the array does not hold numbers, or its size differs from the declared one.
     """
+    header = read_any_header(file, what, available)
+    check_axes(header[0], what)
+    return header
+
+
+def read_any_header(file: io.BufferedIOBase, what: object, available: int) -> Header:
+    """Return the same of an array that may be a single number."""
     try:
         shape, fortran, dtype = _parse_header(file)
     except (ValueError, SyntaxError, TypeError, EOFError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise unread(what, f"no valid .npy header ({error})") from None
     check_numeric(dtype, what)
-    check_axes(shape, what)
     declared = math.prod(shape) * dtype.itemsize
     held = available - file.tell()
-    if min(shape) < 0 or declared != held:
+    if min(shape, default=0) < 0 or declared != held:
         raise unread(what, f"its header declares {shape} {dtype}, {declared} bytes, but {held} bytes follow")
     check_countable(shape, what)
     return shape, fortran, dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from hpcnn.data.columns import Columns
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, Buffer, ComputedRows
 from hpcnn.data.sampler import Indices, held_out_count
-from hpcnn.data.source import Inputs, Source, check_memory, places, resolve, unread
+from hpcnn.data.source import Inputs, Source, check_memory, find_files, unread
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
 from hpcnn.job.data_checks import check_source
@@ -41,22 +40,6 @@ class Windows(ComputedRows):
         np.copyto(positions, self._offsets)
         np.add(positions, (rows * self._stride + self._first)[:, None], out=positions)
         self._ids.take(positions, 0, values, "clip")
-
-
-def find_files(path: str, base: Path) -> list[Path]:
-    """Return the file `path`, or all files that match it as a pattern. DataError: there is none."""
-    if not glob.has_magic(path) or any(place.is_file() for place in places(path, base)):
-        return [resolve(path, base)]
-    for folder in (base, Path.cwd()):
-        pattern = str(Path(path).expanduser())
-        found = sorted(glob.glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207 - it may be absolute
-        files = [folder / name for name in found if (folder / name).is_file()]
-        if files:
-            return files
-    raise DataError(
-        f"no file matches {path!r}: looked for {' and '.join(map(str, places(path, base)))}. Relative patterns start "
-        "at the job file's folder, then at the working folder."
-    )
 
 
 def _content(path: Path) -> bytes:

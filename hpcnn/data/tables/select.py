@@ -101,15 +101,14 @@ def _given(table: Table, data: TableSection, columns: Columns | None, features: 
 
 
 def like(settings: schema.DataSection, data: schema.DataSection) -> schema.DataSection:
-    """Return settings of a table or a grid with what the `data` of a job say of its columns or arrays; else as is.
-
-    The targets of a table are not among it.
-    """
+    """Return settings with what the `data` of a job say of columns, but the targets, of arrays, or of pictures."""
+    common: set[str] = set()
     for kind in (schema.TableSection, schema.GridSection):
         if isinstance(settings, kind) and isinstance(data, kind):
             common = {field.name for field in msgspec.structs.fields(kind)} - _OWN
-            return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
-    return settings
+    if isinstance(settings, schema.PictureSection) and isinstance(data, schema.PictureSection):
+        common = {"size", "resize", "channels"}
+    return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -120,8 +119,8 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern.replace("[", "[[]"))  # brackets stand for themselves
 
 
-def target_places(table: Table, targets: Sequence[str | int]) -> Places:
-    """Return the positions from 0 of the target columns.
+def target_places(table: Table, targets: Sequence[str | int], key: str = "targets") -> Places:
+    """Return the positions from 0 of the target columns, or of those that another `key` names.
 
     Raises:
         JobError: a target is a name, but the columns have none.
@@ -129,9 +128,9 @@ def target_places(table: Table, targets: Sequence[str | int]) -> Places:
     """
     places: Places = []
     for target in targets:
-        places += _named(table, "targets", target) if isinstance(target, str) else [_position(table, target)]
+        places += _named(table, key, target) if isinstance(target, str) else [_position(table, target)]
     if len(set(places)) < len(places):
-        raise DataError(f"data.targets = {list(targets)} names one column of {table.path} twice.")
+        raise DataError(f"data.{key} = {list(targets)} names one column of {table.path} twice.")
     return places
 
 
