@@ -14,7 +14,7 @@ import numpy as np
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.channels import Variable
 from hpcnn.data.readers.grid import GridReader
-from hpcnn.data.readers.zarr_checks import check_array, find_array, open_group, unwritten
+from hpcnn.data.readers.zarr_checks import check_array, find_array, open_group, quiet, unwritten
 from hpcnn.data.rows import Array
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import find_folder, resolve, unread
@@ -45,7 +45,9 @@ class ZarrRows:
         bounds = np.flatnonzero(np.diff(chunks[order])) + 1
         for places in np.split(order, bounds) if len(order) else ():
             chunk = int(chunks[places[0]])
-            out[places] = self._chunk(chunk)[indices[places] - chunk * self.chunk_rows]
+            values = self._chunk(chunk)[indices[places] - chunk * self.chunk_rows]
+            with np.errstate(all="ignore"):  # of casts; what is not finite then is found by the checks
+                out[places] = values
 
     def _chunk(self, number: int) -> Array:
         """Return the rows of a chunk, the last that was used at the end of those that are kept."""
@@ -61,6 +63,8 @@ class ZarrRows:
         first, stop = number * self.chunk_rows, min((number + 1) * self.chunk_rows, self.shape[0])
         try:
             values = np.asarray(self._array[first:stop])
+        except MemoryError:  # codecs take what the first bytes of a chunk ask for
+            raise unread(self._what, "a chunk declares more values than the memory holds") from None
         except Exception as error:  # whatever the damage makes of it, in any codec
             raise unread(self._what, error) from None
         if values.shape != (stop - first, *self.shape[1:]):
@@ -112,5 +116,7 @@ class ZarrReader(GridReader[schema.Zarr]):
         for name in names:
             array, what = find_array(group, name, path), f"array {name!r} in {path}"
             check_array(array, what)
-            found.append(Variable(unpacked(ZarrRows(array, what), _attributes(array), what), _axes(array)))
+            with quiet(what, "its attributes"):
+                attributes, axes = _attributes(array), _axes(array)
+            found.append(Variable(unpacked(ZarrRows(array, what), attributes, what), axes))
         return found

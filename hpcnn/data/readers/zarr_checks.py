@@ -32,12 +32,14 @@ CODECS = frozenset({
 """Codecs of numbers. Others are refused: that of pickles would run code."""
 SHARE = 1000
 """At least one chunk in so many must be there."""
+COUNTED = 10**6
+"""Most chunks that are counted."""
 NAMES_LIMIT = 1000
 """Most arrays that a message looks for."""
 
 
 @contextmanager
-def _quiet(path: object, why: str) -> Iterator[None]:
+def quiet(path: object, why: str) -> Iterator[None]:
     """Turn whatever zarr raises into a DataError, and its warnings into silence."""
     try:
         with warnings.catch_warnings():
@@ -54,11 +56,11 @@ def open_group(path: Path | str) -> Any:
     zarr = optional_import("zarr", "zarr", "reading Zarr stores")
     storage = optional_import("zarr.storage", "zarr", "reading Zarr stores")
     zarr.config.set({"threading.max_workers": 1})  # the cores are used by the ranks
-    with _quiet(path, "no Zarr store"):
+    with quiet(path, "no Zarr store"):
         if isinstance(path, str):
             store = storage.FsspecStore.from_url(path, read_only=True)
         elif path.is_dir():
-            store = storage.LocalStore(path, read_only=True)
+            store = _local_store(storage, path)
         else:
             _check_zip(path)
             store = storage.ZipStore(path, mode="r")
@@ -66,6 +68,21 @@ def open_group(path: Path | str) -> Any:
     if not isinstance(root, zarr.Group):
         raise DataError(f"{path} is one Zarr array, but a group with arrays by name is needed: name the folder above.")
     return root
+
+
+def _local_store(storage: Any, path: Path) -> Any:
+    """Return the store of a folder. What is in the place of a file and is none would be read for ever, or as a gap."""
+
+    class Files(storage.LocalStore):  # type: ignore[misc]
+        async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+            place = self.root / key
+            if place.is_symlink() or (place.exists() and not place.is_file()):
+                place = place.resolve(strict=True)
+                if not place.is_file():
+                    raise OSError(f"{place} is no file")
+            return await super().get(key, *arguments, **options)
+
+    return Files(path, read_only=True)
 
 
 def _check_zip(path: Path) -> None:
@@ -81,7 +98,7 @@ def _check_zip(path: Path) -> None:
 def find_array(group: Any, name: str, path: object) -> Any:
     """Return the array `name`, groups before it. DataError: there is none."""
     zarr = optional_import("zarr", "zarr", "reading Zarr stores")
-    with _quiet(path, f"of the array {name!r}"):
+    with quiet(path, f"of the array {name!r}"):
         try:
             found = group[name.strip("/")]
         except KeyError:
@@ -100,7 +117,7 @@ def _array_names(group: Any) -> list[str]:
 
 def check_array(array: Any, what: str) -> None:
     """Raise DataError unless rows of numbers can be decoded from an array."""
-    with _quiet(what, "its metadata"):
+    with quiet(what, "its metadata"):
         shape, dtype, chunks = tuple(map(int, array.shape)), np.dtype(array.dtype), tuple(map(int, array.chunks))
         check_numeric(dtype, what)
         check_axes(shape, what)
@@ -138,9 +155,11 @@ def unwritten(array: Any, what: str) -> tuple[str, ...]:
 
     Zarr leaves out chunks that hold its fill value alone; those that a copy has lost look the same.
     """
-    with _quiet(what, "its chunks"):
-        chunks, there = int(array.nchunks), int(array.nchunks_initialized)
-        fill = array.fill_value
+    with quiet(what, "its chunks"):
+        chunks = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
+        if chunks > COUNTED:
+            return (f"{what} has {chunks} chunks, which are too many to look whether all of them are there",)
+        there, fill = int(array.nchunks_initialized), array.fill_value
     if there * SHARE < chunks:
         raise DataError(
             f"{what} was declared, with shape {tuple(array.shape)}, but {there} of its {chunks} chunks are there. "
