@@ -20,7 +20,7 @@ from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.backend import Backend, ModelSpec
-from hpcnn.training.loader import ShardLoader
+from hpcnn.training.loader import Order, ShardLoader
 from hpcnn.training.replica import Replica
 from hpcnn.training.updater import Updater
 
@@ -90,8 +90,8 @@ def job_steps(
     built(spec.network)
     replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
     loader = ShardLoader(
-        ArrayRows(x), ArrayRows(y), batch_size=batch_size, shards=shards, seed=0, shuffle=True,
-        input_shape=x.shape[1:], dtype=np.float32, arithmetic=job.train.arithmetic,
+        ArrayRows(x), ArrayRows(y), batch_size=batch_size, shards=shards,
+        order=Order(0, shuffle=True, arithmetic=job.train.arithmetic), input_shape=x.shape[1:], dtype=np.float32,
     )  # fmt: skip
     step = 0
     while True:

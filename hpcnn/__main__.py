@@ -17,6 +17,7 @@ from hpcnn.errors import nearest  # noqa: E402
 
 GROUPS = {
     "train and use a model": {
+        "data": "shows the data of a job, and what looks wrong in them",
         "show": "shows a network, and the memory that it needs",
         "train": "trains a network",
         "evaluate": "computes loss and metrics of a trained model",
@@ -44,6 +45,8 @@ GROUPS = {
     },
 }
 """The commands, each with what it does."""
+_MODULES = {"data": "check_data"}
+"""Those whose modules have other names."""
 COMMANDS = tuple(name for group in GROUPS.values() for name in group)
 
 
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("command", type=_command, metavar="COMMAND", help="what to do, from the list below")
     parser.epilog = f"{_overview()}\n\n{parser.epilog}"
     name = parser.parse_args(argv[:1] or ["--help"]).command
-    command = importlib.import_module(f"hpcnn.{name.replace('-', '_')}")
+    command = importlib.import_module(f"hpcnn.{_MODULES.get(name, name.replace('-', '_'))}")
     return int(command.main(argv[1:]))
 
 

@@ -26,8 +26,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="data instead of the job's validation data: .npz, .csv, .h5, .parquet, 'x.npy,y.npy', a folder of IDX "
-        "files, or a file with any ending in the format of the job's own data; named columns may be in any order",
+        help="data instead of the job's validation data: .npz, .csv, .h5, .parquet, .feather, 'x.npy,y.npy', a folder "
+        "of IDX files, or a file with any ending in the format of the job's own data, of tables also a folder, a "
+        "pattern or an address; named columns may be in any order",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     return parser

@@ -24,8 +24,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="inputs: .npy, .npz, .csv, .h5, .parquet, an IDX file, or a file with any ending in the format of the "
-        "job's own data; named columns may be in any order, and targets may be present",
+        help="inputs: .npy, .npz, .csv, .h5, .parquet, .feather, an IDX file, or a file with any ending in the format "
+        "of the job's own data, of tables also a folder, a pattern or an address; named columns may be in any order, "
+        "and targets may be present",
     )
     parser.add_argument(
         "-o",

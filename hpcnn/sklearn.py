@@ -25,7 +25,7 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 except ImportError as error:
     if error.name is None or not error.name.startswith("sklearn"):
         raise
@@ -73,13 +73,22 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------------------- training
 
-    def _train(self, x: Array, y: Array, output: Mapping[str, Any], loss: str, metrics: Sequence[str]) -> Self:
+    def _train(
+        self,
+        x: Array,
+        y: Array,
+        output: Mapping[str, Any],
+        loss: str,
+        metrics: Sequence[str],
+        sample_weight: ArrayLike | None,
+    ) -> Self:
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, x, dtype=x.dtype)
         table = self._job(x, output, loss, metrics)
         comm = connect()
         with tempfile.TemporaryDirectory(prefix="hpcnn-") as own, unsynced():
             folder = Path(comm.broadcast(own))  # rank 0 alone writes
             try:
-                fitted = fit(table, (x, y), out=folder / "run", overrides=self.overrides)
+                fitted = fit(table, (x, y), sample_weight=weights, out=folder / "run", overrides=self.overrides)
             except TrainingStoppedError:
                 # No Exception: a search over parameters would count it as one more failure, and go on.
                 raise KeyboardInterrupt("the training was stopped, and is not kept: hpcnn.fit keeps it") from None
@@ -218,8 +227,8 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         n_iter_, history_, loss_curve_, loss_: epochs done, what each came to as in ``metrics.jsonl``, and its loss.
         fitted_: the trained `hpcnn.Fitted`.
 
-    There is no ``sample_weight`` (``job={"loss": {..., "class_weights": "balanced"}}`` weighs classes), and no
-    ``partial_fit``: `hpcnn.Trainer` takes single steps.
+    ``job={"loss": {..., "class_weights": "balanced"}}`` weighs classes. There is no ``partial_fit``: `hpcnn.Trainer`
+    takes single steps.
 
     >>> import numpy as np
     >>> x = np.array([[0.0], [0.2], [0.8], [1.0]])
@@ -231,8 +240,10 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     (2, 2)
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Train from the start on X, shape (n, features), and labels y, shape (n,). Collective under ``mpirun``.
+
+        `sample_weight`, shape (n,), says how much each sample counts in the loss and the metrics.
 
         Raises:
             ValueError: they do not fit each other, or a parameter is wrong.
@@ -244,7 +255,7 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise DataError(f"y holds one class alone, {str(self.classes_[0])!r}. Give samples of two classes or more.")
         output = {"units": len(self.classes_), "activation": "softmax"}
-        return self._train(x, labels, output, "sparse_categorical_crossentropy", ["accuracy"])
+        return self._train(x, labels, output, "sparse_categorical_crossentropy", ["accuracy"], sample_weight)
 
     def predict_proba(self, X: ArrayLike) -> Array:  # noqa: N803
         """Return the probability of each class, shape (n, classes), in the order of ``classes_``."""
@@ -275,12 +286,13 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     array([2.])
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:  # noqa: N803
         """Train from the start on X, shape (n, features), and y, shape (n,) or (n, targets); see `Classifier.fit`."""
         x, given = validate_data(self, X, y, dtype=_TYPES, multi_output=True, y_numeric=True)
         targets: Array = column_or_1d(given, warn=True) if given.shape[1:] == (1,) else given
         self._single = targets.ndim == 1
-        return self._train(x, targets, {"units": 1 if self._single else targets.shape[1]}, "mse", [])
+        output = {"units": 1 if self._single else targets.shape[1]}
+        return self._train(x, targets, output, "mse", [], sample_weight)
 
     def predict(self, X: ArrayLike) -> Array:  # noqa: N803
         """Return the predictions, of the shape of y: (n,) or (n, targets)."""

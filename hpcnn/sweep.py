@@ -73,14 +73,20 @@ def _args(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from hpcnn.slurm.collect import as_csv, collect, table
+    from hpcnn.slurm.folds import across_folds, table_of_folds
 
     rows = collect(arguments.folder)
+    folds = across_folds(rows)
     if arguments.json:
-        write_line(json.dumps({"sweep": str(arguments.folder), "runs": [row.as_json() for row in rows]}))
+        of_folds = {"folds": [one.as_json() for one in folds]} if folds else {}
+        runs = [row.as_json() for row in rows]
+        write_line(json.dumps({"sweep": str(arguments.folder), "runs": runs, **of_folds}))
     elif arguments.csv:
         sys.stdout.write(as_csv(rows))
     else:
         console().print(table(rows))
+        if folds:
+            console().print(table_of_folds(folds))
     return EXIT_DONE
 
 

@@ -50,6 +50,11 @@ def _parser(*, with_settings: bool) -> Parser:
         "folder or checkpoint. never (default): start a new run, overwriting nothing. A resumed run needs no JOB",
     )
     parser.add_argument(
+        "--accept-changed-data",
+        action="store_true",
+        help="resume although the data changed since the run was started: warn, and record what changed",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="print only the last line; short for --set run.display=quiet"
     )
     if with_settings:
@@ -79,7 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         loaded = agree(comm, load)
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
-        return train(loaded, comm, out=arguments.out, resume=arguments.resume, stop=stop, backend=backend).exit_code
+        outcome = train(
+            loaded,
+            comm,
+            out=arguments.out,
+            resume=arguments.resume,
+            stop=stop,
+            backend=backend,
+            accept_changed_data=arguments.accept_changed_data,
+        )
+        return outcome.exit_code
 
     def stall_abort_s() -> float:
         try:

@@ -17,6 +17,7 @@ from hpcnn.runs.build import build_training
 from hpcnn.runs.state import pack, unpack
 from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.training.callbacks import Callback, StepReport
+from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.loop import StoppedError, TrainingLoop
 from hpcnn.training.training import Training
 
@@ -206,13 +207,13 @@ def at_step(step_in_epoch):
     return StepReport(1, step_in_epoch, step_in_epoch, None, 1.0, None)
 
 
-def cut(x, y, shards):
+def cut(x, y, shards, weights=None):
     """Return what loads gradient shards of one batch, as a step wants it: the same arrays each time."""
 
     @cache
     def load(first, stop):
         starts = tuple(len(x) * shard // shards for shard in range(first, stop + 1))
         part = slice(starts[0], starts[-1])
-        return x[part], y[part], starts
+        return Shards(x[part], y[part], starts, None if weights is None else weights[part])
 
     return load

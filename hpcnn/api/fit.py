@@ -10,9 +10,10 @@ from os import PathLike
 from pathlib import Path
 
 import msgspec
+from numpy.typing import ArrayLike
 
 from hpcnn.api.fitted import Fitted, fitted_of
-from hpcnn.api.jobs import AnyJob, Overrides, check_alike, prepare_job
+from hpcnn.api.jobs import AnyJob, GivenData, Overrides, check_alike, prepare_job
 from hpcnn.api.ranks import connect, listening
 from hpcnn.api.sharing import collective, own
 from hpcnn.backends.choice import choose_backend
@@ -20,7 +21,7 @@ from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.supervision.watched_rank import watched_rank
 from hpcnn.core.activity import SET_UP, Activity
-from hpcnn.data.readers.memory import Pair
+from hpcnn.data.readers.memory import Pair, Validation
 from hpcnn.data.source import Source
 from hpcnn.errors import EXIT_DONE, EXIT_STOPPED, CheckpointError, HpcnnError
 from hpcnn.job.load import LoadedJob
@@ -52,11 +53,14 @@ def fit(
     data: Pair | None = None,
     *,
     network: Network | None = None,
-    validation: Pair | None = None,
+    validation: Validation | None = None,
+    sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     out: str | PathLike[str] | None = None,
     resume: str | PathLike[str] = "never",
     callbacks: Sequence[Callback] = (),
     overrides: Overrides = (),
+    accept_changed_data: bool = False,
 ) -> Fitted:
     """Train a network as ``hpcnn train`` does: the same bits, files and display. To be called on all ranks alike.
 
@@ -68,12 +72,15 @@ def fit(
             data. All ranks give the same.
         network: an `hpcnn.nn.Network` of hpcnn's own layers, in place of the job's model. The run keeps it as the
             ``[model]`` of its job, so that resuming, `hpcnn.load` and all commands read it like any other.
-        validation: such a pair to validate with.
+        validation: such a pair to validate with; or ``(x, y, weights)``.
+        sample_weight: how much each sample counts in the loss and the metrics, shape ``(n,)``.
+        groups: for each sample a number or a word: ``data.validation_split = "group"`` keeps equal ones together.
         out: run folder to write; ``runs/<name of the job>`` if left out, numbered if taken.
         resume: ``"auto"`` resumes the newest run of this name, or in `out`, else begins one; a path resumes
             that run or checkpoint; ``"never"`` begins a new run and overwrites nothing.
         callbacks: told of the training on all ranks, after the job's own.
         overrides: changes to the job, as ``{"train.epochs": 5}``.
+        accept_changed_data: whether a run may be resumed with other data than those of its start, with a warning.
 
     Returns:
         The trained model.
@@ -100,7 +107,7 @@ def fit(
     job = job_of_run(place, str(resume)) if job is None else job
 
     def prepare() -> tuple[LoadedJob, Source | None]:
-        prepared = prepare_job(job, overrides, data, validation, network)
+        prepared = prepare_job(job, overrides, GivenData(data, validation, sample_weight, groups), network)
         abort_s = prepared[0].job.run.stall_abort_s
         watched_rank.limit(abort_s, watched=True)  # until the program's end: for ranks that are stopped
         limit.enter_context(watched_rank.limited(abort_s))  # others may never come to `agree`
@@ -111,10 +118,24 @@ def fit(
         if comm.size == 1:
             loaded = _unending(loaded)
         names = _named(callbacks)
-        agree(comm, lambda: check_alike(comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names]))
+        agree(
+            comm,
+            lambda: check_alike(
+                comm, loaded.job, out=str(out), resume=str(resume), callbacks=[*names], accept=accept_changed_data
+            ),
+        )
         backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
         extras = Extras(source, names)
-        outcome = train(loaded, comm, out=place, resume=str(resume), stop=stop, backend=backend, extras=extras)
+        outcome = train(
+            loaded,
+            comm,
+            out=place,
+            resume=str(resume),
+            stop=stop,
+            backend=backend,
+            extras=extras,
+            accept_changed_data=accept_changed_data,
+        )
         return _result(comm, outcome, loaded.base)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hpcnn.api.ranks import connect
 from hpcnn.backends.choice import choose_backend
@@ -100,8 +101,10 @@ class Fitted:
             return answers[""].labels(outputs)
         return {name: answer.labels(outputs[name]) for name, answer in answers.items()}
 
-    def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
+    def evaluate(self, x: Arrays, y: Arrays, *, sample_weight: ArrayLike | None = None) -> dict[str, Any]:
         """Return loss and metrics for inputs and targets, as the job's own data have them; matrices as lists.
+
+        `sample_weight`, shape (n,): how much each sample counts in them.
 
         Raises:
             DataError: they do not fit the model or each other.
@@ -110,7 +113,7 @@ class Fitted:
         reduction = TreeReduction(alone)
         with one_thread():
             samples = ready_samples(
-                array_source((x, y), columns=trained.columns, names=trained.names),
+                array_source((x, y), columns=trained.columns, names=trained.names, sample_weight=sample_weight),
                 "the arrays",
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.content import with_digests
-from hpcnn.data.readers.memory import Names, Pair, array_settings, array_source
+from hpcnn.data.readers.memory import Names, Pair, Validation, array_settings, array_source
 from hpcnn.data.source import Source
 from hpcnn.errors import DataError, JobError, ModelError
 from hpcnn.job.data import ENCODING, DataSection
@@ -41,8 +43,28 @@ _NO_FILE = Path("fit")
 """Stands for the file of a job that is from none: names it in messages, and its run folder."""
 
 
+@dataclass(frozen=True)
+class GivenData:
+    """The arrays of a program."""
+
+    data: Pair | None = None
+    validation: Validation | None = None
+    sample_weight: ArrayLike | None = None
+    groups: ArrayLike | None = None
+
+    def source(self, names: Names) -> Source | None:
+        """Return them as a source of data; None if there are none. DataError: some are missing, or can't be used."""
+        if self.data is not None:
+            weights, groups = self.sample_weight, self.groups
+            return array_source(self.data, self.validation, names=names, sample_weight=weights, groups=groups)
+        for given in ("validation", "sample_weight", "groups"):
+            if getattr(self, given) is not None:
+                raise DataError(f"{given}= is given, but data=(x, y) is not. Give both.")
+        return None
+
+
 def prepare_job(
-    job: AnyJob | None, overrides: Overrides, data: Pair | None, validation: Pair | None, network: Network | None = None
+    job: AnyJob | None, overrides: Overrides, given: GivenData, network: Network | None = None
 ) -> tuple[LoadedJob, Source | None]:
     """Return a job, and the arrays as a source of data if there are any; see `hpcnn.fit`.
 
@@ -60,11 +82,10 @@ def prepare_job(
     if network is not None:
         table["model"] = _with_network(table.get("model"), network)
     changed = apply_overrides(table, _as_overrides(overrides))
-    if data is None:
-        if validation is not None:
-            raise DataError("validation=(x, y) is given, but data=(x, y) is not. Give both.")
+    source = given.source(_names_in(table.get("model")))
+    if source is None:
         return check_table(table, path, changed), None
-    source = with_digests(array_source(data, validation, names=_names_in(table.get("model"))))
+    source = with_digests(source)
     section = table.setdefault("data", {})
     if isinstance(section, dict):  # else the check says what is wrong with it
         table["data"] = _with_arrays(section, source)

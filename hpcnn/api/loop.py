@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hpcnn.api.jobs import Section, names_of_network, trainer_job
 from hpcnn.api.ranks import connect
@@ -19,10 +20,12 @@ from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
 from hpcnn.data.columns import Columns
-from hpcnn.data.content import Content, content_of, digests
+from hpcnn.data.content import Content, content_of
+from hpcnn.data.digests import digests
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source, check_unmasked
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import Rows
+from hpcnn.data.sample_weights import weights_of
 from hpcnn.data.samples import Samples
 from hpcnn.data.source import Source
 from hpcnn.data.tables.encode import encoded, encoded_inputs
@@ -120,7 +123,9 @@ class Trainer:
         return job, spec
 
     @changes
-    def step(self, x: Arrays, y: Arrays, *, lr_scale: float = 1.0) -> dict[str, Any]:
+    def step(
+        self, x: Arrays, y: Arrays, *, lr_scale: float = 1.0, sample_weight: ArrayLike | None = None
+    ) -> dict[str, Any]:
         """Do one update on a batch; return its loss and metrics as they were before the update. Collective.
 
         Args:
@@ -128,6 +133,7 @@ class Trainer:
                 DataFrames, are put in the order of the first one.
             y: their targets.
             lr_scale: multiplies the learning rate of this step.
+            sample_weight: how much each sample counts in loss and metrics, shape ``(n,)``.
 
         Raises:
             JobError: the scale is none.
@@ -138,7 +144,7 @@ class Trainer:
             raise JobError(
                 f"lr_scale = {lr_scale!r}: expected a number >= 0 that is finite. It multiplies the learning rate."
             )
-        samples, content = self._samples(x, y, "the batch")
+        samples, content = self._samples(x, y, "the batch", sample_weight)
         loader = self._shards_of(samples)
         with one_thread():
             try:
@@ -152,11 +158,15 @@ class Trainer:
         return plain_values(self._replica.model.layout.values(sums))
 
     @reads_on_all_ranks
-    def evaluate(self, x: Arrays, y: Arrays) -> dict[str, Any]:
-        """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective."""
-        samples, _ = self._samples(x, y, "the samples")
+    def evaluate(self, x: Arrays, y: Arrays, *, sample_weight: ArrayLike | None = None) -> dict[str, Any]:
+        """Return loss and metrics of samples that every rank has; the ranks share out the work. Collective.
+
+        `sample_weight`, shape (n,): how much each sample counts in them.
+        """
+        samples, _ = self._samples(x, y, "the samples", sample_weight)
         with one_thread():
-            return plain_values(evaluate(self.comm, self._replica.model, self._pieces(samples.x, samples.y)))
+            pieces = self._pieces(samples.x, samples.y, samples.weights)
+            return plain_values(evaluate(self.comm, self._replica.model, pieces))
 
     @reads
     def predict(self, x: Arrays) -> Any:
@@ -229,14 +239,19 @@ class Trainer:
         agree(self.comm, lambda: self._replica.load_state(kept.tensors))
         self.steps, self._content = facts.progress.step, facts.data
 
-    def _samples(self, x: Arrays, y: Arrays, what: str) -> tuple[Samples, Content | None]:
+    def _samples(
+        self, x: Arrays, y: Arrays, what: str, sample_weight: ArrayLike | None
+    ) -> tuple[Samples, Content | None]:
         """Return samples as the loss wants them, and what to keep of the first table with named columns."""
-        source = array_source((x, y), columns=self._columns, names=names_of_network(self.network))
+        names = names_of_network(self.network)
+        source = array_source((x, y), columns=self._columns, names=names, sample_weight=sample_weight)
         source = encoded(source, None, what, SERIAL)
         if not self.steps and self.comm.size > 1:
             agree(self.comm, lambda: self._check_alike(source))
         check_samples(source.x, source.y, what, (self._job.train.dtype,) * 2, SERIAL, source.feature_names)
-        samples = prepared(self._job, self._spec, Samples(source.x, source.y), f"the targets of {what}", SERIAL)
+        weights = weights_of(source, what, self._job.train.dtype, SERIAL)
+        samples = Samples(source.x, source.y, weights=weights)
+        samples = prepared(self._job, self._spec, samples, f"the targets of {what}", SERIAL)
         return samples, self._content or (content_of(source) if source.columns else None)
 
     @property
@@ -246,27 +261,27 @@ class Trainer:
     def _shards_of(self, samples: Samples) -> ShardLoader:
         """Return what cuts a batch into shards: in the memory of the last one, if it had the same shapes."""
         x, y, loader = samples.x, samples.y, self._loader
-        kind = x.shape[1:], y.shape[1:], y.dtype.kind
+        kind = x.shape[1:], y.shape[1:], y.dtype.kind, samples.weights is None
         if loader is None or kind != self._loaded:
             train = self._job.train
             assert isinstance(train.shards, int)
             loader = ShardLoader(
                 x, y, batch_size=len(samples), shards=train.shards, order=Order(seed=0, shuffle=False),
-                input_shape=self.network.input_shape, dtype=train.dtype,
+                input_shape=self.network.input_shape, dtype=train.dtype, weights=samples.weights,
             )  # fmt: skip
             self._loader, self._loaded = loader, kind
-        loader.take_batch(x, y)
+        loader.take_batch(x, y, samples.weights)
         return loader
 
-    def _pieces(self, x: Rows, y: Rows | None) -> PieceLoader:
-        train = self._job.train
+    def _pieces(self, x: Rows, y: Rows | None, weights: Rows | None = None) -> PieceLoader:
+        train, shape = self._job.train, self.network.input_shape
         return PieceLoader(
-            x, y, piece_size=train.eval_batch_size, input_shape=self.network.input_shape, dtype=train.dtype
+            x, y, piece_size=train.eval_batch_size, input_shape=shape, dtype=train.dtype, weights=weights
         )
 
     def _check_alike(self, source: Source) -> None:
         """Check, before the first step, that all ranks are given the same batch."""
-        batches = gather_or_raise(self.comm, digests(source.arrays)[-1])
+        batches = gather_or_raise(self.comm, digests([*source.arrays, *source.others])[-1])
         for rank, sha256 in enumerate(batches):
             if sha256 != batches[0]:
                 raise DataError(

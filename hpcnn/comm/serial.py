@@ -19,7 +19,7 @@ from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
 from hpcnn.comm.protocol import Array, Contribution, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
-from hpcnn.system.memory import aligned_empty
+from hpcnn.system.memory import kept_empty
 
 
 class SerialExchange(ReplicatedBase):
@@ -78,7 +78,7 @@ class SerialCommunicator:
         if options.get("compression"):  # what is rounded is rounded here too
             return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
         layout = BufferLayout(1, length, dtype, stats_length)
-        memory = aligned_empty(layout.size, np.uint8)
+        memory = kept_empty(layout.size, np.uint8)
         memory[...] = 0
         return SerialExchange(*layout.contributions(memory, [(0, shards)]))
 
@@ -92,7 +92,7 @@ class SerialCommunicator:
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
         """Return an array of zeros."""
-        array = aligned_empty(length, dtype)
+        array = kept_empty(length, dtype)
         array[...] = 0
         return CommonArray(PrivateMemory(), array, self.broadcast_array)
 

@@ -43,7 +43,8 @@ _REPEATED = ("slow", "nan")
 _IN_HOOKS = ("nan", "corrupt-checkpoint", "disk-full")
 """Happen in the functions at the end of this module, not when a phase begins."""
 
-Load = Callable[..., tuple[Any, Any, Any]]
+Load = Callable[..., Any]
+"""Returns arrays: the inputs are the first."""
 
 
 class FaultError(HpcnnError, ValueError):
@@ -247,14 +248,14 @@ def loading(load: Load) -> Load:
         return load
     decided: dict[int, bool] = {}
 
-    def spoilt(*which: int) -> tuple[Any, Any, Any]:
-        x, y, starts = load(*which)
+    def spoilt(*which: int) -> Any:
+        loaded = load(*which)
         step = injectors[0].step
         if step not in decided:
             decided[step] = _happen("nan")
-        if decided[step] and x.size:
-            x.flat[0] = float("nan")
-        return x, y, starts
+        if decided[step] and loaded[0].size:
+            loaded[0].flat[0] = float("nan")
+        return loaded
 
     return spoilt
 

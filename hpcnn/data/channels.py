@@ -99,20 +99,23 @@ class ChannelRows(ComputedRows):
 
 def grid_source(read: ReadVariables, data: GridSection, path: Path) -> Source:
     """Return the inputs and targets that `data` name. DataError: their shapes do not fit together."""
-    x, y = names_of(data.x), names_of(data.y)
-    variables = read([*x, *y, *data.coordinates])
-    targets, coordinates = variables[len(x) : len(x) + len(y)], variables[len(x) + len(y) :]
-    own = dict(zip(x, variables[: len(x)], strict=True))
-    inputs = _inputs(own, dict(zip(data.coordinates, coordinates, strict=True)), data, path)
-    if y:
-        plain = {name: variable.rows for name, variable in zip(y, targets, strict=True)}
+    names = [names_of(one) for one in (data.x, data.y, data.coordinates, data.weights, data.group)]
+    given = iter(read([name for part in names for name in part]))
+    own, targets, coordinates, weights, groups = ({name: next(given) for name in part} for part in names)
+    inputs = _inputs(own, coordinates, data, path)
+    if targets:
+        plain = {name: variable.rows for name, variable in targets.items()}
     else:  # the inputs themselves, later
         plain = {name: _filled(variable.rows, data.fill) for name, variable in own.items()}
-    what = f"targets in {path}"
-    if data.stack == "channels":
-        return Source(inputs, ChannelRows(_alike(plain, what), len(plain)))
-    parts = parts_of({name: variable.rows for name, variable in own.items()}) if len(own) > 1 else {}
-    return Source(inputs, joined(plain, what), inputs=parts)
+    what, stacked = f"targets in {path}", data.stack == "channels"
+    several = len(own) > 1 and not stacked
+    return Source(
+        inputs,
+        ChannelRows(_alike(plain, what), len(plain)) if stacked else joined(plain, what),
+        inputs=parts_of({name: variable.rows for name, variable in own.items()}) if several else {},
+        weights=weights[data.weights].rows if weights else None,
+        groups=groups[data.group].rows if groups else None,
+    )
 
 
 def grid_inputs(read: ReadVariables, data: GridSection, path: Path) -> Rows:

@@ -103,6 +103,15 @@ def check_not_empty(x: Rows, what: str) -> None:
         raise DataError(f"{what}: inputs of shape {x.shape} are empty. At least one sample is needed.")
 
 
+def check_counts(x: Rows, y: Rows, what: str) -> None:
+    """Raise DataError unless there are as many inputs as targets."""
+    if x.shape[0] != y.shape[0]:
+        raise DataError(
+            f"{what}: {x.shape[0]} inputs (shape {x.shape}), but {y.shape[0]} targets (shape {y.shape}). "
+            "The first axis of both is that of the samples and must have the same length."
+        )
+
+
 def check_samples(
     x: Rows,
     y: Rows,
@@ -112,11 +121,7 @@ def check_samples(
     names: Sequence[str] | None = None,
 ) -> None:
     """Raise DataError unless there are as many inputs as targets, at least one, and all are finite in `dtypes`."""
-    if x.shape[0] != y.shape[0]:
-        raise DataError(
-            f"{what}: {x.shape[0]} inputs (shape {x.shape}), but {y.shape[0]} targets (shape {y.shape}). "
-            "The first axis of both is that of the samples and must have the same length."
-        )
+    check_counts(x, y, what)
     check_not_empty(x, what)
     check_finite(x, f"inputs of {what}", dtypes[0], reduction, names)
     check_finite(y, f"targets of {what}", dtypes[1], reduction)

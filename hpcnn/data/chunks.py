@@ -74,9 +74,12 @@ def stored_index(rows: Rows) -> Indices:
 
 
 def usual_chunk_rows(rows: Rows) -> int:
-    """Return the number of rows in a chunk: those of the file, or as many as fit into `DEFAULT_CHUNK_BYTES`."""
+    """Return the number of rows in a chunk: those of the file, or as many as fit into `DEFAULT_CHUNK_BYTES`.
+
+    Rows that are decoded one by one, as pictures are, count as those of a file without chunks.
+    """
     found = max(map(chunk_rows_of, stored(rows)))
-    if found:
+    if found > 1:
         return found
     row_bytes = sum(math.prod(each.shape[1:]) * each.dtype.itemsize for each in stored(rows))
     return max(1, DEFAULT_CHUNK_BYTES // max(1, row_bytes))

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from hpcnn.data import digests as hashed
 from hpcnn.data.columns import Columns, listed
-from hpcnn.data.rows import ArrayRows, Buffer, Rows, in_memory, reshaped_from
+from hpcnn.data.digests import Beat, digests, is_sampled, sample, whole
+from hpcnn.data.files import FileFacts
+from hpcnn.data.rows import Rows, in_memory
 from hpcnn.data.source import Source
 from hpcnn.data.tables.rows import fields_of
 from hpcnn.job import data as schema
 
-SAMPLE_BYTES = 2**26
-"""Largest array in bytes that is hashed whole. Of a larger one in a file, a sample of this size is hashed."""
-RUNS = 64
-"""Number of runs of consecutive rows in the sample, evenly spaced from the first row to the last."""
-BLOCK_BYTES = 2**20
-"""Bytes hashed between two calls of `beat`."""
 PARTS = ("training data", "validation data")
 _KINDS = ("inputs", "targets")
-Beat = Callable[[], object]
-Span = tuple[int, int]
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -48,6 +43,10 @@ class Content(msgspec.Struct, frozen=True):
     """The characters of a text in the order of their numbers."""
     words_sha256: str = ""
     """SHA-256 of what the numbers of a table stand for; empty if they stand for themselves."""
+    others_sha256: str = ""
+    """SHA-256 of the sampled rows of the weights and groups of the samples; empty without any."""
+    files: list[FileFacts] = []
+    """Where they were read from, which does not have to stay the same."""
 
     def __post_init__(self) -> None:
         arrays = len(self.shapes)
@@ -57,67 +56,25 @@ class Content(msgspec.Struct, frozen=True):
         for name in self.types:
             np.dtype(name)  # a TypeError is an error of validation too
 
+    def nbytes(self, place: int) -> int:
+        """Return the size of an array."""
+        return math.prod(self.shapes[place]) * np.dtype(self.types[place]).itemsize
+
+    def equals(self, other: Content) -> bool:
+        """Return whether two contents are the same, wherever they are stored."""
+        return msgspec.structs.replace(self, files=[]) == msgspec.structs.replace(other, files=[])
+
     @property
     def columns(self) -> Columns | None:
         """Names of the columns, where they have some."""
         return None if self.names is None else Columns(tuple(self.names), tuple(self.target_names))
 
 
-def _row_bytes(rows: Rows) -> int:
-    return int(np.prod(rows.shape[1:], dtype=np.int64)) * rows.dtype.itemsize
+class DataChange(msgspec.Struct, frozen=True):
+    """A change of the data of a run, which went on with them from a step on."""
 
-
-def is_sampled(rows: Rows) -> bool:
-    """Return whether the sample of an array is a part of it. It depends only on shape and type."""
-    return rows.shape[0] * _row_bytes(rows) > SAMPLE_BYTES
-
-
-def sample(rows: Rows) -> list[Span]:
-    """Return the sampled rows as ranges, which do not depend on how the array is stored."""
-    n, row_bytes = rows.shape[0], _row_bytes(rows)
-    if not is_sampled(rows):
-        return [(0, n)]
-    length = max(1, SAMPLE_BYTES // RUNS // row_bytes)
-    runs = min(n, max(2, min(RUNS, SAMPLE_BYTES // (length * row_bytes))))
-    starts = [i * (n - length) // max(1, runs - 1) for i in range(runs)]
-    return [(start, start + length) for start in starts]
-
-
-def whole(rows: Rows) -> list[Span]:
-    """Return all rows, as one range."""
-    return [(0, rows.shape[0])]
-
-
-def _blocks(rows: Rows, span: Span) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes of a range of rows; each block is valid until the next one."""
-    rows = reshaped_from(rows)
-    buffer, step = Buffer(rows.shape[1:], rows.dtype), max(1, BLOCK_BYTES // max(1, _row_bytes(rows)))
-    for start in range(*span, step):
-        stop = min(start + step, span[1])
-        if isinstance(rows, ArrayRows):
-            values = rows.array[start:stop]
-        else:
-            values = buffer.rows(stop - start)
-            rows.take(np.arange(start, stop, dtype=np.int64), values)
-        yield values.reshape(-1).view(np.uint8)
-
-
-def digests(arrays: Sequence[Rows], chosen: Callable[[Rows], list[Span]] = whole, beat: Beat = bool) -> list[str]:
-    """Return, for each array, the SHA-256 of the `chosen` rows of it and of all arrays before it.
-
-    >>> one, two = ArrayRows(np.arange(3)), ArrayRows(np.ones(3))
-    >>> digests([one, two])[0] == digests([one])[0]
-    True
-    """
-    sha256, found = hashlib.sha256(), []
-    for rows in arrays:
-        sha256.update(f"{rows.dtype.str} {rows.shape}\n".encode())
-        for span in chosen(rows):
-            for block in _blocks(rows, span):
-                sha256.update(block.data)
-                beat()
-        found.append(sha256.hexdigest())
-    return found
+    step: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    text: str
 
 
 def with_digests(source: Source) -> Source:
@@ -150,6 +107,7 @@ def content_of(source: Source, beat: Beat = bool) -> Content | None:
         target_names=list(source.columns.targets) if source.columns else [],
         words_sha256=_words_digest(arrays),
         vocabulary=source.vocabulary,
+        others_sha256=digests(source.others, sample, beat)[-1] if source.others else "",
     )
 
 
@@ -160,7 +118,10 @@ def changes(
 
     `section` gives the names of the files, `when` the names of the two contents.
     """
-    where = [f"{name}{_files(section, validation=bool(part))}" for part, name in enumerate(PARTS)]
+    where = [
+        f"{name}{_changed_files(before, now, bool(part), when) or _files(section, validation=bool(part))}"
+        for part, name in enumerate(PARTS)
+    ]
     found = _changed_columns(before.columns, now.columns, when) + _changed_characters(before, now, when)
     for part, name in enumerate(where):
         found += [f"{name}: {text}" for text in _changed_part(before, now, 2 * part, when)]
@@ -169,9 +130,13 @@ def changes(
     hashes = (before.sha256, now.sha256) if before.sha256 and now.sha256 else (before.sample_sha256, now.sample_sha256)
     for place, (then, here) in enumerate(zip(*hashes, strict=True)):
         if then != here:
-            return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ"]
+            part = hashes[0] is before.sample_sha256 and now.nbytes(place) > hashed.SAMPLE_BYTES
+            sampled = " (in the part that is compared where data are large)" if part else ""
+            return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ{sampled}"]
     if before.words_sha256 != now.words_sha256:
         return [f"{where[0]}: columns or classes have other words, or values of another kind"]
+    if before.others_sha256 != now.others_sha256:
+        return [f"{where[0]}: the weights or the groups of the samples differ"]
     return []
 
 
@@ -187,8 +152,22 @@ def _files(section: schema.DataSection, *, validation: bool) -> str:
     """Return the files of a part of the data in parentheses; empty if it has no files of its own."""
     folder = Path(getattr(section, "folder", ""))
     names = [name for name in schema.LOCATIONS if name != "folder" and name.startswith("validation_") == validation]
-    files = [str(folder / path) for name in names if (path := getattr(section, name, ""))]
+    files = [path if "://" in path else str(folder / path) for name in names if (path := getattr(section, name, ""))]
     return f" ({', '.join(files)})" if files else ""
+
+
+def _changed_files(before: Content, now: Content, validation: bool, when: tuple[str, str]) -> str:
+    """Return the files of a part in parentheses, with their places and sizes where these changed; empty if unknown."""
+    then = {file.setting: file for file in before.files}
+    texts = []
+    for file in now.files:
+        if file.setting.startswith("validation_") != validation:
+            continue
+        old = then.get(file.setting, file)
+        moved = "" if old.path == file.path else f"{old.path} {when[0]}, now "
+        sizes = "" if old.size == file.size else f": {old.size} {when[0]}, {file.size} {when[1]}"
+        texts.append(f"{moved}{file.path}{sizes}")
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def _changed_columns(before: Columns | None, now: Columns | None, when: tuple[str, str]) -> list[str]:

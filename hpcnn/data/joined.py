@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hpcnn.data.rows import Array, Buffer, ComputedRows, JoinedRows, Rows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.source import Source
 from hpcnn.errors import DataError
+from hpcnn.job import data as schema
 
 
 class PartRows(ComputedRows):
@@ -46,10 +47,21 @@ def parts_of(arrays: Mapping[str, Rows]) -> dict[str, tuple[int, ...]]:
     return {name: rows.shape[1:] or (1,) for name, rows in arrays.items()}
 
 
-def joined_source(x: Mapping[str, Rows], y: Mapping[str, Rows], path: Path) -> Source:
-    """Return arrays of a file as a source of data: several of them side by side. Without `y`: the inputs, later."""
-    inputs = parts_of(x) if len(x) > 1 else {}
-    return Source(joined(x, f"inputs in {path}"), joined(y or x, f"targets in {path}"), inputs=inputs)
+def arrays_source(path: Path, data: schema.Npz, read: Callable[..., tuple[Rows, ...]]) -> Source:
+    """Return the arrays of a file that settings name, of which `read` returns those with some names.
+
+    Without targets, those are the inputs, later.
+    """
+    names = [names_of(data.x), names_of(data.y), names_of(data.weights), names_of(data.group)]
+    given = iter(read(path, *(name for part in names for name in part)))
+    x, y, weights, groups = ({name: next(given) for name in part} for part in names)
+    return Source(
+        joined(x, f"inputs in {path}"),
+        joined(y or x, f"targets in {path}"),
+        inputs=parts_of(x) if len(x) > 1 else {},
+        weights=weights.get(data.weights),
+        groups=groups.get(data.group),
+    )
 
 
 def names_of(given: str | Sequence[str]) -> list[str]:

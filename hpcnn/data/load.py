@@ -14,9 +14,11 @@ from hpcnn.data.other_files import read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import SERIAL, Reduction, SerialReduction
 from hpcnn.data.rows import Rows, SubsetRows, materialize
-from hpcnn.data.sampler import Indices, check_batch, validation_split
+from hpcnn.data.sample_weights import check_some_weight, checked_weights
+from hpcnn.data.sampler import Indices, check_batch
 from hpcnn.data.samples import Samples, Scaling, Splits, measure_scaling, measure_some
 from hpcnn.data.source import Source
+from hpcnn.data.splits import split_of
 from hpcnn.data.tables.encode import VALIDATION, encoded, unknown_notes
 from hpcnn.data.tables.fit import fit_recipe
 from hpcnn.data.tables.recipe import Recipe
@@ -51,10 +53,16 @@ def _unknown(source: Source, recipe: Recipe | None, held_out: Indices | None) ->
 
 def _check_split(source: Source, data: schema.DataSection) -> None:
     """Raise JobError if validation data are given in two ways."""
-    if source.validation is not None and data.validation_fraction and not source.split:
+    if source.validation is None or source.split:
+        return
+    if data.validation_fraction:
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g}, but the job also names validation files. "
             "Set validation_fraction = 0, or make the names of the validation files empty."
+        )
+    if data.fold:
+        raise JobError(
+            f'data.fold = "{data.fold}", but there are validation data already. Leave out the fold, or these data.'
         )
 
 
@@ -74,13 +82,15 @@ def _check(source: Source, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduc
     check_samples(*source.validation, VALIDATION, dtypes, reduction, source.feature_names)
 
 
-def split_of(
-    source: Source, data: schema.DataSection, seed: int, arithmetic: str
-) -> tuple[Indices | None, Indices | None]:
-    """Return the samples to train on and those that are held out; None for all, and for none."""
-    if not data.validation_fraction or source.split:
-        return None, None
-    return validation_split(source.x.shape[0], data.validation_fraction, seed, arithmetic)
+def _weights(source: Source, dtype: DTypeLike, reduction: Reduction) -> tuple[Rows | None, Rows | None]:
+    """Return the weights of all samples, and those of validation data that come by themselves."""
+    weights, held = source.weights, source.validation_weights
+    if weights is not None:
+        weights = checked_weights(weights, source.x.shape[0], TRAINING, dtype, reduction)
+    if held is not None:
+        assert source.validation is not None
+        held = checked_weights(held, source.validation[0].shape[0], VALIDATION, dtype, reduction)
+    return weights, held
 
 
 def recipe_of(
@@ -147,6 +157,7 @@ def load(
     scaled_y = target_scaling is not None or data.scale_targets != "none"
     _check(source, (np.float64 if scaled else dtype, np.float64 if scaled_y else dtype), reduction)
 
+    weights, held_weights = _weights(source, dtype, reduction)
     train, validation = (source.x, source.y), source.validation
     if plan is not None and validation is not None and plan.validation is not None:
         validation = in_order(validation[0], plan.validation), in_order(validation[1], plan.validation)
@@ -154,6 +165,8 @@ def load(
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
     if kept is not None:
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
+    if weights is not None and kept is not None and held_out is not None:
+        weights, held_weights = SubsetRows(weights, kept), SubsetRows(weights, held_out)
     if scaling is None and data.scale != "none":
         if recipe is not None and recipe.columns:
             some = [one for column in recipe.columns for one in column.scaled]
@@ -165,15 +178,19 @@ def load(
         kind, over = data.scale_targets, data.scale_targets_over
         target_scaling = measure_scaling(train[1], kind, over, reduction, arithmetic, "targets")
 
-    def samples(x: Rows, y: Rows) -> Samples:
+    def samples(x: Rows, y: Rows, weights: Rows | None, what: str) -> Samples:
+        if weights is not None:
+            check_some_weight(weights, what, reduction)
         y = target_scaling.apply(y, "targets") if target_scaling else y
         return Samples(
             materialize(scaling.apply(x) if scaling else x, dtype),
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
             source.feature_names,
+            weights=None if weights is None else materialize(weights, dtype),
         )
 
-    chosen, held = samples(*train), None if validation is None else samples(*validation)
+    chosen = samples(*train, weights, TRAINING)
+    held = None if validation is None else samples(*validation, held_weights, VALIDATION)
     index = stored_index(train[0]) if data.order == "windows" else None
     if plan is not None:
         chosen, held = plan.windows(chosen), held and plan.windows(held, validation=True)

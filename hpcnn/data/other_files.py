@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from hpcnn.data.readers import READERS, read_source, reader_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.reduction import SERIAL, Reduction
 from hpcnn.data.rows import ReshapedRows, Rows, materialize
+from hpcnn.data.sample_weights import weights_of
 from hpcnn.data.samples import Samples, Scaling
-from hpcnn.data.source import Inputs, Source, find_folder, resolve
+from hpcnn.data.source import Inputs, Source, find_folder
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of, like, reordered
@@ -58,6 +59,14 @@ def _with_window(settings: schema.DataSection, window: Window | None) -> schema.
     return msgspec.structs.replace(settings, window=window)
 
 
+Once = Callable[[Callable[[], Any]], Any]
+"""Calls a function that reads a file; see `read_inputs`."""
+
+
+def _called(read: Callable[[], Any]) -> Any:
+    return read()
+
+
 def read_inputs(
     path: str,
     data: schema.DataSection,
@@ -69,11 +78,12 @@ def read_inputs(
     features: int | None = None,
     recipe: Recipe | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Inputs:
     """Return the inputs of a file for prediction. Its format follows from its ending (`INPUTS`), or is that of the job.
 
     Args:
-        path: the file; see `resolve` for where it may be.
+        path: the file, of tables also a folder of parts, a pattern or an address; see `resolve` for where it may be.
         data: the job's section; names of arrays and target columns come from it where the format is the same.
         base: the job file's folder.
         dtype: the job's type.
@@ -82,6 +92,7 @@ def read_inputs(
         features: number of entries of a sample, if known; tells whether a CSV file without names contains targets.
         recipe: what became of the columns of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
@@ -95,7 +106,7 @@ def read_inputs(
     window = data.window
     settings = data if reader is own else _with_window(like(reader.settings_for(str(found), columns), data), window)
     width = features // window.steps if features and window else features
-    inputs = reader.read_inputs(found, settings, columns, width)
+    inputs: Inputs = once(lambda: reader.read_inputs(found, settings, columns, width))
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)
     x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
@@ -121,7 +132,7 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
     if not own.has_names(data) or "," in path or find_folder(path, base) is not None:
         return ()
     reader = next((reader for ending, reader in INPUTS.items() if path.lower().endswith(ending)), own)
-    if not reader.has_names(data if reader is own else reader.settings_for(str(resolve(path, base)), None)):
+    if not reader.has_names(data if reader is own else reader.settings_for(str(reader.find(path, base)), None)):
         return ()
     return (
         f"the columns of {path} are used in order, regardless of their names: the version of hpcnn that trained the "
@@ -152,6 +163,7 @@ def read_samples(
     recipe: Recipe | None = None,
     target_scaling: Scaling | None = None,
     reduction: Reduction = SERIAL,
+    once: Once = _called,
 ) -> Samples:
     """Return inputs and targets of a file for evaluation. Targets are not prepared yet.
 
@@ -168,15 +180,19 @@ def read_samples(
         recipe: what became of the columns of the training run.
         target_scaling: that of the targets of the training run.
         reduction: distributes the checks over the ranks; collective.
+        once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
     Raises:
         DataError: a missing or damaged file, an unknown ending, values that are not finite, or counts that differ.
     """
-    source = read_source(_with_window(_sample_settings(path, data, base, columns), data.window), base)
-    if columns is None:
-        source = in_order_of(source, None)
-    elif source.columns is not None:
-        source = reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    def read() -> Source:
+        source = read_source(_with_window(_sample_settings(path, data, base, columns), data.window), base)
+        if columns is None or source.columns is None:
+            return source if columns is not None else in_order_of(source, None)
+        return reordered(source, columns.places(source.columns.inputs, path), columns)
+
+    source: Source = once(read)
     samples = ready_samples(
         source, path, dtype=dtype, scaling=scaling, recipe=recipe, target_scaling=target_scaling, reduction=reduction
     )
@@ -202,4 +218,4 @@ def ready_samples(
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
     y = target_scaling.apply(source.y, "targets") if target_scaling else source.y
-    return Samples(x, y, source.feature_names, notes)
+    return Samples(x, y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

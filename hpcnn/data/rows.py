@@ -51,6 +51,10 @@ class Buffer:
         self.block = max(1, BLOCK_BYTES // max(1, math.prod(row_shape) * self.dtype.itemsize))
         """Rows that fit into `BLOCK_BYTES`, at least one."""
 
+    def __reduce__(self) -> tuple[type[Buffer], tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return how to make another one: scratch memory is never shared."""
+        return Buffer, (self.row_shape, self.dtype)
+
     def rows(self, n: int) -> Array:
         """Return uninitialised rows, shape (n, *row_shape)."""
         if len(self._array) < n:
@@ -71,10 +75,22 @@ class ArrayRows:
         self.array = np.ascontiguousarray(array)
         self.mapped = mapped
         self.shape, self.dtype = array.shape, array.dtype
+        self._prepare()
+
+    def _prepare(self) -> None:
         # As bytes, because take first copies the whole of an array that is not aligned (members of an .npz).
         self._bytes = _as_bytes(self.array)
         self._aligned = self.array.flags.aligned
         self._raw = Buffer((self._bytes.shape[1],), np.uint8)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what it is made of, the values once."""
+        return {name: value for name, value in vars(self).items() if name not in ("_bytes", "_aligned", "_raw")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make it of what `__getstate__` returned."""
+        vars(self).update(state)
+        self._prepare()
 
     def take(self, indices: Indices, out: Array) -> None:
         """Write rows into `out`; see `Rows.take`."""

@@ -21,7 +21,7 @@ CHUNK_STREAM = 6
 """Random stream of the order of chunks."""
 
 
-def _permutation(n: int, arithmetic: str, *key: int) -> Indices:
+def permutation(n: int, arithmetic: str, *key: int) -> Indices:
     """Return 0 to n - 1 in random order, which `key` decides: seed, stream and, of a stream, the place."""
     if arithmetic == "native":
         from hpcnn.kernels import core
@@ -40,7 +40,7 @@ def epoch_order(n: int, seed: int, epoch: int, *, shuffle: bool, arithmetic: str
     >>> sorted(epoch_order(4, seed=0, epoch=7, shuffle=True).tolist())
     [0, 1, 2, 3]
     """
-    return _permutation(n, arithmetic, seed, ORDER_STREAM, epoch) if shuffle else np.arange(n, dtype=np.int64)
+    return permutation(n, arithmetic, seed, ORDER_STREAM, epoch) if shuffle else np.arange(n, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,11 @@ def window_order(
     [6, 12]
     """
     n, numbers = len(chunk_of), np.unique(chunk_of)
-    chunks = numbers[_permutation(len(numbers), arithmetic, seed, CHUNK_STREAM, epoch)]
+    chunks = numbers[permutation(len(numbers), arithmetic, seed, CHUNK_STREAM, epoch)]
     windows = -(-len(chunks) // window_chunks)
     window_of_chunk = np.zeros(int(numbers[-1]) + 1, np.int64 if windows > 2**15 else np.int16)  # int16: sorted fast
     window_of_chunk[chunks] = np.arange(len(chunks)) // window_chunks
-    shuffled = _permutation(n, arithmetic, seed, ORDER_STREAM, epoch)
+    shuffled = permutation(n, arithmetic, seed, ORDER_STREAM, epoch)
     window_of = window_of_chunk[chunk_of[shuffled]]
     samples = shuffled[np.argsort(window_of, kind="stable")]
     return WindowOrder(samples, chunks, np.cumsum(np.bincount(window_of, minlength=windows)))
@@ -105,7 +105,7 @@ def validation_split(n: int, fraction: float, seed: int, arithmetic: str = "nump
     held_out = held_out_count(n, fraction)
     chosen = np.zeros(n, dtype=np.bool_)
     if held_out:
-        chosen[_permutation(n, arithmetic, seed, SPLIT_STREAM)[:held_out]] = True
+        chosen[permutation(n, arithmetic, seed, SPLIT_STREAM)[:held_out]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 

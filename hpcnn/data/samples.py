@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.data.reduction import Reduction, totals
-from hpcnn.data.rows import Array, Chunks, ColumnRows, Rows, ScaledRows
+from hpcnn.data.rows import Array, Chunks, ColumnRows, Rows, ScaledRows, SubsetRows
 from hpcnn.data.sampler import Indices
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.errors import DataError
@@ -150,6 +150,8 @@ class Samples:
     """Names of the columns of the inputs, where they have some."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    weights: Rows | None = None
+    """How much each sample counts, shape (n,); None: all count the same."""
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -158,6 +160,11 @@ class Samples:
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the inputs of one sample."""
         return self.x.shape[1:]
+
+    def subset(self, index: Indices) -> Samples:
+        """Return the samples of these numbers, (k,)."""
+        weights = None if self.weights is None else SubsetRows(self.weights, index)
+        return replace(self, x=SubsetRows(self.x, index), y=SubsetRows(self.y, index), weights=weights)
 
     def take(self, indices: Indices, x_out: Array, y_out: Array) -> None:
         """Write the samples `indices`, shape (k,), into arrays whose first axis is k, cast to their types."""

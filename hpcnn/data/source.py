@@ -43,7 +43,7 @@ class Source:
     computed: bool = False
     """Whether a formula computes the values, so that they are finite and need no check."""
     digests: tuple[str, ...] = ()
-    """SHA-256 of all values, if already known; see `hpcnn.data.content.digests`."""
+    """SHA-256 of all values, if already known; see `hpcnn.data.digests.digests`."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -56,6 +56,8 @@ class Source:
     """Of a table: where its inputs are in the file, from 0."""
     features: tuple[str, ...] | None = None
     """Names of the entries of `x`, where they are others than those of the columns."""
+    held_out: NDArray[np.bool_] | None = None
+    """Which samples a column of the table holds out for validation."""
     groups: Rows | None = None
     """A number for each sample, (n,): samples of one number stay on one side of the split, or are one time series."""
     validation_groups: Rows | None = None
@@ -65,6 +67,11 @@ class Source:
     def arrays(self) -> tuple[Rows, ...]:
         """Inputs and targets, then those for validation if there are any."""
         return (self.x, self.y, *(self.validation or ()))
+
+    @property
+    def others(self) -> tuple[Rows, ...]:
+        """What else there is of the samples: weights, those for validation, groups."""
+        return tuple(rows for rows in (self.weights, self.validation_weights, self.groups) if rows is not None)
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

@@ -11,6 +11,10 @@ from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt
 from hpcnn.job.window import Window
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
+Steps = Annotated[int, Meta(ge=1, le=1_048_576)]
+"""Of a synthetic sample, so that one fits into memory."""
+Parts = Annotated[int, Meta(ge=1, le=1000)]
+"""What a synthetic sample is made of."""
 
 
 class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
@@ -18,6 +22,15 @@ class DataSection(Section, frozen=True, kw_only=True, tag_field="source"):
 
     validation_fraction: Fraction = 0.0
     """Fraction of the samples held out for validation, chosen with `train.seed`."""
+    validation_split: Literal["random", "stratified", "group", "last"] = "random"
+    """Which samples `validation_fraction` or `fold` hold out. `random`: any. `stratified`: the same share of each \
+class. `group`: whole groups of samples that belong together. `last`: the last ones, for series."""
+    validation_gap: NonNegativeInt = 0
+    """`last`: samples beside those that are held out that are left out of the training, so that windows do not \
+overlap."""
+    fold: str = ""
+    """Fold for cross-validation, in place of `validation_fraction`: `"2/5"` holds out the second of five parts, for \
+`last` of consecutive samples."""
     scale: Literal["none", "standardize", "minmax"] = "none"
     """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
     scale_over: Literal["feature", "channel", "all"] = "feature"
@@ -47,6 +60,9 @@ are larger than the memory. It affects the result."""
     """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
 share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
 takes at most a quarter of what is free. Same result."""
+    stage: str = ""
+    """Folder on a disk of each node, as "/tmp" or "$TMPDIR", that files are copied to before the training. Same \
+result."""
 
 
 class Digits(DataSection, frozen=True, kw_only=True, tag="digits"):
@@ -82,6 +98,8 @@ Missing = Literal["error", "mean", "median", "most_frequent", "indicator"]
 class TableSection(FileSection, frozen=True, kw_only=True):
     """Settings of tables with columns."""
 
+    path: Text
+    """The file; or a folder of parts, a pattern with `*`, `?` or `[...]`, or an address, as `s3://…`."""
     targets: Annotated[list[str | int], Meta(min_length=1)]
     """Columns to predict: names, patterns with `*` and `?`, or positions from 0 (-1 is the last)."""
     inputs: list[Text] | dict[str, list[Text]] = []
@@ -93,6 +111,10 @@ gives the model several inputs by name."""
     """Column of the weights of the samples."""
     group: str = ""
     """Column that says which samples belong together."""
+    validation_column: str = ""
+    """Column that says which rows are held out for validation: those with one of `validation_values`."""
+    validation_values: list[str | int | bool] = []
+    """Its values in these rows, as `["test"]`."""
     categories: Categories = "one_hot"
     """What becomes of words: a column of zeros and ones a word, or one number a word from 1 (0: an unknown word)."""
     missing: Missing = "error"
@@ -109,6 +131,16 @@ class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
     y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
     """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs. Empty, with \
 `window`: the inputs themselves, later."""
+    weights: str = ""
+    """Name of the array of weights of the samples."""
+    group: str = ""
+    """Name of the array that says which samples belong together."""
+    validation_x: str | list[Text] = ""
+    """Name of an array of inputs for validation, of the same file; or a list."""
+    validation_y: str | list[Text] = ""
+    """The same of targets."""
+    validation_weights: str = ""
+    """The same of weights."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -122,6 +154,12 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
     """Inputs for validation."""
     validation_y_path: str = ""
     """Targets for validation."""
+    weights_path: str = ""
+    """Weights of the samples, one number each."""
+    validation_weights_path: str = ""
+    """The same for validation."""
+    group_path: str = ""
+    """Numbers that say which samples belong together."""
 
 
 class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
@@ -201,10 +239,16 @@ another."""
 
 
 class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
-    """A CSV file of numbers, words and dates."""
+    """Text files of numbers, words and dates: CSV, and others with one line a row."""
 
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
-    """Separator of columns."""
+    delimiter: str = ""
+    """Separator of columns; `whitespace`: any number of blanks and tabs. Empty: found by a look at the first lines."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal separator; `auto`: found by a look at the numbers, where it is clear."""
+    encoding: str = ""
+    """Encoding of the text, as `latin-1`. Empty: UTF-8, or what a mark at the beginning says."""
+    comment: str = ""
+    """What comment lines begin with, as `#`; empty: there are none."""
     header: bool = True
     """Whether the first line names the columns."""
 
@@ -225,6 +269,16 @@ of its outputs in order. `channels`: one array with a new last axis, as (lat, lo
     """Number in place of missing inputs. Without it they are refused; so are missing targets."""
     mask_channel: bool = False
     """With `fill`: one more channel, 1 where a value was missing in any of the others, else 0."""
+    weights: str = ""
+    """Name of the array of weights of the samples."""
+    group: str = ""
+    """Name of the array that says which samples belong together."""
+    validation_x: str | list[Text] = ""
+    """Name of an array of inputs for validation, of the same file; or a list."""
+    validation_y: str | list[Text] = ""
+    """The same of targets."""
+    validation_weights: str = ""
+    """The same of weights."""
 
 
 class Hdf5(GridSection, frozen=True, kw_only=True, tag="hdf5"):
@@ -237,6 +291,10 @@ class Zarr(GridSection, frozen=True, kw_only=True, tag="zarr"):
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
     """A Parquet table of numbers, words and dates (extra `parquet`)."""
+
+
+class Feather(TableSection, frozen=True, kw_only=True, tag="feather"):
+    """A Feather table of numbers, words and dates (extra `parquet`)."""
 
 
 class Sklearn(DataSection, frozen=True, kw_only=True, tag="sklearn"):
@@ -280,7 +338,7 @@ class Shapes(DataSection, frozen=True, kw_only=True, tag="shapes"):
     """Height and width of an image."""
     channels: Annotated[int, Meta(ge=1, le=4)] = 1
     """Number of channels."""
-    shapes: PositiveInt = 3
+    shapes: Parts = 3
     """Number of shapes in an image; a later one covers those before."""
     noise: NonNegative = 0.25
     """Width of the noise, uniform in [0, noise), that is added to each pixel. Shapes are 0.5 to 1 above it."""
@@ -314,7 +372,7 @@ class Heat(DataSection, frozen=True, kw_only=True, tag="heat"):
 
     samples: PositiveInt
     """Number of pairs of states."""
-    points: Annotated[int, Meta(ge=2)] = 64
+    points: Annotated[int, Meta(ge=2, le=1_048_576)] = 64
     """Number of points of the line."""
     modes: PositiveInt = 4
     """Number of sine waves in an initial state, of 1, 2, ... periods. Amplitudes and phases are random."""
@@ -335,13 +393,13 @@ class Series(DataSection, frozen=True, kw_only=True, tag="series"):
 
     samples: PositiveInt
     """Number of windows."""
-    length: PositiveInt = 64
+    length: Steps = 64
     """Number of steps of the inputs."""
-    horizon: PositiveInt = 1
+    horizon: Steps = 1
     """Number of steps of the targets."""
     stride: PositiveInt = 1
     """Distance of the starts of two windows."""
-    components: PositiveInt = 3
+    components: Parts = 3
     """Number of sine waves: periods from 4 to `length` steps (at least 8), amplitudes from 0.5 to 1."""
     noise: NonNegative = 0.1
     """Standard deviation of the normal noise of each step."""
@@ -369,8 +427,8 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Zarr | Parquet | Sklearn | Synthetic
-    | Shapes | TextFiles | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Zarr | Parquet | Feather | Sklearn
+    | Synthetic | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
 PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")
@@ -381,9 +439,10 @@ LOCATIONS = (
     "folder", "path", "x_path", "y_path", "images", "labels", "validation_path", "validation_x_path",
     "validation_y_path", "validation_images", "validation_labels", "table", "validation_table", "masks",
     "shards", "validation_shards",
+    "weights_path", "validation_weights_path", "group_path",
 )  # fmt: skip
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
-DATA_SPEED_SETTINGS = ("prefetch", "keep")
+DATA_SPEED_SETTINGS = ("prefetch", "keep", "stage")
 """Keys that do not change the result."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 from hpcnn.errors import JobError
 from hpcnn.job import data as sources
@@ -13,12 +15,15 @@ def has_validation(data: sources.Data) -> bool:
     given = isinstance(data, sources.Memory) and data.validation_samples > 0
     given = given or (isinstance(data, sources.Cifar) and data.part == "both")
     given = given or isinstance(data, sources.Images)  # it depends on the folders that there are
-    return given or data.validation_fraction > 0 or any(_validation_files(data).values())
+    return given or data.validation_fraction > 0 or bool(data.fold) or any(_validation_given(data).values())
 
 
-def _validation_files(data: sources.Data) -> dict[str, str]:
-    keys = ("validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels",
-            "validation_shards")  # fmt: skip
+def _validation_given(data: sources.Data) -> dict[str, Any]:
+    """Return the settings that name validation data, by key; those of inputs and targets come in pairs."""
+    keys = (
+        "validation_path", "validation_x_path", "validation_y_path", "validation_images", "validation_labels",
+        "validation_x", "validation_y", "validation_column", "validation_shards",
+    )  # fmt: skip
     return {key: getattr(data, key) for key in keys if hasattr(data, key)}
 
 
@@ -36,17 +41,77 @@ def check_data(data: sources.Data) -> None:
             '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
     _check_window(data)
-    files = _validation_files(data)
-    given = [key for key, value in files.items() if value]
+    if data.stage and not any(hasattr(data, key) for key in sources.LOCATIONS):
+        raise JobError(
+            f"data.stage = {data.stage!r} copies files, but data.source = {data.__struct_config__.tag!r} reads none: "
+            'set it to ""'
+        )
+    _check_validation(data)
+    _check_split(data)
+
+
+def _check_validation(data: sources.Data) -> None:
+    """Raise JobError if validation data are given in two ways, or by half."""
+    named = _validation_given(data)
+    given = [key for key, value in named.items() if value]
     if data.validation_fraction > 0 and given:
         empty = ", ".join(f'data.{key} = ""' for key in given)
         raise JobError(
             f"data.validation_fraction = {data.validation_fraction:g} and data.{given[0]} both give validation "
             f"data: set the fraction to 0, or {empty}"
         )
-    if len(files) == 2 and len(given) == 1:  # inputs in one file, targets in another
-        other = next(key for key in files if key not in given)
-        raise JobError(f"data.{given[0]} needs data.{other}: give both, or neither")
+    if data.fold and given:
+        raise JobError(
+            f'data.fold = "{data.fold}" and data.{given[0]} both give validation data: leave out one of them'
+        )
+    for pair in (("validation_x_path", "validation_y_path"), ("validation_images", "validation_labels"),
+                 ("validation_x", "validation_y")):  # fmt: skip
+        if len(found := [key for key in pair if key in given]) == 1:
+            other = next(key for key in pair if key not in found)
+            raise JobError(f"data.{found[0]} needs data.{other}: give both, or neither")
+    others = [key for key in ("validation_path", "validation_x", "validation_column") if key in given]
+    if len(others) > 1:
+        raise JobError(f"data.{others[0]} and data.{others[1]} both give validation data: leave out one of them")
+    values = getattr(data, "validation_values", [])
+    if isinstance(data, sources.TableSection) and bool(data.validation_column) != bool(values):
+        here, other = ("column", "values") if not values else ("values", "column")
+        raise JobError(f"data.validation_{here} needs data.validation_{other}: give both, or neither")
+
+
+def _check_split(data: sources.Data) -> None:
+    """Raise JobError if the kind of the split means nothing, or the source does not allow it."""
+    kind, splits = data.validation_split, data.validation_fraction > 0 or bool(data.fold)
+    if data.fold:
+        numbers = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", data.fold)
+        if numbers is None or int(numbers[2]) < max(2, int(numbers[1])):
+            raise JobError(f'data.fold = "{data.fold}": give a fold and the number of folds, at least 2, as "1/5"')
+    if isinstance(data, sources.TextFiles | sources.Series) and (data.fold or kind not in ("random", "last")):
+        key, value = ("fold", data.fold) if data.fold else ("validation_split", kind)
+        raise JobError(
+            f'data.{key} = "{value}" is not for this source, of which validation_fraction holds out the end: remove '
+            f"data.{key}"
+        )
+    if kind != "random" and not splits:
+        raise JobError(
+            f'data.validation_split = "{kind}" says which samples are held out, but none are: set '
+            "data.validation_fraction or data.fold, or remove it"
+        )
+    if data.validation_gap and kind != "last":
+        raise JobError(
+            f'data.validation_gap = {data.validation_gap} is for data.validation_split = "last", but that is "{kind}": '
+            "change it, or remove the gap"
+        )
+    group = getattr(data, "group", "") or getattr(data, "group_path", "")
+    if kind == "group" and not group and not isinstance(data, sources.Memory):
+        raise JobError(
+            'data.validation_split = "group" needs to know which samples belong together: name a column or an array by '
+            "data.group, in a table, an .npz or an HDF5 file (of .npy: group_path)"
+        )
+    if group and splits and kind != "group" and data.window is None:
+        raise JobError(
+            f'data.group = "{group}" says which samples belong together, but data.validation_split = "{kind}" takes '
+            'them apart: set it to "group", or leave the column out by data.exclude'
+        )
 
 
 IN_TIME = (sources.Npz, sources.Npy, sources.TableSection, sources.GridSection, sources.Memory)
@@ -73,6 +138,16 @@ def _check_window(data: sources.Data) -> None:
             f"data.window.gap = {window.gap}, but the targets are the inputs themselves (data.{key} is empty), which "
             "the model would be shown: use at least 0"
         )
+    for key in ("weights", "weights_path", "validation_column", "fold", "validation_gap"):
+        if getattr(data, key, None):
+            raise JobError(f"data.{key} is of single samples, but data.window makes some of many rows: leave one out")
+    if data.validation_split not in ("random", "last"):
+        raise JobError(
+            f'data.validation_split = "{data.validation_split}" takes rows apart, but data.window holds out the end of '
+            "each series: leave the kind of the split out"
+        )
+    if getattr(data, "group", "") and getattr(data, "validation_x", ""):
+        raise JobError("data.group with data.window is for series of one array: leave data.validation_x out")
     if isinstance(getattr(data, "inputs", None), dict):
         raise JobError("data.window makes windows of one input, but data.inputs is a table of several: give a list")
 
@@ -93,6 +168,8 @@ def check_source(data: sources.DataSection) -> None:
             _check_names(data)
         case sources.WebDataset():
             _check_webdataset(data)
+        case sources.Csv():
+            _check_csv(data)
         case sources.Heat() if data.modes > data.points // 2:
             raise JobError(
                 f"data.modes = {data.modes} of data.points = {data.points}: a wave needs two points a period. Use at "
@@ -180,6 +257,22 @@ def _check_webdataset(data: sources.WebDataset) -> None:
     if data.classes and masks:
         raise JobError("data.classes names the words of classes, but masks hold numbers: leave it out")
     _check_pictures(data)
+
+
+def _check_csv(data: sources.Csv) -> None:
+    given = data.delimiter
+    if given not in ("", "whitespace") and (len(given) > 1 or not given.isascii() or given in '"\r\n\0'):
+        raise JobError(
+            f'data.delimiter = {given!r} can\'t separate columns: give one character of ASCII, as ";", or "whitespace" '
+            "for any number of blanks and tabs, or leave it out: it is found"
+        )
+    try:
+        "a".encode(data.encoding or "utf-8")
+    except (LookupError, ValueError):
+        raise JobError(
+            f"data.encoding = {data.encoding!r} is no encoding of text that Python knows: use 'utf-8', 'latin-1', "
+            "'cp1252', 'utf-16' or another one, or leave it out for UTF-8"
+        ) from None
 
 
 def _check_text(data: sources.TextFiles) -> None:

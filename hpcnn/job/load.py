@@ -131,7 +131,9 @@ def read_table(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path) -> str:
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe may block for ever
+        if path.is_dir():
+            raise JobError(f"{str(path)!r} is a folder, but a job file is needed. That of a run is its job.toml.")
+        if path.exists() and not path.is_file():  # reading a pipe may block for ever
             raise JobError(f"can't read the job file {str(path)!r}: it is a pipe or device. Give a file.")
         with path.open("rb") as file:
             content = file.read(SIZE_LIMIT + 1)

@@ -252,7 +252,7 @@ def _bounds(kind: kinds.Type) -> str:
     if not isinstance(kind, kinds.IntType | kinds.FloatType):
         return ""
     signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
-    given = [f"{sign} {bound:g}" for sign, bound in signs.items() if bound is not None]
+    given = [f"{sign} {bound:.15g}" for sign, bound in signs.items() if bound is not None]
     return " " + " and ".join(given) if given else ""
 
 

@@ -28,7 +28,26 @@ static void softmax(const real *z, real *y, index_t n) {
     }
 }
 
-void NAME(activate_row)(int activation, const real *z, real *y, index_t n) {
+/* The same with derivatives, which are not flushed: they are only multiplied. */
+#define EACH_WITH_SLOPE(function) \
+    EACH_VEC(n, z, y, { \
+        dvec parts_[DPARTS]; \
+        dvec slopes_[DPARTS]; \
+        for (int part_ = 0; part_ < DPARTS; part_++) parts_[part_] = function(widen(in, part_), &slopes_[part_]); \
+        out = narrow(parts_); \
+        if (left >= WIDTH) store(slopes + i, narrow(slopes_)); \
+        else store_part(slopes + i, narrow(slopes_), left); \
+    })
+
+void NAME(activate_row)(int activation, const real *z, real *y, real *slopes, index_t n) {
+    if (slopes && activation == GELU) {
+        EACH_WITH_SLOPE(gelu_with_slope)
+        return;
+    }
+    if (slopes && activation == SWISH) {
+        EACH_WITH_SLOPE(swish_with_slope)
+        return;
+    }
     switch (activation) {
         case RELU: EACH_VEC(n, z, y, out = relu(in)) break;
         case LEAKY_RELU: EACH_VEC(n, z, y, out = leaky_relu(in)) break;
@@ -47,10 +66,10 @@ void NAME(activate_row)(int activation, const real *z, real *y, index_t n) {
 void NAME(activate)(const void *operation, index_t begin, index_t end, void *scratch) {
     const struct activate *op = operation;
     const real *z = (const real *)op->z + begin * op->columns;
-    real *y = (real *)op->y + begin * op->columns;
+    real *y = (real *)op->y + begin * op->columns, *slopes = op->slopes ? (real *)op->slopes + begin * op->columns : NULL;
     (void)scratch;
     if (op->activation != SOFTMAX) {
-        NAME(activate_row)(op->activation, z, y, (end - begin) * op->columns);
+        NAME(activate_row)(op->activation, z, y, slopes, (end - begin) * op->columns);
         return;
     }
     for (index_t row = begin; row < end; row++, z += op->columns, y += op->columns) softmax(z, y, op->columns);
@@ -87,8 +106,8 @@ static void slopes(int activation, const real *saved, const real *dy, real *dz, 
         case SELU:
             EACH_SLOPE(other * pick((ivec)(in < all(0)), in + all((real)(SELU_SCALE * SELU_ALPHA)), all((real)SELU_SCALE)))
             break;
-        case GELU: EACH_SLOPE(other * OF_DOUBLES(in, gelu_slope)) break;
-        case SWISH: EACH_SLOPE(other * OF_DOUBLES(in, swish_slope)) break;
+        case GELU:
+        case SWISH: EACH_SLOPE(other * in) break;
         case SOFTPLUS: EACH_SLOPE(other * OF_DOUBLES(in, softplus_slope)) break;
         case SIGMOID: EACH_SLOPE(other * ((all(1) - in) * in)) break;
         case TANH: EACH_SLOPE(other * (all(1) - in * in)) break;

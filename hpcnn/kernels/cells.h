@@ -6,7 +6,8 @@
 #include "tiles.h"
 
 #define EACH_PART UNROLL for (int part = 0; part < DPARTS; part++)
-#define EACH_UNIT(count) for (index_t j = 0, left = (count); j < (count); j += WIDTH, left -= WIDTH)
+/* Vectors of units, and how many there are from there on; all are `whole` where units are a multiple of their width. */
+#define EACH_UNIT(count) for (index_t j = 0, left = whole ? WIDTH : (count); j < (count); j += WIDTH, left -= whole ? 0 : WIDTH)
 
 /* Where a row of gates, or of what else a gate has, keeps its numbers: one gate behind the other. */
 struct gates {
@@ -15,11 +16,11 @@ struct gates {
 };
 
 INLINE int gates_of(int cell) { return cell == SIMPLE_RNN ? 1 : cell == LSTM ? 4 : 3; }
-/* A cell by its usual activations, which are then known to the compiler, or by any. */
+/* A cell by its usual activations, which are then known to the compiler, or by any; of whole vectors, or of any. */
 #define WITH_ACTIVATIONS(function, o, ...) \
-    ((o)->activation == TANH && (o)->recurrent_activation == SIGMOID \
-         ? function(TANH, SIGMOID, o, __VA_ARGS__) \
-         : function((o)->activation, (o)->recurrent_activation, o, __VA_ARGS__))
+    ((o)->activation != TANH || (o)->recurrent_activation != SIGMOID \
+         ? function((o)->activation, (o)->recurrent_activation, 0, o, __VA_ARGS__) \
+         : (o)->units % WIDTH == 0 ? function(TANH, SIGMOID, 1, o, __VA_ARGS__) : function(TANH, SIGMOID, 0, o, __VA_ARGS__))
 /* Numbers of a row that may end there. */
 INLINE dvec doubles(const real *from, index_t left, int part) { return widen(load_some(from, left), part); }
 INLINE dvec doubles_or_0(const real *from, index_t j, index_t left, int part) { return from ? doubles(from + j, left, part) : dall(0); }
@@ -66,7 +67,7 @@ INLINE dvec value_of(int activation, dvec saved) { return from_input(activation)
 
 /* ------------------------------------------------------------------------------------------------------------ Outputs */
 
-INLINE void simple_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, real *next) {
+INLINE void simple_cell(int act, int rec, int whole, const struct recurrent *o, struct gates x, struct gates sums, real *next) {
     (void)rec;
     EACH_UNIT(o->units) {
         dvec z[DPARTS], y[DPARTS];
@@ -80,7 +81,7 @@ INLINE void simple_cell(int act, int rec, const struct recurrent *o, struct gate
     }
 }
 
-INLINE void lstm_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
+INLINE void lstm_cell(int act, int rec, int whole, const struct recurrent *o, struct gates x, struct gates sums, const real *c_before, real *c, real *next) {
     EACH_UNIT(o->units) {
         dvec saved[4][DPARTS], state[DPARTS], y[DPARTS];
         EACH_PART {
@@ -101,7 +102,7 @@ INLINE void lstm_cell(int act, int rec, const struct recurrent *o, struct gates 
     }
 }
 
-INLINE void gru_after_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *inner, real *next) {
+INLINE void gru_after_cell(int act, int rec, int whole, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *inner, real *next) {
     const real *bias = o->bias;
     EACH_UNIT(o->units) {
         dvec saved[3][DPARTS], third[DPARTS], y[DPARTS];
@@ -131,7 +132,7 @@ INLINE void gru_after_cell(int act, int rec, const struct recurrent *o, struct g
 }
 
 /* The gates z and r, and r h. */
-INLINE void gru_before_gates(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *scaled) {
+INLINE void gru_before_gates(int act, int rec, int whole, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *scaled) {
     (void)act;
     EACH_UNIT(o->units) {
         dvec saved[2][DPARTS], y[DPARTS];
@@ -151,7 +152,7 @@ INLINE void gru_before_gates(int act, int rec, const struct recurrent *o, struct
     }
 }
 
-INLINE void gru_before_cell(int act, int rec, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *next) {
+INLINE void gru_before_cell(int act, int rec, int whole, const struct recurrent *o, struct gates x, struct gates sums, const real *h, real *next) {
     EACH_UNIT(o->units) {
         dvec saved[DPARTS], y[DPARTS];
         EACH_PART {
@@ -170,7 +171,7 @@ INLINE void gru_before_cell(int act, int rec, const struct recurrent *o, struct 
 
 /* `sums` are d U^T of the step after; `d` takes what the next of them is made of. `carried` is what else comes. */
 
-INLINE void simple_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *dy, const real *sums, real *d) {
+INLINE void simple_gradient(int act, int rec, int whole, const struct recurrent_backward *o, real *x, const real *dy, const real *sums, real *d) {
     (void)rec;
     EACH_UNIT(o->units) {
         dvec dz[DPARTS];
@@ -183,7 +184,7 @@ INLINE void simple_gradient(int act, int rec, const struct recurrent_backward *o
     }
 }
 
-INLINE void lstm_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *c_before, const real *c, const real *dy, const real *sums, real *carried, real *d) {
+INLINE void lstm_gradient(int act, int rec, int whole, const struct recurrent_backward *o, real *x, const real *c_before, const real *c, const real *dy, const real *sums, real *carried, real *d) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[4][DPARTS], dc_before[DPARTS];
@@ -214,7 +215,7 @@ INLINE dvec output_gradient(const real *dy, const real *sums, const real *carrie
     return doubles_or_0(dy, j, left, part) + (doubles(carried + j, left, part) + doubles(sums + j, left, part));
 }
 
-INLINE void gru_after_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, real *inner, const real *dy, const real *sums, real *carried, real *d) {
+INLINE void gru_after_gradient(int act, int rec, int whole, const struct recurrent_backward *o, real *x, const real *h, real *inner, const real *dy, const real *sums, real *carried, real *d) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[4][DPARTS], passed[DPARTS];
@@ -239,7 +240,7 @@ INLINE void gru_after_gradient(int act, int rec, const struct recurrent_backward
 }
 
 /* The gradients of z and g first, then, from d U^T of g, that of r. */
-INLINE void gru_before_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, const real *dy, const real *sums, real *carried, real *d, real *d_third) {
+INLINE void gru_before_gradient(int act, int rec, int whole, const struct recurrent_backward *o, real *x, const real *h, const real *dy, const real *sums, real *carried, real *d, real *d_third) {
     const index_t units = o->units;
     EACH_UNIT(units) {
         dvec dz[DPARTS], dg[DPARTS], passed[DPARTS];
@@ -258,7 +259,7 @@ INLINE void gru_before_gradient(int act, int rec, const struct recurrent_backwar
     }
 }
 
-INLINE void gru_before_reset_gradient(int act, int rec, const struct recurrent_backward *o, real *x, const real *h, const real *sums, real *carried, real *d) {
+INLINE void gru_before_reset_gradient(int act, int rec, int whole, const struct recurrent_backward *o, real *x, const real *h, const real *sums, real *carried, real *d) {
     (void)act;
     const index_t units = o->units;
     EACH_UNIT(units) {

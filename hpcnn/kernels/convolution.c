@@ -9,7 +9,7 @@ struct outputs {
     index_t terms, columns; /* of a tap; of a group */
     const real *kernel, *bias;
     int activation;
-    real *y, *before;
+    real *y, *saved;
 };
 
 static int is_low(const struct view *v) { return v->rows[2] * 2 < MR && v->samples * v->rows[0] * v->rows[1] > 1; }
@@ -39,7 +39,7 @@ static void aim(const struct view *v, const struct outputs *o, const real *packe
     tile->columns = least(NR, o->columns - column);
     tile->y = (struct factor){packed + group * packed_group(v, o) + all_terms * column, 1, padded(tile->columns)};
     tile->out = o->y + channel;
-    tile->before = o->before ? o->before + channel : NULL;
+    tile->saved = o->saved ? o->saved + channel : NULL;
     tile->bias = o->bias ? o->bias + channel : NULL;
 }
 
@@ -154,7 +154,7 @@ static void do_points(struct view v, const struct outputs *o, index_t begin, ind
     for (index_t row = begin; row < end; row += some) {
         struct outputs part = *o;
         v.image = image + row * v.channels, part.y += row * all_columns(o);
-        if (part.before) part.before += row * all_columns(o);
+        if (part.saved) part.saved += row * all_columns(o);
         v.extent[2] = v.rows[2] = v.to_extent[2] = least(some, end - row);
         do_lines(&v, &part, 0, 1, packed, pieces, memory);
     }
@@ -180,7 +180,7 @@ static size_t bytes_for(const struct view *v, const struct outputs *o) {
 
 static struct outputs outputs_of(const struct convolution *o) {
     const struct geometry *g = &o->geometry;
-    return (struct outputs){g, 0, g->channels / g->groups, g->filters / g->groups, o->kernel, o->bias, o->activation, o->y, o->before};
+    return (struct outputs){g, 0, g->channels / g->groups, g->filters / g->groups, o->kernel, o->bias, o->activation, o->y, o->saved};
 }
 
 size_t NAME(convolution_scratch)(const void *operation);
@@ -197,7 +197,7 @@ void NAME(convolution)(const void *operation, index_t begin, index_t end, void *
     const struct convolution *o = operation;
     struct view v = view_forward(&o->geometry, o->x);
     struct outputs outputs = outputs_of(o);
-    if (is_depthwise(&o->geometry)) NAME(depthwise)(&v, &o->geometry, &(struct depthwise){0, o->kernel, o->bias, o->activation, o->y, o->before}, begin, end, scratch);
+    if (is_depthwise(&o->geometry)) NAME(depthwise)(&v, &o->geometry, &(struct depthwise){0, o->kernel, o->bias, o->activation, o->y, o->saved}, begin, end, scratch);
     else convolve(v, &outputs, begin, end, scratch);
 }
 
@@ -205,7 +205,7 @@ void NAME(convolution)(const void *operation, index_t begin, index_t end, void *
 
 static struct outputs gradient_of(const struct convolution_input_gradient *o) {
     const struct geometry *g = &o->geometry;
-    return (struct outputs){g, 1, g->filters / g->groups, g->channels / g->groups, o->kernel, o->bias, o->activation, o->dx, o->before};
+    return (struct outputs){g, 1, g->filters / g->groups, g->channels / g->groups, o->kernel, o->bias, o->activation, o->dx, o->saved};
 }
 
 size_t NAME(convolution_input_gradient_scratch)(const void *operation);
@@ -236,7 +236,7 @@ void NAME(convolution_input_gradient)(const void *operation, index_t begin, inde
     for (index_t phase = 0; phase < phases_of(&o->geometry); phase++) {
         struct view v = view_back(&o->geometry, o->dy, phase);
         index_t first = lines_before(&v, begin), last = lines_before(&v, end);
-        if (is_depthwise(&o->geometry)) NAME(depthwise)(&v, &o->geometry, &(struct depthwise){1, o->kernel, o->bias, o->activation, o->dx, o->before}, first, last, scratch);
+        if (is_depthwise(&o->geometry)) NAME(depthwise)(&v, &o->geometry, &(struct depthwise){1, o->kernel, o->bias, o->activation, o->dx, o->saved}, first, last, scratch);
         else convolve(v, &outputs, first, last, scratch);
     }
 }

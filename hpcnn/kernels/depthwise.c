@@ -64,16 +64,7 @@ INLINE void sum_rows(int rows, const struct run *run, const real *x, index_t cha
     UNROLL for (int r = 0; r < rows; r++) {
         vec z = o->bias ? sum[r] + bias : sum[r];
         index_t place = out + r * run->out_place + channel;
-        if (o->before) store_some(o->before + place, flushed(z), count);
-        if (o->activation == RELU) z = relu(z);
-        if (o->activation == LEAKY_RELU) z = leaky_relu(z);
-        if (o->activation > LEAKY_RELU) {
-            real some[WIDTH];
-            store(some, z);
-            NAME(activate_row)(o->activation, some, some, least(count, WIDTH));
-            z = load(some);
-        }
-        store_some(o->y + place, flushed(z), count);
+        write_activated(o->activation, z, count, o->y + place, o->saved ? o->saved + place : NULL, 0);
     }
 }
 

@@ -10,7 +10,7 @@ struct depthwise {
     int back; /* whether to the inputs */
     const real *kernel, *bias;
     int activation;
-    real *y, *before;
+    real *y, *saved;
 };
 
 size_t NAME(depthwise_bytes)(const struct view *v, const struct geometry *g, int back);

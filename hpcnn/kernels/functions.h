@@ -287,13 +287,17 @@ INLINE double folded(const dvec *block) {
 
 /* The largest of n > 0 numbers; one that is NaN may count or not. */
 INLINE real largest_of(const real *z, index_t n) {
-    vec most = all(-(real)INFINITY);
-    index_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) most = larger(load(z + i), most);
-    real largest = -(real)INFINITY;
-    if (i) for (int j = 0; j < WIDTH; j++) largest = most[j] > largest ? most[j] : largest;
-    for (; i < n; i++) largest = z[i] > largest ? z[i] : largest;
-    return largest;
+    real most[WIDTH] = {-(real)INFINITY};
+    if (n < WIDTH) {
+        for (index_t i = 0; i < n; i++) most[0] = z[i] > most[0] ? z[i] : most[0];
+        return most[0];
+    }
+    vec all_most = all(-(real)INFINITY);
+    for (index_t i = 0; i + WIDTH <= n; i += WIDTH) all_most = larger(load(z + i), all_most);
+    store(most, larger(load(z + n - WIDTH), all_most)); /* the last ones, some of them again */
+    for (int half = WIDTH / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) most[j] = most[j + half] > most[j] ? most[j + half] : most[j];
+    return most[0];
 }
 
 /* z - largest of a block of a row, and exp of that, 0 where there is no entry. */

@@ -56,7 +56,7 @@ struct product {
     index_t c_row; /* stride of a row; columns are next to each other */
     const void *bias; /* (n), or NULL */
     int activation;
-    void *before; /* (m, n) as c: takes the value before the activation where its gradient needs that (GELU, SWISH); or NULL */
+    void *saved; /* (m, n) as c, or NULL: takes the derivative, rounded once, of GELU and SWISH; of others the value before */
 };
 
 /* kernel[g][f, u] = sum along the tree, over the leaves of group g, of (sum over the leaf's rows r of
@@ -91,14 +91,15 @@ struct activate {
     int activation;
     const void *z;
     void *y;
+    void *slopes; /* as y, for GELU and SWISH alone: takes the derivative, rounded once; or NULL */
 };
 
-/* dz = dy x derivative, from y (RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, SIGMOID, TANH, SOFTMAX) or from z (GELU, SWISH);
- * dz may be dy. A task is one row. */
+/* dz = dy x derivative, from y (RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, SIGMOID, TANH, SOFTMAX); of GELU and SWISH it is
+ * saved itself. dz may be dy. A task is one row. */
 struct activate_backward {
     index_t rows, columns;
     int activation;
-    const void *saved; /* y or z */
+    const void *saved; /* y or the derivative */
     const void *dy;
     void *dz;
 };

@@ -18,7 +18,7 @@ struct convolution {
     const void *bias; /* (filters), or NULL */
     int activation;
     void *y;
-    void *before; /* as in `product` */
+    void *saved; /* as in `product` */
 };
 
 /* dx = activation(transposed convolution of dy + bias). The terms of an input are ordered by tap, the last first, then
@@ -30,7 +30,7 @@ struct convolution_input_gradient {
     const void *bias; /* (channels), or NULL */
     int activation;
     void *dx;
-    void *before;
+    void *saved;
 };
 
 /* kernel[g]: `weight_gradient` of the matrix of patches and dy: sums over the rows (sample, output position) of each

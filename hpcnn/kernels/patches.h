@@ -25,7 +25,7 @@ struct patch_tile {
     index_t rows, columns;
     real *top; /* of the stack */
     real *out;
-    real *before;     /* or NULL */
+    real *saved;      /* or NULL */
     const real *bias; /* or NULL */
     index_t place[MR];
 };
@@ -38,15 +38,8 @@ static void finish_patches(const struct patch_job *job, const struct patch_tile 
         for (index_t r = 0; r < tile->rows; r++) {
             vec z = load(sums + r * NR + v);
             if (tile->bias) z = z + bias;
-            if (tile->before) store_some(tile->before + tile->place[r] + v, flushed(z), count);
-            if (job->activation == RELU) z = relu(z);
-            if (job->activation == LEAKY_RELU) z = leaky_relu(z);
-            if (job->activation > LEAKY_RELU) {
-                store(sums + r * NR + v, z);
-                NAME(activate_row)(job->activation, sums + r * NR + v, sums + r * NR + v, least(count, WIDTH));
-                z = load(sums + r * NR + v);
-            }
-            store_some(tile->out + tile->place[r] + v, job->keeps ? z : flushed(z), count);
+            real *saved = tile->saved ? tile->saved + tile->place[r] + v : NULL;
+            write_activated(job->activation, z, count, tile->out + tile->place[r] + v, saved, job->keeps);
         }
     }
 }
@@ -84,7 +77,7 @@ INLINE void sum_patches(int rows, int vectors, const struct patch_job *job, cons
             top -= job->level;
             UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) acc[r][v] = load(top + r * NR + v * WIDTH) + acc[r][v];
         }
-        if (piece->then == FINISH && job->activation <= RELU && !tile->before && (HAS_MASKS || tile->columns == vectors * WIDTH)) {
+        if (piece->then == FINISH && job->activation <= RELU && !tile->saved && (HAS_MASKS || tile->columns == vectors * WIDTH)) {
             write_patches(rows, vectors, job, tile, acc);
             return;
         }

@@ -24,15 +24,7 @@ static void finish_sums(const struct job *job, index_t group, index_t row, index
             index_t place = (row + r) * job->out_row + column + v;
             vec z = load(sums + r * width + v);
             if (job->bias) z = z + bias;
-            if (job->before) store_some(job->before + place, flushed(z), count);
-            if (job->activation == RELU) z = relu(z);
-            if (job->activation == LEAKY_RELU) z = leaky_relu(z);
-            if (job->activation > LEAKY_RELU) {
-                store(sums + r * width + v, z);
-                NAME(activate_row)(job->activation, sums + r * width + v, sums + r * width + v, least(count, WIDTH));
-                z = load(sums + r * width + v);
-            }
-            store_some((real *)job->out[group] + place, job->keeps ? z : flushed(z), count);
+            write_activated(job->activation, z, count, (real *)job->out[group] + place, job->saved ? job->saved + place : NULL, job->keeps);
         }
     }
 }
@@ -75,7 +67,7 @@ static struct job product_job(const struct product *o, index_t begin, index_t en
     job.out = &o->c;
     job.out_row = o->c_row;
     job.bias = o->bias;
-    job.before = o->before;
+    job.saved = o->saved;
     job.activation = o->activation;
     if (o->b_row == 1 && o->b_column != 1 && o->m * (o->k + o->n) < o->n * o->k) swap(&job);
     return job;

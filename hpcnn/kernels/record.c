@@ -43,24 +43,24 @@ static int same_bits(const struct array *array, const char *name, int bits) {
     return 0;
 }
 
-/* product(a, b, c, bias, activation, before) */
+/* product(a, b, c, bias, activation, saved) */
 int parse_product(PyObject *const *given, struct record *record) {
-    struct array a, b, c, bias, before;
+    struct array a, b, c, bias, saved;
     index_t activation;
     if (!take(given[0], "a", READ, &a) || !take(given[1], "b", READ, &b) || !take(given[2], "c", WRITE, &c)) return 0;
     if (!is_real(&c, "c") || !same_bits(&a, "a", c.bits) || !same_bits(&b, "b", c.bits)) return 0;
     if (!take_optional_plain(given[3], "bias", READ, 'f', c.bits, &bias)) return 0;
     if (!take_whole(given[4], "activation", 0, SOFTMAX - 1, &activation)) return 0;
-    if (!take_optional_plain(given[5], "before", WRITE, 'f', c.bits, &before)) return 0;
+    if (!take_optional_plain(given[5], "saved", WRITE, 'f', c.bits, &saved)) return 0;
     if (a.axes != 2 || b.axes != 2 || c.axes != 2 || a.shape[1] != b.shape[0] || a.shape[0] != c.shape[0] || b.shape[1] != c.shape[1])
         return refuse("a must be (m, k), b (k, n) and c (m, n)");
     if (c.shape[1] > 1 && c.stride[1] != 1) return refuse("the rows of c must be contiguous");
-    if (!check_size(&bias, "bias", c.shape[1]) || !check_size(&before, "before", c.size)) return 0;
-    if (before.data && !is_plain(&c)) return refuse("c must be C-ordered where `before` is wanted");
+    if (!check_size(&bias, "bias", c.shape[1]) || !check_size(&saved, "saved", c.size)) return 0;
+    if (saved.data && !is_plain(&c)) return refuse("c must be C-ordered where `saved` is wanted");
     record->of.product = (struct product){
         .m = c.shape[0], .n = c.shape[1], .k = a.shape[1], .a = a.data, .a_row = a.stride[0], .a_column = a.stride[1],
         .b = b.data, .b_row = b.stride[0], .b_column = b.stride[1], .c = c.data, .c_row = c.stride[0],
-        .bias = bias.data, .activation = (int)activation, .before = before.data};
+        .bias = bias.data, .activation = (int)activation, .saved = saved.data};
     return finish_record(record, OP_PRODUCT, c.bits, c.shape[1] ? c.shape[0] : 0, LINE / 4, 2.0 * (double)c.size * (double)a.shape[1]);
 }
 
@@ -97,15 +97,17 @@ int parse_column_sums(PyObject *const *given, struct record *record) {
     return finish_record(record, OP_COLUMN_SUMS, a.bits, a.shape[1], LINE, (double)a.size);
 }
 
-/* activate(activation, z, y) */
+/* activate(activation, z, y, slopes) */
 int parse_activate(PyObject *const *given, struct record *record) {
-    struct array z, y;
+    struct array z, y, slopes;
     index_t activation;
     if (!take_whole(given[0], "activation", 0, ACTIVATIONS - 1, &activation)) return 0;
     if (!take_real(given[2], "y", WRITE, &y)) return 0;
     if (!take_plain(given[1], "z", READ, 'f', y.bits, &z) || !check_size(&z, "z", y.size)) return 0;
+    if (!take_optional_plain(given[3], "slopes", WRITE, 'f', y.bits, &slopes) || !check_size(&slopes, "slopes", y.size)) return 0;
+    if (slopes.data && activation != GELU && activation != SWISH) return refuse("slopes are those of gelu and swish");
     record->of.activate = (struct activate){
-        .rows = rows_of(&y), .columns = columns_of(&y), .activation = (int)activation, .z = z.data, .y = y.data};
+        .rows = rows_of(&y), .columns = columns_of(&y), .activation = (int)activation, .z = z.data, .y = y.data, .slopes = slopes.data};
     return finish_record(record, OP_ACTIVATE, y.bits, rows_of(&y), 1, 20.0 * (double)y.size);
 }
 

@@ -46,9 +46,9 @@ static double work_of(const struct geometry *g) {
     return work;
 }
 
-/* convolution(geometry, x, kernel, bias, activation, y, before) */
+/* convolution(geometry, x, kernel, bias, activation, y, saved) */
 int parse_convolution(PyObject *const *given, struct record *record) {
-    struct array x, kernel, bias, y, before;
+    struct array x, kernel, bias, y, saved;
     index_t activation;
     struct convolution *o = &record->of.convolution;
     if (!take_real(given[5], "y", WRITE, &y) || !take_plain(given[1], "x", READ, 'f', y.bits, &x) || !take_kernel(given[2], y.bits, &kernel)) return 0;
@@ -56,15 +56,15 @@ int parse_convolution(PyObject *const *given, struct record *record) {
     memset(o, 0, sizeof *o);
     if (!take_geometry(given[0], &x, &y, kernel.shape, &o->geometry)) return 0;
     if (!take_optional_plain(given[3], "bias", READ, 'f', y.bits, &bias) || !check_size(&bias, "bias", o->geometry.filters)) return 0;
-    if (!take_optional_plain(given[6], "before", WRITE, 'f', y.bits, &before) || !check_size(&before, "before", y.size)) return 0;
-    o->x = x.data, o->kernel = kernel.data, o->bias = bias.data, o->activation = (int)activation, o->y = y.data, o->before = before.data;
+    if (!take_optional_plain(given[6], "saved", WRITE, 'f', y.bits, &saved) || !check_size(&saved, "saved", y.size)) return 0;
+    o->x = x.data, o->kernel = kernel.data, o->bias = bias.data, o->activation = (int)activation, o->y = y.data, o->saved = saved.data;
     const index_t *out = o->geometry.out;
     return finish_record(record, OP_CONVOLUTION, y.bits, o->geometry.samples * out[0] * out[1], 1, work_of(&o->geometry));
 }
 
-/* convolution_input_gradient(geometry, dy, kernel, bias, activation, dx, before) */
+/* convolution_input_gradient(geometry, dy, kernel, bias, activation, dx, saved) */
 int parse_convolution_input_gradient(PyObject *const *given, struct record *record) {
-    struct array dy, kernel, bias, dx, before;
+    struct array dy, kernel, bias, dx, saved;
     index_t activation;
     struct convolution_input_gradient *o = &record->of.convolution_input_gradient;
     if (!take_real(given[5], "dx", WRITE, &dx) || !take_plain(given[1], "dy", READ, 'f', dx.bits, &dy) || !take_kernel(given[2], dx.bits, &kernel)) return 0;
@@ -72,8 +72,8 @@ int parse_convolution_input_gradient(PyObject *const *given, struct record *reco
     memset(o, 0, sizeof *o);
     if (!take_geometry(given[0], &dx, &dy, kernel.shape, &o->geometry)) return 0;
     if (!take_optional_plain(given[3], "bias", READ, 'f', dx.bits, &bias) || !check_size(&bias, "bias", o->geometry.channels)) return 0;
-    if (!take_optional_plain(given[6], "before", WRITE, 'f', dx.bits, &before) || !check_size(&before, "before", dx.size)) return 0;
-    o->dy = dy.data, o->kernel = kernel.data, o->bias = bias.data, o->activation = (int)activation, o->dx = dx.data, o->before = before.data;
+    if (!take_optional_plain(given[6], "saved", WRITE, 'f', dx.bits, &saved) || !check_size(&saved, "saved", dx.size)) return 0;
+    o->dy = dy.data, o->kernel = kernel.data, o->bias = bias.data, o->activation = (int)activation, o->dx = dx.data, o->saved = saved.data;
     const index_t *in = o->geometry.in;
     return finish_record(record, OP_CONVOLUTION_INPUT_GRADIENT, dx.bits, o->geometry.samples * in[0] * in[1], 1, work_of(&o->geometry));
 }

@@ -286,7 +286,7 @@ void NAME(combine_rows)(const void *operation, index_t begin, index_t end, void 
     for (index_t row = begin; row < end; row++) {
         const real *a = (const real *)o->a + row * o->a_row, *b = o->b ? (const real *)o->b + row * o->b_row : a;
         real *y = (real *)o->y + row * o->y_row;
-        EACH_UNIT(o->columns) {
+        for (index_t j = 0, left = o->columns; j < o->columns; j += WIDTH, left -= WIDTH) {
             const vec first = load_some(a + j, left), second = load_some(b + j, left);
             vec out = first;
             switch (o->combination) {

@@ -14,14 +14,19 @@ INLINE dvec elu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z)); }
 INLINE dvec selu(dvec z) { return dpick((divec)(z > dall(0)), z, dexpm1(z) * dall(SELU_ALPHA)) * dall(SELU_SCALE); }
 INLINE dvec phi(dvec z) { return (derf(z * dall(SQRT_HALF)) + dall(1)) * dall(0.5); }
 INLINE dvec gelu(dvec z) { return z * phi(z); }
+INLINE dvec gelu_with_slope(dvec z, dvec *slope) {
+    const dvec share = phi(z);
+    *slope = dfma(dexp(z * z * dall(-0.5)) * dall(NORMAL_DENSITY), z, share);
+    return z * share;
+}
 INLINE dvec swish(dvec z) { return z * dsigmoid(z); }
+INLINE dvec swish_with_slope(dvec z, dvec *slope) {
+    const dvec gate = dsigmoid(z);
+    *slope = dfma((dall(1) - gate) * z, gate, gate);
+    return z * gate;
+}
 INLINE dvec softplus(dvec z) { return at_least(z, 0) + dlog1p(dexp(-dabs(z))); }
 
-INLINE dvec gelu_slope(dvec z) { return dfma(dexp(z * z * dall(-0.5)) * dall(NORMAL_DENSITY), z, phi(z)); }
-INLINE dvec swish_slope(dvec z) {
-    dvec gate = dsigmoid(z);
-    return dfma((dall(1) - gate) * z, gate, gate);
-}
 INLINE dvec softplus_slope(dvec y) { return -dexpm1(-y); }
 
 /* The activations that are less usual in a cell: out of line, so that cells stay small. */
@@ -44,8 +49,8 @@ static void rare_slope(int activation, dvec *saved) {
         case LEAKY_RELU: *saved = dpick((divec)(v > zero), one, dall(LEAKY_RELU_SLOPE)); break;
         case ELU: *saved = dpick((divec)(v > zero), one, v + one); break;
         case SELU: *saved = dpick((divec)(v < zero), v + dall(SELU_SCALE * SELU_ALPHA), dall(SELU_SCALE)); break;
-        case GELU: *saved = gelu_slope(v); break;
-        case SWISH: *saved = swish_slope(v); break;
+        case GELU: gelu_with_slope(v, saved); break;
+        case SWISH: swish_with_slope(v, saved); break;
         case SOFTPLUS: *saved = softplus_slope(v); break;
         default: *saved = one;
     }
@@ -58,7 +63,7 @@ INLINE dvec activation_of(int activation, dvec z) {
     return z;
 }
 /* What the derivative is computed from, z or y = activation(z), and the derivative. */
-INLINE int from_input(int activation) { return activation == GELU || activation == SWISH; }
+INLINE int from_input(int activation) { return saves_slope(activation); }
 INLINE dvec saved_of(int activation, dvec z, dvec y) { return from_input(activation) ? z : y; }
 INLINE dvec slope_of(int activation, dvec saved) {
     if (activation == TANH) return dfma(-saved, saved, dall(1));

@@ -1,13 +1,16 @@
+#define _DEFAULT_SOURCE 1 /* for madvise */
 #include "threads.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
 
 #define MOST_THREADS 256
+#define HUGE_PAGE ((size_t)2 << 20)
 #define SPINS 20000 /* some 20 us: about as long as a thread takes to wake up */
 
 #if defined(__x86_64__)
@@ -47,9 +50,13 @@ struct scratch {
 static void *enough(struct scratch *scratch, size_t size) {
     if (size > scratch->size) {
         free(scratch->memory);
-        size = (size + 4095) & ~(size_t)4095;
+        const size_t page = size < HUGE_PAGE ? 4096 : HUGE_PAGE;
+        size = (size + page - 1) & ~(page - 1);
         scratch->memory = NULL;
-        if (posix_memalign(&scratch->memory, 64, size)) scratch->memory = NULL;
+        if (posix_memalign(&scratch->memory, page, size)) scratch->memory = NULL;
+#ifdef MADV_HUGEPAGE
+        if (scratch->memory && page == HUGE_PAGE) madvise(scratch->memory, size, MADV_HUGEPAGE);
+#endif
         scratch->size = scratch->memory ? size : 0;
     }
     return scratch->memory;

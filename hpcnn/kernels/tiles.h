@@ -20,7 +20,7 @@ struct job {
     void *const *out; /* of each group */
     index_t out_row, first_row, first_column;
     const real *bias;
-    real *before;
+    real *saved;
     int activation;
     int streams; /* whether the output is written past the caches */
     int keeps;   /* whether nothing is flushed: other sums are added to these along the tree */
@@ -61,7 +61,7 @@ static void finish_tile(const struct job *job, index_t group, const struct tile 
 INLINE void sum_tile(int rows, int vectors, const struct job *job, const struct tile *tile) {
     struct factor x = tile->x, y = tile->y;
     index_t columns = tile->columns;
-    int at_once = !job->swapped && (HAS_MASKS || columns == vectors * WIDTH) && !job->before && job->activation <= RELU;
+    int at_once = !job->swapped && (HAS_MASKS || columns == vectors * WIDTH) && !job->saved && job->activation <= RELU;
     real *top = job->stack;
     for (const struct stretch *s = job->walk; s < job->walk + job->stretches; s++) {
         vec acc[MR][VECTORS];

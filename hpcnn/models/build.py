@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from hpcnn.errors import JobError
+from hpcnn.errors import JobError, ModelError
 from hpcnn.job import model as schema
 from hpcnn.job.models import OPTIONS
 from hpcnn.job.section import convert
@@ -53,7 +53,14 @@ def build_network(model: schema.Model, input_shape: Sequence[int]) -> Network:
     if model.entry:
         return entry_network(model, shape)
     inputs = {name: tuple(sizes) for name, sizes in model.inputs.items()}
-    return Network(layers_of(model), shape, inputs=inputs, outputs=model.outputs)
+    try:
+        return Network(layers_of(model), shape, inputs=inputs, outputs=model.outputs)
+    except ModelError as error:
+        if not model.name:
+            raise
+        raise ModelError(
+            f'model.name = "{model.name}" with these model.options does not fit samples of shape {shape}: {error}'
+        ) from None
 
 
 def layers_of(model: schema.Model) -> list[Layer]:

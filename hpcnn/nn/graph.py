@@ -12,10 +12,12 @@ from hpcnn.nn.layer import Layer, MultiInput, Shape
 from hpcnn.nn.layers.blocks import Block, Residual, Shared
 from hpcnn.nn.layers.merging import Add
 from hpcnn.nn.layers.parts import InputPart, OutputRow
-from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.params import ParamSpec, check_size
 
 INPUT = "input"
 """What layers call the network's input in their `inputs`, where it has one without a name."""
+MOST_LAYERS = 100_000
+"""Of a network; so many take a minute to be set up."""
 OUTPUTS = "outputs"
 """The name of the row that several outputs are put into."""
 
@@ -113,6 +115,7 @@ class _Graph:
         if not isinstance(layer, MultiInput):
             self._one(layer, sources)
         output = layer.output_shape(shapes if isinstance(layer, MultiInput) else shapes[0])
+        check_size(f"an output of {layer.title}", output)
         self.nodes.append(Node(layer, sources, shapes, output, shared or {}, owns=shared is None))
         return len(self.nodes) - 1
 
@@ -186,6 +189,20 @@ def _again(layer: Layer, name: str) -> Layer:
     """Return the layer under another name, and those within it, whose scratch must be their own, too."""
     children = [_again(child, f"{name}/{child.name}") for child in layer.children]
     return (layer.with_children(children) if children else layer).named(name)
+
+
+def check_count(layers: Sequence[Layer]) -> None:
+    """Raise ModelError if there are more layers than a network can have, with the repetitions of blocks."""
+    count = _count(layers)
+    if count > MOST_LAYERS:
+        raise ModelError(
+            f"a network of {count:,} layers, with the repetitions of blocks, but at most {MOST_LAYERS:,} are possible. "
+            "Give a lower repeat."
+        )
+
+
+def _count(layers: Sequence[Layer]) -> int:
+    return sum((1 + _count(layer.children)) * (layer.repeat if isinstance(layer, Block) else 1) for layer in layers)
 
 
 def unrolled(layers: Sequence[Layer]) -> Iterator[Layer]:

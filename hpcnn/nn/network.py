@@ -13,7 +13,7 @@ import numpy as np
 from hpcnn.errors import ModelError
 from hpcnn.nn.activations import activation
 from hpcnn.nn.context import Context
-from hpcnn.nn.graph import nodes_of, unrolled
+from hpcnn.nn.graph import check_count, nodes_of, unrolled
 from hpcnn.nn.layer import BatchLayer, Layer, Params, Shape
 from hpcnn.nn.layers.blocks import without_last_activation
 from hpcnn.nn.layers.fused import fused
@@ -65,6 +65,7 @@ class Network:
             input_shape = check_inputs(self.inputs, input_shape)
         if input_shape is None:
             raise ModelError("a network needs the shape of a sample: give input_shape, or inputs by name")
+        check_count(layers)
         layers = list(unrolled(layers))
         heads: Mapping[str, str] = {}
         if outputs:
@@ -241,8 +242,8 @@ def same_sample_shape(first: Sequence[int], second: Sequence[int]) -> bool:
 
 
 def _check_names(layers: Sequence[Layer]) -> None:
-    names = [layer.name for layer in _each(layers)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(layer.name for layer in _each(layers))
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
         raise ModelError(
             f"layer names must differ, but these appear twice: {', '.join(map(repr, twice))}. "

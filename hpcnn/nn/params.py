@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,19 @@ class ParamSpec:
         return math.prod(self.shape)
 
 
+MOST_ENTRIES = 2**36
+"""Of an array: more than any machine holds."""
+
+
+def check_size(what: str, shape: Sequence[int]) -> None:
+    """Raise ModelError if `what`, which is in the message, would have more entries than arrays can have."""
+    if math.prod(shape) > MOST_ENTRIES:
+        raise ModelError(
+            f"{what} would have {math.prod(shape):,} entries, the shape {tuple(shape)}, but at most "
+            f"{MOST_ENTRIES:,} are possible. Make the layer smaller."
+        )
+
+
 class ParamLayout:
     """Where each parameter lies in the flat vector: the trainable ones first, in the model's order, then the frozen.
 
@@ -49,10 +63,12 @@ class ParamLayout:
     """
 
     def __init__(self, specs: Sequence[ParamSpec]) -> None:
-        names = [spec.name for spec in specs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(spec.name for spec in specs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ModelError(f"parameter names must differ, but these appear twice: {', '.join(twice)}")
+        for spec in specs:
+            check_size(spec.name, spec.shape)
         self.specs = tuple(specs)
         self.offsets: dict[str, int] = {}
         position = 0

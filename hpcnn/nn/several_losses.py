@@ -95,7 +95,7 @@ class BoundLosses:
         Args:
             logits: rows of all outputs, (n, outputs).
             targets: rows of all targets, (n, width).
-            weights: None: samples have none.
+            weights: one for each sample (n,), or None.
             ctx: scratch.
 
         Returns:
@@ -148,7 +148,6 @@ class BoundLosses:
     def steps(self, logits: Array, targets: Any, weights: Array | None, ctx: Context) -> Steps[Computed]:
         """Return the losses of the samples (all together, then by output, times the weights), outputs, pass back."""
         yield from ()  # no loss stops
-        assert weights is None, "class weights are for one output"
         n, arithmetic = len(logits), ctx.arithmetic
         row = ctx.scratch(OWNER, "outputs", logits.shape, logits.dtype)
         all_terms, backwards = [], []
@@ -156,7 +155,10 @@ class BoundLosses:
             owner, output = (*OWNER, part.name), part.output
             given = part_of(ctx, owner, "logits", logits, output.start, (n, *output.shape))
             factors = ctx.scratch(owner, "weights", (n,), logits.dtype)
-            factors.fill(part.weight)
+            if weights is None:
+                factors.fill(part.weight)
+            else:
+                arithmetic.scaled(weights, part.weight, factors)
             terms, outputs, backward = arithmetic.loss(_Apart(ctx, part.name), part.bound, given, own, factors)
             arithmetic.put(outputs.reshape(n, output.size), 1, output.start, row)
             all_terms.append(terms)

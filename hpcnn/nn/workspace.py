@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.nn.matmul import Matmul
-from hpcnn.system.memory import ALIGNMENT, aligned_empty
+from hpcnn.system.memory import ALIGNMENT, aligned_empty, kept_empty
 
 Array = NDArray[Any]
 
@@ -48,7 +48,7 @@ class Arena:
         while self._chunk < len(self._chunks) and self._offset + size > self._chunks[self._chunk].size:
             self._chunk, self._offset = self._chunk + 1, 0
         if self._chunk == len(self._chunks):
-            self._chunks.append(aligned_empty(max(size, self.CHUNK), np.uint8))
+            self._chunks.append(kept_empty(max(size, self.CHUNK), np.uint8))
         self._used += size
         self.most = max(self.most, self._used)
         start, self._offset = self._offset, self._offset + -(-size // ALIGNMENT) * ALIGNMENT
@@ -114,7 +114,7 @@ class Workspace(threading.local):
                 return buffer
             if buffer.shape[0] > shape[0] and buffer.shape[1:] == shape[1:]:
                 return buffer[: shape[0]]
-        buffer = self._buffers[key] = aligned_empty(shape, dtype)
+        buffer = self._buffers[key] = kept_empty(shape, dtype)
         return buffer
 
     def reuse_memory(self, *, anew: bool = True) -> None:

@@ -15,7 +15,7 @@ from hpcnn.optim.arithmetic import Arithmetic, Segment
 from hpcnn.optim.links import Array, Block, Chain, Kind, Link
 from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.transforms import Norms, Parameter, StepInfo, Transform
-from hpcnn.system.memory import aligned_empty
+from hpcnn.system.memory import kept_empty
 
 NORM_BLOCK = 8192
 """Entries over which norms are added at a time, counted from the first: part of what defines the bits."""
@@ -95,8 +95,8 @@ class BoundOptimizer:
         self.not_finite_at: int | None = None
         """The entry of the first gradient that was found not to be finite."""
         longest = max(sizes, default=0)
-        self._scratch = aligned_empty(longest, params.dtype)
-        store = aligned_empty(sum(sizes) if self.keeps else longest, params.dtype)
+        self._scratch = kept_empty(longest, params.dtype)
+        store = kept_empty(sum(sizes) if self.keeps else longest, params.dtype)
         self.gradients: list[Array] = []
         """Where the gradient sums of each part belong."""
         self._pieces: list[list[_Piece]] = []

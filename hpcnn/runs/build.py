@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from hpcnn.data.load import check_characters, class_counts, load, prepare_sample
 from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
-from hpcnn.data.samples import Samples, Scaling
+from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.target_words import check_classes
@@ -47,8 +47,10 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output, unscaled
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
+from hpcnn.training.read_once import read_once
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
+from hpcnn.training.staging import staged
 from hpcnn.training.step_stats import StatsLayout
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
@@ -205,33 +207,32 @@ def _start_from(replica: Replica, path: Path) -> None:
     replica.load_weights({name: given[name] if name in fitting else array for name, array in weights.items()})
 
 
-def build_training(
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured over its training data at its start."""
+
+    scaling: Scaling | None
+    recipe: Recipe | None
+    target_scaling: Scaling | None = None
+
+
+def load_checked(
     job: Job,
     base: Path,
-    comm: Communicator,
-    backend: Backend = NUMPY,
-    source: Source | None = None,
-    check: Callable[[Content | None], None] | None = None,
-    hosts: int = 0,
-    order: Callable[[Source], Source] | None = None,
-) -> Training:
-    """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
+    source: Source,
+    backend: Backend,
+    reduction: Reduction,
+    hosts: int,
+    measured: Measured | None = None,
+) -> tuple[Job, ModelSpec, Splits]:
+    """Return the data of a job as its model takes them, with the job and the model. Collective where `reduction` is.
 
-    `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
-    the content of the data before anything is built, and raises if they are the wrong ones. `hosts` is the number of
-    hosts at the run's start, by default that of `comm`. `order` puts the columns of a table in that of a run's start.
+    `measured` is to be used in place of what the data give.
+
+    Raises:
+        HpcnnError: the data do not suit the settings or the model.
     """
     train = job.train
-    if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
-        check_shards(shards, comm.size)
-    reduction = TreeReduction(comm)
-    source = source or read_source(job.data, base)
-    source = order(source) if order else source
-    content = common_content(source, job.data, comm)
-    if check is not None:
-        check(content)
-    job = with_chunk_rows(job, source.x)
-    source = kept(source, job.data.keep, comm)
     splits = load(
         job.data,
         seed=train.seed,
@@ -240,9 +241,12 @@ def build_training(
         base=base,
         reduction=reduction,
         source=source,
+        scaling=measured.scaling if measured else None,
+        target_scaling=measured.target_scaling if measured else None,
+        recipe=measured.recipe if measured else None,
     )
     parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
-    job = with_inputs(settled(job, len(splits.train), hosts or comm.hosts), parts)
+    job = with_inputs(settled(job, len(splits.train), hosts), parts)
     spec = build_spec(job, splits.train.x_shape, backend, splits.target_scaling)
     if isinstance(spec.loss, BoundLoss):
         check_ending(spec.loss.loss.name, spec.network.ending)
@@ -258,6 +262,38 @@ def build_training(
         validation=splits.validation
         and prepared(job, spec, splits.validation, "targets of the validation data", reduction),
     )
+    return job, spec, splits
+
+
+def build_training(
+    job: Job,
+    base: Path,
+    comm: Communicator,
+    backend: Backend = NUMPY,
+    source: Source | None = None,
+    check: Callable[[Content | None], Measured | None] | None = None,
+    hosts: int = 0,
+    order: Callable[[Source], Source] | None = None,
+) -> Training:
+    """Read the data and build everything that trains the job. Collective, and to be called within `agree`.
+
+    `base` is the folder of the job file; `source` holds data in memory, in place of the job's. `check` is called with
+    the content of the data before anything is built: it raises if they are the wrong ones, and may return a scaling and
+    a recipe to use with them, in place of measuring these. `hosts` is the number of
+    hosts at the run's start, by default that of `comm`. `order` puts the columns of a table in that of a run's start.
+    """
+    train = job.train
+    if (shards := shards_of(job)) is not None:  # too many ranks: say so before any data is read
+        check_shards(shards, comm.size)
+    reduction = TreeReduction(comm)
+    if source is None:
+        section = staged(job.data, base, comm)
+        source = read_once(lambda: (order or _as_it_is)(read_source(section, base)), comm)
+    content = common_content(source, job.data, comm, base)
+    measured = check(content) if check is not None else None
+    job = with_chunk_rows(job, source.x)
+    source = kept(source, job.data.keep, comm)
+    job, spec, splits = load_checked(job, base, source, backend, reduction, hosts or comm.hosts, measured)
     if splits.validation is None:
         _check_monitors(job)
     splits = replace(
@@ -286,6 +322,10 @@ def build_training(
     )
 
 
+def _as_it_is(source: Source) -> Source:
+    return source
+
+
 def _check_monitors(job: Job) -> None:
     """Raise JobError if a setting watches a value of validation data, of which the source turned out to have none."""
     for key, value in monitors(job):
@@ -297,7 +337,18 @@ def _check_monitors(job: Job) -> None:
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:
-    """Return samples with targets as the job's loss wants them. Collective where `reduction` is."""
+    """Return samples with targets as the job's loss wants them. Collective where `reduction` is.
+
+    Raises:
+        DataError: they do not suit it.
+        JobError: they have weights, but the loss compares samples with each other.
+    """
+    if samples.weights is not None and spec.loss.synchronized:
+        assert isinstance(spec.loss, BoundLoss)
+        raise JobError(
+            f"the samples have weights, but the loss {spec.loss.loss.name!r} compares samples with each other and "
+            "takes none. Leave out the weights, or choose another loss."
+        )
     if isinstance(spec.loss, BoundLosses):
         samples = prepare_rows(samples, [_target_part(part) for part in spec.loss.parts], what, reduction)
         y = samples.y
@@ -322,6 +373,7 @@ def piece_loader(job: Job, spec: ModelSpec, samples: Samples) -> PieceLoader:
         piece_size=job.train.eval_batch_size,
         input_shape=spec.network.input_shape,
         dtype=job.train.dtype,
+        weights=samples.weights,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -28,14 +29,15 @@ from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_spec, piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.runs.state import Facts, facts_of, job_of
-from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
+from hpcnn.runs.state import Facts, facts_of, job_of, scaling_in
+from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.system.output import ERROR, write_line
 from hpcnn.training.backend import BackendOf, ModelSpec
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
+from hpcnn.training.read_once import read_once
 from hpcnn.training.same_data import check_same_data, common_content
 from hpcnn.training.tuning import use_cores
 
@@ -134,7 +136,7 @@ def open_trained(
         if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)
-        target_scaling = _scaling(checkpoint, "target_scaling")
+        target_scaling = scaling_in(checkpoint, "target_scaling")
         spec = build_spec(job, facts.input_shape, backend_of(job), target_scaling)
         weights = checkpoint.part("model")
         spec.network.layout.check_state_dict(weights)  # before memory for them is allocated
@@ -148,7 +150,7 @@ def open_trained(
             base_of_model(path, facts.base),
             path,
             sha256,
-            _scaling(checkpoint, "scaling"),
+            scaling_in(checkpoint),
             spec,
             model,
             facts.data,
@@ -187,15 +189,6 @@ def _recipe(facts: Facts, spec: ModelSpec) -> Recipe | None:
             "damaged. Use another checkpoint of the run."
         )
     return recipe
-
-
-def _scaling(checkpoint: Checkpoint, part: str) -> Scaling | None:
-    arrays = checkpoint.part(part)
-    if not arrays:
-        return None
-    if arrays.keys() != {"shift", "scale"}:
-        raise CheckpointError(f"the checkpoint's {part} has {', '.join(sorted(arrays))} in place of shift and scale")
-    return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
 
 
 def open_on_ranks(
@@ -249,6 +242,7 @@ def _samples(
             recipe=trained.recipe,
             target_scaling=trained.target_scaling,
             reduction=reduction,
+            once=partial(read_once, comm=comm),
         )
         return data, samples
     splits = own_splits(trained, comm)
@@ -260,7 +254,7 @@ def _samples(
 def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
     """Return the data of the model's own job; fail if they changed: the split may, too. Collective, within `agree`."""
     job = trained.job
-    source = in_order_of(read_source(job.data, trained.base), trained.columns)
+    source = read_once(lambda: in_order_of(read_source(job.data, trained.base), trained.columns), comm)
     remedy = "name their file (--data of evaluate, INPUT of others)"
     if trained.content is not None:  # on all ranks alike; without it, hashing the data is not needed
         check_same_data(trained.content, common_content(source, job.data, comm), job.data, remedy)
@@ -291,6 +285,7 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
         features=int(np.prod(network.input_shape)),
         recipe=trained.recipe,
         reduction=TreeReduction(comm),
+        once=partial(read_once, comm=comm),
     )
     _warn(comm, inputs.notes)
     return PieceLoader(

@@ -11,14 +11,15 @@ from typing import Any
 from hpcnn.comm.collectives import agree, gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
+from hpcnn.data.content import Content, DataChange
 from hpcnn.data.source import Source
 from hpcnn.data.tables.select import in_order_of
 from hpcnn.errors import CheckpointError
 from hpcnn.job.load import LoadedJob
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import build_training
+from hpcnn.runs.build import Measured, build_training
 from hpcnn.runs.start import Start
-from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, unpack
+from hpcnn.runs.state import Facts, check_same_job, facts_of, job_of, scaling_in, unpack
 from hpcnn.storage.checkpoint import Checkpoint, load_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.training.backend import Backend, machines_of_ranks
@@ -47,6 +48,8 @@ class TrainingRequest:
     extras: Extras
     hosts: int
     """At the first attempt."""
+    accept_changed_data: bool = False
+    """Whether a run may be resumed with other data than those of its start."""
 
     @property
     def survives(self) -> bool:
@@ -65,21 +68,69 @@ def prepare(comm: Communicator, request: TrainingRequest, start: Start) -> tuple
         job = agree(comm, lambda: check_same_job(facts.job, job, data_known=known, says_arithmetic=says))
     if _is_complete(comm, start, job):
         return None
-    base, extras, path = request.loaded.base, request.extras, start.checkpoint
-    remedy = f"start a new run, without --resume, from these weights if you like: model.initial_weights={path}"
-    check = partial(check_same_data, content, section=job.data, remedy=remedy)
+    base, extras = request.loaded.base, request.extras
+    changed = _ChangedData(request, start, checkpoint, facts)
     order = partial(in_order_of, columns=content.columns if content else None) if facts else None
     training = agree(
-        comm, lambda: build_training(job, base, comm, request.backend, extras.source, check, request.hosts, order)
+        comm,
+        lambda: build_training(job, base, comm, request.backend, extras.source, changed.check, request.hosts, order),
     )
     training = replace(training, callbacks={**training.callbacks, **extras.callbacks})
     if checkpoint is not None:
-        progress = agree(comm, lambda: unpack(checkpoint, training))
+        other = changed.other_samples(training)
+        progress = agree(comm, lambda: unpack(checkpoint, training, other_samples=other))
+        training = changed.recorded(comm, training, progress)
     else:
         progress = Progress(stats=training.replica.model.layout.zeros())
         training.replica.synchronize()
     _warn_of_differences(comm, facts, training)
     return training, progress
+
+
+class _ChangedData:
+    """Data that may differ from those of the run's start, where the user accepts that."""
+
+    def __init__(
+        self, request: TrainingRequest, start: Start, checkpoint: Checkpoint | None, facts: Facts | None
+    ) -> None:
+        self._section, self._accepts = request.loaded.job.data, request.accept_changed_data
+        self._path, self._checkpoint, self._facts = start.checkpoint, checkpoint, facts
+        self._texts: list[str] = []
+
+    def check(self, content: Content | None) -> Measured | None:
+        """Refuse other data, or return what they are to be scaled and encoded by: as those of the start were."""
+        if self._facts is None or self._checkpoint is None:
+            return None
+        remedy = (
+            "go on with --accept-changed-data (hpcnn.fit: accept_changed_data=True), or start a new run, without "
+            f"--resume, from these weights if you like: model.initial_weights={self._path}"
+        )
+        accept = self._accepts
+        self._texts = check_same_data(self._facts.data, content, self._section, remedy, accept=accept)
+        if not self._texts:
+            return None
+        target_scaling = scaling_in(self._checkpoint, "target_scaling")
+        return Measured(scaling_in(self._checkpoint), self._facts.recipe, target_scaling)
+
+    def other_samples(self, training: Training) -> bool:
+        """Return whether the number of training samples changed, so that the order of an epoch did."""
+        before, now = (
+            content and content.shapes[0][0] for content in (self._facts and self._facts.data, training.content)
+        )
+        return bool(self._texts) and before != now
+
+    def recorded(self, comm: Communicator, training: Training, progress: Progress) -> Training:
+        """Return the training with all changes that were accepted so far; warn of one that is new."""
+        earlier = tuple(self._facts.data_changes) if self._facts else ()
+        if not self._texts:
+            return replace(training, data_changes=earlier)
+        text = "; ".join(self._texts)
+        if comm.rank == 0:
+            write_line(
+                f"warning: the data changed since the run was started: {text}. The run goes on with them, scaled as "
+                f"before, from step {progress.step_in_epoch + 1} of epoch {progress.epoch + 1}"
+            )
+        return replace(training, data_changes=(*earlier, DataChange(progress.step, text)))
 
 
 def on_root(comm: Communicator, action: Callable[[], Any]) -> Any:

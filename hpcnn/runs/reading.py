@@ -56,6 +56,7 @@ def shard_loader(job: Job, spec: ModelSpec, splits: Splits, comm: Communicator) 
         dtype=train.dtype,
         reads=Reads(0 if held else data.prefetch, windows, partial(comm.activity.enter, DATA)),
         on_epoch=on_epoch,
+        weights=samples.weights,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from hpcnn import __version__
@@ -188,7 +189,7 @@ class Run:
         return any(each.log.trouble for each in logs)
 
     def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
-        training, monitor = self._training, self._training.monitor
+        training, monitor, changes = self._training, self._training.monitor, self._training.data_changes
         time_shares = shares(self._records.time.totals)
         self._context.check_lease()
         try:
@@ -208,6 +209,7 @@ class Run:
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
+                    **({"data_changes": msgspec.to_builtins(changes)} if changes else {}),
                     "machine": fingerprint() | machine_info(training.job, training.spec.backend),
                 }
             )

@@ -36,6 +36,7 @@ from hpcnn.system.output import write_line
 from hpcnn.system.processes import Process
 from hpcnn.training.backend import Backend
 from hpcnn.training.loop import Progress
+from hpcnn.training.staging import unstage
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import use_cores
 
@@ -49,13 +50,15 @@ def train(
     stop: StopRequest | None = None,
     backend: Backend = NUMPY,
     extras: Extras | None = None,
+    accept_changed_data: bool = False,
 ) -> Outcome:
     """Train the job, or resume it. Collective.
 
     `out` is the run folder, None for a new one in `RUNS`; `resume` is ``auto``, ``never``, or the run or checkpoint to
-    resume; `extras` is what a program adds to the job.
+    resume; `extras` is what a program adds to the job. With `accept_changed_data`, a run goes on with other data than
+    those of its start.
     """
-    request = TrainingRequest(loaded, backend, extras or Extras(), comm.hosts)
+    request = TrainingRequest(loaded, backend, extras or Extras(), comm.hosts, accept_changed_data)
     session = _Session(request, comm, out, resume, stop or StopRequest())
     try:
         while True:
@@ -112,6 +115,7 @@ class _Session:
             return self._train()
 
     def close(self) -> None:
+        unstage()
         if self._keeper is not None:
             self._keeper.close()
 

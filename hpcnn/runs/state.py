@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn import __version__
-from hpcnn.data.content import Content
+from hpcnn.data.content import Content, DataChange
+from hpcnn.data.samples import Scaling
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.errors import CheckpointError, JobError, shortened
 from hpcnn.job.data import CONTENT_SETTINGS
@@ -27,6 +29,7 @@ from hpcnn.training.backend import ModelSpec, machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
+from hpcnn.training.step_stats import COUNT, WEIGHT
 from hpcnn.training.training import Training
 
 _SETTLED = ("shards", "compression_groups")
@@ -60,6 +63,8 @@ class Facts(msgspec.Struct):
     """Of the data that it was trained on; None if settings compute them, or an older version wrote the file."""
     recipe: Recipe | None = None
     """What became of the columns of a table; None of other data, or if an older version wrote the file."""
+    data_changes: list[DataChange] = []
+    """Changes of the data that the user accepted."""
 
 
 def facts_of(facts: Mapping[str, Any]) -> Facts:
@@ -77,7 +82,7 @@ def pack(
 ) -> PendingCheckpoint:
     """Return what it takes to resume `training` on any number of ranks. The same on every rank.
 
-    `lasting` is what `lasting_facts` returns for it, where that is at hand.
+    `lasting` is what `facts_of_training` returns for it, where that is at hand.
     """
     arrays = {**training.replica.state(), **_scaling_arrays(training), "progress/totals": LazyArray.of(progress.stats)}
     for name, callback in training.callbacks.items():
@@ -99,6 +104,16 @@ def _scaling_arrays(training: Training) -> dict[str, LazyArray]:
     return found
 
 
+def scaling_in(checkpoint: Checkpoint, part: str = "scaling") -> Scaling | None:
+    """Return the scaling that a checkpoint holds, that of the inputs or the `target_scaling`."""
+    arrays = checkpoint.part(part)
+    if not arrays:
+        return None
+    if arrays.keys() != {"shift", "scale"}:
+        raise CheckpointError(f"the checkpoint's {part} has {', '.join(sorted(arrays))} in place of shift and scale")
+    return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
+
+
 def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
     return {name: LazyArray.of(array) for name, array in arrays.items()}
 
@@ -106,7 +121,7 @@ def _local(arrays: Mapping[str, NDArray[Any]]) -> dict[str, LazyArray]:
 def _facts(training: Training, base: Path, progress: Progress, lasting: Mapping[str, Any] | None) -> dict[str, Any]:
     callbacks = {name: _state_of(callback, name) for name, callback in training.callbacks.items()}
     if lasting is None:
-        lasting = lasting_facts(training.job, training.spec, base, training.content, training.splits.recipe)
+        lasting = facts_of_training(training, base)
     return facts_for(lasting, progress, callbacks)
 
 
@@ -123,6 +138,12 @@ def lasting_facts(
         "data": msgspec.to_builtins(content),
         "recipe": msgspec.to_builtins(recipe),
     }
+
+
+def facts_of_training(training: Training, base: Path) -> dict[str, Any]:
+    """Return the lasting facts of a training."""
+    facts = lasting_facts(training.job, training.spec, base, training.content, training.splits.recipe)
+    return {**facts, "data_changes": msgspec.to_builtins(training.data_changes)}
 
 
 def facts_for(
@@ -165,10 +186,15 @@ def _arrays_of(callback: Callback, name: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
-    """Bring `training` to the state in `checkpoint`. CheckpointError: that is of another model or optimizer."""
+def unpack(checkpoint: Checkpoint, training: Training, *, other_samples: bool = False) -> Progress:
+    """Bring `training` to the state in `checkpoint`. CheckpointError: that is of another model or optimizer.
+
+    With `other_samples` the training has not those that it began the epoch with, and begins it again.
+    """
     replica = training.replica
     totals = checkpoint.tensors.get("progress/totals")
+    if totals is not None and totals.shape == (replica.model.layout.size - 1,):  # before samples could have weights
+        totals = np.insert(totals, COUNT, totals[WEIGHT])
     if totals is None or totals.shape != (replica.model.layout.size,) or totals.dtype != np.float64:
         raise CheckpointError(
             "the checkpoint holds no state of training for this job: it is a finished model, or another job's. "
@@ -177,6 +203,8 @@ def unpack(checkpoint: Checkpoint, training: Training) -> Progress:
     facts = facts_of(checkpoint.facts)
     progress = Progress(stats=totals.copy(), **msgspec.structs.asdict(facts.progress))
     steps = training.shards.steps_per_epoch
+    if other_samples:
+        progress = replace(progress, step_in_epoch=0, step=progress.epoch * steps, stats=np.zeros_like(totals))
     if progress.step_in_epoch > steps or progress.step != progress.epoch * steps + progress.step_in_epoch:
         raise CheckpointError(
             f"the checkpoint is of another training: epoch {progress.epoch} and step {progress.step_in_epoch} in it "

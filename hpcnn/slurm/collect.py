@@ -42,7 +42,7 @@ class Row:
         """Return the row as plain values for JSON."""
         return {
             "index": self.index,
-            "settings": {key: _plain(value) for key, value in self.point.items()},
+            "settings": {key: plain(value) for key, value in self.point.items()},
             "state": self.state,
             "best": {self.monitor: self.best} if self.monitor else {},
             "values": self.values,
@@ -93,14 +93,18 @@ def _row(run: RunFiles, index: int, point: Point, state: str) -> Row:
 
 
 def _rank(row: Row) -> tuple[int, float, int]:
-    from hpcnn.training.callbacks import improves  # NumPy comes with it
-
     if row.state != "done":
         return 2, 0.0, row.index
-    if row.best is None or math.isnan(row.best):
-        return 1, 0.0, row.index
-    lower = improves(row.monitor, 0.0, 1.0)
-    return 0, row.best if lower else -row.best, row.index
+    return *rank_of_best(row.monitor, math.nan if row.best is None else row.best), row.index
+
+
+def rank_of_best(monitor: str, value: float) -> tuple[int, float]:
+    """Return what sorts values of `monitor`, the best first, and NaN last."""
+    from hpcnn.training.callbacks import improves  # NumPy comes with it
+
+    if math.isnan(value):
+        return 1, 0.0
+    return 0, value if improves(monitor, 0.0, 1.0) else -value
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -112,7 +116,7 @@ def table(rows: Sequence[Row]) -> Table:
     keys, monitor, numbers = _keys(rows), _monitor(rows), _value_names(rows)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("#", justify="right")
-    for name in _short(keys):
+    for name in short(keys):
         shown.add_column(Text(name), justify="right", overflow="fold")
     shown.add_column("state")
     for name in ([f"best {monitor}"] if monitor else []) + ["epochs", *numbers, "seconds"]:
@@ -120,8 +124,8 @@ def table(rows: Sequence[Row]) -> Table:
     for row in rows:
         settings = (to_toml(row.point[key]) if key in row.point else "" for key in keys)
         cells = [str(row.index), *settings, row.state]
-        cells += [_figure(row.best)] if monitor else []
-        cells += [_figure(row.epochs), *(_figure(row.values.get(name)) for name in numbers), _figure(row.seconds)]
+        cells += [figure(row.best)] if monitor else []
+        cells += [figure(row.epochs), *(figure(row.values.get(name)) for name in numbers), figure(row.seconds)]
         shown.add_row(*map(Text, cells), style="" if row.state == "done" else "dim")
     return shown
 
@@ -132,7 +136,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     header = ["index", *keys, "state", f"best_{_monitor(rows)}", "epochs", *names, "seconds", "weights_sha256"]
 
     def cells(row: Row) -> list[object]:
-        settings = (_plain(row.point.get(key, "")) for key in keys)
+        settings = (plain(row.point.get(key, "")) for key in keys)
         values = (row.values.get(name) for name in names)
         return [row.index, *settings, row.state, row.best, row.epochs, *values, row.seconds, row.weights_sha256]
 
@@ -143,7 +147,7 @@ def _keys(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in sorted(rows, key=lambda row: row.index) for key in row.point))
 
 
-def _short(keys: Sequence[str]) -> list[str]:
+def short(keys: Sequence[str]) -> list[str]:
     """Return the last part of each key, or the whole key where that is ambiguous."""
     ends = [key.rpartition(".")[2] for key in keys]
     return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
@@ -158,10 +162,11 @@ def _value_names(rows: Sequence[Row]) -> list[str]:
     return [name for name in names if not any(isinstance(row.values.get(name), list) for row in rows)]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value of TOML for JSON and CSV, which have no date types."""
     return value if isinstance(value, bool | int | float | str | list | dict) else str(value)
 
 
-def _figure(value: object) -> str:
+def figure(value: object) -> str:
+    """Return a number with six digits; empty for None."""
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

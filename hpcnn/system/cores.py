@@ -19,6 +19,9 @@ from hpcnn.errors import HpcnnError
 from hpcnn.system.blas import AUTO, THREADS
 from hpcnn.system.control_groups import groups_of, read_text
 
+MOST_THREADS = 1024
+"""Of a rank: more than a host has cores."""
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -80,7 +83,7 @@ def threads_of(own: Cores, together: Sequence[Cores], environ: Mapping[str, str]
     The default is 1 in programs other than hpcnn's commands, which have not limited BLAS.
 
     Raises:
-        HpcnnError: HPCNN_THREADS is not a number.
+        HpcnnError: HPCNN_THREADS is neither a number from 1 to 1024 nor "auto".
 
     >>> two = Cores(frozenset({0, 1}), frozenset({0, 1}))
     >>> [threads_of(two, [two], {"HPCNN_THREADS": asked}) for asked in ("auto", "3")]
@@ -89,10 +92,10 @@ def threads_of(own: Cores, together: Sequence[Cores], environ: Mapping[str, str]
     asked = (os.environ if environ is None else environ).get(THREADS) or "1"
     if asked == AUTO:
         return share(own, together)
-    if not (asked.isdecimal() and int(asked)):
+    if not (asked.isdecimal() and len(asked) < 10 and 1 <= int(asked) <= MOST_THREADS):
         raise HpcnnError(
-            f"{THREADS}={asked!r} is not a number of threads. Set it to the threads per rank, 1 or more, or to "
-            f"{AUTO!r} for the rank's share of its node."
+            f"{THREADS}={asked!r} is not a number of threads. Set it to the threads per rank, 1 to {MOST_THREADS}, or "
+            f"to {AUTO!r} for the rank's share of its node."
         )
     return int(asked)
 

@@ -18,12 +18,12 @@ class Collected:
         dtype = model.vector.dtype
         self._rows: list[list[Array]] = [[np.empty((0, *metric.row_shape), dtype)] for metric in self._metrics]
 
-    def piece(self, x: Array, y: Array) -> Stats:
+    def piece(self, x: Array, y: Array, weights: Array | None) -> Stats:
         """Evaluate a piece of samples, and keep its rows; return its stats."""
-        return self._model.eval_piece(x, y, self._keep if self._metrics else None)
+        return self._model.eval_piece(x, y, weights, self._keep if self._metrics else None)
 
-    def _keep(self, outputs: Array, y: Array) -> None:
-        for rows, new in zip(self._rows, self._model.layout.rows(outputs, y), strict=True):
+    def _keep(self, outputs: Array, y: Array, weights: Array | None) -> None:
+        for rows, new in zip(self._rows, self._model.layout.rows(outputs, y, weights), strict=True):
             rows.append(new.astype(rows[0].dtype))
 
     def values(self, comm: Communicator, prefix: str) -> dict[str, Value]:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hpcnn.comm.protocol import Array, Exchange
 
-LoadShards = Callable[[int, int], tuple[Array, Array, Sequence[int]]]
-"""``(first, stop) -> (x, y, starts)``: the samples of gradient shards [first, stop) of a batch.
 
-`starts` says which place in the batch each shard's first sample has, and where the last one ends. The next call may
-overwrite x and y.
-"""
-WeightsOf = Callable[[Array], Array | None]
-"""``targets -> weight of each sample``, or None: all weigh the same."""
+class Shards(NamedTuple):
+    """The samples of neighbouring gradient shards of a batch."""
+
+    x: Array
+    y: Array
+    starts: Sequence[int]
+    """The place in the batch of each shard's first sample, and where the last one ends."""
+    weights: Array | None = None
+    """How much each sample counts, (n,); None: all count 1."""
+
+    def part(self, rows: slice) -> Shards:
+        """Return some of the samples, with the same `starts`."""
+        weights = None if self.weights is None else self.weights[rows]
+        return self._replace(x=self.x[rows], y=self.y[rows], weights=weights)
+
+
+LoadShards = Callable[[int, int], Shards]
+"""``(first, stop) ->`` gradient shards [first, stop) of a batch. The next call may overwrite the arrays."""
+WeightsOf = Callable[[Shards], Array | None]
+"""``samples -> weight of each in the loss``, (n,), or None: all weigh 1."""
 
 
 class GradientPass(Protocol):

@@ -24,6 +24,7 @@ from hpcnn.errors import DataError
 from hpcnn.nn.network import same_sample_shape
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.system.memory import aligned_empty
+from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.read_ahead import ReadAhead, Reading
 from hpcnn.training.windows import Windows
 
@@ -108,9 +109,13 @@ class _Buffer:
 class _Batch:
     """The samples of one rank in a batch that is read ahead."""
 
-    x: Array
-    y: Array
+    arrays: list[Array]
+    """Inputs, targets, and weights where there are some."""
     n: int = 0
+
+
+def _weight_buffer(weights: Rows | None, dtype: DTypeLike) -> list[_Buffer]:
+    return [] if weights is None else [_Buffer(weights, dtype, ())]
 
 
 def _target_buffer(y: Rows, dtype: DTypeLike) -> _Buffer:
@@ -137,13 +142,14 @@ class ShardLoader:
         dtype: DTypeLike,
         reads: Reads | None = None,
         on_epoch: Callable[[int], object] = bool,
+        weights: Rows | None = None,
     ) -> None:
         self.samples = x.shape[0]
         self._on_epoch = on_epoch
         self.steps_per_epoch = steps_per_epoch(self.samples, batch_size)
         self.batch_size, self._shards = batch_size, shards
         self._order_of, self._reads = order, reads or Reads()
-        self._x, self._y = _Buffer(x, dtype, input_shape), _target_buffer(y, dtype)
+        self._buffers = [_Buffer(x, dtype, input_shape), _target_buffer(y, dtype), *_weight_buffer(weights, dtype)]
         self._order = np.arange(0)
         self._starts: dict[tuple[int, int, int], tuple[int, ...]] = {}
         self._owned: tuple[int, int] | None = None
@@ -174,11 +180,15 @@ class ShardLoader:
         self._ahead = ReadAhead(
             self._read,
             range(step, self.steps_per_epoch),
-            [_Batch(self._x.like(most), self._y.like(most)) for _ in range(max(1, ahead))],
+            [self._batch(most, own=not ahead) for _ in range(max(1, ahead))],
             ahead=ahead > 0,
             beat=self._reads.beat,
             around=_Arithmetic(self._order_of.arithmetic),
         )
+
+    def _batch(self, n: int, *, own: bool) -> _Batch:
+        """Return memory for n samples, or that in which the model takes them."""
+        return _Batch([each.room(n)[0] if own else each.like(n) for each in self._buffers])
 
     def close(self) -> None:
         """End the reading ahead."""
@@ -186,33 +196,38 @@ class ShardLoader:
             self._ahead.close()
         self._ahead, self._held = None, -1
 
-    def take_batch(self, x: Rows, y: Rows) -> None:
-        """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes."""
+    def take_batch(self, x: Rows, y: Rows, weights: Rows | None = None) -> None:
+        """Take the shards from these samples from now on, all of them one batch in their order, of the same shapes.
+
+        They have weights, if the samples before them had some.
+        """
         if x.shape[0] != self.batch_size:
             self._starts.clear()  # else it would grow with every size that is met
         self.samples = self.batch_size = x.shape[0]
-        self._x.rows, self._y.rows = x, y
+        for buffer, rows in zip(self._buffers, (x, y) if weights is None else (x, y, weights), strict=True):
+            buffer.rows = rows
         self._order = np.arange(self.samples, dtype=np.int64)
 
-    def shards(self, step: int, first: int, stop: int) -> tuple[Array, Array, Sequence[int]]:
-        """Return inputs and targets of the shards [first, stop) of batch `step` of the epoch; see `LoadShards`."""
+    def shards(self, step: int, first: int, stop: int) -> Shards:
+        """Return the samples of the shards [first, stop) of batch `step` of the epoch; see `LoadShards`."""
         begin, end = batch_bounds(self.samples, self.batch_size, step)
         starts = self._starts_of(end - begin, first, stop)
         if self._ahead is None:
             indices = self._order[begin + starts[0] : begin + starts[-1]]
-            return self._x.take(indices), self._y.take(indices), starts
+            return _shards([each.take(indices) for each in self._buffers], starts)
         assert self._owned is not None
         if step != self._held:
             batch = self._ahead.take()
-            self._x.copy(batch.x[: batch.n]), self._y.copy(batch.y[: batch.n])
+            if self._reads.prefetch:
+                for buffer, rows in zip(self._buffers, batch.arrays, strict=True):
+                    buffer.copy(rows[: batch.n])
             self._ahead.give_back(batch)
             self._held = step
         own = self._starts_of(end - begin, *self._owned)
-        x, y = (each.room(own[-1] - own[0])[1] for each in (self._x, self._y))
-        if (first, stop) != self._owned:
-            part = slice(starts[0] - own[0], starts[-1] - own[0])
-            x, y = x[part], y[part]
-        return x, y, starts
+        loaded = _shards([each.room(own[-1] - own[0])[1] for each in self._buffers], starts)
+        if (first, stop) == self._owned:
+            return loaded
+        return loaded.part(slice(starts[0] - own[0], starts[-1] - own[0]))
 
     def _read(self, step: int, batch: _Batch, reading: Reading) -> None:
         """Read this rank's samples of a batch, window by window where there are some."""
@@ -235,8 +250,8 @@ class ShardLoader:
 
     def _take(self, first: int, stop: int, batch: _Batch, place: int) -> None:
         indices = self._order[first:stop]
-        self._x.rows.take(indices, batch.x[place : place + len(indices)])
-        self._y.rows.take(indices, batch.y[place : place + len(indices)])
+        for buffer, array in zip(self._buffers, batch.arrays, strict=True):
+            buffer.rows.take(indices, array[place : place + len(indices)])
 
     def _starts_of(self, n: int, first: int, stop: int) -> tuple[int, ...]:
         key = n, first, stop
@@ -244,6 +259,10 @@ class ShardLoader:
         if starts is None:
             starts = self._starts[key] = shard_starts(n, self._shards, first, stop)
         return starts
+
+
+def _shards(arrays: Sequence[Array], starts: Sequence[int]) -> Shards:
+    return Shards(arrays[0], arrays[1], starts, arrays[2] if len(arrays) > 2 else None)
 
 
 class _Arithmetic:
@@ -265,22 +284,32 @@ class PieceLoader:
     """Samples in their own order, in pieces of one size: what evaluation and prediction go through."""
 
     def __init__(
-        self, x: Rows, y: Rows | None, *, piece_size: int, input_shape: tuple[int, ...], dtype: DTypeLike
+        self,
+        x: Rows,
+        y: Rows | None,
+        *,
+        piece_size: int,
+        input_shape: tuple[int, ...],
+        dtype: DTypeLike,
+        weights: Rows | None = None,
     ) -> None:
         self.samples = x.shape[0]
         self.pieces = steps_per_epoch(self.samples, piece_size)
         self._piece_size = piece_size
         self._x = _Buffer(x, dtype, input_shape)
         self._y = None if y is None else _target_buffer(y, dtype)
+        self._weights = _weight_buffer(weights, dtype)
 
     def inputs(self, i: int) -> Array:
         """Return the inputs of piece `i`, valid until the next call."""
         return self._x.take(self._indices(i))
 
-    def piece(self, i: int) -> tuple[Array, Array]:
-        """Return inputs and targets of piece `i`, valid until the next call."""
+    def piece(self, i: int) -> tuple[Array, Array, Array | None]:
+        """Return inputs, targets and weights of piece `i`, valid until the next call; None: each weighs 1."""
         assert self._y is not None
-        return self.inputs(i), self._y.take(self._indices(i))
+        indices = self._indices(i)
+        weights = self._weights[0].take(indices) if self._weights else None
+        return self.inputs(i), self._y.take(indices), weights
 
     def _indices(self, i: int) -> Indices:
         return np.arange(*batch_bounds(self.samples, self._piece_size, i), dtype=np.int64)

@@ -25,8 +25,10 @@ from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Value
 from hpcnn.training.model import Model
 from hpcnn.training.replica import NotFiniteError
-from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, Stats
+from hpcnn.training.step_stats import COUNT, PENALTY, SAVE, STOP, WEIGHT, Stats
 from hpcnn.training.training import Training
+
+_NO_WEIGHT = "no weight"
 
 
 @dataclass
@@ -93,7 +95,7 @@ class TrainingLoop:
         self._watched = monitors(training.job)
         """Settings that watch a value, and its name."""
         self._missed: set[str] = set()
-        """Those of them whose value was not defined, which was said."""
+        """Those of them whose value was not defined, which was said; and `_NO_WEIGHT`."""
         self._due = False
         """Whether some rank finds it time for a checkpoint."""
         self._on_step = [c.on_step for c in callbacks if type(c).on_step is not Callback.on_step]
@@ -136,6 +138,7 @@ class TrainingLoop:
                 )
             except NotFiniteError as error:
                 self._diverged(error)
+            self._warn_of_nothing(stats)
             progress.stats += stats
             progress.step += 1
             progress.step_in_epoch += 1
@@ -192,6 +195,16 @@ class TrainingLoop:
         reasons = gather_or_raise(self._comm, control.reason)  # as with signals, one rank is enough
         progress.finish = control.reason = next(filter(None, reasons), "")
         self._checkpoint(values, done=progress.epoch == training.job.train.epochs or bool(control.reason))
+
+    def _warn_of_nothing(self, stats: Stats) -> None:
+        """Say once that a batch has no weight."""
+        if not stats[WEIGHT] and _NO_WEIGHT not in self._missed:
+            self._missed.add(_NO_WEIGHT)
+            if self._comm.rank == 0:
+                write_line(
+                    f"warning: {self._where()}: all samples of the batch have the weight 0. Such a step is one without "
+                    "a gradient of the loss: make train.batch_size larger, or leave samples of weight 0 out."
+                )
 
     def _warn_of_missing(self, values: dict[str, Value]) -> None:
         """Say once of each setting that it watches a value that is not defined."""
@@ -270,5 +283,5 @@ def evaluate(
     comm.activity.enter(OTHER)
     if stats[STOP]:
         raise StoppedError
-    stats[PENALTY] = model.penalty() * stats[COUNT]
+    stats[PENALTY] = model.penalty() * stats[WEIGHT]
     return {**model.layout.values(stats, prefix), **collected.values(comm, prefix)}

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from hpcnn.comm.protocol import Array, Contribution
+from hpcnn.data.reduction import totals
 from hpcnn.nn.context import Context
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.outputs import Output
@@ -21,7 +22,7 @@ from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.batch_sums import AddRows
 from hpcnn.training.gradient_pass import GradientPass, WeightsOf
 from hpcnn.training.penalty import penalty
-from hpcnn.training.step_stats import COUNT, Stats, StatsLayout
+from hpcnn.training.step_stats import COUNT, WEIGHT, Stats, StatsLayout
 
 
 class BuiltNetwork(Protocol):
@@ -105,6 +106,7 @@ class Model(ABC):
         self._scratch = Context()
         self._flush = FlushDenormals(flush=arithmetic == "numpy")
         self._of_penalty = arithmetics.arithmetic(arithmetic)
+        self._total = totals(None, arithmetic)
 
     # ---------------------------------------------------------------------------------------- what subclasses compute
 
@@ -123,8 +125,8 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
-        """Return the loss summed over the samples, and the outputs."""
+    def evaluate(self, x: Array, y: Array, weights: Array | None) -> tuple[LossSums, Array]:
+        """Return the loss summed over the samples, times their `weights` (n,), and the outputs."""
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
@@ -163,44 +165,81 @@ class Model(ABC):
     # -------------------------------------------------------------------------------------------------------- passes
 
     def shard_steps(
-        self, place: ShardPlace, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
+        self,
+        place: ShardPlace,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        stats: Array,
+        of_samples: Array | None = None,
     ) -> Steps[BackwardSteps]:
         """Do what `forward_shard` does, stopping where something of the whole batch is needed."""
         stats[...] = 0
         new_state = stats[self.layout.size :] if self.network.state else None
         loss, outputs, backward = yield from self.steps(place, key, x, y, weights, new_state)
-        self._write(stats, loss, outputs, y, new_state)
+        self._write(stats, loss, outputs, y, new_state, of_samples)
         return backward
 
     def forward_shard(
-        self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None, stats: Array
+        self,
+        key: tuple[int, ...],
+        x: Array,
+        y: Array,
+        weights: Array | None,
+        stats: Array,
+        of_samples: Array | None = None,
     ) -> ShardBackward:
-        """Compute a shard, write its count, loss, metrics and new state to `stats`, and return the backward pass."""
+        """Compute a shard, write its count, loss, metrics and new state to `stats`, and return the backward pass.
+
+        `weights` are those of the samples in the loss, `of_samples` those without the weights of their classes.
+        """
         new_state = stats[self.layout.size :] if self.network.state else None
         loss, outputs, backward = self.forward(key, x, y, weights, new_state)
-        self._write(stats, loss, outputs, y, new_state)
+        self._write(stats, loss, outputs, y, new_state, of_samples)
         return backward
 
-    def _write(self, stats: Array, loss: LossSums, outputs: Array, y: Array, new_state: Array | None) -> None:
-        stats[COUNT] = len(y)
+    def _write(
+        self,
+        stats: Array,
+        loss: LossSums,
+        outputs: Array,
+        y: Array,
+        new_state: Array | None,
+        weights: Array | None,
+    ) -> None:
+        stats[COUNT], stats[WEIGHT] = len(y), self.total_weight(len(y), weights)
         self.layout.set_losses(stats, loss)
         if len(y):
-            self.layout.add_metrics(stats, outputs, y)
+            self.layout.add_metrics(stats, outputs, y, weights)
         if new_state is not None:
             np.multiply(new_state, len(y), out=new_state)
 
     @np.errstate(all="ignore")  # what is not finite shows in the values
-    def eval_piece(self, x: Array, y: Array, keep: Callable[[Array, Array], None] | None = None) -> Stats:
-        """Return the stats of one piece of samples, without a reduction; `keep` is given its outputs and targets."""
+    def eval_piece(
+        self,
+        x: Array,
+        y: Array,
+        weights: Array | None = None,
+        keep: Callable[[Array, Array, Array | None], None] | None = None,
+    ) -> Stats:
+        """Return the stats of one piece of samples, without a reduction.
+
+        `weights` are those of the samples, (n,). `keep` is given outputs, targets and weights.
+        """
         stats = self.layout.zeros()
         with self._flush:
-            loss, outputs = self.evaluate(x, y)
-            stats[COUNT] = len(x)
-            self.layout.set_losses(stats, loss)
-            self.layout.add_metrics(stats, outputs, y)
+            loss, outputs = self.evaluate(x, y, weights)
+            self._write(stats, loss, outputs, y, None, weights)
             if keep is not None:
-                keep(outputs, y)
+                keep(outputs, y, weights)
         return stats
+
+    def total_weight(self, samples: int, weights: Array | None) -> float:
+        """Return the sum of the weights of so many samples; None: each weighs 1."""
+        if weights is None:
+            return samples
+        return float(self._total(weights.astype(np.float64, copy=False)))
 
     @np.errstate(all="ignore")
     def predict_piece(self, x: Array) -> Array:

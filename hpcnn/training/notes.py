@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.comm.collectives import TreeReduction
 from hpcnn.core.formatting import counted, percent
 from hpcnn.data.load import absent_classes, one_class_each
+from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import Chunks
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Splits
@@ -32,7 +32,7 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
 
-def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction) -> Iterator[str]:
+def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: Reduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
     yield from _short_averages(job, spec, len(splits.train))
     yield from _far_targets(job, splits, reduction)
@@ -66,7 +66,7 @@ def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: TreeReduction
         )
 
 
-def _far_targets(job: Job, splits: Splits, reduction: TreeReduction) -> Iterator[str]:
+def _far_targets(job: Job, splits: Splits, reduction: Reduction) -> Iterator[str]:
     """Yield a warning if targets are far from 0 for their deviation, as temperatures in kelvin. Collective."""
     if job.loss is None or type(job.loss).__struct_config__.tag not in OF_ANY_UNIT or job.data.one_hot:
         return

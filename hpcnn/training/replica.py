@@ -14,11 +14,11 @@ from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.batch_sums import AddRows, sum_alone
-from hpcnn.training.gradient_pass import GradientPass, LoadShards
+from hpcnn.training.gradient_pass import GradientPass, LoadShards, Shards
 from hpcnn.training.model import Model
 from hpcnn.training.shard_by_shard import ShardByShard, shard_key
 from hpcnn.training.shards_in_step import ShardsInStep
-from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, Stats
+from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, WEIGHT, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
 
@@ -108,19 +108,22 @@ class Replica:
             raise NotFiniteError("a gradient", name and f"the first gradient that is not finite is that of {name!r}")
         if model.network.state:
             self._update_state(stats)
-        stats[PENALTY] = penalty * float(stats[COUNT])
+        stats[PENALTY] = penalty * float(stats[WEIGHT])
         return stats[: model.layout.size]
 
-    def _weights_of(self, y: Array) -> Array | None:
+    def _weights_of(self, samples: Shards) -> Array | None:
+        """Return the weight of each sample, times that of its class."""
         if self._class_weights is None:
-            return None
+            return samples.weights
+        y = samples.y
         if self.model.loss.target_kind == "labels":  # the type says nothing: rows may be integers too
             classes = y
         elif y.shape[-1] == 1:
             classes = (y[..., 0] > 0.5).astype(np.intp)
         else:
             classes = np.argmax(y, axis=-1)
-        return self._class_weights[classes]
+        of_classes: Array = self._class_weights[classes]
+        return of_classes if samples.weights is None else of_classes * samples.weights
 
     def _update_state(self, stats: Array) -> None:
         """Give the network's state its mean over all samples; `stats` is that of all shards. Collective."""
@@ -136,10 +139,10 @@ class Replica:
         """Return, in words, what was not finite first on this rank, shard by shard; None if nothing was."""
         for contribution in self.updater.exchange.contributions:
             for shard in range(*contribution.subtree):
-                x, y, _ = load(shard, shard + 1)
-                if len(x):
-                    key = shard_key(self._seed, step, shard)
-                    found = self.model.first_not_finite(key, x, y, self._weights_of(y))
+                samples = load(shard, shard + 1)
+                if len(samples.x):
+                    key, weights = shard_key(self._seed, step, shard), self._weights_of(samples)
+                    found = self.model.first_not_finite(key, samples.x, samples.y, weights)
                     if found is not None:
                         return f"{found} (shard {shard})"
         return None

@@ -57,14 +57,13 @@ class ShardByShard:
         """
         activity, into = exchange.activity, accumulators[leaf.slot]
         activity.enter(DATA)
-        x, y, _ = load(leaf.leaf, leaf.leaf + 1)
+        samples = load(leaf.leaf, leaf.leaf + 1)
         into.stats[...] = 0
         activity.enter(FORWARD)
         backward = None
-        if len(x):
-            backward = self._model.forward_shard(
-                shard_key(self._seed, step, leaf.leaf), x, y, self._weights_of(y), into.stats
-            )
+        if len(samples.x):
+            key, weights = shard_key(self._seed, step, leaf.leaf), self._weights_of(samples)
+            backward = self._model.forward_shard(key, samples.x, samples.y, weights, into.stats, samples.weights)
         for left, right in leaf.fold:
             accumulators[left].stats += accumulators[right].stats
         told = False

@@ -40,7 +40,8 @@ class ShardsInStep:
         """Compute all shards, and add them along the tree."""
         activity, first = exchange.activity, self._first
         activity.enter(DATA)
-        x, y, starts = load(first, self._stop)
+        loaded = load(first, self._stop)
+        starts = loaded.starts
         rows = [slice(start - starts[0], end - starts[0]) for start, end in pairwise(starts)]
         activity.enter(FORWARD)
         samples = samples_of_batch(self._add, starts) if self._model.loss.synchronized else 0
@@ -48,12 +49,13 @@ class ShardsInStep:
             self._model.shard_steps(
                 ShardPlace(place, starts[place], samples),
                 shard_key(self._seed, step, first + place),
-                x[own],
-                y[own],
-                self._weights_of(y[own]),
+                own.x,
+                own.y,
+                self._weights_of(own),
                 into.stats,
+                own.weights,
             )
-            for place, (own, into) in enumerate(zip(rows, self._shards, strict=True))
+            for place, (own, into) in enumerate(zip(map(loaded.part, rows), self._shards, strict=True))
         ]
         backwards = in_step(passes, self._add)
         activity.enter(BACKWARD)

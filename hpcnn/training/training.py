@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hpcnn.comm.protocol import Array
-from hpcnn.data.content import Content
+from hpcnn.data.content import Content, DataChange
 from hpcnn.data.samples import Splits
 from hpcnn.job.schema import Job
 from hpcnn.training.backend import ModelSpec
@@ -35,3 +35,5 @@ class Training:
     class_weights: Array | None = None
     content: Content | None = None
     """What a run keeps of its data, to know them again; None where settings compute them."""
+    data_changes: tuple[DataChange, ...] = ()
+    """The changes of its data that the user accepted."""

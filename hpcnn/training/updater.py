@@ -17,7 +17,7 @@ from hpcnn.optim.transforms import Parameter, StepInfo
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
-from hpcnn.training.step_stats import COUNT, LOSS
+from hpcnn.training.step_stats import LOSS, WEIGHT
 
 
 class Updater:
@@ -46,7 +46,7 @@ class Updater:
         )
         self._gather: GatherCells | None = exchange.cell_gather(bound.cells) if bound.reductions else None
         self._penalty = PenaltyGradient(layout, params, exchange.parts, bound.gradients, arithmetic)
-        self._info, self._count = StepInfo(0, 0.0), 0.0
+        self._info, self._total = StepInfo(0, 0.0), 0.0
 
     def start(self, info: StepInfo) -> None:
         """Begin a step: the contributions are about to be filled."""
@@ -89,8 +89,8 @@ class Updater:
         if not np.isfinite(stats[LOSS]):
             return False
         # float: NumPy's own float64 would turn float32 arithmetic into buffered float64
-        self._count = float(stats[COUNT])
-        self._bound.begin(self._info, self._count)
+        self._total = float(stats[WEIGHT]) or 1.0  # where no sample counts, the sum of the gradients is 0
+        self._bound.begin(self._info, self._total)
         return True
 
     def _take_norms(self, gather: GatherCells) -> bool:
@@ -109,7 +109,7 @@ class Updater:
     def _load(self, number: int) -> None:
         gradient = self._bound.gradients[number]
         self.exchange.sum_into(number, gradient)
-        self._penalty.add(number, self._count)
+        self._penalty.add(number, self._total)
 
     def optimizer_state(self) -> dict[str, LazyArray]:
         """Return the optimizer's vectors by name, gathered from the ranks when they are taken."""

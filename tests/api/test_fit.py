@@ -163,13 +163,15 @@ class Twice(Layer):
 
 
 def test_a_network_alone_gets_the_loss_of_its_head_and_no_settings_of_the_digits(tmp_path):
-    from hpcnn.api.jobs import prepare_job
+    from hpcnn.api.jobs import GivenData, prepare_job
     from hpcnn.nn import Dense, Network
 
     pair = (np.zeros((4, 2)), np.zeros(4, int))
     for head, loss in (("softmax", "sparse_categorical_crossentropy"), ("linear", "mse")):
         network = Network([Dense(3, activation=head)], (2,))
-        loaded, _ = prepare_job(None, (), pair if head == "softmax" else (pair[0], np.zeros((4, 3))), None, network)
+        loaded, _ = prepare_job(
+            None, (), GivenData(pair if head == "softmax" else (pair[0], np.zeros((4, 3)))), network
+        )
         assert type(loaded.job.loss).__struct_config__.tag == loss
         assert (loaded.job.train.metrics, loaded.job.name) == ([], "fit")
     assert repr(network) == "Network((2,) -> (3,), dense_1)"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hpcnn
-from hpcnn.api.jobs import check_alike, prepare_job
+from hpcnn.api.jobs import GivenData, check_alike, prepare_job
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import DataError, JobError, ModelError
@@ -56,7 +56,7 @@ def test_arrays_that_are_no_data(data: Any, message: str, tmp_path: Path) -> Non
 
 
 def test_validation_alone_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"validation=\(x, y\) is given, but data=\(x, y\) is not"):
+    with pytest.raises(DataError, match=r"validation= is given, but data=\(x, y\) is not"):
         fit(tmp_path, None)
 
 
@@ -74,15 +74,17 @@ def test_the_dict_of_a_job_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_overrides_are_values_and_no_text(tmp_path: Path) -> None:
     arrays = {"train.epochs": np.int64(1), "train.metrics": np.array(["accuracy"]), "train.shards": None}
-    job, _ = prepare_job(JOB, {**arrays, "train.early_stopping": {"patience": 3}, "name": "𝄞=x"}, (X, Y), HELD)
+    job, _ = prepare_job(
+        JOB, {**arrays, "train.early_stopping": {"patience": 3}, "name": "𝄞=x"}, GivenData((X, Y), HELD)
+    )
     train = job.job.train
     assert (train.epochs, train.metrics, train.shards, job.job.name) == (1, ["accuracy"], "auto", "𝄞=x")
     assert train.early_stopping is not None
     assert train.early_stopping.patience == 3
     with pytest.raises(JobError, match=r"optimizer.learning_rate = Infinity: expected a number > 0"):
-        prepare_job(JOB, {"optimizer.learning_rate": np.inf}, (X, Y), HELD)
+        prepare_job(JOB, {"optimizer.learning_rate": np.inf}, GivenData((X, Y), HELD))
     with pytest.raises(JobError, match=r"--set train..epochs: expected key=value"):
-        prepare_job(JOB, {"train..epochs": 1}, (X, Y), HELD)
+        prepare_job(JOB, {"train..epochs": 1}, GivenData((X, Y), HELD))
 
 
 def test_ranks_must_be_given_the_same() -> None:

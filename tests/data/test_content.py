@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from hpcnn.data import content
 from hpcnn.data.columns import Columns
-from hpcnn.data.content import Content, changes, content_of, digests, sample
+from hpcnn.data.content import Content, changes, content_of
+from hpcnn.data.digests import digests, sample
 from hpcnn.data.readers import npy, npz
 from hpcnn.data.rows import ArrayRows, ReshapedRows, SubsetRows
 from hpcnn.data.source import Source
@@ -34,7 +34,7 @@ def found(x: Any, y: Any = Y, names: tuple[str, ...] | None = None) -> Content:
 @pytest.mark.parametrize("limit", [2**26, 6000, 600])
 def test_wherever_and_however_they_are_stored(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below the limit everything is hashed, in memory or not; above it, what is mapped is known by its sample."""
-    monkeypatch.setattr(content, "SAMPLE_BYTES", limit)
+    monkeypatch.setattr("hpcnn.data.digests.SAMPLE_BYTES", limit)
     np.save(tmp_path / "c.npy", X)
     np.save(tmp_path / "f.npy", np.asfortranarray(X))
     np.savez(tmp_path / "stored.npz", x=X)
@@ -62,7 +62,7 @@ def test_shape_is_that_of_the_file() -> None:
 
 @pytest.mark.parametrize(("row_bytes", "n"), [(8, 100_000), (1000, 3000), (7000, 90), (100_000, 5), (100_000, 1)])
 def test_the_sample(row_bytes: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "SAMPLE_BYTES", 2**16)
+    monkeypatch.setattr("hpcnn.data.digests.SAMPLE_BYTES", 2**16)
     rows = ArrayRows(np.zeros((n, row_bytes), np.uint8))
     spans = sample(rows)
     assert spans[0][0] == 0
@@ -73,7 +73,7 @@ def test_the_sample(row_bytes: int, n: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_any_change_within_the_sample_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(content, "SAMPLE_BYTES", 2**10)
+    monkeypatch.setattr("hpcnn.data.digests.SAMPLE_BYTES", 2**10)
     rows = SubsetRows(ArrayRows(X.copy()), np.arange(300))  # not in one piece
     before = digests([rows], sample)
     for start, stop in sample(rows):

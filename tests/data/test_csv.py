@@ -1,3 +1,7 @@
+import bz2
+import gzip
+import lzma
+
 import numpy as np
 import pytest
 
@@ -27,8 +31,29 @@ FORMS = {
     "no newline at the end": (TEXT[:-1], {}),
     "blank lines": ("\n" + TEXT.replace("\n", "\n\n"), {}),
     "spaces": (TEXT.replace(",", " , "), {}),
-    "semicolons": (TEXT.replace(",", ";"), {"delimiter": ";"}),
-    "tabs": (TEXT.replace(",", "\t"), {"delimiter": "\t"}),
+    "semicolons": (TEXT.replace(",", ";"), {}),
+    "semicolons, as told": (TEXT.replace(",", ";"), {"delimiter": ";"}),
+    "tabs": (TEXT.replace(",", "\t"), {}),
+    "bars": (TEXT.replace(",", "|"), {}),
+    "blanks": (TEXT.replace(",", "  ").replace("\n", " \n "), {}),
+    "blanks and tabs, as told": (TEXT.replace(",", " \t "), {"delimiter": "whitespace"}),
+    "single blanks, as told": (TEXT.replace(",", " "), {"delimiter": " "}),
+    "old macs": (TEXT.replace("\n", "\r"), {}),
+    "utf-16": (TEXT.encode("utf-16"), {}),
+    "utf-16, big": (b"\xfe\xff" + TEXT.encode("utf-16-be"), {}),
+    "utf-16 without a mark, as told": (TEXT.encode("utf-16-le"), {"encoding": "utf-16-le"}),
+    "utf-32": (b"\xff\xfe\0\0" + TEXT.encode("utf-32-le"), {}),
+    "gzip": (gzip.compress(TEXT.encode()), {}),
+    "bzip2": (bz2.compress(TEXT.encode()), {}),
+    "xz": (lzma.compress(TEXT.encode()), {}),
+    "gzip, two in a row": (gzip.compress(TEXT[:9].encode()) + gzip.compress(TEXT[9:].encode()), {}),
+    "comments": ("# by A, B\n" + TEXT + "  # the end\n", {"comment": "#"}),
+    "commented rows": (TEXT.replace("4,5", "//7,8,9,9\n4,5"), {"comment": "//"}),
+    "hash within": ("a,b,price,c\n1,2,10,3\n4,5,20,6\n", {"comment": "//"}),
+    "decimal commas": ("a;b;price;c\n1,0;2;10,00;3,\n4;5;20;6\n".replace("3,", "3,0"), {}),
+    "decimal commas, as told": ("a;b;price;c\n1,000;2;10;3\n4;5;20;6\n", {"decimal": ","}),
+    "decimal commas in quotes": ('a,b,price,c\n"1,0",2,"10,00",3\n4,5,20,6\n', {}),
+    "thousands with points are decimals": ("a;b;price;c\n1.000;2;10;3\n4;5;20;6\n", {"decimal": "."}),
     "quotes": ('"a","b","price","c"\n"1",2,10,"3"\n4,5,20,6\n', {}),
     "newline in a name": ('a,"b\nb",price,c\n1,2,10,3\n4,5,20,6\n', {}),
     "exponents": ("a,b,price,c\n1e0,+2,1E1,3.\n4,5,.2e2,6\n", {}),
@@ -87,35 +112,57 @@ BAD = {
     "commas": (
         TEXT,
         {"delimiter": ";", "targets": [0]},
-        r"separated by ',', but data.delimiter is ';'\. Set data.delimiter = ',', or write the file with ';'\.$",
+        r"separated by ',', but data.delimiter is ';'\. Set data.delimiter = ',', or leave it out: it is found\.$",
     ),
-    "semicolons": (TEXT.replace(",", ";"), {}, r"separated by ';', but .* is ','\. Set data.delimiter = ';'"),
-    "tabs": (TEXT.replace(",", "\t"), {}, r"separated by '\\t', but .* is ','\. Set data.delimiter = '\\t'"),
-    "blanks": (TEXT.replace(",", " "), {}, r"separated by ' ', but .*Set data.delimiter = ' '"),
-    "bars, no header": ("1|2\n3|4\n", {"header": False, "targets": [0]}, r"separated by '\|', but .* is ','"),
-    "semicolons and decimal commas": (
-        "a;price\n1,5;2\n",
+    "semicolons": (TEXT.replace(",", ";"), {"delimiter": ","}, r"separated by ';', but .* is ','\. Set data.delimiter"),
+    "blanks": (TEXT.replace(",", "  "), {"delimiter": ","}, r"separated by 'whitespace', but .* is ','"),
+    "bars, no header": (
+        "1|2\n3|4\n",
+        {"delimiter": ",", "header": False, "targets": [0]},
+        r"separated by '\|', but .* is ','",
+    ),
+    "decimal commas and points": (
+        "a;price\n1,5;2.5\n",
         {},
-        r"separated by ';', but .*Then write numbers with a decimal point: '1,5' is none\.",
+        r"numbers with a decimal comma, as 1,5, and with a decimal point, as 2\.5\. Write all of them alike, or say",
     ),
-    "comment at the beginning": ("# measured\n" + TEXT, {}, r"line 1 begins with '#': comments are not read\. Delete"),
-    "commas in a comment": ("# measured, in Rome\n" + TEXT, {}, r"line 1 begins with '#'"),
-    "as many commas in a comment": ("# by A, B, C, D\n" + TEXT, {}, r"line 1 begins with '#'"),
-    "comment within": (TEXT + "# 7,8,9,9\n", {}, r"line 4 begins with '#'"),
-    "comment, no header": ("# x\n1,2\n", {"header": False, "targets": [0]}, r"line 1 begins with '#'"),
-    "utf-16": (TEXT.encode("utf-16"), {}, r"no UTF-8 text: it begins as UTF-16 does, .*iconv -f UTF-16 -t UTF-8"),
-    "utf-16, big": (b"\xfe\xff" + TEXT.encode("utf-16-be"), {}, "it begins as UTF-16 does.*iconv -f UTF-16"),
-    "utf-16 without a mark": (TEXT.encode("utf-16-le"), {"targets": [0]}, r"Is the file UTF-16\? Convert it: iconv"),
-    "binary": (b"\xff\xfe\0\0" * 9, {}, "no UTF-8 text"),
+    "three places after a comma": (
+        "a;price\n1,500;2\n",
+        {},
+        r"1,500 may have a decimal comma, or a comma between thousands\. Say which by data\.decimal = ",
+    ),
+    "thousands": ('a,price\n"1,234.5",2\n12,3\n', {}, r"column 'a' holds '1,234\.5': numbers need one decimal sepa"),
+    "thousands in quotes": ('a,price\n"1,234",2\n', {"decimal": "."}, "column 'a' holds '1,234': numbers need one"),
+    "open quote": ('a,price\n1,2\n"3,4\n5,6\n', {}, "line 3: a quote opens and does not close"),
+    "open quote in the last cell": ('a,price\n1,2\n3,"4\n5,6\n', {}, "line 3: a quote opens and does not close"),
+    "comment at the beginning": (
+        "# measured\n" + TEXT,
+        {},
+        r'line 1 begins with "#"\. If that is a comment, set data\.comment = "#"\. If it is none, set it to what',
+    ),
+    "commas in a comment": ("# measured, in Rome\n" + TEXT, {}, r'line 1 begins with "#"'),
+    "as many commas in a comment": ("# by A, B, C, D\n" + TEXT, {}, r'line 1 begins with "#"'),
+    "comment within": (TEXT + "# 7,8,9,9\n", {}, r'line 4 begins with "#"'),
+    "comment, no header": ("# x\n1,2\n", {"header": False, "targets": [0]}, r'line 1 begins with "#"'),
+    "utf-16 without a mark": (
+        TEXT.encode("utf-16-le"),
+        {"targets": [0]},
+        r'null characters, as no text does\. If it is UTF-16 without a mark .*, set data\.encoding = "utf-16-le" or',
+    ),
+    "binary": (b"\xff\xfe\0\0" * 9, {}, "holds no row of data below its header"),
+    "odd utf-16": (b"\xff\xfea", {}, r"no utf-16-le text: line 1 holds the byte 0x61\. Set data\.encoding to that of"),
+    "other encoding": (b"a,price\n\xff,1\n", {"encoding": "ascii"}, "no ascii text: line 2 holds the byte 0xff. Set"),
     "latin-1": (
         TEXT.encode() + b"\xe9,1,1,1\n",
         {},
-        r"no UTF-8 text: line 4 holds the byte 0xe9\. .* Latin-1, or Windows-1252\. Convert it: iconv -f WINDOWS-1252",
+        r"no UTF-8 text: line 4 holds the byte 0xe9\. .* Latin-1, or Windows-1252: set data\.encoding = \"latin-1\" or",
     ),
     "latin-1 in a name": ("größe,price\n1,2\n".encode("latin-1"), {}, "line 1 holds the byte 0xf6.* Windows-1252"),
     "spreadsheet": (b"PK\x03\x04" + bytes(range(128, 255)), {}, r"\.xlsx files do\. Save the sheet as CSV"),
-    "packed, under another name": (b"\x1f\x8b\x08" + b"\x80" * 9, {}, "as gzip files do. Unpack it"),
-    "huge cell": ("a,price\n" + "1" * 200_000 + "x,1\n", {}, "no UTF-8 text of comma-separated values"),
+    "damaged gzip": (gzip.compress(TEXT.encode())[:-9], {}, "can't be read: Compressed file ended before"),
+    "damaged bzip2": (bz2.compress(TEXT.encode())[:-9], {}, "can't be read: Compressed file ended before"),
+    "damaged xz": (lzma.compress(TEXT.encode())[:-9], {}, "can't be read: Compressed file ended before"),
+    "huge cell": ("a,price\n" + "1" * 200_000 + "x,1\n", {}, r"line 2 is no row of cells \(field larger than field"),
     "no header there": ("1,2\n3,4\n", {"targets": [0]}, "holds only numbers. .* Set data.header = false"),
     "unknown name": (
         TEXT,
@@ -181,6 +228,6 @@ def test_a_file_that_the_job_does_not_describe(text, tmp_path):
 
 def test_a_damaged_file_that_the_job_does_not_describe(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff")
     with pytest.raises(DataError, match="no UTF-8 text"):
         READER.read_inputs(path, READER.settings_for(str(path), None), None, None)

@@ -92,9 +92,34 @@ def test_missing_package(tmp_path, monkeypatch):
         read_source(schema.Hdf5(path="d.h5"), tmp_path)
 
 
-def test_a_large_chunk_is_kept_while_its_rows_are_read(tmp_path):
+@pytest.mark.parametrize(("chunks", "cache"), [((4096, 512), 2**24), ((64, 300), 64 * 600 * 8)])
+def test_chunks_that_hold_a_row_are_kept_while_its_rows_are_read(tmp_path, chunks, cache):
     with require("h5py").File(tmp_path / "d.h5", "w") as file:
-        file.create_dataset("x", data=np.ones((4096, 512)), chunks=(4096, 512), compression="gzip")
+        file.create_dataset("x", data=np.ones((4096, 512)), chunks=chunks, compression="gzip")
     (rows,) = read_datasets(tmp_path / "d.h5", "x")
-    _, _, cache, _ = rows._held[0].file.id.get_access_plist().get_cache()
-    assert cache >= 4096 * 512 * 8
+    assert rows._held[0].id.get_access_plist().get_chunk_cache()[1] == cache
+
+
+def test_what_lies_in_one_piece_is_mapped(h5py, tmp_path):
+    """Also behind a block of the user's, and in the file of a link; nothing else is, whatever its offset."""
+    values = np.arange(24.0).reshape(8, 3)
+    with h5py.File(tmp_path / "d.h5", "w", userblock_size=512) as file:
+        file["whole"], file["swapped"] = values, values.astype(">f4")
+        file["flags"] = values > 5
+        file.create_dataset("chunked", data=values, chunks=(2, 3))
+        file.create_dataset("outside", data=values, external=[(str(tmp_path / "raw.bin"), 0, values.nbytes)])
+        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        compact.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple(values.shape)
+        h5py.h5d.create(file.id, b"compact", h5py.h5t.NATIVE_DOUBLE, space, compact).write(space, space, values)
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        file["linked"] = h5py.ExternalLink("d.h5", "whole")
+    mapped = {"whole": True, "swapped": True, "flags": False, "chunked": False, "outside": False, "compact": False}
+    order = np.array([7, 0, 0, 3])
+    for name, expected in mapped.items():
+        (rows,) = read_datasets(tmp_path / "d.h5", name)
+        assert (rows._mapped is not None) is expected, name
+        np.testing.assert_array_equal(take(rows, indices=order), (values > 5 if name == "flags" else values)[order])
+    (rows,) = read_datasets(tmp_path / "links.h5", "linked")
+    assert rows._mapped is not None
+    np.testing.assert_array_equal(take(rows), values)

@@ -199,7 +199,7 @@ def test_a_table(tmp_path):
     for settings, words in (
         ({"targets": ["knd"]}, "unknown column in .*labels.csv 'knd'. Did you mean 'kind'.*Correct data.targets"),
         ({"paths": "path"}, "unknown column in .*labels.csv 'path'.*Correct data.paths"),
-        ({"paths": "weight"}, "column 'weight' holds no paths. Name the one that does in data.paths"),
+        ({"paths": "weight"}, r"lists .*0.5, which does not exist"),
         ({"folder": "."}, r"lists .*2.png, which does not exist"),
         ({"table": "none.csv"}, "no data file 'none.csv'"),
     ):
@@ -207,6 +207,7 @@ def test_a_table(tmp_path):
             read_table(**settings)
     for content, words in (
         ("file,kind\n", "holds no row of data"),
+        ("file,kind\n1,2\n", "column 'file' holds no paths. Name the one that does in data.paths"),
         ("file,kind\nsub/0.png,pear\n,pear\n", "'file' is empty in row 1, counted from 0"),
         ("file,kind\nsub/0.png\n", "line 2: 1 cells, but the header has 2"),
     ):

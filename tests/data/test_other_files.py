@@ -1,5 +1,7 @@
 """Other files than the job's, for evaluation and prediction."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,7 @@ def more(folder):
     require("pyarrow.parquet").write_table(table, folder / "d.parquet")
     write_tar(folder / "d.tar", {f"{i}.{ending}": content for i, (x, y) in enumerate(zip(X, Y, strict=True))
                                  for ending, content in (("npy", npy_bytes(x)), ("cls", b"%d" % y))})  # fmt: skip
+    require("pyarrow.feather").write_feather(table, folder / "d.feather")
     return folder
 
 
@@ -67,6 +70,7 @@ MORE_INPUTS = {
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"]), X),
     "parquet, job without": ("d.parquet", DIGITS, np.column_stack([X, Y])),
     "tar": ("d.tar", SHARDS, X),
+    "feather": ("d.feather", schema.Feather(path="-", targets=["label"]), X),
 }
 SAMPLES = {
     "npy": ("x.npy, y.npy", DIGITS, X, Y),
@@ -81,6 +85,7 @@ MORE_SAMPLES = {
     "zarr": ("d.zarr", DIGITS, X, Y),
     "zarr, named by a job of HDF5": ("d.zarr", schema.Hdf5(path="-", x="inputs", y="labels"), X + 1, 1 - Y),
     "tar": ("d.tar", SHARDS, X, Y),
+    "feather": ("d.feather", schema.Feather(path="-", targets=["label"], validation_path="no"), X, Y),
 }
 
 
@@ -114,11 +119,19 @@ def test_other_endings_of_one_array(folder):
     np.testing.assert_array_equal(take(read_inputs("images", schema.Idx(folder="-"), folder).x, np.uint8), IMAGES)
 
 
-def test_a_packed_table_is_told_as_in_a_job(folder):
-    (folder / "d.csv.gz").touch()
-    for read in (read_inputs, read_samples):
-        with pytest.raises(DataError, match=r"d\.csv\.gz is compressed, by its name\. Decompress it"):
-            read("d.csv.gz", CSV, folder)
+def test_packed_tables_and_folders_of_parts(folder):
+    (folder / "d.csv.gz").write_bytes(gzip.compress((folder / "d.csv").read_bytes()))
+    lines = (folder / "d.csv").read_text().splitlines()
+    for part, rows in enumerate((lines[1:4], lines[4:])):
+        (folder / "parts").mkdir(exist_ok=True)
+        (folder / "parts" / f"{part}.csv").write_text("\n".join([lines[0], *rows]))
+    for path in ("d.csv.gz", "parts", "parts/*.csv", f"file://{folder}/parts"):
+        if "://" in path:
+            require("pyarrow")
+        np.testing.assert_array_equal(take(read_inputs(path, CSV, folder).x), X)
+        samples = read_samples(path, CSV, folder)
+        np.testing.assert_array_equal(take(samples.x), X)
+        np.testing.assert_array_equal(take(samples.y), Y)
 
 
 def check_inputs(case, folder):

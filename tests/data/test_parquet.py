@@ -54,8 +54,13 @@ def test_validation(tmp_path):
 
 BAD = {
     "unknown": ({"a": [1.0], "labels": [1]}, r"unknown column in .*'label'. Did you mean 'labels'"),
-    "lists": ({"a": [[1.0]], "label": [1]}, r"column 'a' of .*d\.parquet holds ndarray: allowed are numbers, bool"),
-    "times": ({"a": np.array([1], "m8[s]"), "label": [1]}, r"column 'a' of .*d\.parquet has type timedelta64"),
+    "lists": ({"a": [[1.0]], "label": [1]}, r"d\.parquet: column 'a' has type list<element: double>; allowed are bool"),
+    "structs": ({"a": [{"b": 1}], "label": [1]}, r"column 'a' has type struct<b: int64>; .*leave it out by data\.excl"),
+    "times": ({"a": np.array([1], "m8[s]"), "label": [1]}, r"d\.parquet: column 'a' has type duration\[s\]"),
+    "large integers": (
+        {"a": [1, 2**53 + 1], "label": [1, 0]},
+        r"column 'a' holds integers beyond 2\*\*53, as 9007",
+    ),
     "all": ({"label": [1]}, "1 columns and all are targets"),
 }
 

@@ -143,9 +143,8 @@ def test_the_run_keeps_the_vocabulary_and_a_hash(folder):
 
 
 def test_a_large_text_is_hashed_whole(folder, monkeypatch):
-    from hpcnn.data import content
 
-    monkeypatch.setattr(content, "SAMPLE_BYTES", 600)
+    monkeypatch.setattr("hpcnn.data.digests.SAMPLE_BYTES", 600)
     data = schema.TextFiles(path="t.txt", length=9, stride=1, validation_fraction=0.2)
     first = content_of(read_source(data, folder))
     place = len(TEXT) // 2 + 37

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import struct
 import tracemalloc
 import warnings
@@ -160,10 +162,20 @@ def test_idx_files_of_shapes_that_numpy_can_not_make(sizes: tuple[int, ...], nam
 
 
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
-def test_csv_files_that_numpy_would_unpack(ending: str, tmp_path: Path) -> None:
+def test_the_name_of_a_csv_file_does_not_say_that_it_is_packed(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").write_text("a,label\n1,2\n")
-    with pytest.raises(DataError, match=rf"a{ending} is compressed, by its name"):
-        read_source(schema.Csv(path=f"a{ending}", targets=["label"]), tmp_path)
+    read = read_source(schema.Csv(path=f"a{ending}", targets=["label"]), tmp_path)
+    np.testing.assert_array_equal(take(read.x), [[1]])
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_csv_file_that_memory_can_not_hold(
+    pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_bytes(pack(b"a,label\n" + b"1,2\n" * 600_000))
+    monkeypatch.setattr(source, "free_memory", lambda: 4_000_000)
+    with pytest.raises(DataError, match=r"a\.csv, unpacked, takes 4194304 bytes of memory, but only 4000000"):
+        read_inputs("a.csv", schema.Digits(), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["a,label\n1,1\n" + "x" * 50_000 + ",1\n", "a" * 50_000 + ",label\n1,1\nx,1\n"])

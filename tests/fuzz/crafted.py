@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import json
+import lzma
 import os
 import pickle
 import re
@@ -16,8 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from tests.fuzz.mutations import BORDERS, BYTES, Mutation, several
-from tests.fuzz.sound import IDX_CODES, X, Y, gz_bytes, hdf5_bytes, idx_bytes, npy_bytes, npz_bytes, parquet_bytes
+from tests.fuzz.mutations import BORDERS, BYTES, TEXT, Mutation, several
+from tests.fuzz.sound import (
+    IDX_CODES,
+    X,
+    Y,
+    arrow_table,
+    gz_bytes,
+    hdf5_bytes,
+    idx_bytes,
+    npy_bytes,
+    npz_bytes,
+    parquet_bytes,
+)
 
 MARKER = "code-ran"
 """What a payload makes, in the working folder, if it is ever run."""
@@ -188,6 +201,13 @@ def wide_csv(_content: bytes, random: Random) -> bytes:
     return random.choice(forms)
 
 
+def worded_csv(_content: bytes, random: Random) -> bytes:
+    """A table with words, dates, booleans and gaps, damaged."""
+    lines = [f'"a ""{label}"", b",2024-0{1 + label}-01 12:30,{"yes" if label else "no"},{label or ""},{label}'
+             for label in Y.tolist()]  # fmt: skip
+    return several(TEXT)("\n".join(["word,day,flag,gap,label", *lines, ""]).encode(), random)
+
+
 def crafted_hdf5(_content: bytes, random: Random) -> bytes:
     """An HDF5 file of unusual data sets: sparse, linked, virtual, of other types, or deflated a thousandfold."""
     import h5py
@@ -227,7 +247,7 @@ def changed_metadata(content: bytes, random: Random) -> bytes:
     strange: list[Any] = [
         None, True, -1, 0, 2**31, 2**63, 1.5, float("nan"), "", "x" * 300, "pickle", [], {}, [24, 4], [2**40, 4],
         [0, 4], [24, 0], [1, 1, 1], {"id": "pickle"}, {"name": "sharding_indexed"}, {"id": "zlib", "level": 10**6},
-        "<f8", "|O", "float64", "M8[s]", [{"id": "json2"}], [{"name": "numcodecs.zlib", "configuration": {}}], "NaN", "AAAA",
+        "<f8", "|O", "float64", "M8[s]", [{"id": "json2"}], [{"name": "numcodecs.zlib", "configuration": {}}], "NaN",
     ]  # fmt: skip
     place = value
     while True:
@@ -256,6 +276,29 @@ def crafted_parquet(_content: bytes, random: Random) -> bytes:
         {"a": np.full(24, 1.7e308), "label": Y},
     ]
     return parquet_bytes(random.choice(columns))
+
+
+def crafted_feather(_content: bytes, random: Random) -> bytes:
+    """A Feather file of unusual columns, or of very many equal values."""
+    from pyarrow import feather
+
+    columns: list[dict[str, Any]] = [
+        {"a": np.zeros(2**18), "b": np.zeros(2**18), "flag": np.zeros(2**18), "label": np.zeros(2**18, int)},
+        {"a": [[1.0]] * 24, "b": X[:, 0], "flag": X[:, 0], "label": Y},
+        {"a": [2**60] * 24, "b": [None, *X[1:, 0]], "flag": [None, True] * 12, "label": Y},
+        {"a": Y.astype("M8[D]"), "b": ["x", None] * 12, "flag": ["b", "c"] * 12, "label": ["d", "e"] * 12},
+        {"a": [], "b": [], "flag": [], "label": []},
+    ]
+    stream = io.BytesIO()
+    feather.write_feather(arrow_table(random.choice(columns)), stream)
+    return stream.getvalue()
+
+
+def packed_bomb(_content: bytes, random: Random) -> bytes:
+    """A packed text file of equal lines, of 40 MB, or one that is packed twice, or followed by something else."""
+    pack = random.choice((gz_bytes, bz2.compress, lzma.compress))
+    rows = b"a,b,c,d,label\n" + b"1,2,3,4,0\n" * (4_000_000 if random.random() < 0.1 else 4000)
+    return random.choice((pack(rows), pack(pack(rows)), pack(rows) + random.randbytes(9), pack(rows)[:-9], pack(b"")))
 
 
 def odd_batch(content: bytes, random: Random) -> bytes:
@@ -311,7 +354,8 @@ CRAFTED: dict[str, list[Mutation]] = {
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
     "idx": [lying_idx],
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
-    "csv": [wide_csv],
+    "csv": [wide_csv, worded_csv],
+    "packed csv": [packed_bomb],
     "cifar": [odd_batch],
     "images": [large_picture],
     "webdataset": [lying_tar],
@@ -319,6 +363,7 @@ CRAFTED: dict[str, list[Mutation]] = {
     "hdf5": [crafted_hdf5],
     "zarr": [changed_metadata],
     "parquet": [crafted_parquet],
+    "feather": [crafted_feather],
 }
 """Writers of hostile files of each kind; they ignore the sound content, or change it knowing the format."""
 

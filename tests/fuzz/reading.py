@@ -72,7 +72,7 @@ def _second_reading(section: schema.DataSection, folder: Path) -> tuple[Array, A
         x, y = _text(section, (folder / "d.txt").read_bytes())
     elif isinstance(section, schema.Csv) and section.targets[0] in (-1, 4):
         text = (folder / section.path).read_text("utf-8-sig")
-        lines = csv.reader(io.StringIO(text), delimiter=section.delimiter)
+        lines = csv.reader(io.StringIO(text), delimiter=section.delimiter or ",")
         table = np.array([[float(cell) for cell in row] for row in lines if row])
         x, y = table[:, :-1], table[:, -1]
     else:

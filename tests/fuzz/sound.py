@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import importlib.util
 import io
+import lzma
 import os
 import struct
 import subprocess
@@ -201,10 +203,29 @@ def _csv() -> list[Sample]:
         (csv_bytes('"a","b\n",c,d,"label"'), named),
         (csv_bytes(""), unnamed),
         (csv_bytes("", ";"), schema.Csv(path="d.csv", targets=[4], header=False, delimiter=";")),
+        (csv_bytes("a\tb\tc\td\tlabel", "\t"), named),
+        (csv_bytes("a b c  d label", "  "), named),
+        (csv_bytes("a;b;c;d;label", ";").replace(b".", b","), named),
+        (csv_bytes().decode().encode("utf-16"), named),
+        (b"# 24 rows\n" + csv_bytes(newline="\r"), msgspec.structs.replace(named, comment="#")),
+        (csv_bytes("größe,b,c,d,label").decode().encode("latin-1"), msgspec.structs.replace(named, encoding="cp1252")),
     ]
     samples = [Sample({"d.csv": content}, "d.csv", section) for content, section in forms]
     held = schema.Csv(path="d.csv", targets=["label"], validation_path="v.csv")
     return [*samples, Sample({"d.csv": csv_bytes(), "v.csv": csv_bytes()}, "v.csv", held)]
+
+
+def _packed() -> list[Sample]:
+    """Return packed text files, and parts in a folder, of which one is damaged."""
+    section = schema.Csv(path="d.csv", targets=["label"])
+    contents = [pack(csv_bytes()) for pack in (gz_bytes, bz2.compress, lzma.compress)]
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+
+        contents.append(pyarrow.compress(csv_bytes(), codec="zstd", asbytes=True))
+    parts = {"0.csv": csv_bytes(), "1.csv": csv_bytes("d|b|c|a|label", "|")}
+    samples = [Sample({"d.csv": content}, "d.csv", section) for content in contents]
+    return [*samples, Sample(parts, "1.csv", schema.Csv(path="*.csv", targets=["label"]))]
 
 
 def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
@@ -267,12 +288,17 @@ def _zarr() -> list[Sample]:
     return [*samples, Sample({"d.zarr.zip": stream.getvalue()}, "d.zarr.zip", schema.Zarr(path="d.zarr.zip"))]
 
 
-def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
+def arrow_table(columns: dict[str, Any]) -> Any:
     import pyarrow
+
+    return pyarrow.table(columns)
+
+
+def parquet_bytes(columns: dict[str, Any], **options: Any) -> bytes:
     from pyarrow import parquet
 
     stream = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), stream, **options)
+    parquet.write_table(arrow_table(columns), stream, **options)
     return stream.getvalue()
 
 
@@ -281,6 +307,19 @@ def _parquet() -> list[Sample]:
     options: list[dict[str, Any]] = [{}, {"compression": "none", "use_dictionary": False}, {"row_group_size": 7}]
     section = schema.Parquet(path="d.parquet", targets=["label"])
     return [Sample({"d.parquet": parquet_bytes(columns, **one)}, "d.parquet", section) for one in options]
+
+
+def _feather() -> list[Sample]:
+    from pyarrow import feather
+
+    section = schema.Feather(path="d.feather", targets=["label"])
+    columns = {"a": X[:, 0], "b": X[:, 1].astype(np.float64), "flag": X[:, 2] > 0, "label": Y}
+    samples = []
+    for compression in ("uncompressed", "lz4", "zstd"):
+        stream = io.BytesIO()
+        feather.write_feather(arrow_table(columns), stream, compression=compression)
+        samples.append(Sample({"d.feather": stream.getvalue()}, "d.feather", section))
+    return samples
 
 
 def _job() -> list[Sample]:
@@ -319,14 +358,23 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "webdataset": _webdataset,
     "text": _text,
     "csv": _csv,
+    "packed csv": _packed,
     "hdf5": _hdf5,
     "zarr": _zarr,
     "parquet": _parquet,
+    "feather": _feather,
     "checkpoint": _checkpoint,
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "zarr": "zarr", "parquet": "pyarrow"}
+NEEDS = {
+    "images": "PIL",
+    "webdataset": "PIL",
+    "hdf5": "h5py",
+    "zarr": "zarr",
+    "parquet": "pyarrow",
+    "feather": "pyarrow",
+}
 """Kinds that need a package."""
 
 

@@ -85,6 +85,12 @@ def _of_codec(error: MemoryError) -> bool:
     return any("numcodecs" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
 
 
+def _taken_at_no_time(error: MemoryError) -> bool:
+    """Return whether Arrow asked for more than any machine has, because the file says so: that fails at once."""
+    size = re.fullmatch(r"(?:malloc|realloc) of size (\d+) failed", str(error))
+    return size is not None and int(size[1]) > 2**40
+
+
 def _fault(error: BaseException, sample: Sample) -> str:
     """Return what is wrong with the way in which a case ended, or nothing."""
     if not isinstance(error, HpcnnError):
@@ -94,7 +100,9 @@ def _fault(error: BaseException, sample: Sample) -> str:
         return f"{type(error).__name__}: {str(error)[:200]} in {place}"
     message, cause = str(error), error.__context__
     while cause is not None:
-        if isinstance(cause, MemoryError) and not (_of_parser(cause) or _of_codec(cause)):
+        if isinstance(cause, MemoryError) and not any(
+            meant(cause) for meant in (_of_parser, _of_codec, _taken_at_no_time)
+        ):
             return f"tried to take too much memory: {message[:200]}"
         cause = cause.__context__
     names = (str(Path.cwd()) if isinstance(sample.section, schema.Idx) else sample.target, sample.target, *ROLES)

@@ -35,6 +35,7 @@ CLOUDS = 'data={ source = "synthetic", kind = "classification", samples = 100 }'
 CIFAR = 'data={ source = "cifar", folder = "cifar" }'
 SHAPES = 'data={ source = "shapes", samples = 100 }'
 TEXT = 'data={ source = "text", path = "t.txt" }'
+CSV = 'data={ source = "csv", path = "a.csv", targets = ["y"] }'
 HEAT = 'data={ source = "heat", samples = 100 }'
 SERIES = 'data={ source = "series", samples = 100 }'
 LINEAR = "model.layers.1.activation=linear"
@@ -68,7 +69,15 @@ REFUSED: list[tuple[list[str], str]] = [
     ([TEXT, "data.scale=minmax"], 'data.scale = "minmax" would change the numbers of characters, which only name them'),
     ([TEXT, "data.vocabulary=abca"], "data.vocabulary has 'a' twice: give each character once"),
     ([TEXT, "data.vocabulary=abc", "data.units=byte"], 'data.vocabulary lists characters, but data.units = "byte", wh'),
+    ([CSV, "data.delimiter=ab"], "data.delimiter = 'ab' can't separate columns: give one character of ASCII, as"),
+    ([CSV, "data.delimiter=§"], "data.delimiter = '§' can't separate columns"),
+    ([CSV, "data.encoding=hex"], "data.encoding = 'hex' is no encoding of text that Python knows: use 'utf-8', 'l"),
+    ([CSV, "data.encoding=utf-99"], "data.encoding = 'utf-99' is no encoding of text"),
     ([HEAT, "data.modes=33"], "data.modes = 33 of data.points = 64: a wave needs two points a period. Use at most 32"),
+    ([HEAT, "data.points=1048577"], "data.points = 1048577: expected an integer >= 2 and <= 1048576"),
+    ([SERIES, "data.length=1000000000"], "data.length = 1000000000: expected an integer >= 1 and <= 1048576"),
+    ([SERIES, "data.components=1000000000"], "data.components = 1000000000: expected an integer >= 1 and <= 1000"),
+    ([SHAPES, "data.shapes=1000000"], "data.shapes = 1000000: expected an integer >= 1"),
     # targets
     (["data.one_hot=true"], 'data.one_hot = true does not fit loss.name = "sparse_categorical_crossentropy"'),
     (["loss.name=categorical_crossentropy"], "takes one-hot targets, but the targets of source 'digits' are integer"),

@@ -88,10 +88,11 @@ def test_class_weights(backend, name: str) -> None:
     x, labels = data("float32")
     y = labels if name.startswith("sparse") else np.eye(CLASSES, dtype=np.float32)[labels]
     y = (labels > 0).astype(np.float32)[:, None] if units == 1 else y
-    sums = [replica.train_step(0, cut(x, y, 4), factor=1.0) for replica in (ours, theirs)]
-    same(*sums, "float32")
-    same(ours.model.vector, theirs.model.vector, "float32")
-    same(ours.model.eval_piece(x, y), theirs.model.eval_piece(x, y), "float32")
+    for step, of_samples in enumerate([None, np.linspace(0, 3, SAMPLES, dtype=np.float32)]):
+        load = cut(x, y, 4, of_samples)
+        same(*(replica.train_step(step, load, factor=1.0) for replica in (ours, theirs)), "float32")
+        same(ours.model.vector, theirs.model.vector, "float32")
+        same(*(replica.model.eval_piece(x, y, of_samples) for replica in (ours, theirs)), "float32")
 
 
 def trained(job, backend, ranks: int) -> tuple[str, dict]:

@@ -73,12 +73,12 @@ static void activations(void) {
     const index_t rows = 9, columns = 203, n = rows * columns;
     for (int activation = 0; activation < ACTIVATIONS; activation++) {
         real *z = filled(n), *y = filled(n), *dy = filled(n), *dz = filled(n);
-        const int from_input = activation == GELU || activation == SWISH;
+        real *slopes = activation == GELU || activation == SWISH ? filled(n) : NULL;
         for (index_t i = 0; i < n; i++)
             if (i % 5 == 0) z[i] *= i % 2 ? 8 : 300; /* far out, where a function no longer changes */
-        NAME(activate)(&(struct activate){rows, columns, activation, z, y}, 0, rows, NULL);
+        NAME(activate)(&(struct activate){rows, columns, activation, z, y, slopes}, 0, rows, NULL);
         print_reals("activate", y, n);
-        NAME(activate_backward)(&(struct activate_backward){rows, columns, activation, from_input ? z : y, dy, dz}, 0, rows, NULL);
+        NAME(activate_backward)(&(struct activate_backward){rows, columns, activation, slopes ? slopes : y, dy, dz}, 0, rows, NULL);
         print_reals("activate_backward", dz, n);
     }
 }

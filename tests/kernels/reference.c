@@ -32,7 +32,7 @@ void NAME(product)(const void *operation, index_t begin, index_t end, void *scra
         for (index_t j = 0; j < o->n; j++) {
             real sum = sum_of_products(o->k, a + i * o->a_row, o->a_column, b + j * o->b_column, o->b_row);
             if (bias) sum = sum + bias[j];
-            if (o->before) ((real *)o->before)[i * o->c_row + j] = flush(sum);
+            if (o->saved) ((real *)o->saved)[i * o->c_row + j] = flush(sum);
             if (o->activation == RELU) sum = sum <= 0 ? 0 : sum;
             if (o->activation == LEAKY_RELU) sum = sum <= 0 ? sum * (real)0.2 : sum;
             ((real *)o->c)[i * o->c_row + j] = flush(sum);

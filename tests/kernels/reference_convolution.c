@@ -52,7 +52,7 @@ void NAME(convolution)(const void *operation, index_t begin, index_t end, void *
             .n = filters, .k = terms, .a = patches, .a_row = terms, .a_column = 1, .b = (const real *)o->kernel + first,
             .b_row = g->filters, .b_column = 1, .c = (real *)o->y + first, .c_row = g->filters,
             .bias = o->bias ? (const real *)o->bias + first : NULL, .activation = o->activation,
-            .before = o->before ? (real *)o->before + first : NULL};
+            .saved = o->saved ? (real *)o->saved + first : NULL};
         NAME(product)(&product, begin * g->out[2], end * g->out[2], scratch);
         free(patches);
     }
@@ -88,7 +88,7 @@ void NAME(convolution_input_gradient)(const void *operation, index_t begin, inde
             struct product product = {
                 .n = channels, .k = terms, .a = a, .a_row = terms, .a_column = 1, .b = b, .b_row = channels, .b_column = 1,
                 .c = (real *)o->dx + first, .c_row = channels, .bias = o->bias ? (const real *)o->bias + group * channels : NULL,
-                .activation = o->activation, .before = o->before ? (real *)o->before + first : NULL};
+                .activation = o->activation, .saved = o->saved ? (real *)o->saved + first : NULL};
             NAME(product)(&product, 0, 1, scratch);
         }
     free(a);

@@ -27,6 +27,7 @@ def test_an_array_without_axes_is_one_message() -> None:
 STEPS, LABELS, CLASSES = np.zeros((2, 3, 4)), np.zeros((2, 5), np.int64), np.zeros((2, 3), np.int64)
 TERMS = np.zeros(2)
 REFUSED = {
+    "slopes": (lambda: core.activate(9, TERMS, TERMS, TERMS), "slopes are those of gelu and swish"),
     "kind": (lambda: core.loss(17, False, *ARRAYS, *SETTINGS), "kind is 17, but must be 0 to 16"),
     "ignore": (
         lambda: core.loss(5, False, STEPS, CLASSES, None, None, None, TERMS, *SETTINGS[:-1], 2**70),

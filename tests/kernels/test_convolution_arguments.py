@@ -61,7 +61,7 @@ def test_the_other_arguments() -> None:
     one = np.zeros(1, np.float32)
     with pytest.raises(ValueError, match="bias has 1 entries, but needs 4"):
         core.convolution(PLAIN, x, kernel, one, 0, y, None)
-    with pytest.raises(ValueError, match="before has 1 entries, but needs 72"):
+    with pytest.raises(ValueError, match="saved has 1 entries, but needs 72"):
         core.convolution(PLAIN, x, kernel, None, 0, y, one)
     with pytest.raises(ValueError, match="bias has 1 entries, but needs 3"):
         core.convolution_input_gradient(PLAIN, y, kernel, one, 0, x, None)

@@ -90,9 +90,9 @@ def outputs(core: Core, case: Case, dtype: Any, *, back: bool, cut: float = 0, *
     kept: list[Any] = []
     x, kernel, dy = case.arrays(dtype)
     like, extents, names = (x, case.inputs, ("dx", "dy")) if back else (dy, case.outputs, ("y", "x"))
-    out, before = np.full((2, like.size + 7), np.nan, dtype)
-    if fields.pop("keep_before"):
-        fields["before"] = before
+    out, saved = np.full((2, like.size + 7), np.nan, dtype)
+    if fields.pop("saves"):
+        fields["saved"] = saved
     if fields.pop("with_bias"):
         fields["bias"] = np.linspace(-1, 1, like.shape[-1]).astype(dtype)
     lines = case.samples * extents[0] * extents[1]
@@ -101,7 +101,7 @@ def outputs(core: Core, case: Case, dtype: Any, *, back: bool, cut: float = 0, *
     for task in ((0, int(cut * lines)), (int(cut * lines), lines)):
         core.run(operation, dtype, task, **fields)
     assert np.isnan(out[-7:]).all()
-    return out.tobytes() + before.tobytes()
+    return out.tobytes() + saved.tobytes()
 
 
 @settings(deadline=None, max_examples=60)
@@ -110,7 +110,7 @@ def test_convolutions_have_the_bits_of_products_with_patches(
     cores: list[Core], reference: Core, case: Case, dtype: Any, back: bool, activation: str, data: Any
 ) -> None:
     fields = {"activation": CONSTANTS[activation], "back": back}
-    fields |= {name: data.draw(st.booleans()) for name in ("keep_before", "with_bias")}
+    fields |= {name: data.draw(st.booleans()) for name in ("saves", "with_bias")}
     expected = outputs(reference, case, dtype, **fields)
     for core in cores:
         assert expected == outputs(core, case, dtype, cut=data.draw(st.floats(0, 1)), **fields), core.isa
@@ -166,7 +166,7 @@ LARGE = {
 def test_larger_ones(cores: list[Core], reference: Core, name: str) -> None:
     case, dtype = LARGE[name], np.float32
     leaves = [[case.samples // 2, case.samples - case.samples // 2]]
-    fields = {"activation": CONSTANTS["RELU"], "keep_before": False, "with_bias": True}
+    fields = {"activation": CONSTANTS["RELU"], "saves": False, "with_bias": True}
     for back in (False, True):
         expected = outputs(reference, case, dtype, back=back, **fields)
         for core in cores:
@@ -180,9 +180,12 @@ def test_larger_ones(cores: list[Core], reference: Core, name: str) -> None:
 @pytest.mark.parametrize("activation", ["ELU", "GELU", "TANH"])
 def test_an_activation_at_the_end_is_the_activation_after_it(core: Core, activation: str, groups: int) -> None:
     case = Case(1, (1, 5, 5), (1, 5, 5), (1, 3, 3), (1, 1, 1), (1, 1, 1), (0, 1, 1), groups, 3, 21)
-    fused = {"activation": CONSTANTS[activation], "keep_before": True, "with_bias": True, "back": False}
-    y, before = np.split(np.frombuffer(outputs(core, case, np.float32, **fused), np.float32), 2)
-    after = np.empty_like(y[:-7])
-    z = before[:-7].copy()
-    core.run("activate", np.float32, 25, rows=25, columns=21, activation=CONSTANTS[activation], z=z, y=after)
+    fused = {"activation": CONSTANTS[activation], "saves": True, "with_bias": True, "back": False}
+    y, saved = np.split(np.frombuffer(outputs(core, case, np.float32, **fused), np.float32), 2)
+    linear = outputs(core, case, np.float32, **fused | {"activation": 0, "saves": False})
+    z = np.frombuffer(linear, np.float32)[: len(y) - 7].copy()
+    after, slopes = np.empty_like(z), np.empty_like(z)
+    fields = {"slopes": slopes} if activation == "GELU" else {}
+    core.run("activate", np.float32, 25, rows=25, columns=21, activation=CONSTANTS[activation], z=z, y=after, **fields)
     assert y[:-7].tobytes() == after.tobytes()
+    assert saved[:-7].tobytes() == (slopes if fields else z).tobytes()

@@ -51,17 +51,17 @@ def strides(**arrays: Array) -> dict[str, Any]:
 
 
 def product(core: Core, a: Array, b: Array, cuts: tuple[int, ...] = (), **fields: Any) -> tuple[Array, Array]:
-    """Return the product and what it was before the activation, the rows dealt as `cuts` say."""
+    """Return the product and what is saved of it, the rows dealt as `cuts` say."""
     m, n = len(a), b.shape[1]
-    c, before = np.full((2, m, n + 2), np.nan, a.dtype)
-    if fields.pop("keep_before", False):
-        fields["before"] = before
+    c, saved = np.full((2, m, n + 2), np.nan, a.dtype)
+    if fields.pop("saves", False):
+        fields["saved"] = saved
     for begin, end in zip((0, *cuts), (*cuts, m), strict=True):
         core.run(
             "product", a.dtype, (begin, end), m=m, n=n, k=a.shape[1], c=c, c_row=n + 2, **strides(a=a, b=b), **fields
         )
     assert np.isnan(c[:, n:]).all(), "written past the end of a row"
-    return c[:, :n].copy(), before[:, :n].copy()
+    return c[:, :n].copy(), saved[:, :n].copy()
 
 
 @settings(deadline=None, max_examples=60)
@@ -81,7 +81,7 @@ def test_products_have_the_bits_of_the_scalar_loops(
 ) -> None:
     rng = np.random.default_rng([m, n, k])
     a, b = matrix(rng, m, k, dtype, of_a), matrix(rng, k, n, dtype, of_b)
-    fields: dict[str, Any] = {"activation": CONSTANTS[activation], "keep_before": data.draw(st.booleans())}
+    fields: dict[str, Any] = {"activation": CONSTANTS[activation], "saves": data.draw(st.booleans())}
     if bias:
         fields["bias"] = rng.standard_normal(n).astype(dtype)
     expected = product(reference, a, b, **fields)
@@ -146,11 +146,12 @@ def test_an_activation_at_the_end_of_a_product_is_the_activation_after_it(
 ) -> None:
     rng = np.random.default_rng(6)
     a, b, bias = matrix(rng, 33, 300, np.float32), matrix(rng, 300, 70, np.float32, layout), np.ones(70, np.float32)
-    y, before = product(core, a, b, bias=bias, activation=CONSTANTS[activation], keep_before=True)
+    y, saved = product(core, a, b, bias=bias, activation=CONSTANTS[activation], saves=True)
     z, _ = product(core, a, b, bias=bias)
-    after = np.empty_like(z)
-    core.run("activate", np.float32, 33, rows=33, columns=70, activation=CONSTANTS[activation], z=z, y=after)
-    assert before.tobytes() == z.tobytes()
+    after, slopes = np.empty_like(z), np.empty_like(z)
+    fields = {"slopes": slopes} if activation in ("GELU", "SWISH") else {}
+    core.run("activate", np.float32, 33, rows=33, columns=70, activation=CONSTANTS[activation], z=z, y=after, **fields)
+    assert saved.tobytes() == (slopes if fields else z).tobytes()
     assert y.tobytes() == after.tobytes()
 
 
@@ -177,9 +178,9 @@ def test_small_numbers_become_zero_and_nan_stays(core: Core) -> None:
     tiny, nan = np.finfo(np.float32).tiny, np.float32(np.nan)
     a = np.array([[tiny, 0], [-tiny, 0], [nan, 1], [1, 0]], np.float32)
     b = np.array([[0.5, 1], [0, 0]], np.float32)
-    c, before = product(core, a, b, keep_before=True, activation=CONSTANTS["RELU"])
+    c, saved = product(core, a, b, saves=True, activation=CONSTANTS["RELU"])
     np.testing.assert_array_equal(c, np.array([[0, tiny], [0, 0], [nan, nan], [0.5, 1]], np.float32))
-    np.testing.assert_array_equal(before, np.array([[0, tiny], [-0.0, -tiny], [nan, nan], [0.5, 1]], np.float32))
+    np.testing.assert_array_equal(saved, np.array([[0, tiny], [-0.0, -tiny], [nan, nan], [0.5, 1]], np.float32))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -191,3 +191,9 @@ def test_refused_in_a_job(model, message):
     table = {"data": {"source": "digits"}, "loss": {"name": "mse"}, "model": {"name": "resnet"} | model}
     with pytest.raises(JobError, match=message):
         check_table(table, Path("job.toml"))
+
+
+def test_a_size_that_does_not_fit_the_samples_is_refused_under_the_name_of_the_network():
+    model = schema.Model(name="unet", options={"levels": 2})
+    with pytest.raises(ModelError, match=r'model.name = "unet" .* does not fit samples of shape \(9, 9, 1\): layer'):
+        build_network(model, (9, 9, 1))

@@ -43,9 +43,9 @@ def test_ratios_are_of_one_round() -> None:
     assert rates({"a": [0.5, 0.25]}, {"a": 128}) == {"a": [256.0, 512.0]}
 
 
-def measured(mpi: Mpi, ranks: int, folder: Path, *arguments: str) -> dict[str, object]:
+def measured(mpi: Mpi, ranks: int, folder: Path, *arguments: str, rounds: int = 3) -> dict[str, object]:
     raw = folder / "raw.json"
-    done = mpi.run(ranks, "-m", *arguments, "--rounds", "3", "--json", raw, cwd=ROOT)
+    done = mpi.run(ranks, "-m", *arguments, "--rounds", str(rounds), "--json", raw, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert socket.gethostname() not in raw.read_text()
     found = json.loads(raw.read_text())
@@ -78,6 +78,34 @@ def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
     plain, ours, ratio = found["time of a save"].values()
     assert ratio == pytest.approx([a / b for a, b in zip(ours, plain, strict=True)])
     assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
+
+
+def test_data(mpich: Mpi, tmp_path: Path) -> None:
+    for package in ("h5py", "PIL.Image", "pyarrow"):
+        require(package)
+    words = ("--mb", "4", "--files", "x.npy", "pictures", "--folder", str(tmp_path))
+    found = measured(mpich, 2, tmp_path, "benchmarks.data", *words, rounds=1)
+    for name in ("x.npy", "pictures"):
+        ours, others = found[name]["global"], found[name]["one after the other"]
+        ratio = found[name]["global / one after the other"]
+        assert ratio == pytest.approx([a / b for a, b in zip(ours, others, strict=True)])
+    assert [path.name for path in tmp_path.iterdir()] == ["raw.json"], "what was written stays behind"
+
+
+def test_a_compressed_file_is_in_memory_once(mpich: Mpi, tmp_path: Path) -> None:
+    require("h5py")
+    words = ("--mb", "16", "--folder", str(tmp_path))
+    found = measured(mpich, 2, tmp_path, "benchmarks.data_memory", *words, rounds=1)
+    assert all(0.9 < copies < 1.5 for copies in found["memory"]["HDF5 kept in memory / rows"])
+
+
+def test_data_wait(mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    words = ("--sources", "PNG, not read ahead", "--ranks", "1", "--epochs", "1", "--rounds", "1", "--json", raw)
+    done = mpich.run(0, "-m", "benchmarks.data_wait", *words, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    (share,) = json.loads(raw.read_text())["PNG, not read ahead"]
+    assert 0 < share < 1
 
 
 def test_small_fits(mpich: Mpi, tmp_path: Path) -> None:

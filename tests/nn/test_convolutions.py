@@ -153,11 +153,21 @@ MESSAGES = {
     ),
     "kernel_size": (
         lambda: Conv2D(4, (3, 3, 3), name="l"),
-        "layer 'l': kernel_size must be one number or 2, each at least 1, but is (3, 3, 3)",
+        "layer 'l': kernel_size must be one number or 2, each from 1 to 1048576, but is (3, 3, 3)",
     ),
     "strides": (
         lambda: Conv1D(4, 3, strides=0, name="l"),
-        "layer 'l': strides must be one number, each at least 1, but is 0",
+        "layer 'l': strides must be one number, each from 1 to 1048576, but is 0",
+    ),
+    "huge strides": (lambda: Conv1D(4, 3, strides=10**9, name="l"), "each from 1 to 1048576, but is 1000000000"),
+    "reach": (
+        lambda: Conv1D(4, 9, dilation_rate=10**6, padding="causal", name="l").output_shape((8, 1)),
+        "layer 'l': kernel_size (9,), strides (1,) and dilation_rate (1000000,) reach too far beyond "
+        "inputs with axes of (8,). Make them smaller.",
+    ),
+    "transposed_reach": (
+        lambda: Conv3DTranspose(4, 9, dilation_rate=10**5, name="l").output_shape((8, 8, 8, 1)),
+        "strides (1, 1, 1) and dilation_rate (100000, 100000, 100000) reach too far",
     ),
     "both": (
         lambda: Conv2D(4, 3, strides=2, dilation_rate=(1, 2), name="l"),

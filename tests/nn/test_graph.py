@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hpcnn.errors import ModelError
-from hpcnn.nn import Activation, Add, Block, Dense, Dropout, Flatten, LayerNorm, Network, Residual, Shared
+from hpcnn.nn import Activation, Add, Block, Dense, Dropout, Flatten, LayerNorm, Network, RepeatVector, Residual, Shared
 from tests.nn.helpers import Model, alone, check_gradient, normal
 
 
@@ -144,6 +144,19 @@ MESSAGES = {
     "shares with what has none": (
         [Flatten(name="a"), Shared("a")],
         "which is no layer before it that has some of its own. Name one of them: so far there is none",
+    ),
+    "too many layers": (
+        [Block([Block([Dense(3), Residual([Dense(3)])], repeat=1000)], repeat=1000)],
+        "a network of 4,001,000 layers, with the repetitions of blocks, but at most 100,000 are possible. Give a lower",
+    ),
+    "a parameter too large": (
+        [Dense(3 * 10**10)],
+        "dense_1/kernel would have 90,000,000,000 entries, the shape (3, 30000000000), but at most 68,719,476,736 "
+        "are possible. Make the layer smaller.",
+    ),
+    "an output too large": (
+        [RepeatVector(10**12)],
+        "an output of layer 'repeat_vector_1' would have 3,000,000,000,000 entries, the shape (1000000000000, 3), but",
     ),
     "shares with another shape": (
         [Dense(2, name="a"), Shared("a")],

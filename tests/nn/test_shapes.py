@@ -181,11 +181,12 @@ MESSAGES = {
     "axes_of_dropout": (lambda: SpatialDropout(0.1, name="l").output_shape((5,)), "layer 'l' needs samples of shape"),
     "pool_size": (
         lambda: MaxPooling(0, name="l"),
-        "layer 'l': pool_size must be an integer of at least 1, or a list with one for each spatial axis (1 to 3), "
+        "layer 'l': pool_size must be an integer from 1 to 1048576, or a list with one for each spatial axis (1 to 3), "
         "but is 0",
     ),
+    "pool_size_huge": (lambda: MaxPooling(10**18, padding="same", name="l"), "from 1 to 1048576, or a list"),
     "pool_size_list": (lambda: MaxPooling([2, 2.5], name="l"), "for each spatial axis (1 to 3), but is [2, 2.5]"),
-    "strides": (lambda: AveragePooling(2, strides=[], name="l"), "layer 'l': strides must be an integer of at least 1"),
+    "strides": (lambda: AveragePooling(2, strides=[], name="l"), "layer 'l': strides must be an integer from 1 to"),
     "other_axes": (
         lambda: MaxPooling([2, 2], name="l").output_shape((9, 3)),
         "layer 'l': pool_size has 2 numbers, [2, 2], but samples have 1 spatial axes, (9,). Give one number for each, "
@@ -203,9 +204,10 @@ MESSAGES = {
     "global": (lambda: GlobalMaxPooling(name="l").output_shape(()), "but they have shape ()"),
     "zero_padding": (
         lambda: ZeroPadding(-1, name="l"),
-        "layer 'l': padding must be an integer of at least 0, or a list with one such number, or a pair [before, "
+        "layer 'l': padding must be an integer from 0 to 1048576, or a list with one such number, or a pair [before, "
         "after], for each spatial axis, but is -1",
     ),
+    "zero_padding_huge": (lambda: ZeroPadding(10**9, name="l"), "padding must be an integer from 0 to 1048576, or"),
     "pairs": (lambda: ZeroPadding([[1, 2, 3]], name="l"), "for each spatial axis, but is [[1, 2, 3]]"),
     "number_of_pairs": (
         lambda: Cropping([[1, 0], [0, 1]], name="l").output_shape((9, 3)),
@@ -216,7 +218,7 @@ MESSAGES = {
         lambda: Cropping(2, name="l").output_shape(SHAPE),
         "layer 'l': cropping [[2, 2], [2, 2]] leaves nothing of samples of shape (4, 4, 3). Crop less.",
     ),
-    "size": (lambda: UpSampling(0, name="l"), "layer 'l': size must be an integer of at least 1"),
+    "size": (lambda: UpSampling(0, name="l"), "layer 'l': size must be an integer from 1 to"),
     "interpolation": (
         lambda: UpSampling(interpolation="cubic", name="l"),
         "layer 'l': interpolation must be \"nearest\" or \"bilinear\", but is 'cubic'",

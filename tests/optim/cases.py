@@ -20,7 +20,7 @@ from hpcnn.optim.arithmetic import Arithmetic
 from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.transforms import StepInfo
-from hpcnn.training.step_stats import COUNT
+from hpcnn.training.step_stats import WEIGHT
 from hpcnn.training.updater import Updater
 
 
@@ -127,7 +127,7 @@ class Bound:
 
     def update(self, info: StepInfo, count: float) -> bool:
         self.updater.start(info)
-        self.updater.exchange.stats[COUNT] = count
+        self.updater.exchange.stats[WEIGHT] = count
         return self.updater.finish()
 
 

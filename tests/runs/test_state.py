@@ -14,6 +14,7 @@ from hpcnn.runs.build import build_training
 from hpcnn.runs.state import check_same_job, facts_of, job_of, pack, pack_model, unpack
 from hpcnn.storage.checkpoint import Checkpoint
 from hpcnn.training.loop import Progress
+from hpcnn.training.step_stats import COUNT, WEIGHT
 from tests.small_jobs import SETTINGS, build, make_job, train
 
 
@@ -161,6 +162,15 @@ def test_the_restored_progress_is_no_view_of_the_checkpoint():
     state, training = train(make_job(), stop_at=2).state, build(make_job())
     unpack(state, training).stats[...] = -1
     assert state.tensors["progress/totals"][0] > 0
+
+
+def test_the_sums_of_a_version_that_knew_no_weights():
+    """They had no number of samples beside the sum of the weights."""
+    state, training = train(make_job(), stop_at=2).state, build(make_job())
+    totals = state.tensors["progress/totals"]
+    assert totals[COUNT] == totals[WEIGHT] > 0
+    old = Checkpoint({**state.tensors, "progress/totals": np.delete(totals, COUNT)}, state.facts)
+    np.testing.assert_array_equal(unpack(old, training).stats, totals)
 
 
 def test_a_checkpoint_without_a_state():

@@ -74,6 +74,22 @@ def test_the_table(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert others[-1] == ["5", "0.006", "pending"]
 
 
+def test_the_folds_of_a_cross_validation(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mean and deviation of the folds of each setting, as far as they are done; the best mean first."""
+    values = '[values]\noptimizer.learning_rate = [1e-3, 2e-3]\ndata.fold = ["1/3", "2/3", "3/3"]\n'
+    (sweep / "sweep.toml").write_text(values)
+    assert command.main(["collect", str(sweep)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[-4] == ["learning_rate", "folds", "done", "mean", "of", "best", "val_loss", "deviation"]
+    assert lines[-2] == ["0.001", "2", "of", "3", "0.2", "0.141421"]  # 0.3 and 0.1
+    assert lines[-1] == ["0.002", "1", "of", "3", "0.2"]
+    assert command.main(["collect", str(sweep), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["folds"][0]
+    assert (first["settings"], first["done"], first["folds"]) == ({"optimizer.learning_rate": 0.001}, 2, 3)
+    assert first["mean"] == pytest.approx(0.2)
+    assert first["deviation"] == pytest.approx(0.02**0.5)
+
+
 def test_csv(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["collect", str(sweep), "--csv"]) == 0
     first, *others = csv.DictReader(io.StringIO(capsys.readouterr().out))

@@ -45,9 +45,11 @@ def recorded(model, x, c, subtrees, starts):
     views = [model.network.layout.gradient_views(vector) for vector in vectors]
     grads = {name: tuple(view[name] for view in views) for name in views[0]}
     context = Context(arithmetic=NativeArithmetic(program, ShardRows(subtrees, starts)))
-    y, backward = model.network.layers[0].forward(model.params, x, context)
+    given = np.zeros_like(x)  # recorded before the inputs are there, as in a training
+    y, backward = model.network.layers[0].forward(model.params, given, context)
     dy = np.empty_like(c)
     dx = backward(dy, grads)
+    given[...] = x
     for _ in range(2):
         dy[...] = c
         program.run()

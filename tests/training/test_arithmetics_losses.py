@@ -99,7 +99,9 @@ def test_all_shards_at_once_give_the_bits_of_one_after_the_other(name, shards):
     x, y = samples_of(name, "float32")
     at_once, in_turn = replica_of(job), replica_of(job)
     contributions = in_turn.updater.exchange.contributions
-    in_turn._pass = ShardByShard(in_turn.model, contributions, seed=job.train.seed, weights_of=lambda y: None)
+    in_turn._pass = ShardByShard(
+        in_turn.model, contributions, seed=job.train.seed, weights_of=lambda samples: samples.weights
+    )
     for step in range(3):
         first, second = (each.train_step(step, cut(x, y, shards), factor=0.3).copy() for each in (at_once, in_turn))
         np.testing.assert_array_equal(first, second)

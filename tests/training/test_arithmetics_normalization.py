@@ -39,7 +39,8 @@ class Rank:
         self.program, self.ends = core.Program(), []
         shards = ShardRows(self.subtrees, [int(start - starts[first]) for start in starts[first : stop + 1]])
         self.ctx = Context(training=True, arithmetic=NativeArithmetic(self.program, shards))
-        self.x, self.dy, self.given_dy = aligned(x[rows]), aligned(dy[rows]), dy[rows]
+        self.given_x, self.given_dy = x[rows], dy[rows]
+        self.x, self.dy = (aligned(np.zeros_like(each)) for each in (self.given_x, self.given_dy))
         self.grads = {
             name: tuple(np.full_like(each, np.nan) for _ in self.subtrees) for name, each in model.grads.items()
         }
@@ -76,7 +77,7 @@ def computed(layer, shape, dtype, cuts, *, times=1):
     ranks = [Rank(model, x, dy, *part) for part in pairwise(cuts)]
     for _ in range(times):
         for rank in ranks:
-            rank.dy[...] = rank.given_dy
+            rank.x[...], rank.dy[...] = rank.given_x, rank.given_dy
         for piece in range(len(ranks[0].ends)):
             for rank in ranks:
                 rank.run(piece)

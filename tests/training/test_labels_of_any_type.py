@@ -89,7 +89,7 @@ def test_arrays_in_memory_that_are_too_large_to_be_cast_at_once(dtype, tmp_path,
     job = job_of("labels", SOURCES["npy"](tmp_path, Y))
     training = build_training(job, tmp_path, SerialCommunicator(), source=array_source((X, Y.astype(dtype))))
     training.shards.start_epoch(0)
-    _, labels, _ = training.shards.shards(0, 0, 1)
+    labels = training.shards.shards(0, 0, 1).y
     assert labels.dtype == np.int64
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
+from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
 from tests.require import require
 from tests.small_jobs import cut, fetched, make_job
@@ -112,22 +113,27 @@ AGAINST_KERAS = {
     "rmsprop, clipped": {"optimizer": {"name": "rmsprop", "clip_norm": 0.05}},
     "one-hot": {"loss": {**WEIGHTED, "name": "categorical_crossentropy"}, "data": {"one_hot": True}},
 }
+SAMPLE_WEIGHTS = np.random.default_rng(9).random(N) * 4
 
 
-@pytest.mark.parametrize("changes", AGAINST_KERAS.values(), ids=AGAINST_KERAS)
-def test_steps_are_those_of_keras(changes):
+@pytest.mark.parametrize(
+    ("changes", "of_samples"),
+    [*((changes, None) for changes in AGAINST_KERAS.values()), (AGAINST_KERAS["adamw, class weights"], SAMPLE_WEIGHTS)],
+    ids=[*AGAINST_KERAS, "weights of samples and classes"],
+)
+def test_steps_are_those_of_keras(changes, of_samples):
     keras = require("keras")
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     keras.backend.clear_session()  # with the type that layers have by default, kept from an earlier test
     try:
-        compare_with_keras(keras, double(model={"layers": DEEP}, **changes))
+        compare_with_keras(keras, double(model={"layers": DEEP}, **changes), of_samples)
     finally:
         keras.config.set_floatx(before)
         keras.backend.clear_session()
 
 
-def compare_with_keras(keras, job):
+def compare_with_keras(keras, job, of_samples):
     x, y = data()
     weights = None if getattr(job.loss, "class_weights", "none") == "none" else np.array(job.loss.class_weights)
     targets = np.eye(CLASSES)[y] if job.data.one_hot else y
@@ -135,10 +141,13 @@ def compare_with_keras(keras, job):
     model = keras_model(keras, job, replica, x.shape[1:])
     loss = job.loss.__struct_config__.tag
     model.compile(optimizer=keras_optimizer(keras, job.optimizer), loss=loss, run_eagerly=True)
-    given = None if weights is None else dict(enumerate(weights))
+    given = {"class_weight": None if weights is None else dict(enumerate(weights))}
+    if of_samples is not None:  # Keras divides by the number of samples
+        given = {"sample_weight": weights[y] * of_samples * N / of_samples.sum()}
     for step in range(3):
-        theirs = model.train_on_batch(x, targets, class_weight=given, return_dict=True)
-        ours = replica.model.layout.values(replica.train_step(step, cut(x, targets, 1), factor=1.0, stop=False))
+        theirs = model.train_on_batch(x, targets, **given, return_dict=True)
+        load = cut(x, targets, 1, of_samples)
+        ours = replica.model.layout.values(replica.train_step(step, load, factor=1.0, stop=False))
         model.reset_metrics()
         assert ours["loss"] == pytest.approx(float(theirs["loss"]), rel=1e-10)
     for variable, (name, array) in zip(model.weights, replica.weights().items(), strict=True):
@@ -191,7 +200,7 @@ def test_dropout_is_drawn_anew_for_each_step_and_shard_and_only_in_training():
         return float(replica.train_step(step, load, factor=0.0, stop=False)[LOSS])
 
     def load(starts):
-        return lambda first, stop: (*(a[starts[first] : starts[stop]] for a in (x, y)), starts[first : stop + 1])
+        return lambda first, stop: Shards(*(a[starts[first] : starts[stop]] for a in (x, y)), starts[first : stop + 1])
 
     first, second = load((0, 4, 4)), load((0, 0, 4))
     assert len({loss(0, first), loss(0, second), loss(1, first), loss(1, second)}) == 4

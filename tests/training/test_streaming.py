@@ -113,7 +113,7 @@ def test_each_sample_is_once_in_an_epoch_on_any_ranks(data):
         for epoch, first in ((0, begin), (1, 0)):
             loader.start_epoch(epoch, first, owned)
             for step in range(first, loader.steps_per_epoch):
-                part_x, part_y, starts = loader.shards(step, *owned)
+                part_x, part_y, starts, _ = loader.shards(step, *owned)
                 assert len(part_x) == starts[-1] - starts[0]
                 np.testing.assert_array_equal(part_x[:, 0], part_y)
                 seen.append((epoch, step, part_y.tolist()))

@@ -20,7 +20,7 @@ from hpcnn.optim.transforms import (
     StepInfo,
     Transform,
 )
-from hpcnn.training.step_stats import COUNT, LOSS
+from hpcnn.training.step_stats import LOSS, WEIGHT
 from hpcnn.training.updater import make_updater
 from tests.small_jobs import fetched
 
@@ -96,7 +96,7 @@ def trained(comm, chain, dtype, arithmetic, *, sharded, bucket=0):
         for each in updater.exchange.contributions:
             lo, hi = each.subtree
             each.vector[...] = tree_sum(step, lo, hi, dtype)
-            each.stats[COUNT], each.stats[LOSS] = COUNT_OF_SHARD * (hi - lo), 1.0
+            each.stats[WEIGHT], each.stats[LOSS] = COUNT_OF_SHARD * (hi - lo), 1.0
         updater.exchange.ready(0)
         assert updater.finish()
     state = fetched(updater.optimizer_state())

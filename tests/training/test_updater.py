@@ -20,7 +20,7 @@ from hpcnn.optim.arithmetic import Arithmetic
 from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.numpy_arithmetic import NUMPY
-from hpcnn.training.step_stats import COUNT, LOSS
+from hpcnn.training.step_stats import LOSS, WEIGHT
 from hpcnn.training.updater import Updater, make_updater
 from tests.optim.cases import CASES, PLAIN, gradient
 from tests.small_jobs import fetched
@@ -85,7 +85,7 @@ and below."""
     for each in updater.exchange.contributions:
         each.vector[...] = fold_leaves(each.subtree, lambda shard: leaf(step, shard, dtype), np.add)
         each.stats[...] = 0
-        each.stats[COUNT] = each.stats[LOSS] = SAMPLES * (each.subtree[1] - each.subtree[0])
+        each.stats[WEIGHT] = each.stats[LOSS] = SAMPLES * (each.subtree[1] - each.subtree[0])
 
 
 def do_steps(updater: Updater, steps) -> None:
@@ -284,7 +284,7 @@ def test_native_sums_of_tiny_numbers_are_those_of_the_core(hosts, sharded, bucke
         for each in updater.exchange.contributions:
             each.vector[...] = fold_leaves(each.subtree, leaves.__getitem__, np.add)
             each.stats[...] = 0
-            each.stats[COUNT] = (each.subtree[1] - each.subtree[0]) / 3
+            each.stats[WEIGHT] = (each.subtree[1] - each.subtree[0]) / 3
         updater.exchange.ready(0)
         assert updater.finish()
         return updater.store.array.copy()

@@ -50,9 +50,13 @@ class KerasModel(Model):
 
         return self._sums(loss), to_array(outputs), backward
 
-    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
+    def evaluate(self, x: Array, y: Array, weights: Array | None) -> tuple[LossSums, Array]:
         """Return the loss summed over the samples, and the outputs."""
-        loss, outputs = self._evaluate(self._vector(), self._inputs(x), self._targets(y))
+        arguments = self._vector(), self._inputs(x), self._targets(y)
+        if weights is None:
+            loss, outputs = self._evaluate(*arguments)
+        else:
+            loss, outputs = self._weighted_evaluate(*arguments, to_tensor(weights))
         return self._sums(loss), to_array(outputs)
 
     def predict(self, x: Array) -> Array:
@@ -157,10 +161,19 @@ class KerasModel(Model):
     @cached_property
     def _evaluate(self) -> Any:
         def evaluate(vector: Any, x: Any, y: Any) -> Any:
-            called = self.network.call(vector, x, training=False)
-            return _sums_of(self._losses(called, y), None), called.outputs
+            return self._evaluated(vector, x, y, None)
 
         return trace(evaluate, self._specs())
+
+    @cached_property
+    def _weighted_evaluate(self) -> Any:
+        import tensorflow as tf
+
+        return trace(self._evaluated, [*self._specs(), tf.TensorSpec([None], self.network.dtype)])
+
+    def _evaluated(self, vector: Any, x: Any, y: Any, weights: Any) -> Any:
+        called = self.network.call(vector, x, training=False)
+        return _sums_of(self._losses(called, y), weights), called.outputs
 
     def _specs(self) -> list[Any]:
         """Return the types and shapes of the parameters, inputs and targets."""

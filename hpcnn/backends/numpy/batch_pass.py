@@ -14,16 +14,16 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.kernels import core
 from hpcnn.nn.context import Context
-from hpcnn.nn.layer import BatchRows
+from hpcnn.nn.layer import BatchRows, BatchSum
 from hpcnn.nn.native import NativeArithmetic, ShardRows
 from hpcnn.nn.network import Network
 from hpcnn.nn.passes import Asked, Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.training.batch_sums import AddRows, samples_of_batch
-from hpcnn.training.gradient_pass import LoadShards, WeightsOf
+from hpcnn.training.gradient_pass import LoadShards, Shards, WeightsOf
 from hpcnn.training.metrics import Accuracy, CollectedMetric
 from hpcnn.training.model import Model
-from hpcnn.training.step_stats import COUNT, SAVE, STOP
+from hpcnn.training.step_stats import COUNT, SAVE, STOP, WEIGHT
 
 T = TypeVar("T")
 MOST_RECORDINGS = 16
@@ -34,9 +34,10 @@ MOST_RECORDINGS = 16
 class _Recording:
     """What is done for batches of one shape, with arrays that stay where they are."""
 
-    given: tuple[Array, Array]
-    """The inputs and targets that it was made for."""
+    given: Shards
+    """The samples that it was made for."""
     weights: Array | None
+    """Those of the samples in the loss."""
     shards: ShardRows
     program: Any
     templates: list[Array]
@@ -89,67 +90,76 @@ class BatchPass:
         self._place = np.zeros(2, np.uint32)
         self._recordings: dict[tuple[Sequence[int], int], _Recording] = {}
         self._most_rows = 0
+        self._totals: list[BatchSum] = []
+        """Told to their layers at the end of a step, since other ranks wait for sums, but not for what follows."""
         metrics = model.layout.metrics
         all_count = model.layout.ignore_class is None
         self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
-        summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
-        others = [place for place in summed if place not in self._counted]
+        self._summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
+        others = [place for place in self._summed if place not in self._counted]
         self._whole = [place for place in others if metrics[place].counts]
         self._others = [place for place in others if not metrics[place].counts]
 
     def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
         """Compute all shards."""
         activity = exchange.activity
+        self._totals.clear()
         activity.enter(DATA)
-        x, y, starts = load(self._first, self._stop)
+        loaded = load(self._first, self._stop)
         activity.enter(FORWARD)
-        self._place[0], self._place[1] = starts[0] & 0xFFFFFFFF, step & 0xFFFFFFFF
-        samples = samples_of_batch(self._add, starts) if self._loss.synchronized else 0
+        self._place[0], self._place[1] = loaded.starts[0] & 0xFFFFFFFF, step & 0xFFFFFFFF
+        samples = samples_of_batch(self._add, loaded.starts) if self._loss.synchronized else 0
         if self._network.observed:
-            recording = self._record(core, x, y, starts, samples, activity)
+            recording = self._record(core, loaded, samples, activity)
         else:
-            recording = self._recording(x, y, starts, samples)
+            recording = self._recording(loaded, samples)
             self._begin(recording)
             forward, stops = recording.forward, recording.stops
             self._run(recording.program, 0, forward, stops[: recording.forward_stops], exchange)
             activity.enter(BACKWARD)
             end = len(recording.program)
             self._run(recording.program, forward, end, stops[recording.forward_stops :], exchange)
+        for asked in self._totals:
+            asked.done()
         self._add_state(recording)
         stats = self._contributions[0].stats
         stats[STOP], stats[SAVE] = flags
-        if self._whole or self._others:
+        if self._summed:
             self._add_other_metrics(recording)
         exchange.ready(0)
 
-    def prepare(self, x: Array, y: Array, starts: Sequence[int]) -> None:
+    def prepare(self, loaded: Shards) -> None:
         """Record what is done for such arrays, and do not do it."""
-        self._recording(x, y, starts, starts[-1] - starts[0] if self._loss.synchronized else 0)
+        starts = loaded.starts
+        self._recording(loaded, starts[-1] - starts[0] if self._loss.synchronized else 0)
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch that the recordings so far have taken."""
         return self._context.nbytes
 
-    def _recording(self, x: Array, y: Array, starts: Sequence[int], samples: int) -> _Recording:
-        key = starts, samples
+    def _recording(self, loaded: Shards, samples: int) -> _Recording:
+        key, rows = (loaded.starts, samples), len(loaded.x)
         recording = self._recordings.get(key)
-        if recording is None or recording.given[0] is not x or recording.given[1] is not y:
-            if len(x) > self._most_rows or len(self._recordings) == MOST_RECORDINGS:
+        if recording is None or not _same_arrays(recording.given, loaded):
+            if rows > self._most_rows or len(self._recordings) == MOST_RECORDINGS:
                 self._recordings.clear()  # for more rows scratch grows: each older one would keep what it was before
-            self._most_rows = max(self._most_rows, len(x))
-            recording = self._recordings[key] = self._record(core.Program(), x, y, starts, samples)
+            self._most_rows = max(self._most_rows, rows)
+            recording = self._recordings[key] = self._record(core.Program(), loaded, samples)
         return recording
 
     def _begin(self, recording: _Recording) -> None:
         """Set all that changes from step to step."""
         for own, given in recording.copies:
             np.copyto(own, given, casting="unsafe")
-        weights = self._weights_of(recording.given[1])
+        weights = self._weights_of(recording.given)
         if recording.weights is not None and weights is not None:
             np.copyto(recording.weights, weights)
         for contribution, template in zip(self._contributions, recording.templates, strict=True):
             contribution.stats[:] = template
+        if recording.given.weights is not None:
+            totals = tuple(each.stats[WEIGHT : WEIGHT + 1] for each in self._contributions)
+            core.shard_totals(recording.shards.times(1), recording.given.weights.astype(np.float64), totals)
 
     def _run(
         self, program: Any, done: int, end: int, stops: Sequence[tuple[int, Asked | int]], exchange: Exchange
@@ -169,16 +179,16 @@ class BatchPass:
         if isinstance(asked, BatchRows):
             self._add.gather(asked.own, asked.rows, asked.first)
             return
-        if asked.synchronized:
-            self._add(asked.sums, asked.totals)
-        asked.done()
+        if not asked.synchronized:
+            asked.done()
+            return
+        self._add(asked.sums, asked.totals)
+        self._totals.append(asked)
 
     def _record(
         self,
         target: Any,
-        x: Array,
-        y: Array,
-        starts: Sequence[int],
+        loaded: Shards,
         samples: int,
         activity: Activity | None = None,
     ) -> _Recording:
@@ -186,10 +196,13 @@ class BatchPass:
 
         `samples` are those of the batch, where the loss asks. `activity` is told where the pass back begins.
         """
+        x, y, starts, _ = loaded
         rows = [start - starts[0] for start in starts]
         shards = ShardRows(self._subtrees, rows)
-        weights = self._weights_of(y)
-        recording = _Recording((x, y), weights, shards, target, list(self._templates(shards, y)))
+        weights = self._weights_of(loaded)
+        if weights is not None:
+            weights = weights.copy()  # a program keeps it
+        recording = _Recording(loaded, weights, shards, target, list(self._templates(shards, loaded)))
         dtype = self._model.vector.dtype
         inputs = recording.suited(x.reshape(len(x), *self._network.input_shape), dtype)
         targets = self._loss.suited_targets(y, dtype, recording.suited)
@@ -231,13 +244,13 @@ class BatchPass:
                 contribution.stats[place : place + rows.shape[1]] = fold_rows(rows[begin:end])
             place += rows.shape[1]
 
-    def _templates(self, shards: ShardRows, y: Array) -> Iterator[Array]:
+    def _templates(self, shards: ShardRows, loaded: Shards) -> Iterator[Array]:
         """Yield what the stats of each contribution are before anything is computed."""
-        layout = self._model.layout
+        layout, y = self._model.layout, loaded.y
         for first, end in shards.bounds:
             stats = np.zeros(self._contributions[0].stats.size)
-            stats[COUNT] = end - first
-            for place in self._counted:
+            stats[COUNT] = stats[WEIGHT] = end - first
+            for place in self._counted if loaded.weights is None else ():
                 metric = layout.metrics[place]
                 decided = y.size if metric.labels or metric.multilabel else y.size // y.shape[-1]
                 stats[layout.parts[place]][1] = decided // max(1, len(y)) * (end - first)
@@ -248,31 +261,40 @@ class BatchPass:
         shards = recording.shards.times(1)
         for place, own in zip(layout.losses, terms, strict=True):
             target.shard_totals(shards, own, tuple(stats[place : place + 1] for stats in all_stats))
-        for place in self._counted:
+        for place in self._counted if recording.given.weights is None else ():
             right = layout.parts[place].start
             into = tuple(stats[right : right + 1] for stats in all_stats)
             target.count_right(shards, recording.outputs, recording.targets, layout.metrics[place].multilabel, into)
 
     def _add_other_metrics(self, recording: _Recording) -> None:
-        """Add metrics that the core does not know: counts at once, others shard by shard, along the tree."""
-        layout, rows, first = self._model.layout, recording.shards.starts, self._first
-        if self._whole:
+        """Add metrics that the core does not know: counts at once, others shard by shard, along the tree.
+
+        Those of samples with weights are not counts.
+        """
+        layout, rows, first, weights = self._model.layout, recording.shards.starts, self._first, recording.given.weights
+        whole, others = (self._whole, self._others) if weights is None else ([], self._summed)
+        if whole:
             for contribution, (start, end) in zip(self._contributions, recording.shards.bounds, strict=True):
                 outputs, targets = recording.outputs[start:end], recording.targets[start:end]
-                layout.add_metrics(contribution.stats, outputs, targets, self._whole)
-        if not self._others:
+                layout.add_metrics(contribution.stats, outputs, targets, places=whole)
+        if not others:
             return
 
         def of_shard(shard: int) -> Array:
             stats = layout.zeros()
             part = slice(rows[shard - first], rows[shard - first + 1])
-            layout.add_metrics(stats, recording.outputs[part], recording.targets[part], self._others)
+            own = None if weights is None else weights[part]
+            layout.add_metrics(stats, recording.outputs[part], recording.targets[part], own, others)
             return stats
 
         for contribution in self._contributions:
             stats = fold_leaves(contribution.subtree, of_shard, np.add)
-            for place in self._others:
+            for place in others:
                 contribution.stats[layout.parts[place]] = stats[layout.parts[place]]
+
+
+def _same_arrays(one: Shards, other: Shards) -> bool:
+    return one.x is other.x and one.y is other.y and one.weights is other.weights
 
 
 def _stopping(steps: Steps[T], stop: Callable[[Asked], None]) -> T:

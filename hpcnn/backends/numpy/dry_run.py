@@ -19,6 +19,7 @@ from hpcnn.nn.passes import as_whole_batch
 from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.batch_sums import in_step, sum_alone
+from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.model import Accumulator, AnyLoss, ShardPlace
 
 _FEW = (1, 2)
@@ -132,10 +133,11 @@ class _Trial:
         contributions = [
             Contribution(subtree, _reserved(self._gradient.size, self._dtype), self._stats()) for subtree in subtrees
         ]
-        at_once = self._model.batch_pass(contributions, seed=0, weights_of=lambda y: None, add=sum_alone)
+        at_once = self._model.batch_pass(contributions, seed=0, weights_of=lambda samples: None, add=sum_alone)
         shards = _shards(subtrees)
         if at_once is not None:
-            at_once.prepare(*self._samples(shards), tuple(range(0, shards * self._few + 1, self._few)))
+            starts = tuple(range(0, shards * self._few + 1, self._few))
+            at_once.prepare(Shards(*self._samples(shards), starts))
             return at_once.scratch_bytes
         with np.errstate(all="ignore"):
             return self._in_step(shards) if self._model.synchronized else self._one_shard()
@@ -144,7 +146,7 @@ class _Trial:
         if _recordable(self._spec):
             return self._recorded_evaluation()
         with np.errstate(all="ignore"):
-            self._model.evaluate(*self._samples(1))
+            self._model.evaluate(*self._samples(1), None)
         return self._model.scratch_bytes
 
     def _recorded_evaluation(self) -> int:

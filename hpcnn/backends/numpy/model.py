@@ -113,11 +113,11 @@ class NumpyModel(Model):
 
         return loss, outputs, backward
 
-    def evaluate(self, x: Array, y: Array) -> tuple[LossSums, Array]:
+    def evaluate(self, x: Array, y: Array, weights: Array | None) -> tuple[LossSums, Array]:
         """Return the loss summed over the samples, and the outputs."""
         self._context.begin(training=False)
         logits, _ = self.network.forward(self.params, x, self._context)
-        loss, outputs, _ = self.loss(logits, y, None, self._context)
+        loss, outputs, _ = self.loss(logits, y, weights, self._context)
         return loss, outputs
 
     def predict(self, x: Array) -> Array:

@@ -15,7 +15,7 @@ from hpcnn.data.readers.images import ImagesReader
 from hpcnn.data.readers.memory import MemoryReader
 from hpcnn.data.readers.npy import NpyReader
 from hpcnn.data.readers.npz import NpzReader
-from hpcnn.data.readers.parquet import ParquetReader
+from hpcnn.data.readers.parquet import FeatherReader, ParquetReader
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.readers.series import SeriesReader
 from hpcnn.data.readers.shapes import ShapesReader
@@ -35,6 +35,7 @@ READERS: tuple[Reader[Any], ...] = (
     Hdf5Reader(),
     ZarrReader(),
     ParquetReader(),
+    FeatherReader(),
     CifarReader(),
     ImagesReader(),
     WebDatasetReader(),

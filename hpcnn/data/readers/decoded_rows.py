@@ -39,6 +39,8 @@ class DecodedRows:
 
     chunk_rows = 1
     """Rows that are decoded together."""
+    portable = True
+    """See `hpcnn.training.read_once`."""
 
     def __init__(self, files: Sequence[File], decoder: Decoder) -> None:
         self._files, self._decode = files, decoder.decode

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from hpcnn.data.channels import Variable, grid_inputs, grid_source
 from hpcnn.data.chunks import stored
 from hpcnn.data.columns import Columns
@@ -29,14 +31,16 @@ class GridReader(FileReader[GridSettings]):
     def load(self, path: Any, data: GridSettings) -> Source:
         """Read the inputs and targets of a file."""
         source = grid_source(partial(self.variables, path), data, path)
-        rows = [one for array in source.arrays for one in stored(array)]
+        rows = [one for array in (*source.arrays, *source.others) for one in stored(array)]
         notes = [note for one in rows for note in getattr(one, "notes", ())]
         return replace(source, notes=tuple(dict.fromkeys(notes)))
 
     def read_inputs(self, path: Any, data: GridSettings, columns: Columns | None, features: int | None) -> Inputs:
         """Read the inputs of a file; see `Reader.read_inputs`."""
-        return Inputs(grid_inputs(partial(self.variables, path), data, path))
+        series = self.variables(path, [data.group])[0].rows if data.window and data.group else None
+        return Inputs(grid_inputs(partial(self.variables, path), data, path), groups=series)
 
     def sample_settings(self, path: str, data: schema.DataSection, columns: Columns | None) -> Any:
         """Return settings with the names of arrays that the job has, for another file; else the defaults."""
-        return super().sample_settings(path, like(self.settings_for(path, columns), data), columns)
+        settings = msgspec.structs.replace(like(self.settings_for(path, columns), data), window=data.window)
+        return super().sample_settings(path, settings, columns)

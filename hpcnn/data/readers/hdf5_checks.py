@@ -65,6 +65,20 @@ def _unopened(path: Path, error: Exception) -> DataError:
     return unread(path, f"no valid HDF5 file ({error})")
 
 
+def with_cache_for_a_row(file: Any, key: str, path: Path) -> Any:
+    """Return the data set `key`, whose unpacked chunks are kept as far as they hold one row; see `find_dataset`."""
+    dataset, h5py = find_dataset(file, key, path), h5py_module()
+    if not dataset.chunks:
+        return dataset
+    sizes = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    entries = dataset.chunks[0] * math.prod(-(-size // chunk) * chunk for size, chunk in sizes)
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    slots, _, preemption = access.get_chunk_cache()
+    access.set_chunk_cache(slots, min(CHUNK_CACHE, entries * dataset.dtype.itemsize), preemption)
+    del dataset  # while it is open, its cache stays as it is
+    return h5py.Dataset(h5py.h5d.open(file.id, key.encode(), access))
+
+
 def find_dataset(file: Any, key: str, path: Path) -> Any:
     """Return the data set `key`, wherever links lead. DataError: there is none, or the link leads nowhere."""
     h5py = h5py_module()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpcnn.data.columns import Columns, named_columns
+from hpcnn.data.digests import digests
 from hpcnn.data.joined import joined, matched, parts_of
 from hpcnn.data.readers.reader import Reader
 from hpcnn.data.rows import Array, ArrayRows, Rows
@@ -25,6 +26,8 @@ Arrays = ArrayLike | Mapping[str, ArrayLike]
 """An array; or arrays by the names of a model's inputs, or of its outputs."""
 Pair = tuple[Arrays, Arrays]
 """Inputs and targets, one row of each per sample."""
+Validation = Pair | tuple[Arrays, Arrays, ArrayLike]
+"""The same, or with the weights of the samples."""
 
 
 class MemoryReader(Reader[schema.Memory]):
@@ -52,22 +55,36 @@ NAMELESS = Names()
 
 
 def array_source(
-    data: Pair, validation: Pair | None = None, columns: Columns | None = None, names: Names = NAMELESS
+    data: Pair,
+    validation: Validation | None = None,
+    columns: Columns | None = None,
+    names: Names = NAMELESS,
+    *,
+    sample_weight: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
 ) -> Source:
     """Return arrays, or array-likes, as a data source. Several inputs or outputs may be dicts of arrays by name.
 
     Tables with named columns, such as DataFrames, are reordered to a model's `columns`; those for validation to the
-    columns of the training data.
+    columns of the training data. `groups` say which samples belong together, as numbers or words.
 
     Raises:
         DataError: they are not a pair of arrays of numbers, or have other columns.
     """
     source = _pair_source(data, "data", columns, names)
+    if sample_weight is not None:
+        source = replace(source, weights=_rows(sample_weight, "sample_weight"))
+    if groups is not None:
+        source = replace(source, groups=_target_rows(groups, "groups"))
     if validation is None:
         return source
     names = replace(names, inputs=names.inputs or tuple(source.inputs))
+    held_weights = None
+    if isinstance(validation, tuple | list) and len(validation) == 3:
+        *pair, weights = validation
+        validation, held_weights = (pair[0], pair[1]), _rows(weights, "the weights of validation")
     held = _pair_source(validation, "validation", columns or source.columns, names)
-    return replace(source, validation=(held.x, held.y))
+    return replace(source, validation=(held.x, held.y), validation_weights=held_weights)
 
 
 def array_settings(source: Source) -> dict[str, Any]:
@@ -78,7 +95,7 @@ def array_settings(source: Source) -> dict[str, Any]:
         "x_shape": list(source.x.shape),
         "y_shape": list(source.y.shape),
         "validation_samples": held[0].shape[0] if held else 0,
-        "sha256": source.digests[-1],
+        "sha256": digests([*source.arrays, *source.others])[-1] if source.others else source.digests[-1],
     }
 
 

@@ -130,7 +130,17 @@ class NpyReader(Reader[schema.Npy]):
             return x, read_array(resolve(y_path, base)) if data.y_path else x
 
         held_out = pair(data.validation_x_path, data.validation_y_path) if data.validation_x_path else None
-        return Source(*pair(data.x_path, data.y_path), held_out)
+        weights, held_weights, groups = (
+            read_array(resolve(path, base)) if path else None
+            for path in (data.weights_path, data.validation_weights_path, data.group_path)
+        )
+        return Source(
+            *pair(data.x_path, data.y_path),
+            held_out,
+            weights=weights,
+            validation_weights=held_weights if held_out else None,
+            groups=groups,
+        )
 
     def settings_for(self, path: str, columns: Columns | None) -> schema.Npy:
         """Return settings for a file of inputs."""

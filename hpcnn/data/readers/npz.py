@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from hpcnn.data.columns import Columns
-from hpcnn.data.joined import joined, joined_source, names_of
+from hpcnn.data.joined import arrays_source, joined, names_of
 from hpcnn.data.readers.npy import map_rows, read_header
 from hpcnn.data.readers.reader import FileReader
 from hpcnn.data.rows import ArrayRows
@@ -82,11 +82,11 @@ class NpzReader(FileReader[schema.Npz]):
 
     def load(self, path: Path, data: schema.Npz) -> Source:
         """Read the inputs and targets of an archive."""
-        x, y = names_of(data.x), names_of(data.y)
-        rows = read_arrays(path, *x, *y)
-        return joined_source(dict(zip(x, rows, strict=False)), dict(zip(y, rows[len(x) :], strict=True)), path)
+        return arrays_source(path, data, read_arrays)
 
     def read_inputs(self, path: Path, data: schema.Npz, columns: Columns | None, features: int | None) -> Inputs:
         """Read the array of inputs; see `Reader.read_inputs`."""
         names = names_of(data.x)
-        return Inputs(joined(dict(zip(names, read_arrays(path, *names), strict=True)), f"inputs in {path}"))
+        series = read_arrays(path, data.group)[0] if data.window and data.group else None
+        x = joined(dict(zip(names, read_arrays(path, *names), strict=True)), f"inputs in {path}")
+        return Inputs(x, groups=series)

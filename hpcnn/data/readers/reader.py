@@ -12,7 +12,9 @@ import msgspec
 
 from hpcnn.data.columns import Columns
 from hpcnn.data.source import Inputs, Source, resolve
-from hpcnn.data.tables.select import like, table_inputs, table_source
+from hpcnn.data.tables.opened import File
+from hpcnn.data.tables.parts import Part, find_table, parts_of
+from hpcnn.data.tables.select import like, single_columns, table_inputs, table_source
 from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError, shortened
 from hpcnn.job import data as schema
@@ -86,10 +88,13 @@ class FileReader(Reader[FileSettings]):
         """
         path = self.find(data.path, base)
         source = self.load(path, data)
-        if not data.validation_path:
+        if isinstance(data, schema.Npz | schema.GridSection) and data.validation_x:
+            held_path, held = path, self.load(path, _of_validation(data))
+        elif data.validation_path:
+            held_path = self.find(data.validation_path, base)
+            held = self.load(held_path, data)
+        else:
             return source
-        held_path = self.find(data.validation_path, base)
-        held = self.load(held_path, data)
         if held.columns != source.columns:
             raise DataError(
                 f"the columns of {held_path} ({_listed(held)}) are not those of {path} ({_listed(source)}). "
@@ -117,15 +122,28 @@ class FileReader(Reader[FileSettings]):
 class TableReader(FileReader[TableSettings]):
     """Reads a format with columns, some of which are targets."""
 
-    @abstractmethod
-    def table(self, path: Path, data: TableSettings, wanted: Sequence[str] = ()) -> Table:
-        """Return all columns of a file; `wanted` are names that are to be among them, where it is not clear."""
+    folders = True
 
-    def load(self, path: Path, data: TableSettings) -> Source:
+    @abstractmethod
+    def files(self, parts: Sequence[Part], data: TableSettings, wanted: Sequence[str], path: str) -> Table:
+        """Return all columns of files, one below the other; `path` names them together.
+
+        `wanted` are names that are to be among the columns, where it is not clear.
+        """
+
+    def find(self, path: str, base: Path) -> File:
+        """Return the file, folder, pattern or address `path`; see `find_table`."""
+        return find_table(path, base)
+
+    def table(self, place: File, data: TableSettings, wanted: Sequence[str] = ()) -> Table:
+        """Return all columns of a file, or of the parts of a folder or a pattern; see `files`."""
+        return self.files(parts_of(place, self.endings), data, wanted, str(place))
+
+    def load(self, path: File, data: TableSettings) -> Source:
         """Read the inputs and targets of a file, and the weights and groups of its samples."""
         return table_source(self.table(path, data, _named(data.targets)), data)
 
-    def read_inputs(self, path: Path, data: TableSettings, columns: Columns | None, features: int | None) -> Inputs:
+    def read_inputs(self, path: File, data: TableSettings, columns: Columns | None, features: int | None) -> Inputs:
         """Read inputs in the order of the model's `columns`, if it and the file have names; see `table_inputs`."""
         wanted = columns.inputs if columns else _named(data.targets)
         return table_inputs(self.table(path, data, wanted), data, columns, features)
@@ -146,10 +164,21 @@ class TableReader(FileReader[TableSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
-        group = settings.group if data.window else ""  # of series, which windows are to tell apart
-        others = {settings.weights, settings.group} - {"", group}  # a file for evaluation may lack them
-        settings = msgspec.structs.replace(settings, exclude=[*settings.exclude, *others], weights="", group=group)
+        single = single_columns(settings)
+        if data.window is not None:  # the series are to be told apart
+            del single["group"]
+        others = [*settings.exclude, *filter(None, single.values())]  # a file for evaluation may lack them
+        settings = msgspec.structs.replace(settings, exclude=others, **dict.fromkeys(single, ""), validation_values=[])
         return _for_file(settings, path)  # type: ignore[no-any-return]
+
+
+VALIDATION_ARRAYS = ("validation_x", "validation_y", "validation_weights")
+
+
+def _of_validation(data: Any) -> Any:
+    """Return settings of arrays whose inputs and targets are those for validation, in the same file."""
+    x, y, weights = data.validation_x, data.validation_y, data.validation_weights
+    return msgspec.structs.replace(data, x=x, y=y, weights=weights, group="")
 
 
 def _named(targets: Sequence[str | int]) -> list[str]:
@@ -157,7 +186,11 @@ def _named(targets: Sequence[str | int]) -> list[str]:
 
 
 def _for_file(data: Any, path: str) -> Any:
-    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0)
+    """Return settings of all samples of another file, none of which is held out or has a weight."""
+    if isinstance(data, schema.Npz | schema.GridSection):
+        group = data.group if data.window else ""  # of series
+        data = msgspec.structs.replace(data, weights="", group=group, **dict.fromkeys(VALIDATION_ARRAYS, ""))
+    return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0, fold="")
 
 
 def _listed(source: Source) -> str:

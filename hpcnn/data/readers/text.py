@@ -29,6 +29,9 @@ Ids = NDArray[Any]
 class Windows(ComputedRows):
     """Windows of `length` numbers of a sequence: row i begins at ``first + stride i``."""
 
+    portable = True
+    """See `hpcnn.training.read_once`."""
+
     def __init__(self, ids: Ids, first: int, count: int, length: int, stride: int) -> None:
         super().__init__((count, length), ids.dtype)
         self._ids, self._first, self._stride = ids, first, stride

@@ -150,21 +150,38 @@ def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield from _codecs(inner) if isinstance(inner, Mapping) else ()
 
 
+def _files_of(array: Any, most: int) -> int:
+    """Return the number of files of an array, at most `most`."""
+
+    async def count() -> int:
+        found = 0
+        async for _ in array.store.list_prefix(array.path):
+            found += 1
+            if found == most:
+                break
+        return found
+
+    return int(optional_import("zarr.core.sync", "zarr", "reading Zarr stores").sync(count()))
+
+
 def unwritten(array: Any, what: str) -> tuple[str, ...]:
     """Return a warning of an array some of whose chunks are not there. DataError: hardly one is.
 
     Zarr leaves out chunks that hold its fill value alone; those that a copy has lost look the same.
     """
     with quiet(what, "its chunks"):
-        chunks = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
-        if chunks > COUNTED:
-            return (f"{what} has {chunks} chunks, which are too many to look whether all of them are there",)
-        there, fill = int(array.nchunks_initialized), array.fill_value
+        files = array.shards or array.chunks
+        chunks = math.prod(-(-size // length) for size, length in zip(array.shape, files, strict=True))
+        many, fill = chunks > COUNTED, array.fill_value
+        there = _files_of(array, -(-chunks // SHARE)) if many else int(array.nchunks_initialized)
+        chunks = chunks if many else int(array.nchunks)
     if there * SHARE < chunks:
         raise DataError(
             f"{what} was declared, with shape {tuple(array.shape)}, but {there} of its {chunks} chunks are there. "
             "Write it, or complete the copy."
         )
+    if many:
+        return (f"{what} has {chunks} chunks, which are too many to look whether all of them are there",)
     text = (
         f"{what}: {chunks - there} of its {chunks} chunks are not there, and are read as {fill}. Is the copy complete?"
     )

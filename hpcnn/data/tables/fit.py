@@ -12,8 +12,9 @@ from hpcnn.data.sampler import Indices
 from hpcnn.data.tables.dates import DAY_S
 from hpcnn.data.tables.encode import check_missing
 from hpcnn.data.tables.recipe import ColumnKind, ColumnRecipe, Recipe, TargetRecipe
-from hpcnn.data.tables.rows import Field, TableRows, conformed, fields_of, is_number
+from hpcnn.data.tables.rows import Field, TableRows, conformed, fields_of
 from hpcnn.data.tables.table import Kind
+from hpcnn.data.tables.text import is_number
 from hpcnn.errors import DataError, JobError, shortened
 from hpcnn.job.data import Memory, TableColumn, TableSection
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hpcnn.data.rows import Array, ArrayRows, Rows
 from hpcnn.data.source import column_values
 from hpcnn.data.tables.table import Column, Kind
+from hpcnn.data.tables.text import text_column
 from hpcnn.errors import DataError, shortened
 
 _EXACT = 2.0**53
@@ -84,10 +85,9 @@ def _as(values: Array, field: Field, kind: Kind, what: str) -> tuple[Array, Fiel
         return values, replace(field, kind=kind, words=())
     if kind == "words":
         return _worded(values, known, field)
-    if kind == "number" and field.kind == "words":
-        return _numbers(values, known, field, what)
-    example = field.words[0] if field.kind == "words" else _word(field, values[known][0])
-    raise _wrong_kind(field, kind, example, what)
+    if field.kind == "words":
+        return _read(values, known, field, kind, what)
+    raise _wrong_kind(field, kind, _word(field, values[known][0]), what)
 
 
 def _wrong_kind(field: Field, kind: Kind, example: str, what: str) -> DataError:
@@ -119,21 +119,15 @@ def _word(field: Field, value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < _EXACT else repr(float(value))
 
 
-def _numbers(values: Array, known: NDArray[np.bool_], field: Field, what: str) -> tuple[Array, Field]:
-    try:
-        numbers = np.array([float(word) for word in field.words])
-    except ValueError:
-        bad = next(word for word in field.words if not is_number(word))
-        raise _wrong_kind(field, "number", bad, what) from None
+def _read(
+    values: Array, known: NDArray[np.bool_], field: Field, kind: Kind, what: str
+) -> tuple[NDArray[np.float64], Field]:
+    """Return words as what they say, as in a text file: numbers, booleans or dates."""
+    column = text_column(field.name, field.words)
+    if not _same(column.kind, kind):
+        odd = (word for word in field.words if not _same(text_column("", [word]).kind, kind))
+        bad = next(odd, field.words[0])
+        raise _wrong_kind(field, kind, bad, what)
     found = np.full(len(values), np.nan)
-    found[known] = numbers[values[known].astype(np.int64)]
-    return found, Field(field.name)
-
-
-def is_number(word: str) -> bool:
-    """Return whether a word is a number to Python."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    found[known] = column.values[values[known].astype(np.int64)]
+    return found, Field(field.name, column.kind, column.words)

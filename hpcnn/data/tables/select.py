@@ -7,11 +7,13 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from hpcnn.data.columns import Columns, counted, listed, named_columns, stripped
 from hpcnn.data.rows import ArrayRows, Rows
 from hpcnn.data.source import Inputs, Source
-from hpcnn.data.tables.rows import TableRows, table_rows
+from hpcnn.data.tables.rows import TableRows, conformed, table_rows
 from hpcnn.data.tables.table import Table
 from hpcnn.errors import DataError, JobError, nearest, unknown_name
 from hpcnn.job import data as schema
@@ -38,7 +40,7 @@ def table_source(table: Table, data: TableSection) -> Source:
     """
     names = stripped(table.names)
     targets = target_places(table, data.targets)
-    single = {key: _single(table, key, getattr(data, key)) for key in ("weights", "group")}
+    single = {key: _single(table, key, name) for key, name in single_columns(data).items()}
     taken = {*targets, *(place for place in single.values() if place is not None)}
     excluded = {place for place, name in enumerate(names) if _matches(name, stripped(data.exclude))}
     # The past of a target is an input of windows, like any other column.
@@ -59,7 +61,40 @@ def table_source(table: Table, data: TableSection) -> Source:
         file_places=tuple(inputs),
         weights=rows["weights"],
         groups=rows["group"],
+        held_out=_held_out(rows["validation_column"], data, table),
     )
+
+
+def single_columns(data: TableSection) -> dict[str, str]:
+    """Return the columns that are neither inputs nor targets, by the settings that name them."""
+    return {key: getattr(data, key) for key in ("weights", "group", "validation_column")}
+
+
+def _held_out(rows: TableRows | None, data: TableSection, table: Table) -> NDArray[np.bool_] | None:
+    """Return which rows are for validation.
+
+    Raises:
+        DataError: one has no value, or none has one of those that say so.
+    """
+    if rows is None:
+        return None
+    name = data.validation_column
+    rows = conformed(rows, ["words"], str(table.path))
+    missing = np.flatnonzero(np.isnan(rows.array))
+    if len(missing):
+        raise DataError(
+            f"{table.path}: column {name!r} (data.validation_column) has no value in {len(missing)} rows, the first of "
+            f"which is row {missing[0]}, counted from 0. Give each one."
+        )
+    words = rows.fields[0].words
+    wanted = {str(value).lower() if isinstance(value, bool) else str(value) for value in data.validation_values}
+    unknown = sorted(wanted - set(words))
+    if unknown:
+        raise DataError(
+            f"data.validation_values has {unknown[0]!r}, but column {name!r} of {table.path} holds {listed(words)}. "
+            "Correct it."
+        )
+    return np.isin(rows.array, [place for place, word in enumerate(words) if word in wanted])
 
 
 def table_inputs(table: Table, data: TableSection, columns: Columns | None, features: int | None) -> Inputs:
@@ -80,7 +115,7 @@ def _given(table: Table, data: TableSection, columns: Columns | None, features: 
     """
     names = stripped(table.names)
     if columns is not None and table.named:
-        others = [*data.exclude, *filter(None, (data.weights, data.group))]
+        others = [*data.exclude, *filter(None, single_columns(data).values())]
         given = [
             place for place, name in enumerate(names)
             if name in columns.inputs or not (data.inputs or _matches(name, stripped(others)))

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from hpcnn.errors import DataError
+
 Kind = Literal["number", "boolean", "words", "date"]
 
 
@@ -25,6 +27,8 @@ class Column:
     """Shape (n,)."""
     words: tuple[str, ...] = ()
     """The distinct words, sorted by code point. Of booleans: how false and true are spelt, if each is so in one way."""
+    fault: str = ""
+    """Why its values can't be used, as the values of a type that is not supported; empty: they can."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,5 +52,8 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def pick(self, places: Sequence[int]) -> Table:
-        """Return the table of the columns at `places`, in that order."""
+        """Return the table of the columns at `places`, in that order. DataError: one of them can't be used."""
+        for place in places:
+            if self.columns[place].fault:
+                raise DataError(f"{self.path}: {self.columns[place].fault}")
         return Table(self.path, tuple(self.columns[place] for place in places), self.named, self.notes)

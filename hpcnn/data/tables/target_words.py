@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpcnn.data.columns import listed
 from hpcnn.data.tables.recipe import TargetRecipe
-from hpcnn.data.tables.rows import is_number
+from hpcnn.data.tables.text import is_number
 from hpcnn.errors import DataError, shortened
 
 

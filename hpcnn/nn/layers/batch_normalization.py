@@ -102,8 +102,8 @@ class BatchNormalization(BatchLayer):
         names = [f"{self.name}/{name}" for name in ("moving_mean", "moving_variance")]
         mean, variance = (np.asarray(params[name], np.float64) for name in names)
         channels = len(mean)
-        count = np.maximum(used[:, :1], 1)
-        offset, square = used[:, 1 : 1 + channels] / count, used[:, 1 + channels :] / count
+        shares = used[:, 1:] / np.maximum(used[:, :1], 1)
+        offset, square = shares[:, :channels], shares[:, channels:]
         found = mean + offset, np.maximum(square - offset * offset, 0)
         new = {}
         for name, old, value in zip(names, (mean, variance), found, strict=True):

@@ -15,8 +15,8 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.geometry import PADDINGS, Geometry, geometry, three, transposed_geometry
 from hpcnn.nn.initializers import initializer
 from hpcnn.nn.layer import Backward, Layer, Params, Shape
-from hpcnn.nn.layers.spatial import axes_remedy
-from hpcnn.nn.params import ParamSpec
+from hpcnn.nn.layers.spatial import MOST_STEPS, axes_remedy
+from hpcnn.nn.params import MOST_ENTRIES, ParamSpec
 from hpcnn.nn.workspace import Array
 
 Sizes = int | Sequence[int]
@@ -63,9 +63,11 @@ class Sliding(Layer):
     def _each(self, key: str) -> tuple[int, ...]:
         given = getattr(self, key)
         sizes = (given,) * self.axes if isinstance(given, int) else tuple(given)
-        if len(sizes) != self.axes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        if len(sizes) != self.axes or any(not isinstance(size, int) or not 1 <= size <= MOST_STEPS for size in sizes):
             several = f" or {self.axes}," if self.axes > 1 else ","
-            raise ModelError(f"{self.title}: {key} must be one number{several} each at least 1, but is {given}")
+            raise ModelError(
+                f"{self.title}: {key} must be one number{several} each from 1 to {MOST_STEPS}, but is {given}"
+            )
         return sizes
 
     def _at_least_1(self, *keys: str) -> None:
@@ -92,6 +94,18 @@ class Sliding(Layer):
             raise ModelError(
                 f"{self.title}: a kernel of size {self.kernel_size} (dilation_rate {self.dilation_rate}) does not fit "
                 f'into inputs of shape {input_shape}. Make it smaller, or set padding = "same".'
+            )
+        return self._checked(found)
+
+    def _checked(self, found: Geometry) -> Geometry:
+        """Return a geometry if the compiled core can compute it."""
+        sizes = zip(found.inputs, found.before, found.kernel, found.dilation, strict=True)
+        positions = math.prod(size + before + taps * spread for size, before, taps, spread in sizes)
+        if max(found.before) > MOST_STEPS or positions > MOST_ENTRIES:
+            raise ModelError(
+                f"{self.title}: kernel_size {self.kernel_size}, strides {self.strides} and dilation_rate "
+                f"{self.dilation_rate} reach too far beyond inputs with axes of {found.inputs[-self.axes :]}. Make "
+                "them smaller."
             )
         return found
 
@@ -243,7 +257,7 @@ class Transpose(Sliding):
         """Return the shape of the convolution whose outputs have `input_shape` (no batch axis)."""
         self._check_input(input_shape)
         kernel, strides, dilation = (self._each(key) for key in ("kernel_size", "strides", "dilation_rate"))
-        return transposed_geometry(input_shape[:-1], kernel, strides, dilation, self.padding)
+        return self._checked(transposed_geometry(input_shape[:-1], kernel, strides, dilation, self.padding))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(..., filters)``."""

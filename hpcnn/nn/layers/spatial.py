@@ -8,6 +8,8 @@ from typing import Any
 from hpcnn.errors import ModelError
 from hpcnn.nn.layer import Layer, Shape
 
+MOST_STEPS = 2**20
+"""The longest kernel, window, stride, dilation and padding along an axis that the compiled core takes."""
 _SHAPES = "(length, channels), (height, width, channels) or (depth, height, width, channels)"
 
 
@@ -53,10 +55,10 @@ def check_numbers(layer: Layer, what: str, value: Any, least: int) -> None:
         ModelError: it is anything else, or below `least`.
     """
     entries = value if isinstance(value, tuple) else (value,)
-    if not 1 <= len(entries) <= 3 or any(not _is_whole(entry) or entry < least for entry in entries):
+    if not 1 <= len(entries) <= 3 or any(not _is_whole(entry, least) for entry in entries):
         raise ModelError(
-            f"{layer.title}: {what} must be an integer of at least {least}, or a list with one for each spatial axis "
-            f"(1 to 3), but is {_shown(value)}"
+            f"{layer.title}: {what} must be an integer from {least} to {MOST_STEPS}, or a list with one for each "
+            f"spatial axis (1 to 3), but is {_shown(value)}"
         )
 
 
@@ -85,11 +87,11 @@ def check_pairs(layer: Layer, what: str, value: Any) -> None:
     entries = value if isinstance(value, tuple) else (value,)
     pairs = [entry if isinstance(entry, tuple) else (entry, entry) for entry in entries]
     if not 1 <= len(pairs) <= 3 or any(
-        len(pair) != 2 or any(not _is_whole(each) or each < 0 for each in pair) for pair in pairs
+        len(pair) != 2 or any(not _is_whole(each, 0) for each in pair) for pair in pairs
     ):
         raise ModelError(
-            f"{layer.title}: {what} must be an integer of at least 0, or a list with one such number, or a pair "
-            f"[before, after], for each spatial axis, but is {_shown(value)}"
+            f"{layer.title}: {what} must be an integer from 0 to {MOST_STEPS}, or a list with one such number, or a "
+            f"pair [before, after], for each spatial axis, but is {_shown(value)}"
         )
 
 
@@ -111,8 +113,8 @@ def pairs_for_each_axis(layer: Layer, what: str, value: Any, axes: Shape) -> lis
     return [entry if isinstance(entry, tuple) else (entry, entry) for entry in value]
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_STEPS
 
 
 def _shown(value: Any) -> str:

@@ -18,8 +18,8 @@ from hpcnn.nn.workspace import Array
 
 CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
 """Numbers of the activations in the core, which lists them in the same order."""
-FROM_INPUT = {"gelu", "swish"}
-"""The activations whose derivative is computed from the input; that of the others from the output."""
+SAVES_SLOPE = {"gelu", "swish"}
+"""The activations that save their derivative for the pass back; that of the others is computed from the output."""
 
 
 class ShardRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpcnn.nn.arithmetic import DenseBackward, Grad
 from hpcnn.nn.geometry import Geometry
-from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, sums
+from hpcnn.nn.native.base import CODES, SAVES_SLOPE, NativeBase, sums
 from hpcnn.nn.workspace import Array, Workspace
 
 
@@ -77,13 +77,13 @@ class NativeConvolution(NativeBase):
         shape: Geometry,
         y: Array,
     ) -> Array:
-        """Write y, and return what the derivative of the activation is computed from."""
+        """Write y, and return what the gradient of the activation is computed from."""
         fused = activation != "softmax"
-        before = ctx.scratch(owner, "z", y.shape, y.dtype) if activation in FROM_INPUT else None
-        getattr(self._do, operation)(shape.numbers, x, kernel, bias, CODES[activation] if fused else 0, y, before)
+        slopes = ctx.scratch(owner, "slopes", y.shape, y.dtype) if activation in SAVES_SLOPE else None
+        getattr(self._do, operation)(shape.numbers, x, kernel, bias, CODES[activation] if fused else 0, y, slopes)
         if not fused:
-            self._do.activate(CODES[activation], y, y)
-        return y if before is None else before
+            self._do.activate(CODES[activation], y, y, None)
+        return y if slopes is None else slopes
 
     def _kernel_gradient(self, shape: Geometry, x: Array, dy: Array, kernel: Array, grad: Grad) -> None:
         if grad is not None:

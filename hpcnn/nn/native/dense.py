@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcnn.nn.arithmetic import DenseBackward, Grad, Pull, PullTwice
-from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, real_type, sums
+from hpcnn.nn.native.base import CODES, SAVES_SLOPE, NativeBase, real_type, sums
 from hpcnn.nn.workspace import Array, Workspace
 
 
@@ -18,13 +18,13 @@ class NativeDense(NativeBase):
         x = self._plain(x, dtype)
         y = ctx.scratch(owner, "y", shape, dtype)
         fused = activation != "softmax"
-        before = ctx.scratch(owner, "z", shape, dtype) if activation in FROM_INPUT else None
-        self._do.product(x, kernel, y, bias, CODES[activation] if fused else 0, before)
+        slopes = ctx.scratch(owner, "slopes", shape, dtype) if activation in SAVES_SLOPE else None
+        self._do.product(x, kernel, y, bias, CODES[activation] if fused else 0, slopes)
         if not fused:
-            self._do.activate(CODES[activation], y, y)
+            self._do.activate(CODES[activation], y, y, None)
 
         def backward(dy: Array, kernel_grad: Grad, bias_grad: Grad, /, *, need_dx: bool) -> Array | None:
-            dz = self._pull(activation, y if before is None else before, self._own(dy, dtype))
+            dz = self._pull(activation, y if slopes is None else slopes, self._own(dy, dtype))
             shards = self._shards_of(len(x))
             if kernel_grad is not None:
                 self._do.weight_gradient(shards, x, dz, sums(kernel_grad))
@@ -42,8 +42,9 @@ class NativeDense(NativeBase):
         """Apply it."""
         x = self._plain(x, real_type(x))
         y = ctx.scratch(owner, "y", x.shape, x.dtype)
-        self._do.activate(CODES[name], x, y)
-        return y, lambda dy: self._pull(name, x if name in FROM_INPUT else y, self._own(dy, x.dtype))
+        slopes = ctx.scratch(owner, "slopes", x.shape, x.dtype) if name in SAVES_SLOPE else None
+        self._do.activate(CODES[name], x, y, slopes)
+        return y, lambda dy: self._pull(name, y if slopes is None else slopes, self._own(dy, x.dtype))
 
     def add(self, x1: Array, x2: Array, out: Array) -> Array:
         """Add."""
@@ -63,5 +64,5 @@ class NativeDense(NativeBase):
 
     def copy(self, x: Array, out: Array) -> Array:
         """Copy."""
-        self._do.activate(CODES["linear"], self._plain(x, out.dtype), out)
+        self._do.activate(CODES["linear"], self._plain(x, out.dtype), out, None)
         return out

@@ -53,5 +53,5 @@ class NativeEmbeddings(NativeBase):
             zeros = ctx.scratch(owner, "zeros", x.shape, dtype)
         zeros.fill(0)
         dx = ctx.scratch(owner, "dx", x.shape, dtype)
-        self._do.activate(CODES["linear"], zeros, dx)
+        self._do.activate(CODES["linear"], zeros, dx, None)
         return dx

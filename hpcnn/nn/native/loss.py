@@ -10,7 +10,7 @@ import numpy as np
 from hpcnn.kernels import core
 from hpcnn.nn.arithmetic import HeadedLoss
 from hpcnn.nn.losses import LOSSES
-from hpcnn.nn.native.base import CODES, FROM_INPUT, NativeBase, one_shard, real_type
+from hpcnn.nn.native.base import CODES, SAVES_SLOPE, NativeBase, one_shard, real_type
 from hpcnn.nn.workspace import Array, Workspace
 
 _LOSS = ("loss",)
@@ -29,11 +29,13 @@ class NativeLoss(NativeBase):
         logits = self._plain(logits, real_type(logits))
         weights = None if weights is None else self._plain(weights, logits.dtype)
         fused = loss.head == loss.loss.fused_head
-        outputs = logits
+        outputs, slopes = logits, None
         if fused or loss.head != "linear":
             outputs = ctx.scratch(_LOSS, "outputs", logits.shape, logits.dtype)
         if not fused and loss.head != "linear":
-            self._do.activate(CODES[loss.head], logits, outputs)
+            if loss.head in SAVES_SLOPE:
+                slopes = ctx.scratch(_LOSS, "slopes", logits.shape, logits.dtype)
+            self._do.activate(CODES[loss.head], logits, outputs, slopes)
         if targets.dtype.kind in "iu":
             targets = targets.astype(np.int64, order="C", copy=False)
         gradient = ctx.scratch(_LOSS, "gradient", logits.shape, logits.dtype)
@@ -48,7 +50,7 @@ class NativeLoss(NativeBase):
         def backward() -> Array:
             if fused or loss.head == "linear":
                 return gradient
-            return self._pull(loss.head, logits if loss.head in FROM_INPUT else outputs, gradient)
+            return self._pull(loss.head, outputs if slopes is None else slopes, gradient)
 
         return terms, outputs, backward
 

@@ -11,7 +11,7 @@ from threading import Thread
 
 from hpcnn.core.activity import SAVE, WAIT
 from hpcnn.runs.run_context import RunContext
-from hpcnn.runs.state import lasting_facts, pack
+from hpcnn.runs.state import facts_of_training, pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
 from hpcnn.system.output import write_line
 from hpcnn.training.loop import Progress
@@ -34,7 +34,7 @@ class Saver:
         self._context, self._comm, self._folder = context, context.comm, context.folder
         training = context.training
         self._root, self._run = context.is_root, training.job.run
-        self._lasting = lasting_facts(training.job, training.spec, context.base, training.content)
+        self._lasting = facts_of_training(training, context.base)
         self._most_s = 60 * self._run.checkpoint_every_minutes or math.inf
         self._saved_at = time.monotonic()
         self._retry_at = 0.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.load import Samples, read_inputs, read_samples
-from hpcnn.data.rows import Rows, SubsetRows
+from hpcnn.data.rows import Rows
 from hpcnn.errors import DataError
 from hpcnn.runs.build import prepared
 from hpcnn.runs.inference import TrainedModel, own_splits
@@ -79,7 +79,7 @@ def chosen_samples(
     samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)
     numbers = _numbers(samples.x, rows, what)
     if len(numbers) < len(samples):
-        samples = Samples(SubsetRows(samples.x, numbers), SubsetRows(samples.y, numbers))
+        samples = samples.subset(numbers)
     return ExplainedRows(what, numbers, trained.spec.network.input_shape, names), samples
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def permutation_importance(trained: TrainedModel, comm: Communicator, samples: S
         raise DataError(f"permutation importance needs 2 samples at least, but there is {len(samples)}")
 
     def values_of(x: Rows) -> dict[str, float]:
-        loader = piece_loader(trained.job, trained.spec, Samples(x, samples.y))
+        loader = piece_loader(trained.job, trained.spec, replace(samples, x=x))
         return scalars(evaluate(comm, trained.model, loader))
 
     values = values_of(samples.x)

@@ -63,7 +63,7 @@ def read_run(path: Path) -> RunRecord:
         epochs=_epochs(files.metrics, troubles),
         result=result,
         progress=read_json(files.progress),
-        environment=_environment(result or metadata),
+        environment={**_environment(result or metadata), **_data_changes(result)},
         weights_sha256=sha256,
         weights_of=weights_of,
         attempts=read_lines(files.attempts),
@@ -71,6 +71,13 @@ def read_run(path: Path) -> RunRecord:
         troubles=troubles,
         input_shape=_shape(mapping(settings.get("model")).get("input_shape")) or _shape_in_checkpoint(files),
     )
+
+
+def _data_changes(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the changes of its data that a run went on with."""
+    changes = result.get("data_changes")
+    found = [mapping(change) for change in changes] if isinstance(changes, list) else []
+    return {f"data changed after step {change.get('step')}": str(change.get("text")) for change in found}
 
 
 def _job(path: Path, troubles: list[str]) -> tuple[str, dict[str, Any]]:

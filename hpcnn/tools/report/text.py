@@ -26,7 +26,7 @@ _MOST_BARS, _MOST_CLASSES, _MOST_SETTINGS = 16, 20, 20
 def text_report(runs: Sequence[RunRecord], title: str, *, width: int, encoding: str) -> Iterator[str]:
     """Yield the lines of a report, none of them longer than `width`."""
     width = max(_NARROWEST, width)
-    paper = _Paper(width, blocks=_takes(encoding, _BLOCKS + "".join(_FILLS.values())))
+    paper = _Paper(width, blocks=can_show(encoding, _BLOCKS + "".join(_FILLS.values())))
     for line in _one(runs[0], title, paper) if len(runs) == 1 else _several(runs, title, paper):
         # Names come from files: nothing in them may steer the terminal.
         yield clean(line).translate(_SPACES)[:width].rstrip()
@@ -40,7 +40,8 @@ class _Paper:
         self.blocks, self.fills = (_BLOCKS, _FILLS) if blocks else (_PLAIN_BLOCKS, _PLAIN_FILLS)
 
 
-def _takes(encoding: str, text: str) -> bool:
+def can_show(encoding: str, text: str) -> bool:
+    """Return whether a text can be written in an encoding."""
     try:
         text.encode(encoding)
     except (UnicodeError, LookupError):

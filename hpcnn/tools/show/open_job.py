@@ -9,9 +9,10 @@ from pathlib import Path
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.serial import SerialCommunicator
-from hpcnn.data.load import SERIAL, recipe_of, split_of
+from hpcnn.data.load import SERIAL, recipe_of
 from hpcnn.data.readers import read_source
-from hpcnn.data.sampler import check_batch, held_out_count
+from hpcnn.data.sampler import check_batch
+from hpcnn.data.splits import split_of
 from hpcnn.data.tables.encode import encoded
 from hpcnn.data.time_windows import window_plan
 from hpcnn.errors import CommunicatorError, ModelError
@@ -55,13 +56,12 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     source = read_source(data, loaded.base)
     train, plan = loaded.job.train, window_plan(source, data)
     n = source.x.shape[0]
-    held_out = 0 if plan else held_out_count(n, data.validation_fraction)
-    samples = n - held_out
+    kept, held = (plan.kept, plan.left_out) if plan else split_of(source, data, train.seed, train.arithmetic)
+    samples, held_out = n if kept is None else len(kept), 0 if held is None else len(held)
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
     if plan is not None:
         samples, held_out = plan.counts
-    kept = plan.kept if plan else split_of(source, data, train.seed, train.arithmetic)[0]
     recipe = recipe_of(source, data, kept, train.arithmetic)
     source = encoded(source, recipe, "the data", SERIAL)
     job = with_inputs(settled(loaded.job, samples, 1), source.inputs)

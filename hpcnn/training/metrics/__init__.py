@@ -1,6 +1,6 @@
 """Metrics as sums: each rank adds up its samples, the sums are added over ranks, and the division comes last."""
 
-from hpcnn.training.metrics.base import ClassMetric, CollectedMetric, Metric, Value
+from hpcnn.training.metrics.base import ClassMetric, CollectedMetric, Metric, Value, counted_of
 from hpcnn.training.metrics.build import (
     METRICS,
     build_metric,
@@ -24,6 +24,7 @@ __all__ = [
     "Value",
     "build_metric",
     "build_metrics",
+    "counted_of",
     "is_multilabel",
     "lower_is_better",
     "metric_of_output",

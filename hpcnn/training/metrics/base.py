@@ -46,8 +46,8 @@ class Metric(ABC):
         """How many numbers the metric needs."""
 
     @abstractmethod
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
-        """Add the samples to `stats`, float64 of shape (size,)."""
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
+        """Add the samples to `stats`, float64 of shape (size,). `weights`, (n,): how much each sample counts."""
 
     @abstractmethod
     def value(self, stats: Stats) -> Value:
@@ -59,9 +59,9 @@ class ClassMetric(Metric):
 
     counts = True
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         """Decide, and add the samples."""
-        self.add_decided(stats, *self.decide(outputs, targets))
+        self.add_decided(stats, *self.decide(outputs, targets), weights)
 
     def decide(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
         """Return what is predicted and what is true: classes (n, *shape), or which labels are true (n, *shape, k).
@@ -71,7 +71,7 @@ class ClassMetric(Metric):
         return decided(outputs, self), true_of(targets, self)
 
     @abstractmethod
-    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:
+    def add_decided(self, stats: Stats, predicted: Array, true: Array, weights: Array | None = None) -> None:
         """Add the samples to `stats`, float64 of shape (size,)."""
 
 
@@ -86,7 +86,7 @@ class CollectedMetric(Metric):
         """No number travels with the sums."""
         return 0
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         """Leave the sums as they are."""
 
     def value(self, stats: Stats) -> Value:
@@ -99,12 +99,26 @@ class CollectedMetric(Metric):
         """Shape of one row."""
 
     @abstractmethod
-    def rows(self, outputs: Array, targets: Array) -> Array:
+    def rows(self, outputs: Array, targets: Array, weights: Array | None = None) -> Array:
         """Return what is to be kept of samples: shape (n, *row_shape)."""
 
     @abstractmethod
     def of_rows(self, rows: Array) -> Value:
         """Return the metric of all samples; NaN where it is not defined."""
+
+
+def each(weights: Array, shape: tuple[int, ...]) -> Array:
+    """Return the weights of samples, (n,), for all entries of an array of `shape`, (n, ...)."""
+    wide = weights.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.float64, copy=False)
+    return np.broadcast_to(wide, shape)
+
+
+def counted_of(
+    counted: Array, outputs: Array, targets: Array, weights: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Return the positions that are `counted`, (n, *shape), with the weights of their samples."""
+    weights = None if weights is None else each(weights, counted.shape)[counted]
+    return outputs[counted], targets[counted], weights
 
 
 def ratio(part: float, whole: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hpcnn.training.metrics.base import Array, ClassMetric, Stats, Value, mean, ratio
+from hpcnn.training.metrics.base import Array, ClassMetric, Stats, Value, each, mean, ratio
 
 
 class _Counts(ClassMetric):
@@ -22,11 +22,12 @@ class _Counts(ClassMetric):
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:
+    def add_decided(self, stats: Stats, predicted: Array, true: Array, weights: Array | None = None) -> None:
         place = true.astype(np.int64) * self.shape[-1] + predicted.astype(np.int64)
         if self.multilabel:
             place += 4 * np.arange(self.outputs)
-        stats += np.bincount(place.reshape(-1), minlength=self.size)
+        counts = None if weights is None else each(weights, place.shape).reshape(-1)
+        stats += np.bincount(place.reshape(-1), counts, self.size)
 
 
 class ConfusionMatrix(_Counts):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcnn.nn.several_losses import OutputLoss
-from hpcnn.training.metrics.base import Array, Metric, Stats, Value
+from hpcnn.training.metrics.base import Array, Metric, Stats, Value, counted_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,15 @@ class OutputMetric(Metric):
         """How many numbers the metric needs."""
         return self.metric.size
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         """Add samples, given as rows of all outputs and of all targets."""
         own, true = self.part.output.of(outputs), self.part.targets_in(targets)
         if self.labels:
             true = true.astype(np.int64, copy=False)
         ignored = self.part.bound.ignore_class
         if ignored is not None:
-            counted = true != ignored
-            own, true = own[counted], true[counted]
-        self.metric.add(stats, own, true)
+            own, true, weights = counted_of(true != ignored, own, true, weights)
+        self.metric.add(stats, own, true, weights)
 
     def value(self, stats: Stats) -> Value:
         """Return the metric of all samples in `stats`."""

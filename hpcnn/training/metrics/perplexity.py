@@ -25,12 +25,11 @@ class Perplexity(Share):
     fewest_outputs = 2
     lower_is_better = True
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:  # noqa: D102
         losses = _core_losses if self.arithmetic == "native" else _losses
         for rows in blocks(outputs):
             terms = losses(outputs[rows].reshape(-1, self.outputs), targets[rows], labels=self.labels)
-            stats[0] += np.add.reduce(terms)
-            stats[1] += len(terms)
+            self.add_share(stats, terms.reshape(outputs[rows].shape[:-1]), None if weights is None else weights[rows])
 
     def value(self, stats: Stats) -> float:
         """Return the metric; infinite where the exponential is too large."""

@@ -7,13 +7,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from hpcnn.training.metrics.base import Array, ClassMetric, Metric, Stats, blocks, mean, ratio, true_of
+from hpcnn.training.metrics.base import Array, ClassMetric, Metric, Stats, blocks, each, mean, ratio, true_of
 
 
 class Share(Metric):
     """A sum divided by a number of samples or outputs: the two entries of its stats."""
 
     size = 2
+
+    def add_share(self, stats: Stats, values: Array, weights: Array | None) -> None:
+        """Add values (n, ...), each of which counts as its sample does."""
+        if weights is None:
+            counts = values.dtype == np.bool_
+            stats[0] += np.count_nonzero(values) if counts else np.add.reduce(values, axis=None, dtype=np.float64)
+            stats[1] += values.size
+            return
+        shares = each(weights, values.shape)
+        stats[0] += np.add.reduce(values * shares, axis=None)
+        stats[1] += np.add.reduce(shares, axis=None)
 
     def value(self, stats: Stats) -> float:  # noqa: D102
         return ratio(stats[0], stats[1])
@@ -26,10 +37,10 @@ class _Error(Share):
     lower_is_better = True
     of: ClassVar[np.ufunc]
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         for rows in blocks(outputs):
-            stats[0] += np.add.reduce(self.of(outputs[rows] - targets[rows]), axis=None, dtype=np.float64)
-        stats[1] += outputs.size
+            own = None if weights is None else weights[rows]
+            self.add_share(stats, self.of(outputs[rows] - targets[rows]), own)
 
 
 class Accuracy(Share, ClassMetric):
@@ -39,10 +50,10 @@ class Accuracy(Share, ClassMetric):
     takes the largest output there as well.)
     """
 
-    def add_decided(self, stats: Stats, predicted: Array, true: Array) -> None:  # noqa: D102
-        right = predicted == true
-        stats[0] += np.count_nonzero(right)
-        stats[1] += right.size
+    def add_decided(  # noqa: D102
+        self, stats: Stats, predicted: Array, true: Array, weights: Array | None = None
+    ) -> None:
+        self.add_share(stats, predicted == true, weights)
 
 
 class CategoricalAccuracy(Accuracy):
@@ -65,10 +76,8 @@ class BinaryAccuracy(Share):
     targets = "rows"
     counts = True
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
-        right = (outputs > 0.5) == (targets > 0.5)
-        stats[0] += np.count_nonzero(right)
-        stats[1] += right.size
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:  # noqa: D102
+        self.add_share(stats, (outputs > 0.5) == (targets > 0.5), weights)
 
 
 @dataclass(frozen=True)
@@ -80,12 +89,11 @@ class TopKAccuracy(Share):
     one_class = True
     fewest_outputs = 2
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:  # noqa: D102
         true = true_of(targets, self)[..., np.newaxis]
         not_above = outputs <= np.take_along_axis(outputs, true, axis=-1)  # never true of NaN
         above = self.outputs - np.count_nonzero(not_above, axis=-1)
-        stats[0] += np.count_nonzero(above < self.k)
-        stats[1] += above.size
+        self.add_share(stats, above < self.k, weights)
 
 
 class MeanAbsoluteError(_Error):
@@ -113,14 +121,14 @@ class R2(Metric):
     def size(self) -> int:  # noqa: D102
         return 3 * self.outputs + 1
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:  # noqa: D102
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:  # noqa: D102
         k = self.outputs
         for rows in blocks(outputs):
             y = targets[rows].reshape(-1, k).astype(np.float64)
-            stats[:k] += np.square(outputs[rows].reshape(-1, k) - y).sum(axis=0)
-            stats[k : 2 * k] += y.sum(axis=0)
-            stats[2 * k : 3 * k] += np.square(y).sum(axis=0)
-            stats[-1] += len(y)
+            counts = None if weights is None else each(weights[rows], outputs[rows].shape[:-1]).reshape(-1, 1)
+            stats[-1] += len(y) if counts is None else counts.sum()
+            for place, values in enumerate((np.square(outputs[rows].reshape(-1, k) - y), y, np.square(y))):
+                stats[place * k : (place + 1) * k] += (values if counts is None else values * counts).sum(axis=0)
 
     def value(self, stats: Stats) -> float:  # noqa: D102
         residual, total, squares = np.split(stats[:-1], 3)

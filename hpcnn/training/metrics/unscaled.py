@@ -24,10 +24,11 @@ class UnscaledMetric(Metric):
         """How many numbers the metric needs."""
         return self.metric.size
 
-    def add(self, stats: Stats, outputs: Array, targets: Array) -> None:
+    def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         """Add samples, given as the network has them."""
         for rows in blocks(outputs):
-            self.metric.add(stats, self.scaling.undone(outputs[rows]), self.scaling.undone(targets[rows]))
+            own = None if weights is None else weights[rows]
+            self.metric.add(stats, self.scaling.undone(outputs[rows]), self.scaling.undone(targets[rows]), own)
 
     def value(self, stats: Stats) -> Value:
         """Return the metric of all samples in `stats`."""
