@@ -127,6 +127,21 @@ def test_windows_do_not_cross_series(folder):
     )
 
 
+def test_series_of_arrays(folder):
+    np.savez(folder / "s.npz", x=X, y=Y, station=STORE)
+    with require("h5py").File(folder / "s.h5", "w") as file:
+        file["x"], file["y"], file["station"] = X, Y, STORE
+    window = Window(steps=3)
+    expected = [by_hand(X[one == STORE], Y[one == STORE], window) for one in range(3)]
+    whole = [by_hand(X[one == STORE], Y[one == STORE], Window(steps=3, horizon=0))[0] for one in range(3)]
+    for kind, name in ((schema.Npz, "s.npz"), (schema.Hdf5, "s.h5")):
+        section = kind(path=name, group="station", window=window)
+        joined = tuple(np.concatenate(one) for one in zip(*expected, strict=True))
+        check(read(section, folder).train, joined)
+        check(read_samples(name, section, folder), joined)
+        np.testing.assert_array_equal(take(read_inputs(name, section, folder).x), np.concatenate(whole))
+
+
 def test_windows_of_a_file_in_chunks(folder):
     window = Window(steps=4, horizon=2)
     with require("h5py").File(folder / "d.h5", "w") as file:
@@ -157,6 +172,16 @@ def test_too_few_rows(window, fraction, text, folder):
         (schema.Digits(window=Window(steps=2)), 'data.window is for rows in the order of time, .* "digits"'),
         (schema.Npz(path="d.npz", window=Window(steps=2, gap=-3)), "gap = -3 lets targets begin before .* at least -2"),
         (schema.Npz(path="d.npz", y="", window=Window(steps=2, gap=-1)), "which the model would be shown"),
+        (schema.Npz(path="d.npz", weights="w", window=Window(steps=2)), "data.weights is of single samples"),
+        (schema.Npz(path="d.npz", fold="1/2", window=Window(steps=2)), "data.fold is of single samples"),
+        (
+            schema.Npz(path="d.npz", validation_split="stratified", validation_fraction=0.5, window=Window(steps=2)),
+            '"stratified" takes rows apart, but data.window holds out the end',
+        ),
+        (
+            schema.Npz(path="d.npz", group="g", validation_x="v", validation_y="w", window=Window(steps=2)),
+            "leave data.validation_x out",
+        ),
         (schema.Csv(path="d", targets=["a"], inputs={"b": ["c"]}, window=Window(steps=2)), "a table of several"),
     ],
 )

@@ -90,9 +90,13 @@ def _check_zip(path: Path) -> None:
         for info in archive.infolist():
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise unread(path, f"a member is compressed by method {info.compress_type}: store or deflate it")
-            check_inflated(
-                info.file_size, info.compress_size, f"{info.filename!r} in {path}"
-            ) if info.file_size else None
+            what, packed = f"{info.filename!r} in {path}", info.compress_size
+            if info.header_offset + packed > path.stat().st_size:
+                raise unread(what, "the file ends within it")
+            if info.compress_type == zipfile.ZIP_DEFLATED:
+                check_inflated(info.file_size, packed, what)
+            elif info.file_size != packed:
+                raise unread(what, f"its header declares {info.file_size} bytes, but {packed} are stored")
 
 
 def find_array(group: Any, name: str, path: object) -> Any:
