@@ -17,7 +17,7 @@ BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Installing builds it, and so does whoever imports it, if it is older than a source and CMake is there.
 CORE := hpcnn/kernels/core.abi3.so
-TEST_EXTRAS := mpi,hdf5,images,parquet,remote,plot,tensorboard,onnx,docs,dev
+TEST_EXTRAS := mpi,hdf5,images,parquet,remote,plot,tensorboard,onnx,zarr,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
 

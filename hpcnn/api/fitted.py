@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,6 +19,7 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.data.other_files import ready_inputs, ready_samples
 from hpcnn.data.readers.memory import Arrays, array_inputs, array_source
+from hpcnn.data.time_windows import windows_of_inputs, windows_of_samples
 from hpcnn.errors import EXIT_DONE, CheckpointError, DataError
 from hpcnn.nn.outputs import by_name
 from hpcnn.runs.answers import answers_of
@@ -77,6 +79,8 @@ class Fitted:
                 reduction=TreeReduction(alone),
             )
             size, shape = trained.job.train.eval_batch_size, trained.spec.network.input_shape
+            if (window := trained.job.data.window) is not None:
+                inputs = windows_of_inputs(inputs, None, window, "x", math.prod(shape))
             loader = PieceLoader(inputs, None, piece_size=size, input_shape=shape, dtype=dtype)
             rows = np.concatenate([block for block in predict(trained, alone, loader) if block is not None])
             return by_name(trained.spec.network.outputs, rows)
@@ -114,8 +118,12 @@ class Fitted:
                 dtype=trained.job.train.dtype,
                 scaling=trained.scaling,
                 recipe=trained.recipe,
+                target_scaling=trained.target_scaling,
                 reduction=reduction,
             )
+            if (window := trained.job.data.window) is not None:
+                features = math.prod(trained.spec.network.input_shape)
+                samples = windows_of_samples(samples, None, window, "the arrays", features)
             samples = prepared(trained.job, trained.spec, samples, "the targets", reduction)
             return plain_values(evaluate(alone, trained.model, piece_loader(trained.job, trained.spec, samples)))
 
@@ -178,7 +186,16 @@ def fitted_of(comm: Communicator, outcome: Outcome, base: Path) -> Fitted:
     path = folder.model if complete else folder.last
     splits, sha256 = training.splits, model.fingerprint()
     trained = TrainedModel(
-        training.job, base, path, sha256, splits.scaling, spec, model, training.content, splits.recipe
+        training.job,
+        base,
+        path,
+        sha256,
+        splits.scaling,
+        spec,
+        model,
+        training.content,
+        splits.recipe,
+        splits.target_scaling,
     )
     history = comm.broadcast(agree(comm, lambda: folder.read_metrics() if comm.rank == 0 else None))
     values = plain_values(outcome.progress.values)

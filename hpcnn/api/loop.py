@@ -300,11 +300,12 @@ def _not_balanced(classes: int) -> Array:
 def _facts_of(kept: Checkpoint, path: Path, arithmetic: str) -> Facts:
     with named(path):
         facts = facts_of(kept.facts)
-        if kept.part("scaling"):
-            raise CheckpointError(
-                "its inputs were scaled by data.scale, which a trainer does not do. Scale them yourself, and go on "
-                "from a run without data.scale."
-            )
+        for part, key, what in (("scaling", "scale", "inputs"), ("target_scaling", "scale_targets", "targets")):
+            if kept.part(part):
+                raise CheckpointError(
+                    f"its {what} were scaled by data.{key}, which a trainer does not do. Scale them yourself, and go "
+                    f"on from a run without data.{key}."
+                )
         before = job_of(facts.job).train.arithmetic
         if before != arithmetic:
             raise CheckpointError(

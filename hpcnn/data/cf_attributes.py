@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.data.rows import Array, ComputedRows, ReshapedRows, Rows
+from hpcnn.data.rows import Array, Buffer, ComputedRows, ReshapedRows, Rows
 from hpcnn.data.sampler import Indices
 from hpcnn.errors import DataError, shortened
 
@@ -62,8 +62,8 @@ class Marks:
 class MarkedRows:
     """Rows in which some values mark missing ones. The checks of the data find them before they are used."""
 
-    def __init__(self, rows: Rows, marks: Marks) -> None:
-        self.rows, self.marks = rows, marks
+    def __init__(self, rows: Rows, marks: Marks, what: str) -> None:
+        self.rows, self.marks, self.what = rows, marks, what
         self.shape, self.dtype = rows.shape, rows.dtype
 
     def take(self, indices: Indices, out: Array) -> None:
@@ -84,11 +84,38 @@ class UnpackedRows(ComputedRows):
         np.add(values, self.offset, out=values)
 
 
-def marked_rows(rows: Rows) -> MarkedRows | None:
-    """Return the stored rows, if some of their values may mark missing ones."""
-    while isinstance(rows, ReshapedRows | UnpackedRows):
-        rows = rows.rows
-    return rows if isinstance(rows, MarkedRows) else None
+class NanRows(ComputedRows):
+    """Rows of floats in which missing values are NaN."""
+
+    def __init__(self, rows: MarkedRows, factor: float, offset: float) -> None:
+        packed = factor != 1 or offset != 0
+        super().__init__(rows.shape, rows.dtype if rows.dtype.kind == "f" and not packed else np.float64)
+        self.rows, self._marks, self._factor, self._offset = rows, rows.marks, factor, offset
+        self._stored = Buffer(rows.shape[1:], rows.dtype)
+
+    def _fill(self, rows: Indices, values: Array) -> None:
+        stored = self._stored.rows(len(rows))
+        self.rows.take(rows, stored)
+        np.copyto(values, stored)
+        np.multiply(values, self._factor, out=values)
+        np.add(values, self._offset, out=values)
+        values[self._marks(stored)] = np.nan
+
+
+def with_nan(rows: Rows) -> Rows:
+    """Return rows of `unpacked` with NaN where a value is missing."""
+    if isinstance(rows, UnpackedRows):
+        return NanRows(rows.rows, rows.factor, rows.offset) if isinstance(rows.rows, MarkedRows) else rows
+    return NanRows(rows, 1.0, 0.0) if isinstance(rows, MarkedRows) else rows
+
+
+def marked_rows(rows: Rows) -> list[MarkedRows]:
+    """Return those of the stored rows that these are made of some of whose values may mark missing ones."""
+    if isinstance(rows, MarkedRows):
+        return [rows]
+    if isinstance(rows, ReshapedRows | UnpackedRows):
+        return marked_rows(rows.rows)
+    return [found for part in getattr(rows, "parts", ()) for found in marked_rows(part)]
 
 
 def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
@@ -105,7 +132,7 @@ def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
         if not math.isfinite(value):
             raise _refused(what, name, value, "which is not finite. Fix the file")
     if marks is not None:
-        rows = MarkedRows(rows, marks)
+        rows = MarkedRows(rows, marks, what)
     neutral = float(factor[0]) == 1 and float(offset[0]) == 0
     return rows if neutral else UnpackedRows(rows, float(factor[0]), float(offset[0]))
 

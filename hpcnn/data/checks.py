@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.core.formatting import counted
-from hpcnn.data.cf_attributes import marked_rows
+from hpcnn.data.cf_attributes import MarkedRows, marked_rows
 from hpcnn.data.reduction import Leaf, Reduction
 from hpcnn.data.rows import Array, Chunks, Rows
 from hpcnn.errors import DataError, shortened
@@ -49,11 +49,9 @@ def check_finite(
     The message names the first such column, how many of its values are bad, the first of their rows, and how many
     other columns are affected. `what` names the rows, as "inputs of the training data".
     """
-    marked = marked_rows(rows)
-    if marked is not None:
-        stored, marks = Chunks(marked, marked.dtype), marked.marks
-        why = f"marked as missing in the file ({marks.text})"
-        check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
+    for marked in marked_rows(rows):
+        whole = math.prod(marked.shape) == math.prod(rows.shape)
+        _check_marked(marked, what if whole else f"{what}, {marked.what}", reduction, names)
     if rows.dtype.kind != "f":
         return
     chunks = Chunks(rows, dtype)
@@ -65,6 +63,12 @@ def check_finite(
 
     why = f"not finite (NaN, infinite, or too large for {np.dtype(dtype).name})"
     check_each(chunks, bad, what, why, reduction, names)
+
+
+def _check_marked(rows: MarkedRows, what: str, reduction: Reduction, names: Sequence[str] | None) -> None:
+    stored, marks = Chunks(rows, rows.dtype), rows.marks
+    why = f"marked as missing in the file ({marks.text})"
+    check_each(stored, lambda i: _by_row(marks(stored[i])), what, why, reduction, names, marks.remedy)
 
 
 def _by_row(bad: Array) -> Array:

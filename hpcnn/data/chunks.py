@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.data.rows import JoinedRows, OneHotRows, Rows, SubsetRows
+from hpcnn.data.rows import OneHotRows, Rows, SubsetRows
 from hpcnn.data.sampler import Indices
 
 DEFAULT_CHUNK_BYTES = 2**20
@@ -26,8 +26,9 @@ def chunk_rows_of(rows: Rows) -> int:
 
 def parts_within(rows: Rows) -> tuple[Rows, ...]:
     """Return the rows that these are made of; none for those that are stored or computed."""
-    if isinstance(rows, JoinedRows):
-        return rows.parts
+    parts: tuple[Rows, ...] | None = getattr(rows, "parts", None)
+    if parts is not None:
+        return parts
     if isinstance(rows, OneHotRows):
         return (rows.labels,)
     within = getattr(rows, "rows", None)
@@ -57,7 +58,7 @@ def replaced(rows: Rows, replacement: Callable[[Rows], Rows]) -> Rows:
     if all(other is part for other, part in zip(others, parts, strict=True)):
         return rows
     made: Any = copy.copy(rows)
-    if isinstance(rows, JoinedRows):
+    if hasattr(rows, "parts"):
         made.parts = others
     else:
         setattr(made, "labels" if isinstance(rows, OneHotRows) else "rows", others[0])

@@ -47,14 +47,17 @@ def parts_of(arrays: Mapping[str, Rows]) -> dict[str, tuple[int, ...]]:
     return {name: rows.shape[1:] or (1,) for name, rows in arrays.items()}
 
 
-def arrays_source(path: Path, data: schema.Npz | schema.Hdf5, read: Callable[..., tuple[Rows, ...]]) -> Source:
-    """Return the arrays of a file that settings name, of which `read` returns those with some names."""
+def arrays_source(path: Path, data: schema.Npz, read: Callable[..., tuple[Rows, ...]]) -> Source:
+    """Return the arrays of a file that settings name, of which `read` returns those with some names.
+
+    Without targets, those are the inputs, later.
+    """
     names = [names_of(data.x), names_of(data.y), names_of(data.weights), names_of(data.group)]
     given = iter(read(path, *(name for part in names for name in part)))
     x, y, weights, groups = ({name: next(given) for name in part} for part in names)
     return Source(
         joined(x, f"inputs in {path}"),
-        joined(y, f"targets in {path}"),
+        joined(y or x, f"targets in {path}"),
         inputs=parts_of(x) if len(x) > 1 else {},
         weights=weights.get(data.weights),
         groups=groups.get(data.group),

@@ -31,6 +31,7 @@ from hpcnn.data.targets import (
     prepare_samples,
     prepare_targets,
 )
+from hpcnn.data.time_windows import in_order, window_plan
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 
@@ -118,6 +119,7 @@ def load(
     base: Path,
     reduction: Reduction = SERIAL,
     scaling: Scaling | None = None,
+    target_scaling: Scaling | None = None,
     source: Source | None = None,
     arithmetic: str = "numpy",
     recipe: Recipe | None = None,
@@ -133,6 +135,7 @@ def load(
         base: the job file's folder; relative paths are looked for there, then in the working folder.
         reduction: distributes checks and statistics over the ranks.
         scaling: of the training run, for evaluation; without it, it is measured over the training split.
+        target_scaling: the same of targets.
         arithmetic: `train.arithmetic`, which draws those that are held out, and adds up statistics.
         source: data in memory, instead of those that the section names.
         recipe: of the training run, for evaluation; without it, that of a table is measured over the training split.
@@ -145,20 +148,25 @@ def load(
     _check_split(source, data)
     if not source.computed:
         check_not_empty(source.x, TRAINING)
-    kept, held_out = split_of(source, data, seed, arithmetic)
+    plan = window_plan(source, data)
+    kept, held_out = (plan.kept, plan.left_out) if plan else split_of(source, data, seed, arithmetic)
     recipe = recipe or recipe_of(source, data, kept, arithmetic, reduction)
     unknown = _unknown(source, recipe, held_out)
     source = encoded(source, recipe, TRAINING, reduction)
     scaled = scaling is not None or data.scale != "none"
-    _check(source, (np.float64 if scaled else dtype, dtype), reduction)
+    scaled_y = target_scaling is not None or data.scale_targets != "none"
+    _check(source, (np.float64 if scaled else dtype, np.float64 if scaled_y else dtype), reduction)
 
     weights, held_weights = _weights(source, dtype, reduction)
     train, validation = (source.x, source.y), source.validation
-    if kept is not None and held_out is not None:
+    if plan is not None and validation is not None and plan.validation is not None:
+        validation = in_order(validation[0], plan.validation), in_order(validation[1], plan.validation)
+    if held_out is not None:
         validation = SubsetRows(source.x, held_out), SubsetRows(source.y, held_out)
+    if kept is not None:
         train = SubsetRows(source.x, kept), SubsetRows(source.y, kept)
-        if weights is not None:
-            weights, held_weights = SubsetRows(weights, kept), SubsetRows(weights, held_out)
+    if weights is not None and kept is not None and held_out is not None:
+        weights, held_weights = SubsetRows(weights, kept), SubsetRows(weights, held_out)
     if scaling is None and data.scale != "none":
         if recipe is not None and recipe.columns:
             some = [one for column in recipe.columns for one in column.scaled]
@@ -166,9 +174,14 @@ def load(
         else:
             scaling = measure_scaling(train[0], data.scale, data.scale_over, reduction, arithmetic)
 
+    if target_scaling is None and data.scale_targets != "none":
+        kind, over = data.scale_targets, data.scale_targets_over
+        target_scaling = measure_scaling(train[1], kind, over, reduction, arithmetic, "targets")
+
     def samples(x: Rows, y: Rows, weights: Rows | None, what: str) -> Samples:
         if weights is not None:
             check_some_weight(weights, what, reduction)
+        y = target_scaling.apply(y, "targets") if target_scaling else y
         return Samples(
             materialize(scaling.apply(x) if scaling else x, dtype),
             materialize(y, dtype) if y.dtype.kind == "f" else materialize(y, y.dtype),
@@ -176,11 +189,11 @@ def load(
             weights=None if weights is None else materialize(weights, dtype),
         )
 
-    return Splits(
-        samples(*train, weights, TRAINING),
-        None if validation is None else samples(*validation, held_weights, VALIDATION),
-        scaling,
-        (*source.notes, *nameless_note(source.columns, TRAINING), *unknown),
-        recipe,
-        stored_index(train[0]) if data.order == "windows" else None,
-    )
+    chosen = samples(*train, weights, TRAINING)
+    held = None if validation is None else samples(*validation, held_weights, VALIDATION)
+    index = stored_index(train[0]) if data.order == "windows" else None
+    if plan is not None:
+        chosen, held = plan.windows(chosen), held and plan.windows(held, validation=True)
+        index = None if index is None else index[plan.starts]
+    notes = (*source.notes, *nameless_note(source.columns, TRAINING), *unknown)
+    return Splits(chosen, held, scaling, notes, recipe, index, target_scaling)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -21,8 +22,10 @@ from hpcnn.data.source import Inputs, Source, find_folder
 from hpcnn.data.tables.encode import encoded, encoded_inputs, unknown_notes
 from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.tables.select import in_order_of, like, reordered
+from hpcnn.data.time_windows import windows_of_inputs, windows_of_samples
 from hpcnn.errors import DataError, nearest
 from hpcnn.job import data as schema
+from hpcnn.job.window import Window
 
 INPUTS = {ending: reader for reader in READERS for ending in reader.endings}
 """Readers of inputs by the ending of the file."""
@@ -43,6 +46,17 @@ def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Read
         f"{path!r} does not end like a file for {use}.{nearest(suffix, readers) if suffix else ''} "
         f"Known endings: {', '.join(readers)}; others are read if the job's own data are in a file of that format."
     )
+
+
+def _folder_reader(path: str, data: schema.DataSection, readers: Mapping[str, Reader[Any]]) -> Reader[Any] | None:
+    """Return the reader of a folder that is one file to it: by its ending, else that of the job's data."""
+    name, own = path.rstrip("/").lower(), reader_of(data)
+    known = next((one for ending, one in readers.items() if one.folders and name.endswith(ending)), None)
+    return known or (own if own.folders and own in readers.values() else None)
+
+
+def _with_window(settings: schema.DataSection, window: Window | None) -> schema.DataSection:
+    return msgspec.structs.replace(settings, window=window)
 
 
 Once = Callable[[Callable[[], Any]], Any]
@@ -84,16 +98,20 @@ def read_inputs(
         DataError: a missing or damaged file, an unknown ending, or values that are not finite.
     """
     own, folder = reader_of(data), find_folder(path, base)
-    if own.folders and folder is not None:
-        reader, found = own, folder
-    else:
+    reader = _folder_reader(path, data, INPUTS) if folder is not None else None
+    found: Any = folder
+    if reader is None:
         reader = _find_reader(path, data, INPUTS, "prediction")
         found = reader.find(path, base)
-    settings = data if reader is own else like(reader.settings_for(str(found), columns), data)
-    inputs: Inputs = once(lambda: reader.read_inputs(found, settings, columns, features))
+    window = data.window
+    settings = data if reader is own else _with_window(like(reader.settings_for(str(found), columns), data), window)
+    width = features // window.steps if features and window else features
+    inputs: Inputs = once(lambda: reader.read_inputs(found, settings, columns, width))
     x = ReshapedRows(inputs.x, (1,)) if len(inputs.x.shape) == 1 else inputs.x
     notes = unknown_notes(x, recipe, path)
     x = ready_inputs(x, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    if window is not None:
+        return Inputs(windows_of_inputs(x, inputs.groups, window, path, features), notes=notes)
     names = recipe.features if recipe and recipe.columns and x.shape[1:] == (len(recipe.features),) else None
     return Inputs(x, names or inputs.feature_names, notes)
 
@@ -124,14 +142,13 @@ def order_note(path: str, data: schema.DataSection, base: Path) -> tuple[str, ..
 
 def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: Columns | None) -> schema.DataSection:
     """Return the settings for reading `path`: those of the job where the format is the same."""
-    own = reader_of(data)
-    if own.folders and own.holds_targets and find_folder(path, base) is not None:
-        return own.sample_settings(path, data, columns)  # type: ignore[no-any-return]
+    found = _folder_reader(path, data, SAMPLES) if find_folder(path, base) is not None else None
+    if found is not None:
+        return found.sample_settings(path, data, columns)  # type: ignore[no-any-return]
     for reader in READERS:
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
-    found: schema.DataSection = _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)
-    return found
+    return _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)  # type: ignore[no-any-return]
 
 
 def read_samples(
@@ -142,7 +159,9 @@ def read_samples(
     dtype: DTypeLike = np.float32,
     scaling: Scaling | None = None,
     columns: Columns | None = None,
+    features: int | None = None,
     recipe: Recipe | None = None,
+    target_scaling: Scaling | None = None,
     reduction: Reduction = SERIAL,
     once: Once = _called,
 ) -> Samples:
@@ -157,7 +176,9 @@ def read_samples(
         dtype: the job's type.
         scaling: that of the training run.
         columns: those of the training run; inputs with named columns are reordered to match.
+        features: number of entries of a sample, if known; tells whether a file holds windows already.
         recipe: what became of the columns of the training run.
+        target_scaling: that of the targets of the training run.
         reduction: distributes the checks over the ranks; collective.
         once: calls what reads the file, on one rank of each node, and returns its result on all; collective.
 
@@ -166,13 +187,18 @@ def read_samples(
     """
 
     def read() -> Source:
-        source = read_source(_sample_settings(path, data, base, columns), base)
+        source = read_source(_with_window(_sample_settings(path, data, base, columns), data.window), base)
         if columns is None or source.columns is None:
             return source if columns is not None else in_order_of(source, None)
         return reordered(source, columns.places(source.columns.inputs, path), columns)
 
     source: Source = once(read)
-    return ready_samples(source, path, dtype=dtype, scaling=scaling, recipe=recipe, reduction=reduction)
+    samples = ready_samples(
+        source, path, dtype=dtype, scaling=scaling, recipe=recipe, target_scaling=target_scaling, reduction=reduction
+    )
+    if data.window is None:
+        return samples
+    return windows_of_samples(samples, source.groups, data.window, path, features)
 
 
 def ready_samples(
@@ -182,12 +208,14 @@ def ready_samples(
     dtype: DTypeLike,
     scaling: Scaling | None,
     recipe: Recipe | None,
+    target_scaling: Scaling | None,
     reduction: Reduction,
 ) -> Samples:
     """Check samples and return them with inputs in the form that the model takes; see `read_samples`."""
     notes = unknown_notes(source.x, recipe, what)
     source = encoded(source, recipe, what, reduction)
-    dtypes = (np.float64 if scaling else dtype, dtype)
+    dtypes = (np.float64 if scaling else dtype, np.float64 if target_scaling else dtype)
     check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
-    return Samples(x, source.y, source.feature_names, notes, weights_of(source, what, dtype, reduction))
+    y = target_scaling.apply(source.y, "targets") if target_scaling else source.y
+    return Samples(x, y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

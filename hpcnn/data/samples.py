@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,10 @@ from hpcnn.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """``(x - shift) * scale``: float64 arrays of the shape of one sample, or of shape () for one pair for all."""
+    """``(x - shift) * scale``: float64 arrays of the shape of one sample, of its last axes, or () for one pair for all.
+
+    With the last axes alone it is the same for all channels' places, or for all steps of a window.
+    """
 
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -32,12 +36,25 @@ class Scaling:
         """Return the scaling of the arrays of `to_dict`."""
         return cls(np.asarray(arrays["shift"], np.float64), np.asarray(arrays["scale"], np.float64))
 
-    def apply(self, rows: Rows) -> ScaledRows:
+    def flat(self, entries: int) -> tuple[Array, Array]:
+        """Return shift and scale for all entries of a sample, (entries,); of shape () where it is one pair for all."""
+        repeats = 1 if not self.shift.shape else entries // self.shift.size
+        shift, scale = (np.tile(part.reshape(-1), repeats) if part.shape else part for part in (self.shift, self.scale))
+        return shift, scale
+
+    def undone(self, values: Array) -> Array:
+        """Return scaled samples (n, ...) as they were before, in float64."""
+        shift, scale = self.flat(math.prod(values.shape[1:]))
+        found: Array = values.reshape(len(values), -1).astype(np.float64) / scale + shift
+        return found.reshape(values.shape)
+
+    def apply(self, rows: Rows, of: str = "inputs") -> ScaledRows:
         """Return the scaled rows, computed when they are taken. DataError: their shape is not that of `shift`."""
-        if self.shift.shape not in ((), rows.shape[1:]):
+        axes = len(self.shift.shape)
+        if len(rows.shape) <= axes or self.shift.shape != rows.shape[len(rows.shape) - axes :]:
             raise DataError(
-                f"the inputs have shape {rows.shape[1:]} per sample, but the run was trained, and its scaling "
-                f"measured, with inputs of shape {self.shift.shape}. Give inputs of that shape."
+                f"the {of} have shape {rows.shape[1:]} per sample, but the run was trained, and its scaling "
+                f"measured, with {of} of shape {self.shift.shape}. Give {of} of that shape."
             )
         return ScaledRows(rows, self.shift, self.scale)
 
@@ -48,42 +65,53 @@ def _moments(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -
     Deviations from the first row are summed rather than the values, so that a constant column gives exactly its
     value and exactly 0.
     """
-    total = totals(0 if over == "feature" else None, arithmetic)
-    n = chunks.rows.shape[0] * (1 if over == "feature" else int(np.prod(chunks.rows.shape[1:])))
-    first = chunks[0][0].copy()
-    origin = first if over == "feature" else first.reshape(-1)[0]
-    mean = origin + reduction.sum(len(chunks), lambda i: total(chunks[i] - origin)) / n
-    squares = reduction.sum(len(chunks), lambda i: total(np.square(chunks[i] - mean)))
+    total = totals(None if over == "all" else 0, arithmetic)
+    shape = chunks.rows.shape
+    n = math.prod({"feature": shape[:1], "channel": shape[:-1], "all": shape}[over])
+    first = _columns(chunks[0], over)[0].copy()
+    origin = first.reshape(-1)[0] if over == "all" else first
+    mean = origin + reduction.sum(len(chunks), lambda i: total(_columns(chunks[i], over) - origin)) / n
+    squares = reduction.sum(len(chunks), lambda i: total(np.square(_columns(chunks[i], over) - mean)))
     return np.asarray(mean), np.sqrt(squares / n)
+
+
+def _columns(values: Array, over: str) -> Array:
+    """Return samples as rows over which columns are measured: of channels, one for each place."""
+    return values.reshape(-1, values.shape[-1]) if over == "channel" else values
 
 
 def _range(chunks: Chunks, over: str, reduction: Reduction, arithmetic: str) -> tuple[Array, Array]:
     """Return the minimum and the width of the range of each column, or of all."""
-    axis = 0 if over == "feature" else None
+    axis = None if over == "all" else 0
 
     def leaf(i: int) -> Array:
-        values = chunks[i]
+        values = _columns(chunks[i], over)
         return np.stack([-values.min(axis=axis), values.max(axis=axis)])
 
     negative_low, high = reduction.max(len(chunks), leaf)
     return np.asarray(-negative_low), np.asarray(high + negative_low)
 
 
-def measure_scaling(rows: Rows, kind: str, over: str, reduction: Reduction, arithmetic: str = "numpy") -> Scaling:
-    """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature" or "all".
+def measure_scaling(
+    rows: Rows, kind: str, over: str, reduction: Reduction, arithmetic: str = "numpy", of: str = "inputs"
+) -> Scaling:
+    """Return the scaling of `kind` ("standardize" or "minmax") for `rows`, `over` each "feature", "channel" or "all".
 
     Statistics are computed in float64, with the same bits on any number of ranks. Constant columns get scale 1.
 
     Raises:
         DataError: values so large that their statistics are not finite.
     """
+    if over == "channel" and len(rows.shape) == 1:
+        over = "feature"
     statistics = {"standardize": _moments, "minmax": _range}[kind]
     with np.errstate(over="ignore", invalid="ignore"):
         shift, width = statistics(Chunks(rows, np.float64), over, reduction, arithmetic)
+    key = "data.scale" if of == "inputs" else "data.scale_targets"
     if not (np.isfinite(shift).all() and np.isfinite(width).all()):
         raise DataError(
-            f'data.scale = "{kind}": inputs of the training data are so large that their mean, deviation or range is '
-            'not finite in float64. Clean the data, or set data.scale = "none".'
+            f'{key} = "{kind}": {of} of the training data are so large that their mean, deviation or range is '
+            f'not finite in float64. Clean the data, or set {key} = "none".'
         )
     usable = width >= np.finfo(np.float64).tiny  # below it, 1 / width may overflow
     return Scaling(shift, np.asarray(1.0 / np.where(usable, width, 1.0)))
@@ -151,9 +179,11 @@ class Splits:
     train: Samples
     validation: Samples | None
     scaling: Scaling | None
+    """Of the inputs."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
     recipe: Recipe | None = None
     """What became of the columns of a table."""
     train_index: Indices | None = None
     """For `data.order = "windows"`: the number of each training sample among the rows of the source."""
+    target_scaling: Scaling | None = None

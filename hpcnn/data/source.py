@@ -59,7 +59,9 @@ class Source:
     held_out: NDArray[np.bool_] | None = None
     """Which samples a column of the table holds out for validation."""
     groups: Rows | None = None
-    """A number for each sample, (n,): samples of one number stay on one side of the split."""
+    """A number for each sample, (n,): samples of one number stay on one side of the split, or are one time series."""
+    validation_groups: Rows | None = None
+    """The same of the validation data."""
 
     @property
     def arrays(self) -> tuple[Rows, ...]:
@@ -86,6 +88,8 @@ class Inputs:
     """Names of their columns, where they have some."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    groups: Rows | None = None
+    """A number for each row, (n,): the time series that it is of, where there are several."""
 
 
 def with_features(source: Source) -> Source:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from hpcnn.job.augment import Augment
 from hpcnn.job.section import Fraction, NonNegative, NonNegativeInt, PositiveInt, Section, Text
+from hpcnn.job.window import Window
 
 Texts = Text | Annotated[list[Text], Meta(min_length=1)]
 Steps = Annotated[int, Meta(ge=1, le=1_048_576)]
@@ -32,12 +33,19 @@ overlap."""
 `last` of consecutive samples."""
     scale: Literal["none", "standardize", "minmax"] = "none"
     """Scale the inputs to mean 0 and standard deviation 1, or to [0, 1], with statistics of the training split."""
-    scale_over: Literal["feature", "all"] = "feature"
-    """Statistics per feature, or over all features (images)."""
+    scale_over: Literal["feature", "channel", "all"] = "feature"
+    """Statistics per feature, per entry of the last axis (the channels of images and grids), or over all features."""
+    scale_targets: Literal["none", "standardize", "minmax"] = "none"
+    """The same of targets that are numbers. The loss is that of scaled targets; metrics and predictions are in the \
+units of the data."""
+    scale_targets_over: Literal["feature", "channel", "all"] = "feature"
+    """Statistics per target, per entry of their last axis, or over all."""
     one_hot: bool = False
     """Convert integer labels to one-hot rows of the width of the model's output."""
     augment: Augment | None = None
     """Random changes of the training images."""
+    window: Window | None = None
+    """Windows over rows that are in the order of time, as samples."""
     order: Literal["global", "windows"] = "global"
     """Order of the samples in an epoch, with `train.shuffle`. `global`: any order of all samples. `windows`: chunks \
 of consecutive rows in random order, and their rows shuffled within windows of `window_chunks` chunks, for files that \
@@ -118,8 +126,9 @@ class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
 
     x: Texts = "x"
     """Name of the array of inputs; or a list of them, side by side, which are the model's inputs by name."""
-    y: Texts = "y"
-    """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs."""
+    y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
+    """Name of the array of targets; or a list of them, side by side, in the order of the model's outputs. Empty, with \
+`window`: the inputs themselves, later."""
     weights: str = ""
     """Name of the array of weights of the samples."""
     group: str = ""
@@ -137,8 +146,8 @@ class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
 
     x_path: Text
     """Inputs, one row per sample."""
-    y_path: Text
-    """Targets, one row per sample."""
+    y_path: str
+    """Targets, one row per sample. Empty, with `window`: the inputs themselves, later."""
     validation_x_path: str = ""
     """Inputs for validation."""
     validation_y_path: str = ""
@@ -242,23 +251,40 @@ class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
     """Whether the first line names the columns."""
 
 
-class Hdf5(FileSection, frozen=True, kw_only=True, tag="hdf5"):
-    """Two data sets of one HDF5 file, read row by row (extra `hdf5`)."""
+class GridSection(FileSection, frozen=True, kw_only=True):
+    """Settings of files with named arrays of numbers, whose first axis is that of the samples."""
 
     x: Texts = "x"
-    """Path of the inputs in the file; or a list of them, side by side, which are the model's inputs by name."""
-    y: Texts = "y"
-    """Path of the targets in the file; or a list of them, side by side, in the order of the model's outputs."""
+    """Name of the array of inputs, groups before it (`group/x`); or a list of them: see `stack`."""
+    y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
+    """Name of the array of targets, or a list of them. Empty, with `window`: the inputs themselves, later."""
+    stack: Literal["inputs", "channels"] = "inputs"
+    """What a list of arrays becomes. `inputs`: several inputs of the model by name, side by side; of targets, those \
+of its outputs in order. `channels`: one array with a new last axis, as (lat, lon, 3); a single array gets one, too."""
+    coordinates: list[Text] = []
+    """`channels`: arrays that become further channels, repeated along the axes that they lack: as `lat`, `lon`."""
+    fill: float | None = None
+    """Number in place of missing inputs. Without it they are refused; so are missing targets."""
+    mask_channel: bool = False
+    """With `fill`: one more channel, 1 where a value was missing in any of the others, else 0."""
     weights: str = ""
-    """Path of the weights of the samples."""
+    """Name of the array of weights of the samples."""
     group: str = ""
-    """Path of the numbers that say which samples belong together."""
+    """Name of the array that says which samples belong together."""
     validation_x: str | list[Text] = ""
-    """Path of inputs for validation, in the same file; or a list."""
+    """Name of an array of inputs for validation, of the same file; or a list."""
     validation_y: str | list[Text] = ""
     """The same of targets."""
     validation_weights: str = ""
     """The same of weights."""
+
+
+class Hdf5(GridSection, frozen=True, kw_only=True, tag="hdf5"):
+    """Arrays of one HDF5 or netCDF-4 file, read row by row (extra `hdf5`)."""
+
+
+class Zarr(GridSection, frozen=True, kw_only=True, tag="zarr"):
+    """Arrays of one Zarr store, of format 2 or 3: a folder, a `.zip` file, or an address (extra `zarr`)."""
 
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):
@@ -399,8 +425,8 @@ class Memory(DataSection, frozen=True, kw_only=True, tag="memory"):
 
 
 Data = (
-    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Parquet | Feather | Sklearn | Synthetic
-    | Shapes | TextFiles | Heat | Series | Memory
+    Digits | Npz | Npy | Idx | Cifar | Images | WebDataset | Csv | Hdf5 | Zarr | Parquet | Feather | Sklearn
+    | Synthetic | Shapes | TextFiles | Heat | Series | Memory
 )  # fmt: skip
 
 PICTURE_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "gif")

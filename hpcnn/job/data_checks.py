@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -39,6 +40,7 @@ def check_data(data: sources.Data) -> None:
             f"data.augment.mixup = {data.augment.mixup:g} mixes with any other sample, but with data.order = "
             '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
+    _check_window(data)
     if data.stage and not any(hasattr(data, key) for key in sources.LOCATIONS):
         raise JobError(
             f"data.stage = {data.stage!r} copies files, but data.source = {data.__struct_config__.tag!r} reads none: "
@@ -105,11 +107,49 @@ def _check_split(data: sources.Data) -> None:
             'data.validation_split = "group" needs to know which samples belong together: name a column or an array by '
             "data.group, in a table, an .npz or an HDF5 file (of .npy: group_path)"
         )
-    if group and splits and kind != "group":
+    if group and splits and kind != "group" and data.window is None:
         raise JobError(
             f'data.group = "{group}" says which samples belong together, but data.validation_split = "{kind}" takes '
             'them apart: set it to "group", or remove data.group (and leave a column out by data.exclude)'
         )
+
+
+IN_TIME = (sources.Npz, sources.Npy, sources.TableSection, sources.GridSection, sources.Memory)
+"""Sources whose rows may be in the order of time."""
+
+
+def _check_window(data: sources.Data) -> None:
+    key = "y_path" if isinstance(data, sources.Npy) else "y"
+    forecasts_inputs = getattr(data, key, "given") == ""
+    window = data.window
+    if window is None and forecasts_inputs:
+        raise JobError(f"data.{key} is empty, so that there are no targets: name them, or give data.window")
+    if window is None:
+        return
+    if not isinstance(data, IN_TIME):
+        source = type(data).__struct_config__.tag
+        raise JobError(f'data.window is for rows in the order of time, which those of "{source}" are not: leave it out')
+    if window.steps + window.gap < 0:
+        raise JobError(
+            f"data.window.gap = {window.gap} lets targets begin before the inputs do: use at least {-window.steps}"
+        )
+    if window.gap < 0 and forecasts_inputs:
+        raise JobError(
+            f"data.window.gap = {window.gap}, but the targets are the inputs themselves (data.{key} is empty), which "
+            "the model would be shown: use at least 0"
+        )
+    for key in ("weights", "weights_path", "validation_column", "fold", "validation_gap"):
+        if getattr(data, key, None):
+            raise JobError(f"data.{key} is of single samples, but data.window makes some of many rows: leave one out")
+    if data.validation_split not in ("random", "last"):
+        raise JobError(
+            f'data.validation_split = "{data.validation_split}" takes rows apart, but data.window holds out the end of '
+            "each series: leave the kind of the split out"
+        )
+    if getattr(data, "group", "") and getattr(data, "validation_x", ""):
+        raise JobError("data.group with data.window is for series of one array: leave data.validation_x out")
+    if isinstance(getattr(data, "inputs", None), dict):
+        raise JobError("data.window makes windows of one input, but data.inputs is a table of several: give a list")
 
 
 def check_source(data: sources.DataSection) -> None:
@@ -121,6 +161,11 @@ def check_source(data: sources.DataSection) -> None:
             _check_text(data)
         case sources.Images():
             _check_images(data)
+        case sources.GridSection():
+            _check_names(data)
+            _check_grid(data)
+        case sources.Npz():
+            _check_names(data)
         case sources.WebDataset():
             _check_webdataset(data)
         case sources.Csv():
@@ -143,6 +188,24 @@ def _check_cifar(data: sources.Cifar) -> None:
             f'data.validation_fraction = {data.validation_fraction:g} and the test batch of data.part = "both" both '
             'give validation data: set the fraction to 0, or part to "train"'
         )
+
+
+def _check_grid(data: sources.GridSection) -> None:
+    for key in ("coordinates", "mask_channel"):
+        if getattr(data, key) and data.stack != "channels":
+            raise JobError(f'data.{key} adds channels, but data.stack = "{data.stack}": set it to "channels"')
+    if data.mask_channel and data.fill is None:
+        raise JobError("data.mask_channel says where values were missing, which are refused: set data.fill as well")
+    if data.fill is not None and not math.isfinite(data.fill):
+        raise JobError(f"data.fill = {data.fill} is not finite: give a number")
+
+
+def _check_names(data: sources.Npz | sources.GridSection) -> None:
+    for key in ("x", "y", "coordinates"):
+        names = getattr(data, key, [])
+        twice = [name for place, name in enumerate(names) if name in names[:place]] if isinstance(names, list) else []
+        if twice:
+            raise JobError(f"data.{key} names {twice[0]!r} twice: name each array once")
 
 
 def _check_images(data: sources.Images) -> None:

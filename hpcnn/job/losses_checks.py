@@ -9,9 +9,16 @@ from hpcnn.errors import JobError, nearest
 from hpcnn.job import model as models
 from hpcnn.job.schema import Job
 
+OF_ANY_UNIT = ("mse", "mae", "huber", "log_cosh")
+"""Losses of differences, which targets may be scaled for."""
+
 
 def check_losses(job: Job) -> None:
     """Raise JobError for the first thing about losses that does not fit the rest of the job."""
+    if job.data.scale_targets != "none":
+        _check_scaled(job)
+    if job.losses and job.data.window is not None:
+        raise JobError("data.window makes targets of one output, but the job has [losses]: keep one [loss]")
     if job.losses and job.loss is not None:
         raise JobError(
             "the job has both [loss] and [losses]: keep [loss] for one output, or [losses] for those of model.outputs"
@@ -20,6 +27,21 @@ def check_losses(job: Job) -> None:
         _check_one(job.loss, job.model.outputs)
     else:
         _check_several(job)
+
+
+def _check_scaled(job: Job) -> None:
+    """Raise JobError unless the loss is one of numbers that may have any unit."""
+    name = None if job.loss is None else type(job.loss).__struct_config__.tag
+    if name not in OF_ANY_UNIT:
+        given = "the job has [losses]" if name is None else f"the loss is {name!r}"
+        raise JobError(
+            f'data.scale_targets = "{job.data.scale_targets}" is for one [loss] of numbers, {", ".join(OF_ANY_UNIT)}, '
+            f'but {given}: set scale_targets to "none"'
+        )
+    if job.data.one_hot:
+        raise JobError(
+            "data.scale_targets is for numbers, but data.one_hot makes rows of labels: leave one of them out"
+        )
 
 
 def loss_sections(job: Job) -> Mapping[str, models.Loss]:

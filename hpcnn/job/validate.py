@@ -47,6 +47,7 @@ EXAMPLES = {
     "stddev": "0.1",
     "targets": '["price"]',
     "units": "64",
+    "steps": "24",
     "x_path": '"data/x.npy"',
     "y_path": '"data/y.npy"',
 }

@@ -44,7 +44,7 @@ from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.kept import kept
 from hpcnn.training.loader import PieceLoader
-from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output
+from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output, unscaled
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
 from hpcnn.training.read_once import read_once
@@ -57,13 +57,20 @@ from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import Updater, make_updater
 
 
-def build_spec(job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY) -> ModelSpec:
+def build_spec(
+    job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY, target_scaling: Scaling | None = None
+) -> ModelSpec:
     """Return what the job's model is, for samples of `input_shape`, and that `backend` computes it; see `spec_of`."""
-    return spec_of(job, backend.build_network(job, input_shape), backend)
+    return spec_of(job, backend.build_network(job, input_shape), backend, target_scaling)
 
 
-def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelSpec:
-    """Return a network with the loss and the metrics of a job. ModelError: they do not fit it."""
+def spec_of(
+    job: Job, network: BuiltNetwork, backend: Backend = NUMPY, target_scaling: Scaling | None = None
+) -> ModelSpec:
+    """Return a network with the loss and the metrics of a job. ModelError: they do not fit it.
+
+    Metrics are those of targets before the `target_scaling`.
+    """
     if job.loss is None:
         return several_of(job, network, backend)
     if network.outputs:
@@ -91,6 +98,7 @@ def spec_of(job: Job, network: BuiltNetwork, backend: Backend = NUMPY) -> ModelS
         iou_class=job.train.iou_class,
         arithmetic=job.train.arithmetic,
     )
+    metrics = [unscaled(metric, target_scaling) for metric in metrics]
     return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
 
 
@@ -205,6 +213,7 @@ class Measured:
 
     scaling: Scaling | None
     recipe: Recipe | None
+    target_scaling: Scaling | None = None
 
 
 def load_checked(
@@ -233,11 +242,12 @@ def load_checked(
         reduction=reduction,
         source=source,
         scaling=measured.scaling if measured else None,
+        target_scaling=measured.target_scaling if measured else None,
         recipe=measured.recipe if measured else None,
     )
     parts = splits.recipe.input_shapes() if splits.recipe and splits.recipe.columns else source.inputs
     job = with_inputs(settled(job, len(splits.train), hosts), parts)
-    spec = build_spec(job, splits.train.x_shape, backend)
+    spec = build_spec(job, splits.train.x_shape, backend, splits.target_scaling)
     if isinstance(spec.loss, BoundLoss):
         check_ending(spec.loss.loss.name, spec.network.ending)
         check_class_metrics(spec.loss.loss.name, spec.network.ending, train.metrics, one_hot=job.data.one_hot)

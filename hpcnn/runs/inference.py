@@ -62,6 +62,8 @@ class TrainedModel:
     """Description of the data that it was trained on, to recognise them."""
     recipe: Recipe | None = None
     """What became of the columns of a table."""
+    target_scaling: Scaling | None = None
+    """Of the targets: what the network gives is in its units, what it predicts is not."""
 
     @property
     def columns(self) -> Columns | None:
@@ -134,7 +136,8 @@ def open_trained(
         if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)
-        spec = build_spec(job, facts.input_shape, backend_of(job))
+        target_scaling = scaling_in(checkpoint, "target_scaling")
+        spec = build_spec(job, facts.input_shape, backend_of(job), target_scaling)
         weights = checkpoint.part("model")
         spec.network.layout.check_state_dict(weights)  # before memory for them is allocated
         model = spec.make_model(job.train.dtype)
@@ -152,6 +155,7 @@ def open_trained(
             model,
             facts.data,
             _recipe(facts, spec),
+            target_scaling,
         )
 
 
@@ -234,7 +238,9 @@ def _samples(
             dtype=job.train.dtype,
             scaling=scaling,
             columns=trained.columns,
+            features=int(np.prod(trained.spec.network.input_shape)),
             recipe=trained.recipe,
+            target_scaling=trained.target_scaling,
             reduction=reduction,
             once=partial(read_once, comm=comm),
         )
@@ -259,6 +265,7 @@ def own_splits(trained: TrainedModel, comm: Communicator) -> Splits:
         base=trained.base,
         reduction=TreeReduction(comm),
         scaling=trained.scaling,
+        target_scaling=trained.target_scaling,
         source=source,
         arithmetic=job.train.arithmetic,
         recipe=trained.recipe,
@@ -286,6 +293,13 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
     )
 
 
+def in_units(trained: TrainedModel, outputs: Array) -> Array:
+    """Return outputs of the network in the units of the data."""
+    if trained.target_scaling is None:
+        return outputs
+    return trained.target_scaling.undone(outputs).astype(outputs.dtype)
+
+
 def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> Iterator[Array | None]:
     """Yield the outputs in input order, in blocks, on rank 0; None elsewhere. Collective.
 
@@ -295,7 +309,7 @@ def predict(trained: TrainedModel, comm: Communicator, loader: PieceLoader) -> I
     for first in range(0, loader.pieces, comm.size):
         piece = first + comm.rank
         if piece < loader.pieces:
-            outputs = trained.model.predict_piece(loader.inputs(piece))
+            outputs = in_units(trained, trained.model.predict_piece(loader.inputs(piece)))
         else:
             outputs = np.empty((0, *shape), trained.job.train.dtype)
         parts = comm.gather_arrays(outputs)

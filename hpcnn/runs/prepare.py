@@ -107,7 +107,10 @@ class _ChangedData:
         )
         accept = self._accepts
         self._texts = check_same_data(self._facts.data, content, self._section, remedy, accept=accept)
-        return Measured(scaling_in(self._checkpoint), self._facts.recipe) if self._texts else None
+        if not self._texts:
+            return None
+        target_scaling = scaling_in(self._checkpoint, "target_scaling")
+        return Measured(scaling_in(self._checkpoint), self._facts.recipe, target_scaling)
 
     def other_samples(self, training: Training) -> bool:
         """Return whether the number of training samples changed, so that the order of an epoch did."""

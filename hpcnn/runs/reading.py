@@ -68,7 +68,9 @@ def _augmentation(spec: ModelSpec, augment: Augment, samples: Samples, seed: int
 
 
 def _windows(job: Job, samples: Samples, index: Indices, comm: Communicator) -> Windows | None:
-    """Return windows of the rows that are decoded in chunks; None if there are none."""
+    """Return windows of the rows that are decoded in chunks; None if there are none, or a sample is of several rows."""
+    if job.data.window is not None:
+        return None
     arrays = [array for array in (samples.x, samples.y) if is_decoded(array)]
     decoded = [rows for array in arrays for rows in stored(array) if chunk_rows_of(rows)]
     if not decoded or any(not np.array_equal(stored_index(array), index) for array in arrays):

@@ -97,17 +97,20 @@ def pack_model(training: Training, base: Path, progress: Progress) -> PendingChe
 
 
 def _scaling_arrays(training: Training) -> dict[str, LazyArray]:
-    scaling = training.splits.scaling
-    return prefixed("scaling", _local(scaling.to_dict())) if scaling else {}
+    given = {"scaling": training.splits.scaling, "target_scaling": training.splits.target_scaling}
+    found: dict[str, LazyArray] = {}
+    for name, scaling in given.items():
+        found |= prefixed(name, _local(scaling.to_dict())) if scaling else {}
+    return found
 
 
-def scaling_in(checkpoint: Checkpoint) -> Scaling | None:
-    """Return the scaling that a checkpoint holds."""
-    arrays = checkpoint.part("scaling")
+def scaling_in(checkpoint: Checkpoint, part: str = "scaling") -> Scaling | None:
+    """Return the scaling that a checkpoint holds, that of the inputs or the `target_scaling`."""
+    arrays = checkpoint.part(part)
     if not arrays:
         return None
     if arrays.keys() != {"shift", "scale"}:
-        raise CheckpointError(f"the checkpoint's scaling has {', '.join(sorted(arrays))} in place of shift and scale")
+        raise CheckpointError(f"the checkpoint's {part} has {', '.join(sorted(arrays))} in place of shift and scale")
     return Scaling.from_dict({name: array.copy() for name, array in arrays.items()})
 
 

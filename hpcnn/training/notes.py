@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcnn.core.formatting import counted, percent
 from hpcnn.data.load import absent_classes, one_class_each
 from hpcnn.data.reduction import Reduction
+from hpcnn.data.rows import Chunks
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Splits
+from hpcnn.job.losses_checks import OF_ANY_UNIT
 from hpcnn.job.schema import Job
 from hpcnn.nn.layers import BatchNormalization
 from hpcnn.nn.network import Network
@@ -19,6 +24,10 @@ from hpcnn.training.backend import ModelSpec
 _MOST_LISTED = 10
 _MOST_LEFT = 0.1
 """Of the values that moving averages begin with: so much does not mislead."""
+_FAR = 10
+"""Distance of targets from 0, in deviations."""
+_MOST_CHUNKS = 64
+"""Of the targets, to look at."""
 _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 """Metrics of labels that have the name of a metric of classes."""
 
@@ -26,6 +35,7 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: Reduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
     yield from _short_averages(job, spec, len(splits.train))
+    yield from _far_targets(job, splits, reduction)
     if isinstance(spec.loss, BoundLosses):
         return
     samples = splits.train
@@ -53,6 +63,32 @@ def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: Reduction) ->
         yield (
             f"no sample of the training data is of class {listed} ({len(absent)} of {classes}): the model can't learn "
             "what it never sees. Look at how classes are numbered, and at which samples are left for training."
+        )
+
+
+def _far_targets(job: Job, splits: Splits, reduction: Reduction) -> Iterator[str]:
+    """Yield a warning if targets are far from 0 for their deviation, as temperatures in kelvin. Collective."""
+    if job.loss is None or type(job.loss).__struct_config__.tag not in OF_ANY_UNIT or job.data.one_hot:
+        return
+    if splits.target_scaling is not None:
+        return
+    chunks = Chunks(splits.train.y, np.float64)
+    step, last = -(-len(chunks) // _MOST_CHUNKS), splits.train.y.shape[1:][-1:] or (1,)
+    origin = chunks[0].reshape(-1, *last)[0].copy()
+
+    def leaf(i: int) -> NDArray[np.float64]:
+        values = chunks[i * step].reshape(-1, *last) - origin
+        return np.stack([np.full(last, len(values)), values.sum(axis=0), np.square(values).sum(axis=0)])
+
+    count, total, squares = reduction.sum(-(-len(chunks) // step), leaf)
+    means = origin + total / count
+    deviations = np.sqrt(np.maximum(0, squares / count - np.square(total / count)))
+    far = np.flatnonzero((deviations > 0) & (np.abs(means) > _FAR * deviations))
+    if len(far):
+        mean, deviation = means[far[0]], deviations[far[0]]
+        yield (
+            f"targets of the training data are around {mean:.4g}, with a deviation of {deviation:.4g}: a network takes "
+            'long to learn such an offset. Set data.scale_targets = "standardize".'
         )
 
 

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 
 from hpcnn.core.tree import owned_leaves
+from hpcnn.data.readers.hdf5 import read_variables
 from hpcnn.errors import HpcnnError
 from tests.timing import WAIT_S
 
@@ -17,6 +18,11 @@ def take(rows, dtype=None, indices=None):
     out = np.empty((len(indices), *rows.shape[1:]), rows.dtype if dtype is None else dtype)
     rows.take(indices, out)
     return out
+
+
+def read_datasets(path, *keys):
+    """Return the rows of data sets of an HDF5 file."""
+    return tuple(variable.rows for variable in read_variables(path, *keys))
 
 
 class ThreadReduction:

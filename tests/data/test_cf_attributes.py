@@ -5,11 +5,10 @@ import pytest
 
 from hpcnn.data.cf_attributes import UnpackedRows, unpacked
 from hpcnn.data.checks import check_finite
-from hpcnn.data.readers import hdf5
 from hpcnn.data.reduction import SERIAL
 from hpcnn.data.rows import ArrayRows, ReshapedRows
 from hpcnn.errors import DataError
-from tests.data.helpers import take
+from tests.data.helpers import read_datasets, take
 from tests.require import require
 
 SHORT = np.arange(-6, 6, dtype=np.int16).reshape(6, 2)
@@ -132,9 +131,7 @@ def test_of_an_hdf5_file(tmp_path):
         never = file.create_dataset("never", (6,), "f4", fillvalue=np.float32(9.969209968386869e36))
         never[:4] = 1
         file.create_dataset("minus", data=[1, -1], fillvalue=-1)
-    plain, packed, holes, never, minus = hdf5.read_datasets(
-        tmp_path / "a.nc", "plain", "packed", "holes", "never", "minus"
-    )
+    plain, packed, holes, never, minus = read_datasets(tmp_path / "a.nc", "plain", "packed", "holes", "never", "minus")
     np.testing.assert_array_equal(take(plain), SHORT)
     np.testing.assert_array_equal(take(packed), SHORT * 0.5 + 1)
     for read in (plain, packed, minus):

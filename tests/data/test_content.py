@@ -13,10 +13,11 @@ import pytest
 from hpcnn.data.columns import Columns
 from hpcnn.data.content import Content, changes, content_of
 from hpcnn.data.digests import digests, sample
-from hpcnn.data.readers import hdf5, npy, npz
+from hpcnn.data.readers import npy, npz
 from hpcnn.data.rows import ArrayRows, ReshapedRows, SubsetRows
 from hpcnn.data.source import Source
 from hpcnn.job import data as schema
+from tests.data.helpers import read_datasets
 from tests.require import require
 
 X = np.random.default_rng(1).normal(size=(300, 5))
@@ -43,7 +44,7 @@ def test_wherever_and_however_they_are_stored(limit: int, tmp_path: Path, monkey
     stored = [
         npy.read_array(tmp_path / "c.npy"),
         npz.read_arrays(tmp_path / "stored.npz", "x")[0],
-        hdf5.read_datasets(tmp_path / "d.h5", "x")[0],
+        read_datasets(tmp_path / "d.h5", "x")[0],
         npy.read_array(tmp_path / "f.npy"),
         npz.read_arrays(tmp_path / "packed.npz", "x")[0],
     ]

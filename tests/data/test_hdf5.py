@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.data import rows as rows_module
-from hpcnn.data.readers import hdf5, read_source
+from hpcnn.data.readers import read_source
 from hpcnn.errors import DataError, MissingExtraError
 from hpcnn.job import data as schema
-from tests.data.helpers import take
+from tests.data.helpers import read_datasets, take
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(40, 3, 2))
@@ -54,12 +54,12 @@ def test_rows_in_any_order_with_repeats(indices, block, tmp_path_factory):
             file["x"] = X
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_BYTES", block)
-        (rows,) = hdf5.read_datasets(path, "x")
+        (rows,) = read_datasets(path, "x")
     np.testing.assert_array_equal(take(rows, indices=indices), X[indices])
 
 
 def test_no_samples(path):
-    assert take(hdf5.read_datasets(path, "empty")[0]).shape == (0, 3)
+    assert take(read_datasets(path, "empty")[0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_damaged(path):
     for damaged in (b"", b"no file", content[: len(content) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"d\.h5 can't be read: no valid HDF5 file"):
-            hdf5.read_datasets(path, "x")
+            read_datasets(path, "x")
 
 
 def test_missing_package(tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_missing_package(tmp_path, monkeypatch):
 def test_chunks_that_hold_a_row_are_kept_while_its_rows_are_read(tmp_path, chunks, cache):
     with require("h5py").File(tmp_path / "d.h5", "w") as file:
         file.create_dataset("x", data=np.ones((4096, 512)), chunks=chunks, compression="gzip")
-    (rows,) = hdf5.read_datasets(tmp_path / "d.h5", "x")
+    (rows,) = read_datasets(tmp_path / "d.h5", "x")
     assert rows._held[0].id.get_access_plist().get_chunk_cache()[1] == cache
 
 
@@ -117,9 +117,9 @@ def test_what_lies_in_one_piece_is_mapped(h5py, tmp_path):
     mapped = {"whole": True, "swapped": True, "flags": False, "chunked": False, "outside": False, "compact": False}
     order = np.array([7, 0, 0, 3])
     for name, expected in mapped.items():
-        (rows,) = hdf5.read_datasets(tmp_path / "d.h5", name)
+        (rows,) = read_datasets(tmp_path / "d.h5", name)
         assert (rows._mapped is not None) is expected, name
         np.testing.assert_array_equal(take(rows, indices=order), (values > 5 if name == "flags" else values)[order])
-    (rows,) = hdf5.read_datasets(tmp_path / "links.h5", "linked")
+    (rows,) = read_datasets(tmp_path / "links.h5", "linked")
     assert rows._mapped is not None
     np.testing.assert_array_equal(take(rows), values)

@@ -8,10 +8,10 @@ import weakref
 import numpy as np
 import pytest
 
-from hpcnn.data.readers import hdf5, hdf5_checks, read_source
+from hpcnn.data.readers import hdf5_checks, read_source
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
-from tests.data.helpers import take
+from tests.data.helpers import read_datasets, take
 from tests.require import require
 
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -40,7 +40,7 @@ def write(h5py, tmp_path):
 
 
 def read(path, key="x"):
-    return take(hdf5.read_datasets(path, key)[0])
+    return take(read_datasets(path, key)[0])
 
 
 # --------------------------------------------------------------------------------------------------------------- links
@@ -58,7 +58,7 @@ def test_links_of_each_kind_lead_to_data_sets(h5py, write, tmp_path):
     path = write("a.h5", fill)
     for key in ("real/x", "soft", "/soft", "hard", "far", "group/x", "real/round/soft"):
         np.testing.assert_array_equal(read(path, key), X)
-    (rows,) = hdf5.read_datasets(path, "far")
+    (rows,) = read_datasets(path, "far")
     gc.collect()  # nothing but the rows keeps the other file open
     np.testing.assert_array_equal(take(rows), X)
     with pytest.raises(
@@ -105,9 +105,9 @@ def test_a_process_that_holds_virtual_rows_to_its_end_ends_well(h5py, write):
     code = f"""
 import ctypes
 from pathlib import Path
-from hpcnn.data.readers import hdf5
+from hpcnn.data.readers.hdf5 import read_variables
 
-for rows in hdf5.read_datasets(Path({str(path)!r}), "x", "y"):
+for rows in [variable.rows for variable in read_variables(Path({str(path)!r}), "x", "y")]:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(rows))  # is never let go of
 print(rows.shape)
 """
@@ -118,8 +118,8 @@ print(rows.shape)
 def test_files_are_closed_with_the_last_of_their_rows(h5py, write):
     write("source.h5", x=X)
     path = write("a.h5", virtual(h5py, "source.h5"))
-    x, y = hdf5.read_datasets(path, "x", "y")
-    (again,) = hdf5.read_datasets(path, "x")  # as where validation data are of the same file
+    x, y = read_datasets(path, "x", "y")
+    (again,) = read_datasets(path, "x")  # as where validation data are of the same file
     del x
     np.testing.assert_array_equal(take(y), np.arange(len(X)))
     file = weakref.ref(y._files[0])
@@ -192,7 +192,7 @@ def test_hdf5plugin_is_imported_where_a_filter_is_missing(h5py, write, monkeypat
     monkeypatch.setattr(h5py.h5z, "filter_avail", h5py.h5z.filter_avail)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "hdf5plugin", raising=False)
-    (rows,) = hdf5.read_datasets(write("a.h5", filtered(h5py)), "x")  # packed further than deflate could
+    (rows,) = read_datasets(write("a.h5", filtered(h5py)), "x")  # packed further than deflate could
     assert rows.shape == (500, 1000)
     monkeypatch.delitem(sys.modules, "hdf5plugin")
 

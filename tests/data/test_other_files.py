@@ -42,6 +42,9 @@ def folder(tmp_path):
 def more(folder):
     with require("h5py").File(folder / "d.h5", "w") as file:
         file["x"], file["y"], file["inputs"], file["labels"] = X, Y, X + 1, 1 - Y
+    group = require("zarr").open_group(folder / "d.zarr", mode="w")
+    for name, values in (("x", X), ("y", Y), ("inputs", X + 1), ("labels", 1 - Y)):
+        group.create_array(name, data=values)
     table = require("pyarrow").table({**{name: X[:, i] for i, name in enumerate("abc")}, "label": Y})
     require("pyarrow.parquet").write_table(table, folder / "d.parquet")
     write_tar(folder / "d.tar", {f"{i}.{ending}": content for i, (x, y) in enumerate(zip(X, Y, strict=True))
@@ -62,6 +65,8 @@ INPUTS = {
 MORE_INPUTS = {
     "h5": ("d.h5", DIGITS, X),
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs"), X + 1),
+    "zarr": ("d.zarr", DIGITS, X),
+    "zarr, named by a job of HDF5": ("d.zarr", schema.Hdf5(path="-", x="inputs"), X + 1),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"]), X),
     "parquet, job without": ("d.parquet", DIGITS, np.column_stack([X, Y])),
     "tar": ("d.tar", SHARDS, X),
@@ -77,6 +82,8 @@ MORE_SAMPLES = {
     "h5": ("d.h5", DIGITS, X, Y),
     "h5, named": ("d.h5", schema.Hdf5(path="-", x="inputs", y="labels", validation_path="no"), X + 1, 1 - Y),
     "parquet": ("d.parquet", schema.Parquet(path="-", targets=["label"], validation_path="no"), X, Y),
+    "zarr": ("d.zarr", DIGITS, X, Y),
+    "zarr, named by a job of HDF5": ("d.zarr", schema.Hdf5(path="-", x="inputs", y="labels"), X + 1, 1 - Y),
     "tar": ("d.tar", SHARDS, X, Y),
     "feather": ("d.feather", schema.Feather(path="-", targets=["label"], validation_path="no"), X, Y),
 }

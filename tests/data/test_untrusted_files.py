@@ -19,10 +19,10 @@ import pytest
 from hpcnn.data import source
 from hpcnn.data.load import load
 from hpcnn.data.other_files import read_inputs
-from hpcnn.data.readers import hdf5, idx, npy, npz, read_source
+from hpcnn.data.readers import idx, npy, npz, read_source
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
-from tests.data.helpers import take
+from tests.data.helpers import read_datasets, take
 from tests.fuzz.crafted import MARKER, pickled_npy, zip_bomb, zipped
 from tests.fuzz.sound import X, Y, hdf5_bytes, npy_bytes, npz_bytes, parquet_bytes
 from tests.require import require
@@ -231,7 +231,7 @@ def test_an_hdf5_file_that_declares_more_than_it_stores(tmp_path: Path) -> None:
     require("h5py")
     (tmp_path / "a.h5").write_bytes(hdf5_bytes(_sparse))
     with pytest.raises(DataError, match=r"'x' in .*a\.h5 can't be read: it declares .* bytes, but the file has"):
-        hdf5.read_datasets(tmp_path / "a.h5", "x")
+        read_datasets(tmp_path / "a.h5", "x")
 
 
 def test_hdf5_chunks_that_are_damaged_or_lost(tmp_path: Path) -> None:
@@ -241,14 +241,14 @@ def test_hdf5_chunks_that_are_damaged_or_lost(tmp_path: Path) -> None:
         chunk = file["x"].id.get_chunk_info(1)
     content = path.read_bytes()
     path.write_bytes(content[: chunk.byte_offset + 5] + b"\xff" * 20 + content[chunk.byte_offset + 25 :])
-    (rows,) = hdf5.read_datasets(path, "x")
+    (rows,) = read_datasets(path, "x")
     with pytest.raises(DataError, match=r"data set 'x' in .*a\.h5 can't be read"):
         take(rows)
     address, other = struct.pack("<Q", chunk.byte_offset), tmp_path / "b.h5"  # the library has `path` open
     assert content.count(address) == 1
     other.write_bytes(content.replace(address, struct.pack("<Q", len(content) - 1)))
     with pytest.raises(DataError, match="a part of it lies outside of the file"):
-        hdf5.read_datasets(other, "x")
+        read_datasets(other, "x")
 
 
 @pytest.mark.parametrize("mark", [b"HEAP", b"SNOD", b"TREE"])
@@ -256,7 +256,7 @@ def test_hdf5_files_with_a_damaged_index(mark: bytes, tmp_path: Path) -> None:
     require("h5py")
     (tmp_path / "a.h5").write_bytes(hdf5_bytes(_chunked).replace(mark, b"XXXX"))
     with pytest.raises(DataError, match=r"a\.h5 can't be read"):
-        hdf5.read_datasets(tmp_path / "a.h5", "x")
+        read_datasets(tmp_path / "a.h5", "x")
 
 
 def test_a_parquet_file_that_memory_can_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import json
 import lzma
 import os
 import pickle
@@ -238,6 +239,30 @@ def crafted_hdf5(_content: bytes, random: Random) -> bytes:
     return hdf5_bytes(write)
 
 
+def changed_metadata(content: bytes, random: Random) -> bytes:
+    """The metadata of a Zarr store with something else in a place of it."""
+    if not content.startswith(b"{"):
+        return several(BYTES)(content, random)
+    value = json.loads(content)
+    strange: list[Any] = [
+        None, True, -1, 0, 2**31, 2**63, 1.5, float("nan"), "", "x" * 300, "pickle", [], {}, [24, 4], [2**40, 4],
+        [0, 4], [24, 0], [1, 1, 1], {"id": "pickle"}, {"name": "sharding_indexed"}, {"id": "zlib", "level": 10**6},
+        "<f8", "|O", "float64", "M8[s]", [{"id": "json2"}], [{"name": "numcodecs.zlib", "configuration": {}}], "NaN",
+    ]  # fmt: skip
+    place = value
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = random.choice(keys) if keys else None
+        if key is None:
+            break
+        if isinstance(place[key], dict | list) and random.random() < 0.6:
+            place = place[key]
+            continue
+        place[key] = random.choice(strange)
+        break
+    return json.dumps(value).encode()
+
+
 def crafted_parquet(_content: bytes, random: Random) -> bytes:
     """A Parquet file of unusual columns, or of very many equal values."""
     columns: list[dict[str, Any]] = [
@@ -336,6 +361,7 @@ CRAFTED: dict[str, list[Mutation]] = {
     "webdataset": [lying_tar],
     "text": [odd_text],
     "hdf5": [crafted_hdf5],
+    "zarr": [changed_metadata],
     "parquet": [crafted_parquet],
     "feather": [crafted_feather],
 }

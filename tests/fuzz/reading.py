@@ -136,13 +136,11 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
         _expect_same(ours[0], theirs[0], "inputs")
         _expect_same(ours[1], theirs[1], "targets")
     dtype = random.choice(("float32", "float64"))
-    use = random.randrange(4)
+    use, read = random.randrange(4), str(folder / (sample.read or sample.target))
     if use == 0:
-        taken(
-            read_inputs(str(folder / sample.target), section, folder, dtype=dtype, features=random.choice((None, 4))).x
-        )
+        taken(read_inputs(read, section, folder, dtype=dtype, features=random.choice((None, 4))).x)
     elif use == 1:
-        name = f"{section.x_path},{section.y_path}" if isinstance(section, schema.Npy) else str(folder / sample.target)
+        name = f"{section.x_path},{section.y_path}" if isinstance(section, schema.Npy) else read
         name = str(folder / "t.csv") if isinstance(section, schema.Images) else name
         taken(read_samples(str(folder) if isinstance(section, schema.Idx) else name, section, folder, dtype=dtype).x)
     else:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Sample:
     target: str
     section: schema.DataSection | None = None
     """How a job reads them; None where they are no data."""
+    read: str = ""
+    """What is read, where that is the folder of the target."""
 
     @property
     def content(self) -> bytes:
@@ -249,6 +252,42 @@ def _hdf5() -> list[Sample]:
     ]
 
 
+def zarr_files(form: int, **options: Any) -> dict[str, bytes]:
+    """Return the files of a Zarr store with the folder `x` for inputs, and `y`."""
+    import zarr
+
+    with tempfile.TemporaryDirectory() as name:
+        group = zarr.open_group(name, mode="w", zarr_format=form)
+        group.create_array("x", data=X, chunks=(6, 4), attributes={"scale_factor": 2.0}, **options)
+        group.create_array("y", data=Y.astype(np.uint8), chunks=(24,))
+        files = {path.relative_to(name): path for path in sorted(Path(name).rglob("*")) if path.is_file()}
+        return {path.as_posix(): file.read_bytes() for path, file in files.items()}
+
+
+def _zarr() -> list[Sample]:
+    import numcodecs
+    from zarr.codecs import BloscCodec, GzipCodec
+
+    stores = [
+        (zarr_files(3), ["x/zarr.json", "x/c/1/0", "zarr.json"]),
+        (zarr_files(3, compressors=[BloscCodec()]), ["x/c/0/0"]),
+        (zarr_files(3, shards=(12, 4), compressors=[GzipCodec()]), ["x/c/1/0", "x/zarr.json"]),
+        (zarr_files(2, compressors=numcodecs.Blosc(cname="zstd")), ["x/.zarray", "x/1.0", "x/.zattrs"]),
+        (zarr_files(2, compressors=numcodecs.LZ4(), filters=[numcodecs.Shuffle(4)]), ["x/2.0", "y/0"]),
+    ]
+    samples = [
+        Sample({f"d.zarr/{name}": content for name, content in files.items()}, f"d.zarr/{target}",
+               schema.Zarr(path="d.zarr"), "d.zarr")
+        for files, targets in stores
+        for target in targets
+    ]  # fmt: skip
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in stores[0][0].items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return [*samples, Sample({"d.zarr.zip": stream.getvalue()}, "d.zarr.zip", schema.Zarr(path="d.zarr.zip"))]
+
+
 def arrow_table(columns: dict[str, Any]) -> Any:
     import pyarrow
 
@@ -321,13 +360,21 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "csv": _csv,
     "packed csv": _packed,
     "hdf5": _hdf5,
+    "zarr": _zarr,
     "parquet": _parquet,
     "feather": _feather,
     "checkpoint": _checkpoint,
 }
 """Makes the sound samples of each kind."""
 
-NEEDS = {"images": "PIL", "webdataset": "PIL", "hdf5": "h5py", "parquet": "pyarrow", "feather": "pyarrow"}
+NEEDS = {
+    "images": "PIL",
+    "webdataset": "PIL",
+    "hdf5": "h5py",
+    "zarr": "zarr",
+    "parquet": "pyarrow",
+    "feather": "pyarrow",
+}
 """Kinds that need a package."""
 
 

@@ -59,7 +59,7 @@ def test_no_setting_is_there_twice() -> None:
         Setting("train", "", "batch_size", 'integer >= 1, or "full"', "32", ""),
         Setting("train", "", "early_stopping", "table", "none", ""),
         Setting("train.early_stopping", "", "patience", "integer >= 1", "10", ""),
-        Setting("data", "npz, csv, hdf5, parquet, feather", "path", "non-empty string", "required", ""),
+        Setting("data", "npz, csv, hdf5, zarr, parquet, feather", "path", "non-empty string", "required", ""),
         Setting("data", "", "one_hot", "true or false", "false", ""),
         Setting("optimizer", "adam, adamw, rmsprop, adagrad", "epsilon", "number > 0", "1e-07", ""),
         Setting("model.layers", "dropout", "rate", "number >= 0 and < 1", "required", ""),

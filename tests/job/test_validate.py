@@ -72,7 +72,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("model.layers.1", {"units": 3}, "missing key 'type' in [model.layers.1]: which layer type? Known: activation, "),
     ("model.layers.1", {"type": "dense"}, "missing key 'units' in [model.layers.1] of type 'dense': an integer >= 1. "
         "Example: units = 64"),
-    ("data", {"source": "npy", "x_path": "x"}, "missing key 'y_path' in [data] of source 'npy': a non-empty string. E"),
+    ("data", {"source": "npy", "x_path": "x"}, "missing key 'y_path' in [data] of source 'npy': a string. E"),
     # types and ranges
     ("train.batch_size", 0, 'train.batch_size = 0: expected an integer >= 1, or "full"'),
     ("train.batch_size", "ful", 'train.batch_size = "ful": expected an integer >= 1, or "full"'),

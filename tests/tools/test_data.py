@@ -63,7 +63,7 @@ FINDINGS = [
     (with_column(LABELS), LABELS, {}, r"warning: input '1' is the target 0\. If it is not known"),
     (with_column(3 * X[:, 0] + 1), X[:, 0], VALUES, r"'1' gives the target away 0 \(correlation 1\.00000\)"),
     (with_column(300 * X[:, 1]), LABELS, {}, r'1 of 4 inputs have values beyond 100 \(\'1\': .* data\.scale is "none"'),
-    (X, 1000 + X[:, 0] * X[:, 1], VALUES, r"the target has mean 1,000 and deviation .*: the model first has to learn"),
+    (X, 1000 + X[:, 0] * X[:, 1], VALUES, r"targets .* are around 1000, with a deviation of .*data\.scale_targets"),
     (X, np.full(N, 3.0), VALUES, r"warning: target 0 is constant in the training data"),
     (np.tile(X[:10], (8, 1)), LABELS, {}, r"20 of 20 validation samples have the inputs of a training sample"),
     (np.tile(X[:10], (8, 1)), LABELS, {}, r"note: 50 training samples repeat the inputs of another; \d+ of them have"),

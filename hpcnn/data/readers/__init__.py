@@ -23,6 +23,7 @@ from hpcnn.data.readers.sklearn import SklearnReader
 from hpcnn.data.readers.synthetic import SyntheticReader
 from hpcnn.data.readers.text import TextReader
 from hpcnn.data.readers.webdataset import WebDatasetReader
+from hpcnn.data.readers.zarr import ZarrReader
 from hpcnn.data.source import Source, with_features
 from hpcnn.job import data as schema
 
@@ -32,6 +33,7 @@ READERS: tuple[Reader[Any], ...] = (
     NpzReader(),
     CsvReader(),
     Hdf5Reader(),
+    ZarrReader(),
     ParquetReader(),
     FeatherReader(),
     CifarReader(),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
-from hpcnn.data.chunks import stored
-from hpcnn.data.columns import Columns
-from hpcnn.data.joined import arrays_source, joined, names_of
+from hpcnn.data.channels import Variable
+from hpcnn.data.readers.grid import GridReader
 from hpcnn.data.readers.hdf5_checks import (
     FAULTS,
     check_dataset,
@@ -24,10 +23,9 @@ from hpcnn.data.readers.hdf5_checks import (
     with_cache_for_a_row,
 )
 from hpcnn.data.readers.npy import map_rows
-from hpcnn.data.readers.reader import FileReader
-from hpcnn.data.rows import Array, ArrayRows, Buffer, Rows
+from hpcnn.data.rows import Array, ArrayRows, Buffer
 from hpcnn.data.sampler import Indices
-from hpcnn.data.source import Inputs, Source, unread
+from hpcnn.data.source import unread
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 
@@ -36,6 +34,10 @@ NEVER_WRITTEN = {
     "u2": 65535, "u4": 4294967295, "u8": 18446744073709551614,
 }  # fmt: skip
 """Default fill values of netCDF (NC_FILL_FLOAT and so on) for values that were never written."""
+
+
+ROWS_A_RUN = 4
+"""With as many consecutive rows, on average, a selection of single rows takes longer than one of each run."""
 
 
 class OpenFile:
@@ -90,10 +92,17 @@ class Hdf5Rows:
             wanted, repeat = np.unique(indices[places], return_inverse=True)
             raw = self._raw.rows(len(wanted))
             if self.dtype.itemsize and 0 not in raw.shape:
-                first, last = int(wanted[0]), int(wanted[-1])
-                consecutive = last - first + 1 == len(wanted)
-                self._read(raw, np.s_[first : last + 1] if consecutive else np.s_[wanted])
+                self._read_rows(raw, wanted)
             out[places] = raw if len(wanted) == len(places) else raw[repeat]
+
+    def _read_rows(self, raw: Array, wanted: Indices) -> None:
+        """Read increasing rows: run by run where there are few, as for windows, else all of them at once."""
+        bounds = [0, *(np.flatnonzero(np.diff(wanted) != 1) + 1), len(wanted)]
+        if ROWS_A_RUN * (len(bounds) - 1) > max(ROWS_A_RUN, len(wanted)):
+            self._read(raw, np.s_[wanted])
+            return
+        for start, stop in pairwise(bounds):
+            self._read(raw[start:stop], np.s_[int(wanted[start]) : int(wanted[stop - 1]) + 1])
 
     def _read(self, raw: Array, selection: Any) -> None:
         try:
@@ -118,14 +127,28 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
     return found
 
 
-def _rows(file: Any, key: str, path: Path, opened: OpenFile) -> Rows:
+def _axes(dataset: Any) -> tuple[str, ...]:
+    """Return the names of the axes, those of dimension scales; empty where there are none."""
+    try:
+        if dataset.is_scale:
+            return (_last_name(dataset),)
+        return tuple(_last_name(axis[0]) if len(axis) else str(axis.label) for axis in dataset.dims)
+    except FAULTS:
+        return ()
+
+
+def _last_name(dataset: Any) -> str:
+    return str(dataset.name).rpartition("/")[2]
+
+
+def _variable(file: Any, key: str, path: Path, opened: OpenFile) -> Variable:
     dataset, what = with_cache_for_a_row(file, key, path), f"data set {key!r} in {path}"
     files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
-    return unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what)
+    return Variable(unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), _axes(dataset))
 
 
-def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
+def read_variables(path: Path, *keys: str) -> tuple[Variable, ...]:
     """Return the data sets `keys` of a file, in that order. The file stays open as long as they exist.
 
     Raises:
@@ -134,32 +157,18 @@ def read_datasets(path: Path, *keys: str) -> tuple[Rows, ...]:
     file = open_file(path)
     opened = OpenFile(file)
     try:
-        return tuple(_rows(file, key, path, opened) for key in keys)
+        return tuple(_variable(file, key, path, opened) for key in keys)
     except DataError:
         raise
     except FAULTS as error:
         raise unread(path, f"no valid HDF5 file ({error})") from None
 
 
-def _notes(rows: Iterable[Any]) -> tuple[str, ...]:
-    found: list[str] = []
-    for one in rows:
-        found += one.notes
-    return tuple(found)
-
-
-class Hdf5Reader(FileReader[schema.Hdf5]):
+class Hdf5Reader(GridReader[schema.Hdf5]):
     """Reads HDF5 files."""
 
-    section, endings = schema.Hdf5, (".h5", ".hdf5")
+    section, endings = schema.Hdf5, (".h5", ".hdf5", ".nc")
 
-    def load(self, path: Path, data: schema.Hdf5) -> Source:
-        """Read the inputs and targets of a file."""
-        source = arrays_source(path, data, read_datasets)
-        rows = [one for array in (*source.arrays, source.weights, source.groups) if array for one in stored(array)]
-        return replace(source, notes=_notes(rows))
-
-    def read_inputs(self, path: Path, data: schema.Hdf5, columns: Columns | None, features: int | None) -> Inputs:
-        """Read the data set of inputs; see `Reader.read_inputs`."""
-        names = names_of(data.x)
-        return Inputs(joined(dict(zip(names, read_datasets(path, *names), strict=True)), f"inputs in {path}"))
+    def variables(self, path: Path, names: Sequence[str]) -> list[Variable]:
+        """Return data sets of a file; see `read_variables`."""
+        return list(read_variables(path, *names))

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from hpcnn.data.columns import Columns
@@ -117,23 +118,24 @@ class NpyReader(Reader[schema.Npy]):
 
     def read(self, data: schema.Npy, base: Path) -> Source:
         """Read the files of inputs and targets, and those for validation if there are any."""
-        if bool(data.validation_x_path) != bool(data.validation_y_path):
+        if data.y_path and bool(data.validation_x_path) != bool(data.validation_y_path):
             given, missing = ("x", "y") if data.validation_x_path else ("y", "x")
             raise JobError(
                 f"data.validation_{given}_path is given, but data.validation_{missing}_path is not. Give both, or "
                 "neither."
             )
 
-        def rows(path: str) -> ArrayRows:
-            return read_array(resolve(path, base))
+        def pair(x_path: str, y_path: str) -> tuple[ArrayRows, ArrayRows]:
+            x = read_array(resolve(x_path, base))
+            return x, read_array(resolve(y_path, base)) if data.y_path else x
 
-        held_out = (rows(data.validation_x_path), rows(data.validation_y_path)) if data.validation_x_path else None
+        held_out = pair(data.validation_x_path, data.validation_y_path) if data.validation_x_path else None
         weights, held_weights, groups = (
-            rows(path) if path else None for path in (data.weights_path, data.validation_weights_path, data.group_path)
+            read_array(resolve(path, base)) if path else None
+            for path in (data.weights_path, data.validation_weights_path, data.group_path)
         )
         return Source(
-            rows(data.x_path),
-            rows(data.y_path),
+            *pair(data.x_path, data.y_path),
             held_out,
             weights=weights,
             validation_weights=held_weights if held_out else None,
@@ -153,6 +155,8 @@ class NpyReader(Reader[schema.Npy]):
         if find_folder(path, base) is not None:
             return None
         x_path, comma, y_path = path.partition(",")
+        if path.endswith(".npy") and not comma and isinstance(data, schema.Npy) and not data.y_path:
+            return msgspec.structs.replace(data, x_path=path, validation_x_path="", validation_fraction=0.0)
         if path.endswith(".npy") and not comma:
             raise DataError(f"{path!r} contains only inputs. For evaluation give two files, as 'x.npy,y.npy'.")
         return schema.Npy(x_path=x_path.strip(), y_path=y_path.strip()) if comma else None

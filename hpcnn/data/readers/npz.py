@@ -87,4 +87,6 @@ class NpzReader(FileReader[schema.Npz]):
     def read_inputs(self, path: Path, data: schema.Npz, columns: Columns | None, features: int | None) -> Inputs:
         """Read the array of inputs; see `Reader.read_inputs`."""
         names = names_of(data.x)
-        return Inputs(joined(dict(zip(names, read_arrays(path, *names), strict=True)), f"inputs in {path}"))
+        series = read_arrays(path, data.group)[0] if data.window and data.group else None
+        x = joined(dict(zip(names, read_arrays(path, *names), strict=True)), f"inputs in {path}")
+        return Inputs(x, groups=series)

@@ -88,7 +88,7 @@ class FileReader(Reader[FileSettings]):
         """
         path = self.find(data.path, base)
         source = self.load(path, data)
-        if isinstance(data, schema.Npz | schema.Hdf5) and data.validation_x:
+        if isinstance(data, schema.Npz | schema.GridSection) and data.validation_x:
             held_path, held = path, self.load(path, _of_validation(data))
         elif data.validation_path:
             held_path = self.find(data.validation_path, base)
@@ -101,7 +101,13 @@ class FileReader(Reader[FileSettings]):
                 "Give both files the same columns."
             )
         notes = tuple(dict.fromkeys([*source.notes, *held.notes]))
-        return replace(source, validation=(held.x, held.y), validation_weights=held.weights, notes=notes)
+        return replace(
+            source,
+            validation=(held.x, held.y),
+            validation_weights=held.weights,
+            validation_groups=held.groups,
+            notes=notes,
+        )
 
     def settings_for(self, path: str, columns: Columns | None) -> FileSettings:
         """Return settings with the default names of arrays."""
@@ -158,8 +164,10 @@ class TableReader(FileReader[TableSettings]):
                 f"{path!r} has named columns, but the job's data.source is {source!r}, not {tag!r}: "
                 "nothing says which columns are targets. Give a .npz file in its place."
             )
-        single = single_columns(settings)  # a file for evaluation may lack them
-        others = [*settings.exclude, *filter(None, single.values())]
+        single = single_columns(settings)
+        if data.window is not None:  # the series are to be told apart
+            del single["group"]
+        others = [*settings.exclude, *filter(None, single.values())]  # a file for evaluation may lack them
         settings = msgspec.structs.replace(settings, exclude=others, **dict.fromkeys(single, ""), validation_values=[])
         return _for_file(settings, path)  # type: ignore[no-any-return]
 
@@ -179,8 +187,9 @@ def _named(targets: Sequence[str | int]) -> list[str]:
 
 def _for_file(data: Any, path: str) -> Any:
     """Return settings of all samples of another file, none of which is held out or has a weight."""
-    if isinstance(data, schema.Npz | schema.Hdf5):
-        data = msgspec.structs.replace(data, weights="", group="", **dict.fromkeys(VALIDATION_ARRAYS, ""))
+    if isinstance(data, schema.Npz | schema.GridSection):
+        group = data.group if data.window else ""  # of series
+        data = msgspec.structs.replace(data, weights="", group=group, **dict.fromkeys(VALIDATION_ARRAYS, ""))
     return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0, fold="")
 
 

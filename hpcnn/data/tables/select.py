@@ -43,7 +43,9 @@ def table_source(table: Table, data: TableSection) -> Source:
     single = {key: _single(table, key, name) for key, name in single_columns(data).items()}
     taken = {*targets, *(place for place in single.values() if place is not None)}
     excluded = {place for place, name in enumerate(names) if _matches(name, stripped(data.exclude))}
-    groups, inputs = _inputs(table, data, taken, excluded - taken)
+    # The past of a target is an input of windows, like any other column.
+    ahead = set(targets) if data.window is not None and data.window.gap >= 0 else set()
+    groups, inputs = _inputs(table, data, taken - ahead, excluded - taken)
     wrong = sorted(taken & excluded)
     if wrong:
         raise JobError(f"data.exclude leaves out {names[wrong[0]]!r}, which the job needs. Name it in one place alone.")
@@ -96,6 +98,13 @@ def _held_out(rows: TableRows | None, data: TableSection, table: Table) -> NDArr
 
 
 def table_inputs(table: Table, data: TableSection, columns: Columns | None, features: int | None) -> Inputs:
+    """Return the inputs of a table for prediction, and, for windows, the series that each row is of; see `_given`."""
+    inputs = _given(table, data, columns, features)
+    series = _single(table, "group", data.group) if data.window is not None else None
+    return inputs if series is None else replace(inputs, groups=table_rows(table.pick([series]).columns, flat=True))
+
+
+def _given(table: Table, data: TableSection, columns: Columns | None, features: int | None) -> Inputs:
     """Return the inputs of a table for prediction, in the order of the model's `columns` if both have names.
 
     Else all columns but the targets, which may be there or not. Targets given by position are taken to be there,
@@ -127,11 +136,12 @@ def table_inputs(table: Table, data: TableSection, columns: Columns | None, feat
 
 
 def like(settings: schema.DataSection, data: schema.DataSection) -> schema.DataSection:
-    """Return settings with what the `data` of a job say of columns, but the targets, or of the size of pictures."""
+    """Return settings with what the `data` of a job say of columns, but the targets, of arrays, or of pictures."""
     common: set[str] = set()
-    if isinstance(settings, schema.TableSection) and isinstance(data, schema.TableSection):
-        common = {field.name for field in msgspec.structs.fields(schema.TableSection)} - _OWN
-    elif isinstance(settings, schema.PictureSection) and isinstance(data, schema.PictureSection):
+    for kind in (schema.TableSection, schema.GridSection):
+        if isinstance(settings, kind) and isinstance(data, kind):
+            common = {field.name for field in msgspec.structs.fields(kind)} - _OWN
+    if isinstance(settings, schema.PictureSection) and isinstance(data, schema.PictureSection):
         common = {"size", "resize", "channels"}
     return msgspec.structs.replace(settings, **{name: getattr(data, name) for name in common})
 

@@ -24,8 +24,6 @@ LEAK = 0.999
 """Correlation of an input with a target beyond which one gives the other away."""
 LARGE = 100.0
 """Range or size of inputs beyond which they should be scaled."""
-FAR = 10.0
-"""Mean of a target, in its deviations, beyond which a network first has to learn the mean."""
 UNEVEN = 10.0
 """The largest class is so many times the smallest."""
 _FEW_SAMPLES = 5
@@ -78,7 +76,7 @@ def findings_of(evidence: Evidence) -> list[Finding]:
     """Return all findings, the worst first."""
     found = [Finding("error", f"the training would end at once: {evidence.problem}")] if evidence.problem else []
     found += [Finding("warning", note) for note in evidence.notes]
-    for check in (_not_finite, _leaks, _duplicates, _constant, _unscaled, _far_targets, _classes, _validation):
+    for check in (_not_finite, _leaks, _duplicates, _constant, _unscaled, _classes, _validation):
         found += check(evidence)
     order = ("error", "warning", "note")
     return sorted(found, key=lambda one: order.index(one.level))
@@ -105,7 +103,7 @@ def _leaks(evidence: Evidence) -> Iterator[Finding]:
     train = evidence.train
     if train.correlation is None or train.identical is None or train.looked_at < _FEW_SAMPLES:
         return
-    if evidence.is_text:
+    if evidence.is_text or evidence.job.data.window is not None:  # of windows the past of a target is an input
         return
     spread = train.x.low < train.x.high
     for target in range(train.correlation.shape[1]):
@@ -192,26 +190,6 @@ def _unscaled(evidence: Evidence) -> Iterator[Finding]:
         f'{figure(float(moments.high[worst]))}), and data.scale is "none": networks learn badly from large inputs. Set '
         'data.scale = "standardize" or "minmax".',
     )
-
-
-def _far_targets(evidence: Evidence) -> Iterator[Finding]:
-    if evidence.classes or evidence.is_text or _has_words(evidence):
-        return
-    moments = evidence.train.y
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.abs(moments.mean) / moments.deviation
-    for place in np.flatnonzero((ratio > FAR) & ~moments.constant & (moments.count > 0)):
-        name = _target_name(evidence, int(place)) if len(moments.count) > 1 or evidence.source.columns else "the target"
-        yield Finding(
-            "warning",
-            f"{name} has mean {figure(float(moments.mean[place]))} and deviation "
-            f"{figure(float(moments.deviation[place]))}: the model first has to learn the mean. In the file, subtract "
-            "it and divide by the deviation.",
-        )
-
-
-def _has_words(evidence: Evidence) -> bool:
-    return any(field.kind == "words" for field in fields_behind(evidence.source.y))
 
 
 def _classes(evidence: Evidence) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from hpcnn.data.sampler import Indices, check_batch
 from hpcnn.data.samples import Splits
 from hpcnn.data.source import Source
 from hpcnn.data.splits import split_of
+from hpcnn.data.time_windows import window_plan
 from hpcnn.errors import HpcnnError
 from hpcnn.job import data as schema
 from hpcnn.job.load import LoadedJob, load_job
@@ -131,7 +132,8 @@ def _parts(source: Source, job: Job) -> list[Part]:
     """Return the training data and the validation data as they are stored."""
     data, train = job.data, job.train
     try:
-        kept, held_out = split_of(source, data, train.seed, train.arithmetic)
+        plan = window_plan(source, data)
+        kept, held_out = (plan.kept, plan.left_out) if plan else split_of(source, data, train.seed, train.arithmetic)
     except HpcnnError:  # the trial says so
         kept = held_out = None
     if kept is None or held_out is None:

@@ -72,7 +72,8 @@ def chosen_samples(
         what = path
         samples = read_samples(
             path, trained.data, Path(), dtype=job.train.dtype, scaling=trained.scaling, columns=trained.columns,
-            recipe=trained.recipe, reduction=reduction,
+            features=int(np.prod(trained.spec.network.input_shape)), recipe=trained.recipe,
+            target_scaling=trained.target_scaling, reduction=reduction,
         )  # fmt: skip
     names = samples.feature_names
     samples = prepared(job, trained.spec, samples, f"the targets of {what}", reduction)

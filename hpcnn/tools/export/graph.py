@@ -65,6 +65,17 @@ def add_scaling(graph: Graph, shift: Array, scale: Array, tensor: str, owner: st
     return graph.add("Cast", scaled, name=f"{owner}/scaling/inputs", to=TensorProto.FLOAT)
 
 
+def undo_scaling(graph: Graph, shift: Array, scale: Array, tensor: str) -> str:
+    """Add what brings outputs into the units of the targets, in float64."""
+    from onnx import TensorProto
+
+    owner = "network/target_scaling"
+    double = graph.add("Cast", tensor, name=f"{owner}/double", to=TensorProto.DOUBLE)
+    widened = graph.add("Div", double, graph.constant(f"{owner}/scale", scale), name=f"{owner}/widened")
+    shifted = graph.add("Add", widened, graph.constant(f"{owner}/shift", shift), name=f"{owner}/shifted")
+    return graph.add("Cast", shifted, name=f"{owner}/outputs", to=TensorProto.FLOAT)
+
+
 def add_activation(graph: Graph, activation: str, tensor: str, owner: str) -> str:
     """Add an activation behind `tensor`, and return the tensor of its output. A linear one adds nothing."""
     name = f"{owner}/{activation}"

@@ -9,6 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hpcnn.backends.keras.network import KerasNetwork
 from hpcnn.backends.keras.runtime import ALONE
 from hpcnn.data.samples import Scaling
@@ -18,7 +21,7 @@ from hpcnn.tools.outputs import writing
 
 
 def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
-    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data."""
+    """Write the model to `path`; with `scaling`, inputs and outputs are in the units of the job's data."""
     network = trained.spec.network
     assert isinstance(network, KerasNetwork)
     with tempfile.TemporaryDirectory() as folder:
@@ -26,8 +29,8 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
         with ALONE:
             network.assign(trained.model.weights())
             model = network.model
-            if scaling and trained.scaling is not None:
-                model = _scaled(network, trained.scaling, trained.job.name)
+            if scaling and (trained.scaling or trained.target_scaling):
+                model = _scaled(network, trained.scaling, trained.target_scaling, trained.job.name)
             try:
                 model.save(saved)
             except Exception as error:
@@ -36,21 +39,38 @@ def write_keras(trained: TrainedModel, path: Path, *, scaling: bool = True) -> N
             shutil.copyfile(saved, temporary)
 
 
-def _scaled(network: KerasNetwork, scaling: Scaling, name: str) -> Any:
-    """Return the model behind a layer that scales its inputs, in float64 as in training."""
+def _scaled(network: KerasNetwork, scaling: Scaling | None, target_scaling: Scaling | None, name: str) -> Any:
+    """Return the model between layers that scale its inputs, and undo that of targets, in float64 as in training."""
     import keras
 
     inputs, scaled, start = [], [], 0
-    for part, shape in (network.inputs or {"": network.input_shape}).items():
+    shapes = network.inputs or {"": network.input_shape}
+    entries = sum(map(math.prod, shapes.values()))
+    for part, shape in shapes.items():
         stop = start + math.prod(shape)
-        shift, scale = (
-            values.reshape(-1)[start:stop].reshape(shape) if values.shape else values
-            for values in (scaling.shift, scaling.scale)
-        )
         inputs.append(keras.Input(shape, dtype=network.dtype, name=part or None))
-        scaled.append(keras.layers.Rescaling(scale.tolist(), (-shift * scale).tolist(), dtype="float64")(inputs[-1]))
+        if scaling is None:
+            scaled.append(inputs[-1])
+        else:
+            shift, scale = (
+                values[start:stop].reshape(shape) if values.shape else values for values in scaling.flat(entries)
+            )
+            scaled.append(_rescaling(scale, -shift * scale, "float64")(inputs[-1]))
         start = stop
-    model, name = network.model, re.sub(r"\W", "_", name)
-    if network.inputs:
-        return keras.Model(inputs, model(scaled), name=name)
-    return keras.Model(inputs[0], model(scaled[0]), name=name)
+    outputs = network.model(scaled if network.inputs else scaled[0])
+    if target_scaling is not None:
+        shift, scale = (
+            values.reshape(network.output_shape) if values.shape else values
+            for values in target_scaling.flat(math.prod(network.output_shape))
+        )
+        outputs = keras.layers.Activation("linear", dtype=network.dtype)(
+            _rescaling(1 / scale, shift, "float64")(outputs)
+        )
+    return keras.Model(inputs if network.inputs else inputs[0], outputs, name=re.sub(r"\W", "_", name))
+
+
+def _rescaling(scale: NDArray[np.float64], offset: NDArray[np.float64], dtype: str) -> Any:
+    """Return a layer for ``inputs * scale + offset``."""
+    import keras
+
+    return keras.layers.Rescaling(scale.tolist(), offset.tolist(), dtype=dtype)

@@ -17,8 +17,11 @@ METADATA = "hpcnn.json"
 
 
 def write_npz(trained: TrainedModel, path: Path) -> None:
-    """Write the parameters under their names, the scaling as ``scaling/shift`` and ``scaling/scale``, and metadata."""
-    scaling = trained.scaling.to_dict() if trained.scaling else {}
+    """Write the parameters under their names, scaling as ``scaling/shift`` and ``scaling/scale``, and metadata.
+
+    That of targets is ``target_scaling/shift`` and ``target_scaling/scale``.
+    """
+    scalings = {"scaling": trained.scaling, "target_scaling": trained.target_scaling}
     metadata = {
         "hpcnn": __version__,
         "weights_sha256": trained.weights_sha256,
@@ -28,7 +31,7 @@ def write_npz(trained: TrainedModel, path: Path) -> None:
     }
     arrays = {
         **trained.model.weights(),
-        **{f"scaling/{name}": value for name, value in scaling.items()},
+        **{f"{part}/{name}": value for part, one in scalings.items() if one for name, value in one.to_dict().items()},
         METADATA: np.array(json.dumps(metadata)),
     }
     with writing(path) as temporary, temporary.open("wb") as file:

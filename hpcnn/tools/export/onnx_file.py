@@ -18,7 +18,7 @@ from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network
 from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.runs.inference import TrainedModel
-from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_scaling
+from hpcnn.tools.export.graph import KERNEL_TYPE, Array, Graph, add_scaling, undo_scaling
 from hpcnn.tools.export.nodes import add_network
 from hpcnn.tools.outputs import writing
 from hpcnn.training.model import AnyLoss
@@ -31,7 +31,7 @@ SIZE_LIMIT = 2**31
 
 
 def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> None:
-    """Write the model to `path`; with `scaling`, it takes inputs as they are in the job's data."""
+    """Write the model to `path`; with `scaling`, inputs and outputs are in the units of the job's data."""
     network = trained.spec.network
     if not isinstance(network, Network):
         entry = trained.job.model.entry
@@ -47,13 +47,16 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         raise ModelError(f"the parameters take {size} bytes, but an ONNX file holds 2 GiB at most. Use --format npz.")
     from onnx import helper
 
-    model = onnx_model(network, trained.model.weights(), trained.scaling if scaling else None)
+    model = onnx_model(
+        network, trained.model.weights(), *((trained.scaling, trained.target_scaling) if scaling else ())
+    )
     model.producer_name, model.producer_version = "hpcnn", __version__
     metadata = {
         "job": trained.job.name,
         "weights_sha256": trained.weights_sha256,
         "loss": _losses(trained.spec.loss),
-        "scaling": "in the file" if scaling and trained.scaling else "none" if trained.scaling is None else "left out",
+        "scaling": _where(trained.scaling, scaling=scaling),
+        "target_scaling": _where(trained.target_scaling, scaling=scaling),
     }
     recipe = trained.recipe
     if recipe is not None and recipe.columns:  # how columns become numbers is in no node of the graph
@@ -66,7 +69,13 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         temporary.write_bytes(model.SerializeToString())
 
 
-def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | None) -> Any:
+def _where(measured: Scaling | None, *, scaling: bool) -> str:
+    return "none" if measured is None else "in the file" if scaling else "left out"
+
+
+def onnx_model(
+    network: Network, weights: dict[str, Array], scaling: Scaling | None = None, target_scaling: Scaling | None = None
+) -> Any:
     """Return the checked `onnx.ModelProto` of a network: float32, any number of samples at once."""
     import onnx
     from onnx import helper, numpy_helper
@@ -76,6 +85,10 @@ def onnx_model(network: Network, weights: dict[str, Array], scaling: Scaling | N
     outputs = {output.name: output.shape for output in network.outputs} or {OUTPUT: network.output_shape}
     given = dict(_scaled(graph, inputs, scaling))
     for name, tensor in zip(outputs, add_network(graph, network, given), strict=True):
+        if target_scaling is not None:
+            shift, scale = (part.reshape(outputs[name]) if part.shape else part
+                            for part in target_scaling.flat(math.prod(outputs[name])))  # fmt: skip
+            tensor = undo_scaling(graph, shift, scale, tensor)
         graph.add("Identity", tensor, name=_output_name(name, network))
     made = helper.make_graph(
         graph.nodes,
@@ -102,16 +115,13 @@ def _losses(loss: AnyLoss) -> str:
 
 def _scaled(graph: Graph, inputs: Mapping[str, Shape], scaling: Scaling | None) -> Iterator[tuple[str, str]]:
     """Yield each input with the tensor of what the network takes: a scaling is that of a row of all inputs."""
-    start = 0
+    start, entries = 0, sum(map(math.prod, inputs.values()))
     for name, shape in inputs.items():
         stop = start + math.prod(shape)
         if scaling is None:
             yield name, name
         else:
-            shift, scale = (
-                part.reshape(-1)[start:stop].reshape(shape) if part.shape else part
-                for part in (scaling.shift, scaling.scale)
-            )
+            shift, scale = (part[start:stop].reshape(shape) if part.shape else part for part in scaling.flat(entries))
             owner = "network" if inputs.keys() == {INPUT} else f"network/{name}"
             yield name, add_scaling(graph, shift, scale, name, owner)
         start = stop

@@ -14,6 +14,7 @@ from hpcnn.data.readers import read_source
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.splits import split_of
 from hpcnn.data.tables.encode import encoded
+from hpcnn.data.time_windows import window_plan
 from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
@@ -53,12 +54,14 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     loaded = load_job(path, overrides)
     data = loaded.job.data
     source = read_source(data, loaded.base)
+    train, plan = loaded.job.train, window_plan(source, data)
     n = source.x.shape[0]
-    train = loaded.job.train
-    kept, held = split_of(source, data, train.seed, train.arithmetic)
+    kept, held = (plan.kept, plan.left_out) if plan else split_of(source, data, train.seed, train.arithmetic)
     samples, held_out = n if kept is None else len(kept), 0 if held is None else len(held)
     if source.validation is not None:
         held_out = source.validation[0].shape[0]
+    if plan is not None:
+        samples, held_out = plan.counts
     recipe = recipe_of(source, data, kept, train.arithmetic)
     source = encoded(source, recipe, "the data", SERIAL)
     job = with_inputs(settled(loaded.job, samples, 1), source.inputs)
@@ -68,7 +71,10 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
         check_shards(job.train.shards, ranks)
     except CommunicatorError as error:  # of a training; the network is the same
         warning, ranks = str(error), job.train.shards
-    spec = build_spec(job, source.x.shape[1:], by_numpy(choose_backend(comm))(job))
+    shape = source.x.shape[1:]
+    spec = build_spec(
+        job, shape if data.window is None else (data.window.steps, *shape), by_numpy(choose_backend(comm))(job)
+    )
     if not isinstance(spec.network, Network):
         raise ModelError(
             f"model.entry {job.model.entry!r} returns a model of Keras, which hpcnn show can't look into. Print it by "

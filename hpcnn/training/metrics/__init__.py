@@ -12,6 +12,7 @@ from hpcnn.training.metrics.build import (
 )
 from hpcnn.training.metrics.of_output import metric_of_output
 from hpcnn.training.metrics.shares import R2, Accuracy
+from hpcnn.training.metrics.unscaled import unscaled
 
 __all__ = [
     "METRICS",
@@ -29,4 +30,5 @@ __all__ = [
     "metric_of_output",
     "plain_values",
     "scalars",
+    "unscaled",
 ]
