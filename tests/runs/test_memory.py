@@ -94,9 +94,9 @@ def test_the_estimate_is_what_training_takes(layers, way, arithmetic):
     state = sum(value.nbytes for value in bound.state.values())
     assert state <= need.optimizer <= state + bound.gradients[0].nbytes * len(bound.gradients)
     assert 0.9 * real_scratch(training) <= need.scratch <= 1.1 * real_scratch(training)
-    loaders = [training.shards, *filter(None, [training.validation])]
-    batches = sum(buffer._memory.nbytes for loader in loaders for buffer in (loader._x, loader._y))
-    assert need.batches == batches
+    pieces = training.validation
+    buffers = [*training.shards._buffers, *([pieces._x, pieces._y] if pieces else [])]
+    assert need.batches == sum(buffer._memory.nbytes for buffer in buffers)
 
 
 class Normalizing(NumpyBackend):
