@@ -121,7 +121,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
     assert "hpcnn = hpcnn.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
-    readers, loggers = {"hdf5", "images", "parquet", "remote", "sklearn"}, {"mlflow", "tensorboard", "wandb"}
+    readers, loggers = {"hdf5", "images", "parquet", "remote", "sklearn", "zarr"}, {"mlflow", "tensorboard", "wandb"}
     assert extras == readers | loggers | {"all", "dev", "docs", "keras", "mpi", "onnx", "openmpi", "plot", "wheel"}
 
 

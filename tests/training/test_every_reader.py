@@ -61,6 +61,15 @@ def write_hdf5(folder, n, draw):
     return {"path": "d.h5"}
 
 
+def write_zarr(folder, n, draw):
+    group = require("zarr").open_group(folder / "d.zarr", mode="w")
+    for name, values in zip("xy", arrays(n), strict=True):
+        rows = draw(st.integers(1, n))
+        stored = group.create_array(name, shape=values.shape, chunks=(rows, *values.shape[1:]), dtype=values.dtype)
+        stored[...] = values
+    return {"path": "d.zarr"}
+
+
 def write_parquet(folder, n, draw):
     x, y = arrays(n)
     table = require("pyarrow").table({"a": x[:, 0], "b": x[:, 1], "label": y})
@@ -118,7 +127,7 @@ def take_sklearn(folder, n, draw):
 
 FILES = {
     "npy": write_npy, "npz": write_npz, "csv": write_csv, "hdf5": write_hdf5, "parquet": write_parquet,
-    "feather": write_feather, "webdataset": write_webdataset,
+    "zarr": write_zarr, "feather": write_feather, "webdataset": write_webdataset,
     "cifar": write_cifar, "images": write_images, "idx": write_idx, "text": write_text, "sklearn": take_sklearn,
     "digits": lambda folder, n, draw: {},
     "synthetic": lambda folder, n, draw: {"kind": "linear", "samples": n},

@@ -187,7 +187,7 @@ def test_a_vector_of_2_to_the_34_bytes_is_planned_without_its_memory(host_of_ran
 @pytest.mark.parametrize(
     ("size", "shards", "words"),
     [
-        (2, 1, r"2 ranks for 1 gradient shard: .*Start 1 rank or fewer, or set train\.shards to 2 or more"),
+        (2, 1, r"2 ranks for 1 gradient shard: .*Start 1 rank, or set train\.shards to 2 or more"),
         (9, 8, r"9 ranks for 8 gradient shards: .*Start 8 ranks or fewer, or set train\.shards to 9 or more"),
     ],
 )
