@@ -61,7 +61,9 @@ def test_five_steps_of_a_functional_model(arithmetic):
     import keras
 
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # which a test before may have fixed
     model = functional()
+    keras.config.set_dtype_policy("float32")
     job = job_of_several(
         optimizer={"name": "sgd", "learning_rate": RATE, "momentum": MOMENTUM},
         train={"dtype": "float64", "shards": 3, "arithmetic": arithmetic},
