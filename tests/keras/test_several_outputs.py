@@ -60,10 +60,11 @@ def parts(x, y):
 def test_five_steps_of_a_functional_model(arithmetic):
     import keras
 
+    before = keras.config.dtype_policy()  # which a test before this one may have fixed
     keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")  # which a test before may have fixed
+    keras.config.set_dtype_policy("float64")
     model = functional()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(before)
     job = job_of_several(
         optimizer={"name": "sgd", "learning_rate": RATE, "momentum": MOMENTUM},
         train={"dtype": "float64", "shards": 3, "arithmetic": arithmetic},
