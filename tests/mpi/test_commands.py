@@ -71,7 +71,8 @@ def test_evaluate_shows_a_table(mpich: Mpi, run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "359 samples: validation data" in done.stdout
     assert "accuracy" in done.stdout
-    assert re.search(r"confusion_matrix +\d+( +\d+){9} *\n( +\d+){10} *\n", done.stdout), done.stdout
+    titles = r"confusion_matrix +rows: true class, columns: predicted class *\n( +\d){10} *\n"
+    assert re.search(titles + r"( +\d( +\d+){10} *\n){10}", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("ending", ["npy", "npz"])
@@ -100,7 +101,7 @@ def test_predict_refuses(mpich: Mpi, run: Path, tmp_path: Path) -> None:
     for arguments, message in (
         (("in.npy", "-o", "out.npy"), "(7, 7)"),
         (("gone.npy", "-o", "out.npy"), "gone.npy"),
-        (("in.npy", "-o", "out.csv"), "must be a .npy file"),
+        (("in.npy", "-o", "out.txt"), "must be a .npy file, or a .csv file"),
     ):
         done = mpich.run(2, "-m", "hpcnn.predict", run, *arguments, cwd=tmp_path)
         assert done.returncode == 2
