@@ -107,6 +107,26 @@ class CollectedMetric(Metric):
         """Return the metric of all samples; NaN where it is not defined."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrappedMetric(Metric):
+    """Another metric, of outputs and targets that are changed before."""
+
+    metric: Metric
+
+    def __post_init__(self) -> None:
+        for fact in ("counts", "lower_is_better"):  # of the other metric's class
+            object.__setattr__(self, fact, getattr(self.metric, fact))
+
+    @property
+    def size(self) -> int:
+        """How many numbers the metric needs."""
+        return self.metric.size
+
+    def value(self, stats: Stats) -> Value:
+        """Return the metric of all samples in `stats`."""
+        return self.metric.value(stats)
+
+
 def each(weights: Array, shape: tuple[int, ...]) -> Array:
     """Return the weights of samples, (n,), for all entries of an array of `shape`, (n, ...)."""
     wide = weights.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.float64, copy=False)

@@ -7,24 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hpcnn.nn.several_losses import OutputLoss
-from hpcnn.training.metrics.base import Array, Metric, Stats, Value, counted_of
+from hpcnn.training.metrics.base import Array, Metric, Stats, WrappedMetric, counted_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutputMetric(Metric):
+class OutputMetric(WrappedMetric):
     """What another metric is of one output."""
 
-    metric: Metric
     part: OutputLoss
-
-    def __post_init__(self) -> None:
-        for fact in ("counts", "lower_is_better"):  # of the other metric's class
-            object.__setattr__(self, fact, getattr(self.metric, fact))
-
-    @property
-    def size(self) -> int:
-        """How many numbers the metric needs."""
-        return self.metric.size
 
     def add(self, stats: Stats, outputs: Array, targets: Array, weights: Array | None = None) -> None:
         """Add samples, given as rows of all outputs and of all targets."""
@@ -35,10 +25,6 @@ class OutputMetric(Metric):
         if ignored is not None:
             own, true, weights = counted_of(true != ignored, own, true, weights)
         self.metric.add(stats, own, true, weights)
-
-    def value(self, stats: Stats) -> Value:
-        """Return the metric of all samples in `stats`."""
-        return self.metric.value(stats)
 
 
 def metric_of_output(metric: Metric, part: OutputLoss) -> OutputMetric:
