@@ -121,8 +121,8 @@ gives the model several inputs by name."""
     """Settings of single columns by name."""
 
 
-class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
-    """One NumPy `.npz` archive."""
+class ArraySection(FileSection, frozen=True, kw_only=True):
+    """Settings of files with named arrays, whose first axis is that of the samples."""
 
     x: Texts = "x"
     """Name of the array of inputs; or a list of them, side by side, which are the model's inputs by name."""
@@ -139,6 +139,10 @@ class Npz(FileSection, frozen=True, kw_only=True, tag="npz"):
     """The same of targets."""
     validation_weights: str = ""
     """The same of weights."""
+
+
+class Npz(ArraySection, frozen=True, kw_only=True, tag="npz"):
+    """One NumPy `.npz` archive."""
 
 
 class Npy(DataSection, frozen=True, kw_only=True, tag="npy"):
@@ -251,40 +255,27 @@ class Csv(TableSection, frozen=True, kw_only=True, tag="csv"):
     """Whether the first line names the columns."""
 
 
-class GridSection(FileSection, frozen=True, kw_only=True):
-    """Settings of files with named arrays of numbers, whose first axis is that of the samples."""
+class GridSection(ArraySection, frozen=True, kw_only=True):
+    """Settings of files with named arrays in groups, which may become channels."""
 
-    x: Texts = "x"
-    """Name of the array of inputs, groups before it (`group/x`); or a list of them: see `stack`."""
-    y: str | Annotated[list[Text], Meta(min_length=1)] = "y"
-    """Name of the array of targets, or a list of them. Empty, with `window`: the inputs themselves, later."""
     stack: Literal["inputs", "channels"] = "inputs"
-    """What a list of arrays becomes. `inputs`: several inputs of the model by name, side by side; of targets, those \
-of its outputs in order. `channels`: one array with a new last axis, as (lat, lon, 3); a single array gets one, too."""
+    """What a list of arrays in `x` or `y` becomes. `inputs`: several inputs of the model by name, side by side; of \
+targets, those of its outputs in order. `channels`: one array with a new last axis, as (lat, lon, 3); a single array \
+gets one, too."""
     coordinates: list[Text] = []
     """`channels`: arrays that become further channels, repeated along the axes that they lack: as `lat`, `lon`."""
     fill: float | None = None
     """Number in place of missing inputs. Without it they are refused; so are missing targets."""
     mask_channel: bool = False
     """With `fill`: one more channel, 1 where a value was missing in any of the others, else 0."""
-    weights: str = ""
-    """Name of the array of weights of the samples."""
-    group: str = ""
-    """Name of the array that says which samples belong together."""
-    validation_x: str | list[Text] = ""
-    """Name of an array of inputs for validation, of the same file; or a list."""
-    validation_y: str | list[Text] = ""
-    """The same of targets."""
-    validation_weights: str = ""
-    """The same of weights."""
 
 
 class Hdf5(GridSection, frozen=True, kw_only=True, tag="hdf5"):
-    """Arrays of one HDF5 or netCDF-4 file, read row by row (extra `hdf5`)."""
+    """Arrays of one HDF5 or netCDF-4 file, by names with their groups (`group/x`), read row by row (extra `hdf5`)."""
 
 
 class Zarr(GridSection, frozen=True, kw_only=True, tag="zarr"):
-    """Arrays of one Zarr store, of format 2 or 3: a folder, a `.zip` file, or an address (extra `zarr`)."""
+    """Arrays of one Zarr store, format 2 or 3, by names with groups: folder, `.zip` file or address (extra `zarr`)."""
 
 
 class Parquet(TableSection, frozen=True, kw_only=True, tag="parquet"):

@@ -114,7 +114,7 @@ def _check_split(data: sources.Data) -> None:
         )
 
 
-IN_TIME = (sources.Npz, sources.Npy, sources.TableSection, sources.GridSection, sources.Memory)
+IN_TIME = (sources.ArraySection, sources.Npy, sources.TableSection, sources.Memory)
 """Sources whose rows may be in the order of time."""
 
 
@@ -200,7 +200,7 @@ def _check_grid(data: sources.GridSection) -> None:
         raise JobError(f"data.fill = {data.fill} is not finite: give a number")
 
 
-def _check_names(data: sources.Npz | sources.GridSection) -> None:
+def _check_names(data: sources.ArraySection) -> None:
     for key in ("x", "y", "coordinates"):
         names = getattr(data, key, [])
         twice = [name for place, name in enumerate(names) if name in names[:place]] if isinstance(names, list) else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcnn.data.columns import Columns
 from hpcnn.data.readers.reader import TableReader
 from hpcnn.data.tables.arrow_table import read_arrow
 from hpcnn.data.tables.parts import Part
@@ -21,14 +20,6 @@ class ParquetReader(TableReader[schema.Parquet]):
         """Return the columns of files, one below the other."""
         return read_arrow(parts, "Parquet", wanted, path)
 
-    def settings_for(self, path: str, columns: Columns | None) -> schema.Parquet:
-        """Return settings for a file of inputs."""
-        return schema.Parquet(path=path, targets=[])
-
-    def has_names(self, data: schema.Parquet) -> bool:
-        """Return True: the columns of a table always have names."""
-        return True
-
 
 class FeatherReader(TableReader[schema.Feather]):
     """Reads Feather tables, Arrow's own format."""
@@ -38,11 +29,3 @@ class FeatherReader(TableReader[schema.Feather]):
     def files(self, parts: Sequence[Part], data: schema.Feather, wanted: Sequence[str], path: str) -> Table:
         """Return the columns of files, one below the other."""
         return read_arrow(parts, "Feather", wanted, path)
-
-    def settings_for(self, path: str, columns: Columns | None) -> schema.Feather:
-        """Return settings for a file of inputs."""
-        return schema.Feather(path=path, targets=[])
-
-    def has_names(self, data: schema.Feather) -> bool:
-        """Return True: the columns of a table always have names."""
-        return True

@@ -88,7 +88,7 @@ class FileReader(Reader[FileSettings]):
         """
         path = self.find(data.path, base)
         source = self.load(path, data)
-        if isinstance(data, schema.Npz | schema.GridSection) and data.validation_x:
+        if isinstance(data, schema.ArraySection) and data.validation_x:
             held_path, held = path, self.load(path, _of_validation(data))
         elif data.validation_path:
             held_path = self.find(data.validation_path, base)
@@ -139,6 +139,14 @@ class TableReader(FileReader[TableSettings]):
         """Return all columns of a file, or of the parts of a folder or a pattern; see `files`."""
         return self.files(parts_of(place, self.endings), data, wanted, str(place))
 
+    def settings_for(self, path: str, columns: Columns | None) -> TableSettings:
+        """Return settings without targets."""
+        return self.section(path=path, targets=[])  # type: ignore[return-value, call-arg]
+
+    def has_names(self, data: TableSettings) -> bool:
+        """Return True: columns have names, unless the format says otherwise."""
+        return True
+
     def load(self, path: File, data: TableSettings) -> Source:
         """Read the inputs and targets of a file, and the weights and groups of its samples."""
         return table_source(self.table(path, data, _named(data.targets)), data)
@@ -187,7 +195,7 @@ def _named(targets: Sequence[str | int]) -> list[str]:
 
 def _for_file(data: Any, path: str) -> Any:
     """Return settings of all samples of another file, none of which is held out or has a weight."""
-    if isinstance(data, schema.Npz | schema.GridSection):
+    if isinstance(data, schema.ArraySection):
         group = data.group if data.window else ""  # of series
         data = msgspec.structs.replace(data, weights="", group=group, **dict.fromkeys(VALIDATION_ARRAYS, ""))
     return msgspec.structs.replace(data, path=path, validation_path="", validation_fraction=0.0, fold="")
