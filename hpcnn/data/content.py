@@ -13,9 +13,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from hpcnn.data import digests as hashed
 from hpcnn.data.columns import Columns, listed
-from hpcnn.data.digests import Beat, digests, is_sampled, sample, whole
+from hpcnn.data.digests import Beat, digests, is_part, is_sampled, sample, whole
 from hpcnn.data.files import FileFacts
 from hpcnn.data.rows import Rows, in_memory
 from hpcnn.data.source import Source
@@ -130,7 +129,7 @@ def changes(
     hashes = (before.sha256, now.sha256) if before.sha256 and now.sha256 else (before.sample_sha256, now.sample_sha256)
     for place, (then, here) in enumerate(zip(*hashes, strict=True)):
         if then != here:
-            part = hashes[0] is before.sample_sha256 and now.nbytes(place) > hashed.SAMPLE_BYTES
+            part = hashes[0] is before.sample_sha256 and is_part(now.nbytes(place))
             sampled = " (in the part that is compared where data are large)" if part else ""
             return [f"{where[place // 2]}: the values of the {_KINDS[place % 2]} differ{sampled}"]
     if before.words_sha256 != now.words_sha256:

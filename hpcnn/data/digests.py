@@ -24,9 +24,14 @@ def _row_bytes(rows: Rows) -> int:
     return int(np.prod(rows.shape[1:], dtype=np.int64)) * rows.dtype.itemsize
 
 
+def is_part(nbytes: int) -> bool:
+    """Return whether the sample of an array of that size is a part of it."""
+    return nbytes > SAMPLE_BYTES
+
+
 def is_sampled(rows: Rows) -> bool:
     """Return whether the sample of an array is a part of it. It depends only on shape and type."""
-    return rows.shape[0] * _row_bytes(rows) > SAMPLE_BYTES
+    return is_part(rows.shape[0] * _row_bytes(rows))
 
 
 def sample(rows: Rows) -> list[Span]:
