@@ -9,6 +9,7 @@ import pytest
 import hpcnn
 from hpcnn.errors import DataError, HpcnnError, JobError, ModelError
 from hpcnn.nn import Dense, Network
+from tests.require import require
 from tests.small_jobs import train
 from tests.training.several import INPUTS, LAYERS, LOSSES, job_of_several, samples
 
@@ -75,7 +76,7 @@ def test_arrays_by_name_rows_and_files_give_the_same_bits(tmp_path, file):
 
 
 def test_hdf5_files_and_a_second_file(tmp_path, file):
-    h5py = pytest.importorskip("h5py")
+    h5py = require("h5py")
     x, y = arrays()
     with h5py.File(tmp_path / "data.h5", "w") as out:
         for name, each in {**x, **y, "odd": y["odd"].astype(np.uint8)}.items():
