@@ -11,6 +11,8 @@ from hpcnn.runs.inference import open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.loader import PieceLoader
 from tests.keras.modes import both_replicas, keras_backend, same
+from tests.keras_type import keras_type
+from tests.require import require
 from tests.small_jobs import cut, train
 from tests.training.several import INPUTS, LOSSES, WIDTH, job_of_several, samples
 
@@ -56,15 +58,16 @@ def parts(x, y):
     )
 
 
+@pytest.fixture
+def double_layers():
+    with keras_type(require("keras"), "float64"):
+        yield
+
+
+@pytest.mark.usefixtures("double_layers")
 @pytest.mark.parametrize("arithmetic", ["native", "numpy"])
 def test_five_steps_of_a_functional_model(arithmetic):
-    import keras
-
-    before = keras.config.dtype_policy()  # which a test before this one may have fixed
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
     model = functional()
-    keras.config.set_dtype_policy(before)
     job = job_of_several(
         optimizer={"name": "sgd", "learning_rate": RATE, "momentum": MOMENTUM},
         train={"dtype": "float64", "shards": 3, "arithmetic": arithmetic},

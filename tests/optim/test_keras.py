@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpcnn.optim.build import build_optimizer
+from tests.keras_type import keras_type
 from tests.optim.cases import CASES, NORM, VALUE, Bound, Case, gradient, start
 from tests.require import require
 
@@ -18,10 +19,8 @@ def keras():
 
 @pytest.fixture(params=["float64", "float32"])
 def dtype(request, keras):
-    before = keras.config.floatx()
-    keras.config.set_floatx(request.param)  # the type of Keras's learning rate
-    yield request.param
-    keras.config.set_floatx(before)
+    with keras_type(keras, request.param):
+        yield request.param
 
 
 def keras_optimizer(keras, case: Case, dtype: str):

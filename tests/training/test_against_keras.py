@@ -47,6 +47,7 @@ from hpcnn.nn import (
     ZeroPadding,
 )
 from hpcnn.runs.build import build_replica, build_spec
+from tests.keras_type import keras_type
 from tests.nn.helpers import normal
 from tests.nn.keras_graphs import KerasGraph
 from tests.require import require
@@ -168,10 +169,8 @@ def batch(family, step):
 @pytest.fixture
 def keras():
     keras = require("keras")
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")  # the type of a learning rate
-    yield keras
-    keras.config.set_floatx(before)
+    with keras_type(keras, "float64"):
+        yield keras
 
 
 def trained_by_keras(keras, family, optimizer, weights):

@@ -9,6 +9,7 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.gradient_pass import Shards
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, STOP
+from tests.keras_type import keras_type
 from tests.require import require
 from tests.small_jobs import cut, fetched, make_job
 
@@ -123,14 +124,8 @@ SAMPLE_WEIGHTS = np.random.default_rng(9).random(N) * 4
 )
 def test_steps_are_those_of_keras(changes, of_samples):
     keras = require("keras")
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")
-    keras.backend.clear_session()  # with the type that layers have by default, kept from an earlier test
-    try:
+    with keras_type(keras, "float64"):
         compare_with_keras(keras, double(model={"layers": DEEP}, **changes), of_samples)
-    finally:
-        keras.config.set_floatx(before)
-        keras.backend.clear_session()
 
 
 def compare_with_keras(keras, job, of_samples):
