@@ -222,15 +222,15 @@ import sys
 from hpcnn.comm.launcher import detect_launch
 from hpcnn.training.loader import ShardLoader
 sound, epochs = ShardLoader.shards, 0
-def start_epoch(self, epoch, start=ShardLoader.start_epoch):
+def start_epoch(self, epoch, *arguments, start=ShardLoader.start_epoch):
     global epochs
     epochs = epoch
-    start(self, epoch)
+    start(self, epoch, *arguments)
 def poisoned(self, step, first, stop):
-    x, y, starts = sound(self, step, first, stop)
+    shards = sound(self, step, first, stop)
     if epochs == 1 and step == 4 and first <= 5 < stop:
-        x[starts[5 - first] - starts[0]] = float("nan")
-    return x, y, starts
+        shards.x[shards.starts[5 - first] - shards.starts[0]] = float("nan")
+    return shards
 ShardLoader.start_epoch, ShardLoader.shards = start_epoch, poisoned
 from hpcnn.train import main
 sys.exit(main([{job!r}, "--out", "run", "--quiet", "--set", "run.checkpoint_gap_s=0"]))
