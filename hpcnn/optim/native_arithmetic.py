@@ -68,6 +68,13 @@ class NativeArithmetic:
         core.cell_sums(x, np.array([0, x.size], np.int64), out, square)
         return float(out[0])
 
+    def cell_squares(self, x: Array, entries: int) -> Array:
+        """Return the sum of squares of each cell."""
+        marks = np.append(np.arange(0, x.size, entries, dtype=np.int64), x.size)
+        out = np.empty(len(marks) - 1)
+        core.cell_sums(x, marks, out, True)
+        return out
+
     power = staticmethod(core.pow)
     cospi = staticmethod(core.cospi)
 

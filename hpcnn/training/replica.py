@@ -139,7 +139,7 @@ class Replica:
             gradient, whole = gradient.copy(), [slice(0, gradient.size)]
             params = self.updater.store.array[: gradient.size]
             PenaltyGradient(layout, params, whole, [gradient], self.updater.arithmetic).add(0, float(samples))
-        self._of_shard = squared_norm([squares_of(gradient, 0, gradient.size)]), samples
+        self._of_shard = squared_norm([squares_of(gradient, 0, gradient.size, self.updater.arithmetic)]), samples
 
     def _weights_of(self, samples: Shards) -> Array | None:
         """Return the weight of each sample, times that of its class."""

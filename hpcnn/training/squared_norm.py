@@ -7,41 +7,48 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from hpcnn.comm.protocol import Array
-
-CELL = 8
-"""Entries of a cell, the leaf of the tree: parts of a vector begin at multiples of it (lines of 64 bytes do)."""
-_MOST_CELLS = 8192
-"""Cells whose squares are in memory at once."""
+from hpcnn.core.tree import fold_rows
+from hpcnn.optim.arithmetic import Arithmetic
 
 Squares = Mapping[tuple[int, int], float]
 """Sums of squares of nodes of the binary tree over all cells: (first cell, number of cells, a power of two) -> sum."""
 
 
-def squares_of(part: Array, start: int, length: int) -> Squares:
+def cell_entries(length: int) -> int:
+    """Return the entries of a cell, the leaf of the tree, for a vector: parts of it begin at multiples.
+
+    Few, where ranks share a short vector; else so many that the sum over a cell takes no longer than its squares.
+    """
+    return 8 if length < 4096 else 128
+
+
+def squares_of(part: Array, start: int, length: int, arithmetic: Arithmetic) -> Squares:
     """Return the sums of squares, in float64, of the largest nodes that a part of a vector fills.
 
     Args:
         part: the entries from `start` on, (n,).
-        start: a multiple of `CELL`.
+        start: where a cell begins.
         length: of the whole vector. What the tree has beyond it counts as zeros.
+        arithmetic: what computes.
 
-    >>> squares_of(np.ones(24, np.float32), 0, 24)
+    >>> from hpcnn.optim.numpy_arithmetic import NUMPY
+    >>> squares_of(np.ones(24, np.float32), 0, 24, NUMPY)
     {(0, 4): 24.0}
     """
-    assert start % CELL == 0, "parts of the vector are not cut at whole cells"
-    first = at = start // CELL
-    filled = first + -(-len(part) // CELL)
-    end = 1 << max(0, -(-length // CELL) - 1).bit_length() if start + len(part) == length else filled
+    entries = cell_entries(length)
+    assert start % entries == 0, "a part of the vector begins within a cell"
+    cells, first = arithmetic.cell_squares(part, entries), start // entries
+    end = first + len(cells)
+    if start + len(part) == length:
+        end = 1 << (end - 1).bit_length()
+        cells = np.concatenate([cells, np.zeros(end - first - len(cells))])
     nodes: dict[tuple[int, int], float] = {}
+    at = first
     while at < end:
-        cells = 1 << (end - at).bit_length() - 1
-        cells = min(cells, at & -at) if at else cells
-        if at < filled:
-            cells = min(cells, _MOST_CELLS)
-        nodes[at, cells] = (
-            _total(part[(at - first) * CELL : (at - first + cells) * CELL], cells) if at < filled else 0.0
-        )
-        at += cells
+        size = 1 << (end - at).bit_length() - 1
+        size = min(size, at & -at) if at else size
+        nodes[at, size] = float(fold_rows(cells[at - first : at - first + size]))
+        at += size
     return _joined(nodes)
 
 
@@ -52,25 +59,13 @@ def squared_norm(parts: Iterable[Squares]) -> float:
     return next(iter(whole.values()))
 
 
-def _total(entries: Array, cells: int) -> float:
-    """Return the sum of squares of so many cells along the tree; the last ones may be empty."""
-    squares = np.zeros((cells, CELL))
-    np.square(entries, out=squares.reshape(-1)[: len(entries)], dtype=np.float64)
-    pairs = squares[:, : CELL // 2] + squares[:, CELL // 2 :]
-    pairs = pairs[:, : CELL // 4] + pairs[:, CELL // 4 :]
-    sums = pairs[:, 0] + pairs[:, 1]
-    while len(sums) > 1:
-        sums = sums[::2] + sums[1::2]
-    return float(sums[0])
-
-
 def _joined(nodes: Squares) -> Squares:
     """Add nodes that are the two halves of another, as long as there are some."""
     joined = dict(nodes)
-    cells, end = 1, max(first + cells for first, cells in joined) if joined else 0
-    while cells < end:
-        for first in [first for first, size in joined if size == cells and first % (2 * cells) == 0]:
-            if (first + cells, cells) in joined:
-                joined[first, 2 * cells] = joined.pop((first, cells)) + joined.pop((first + cells, cells))
-        cells *= 2
+    size = 1
+    while len(joined) > 1 and size <= max(cells for _, cells in joined):
+        for first in [first for first, cells in joined if cells == size and first % (2 * size) == 0]:
+            if (first + size, size) in joined:
+                joined[first, 2 * size] = joined.pop((first, size)) + joined.pop((first + size, size))
+        size *= 2
     return joined

@@ -17,7 +17,7 @@ from hpcnn.optim.transforms import Parameter, StepInfo
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
-from hpcnn.training.squared_norm import Squares, squares_of
+from hpcnn.training.squared_norm import Squares, cell_entries, squares_of
 from hpcnn.training.step_stats import LOSS, WEIGHT
 
 
@@ -115,7 +115,7 @@ class Updater:
         self._penalty.add(number, self._total)
         if self._squares is not None and number not in self._squares:
             start = self._bound.parts[number].start
-            self._squares[number] = squares_of(gradient, start, self.layout.trainable_size)
+            self._squares[number] = squares_of(gradient, start, self.layout.trainable_size, self.arithmetic)
 
     @property
     def squares(self) -> list[Squares]:
@@ -177,7 +177,7 @@ def make_updater(
     exchange: Exchange
     store = comm.host_array(layout.size, dtype, shared=sharded)
     if sharded:
-        alignment = NORM_BLOCK if len(optimizer.stages) > 1 else 1
+        alignment = NORM_BLOCK if len(optimizer.stages) > 1 else cell_entries(size)
         exchange = comm.sharded_exchange(
             shards, store, size, stats_length, bucket=bucket, alignment=alignment, compression=compression
         )

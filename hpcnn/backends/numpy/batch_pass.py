@@ -79,6 +79,7 @@ class BatchPass:
         seed: int,
         weights_of: WeightsOf,
         add: AddRows,
+        metrics: bool = True,
     ) -> None:
         self._add = add
         self._given: list[Array] = []
@@ -97,13 +98,13 @@ class BatchPass:
         self._most_rows = 0
         self._totals: list[BatchSum] = []
         """Told to their layers at the end of a step, since other ranks wait for sums, but not for what follows."""
-        metrics = model.layout.metrics
+        kept = model.layout.metrics if metrics else ()
         all_count = model.layout.ignore_class is None
-        self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
-        self._summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
+        self._counted = [place for place, metric in enumerate(kept) if all_count and isinstance(metric, Accuracy)]
+        self._summed = [place for place, metric in enumerate(kept) if not isinstance(metric, CollectedMetric)]
         others = [place for place in self._summed if place not in self._counted]
-        self._whole = [place for place in others if metrics[place].counts]
-        self._others = [place for place in others if not metrics[place].counts]
+        self._whole = [place for place in others if kept[place].counts]
+        self._others = [place for place in others if not kept[place].counts]
 
     def run(
         self,
@@ -151,13 +152,12 @@ class BatchPass:
         if contribution.subtree[1] - contribution.subtree[0] == 1:
             return contribution.vector
         if self._first_shard is None:
-            self._first_shard = FirstShard(
-                contribution,
-                lambda own, add: BatchPass(
-                    self._model, self._network, own, seed=self._seed, weights_of=self._weights_of, add=add
-                ),
-            )
+            self._first_shard = FirstShard(contribution, self._gradients_only)
         return self._first_shard.gradient(step, loaded, self._given, activity)
+
+    def _gradients_only(self, own: Sequence[Contribution], add: AddRows) -> BatchPass:
+        seed, weights_of = self._seed, self._weights_of
+        return BatchPass(self._model, self._network, own, seed=seed, weights_of=weights_of, add=add, metrics=False)
 
     def prepare(self, loaded: Shards) -> None:
         """Record what is done for such arrays, and do not do it."""
