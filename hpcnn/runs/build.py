@@ -14,6 +14,7 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
 from hpcnn.data.reduction import Reduction
@@ -46,7 +47,6 @@ from hpcnn.training.kept import kept
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output, unscaled
 from hpcnn.training.model import AnyLoss, BuiltNetwork
-from hpcnn.training.noise_scale import NAME as NOISE_SCALE
 from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
@@ -303,7 +303,7 @@ def build_training(
     )
     weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
     loader = shard_loader(job, spec, splits, comm)
-    meter = _noise_scale_meter(job, spec, splits, comm)
+    meter = _noise_scale_meter(job, spec, splits, loader.steps_per_epoch, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -386,13 +386,19 @@ def _steering(job: Job) -> dict[str, Callback]:
     return callbacks
 
 
-def _noise_scale_meter(job: Job, spec: ModelSpec, splits: Splits, comm: Communicator) -> NoiseScaleMeter | None:
-    """Return what measures the noise scale; None without it, or where the loss is no mean over independent samples."""
+def _noise_scale_meter(
+    job: Job, spec: ModelSpec, splits: Splits, steps_per_epoch: int, comm: Communicator
+) -> NoiseScaleMeter | None:
+    """Return what measures the noise scale.
+
+    None where nothing would be measured, or the loss is no mean over samples that are independent and weigh alike.
+    """
     assert isinstance(job.train.shards, int)
     independent = splits.train.weights is None and not spec.loss.synchronized
-    if not job.run.noise_scale_every or job.train.shards == 1 or not independent:
+    every = job.run.noise_scale_every
+    if not 0 < every <= job.train.epochs * steps_per_epoch or job.train.shards == 1 or not independent:
         return None
-    return NoiseScaleMeter(comm, job.run.noise_scale_every)
+    return NoiseScaleMeter(comm, every)
 
 
 def class_weights(job: Job, spec: ModelSpec, balanced: Callable[[int], Array]) -> Array | None:

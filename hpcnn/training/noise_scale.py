@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcnn.comm.protocol import Communicator
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.training.callbacks import Array, Callback, StepReport
 from hpcnn.training.replica import Measured, Replica
 from hpcnn.training.squared_norm import squared_norm
 from hpcnn.training.step_stats import COUNT
-
-NAME = "noise_scale"
-"""Of the value of an epoch, and of the state in checkpoints."""
 
 
 @dataclass
@@ -87,7 +85,7 @@ class NoiseScaleMeter(Callback):
 
     def values(self) -> dict[str, float]:
         """Return the noise scale by its name."""
-        return {NAME: self.noise.scale}
+        return {NOISE_SCALE: self.noise.scale}
 
     def state(self) -> dict[str, Any]:
         """Return the averages."""
@@ -96,29 +94,3 @@ class NoiseScaleMeter(Callback):
     def load(self, state: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Go on; from the start, if the checkpoint was written without a meter."""
         self.noise = NoiseScale(**state)
-
-
-def advice(scale: float, batch: int) -> str:
-    """Return what a noise scale means for a job with that batch, in a sentence.
-
-    A training needs steps in proportion to 1 + scale / batch, and samples in proportion to 1 + batch / scale
-    (McCandlish et al., section 2.3).
-
-    >>> advice(2104.0, 256)
-    'about 2,100 samples: 8.2 times the batch of 256; larger batches up to that save steps almost in proportion'
-    >>> advice(97.0, 256)
-    'about 97 samples: the batch of 256 is 2.6 times as large; a smaller one needs little more steps'
-    """
-    ratio, of = scale / batch, f"about {_rounded(scale):,} samples: "
-    if ratio >= 1.5:
-        return (
-            f"{of}{ratio:.2g} times the batch of {batch:,}; larger batches up to that save steps almost in proportion"
-        )
-    if ratio > 1 / 1.5:
-        return f"{of}as large as the batch of {batch:,}; a larger one saves few steps"
-    return f"{of}the batch of {batch:,} is {1 / ratio:.2g} times as large; a smaller one needs little more steps"
-
-
-def _rounded(samples: float) -> int:
-    """Return the number with two digits."""
-    return round(float(f"{samples:.2g}"))

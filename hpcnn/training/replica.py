@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.core.activity import OTHER, REDUCE
+from hpcnn.optim.optimizer import NORM_BLOCK
 from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
@@ -19,7 +20,7 @@ from hpcnn.training.model import Model
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.shard_by_shard import ShardByShard, shard_key
 from hpcnn.training.shards_in_step import ShardsInStep
-from hpcnn.training.squared_norm import Squares, squared_norm, squares_of
+from hpcnn.training.squared_norm import Squares
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, WEIGHT, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
@@ -139,7 +140,8 @@ class Replica:
             gradient, whole = gradient.copy(), [slice(0, gradient.size)]
             params = self.updater.store.array[: gradient.size]
             PenaltyGradient(layout, params, whole, [gradient], self.updater.arithmetic).add(0, float(samples))
-        self._of_shard = squared_norm([squares_of(gradient, 0, gradient.size, self.updater.arithmetic)]), samples
+        cells = self.updater.arithmetic.cell_squares(gradient, NORM_BLOCK)
+        self._of_shard = float(np.add.reduce(cells)), samples
 
     def _weights_of(self, samples: Shards) -> Array | None:
         """Return the weight of each sample, times that of its class."""

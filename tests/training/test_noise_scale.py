@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.nn import BatchNormalization, Dense, Network
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.callbacks import StepReport
-from hpcnn.training.noise_scale import NAME, NoiseScale, NoiseScaleMeter, advice
+from hpcnn.training.noise_scale import NoiseScale, NoiseScaleMeter
 from hpcnn.training.squared_norm import cell_entries, squared_norm, squares_of
 from tests.small_jobs import build, cut, make_job, train
 
@@ -86,7 +87,7 @@ WAYS = [(2, True, 0.0), (3, True, 0.0002), (5, True, 0.0), (8, False, 0.0002), (
 @pytest.mark.parametrize("changes", JOBS.values(), ids=JOBS)
 def test_any_number_of_ranks_finds_the_same_bits_and_trains_to_the_same_weights(changes):
     one = train(make_job(**changes, run=EVERY_STEP))
-    assert one.state.facts["callbacks"][NAME]["variance"] != 0
+    assert one.state.facts["callbacks"][NOISE_SCALE]["variance"] != 0
     assert one.fingerprint == train(make_job(**changes, run={"noise_scale_every": 0})).fingerprint
     for ranks, sharding, bucket in WAYS:
         speed = {"optimizer_sharding": sharding, "bucket_mb": bucket}
@@ -97,16 +98,16 @@ def test_any_number_of_ranks_finds_the_same_bits_and_trains_to_the_same_weights(
 def test_a_run_that_was_stopped_goes_on_with_its_averages():
     job = make_job(run={"noise_scale_every": 2})
     half = train(job, 2, stop_at=3)
-    assert half.state.facts["callbacks"][NAME]["variance"] > 0
+    assert half.state.facts["callbacks"][NOISE_SCALE]["variance"] > 0
     assert train(job, 3, start=half.state).bits() == train(job).bits()
 
 
 def test_a_run_of_which_nothing_was_measured_can_be_resumed():
     half = train(make_job(run={"noise_scale_every": 0}), stop_at=3)
-    assert NAME not in half.state.facts["callbacks"]
+    assert NOISE_SCALE not in half.state.facts["callbacks"]
     resumed = train(make_job(run=EVERY_STEP), 2, start=half.state)
     assert resumed.fingerprint == train(make_job()).fingerprint
-    assert resumed.state.facts["callbacks"][NAME]["variance"] > 0
+    assert resumed.state.facts["callbacks"][NOISE_SCALE]["variance"] > 0
 
 
 @pytest.mark.parametrize("arithmetic", ["native", "numpy"])
@@ -150,13 +151,13 @@ def test_the_first_shard_of_a_batch_that_is_normalised_is_that_of_the_pass_over_
 
 @pytest.mark.parametrize(
     "changes",
-    [{"run": {"noise_scale_every": 0}}, {"train": {"shards": 1}}],
-    ids=["off", "one shard"],
+    [{"run": {"noise_scale_every": 0}}, {"train": {"shards": 1}}, {"run": {"noise_scale_every": 7}}],
+    ids=["off", "one shard", "fewer steps"],
 )
-def test_nothing_is_measured_where_it_is_off_or_a_batch_is_one_shard(changes):
-    training = build(make_job(**changes))
+def test_nothing_is_measured_where_it_is_off_or_there_is_nothing_to_measure(changes):
+    training = build(make_job(**{"run": EVERY_STEP} | changes))
     assert training.noise_scale is None
-    assert NAME not in training.callbacks
+    assert NOISE_SCALE not in training.callbacks
 
 
 def test_a_value_that_noise_hides_is_not_defined():
@@ -165,7 +166,3 @@ def test_a_value_that_noise_hides_is_not_defined():
     noise.add((1.0, 2), (0.25, 8))
     assert noise.gradient == 0
     assert math.isnan(noise.scale)
-
-
-def test_advice_at_the_batch_itself():
-    assert advice(240.0, 256) == "about 240 samples: as large as the batch of 256; a larger one saves few steps"
