@@ -4,6 +4,8 @@ from __future__ import annotations
 
 NOISE_SCALE = "noise_scale"
 """Name of the value of an epoch, and of its state in checkpoints."""
+_MANY_TIMES = 4
+"""Times the batch from which on twice the batch needs at most 60 % of the steps."""
 
 
 def critical_batch(scale: float, batch: int) -> str:
@@ -14,18 +16,24 @@ def critical_batch(scale: float, batch: int) -> str:
 
     >>> critical_batch(2104.0, 256)
     'about 2,100 samples: 8.2 times the batch of 256; larger batches up to that save steps almost in proportion'
-    >>> critical_batch(240.0, 256)
-    'about 240 samples: as large as the batch of 256; a larger one saves few steps'
+    >>> critical_batch(240.0, 128)
+    'about 240 samples: 1.9 times the batch of 128; twice the batch needs about 67 % of the steps'
     >>> critical_batch(97.0, 256)
-    'about 97 samples: the batch of 256 is 2.6 times as large; a smaller one needs few more steps'
+    'about 97 samples: the batch of 256 is 2.6 times as large; half the batch needs about 27 % more steps'
     """
-    ratio, samples = scale / batch, float(f"{scale:.2g}")
+    ratio, samples = scale / batch, _two_digits(scale)
     about = f"about {samples:,.0f} samples" if samples >= 1 else "less than one sample"
-    if ratio >= 1.5:
-        said = f"{ratio:.2g} times the batch of {batch:,}; larger batches up to that save steps almost in proportion"
-    elif ratio > 1 / 1.5:
-        said = f"as large as the batch of {batch:,}; a larger one saves few steps"
+    if ratio >= _MANY_TIMES:
+        times = f"{_two_digits(ratio):,g} times the batch of {batch:,}"
+        said = f"{times}; larger batches up to that save steps almost in proportion"
+    elif ratio >= 1:
+        share = 100 * (1 + ratio / 2) / (1 + ratio)
+        said = f"{ratio:.2g} times the batch of {batch:,}; twice the batch needs about {share:.0f} % of the steps"
     else:
-        times = f"{batch / max(scale, 1):.2g}"
-        said = f"the batch of {batch:,} is {times} times as large; a smaller one needs few more steps"
+        more, times = 100 * ratio / (1 + ratio), f"{_two_digits(batch / max(scale, 1)):,g} times as large"
+        said = f"the batch of {batch:,} is {times}; half the batch needs about {more:.0f} % more steps"
     return f"{about}: {said}"
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")

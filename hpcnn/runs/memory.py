@@ -108,7 +108,9 @@ def memory_need(job: Job, spec: ModelSpec, *, samples: int, held_out: int, ranks
     loaded = share.samples if _together(network, spec) else math.ceil(share.samples / share.shards)
     return MemoryNeed(
         weights=layout.size * entry * (1 + keeps_best),
-        gradients=layout.trainable_size * entry * _gradients(network, spec, share, ranks, sharded=sharded, measures=measures),
+        gradients=layout.trainable_size
+        * entry
+        * _gradients(network, spec, share, ranks, sharded=sharded, measures=measures),
         optimizer=_optimizer_entries(job, layout.trainable_size, ranks if sharded else 1) * entry,
         scratch=None if network is None else _scratch(job, spec, share, batch, piece),
         batches=(loaded + piece) * _sample_bytes(spec, train.dtype),
