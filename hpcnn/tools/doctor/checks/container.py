@@ -1,0 +1,121 @@
+"""Checks of a container: what of the host and of the launcher ranks find in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpcnn.tools.doctor.container import SPOKEN, in_container
+from hpcnn.tools.doctor.evidence import Container, Evidence
+from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
+
+_MEMORY = ("tmpfs", "ramfs", "unknown")
+_OWN_LAYERS = ("overlay", "fuse-overlayfs", "fuse.fuse-overlayfs", "aufs", "squashfs", "fuse.squashfuse_ll")
+"""Kinds of file systems that hold an image, or what a container writes into it."""
+_DOCTOR = "python -m hpcnn.doctor"
+
+
+def check_container(evidence: Evidence) -> Iterator[Finding]:
+    """All nodes run the same container, or none."""
+    name = "container"
+    by_host = {node.host: node.container for node in evidence.nodes}
+    kinds = {(one.engine, one.image) if one else None for one in by_host.values()}
+    first = evidence.container
+    if len(kinds) > 1:
+        shown = "; ".join(f"{host}: {_title(one)}" for host, one in by_host.items())
+        yield problem(name, f"not the same on all nodes: {shown}", in_container(first, _DOCTOR, evidence.probe.library))
+    elif first is not None:
+        yield ok(name, f"ranks run in {_title(first)}")
+
+
+def _title(container: Container | None) -> str:
+    if container is None:
+        return "none"
+    return f"{container.engine}, {container.image}" if container.image else container.engine
+
+
+def check_mpi(evidence: Evidence) -> Iterator[Finding]:
+    """The MPI library is that of the image, or is bound from the host."""
+    probe, container = evidence.probe, evidence.container
+    if container is None or not probe.library_file:
+        return
+    own = probe.library_mount in ("/", "")
+    yield ok("container MPI", f"{probe.library_file}, {'of the image' if own else f'bound at {probe.library_mount}'}")
+
+
+def check_launcher(evidence: Evidence) -> Iterator[Finding]:
+    """The launcher, which is outside, can be reached by the interface that the MPI library knows."""
+    container, name = evidence.container, "container PMI"
+    if container is None or not evidence.started:
+        return
+    offered, library = " and ".join(container.interfaces), evidence.probe.library
+    known = [one for one in SPOKEN[evidence.mpi] if one in container.interfaces]
+    if container.unreachable:
+        bind = "--bind $PMIX_SERVER_TMPDIR" if "PMIX" in container.unreachable else ""
+        fix = in_container(container, _DOCTOR, library, options=bind)
+        yield problem(name, f"{container.unreachable} is not in the container: ranks can't reach their launcher", fix)
+    elif not offered and evidence.launch.size > 1:
+        yield problem(
+            name,
+            f"{evidence.launch.launcher} started {evidence.launch.size} processes, but offers no PMI in the container: "
+            "each would be alone",
+            f"{in_container(container, _DOCTOR, library)}   # without --cleanenv and --contain",
+        )
+    elif not known and evidence.probe.size < evidence.launch.size:
+        yield problem(
+            name,
+            f"the launcher offers {offered}, but {library} in the container does not use that",
+            in_container(container, _DOCTOR, library),
+        )
+    elif offered:
+        yield ok(name, f"the launcher offers {offered}")
+
+
+def check_shm(evidence: Evidence) -> Iterator[Finding]:
+    """/dev/shm is memory."""
+    for node in evidence.nodes:
+        if node.container is None or node.shm.trouble or node.shm.kind in _MEMORY:
+            continue
+        options = "--bind /dev/shm" if node.container.engine == "Apptainer" else "--ipc=host"
+        what = f"/dev/shm on {node.host} is {node.shm.kind}, which is no memory: messages within a node are slow"
+        yield warning("container /dev/shm", what, in_container(node.container, _DOCTOR, options=options))
+        return
+    if evidence.container is not None and evidence.nodes[0].shm.kind != "unknown":
+        free = evidence.nodes[0].shm.free / 2**20
+        yield ok("container /dev/shm", f"{evidence.nodes[0].shm.kind}, {free:,.0f} MB free")
+
+
+def check_run_folder(evidence: Evidence) -> Iterator[Finding]:
+    """The run folder is outside of the container, which may be read-only and goes with its ranks."""
+    name = "container files"
+    for node in evidence.nodes:
+        folder = node.run_folder
+        if node.container is None or folder.mount != "/":
+            continue
+        option = "--bind" if node.container.engine == "Apptainer" else "-v"
+        bound = folder.folder if option == "--bind" else f"{folder.folder}:{folder.folder}"
+        fix = f"{in_container(node.container, _DOCTOR, options=f'{option} {bound}')} --out {folder.folder}"
+        if folder.trouble:
+            yield problem(name, f"{folder.folder} on {node.host} is in the image, and not bound: {folder.trouble}", fix)
+            return
+        if folder.kind in _OWN_LAYERS:
+            what = f"{folder.folder} on {node.host} is in the container ({folder.kind}), and goes with it"
+            yield warning(name, what, fix)
+            return
+    if evidence.container is not None and evidence.nodes[0].run_folder.mount not in ("", "/"):
+        yield ok(name, f"the run folder is mounted at {evidence.nodes[0].run_folder.mount}, outside of the image")
+
+
+def check_data(evidence: Evidence) -> Iterator[Finding]:
+    """The data of the job are there, on each node."""
+    for node in evidence.nodes:
+        if not node.missing_data:
+            continue
+        folder = node.missing_data[0].partition(" = ")[2]
+        fix = f"ls -d '{folder}'   # on {node.host}: mount it, or correct the path in {evidence.job}"
+        if node.container is not None:
+            option = "--bind" if node.container.engine == "Apptainer" else "-v"
+            fix = in_container(node.container, f"{_DOCTOR} --job {evidence.job}", options=f"{option} FOLDER:FOLDER")
+        yield problem("data", f"not there on {node.host}: {', '.join(node.missing_data)}", fix)
+        return
+    if evidence.job:
+        yield ok("data", f"all that {evidence.job} names is there")
