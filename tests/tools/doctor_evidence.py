@@ -9,6 +9,7 @@ from typing import Any
 from hpcnn.comm.launcher import Launch, detect_launch
 from hpcnn.system.cores import Cores
 from hpcnn.tools.doctor.evidence import (
+    Container,
     Evidence,
     FileSystem,
     Horovod,
@@ -88,6 +89,13 @@ ALONE = replace(
     nodes=NODES[:1],
     probe=replace(SOUND.probe, command="/m/bin/mpirun -n 2", size=2, hosts=("a", "a")),
     slurm=None,
+)
+APPTAINER = Container("Apptainer", "/a/hpcnn.sif", ("PMI",))
+IN_CONTAINERS = replace(
+    SOUND,
+    nodes=tuple(replace(node, container=APPTAINER) for node in NODES),
+    probe=replace(SOUND.probe, library_file="/opt/hpcnn/lib/libmpi.so.12", library_mount="/"),
+    job="jobs/mnist_mlp.toml",
 )
 
 Change = Callable[[Evidence], Evidence]

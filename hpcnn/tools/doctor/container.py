@@ -16,6 +16,8 @@ _SIGNS = (("Apptainer", ".singularity.d"), ("Docker", ".dockerenv"), ("Podman", 
 _GROUPS = (("Kubernetes", r"kubepods"), ("Podman", r"libpod"), ("Docker", r"docker"), ("containerd", r"containerd|lxc"))
 """Engines, each with what is in the names of its control groups."""
 _LIBRARY = re.compile(r"/lib(mpi|mpich)(_\w+)?\.so[.\d]*$")
+HOSTS_NAMESPACE = "user:[4026531837]"
+"""The user namespace of a machine itself: its number is the same everywhere."""
 SPOKEN = {"MPICH": ("PMI",), "Open MPI": ("PMIx",), "": ("PMI", "PMIx")}
 """The interfaces by which ranks of an MPI find each other. Some builds of MPICH know PMIx as well."""
 
@@ -31,6 +33,14 @@ def find_container(environ: Mapping[str, str], root: Path = Path("/")) -> Contai
     if not engines:
         return None
     return Container(engines[0], image, tuple(offered_interfaces(environ)), unreachable_launcher(environ, root))
+
+
+def user_namespace() -> str:
+    """Return the user namespace of this process, as ``user:[4026531837]``; empty if the system does not say."""
+    try:
+        return str(Path("/proc/self/ns/user").readlink())
+    except OSError:
+        return ""
 
 
 def offered_interfaces(environ: Mapping[str, str]) -> Iterator[str]:

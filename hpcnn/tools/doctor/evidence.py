@@ -102,6 +102,8 @@ class Rank:
     """How many of the modules that it needs Python compiles at each start, as it has not kept what it compiled."""
     may_keep: bool = True
     """Whether Python is allowed to keep that: not if PYTHONDONTWRITEBYTECODE is set."""
+    user_namespace: str = ""
+    """As the system names it; ranks in different ones can't read each other's memory."""
 
     @property
     def asked_threads(self) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from hpcnn.system.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_th
 from hpcnn.system.control_groups import read_text
 from hpcnn.system.cores import read_cores
 from hpcnn.system.free_memory import free_memory
-from hpcnn.tools.doctor.container import find_container
+from hpcnn.tools.doctor.container import find_container, user_namespace
 from hpcnn.tools.doctor.evidence import Gpus, Interface, Local, Node, Rank
 from hpcnn.tools.doctor.file_systems import probe_file_system
 from hpcnn.tools.doctor.job_data import data_paths, missing_data
@@ -92,6 +92,7 @@ def gather_rank(rank: int) -> Rank:
         import_s,
         _recompiled(),
         not sys.dont_write_bytecode,
+        user_namespace(),
     )
 
 

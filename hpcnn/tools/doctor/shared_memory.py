@@ -9,7 +9,8 @@ from hpcnn.tools.doctor.evidence import family
 
 SHM = "/dev/shm"
 ENLARGE = (
-    f"mount -o remount,size=1G {SHM}   # as root; in a container: docker run --shm-size=1g, apptainer exec --bind {SHM}"
+    f"mount -o remount,size=1G {SHM}   # as root; in a container: docker run --shm-size=1g, or apptainer exec "
+    f"--bind {SHM}"
 )
 MB = 2**20
 _A_RANK = {"MPICH": 5.2 * MB, "Open MPI": 0.1 * MB, "": 0.1 * MB}

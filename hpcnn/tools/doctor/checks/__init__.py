@@ -13,7 +13,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(mpi.check_threads, mpi.check_recovery, mpi.check_large_counts),
     *(slurm.check_tasks, slurm.check_cpus, slurm.check_end, slurm.check_mpi_kinds),
     *(container.check_container, container.check_mpi, container.check_launcher, container.check_shm),
-    *(container.check_run_folder, container.check_data),
+    *(container.check_namespaces, container.check_run_folder, container.check_data),
     *(cores.check_oversubscription, cores.check_threads, cores.check_hyper_threads),
     *(cores.check_time_limit, cores.check_blas, cores.check_bf16),
     *(memory.check_memory, memory.check_shm, memory.check_sharing, memory.check_open_files),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcnn.tools.doctor.container import SPOKEN, in_container
+from hpcnn.tools.doctor.container import HOSTS_NAMESPACE, SPOKEN, in_container
 from hpcnn.tools.doctor.evidence import Container, Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
 _MEMORY = ("tmpfs", "ramfs", "unknown")
 _OWN_LAYERS = ("overlay", "fuse-overlayfs", "fuse.fuse-overlayfs", "aufs", "squashfs", "fuse.squashfuse_ll")
 """Kinds of file systems that hold an image, or what a container writes into it."""
+_SHARED = {"Apptainer": "--sharens", "Docker": "--pid=host --ipc=host", "Podman": "--pid=host --ipc=host"}
 _DOCTOR = "python -m hpcnn.doctor"
 
 
@@ -68,6 +69,24 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
         )
     elif offered:
         yield ok(name, f"the launcher offers {offered}")
+
+
+def check_namespaces(evidence: Evidence) -> Iterator[Finding]:
+    """The ranks of a node may read each other's memory, which MPICH needs to start."""
+    container, own = evidence.container, evidence.ranks[0].user_namespace
+    if container is None or evidence.launch.size == 1 or not own:
+        return
+    if evidence.probe.error and own != HOSTS_NAMESPACE:
+        yield problem(
+            "container ranks",
+            "the ranks failed, in user namespaces that are not the machine's: if each has its own, they can't read "
+            "each other's memory",
+            in_container(container, _DOCTOR, evidence.probe.library, options=_SHARED.get(container.engine, "")),
+        )
+    elif evidence.connected:
+        spaces = {(rank.host, rank.user_namespace) for rank in evidence.ranks}
+        each = "in common" if len(spaces) == len(evidence.nodes) else "of their own"
+        yield ok("container ranks", f"have user namespaces {each}")
 
 
 def check_shm(evidence: Evidence) -> Iterator[Finding]:
