@@ -35,9 +35,17 @@ def _title(container: Container | None) -> str:
 
 
 def check_mpi(evidence: Evidence) -> Iterator[Finding]:
-    """The MPI library is that of the image, or is bound from the host."""
+    """The MPI library, of the image or bound from the host, has an interface that mpi4py knows."""
     probe, container = evidence.probe, evidence.container
     if container is None or not probe.library_file:
+        return
+    if not probe.library:
+        yield problem(
+            "container MPI",
+            f"{probe.library_file} was found, but mpi4py {evidence.packages.versions.get('mpi4py', '')} has no module "
+            "for its ABI: its packages know those of libmpi.so.12 (MPICH) and libmpi.so.40 (Open MPI)",
+            in_container(container, _DOCTOR, options="--env MPI4PY_LIBMPI=/opt/mpich/lib/libmpi.so.12"),
+        )
         return
     own = probe.library_mount in ("/", "")
     yield ok("container MPI", f"{probe.library_file}, {'of the image' if own else f'bound at {probe.library_mount}'}")

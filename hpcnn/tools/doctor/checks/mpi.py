@@ -75,12 +75,19 @@ def _mend_start(evidence: Evidence) -> str:
     """Return what to try if ranks do not start, although launcher and library fit."""
     if SHM in evidence.probe.error:
         return ENLARGE
+    if not evidence.probe.library and evidence.container is not None:
+        return _install(evidence)
     if not evidence.probe.library:
         return f"{_install(evidence)}, or load the MPI module that mpi4py was built with"
     if evidence.probe.command:
         return f"{evidence.probe.command} hostname   # the launcher alone: does it work?"
     python, size = evidence.ranks[0].executable, evidence.launch.size
-    return f"mpirun -n {size} {python} -m hpcnn.doctor --limit 300   # if it is only slow; else see the other findings"
+    retry = f"{python} -m hpcnn.doctor --limit 300"
+    if evidence.container is not None:
+        retry = in_container(evidence.container, retry, evidence.probe.library)
+    else:
+        retry = f"mpirun -n {size} {retry}"
+    return f"{retry}   # if it is only slow; else see the other findings"
 
 
 def check_library(evidence: Evidence) -> Iterator[Finding]:
