@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,6 +85,7 @@ def main(folder: Path, names: list[str]) -> int:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     wanted = expected(work)
+    tempfile.tempdir = "/var/tmp"  # not bound, as are Slurm's own folders on a real cluster
     with Cluster(2) as cluster:
         for number, (name, (image, environment)) in enumerate(chosen.items()):
             own = work / str(number)

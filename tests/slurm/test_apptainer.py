@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,8 @@ def test_ranks_in_a_container_give_the_bits_of_one_rank(project: Project, tmp_pa
         assert all(f"--bind {folder} " in words for folder in folders), words
         assert f"--env MPI4PY_LIBMPI={libraries} --env LD_LIBRARY_PATH={libraries} " in words
         assert " --sharens " in words
+    # What a node names for itself, Slurm's TmpFS and the ranks' own folder for temporary files, each rank binds.
+    assert all(re.match(r"--bind (\S+/node[12]) --bind \1/tmp ", words) for words in started[1:])
 
 
 @pytest.mark.parametrize(

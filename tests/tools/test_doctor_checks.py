@@ -138,15 +138,21 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
     container.check_launcher: [
         (
             IN_CONTAINERS,
-            boxed(interfaces=("PMIx",), unreachable="the folder /spool/pmix of PMIX_SERVER_TMPDIR"),
+            lambda evidence: boxed(unreachable="PMIX_SERVER_TMPDIR=/spool/pmix.1/")(probe(size=0)(evidence)),
             PROBLEM,
-            "/spool/pmix of PMIX_SERVER_TMPDIR is not in the container",
-            r"apptainer exec --bind \$PMIX_SERVER_TMPDIR /a/hpcnn.sif",
+            "PMIX_SERVER_TMPDIR=/spool/pmix.1/ is not in the container",
+            "apptainer exec --bind /spool /a/hpcnn.sif",
         ),
-        (IN_CONTAINERS, boxed(unreachable="the open file PMI_FD=5"), PROBLEM, "PMI_FD=5 is not in", "srun --mpi=pmi2"),
         (
             IN_CONTAINERS,
-            lambda evidence: facts_with(launch=BY_SRUN)(boxed(interfaces=())(evidence)),
+            lambda evidence: boxed(unreachable="PMI_FD=5")(probe(size=0)(evidence)),
+            PROBLEM,
+            "PMI_FD=5 is not in",
+            "srun --mpi=pmi2",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: facts_with(launch=BY_SRUN)(probe(size=1)(boxed(interfaces=())(evidence))),
             PROBLEM,
             "srun started 4 processes, but offers no PMI",
             "srun --mpi=pmi2 .*without --cleanenv",

@@ -50,9 +50,9 @@ def test_what_the_launcher_refers_to(tmp_path: Path) -> None:
     assert find_container({"PMI_FD": str(reading)}, tmp_path) == Container("Docker", "", ("PMI",))
     os.close(reading)
     os.close(writing)
-    assert unreachable_launcher({"PMI_FD": str(reading)}) == f"the open file PMI_FD={reading}"
+    assert unreachable_launcher({"PMI_FD": str(reading)}) == f"PMI_FD={reading}"
     pmix = {"PMIX_RANK": "0", "PMIX_SERVER_TMPDIR": "/spool/pmix.1"}
-    missing = "the folder /spool/pmix.1 of PMIX_SERVER_TMPDIR"
+    missing = "PMIX_SERVER_TMPDIR=/spool/pmix.1"
     assert find_container(pmix, tmp_path) == Container("Docker", "", ("PMIx",), missing)
     (tmp_path / "spool/pmix.1").mkdir(parents=True)
     assert find_container(pmix, tmp_path) == Container("Docker", "", ("PMIx",))

@@ -56,15 +56,19 @@ def offered_interfaces(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def unreachable_launcher(environ: Mapping[str, str], root: Path = Path("/")) -> str:
-    """Return what the launcher refers this rank to, but is not there; empty if nothing is missing."""
+    """Return the variable by which the launcher names what is not there; empty if nothing is missing.
+
+    >>> unreachable_launcher({"PMIX_SERVER_TMPDIR": "/none/pmix.1.0"})
+    'PMIX_SERVER_TMPDIR=/none/pmix.1.0'
+    """
     file = environ.get("PMI_FD", "")
     if file.isdecimal():
         try:
             os.fstat(int(file))
         except OSError:
-            return f"the open file PMI_FD={file}"
+            return f"PMI_FD={file}"
     folder = environ.get("PMIX_SERVER_TMPDIR", "")
-    return f"the folder {folder} of PMIX_SERVER_TMPDIR" if folder and not (root / folder.lstrip("/")).is_dir() else ""
+    return f"PMIX_SERVER_TMPDIR={folder}" if folder and not (root / folder.lstrip("/")).is_dir() else ""
 
 
 def loaded_library(maps: str) -> str:

@@ -73,7 +73,7 @@ class Container:
     interfaces: tuple[str, ...] = ()
     """The process management interfaces that the launcher offers: PMI, PMIx."""
     unreachable: str = ""
-    """What the launcher refers to, but is not in the container; empty if nothing is missing."""
+    """The variable by which the launcher names what is not in the container; empty if nothing is missing."""
 
 
 @dataclass(frozen=True)

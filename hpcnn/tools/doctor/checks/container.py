@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hpcnn.tools.doctor.container import HOSTS_NAMESPACE, SPOKEN, in_container
 from hpcnn.tools.doctor.evidence import Container, Evidence
@@ -58,25 +59,26 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
         return
     offered, library = " and ".join(container.interfaces), evidence.probe.library
     known = [one for one in SPOKEN[evidence.mpi] if one in container.interfaces]
-    if container.unreachable:
-        bind = "--bind $PMIX_SERVER_TMPDIR" if "PMIX" in container.unreachable else ""
+    if evidence.probe.size == evidence.launch.size:
+        yield ok(name, f"the launcher offers {offered or 'what this MPI knows'}")
+    elif container.unreachable:
+        folder = container.unreachable.partition("=")[2]
+        bind = f"--bind {Path(folder).parent}" if folder.startswith("/") else ""
         fix = in_container(container, _DOCTOR, library, options=bind)
         yield problem(name, f"{container.unreachable} is not in the container: ranks can't reach their launcher", fix)
-    elif not offered and evidence.launch.size > 1:
+    elif not offered:
         yield problem(
             name,
             f"{evidence.launch.launcher} started {evidence.launch.size} processes, but offers no PMI in the container: "
             "each would be alone",
             f"{in_container(container, _DOCTOR, library)}   # without --cleanenv and --contain",
         )
-    elif not known and evidence.probe.size < evidence.launch.size:
+    elif not known:
         yield problem(
             name,
             f"the launcher offers {offered}, but {library} in the container does not use that",
             in_container(container, _DOCTOR, library),
         )
-    elif offered:
-        yield ok(name, f"the launcher offers {offered}")
 
 
 def check_namespaces(evidence: Evidence) -> Iterator[Finding]:
