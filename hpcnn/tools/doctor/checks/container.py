@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from hpcnn.tools.doctor.checks.mpi import fitting_command
 from hpcnn.tools.doctor.container import HOSTS_NAMESPACE, SPOKEN, in_container
 from hpcnn.tools.doctor.evidence import Container, Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
@@ -63,22 +64,19 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
         yield ok(name, f"the launcher offers {offered or 'what this MPI knows'}")
     elif container.unreachable:
         folder = container.unreachable.partition("=")[2]
-        bind = f"--bind {Path(folder).parent}" if folder.startswith("/") else ""
-        fix = in_container(container, _DOCTOR, library, options=bind)
+        bound = in_container(container, _DOCTOR, library, options=f"--bind {Path(folder).parent}")
+        fix = bound if folder.startswith("/") else fitting_command(evidence)
         yield problem(name, f"{container.unreachable} is not in the container: ranks can't reach their launcher", fix)
     elif not offered:
         yield problem(
             name,
             f"{evidence.launch.launcher} started {evidence.launch.size} processes, but offers no PMI in the container: "
             "each would be alone",
-            f"{in_container(container, _DOCTOR, library)}   # without --cleanenv and --contain",
+            f"{fitting_command(evidence)}   # without --cleanenv and --contain",
         )
     elif not known:
-        yield problem(
-            name,
-            f"the launcher offers {offered}, but {library} in the container does not use that",
-            in_container(container, _DOCTOR, library),
-        )
+        what = f"the launcher offers {offered}, but {library} in the container does not use that"
+        yield problem(name, what, fitting_command(evidence))
 
 
 def check_namespaces(evidence: Evidence) -> Iterator[Finding]:

@@ -52,7 +52,7 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
 def fitting_command(evidence: Evidence) -> str:
     """Return the command that starts ranks with the launcher of mpi4py's library."""
     size, python = max(evidence.launch.size, 2), evidence.ranks[0].executable
-    if evidence.container is not None and (evidence.started or evidence.slurm is not None):
+    if _launcher_outside(evidence):
         return in_container(evidence.container, f"{python} -m hpcnn.doctor", evidence.probe.library)
     if evidence.slurm is not None and _PMI.get(evidence.mpi) in evidence.slurm.mpi_kinds:
         return f"srun --mpi={_PMI[evidence.mpi]} -n {size} {python} -m hpcnn.doctor"
@@ -60,6 +60,13 @@ def fitting_command(evidence: Evidence) -> str:
         if family(program.mpi) == evidence.mpi:
             return f"{program.path} -n {size} {python} -m hpcnn.doctor"
     return _install(evidence)
+
+
+def _launcher_outside(evidence: Evidence) -> bool:
+    """Return whether the launcher starts containers, as with Apptainer; in others it mostly runs among the ranks."""
+    container = evidence.container
+    apptainer = container is not None and container.engine == "Apptainer"
+    return apptainer and (evidence.started or evidence.slurm is not None)
 
 
 def _install(evidence: Evidence) -> str:
@@ -83,7 +90,7 @@ def _mend_start(evidence: Evidence) -> str:
         return f"{evidence.probe.command} hostname   # the launcher alone: does it work?"
     python, size = evidence.ranks[0].executable, evidence.launch.size
     retry = f"{python} -m hpcnn.doctor --limit 300"
-    if evidence.container is not None:
+    if _launcher_outside(evidence):
         retry = in_container(evidence.container, retry, evidence.probe.library)
     else:
         retry = f"mpirun -n {size} {retry}"
