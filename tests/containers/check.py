@@ -24,6 +24,7 @@ from tests.slurm.cluster import Cluster
 HERE = Path(__file__).parent
 JOB = ("jobs/digits_mlp.toml", "--set", "train.epochs=6")
 IMAGES = {"mpich": ["MPI=mpich"], "openmpi": ["MPI=openmpi", "EXTRAS=hdf5"], "none": ["MPI=none"]}
+STOPPED = "own MPICH, stopped in the second epoch, requeued"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -33,6 +34,7 @@ def cases() -> dict[str, tuple[str, dict[str, str]]]:
     found = {
         "own MPICH, by srun": ("mpich", {}),
         "own Open MPI, by srun": ("openmpi", {}),
+        STOPPED: ("mpich", {"HPCNN_FAULT": "slow rank=0 phase=forward seconds=0.3 step=24-60"}),
         "own MPICH, by the host's mpirun": ("mpich", {"HPCNN_LAUNCHER": f"{sys.prefix}/bin/mpirun"}),
         "own MPICH, user namespaces, --sharens": ("mpich", apart),
         "own MPICH, user namespaces": ("mpich", apart | {"HPCNN_STAND_IN_SHARENS": "no"}),
@@ -57,13 +59,22 @@ def build(image: Path, arguments: list[str]) -> None:
     print(f"built {image.name} in {time.monotonic() - begin:.0f} s", flush=True)
 
 
-def train(cluster: Cluster, folder: Path, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Submit the template in a folder and return the state of the job and the hash of its weights."""
+def train(cluster: Cluster, folder: Path, environment: Mapping[str, str], *, stop: bool) -> tuple[str, str]:
+    """Submit the template in a folder and return the state of the job and the hash of its weights.
+
+    `stop`, Slurm's warning of the time limit is sent in the second epoch.
+    """
     env = {key: value for key, value in cluster.env().items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     as_root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    env |= {"PATH": f"{HERE}:{_PATH}", "HPCNN_MAX_RESTARTS": "0", **as_root, **environment}
+    env |= {"PATH": f"{HERE}:{_PATH}", "HPCNN_MAX_RESTARTS": "1" if stop else "0", **as_root, **environment}
     job = cluster.sbatch("--output=out", "slurm/apptainer.sbatch", *JOB, "--out", "run", cwd=folder, env=env)
+    if stop:
+        metrics = folder / "run" / "metrics.jsonl"
+        cluster.wait_until(lambda: metrics.exists() and metrics.read_text().count("\n"), "an epoch")
+        cluster.run(["scancel", "--batch", "--signal=USR1", str(job)], check=True)
     state = cluster.wait(job)
+    if stop and len((folder / "run" / "attempts.jsonl").read_text().splitlines()) != 4:
+        state = "NOT REQUEUED"
     result = folder / "run" / "result.json"
     return state, json.loads(result.read_text())["weights_sha256"] if result.exists() else ""
 
@@ -93,7 +104,9 @@ def main(folder: Path, names: list[str]) -> int:
             for shared in ("jobs", "slurm"):
                 (own / shared).symlink_to(ROOT / shared)
             begin = time.monotonic()
-            state, found = train(cluster, own, {"HPCNN_IMAGE": str(folder / image), **environment})
+            state, found = train(
+                cluster, own, {"HPCNN_IMAGE": str(folder / image), **environment}, stop=name == STOPPED
+            )
             good = state == "COMPLETED" and found == wanted
             failed += not good
             print(f"{'ok' if good else f'FAILED ({state})'}  {time.monotonic() - begin:3.0f} s  {name}", flush=True)
