@@ -79,6 +79,7 @@ class PeerError(HpcnnError, RuntimeError):
 
 _MOST_NAMES = 50
 _MOST_CHARACTERS = 300
+_MOST_LISTED = 1500
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -90,7 +91,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     ''
     """
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    return f" Did you mean {shortened(repr(match[0]))}?" if match else ""
 
 
 def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
@@ -109,5 +110,7 @@ def unknown_name(
     """Raise `error` for a name that is in no registry: the nearest known one, then the full list, then what to do."""
     names = sorted(known)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    listed = f"{', '.join(names[:_MOST_NAMES])}{more}."
-    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {listed}{remedy and ' '}{remedy}")
+    listed = f"{shortened(', '.join(names[:_MOST_NAMES]), _MOST_LISTED)}{more}."
+    raise error(
+        f"unknown {kind} {shortened(repr(name))}.{nearest(str(name), names)} Known: {listed}{remedy and ' '}{remedy}"
+    )

@@ -80,8 +80,7 @@ class UnpackedRows(ComputedRows):
 
     def _fill(self, rows: Indices, values: Array) -> None:
         self.rows.take(rows, values)
-        np.multiply(values, self.factor, out=values)
-        np.add(values, self.offset, out=values)
+        _unpack(values, self.factor, self.offset)
 
 
 class NanRows(ComputedRows):
@@ -97,9 +96,14 @@ class NanRows(ComputedRows):
         stored = self._stored.rows(len(rows))
         self.rows.take(rows, stored)
         np.copyto(values, stored)
-        np.multiply(values, self._factor, out=values)
-        np.add(values, self._offset, out=values)
+        _unpack(values, self._factor, self._offset)
         values[self._marks(stored)] = np.nan
+
+
+def _unpack(values: Array, factor: float, offset: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # the checks of the data find what is not finite
+        np.multiply(values, factor, out=values)
+        np.add(values, offset, out=values)
 
 
 def with_nan(rows: Rows) -> Rows:

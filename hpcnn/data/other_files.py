@@ -145,7 +145,7 @@ def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: C
     found = _folder_reader(path, data, SAMPLES) if find_folder(path, base) is not None else None
     if found is not None:
         return found.sample_settings(path, data, columns)  # type: ignore[no-any-return]
-    for reader in READERS:
+    for reader in (reader_of(data), *READERS):
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
     return _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)  # type: ignore[no-any-return]

@@ -24,7 +24,9 @@ from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import read_datasets, take
 from tests.fuzz.crafted import MARKER, pickled_npy, zip_bomb, zipped
-from tests.fuzz.sound import X, Y, hdf5_bytes, npy_bytes, npz_bytes, parquet_bytes
+from tests.fuzz.samples import X, Y, npy_bytes, npz_bytes
+from tests.fuzz.sound import parquet_bytes
+from tests.fuzz.sound_grids import hdf5_bytes
 from tests.require import require
 
 # ---------------------------------------------------------------------------------------------------------------- paths

@@ -121,6 +121,13 @@ def list_masks(folder: Path, masks: Path) -> Listing:
     )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long a name, or no name at all
+        return False
+
+
 def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Listing:
     """Return the pictures that a table lists, with their targets.
 
@@ -145,7 +152,8 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
     if len(empty):
         raise DataError(f"{found.path}: {data.paths!r} is empty in row {empty[0]}, counted from 0. Fill it in.")
     pictures = [folder / paths.words[place] for place in paths.values]
-    missing = next((one for one in pictures if not one.is_file()), None)
-    if missing is not None:
-        raise DataError(f"{found.path} lists {missing}, which does not exist. Correct the path, or data.folder.")
+    for one in pictures:
+        if not _is_there(one):
+            listed = shortened(one)
+            raise DataError(f"{found.path} lists {listed}, which does not exist. Correct the path, or data.folder.")
     return Listing(tuple(pictures), table_rows(found.pick(target_places(found, targets)).columns, flat=True))

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpcnn.data.columns import PANDAS_INDEX, stripped
 from hpcnn.data.source import check_memory, optional_import, unread
+from hpcnn.data.tables.feather_sizes import unpacked_bytes
 from hpcnn.data.tables.opened import File, content_of
 from hpcnn.data.tables.parts import Part, constant_columns
 from hpcnn.data.tables.table import Column, Table
@@ -76,19 +77,15 @@ def _read_parquet(content: Any, file: File) -> Any:
 
 
 def _read_feather(content: Any, file: File) -> Any:
-    from pyarrow import Table, feather, ipc
+    from pyarrow import feather, ipc
 
-    if content.read(4) == b"FEA1":  # the first version
-        content.seek(0)
-        return feather.read_table(content, use_threads=False)
+    data = content.read_buffer()
     content.seek(0)
-    batches, size = [], 0
+    if data[:4].to_pybytes() == b"FEA1":  # the first version, which is not packed
+        return feather.read_table(content, use_threads=False)
+    check_memory(unpacked_bytes(memoryview(data)), file, _PART)
     with ipc.open_file(content, options=ipc.IpcReadOptions(use_threads=False)) as opened:
-        for place in range(opened.num_record_batches):
-            batches.append(opened.get_batch(place))
-            size += batches[-1].nbytes
-            check_memory(size, file, _PART)
-        return Table.from_batches(batches, opened.schema)
+        return opened.read_all()
 
 
 _READ: dict[Format, Callable[[Any, File], Any]] = {"Parquet": _read_parquet, "Feather": _read_feather}
