@@ -113,7 +113,7 @@ def read_inputs(
     if window is not None:
         return Inputs(windows_of_inputs(x, inputs.groups, window, path, features), notes=notes)
     names = recipe.features if recipe and recipe.columns and x.shape[1:] == (len(recipe.features),) else None
-    return Inputs(x, names or inputs.feature_names, notes)
+    return Inputs(x, names or inputs.feature_names, notes, files=inputs.files)
 
 
 def ready_inputs(
@@ -215,7 +215,8 @@ def ready_samples(
     notes = unknown_notes(source.x, recipe, what)
     source = encoded(source, recipe, what, reduction)
     dtypes = (np.float64 if scaling else dtype, np.float64 if target_scaling else dtype)
-    check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
+    targets = source.columns.targets if source.columns else None
+    check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names, targets)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
     y = target_scaling.apply(source.y, "targets") if target_scaling else source.y
     return Samples(x, y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

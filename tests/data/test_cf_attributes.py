@@ -146,3 +146,8 @@ def test_of_an_hdf5_file(tmp_path):
         match=r"holds 2 values of 6 that are marked as missing in .* \(fillvalue = .*first in row 4.*missing\.$",
     ):
         check(never)
+
+
+def test_a_factor_that_makes_values_infinite_warns_of_nothing():
+    with pytest.raises(DataError, match="not finite"):
+        check(unpacked(rows(), {"scale_factor": 1e308}, "x"), np.float64)
