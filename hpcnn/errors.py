@@ -95,13 +95,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
-    """Return a text, cut to a length that fits a message: it may quote a file from a stranger.
+    """Return a text, cut to a length that fits a message, without codes of terminals: it may quote a stranger's file.
 
-    >>> shortened("x" * 1000)[-5:]
-    'xx...'
+    >>> shortened("x" * 1000)[-5:], shortened("\\x1b[2Jname")
+    ('xx...', '\\\\x1b[2Jname')
     """
     text = str(text)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    text = text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
 def unknown_name(

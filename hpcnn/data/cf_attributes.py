@@ -135,6 +135,8 @@ def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
     for name, value in (("scale_factor", factor[0]), ("add_offset", offset[0])):
         if not math.isfinite(value):
             raise _refused(what, name, value, "which is not finite. Fix the file")
+    if factor[0] == 0:
+        raise _refused(what, "scale_factor", factor[0], "which makes all values alike. Fix the file")
     if marks is not None:
         rows = MarkedRows(rows, marks, what)
     neutral = float(factor[0]) == 1 and float(offset[0]) == 0
@@ -206,4 +208,9 @@ def _numbers(attributes: Mapping[str, Any], name: str, what: str, count: int = 0
 
 
 def _refused(what: str, name: str, value: Any, why: str) -> DataError:
-    return DataError(f"{what} has the attribute {name} = {shortened(repr(value), 60)}, {why}.")
+    return DataError(f"{what} has the attribute {name} = {shortened(_plain(value), 60)}, {why}.")
+
+
+def _plain(value: Any) -> str:
+    """Return a value as Python writes it, without NumPy's names of types."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
