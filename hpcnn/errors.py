@@ -95,10 +95,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
-    """Return a text, cut to a length that fits a message, without codes of terminals: it may quote a stranger's file.
+    r"""Return a text, cut to a length that fits a message, without codes of terminals: it may quote a stranger's file.
 
-    >>> shortened("x" * 1000)[-5:], shortened("\\x1b[2Jname")
-    ('xx...', '\\\\x1b[2Jname')
+    >>> shortened("x" * 1000)[-5:], shortened("\x1b[2Jname")
+    ('xx...', '\\x1b[2Jname')
     """
     text = str(text)
     text = text if len(text) <= limit else text[: limit - 3] + "..."
