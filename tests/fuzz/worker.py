@@ -6,6 +6,7 @@ Memory is limited, and whatever a case prints is noticed. A case that ends the p
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -167,6 +169,8 @@ def main(read: Read = read_as_program) -> None:
     warnings.simplefilter("always")
     for kind in json.loads(sys.stdin.readline()):
         _read_sound(kind)
+    with suppress(ImportError):
+        importlib.import_module("pyarrow.csv")  # which large tables alone need: no part of what a case takes
     _limit_memory()
     os.dup2(printed.fileno(), 2)
     print("ready", file=answers, flush=True)
