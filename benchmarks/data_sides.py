@@ -113,6 +113,7 @@ class Ours:
 
 
 def _unmap(rows: Rows) -> None:
+    rows = getattr(rows, "mapped_rows", None) or rows
     base = getattr(rows, "array", None)
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
