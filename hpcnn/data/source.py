@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hpcnn.data.columns import Columns
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError, shortened
+from hpcnn.kernels import core
 from hpcnn.system.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
@@ -198,6 +199,8 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
 
 
+_COLUMN_PART = 2**13
+"""Rows of all columns that are converted at once."""
 NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 
@@ -227,8 +230,15 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
     with np.errstate(invalid="ignore"):  # a signalling NaN; the checks find it
-        for place, column in enumerate(columns):
-            table[:, place] = column
+        if table.dtype.kind not in "iuf" or table.itemsize < 4 or len(columns) == 1:
+            for place, column in enumerate(columns):
+                table[:, place] = column
+            return table
+        for first in range(0, n, _COLUMN_PART):
+            part = slice(first, first + _COLUMN_PART)
+            core.columns_to_rows(
+                tuple(np.ascontiguousarray(column[part], table.dtype) for column in columns), table[part]
+            )
     return table
 
 
