@@ -54,8 +54,11 @@ def ways_of(comm: Communicator, folder: Path, name: str) -> dict[str, Epoch | No
     ways: dict[str, Epoch | None] = {IN_TURN: in_turn(comm, folder, name)}
     if name == "table.parquet":
         ways |= {"read at the start": at_the_start(folder, name), "from memory": ours()}
-    elif name == "x.npy":
+    elif name in ("x.npy", "plain.h5"):
         ways |= {"global": ours(), "windows": ours(**WINDOWS)}
+    elif name == "x.zarr":
+        ways |= {"windows": ours(**WINDOWS, **FROM_FILE), "from memory": ours(**MEMORY)}
+        return ways
     elif name == "pictures":
         ways |= {"global, not ahead": ours(**DIRECT), "global": ours(**FROM_FILE), "from memory": ours(**MEMORY)}
     else:
@@ -66,6 +69,8 @@ def ways_of(comm: Communicator, folder: Path, name: str) -> dict[str, Epoch | No
             "from memory": ours(**MEMORY),
             LOADER_WINDOWS: by_torch(comm, folder, name, windows=True),
         }
+    if name == "plain.h5":
+        ways[LOADER_WINDOWS] = by_torch(comm, folder, name, windows=True)
     return ways | {LOADER: by_torch(comm, folder, name, FEW if name.endswith(".h5") else 0)}
 
 

@@ -2,7 +2,7 @@
 
 #define LINE 64 /* bytes that a processor fetches together */
 #define AHEAD 512 /* bytes of a row that are fetched while as many of the one before are copied */
-#define DOWN 1024 /* rows of a column that are read one after the other */
+#define DOWN 512 /* rows of a column that are read one after the other */
 
 /* Copy `count` rows of `bytes` each that begin at `starts`. The next row is fetched meanwhile: no processor foresees it. */
 static void gather(const char *source, const int64_t *starts, index_t count, index_t bytes, char *out) {

@@ -71,9 +71,10 @@ def _mapped_chunks(dataset: Any) -> PlacedRows | None:
             found[first] = chunk.byte_offset
 
     chunk_iter(add)
-    if sorted(found) != [*range(0, shape[0], chunk_rows)]:  # some were never written
-        return None
-    starts = np.array([found[first] for first in sorted(found)], np.int64)
+    firsts = sorted(found)
+    if len(firsts) != -(-shape[0] // chunk_rows) or firsts != [*range(0, shape[0], chunk_rows)]:
+        return None  # some were never written
+    starts = np.array([found[first] for first in firsts], np.int64)
     return PlacedRows(path, np.dtype(dataset.dtype), shape, chunk_rows, starts)
 
 
