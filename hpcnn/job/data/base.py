@@ -53,9 +53,9 @@ are larger than the memory. It affects the result."""
     prefetch: NonNegativeInt = 2
     """Batches that each rank reads ahead while it computes, of data that are not in memory; 0: none. Same result."""
     keep: Literal["auto", "memory", "file"] = "auto"
-    """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
-share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
-takes at most a quarter of what is free. Same result."""
+    """Where a file that is decoded in chunks, as compressed HDF5, is read from. `memory`: from memory that the ranks \
+of a node share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory \
+if that takes at most a quarter of what is free. Same result."""
     cache: str = ""
     """Folder for a copy of the data that only needs to be mapped: the first job that reads them writes it, later ones \
 find it. For tables, compressed archives and folders of many files. Same result."""
