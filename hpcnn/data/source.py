@@ -201,6 +201,8 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
 
 _COLUMN_PART = 2**13
 """Rows of all columns that are converted at once."""
+_WIDEST = 8
+"""Most bytes of a number that the core knows."""
 NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 
@@ -229,16 +231,14 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
+    if table.itemsize > _WIDEST:
+        return np.stack(columns, 1, table)
+    whole = table.view(f"u{table.itemsize}")
     with np.errstate(invalid="ignore"):  # a signalling NaN; the checks find it
-        if table.dtype.kind not in "iuf" or table.itemsize < 4 or len(columns) == 1:
-            for place, column in enumerate(columns):
-                table[:, place] = column
-            return table
         for first in range(0, n, _COLUMN_PART):
             part = slice(first, first + _COLUMN_PART)
-            core.columns_to_rows(
-                tuple(np.ascontiguousarray(column[part], table.dtype) for column in columns), table[part]
-            )
+            values = (np.ascontiguousarray(column[part], table.dtype) for column in columns)
+            core.columns_to_rows(tuple(one.view(whole.dtype) for one in values), whole[part])
     return table
 
 

@@ -45,10 +45,10 @@ def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path:
                 f"{parts[0].file} ({shortened(', '.join(names))}). All parts of a table need the same."
             )
     index = _index(names, tables[0].schema.metadata).difference(wanted)
-    floats = block.columns() if block else {}
+    floats = block.columns() if block is not None else {}
     columns = [floats.get(name) or _column(name, _joined(name, tables, path), path) for name in names
                if name not in index]  # fmt: skip
-    columns += constant_columns([part.values for part in parts], [table.num_rows for table in tables])
+    columns += constant_columns([part.values for part in parts], [one.rows for one in read])
     note = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
     return Table(path, tuple(columns), notes=(note,) if note else ())
 
@@ -61,6 +61,7 @@ class _Read:
     """Those of all columns, stripped."""
     table: Any
     """By Arrow, those that are not in the block."""
+    rows: int
     block: FloatBlock | None = None
 
 
@@ -82,9 +83,11 @@ def _read(file: File, form: Format, apart: Sequence[str], *, single: bool) -> _R
     twice = sorted(name for name, times in Counter(known).items() if times > 1)
     if twice:
         raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
-    if not table.num_rows:
+    rows = len(block) if block is not None else table.num_rows
+    if not rows:
         raise DataError(f"{file} holds no row of data.")
-    return _Read(known, table.rename_columns([*stripped(table.column_names)]), block)
+    metadata, own = table.schema.metadata, [*stripped(table.column_names)]
+    return _Read(known, table.rename_columns(own).replace_schema_metadata(metadata), rows, block)
 
 
 def _read_parquet(
@@ -134,6 +137,8 @@ def _joined(name: str, tables: Sequence[Any], path: str) -> Any:
     """Return the values of all parts, of a type that holds those of each."""
     import pyarrow as arrow
 
+    if len(tables) == 1:
+        return tables[0].column(name)
     parts = [table.select([name]).replace_schema_metadata() for table in tables]
     try:
         return arrow.concat_tables(parts, promote_options="permissive").column(0)

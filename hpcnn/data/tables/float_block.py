@@ -37,6 +37,9 @@ class FloatBlock:
         self._rows: Array = np.empty((rows, len(found)), np.float32 if kind == "float" else np.float64)
         self._missing, self._filled, self._what = np.zeros(len(found), bool), 0, what
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def put(self, group: Any) -> Any:
         """Take the next rows, an Arrow table; return the other columns."""
         stop = self._filled + group.num_rows
