@@ -27,8 +27,9 @@ from hpcnn.job.data import Data, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import build_spec, piece_loader, prepared
+from hpcnn.runs.build import piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.spec import build_spec
 from hpcnn.runs.state import Facts, facts_of, job_of, scaling_in
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.system.output import ERROR, write_line
