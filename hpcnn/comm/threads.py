@@ -59,7 +59,8 @@ class _Group:
 class ThreadWorld:
     """What the ranks share, and which of them count as being on one host."""
 
-    def __init__(self, host_of_rank: Sequence[int], timeout_s: float) -> None:
+    def __init__(self, host_of_rank: Sequence[int], timeout_s: float, *, halving: bool = False) -> None:
+        self.halving = halving
         self.topology = Topology.of(host_of_rank)
         self.size = len(host_of_rank)
         self.timeout_s = timeout_s
@@ -175,7 +176,8 @@ class ThreadCommunicator:
     ) -> TreeAllreduce:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
+        halving = self._world.halving
+        return TreeAllreduce(self._place, shards, length, dtype, stats_length, halving=halving, **options)
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
@@ -183,7 +185,14 @@ class ThreadCommunicator:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         return TreeExchange(
-            self._place, shards, length, target.array.dtype, stats_length, target=target.array, **options
+            self._place,
+            shards,
+            length,
+            target.array.dtype,
+            stats_length,
+            target=target.array,
+            halving=self._world.halving,
+            **options,
         )
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
@@ -224,10 +233,12 @@ def run_threads(
     *,
     host_of_rank: Sequence[int] | None = None,
     timeout_s: float = 60.0,
+    halving: bool = False,
 ) -> list[T]:
     """Run ``body(communicator)`` on `size` ranks, each a thread, and return their results by rank.
 
-    `host_of_rank` assigns ranks to hosts, which share no memory; by default there is one host.
+    `host_of_rank` assigns ranks to hosts, which share no memory; by default there is one host. With `halving` the
+    exchange between hosts halves and doubles.
 
     Raises:
         Exception: what the first failing rank raised; the other ranks are released.
@@ -235,7 +246,7 @@ def run_threads(
     >>> run_threads(3, lambda comm: sum(comm.allgather(comm.rank)))
     [3, 3, 3]
     """
-    world = ThreadWorld(host_of_rank or [0] * size, timeout_s)
+    world = ThreadWorld(host_of_rank or [0] * size, timeout_s, halving=halving)
     results: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []
 
