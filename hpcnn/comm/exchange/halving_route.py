@@ -114,8 +114,7 @@ class HalvingRoute:
         return [each for each in pieces if each[0] < each[1]]
 
     def _subtrees(self, hosts: Group) -> list[Subtree]:
-        topology, shards = self._place.topology, self._slots.shards
-        return maximal_subtrees(shards, topology.leaves_of_hosts(shards, hosts))
+        return self._place.topology.hosts_subtrees(self._slots.shards, hosts)
 
     def _bucket(self, number: int, bounds: Range) -> _Bucket:
         place, job = self._place, self._job

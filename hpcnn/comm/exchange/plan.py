@@ -83,6 +83,10 @@ class Topology:
         """Return the subtrees that a host's ranks contribute together."""
         return maximal_subtrees(shards, self.host_leaves(shards, host), groups)
 
+    def hosts_subtrees(self, shards: int, hosts: tuple[int, int]) -> list[Subtree]:
+        """Return the subtrees of neighbouring hosts [first, end), as few as there can be."""
+        return maximal_subtrees(shards, self.leaves_of_hosts(shards, hosts))
+
     def host_leaves(self, shards: int, host: int) -> Subtree:
         """Return the leaves of a host's ranks."""
         return self.leaves_of_hosts(shards, (host, host + 1))

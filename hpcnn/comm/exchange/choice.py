@@ -1,0 +1,205 @@
+"""Which algorithm sums a vector fastest between hosts, by a latency and a bandwidth: a model, without communication.
+
+The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, an overhead for each
+message of a rank, and a gap for each byte that leaves a host.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.formats import WIRE_BYTES
+from hpcnn.comm.exchange.halving import halving_rounds, lane_count
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.protocol import ExchangeOptions
+from hpcnn.errors import CommunicatorError
+
+DIRECT, HALVING, GATHER = "direct", "halving", "gather"
+ALGORITHMS = (DIRECT, HALVING)
+"""Those that serve any exchange."""
+
+CHOICE = "HPCNN_EXCHANGE"
+"""Environment variable: one of `ALGORITHMS`, in place of the fastest."""
+
+NETWORK = "HPCNN_NETWORK"
+"""Environment variable: latency and bandwidth between nodes, in place of what is measured."""
+
+_ADDITION_S = 1e-6
+"""To begin one addition."""
+_ADDED_BYTE_S = 2e-10
+"""To add a byte that lies in memory."""
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_RATES = {"Mb/s": 1e6, "Gb/s": 1e9}
+_SHORT_OVERHEAD = 0.2
+"""The overhead of a message as a part of the latency, where nobody has measured it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What messages between hosts cost."""
+
+    latency_s: float
+    """Of a short message, until it has arrived."""
+    overhead_s: float
+    """Of each further message that a rank sends at the same time."""
+    byte_s: float
+    """Of each byte that leaves a host."""
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Return the network of a text such as ``2us,100Gb/s``: latency and bandwidth.
+
+        Raises:
+            CommunicatorError: it is something else.
+
+        >>> Network.parse("2us,100Gb/s")
+        Network(latency_s=2e-06, overhead_s=4e-07, byte_s=8e-11)
+        """
+        number = r"([0-9]+(?:\.[0-9]+)?)"
+        found = re.fullmatch(rf"{number}({'|'.join(_UNITS)}),{number}({'|'.join(_RATES)})", text)
+        if not found or not float(found[3]):
+            raise CommunicatorError(
+                f"{NETWORK} is {text!r}, but must be a latency and a bandwidth between nodes, such as 2us,100Gb/s. "
+                f"Units: {', '.join(_UNITS)}; {', '.join(_RATES)}. Unset it to let the ranks measure both."
+            )
+        latency_s = float(found[1]) * _UNITS[found[2]]
+        return cls(latency_s, _SHORT_OVERHEAD * latency_s, 8 / (float(found[3]) * _RATES[found[4]]))
+
+
+def check_choice(text: str) -> str:
+    """Return the algorithm that a text asks for; empty: the fastest.
+
+    Raises:
+        CommunicatorError: there is none of that name.
+    """
+    if text and text not in ALGORITHMS:
+        raise CommunicatorError(
+            f"{CHOICE} is {text!r}, but must be {' or '.join(ALGORITHMS)}. Unset it to let hpcnn choose the fastest."
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be summed in a step."""
+
+    topology: Topology
+    shards: int
+    length: int
+    """Entries of the vector."""
+    item_bytes: int
+    stats_length: int
+    buckets: int = 1
+    """How many parts of it travel on their own."""
+
+    @classmethod
+    def of(
+        cls,
+        topology: Topology,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        stats_length: int,
+        options: ExchangeOptions,
+    ) -> Workload:
+        """Return that of an exchange which is asked for so."""
+        item_bytes = WIRE_BYTES if options.get("compression") else np.dtype(dtype).itemsize
+        bucket = options.get("bucket") or length
+        return cls(topology, shards, length, item_bytes, stats_length, max(1, round(length / max(1, bucket))))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one step's exchange sends between hosts."""
+
+    rounds: int
+    """Messages that must wait for each other."""
+    messages: int
+    """Those that a rank sends."""
+    sent_bytes: float
+    """Those that leave a host."""
+    local_s: float = 0.0
+    """Seconds for additions that other algorithms don't need."""
+
+    def seconds(self, network: Network) -> float:
+        """Return how long it takes."""
+        return (
+            self.rounds * network.latency_s
+            + max(0, self.messages - self.rounds) * network.overhead_s
+            + self.sent_bytes * network.byte_s
+            + self.local_s
+        )
+
+
+def direct_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `DirectRoute`: sums and stats, results, and flags, each to every other host."""
+    hosts = len(work.topology.hosts)
+    sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
+    small = lane_count(work.topology) * (hosts - 1) * (8 * work.stats_length * sums + 1)
+    return Traffic(
+        2 * work.buckets + 1,
+        (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
+        (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
+    )
+
+
+def halving_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `HalvingRoute`."""
+    return max(
+        (_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))),
+        key=lambda traffic: traffic.sent_bytes,
+    )
+
+
+def _halving_traffic(work: Workload, host: int) -> Traffic:
+    topology, lanes = work.topology, lane_count(work.topology)
+    plan = halving_rounds(len(topology.hosts), host, (0, work.length), 1)
+    sent = 0
+    for each in plan:
+        sums = len(topology.hosts_subtrees(work.shards, each.side))
+        entries = sum(share.stop - share.start for share in each.sends)
+        stats = sum(share.stats for share in each.sends) * lanes
+        sent += sums * (entries * work.item_bytes + stats * 8 * work.stats_length)
+        returned = sum(share.stop - share.start for share in each.receives)
+        sent += returned * work.item_bytes + lanes * len(each.receives)
+    lanes_of_rank = -(-lanes // len(topology.hosts[host]))
+    messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
+    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent)
+
+
+def gather_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `AllgatherExchange`: every rank receives all contributions, and adds them."""
+    ranks, on_host, sum_bytes = len(work.topology.order), lane_count(work.topology), contributed_bytes(work)
+    rounds = (ranks - 1).bit_length()
+    added_s = 2 * _slots(work) * _ADDITION_S + sum_bytes * _ADDED_BYTE_S
+    return Traffic(rounds, rounds, on_host * sum_bytes * (ranks - on_host) / ranks, added_s)
+
+
+def contributed_bytes(work: Workload) -> int:
+    """Return the bytes of all contributions of all ranks together, nearly."""
+    return _slots(work) * (work.length * work.item_bytes + 8 * work.stats_length)
+
+
+def _slots(work: Workload) -> int:
+    topology = work.topology
+    ranks = len(topology.order)
+    some = (topology.order[place] for place in {0, ranks // 3, ranks // 2, ranks - 1})
+    return ranks * max(len(topology.rank_subtrees(work.shards, rank)) for rank in some)
+
+
+TRAFFIC = {DIRECT: direct_traffic, HALVING: halving_traffic, GATHER: gather_traffic}
+
+
+def fastest(work: Workload, network: Network, *, gather: bool) -> str:
+    """Return the name of the fastest algorithm; with `gather`, that may be `GATHER`."""
+    names = [*ALGORITHMS, GATHER] if gather else ALGORITHMS
+    return min(names, key=lambda name: TRAFFIC[name](work).seconds(network))
+
+
+def _some_hosts(hosts: int) -> set[int]:
+    """Return a few hosts that stand for all: the first and the last have the fewest sums."""
+    return {0, hosts // 3, hosts // 2, hosts - 1}
