@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.formats import WIRE_BYTES
-from hpcnn.comm.exchange.halving import halving_rounds, lane_count
+from hpcnn.comm.exchange.halving import halving_rounds
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import ExchangeOptions
 from hpcnn.errors import CommunicatorError
@@ -45,7 +45,7 @@ class Network:
     latency_s: float
     """Of a short message, until it has arrived."""
     overhead_s: float
-    """Of each further message that a rank sends at the same time."""
+    """Of each further message that a rank sends, and receives another, at the same time."""
     byte_s: float
     """Of each byte that leaves a host."""
 
@@ -139,7 +139,7 @@ def direct_traffic(work: Workload) -> Traffic:
     """Return the traffic of `DirectRoute`: sums and stats, results, and flags, each to every other host."""
     hosts = len(work.topology.hosts)
     sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
-    small = lane_count(work.topology) * (hosts - 1) * (8 * work.stats_length * sums + 1)
+    small = work.topology.lanes * (hosts - 1) * (8 * work.stats_length * sums + 1)
     return Traffic(
         2 * work.buckets + 1,
         (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
@@ -156,7 +156,7 @@ def halving_traffic(work: Workload) -> Traffic:
 
 
 def _halving_traffic(work: Workload, host: int) -> Traffic:
-    topology, lanes = work.topology, lane_count(work.topology)
+    topology, lanes = work.topology, work.topology.lanes
     plan = halving_rounds(len(topology.hosts), host, (0, work.length), 1)
     sent = 0
     for each in plan:
@@ -173,7 +173,7 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
 
 def gather_traffic(work: Workload) -> Traffic:
     """Return the traffic of `AllgatherExchange`: every rank receives all contributions, and adds them."""
-    ranks, on_host, sum_bytes = len(work.topology.order), lane_count(work.topology), contributed_bytes(work)
+    ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
     rounds = (ranks - 1).bit_length()
     added_s = 2 * _slots(work) * _ADDITION_S + sum_bytes * _ADDED_BYTE_S
     return Traffic(rounds, rounds, on_host * sum_bytes * (ranks - on_host) / ranks, added_s)

@@ -123,10 +123,11 @@ class DirectRoute:
     def _outward(self, plan: BucketPlan, tag: int) -> Transfer:
         """Return the transfer of this rank's partition to other hosts, and of theirs to this host."""
         start, stop = plan.own
-        vector = self._job.vector
+        vector, after = self._job.vector, self._place.host + 1
+        returned = [*plan.incoming[after:], *plan.incoming[:after]]
 
         def connect(own: Array, arriving: Sequence[Array]) -> Transfer:
-            back = [(span.rank, own[span.start - start : span.stop - start]) for to in plan.incoming for span in to]
+            back = [(span.rank, own[span.start - start : span.stop - start]) for to in returned for span in to]
             forth = [(span.rank, array) for span, array in zip(plan.relayed, arriving, strict=True)]
             return self._place.links.transfer(back, forth, tag)
 

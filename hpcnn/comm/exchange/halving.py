@@ -97,11 +97,6 @@ def member_piece(group: Group, host: int, bounds: Range, alignment: int) -> Rang
     return piece(bounds, group[1] - group[0], alignment, _member(group, host))
 
 
-def lane_count(topology: Topology) -> int:
-    """Return into how many lanes a vector is cut, each of which one rank of every host exchanges."""
-    return max(map(len, topology.hosts))
-
-
 def lanes_of(topology: Topology, rank: int) -> range:
     """Return the numbers of the lanes that `rank` exchanges: one, or several on a host with fewer ranks than others.
 
@@ -109,7 +104,7 @@ def lanes_of(topology: Topology, rank: int) -> range:
     >>> [lanes_of(topology, rank) for rank in range(4)]
     [range(0, 3), range(0, 1), range(1, 2), range(2, 3)]
     """
-    ranks, lanes = topology.hosts[topology.host_of(rank)], lane_count(topology)
+    ranks, lanes = topology.hosts[topology.host_of(rank)], topology.lanes
     local, count = topology.positions[rank] - topology.positions[ranks[0]], len(ranks)
     return range(-(-local * lanes // count), -(-(local + 1) * lanes // count))
 
@@ -117,7 +112,7 @@ def lanes_of(topology: Topology, rank: int) -> range:
 def rank_of_lane(topology: Topology, host: int, lane: int) -> int:
     """Return the rank of `host` that exchanges a lane."""
     ranks = topology.hosts[host]
-    return ranks[lane * len(ranks) // lane_count(topology)]
+    return ranks[lane * len(ranks) // topology.lanes]
 
 
 def _round(side: Group, group: Group, host: int, bounds: Range, alignment: int) -> Round:

@@ -24,7 +24,6 @@ from hpcnn.comm.exchange.halving import (
     Share,
     halving_rounds,
     home_group,
-    lane_count,
     lanes_of,
     member_piece,
     rank_of_lane,
@@ -67,6 +66,7 @@ class HalvingRoute:
         self._slots, self._job, self._place = slots, job, slots.place
         topology = self._place.topology
         self._hosts = len(topology.hosts)
+        self._subtrees_of: dict[Group, list[Subtree]] = {}
         self._lanes = lanes_of(topology, self._place.rank)
         self.residuals: Residuals | None = None
         self._rounding = self._make_rounding()
@@ -106,7 +106,7 @@ class HalvingRoute:
     def _pieces(self, group: Group, bounds: Range, rank: int) -> list[Range]:
         """Return the pieces of a rank's lanes that its host has as a member of a group."""
         topology, alignment = self._place.topology, self._job.alignment
-        host, lanes = topology.host_of(rank), lane_count(topology)
+        host, lanes = topology.host_of(rank), topology.lanes
         pieces = [
             member_piece(group, host, piece(bounds, lanes, alignment, lane), alignment)
             for lane in lanes_of(topology, rank)
@@ -114,11 +114,13 @@ class HalvingRoute:
         return [each for each in pieces if each[0] < each[1]]
 
     def _subtrees(self, hosts: Group) -> list[Subtree]:
-        return self._place.topology.hosts_subtrees(self._slots.shards, hosts)
+        if hosts not in self._subtrees_of:
+            self._subtrees_of[hosts] = self._place.topology.hosts_subtrees(self._slots.shards, hosts)
+        return self._subtrees_of[hosts]
 
     def _bucket(self, number: int, bounds: Range) -> _Bucket:
         place, job = self._place, self._job
-        lanes = [piece(bounds, lane_count(place.topology), job.alignment, lane) for lane in self._lanes]
+        lanes = [piece(bounds, place.topology.lanes, job.alignment, lane) for lane in self._lanes]
         plans = [halving_rounds(self._hosts, place.host, each, job.alignment) for each in lanes]
         stages = [_Stage() for _ in range(len(plans[0]) + 1)]
         parts: list[Part] = []

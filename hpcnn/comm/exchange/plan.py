@@ -70,6 +70,11 @@ class Topology:
         """The position of each host's first rank, and the number of ranks."""
         return (0, *accumulate(len(host) for host in self.hosts))
 
+    @cached_property
+    def lanes(self) -> int:
+        """The most ranks that a host has: where sums halve, each lane of the vector is exchanged by one rank a host."""
+        return max(map(len, self.hosts))
+
     def host_of(self, rank: int) -> int:
         """Return the number of the host that `rank` is on."""
         return bisect_right(self.starts, self.positions[rank]) - 1
@@ -174,12 +179,13 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, alignment: int) ->
     own = partitions[topology.positions[rank]]
     local = topology.hosts[own_host].index(rank)
     own_shares = _foreign_shares(topology, own_host, partitions, bounds, alignment)[local]
+    # Each host begins with the one after it: if all sent to the same host first, they would wait for its port.
+    others = [*range(topology.starts[own_host + 1], len(partitions)), *range(topology.starts[own_host])]
     relayed = [
         Span(topology.order[position], *part)
-        for position, partition in enumerate(partitions)
-        if not topology.starts[own_host] <= position < topology.starts[own_host + 1]
+        for position in others
         for share in own_shares
-        if (part := overlap(partition, share)) is not None
+        if (part := overlap(partitions[position], share)) is not None
     ]
     incoming = [
         tuple(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcnn.comm.exchange.halving import Round, halving_rounds, home_group, lane_count, lanes_of, rank_of_lane
+from hpcnn.comm.exchange.halving import Round, halving_rounds, home_group, lanes_of, rank_of_lane
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Compression
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
@@ -69,7 +69,7 @@ def test_every_rank_has_a_lane_and_every_lane_one_rank_of_each_host(host_of_rank
     topology = Topology.of(host_of_rank)
     for host, ranks in enumerate(topology.hosts):
         lanes = [lane for rank in ranks for lane in lanes_of(topology, rank)]
-        assert lanes == list(range(lane_count(topology)))
+        assert lanes == list(range(topology.lanes))
         assert all(lanes_of(topology, rank) for rank in ranks)
         assert [rank_of_lane(topology, host, lane) for lane in lanes] == [
             rank for rank in ranks for _ in lanes_of(topology, rank)
