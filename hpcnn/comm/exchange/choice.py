@@ -122,8 +122,8 @@ class Traffic:
     """Those that a rank sends."""
     sent_bytes: float
     """Those that leave a host."""
-    local_s: float = 0.0
-    """Seconds for additions that other algorithms don't need."""
+    local_s: float
+    """What a rank's additions take, in seconds."""
 
     def seconds(self, network: Network) -> float:
         """Return how long it takes."""
@@ -144,14 +144,18 @@ def direct_traffic(work: Workload) -> Traffic:
         2 * work.buckets + 1,
         (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
         (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
+        _adding_s(2 * hosts * sums, work.length * work.item_bytes * sums),
     )
 
 
 def halving_traffic(work: Workload) -> Traffic:
     """Return the traffic of `HalvingRoute`."""
-    return max(
-        (_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))),
-        key=lambda traffic: traffic.sent_bytes,
+    of_hosts = [_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))]
+    return Traffic(
+        max(each.rounds for each in of_hosts),
+        max(each.messages for each in of_hosts),
+        max(each.sent_bytes for each in of_hosts),
+        max(each.local_s for each in of_hosts),
     )
 
 
@@ -168,15 +172,16 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
         sent += returned * work.item_bytes + lanes * len(each.receives)
     lanes_of_rank = -(-lanes // len(topology.hosts[host]))
     messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
-    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent)
+    local_s = _adding_s(4 * len(plan) * work.buckets, sent / lanes)  # a sum and a copy, of the vector and of the stats
+    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, local_s)
 
 
 def gather_traffic(work: Workload) -> Traffic:
     """Return the traffic of `AllgatherExchange`: every rank receives all contributions, and adds them."""
     ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
     rounds = (ranks - 1).bit_length()
-    added_s = 2 * _slots(work) * _ADDITION_S + sum_bytes * _ADDED_BYTE_S
-    return Traffic(rounds, rounds, on_host * sum_bytes * (ranks - on_host) / ranks, added_s)
+    sent = on_host * sum_bytes * (ranks - on_host) / ranks
+    return Traffic(rounds, rounds, sent, _adding_s(2 * _slots(work), sum_bytes))
 
 
 def contributed_bytes(work: Workload) -> int:
@@ -198,6 +203,10 @@ def fastest(work: Workload, network: Network, *, gather: bool) -> str:
     """Return the name of the fastest algorithm; with `gather`, that may be `GATHER`."""
     names = [*ALGORITHMS, GATHER] if gather else ALGORITHMS
     return min(names, key=lambda name: TRAFFIC[name](work).seconds(network))
+
+
+def _adding_s(additions: int, added_bytes: float) -> float:
+    return additions * _ADDITION_S + added_bytes * _ADDED_BYTE_S
 
 
 def _some_hosts(hosts: int) -> set[int]:
