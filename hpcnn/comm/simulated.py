@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ from hpcnn.errors import CommunicatorError
 T = TypeVar("T")
 _STACK_BYTES = 256 * 1024
 """Of a rank's thread."""
-_ROUNDING_S = 1e-12
 _BARRIER_S = 1e-6
 """Of the ranks of one host, per doubling of their number."""
 
@@ -43,22 +42,29 @@ class Count:
 
 
 class _Port:
-    """One direction of a host's connection, used by one message at a time: when it is busy."""
+    """One direction of a host's connection: when it is busy. A message takes whatever time others have left free."""
 
     def __init__(self) -> None:
         self._begins_s: list[float] = []
         self._ends_s: list[float] = []
 
-    def reserve(self, earliest_s: float, duration_s: float) -> float:
-        """Return the first time from `earliest_s` on at which the port is free so long, and use it from then on."""
+    def reserve(self, earliest_s: float, duration_s: float) -> tuple[float, float]:
+        """Use the port for so long from `earliest_s` on; return when that begins and ends."""
         begins, ends = self._begins_s, self._ends_s
-        place, begin_s = bisect_right(ends, earliest_s), earliest_s
-        while place < len(begins) and begins[place] < begin_s + duration_s - _ROUNDING_S:
-            begin_s = max(begin_s, ends[place])
+        first = place = bisect_left(ends, earliest_s)
+        while place < len(begins) and begins[place] <= earliest_s:
+            earliest_s = ends[place]
             place += 1
-        begins.insert(place, begin_s)
-        ends.insert(place, begin_s + duration_s)
-        return begin_s
+        end_s, left_s = earliest_s, duration_s
+        while place < len(begins) and begins[place] < end_s + left_s:
+            left_s -= begins[place] - end_s
+            end_s = ends[place]
+            place += 1
+        end_s += left_s
+        # What it takes is free no longer, so that it becomes one busy period with those in between.
+        busy_from_s = min(earliest_s, begins[first]) if first < place else earliest_s
+        begins[first:place], ends[first:place] = [busy_from_s], [end_s]
+        return earliest_s, end_s
 
 
 class SimulatedWorld:
@@ -104,15 +110,15 @@ class SimulatedWorld:
         count.messages += 1
         count.sent_bytes += array.nbytes
         out, into, wire_s = self.host_of_rank[source], self.host_of_rank[target], array.nbytes * network.byte_s
-        begin_s = self._out[out].reserve(self.clocks_s[source], wire_s)
+        begin_s, left_s = self._out[out].reserve(self.clocks_s[source], wire_s)
         travel_s = max(0.0, network.latency_s - 2 * self.overhead_s)
-        arrival_s = self._in[into].reserve(begin_s + travel_s, wire_s) + wire_s
+        _, arrival_s = self._in[into].reserve(begin_s + travel_s, wire_s)
         key = source, target, tag
         self.mail[key].append((arrival_s, array.copy()))
         waiter = self.waiting.pop(key, None)
         if waiter is not None:
             self.wake(waiter, arrival_s)
-        return begin_s + wire_s
+        return left_s
 
     def wake(self, rank: int, time_s: float) -> None:
         """Let a rank go on, no earlier than `time_s`."""

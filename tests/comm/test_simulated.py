@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpcnn.comm.exchange.choice import (
     Network,
@@ -22,7 +25,7 @@ from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.shared_memory import PrivateMemory
-from hpcnn.comm.simulated import Outcome, run_simulated
+from hpcnn.comm.simulated import Outcome, _Port, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.errors import CommunicatorError
@@ -182,3 +185,13 @@ def test_the_fastest_depends_on_hosts_size_and_network() -> None:
     assert choice(4, 10, "2us,100Gb/s", gather=False) in {"direct", "halving"}
     assert choice(1024, 25_450, "2us,100Gb/s") == "halving"
     assert choice(3, 10_000_000, "2us,1Gb/s") == "direct"
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=15))
+def test_messages_share_a_port_slot_by_slot(messages: list[tuple[int, int]]) -> None:
+    port, busy = _Port(), set[int]()
+    for earliest, duration in messages:
+        free = list(itertools.islice((slot for slot in itertools.count(earliest) if slot not in busy), duration))
+        busy.update(free)
+        assert port.reserve(earliest, duration) == (free[0], free[-1] + 1)
