@@ -55,9 +55,9 @@ def run(comm: Communicator, arguments: argparse.Namespace) -> int:
         runners = [Runner(algorithm, exchanges(algorithm, length)) for algorithm in ALGORITHMS]
         seconds = take_turns(comm, runners, arguments.rounds, arguments.seconds)
         work = Workload(place.topology, comm.size, length, 4, STATS)
-        microseconds = {name: [1e6 * each for each in found] for name, found in seconds.items()}
+        milliseconds = {name: [1000 * each for each in found] for name, found in seconds.items()}
         name = f"{length} entries, choice: {fastest(work, network, gather=False)}"
-        report.add(name, microseconds, "us", {"time halving / direct": ratios(seconds[HALVING], seconds[DIRECT])})
+        report.add(name, milliseconds, "ms", {"time halving / direct": ratios(seconds[HALVING], seconds[DIRECT])})
     report.write()
     return 0
 

@@ -59,7 +59,7 @@ def measure(place: Place, allgather: Callable[[Any], list[Any]]) -> Network:
 def _measure_pair(place: Place, partner: int) -> tuple[float, float, float]:
     short = _seconds(place, partner, _SHORT_BYTES, 1, repeats=12)
     many = _seconds(place, partner, _SHORT_BYTES, _MANY, repeats=6)
-    long = _seconds(place, partner, _LONG_BYTES, 1, repeats=4)
+    long = _seconds(place, partner, _LONG_BYTES, 1, repeats=3)
     return short, max(0.0, many - short) / (_MANY - 1), max(0.0, long - short) / (_LONG_BYTES - _SHORT_BYTES)
 
 
