@@ -16,6 +16,7 @@ import json
 import sys
 import time
 import tracemalloc
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from hpcnn.system.atomic import write_text
 LENGTH, STATS = 784 * 32 + 32 + 32 * 10 + 10, 8
 LATENCIES = ("1us", "2us", "10us")
 MOST_HOSTS_DIRECT = 256
+LONGEST = 10**9
 TABLE_LENGTHS, TABLE_HOSTS = (100, 2_500, LENGTH, 250_000), (4, 16, 64)
 TABLE_NETWORKS = tuple(f"{latency},{rate}" for latency in (*LATENCIES, "50us") for rate in ("1Gb/s", "100Gb/s"))
 
@@ -52,6 +54,9 @@ def scaling(hosts: int) -> dict[str, Any]:
     work = Workload(Topology.of(range(hosts)), hosts, LENGTH, 4, STATS)
     gc.collect()  # what thousands of ranks have left
     figures: dict[str, Any] = {"prepare": preparation(hosts)}
+    figures["halving up to"] = {
+        latency: crossover(hosts, Network.parse(f"{latency},100Gb/s")) / 1000 for latency in LATENCIES
+    }
     for algorithm in (DIRECT, HALVING, GATHER):
         traffic = TRAFFIC[algorithm](work)
         networks = {latency: Network.parse(f"{latency},100Gb/s") for latency in LATENCIES}
@@ -86,6 +91,16 @@ def preparation(hosts: int) -> dict[str, float]:
     tracemalloc.stop()
     del kept
     return {"ms, with the topology": (first - begin) * 1e3, "KiB": used / 1024}
+
+
+def crossover(hosts: int, network: Network) -> int:
+    """Return the number of entries up to which halving is chosen, or 0."""
+
+    def halves(length: int) -> bool:
+        work = Workload(Topology.of(range(hosts)), hosts, length, 4, STATS)
+        return fastest(work, network, gather=False) == HALVING
+
+    return bisect_left(range(1, LONGEST), True, key=lambda length: not halves(length))
 
 
 def choices() -> dict[str, Any]:
@@ -123,6 +138,7 @@ def main() -> int:
             line = f"{hosts:>5} hosts  {algorithm:<8} {shown['messages']:>7,} messages  {shown['KB']:>11,.1f} KB"
             print(f"{line}  {shown['us']:>9,.1f} us {kind}; formula at {times}", flush=True)
         print(f"{hosts:>5} hosts  a rank prepares: {figures['prepare']}", flush=True)
+        print(f"{hosts:>5} hosts  halving up to thousands of entries: {figures['halving up to']}", flush=True)
     if not given.no_choices:
         content["choice"] = found = choices()
         print(f"the choice is the faster one, or within 5 %: {found['right']} of {found['cases']}")

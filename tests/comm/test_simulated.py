@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -111,6 +111,16 @@ def test_the_error_of_a_rank_is_raised() -> None:
         run_simulated([0, 1, 2], prepare, network=NETWORK)
 
 
+class Counted(tuple[tuple[int, ...], ...]):
+    """Hosts that count how often something goes through all of them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        Counted.walks += 1
+        return super().__iter__()
+
+
 class NoLinks:
     """Counts messages that are never sent."""
 
@@ -123,11 +133,11 @@ class NoLinks:
 
 
 def cost_of_a_plan(hosts: int) -> tuple[int, int, int]:
-    """Return messages, bytes of memory and Python calls that one rank's exchange takes to prepare."""
-    topology, links, calls = Topology.of(range(hosts)), NoLinks(), 0
+    """Return messages, bytes of memory and calls that one rank's exchange takes to prepare."""
+    topology, links, calls = Topology(Counted((rank,) for rank in range(hosts))), NoLinks(), 0
     place = Place(hosts // 3, topology, PrivateMemory(), links)  # type: ignore[arg-type]
     TreeAllreduce(place, hosts, 64, np.float32, STATS, halving=True)  # the topology's own tables, once
-    links.messages = 0
+    links.messages, Counted.walks = 0, 0
 
     def count(frame: object, event: str, argument: object) -> None:
         nonlocal calls
@@ -142,6 +152,7 @@ def cost_of_a_plan(hosts: int) -> tuple[int, int, int]:
     used = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     del exchange
+    assert Counted.walks == 0
     return links.messages, used, calls
 
 

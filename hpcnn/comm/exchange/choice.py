@@ -30,8 +30,9 @@ NETWORK = "HPCNN_NETWORK"
 
 _ADDITION_S = 1e-6
 """To begin one addition."""
-_ADDED_BYTE_S = 2e-10
-"""To add a byte that lies in memory."""
+_CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
+"""To add or copy a byte that lies in the cache, or in memory."""
+_CACHE_BYTES = 2**20
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _RATES = {"Mb/s": 1e6, "Gb/s": 1e9}
 _SHORT_OVERHEAD = 0.2
@@ -141,10 +142,10 @@ def direct_traffic(work: Workload) -> Traffic:
     sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
     small = work.topology.lanes * (hosts - 1) * (8 * work.stats_length * sums + 1)
     return Traffic(
-        2 * work.buckets + 1,
+        work.buckets + 2,  # a bucket is returned while the next one is summed
         (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
         (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
-        _adding_s(2 * hosts * sums, work.length * work.item_bytes * sums),
+        _adding_s(2 * hosts * sums, work.length * work.item_bytes * sums / work.topology.lanes),
     )
 
 
@@ -172,7 +173,8 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
         sent += returned * work.item_bytes + lanes * len(each.receives)
     lanes_of_rank = -(-lanes // len(topology.hosts[host]))
     messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
-    local_s = _adding_s(4 * len(plan) * work.buckets, sent / lanes)  # a sum and a copy, of the vector and of the stats
+    # In each round a sum and a copy, of the vector and of the stats; what is returned is packed and unpacked.
+    local_s = _adding_s(4 * len(plan) * work.buckets, 2 * sent / lanes)
     return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, local_s)
 
 
@@ -206,7 +208,7 @@ def fastest(work: Workload, network: Network, *, gather: bool) -> str:
 
 
 def _adding_s(additions: int, added_bytes: float) -> float:
-    return additions * _ADDITION_S + added_bytes * _ADDED_BYTE_S
+    return additions * _ADDITION_S + added_bytes * (_CACHED_BYTE_S if added_bytes < _CACHE_BYTES else _BYTE_S)
 
 
 def _some_hosts(hosts: int) -> set[int]:
