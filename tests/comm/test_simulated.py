@@ -29,6 +29,7 @@ from hpcnn.comm.simulated import Outcome, _Port, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.errors import CommunicatorError
+from tests.comm.exchanges import Case
 
 NETWORK = Network(latency_s=2e-6, overhead_s=2e-7, byte_s=8e-11)
 STATS = 6
@@ -206,3 +207,21 @@ def test_messages_share_a_port_slot_by_slot(messages: list[tuple[int, int]]) -> 
         free = list(itertools.islice((slot for slot in itertools.count(earliest) if slot not in busy), duration))
         busy.update(free)
         assert port.reserve(earliest, duration) == (free[0], free[-1] + 1)
+
+
+@pytest.mark.parametrize("halving", [True, False])
+def test_buckets_beside_the_computation_on_uneven_hosts(halving: bool) -> None:
+    case = Case(13, 3000, np.float32, 3)
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], bool]:
+        exchange = comm.exchange(case.shards, case.length, case.dtype, case.stats, bucket=700)
+
+        def step() -> bool:
+            exchange.start(lambda: True)
+            case.fill(exchange.contributions, 0)
+            exchange.ready(0)
+            return exchange.finish() and exchange.vector.tobytes() == case.total(0)[0].tobytes()
+
+        return step
+
+    assert all(run_simulated([0, 0, 1, 2, 3, 3, 3, 4, 5, 6], prepare, network=NETWORK, halving=halving).results)
