@@ -27,7 +27,8 @@ from tests.fuzz.crafted import CRAFTED, MARKER, put_other_thing
 from tests.fuzz.crafted_texts import CRAFTED_TEXTS
 from tests.fuzz.mutations import BYTES, TEXT, several
 from tests.fuzz.reading import read_as_program
-from tests.fuzz.sound import KINDS, Sample
+from tests.fuzz.samples import Sample
+from tests.fuzz.sound import KINDS
 
 MEMORY_BYTES = 300 * 2**20
 """What a case may take beyond what reading sound files took."""
@@ -36,7 +37,7 @@ MESSAGE_LIMIT = 3000
 ROLES = ("training data", "validation data", "validation_fraction")
 """Words of messages about what a job's files hold together."""
 WRITERS = {**CRAFTED, **CRAFTED_TEXTS}
-OF_LIBTIFF = re.compile(r"(_?TIFF\w*|tempfile\.tif|MissingRequired|LZW\w+|EstimateStripByteCounts): ").match
+OF_LIBTIFF = re.compile(r"(_?TIFF\w*|\w+Decode|tempfile\.tif|MissingRequired|LZW\w+|EstimateStripByteCounts): ").match
 """Lines that libtiff writes of damaged files, from C."""
 Read = Callable[[str, Sample, Path, Random], None]
 
@@ -69,7 +70,7 @@ def write_case(kind: str, number: int, seed: int, folder: Path) -> tuple[Sample,
         other = random.choice(samples(random.choice(list(KINDS)[:3])))
         path.write_bytes(other.content)
         return sample, random, "other kind of file"
-    general = several(TEXT if kind in ("job", "csv", "text") else BYTES)
+    general = several(TEXT if kind in ("job", "csv", "text", "image tables") else BYTES)
     mutation = random.choice(WRITERS[kind]) if choice < 0.5 else general
     path.write_bytes(mutation(sample.content, random))
     return sample, random, mutation.__name__
