@@ -110,6 +110,18 @@ FOR_SPEED = {
     "not sharded, in buckets": (["train.optimizer_sharding=false", "train.bucket_mb=0.02"], {}),
     "sharded, no shared memory": (["train.optimizer_sharding=true"], {"HPCNN_SHARED_MEMORY": "off"}),
     "not sharded, no shared memory": (["train.optimizer_sharding=false"], {"HPCNN_SHARED_MEMORY": "off"}),
+    "sharded, by halving": (
+        ["train.optimizer_sharding=true"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_EXCHANGE": "halving"},
+    ),
+    "in buckets, by halving": (
+        ["train.optimizer_sharding=false", "train.bucket_mb=0.02"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_EXCHANGE": "halving"},
+    ),
+    "directly on a slow network": (
+        ["train.optimizer_sharding=false"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_NETWORK": "1us,1Mb/s"},
+    ),
     "activations computed again": (["train.checkpoint_activations=true"], {}),
     "recorded": (["run.timeline=true", "run.timeline_steps=40"], {}),
     "noise scale": (["run.noise_scale_every=1", "train.optimizer_sharding=true", "train.bucket_mb=0.01"], {}),
