@@ -91,6 +91,8 @@ class Inputs:
     """Warnings for the user."""
     groups: Rows | None = None
     """A number for each row, (n,): the time series that it is of, where there are several."""
+    files: tuple[str, ...] = ()
+    """The file of each row, as its path in the folder that was named, where each has one."""
 
 
 def with_features(source: Source) -> Source:

@@ -12,6 +12,7 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, load, prepare_samples
 from hpcnn.data.reduction import Reduction
@@ -41,6 +42,7 @@ from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.data_cache import read_data
 from hpcnn.training.kept import kept
 from hpcnn.training.loader import PieceLoader
+from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
@@ -215,6 +217,7 @@ def build_training(
     )
     weights = class_weights(job, spec, lambda classes: balanced_weights(splits.train, classes, reduction))
     loader = shard_loader(job, spec, splits, comm)
+    meter = _noise_scale_meter(job, spec, splits, loader.steps_per_epoch, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -230,7 +233,8 @@ def build_training(
             arithmetic=arithmetic(train.arithmetic),
         ),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
-        callbacks=_steering(job),
+        callbacks=_steering(job) | ({NOISE_SCALE: meter} if meter else {}),
+        noise_scale=meter,
         class_weights=weights,
         content=content,
     )
@@ -284,6 +288,21 @@ def _steering(job: Job) -> dict[str, Callback]:
     if job.train.reduce_on_plateau is not None:
         callbacks["reduce_on_plateau"] = ReduceOnPlateau(job.train.reduce_on_plateau)
     return callbacks
+
+
+def _noise_scale_meter(
+    job: Job, spec: ModelSpec, splits: Splits, steps_per_epoch: int, comm: Communicator
+) -> NoiseScaleMeter | None:
+    """Return what measures the noise scale.
+
+    None where nothing would be measured, or the loss is no mean over samples that are independent and weigh alike.
+    """
+    assert isinstance(job.train.shards, int)
+    independent = splits.train.weights is None and not spec.loss.synchronized
+    every = job.run.noise_scale_every
+    if not 0 < every <= job.train.epochs * steps_per_epoch or job.train.shards == 1 or not independent:
+        return None
+    return NoiseScaleMeter(comm, every)
 
 
 def _compression(train: Train) -> Compression | None:

@@ -290,7 +290,12 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
     )
     _warn(comm, inputs.notes)
     return PieceLoader(
-        inputs.x, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
+        inputs.x,
+        None,
+        piece_size=job.train.eval_batch_size,
+        input_shape=network.input_shape,
+        dtype=job.train.dtype,
+        files=inputs.files,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ NEVER_WRITTEN = {
 """Default fill values of netCDF (NC_FILL_FLOAT and so on) for values that were never written."""
 
 
+_SCALE = b"DIMENSION_SCALE"
 ROWS_A_RUN = 4
 """With as many consecutive rows, on average, a selection of single rows takes longer than one of each run."""
 
@@ -158,13 +160,25 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
 
 
 def _axes(dataset: Any) -> tuple[str, ...]:
-    """Return the names of the axes, those of dimension scales; empty where there are none."""
+    """Return the names of the axes, those of dimension scales; empty where there are none.
+
+    They are read from the attributes: HDF5's own functions for scales crash, or never end, on damaged files.
+    """
     try:
-        if dataset.is_scale:
+        if dataset.attrs.get("CLASS") == _SCALE:
             return (_last_name(dataset),)
-        return tuple(_last_name(axis[0]) if len(axis) else str(axis.label) for axis in dataset.dims)
+        scales = dataset.attrs.get("DIMENSION_LIST", ())
+        names = tuple(_last_name(dataset.file[scale[0]]) if len(scale) else "" for scale in scales)
+        labels = dataset.attrs.get("DIMENSION_LABELS", ())
     except FAULTS:
         return ()
+    names = names if len(names) == len(dataset.shape) else ("",) * len(dataset.shape)
+    labels = labels if len(labels) == len(names) else names
+    return tuple(name or _text(label) for name, label in zip(names, labels, strict=True))
+
+
+def _text(label: object) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _last_name(dataset: Any) -> str:
@@ -175,7 +189,9 @@ def _variable(file: Any, key: str, path: Path, opened: OpenFile) -> Variable:
     dataset, what = with_cache_for_a_row(file, key, path), f"data set {key!r} in {path}"
     files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
-    return Variable(unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), _axes(dataset))
+    return Variable(
+        unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), partial(_axes, dataset)
+    )
 
 
 def read_variables(path: Path, *keys: str) -> tuple[Variable, ...]:

@@ -6,6 +6,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,5 +132,5 @@ class ZarrReader(GridReader[schema.Zarr]):
             check_array(array, what)
             with quiet(what, "its attributes"):
                 attributes, axes = _attributes(array), _axes(array)
-            found.append(Variable(unpacked(ZarrRows(array, what), attributes, what), axes))
+            found.append(Variable(unpacked(ZarrRows(array, what), attributes, what), partial(tuple, axes)))
         return found

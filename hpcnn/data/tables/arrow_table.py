@@ -12,19 +12,18 @@ import numpy as np
 
 from hpcnn.data.columns import PANDAS_INDEX, stripped
 from hpcnn.data.source import check_memory, optional_import, unread
+from hpcnn.data.tables.feather_sizes import unpacked_bytes
 from hpcnn.data.tables.float_block import FloatBlock
 from hpcnn.data.tables.opened import File, content_of, is_plain
 from hpcnn.data.tables.parts import Part, constant_columns
 from hpcnn.data.tables.table import Column, Table
-from hpcnn.data.tables.text import coded_column
+from hpcnn.data.tables.text import EXACT, coded_column, inexact_integer
 from hpcnn.errors import DataError, shortened
 
 Format = Literal["Parquet", "Feather"]
 _ENTRY_BYTES = 8
 """Largest size of a number in memory."""
 _PART = "Use a part of it."
-_EXACT = 2**53
-"""Up to here float64 holds all integers."""
 
 
 def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path: str) -> Table:
@@ -108,19 +107,15 @@ def _read_parquet(
 
 
 def _read_feather(content: Any, file: File) -> Any:
-    from pyarrow import Table, feather, ipc
+    from pyarrow import feather, ipc
 
-    if content.read(4) == b"FEA1":  # the first version
-        content.seek(0)
-        return feather.read_table(content, use_threads=False)
+    data = content.read_buffer()
     content.seek(0)
-    batches, size = [], 0
+    if data[:4].to_pybytes() == b"FEA1":  # the first version, which is not packed
+        return feather.read_table(content, use_threads=False)
+    check_memory(unpacked_bytes(memoryview(data)), file, _PART)
     with ipc.open_file(content, options=ipc.IpcReadOptions(use_threads=False)) as opened:
-        for place in range(opened.num_record_batches):
-            batches.append(opened.get_batch(place))
-            size += batches[-1].nbytes
-            check_memory(size, file, _PART)
-        return Table.from_batches(batches, opened.schema)
+        return opened.read_all()
 
 
 def _index(names: Sequence[str], metadata: Mapping[bytes, bytes] | None) -> set[str]:
@@ -188,11 +183,8 @@ def _numbers(name: str, values: Any) -> Column:
     fault, kind = "", values.type
     if arrow.types.is_integer(kind) and kind.bit_width == 64 and len(values) > values.null_count:
         low, high = (int(value.as_py()) for value in compute.min_max(values).values())
-        if max(-low, high) > _EXACT:
-            fault = (
-                f"column {shortened(name)!r} holds integers beyond 2**53, as {high if high > _EXACT else low}, which "
-                "floats can't tell apart. Leave it out by data.exclude, or convert it to words."
-            )
+        if max(-low, high) > EXACT:
+            fault = inexact_integer(name, high if high > EXACT else low)
     whole = _floats(values) if arrow.types.is_decimal(kind) or values.null_count else values.to_numpy()
     return Column(name, "number", whole, fault=fault)
 
