@@ -9,11 +9,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
 from hpcnn.job import model as schema
+from hpcnn.nn.draws import INIT_STREAM
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.system.search_path import add_working_folder
+
+
+_OF_LIBRARIES = {
+    "keras": ': a model of Keras, which needs backend = "keras"',
+    "torch": ': a module of PyTorch, which needs backend = "torch"',
+}
+"""What to say of a model, by the package of its class."""
 
 
 def call_entry(model: schema.Model, input_shape: Shape) -> Any:
@@ -34,6 +44,11 @@ def call_entry(model: schema.Model, input_shape: Shape) -> Any:
         raise ModelError(f"model.entry {model.entry!r} failed with {type(error).__name__}: {error}") from error
 
 
+def seed_of_libraries(seed: int) -> int:
+    """Return the seed by which another library draws the first weights of a user's model, given that of the job."""
+    return int(np.random.SeedSequence([seed, INIT_STREAM]).generate_state(1)[0])
+
+
 def entry_network(model: schema.Model, input_shape: Shape) -> Network:
     """Return the network that the user's function returns for samples of `input_shape`.
 
@@ -43,8 +58,8 @@ def entry_network(model: schema.Model, input_shape: Shape) -> Network:
     """
     network = call_entry(model, input_shape)
     if not isinstance(network, Network):
-        of_keras = any(base.__module__.partition(".")[0] == "keras" for base in type(network).__mro__)
-        hint = ': a model of Keras, which needs backend = "keras"' if of_keras else ""
+        rooms = {base.__module__.partition(".")[0] for base in type(network).__mro__}
+        hint = next((hint for room, hint in _OF_LIBRARIES.items() if room in rooms), "")
         raise ModelError(
             f"model.entry {model.entry!r} must return an hpcnn.nn.Network, but returned {type(network).__name__}{hint}"
         )
