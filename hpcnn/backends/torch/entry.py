@@ -44,12 +44,12 @@ def _check_module(source: str, module: Any) -> None:
     import torch
 
     for name, inner in module.named_modules():
-        if isinstance(inner, torch.nn.modules.batchnorm._NormBase) and inner.track_running_stats:
-            if inner.momentum is None:
-                raise ModelError(
-                    f"{source}: {name or 'the module'!r} has momentum=None: averages over all batches so far depend on "
-                    "how many shards each rank computes. Give it a momentum, as 0.1."
-                )
+        averages = isinstance(inner, torch.nn.modules.batchnorm._NormBase) and inner.track_running_stats
+        if averages and inner.momentum is None:
+            raise ModelError(
+                f"{source}: {name or 'the module'!r} has momentum=None: averages over all batches so far depend on "
+                "how many shards each rank computes. Give it a momentum, as 0.1."
+            )
         if isinstance(inner, torch.nn.SyncBatchNorm):
             raise ModelError(
                 f"{source}: {name or 'the module'!r} is a SyncBatchNorm, which needs torch.distributed. Take "

@@ -20,7 +20,18 @@ _ENDINGS = {
     "ConvolutionBackward0": "linear",
 }
 """By name of PyTorch's own step back, the activations that the job file has."""
-_PASSED = ("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone", "Flatten", "ToCopy")
+_PASSED = (
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Permute",
+    "Clone",
+    "Flatten",
+    "ToCopy",
+)
 """Operations that keep the values of their input."""
 _SIGMOIDS = (schema.BinaryCrossentropy, schema.BinaryFocalCrossentropy, schema.Dice, schema.Iou)
 _SOFTMAXES = (

@@ -94,14 +94,10 @@ class TorchModel(Model):
 
     def _called(self, x: Array, *, training: bool) -> Any:
         """Return the logits of all outputs, each (n, *shape)."""
-        import torch
-
         network, module = self.network, self.module
         if module.training != training:
             module.train(training)
-        if self._state:
-            with torch.no_grad():
-                torch._foreach_copy_([tensor for _, _, tensor in self._state], self._kept)
+        self.load_state()
         given = to_tensor(np.ascontiguousarray(x.reshape(len(x), *network.input_shape), network.dtype))
         try:
             if network.dtype == "float32":
@@ -115,6 +111,14 @@ class TorchModel(Model):
                 f"{network.source}: the module fails on {len(x)} samples in "
                 f"{'training' if training else 'evaluation'}: {type(error).__name__}: {shortened(error)}"
             ) from error
+
+    def load_state(self) -> None:
+        """Give the buffers that training changes the values that the vector has for them."""
+        import torch
+
+        if self._state:
+            with torch.no_grad():
+                torch._foreach_copy_([tensor for _, _, tensor in self._state], self._kept)
 
     def _new_state(self) -> list[Any]:
         """Return what the last call made of the buffers that are state; one may have put a new tensor in its place."""

@@ -42,7 +42,7 @@ def probe(
 
     before = {name: (buffer, buffer._version, buffer.clone()) for name, buffer in module.named_buffers()}
     with drawing_from(0):
-        generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1:3]
+        generators = torch.get_rng_state(), random.getstate(), _state_of_numpy()
         outputs = call_once(call, module, shape, dtype, source, training=True, zeros=zeros)
         draws = not torch.equal(generators[0], torch.get_rng_state())
     _check_other_generators(source, generators[1:])
@@ -85,17 +85,18 @@ def call_once(
 
 
 def _check_other_generators(source: str, before: tuple[Any, Any]) -> None:
-    python, (words, place) = before
-    now = np.random.get_state()[1:3]
-    for name, same in (
-        ("Python's random", python == random.getstate()),
-        ("numpy.random", place == now[1] and np.array_equal(words, now[0])),
-    ):
-        if not same:
+    now = random.getstate(), _state_of_numpy()
+    for name, old, new in zip(("Python's random", "numpy.random"), before, now, strict=True):
+        if old != new:
             raise ModelError(
                 f"{source}: the module draws random numbers from {name}, whose state does not follow from the job's "
                 "seed. Draw by torch's own functions, such as torch.rand."
             )
+
+
+def _state_of_numpy() -> Any:
+    _, words, *rest = np.random.get_state(legacy=True)
+    return words.tobytes(), rest  # type: ignore[union-attr]
 
 
 def _changed(source: str, module: Any, before: dict[str, tuple[Any, int, Any]], dtype: str) -> set[str]:

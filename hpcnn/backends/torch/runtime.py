@@ -32,7 +32,7 @@ def start_torch() -> None:
     with suppress(RuntimeError):  # it computes already
         torch.set_num_interop_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # each new tensor, which takes time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # each new tensor, which takes time
 
 
 def runtime_facts() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def runtime_facts() -> dict[str, Any]:
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "torch_vectors": torch.backends.cpu.get_cpu_capability(),
-        "onednn": torch.backends.mkldnn.is_available(),
+        "onednn": bool(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
         "mkl_cbwr": os.environ.get("MKL_CBWR", "default"),
     }
 
