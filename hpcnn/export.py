@@ -25,8 +25,8 @@ _BACKENDS = {"keras": "keras", "safetensors": "torch", "pt2": "torch"}
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn export",
-        "Write a trained model as a file that others read: ONNX, Keras, PyTorch (pt2), its state_dict (safetensors) or a "
-        "NumPy archive. ONNX, Keras and pt2 files take raw inputs and give what hpcnn predict gives.",
+        "Write a trained model as a file that others read: ONNX, Keras, PyTorch (pt2), its state_dict (safetensors), "
+        "or a NumPy archive. ONNX, Keras and pt2 files take raw inputs and give what hpcnn predict gives.",
         example="python -m hpcnn.export runs/digits_mlp --format onnx -o digits.onnx",
     )
     add_run_arguments(parser)
@@ -101,7 +101,11 @@ def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> Train
 
 def _write(trained: TrainedModel, form: str, path: Path, arguments: argparse.Namespace) -> None:
     scaling = not arguments.no_scaling
-    if form == "onnx":
+    if form == "onnx" and trained.job.backend == "torch" and trained.job.model.entry:
+        from hpcnn.tools.export.torch_file import write_onnx_of_module
+
+        write_onnx_of_module(trained, path, scaling=scaling)
+    elif form == "onnx":
         from hpcnn.tools.export.onnx_file import write_onnx
 
         write_onnx(trained, path, scaling=scaling)

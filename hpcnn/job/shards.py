@@ -11,7 +11,8 @@ NUMPY_SHARDS = 8
 """Automatic shards with `numpy` arithmetic: each has library calls of its own, so that on one rank a step takes 1.1 to
 2.6 times as long as with one shard."""
 LIBRARY_SHARDS = 4
-"""Automatic shards in Keras and PyTorch mode. In Keras mode a step takes 1.2 to 2.6 times as long, and with eight 1.3 to 5.6 times."""
+"""Automatic shards in Keras and PyTorch mode. In the first a step takes 1.2 to 2.6 times as long, and with eight 1.3 to
+5.6 times."""
 
 
 def shards_of(job: Job, samples: int | None = None) -> int | None:

@@ -18,7 +18,6 @@ from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.system.search_path import add_working_folder
 
-
 _OF_LIBRARIES = {
     "keras": ': a model of Keras, which needs backend = "keras"',
     "torch": ': a module of PyTorch, which needs backend = "torch"',

@@ -71,3 +71,90 @@ class Encoder(nn.Module):
 
 def encoder(input_shape):
     return Encoder()
+
+
+def normalized(input_shape):
+    """Batch normalisation and dropout of a row, in any type."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(5, 9), nn.BatchNorm1d(9, momentum=0.2), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 3)
+    )
+
+
+class Tied(nn.Module):
+    """One weight under two names, one that does not learn, one that the outputs do not depend on, and a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+        self.second = nn.Linear(5, 5)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(5, 3)
+        self.out.weight.requires_grad_(False)
+        self.idle = nn.Parameter(torch.ones(2))
+        self.register_buffer("table", torch.linspace(0, 1, 5))
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.second(torch.tanh(self.first(x + self.table)))))
+
+
+def tied(input_shape):
+    return Tied()
+
+
+def lazy(input_shape):
+    return nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(3))
+
+
+def ending_in(input_shape, last):
+    return nn.Sequential(nn.Linear(5, 3), getattr(nn, last)(**({"dim": -1} if "Softmax" in last else {})))
+
+
+def of_hpcnn(input_shape):
+    return Network([Flatten(name="flat"), Dense(3, name="out")], input_shape, "softmax")
+
+
+# ---------------------------------------------------------------------------------------------------------- wrong ones
+
+
+class Calling(nn.Module):
+    """Calls a function of what a layer returns, and of the module itself."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.inner = nn.Linear(5, 3)
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, self.inner(x))
+
+
+def calling(function):
+    return lambda input_shape: Calling(function)
+
+
+def counted(module, y):
+    module.count += 1
+    return y
+
+
+def failed(module, y):
+    raise RuntimeError("out of order")
+
+
+no_module = lambda input_shape: 3  # noqa: E731
+no_parameters = lambda input_shape: nn.ReLU()  # noqa: E731
+all_frozen = lambda input_shape: nn.Linear(5, 3).requires_grad_(False)  # noqa: E731
+other_dtype = lambda input_shape: nn.Linear(5, 3, dtype=torch.float64)  # noqa: E731
+mixed = lambda input_shape: nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 3, dtype=torch.bfloat16))  # noqa: E731
+no_momentum = lambda input_shape: nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3, momentum=None))  # noqa: E731
+synchronized = lambda input_shape: nn.Sequential(nn.Linear(5, 3), nn.SyncBatchNorm(3))  # noqa: E731
+two_outputs = calling(lambda module, y: (y, y))
+integers = calling(lambda module, y: y.long())
+one_row = calling(lambda module, y: y.mean(0))
+detached = calling(lambda module, y: y.detach())
+counts = calling(counted)
+broken = calling(failed)
+of_python = calling(lambda module, y: y * random.random())
+of_numpy = calling(lambda module, y: y * float(np.random.uniform()))  # noqa: NPY002
+own_probabilities = calling(lambda module, y: y.exp() / y.exp().sum(-1, keepdim=True))

@@ -95,7 +95,7 @@ def _check_other_generators(source: str, before: tuple[Any, Any]) -> None:
 
 
 def _state_of_numpy() -> Any:
-    _, words, *rest = np.random.get_state(legacy=True)
+    _, words, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - to see whether the module uses it
     return words.tobytes(), rest  # type: ignore[union-attr]
 
 

@@ -37,10 +37,6 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
         entry = trained.job.model.entry
         if not entry:
             raise ModelError("ONNX files are written from hpcnn's own layers. Leave out --backend.")
-        if trained.job.backend == "torch":
-            from hpcnn.tools.export.torch_file import write_onnx_of_module
-
-            return write_onnx_of_module(trained, path, scaling=scaling)
         raise ModelError(
             f"Keras computes what the function {entry!r} builds, and hpcnn can't write that as ONNX. If it returns an "
             "hpcnn.nn.Network, add --backend numpy; if a keras.Model, write it by --format keras, from where Keras's "

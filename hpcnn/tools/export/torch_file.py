@@ -52,11 +52,13 @@ def write_onnx_of_module(trained: TrainedModel, path: Path, *, scaling: bool = T
     import torch
 
     def save(module: Any, example: Any, file: Path) -> None:
-        names = {"input_names": ["input"], "output_names": ["output"]}
         axes = {"input": {0: "batch"}, "output": {0: "batch"}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the newer exporter needs a package more
-            torch.onnx.export(module, (example,), file, dynamo=False, dynamic_axes=axes, **names)
+            torch.onnx.export(
+                module, (example,), file, input_names=["input"], output_names=["output"], dynamic_axes=axes,
+                dynamo=False,
+            )  # fmt: skip
 
     _write(trained, path, save, scaling=scaling)
 
