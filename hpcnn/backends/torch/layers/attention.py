@@ -53,16 +53,17 @@ def _attention(place: Place) -> Callable[[Mapping[str, Any], Any, Any, Any, Any]
         for name in ("query", "key", "value", "attention_output")
     ]
 
-    def heads(p: Mapping[str, Any], x: Any, which: int, count: int) -> Any:
+    sizes = ((layer.num_heads, layer.key_dim), (layer.kv_heads, layer.key_dim), (layer.kv_heads, layer.values))
+
+    def heads(p: Mapping[str, Any], x: Any, which: int) -> Any:
         """Return (n, heads, length, dim): those of keys and values once for each head of their group."""
-        kernel, own = names[which]
+        (kernel, own), (count, width) = names[which], sizes[which]
         made = f.linear(x, p[kernel].flatten(1).t(), p[own].flatten() if bias else None)
-        made = made.reshape(*x.shape[:2], count, -1).transpose(1, 2)
+        made = made.reshape(*x.shape[:2], count, width).transpose(1, 2)
         return made if count == layer.num_heads else made.repeat_interleave(layer.num_heads // count, 1)
 
     def call(p: Mapping[str, Any], query: Any, key: Any, value: Any, mask: Any) -> Any:
-        counts = (layer.num_heads, layer.kv_heads, layer.kv_heads)
-        q, k, v = (heads(p, x, *rest) for x, rest in zip((query, key, value), enumerate(counts), strict=True))
+        q, k, v = (heads(p, x, which) for which, x in enumerate((query, key, value)))
         seen, causal = None, layer.causal
         if mask is not None:
             seen = (mask != 0)[:, None, None]

@@ -48,9 +48,9 @@ def _batch_normalization(place: Place) -> Call:
 
     def call(p: Mapping[str, Any], x: Any, training: bool) -> Any:
         # one image whose pixels are the rows, channels last: what PyTorch has a fast kernel for
-        rows = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+        rows = x.reshape(1, x.numel() // x.shape[-1], 1, x.shape[-1]).permute(0, 3, 1, 2)
         weights = p.get(gamma), p.get(beta)
-        if not (training and learns):
+        if not (training and learns and len(x)):
             y = torch.batch_norm(rows, *weights, p[mean], p[variance], False, 0.0, epsilon, False)
         else:
             y, own, inverse = torch.native_batch_norm(rows, *weights, None, None, True, 0.0, epsilon)

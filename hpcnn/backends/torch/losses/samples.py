@@ -52,8 +52,12 @@ def _check_targets(loss: Loss, outputs: Any, targets: Any) -> None:
 
 def _mean_of_counted(terms: Any, counted: Any) -> Any:
     """Return each sample's mean of the terms that count; 0 if there are none."""
-    terms, counted = terms.reshape(len(terms), -1), counted.reshape(len(terms), -1)
-    return (terms * counted).sum(1) / counted.sum(1).clamp_min(1)
+    counted = _row(counted)
+    return (_row(terms) * counted).sum(1) / counted.sum(1).clamp_min(1)
+
+
+def _row(terms: Any) -> Any:
+    return terms.flatten(1) if terms.ndim > 1 else terms[:, None]
 
 
 _Terms = Callable[[Any, Any, Any], Any]
