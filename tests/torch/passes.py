@@ -31,29 +31,35 @@ def given(network, x):
     return parts or x
 
 
-def torch_passes(network, params, x, dy, *, training):
-    """Return outputs before the last activation, the gradients of inputs and parameters, and new state."""
+def torch_passes(network, params, x, dy, *, training, need_dx=True):
+    """Return outputs before the last activation, the gradients of inputs and parameters, and new state.
+
+    Inputs that need no gradient are another case: PyTorch has other code for them.
+    """
     torch = require("torch")
     module, names = module_of(network, {name: value.copy() for name, value in params.items()})
     module.train(training)
-    tensor = torch.from_numpy(x.copy()).requires_grad_()
+    tensor = torch.from_numpy(x.copy()).requires_grad_(need_dx)
     y = module(given(network, tensor), logits=True)
-    y.backward(torch.from_numpy(dy.copy()))
-    found = {"y": y, "dx": torch.zeros_like(tensor) if tensor.grad is None else tensor.grad}
+    if y.requires_grad:
+        y.backward(torch.from_numpy(dy.copy()))
+    found = {"y": y}
+    if need_dx:
+        found["dx"] = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
     found |= {names[name]: each.grad for name, each in module.named_parameters() if each.requires_grad}
     found |= {names[name]: each for name, each in module.named_buffers() if training}
     return {name: each.detach().numpy() for name, each in found.items()}
 
 
-def numpy_passes(network, params, x, dy, *, training):
+def numpy_passes(network, params, x, dy, *, training, need_dx=True):
     """Return the same of NumPy mode."""
     ctx, grads = Context(), network.layout.gradient_views(np.empty(network.layout.trainable_size, x.dtype))
     state = {spec.name: np.zeros(spec.shape) for spec in network.state}
     ctx.begin(training=training, random_key=(1, 2), new_state=state)
     y, backward = network.forward(params, x.copy(), ctx)
     y = y.copy()
-    dx = backward(dy.copy(), grads, need_dx=True)
-    return {"y": y, "dx": dx, **grads, **(state if training else {})}
+    dx = backward(dy.copy(), grads, need_dx=need_dx)
+    return {"y": y, **({"dx": dx} if need_dx else {}), **grads, **(state if training else {})}
 
 
 def torch_steps(network, params, loss, batches):

@@ -45,10 +45,12 @@ DRAWING = (Dropout, SpatialDropout, GaussianNoise)
 
 
 def compare(network, params, x, what, tolerance=TOLERANCE, modes=(False, True)):
-    """Compare passes in both modes."""
+    """Compare passes in both modes, in training with inputs that need a gradient and ones that need none."""
     dy = normal(len(x), *network.output_shape, seed=1)
-    for training in modes:
-        ours, theirs = (each(network, params, x, dy, training=training) for each in (torch_passes, numpy_passes))
+    for training, need_dx in [(mode, need) for mode in modes for need in ((True, False) if mode else (True,))]:
+        ours, theirs = (
+            each(network, params, x, dy, training=training, need_dx=need_dx) for each in (torch_passes, numpy_passes)
+        )
         close(ours, theirs, tolerance, (what, training))
 
 

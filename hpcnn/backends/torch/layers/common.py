@@ -23,7 +23,7 @@ def _activation(place: Place) -> Call:
 
 
 def _reshaped(place: Place) -> Call:
-    return stateless(lambda x: x.reshape(len(x), *place.output_shape))
+    return stateless(lambda x: x.reshape(x.shape[0], *place.output_shape))
 
 
 def _dropout(place: Place) -> Call:

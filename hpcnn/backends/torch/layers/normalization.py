@@ -26,15 +26,19 @@ def _rms_normalization(place: Place) -> Call:
 
 
 def _group_normalization(place: Place) -> Call:
+    """PyTorch's own gradients of gamma and beta fail for beta alone, and where the inputs need none."""
     import torch
 
     gamma, beta, epsilon = place.name("gamma"), place.name("beta"), place.layer.epsilon
     groups = place.input_shape[-1] if place.layer.groups == -1 else place.layer.groups
 
     def call(p: Mapping[str, Any], x: Any, training: bool) -> Any:
-        if not place.layer.scale and place.layer.center:  # beta alone is more than its gradient can do in PyTorch
-            return torch.group_norm(x.movedim(-1, 1), groups, eps=epsilon).movedim(1, -1) + p[beta]
-        return torch.group_norm(x.movedim(-1, 1), groups, p.get(gamma), p.get(beta), epsilon).movedim(1, -1)
+        rows, scale, shift = x.movedim(-1, 1), p.get(gamma), p.get(beta)
+        if scale is not None and (x.requires_grad or not torch.is_grad_enabled()):
+            return torch.group_norm(rows, groups, scale, shift, epsilon).movedim(1, -1)
+        y = torch.group_norm(rows, groups, eps=epsilon).movedim(1, -1)
+        y = y if scale is None else y * scale
+        return y if shift is None else y + shift
 
     return call
 
@@ -50,7 +54,7 @@ def _batch_normalization(place: Place) -> Call:
         # one image whose pixels are the rows, channels last: what PyTorch has a fast kernel for
         rows = x.reshape(1, x.numel() // x.shape[-1], 1, x.shape[-1]).permute(0, 3, 1, 2)
         weights = p.get(gamma), p.get(beta)
-        if not (training and learns and len(x)):
+        if not (training and learns and x.shape[0]):
             y = torch.batch_norm(rows, *weights, p[mean], p[variance], False, 0.0, epsilon, False)
         else:
             y, own, inverse = torch.native_batch_norm(rows, *weights, None, None, True, 0.0, epsilon)

@@ -65,11 +65,11 @@ def _average(place: Place) -> Call:
 
 def _global_max(place: Place) -> Call:
     """Take the largest by its place, so that the first of equals gets the whole gradient."""
-    return stateless(lambda x: x.flatten(1, -2).max(1).values.reshape(len(x), *place.output_shape))
+    return stateless(lambda x: x.flatten(1, -2).max(1).values.reshape(x.shape[0], *place.output_shape))
 
 
 def _global_average(place: Place) -> Call:
-    return stateless(lambda x: x.flatten(1, -2).mean(1).reshape(len(x), *place.output_shape))
+    return stateless(lambda x: x.flatten(1, -2).mean(1).reshape(x.shape[0], *place.output_shape))
 
 
 LAYERS: Mapping[type[Layer], Make] = {

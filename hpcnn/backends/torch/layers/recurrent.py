@@ -54,7 +54,7 @@ def _of_torch(layer: Any) -> Run | None:
         if weights[2] is not None:
             biases = tuple(weights[2]) if weights[2].ndim == 2 else (weights[2], torch.zeros_like(weights[2]))
         given = [_reordered(each, order).t() for each in weights[:2]] + [_reordered(each, order) for each in biases]
-        zeros = x.new_zeros(1, len(x), layer.units)
+        zeros = x.new_zeros(1, x.shape[0], layer.units)
         state = (zeros, zeros) if kind == "lstm" else zeros
         return go(x, state, given, bool(biases), 1, 0.0, torch.is_grad_enabled(), False, True)[0]
 
@@ -80,7 +80,7 @@ def _step_by_step(layer: Any) -> Run:
         kernel, _, bias = weights
         first, second = bias if bias is not None and bias.ndim == 2 else (bias, None)
         given = x @ kernel if first is None else x @ kernel + first
-        state: tuple[Any, ...] = (x.new_zeros(len(x), layer.units),) * 2
+        state: tuple[Any, ...] = (x.new_zeros(x.shape[0], layer.units),) * 2
         outputs = []
         for number in range(x.shape[1]):
             state = step(given[:, number], state, weights, second)

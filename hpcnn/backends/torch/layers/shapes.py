@@ -64,7 +64,7 @@ def _permute(place: Place) -> Call:
 
 
 def _repeat_vector(place: Place) -> Call:
-    return stateless(lambda x: x[:, None].expand(len(x), *place.output_shape))
+    return stateless(lambda x: x[:, None].expand(x.shape[0], *place.output_shape))
 
 
 def _spatial_dropout(place: Place) -> Call:
@@ -75,7 +75,7 @@ def _spatial_dropout(place: Place) -> Call:
     def call(p: Mapping[str, Any], x: Any, training: bool) -> Any:
         if not training or not rate:
             return x
-        return x * f.dropout(x.new_ones(len(x), *ones, x.shape[-1]), rate)
+        return x * f.dropout(x.new_ones(x.shape[0], *ones, x.shape[-1]), rate)
 
     return call
 
