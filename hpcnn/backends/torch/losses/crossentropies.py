@@ -74,8 +74,12 @@ def _of_labels(loss: Any, log_p: Any, labels: Any) -> Any:
 
     ignored = NEVER if loss.ignore_class is None else loss.ignore_class
     rows, flat = log_p.flatten(0, -2), labels.flatten()
-    terms = f.nll_loss(rows, flat, ignore_index=ignored, reduction="none")
+    try:
+        terms = f.nll_loss(rows, flat, ignore_index=ignored, reduction="none")
+    except IndexError:
+        loss.check_targets(rows, flat.cpu().numpy())  # which says more; of the rows, only the shape matters
+        raise
     if loss.label_smoothing:
         spread = -rows.mean(-1) * (flat != ignored)
         terms = terms * (1 - loss.label_smoothing) + spread * loss.label_smoothing
-    return terms.view(labels.shape)
+    return terms if labels.ndim == 1 else terms.view(labels.shape)

@@ -31,7 +31,6 @@ def sample_losses(loss: Loss, outputs: Any, targets: Any, head: str = "linear") 
             'or set backend = "numpy".'
         )
     of_outputs, of_logits = LOSSES[loss.name]
-    _check_targets(loss, outputs, targets)
     if of_logits is not None and head == loss.fused_head:
         terms = of_logits(loss, outputs, targets)
     else:
@@ -41,13 +40,6 @@ def sample_losses(loss: Loss, outputs: Any, targets: Any, head: str = "linear") 
     if ignored is not None:
         return _mean_of_counted(terms, targets != ignored)
     return terms if terms.ndim == 1 else terms.flatten(1).mean(1)
-
-
-def _check_targets(loss: Loss, outputs: Any, targets: Any) -> None:
-    import torch
-
-    if loss.target_kind in ("labels", "sequences") and not torch.compiler.is_compiling():
-        loss.check_targets(outputs, targets.cpu().numpy())  # of the outputs, only the shape matters
 
 
 def _mean_of_counted(terms: Any, counted: Any) -> Any:
