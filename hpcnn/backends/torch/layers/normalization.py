@@ -52,19 +52,24 @@ def _batch_normalization(place: Place) -> Call:
 
     def call(p: Mapping[str, Any], x: Any, training: bool) -> Any:
         # one image whose pixels are the rows, channels last: what PyTorch has a fast kernel for
-        rows = x.reshape(1, x.numel() // x.shape[-1], 1, x.shape[-1]).permute(0, 3, 1, 2)
+        count = x.numel() // x.shape[-1]
+        rows = x.reshape(1, count, 1, x.shape[-1]).permute(0, 3, 1, 2)
         weights = p.get(gamma), p.get(beta)
-        if not (training and learns and x.shape[0]):
-            y = torch.batch_norm(rows, *weights, p[mean], p[variance], False, 0.0, epsilon, False)
+        if training and learns and count:
+            averages = p[mean].clone(), _unbiased(p[variance], count)
+            y = torch.native_batch_norm(rows, *weights, *averages, True, 1 - momentum, epsilon)[0]
+            p[mean].copy_(averages[0])
+            p[variance].copy_(averages[1] * ((count - 1) / count) if count > 1 else p[variance] * momentum)
         else:
-            y, own, inverse = torch.native_batch_norm(rows, *weights, None, None, True, 0.0, epsilon)
-            with torch.no_grad():
-                p[mean].lerp_(own.to(p[mean].dtype), 1 - momentum)
-                spread = (inverse.double() ** -2 - epsilon).clamp_min(0)
-                p[variance].lerp_(spread.to(p[variance].dtype), 1 - momentum)
+            y = torch.batch_norm(rows, *weights, p[mean], p[variance], False, 0.0, epsilon, False)
         return y.permute(0, 2, 3, 1).reshape(x.shape)
 
     return call
+
+
+def _unbiased(variance: Any, count: int) -> Any:
+    """Return a variance of `count` numbers divided by one less, which is what PyTorch averages; NumPy mode does not."""
+    return variance * (count / (count - 1)) if count > 1 else variance.clone()
 
 
 LAYERS: Mapping[type[Layer], Make] = {
