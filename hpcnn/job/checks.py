@@ -210,7 +210,12 @@ _LIBRARIES = {"keras": ("Keras", "keras.RematScope"), "torch": ("PyTorch", "torc
 
 
 def _check_library(job: Job) -> None:
-    """Check what NumPy mode has and other libraries have not."""
+    """Check what one library has and others have not."""
+    if isinstance(job.loss, models.Function) and not (job.backend == "torch" and job.model.entry):
+        raise JobError(
+            'loss.name = "function" is for backend = "torch" with model.entry, in whose Python module the function is. '
+            "Set them, or choose another loss."
+        )
     if job.backend == "numpy":
         return
     library, remedy = _LIBRARIES[job.backend]

@@ -34,7 +34,7 @@ def call_entry(model: schema.Model, input_shape: Shape) -> Any:
     """
     if "input_shape" in model.options:
         raise JobError("model.options can't hold 'input_shape': set model.input_shape, or leave it to the data")
-    function = _find_entry(model.entry)
+    function = find_entry(model.entry)
     try:
         return function(input_shape=input_shape, **model.options)
     except HpcnnError:
@@ -70,30 +70,36 @@ def entry_network(model: schema.Model, input_shape: Shape) -> Network:
     return network
 
 
-def _find_entry(entry: str) -> Callable[..., Any]:
+def find_entry(entry: str, key: str = "model.entry") -> Callable[..., Any]:
+    """Return the function that a setting of the job, `key`, names.
+
+    Raises:
+        JobError: there is none.
+        ModelError: its module can't be imported.
+    """
     module_name, colon, function_name = entry.partition(":")
     if not (module_name and colon and function_name):
-        raise JobError(f"model.entry must look like 'package.module:function', but is {entry!r}")
+        raise JobError(f"{key} must look like 'package.module:function', but is {entry!r}")
     add_working_folder()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ModelError(f"model.entry {entry!r}: its module can't be imported: {error}") from error
+            raise ModelError(f"{key} {entry!r}: its module can't be imported: {error}") from error
         raise JobError(
-            f"model.entry {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
+            f"{key} {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
             "It must be installed, or lie in the working folder or in one of PYTHONPATH."
         ) from None
     except Exception as error:
         raise ModelError(
-            f"model.entry {entry!r}: importing its module failed with {type(error).__name__}: {error}"
+            f"{key} {entry!r}: importing its module failed with {type(error).__name__}: {error}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]
         what = "has no function" if function is None else "holds no function, but something else, under"
         raise JobError(
-            f"model.entry {entry!r}: module {module_name!r} {what} {function_name!r}.{nearest(function_name, known)}"
+            f"{key} {entry!r}: module {module_name!r} {what} {function_name!r}.{nearest(function_name, known)}"
             f"{_overlooked(module)}"
         )
     return function  # type: ignore[no-any-return]

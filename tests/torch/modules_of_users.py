@@ -113,6 +113,14 @@ def of_hpcnn(input_shape):
     return Network([Flatten(name="flat"), Dense(3, name="out")], input_shape, "softmax")
 
 
+def crossentropy(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def its_mean(outputs, targets):
+    return crossentropy(outputs, targets).mean()
+
+
 # ---------------------------------------------------------------------------------------------------------- wrong ones
 
 

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from hpcnn.errors import HpcnnError, JobError, MissingExtraError, ModelError
 from hpcnn.export import _format as format_of
 from hpcnn.export import _parser as parser
 from hpcnn.export import main as export
+from hpcnn.job import model as models
 from hpcnn.job.load import load_job
 from hpcnn.runs.build import build_replica, build_spec, build_training
 from hpcnn.runs.inference import evaluate_trained, input_loader, open_trained, predict
@@ -228,9 +231,28 @@ def test_a_network_of_hpcnn(backend) -> None:
     assert ours.network.layout.offsets == theirs.network.layout.offsets == {"out/kernel": 0, "out/bias": 15}
 
 
-def test_products_in_bfloat16(backend) -> None:
-    import msgspec
+def test_a_loss_of_the_users_own(backend) -> None:
+    def model_of(loss=None):
+        job = msgspec.structs.replace(job_of("tied"), backend="torch")
+        job = msgspec.structs.replace(job, loss=loss or job.loss)
+        return build_replica(job, build_spec(job, (5,), backend), COMM).model
 
+    x, y, weights = np.random.default_rng(0).random((6, 5), np.float32), np.arange(6) % 3, np.arange(6.0)
+    own = partial(models.Function, targets="labels")
+    by_name, by_function = model_of(), model_of(own(function="crossentropy"))
+    for each in (None, weights):
+        values = [model.evaluate(x, y, each)[0] for model in (by_name, by_function)]
+        assert values[0] == pytest.approx(values[1], rel=1e-6)
+    message = r"its_mean' must return the loss of each sample, .*\(6,\), but returned float32 of shape \(\)"
+    with pytest.raises(ModelError, match=message):
+        model_of(own(function="its_mean")).evaluate(x, y, None)
+    with pytest.raises(JobError, match=rf"loss.function '{USERS}:crosentropy': .* Did you mean 'crossentropy'"):
+        model_of(own(function="crosentropy"))
+    with pytest.raises(JobError, match=r'"function" is for backend = "torch" with model\.entry'):
+        load_job(overrides=["loss={ name = 'function', function = 'f' }"])
+
+
+def test_products_in_bfloat16(backend) -> None:
     job = job_of("normalized", train={"metrics": []})
     half = msgspec.structs.replace(job, torch=msgspec.structs.replace(job.torch, autocast="bfloat16"))
     x = np.random.default_rng(0).random((8, 5), np.float32)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.backends.torch.loss_function import loss_function
 from hpcnn.backends.torch.losses import sample_losses
 from hpcnn.backends.torch.network import TorchNetwork
 from hpcnn.backends.torch.passback import PassBack
@@ -13,6 +14,8 @@ from hpcnn.backends.torch.runtime import ALONE, numbers_of
 from hpcnn.backends.torch.tensors import to_array, to_tensor, view_of
 from hpcnn.comm.protocol import Array
 from hpcnn.errors import HpcnnError, ModelError, shortened
+from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.losses.function import FunctionOfValues
 from hpcnn.nn.passes import Ready
 from hpcnn.nn.several_losses import BoundLosses
 from hpcnn.system.denormals import FlushDenormals
@@ -39,6 +42,10 @@ class TorchModel(Model):
         self._kept = [view_of(self.params[spec.name]) for spec in network.state]
         self._back = PassBack(self.module, network)
         self._denormals = FlushDenormals()
+        self._ones: Any = ()
+        self._function: Any = None
+        if isinstance(loss, BoundLoss) and isinstance(loss.loss, FunctionOfValues):
+            self._function = loss_function(network.entry, loss.loss.function)
 
     def use_threads(self, threads: int) -> None:
         """Do nothing: the bits of PyTorch's sums depend on its threads, so each rank has one."""
@@ -133,6 +140,8 @@ class TorchModel(Model):
         if not isinstance(self.loss, BoundLosses):
             dtype = np.int64 if self.loss.target_kind != "values" else self.network.dtype
             targets = to_tensor(np.ascontiguousarray(y, dtype))
+            if self._function is not None:
+                return [self._function(logits[0], targets)]
             return [sample_losses(self.loss.loss, logits[0], targets, self.loss.head)]
         each = []
         for part, one in zip(self.loss.parts, logits, strict=True):
@@ -151,7 +160,9 @@ class TorchModel(Model):
 
         if weights is not None:
             return to_tensor(np.ascontiguousarray(weights, self.network.dtype))
-        return torch.ones(samples, dtype=getattr(torch, self.network.dtype))
+        if len(self._ones) != samples:
+            self._ones = torch.ones(samples, dtype=getattr(torch, self.network.dtype))
+        return self._ones
 
     def _outputs(self, logits: Any) -> Array:
         return to_array(self.network.rows([one.detach() for one in logits]))

@@ -12,6 +12,7 @@ from hpcnn.backends.torch.heads import ending_of, head_of
 from hpcnn.backends.torch.layers import activation, to_torch
 from hpcnn.backends.torch.probe import check_outputs, probe
 from hpcnn.backends.torch.runtime import numbers_of
+from hpcnn.job.model import Function
 from hpcnn.job.schema import Job
 from hpcnn.models.build import build_network
 from hpcnn.nn.build import sample_shape
@@ -31,6 +32,7 @@ class TorchNetwork:
         shapes: of one sample, and of the outputs for it.
         dtype: of parameters and arithmetic.
         source: what built the module, for messages.
+        entry: the function that did, ``module:function``, if one of the user's did.
         endings: the activation behind the module, and the last activation of all, be it that or within the module.
         parts: the network that the module computes, where it is one of hpcnn's layers.
         draws: whether the module draws random numbers in training.
@@ -47,6 +49,7 @@ class TorchNetwork:
         source: str,
         *,
         endings: tuple[str, str | None],
+        entry: str = "",
         parts: Network | None = None,
         draws: bool = True,
         autocast: str = "none",
@@ -54,7 +57,7 @@ class TorchNetwork:
         self.names, self.layout, self.dtype, self.source = names, layout, dtype, source
         self.input_shape, self.output_shape = shapes
         self.head, self.ending = endings
-        self.draws, self.autocast = draws, autocast
+        self.entry, self.draws, self.autocast = entry, draws, autocast
         self.inputs: Mapping[str, Shape] = {} if parts is None else parts.inputs
         """The shapes of several inputs by name, which a row of the samples holds."""
         self.outputs: Sequence[Output] = () if parts is None else parts.outputs
@@ -135,10 +138,11 @@ def _of_module(module: Any, shape: Shape, source: str, job: Job) -> TorchNetwork
     with numbers_of(dtype):
         found = probe(module, module, shape, dtype, source)
         check_outputs(found.outputs, dtype, source)
-    ending = ending_of(found.outputs)
+    ending = None if isinstance(job.loss, Function) else ending_of(found.outputs)
     head = head_of(job.loss, ending, found.outputs, source)
     layout = ParamLayout(specs_of(module, found.changed, dtype))
     return TorchNetwork(
         module, {spec.name: spec.name for spec in layout.specs}, layout, (shape, tuple(found.outputs.shape[1:])), dtype,
-        source, endings=(head, ending if head == "linear" else head), draws=found.draws, autocast=job.torch.autocast,
+        source, endings=(head, ending if head == "linear" else head), entry=job.model.entry,
+        draws=found.draws, autocast=job.torch.autocast,
     )  # fmt: skip
