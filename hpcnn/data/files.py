@@ -119,3 +119,30 @@ def _sizes(paths: list[Path]) -> list[int] | None:
     except OSError:
         return None
     return sizes
+
+
+def files_in(path: Path) -> Iterator[Path]:
+    """Yield a file, or all files of a folder, through links too."""
+    if not path.is_dir():
+        yield path
+        return
+    seen: set[Path] = set()
+    for folder, below, names in os.walk(path, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)
+
+
+def folder_on_disk(setting: str, given: str, host: str) -> Path:
+    """Return the folder that `data.SETTING` names on `host`, variables replaced. DataError: there is none."""
+    folder = Path(os.path.expandvars(given)).expanduser()
+    if folder.is_absolute() and folder.is_dir():
+        return folder
+    unset = " (a variable that is not set)" if "$" in str(folder) else ""
+    raise DataError(
+        f"data.{setting} = {given!r}: there is no folder {folder}{unset} on {host}. Give an absolute path of a folder, "
+        'as "/tmp" or "$TMPDIR".'
+    )

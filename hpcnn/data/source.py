@@ -23,6 +23,8 @@ DEFLATE_RATIO = 1032
 """Largest number of bytes that a deflated byte can expand to."""
 AXES_LIMIT = 64
 """Most axes of a NumPy array."""
+_TOGETHER, _ROWS, _BLOCK_ROWS = 64, 2**15, 256
+"""Columns that become rows together, so many values of each; and those that are written together."""
 ENTRIES_LIMIT = 2**58
 """NumPy counts bytes in 63 bits, with each axis of length 0 counted as 1; an entry has at most 16 bytes."""
 
@@ -226,10 +228,23 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
+    together: Array = np.empty((min(_TOGETHER, len(columns)), min(_ROWS, n)), table.dtype)
     with np.errstate(invalid="ignore"):  # a signalling NaN; the checks find it
-        for place, column in enumerate(columns):
-            table[:, place] = column
+        for start in range(0, n, _ROWS):
+            for first in range(0, len(columns), _TOGETHER):
+                some = [column[start : start + _ROWS] for column in columns[first : first + _TOGETHER]]
+                for place, values in enumerate(some):
+                    together[place, : len(values)] = values
+                _turn(together[: len(some), : len(some[0])], table[start:, first:])
     return table
+
+
+def _turn(columns: Array, table: Array) -> None:
+    """Write columns (c, n) into the first c entries of the first n rows, in blocks that fit the cache both ways."""
+    width, n = columns.shape
+    for start in range(0, n, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, n)
+        table[start:stop, :width] = columns[:, start:stop].T
 
 
 def optional_import(module: str, extra: str, purpose: str, package: str = "") -> Any:

@@ -60,6 +60,9 @@ are larger than the memory. It affects the result."""
     """Where a file that is decoded in chunks, as HDF5, is read from. `memory`: from memory that the ranks of a node \
 share, into which they decode it once at the start. `file`: from the file in each epoch. `auto`: from memory if that \
 takes at most a quarter of what is free. Same result."""
+    cache: str = ""
+    """Folder for a copy of the data that only needs to be mapped: the first job that reads them writes it, later ones \
+find it. For tables, compressed archives and folders of many files. Same result."""
     stage: str = ""
     """Folder on a disk of each node, as "/tmp" or "$TMPDIR", that files are copied to before the training. Same \
 result."""
@@ -433,5 +436,10 @@ LOCATIONS = (
 """Settings that only locate the data."""
 CONTENT_SETTINGS = frozenset({*LOCATIONS, "x_shape", "y_shape", "validation_samples", "sha256"})
 """Settings that do not affect the result where the data themselves are compared."""
-DATA_SPEED_SETTINGS = ("prefetch", "keep", "stage")
+DATA_SPEED_SETTINGS = ("prefetch", "keep", "cache", "stage")
 """Keys that do not change the result."""
+AFTER_READING = (
+    "validation_split", "validation_gap", "fold", "scale", "scale_over", "scale_targets", "scale_targets_over",
+    "one_hot", "augment", "order", "chunk_rows", "window_chunks", *DATA_SPEED_SETTINGS,
+)  # fmt: skip
+"""Keys that readers do not know: they change nothing of what is read."""

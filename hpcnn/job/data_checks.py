@@ -41,13 +41,24 @@ def check_data(data: sources.Data) -> None:
             '"windows" a few chunks are there at a time: set the order to "global", or mixup to 0'
         )
     _check_window(data)
-    if data.stage and not any(hasattr(data, key) for key in sources.LOCATIONS):
-        raise JobError(
-            f"data.stage = {data.stage!r} copies files, but data.source = {data.__struct_config__.tag!r} reads none: "
-            'set it to ""'
-        )
+    _check_copies(data)
     _check_validation(data)
     _check_split(data)
+
+
+def _check_copies(data: sources.Data) -> None:
+    """Raise JobError if files are to be copied, but there are none, or in two ways."""
+    if data.stage and data.cache:
+        raise JobError(
+            f"data.stage = {data.stage!r} and data.cache = {data.cache!r} both copy the data: keep one. The cache is "
+            "for files that are slow to read, the stage for a file system that is slow"
+        )
+    given = "stage" if data.stage else "cache"
+    if getattr(data, given) and not any(hasattr(data, key) for key in sources.LOCATIONS):
+        raise JobError(
+            f"data.{given} = {getattr(data, given)!r} copies files, but data.source = "
+            f'{data.__struct_config__.tag!r} reads none: set it to ""'
+        )
 
 
 def _check_validation(data: sources.Data) -> None:

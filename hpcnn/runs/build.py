@@ -16,7 +16,6 @@ from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
-from hpcnn.data.readers import read_source
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
 from hpcnn.data.samples import Samples, Scaling, Splits
@@ -42,12 +41,12 @@ from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from hpcnn.training.data_cache import read_data
 from hpcnn.training.kept import kept
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output, unscaled
 from hpcnn.training.model import AnyLoss, BuiltNetwork
 from hpcnn.training.notes import notes_on
-from hpcnn.training.read_once import read_once
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
 from hpcnn.training.staging import staged
@@ -288,7 +287,8 @@ def build_training(
     reduction = TreeReduction(comm)
     if source is None:
         section = staged(job.data, base, comm)
-        source = read_once(lambda: (order or _as_it_is)(read_source(section, base)), comm)
+        source = read_data(section, base, comm)
+        source = source if order is None else order(source)
     content = common_content(source, job.data, comm, base)
     measured = check(content) if check is not None else None
     job = with_chunk_rows(job, source.x)
@@ -320,10 +320,6 @@ def build_training(
         class_weights=weights,
         content=content,
     )
-
-
-def _as_it_is(source: Source) -> Source:
-    return source
 
 
 def _check_monitors(job: Job) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from hpcnn.comm.collectives import gather_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.core.formatting import approximate_size
-from hpcnn.data.files import is_pattern, paths_of
+from hpcnn.data.files import files_in, folder_on_disk, is_pattern, paths_of
 from hpcnn.data.source import places
 from hpcnn.errors import DataError
 from hpcnn.job.data import DataSection
@@ -64,7 +63,7 @@ def unstage() -> None:
 
 def _copied(section: DataSection, base: Path, owners: list[Process], comm: Communicator) -> dict[str, str]:
     """Copy the files, and return the settings that name the copies."""
-    folder = _folder(section.stage, comm.host)
+    folder = folder_on_disk("stage", section.stage, comm.host)
     _remove_leftovers(folder)
     try:
         settings, copies = _plan(section, base)
@@ -78,17 +77,6 @@ def _copied(section: DataSection, base: Path, owners: list[Process], comm: Commu
             'Give another folder, or leave the files where they are: data.stage = "".'
         ) from None
     return {setting: str(root / place) for setting, place in settings.items()}
-
-
-def _folder(stage: str, host: str) -> Path:
-    folder = Path(os.path.expandvars(stage)).expanduser()
-    if folder.is_absolute() and folder.is_dir():
-        return folder
-    unset = " (a variable that is not set)" if "$" in str(folder) else ""
-    raise DataError(
-        f"data.stage = {stage!r}: there is no folder {folder}{unset} on {host}. Give an absolute path of a folder on a "
-        'disk of each node, as "/tmp" or "$TMPDIR".'
-    )
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -109,7 +97,7 @@ def _plan(section: DataSection, base: Path) -> tuple[dict[str, str], Copies]:
         top = Path(str(number))
         if len(paths) == 1 and not is_pattern(given):
             settings[setting] = str(top / paths[0].name)
-            copies += [(file, top / file.relative_to(paths[0].parent)) for file in _files_in(paths[0])]
+            copies += [(file, top / file.relative_to(paths[0].parent)) for file in files_in(paths[0])]
             continue
         start, rest = _split_pattern(given, base, paths[0])
         settings[setting] = str(top / rest)
@@ -125,21 +113,6 @@ def _split_pattern(pattern: str, base: Path, found: Path) -> tuple[Path, Path]:
         if found.is_relative_to(start):
             return start, Path(*place.parts[first:])
     raise AssertionError("a file that no place of the pattern matches")
-
-
-def _files_in(path: Path) -> Iterator[Path]:
-    """Yield a file, or all files of a folder, through links too."""
-    if not path.is_dir():
-        yield path
-        return
-    seen: set[Path] = set()
-    for folder, below, names in os.walk(path, followlinks=True):
-        real = Path(folder).resolve()
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder, name) for name in names)
 
 
 def _check_room(stage: str, folder: Path, copies: Copies, host: str) -> None:

@@ -44,6 +44,11 @@ TOLERANCE = 1e-12
 DRAWING = (Dropout, SpatialDropout, GaussianNoise)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    require("torch").set_num_threads(1)
+
+
 def compare(network, params, x, what, tolerance=TOLERANCE, modes=(False, True)):
     """Compare passes in both modes, in training with inputs that need a gradient and ones that need none."""
     dy = normal(len(x), *network.output_shape, seed=1)

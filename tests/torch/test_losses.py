@@ -21,6 +21,11 @@ from tests.nn.test_ctc import LABELS
 from tests.require import require
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    require("torch").set_num_threads(1)
+
+
 def compare(loss, head, logits, targets, weights):
     """Compare values and gradients with NumPy mode."""
     torch = require("torch")

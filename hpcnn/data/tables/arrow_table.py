@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -58,7 +59,7 @@ def _read(file: File, form: Format) -> Any:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise unread(file, f"no valid {form} file ({error})") from None
-    twice = sorted({name for name in known if known.count(name) > 1})
+    twice = sorted(name for name, times in Counter(known).items() if times > 1)
     if twice:
         raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
     if not table.num_rows:
@@ -108,6 +109,8 @@ def _joined(name: str, tables: Sequence[Any], path: str) -> Any:
     """Return the values of all parts, of a type that holds those of each."""
     import pyarrow as arrow
 
+    if len(tables) == 1:
+        return tables[0].column(name)
     parts = [table.select([name]).replace_schema_metadata() for table in tables]
     try:
         return arrow.concat_tables(parts, promote_options="permissive").column(0)

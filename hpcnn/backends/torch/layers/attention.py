@@ -87,8 +87,8 @@ def _cross_attention(place: Place) -> Call:
 
     def call(p: Mapping[str, Any], x: Any, training: bool) -> Any:
         *sequences, mask = x if masked else (*x, None)
-        query, value, key = (sequences * 2)[0], sequences[min(1, len(sequences) - 1)], sequences[-1]
-        return attend(p, query, key, value, mask)
+        value = sequences[1] if len(sequences) > 1 else sequences[0]
+        return attend(p, sequences[0], sequences[-1], value, mask)
 
     return call
 
