@@ -79,8 +79,8 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     )
     if not isinstance(spec.network, Network):
         raise ModelError(
-            f"model.entry {job.model.entry!r} returns a model of {_LIBRARIES.get(job.backend)}, which hpcnn show can't look "
-            "into. Print it by its own means, or give the network as layers of the job."
+            f"model.entry {job.model.entry!r} returns a model of {_LIBRARIES.get(job.backend)}, which hpcnn show can't "
+            "look into. Print it by its own means, or give the network as layers of the job."
         )
     return ShownJob(
         job=job,
