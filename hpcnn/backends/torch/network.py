@@ -84,13 +84,20 @@ class TorchNetwork:
 
     def call(self, module: Any, x: Any) -> Sequence[Any]:
         """Return the logits of each output of a module that `take_module` returned."""
+        if self.autocast == "none":
+            return self._each(self._called(module, x))
         import torch
 
+        with torch.autocast("cpu", getattr(torch, self.autocast)):
+            found = self._called(module, x)
+        return [one.to(x.dtype) for one in self._each(found)]
+
+    def _called(self, module: Any, x: Any) -> Any:
         given = self.given(x)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast == "bfloat16"):
-            found = module(given, logits=True) if self.of_layers else module(given)
-        each = found if self.outputs else [found]
-        return [one.to(x.dtype) for one in each] if self.autocast != "none" else each
+        return module(given, logits=True) if self.of_layers else module(given)
+
+    def _each(self, found: Any) -> Sequence[Any]:
+        return found if self.outputs else [found]
 
     def rows(self, logits: Sequence[Any]) -> Any:
         """Return the outputs, (n, *output_shape); of several, the rows of all of them."""
