@@ -163,6 +163,8 @@ def test_sdist_is_enough_to_build_and_test(sdist: tarfile.TarFile) -> None:
         "Makefile",
         "scripts/venv.sh",
         "scripts/build_backend.py",
+        "containers/install.sh",
+        "containers/Dockerfile.dockerignore",
         "tests/test_imports.py",
         "tests/kernels/reference.c",
         "hpcnn/kernels/CMakeLists.txt",

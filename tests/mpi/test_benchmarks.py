@@ -81,7 +81,7 @@ def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
 
 
 def test_data(mpich: Mpi, tmp_path: Path) -> None:
-    for package in ("h5py", "PIL.Image", "pyarrow"):
+    for package in ("h5py", "PIL.Image", "pyarrow", "zarr"):
         require(package)
     words = ("--mb", "4", "--files", "x.npy", "pictures", "--folder", str(tmp_path))
     found = measured(mpich, 2, tmp_path, "benchmarks.data", *words, rounds=1)
