@@ -17,6 +17,8 @@ BIN := .venv/bin
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 # Installing builds it, and so does whoever imports it, if it is older than a source and CMake is there.
 CORE := hpcnn/kernels/core.abi3.so
+# PyTorch is installed by pip, which finds builds for CPUs where its settings name them.
+TORCH ?= torch==2.13.0
 TEST_EXTRAS := mpi,hdf5,images,parquet,remote,plot,tensorboard,onnx,zarr,docs,dev
 # Horovod needs a compiler. Without one its tests are skipped, or fail where nothing may be left out.
 HOROVOD := $(if $(shell command -v c++),.venv/horovod.stamp .venv-tf218/test.stamp)
@@ -114,6 +116,7 @@ $(CORE): hpcnn/kernels/CMakeLists.txt $(wildcard hpcnn/kernels/*.[ch] hpcnn/kern
 .venv/test.stamp: .venv/train.stamp
 	@echo "Installing what the tests need into .venv, once; this takes some minutes ..."
 	@$(PIP) .venv install --quiet uv pip
+	@$(PIP) .venv install --quiet '$(TORCH)'
 	@$(call install,.venv,-e '.[$(TEST_EXTRAS)]')
 	@touch $@
 

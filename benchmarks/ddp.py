@@ -1,6 +1,7 @@
 """Training throughput against PyTorch's DistributedDataParallel over gloo, in turn, in one job.
 
-Each rank holds a replica of each side. In the turns of one rank alone, the others sleep.
+On the side of hpcnn the network is of its own layers, and in PyTorch mode the very module that DDP trains. Each rank
+holds a replica of each side. In the turns of one rank alone, the others sleep.
 
     mpirun -n 2 python -m benchmarks.ddp
 """
@@ -15,23 +16,29 @@ from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
 from benchmarks.torch_side import gloo_group, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
+from hpcnn.backends.choice import choose_backend
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
+from hpcnn.job.load import load_job
 
 OURS, WHOLE, DDP = "hpcnn", "hpcnn, optimizer not sharded", "DDP"
+TORCH_MODE = "hpcnn, PyTorch mode"
 OURS_ALONE, TORCH_ALONE = "hpcnn, 1 rank", "PyTorch, 1 rank"
 
 
 def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     tuned = arguments.tuned
+    backend = choose_backend(comm)(load_job(overrides=["backend=torch"]).job)
     settings = {"batch a rank": BATCH, "PyTorch": "tuned" if tuned else "default"}
     with gloo_group(comm):
         report = Report(comm, settings, arguments.json)
-        for name, widths in NETWORKS.items():
+        for name in arguments.networks:
+            widths = NETWORKS[name]
             runners = [
                 Runner(OURS, hpcnn_steps(widths, comm)),
                 Runner(DDP, torch_steps(widths, parallel=True, tuned=tuned)),
+                Runner(TORCH_MODE, hpcnn_steps(widths, comm, backend=backend, entry="benchmarks.torch_side:network")),
             ]
             if comm.size > 1:
                 runners += [
@@ -49,7 +56,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
 
 def compare(measured: dict[str, list[float]], ranks: int) -> dict[str, list[float]]:
     """Return the ratios of the measured rates; weak-scaling efficiency is the rate over `ranks` times that of one."""
-    found = {"ratio hpcnn / DDP": ratios(measured[OURS], measured[DDP])}
+    found = {f"ratio {side} / DDP": ratios(measured[side], measured[DDP]) for side in (OURS, TORCH_MODE)}
     if ranks > 1:
         found["ratio not sharded / DDP"] = ratios(measured[WHOLE], measured[DDP])
         for name, together, alone in (("hpcnn", OURS, OURS_ALONE), ("DDP", DDP, TORCH_ALONE)):
@@ -66,6 +73,7 @@ def main() -> int:
         action="store_true",
         help="give PyTorch its fused Adam, and DDP gradient_as_bucket_view and static_graph",
     )
+    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS), help="which; all")
     arguments = parser.parse_args()
     return run_parallel(lambda comm: measure(comm, arguments))
 

@@ -42,6 +42,7 @@ def hpcnn_steps(
     order_free: bool = False,
     backend: Backend = NUMPY,
     arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
+    entry: str = "",
     built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
     """Train for ever, one step at a time. Building is part of the first step.
@@ -57,6 +58,7 @@ def hpcnn_steps(
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
         backend: what computes.
         arithmetic: `train.arithmetic`.
+        entry: `model.entry`, a function of `widths` too, in place of layers.
         built: told of the network.
     """
     hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
@@ -64,9 +66,13 @@ def hpcnn_steps(
         batch_size=batch * comm.size, shards=shards or comm.size, optimizer_sharding=sharding, bucket_mb=bucket_mb,
         arithmetic=arithmetic,
     )  # fmt: skip
+    if entry:
+        model = sections.Model(entry=entry, options={"widths": list(widths)})
+    else:
+        model = sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")])
     job = Job(
         data=NOT_READ,
-        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
+        model=model,
         loss=sections.SparseCategoricalCrossentropy(),
         train=train,
     )

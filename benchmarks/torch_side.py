@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from benchmarks.problem import BATCH, SAMPLES, make_data
 from hpcnn.comm.protocol import Communicator
@@ -47,6 +48,15 @@ def gloo_group(comm: Communicator) -> Iterator[None]:
         comm.barrier()  # before rank 0 removes its folder
 
 
+def network(input_shape: Sequence[int], widths: Sequence[int]) -> Any:
+    """Return dense layers with relu between them, for the training loop here or the ``model.entry`` of a job."""
+    torch = load_torch()
+    layers = []
+    for before, after in pairwise(widths):
+        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
 def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool = False) -> Iterator[None]:
     """Train for ever, one step at a time.
 
@@ -56,15 +66,12 @@ def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool 
         tuned: with what the documentation offers for speed, in place of the defaults.
     """
     torch = load_torch()
-    layers = []
-    for before, after in pairwise(widths):
-        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-    network = torch.nn.Sequential(*layers[:-1])
+    model = network(widths[:1], widths)
     rank, size = 0, 1
     if parallel:
         rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        network = torch.nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=tuned, static_graph=tuned)
-    optimizer = torch.optim.Adam(network.parameters(), fused=tuned or None)
+        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=tuned, static_graph=tuned)
+    optimizer = torch.optim.Adam(model.parameters(), fused=tuned or None)
     criterion = torch.nn.CrossEntropyLoss()
     x, y = (torch.from_numpy(array) for array in make_data(widths))
     generator = torch.Generator().manual_seed(0)
@@ -73,6 +80,6 @@ def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool 
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             optimizer.zero_grad()
-            criterion(network(x[chosen]), y[chosen]).backward()
+            criterion(model(x[chosen]), y[chosen]).backward()
             optimizer.step()
             yield

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
     from hpcnn.runs.inference import TrainedModel
 
-FORMATS = ("onnx", "keras", "npz")
+FORMATS = ("onnx", "keras", "npz", "safetensors", "pt2")
 """Each is the ending of its files."""
+_BACKENDS = {"keras": "keras", "safetensors": "torch", "pt2": "torch"}
+"""What computes the model that a format is written from, if that is not NumPy."""
 
 
 def _parser() -> Parser:
     parser = Parser(
         "hpcnn export",
-        "Write a trained model as a file that others read: ONNX, Keras or a NumPy archive. ONNX and Keras files take "
-        "raw inputs and give what hpcnn predict gives.",
+        "Write a trained model as a file that others read: ONNX, Keras, PyTorch (pt2), its state_dict (safetensors), "
+        "or a NumPy archive. ONNX, Keras and pt2 files take raw inputs and give what hpcnn predict gives.",
         example="python -m hpcnn.export runs/digits_mlp --format onnx -o digits.onnx",
     )
     add_run_arguments(parser)
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         form = agree(comm, lambda: _format(arguments))
         trained = _open(comm, arguments, form)
-        path = arguments.output or trained.path.with_suffix(f".{form}")
+        path = arguments.output or _beside(trained.path, form)
         agree(comm, lambda: _write(trained, form, path, arguments) if comm.rank == 0 else None)
         if comm.rank == 0:
             network = trained.spec.network
@@ -76,35 +78,52 @@ def _format(arguments: argparse.Namespace) -> str:
         from hpcnn.data.source import optional_import
 
         optional_import("onnx", "onnx", "writing ONNX files")
-    if form == "npz" and arguments.no_scaling:
-        raise HpcnnError(
-            "--no-scaling has no effect with --format npz, which stores the scaling separately. Leave it out."
-        )
+    if form in ("npz", "safetensors") and arguments.no_scaling:
+        what = "which stores the scaling separately" if form == "npz" else "which holds no scaling"
+        raise HpcnnError(f"--no-scaling has no effect with --format {form}, {what}. Leave it out.")
     return str(form)
+
+
+def _beside(weights: Path, form: str) -> Path:
+    """Return the file to write where none is named: beside that of the weights, and never that itself."""
+    path = weights.with_suffix(f".{form}")
+    return weights.with_name(f"state_dict.{form}") if path == weights else path
 
 
 def _open(comm: Communicator, arguments: argparse.Namespace, form: str) -> TrainedModel:
     from hpcnn.tools.open_run import open_by_numpy
 
-    if form == "keras":
-        arguments.backend = "keras"
+    if form in _BACKENDS:
+        arguments.backend = _BACKENDS[form]
         return open_run(comm, arguments)
     return open_by_numpy(comm, arguments)
 
 
 def _write(trained: TrainedModel, form: str, path: Path, arguments: argparse.Namespace) -> None:
-    if form == "onnx":
+    scaling = not arguments.no_scaling
+    if form == "onnx" and trained.job.backend == "torch" and trained.job.model.entry:
+        from hpcnn.tools.export.torch_file import write_onnx_of_module
+
+        write_onnx_of_module(trained, path, scaling=scaling)
+    elif form == "onnx":
         from hpcnn.tools.export.onnx_file import write_onnx
 
-        write_onnx(trained, path, scaling=not arguments.no_scaling)
+        write_onnx(trained, path, scaling=scaling)
     elif form == "npz":
         from hpcnn.tools.export.npz_file import write_npz
 
         write_npz(trained, path)
-    else:
+    elif form == "keras":
         from hpcnn.tools.export.keras_file import write_keras
 
-        write_keras(trained, path, scaling=not arguments.no_scaling)
+        write_keras(trained, path, scaling=scaling)
+    else:
+        from hpcnn.tools.export.torch_file import write_program, write_state_dict
+
+        if form == "pt2":
+            write_program(trained, path, scaling=scaling)
+        else:
+            write_state_dict(trained, path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 QUICK = {
     "cifar_resnet": ["train.epochs=2", "train.batch_size=32", "model.options.depth=8", "model.options.filters=4"],
     "digits_cnn": ["train.epochs=3"],
+    "digits_torch": ["train.epochs=2"],
     "pde_fno": ["train.epochs=4", "data.samples=160"],
     "segmentation_unet": ["train.epochs=2", "data.samples=80"],
     "text_transformer": ["train.epochs=2", "data.stride=640", "data.length=32", "model.options.layers=1"],

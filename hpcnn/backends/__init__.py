@@ -1,1 +1,1 @@
-"""What computes a job: NumPy or Keras, behind one seam."""
+"""What computes a job: NumPy, Keras or PyTorch, behind one seam."""

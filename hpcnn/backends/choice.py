@@ -1,4 +1,4 @@
-"""Chooses what computes a job, for all commands: NumPy, or Keras, whose import takes seconds."""
+"""Chooses what computes a job, for all commands: NumPy, or Keras or PyTorch, whose imports take seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hpcnn.job.schema import Job
     from hpcnn.training.backend import Backend, BackendOf
 
-BACKENDS = ("numpy", "keras")
+BACKENDS = ("numpy", "keras", "torch")
 
 
 def choose_backend(comm: Communicator) -> BackendOf:
@@ -29,8 +29,17 @@ def _backend_of(comm: Communicator, job: Job) -> Backend:
         from hpcnn.backends.numpy.backend import NUMPY
 
         return NUMPY
+    if job.backend == "torch":
+        from hpcnn.backends.torch.backend import TorchBackend
+
+        _say_import(comm, job, "PyTorch", "torch")
+        return TorchBackend.start()
     from hpcnn.backends.keras.backend import KerasBackend
 
-    if comm.rank == 0 and not job.run.quiet and "tensorflow" not in sys.modules:
-        write_line("importing TensorFlow ...", ERROR)
+    _say_import(comm, job, "TensorFlow", "tensorflow")
     return KerasBackend.start(comm.local_rank)
+
+
+def _say_import(comm: Communicator, job: Job, name: str, package: str) -> None:
+    if comm.rank == 0 and not job.run.quiet and package not in sys.modules:
+        write_line(f"importing {name} ...", ERROR)

@@ -38,7 +38,7 @@ def check_job(job: Job) -> None:
         _check_loss,
         _check_optimizer,
         _check_warmup,
-        _check_keras,
+        _check_library,
         _check_horovod,
     )
     for check in checks:
@@ -205,16 +205,34 @@ def _most_steps(job: Job) -> float:
     return job.train.epochs * math.ceil(samples / job.train.batch_size)
 
 
-def _check_keras(job: Job) -> None:
-    if job.backend == "keras" and isinstance(job.loss, models.Contrastive):
+_LIBRARIES = {"keras": ("Keras", "keras.RematScope"), "torch": ("PyTorch", "torch.utils.checkpoint")}
+"""By backend, the name of the library, and what in it does without activations until the backward pass."""
+
+
+def _check_library(job: Job) -> None:
+    """Check what one library has and others have not."""
+    if isinstance(job.loss, models.Function) and not (job.backend == "torch" and job.model.entry):
         raise JobError(
-            'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = "keras" '
-            'each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+            'loss.name = "function" is for backend = "torch" with model.entry, in whose Python module the function is. '
+            "Set them, or choose another loss."
         )
-    if job.backend == "keras" and job.train.checkpoint_activations:
+    if job.backend == "numpy":
+        return
+    library, remedy = _LIBRARIES[job.backend]
+    if isinstance(job.loss, models.Contrastive):
         raise JobError(
-            'train.checkpoint_activations = true is for NumPy mode, but backend = "keras": remove it. In a model of '
-            "your own, keras.RematScope does the same."
+            f'loss.name = "contrastive" compares all samples of a batch with each other, but with backend = '
+            f'"{job.backend}" each gradient shard is computed by itself. Set backend = "numpy", or choose another loss.'
+        )
+    if job.train.checkpoint_activations:
+        raise JobError(
+            f'train.checkpoint_activations = true is for NumPy mode, but backend = "{job.backend}": remove it. In a '
+            f"model of your own, {remedy} does the same."
+        )
+    if job.backend == "torch" and job.torch.autocast != "none" and job.train.dtype != "float32":
+        raise JobError(
+            f'torch.autocast = "{job.torch.autocast}" is for weights of type float32, but train.dtype = '
+            f'"{job.train.dtype}": remove one of them'
         )
     places = [
         place
@@ -224,9 +242,9 @@ def _check_keras(job: Job) -> None:
     if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
         places.append("model.options")
     for place in places:
-        if job.backend == "keras" and job.train.shards != 1:
+        if job.train.shards != 1:
             raise JobError(
-                f'{place}.statistics = "batch" is for NumPy mode: Keras takes those of each gradient shard. Set it '
+                f'{place}.statistics = "batch" is for NumPy mode: {library} takes those of each gradient shard. Set it '
                 'to "shard", or train.shards to 1, or backend to "numpy".'
             )
 

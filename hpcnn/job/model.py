@@ -159,6 +159,16 @@ class CategoricalFocalCrossentropy(Focal, frozen=True, kw_only=True, tag="catego
     """Cross-entropy of one-hot targets in which classes that are right already count less."""
 
 
+class Function(LossSection, frozen=True, kw_only=True, tag="function"):
+    """A function of your own, for `backend = "torch"` with `model.entry`."""
+
+    function: Text
+    """Its name, in the Python module that `model.entry` names. It takes outputs (n, ...) and targets, and returns the \
+loss of each sample, (n,)."""
+    targets: Literal["values", "labels"] = "values"
+    """What it takes: targets of the shape of the outputs, or integers without the last axis."""
+
+
 Loss = (
     Mse
     | Mae
@@ -179,4 +189,5 @@ Loss = (
     | SparseCategoricalCrossentropy
     | BinaryFocalCrossentropy
     | CategoricalFocalCrossentropy
+    | Function
 )

@@ -1,7 +1,7 @@
 """The schema of the job file: every section, key, range and default.
 
 A job is TOML. `[run]` only affects what is shown and stored; all other sections define the result.
-Defaults and formulas follow Keras 3, so that a job means the same with either backend.
+Defaults and formulas follow Keras 3, so that a job means the same with each backend.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Train(Section, frozen=True, kw_only=True):
     shards: Annotated[int, Meta(ge=1, le=MOST_SHARDS)] | Literal["auto"] = "auto"
     """Number of gradient shards that each batch is divided into: the largest number of ranks that the job can use. It \
 affects the result. `auto`: one per 16 samples of the batch with `arithmetic = "native"`; 8 with `"numpy"` and 4 \
-in Keras mode, or one per sample of a smaller batch."""
+in Keras and PyTorch mode, or one per sample of a smaller batch."""
     seed: NonNegativeInt = 0
     """Seed of all random numbers."""
     shuffle: bool = True
@@ -160,13 +160,20 @@ class Keras(Section, frozen=True, kw_only=True):
 rounding. `auto`: `mpi`."""
 
 
+class Torch(Section, frozen=True, kw_only=True):
+    """How a job with `backend = "torch"` computes."""
+
+    autocast: Literal["none", "bfloat16"] = "none"
+    """`bfloat16`: products and convolutions in that type, by torch.autocast; weights and gradients stay float32."""
+
+
 class Job(Section, frozen=True, kw_only=True):
     """A whole job file."""
 
     name: str = ""
     """Name of the job and of its run folders; default: the name of the file."""
-    backend: Literal["numpy", "keras"] = "numpy"
-    """Layers implemented in NumPy, or Keras 3 on TensorFlow."""
+    backend: Literal["numpy", "keras", "torch"] = "numpy"
+    """Layers implemented in NumPy, Keras 3 on TensorFlow, or PyTorch."""
     data: Data
     """Source and preprocessing of the samples."""
     model: Model
@@ -184,6 +191,8 @@ keys of `[loss]`."""
     """Training."""
     keras: Keras = Keras()
     """How the ranks of a job with `backend = "keras"` sum their gradients."""
+    torch: Torch = Torch()
+    """How a job with `backend = "torch"` computes."""
     run: Run = Run()
     """What is shown and stored. Nothing here changes the result."""
 

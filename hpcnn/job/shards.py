@@ -10,8 +10,9 @@ takes at most 1.15 times as long as with one shard."""
 NUMPY_SHARDS = 8
 """Automatic shards with `numpy` arithmetic: each has library calls of its own, so that on one rank a step takes 1.1 to
 2.6 times as long as with one shard."""
-KERAS_SHARDS = 4
-"""Automatic shards in Keras mode: a step takes 1.2 to 2.6 times as long, and with eight 1.3 to 5.6 times."""
+LIBRARY_SHARDS = 4
+"""Automatic shards in Keras and PyTorch mode. In the first a step takes 1.2 to 2.6 times as long, and with eight 1.3 to
+5.6 times."""
 
 
 def shards_of(job: Job, samples: int | None = None) -> int | None:
@@ -35,8 +36,8 @@ def shards_of(job: Job, samples: int | None = None) -> int | None:
     batch = samples if train.batch_size == "full" else train.batch_size
     if batch is None:
         return None
-    if job.backend == "keras":
-        return min(batch, KERAS_SHARDS)
+    if job.backend != "numpy":
+        return min(batch, LIBRARY_SHARDS)
     if train.arithmetic == "numpy":
         return min(batch, NUMPY_SHARDS)
     return min(max(batch // SAMPLES_PER_SHARD, 1), MOST_SHARDS)

@@ -27,6 +27,7 @@ EXAMPLES = {
     "every": "10",
     "filters": "32",
     "folder": '"data/mnist"',
+    "function": '"my_loss"',
     "input_dim": "1000",
     "kernel_size": "3",
     "key_dim": "32",
@@ -150,7 +151,8 @@ def _choose(value: dict[str, object], choices: Sequence[kinds.StructType], path:
 
 def _refuse_key(key: str, known: Sequence[str], path: Path, table: kinds.StructType) -> NoReturn:
     homes = _homes(key)
-    hint = nearest(key, known) + (f" {key!r} is a setting of {', and of '.join(homes)}." if homes else "")
+    place = f" {key!r} is a setting of {', and of '.join(homes)}." if homes else ""
+    hint = place if homes and not path else nearest(key, known) + place  # no section has the name of a setting
     owner = f" of {table.tag_field} {table.tag!r}" if table.tag_field else ""
     raise SettingError(
         (*path, key),

@@ -64,8 +64,9 @@ from hpcnn.nn.layers import (
     UpSampling,
     ZeroPadding,
 )
-from hpcnn.nn.loss import BoundLoss
+from hpcnn.nn.loss import BoundLoss, Loss
 from hpcnn.nn.losses import LOSSES
+from hpcnn.nn.losses.function import FunctionOfLabels, FunctionOfValues
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.nn.outputs import Output, check_inputs
 from hpcnn.nn.several_losses import BoundLosses
@@ -131,10 +132,13 @@ def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
     Raises:
         ModelError: the loss can't go with the network's output.
     """
-    settings = msgspec.structs.asdict(loss)
-    for of_training in ("class_weights", "weight", "metrics"):
-        settings.pop(of_training, None)
-    built = LOSSES[_tag(loss)](**settings)
+    if isinstance(loss, schema.Function):
+        built: Loss = (FunctionOfLabels if loss.targets == "labels" else FunctionOfValues)(loss.function)
+    else:
+        settings = msgspec.structs.asdict(loss)
+        for of_training in ("class_weights", "weight", "metrics"):
+            settings.pop(of_training, None)
+        built = LOSSES[_tag(loss)](**settings)
     built.check_output(output_shape, head)
     return built.bind(head)
 

@@ -32,3 +32,14 @@ def _refuse(ids: Array, entries: int, title: str) -> NoReturn:
         f"{title}: {wrong[0]!s} is no id: they must be whole numbers from 0 to {entries - 1}, one below input_dim. "
         "Raise input_dim, or correct the data; ids must not be scaled (data.scale)."
     )
+
+
+def check_ids(ids: Array, entries: int, title: str) -> None:
+    """Check ids of any shape.
+
+    Raises:
+        DataError: one is no whole number in [0, entries).
+    """
+    with np.errstate(invalid="ignore"):
+        if ids.size and not (ids.min() >= 0 and ids.max() < entries and (np.floor(ids) == ids).all()):
+            _refuse(ids, entries, title)

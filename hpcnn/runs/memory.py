@@ -182,7 +182,7 @@ def need_in_words(need: MemoryNeed) -> str:
 batches 3 MB)'
     """
     parts = ", ".join(f"{what} {approximate_size(size)}" for what, size in need.parts.items())
-    unknown = "" if need.scratch is not None else ", and what Keras needs for activations"
+    unknown = "" if need.scratch is not None else ", and what the library needs for activations"
     return f"about {approximate_size(need.total)} a rank ({parts}{unknown})"
 
 

@@ -177,7 +177,7 @@ def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Trai
     if facts is None:
         return
     before, now = job_of(facts.job), training.job
-    if (before.backend, before.keras) != (now.backend, now.keras):
+    if (before.backend, before.keras, before.torch) != (now.backend, now.keras, now.torch):
         write_line(
             f"warning: the run was started with {_mode_of(before)} and is resumed with {_mode_of(now)}, so the bits of "
             "the result differ from those of either alone"
@@ -190,4 +190,5 @@ def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Trai
 
 
 def _mode_of(job: Job) -> str:
-    return f"backend = {job.backend!r}" + (f", keras.comm = {job.keras.comm!r}" if job.backend == "keras" else "")
+    settings = {"keras": f", keras.comm = {job.keras.comm!r}", "torch": f", torch.autocast = {job.torch.autocast!r}"}
+    return f"backend = {job.backend!r}{settings.get(job.backend, '')}"

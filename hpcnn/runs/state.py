@@ -261,7 +261,7 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
         new = msgspec.structs.replace(new, model=msgspec.structs.replace(new.model, inputs=first.model.inputs))
     before, after = result_settings(first), result_settings(new)
     for settings in (before, after):
-        del settings["backend"], settings["keras"]
+        del settings["backend"], settings["keras"], settings["torch"]
         if data_known:
             settings["data"] = {key: value for key, value in settings["data"].items() if key not in CONTENT_SETTINGS}
     epochs = after["train"]["epochs"]

@@ -37,7 +37,18 @@ def test_dates_in_options_survive(tmp_path: Path) -> None:
 
 def test_result_settings_are_all_but_name_and_run() -> None:
     settings = result_settings(load_job().job)
-    assert list(settings) == ["backend", "data", "model", "loss", "losses", "optimizer", "schedule", "train", "keras"]
+    assert list(settings) == [
+        "backend",
+        "data",
+        "model",
+        "loss",
+        "losses",
+        "optimizer",
+        "schedule",
+        "train",
+        "keras",
+        "torch",
+    ]
     assert settings["optimizer"]["name"] == "adam"
     assert json.loads(json.dumps(settings)) == settings
 

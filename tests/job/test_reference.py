@@ -64,7 +64,7 @@ def test_no_setting_is_there_twice() -> None:
         Setting("optimizer", "adam, adamw, rmsprop, adagrad", "epsilon", "number > 0", "1e-07", ""),
         Setting("model.layers", "dropout", "rate", "number >= 0 and < 1", "required", ""),
         Setting("model", "", "layers", "list of tables", "[]", ""),
-        Setting("", "", "backend", '"keras" or "numpy"', '"numpy"', ""),
+        Setting("", "", "backend", '"keras", "numpy" or "torch"', '"numpy"', ""),
     ],
     ids=lambda row: f"{row.section}.{row.key}",
 )

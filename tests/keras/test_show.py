@@ -19,5 +19,5 @@ def test_a_model_of_keras_is_refused(tensorflow_environment: Mpi, tmp_path: Path
     assert done.returncode == 2, done.stderr
     assert (
         "hpcnn: error: model.entry 'keras_shown:build' returns a model of Keras, which hpcnn show can't look into. "
-        "Print it by its own summary(), or give the network as layers of the job.\n"
+        "Print it by its own means, or give the network as layers of the job.\n"
     ) in done.stderr

@@ -19,9 +19,12 @@ from hpcnn.job.load import load_job
 from hpcnn.storage.checkpoint import load_checkpoint
 from tests.mpi.launch import ROOT, Mpi, finish, sha256_of
 from tests.quick_jobs import QUICK, changes_of
+from tests.require import require
 from tests.timing import wait_until
 
 JOBS = {path.name: path for path in sorted((ROOT / "jobs").glob("*.toml"))}
+OF_HPCNN = {name: path for name, path in JOBS.items() if load_job(path).job.backend == "numpy"}
+"""Those that need no other library."""
 SHORTENED = {  # epochs, where all of them would take long
     "sigmoid_net.toml": 100,
     "binary_nesterov.toml": 20,
@@ -78,6 +81,8 @@ def trained(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_same_bits_on_one_rank_and_on_three(trained: Trained, job: str) -> None:
+    if job not in OF_HPCNN:
+        require("torch")
     assert trained(job, 0)[0] == trained(job, 3)[0]
 
 

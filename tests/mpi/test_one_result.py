@@ -18,7 +18,8 @@ from tests.mpi import network_jobs
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
 from tests.mpi.served_training import train
-from tests.mpi.test_jobs import JOBS, MNIST, write_mnist
+from tests.mpi.test_jobs import MNIST, write_mnist
+from tests.mpi.test_jobs import OF_HPCNN as JOBS
 from tests.quick_jobs import TINY, changes_of
 from tests.require import missing
 

@@ -28,7 +28,7 @@ RUNS = [command for command in COMMANDS if command.startswith(("mpirun", "python
 
 
 def folder_like_the_checkout(folder: Path) -> Path:
-    for name in ("jobs", "hpcnn"):
+    for name in ("examples", "jobs", "hpcnn"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
@@ -80,7 +80,7 @@ def test_commands_of_the_guides_run_one_after_the_other(mpich: Mpi, tmp_path: Pa
 
 def test_guides_that_show_commands() -> None:
     with_commands = {name for name, commands in COMMANDS_OF.items() if commands}
-    assert {"failures", "keras", "other-schedulers", "quick-start", "slurm", "tuning"} <= with_commands
+    assert {"failures", "keras", "other-schedulers", "quick-start", "slurm", "torch", "tuning"} <= with_commands
 
 
 def test_the_job_trains(mpich: Mpi, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_targets_and_extras_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = set(re.findall(r"extra `(\w+)`", TEXTS)) | set(re.findall(r"'(?:\.|hpcnn)\[([\w,]+)\]'", TEXTS))
-    assert {"keras", "mpi", "openmpi", "hdf5"} <= set(",".join(named).split(",")) <= extras.keys()
+    assert {"keras", "torch", "mpi", "openmpi", "hdf5"} <= set(",".join(named).split(",")) <= extras.keys()
     for path in (ROOT / "hpcnn").rglob("*.py"):
         for extra in re.findall(r'MissingExtraError\("[^"]+", "(\w+)"', path.read_text()):
             assert extra in extras, path

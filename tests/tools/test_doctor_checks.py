@@ -326,6 +326,7 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
         (SOUND, packages(tensorflow_cpu="2.18"), PROBLEM, "tensorflow and tensorflow-cpu", "uninstall"),
         (SOUND, packages(keras="2.15"), PROBLEM, "2.15 is older than 3", "keras>=3"),
     ],
+    software.check_torch: [(SOUND, packages(torch="2.1.2+cpu"), PROBLEM, "2.1.2.* is older than 2.4", "torch>=2.4")],
     software.check_horovod: [
         (SOUND, packages(horovod=Horovod("0.28", "2.17", "MPICH")), PROBLEM, "TensorFlow 2.17, .* 2.18", "--rebuild"),
         (SOUND, packages(horovod=Horovod("0.28", "2.18", "Open MPI")), PROBLEM, "linked with Open MPI", "--rebuild"),

@@ -231,7 +231,9 @@ def test_refusals(trained: TrainedModel) -> None:
         "": "Keras computes the model. Leave out --backend, or use --method permutation",
     }
     for entry, text in texts.items():
-        stand_in = SimpleNamespace(spec=keras, model=None, job=SimpleNamespace(model=SimpleNamespace(entry=entry)))
+        stand_in = SimpleNamespace(
+            spec=keras, model=None, job=SimpleNamespace(backend="keras", model=SimpleNamespace(entry=entry))
+        )
         with pytest.raises(ModelError, match=text):
             gradients.input_gradient(stand_in)  # type: ignore[arg-type]
 

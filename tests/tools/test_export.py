@@ -207,7 +207,7 @@ def test_what_onnx_can_not_hold(trained: TrainedModel, tmp_path: Path, monkeypat
     with pytest.raises(ModelError, match=r"what the function 'm:f' builds.*--backend numpy.*--format keras"):
         write_onnx(keras, tmp_path / "model.onnx")  # type: ignore[arg-type]
     job.model.entry = ""
-    with pytest.raises(ModelError, match=r"from hpcnn's own layers. Leave out --backend keras"):
+    with pytest.raises(ModelError, match=r"from hpcnn's own layers. Leave out --backend"):
         write_onnx(keras, tmp_path / "model.onnx")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from hpcnn.errors import ModelError
 from hpcnn.job.schema import Job
-from hpcnn.models.entry import call_entry
+from hpcnn.models.entry import call_entry, seed_of_libraries
 from hpcnn.nn.build import sample_shape
-from hpcnn.nn.draws import INIT_STREAM
 from hpcnn.nn.layer import Shape
 from hpcnn.nn.network import Network, same_sample_shape
 from hpcnn.nn.params import Initializer, ParamSpec
@@ -31,7 +30,7 @@ def build_entry(job: Job, input_shape: Shape) -> Any:
     shape = sample_shape(job.model, input_shape)
     keras.utils.clear_session(free_memory=False)
     keras.config.set_floatx(job.train.dtype)
-    keras.utils.set_random_seed(int(np.random.SeedSequence([job.train.seed, INIT_STREAM]).generate_state(1)[0]))
+    keras.utils.set_random_seed(seed_of_libraries(job.train.seed))
     model = call_entry(job.model, shape)
     name = f"model.entry {job.model.entry!r}"
     if isinstance(model, Network):

@@ -65,10 +65,10 @@ def input_gradient(trained: TrainedModel) -> InputGradient:
             f"{network.output_shape} a sample. Use --method permutation."
         )
     if not isinstance(network, Network) or not isinstance(trained.model, NumpyModel):
-        entry = trained.job.model.entry
+        entry, library = trained.job.model.entry, "PyTorch" if trained.job.backend == "torch" else "Keras"
         remedy = "If it returns an hpcnn.nn.Network, add --backend numpy; else" if entry else "Leave out --backend, or"
         raise ModelError(
-            f"this method needs the gradients of hpcnn's own layers, but Keras computes "
+            f"this method needs the gradients of hpcnn's own layers, but {library} computes "
             f"{f'what the function {entry!r} builds' if entry else 'the model'}. {remedy} use --method permutation, "
             "which works with any model."
         )

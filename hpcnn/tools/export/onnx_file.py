@@ -36,7 +36,7 @@ def write_onnx(trained: TrainedModel, path: Path, *, scaling: bool = True) -> No
     if not isinstance(network, Network):
         entry = trained.job.model.entry
         if not entry:
-            raise ModelError("ONNX files are written from hpcnn's own layers. Leave out --backend keras.")
+            raise ModelError("ONNX files are written from hpcnn's own layers. Leave out --backend.")
         raise ModelError(
             f"Keras computes what the function {entry!r} builds, and hpcnn can't write that as ONNX. If it returns an "
             "hpcnn.nn.Network, add --backend numpy; if a keras.Model, write it by --format keras, from where Keras's "

@@ -22,7 +22,8 @@ def memory_table(shown: ShownJob) -> Iterator[str]:
     for part in needs[False].parts:
         yield _line(f"  {part}", *(approximate_size(need.parts[part]) for need in needs.values()))
     if needs[False].scratch is None:
-        yield _line("  activations in Keras", *("not known" for _ in ways))
+        library = "PyTorch" if shown.job.backend == "torch" else "Keras"
+        yield _line(f"  activations in {library}", *("not known" for _ in ways))
     yield _line("  together, about", *(approximate_size(need.total) for need in needs.values()))
     yield "Data in memory, Python and its libraries come on top."
     if len(ways) > 1:

@@ -24,6 +24,8 @@ from hpcnn.runs.spec import build_spec
 from hpcnn.tools.open_run import by_numpy
 from hpcnn.training.backend import ModelSpec
 
+_LIBRARIES = {"keras": "Keras", "torch": "PyTorch"}
+
 
 @dataclass(frozen=True)
 class ShownJob:
@@ -49,7 +51,7 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     """Return the job at `path` (None: the digits job), changed by `overrides`, for so many ranks.
 
     Raises:
-        HpcnnError: it can't be built, or is of a model that Keras alone knows.
+        HpcnnError: it can't be built, or is of a model that another library alone knows.
     """
     comm = SerialCommunicator()
     loaded = load_job(path, overrides)
@@ -78,8 +80,8 @@ def open_job(path: Path | None, overrides: Sequence[str], ranks: int) -> ShownJo
     )
     if not isinstance(spec.network, Network):
         raise ModelError(
-            f"model.entry {job.model.entry!r} returns a model of Keras, which hpcnn show can't look into. Print it by "
-            "its own summary(), or give the network as layers of the job."
+            f"model.entry {job.model.entry!r} returns a model of {_LIBRARIES.get(job.backend)}, which hpcnn show can't "
+            "look into. Print it by its own means, or give the network as layers of the job."
         )
     return ShownJob(
         job=job,

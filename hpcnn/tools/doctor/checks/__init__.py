@@ -19,7 +19,7 @@ CHECKS: tuple[Callable[[Evidence], Iterator[Finding]], ...] = (
     *(memory.check_memory, memory.check_shm, memory.check_sharing, memory.check_open_files),
     *(network.check_interfaces, network.check_messages, network.check_sums),
     *(files.check_run_folder, files.check_space, files.check_safety, files.check_imports, files.check_bytecode),
-    *(software.check_versions, software.check_keras, software.check_horovod, software.check_gpus),
+    *(software.check_versions, software.check_keras, software.check_torch, software.check_horovod, software.check_gpus),
 )
 
 

@@ -1,4 +1,4 @@
-"""Checks of what is installed: versions, Keras, Horovod, and the graphics processors they may use."""
+"""Checks of what is installed: versions, Keras, PyTorch, Horovod, and the graphics processors they may use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hpcnn.tools.doctor.checks.cores import by_host
 from hpcnn.tools.doctor.evidence import Evidence
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 
+_OLDEST_TORCH = (2, 4)
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly")
 
 
@@ -47,6 +48,17 @@ def check_keras(evidence: Evidence) -> Iterator[Finding]:
         yield ok(name, "not installed; jobs with backend = 'numpy' need none (pip install 'hpcnn[keras]' brings it)")
     else:
         yield ok(name, f"Keras {keras} on {tensorflows[0]} {versions[tensorflows[0]]}")
+
+
+def check_torch(evidence: Evidence) -> Iterator[Finding]:
+    """Jobs with backend = "torch" can run."""
+    name, version = "PyTorch", evidence.packages.versions.get("torch", "")
+    if not version:
+        yield ok(name, "not installed; jobs with backend = 'numpy' need none (pip install 'hpcnn[torch]' brings it)")
+    elif tuple(map(int, version.split(".")[:2])) < _OLDEST_TORCH:
+        yield problem(name, f"PyTorch {version} is older than 2.4, which hpcnn needs", "pip install 'torch>=2.4'")
+    else:
+        yield ok(name, version)
 
 
 def check_horovod(evidence: Evidence) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""PyTorch mode: what computes a job with `backend = "torch"`."""
