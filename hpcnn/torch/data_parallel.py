@@ -182,7 +182,8 @@ def _hook(owner: weakref.ref[DistributedDataParallel], number: int) -> Callable[
 
 def _count(inputs: Any, options: Any, dim: int) -> int:
     """Return the number of samples of the first tensor."""
-    for leaf in tree_leaves((inputs, options)):
+    alone = len(inputs) == 1 and not options and isinstance(inputs[0], torch.Tensor)
+    for leaf in inputs if alone else tree_leaves((inputs, options)):
         if isinstance(leaf, torch.Tensor) and leaf.dim() > dim:
             return leaf.shape[dim]
     return 1

@@ -65,7 +65,7 @@ class Reducer:
         """Whether gradients travel while the rest is computed."""
         self.begun = False
         self._weight = 0.0
-        group.stand_ins[self._call] = self._stand_in
+        group.stand_ins[self._call] = self
 
     def _bucket(self, size: int, asked: int | None) -> int:
         comm = self._group.comm
@@ -122,16 +122,22 @@ class Reducer:
 
         def body() -> None:
             for vector in self._vectors:
+                vector.exchange.met = True  # when they made the same call
                 vector.exchange.allreduce()
 
         self._group.run(self._call, body)
 
-    def _stand_in(self) -> None:
-        """Contribute zeros to a step of the others, which they have begun."""
+    def prepare(self) -> None:
+        """Have nothing but zeros to contribute."""
         for vector in self._vectors:
             vector.clear()
+
+    def run(self) -> None:
+        """Take part in a step of the others, which they have begun."""
+        for vector in self._vectors:
             if self.overlap:
                 vector.exchange.start(vector.step)
                 vector.exchange.finish()
             else:
+                vector.exchange.met = True
                 vector.exchange.allreduce()

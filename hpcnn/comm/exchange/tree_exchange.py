@@ -105,6 +105,7 @@ class TreeExchange:
         self.stats = self._stats.total
         self._thread = ExchangeThread(threaded=len(self._bounds) > 1)
         self.ready: Callable[[int], None] = self._thread.ready
+        self.met = False
         self._under_way: Transfer | None = None
         self.activity = Activity()
 
@@ -229,7 +230,11 @@ class TreeExchange:
 
     def _gather(self, bucket: _Bucket) -> None:
         """Make all addends of this rank's partition of a bucket available."""
-        self._meet()
+        if self.met:
+            self.met = False
+            self._enter(REDUCE)
+        else:
+            self._meet()
         for relay in bucket.relays:
             relay()
         if bucket.inward is not None:

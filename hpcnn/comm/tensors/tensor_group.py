@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,6 +45,18 @@ _ADVICE = (
 )
 
 
+class StandIn(Protocol):
+    """The part of a rank that has joined in a call of `TensorGroup.run` that the others make."""
+
+    def prepare(self) -> None:
+        """Have nothing but zeros to contribute, before the others are met."""
+        ...
+
+    def run(self) -> None:
+        """Take part."""
+        ...
+
+
 class TensorGroup:
     """Ranks that make collective calls together. Each method is such a call, and may come from any thread.
 
@@ -60,8 +72,8 @@ class TensorGroup:
         self._digests = comm.exchange(comm.size, 2, np.int64, 1)
         self._digests.activity = comm.activity
         self._exchanges: dict[tuple[np.dtype[np.generic], int], ReplicatedExchange] = {}
-        self.stand_ins: dict[Call, Callable[[], None]] = {}
-        """What a rank that has joined does while the others make a call of `run`."""
+        self.stand_ins: dict[Call, StandIn] = {}
+        """For calls of `run`, by a rank that has joined."""
 
     # ------------------------------------------------------------------------------------------------------- arrays
 
@@ -181,15 +193,20 @@ class TensorGroup:
         """Contribute zeros to the sums of the others until all ranks have joined; return the last one to join."""
         with self._lock:
             waited = 0
-            while self._sum_digests(0, joined=True)[1] < self.comm.size:
+            while self._prepared() and self._sum_digests(0, joined=True)[1] < self.comm.size:
                 call = self._require_same(self.comm.allgather(None))
                 if call in self.stand_ins:
-                    self.stand_ins[call]()
+                    self.stand_ins[call].run()
                 else:
                     self._reduce(call, [np.zeros(*spec) for spec in call.specs], 1.0, 1.0)
                 waited += 1
             rounds = self.comm.allgather(waited)
             return max(rank for rank, count in enumerate(rounds) if count == min(rounds))
+
+    def _prepared(self) -> bool:
+        for stand_in in self.stand_ins.values():
+            stand_in.prepare()
+        return True
 
     def leave(self) -> None:
         """Announce that this rank makes no more calls; ranks that still make one get an error."""

@@ -41,9 +41,8 @@ def check_forms_of_allreduce() -> None:
     assert torch.equal(hvd.synchronize(handles[0]), mean)
     assert hvd.synchronize(handles[1]) is other
     assert torch.allclose(other, mean * hvd.size())
-    assert [torch.allclose(got, mean * by) for got, by in zip(hvd.synchronize(grouped), (2, 4), strict=True)] == [
-        True
-    ] * 2
+    for got, by in zip(hvd.synchronize(grouped), (2, 4), strict=True):
+        assert torch.allclose(got, mean * by)
     assert hvd.poll(grouped)
     assert hvd.allreduce(3, average=False).item() == 3 * hvd.size()
     assert hvd.allreduce(own(), compression=hvd.Compression.fp16).dtype == torch.float32
@@ -73,12 +72,8 @@ def check_derivatives() -> None:
     ]:
         x = torch.ones(2 * size, requires_grad=True)
         call(x).backward()
-        wanted = (
-            torch.arange(1.0, size + 1).repeat_interleave(2)
-            if expected is None
-            else torch.full((2 * size,), float(expected))
-        )
-        assert torch.allclose(x.grad, wanted)
+        of_ranks = torch.arange(1.0, size + 1).repeat_interleave(2)
+        assert torch.allclose(x.grad, of_ranks if expected is None else torch.tensor(float(expected)))
 
 
 def check_objects_and_sets() -> None:
@@ -96,9 +91,7 @@ def check_refusals() -> None:
         hvd.broadcast(own(), 9)
     with pytest.raises(CommunicatorError, match=r"3 is no handle: give what a call that ends with _async returned"):
         hvd.synchronize(3)
-    with pytest.raises(
-        CommunicatorError, match=r"layout torch.sparse_coo and type torch.float32 can't be sent: make it"
-    ):
+    with pytest.raises(CommunicatorError, match=r"layout torch.sparse_coo and type .* can't be sent: make it dense"):
         hvd.allreduce(own().to_sparse())
     with pytest.raises(CommunicatorError, match=r"compression='fp16' is not one of hpcnn's"):
         hvd.allreduce(own(), compression="fp16")
