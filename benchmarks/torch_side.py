@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from benchmarks.problem import BATCH, SAMPLES, make_data
+from benchmarks.problem import BATCH, make_data
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, HpcnnError
 
@@ -56,22 +58,62 @@ def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool 
         tuned: with what the documentation offers for speed, in place of the defaults.
     """
     torch = load_torch()
+    x, y = (torch.from_numpy(array) for array in make_data(widths))
+    rank, size, wrap = 0, 1, None
+    if parallel:
+        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        wrap = torch_ddp(tuned=tuned)
+    return module_steps(torch_mlp(widths), x, y, rank, size, wrap=wrap, tuned=tuned)
+
+
+def torch_mlp(widths: tuple[int, ...]) -> Any:
+    """Return the network of these widths."""
+    torch = load_torch()
     layers = []
     for before, after in pairwise(widths):
         layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-    network = torch.nn.Sequential(*layers[:-1])
-    rank, size = 0, 1
-    if parallel:
-        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        network = torch.nn.parallel.DistributedDataParallel(network, gradient_as_bucket_view=tuned, static_graph=tuned)
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def torch_ddp(*, tuned: bool) -> Callable[[Any], Any]:
+    """Return what makes a module data-parallel over the process group."""
+    kind = load_torch().nn.parallel.DistributedDataParallel
+    return partial(kind, gradient_as_bucket_view=tuned, static_graph=tuned)
+
+
+def module_steps(
+    network: Any,
+    x: Any,
+    y: Any,
+    rank: int,
+    size: int,
+    *,
+    wrap: Callable[[Any], Any] | None = None,
+    tuned: bool = False,
+    batch: int = BATCH,
+) -> Iterator[None]:
+    """Train a module for ever, one step at a time.
+
+    Args:
+        network: the module.
+        x: its inputs.
+        y: the labels.
+        rank: of this process.
+        size: the number of ranks.
+        wrap: makes it data-parallel.
+        tuned: with the fused Adam.
+        batch: samples per step and rank.
+    """
+    torch = load_torch()
+    if wrap is not None:
+        network = wrap(network)
     optimizer = torch.optim.Adam(network.parameters(), fused=tuned or None)
     criterion = torch.nn.CrossEntropyLoss()
-    x, y = (torch.from_numpy(array) for array in make_data(widths))
     generator = torch.Generator().manual_seed(0)
     while True:
-        order = torch.randperm(SAMPLES, generator=generator)[rank::size]  # as DistributedSampler deals them
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
+        order = torch.randperm(len(x), generator=generator)[rank::size]  # as DistributedSampler deals them
+        for start in range(0, len(order) - batch + 1, batch):
+            chosen = order[start : start + batch]
             optimizer.zero_grad()
             criterion(network(x[chosen]), y[chosen]).backward()
             optimizer.step()
