@@ -89,7 +89,9 @@ class GradientVector:
         assert gradient is not None
         if gradient.layout != torch.strided:
             gradient = gradient.to_dense()
-        if gradient.dtype == place.dtype and gradient.device == place.device:
+        if factor == 0:  # of a batch without samples, whose mean is not a number
+            place.zero_()
+        elif gradient.dtype == place.dtype and gradient.device == place.device:
             torch.mul(gradient, factor, out=place)
         else:
             place.copy_(gradient)

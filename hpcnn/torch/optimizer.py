@@ -43,6 +43,8 @@ class Distributed:
 
         return inner(synchronized)
 
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch's profiler and its hooks are in the inner one
+
     def synchronize(self) -> None:
         """Give the parameters the gradients of all ranks, for a script that looks at them or clips them before `step`.
 
@@ -163,6 +165,7 @@ def DistributedOptimizer(  # noqa: N802  # a class to those who call it
     kind = type(optimizer)
     result: Any = object.__new__(type(kind.__name__, (Distributed, kind), {"__module__": kind.__module__}))
     vars(result).update(vars(optimizer))
+    vars(result).pop("step", None)  # a scheduler has put it there, which calls that of the optimizer without the sums
     trained = [parameter for parameter in own if parameter.requires_grad]
     alone = process_set.size() == 1 and compression.name is None
     result.hpcnn_reduction = reduction

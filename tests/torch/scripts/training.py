@@ -121,6 +121,7 @@ def check_distributed_optimizer() -> None:
     for passes, predivide in [(1, 1.0), (2, 2.0)]:
         net = make_net()
         inner = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.5)
+        torch.optim.lr_scheduler.StepLR(inner, 1)  # which replaces inner.step
         optimizer = hvd.DistributedOptimizer(
             inner, net.named_parameters(), backward_passes_per_step=passes, gradient_predivide_factor=predivide
         )
@@ -139,6 +140,12 @@ def check_distributed_optimizer() -> None:
             with optimizer.skip_synchronize():
                 optimizer.step()
             assert same(gradients(net), gradients(whole))
+            optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.zero_grad()
+        for _ in range(passes):
+            (cross_entropy(net(x), y) / passes).backward()
+        optimizer.step()
+        assert same(gradients(net), gradients(whole))
 
 
 def check_ranks_that_have_joined() -> None:
