@@ -5,9 +5,9 @@ Importing it imports neither Keras nor TensorFlow: each name is fetched when it 
 
 from __future__ import annotations
 
-from hpcnn.comm.tensors.names import SHARED, LazyNames
+import hpcnn.comm.tensors.names as _shared
 
-_NAMES = SHARED | {
+_NAMES = _shared.SHARED | {
     "hpcnn.keras.collectives": [
         "allgather",
         "allgather_object",
@@ -34,7 +34,7 @@ _INSTEAD = {
     "SyncBatchNormalization": "Use keras.layers.BatchNormalization, which takes the statistics of each rank's batch, "
     "or LayerNormalization.",
 }
-_LAZY = LazyNames("hpcnn.keras", _NAMES, ["callbacks"], _INSTEAD)
+_LAZY = _shared.LazyNames("hpcnn.keras", _NAMES, ["callbacks"], _INSTEAD)
 unsupported = _LAZY.unsupported
 
 __all__ = _LAZY.all

@@ -5,10 +5,9 @@ Importing it does not import PyTorch: each name is fetched when it is first used
 
 from __future__ import annotations
 
-from hpcnn.comm.tensors.names import SHARED, LazyNames
-from hpcnn.errors import MissingExtraError
+import hpcnn.comm.tensors.names as _shared
 
-_NAMES = SHARED | {
+_NAMES = _shared.SHARED | {
     "hpcnn.torch.collectives": [
         "allgather",
         "allgather_object",
@@ -52,7 +51,7 @@ _INSTEAD = {
     "start_timeline": "Use torch.profiler.",
     "stop_timeline": "Use torch.profiler.",
 }
-_LAZY = LazyNames("hpcnn.torch", _NAMES, ["distributed"], _INSTEAD)
+_LAZY = _shared.LazyNames("hpcnn.torch", _NAMES, ["distributed"], _INSTEAD)
 
 __all__ = _LAZY.all
 
@@ -63,6 +62,8 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
+        from hpcnn.errors import MissingExtraError
+
         raise MissingExtraError("torch", "torch", "hpcnn.torch") from None
 
 
