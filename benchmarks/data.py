@@ -54,8 +54,11 @@ def ways_of(comm: Communicator, folder: Path, name: str) -> dict[str, Epoch | No
     ways: dict[str, Epoch | None] = {IN_TURN: in_turn(comm, folder, name)}
     if name == "table.parquet":
         ways |= {"read at the start": at_the_start(folder, name), "from memory": ours()}
-    elif name == "x.npy":
+    elif name in ("x.npy", "plain.h5"):
         ways |= {"global": ours(), "windows": ours(**WINDOWS)}
+    elif name == "x.zarr":
+        ways |= {"windows": ours(**WINDOWS, **FROM_FILE), "from memory": ours(**MEMORY)}
+        return ways
     elif name == "pictures":
         ways |= {"global, not ahead": ours(**DIRECT), "global": ours(**FROM_FILE), "from memory": ours(**MEMORY)}
     else:
@@ -66,17 +69,21 @@ def ways_of(comm: Communicator, folder: Path, name: str) -> dict[str, Epoch | No
             "from memory": ours(**MEMORY),
             LOADER_WINDOWS: by_torch(comm, folder, name, windows=True),
         }
+    if name == "plain.h5":
+        ways[LOADER_WINDOWS] = by_torch(comm, folder, name, windows=True)
     return ways | {LOADER: by_torch(comm, folder, name, FEW if name.endswith(".h5") else 0)}
 
 
-def rate_of(comm: Communicator, epoch: Epoch, row_bytes: int) -> float:
-    """Return the MB of rows a second that all ranks read together."""
+def rates_of(comm: Communicator, epoch: Epoch, row_bytes: int) -> tuple[float, float]:
+    """Return the MB of rows a second that all ranks read together, and those a second of the processor's time."""
     comm.barrier(spin=False)
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     rows = epoch()
+    busy = time.process_time() - busy
     comm.barrier(spin=False)
     seconds = max(comm.allgather(time.perf_counter() - begin))
-    return float(sum(comm.allgather(rows)) * row_bytes / 2**20 / seconds)
+    mb = sum(comm.allgather(rows)) * row_bytes / 2**20
+    return mb / seconds, mb / sum(comm.allgather(busy))
 
 
 def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
@@ -91,12 +98,15 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     for name in arguments.files:
         ways = {way: epoch for way, epoch in ways_of(comm, folder, name).items() if epoch is not None}
         rates: dict[str, list[float]] = {way: [] for way in ways}
+        work: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(arguments.rounds):
             for way, epoch in ways.items():
                 if not arguments.warm:
                     empty_cache(comm, ways, files_of(folder, name))
-                rates[way].append(rate_of(comm, epoch, PICTURE_BYTES if name == "pictures" else ROW_BYTES))
-        report.add(name, rates, "MB/s", shares_of(rates))
+                rate, of_work = rates_of(comm, epoch, PICTURE_BYTES if name == "pictures" else ROW_BYTES)
+                rates[way].append(rate)
+                work[way].append(of_work)
+        report.add(name, rates, "MB/s", shares_of(rates) | shares_of_work(work))
         del ways, epoch
         gc.collect()
     report.write()
@@ -123,6 +133,15 @@ def shares_of(rates: dict[str, list[float]]) -> dict[str, list[float]]:
         if ours in rates and other in rates:
             shares[f"{ours} / {other}"] = ratios(rates[ours], rates[other])
     return shares
+
+
+def shares_of_work(work: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return the shares of the processor's time, which others on the machine disturb less; a DataLoader has its own."""
+    return {
+        f"{way} / {IN_TURN}, of the processor's time": ratios(rate, work[IN_TURN])
+        for way, rate in work.items()
+        if way not in (IN_TURN, LOADER, LOADER_WINDOWS)
+    }
 
 
 def main() -> int:

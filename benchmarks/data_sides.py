@@ -12,6 +12,7 @@ import h5py
 import msgspec
 import numpy as np
 import pyarrow as arrow
+import zarr
 from PIL import Image
 from pyarrow import parquet
 
@@ -28,7 +29,7 @@ ROW_BYTES = 4 * FEATURES
 PIXELS = 64
 PICTURE_BYTES = PIXELS * PIXELS * 3
 WINDOW_CHUNKS = 32
-FILES = ("gzip.h5", "plain.h5", "x.npy", "pictures", "table.parquet")
+FILES = ("gzip.h5", "plain.h5", "x.zarr", "x.npy", "pictures", "table.parquet")
 
 Epoch = Callable[[], int]
 """Reads this rank's rows, and returns how many they were."""
@@ -40,12 +41,18 @@ def write_files(folder: Path, names: list[str], rows: int) -> None:
     x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, FEATURES))
     for start in range(0, rows, CHUNK_ROWS):
         x[start : start + CHUNK_ROWS] = rng.integers(0, 50, (min(CHUNK_ROWS, rows - start), FEATURES))
-    np.save(folder / "y.npy", np.zeros((rows, 1), np.float32))
+    np.save(folder / "y.npy", np.ones((rows, 1), np.float32))
     for name, options in (("gzip.h5", {"compression": "gzip", "shuffle": True}), ("plain.h5", {})):
         if name in names:
             with h5py.File(folder / name, "w") as file:
                 file.create_dataset("x", data=x, chunks=(CHUNK_ROWS, FEATURES), **options)
                 file.create_dataset("y", data=np.load(folder / "y.npy"))
+    if "x.zarr" in names:
+        store = zarr.open_group(folder / "x.zarr", mode="w")
+        for name, values in (("x", x), ("y", np.load(folder / "y.npy"))):
+            stored = store.create_array(name, shape=values.shape, chunks=(CHUNK_ROWS, *values.shape[1:]), dtype="f4")
+            for start in range(0, rows, CHUNK_ROWS):
+                stored[start : start + CHUNK_ROWS] = values[start : start + CHUNK_ROWS]
     if "table.parquet" in names:
         columns = {f"x{place}": x[:, place] for place in range(FEATURES)}
         table = arrow.table(columns | {"y": np.zeros(rows, np.float32)})
@@ -62,6 +69,7 @@ def settings_of(name: str) -> dict[str, Any]:
     """Return the settings of a file in `[data]`."""
     return {
         "x.npy": {"source": "npy", "x_path": "x.npy", "y_path": "y.npy"},
+        "x.zarr": {"source": "zarr", "path": "x.zarr"},
         "table.parquet": {"source": "parquet", "path": "table.parquet", "targets": ["y"]},
         "pictures": {"source": "images", "folder": "pictures"},
     }.get(name) or {"source": "hdf5", "path": name}
@@ -77,7 +85,11 @@ def forget(paths: list[Path]) -> None:
 
 def files_of(folder: Path, name: str) -> list[Path]:
     """Return the files of a name."""
-    return [folder / name] if (folder / name).is_file() else sorted((folder / name).glob("*/*"))
+    return (
+        [folder / name]
+        if (folder / name).is_file()
+        else [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    )
 
 
 class Ours:
@@ -113,6 +125,7 @@ class Ours:
 
 
 def _unmap(rows: Rows) -> None:
+    rows = getattr(rows, "mapped_rows", None) or rows
     base = getattr(rows, "array", None)
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", None)
@@ -149,12 +162,15 @@ def in_turn(comm: Communicator, folder: Path, name: str) -> Epoch:
             return last - first
 
         return read
-    dataset = h5py.File(path, "r")["x"]
-    starts = range(comm.rank * CHUNK_ROWS, len(dataset), comm.size * CHUNK_ROWS)
+    dataset = zarr.open_group(path, mode="r")["x"] if name == "x.zarr" else h5py.File(path, "r")["x"]
+    starts = range(comm.rank * CHUNK_ROWS, dataset.shape[0], comm.size * CHUNK_ROWS)
 
     def read_chunks() -> int:
         for start in starts:
-            dataset.read_direct(buffer, np.s_[start : start + CHUNK_ROWS])
+            if name == "x.zarr":
+                dataset[start : start + CHUNK_ROWS]
+            else:
+                dataset.read_direct(buffer, np.s_[start : start + CHUNK_ROWS])
         return len(starts) * CHUNK_ROWS
 
     return read_chunks

@@ -18,7 +18,8 @@ from hpcnn.job import model as sections
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
 from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
 from hpcnn.optim.build import build_optimizer
-from hpcnn.runs.build import build_replica, build_spec
+from hpcnn.runs.build import build_replica
+from hpcnn.runs.spec import build_spec
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.loader import Order, ShardLoader
 from hpcnn.training.replica import Replica

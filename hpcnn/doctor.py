@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.arguments import Parser, positive_seconds
+from hpcnn.cli.arguments import Parser, path_argument, positive_seconds
 from hpcnn.cli.serial import run_serial
 from hpcnn.core.run_paths import RUNS
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE
@@ -27,12 +27,15 @@ def _parser() -> Parser:
     parser = Parser(
         "hpcnn doctor",
         "Find common problems: MPI and its launcher, cores and threads, memory, network, file systems, installed "
-        "packages, the Slurm job. Each finding comes with its evidence and a fix. Works alone, under mpirun or srun, "
-        "and in a Slurm job. The exit code is 1 if there is a problem, else 0.",
+        "packages, containers, the Slurm job. Each finding comes with its evidence and a fix. Works alone, under "
+        "mpirun or srun, and in a Slurm job. The exit code is 1 if there is a problem, else 0.",
         example="mpirun -n 4 python -m hpcnn.doctor --quick",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     parser.add_argument("--out", type=Path, default=RUNS, metavar="DIR", help="folder for runs; default: runs/")
+    parser.add_argument(
+        "--job", type=path_argument, metavar="JOB", help="also look for the data of this job, on each node"
+    )
     parser.add_argument("--quick", action="store_true", help="do not measure the speed of messages and sums")
     parser.add_argument(
         "--limit",
@@ -54,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from hpcnn.keras.horovod_environment import rank_environment
     from hpcnn.tools.doctor.examine import examine
 
-    evidence = examine(arguments.out, rank_environment(), arguments.limit, measure=not arguments.quick)
+    evidence = examine(arguments.out, rank_environment(), arguments.limit, arguments.job, measure=not arguments.quick)
     if evidence.launch.rank:
         return _end_other_rank(evidence)
     from hpcnn.tools.doctor.checks import judge

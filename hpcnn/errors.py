@@ -79,6 +79,7 @@ class PeerError(HpcnnError, RuntimeError):
 
 _MOST_NAMES = 50
 _MOST_CHARACTERS = 300
+_MOST_LISTED = 1500
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -90,17 +91,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     ''
     """
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    return f" Did you mean {shortened(repr(match[0]))}?" if match else ""
 
 
 def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
-    """Return a text, cut to a length that fits a message: it may quote a file from a stranger.
+    r"""Return a text, cut to a length that fits a message, without codes of terminals: it may quote a stranger's file.
 
-    >>> shortened("x" * 1000)[-5:]
-    'xx...'
+    >>> shortened("x" * 1000)[-5:], shortened("\x1b[2Jname")
+    ('xx...', '\\x1b[2Jname')
     """
     text = str(text)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    text = text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 
 
 def unknown_name(
@@ -109,5 +115,7 @@ def unknown_name(
     """Raise `error` for a name that is in no registry: the nearest known one, then the full list, then what to do."""
     names = sorted(known)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    listed = f"{', '.join(names[:_MOST_NAMES])}{more}."
-    raise error(f"unknown {kind} {name!r}.{nearest(str(name), names)} Known: {listed}{remedy and ' '}{remedy}")
+    listed = f"{shortened(', '.join(names[:_MOST_NAMES]), _MOST_LISTED)}{more}."
+    raise error(
+        f"unknown {kind} {shortened(repr(name))}.{nearest(str(name), names)} Known: {listed}{remedy and ' '}{remedy}"
+    )

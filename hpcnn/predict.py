@@ -17,7 +17,8 @@ def _parser() -> Parser:
     parser = Parser(
         "hpcnn predict",
         "Compute the outputs of a trained model for the inputs in a file, in input order: as an array, or as a table "
-        "with classes in words and their probabilities. The bits are the same on any number of ranks.",
+        "with classes in words and their probabilities, and the file of each picture. The bits are the same on any "
+        "number of ranks.",
         example="mpirun -n 4 python -m hpcnn.predict runs/digits_mlp digits.npy -o out.npy",
     )
     add_run_arguments(parser)

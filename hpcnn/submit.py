@@ -80,8 +80,8 @@ def _add_run_arguments(parser: Parser) -> None:
         "--template",
         default="",
         metavar="NAME|PATH",
-        help="train (default), single, keras or your own; templates in slurm/ here, or in HPCNN_SLURM_DIR, take "
-        "precedence over those that come with hpcnn",
+        help="train (default), single, keras, apptainer or your own; templates in slurm/ here, or in HPCNN_SLURM_DIR, "
+        "take precedence over those that come with hpcnn",
     )
     run.add_argument(
         "--sweep", type=path_argument, metavar="FILE", help="one run per point of a sweep: see hpcnn sweep"

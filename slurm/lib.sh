@@ -13,6 +13,8 @@
 [[ ! -f $slurm/site.sh ]] || source "$slurm/site.sh"
 set -uo pipefail
 
+container=()  # what runs a command in a container: empty, if there is none
+
 say() { printf 'hpcnn: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
 
@@ -52,8 +54,7 @@ choose_launcher() {
     export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
     export SLURM_EXPORT_ENV=ALL  # ranks get this environment, also after sbatch --export=NONE
     ((SLURM_NTASKS > 1)) || return 0
-    library=$(ask_mpi4py 2>&1) || fail "no MPI: $(tail -n 1 <<<"$library"). Activate the environment of hpcnn in" \
-        "$slurm/site.sh, and install an MPI there: pip install 'hpcnn[mpi]'."
+    library=$(ask_mpi4py 2>&1) || fail "no MPI: $(tail -n 1 <<<"$library"). $(mend_mpi)"
     case $library in
         Open*) mpi="Open MPI" pmi=pmix others="pmi2|none" ;;
         *) mpi=MPICH pmi=pmi2 others="pmix|none" ;;  # and its kin: Intel MPI, MVAPICH
@@ -71,10 +72,21 @@ choose_launcher() {
 }
 
 ask_mpi4py() {
-    python -P -c 'import mpi4py
+    "${container[@]}" python -P -c 'import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
 print(MPI.Get_library_version()[:9])'
+}
+
+mend_mpi() {
+    if ((${#container[@]} == 0)); then
+        echo "Activate the environment of hpcnn in $slurm/site.sh, and install an MPI there: pip install 'hpcnn[mpi]'."
+    elif [[ -n ${HPCNN_HOST_MPI:-} ]]; then
+        echo "HPCNN_HOST_MPI='$HPCNN_HOST_MPI' must name the folder of libmpi.so.12 or libmpi.so.40, and then those of" \
+            "all libraries that it needs."
+    else
+        echo "Name the folder of the host's MPI in HPCNN_HOST_MPI, or build the image with --build-arg MPI=mpich."
+    fi
 }
 
 # SLURM_NTASKS is that of the first attempt, also when the job has come back with other nodes.
@@ -119,7 +131,7 @@ launch() {
     local recorder watcher
     exec 3> >(trap '' TERM && exec tee -a "$log")
     recorder=$!
-    "${launcher[@]}" "$@" >&3 2>&1 3>&- &
+    "${launcher[@]}" "${container[@]}" "$@" >&3 2>&1 3>&- &
     launched=$!
     exec 3>&-
     end_launcher_after_ranks &

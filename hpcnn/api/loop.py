@@ -36,8 +36,10 @@ from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.network import Network
 from hpcnn.nn.outputs import by_name
 from hpcnn.optim.optimizer import Optimizer
-from hpcnn.runs.build import build_replica, class_weights, prepared, spec_of
+from hpcnn.runs.build import build_replica, prepared
+from hpcnn.runs.class_weights import class_weights
 from hpcnn.runs.inference import named
+from hpcnn.runs.spec import spec_of
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
 from hpcnn.system.blas import one_thread

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
@@ -18,8 +19,10 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm import ulfm
 from hpcnn.comm.exchange.allgather_exchange import AllgatherExchange, Gather, HostGather
+from hpcnn.comm.exchange.choice import GATHER, HALVING, Workload
 from hpcnn.comm.exchange.mpi_transport import POLL_S, MpiLinks, WorldGather, byte_message
 from hpcnn.comm.exchange.plan import Topology, check_shards
+from hpcnn.comm.exchange.probe import Chooser
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
@@ -36,9 +39,6 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
-
-SMALL_BYTES = {"one host": 64 * 1024, "several hosts": 32 * 1024}
-"""Up to this size of all contributions together, it is fastest if every rank receives and adds everything."""
 
 SHARING = "HPCNN_SHARED_MEMORY"
 """Environment variable: ``off`` keeps the ranks of a host from sharing memory."""
@@ -85,6 +85,7 @@ class MpiCommunicator:
         self._shared: Place | None = Place(self.rank, hosts, memory, links)
         if os.environ.get(SHARING) == "off":
             self._shared = None
+        self._chooser = Chooser(self.broadcast, self.allgather)
         self._leaders = world.Split(0 if self.local_rank == 0 else 1)
         self._open = [world, self._failures, host, links.world, self._leaders]
         """The communicators to revoke when a rank is lost, so that no rank waits for it."""
@@ -103,16 +104,15 @@ class MpiCommunicator:
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]
     ) -> ReplicatedExchange:
         """Return the fastest exchange for this length. All give the same bits."""
-        check_shards(shards, self.size)
-        if not self._threads:
-            options["bucket"] = 0
+        self._prepare(shards, options)
 
         def build(place: Place) -> ReplicatedExchange:
+            work = Workload.of(place.topology, shards, length, dtype, stats_length, options)
+            choice = self._chooser.choose(place, work, gather=not options.get("compression"))
+            if choice != GATHER:
+                halving = choice == HALVING
+                return TreeAllreduce(place, shards, length, dtype, stats_length, halving=halving, **options)
             one_host = len(place.topology.hosts) == 1
-            slots = sum(len(place.topology.rank_subtrees(shards, rank)) for rank in range(self.size))
-            size = slots * (length * np.dtype(dtype).itemsize + stats_length * 8)
-            if options.get("compression") or size > SMALL_BYTES["one host" if one_host else "several hosts"]:
-                return TreeAllreduce(place, shards, length, dtype, stats_length, **options)
             make: Callable[[Sequence[int]], Gather] = (
                 partial(HostGather, place.memory) if one_host else partial(WorldGather, self._world, place.topology)
             )
@@ -124,14 +124,22 @@ class MpiCommunicator:
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
     ) -> TreeExchange:
         """Return a sharded exchange for `target`."""
+        self._prepare(shards, options)
+        array = target.array
+
+        def build(place: Place) -> TreeExchange:
+            work = Workload.of(place.topology, shards, length, array.dtype, stats_length, options)
+            halving = self._chooser.choose(place, work, gather=False) == HALVING
+            return TreeExchange(
+                place, shards, length, array.dtype, stats_length, target=array, halving=halving, **options
+            )
+
+        return self._build(build)
+
+    def _prepare(self, shards: int, options: ExchangeOptions) -> None:
         check_shards(shards, self.size)
         if not self._threads:
             options["bucket"] = 0
-        return self._build(
-            lambda place: TreeExchange(
-                place, shards, length, target.array.dtype, stats_length, target=target.array, **options
-            )
-        )
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> HostArray:
         """Return an array of zeros, shared by the ranks of the host if asked for and possible."""
@@ -195,7 +203,7 @@ class MpiCommunicator:
             return None
         row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
         counts = [count * row_bytes for count in rows]
-        starts = [sum(counts[:rank]) for rank in range(self.size)]
+        starts = [0, *accumulate(counts[:-1])]
         received = aligned_empty(sum(counts), np.uint8)
         message = [received, counts, starts, MPI.BYTE]
         ulfm.call_checked(self._world, lambda: self._world.Gatherv(data, message, root=0))

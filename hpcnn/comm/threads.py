@@ -8,13 +8,13 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import Any, Protocol, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.plan import Topology, check_shards
-from hpcnn.comm.exchange.transport import Message, Place
+from hpcnn.comm.exchange.transport import Links, Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
@@ -29,6 +29,43 @@ _GRACE_S = 5.0
 """Longer than a rank waits, so that it fails first and says why."""
 
 
+class Group(Protocol):
+    """Some ranks that wait for each other."""
+
+    slots: list[Any]
+
+    def wait(self, index: int) -> None:
+        """Return once every rank of the group has come here; `index` is this one's place among them."""
+        ...
+
+    def share(self, index: int, value: T) -> list[T]:
+        """Return every rank's `value` itself, not a copy, by index."""
+        ...
+
+
+class World(Protocol):
+    """What ranks in one process share."""
+
+    topology: Topology
+    size: int
+    halving: bool
+    """Whether the exchange between hosts halves and doubles."""
+
+    @property
+    def everyone(self) -> Group:
+        """All ranks."""
+        ...
+
+    @property
+    def hosts(self) -> Sequence[Group]:
+        """Those of each host."""
+        ...
+
+    def links(self, rank: int) -> Links:
+        """Return the links of a rank."""
+        ...
+
+
 class _Group:
     """A group of threads: a barrier, and one slot per thread."""
 
@@ -36,7 +73,7 @@ class _Group:
         self.slots: list[Any] = [None] * size
         self.barrier = threading.Barrier(size, timeout=timeout_s)
 
-    def wait(self) -> None:
+    def wait(self, index: int) -> None:
         """Wait for all threads of the group.
 
         Raises:
@@ -50,16 +87,17 @@ class _Group:
     def share(self, index: int, value: T) -> list[T]:
         """Return every thread's `value` itself, not a copy, by index."""
         self.slots[index] = value
-        self.wait()
+        self.wait(index)
         everyone = list(self.slots)
-        self.wait()
+        self.wait(index)
         return everyone
 
 
 class ThreadWorld:
     """What the ranks share, and which of them count as being on one host."""
 
-    def __init__(self, host_of_rank: Sequence[int], timeout_s: float) -> None:
+    def __init__(self, host_of_rank: Sequence[int], timeout_s: float, *, halving: bool = False) -> None:
+        self.halving = halving
         self.topology = Topology.of(host_of_rank)
         self.size = len(host_of_rank)
         self.timeout_s = timeout_s
@@ -67,6 +105,10 @@ class ThreadWorld:
         self.hosts = [_Group(len(ranks), timeout_s) for ranks in self.topology.hosts]
         self.mail: defaultdict[tuple[int, int, int], _Box] = defaultdict(queue.SimpleQueue)
         self.lock = threading.Lock()
+
+    def links(self, rank: int) -> ThreadLinks:
+        """Return the links of a rank."""
+        return ThreadLinks(self, rank)
 
     def box(self, source: int, target: int, tag: int) -> _Box:
         """Return the queue of messages from one rank to another."""
@@ -85,7 +127,7 @@ class ThreadWorld:
 class ThreadMemory:
     """The memory of the threads that count as one host."""
 
-    def __init__(self, group: _Group, rank: int) -> None:
+    def __init__(self, group: Group, rank: int) -> None:
         self._group, self.rank, self.size = group, rank, len(group.slots)
 
     def allocate(self, size: int) -> list[Bytes]:
@@ -98,7 +140,7 @@ class ThreadMemory:
 
     def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks of the host."""
-        self._group.wait()
+        self._group.wait(self.rank)
 
 
 class _ThreadTransfer:
@@ -150,9 +192,9 @@ class ThreadLinks:
 
 
 class ThreadCommunicator:
-    """One rank of a `ThreadWorld`."""
+    """One rank of a `World`."""
 
-    def __init__(self, world: ThreadWorld, rank: int) -> None:
+    def __init__(self, world: World, rank: int) -> None:
         host = world.topology.host_of(rank)
         ranks = world.topology.hosts[host]
         self._world = world
@@ -164,7 +206,7 @@ class ThreadCommunicator:
         self.activity = Activity()
         self.fault_tolerance: FaultTolerance = OneProcess(self.size)
         memory = ThreadMemory(world.hosts[host], self.local_rank)
-        self._place = Place(rank, world.topology, memory, ThreadLinks(world, rank))
+        self._place = Place(rank, world.topology, memory, world.links(rank))
 
     def share(self, value: T) -> list[T]:
         """Return every rank's `value` itself, not a copy, by rank."""
@@ -175,7 +217,8 @@ class ThreadCommunicator:
     ) -> TreeAllreduce:
         """Return an exchange over the ranks of this world."""
         check_shards(shards, self.size)
-        return TreeAllreduce(self._place, shards, length, dtype, stats_length, **options)
+        halving = self._world.halving
+        return TreeAllreduce(self._place, shards, length, dtype, stats_length, halving=halving, **options)
 
     def sharded_exchange(
         self, shards: int, target: HostArray, length: int, stats_length: int, **options: Unpack[ShardedOptions]
@@ -183,7 +226,14 @@ class ThreadCommunicator:
         """Return a sharded exchange for `target`."""
         check_shards(shards, self.size)
         return TreeExchange(
-            self._place, shards, length, target.array.dtype, stats_length, target=target.array, **options
+            self._place,
+            shards,
+            length,
+            target.array.dtype,
+            stats_length,
+            target=target.array,
+            halving=self._world.halving,
+            **options,
         )
 
     def host_array(self, length: int, dtype: DTypeLike, *, shared: bool) -> CommonArray:
@@ -215,7 +265,7 @@ class ThreadCommunicator:
 
     def barrier(self, *, spin: bool = True) -> None:
         """Wait for all ranks."""
-        self._world.everyone.wait()
+        self._world.everyone.wait(self.rank)
 
 
 def run_threads(
@@ -224,10 +274,12 @@ def run_threads(
     *,
     host_of_rank: Sequence[int] | None = None,
     timeout_s: float = 60.0,
+    halving: bool = False,
 ) -> list[T]:
     """Run ``body(communicator)`` on `size` ranks, each a thread, and return their results by rank.
 
-    `host_of_rank` assigns ranks to hosts, which share no memory; by default there is one host.
+    `host_of_rank` assigns ranks to hosts, which share no memory; by default there is one host. With `halving` the
+    exchange between hosts halves and doubles.
 
     Raises:
         Exception: what the first failing rank raised; the other ranks are released.
@@ -235,7 +287,7 @@ def run_threads(
     >>> run_threads(3, lambda comm: sum(comm.allgather(comm.rank)))
     [3, 3, 3]
     """
-    world = ThreadWorld(host_of_rank or [0] * size, timeout_s)
+    world = ThreadWorld(host_of_rank or [0] * size, timeout_s, halving=halving)
     results: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []
 

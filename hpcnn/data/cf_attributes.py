@@ -80,8 +80,7 @@ class UnpackedRows(ComputedRows):
 
     def _fill(self, rows: Indices, values: Array) -> None:
         self.rows.take(rows, values)
-        np.multiply(values, self.factor, out=values)
-        np.add(values, self.offset, out=values)
+        _unpack(values, self.factor, self.offset)
 
 
 class NanRows(ComputedRows):
@@ -97,9 +96,14 @@ class NanRows(ComputedRows):
         stored = self._stored.rows(len(rows))
         self.rows.take(rows, stored)
         np.copyto(values, stored)
-        np.multiply(values, self._factor, out=values)
-        np.add(values, self._offset, out=values)
+        _unpack(values, self._factor, self._offset)
         values[self._marks(stored)] = np.nan
+
+
+def _unpack(values: Array, factor: float, offset: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):  # the checks of the data find what is not finite
+        np.multiply(values, factor, out=values)
+        np.add(values, offset, out=values)
 
 
 def with_nan(rows: Rows) -> Rows:
@@ -131,6 +135,8 @@ def unpacked(rows: Rows, attributes: Mapping[str, Any], what: str) -> Rows:
     for name, value in (("scale_factor", factor[0]), ("add_offset", offset[0])):
         if not math.isfinite(value):
             raise _refused(what, name, value, "which is not finite. Fix the file")
+    if factor[0] == 0:
+        raise _refused(what, "scale_factor", factor[0], "which makes all values alike. Fix the file")
     if marks is not None:
         rows = MarkedRows(rows, marks, what)
     neutral = float(factor[0]) == 1 and float(offset[0]) == 0
@@ -202,4 +208,9 @@ def _numbers(attributes: Mapping[str, Any], name: str, what: str, count: int = 0
 
 
 def _refused(what: str, name: str, value: Any, why: str) -> DataError:
-    return DataError(f"{what} has the attribute {name} = {shortened(repr(value), 60)}, {why}.")
+    return DataError(f"{what} has the attribute {name} = {shortened(_plain(value), 60)}, {why}.")
+
+
+def _plain(value: Any) -> str:
+    """Return a value as Python writes it, without NumPy's names of types."""
+    return repr(value.item() if isinstance(value, np.generic) else value)

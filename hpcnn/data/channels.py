@@ -26,8 +26,13 @@ class Variable:
     """A named array of a file, its first axis that of the samples."""
 
     rows: Rows
-    axes: tuple[str, ...] = ()
-    """Names of its axes, where the file has some; empty where one has none."""
+    find_axes: Callable[[], tuple[str, ...]] = tuple
+    """Returns the names of its axes, where the file has some; empty where one has none."""
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of its axes. They are read when they are needed, since HDF5 may never end on damaged ones."""
+        return self.find_axes()
 
 
 ReadVariables = Callable[[Sequence[str]], Sequence[Variable]]

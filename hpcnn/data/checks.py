@@ -119,9 +119,13 @@ def check_samples(
     dtypes: tuple[DTypeLike, DTypeLike],
     reduction: Reduction,
     names: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
 ) -> None:
-    """Raise DataError unless there are as many inputs as targets, at least one, and all are finite in `dtypes`."""
+    """Raise DataError unless there are as many inputs as targets, at least one, and all are finite in `dtypes`.
+
+    `names` and `targets` are those of the columns, if they have some.
+    """
     check_counts(x, y, what)
     check_not_empty(x, what)
     check_finite(x, f"inputs of {what}", dtypes[0], reduction, names)
-    check_finite(y, f"targets of {what}", dtypes[1], reduction)
+    check_finite(y, f"targets of {what}", dtypes[1], reduction, targets)

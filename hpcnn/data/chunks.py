@@ -78,7 +78,7 @@ def usual_chunk_rows(rows: Rows) -> int:
 
     Rows that are decoded one by one, as pictures are, count as those of a file without chunks.
     """
-    found = max(map(chunk_rows_of, stored(rows)))
+    found = max(chunk_rows_of(one) or getattr(one, "stored_chunk_rows", 0) for one in stored(rows))
     if found > 1:
         return found
     row_bytes = sum(math.prod(each.shape[1:]) * each.dtype.itemsize for each in stored(rows))

@@ -70,7 +70,8 @@ def _check(source: Source, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduc
     """Raise errors that concern all of the data, or both files."""
     if source.computed:
         return
-    check_samples(source.x, source.y, TRAINING, dtypes, reduction, source.feature_names)
+    names = (source.feature_names, source.columns.targets if source.columns else None)
+    check_samples(source.x, source.y, TRAINING, dtypes, reduction, *names)
     if source.validation is None:
         return
     for held, rows, what in zip(source.validation, (source.x, source.y), ("inputs", "targets"), strict=True):
@@ -79,7 +80,7 @@ def _check(source: Source, dtypes: tuple[DTypeLike, DTypeLike], reduction: Reduc
                 f"{what} have shape {held.shape[1:]} a sample in the validation data, but {rows.shape[1:]} in the "
                 "training data. Give files of one kind."
             )
-    check_samples(*source.validation, VALIDATION, dtypes, reduction, source.feature_names)
+    check_samples(*source.validation, VALIDATION, dtypes, reduction, *names)
 
 
 def _weights(source: Source, dtype: DTypeLike, reduction: Reduction) -> tuple[Rows | None, Rows | None]:

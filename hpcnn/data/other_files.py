@@ -113,7 +113,7 @@ def read_inputs(
     if window is not None:
         return Inputs(windows_of_inputs(x, inputs.groups, window, path, features), notes=notes)
     names = recipe.features if recipe and recipe.columns and x.shape[1:] == (len(recipe.features),) else None
-    return Inputs(x, names or inputs.feature_names, notes)
+    return Inputs(x, names or inputs.feature_names, notes, files=inputs.files)
 
 
 def ready_inputs(
@@ -145,7 +145,7 @@ def _sample_settings(path: str, data: schema.DataSection, base: Path, columns: C
     found = _folder_reader(path, data, SAMPLES) if find_folder(path, base) is not None else None
     if found is not None:
         return found.sample_settings(path, data, columns)  # type: ignore[no-any-return]
-    for reader in READERS:
+    for reader in (reader_of(data), *READERS):
         if (settings := reader.pair_settings(path, data, base)) is not None:
             return settings  # type: ignore[no-any-return]
     return _find_reader(path, data, SAMPLES, "evaluation").sample_settings(path, data, columns)  # type: ignore[no-any-return]
@@ -215,7 +215,8 @@ def ready_samples(
     notes = unknown_notes(source.x, recipe, what)
     source = encoded(source, recipe, what, reduction)
     dtypes = (np.float64 if scaling else dtype, np.float64 if target_scaling else dtype)
-    check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names)
+    targets = source.columns.targets if source.columns else None
+    check_samples(source.x, source.y, what, dtypes, reduction, source.feature_names, targets)
     x = materialize(scaling.apply(source.x) if scaling else source.x, dtype)
     y = target_scaling.apply(source.y, "targets") if target_scaling else source.y
     return Samples(x, y, source.feature_names, notes, weights_of(source, what, dtype, reduction))

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from hpcnn.data.columns import Columns
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError, shortened
+from hpcnn.kernels import core
 from hpcnn.system.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
 """Largest number of bytes that a deflated byte can expand to."""
 AXES_LIMIT = 64
 """Most axes of a NumPy array."""
-_TOGETHER, _ROWS, _BLOCK_ROWS = 64, 2**15, 256
-"""Columns that become rows together, so many values of each; and those that are written together."""
 ENTRIES_LIMIT = 2**58
 """NumPy counts bytes in 63 bits, with each axis of length 0 counted as 1; an entry has at most 16 bytes."""
 
@@ -92,6 +91,8 @@ class Inputs:
     """Warnings for the user."""
     groups: Rows | None = None
     """A number for each row, (n,): the time series that it is of, where there are several."""
+    files: tuple[str, ...] = ()
+    """The file of each row, as its path in the folder that was named, where each has one."""
 
 
 def with_features(source: Source) -> Source:
@@ -200,6 +201,10 @@ def check_inflated(declared: int, deflated: int, what: object) -> None:
     check_memory(declared, what, "Save it uncompressed: such a file is memory-mapped.")
 
 
+_COLUMN_PART = 2**13
+"""Rows of all columns that are converted at once."""
+_WIDEST = 8
+"""Most bytes of a number that the core knows."""
 NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 
@@ -228,23 +233,15 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
     """Return columns of shape (n,) as one C-ordered array (n, columns), of a type that holds them all."""
     columns = list(columns)
     table = np.empty((n, len(columns)), np.result_type(*columns))
-    together: Array = np.empty((min(_TOGETHER, len(columns)), min(_ROWS, n)), table.dtype)
+    if table.itemsize > _WIDEST:
+        return np.stack(columns, 1, table)
+    whole = table.view(f"u{table.itemsize}")
     with np.errstate(invalid="ignore"):  # a signalling NaN; the checks find it
-        for start in range(0, n, _ROWS):
-            for first in range(0, len(columns), _TOGETHER):
-                some = [column[start : start + _ROWS] for column in columns[first : first + _TOGETHER]]
-                for place, values in enumerate(some):
-                    together[place, : len(values)] = values
-                _turn(together[: len(some), : len(some[0])], table[start:, first:])
+        for first in range(0, n, _COLUMN_PART):
+            part = slice(first, first + _COLUMN_PART)
+            values = (np.ascontiguousarray(column[part], table.dtype) for column in columns)
+            core.columns_to_rows(tuple(one.view(whole.dtype) for one in values), whole[part])
     return table
-
-
-def _turn(columns: Array, table: Array) -> None:
-    """Write columns (c, n) into the first c entries of the first n rows, in blocks that fit the cache both ways."""
-    width, n = columns.shape
-    for start in range(0, n, _BLOCK_ROWS):
-        stop = min(start + _BLOCK_ROWS, n)
-        table[start:stop, :width] = columns[:, start:stop].T
 
 
 def optional_import(module: str, extra: str, purpose: str, package: str = "") -> Any:

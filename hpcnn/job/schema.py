@@ -127,6 +127,9 @@ class Run(Section, frozen=True, kw_only=True):
 files."""
     keep_checkpoints: PositiveInt = 2
     """Number of newest checkpoints to keep, in addition to the best."""
+    noise_scale_every: NonNegativeInt = 200
+    """Steps between measurements of the gradient noise scale, which says how large a batch is useful: \
+`noise_scale` among the values of an epoch; 0: never."""
     monitor: str = ""
     """The value that determines the best checkpoint; empty: `val_loss`, or `loss` without validation."""
     stop_at_step: NonNegativeInt = 0

@@ -57,7 +57,7 @@ def zig() -> str:
 def _compile(folder: Path) -> Path:
     """Return the module that CMake makes in `folder`."""
     ours = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    cmake, ninja = shutil.which("cmake", path=ours), shutil.which("ninja", path=ours)
+    cmake, ninja = program_that_runs("cmake", ours), program_that_runs("ninja", ours)
     tool = ninja or shutil.which("make")
     if not cmake or not tool:
         raise BuildError("CMake, and Ninja or Make, are not installed.")
@@ -70,6 +70,19 @@ def _compile(folder: Path) -> Path:
         _check(_run(command, environment))
     _check(_run([cmake, "--build", str(folder), "--parallel", str(os.cpu_count() or 1)], environment))
     return folder / MODULE.name
+
+
+def program_that_runs(name: str, path: str) -> str | None:
+    """Return the first program on a path that starts: those of packages are scripts that pip's isolation breaks."""
+    found = (shutil.which(name, path=folder) for folder in path.split(os.pathsep))
+    return next((one for one in found if one and _starts(one)), None)
+
+
+def _starts(program: str) -> bool:
+    try:
+        return _run([program, "--version"], dict(os.environ))[0] == 0
+    except OSError:  # its interpreter is gone
+        return False
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str]:

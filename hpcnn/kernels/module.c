@@ -9,6 +9,7 @@
 
 #include "dispatch.h"
 #include "numbers.h"
+#include "rows.h"
 
 static PyObject *no_memory(void) { return PyErr_NoMemory(); }
 
@@ -395,6 +396,7 @@ static void fill_methods(void) {
 #define KERNEL(name, kind)
 #include "operations.def"
     for (const PyMethodDef *number = number_functions; number->ml_name; number++) *function++ = *number;
+    for (const PyMethodDef *row = row_functions; row->ml_name; row++) *function++ = *row;
 }
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "core", "The compiled core of hpcnn.", -1, functions, NULL, NULL, NULL, NULL};

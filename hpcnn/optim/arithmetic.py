@@ -48,6 +48,9 @@ class Arithmetic(Protocol):
     def total(self, x: Array, *, square: bool, spare: Array) -> float:
         """Return the sum of squares or magnitudes, in float64; `spare` is as long as `x`."""
 
+    def cell_squares(self, x: Array, entries: int) -> Array:
+        """Return the sums of squares, in float64, of cells of so many entries; the last one may be shorter."""
+
     def power(self, x: float, y: float) -> float:
         """Return x to the power of y."""
 

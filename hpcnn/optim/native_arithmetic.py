@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -68,8 +69,21 @@ class NativeArithmetic:
         core.cell_sums(x, np.array([0, x.size], np.int64), out, square)
         return float(out[0])
 
+    def cell_squares(self, x: Array, entries: int) -> Array:
+        """Return the sum of squares of each cell."""
+        marks = _marks(x.size, entries)
+        out = np.empty(len(marks) - 1)
+        core.cell_sums(x, marks, out, True)
+        return out
+
     power = staticmethod(core.pow)
     cospi = staticmethod(core.cospi)
+
+
+@lru_cache(maxsize=16)
+def _marks(size: int, entries: int) -> Array:
+    """Return where the cells of a vector begin, and where the last one ends."""
+    return np.append(np.arange(0, size, entries, dtype=np.int64), size)
 
 
 NATIVE = NativeArithmetic()

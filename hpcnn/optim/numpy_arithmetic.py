@@ -11,6 +11,9 @@ import numpy as np
 
 from hpcnn.optim.links import Array, Chain, Kind, Link, State
 
+_BLOCK = 16384
+"""Entries whose squares are in memory at once."""
+
 
 def _scale(u: Array, factor: float) -> None:
     if factor != 1.0:
@@ -188,6 +191,18 @@ class NumpyArithmetic:
         """Return the sum of squares or magnitudes."""
         each = (np.square if square else np.abs)(x, out=spare)
         return float(np.add.reduce(each, dtype=np.float64))
+
+    def cell_squares(self, x: Array, entries: int) -> Array:
+        """Return the sum of squares of each cell."""
+        out = np.empty(-(-x.size // entries))
+        for start in range(0, len(out), _BLOCK // entries):
+            piece = x[start * entries : start * entries + _BLOCK].astype(np.float64)
+            np.multiply(piece, piece, out=piece)
+            whole = piece.size // entries
+            np.add.reduce(piece[: whole * entries].reshape(whole, entries), axis=1, out=out[start : start + whole])
+            if piece.size % entries:
+                out[start + whole] = np.add.reduce(piece[whole * entries :])
+        return out
 
     def power(self, x: float, y: float) -> float:
         """Return x to the power of y."""

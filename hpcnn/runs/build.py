@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.data.content import Content
-from hpcnn.data.load import check_characters, class_counts, load, prepare_samples
+from hpcnn.data.load import check_characters, load, prepare_samples
 from hpcnn.data.reduction import Reduction
 from hpcnn.data.rows import materialize
 from hpcnn.data.samples import Samples, Scaling, Splits
 from hpcnn.data.source import Source
 from hpcnn.data.tables.recipe import Recipe
-from hpcnn.data.tables.target_words import check_classes
 from hpcnn.data.target_rows import TargetPart, prepare_rows
-from hpcnn.errors import DataError, JobError, ModelError
-from hpcnn.job.checks import check_compression, monitors
+from hpcnn.errors import JobError, ModelError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import Job, Train, sums_by_horovod
 from hpcnn.job.shards import shards_of
-from hpcnn.nn.build import build_loss, build_losses
 from hpcnn.nn.loss import BoundLoss
-from hpcnn.nn.network import same_sample_shape
 from hpcnn.nn.several_losses import BoundLosses, OutputLoss
 from hpcnn.optim.arithmetics import arithmetic
 from hpcnn.optim.build import build_optimizer
 from hpcnn.optim.optimizer import Optimizer
 from hpcnn.optim.schedules import build_schedule
+from hpcnn.runs.build_checks import check_monitors, check_words, settled, with_inputs
+from hpcnn.runs.class_weights import balanced_weights, class_weights
 from hpcnn.runs.reading import reading_notes, shard_loader, with_chunk_rows
+from hpcnn.runs.spec import build_spec
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.backend import Backend, ModelSpec
 from hpcnn.training.batch_sums import BatchSums
@@ -44,101 +42,19 @@ from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.data_cache import read_data
 from hpcnn.training.kept import kept
 from hpcnn.training.loader import PieceLoader
-from hpcnn.training.metrics import Metric, build_metrics, is_multilabel, metric_of_output, unscaled
-from hpcnn.training.model import AnyLoss, BuiltNetwork
+from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.notes import notes_on
 from hpcnn.training.replica import Replica
 from hpcnn.training.same_data import common_content
 from hpcnn.training.staging import staged
-from hpcnn.training.step_stats import StatsLayout
 from hpcnn.training.training import Training
 from hpcnn.training.tuning import OverlapTrial, bucket_entries, shards_optimizer
 from hpcnn.training.updater import Updater, make_updater
 
 
-def build_spec(
-    job: Job, input_shape: tuple[int, ...], backend: Backend = NUMPY, target_scaling: Scaling | None = None
-) -> ModelSpec:
-    """Return what the job's model is, for samples of `input_shape`, and that `backend` computes it; see `spec_of`."""
-    return spec_of(job, backend.build_network(job, input_shape), backend, target_scaling)
-
-
-def spec_of(
-    job: Job, network: BuiltNetwork, backend: Backend = NUMPY, target_scaling: Scaling | None = None
-) -> ModelSpec:
-    """Return a network with the loss and the metrics of a job. ModelError: they do not fit it.
-
-    Metrics are those of targets before the `target_scaling`.
-    """
-    if job.loss is None:
-        return several_of(job, network, backend)
-    if network.outputs:
-        raise JobError(
-            f"the network has outputs by name, {', '.join(one.name for one in network.outputs)}, but the job has "
-            f"[loss]: give each a section, as [losses.{network.outputs[0].name}]"
-        )
-    loss = build_loss(job.loss, network.output_shape, network.head)
-    if loss.target_kind == "sequences" and job.train.metrics:
-        raise JobError(
-            f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets place by place, which the "
-            f"sequences of the loss {loss.loss.name!r} do not have. Remove all metrics."
-        )
-    if loss.target_kind == "any" and job.train.metrics:
-        raise JobError(
-            f"train.metrics: {job.train.metrics[0]!r} compares outputs with targets, but the loss {loss.loss.name!r} "
-            "reads no targets. Remove all metrics."
-        )
-    metrics = build_metrics(
-        job.train.metrics,
-        outputs=network.output_shape[-1],
-        labels=loss.target_kind == "labels",
-        multilabel=_is_multilabel(job, network, loss),
-        top_k=job.train.top_k,
-        iou_class=job.train.iou_class,
-        arithmetic=job.train.arithmetic,
-    )
-    metrics = [unscaled(metric, target_scaling) for metric in metrics]
-    return ModelSpec(network, loss, StatsLayout(metrics, loss.ignore_class), backend, job.train.arithmetic)
-
-
-def several_of(job: Job, network: BuiltNetwork, backend: Backend) -> ModelSpec:
-    """Return a network of several outputs with the losses and the metrics of a job."""
-    losses = build_losses(job.losses, network.outputs)
-    metrics: list[Metric] = []
-    for part in losses.parts:
-        name, loss, output = part.name, part.bound.loss.name, part.output
-        wanted = job.losses[name].metrics
-        check_ending(loss, output.ending, f"losses.{name}")
-        check_class_metrics(loss, output.ending, wanted, one_hot=False, place=f"losses.{name}")
-        size = output.shape[-1]
-        multilabel = is_multilabel(loss=loss, ending=output.ending, outputs=size, labels=part.labels, one_hot=False)
-        own = build_metrics(
-            wanted,
-            outputs=size,
-            labels=part.labels,
-            multilabel=multilabel,
-            top_k=job.train.top_k,
-            iou_class=job.train.iou_class,
-            arithmetic=job.train.arithmetic,
-        )
-        metrics += [metric_of_output(metric, part) for metric in own]
-    weights = {part.name: part.weight for part in losses.parts}
-    return ModelSpec(network, losses, StatsLayout(metrics, None, weights), backend, job.train.arithmetic)
-
-
 def _target_part(part: OutputLoss) -> TargetPart:
     loss, output_shape = part.bound, part.output.shape
     return TargetPart(part.name, loss.target_kind, part.target_shape, output_shape, loss.loss.name, loss.ignore_class)
-
-
-def _is_multilabel(job: Job, network: BuiltNetwork, loss: BoundLoss) -> bool:
-    return is_multilabel(
-        loss=loss.loss.name,
-        ending=network.ending,
-        outputs=network.output_shape[-1],
-        labels=loss.target_kind == "labels",
-        one_hot=job.data.one_hot,
-    )
 
 
 def build_replica(
@@ -295,12 +211,13 @@ def build_training(
     source = kept(source, job.data.keep, comm)
     job, spec, splits = load_checked(job, base, source, backend, reduction, hosts or comm.hosts, measured)
     if splits.validation is None:
-        _check_monitors(job)
+        check_monitors(job)
     splits = replace(
         splits, notes=(*splits.notes, *reading_notes(job, splits), *notes_on(job, spec, splits, reduction))
     )
-    weights = class_weights(job, spec, lambda classes: _balanced(splits.train, classes, reduction))
+    weights = class_weights(job, spec, lambda classes: balanced_weights(splits.train, classes, reduction))
     loader = shard_loader(job, spec, splits, comm)
+    meter = _noise_scale_meter(job, spec, splits, loader.steps_per_epoch, comm)
     validation = None if splits.validation is None else piece_loader(job, spec, splits.validation)
     return Training(
         job=job,
@@ -316,20 +233,11 @@ def build_training(
             arithmetic=arithmetic(train.arithmetic),
         ),
         monitor=job.run.monitor or ("val_loss" if validation is not None else "loss"),
-        callbacks=_steering(job),
+        callbacks=_steering(job) | ({NOISE_SCALE: meter} if meter else {}),
+        noise_scale=meter,
         class_weights=weights,
         content=content,
     )
-
-
-def _check_monitors(job: Job) -> None:
-    """Raise JobError if a setting watches a value of validation data, of which the source turned out to have none."""
-    for key, value in monitors(job):
-        if value.startswith("val_"):
-            raise JobError(
-                f'{key} = "{value}", but there are no validation data: set data.validation_fraction, or monitor '
-                f'"{value.removeprefix("val_")}"'
-            )
 
 
 def prepared(job: Job, spec: ModelSpec, samples: Samples, what: str, reduction: Reduction) -> Samples:
@@ -382,96 +290,19 @@ def _steering(job: Job) -> dict[str, Callback]:
     return callbacks
 
 
-def class_weights(job: Job, spec: ModelSpec, balanced: Callable[[int], Array]) -> Array | None:
-    """Return the weight of each class in the loss, or None; `balanced` makes those of a number of classes."""
-    chosen = getattr(job.loss, "class_weights", "none")
-    if chosen == "none" or isinstance(spec.loss, BoundLosses):
+def _noise_scale_meter(
+    job: Job, spec: ModelSpec, splits: Splits, steps_per_epoch: int, comm: Communicator
+) -> NoiseScaleMeter | None:
+    """Return what measures the noise scale.
+
+    None where nothing would be measured, or the loss is no mean over samples that are independent and weigh alike.
+    """
+    assert isinstance(job.train.shards, int)
+    independent = splits.train.weights is None and not spec.loss.synchronized
+    every = job.run.noise_scale_every
+    if not 0 < every <= job.train.epochs * steps_per_epoch or job.train.shards == 1 or not independent:
         return None
-    if len(spec.network.output_shape) > 1:
-        raise JobError(
-            f"loss.class_weights need one class a sample, but the model's outputs have shape "
-            f'{spec.network.output_shape}. Set it to "none", or let the model end in one row of outputs.'
-        )
-    if _is_multilabel(job, spec.network, spec.loss):
-        raise JobError(
-            "loss.class_weights need one class a sample, but with a sigmoid on each of "
-            f'{spec.network.output_shape[-1]} outputs any number of labels may be true. Set it to "none".'
-        )
-    classes = max(2, spec.network.output_shape[-1])
-    if isinstance(chosen, list):
-        if len(chosen) != classes:
-            raise JobError(f"loss.class_weights has {len(chosen)} entries, but there are {classes} classes")
-        return np.asarray(chosen, np.float64)
-    return balanced(classes)
-
-
-def _balanced(samples: Samples, classes: int, reduction: TreeReduction) -> Array:
-    """Return samples / (classes x samples of the class)."""
-    counts = class_counts(samples.y, classes, reduction)
-    if not counts.all():
-        empty = ", ".join(str(c) for c in np.flatnonzero(counts == 0))
-        raise JobError(
-            f'loss.class_weights = "balanced", but the training data has no sample of class {empty}. '
-            "Give the weights as a list, or fewer outputs."
-        )
-    weights: Array = counts.sum() / (classes * counts)
-    return weights
-
-
-def check_words(recipe: Recipe | None, loss: AnyLoss, output_shape: tuple[int, ...], *, one_hot: bool) -> None:
-    """Raise DataError if a target is words, but its loss takes numbers, or the model has fewer outputs than words."""
-    if recipe is None or not recipe.has_words:
-        return
-    if isinstance(loss, BoundLoss):
-        for target in recipe.targets:
-            labels = loss.target_kind == "labels" or one_hot
-            check_classes(target, loss.loss.name, labels=labels, outputs=output_shape[-1])
-        return
-    start = 0
-    for part in loss.parts:
-        stop = start + math.prod(part.target_shape)
-        for target in recipe.targets[start:stop]:
-            check_classes(target, part.bound.loss.name, labels=part.labels, outputs=part.output.shape[-1])
-        start = stop
-
-
-def with_inputs(job: Job, given: Mapping[str, tuple[int, ...]]) -> Job:
-    """Return the job with the inputs that the data name, where it leaves them out; `given` are their shapes.
-
-    Raises:
-        DataError: it has others.
-    """
-    known = {name: tuple(shape) for name, shape in job.model.inputs.items()}
-    if not given or job.model.entry:
-        return job
-    if known and list(known) != list(given):
-        raise DataError(
-            f"the data have the inputs {', '.join(given)}, in this order, but model.inputs has {', '.join(known)}. "
-            "Give both the same, or leave model.inputs out."
-        )
-    for name, shape in known.items():
-        if not same_sample_shape(shape, given[name]):
-            raise DataError(
-                f"model.inputs.{name} = {list(shape)}, but a sample of the data has shape {given[name]}. Correct it, "
-                "or leave model.inputs out."
-            )
-    inputs = {name: list(shape) for name, shape in (known or given).items()}
-    model = msgspec.structs.replace(job.model, inputs=inputs, input_shape=None)
-    return msgspec.structs.replace(job, model=model)
-
-
-def settled(job: Job, samples: int, hosts: int) -> Job:
-    """Return the job with automatic shards and compression groups as numbers.
-
-    `samples` counts its training data; `hosts` those at the run's start.
-    """
-    shards = shards_of(job, samples)
-    assert shards is not None
-    train = msgspec.structs.replace(job.train, shards=shards)
-    check_compression(train)
-    if train.compression != "none" and train.compression_groups == "auto":
-        train = msgspec.structs.replace(train, compression_groups=1 << (min(hosts, shards).bit_length() - 1))
-    return msgspec.structs.replace(job, train=train)
+    return NoiseScaleMeter(comm, every)
 
 
 def _compression(train: Train) -> Compression | None:

@@ -27,8 +27,9 @@ from hpcnn.job.data import Data, TextFiles
 from hpcnn.job.model import Model as ModelSection
 from hpcnn.job.origin import base_of_model
 from hpcnn.job.schema import Job
-from hpcnn.runs.build import build_spec, piece_loader, prepared
+from hpcnn.runs.build import piece_loader, prepared
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.runs.spec import build_spec
 from hpcnn.runs.state import Facts, facts_of, job_of, scaling_in
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.system.output import ERROR, write_line
@@ -289,7 +290,12 @@ def input_loader(trained: TrainedModel, comm: Communicator, path: str) -> PieceL
     )
     _warn(comm, inputs.notes)
     return PieceLoader(
-        inputs.x, None, piece_size=job.train.eval_batch_size, input_shape=network.input_shape, dtype=job.train.dtype
+        inputs.x,
+        None,
+        piece_size=job.train.eval_batch_size,
+        input_shape=network.input_shape,
+        dtype=job.train.dtype,
+        files=inputs.files,
     )
 
 

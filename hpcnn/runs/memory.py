@@ -103,10 +103,14 @@ def memory_need(job: Job, spec: ModelSpec, *, samples: int, held_out: int, ranks
     network = spec.network if job.backend == "numpy" and isinstance(spec.network, Network) else None
     keeps_best = train.early_stopping is not None and train.early_stopping.restore_best
     piece = min(train.eval_batch_size, held_out)
+    steps = train.epochs * math.ceil(samples / batch)
+    measures = 0 < job.run.noise_scale_every <= steps and share.shards > 1
     loaded = share.samples if _together(network, spec) else math.ceil(share.samples / share.shards)
     return MemoryNeed(
         weights=layout.size * entry * (1 + keeps_best),
-        gradients=layout.trainable_size * entry * _gradients(network, spec, share, ranks, sharded=sharded),
+        gradients=layout.trainable_size
+        * entry
+        * _gradients(network, spec, share, ranks, sharded=sharded, measures=measures),
         optimizer=_optimizer_entries(job, layout.trainable_size, ranks if sharded else 1) * entry,
         scratch=None if network is None else _scratch(job, spec, share, batch, piece),
         batches=(loaded + piece) * _sample_bytes(spec, train.dtype),
@@ -128,12 +132,14 @@ def _together(network: Network | None, spec: ModelSpec) -> bool:
     return (network.recordable and spec.arithmetic == "native") or network.synchronized or spec.loss.synchronized
 
 
-def _gradients(network: Network | None, spec: ModelSpec, share: Share, ranks: int, *, sharded: bool) -> int:
+def _gradients(
+    network: Network | None, spec: ModelSpec, share: Share, ranks: int, *, sharded: bool, measures: bool
+) -> int:
     """Return how many vectors of gradients a rank has."""
     whole = ranks == 1 and not sharded
     vectors = 1 if whole else len(share.subtrees) + (not sharded)  # one for each subtree, and one for the sum
     if network is not None and network.recordable and spec.arithmetic == "native":
-        return vectors
+        return vectors + measures  # the first shard's, apart from the others
     if _together(network, spec):
         return vectors + share.shards
     return vectors + max(step.slot for subtree in share.subtrees for step in leaf_steps(subtree))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -44,13 +44,19 @@ class _ArrayFile(_File):
 class _TableFile(_File):
     """A CSV file, in which numbers have as many digits as tell them apart."""
 
-    def __init__(self, stack: ExitStack, path: Path, answer: Answer) -> None:
-        file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+    def __init__(self, stack: ExitStack, path: Path, answer: Answer, files: Sequence[str]) -> None:
+        file = stack.enter_context(path.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
         self._answer, self._writer = answer, csv.writer(file, lineterminator="\n")
-        self._writer.writerow(answer.header)
+        self._first = [[name] for name in files]
+        self._written = 0
+        self._writer.writerow([*(["file"] if files else []), *answer.header])
 
     def write(self, outputs: Array) -> None:
-        self._writer.writerows(self._answer.rows(outputs))
+        rows = self._answer.rows(outputs)
+        if self._first:
+            rows = [name + row for name, row in zip(self._first[self._written :], rows, strict=False)]
+            self._written += len(rows)
+        self._writer.writerows(rows)
 
 
 def write_predictions(
@@ -60,7 +66,7 @@ def write_predictions(
 
     Each of several outputs has a file of its own, with its name before the ending. A .csv file has a header; where
     classes are predicted, its first column is the class, in the words of the training data, and the others are the
-    probabilities.
+    probabilities. Where each sample is a file, its name comes first, as `file`.
 
     Returns:
         The shape of what is in each file.
@@ -79,7 +85,7 @@ def write_predictions(
             with writing(path):
                 temporary = stack.enter_context(atomic_path(path))
                 if answers:
-                    files[path] = _TableFile(stack, temporary, answers[path])
+                    files[path] = _TableFile(stack, temporary, answers[path], loader.files)
                 else:
                     files[path] = _ArrayFile(stack, temporary, (loader.samples, *shape), trained.job.train.dtype)
         for outputs in predict(trained, comm, loader):

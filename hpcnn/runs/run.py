@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from hpcnn import __version__
 from hpcnn.comm.collectives import agree, gather_or_raise
+from hpcnn.core.critical_batch import NOISE_SCALE, critical_batch
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
 from hpcnn.job.dump import toml_settings
@@ -218,9 +220,13 @@ class Run:
                 f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
             ) from None
         if not training.job.run.quiet:
-            rows = {**scalars(progress.values), f"best {monitor}": progress.best}
+            values = scalars(progress.values)
+            scale = values.pop(NOISE_SCALE, math.nan)
+            rows = {**values, f"best {monitor}": progress.best}
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
             ended = {"ended early": progress.finish} if progress.finish else {}
+            batch = critical_batch(scale, training.shards.batch_size) if not math.isnan(scale) else None
+            ended |= {"critical batch": batch} if batch else {}
             words = {"time": shares_text(time_shares), "model": self._folder.model}
             print_results("result", {**rows, **ended, **words})
         if training.job.run.display != "none":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.core.formatting import counted, four_digits
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import scalars
@@ -105,5 +106,6 @@ class LiveStatus:
 
 
 def metric_items(values: Mapping[str, Any]) -> list[str]:
-    """Return ``name value`` for each value that is a single number."""
-    return [f"{name} {four_digits(value)}" for name, value in scalars(values).items()]
+    """Return ``name value`` for each value that is a single number, but for the noise scale."""
+    shown = {name: value for name, value in scalars(values).items() if name != NOISE_SCALE}  # it is said at the end
+    return [f"{name} {four_digits(value)}" for name, value in shown.items()]

@@ -29,6 +29,7 @@ from hpcnn.training.backend import ModelSpec, machine_info
 from hpcnn.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from hpcnn.training.loop import Progress
 from hpcnn.training.metrics import plain_values
+from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.step_stats import COUNT, WEIGHT
 from hpcnn.training.training import Training
 
@@ -221,7 +222,9 @@ def unpack(checkpoint: Checkpoint, training: Training, *, other_samples: bool = 
 def _load_callback(callback: Callback, name: str, facts: Facts, checkpoint: Checkpoint, training: Training) -> None:
     state, own = facts.callbacks.get(name, {}), callback.state()
     arrays = checkpoint.part(f"callbacks/{name}")
-    ours = isinstance(callback, EarlyStopping | ReduceOnPlateau)
+    if isinstance(callback, NoiseScaleMeter) and not state:
+        return  # the run that wrote the file did not measure, or was one of an older version
+    ours = isinstance(callback, EarlyStopping | ReduceOnPlateau | NoiseScaleMeter)
     if not (_fits(state, own) if ours else name in facts.callbacks or not own):
         held = shortened(state)
         raise CheckpointError(f"the state of {name} does not fit: the file holds {held}, the job needs {[*own]}")

@@ -1,4 +1,4 @@
-"""How much memory a process may still take: from the machine and from its control groups.
+"""How much memory a process may still take: from the machine, from its control groups and from its own limit.
 
 Reading never fails: what can't be read sets no limit.
 """
@@ -6,6 +6,7 @@ Reading never fails: what can't be read sets no limit.
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,15 @@ def free_memory(root: Path = Path("/")) -> int | None:
     available = re.search(r"^MemAvailable:\s*(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     if available:
         amounts.append(int(available[1]) * 1024)
+    amounts += _below_limit(root)
     return min(amounts, default=None)
+
+
+def _below_limit(root: Path) -> Iterator[int]:
+    """Yield what the limit of the process's address space (``ulimit -v``) leaves, if there is one."""
+    limit, pages = resource.getrlimit(resource.RLIMIT_AS)[0], read_text(root / "proc/self/statm").split()
+    if limit != resource.RLIM_INFINITY and pages:
+        yield max(0, limit - int(pages[0]) * resource.getpagesize())
 
 
 def _in_groups(root: Path) -> Iterator[int]:

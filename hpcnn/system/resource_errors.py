@@ -25,7 +25,7 @@ def explain_resource_error(error: BaseException) -> tuple[str, int] | None:
         return (
             f"there is too little memory{words and f' ({words})'}. Give more (ulimit -v, --mem of Slurm), or "
             "use less: smaller batches, fewer ranks per node, data as .npy, which is mapped."
-        ), EXIT_FAILURE
+        ), EXIT_BAD_INPUT  # what a job needs and what it may take: another try would end alike
     if isinstance(error, RuntimeError) and any(sign in line for sign in _NO_THREAD for line in lines):
         return (
             f"the system lets this process start no more threads ({error}): too little memory (ulimit -v), or too many "

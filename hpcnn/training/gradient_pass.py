@@ -28,10 +28,23 @@ LoadShards = Callable[[int, int], Shards]
 """``(first, stop) ->`` gradient shards [first, stop) of a batch. The next call may overwrite the arrays."""
 WeightsOf = Callable[[Shards], Array | None]
 """``samples -> weight of each in the loss``, (n,), or None: all weigh 1."""
+MeasureShard = Callable[[Array, int], None]
+"""``(gradient sum of a shard, its samples) -> None``: called before the sum is added to others."""
 
 
 class GradientPass(Protocol):
     """Fills a rank's contributions to a batch."""
 
-    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
-        """Compute the rank's shards. `flags`: whether this rank is asked to stop, and to save."""
+    def run(
+        self,
+        step: int,
+        load: LoadShards,
+        flags: tuple[bool, bool],
+        exchange: Exchange,
+        measure: MeasureShard | None = None,
+    ) -> None:
+        """Compute the rank's shards.
+
+        `flags`: whether this rank is asked to stop, and to save. `measure` is given the rank's first shard, if that has
+        samples.
+        """

@@ -292,8 +292,10 @@ class PieceLoader:
         input_shape: tuple[int, ...],
         dtype: DTypeLike,
         weights: Rows | None = None,
+        files: Sequence[str] = (),
     ) -> None:
-        self.samples = x.shape[0]
+        self.samples, self.files = x.shape[0], files
+        """How many there are, and the file of each, where each has one."""
         self.pieces = steps_per_epoch(self.samples, piece_size)
         self._piece_size = piece_size
         self._x = _Buffer(x, dtype, input_shape)

@@ -184,6 +184,8 @@ class TrainingLoop:
             values |= evaluate(self._comm, model, training.validation, prefix="val_", should_stop=should_stop)
             if not np.isfinite(values["val_loss"]):
                 raise DivergedError(f"{self._where()}: val_loss is {values['val_loss']}. {_ADVICE}")
+        if training.noise_scale is not None:
+            values |= training.noise_scale.values()
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         progress.stats = self._stats_layout.zeros()
         progress.values = values

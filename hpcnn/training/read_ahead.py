@@ -14,6 +14,8 @@ BEAT_S = 0.2
 """Longest wait for a batch without looking whether the thread makes progress."""
 LAST_WAIT_S = 10.0
 """Longest wait for the thread's last read when it is told to end."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5e-5, 1e-3
+"""Between two looks at whether other ranks have come as far."""
 
 
 class ClosedError(Exception):
@@ -33,11 +35,13 @@ class Reading:
         if self.closed.is_set():
             raise ClosedError
 
-    def wait_until(self, condition: Callable[[], bool], pause_s: float = 0.001) -> None:
-        """Return once `condition` holds. ClosedError: the read is to be broken off."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Return once `condition` holds, asked in pauses that grow. ClosedError: the read is to be broken off."""
+        pause_s = FIRST_PAUSE_S
         while not condition():
             if self.closed.wait(pause_s):
                 raise ClosedError
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 Read = Callable[[int, T, Reading], None]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.core.activity import OTHER, REDUCE
+from hpcnn.optim.optimizer import NORM_BLOCK
 from hpcnn.storage.checkpoint import part_of, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.batch_sums import AddRows, sum_alone
 from hpcnn.training.gradient_pass import GradientPass, LoadShards, Shards
 from hpcnn.training.model import Model
+from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.shard_by_shard import ShardByShard, shard_key
 from hpcnn.training.shards_in_step import ShardsInStep
+from hpcnn.training.squared_norm import Squares
 from hpcnn.training.step_stats import COUNT, LOSS, PENALTY, WEIGHT, Stats
 from hpcnn.training.tuning import OverlapTrial
 from hpcnn.training.updater import Updater
@@ -33,6 +36,15 @@ class NotFiniteError(Exception):
         self.what = what
         self.where = where
         """What this rank found, for the message; None if it found nothing on its own shards."""
+
+
+class Measured(NamedTuple):
+    """What a rank found of the squared norms of gradient sums in a step, penalties included."""
+
+    of_batch: Sequence[Squares]
+    """Of the parts of the whole batch's that this rank updates."""
+    of_shard: tuple[float, int] | None
+    """Of the batch's first shard, and its samples; None on other ranks, or if it has none."""
 
 
 class Replica:
@@ -72,6 +84,11 @@ class Replica:
             self._pass = ShardsInStep(model, contributions, seed=seed, weights_of=weights_of, add=batch_sums)
         else:
             self._pass = ShardByShard(model, contributions, seed=seed, weights_of=weights_of)
+        self.measure_every = 0
+        """Every how many steps to measure gradients; 0: never."""
+        self.measured: Measured | None = None
+        """What was measured in the last step, if it was."""
+        self._of_shard: tuple[float, int] | None = None
         self._activity = updater.exchange.activity
         # The core adds the sums of shards with gradual underflow; so must be added what NumPy adds between ranks.
         self._flush = FlushDenormals(flush=model.arithmetic == "numpy")
@@ -95,8 +112,11 @@ class Replica:
     def _train_step(self, step: int, load: LoadShards, factor: float, stop: bool, save: bool) -> Stats:
         updater, model = self.updater, self.model
         penalty = model.penalty()  # of the weights as they are before the update
-        updater.start(updater.optimizer.step_info(step, factor))
-        self._pass.run(step, load, (stop, save), updater.exchange)
+        measures = bool(self.measure_every) and (step + 1) % self.measure_every == 0
+        self.measured = self._of_shard = None
+        updater.start(updater.optimizer.step_info(step, factor), squares=measures)
+        measure = self._measure if measures and self.owned[0] == 0 else None
+        self._pass.run(step, load, (stop, save), updater.exchange, measure)
         self._activity.enter(REDUCE)
         finite = updater.finish()
         self._activity.enter(OTHER)
@@ -106,10 +126,22 @@ class Replica:
         if not finite:
             name = updater.first_bad_gradient()
             raise NotFiniteError("a gradient", name and f"the first gradient that is not finite is that of {name!r}")
+        if measures:
+            self.measured = Measured(updater.squares, self._of_shard)
         if model.network.state:
             self._update_state(stats)
         stats[PENALTY] = penalty * float(stats[WEIGHT])
         return stats[: model.layout.size]
+
+    def _measure(self, gradient: Array, samples: int) -> None:
+        """Keep the squared norm of the gradient sum of a shard."""
+        layout = self.model.network.layout
+        if layout.penalized:
+            gradient, whole = gradient.copy(), [slice(0, gradient.size)]
+            params = self.updater.store.array[: gradient.size]
+            PenaltyGradient(layout, params, whole, [gradient], self.updater.arithmetic).add(0, float(samples))
+        cells = self.updater.arithmetic.cell_squares(gradient, NORM_BLOCK)
+        self._of_shard = float(np.add.reduce(cells)), samples
 
     def _weights_of(self, samples: Shards) -> Array | None:
         """Return the weight of each sample, times that of its class."""

@@ -14,7 +14,7 @@ from hpcnn.nn.draws import DROPOUT_STREAM
 from hpcnn.nn.params import ParamLayout
 from hpcnn.nn.passes import Ready
 from hpcnn.system.memory import aligned_empty
-from hpcnn.training.gradient_pass import LoadShards, WeightsOf
+from hpcnn.training.gradient_pass import LoadShards, MeasureShard, WeightsOf
 from hpcnn.training.model import Accumulator, Model
 from hpcnn.training.step_stats import SAVE, STOP
 
@@ -34,12 +34,22 @@ class ShardByShard:
         self._sums = _subtree_sums(model.network.layout, contributions)
         self._first, self._last = self._sums[0].accumulators[0], self._sums[-1].leaves[-1]
 
-    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
+    def run(
+        self,
+        step: int,
+        load: LoadShards,
+        flags: tuple[bool, bool],
+        exchange: Exchange,
+        measure: MeasureShard | None = None,
+    ) -> None:
         """Compute one shard after the other."""
         for sums in self._sums:
             for leaf in sums.leaves:
                 last = leaf is self._last
-                self._shard(step, leaf, load, sums.accumulators, exchange, flags=flags if last else None)
+                self._shard(
+                    step, leaf, load, sums.accumulators, exchange, flags=flags if last else None, measure=measure
+                )
+                measure = None
 
     def _shard(
         self,
@@ -50,6 +60,7 @@ class ShardByShard:
         exchange: Exchange,
         *,
         flags: tuple[bool, bool] | None,
+        measure: MeasureShard | None,
     ) -> None:
         """Compute one shard's gradient and add it where the tree has it.
 
@@ -70,10 +81,13 @@ class ShardByShard:
         gradient = _GradientFold(accumulators, leaf.fold, exchange.ready if flags else None)
         if flags is not None:
             self._first.stats[[STOP, SAVE]] += flags
-            told = exchange.overlap or bool(leaf.fold)  # else nobody takes the gradient before it is whole
+            # Else nobody takes the gradient before it is whole.
+            told = (exchange.overlap or bool(leaf.fold)) and measure is None
         activity.enter(BACKWARD)
         if backward is not None:
             backward(into, gradient.ready if told else None)
+            if measure is not None:
+                measure(into.vector, len(samples.x))
         else:
             into.vector[...] = 0
         gradient.ready(0)

@@ -12,7 +12,7 @@ from hpcnn.core.activity import BACKWARD, DATA, FORWARD
 from hpcnn.core.tree import leaf_steps
 from hpcnn.system.memory import aligned_empty
 from hpcnn.training.batch_sums import AddRows, in_step, samples_of_batch
-from hpcnn.training.gradient_pass import LoadShards, WeightsOf
+from hpcnn.training.gradient_pass import LoadShards, MeasureShard, WeightsOf
 from hpcnn.training.model import Accumulator, Model, ShardPlace
 from hpcnn.training.shard_by_shard import shard_key
 from hpcnn.training.step_stats import SAVE, STOP
@@ -36,7 +36,14 @@ class ShardsInStep:
             for _ in range(self._first, self._stop)
         ]
 
-    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
+    def run(
+        self,
+        step: int,
+        load: LoadShards,
+        flags: tuple[bool, bool],
+        exchange: Exchange,
+        measure: MeasureShard | None = None,
+    ) -> None:
         """Compute all shards, and add them along the tree."""
         activity, first = exchange.activity, self._first
         activity.enter(DATA)
@@ -60,6 +67,8 @@ class ShardsInStep:
         backwards = in_step(passes, self._add)
         activity.enter(BACKWARD)
         in_step([backward(into) for backward, into in zip(backwards, self._shards, strict=True)], self._add)
+        if measure is not None and len(loaded.x[rows[0]]):
+            measure(self._shards[0].vector, len(loaded.x[rows[0]]))
         for contribution in self._contributions:
             self._fold(contribution)
         self._contributions[0].stats[[STOP, SAVE]] += flags

@@ -12,6 +12,7 @@ from hpcnn.job.schema import Job
 from hpcnn.training.backend import ModelSpec
 from hpcnn.training.callbacks import Callback
 from hpcnn.training.loader import PieceLoader, ShardLoader
+from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.replica import Replica
 
 
@@ -32,6 +33,8 @@ class Training:
     """The value that decides which epoch is the best."""
     callbacks: dict[str, Callback]
     """Those whose state is part of checkpoints, by name."""
+    noise_scale: NoiseScaleMeter | None = None
+    """One of the callbacks; None where gradients are not measured."""
     class_weights: Array | None = None
     content: Content | None = None
     """What a run keeps of its data, to know them again; None where settings compute them."""

@@ -17,6 +17,7 @@ from hpcnn.optim.transforms import Parameter, StepInfo
 from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
+from hpcnn.training.squared_norm import Squares, cell_entries, squares_of
 from hpcnn.training.step_stats import LOSS, WEIGHT
 
 
@@ -37,6 +38,7 @@ class Updater:
         arithmetic: Arithmetic = NUMPY,
     ) -> None:
         self.store, self.layout, self.optimizer, self.exchange = store, layout, optimizer, exchange
+        self.arithmetic = arithmetic
         params = store.array[: layout.trainable_size]
         parameters = [
             Parameter(spec.name, spec.shape, layout.offsets[spec.name]) for spec in layout.specs if spec.trainable
@@ -47,10 +49,11 @@ class Updater:
         self._gather: GatherCells | None = exchange.cell_gather(bound.cells) if bound.reductions else None
         self._penalty = PenaltyGradient(layout, params, exchange.parts, bound.gradients, arithmetic)
         self._info, self._total = StepInfo(0, 0.0), 0.0
+        self._squares: dict[int, Squares] | None = None
 
-    def start(self, info: StepInfo) -> None:
-        """Begin a step: the contributions are about to be filled."""
-        self._info = info
+    def start(self, info: StepInfo, *, squares: bool = False) -> None:
+        """Begin a step: the contributions are about to be filled. `squares`: keep those of the gradient sums."""
+        self._info, self._squares = info, {} if squares else None
         self.exchange.start(self._step)
 
     def finish(self) -> bool:
@@ -110,6 +113,14 @@ class Updater:
         gradient = self._bound.gradients[number]
         self.exchange.sum_into(number, gradient)
         self._penalty.add(number, self._total)
+        if self._squares is not None and number not in self._squares:
+            start = self._bound.parts[number].start
+            self._squares[number] = squares_of(gradient, start, self.layout.trainable_size, self.arithmetic)
+
+    @property
+    def squares(self) -> list[Squares]:
+        """The sums of squares of the gradient sums of the own parts in the last step, if that was asked for them."""
+        return list((self._squares or {}).values())
 
     def optimizer_state(self) -> dict[str, LazyArray]:
         """Return the optimizer's vectors by name, gathered from the ranks when they are taken."""
@@ -166,7 +177,7 @@ def make_updater(
     exchange: Exchange
     store = comm.host_array(layout.size, dtype, shared=sharded)
     if sharded:
-        alignment = NORM_BLOCK if len(optimizer.stages) > 1 else 1
+        alignment = NORM_BLOCK if len(optimizer.stages) > 1 else cell_entries(size)
         exchange = comm.sharded_exchange(
             shards, store, size, stats_length, bucket=bucket, alignment=alignment, compression=compression
         )

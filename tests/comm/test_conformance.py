@@ -29,6 +29,14 @@ class TestThreadsOnSeveralNodes(CommunicatorConformance):
             run_threads(size, check, host_of_rank=host_of_rank, timeout_s=60)
 
 
+class TestThreadsByHalving(CommunicatorConformance):
+    sizes = (3, 5)
+
+    def run(self, size: int, check: Check) -> None:
+        for host_of_rank in [*HOSTS[size], list(range(size))]:
+            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=60, halving=True)
+
+
 HOSTS = {
     2: [[0, 1]],
     3: [[0, 1, 1], [0, 1, 0]],

@@ -109,7 +109,8 @@ def test_a_fill_value_is_compared_as_the_data_hold_it():
 REFUSED = [
     ({"scale_factor": "0.1"}, r"x has the attribute scale_factor = '0\.1', but must be a single number"),
     ({"add_offset": [1.0, 2.0]}, r"add_offset = \[1\.0, 2\.0\], but must be a single number"),
-    ({"scale_factor": np.nan}, r"scale_factor = .*nan.*, which is not finite"),
+    ({"scale_factor": np.float64(np.nan)}, r"scale_factor = nan, which is not finite"),
+    ({"scale_factor": 0.0}, r"scale_factor = 0\.0, which makes all values alike"),
     ({"_FillValue": b"none"}, r"_FillValue = b'none', but must be numbers"),
     ({"valid_range": [1]}, r"valid_range = \[1\], but must be two numbers"),
     ({"_Unsigned": "true"}, r"_Unsigned = 'true', but its type is int16"),
@@ -146,3 +147,8 @@ def test_of_an_hdf5_file(tmp_path):
         match=r"holds 2 values of 6 that are marked as missing in .* \(fillvalue = .*first in row 4.*missing\.$",
     ):
         check(never)
+
+
+def test_a_factor_that_makes_values_infinite_warns_of_nothing():
+    with pytest.raises(DataError, match="not finite"):
+        check(unpacked(rows(), {"scale_factor": 1e308}, "x"), np.float64)

@@ -1,10 +1,13 @@
 import bz2
 import gzip
 import lzma
+import re
 
+import msgspec
 import numpy as np
 import pytest
 
+from hpcnn.data.load import load, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.csv import CsvReader
 from hpcnn.errors import DataError, JobError
@@ -231,3 +234,65 @@ def test_a_damaged_file_that_the_job_does_not_describe(tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(DataError, match="no UTF-8 text"):
         READER.read_inputs(path, READER.settings_for(str(path), None), None, None)
+
+
+def test_a_separator_at_the_end_of_each_line_makes_no_column(tmp_path):
+    source = read(tmp_path, TEXT.replace("\n", ",\n"))
+    assert source.columns.inputs == ("a", "b", "c")
+    assert source.notes == (f"{tmp_path / 'd.csv'}: left out a column without name and values: its lines end in a "
+                            "separator.",)  # fmt: skip
+    assert read(tmp_path, TEXT.replace("a,b", "a,").replace("4,5", "4,")).columns.inputs == ("", "a", "c")
+
+
+@pytest.mark.parametrize("rows", [2, 60_000])  # the second by Arrow, if it is there
+@pytest.mark.parametrize("number", ["9007199254740993", "-1180591620717411303424"])
+def test_integers_that_floats_can_not_tell_apart(rows, number, tmp_path):
+    text = "id,b,price\n" + f"{number},2.5e300,10\n" + "1,2,20\n" * (rows - 1)
+    with pytest.raises(DataError, match=rf"column 'id' holds integers beyond 2\*\*53, as {number}, which floats can't"):
+        read(tmp_path, text)
+    assert take(read(tmp_path, text, exclude=["id"]).x)[0] == 2.5e300
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PAR1\0\1", 'as Parquet files do. Set data.source = "parquet"'),
+        (b"ARROW1\0\0", 'as Feather files do. Set data.source = "feather"'),
+        (b"\x89HDF\r\n", 'as HDF5 files do. Set data.source = "hdf5"'),
+        (b"\x93NUMPY", 'as .npy files do. Set data.source = "npy"'),
+        (b"\xd0\xcf\x11\xe0", "as .xls files do. Save the sheet as CSV"),
+        (b"SQLite format 3\0", "as databases of SQLite do. Export the table as CSV"),
+        (b"%PDF-1.4", "as PDF files do. Export the table as CSV"),
+    ],
+)
+def test_files_of_other_formats(content, words, tmp_path):
+    with pytest.raises(DataError, match=rf"d\.csv is no text: it begins {re.escape(words)}\."):
+        read(tmp_path, content)
+
+
+def test_a_name_with_a_comma_is_one_file(tmp_path):
+    (tmp_path / "a,b.csv").write_text(TEXT)
+    data = schema.Csv(path="a,b.csv", targets=["price"])
+    assert take(read_samples(str(tmp_path / "a,b.csv"), data, tmp_path).x).tolist() == X
+
+
+def test_a_missing_target_is_named(tmp_path):
+    (tmp_path / "d.csv").write_text("a,kind\n1,x\n2,\n3,y\n")
+    with pytest.raises(DataError, match=r"targets of the training data: column 'kind' .* the first in row 1"):
+        load(schema.Csv(path="d.csv", targets=["kind"]), seed=1, dtype="float32", base=tmp_path)
+
+
+def test_more_words_than_one_hot_is_meant_for(tmp_path):
+    text = "k,y\n" + "".join(f"k{number % 10_001},1\n" for number in range(20_010))
+    (tmp_path / "d.csv").write_text(text)
+    data = schema.Csv(path="d.csv", targets=["y"])
+    with pytest.raises(DataError, match=r"column 'k' has 10,001 different words, of which one_hot would make a column"):
+        load(data, seed=1, dtype="float32", base=tmp_path)
+    as_number = msgspec.structs.replace(data, categories="integer")
+    assert load(as_number, seed=1, dtype="float32", base=tmp_path).train.x.shape == (20_010, 1)
+
+
+def test_an_unknown_column_among_long_names(tmp_path):
+    with pytest.raises(DataError, match=r"unknown column in .* 'price'\. Known: a+\.\.\.") as caught:
+        read(tmp_path, "a" * 5000 + ",b\n1,2\n")
+    assert len(str(caught.value)) < 2500

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcnn.data.load import load, read_inputs
-from hpcnn.data.readers import read_source
+from hpcnn.data.readers import hdf5, read_source
 from hpcnn.errors import DataError, JobError
 from hpcnn.job import data as schema
 from hpcnn.job.data_checks import check_source
@@ -201,3 +201,16 @@ def test_bad_names(grid, tmp_path, settings, text):
 def test_bad_settings(settings, text):
     with pytest.raises(JobError, match=text):
         check_source(schema.Zarr(path="d.zarr", **settings))
+
+
+def test_names_of_axes_are_read_for_coordinates_alone(tmp_path, monkeypatch):
+    write_hdf5(tmp_path / "d.nc", {**ARRAYS, "y": TIME}, {}, named=False)
+
+    def never(_dataset):
+        raise AssertionError("HDF5 may never end on damaged names of axes")
+
+    monkeypatch.setattr(hdf5, "_axes", never)
+    settings = {"path": "d.nc", "x": ["deep/t2m", "deep/u10"], "y": "deep/y", "stack": "channels"}
+    assert read_source(schema.Hdf5(**settings), tmp_path).x.shape == (12, 3, 2, 2)
+    with pytest.raises(AssertionError, match="may never end"):
+        read_source(schema.Hdf5(**settings, coordinates=["deep/lat"]), tmp_path)

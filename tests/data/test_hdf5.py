@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.data import rows as rows_module
+from hpcnn.data.chunks import usual_chunk_rows
 from hpcnn.data.readers import read_source
 from hpcnn.errors import DataError, MissingExtraError
 from hpcnn.job import data as schema
@@ -118,8 +119,35 @@ def test_what_lies_in_one_piece_is_mapped(h5py, tmp_path):
     order = np.array([7, 0, 0, 3])
     for name, expected in mapped.items():
         (rows,) = read_datasets(tmp_path / "d.h5", name)
-        assert (rows._mapped is not None) is expected, name
+        assert (rows.mapped_rows is not None) is expected, name
         np.testing.assert_array_equal(take(rows, indices=order), (values > 5 if name == "flags" else values)[order])
     (rows,) = read_datasets(tmp_path / "links.h5", "linked")
-    assert rows._mapped is not None
+    assert rows.mapped_rows is not None
     np.testing.assert_array_equal(take(rows), values)
+
+
+def test_chunks_that_lie_in_the_file_as_they_are_are_mapped(h5py, tmp_path):
+    """Where they hold whole rows, have no filter, and have all been written; the last one may hold fewer rows."""
+    values = np.arange(66, dtype=np.int16).reshape(11, 3, 2)
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        late, turned = (file.create_dataset(name, values.shape, "i2", chunks=(4, 3, 2)) for name in ("late", "turned"))
+        for start in (8, 0, 4):  # so that they lie in the file in another order
+            turned[start : start + 4] = late[start : start + 4] = values[start : start + 4]
+        file.create_dataset("swapped", data=values.astype(">f4"), chunks=(4, 3, 2))
+        file.create_dataset("narrow", data=values, chunks=(4, 3, 1))
+        file.create_dataset("packed", data=values, chunks=(4, 3, 2), compression="gzip")
+        file.create_dataset("partly", values.shape, "i2", chunks=(4, 3, 2))[:8] = values[:8]
+    with h5py.File(tmp_path / "behind.h5", "w", userblock_size=512) as file:
+        file.create_dataset("behind", data=values, chunks=(4, 3, 2))
+    expected = {"late": True, "turned": True, "swapped": True, "narrow": False, "packed": False, "partly": False}
+    order = np.array([10, 0, 7, 7, 3])
+    for name, mapped in (expected | {"behind": False}).items():
+        (rows,) = read_datasets(tmp_path / ("behind.h5" if name == "behind" else "d.h5"), name)
+        assert (rows.mapped_rows is not None) is mapped, name
+        assert rows.chunk_rows == (0 if mapped else 4)
+        assert usual_chunk_rows(rows) == 4  # the order of windows depends on it
+        right = np.where(np.arange(11)[:, None, None] < 8, values, 0) if name == "partly" else values
+        for dtype in (rows.dtype, np.float64):
+            out = np.empty((5, 3, 2), dtype)
+            rows.take(order, out)
+            np.testing.assert_array_equal(out, right[order])

@@ -15,6 +15,7 @@ from hpcnn.data.content import changes, content_of
 from hpcnn.data.load import load, read_inputs, read_samples
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.image_files import Form
+from hpcnn.data.readers.image_folders import pictures_in
 from hpcnn.data.readers.image_sizes import fit, resampled
 from hpcnn.data.tables.rows import Field
 from hpcnn.errors import DataError, JobError
@@ -356,9 +357,14 @@ def test_other_pictures_for_a_trained_model(animals, tmp_path):
     loader = input_loader(trained, SerialCommunicator(), str(animals))
     write_predictions(trained, SerialCommunicator(), loader, tmp_path / "out.csv")
     header, *lines = (tmp_path / "out.csv").read_text().splitlines()
-    assert header == "class,class=Ant,class=cat,class=dög"
+    assert header == "file,class,class=Ant,class=cat,class=dög"
     pictures = take(read(animals).x)
-    assert [line.split(",")[0] for line in lines] == [*hpcnn.load(tmp_path / "run").predict_labels(pictures)]
+    assert [line.split(",")[1] for line in lines] == [*hpcnn.load(tmp_path / "run").predict_labels(pictures)]
+    listed = [path.relative_to(animals).as_posix() for path in pictures_in(animals)[0]]
+    assert [line.split(",")[0] for line in lines] == listed
+    loader = input_loader(trained, SerialCommunicator(), str(tmp_path / "new" / "dög" / "x.png"))
+    write_predictions(trained, SerialCommunicator(), loader, tmp_path / "one.csv")
+    assert (tmp_path / "one.csv").read_text().splitlines()[1].startswith("x.png,")
     samples = read_samples(str(tmp_path / "new"), trained.data, tmp_path, recipe=trained.recipe)
     assert take(samples.y).tolist() == [2]
     save(tmp_path / "new" / "eel" / "x.png", np.full((4, 3, 3), 20, np.uint8))
@@ -384,3 +390,31 @@ def test_a_split_of_pictures(animals):
         seed=0, dtype="float32", base=animals,
     )  # fmt: skip
     assert len(splits.train) == len(splits.validation) == 3
+
+
+def test_other_masks_for_a_trained_model(tmp_path):
+    for number in range(2):
+        save(tmp_path / "scans" / f"{number}.png", np.full((4, 3, 3), 20, np.uint8))
+        save(tmp_path / "labels" / f"{number}.png", np.full((4, 3), number, np.uint8))
+    pair = f"{tmp_path / 'scans'}, {tmp_path / 'labels'}"
+    samples = read_samples(pair, Images(folder="elsewhere", masks="masks"), tmp_path)
+    assert take(samples.y)[:, 0, 0].tolist() == [0, 1]
+
+
+def test_what_macos_adds_and_links_that_lead_nowhere(animals):
+    before = len(pictures_in(animals)[0])
+    (animals / "__MACOSX" / "cat").mkdir(parents=True)
+    (animals / "__MACOSX" / "cat" / "._0.png").write_bytes(b"x")
+    assert len(pictures_in(animals)[0]) == before
+    assert take(read(animals).y).max() == 2
+    (animals / "cat" / "gone.png").symlink_to("/nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png can't be read: No such file or directory"):
+        read(animals)
+
+
+@pytest.mark.parametrize("name", ["a/" * 3000 + "x.png", "x" * 300 + ".png"])
+def test_a_table_with_a_path_that_is_too_long(name, animals, tmp_path):
+    (tmp_path / "t.csv").write_text(f"file,kind\n{name},a\n")
+    data = Images(folder=str(animals), table="t.csv", targets=["kind"])
+    with pytest.raises(DataError, match=r"t\.csv lists .*, which does not exist\."):
+        read_source(data, tmp_path)

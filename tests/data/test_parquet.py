@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 
+from hpcnn.data.load import read_inputs
 from hpcnn.data.readers import read_source
 from hpcnn.data.readers.parquet import ParquetReader
 from hpcnn.errors import DataError, MissingExtraError
@@ -102,3 +103,25 @@ def test_missing_package(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     with pytest.raises(MissingExtraError, match=r"reading Parquet files needs .* 'pyarrow'.*hpcnn\[parquet\]"):
         read_source(schema.Parquet(path="d.parquet", targets=["a"]), tmp_path)
+
+
+def test_row_groups_go_to_rows_one_by_one(tmp_path):
+    """Floats of the most frequent type as a block; others, and those with missing values, apart."""
+    arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
+    rng = np.random.default_rng(0)
+    columns = {name: rng.random(50).astype(np.float32) for name in ("z", "b", "a", "t")}
+    parquet.write_table(arrow.table(columns), tmp_path / "d.parquet", row_group_size=7)
+    source = read_source(schema.Parquet(path="d.parquet", targets=["t"]), tmp_path)
+    np.testing.assert_array_equal(take(source.x), np.stack([columns[name] for name in "abz"], 1))
+    assert source.x.dtype == source.y.dtype == np.float32
+    source = read_source(schema.Parquet(path="d.parquet", targets=["t"], inputs=["z", "a"]), tmp_path)
+    np.testing.assert_array_equal(take(source.x), np.stack([columns["z"], columns["a"]], 1))
+    inputs = read_inputs("d.parquet", schema.Parquet(path="-", targets=["y"]), tmp_path)  # floats alone
+    np.testing.assert_array_equal(take(inputs.x), np.stack([columns[name] for name in "zbat"], 1))
+    mixed = columns | {"b": [None if 20 < place < 23 else float(place) for place in range(50)], "i": np.arange(50)}
+    table = arrow.table(mixed).set_column(1, "b", arrow.array(mixed["b"], arrow.float32()))
+    parquet.write_table(table, tmp_path / "m.parquet", row_group_size=7)
+    source = read_source(schema.Parquet(path="m.parquet", targets=["t"]), tmp_path)
+    gaps = np.array([np.nan if one is None else one for one in mixed["b"]])
+    np.testing.assert_array_equal(take(source.x), np.stack([columns["a"], gaps, np.arange(50), columns["z"]], 1))
+    assert source.x.dtype == np.float64

@@ -20,11 +20,14 @@ from hpcnn.data import source
 from hpcnn.data.load import load
 from hpcnn.data.other_files import read_inputs
 from hpcnn.data.readers import idx, npy, npz, read_source
+from hpcnn.data.tables.feather_sizes import unpacked_bytes
 from hpcnn.errors import DataError
 from hpcnn.job import data as schema
 from tests.data.helpers import read_datasets, take
 from tests.fuzz.crafted import MARKER, pickled_npy, zip_bomb, zipped
-from tests.fuzz.sound import X, Y, hdf5_bytes, npy_bytes, npz_bytes, parquet_bytes
+from tests.fuzz.samples import X, Y, npy_bytes, npz_bytes
+from tests.fuzz.sound import parquet_bytes
+from tests.fuzz.sound_grids import hdf5_bytes
 from tests.require import require
 
 # ---------------------------------------------------------------------------------------------------------------- paths
@@ -266,3 +269,21 @@ def test_a_parquet_file_that_memory_can_not_hold(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(source, "free_memory", lambda: 100_000)
     with pytest.raises(DataError, match=r"a\.parquet takes 160000 bytes of memory"):
         read_inputs("a.parquet", schema.Digits(), tmp_path)
+
+
+def test_a_feather_file_that_memory_can_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow, feather = require("pyarrow"), require("pyarrow.feather")
+    path, table = tmp_path / "d.feather", arrow.table({"a": np.zeros(100_000), "label": np.zeros(100_000)})
+    for packing, declared in (("zstd", 1_600_000), ("lz4", 1_600_000), ("uncompressed", 0)):
+        feather.write_feather(table, path, compression=packing, chunksize=30_000)
+        assert unpacked_bytes(memoryview(path.read_bytes())) == declared
+    feather.write_feather(table, path, compression="zstd")
+    monkeypatch.setattr(source, "free_memory", lambda: 10**6)
+    with pytest.raises(DataError, match=r"d\.feather takes 1600000 bytes of memory, but only 1000000 are available"):
+        read_source(schema.Feather(path="d.feather", targets=["label"]), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"ARROW1", bytes(40), b"\xff" * 60, b"\x10\0\0\0" * 9 + b"\x20\0\0\0ARROW1"])
+def test_records_of_a_feather_file_that_are_damaged(content: bytes) -> None:
+    with pytest.raises(ValueError, match="its records are damaged"):
+        unpacked_bytes(memoryview(content))

@@ -19,18 +19,9 @@ from typing import Any
 import numpy as np
 
 from tests.fuzz.mutations import BORDERS, BYTES, TEXT, Mutation, several
-from tests.fuzz.sound import (
-    IDX_CODES,
-    X,
-    Y,
-    arrow_table,
-    gz_bytes,
-    hdf5_bytes,
-    idx_bytes,
-    npy_bytes,
-    npz_bytes,
-    parquet_bytes,
-)
+from tests.fuzz.samples import IDX_CODES, X, Y, npy_bytes, npz_bytes
+from tests.fuzz.sound import arrow_table, gz_bytes, idx_bytes, parquet_bytes
+from tests.fuzz.sound_grids import hdf5_bytes
 
 MARKER = "code-ran"
 """What a payload makes, in the working folder, if it is ever run."""
@@ -142,6 +133,15 @@ def one_of_many_arrays(_content: bytes, random: Random) -> bytes:
     return npz_bytes(random.choice((np.savez, np.savez_compressed)), x=x, y=y)
 
 
+def odd_weights(_content: bytes, random: Random) -> bytes:
+    """An archive whose weights or groups are none, too many, or not one number each."""
+    weights = np.linspace(0.5, 2, len(Y))
+    odd = [weights[:5], -weights, weights * np.nan, weights * 0, weights[:, None], X, weights.astype(str), Y > 0,
+           np.float64(1), weights * 5e307, weights.astype(complex)]  # fmt: skip
+    arrays = {"x": X, "y": Y, "w": weights, "g": Y, random.choice("wg"): random.choice(odd)}
+    return npz_bytes(random.choice((np.savez, np.savez_compressed)), **arrays)
+
+
 def extreme_values(_content: bytes, random: Random) -> bytes:
     """A sound `.npy` file of values at the ends of their type."""
     dtype = random.choice((np.float64, np.float32, np.float16, np.longdouble, np.int64, np.uint64, np.bool_))
@@ -237,6 +237,20 @@ def crafted_hdf5(_content: bytes, random: Random) -> bytes:
             file.create_virtual_dataset("x", layout)
 
     return hdf5_bytes(write)
+
+
+def strange_attributes(content: bytes, random: Random) -> bytes:
+    """A netCDF-4 file with a strange value of one of the attributes that say what stored numbers mean."""
+    import h5py
+
+    names = ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_range", "valid_min", "_Unsigned")
+    values: list[Any] = [0.0, np.nan, np.inf, 1e308, -1e308, "", "x" * 300, "true", [], [1.0, 2.0], [9.0, 1.0], 2**63,
+                         np.int8(-1), np.complex64(1j), h5py.Empty("f4"), [["a", "b"]], 5e-324, True]  # fmt: skip
+    stream = io.BytesIO(content)
+    with h5py.File(stream, "r+") as file:
+        target = file[random.choice(("level/t", "level/u", "lat", "y", "w"))]
+        target.attrs[random.choice(names)] = random.choice(values)
+    return stream.getvalue()
 
 
 def changed_metadata(content: bytes, random: Random) -> bytes:
@@ -352,15 +366,21 @@ def lying_tar(content: bytes, random: Random) -> bytes:
 CRAFTED: dict[str, list[Mutation]] = {
     "npy": [lying_npy, lying_npy, pickled_npy, extreme_values],
     "npz": [damaged_member, damaged_member, lying_directory, lying_directory, zip_bomb, one_of_many_arrays],
+    "npz weights": [lying_directory, odd_weights],
     "idx": [lying_idx],
     "idx.gz": [damaged_inside_gz, damaged_inside_gz, gz_bomb],
     "csv": [wide_csv, worded_csv],
     "packed csv": [packed_bomb],
     "cifar": [odd_batch],
     "images": [large_picture],
+    "deep images": [large_picture],
+    "image tables": [worded_csv, wide_csv],
+    "masks": [large_picture],
     "webdataset": [lying_tar],
     "text": [odd_text],
     "hdf5": [crafted_hdf5],
+    "hdf5 channels": [crafted_hdf5],
+    "netcdf": [strange_attributes],
     "zarr": [changed_metadata],
     "parquet": [crafted_parquet],
     "feather": [crafted_feather],

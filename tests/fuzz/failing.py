@@ -14,7 +14,7 @@ import numpy as np
 from hpcnn.errors import DataError
 from tests.fuzz import worker
 from tests.fuzz.crafted import MARKER
-from tests.fuzz.sound import Sample
+from tests.fuzz.samples import Sample
 
 
 def _takes_time() -> None:

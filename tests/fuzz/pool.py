@@ -54,6 +54,7 @@ class Worker:
 
     def _start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARROW_DEFAULT_MEMORY_POOL": "system"}
+        environment["MALLOC_ARENA_MAX"] = "1"  # each arena reserves 64 MiB of the addresses that a case may take
         folder = tempfile.mkdtemp(dir=self._folder.name)
         self._process = subprocess.Popen(
             [sys.executable, "-m", *self._program],

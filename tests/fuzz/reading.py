@@ -30,7 +30,7 @@ from hpcnn.runs.inference import open_trained
 from hpcnn.runs.state import check_same_job, facts_of, job_of, unpack
 from hpcnn.storage.checkpoint import load_checkpoint
 from hpcnn.training.training import Training
-from tests.fuzz.sound import IDX_CODES, Sample
+from tests.fuzz.samples import IDX_CODES, Sample
 
 Array = np.ndarray[Any, Any]
 
@@ -73,11 +73,16 @@ def _second_reading(section: schema.DataSection, folder: Path) -> tuple[Array, A
     elif isinstance(section, schema.Csv) and section.targets[0] in (-1, 4):
         text = (folder / section.path).read_text("utf-8-sig")
         lines = csv.reader(io.StringIO(text), delimiter=section.delimiter or ",")
-        table = np.array([[float(cell) for cell in row] for row in lines if row])
+        table = np.array([[_number(cell) for cell in row] for row in lines if row])
         x, y = table[:, :-1], table[:, -1]
     else:
         return None
     return x.reshape(-1, 1) if x.ndim == 1 else x, y
+
+
+def _number(cell: str) -> float:
+    """Return the number in a cell. Python alone takes 1_0 for one."""
+    return float("no number" if "_" in cell else cell)
 
 
 def _idx(path: Path) -> Array:
@@ -137,22 +142,36 @@ def read_data(sample: Sample, folder: Path, random: Random) -> None:
         _expect_same(ours[1], theirs[1], "targets")
     dtype = random.choice(("float32", "float64"))
     use, read = random.randrange(4), str(folder / (sample.read or sample.target))
+    use = 2 if use == 1 and _is_worded(section) else use  # no recipe says the numbers of the words
     if use == 0:
         taken(read_inputs(read, section, folder, dtype=dtype, features=random.choice((None, 4))).x)
     elif use == 1:
         name = f"{section.x_path},{section.y_path}" if isinstance(section, schema.Npy) else read
-        name = str(folder / "t.csv") if isinstance(section, schema.Images) else name
+        name = _pictures(section, folder) if isinstance(section, schema.Images) else name
         taken(read_samples(str(folder) if isinstance(section, schema.Idx) else name, section, folder, dtype=dtype).x)
     else:
-        _train(section, folder, dtype, random)
+        _train(section, folder, dtype, random, source.y.shape[1:])
 
 
-def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random) -> None:
-    held = bool(getattr(section, "validation_path", "")) or getattr(section, "part", "") == "both"
-    classes: tuple[int, ...]
-    text, classes, values = isinstance(section, schema.TextFiles), (3,), (1,)
-    if isinstance(section, schema.TextFiles):
-        classes, values = (section.length, 256), (section.length,)
+def _is_worded(section: schema.DataSection) -> bool:
+    """Return whether targets are the names of folders, or words of a table."""
+    return isinstance(section, schema.Images) and not section.masks and section.targets in ([], ["kind"])
+
+
+def _pictures(section: schema.Images, folder: Path) -> str:
+    """Return what evaluation takes: a table, pictures and masks, or the folder of the folders of classes."""
+    pictures = str(folder / section.folder)
+    if section.masks:
+        return f"{pictures},{folder / section.masks}"
+    return str(folder / section.table) if section.table else pictures
+
+
+def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random, target: tuple[int, ...]) -> None:
+    held = getattr(section, "part", "") == "both" or any(
+        getattr(section, name, "") for name in ("validation_path", "validation_x")
+    )
+    text = isinstance(section, schema.TextFiles)
+    classes, values = (*target, 256 if text else 3), target or (1,)
     section = msgspec.structs.replace(
         section,
         scale="none" if text else random.choice(("none", "standardize", "minmax")),
@@ -165,7 +184,7 @@ def _train(section: schema.DataSection, folder: Path, dtype: str, random: Random
             ("sparse_categorical_crossentropy", "labels", False, classes),
             ("categorical_crossentropy", "values", True, classes),
             ("mse", "values", False, values),
-        )
+        )[: 2 if _is_worded(section) else 3]
     )
     splits = prepare_targets(splits, kind=kind, one_hot=one_hot, output_shape=outputs, loss_name=loss)
     for rows in (splits.train.x, splits.train.y):

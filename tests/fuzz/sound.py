@@ -11,11 +11,8 @@ import os
 import struct
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +21,9 @@ import numpy as np
 
 from hpcnn.job import data as schema
 from hpcnn.job.load import builtin_jobs
-
-ROWS, COLUMNS, CLASSES = 24, 4, 3
-X = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
-Y = np.arange(ROWS) % CLASSES
-IDX_CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Files that belong together, by name; the one called `target` is to be damaged."""
-
-    files: dict[str, bytes]
-    target: str
-    section: schema.DataSection | None = None
-    """How a job reads them; None where they are no data."""
-    read: str = ""
-    """What is read, where that is the folder of the target."""
-
-    @property
-    def content(self) -> bytes:
-        return self.files[self.target]
-
-
-def npy_bytes(array: np.ndarray[Any, Any], version: tuple[int, int] | None = None) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, array, version)
-    return stream.getvalue()
-
-
-def npz_bytes(save: Callable[..., None] = np.savez, **arrays: Any) -> bytes:
-    stream = io.BytesIO()
-    save(stream, **arrays)
-    return stream.getvalue()
+from tests.fuzz.samples import CLASSES, IDX_CODES, ROWS, Sample, X, Y, csv_bytes, npy_bytes, npz_bytes
+from tests.fuzz.sound_grids import hdf5, hdf5_channels, netcdf, zarr
+from tests.fuzz.sound_pictures import deep_images, image_tables, images, masks, webdataset
 
 
 def idx_bytes(array: np.ndarray[Any, Any], code: str = "u1") -> bytes:
@@ -66,12 +33,6 @@ def idx_bytes(array: np.ndarray[Any, Any], code: str = "u1") -> bytes:
 
 def gz_bytes(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
-
-
-def csv_bytes(header: str = "a,b,c,d,label", delimiter: str = ",", newline: str = "\n") -> bytes:
-    rows = [[f"{value:.7g}" for value in row] + [str(label)] for row, label in zip(X.tolist(), Y, strict=True)]
-    lines = [*([header] if header else []), *(delimiter.join(row) for row in rows), ""]
-    return newline.join(lines).encode()
 
 
 def _npy() -> list[Sample]:
@@ -92,6 +53,18 @@ def _npz() -> list[Sample]:
     samples = [Sample({"d.npz": content}, "d.npz", section) for content in contents]
     held = schema.Npz(path="d.npz", validation_path="v.npz")
     return [*samples, Sample({"d.npz": contents[0], "v.npz": contents[2]}, "v.npz", held)]
+
+
+def _npz_weights() -> list[Sample]:
+    weights = np.linspace(0.5, 2, ROWS)
+    arrays = {"x": X, "y": Y, "w": weights, "g": Y}
+    whole = schema.Npz(path="d.npz", weights="w", validation_x="x", validation_y="y", validation_weights="w")
+    several = schema.Npz(path="d.npz", x=["x", "w"], weights="w")
+    return [
+        Sample({"d.npz": npz_bytes(save, **arrays)}, "d.npz", section)
+        for save in (np.savez, np.savez_compressed)
+        for section in (schema.Npz(path="d.npz", weights="w", group="g"), whole, several)
+    ]
 
 
 def _idx(ending: str = "", pack: Callable[[bytes], bytes] = bytes) -> list[Sample]:
@@ -121,66 +94,6 @@ def _cifar() -> list[Sample]:
         Sample(hundred, "train.bin", schema.Cifar(folder=".", name="cifar100", part="train")),
         Sample(hundred, "test.bin", schema.Cifar(folder="test.bin", name="cifar100", labels="coarse", part="test")),
     ]
-
-
-def image_bytes(pixels: np.ndarray[Any, Any], form: str, **options: Any) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, form, **options)
-    return stream.getvalue()
-
-
-def _images() -> list[Sample]:
-    random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (6, 5, 3), dtype=np.uint8) for _ in range(6)]
-    table = "file,label\n" + "".join(f"p{number},{number % CLASSES}\n" for number in range(6))
-    names = {f"p{number}": image_bytes(picture, "PNG") for number, picture in enumerate(pictures)}
-    colour, size = schema.Images(folder=".", table="t.csv", targets=["label"]), [4, 4]
-    grey = msgspec.structs.replace(colour, channels="grey", size=size)
-    alpha = np.dstack([pictures[0], pictures[1][:, :, 0]])
-    forms = [
-        (image_bytes(pictures[0], "PNG"), colour),
-        (image_bytes(pictures[0], "JPEG", progressive=True), colour),
-        (image_bytes(pictures[0], "TIFF"), colour),
-        (image_bytes(pictures[0], "TIFF", compression="tiff_lzw"), grey),
-        (image_bytes(pictures[0], "WEBP"), grey),
-        (image_bytes(pictures[0], "BMP"), grey),
-        (image_bytes(pictures[0][:, :, 0], "GIF"), grey),
-        (image_bytes(alpha, "PNG"), msgspec.structs.replace(colour, size=size, resize="crop")),
-        (image_bytes(pictures[0], "JPEG"), msgspec.structs.replace(colour, size=size, resize="pad")),
-    ]
-    return [Sample({**names, "p0": content, "t.csv": table.encode()}, "p0", section) for content, section in forms]
-
-
-def tar_bytes(files: dict[str, bytes], form: int = tarfile.USTAR_FORMAT) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return stream.getvalue()
-
-
-def _webdataset() -> list[Sample]:
-    arrays = {f"{i:02}.{ending}": content for i in range(ROWS)
-              for ending, content in (("npy", npy_bytes(X[i])), ("cls", b"%d" % Y[i]))}  # fmt: skip
-    long = {f"{'long' * 40}/{name}": content for name, content in arrays.items()}
-    values = {name.replace("cls", "json"): content if name.endswith("npy") else b'{"a": {"b": %s}}' % content
-              for name, content in arrays.items()}  # fmt: skip
-    picture = image_bytes(np.zeros((6, 5, 3), np.uint8), "PNG")
-    pictures = {f"{i}.{ending}": content for i in range(6)
-                for ending, content in (("png", picture), ("cls", b"%d" % (i % 3)))}  # fmt: skip
-    section = schema.WebDataset(shards="d.tar", x="npy")
-    forms = [
-        (tar_bytes(arrays), section),
-        (tar_bytes(long, tarfile.GNU_FORMAT), section),
-        (tar_bytes(long, tarfile.PAX_FORMAT), section),
-        (tar_bytes(values), msgspec.structs.replace(section, y="json:a.b")),
-        (tar_bytes(pictures), schema.WebDataset(shards="d.tar*")),
-    ]
-    return [Sample({"d.tar": content}, "d.tar", section) for content, section in forms]
 
 
 def _text() -> list[Sample]:
@@ -226,66 +139,6 @@ def _packed() -> list[Sample]:
     parts = {"0.csv": csv_bytes(), "1.csv": csv_bytes("d|b|c|a|label", "|")}
     samples = [Sample({"d.csv": content}, "d.csv", section) for content in contents]
     return [*samples, Sample(parts, "1.csv", schema.Csv(path="*.csv", targets=["label"]))]
-
-
-def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
-    """Return the file that ``fill(file)`` has written to."""
-    import h5py
-
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        fill(file)
-    return stream.getvalue()
-
-
-def _hdf5() -> list[Sample]:
-    def contiguous(file: Any) -> None:
-        file["x"], file["y"] = X, Y
-
-    def chunked(file: Any) -> None:
-        file.create_dataset("group/x", data=X, chunks=(7, COLUMNS), compression="gzip", shuffle=True, fletcher32=True)
-        file.create_dataset("y", data=Y.astype(np.uint8), chunks=(5,))
-
-    return [
-        Sample({"d.h5": hdf5_bytes(contiguous)}, "d.h5", schema.Hdf5(path="d.h5")),
-        Sample({"d.h5": hdf5_bytes(chunked)}, "d.h5", schema.Hdf5(path="d.h5", x="group/x")),
-    ]
-
-
-def zarr_files(form: int, **options: Any) -> dict[str, bytes]:
-    """Return the files of a Zarr store with the folder `x` for inputs, and `y`."""
-    import zarr
-
-    with tempfile.TemporaryDirectory() as name:
-        group = zarr.open_group(name, mode="w", zarr_format=form)
-        group.create_array("x", data=X, chunks=(6, 4), attributes={"scale_factor": 2.0}, **options)
-        group.create_array("y", data=Y.astype(np.uint8), chunks=(24,))
-        files = {path.relative_to(name): path for path in sorted(Path(name).rglob("*")) if path.is_file()}
-        return {path.as_posix(): file.read_bytes() for path, file in files.items()}
-
-
-def _zarr() -> list[Sample]:
-    import numcodecs
-    from zarr.codecs import BloscCodec, GzipCodec
-
-    stores = [
-        (zarr_files(3), ["x/zarr.json", "x/c/1/0", "zarr.json"]),
-        (zarr_files(3, compressors=[BloscCodec()]), ["x/c/0/0"]),
-        (zarr_files(3, shards=(12, 4), compressors=[GzipCodec()]), ["x/c/1/0", "x/zarr.json"]),
-        (zarr_files(2, compressors=numcodecs.Blosc(cname="zstd")), ["x/.zarray", "x/1.0", "x/.zattrs"]),
-        (zarr_files(2, compressors=numcodecs.LZ4(), filters=[numcodecs.Shuffle(4)]), ["x/2.0", "y/0"]),
-    ]
-    samples = [
-        Sample({f"d.zarr/{name}": content for name, content in files.items()}, f"d.zarr/{target}",
-               schema.Zarr(path="d.zarr"), "d.zarr")
-        for files, targets in stores
-        for target in targets
-    ]  # fmt: skip
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in stores[0][0].items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return [*samples, Sample({"d.zarr.zip": stream.getvalue()}, "d.zarr.zip", schema.Zarr(path="d.zarr.zip"))]
 
 
 def arrow_table(columns: dict[str, Any]) -> Any:
@@ -351,16 +204,22 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
     "job": _job,
     "npy": _npy,
     "npz": _npz,
+    "npz weights": _npz_weights,
     "idx": _idx,
     "idx.gz": lambda: _idx(".gz", gz_bytes),
     "cifar": _cifar,
-    "images": _images,
-    "webdataset": _webdataset,
+    "images": images,
+    "deep images": deep_images,
+    "image tables": image_tables,
+    "masks": masks,
+    "webdataset": webdataset,
     "text": _text,
     "csv": _csv,
     "packed csv": _packed,
-    "hdf5": _hdf5,
-    "zarr": _zarr,
+    "hdf5": hdf5,
+    "hdf5 channels": hdf5_channels,
+    "netcdf": netcdf,
+    "zarr": zarr,
     "parquet": _parquet,
     "feather": _feather,
     "checkpoint": _checkpoint,
@@ -369,8 +228,13 @@ KINDS: dict[str, Callable[[], list[Sample]]] = {
 
 NEEDS = {
     "images": "PIL",
+    "deep images": "PIL",
+    "image tables": "PIL",
+    "masks": "PIL",
     "webdataset": "PIL",
     "hdf5": "h5py",
+    "hdf5 channels": "h5py",
+    "netcdf": "h5py",
     "zarr": "zarr",
     "parquet": "pyarrow",
     "feather": "pyarrow",

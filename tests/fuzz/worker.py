@@ -6,6 +6,7 @@ Memory is limited, and whatever a case prints is noticed. A case that ends the p
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,7 +29,8 @@ from tests.fuzz.crafted import CRAFTED, MARKER, put_other_thing
 from tests.fuzz.crafted_texts import CRAFTED_TEXTS
 from tests.fuzz.mutations import BYTES, TEXT, several
 from tests.fuzz.reading import read_as_program
-from tests.fuzz.sound import KINDS, Sample
+from tests.fuzz.samples import Sample
+from tests.fuzz.sound import KINDS
 
 MEMORY_BYTES = 300 * 2**20
 """What a case may take beyond what reading sound files took."""
@@ -36,7 +39,7 @@ MESSAGE_LIMIT = 3000
 ROLES = ("training data", "validation data", "validation_fraction")
 """Words of messages about what a job's files hold together."""
 WRITERS = {**CRAFTED, **CRAFTED_TEXTS}
-OF_LIBTIFF = re.compile(r"(_?TIFF\w*|tempfile\.tif|MissingRequired|LZW\w+|EstimateStripByteCounts): ").match
+OF_LIBTIFF = re.compile(r"(_?TIFF\w*|\w+Decode|tempfile\.tif|MissingRequired|LZW\w+|EstimateStripByteCounts): ").match
 """Lines that libtiff writes of damaged files, from C."""
 Read = Callable[[str, Sample, Path, Random], None]
 
@@ -69,7 +72,7 @@ def write_case(kind: str, number: int, seed: int, folder: Path) -> tuple[Sample,
         other = random.choice(samples(random.choice(list(KINDS)[:3])))
         path.write_bytes(other.content)
         return sample, random, "other kind of file"
-    general = several(TEXT if kind in ("job", "csv", "text") else BYTES)
+    general = several(TEXT if kind in ("job", "csv", "text", "image tables") else BYTES)
     mutation = random.choice(WRITERS[kind]) if choice < 0.5 else general
     path.write_bytes(mutation(sample.content, random))
     return sample, random, mutation.__name__
@@ -166,6 +169,8 @@ def main(read: Read = read_as_program) -> None:
     warnings.simplefilter("always")
     for kind in json.loads(sys.stdin.readline()):
         _read_sound(kind)
+    with suppress(ImportError):
+        importlib.import_module("pyarrow.csv")  # which large tables alone need: no part of what a case takes
     _limit_memory()
     os.dup2(printed.fileno(), 2)
     print("ready", file=answers, flush=True)

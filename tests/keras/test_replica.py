@@ -14,6 +14,8 @@ from hpcnn.backends.keras import backend as keras_backend_module
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.runs.build import build_training
+from hpcnn.training.callbacks import StepReport
+from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import STOP
 from tests.keras.modes import STEPS, both_replicas, keras_backend, same
@@ -96,17 +98,21 @@ def test_class_weights(backend, name: str) -> None:
 
 
 def trained(job, backend, ranks: int) -> tuple[str, dict]:
-    """Return the SHA-256 and the weights after two epochs on so many ranks, which are threads."""
+    """Return SHA-256 and noise scale, and the weights, after two epochs on so many ranks, which are threads."""
 
     def body(comm):
         training = build_training(job, Path(), comm, backend)
         training.replica.synchronize()
+        meter = NoiseScaleMeter(comm, 1)
+        meter.on_train_begin(0, training.replica)
         for step in range(2 * training.shards.steps_per_epoch):
             epoch, within = divmod(step, training.shards.steps_per_epoch)
             if not within:
                 training.shards.start_epoch(epoch)
-            training.replica.train_step(step, partial(training.shards.shards, within), factor=1.0)
-        return training.replica.model.fingerprint(), training.replica.weights()
+            stats = training.replica.train_step(step, partial(training.shards.shards, within), factor=1.0)
+            meter.on_step(StepReport(epoch + 1, within + 1, step + 1, training.replica, 1.0, stats))
+        assert meter.noise.variance != 0
+        return f"{training.replica.model.fingerprint()} {meter.state()}", training.replica.weights()
 
     outcomes = [body(SerialCommunicator())] if ranks == 1 else run_threads(ranks, body)
     assert len({sha256 for sha256, _ in outcomes}) == 1

@@ -81,7 +81,7 @@ def test_checkpoint(mpich: Mpi, tmp_path: Path, ranks: int) -> None:
 
 
 def test_data(mpich: Mpi, tmp_path: Path) -> None:
-    for package in ("h5py", "PIL.Image", "pyarrow"):
+    for package in ("h5py", "PIL.Image", "pyarrow", "zarr"):
         require(package)
     words = ("--mb", "4", "--files", "x.npy", "pictures", "--folder", str(tmp_path))
     found = measured(mpich, 2, tmp_path, "benchmarks.data", *words, rounds=1)
@@ -161,3 +161,23 @@ def test_bad_input(mpich: Mpi, tmp_path: Path, ranks: int, arguments: list[str],
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1
     assert message in done.stderr
+
+
+def test_algorithms(mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    words = ("--lengths", "50", "--seconds", "0.01", "--rounds", "1", "--json", raw)
+    done = mpich.run(2, "-m", "benchmarks.algorithms", *words, cwd=ROOT, environment={"HPCNN_SHARED_MEMORY": "off"})
+    assert done.returncode == 0, done.stderr
+    (figures,) = (value for name, value in json.loads(raw.read_text()).items() if "50 entries" in name)
+    direct, halving, ratio = figures.values()
+    assert ratio == pytest.approx([a / b for a, b in zip(halving, direct, strict=True)])
+
+
+def test_exchange_scaling(mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    words = ("--hosts", "2", "8", "--no-choices", "--json", raw)
+    done = mpich.run(0, "-m", "benchmarks.exchange_scaling", *words, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(raw.read_text()).values():
+        for algorithm in ("direct", "halving"):
+            assert found[algorithm]["messages"] == found[algorithm]["simulated"]["messages"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcnn.comm.exchange.choice import CHOICE
 from tests.comm.conformance import CHECKS
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
@@ -43,18 +44,22 @@ def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("mpi", "layout", "cyclic"),
+    ("mpi", "layout", "cyclic", "exchange"),
     [
-        ("mpich", [2, 2], False),
-        ("mpich", [2, 2], True),
-        ("mpich", [1, 1, 1, 1], False),
-        ("mpich", [1, 3], False),
-        ("openmpi", [1, 2], False),
+        ("mpich", [2, 2], False, "halving"),
+        ("mpich", [2, 2], True, "direct"),
+        ("mpich", [1, 1, 1, 1], False, ""),
+        ("mpich", [1, 1, 1, 1], False, "halving"),
+        ("mpich", [1, 3], False, "halving"),
+        ("mpich", [3, 2, 1], False, "halving"),
+        ("openmpi", [1, 2], False, "halving"),
     ],
     indirect=["mpi"],
 )
-def test_same_bits(nodes: Testbed, mpi: Mpi, tmp_path: Path, reference: str, layout: list[int], cyclic: bool) -> None:
-    done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic)
+def test_same_bits(
+    nodes: Testbed, mpi: Mpi, tmp_path: Path, reference: str, layout: list[int], cyclic: bool, exchange: str
+) -> None:
+    done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic, environment={CHOICE: exchange})
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout) == reference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_the_command_under_each_mpi(mpi: Mpi, tmp_path: Path, reference: str) ->
 
 VARIANTS = {
     "no dropout": ["model.layers.2.rate=0.0", "model.layers.4.rate=0.0"],
-    "other shards, uneven batches": ["train.shards=12", "train.batch_size=50"],
+    "other shards, uneven batches": ["train.shards=12", "train.batch_size=50", "run.noise_scale_every=2"],
     "automatic shards": ["train.shards="],
     "automatic shards of a full batch": ["train.shards=auto", "train.batch_size=full"],
     "batches smaller than the shards": ["train.shards=16", "train.batch_size=10", "train.epochs=1"],
@@ -61,6 +62,7 @@ VARIANTS = {
         "optimizer.clip_norm=0.5",
         "model.layers.1.kernel_l2=0.001",
         "model.layers.3.kernel_l1=0.0001",
+        "run.noise_scale_every=3",
     ],
     "balanced classes, early stopping, plateau": [
         "loss.class_weights=balanced",
@@ -68,7 +70,7 @@ VARIANTS = {
         "train.reduce_on_plateau.patience=1",
         'train.metrics=["accuracy", "f1", "confusion_matrix", "top_k_accuracy"]',
     ],
-    "NumPy": ["train.arithmetic=numpy"],
+    "NumPy": ["train.arithmetic=numpy", "run.noise_scale_every=3"],
     "NumPy, automatic shards, full batches": ["train.arithmetic=numpy", "train.shards=auto", "train.batch_size=full"],
 }
 
@@ -108,8 +110,21 @@ FOR_SPEED = {
     "not sharded, in buckets": (["train.optimizer_sharding=false", "train.bucket_mb=0.02"], {}),
     "sharded, no shared memory": (["train.optimizer_sharding=true"], {"HPCNN_SHARED_MEMORY": "off"}),
     "not sharded, no shared memory": (["train.optimizer_sharding=false"], {"HPCNN_SHARED_MEMORY": "off"}),
+    "sharded, by halving": (
+        ["train.optimizer_sharding=true"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_EXCHANGE": "halving"},
+    ),
+    "in buckets, by halving": (
+        ["train.optimizer_sharding=false", "train.bucket_mb=0.02"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_EXCHANGE": "halving"},
+    ),
+    "directly on a slow network": (
+        ["train.optimizer_sharding=false"],
+        {"HPCNN_SHARED_MEMORY": "off", "HPCNN_NETWORK": "1us,1Mb/s"},
+    ),
     "activations computed again": (["train.checkpoint_activations=true"], {}),
     "recorded": (["run.timeline=true", "run.timeline_steps=40"], {}),
+    "noise scale": (["run.noise_scale_every=1", "train.optimizer_sharding=true", "train.bucket_mb=0.01"], {}),
     "logged": (['run.loggers=["csv", "tensorboard"]'], {}),
 }
 
@@ -119,6 +134,12 @@ def test_what_only_makes_it_fast(
     ranks_of_mpich: RankServer, tmp_path: Path, reference: str, settings: list[str], environment: dict[str, str]
 ) -> None:
     assert sha256_of(train_short(ranks_of_mpich, 3, tmp_path, *settings, environment=environment)) == reference
+
+
+def test_the_critical_batch_is_said_at_the_end(ranks_of_mpich: RankServer, tmp_path: Path) -> None:
+    said = train_short(ranks_of_mpich, 2, tmp_path, "run.noise_scale_every=10", "run.display=plain")
+    assert re.search(r"^ critical batch +about [\d,]+ samples: .*the batch of 64", said, re.MULTILINE)
+    assert "noise_scale" not in said
 
 
 def test_a_checkpoint_serves_sharded_and_whole(ranks_of_mpich: RankServer, tmp_path: Path, reference: str) -> None:

@@ -18,8 +18,9 @@ from hpcnn.nn import Dense, Layer, Network
 from hpcnn.nn.layers import BatchNormalization
 from hpcnn.nn.workspace import Workspace
 from hpcnn.runs import memory
-from hpcnn.runs.build import build_spec, build_training, spec_of
+from hpcnn.runs.build import build_training
 from hpcnn.runs.memory import MemoryNeed, largest_share, memory_need, memory_notes, shards_by_itself, shortage
+from hpcnn.runs.spec import build_spec, spec_of
 from hpcnn.training.loop import evaluate
 from hpcnn.training.training import Training
 from tests.small_jobs import LAYERS, build, make_job

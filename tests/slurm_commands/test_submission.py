@@ -300,7 +300,7 @@ def test_where_templates_are_found(here: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find_template("train") == here / "named" / "train.sbatch"
 
 
-@pytest.mark.parametrize("name", ["train", "single", "keras", "sweep"])
+@pytest.mark.parametrize("name", ["train", "single", "keras", "apptainer", "sweep"])
 def test_our_templates_are_found_and_sound(here: Path, name: str) -> None:
     assert prepare(SubmissionRequest(DIGITS, template=name)).asked["time"]
 

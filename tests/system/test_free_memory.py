@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_the_tightest_limit_counts(tmp_path: Path, files: dict[str, str], free: 
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert free_memory(tmp_path) == free
+
+
+def test_the_limit_of_the_address_space_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "self" / "statm").write_text("3 2 1 1 0 1 0\n")
+    (tmp_path / "proc" / "meminfo").write_text(MEMINFO["proc/meminfo"])
+    for pages, left in ((10, 7), (2, 0)):
+        limit = pages * resource.getpagesize()
+        monkeypatch.setattr(resource, "getrlimit", lambda _kind, limit=limit: (limit, limit))
+        assert free_memory(tmp_path) == left * resource.getpagesize()
 
 
 def test_this_machine_has_some() -> None:

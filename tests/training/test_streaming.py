@@ -30,7 +30,7 @@ def file(tmp_path_factory):
     with require("h5py").File(path, "w") as made:
         x = rng.normal(size=(ROWS, 5)).astype("f4")
         made.create_dataset("x", data=x, chunks=(CHUNK, 5), compression="gzip")
-        made.create_dataset("y", data=(x[:, 0] > 0) + 1 * (x[:, 1] > 0), chunks=(7,))
+        made.create_dataset("y", data=(x[:, 0] > 0) + 1 * (x[:, 1] > 0), chunks=(7,), compression="gzip")
     return path
 
 

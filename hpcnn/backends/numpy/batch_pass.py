@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from hpcnn.backends.numpy.first_shard import FirstShard
 from hpcnn.comm.protocol import Array, Contribution, Exchange
 from hpcnn.core.activity import BACKWARD, DATA, FORWARD, Activity
 from hpcnn.core.tree import fold_leaves, fold_rows
@@ -17,10 +18,10 @@ from hpcnn.nn.context import Context
 from hpcnn.nn.layer import BatchRows, BatchSum
 from hpcnn.nn.native import NativeArithmetic, ShardRows
 from hpcnn.nn.network import Network
-from hpcnn.nn.passes import Asked, Steps
+from hpcnn.nn.passes import Asked, Ready, Steps
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.training.batch_sums import AddRows, samples_of_batch
-from hpcnn.training.gradient_pass import LoadShards, Shards, WeightsOf
+from hpcnn.training.gradient_pass import LoadShards, MeasureShard, Shards, WeightsOf
 from hpcnn.training.metrics import Accuracy, CollectedMetric
 from hpcnn.training.model import Model
 from hpcnn.training.step_stats import COUNT, SAVE, STOP, WEIGHT
@@ -78,8 +79,13 @@ class BatchPass:
         seed: int,
         weights_of: WeightsOf,
         add: AddRows,
+        metrics: bool = True,
     ) -> None:
         self._add = add
+        self._given: list[Array] = []
+        """The sums over the whole batch in this step, where they are to be given again."""
+        self._keeps_given = False
+        self._first_shard: FirstShard | None = None
         self._model, self._network, self._loss = model, network, model.loss
         self._context = Context()
         self._contributions, self._seed, self._weights_of = contributions, seed, weights_of
@@ -92,18 +98,27 @@ class BatchPass:
         self._most_rows = 0
         self._totals: list[BatchSum] = []
         """Told to their layers at the end of a step, since other ranks wait for sums, but not for what follows."""
-        metrics = model.layout.metrics
+        kept = model.layout.metrics if metrics else ()
         all_count = model.layout.ignore_class is None
-        self._counted = [place for place, metric in enumerate(metrics) if all_count and isinstance(metric, Accuracy)]
-        self._summed = [place for place, metric in enumerate(metrics) if not isinstance(metric, CollectedMetric)]
+        self._counted = [place for place, metric in enumerate(kept) if all_count and isinstance(metric, Accuracy)]
+        self._summed = [place for place, metric in enumerate(kept) if not isinstance(metric, CollectedMetric)]
         others = [place for place in self._summed if place not in self._counted]
-        self._whole = [place for place in others if metrics[place].counts]
-        self._others = [place for place in others if not metrics[place].counts]
+        self._whole = [place for place in others if kept[place].counts]
+        self._others = [place for place in others if not kept[place].counts]
 
-    def run(self, step: int, load: LoadShards, flags: tuple[bool, bool], exchange: Exchange) -> None:
+    def run(
+        self,
+        step: int,
+        load: LoadShards,
+        flags: tuple[bool, bool],
+        exchange: Exchange,
+        measure: MeasureShard | None = None,
+    ) -> None:
         """Compute all shards."""
         activity = exchange.activity
         self._totals.clear()
+        self._given.clear()
+        self._keeps_given = measure is not None
         activity.enter(DATA)
         loaded = load(self._first, self._stop)
         activity.enter(FORWARD)
@@ -114,11 +129,12 @@ class BatchPass:
         else:
             recording = self._recording(loaded, samples)
             self._begin(recording)
-            forward, stops = recording.forward, recording.stops
-            self._run(recording.program, 0, forward, stops[: recording.forward_stops], exchange)
+            forward, stops, overlap = recording.forward, recording.stops, exchange.overlap and measure is None
+            ready = exchange.ready if overlap else None
+            self._run(recording.program, 0, forward, stops[: recording.forward_stops], ready)
             activity.enter(BACKWARD)
             end = len(recording.program)
-            self._run(recording.program, forward, end, stops[recording.forward_stops :], exchange)
+            self._run(recording.program, forward, end, stops[recording.forward_stops :], ready)
         for asked in self._totals:
             asked.done()
         self._add_state(recording)
@@ -126,7 +142,22 @@ class BatchPass:
         stats[STOP], stats[SAVE] = flags
         if self._summed:
             self._add_other_metrics(recording)
+        if measure is not None and loaded.starts[1] > loaded.starts[0]:
+            measure(self._gradient_of_first(step, loaded, activity), loaded.starts[1] - loaded.starts[0])
         exchange.ready(0)
+
+    def _gradient_of_first(self, step: int, loaded: Shards, activity: Activity) -> Array:
+        """Return the gradient sum of the first shard."""
+        contribution = self._contributions[0]
+        if contribution.subtree[1] - contribution.subtree[0] == 1:
+            return contribution.vector
+        if self._first_shard is None:
+            self._first_shard = FirstShard(contribution, self._gradients_only)
+        return self._first_shard.gradient(step, loaded, self._given, activity)
+
+    def _gradients_only(self, own: Sequence[Contribution], add: AddRows) -> BatchPass:
+        seed, weights_of = self._seed, self._weights_of
+        return BatchPass(self._model, self._network, own, seed=seed, weights_of=weights_of, add=add, metrics=False)
 
     def prepare(self, loaded: Shards) -> None:
         """Record what is done for such arrays, and do not do it."""
@@ -162,17 +193,18 @@ class BatchPass:
             core.shard_totals(recording.shards.times(1), recording.given.weights.astype(np.float64), totals)
 
     def _run(
-        self, program: Any, done: int, end: int, stops: Sequence[tuple[int, Asked | int]], exchange: Exchange
+        self, program: Any, done: int, end: int, stops: Sequence[tuple[int, Asked | int]], ready: Ready | None
     ) -> None:
-        """Do the operations from `done` to `end`, and what is to be done between them."""
+        """Do the operations from `done` to `end`, and what is to be done between; `ready` is told what is written."""
         for operations, stop in stops:
-            if not isinstance(stop, int) or (done < operations and exchange.overlap):
+            if not isinstance(stop, int):
                 program.run(done, operations)
                 done = operations
-                if isinstance(stop, int):
-                    exchange.ready(stop)
-                else:
-                    self._provide(stop)
+                self._provide(stop)
+            elif done < operations and ready is not None:
+                program.run(done, operations)
+                done = operations
+                ready(stop)
         program.run(done, end)
 
     def _provide(self, asked: Asked) -> None:
@@ -183,6 +215,8 @@ class BatchPass:
             asked.done()
             return
         self._add(asked.sums, asked.totals)
+        if self._keeps_given:
+            self._given.append(asked.totals.copy())
         self._totals.append(asked)
 
     def _record(

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from hpcnn.comm.exchange.buffers import BLOCK, fold_block
 from hpcnn.comm.exchange.formats import Format
 from hpcnn.comm.exchange.gather import gather_blocks
-from hpcnn.comm.exchange.plan import Range, rank_ranges
+from hpcnn.comm.exchange.plan import Range
 from hpcnn.comm.exchange.reduction import Addends, Addition, Fold, Sum, relay
 from hpcnn.comm.exchange.transport import Place, Transfer
 from hpcnn.comm.protocol import Array
@@ -54,50 +54,32 @@ def feed_back(form: Format, sums: Array, residual: Array, wire: Array) -> None:
 class OwnResiduals:
     """What the roundings of each group and of the total owe, every entry on the rank that rounds it.
 
-    Ranks of the host that has the whole of a group round it: for its own partitions the owners, for others' the relays.
-    Everything else is rounded by the owners of the partitions.
-
     Args:
         place: this rank among the others.
-        shards: leaves of the tree.
         groups: the subtrees that are rounded.
-        bounds: the buckets.
-        alignment: their partitions are cut at multiples of this many entries.
+        length: entries of the vector.
         dtype: type of the sums.
         tag: for messages.
+        rounded: returns what a rank rounds of the sum of a group, or of all groups (None), in ranges.
     """
 
     def __init__(
         self,
         place: Place,
-        shards: int,
         groups: Sequence[Subtree],
-        bounds: Sequence[Range],
-        alignment: int,
+        length: int,
         dtype: DTypeLike,
         tag: int,
+        rounded: Callable[[Subtree | None, int], list[Range]],
     ) -> None:
         self._place, self._tag, self._dtype = place, tag, np.dtype(dtype)
-        self._length = bounds[0][1]  # they come from the end of the vector to its start
-        self._ranges = [rank_ranges(place.topology, each, alignment) for each in bounds]
-        self._homes = {name_of(number): place.topology.home_of(shards, group) for number, group in enumerate(groups)}
-        self._homes[TOTAL] = None
+        self._length, self._rounded = length, rounded
+        self._groups: dict[str, Subtree | None] = {name_of(number): group for number, group in enumerate(groups)}
+        self._groups[TOTAL] = None
         self._own = {
-            name: [(start, np.zeros(stop - start, self._dtype)) for start, stop in self._rounded(name, place.rank)]
-            for name in self._homes
+            name: [(start, np.zeros(stop - start, self._dtype)) for start, stop in rounded(group, place.rank)]
+            for name, group in self._groups.items()
         }
-
-    def _rounded(self, name: str, rank: int) -> list[Range]:
-        """Return what a rank rounds of one sum."""
-        home = self._homes[name]
-        own = [ranges[rank][0] for ranges in self._ranges]
-        if home is None:
-            rounded = own
-        elif home == self._place.topology.host_of(rank):
-            rounded = own + [relayed for ranges in self._ranges for relayed in ranges[rank][1]]
-        else:
-            rounded = []
-        return [(start, stop) for start, stop in rounded if start < stop]
 
     def view(self, name: str, start: int, stop: int) -> Array:
         """Return this rank's residual of some entries of one sum."""
@@ -113,7 +95,8 @@ class OwnResiduals:
 
     def gather(self, name: str, block: int) -> Iterator[Array | None]:
         """Yield a vector block by block, on rank 0; None elsewhere. Collective."""
-        theirs = {rank: self._rounded(name, rank) for rank in range(1, len(self._place.topology.order))}
+        others = range(1, len(self._place.topology.order)) if self._place.rank == 0 else ()
+        theirs = {rank: self._rounded(self._groups[name], rank) for rank in others}
         return gather_blocks(self._place, self._length, self._dtype, block, self._own[name], theirs, self._tag)
 
     def load(self, state: Mapping[str, Array]) -> None:

@@ -22,7 +22,7 @@ class Flags:
     def _messages(self, place: Place, tag: int) -> Transfer:
         """Return the messages by which each rank's flag goes to one rank of every other host."""
         topology, local = place.topology, place.memory.rank
-        others = [ranks for host, ranks in enumerate(topology.hosts) if host != place.host]
+        others = [*topology.hosts[place.host + 1 :], *topology.hosts[: place.host]]
         own = self._raised[place.rank : place.rank + 1]
         sends = [(ranks[local % len(ranks)], own) for ranks in others]
         count = len(topology.hosts[place.host])

@@ -12,6 +12,9 @@ from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.comm.protocol import Array
 from hpcnn.system.memory import aligned_empty
 
+WIRE_BYTES = 2
+"""Of a number on the wire."""
+
 
 class Format(Protocol):
     """Turns up to `BLOCK` numbers at a time into two bytes each, and back. Allocates nothing."""

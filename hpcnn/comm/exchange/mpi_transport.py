@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,8 +122,8 @@ class WorldGather:
         from mpi4py import MPI
 
         counts, starts = [0] * world.size, [0] * world.size
-        for position, rank in enumerate(topology.order):
-            counts[rank], starts[rank] = sizes[position], sum(sizes[:position])
+        for rank, size, end in zip(topology.order, sizes, accumulate(sizes), strict=True):
+            counts[rank], starts[rank] = size, end - size
         self.buffers: Sequence[Bytes] = [aligned_empty(sum(sizes), np.uint8)]
         self._world, self._message = world, [self.buffers[0], counts, starts, MPI.BYTE]
 

@@ -8,6 +8,7 @@ a partition returns the result to the other hosts by the same messages, reversed
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,26 +58,47 @@ class Topology:
         return tuple(rank for host in self.hosts for rank in host)
 
     @cached_property
+    def positions(self) -> tuple[int, ...]:
+        """The position of each rank."""
+        positions = [0] * len(self.order)
+        for position, rank in enumerate(self.order):
+            positions[rank] = position
+        return tuple(positions)
+
+    @cached_property
     def starts(self) -> tuple[int, ...]:
         """The position of each host's first rank, and the number of ranks."""
         return (0, *accumulate(len(host) for host in self.hosts))
 
+    @cached_property
+    def lanes(self) -> int:
+        """The most ranks that a host has: where sums halve, each lane of the vector is exchanged by one rank a host."""
+        return max(map(len, self.hosts))
+
     def host_of(self, rank: int) -> int:
         """Return the number of the host that `rank` is on."""
-        return next(number for number, host in enumerate(self.hosts) if rank in host)
+        return bisect_right(self.starts, self.positions[rank]) - 1
 
     def rank_subtrees(self, shards: int, rank: int, groups: int = 1) -> list[Subtree]:
         """Return the subtrees that `rank` contributes, where there are `shards` leaves; see `maximal_subtrees`."""
         size = len(self.order)
-        return maximal_subtrees(shards, owned_leaves(shards, size, self.order.index(rank)), groups)
+        return maximal_subtrees(shards, owned_leaves(shards, size, self.positions[rank]), groups)
 
     def host_subtrees(self, shards: int, host: int, groups: int = 1) -> list[Subtree]:
         """Return the subtrees that a host's ranks contribute together."""
         return maximal_subtrees(shards, self.host_leaves(shards, host), groups)
 
+    def hosts_subtrees(self, shards: int, hosts: tuple[int, int]) -> list[Subtree]:
+        """Return the subtrees of neighbouring hosts [first, end), as few as there can be."""
+        return maximal_subtrees(shards, self.leaves_of_hosts(shards, hosts))
+
     def host_leaves(self, shards: int, host: int) -> Subtree:
         """Return the leaves of a host's ranks."""
-        size, first, last = len(self.order), self.starts[host], self.starts[host + 1] - 1
+        return self.leaves_of_hosts(shards, (host, host + 1))
+
+    def leaves_of_hosts(self, shards: int, hosts: tuple[int, int]) -> Subtree:
+        """Return the leaves of the ranks of neighbouring hosts [first, end)."""
+        size, first, last = len(self.order), self.starts[hosts[0]], self.starts[hosts[1]] - 1
         # contiguous, since positions are
         return owned_leaves(shards, size, first)[0], owned_leaves(shards, size, last)[1]
 
@@ -109,10 +131,22 @@ def cut(bounds: Range, parts: int, alignment: int) -> list[Range]:
     >>> cut((0, 100), 3, 16)
     [(0, 32), (32, 64), (64, 100)]
     """
+    return list(pairwise(_mark(bounds, parts, alignment, number) for number in range(parts + 1)))
+
+
+def piece(bounds: Range, parts: int, alignment: int, number: int) -> Range:
+    """Return one of the ranges of `cut`.
+
+    >>> piece((0, 100), 3, 16, 1)
+    (32, 64)
+    """
+    return _mark(bounds, parts, alignment, number), _mark(bounds, parts, alignment, number + 1)
+
+
+def _mark(bounds: Range, parts: int, alignment: int, number: int) -> int:
     start, stop = bounds
     first, last = start // alignment, -(-stop // alignment)
-    marks = [min(max((first + (last - first) * i // parts) * alignment, start), stop) for i in range(parts + 1)]
-    return list(pairwise(marks))
+    return min(max((first + (last - first) * number // parts) * alignment, start), stop)
 
 
 def buckets(length: int, size: int, alignment: int) -> list[Range]:
@@ -142,15 +176,16 @@ def plan_bucket(topology: Topology, rank: int, bounds: Range, alignment: int) ->
     """Return the part of `rank` in the exchange of one bucket, cut at multiples of `alignment` entries."""
     partitions = cut(bounds, len(topology.order), alignment)
     own_host = topology.host_of(rank)
-    own = partitions[topology.order.index(rank)]
+    own = partitions[topology.positions[rank]]
     local = topology.hosts[own_host].index(rank)
     own_shares = _foreign_shares(topology, own_host, partitions, bounds, alignment)[local]
+    # Each host begins with the one after it: if all sent to the same host first, they would wait for its port.
+    others = [*range(topology.starts[own_host + 1], len(partitions)), *range(topology.starts[own_host])]
     relayed = [
         Span(topology.order[position], *part)
-        for position, partition in enumerate(partitions)
-        if not topology.starts[own_host] <= position < topology.starts[own_host + 1]
+        for position in others
         for share in own_shares
-        if (part := overlap(partition, share)) is not None
+        if (part := overlap(partitions[position], share)) is not None
     ]
     incoming = [
         tuple(

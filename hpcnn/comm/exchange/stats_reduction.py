@@ -54,7 +54,8 @@ class StatsReduction:
             [subtree for each in subtrees for subtree in each],
         )
         index, count = place.memory.rank, len(topology.hosts[place.host])
-        others = [(host, ranks) for host, ranks in enumerate(topology.hosts) if host != place.host]
+        hosts = list(enumerate(topology.hosts))
+        others = [*hosts[place.host + 1 :], *hosts[: place.host]]
         self._alone = not others
         self._transfer = place.links.transfer(
             [(rank, total) for _, ranks in others for rank in ranks[index::count] for total in own],

@@ -27,9 +27,10 @@ class TreeAllreduce(ReplicatedBase):
         *,
         bucket: int = 0,
         compression: Compression | None = None,
+        halving: bool = False,
     ) -> None:
         self._tree = tree = TreeExchange(
-            place, shards, length, dtype, stats_length, bucket=bucket, compression=compression
+            place, shards, length, dtype, stats_length, bucket=bucket, compression=compression, halving=halving
         )
         super().__init__(tree.contributions, tree.vector, tree.stats)
         self.ready, self.residuals = tree.ready, tree.residuals

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from hpcnn.data.cf_attributes import ATTRIBUTES, FILL, unpacked
 from hpcnn.data.channels import Variable
+from hpcnn.data.placed_rows import PlacedRows
 from hpcnn.data.readers.grid import GridReader
 from hpcnn.data.readers.hdf5_checks import (
     FAULTS,
@@ -36,6 +38,7 @@ NEVER_WRITTEN = {
 """Default fill values of netCDF (NC_FILL_FLOAT and so on) for values that were never written."""
 
 
+_SCALE = b"DIMENSION_SCALE"
 ROWS_A_RUN = 4
 """With as many consecutive rows, on average, a selection of single rows takes longer than one of each run."""
 
@@ -47,15 +50,41 @@ class OpenFile:
         weakref.finalize(self, file.close)
 
 
-def _mapped(dataset: Any) -> ArrayRows | None:
-    """Return a data set whose values lie in its file one after the other, as NumPy has them; None for all others."""
+def _mapped(dataset: Any) -> ArrayRows | PlacedRows | None:
+    """Return a data set whose rows lie in its file as NumPy has them, whole or in chunks; None for others."""
+    alike = dataset.id.get_type().equal(h5py_module().h5t.py_create(dataset.dtype))
+    if dataset.external or dataset.is_virtual or dataset.dtype.kind not in "iuf" or not dataset.size or not alike:
+        return None
+    return _mapped_chunks(dataset) if dataset.chunks else _mapped_whole(dataset)
+
+
+def _mapped_chunks(dataset: Any) -> PlacedRows | None:
+    shape, (chunk_rows, *row) = tuple(dataset.shape), dataset.chunks
+    filters, chunk_iter = dataset.id.get_create_plist().get_nfilters(), getattr(dataset.id, "chunk_iter", None)
+    if filters or tuple(row) != shape[1:] or chunk_iter is None or dataset.file.userblock_size:
+        return None
+    found: dict[int, int] = {}
+    size, path = math.prod(dataset.chunks) * dataset.dtype.itemsize, Path(dataset.file.filename)
+    last = path.stat().st_size - size
+
+    def add(chunk: Any) -> None:
+        first, *rest = chunk.chunk_offset
+        if chunk.size == size and chunk.byte_offset is not None and chunk.byte_offset <= last and not any(rest):
+            found[first] = chunk.byte_offset
+
+    chunk_iter(add)
+    firsts = sorted(found)
+    if len(firsts) != -(-shape[0] // chunk_rows) or firsts != [*range(0, shape[0], chunk_rows)]:
+        return None  # some were never written
+    starts = np.array([found[first] for first in firsts], np.int64)
+    return PlacedRows(path, np.dtype(dataset.dtype), shape, chunk_rows, starts)
+
+
+def _mapped_whole(dataset: Any) -> ArrayRows | None:
     stored, nbytes = dataset.id, math.prod(dataset.shape) * dataset.dtype.itemsize
     offset = stored.get_offset()
-    alike = stored.get_type().equal(h5py_module().h5t.py_create(dataset.dtype))
-    if dataset.chunks or dataset.external or dataset.is_virtual or offset is None or not nbytes or not alike:
-        return None
     path = Path(dataset.file.filename)
-    if dataset.dtype.kind not in "iuf" or stored.get_storage_size() != nbytes or path.stat().st_size < offset + nbytes:
+    if offset is None or stored.get_storage_size() != nbytes or path.stat().st_size < offset + nbytes:
         return None
     return map_rows(path, np.dtype(dataset.dtype), dataset.shape, offset)
 
@@ -63,7 +92,7 @@ def _mapped(dataset: Any) -> ArrayRows | None:
 class Hdf5Rows:
     """Rows of an HDF5 data set. HDF5 needs increasing indices without repeats: rows are read sorted, then reordered.
 
-    HDF5 takes a microsecond or more for each row: what it stores as one piece is mapped into memory instead.
+    HDF5 takes a microsecond or more for each row: what it stores as it is, is mapped into memory instead.
     """
 
     def __init__(self, dataset: Any, what: str, *files: OpenFile) -> None:
@@ -73,15 +102,18 @@ class Hdf5Rows:
         # The HDF5 library crashes at exit if a virtual data set is still in memory.
         weakref.finalize(self, self._held.clear)
         self.shape, self.dtype = tuple(dataset.shape), np.dtype(dataset.dtype)
-        self.chunk_rows = min(dataset.chunks[0], self.shape[0]) if dataset.chunks else 0
-        """Rows that are decoded together; see `hpcnn.data.chunks.chunk_rows_of`."""
         self._raw = Buffer(self.shape[1:], self.dtype)
-        self._mapped = _mapped(dataset)
+        self.mapped_rows = _mapped(dataset)
+        """The rows in the mapped file, where they are stored as they are."""
+        self.stored_chunk_rows = min(dataset.chunks[0], self.shape[0]) if dataset.chunks else 0
+        """Rows of a chunk of the file."""
+        self.chunk_rows = 0 if self.mapped_rows else self.stored_chunk_rows
+        """Rows that are decoded together; see `hpcnn.data.chunks.chunk_rows_of`."""
 
     def take(self, indices: Indices, out: Array) -> None:
         """Write rows into `out`; see `Rows.take`."""
-        if self._mapped is not None:
-            self._mapped.take(indices, out)
+        if self.mapped_rows is not None:
+            self.mapped_rows.take(indices, out)
             return
         if out.dtype == self.dtype and out.size and bool((np.diff(indices) == 1).all()):  # without a copy
             self._read(out, np.s_[int(indices[0]) : int(indices[-1]) + 1])
@@ -128,13 +160,25 @@ def _attributes(dataset: Any, what: str) -> Mapping[str, Any]:
 
 
 def _axes(dataset: Any) -> tuple[str, ...]:
-    """Return the names of the axes, those of dimension scales; empty where there are none."""
+    """Return the names of the axes, those of dimension scales; empty where there are none.
+
+    They are read from the attributes: HDF5's own functions for scales crash, or never end, on damaged files.
+    """
     try:
-        if dataset.is_scale:
+        if dataset.attrs.get("CLASS") == _SCALE:
             return (_last_name(dataset),)
-        return tuple(_last_name(axis[0]) if len(axis) else str(axis.label) for axis in dataset.dims)
+        scales = dataset.attrs.get("DIMENSION_LIST", ())
+        names = tuple(_last_name(dataset.file[scale[0]]) if len(scale) else "" for scale in scales)
+        labels = dataset.attrs.get("DIMENSION_LABELS", ())
     except FAULTS:
         return ()
+    names = names if len(names) == len(dataset.shape) else ("",) * len(dataset.shape)
+    labels = labels if len(labels) == len(names) else names
+    return tuple(name or _text(label) for name, label in zip(names, labels, strict=True))
+
+
+def _text(label: object) -> str:
+    return label.decode(errors="replace") if isinstance(label, bytes) else str(label)
 
 
 def _last_name(dataset: Any) -> str:
@@ -145,7 +189,9 @@ def _variable(file: Any, key: str, path: Path, opened: OpenFile) -> Variable:
     dataset, what = with_cache_for_a_row(file, key, path), f"data set {key!r} in {path}"
     files = [opened] if dataset.file.id == file.id else [opened, OpenFile(dataset.file)]  # a link to another file
     check_dataset(dataset, what)
-    return Variable(unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), _axes(dataset))
+    return Variable(
+        unpacked(Hdf5Rows(dataset, what, *files), _attributes(dataset, what), what), partial(_axes, dataset)
+    )
 
 
 def read_variables(path: Path, *keys: str) -> tuple[Variable, ...]:

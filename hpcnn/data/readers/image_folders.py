@@ -21,6 +21,8 @@ from hpcnn.job import data as schema
 
 TRAINING, HELD = ("train", "training"), ("validation", "valid", "val", "test")
 """Names of the folders of training and validation pictures; of those for validation the first that there is."""
+_MACOS = "__MACOSX"
+"""A folder that macOS puts into archives, of files that are no pictures whatever their endings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ def parts_of(folder: Path) -> tuple[Path, Path | None]:
 def pictures_in(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the pictures in a folder and those below it, sorted by path, and the names of other files."""
     try:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+        files = sorted(path for path in folder.rglob("*") if _is_listed(path) and not _is_hidden(path, folder))
     except OSError as error:
         raise unread(error.filename or folder, error.strerror or error) from None
     found = [path for path in files if path.suffix.lower() in ENDINGS]
@@ -57,7 +59,12 @@ def pictures_in(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return any(part.startswith(".") or part == _MACOS for part in path.relative_to(folder).parts)
+
+
+def _is_listed(path: Path) -> bool:
+    """Return whether a path is a file, or a link to one that is gone, whose reading has a message."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def list_classes(folder: Path, classes: Sequence[str]) -> Listing:
@@ -66,7 +73,7 @@ def list_classes(folder: Path, classes: Sequence[str]) -> Listing:
     Raises:
         DataError: there are no such folders, one has no pictures, or a folder is none of `classes`, if those are given.
     """
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not _is_hidden(path, folder))
     if not found:
         raise DataError(
             f'{folder} has no folders, but source "images" takes one for each class, with its pictures. Sort them '
@@ -121,6 +128,13 @@ def list_masks(folder: Path, masks: Path) -> Listing:
     )
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long a name, or no name at all
+        return False
+
+
 def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Listing:
     """Return the pictures that a table lists, with their targets.
 
@@ -145,7 +159,8 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
     if len(empty):
         raise DataError(f"{found.path}: {data.paths!r} is empty in row {empty[0]}, counted from 0. Fill it in.")
     pictures = [folder / paths.words[place] for place in paths.values]
-    missing = next((one for one in pictures if not one.is_file()), None)
-    if missing is not None:
-        raise DataError(f"{found.path} lists {missing}, which does not exist. Correct the path, or data.folder.")
+    for one in pictures:
+        if not _is_there(one):
+            listed = shortened(one)
+            raise DataError(f"{found.path} lists {listed}, which does not exist. Correct the path, or data.folder.")
     return Listing(tuple(pictures), table_rows(found.pick(target_places(found, targets)).columns, flat=True))

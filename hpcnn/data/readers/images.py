@@ -83,7 +83,9 @@ class ImagesReader(Reader[schema.Images]):
         pictures = pictures_in(path)[0] if path.is_dir() else [path]
         if not pictures:
             raise DataError(f"{path} holds no pictures ({', '.join(ENDINGS)}).")
-        return Inputs(DecodedRows(pictures, common_form([read_header(one) for one in pictures], data)))
+        folder = path if path.is_dir() else path.parent
+        files = tuple(one.relative_to(folder).as_posix() for one in pictures)
+        return Inputs(DecodedRows(pictures, common_form([read_header(one) for one in pictures], data)), files=files)
 
     def pair_settings(self, path: str, data: schema.DataSection, base: Path) -> schema.Images | None:
         """Return settings for a folder, or a table, of a job whose own data are such: the part for validation first."""

@@ -24,6 +24,7 @@ from hpcnn.data.source import (
     check_memory,
     check_numeric,
     find_folder,
+    places,
     resolve,
     unread,
 )  # fmt: skip
@@ -155,6 +156,8 @@ class NpyReader(Reader[schema.Npy]):
         if find_folder(path, base) is not None:
             return None
         x_path, comma, y_path = path.partition(",")
+        if comma and any(place.is_file() for place in places(path, base)):  # its name has a comma
+            x_path, comma, y_path = path, "", ""
         if path.endswith(".npy") and not comma and isinstance(data, schema.Npy) and not data.y_path:
             return msgspec.structs.replace(data, x_path=path, validation_x_path="", validation_fraction=0.0)
         if path.endswith(".npy") and not comma:

@@ -6,6 +6,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ class ZarrRows:
 
     def take(self, indices: Indices, out: Array) -> None:
         """Write rows into `out`; see `Rows.take`."""
+        whole = self._whole_chunk(indices)
+        if whole is not None:  # not kept: windows and memory have it from now on
+            found = self._decoded.get(whole)
+            with np.errstate(all="ignore"):
+                np.copyto(out, self._decode(whole) if found is None else found, casting="unsafe")
+            return
         chunks = indices // self.chunk_rows
         order = np.argsort(chunks, kind="stable")
         bounds = np.flatnonzero(np.diff(chunks[order])) + 1
@@ -48,6 +55,13 @@ class ZarrRows:
             values = self._chunk(chunk)[indices[places] - chunk * self.chunk_rows]
             with np.errstate(all="ignore"):  # of casts; what is not finite then is found by the checks
                 out[places] = values
+
+    def _whole_chunk(self, indices: Indices) -> int | None:
+        """Return the chunk of which these are all rows in their order; None if there is none."""
+        number, offset = divmod(int(indices[0]), self.chunk_rows) if len(indices) else (0, 1)
+        if offset or len(indices) != min(self.chunk_rows, self.shape[0] - number * self.chunk_rows):
+            return None
+        return number if bool((np.diff(indices) == 1).all()) else None
 
     def _chunk(self, number: int) -> Array:
         """Return the rows of a chunk, the last that was used at the end of those that are kept."""
@@ -118,5 +132,5 @@ class ZarrReader(GridReader[schema.Zarr]):
             check_array(array, what)
             with quiet(what, "its attributes"):
                 attributes, axes = _attributes(array), _axes(array)
-            found.append(Variable(unpacked(ZarrRows(array, what), attributes, what), axes))
+            found.append(Variable(unpacked(ZarrRows(array, what), attributes, what), partial(tuple, axes)))
         return found

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from hpcnn.data.columns import PANDAS_INDEX, stripped
 from hpcnn.data.source import check_memory, optional_import, unread
-from hpcnn.data.tables.opened import File, content_of
+from hpcnn.data.tables.feather_sizes import unpacked_bytes
+from hpcnn.data.tables.float_block import FloatBlock
+from hpcnn.data.tables.opened import File, content_of, is_plain
 from hpcnn.data.tables.parts import Part, constant_columns
 from hpcnn.data.tables.table import Column, Table
-from hpcnn.data.tables.text import coded_column
+from hpcnn.data.tables.text import EXACT, coded_column, inexact_integer
 from hpcnn.errors import DataError, shortened
 
 Format = Literal["Parquet", "Feather"]
 _ENTRY_BYTES = 8
 """Largest size of a number in memory."""
 _PART = "Use a part of it."
-_EXACT = 2**53
-"""Up to here float64 holds all integers."""
 
 
 def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path: str) -> Table:
@@ -33,28 +34,47 @@ def read_arrow(parts: Sequence[Part], form: Format, wanted: Sequence[str], path:
     Raises:
         DataError: a file is damaged, or has other columns than the first one.
     """
-    tables = [_read(part.file, form) for part in parts]
-    names = tables[0].column_names
-    for part, table in zip(parts, tables, strict=True):
-        if {*table.column_names} != {*names}:
+    single = len(parts) == 1
+    read = [_read(part.file, form, wanted, single=single) for part in parts]
+    tables, names, block = [one.table for one in read], read[0].names, read[0].block
+    for part, one in zip(parts, read, strict=True):
+        if {*one.names} != {*names}:
             raise DataError(
-                f"the columns of {part.file} ({shortened(', '.join(table.column_names))}) are not those of "
+                f"the columns of {part.file} ({shortened(', '.join(one.names))}) are not those of "
                 f"{parts[0].file} ({shortened(', '.join(names))}). All parts of a table need the same."
             )
-    index = _index(tables[0]).difference(wanted)
-    columns = [_column(name, _joined(name, tables, path), path) for name in names if name not in index]
-    columns += constant_columns([part.values for part in parts], [table.num_rows for table in tables])
+    index = _index(names, tables[0].schema.metadata).difference(wanted)
+    floats = block.columns() if block is not None else {}
+    columns = [floats.get(name) or _column(name, _joined(name, tables, path), path) for name in names
+               if name not in index]  # fmt: skip
+    columns += constant_columns([part.values for part in parts], [one.rows for one in read])
     note = f"{path}: left out the index of pandas, {shortened(', '.join(sorted(index)))}." if index else ""
     return Table(path, tuple(columns), notes=(note,) if note else ())
 
 
-def _read(file: File, form: Format) -> Any:
-    """Return the table of a file, with the names of its columns stripped."""
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a file."""
+
+    names: tuple[str, ...]
+    """Those of all columns, stripped."""
+    table: Any
+    """By Arrow, those that are not in the block."""
+    rows: int
+    block: FloatBlock | None = None
+
+
+def _read(file: File, form: Format, apart: Sequence[str], *, single: bool) -> _Read:
+    """Return the columns of a file; floats as a block but those `apart`, where it is the `single` one of a table."""
     arrow = optional_import("pyarrow", "parquet", f"reading {form} files")
-    content = arrow.BufferReader(content_of(file))
+    content = arrow.OSFile(str(file)) if is_plain(file) else arrow.BufferReader(content_of(file))
+    block = None
     try:
-        table = _READ[form](content, file)
-        known = stripped(table.column_names)
+        if form == "Feather":
+            table = _read_feather(content, file)
+            known = stripped(table.column_names)
+        else:
+            known, table, block = _read_parquet(content, file, apart if single else None)
     except DataError:
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
@@ -62,47 +82,50 @@ def _read(file: File, form: Format) -> Any:
     twice = sorted(name for name, times in Counter(known).items() if times > 1)
     if twice:
         raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
-    if not table.num_rows:
+    rows = len(block) if block is not None else table.num_rows
+    if not rows:
         raise DataError(f"{file} holds no row of data.")
-    return table.rename_columns([*known]).replace_schema_metadata(table.schema.metadata)
+    metadata, own = table.schema.metadata, [*stripped(table.column_names)]
+    return _Read(known, table.rename_columns(own).replace_schema_metadata(metadata), rows, block)
 
 
-def _read_parquet(content: Any, file: File) -> Any:
-    from pyarrow import parquet
+def _read_parquet(
+    content: Any, file: File, apart: Sequence[str] | None
+) -> tuple[tuple[str, ...], Any, FloatBlock | None]:
+    """Return the names of all columns, those that are not in the block, and the block, of which None makes none."""
+    from pyarrow import concat_tables, parquet
 
     opened = parquet.ParquetFile(content)
     needed = opened.metadata.num_rows * opened.metadata.num_columns * _ENTRY_BYTES
     check_memory(needed, file, _PART)  # a few bytes may encode a million zeros
-    return opened.read(use_threads=False)  # the cores are used by the ranks
+    names, groups = stripped(opened.schema_arrow.names), range(opened.num_row_groups)
+    if apart is None or not groups:
+        return names, opened.read(use_threads=False), None  # the cores are used by the ranks
+    block = FloatBlock(opened.schema_arrow, opened.metadata.num_rows, apart, file)
+    rest = [block.put(opened.read_row_group(group, use_threads=False)) for group in groups]
+    return names, concat_tables(rest), block
 
 
 def _read_feather(content: Any, file: File) -> Any:
-    from pyarrow import Table, feather, ipc
+    from pyarrow import feather, ipc
 
-    if content.read(4) == b"FEA1":  # the first version
-        content.seek(0)
-        return feather.read_table(content, use_threads=False)
+    data = content.read_buffer()
     content.seek(0)
-    batches, size = [], 0
+    if data[:4].to_pybytes() == b"FEA1":  # the first version, which is not packed
+        return feather.read_table(content, use_threads=False)
+    check_memory(unpacked_bytes(memoryview(data)), file, _PART)
     with ipc.open_file(content, options=ipc.IpcReadOptions(use_threads=False)) as opened:
-        for place in range(opened.num_record_batches):
-            batches.append(opened.get_batch(place))
-            size += batches[-1].nbytes
-            check_memory(size, file, _PART)
-        return Table.from_batches(batches, opened.schema)
+        return opened.read_all()
 
 
-_READ: dict[Format, Callable[[Any, File], Any]] = {"Parquet": _read_parquet, "Feather": _read_feather}
-
-
-def _index(table: Any) -> set[str]:
+def _index(names: Sequence[str], metadata: Mapping[bytes, bytes] | None) -> set[str]:
     """Return the columns that hold an index of pandas, which it does not treat as columns either."""
     try:
-        told = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+        told = json.loads((metadata or {}).get(b"pandas", b"{}"))["index_columns"]
     except (ValueError, KeyError, TypeError, RecursionError):
         told = []
     named = {name.strip() for name in told if isinstance(name, str)} if isinstance(told, list) else set()
-    return {name for name in table.column_names if name in named or PANDAS_INDEX.fullmatch(name)}
+    return {name for name in names if name in named or PANDAS_INDEX.fullmatch(name)}
 
 
 def _joined(name: str, tables: Sequence[Any], path: str) -> Any:
@@ -160,11 +183,8 @@ def _numbers(name: str, values: Any) -> Column:
     fault, kind = "", values.type
     if arrow.types.is_integer(kind) and kind.bit_width == 64 and len(values) > values.null_count:
         low, high = (int(value.as_py()) for value in compute.min_max(values).values())
-        if max(-low, high) > _EXACT:
-            fault = (
-                f"column {shortened(name)!r} holds integers beyond 2**53, as {high if high > _EXACT else low}, which "
-                "floats can't tell apart. Leave it out by data.exclude, or convert it to words."
-            )
+        if max(-low, high) > EXACT:
+            fault = inexact_integer(name, high if high > EXACT else low)
     whole = _floats(values) if arrow.types.is_decimal(kind) or values.null_count else values.to_numpy()
     return Column(name, "number", whole, fault=fault)
 

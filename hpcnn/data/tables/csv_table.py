@@ -17,7 +17,7 @@ from hpcnn.data.source import check_memory
 from hpcnn.data.tables.dialect import Text, found_delimiter, open_text
 from hpcnn.data.tables.parts import Part, constant_columns
 from hpcnn.data.tables.table import Column, Table
-from hpcnn.data.tables.text import MISSING, coded_column, is_missing, is_number, text_column
+from hpcnn.data.tables.text import EXACT, MISSING, coded_column, is_missing, is_number, text_column
 from hpcnn.errors import DataError, shortened
 from hpcnn.job.data import Csv
 
@@ -114,7 +114,14 @@ def read_csv(parts: Sequence[Part], data: Csv, wanted: Sequence[str], path: str)
     reading = _Reading(files, words, decimal)
     large = sum(len(file.text.content) for file in files) >= ARROW_LEAST
     columns = reading.by_arrow() if large and importlib.util.find_spec("pyarrow") is not None else None
-    return Table(path, tuple(columns or reading.by_python()), first.names is not None)
+    return _without_nothing(Table(path, tuple(columns or reading.by_python()), first.names is not None))
+
+
+def _without_nothing(table: Table) -> Table:
+    """Return a table without columns that have neither a name nor a value, as lines that end in a separator give."""
+    kept = tuple(one for one in table.columns if one.name or not np.isnan(one.values).all())
+    note = f"{table.path}: left out a column without name and values: its lines end in a separator."
+    return Table(table.path, kept, table.named, (note,)) if len(kept) < len(table.columns) else table
 
 
 def _listed(file: _File) -> str:
@@ -214,10 +221,13 @@ class _Reading:
         if None in tables:
             return None
         whole = arrow.concat_tables(tables)
+        numbers = {place: whole.column(place).to_numpy() for place in numeric}
+        if any(map(_may_be_inexact, numbers.values())):
+            return None
         columns = []
         for place, name in enumerate(self.names):
             if place in numeric:
-                columns.append(Column(name, "number", whole.column(place).to_numpy()))
+                columns.append(Column(name, "number", numbers[place]))
             else:
                 coded = whole.column(place).dictionary_encode().combine_chunks()
                 codes = coded.indices.to_numpy().astype(np.int64)
@@ -307,4 +317,10 @@ def _numbers(file: _File) -> Any:
     except ValueError:
         return None
     values[np.isnan(values)] = np.nan  # with one sign
-    return values if values.shape[1] == file.width else None
+    return values if values.shape[1] == file.width and not _may_be_inexact(values) else None
+
+
+def _may_be_inexact(values: Any) -> bool:
+    """Return whether there may be integers that floats can't tell apart: the text of the cells shows it."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size) and float(np.abs(finite).max()) >= EXACT

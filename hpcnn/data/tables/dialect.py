@@ -26,6 +26,18 @@ _LOOK_DECIMALS = 2**20
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
           codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # fmt: skip
 """First bytes that tell the encoding; UTF-32 before UTF-16, whose mark it begins with."""
+_OTHERS = {
+    b"PK\x03\x04": "archives and .xlsx files do. Save the sheet as CSV.",
+    b"\xd0\xcf\x11\xe0": ".xls files do. Save the sheet as CSV.",
+    b"PAR1": 'Parquet files do. Set data.source = "parquet".',
+    b"ARROW1": 'Feather files do. Set data.source = "feather".',
+    b"FEA1": 'Feather files do. Set data.source = "feather".',
+    b"\x89HDF": 'HDF5 files do. Set data.source = "hdf5".',
+    b"\x93NUMPY": '.npy files do. Set data.source = "npy".',
+    b"SQLite format 3": "databases of SQLite do. Export the table as CSV.",
+    b"%PDF": "PDF files do. Export the table as CSV.",
+}
+"""What files of other formats begin with, and what to do with them."""
 _END = "\0"
 """A line that no text holds: in the last cell, it tells that the quotes of that are open."""
 _COMMA_NUMBER = r"[ ]*[+-]?(\d+),(\d+)(?:[eE][+-]?\d+)?[ ]*"
@@ -76,8 +88,9 @@ def open_text(file: File, data: Csv) -> Text:
 
 def _plain(raw: bytes, encoding: str, file: File) -> bytes:
     """Return text as UTF-8 with line feeds."""
-    if raw.startswith(b"PK\x03\x04"):
-        raise DataError(f"{file} is no text: it begins as archives and .xlsx files do. Save the sheet as CSV.")
+    other = next((what for start, what in _OTHERS.items() if raw.startswith(start)), "")
+    if other:
+        raise DataError(f"{file} is no text: it begins as {other}")
     mark = next((mark for mark in _MARKS if raw.startswith(mark)), b"")
     encoding = _MARKS.get(mark, encoding or "utf-8")
     raw = raw[len(mark) :] if mark else raw

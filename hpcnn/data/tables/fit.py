@@ -20,6 +20,8 @@ from hpcnn.job.data import Memory, TableColumn, TableSection
 
 _FEW = 20
 """As many words as this are categories, however few rows there are."""
+_MOST_ONE_HOT = 10_000
+"""More words than that are one-hot only if the job says so of their column: each sample has so many numbers more."""
 _DEFAULT = TableColumn()
 
 
@@ -100,6 +102,13 @@ def _check_words(rows: TableRows, place: int, settings: Encoding) -> None:
     """Refuse words that are hardly categories, unless the job says that they are: a few among numbers, and names."""
     field = rows.fields[place]
     own, name, words = _settings(field, settings), shortened(field.name), field.words
+    one_hot = not (own.order or own.categories) and settings.categories == "one_hot"
+    if field.kind == "words" and one_hot and len(words) > _MOST_ONE_HOT:
+        raise DataError(
+            f"inputs of the training data: column {name!r} has {len(words):,} different words, of which one_hot would "
+            f'make a column each. Set data.columns.{name}.categories = "integer", for an embedding, or "one_hot" if '
+            f'that is meant, or leave it out: data.exclude = ["{name}"].'
+        )
     if field.kind != "words" or own.kind == "category" or own.order:
         return
     numbers = sum(map(is_number, words))

@@ -108,6 +108,18 @@ def content_of(file: File) -> bytes:
     return content if opener is None else _unpacked(opener, content, file)
 
 
+def is_plain(file: File) -> bool:
+    """Return whether a file is a local one that is not packed, so that parts of it can be read."""
+    try:
+        if not isinstance(file, Path) or not file.is_file():
+            return False
+        with file.open("rb") as opened:
+            first = opened.read(max(map(len, _OPENERS)))
+    except OSError as error:
+        raise unread(file, error.strerror or error) from None
+    return not first.startswith(tuple(_OPENERS))
+
+
 def _below(path: str, root: str) -> str:
     return PurePosixPath(path.strip("/")).relative_to(root.strip("/")).as_posix()
 

@@ -43,13 +43,22 @@ class TableRows(ArrayRows):
 
 def table_rows(columns: Sequence[Column], *, flat: bool = False) -> TableRows:
     """Return columns as rows of one type; with `flat` a single one as rows of shape ()."""
+    values = _values(columns)
+    fields = [Field(column.name.strip(), column.kind, column.words) for column in columns]
+    return TableRows(values[:, 0] if flat and len(columns) == 1 else values, fields)
+
+
+def _values(columns: Sequence[Column]) -> Array:
+    within = [column.within for column in columns]
+    whole = within[0] and within[0][0]
+    places = [one[1] for one in within if one is not None and one[0] is whole]
+    if whole is not None and len(places) == len(columns):
+        return whole if places == [*range(whole.shape[1])] else whole.take(places, 1)
     numbers = [
         np.where(column.values < 0, np.nan, column.values) if column.kind == "words" else column.values
         for column in columns
     ]
-    values = column_values(numbers, len(numbers[0]))
-    fields = [Field(column.name.strip(), column.kind, column.words) for column in columns]
-    return TableRows(values[:, 0] if flat and len(columns) == 1 else values, fields)
+    return column_values(numbers, len(numbers[0]))
 
 
 def fields_of(rows: Rows) -> tuple[Field, ...]:

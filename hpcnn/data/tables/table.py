@@ -29,6 +29,8 @@ class Column:
     """The distinct words, sorted by code point. Of booleans: how false and true are spelt, if each is so in one way."""
     fault: str = ""
     """Why its values can't be used, as the values of a type that is not supported; empty: they can."""
+    within: tuple[NDArray[Any], int] | None = None
+    """The array (n, columns) of the reader's own that the values are a column of, and which."""
 
 
 @dataclass(frozen=True, eq=False)

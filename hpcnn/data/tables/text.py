@@ -15,6 +15,9 @@ from hpcnn.errors import shortened
 MISSING = ("", "na", "n/a", "nan", "-nan", "#n/a", "<na>", "nil", "none", "null", "?", "-", "--", ".")
 """Markers of missing values in lower case."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:([.,' \u00a0\u202f])\d{3})+(?:[.,]\d+)?|[+-]?\d+,\d+")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+EXACT = 2**53
+"""Up to here float64 holds all integers."""
 _FALSE, _TRUE = ("false", "no"), ("true", "yes")
 _DATE = re.compile(
     r"[0-9]{4}([-/])[0-9]{2}\1[0-9]{2}"
@@ -51,7 +54,8 @@ def coded_column(
             continue
         values = np.full(len(cells), np.nan)
         values[present] = found
-        return Column(name, kind, values[codes], _spelt(known) if kind == "boolean" else ())
+        fault = _inexact(name, known, found) if kind == "number" else ""
+        return Column(name, kind, values[codes], _spelt(known) if kind == "boolean" else (), fault)
     words = sorted(set(known))
     place = {word: code for code, word in enumerate(words)}
     numbers = np.array([place[cell] if there else -1 for cell, there in zip(cells, present, strict=True)], np.int32)
@@ -85,6 +89,21 @@ def number_of(cell: str, decimal: str = ".") -> float:
     if "_" in cell or (decimal == "," and "." in cell):
         raise ValueError(cell)
     return float(cell.replace(",", ".") if decimal == "," else cell)
+
+
+def inexact_integer(name: str, value: object) -> str:
+    """Return the fault of a column with an integer that floats can't tell from its neighbours."""
+    return (
+        f"column {shortened(name)!r} holds integers beyond 2**53, as {shortened(value, 60)}, which floats can't tell "
+        "apart. Leave it out by data.exclude, or convert it to words."
+    )
+
+
+def _inexact(name: str, cells: Sequence[str], values: Sequence[float]) -> str:
+    for cell, value in zip(cells, values, strict=True):
+        if abs(value) >= EXACT and _INTEGER.fullmatch(cell) and cell.lstrip("+-0") != str(EXACT):
+            return inexact_integer(name, cell)
+    return ""
 
 
 def _fault(name: str, words: Sequence[str]) -> str:

@@ -36,6 +36,8 @@ class FileSystem:
     folder: str
     kind: str = "unknown"
     """As the system calls it: ext4, nfs4, lustre."""
+    mount: str = ""
+    """Where it is mounted."""
     free: int = 0
     """Bytes that may still be written."""
     free_files: int | None = None
@@ -58,6 +60,20 @@ class Gpus:
     names: tuple[str, ...] = ()
     trouble: str = ""
     """What nvidia-smi says in place of naming them."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The container that the ranks of a node run in."""
+
+    engine: str
+    """Apptainer, Docker, Podman, Kubernetes or containerd."""
+    image: str = ""
+    """Path of the image outside; empty if it is not known."""
+    interfaces: tuple[str, ...] = ()
+    """The process management interfaces that the launcher offers: PMI, PMIx."""
+    unreachable: str = ""
+    """The variable by which the launcher names what is not in the container; empty if nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,8 @@ class Rank:
     """How many of the modules that it needs Python compiles at each start, as it has not kept what it compiled."""
     may_keep: bool = True
     """Whether Python is allowed to keep that: not if PYTHONDONTWRITEBYTECODE is set."""
+    user_namespace: str = ""
+    """As the system names it; ranks in different ones can't read each other's memory."""
 
     @property
     def asked_threads(self) -> tuple[str, int]:
@@ -107,6 +125,9 @@ class Node:
     gpus: Gpus = Gpus()
     flags: frozenset[str] = frozenset()
     """Abilities of the processor that matter here, by the names that Linux has for them."""
+    container: Container | None = None
+    missing_data: tuple[str, ...] = ()
+    """What a job reads and is not there, each as `key = path`."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +179,10 @@ class Probe:
     """What went wrong; empty if all went well."""
     library: str = ""
     """The MPI that mpi4py uses."""
+    library_file: str = ""
+    """Where it is; empty if it is not known."""
+    library_mount: str = ""
+    """Where the file system of that file is mounted."""
     standard: tuple[int, int] = (0, 0)
     """The version of MPI that it implements."""
     threads: str = ""
@@ -221,6 +246,14 @@ class Evidence:
     """Each mpirun on the search path, the first one first."""
     packages: Packages = Packages()
     slurm: Slurm | None = None
+
+    job: str = ""
+    """The job file whose data were looked for; empty if none was given."""
+
+    @property
+    def container(self) -> Container | None:
+        """The container of the first node's ranks; None if they are in none."""
+        return next((node.container for node in self.nodes), None)
 
     @property
     def mpi(self) -> str:

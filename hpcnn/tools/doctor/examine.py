@@ -19,21 +19,27 @@ _QUESTION_S = 10.0
 _TRIED_RANKS = "2"
 
 
-def examine(folder: Path, environment: Mapping[str, str], limit_s: float, *, measure: bool) -> Evidence:
+def examine(
+    folder: Path, environment: Mapping[str, str], limit_s: float, job: Path | None = None, *, measure: bool
+) -> Evidence:
     """Return what can be known here; on a rank other than the first, only of itself and of what it saw of MPI.
 
     Args:
         folder: where runs are to be kept.
         environment: variables for ranks that are started to try MPI out.
         limit_s: how long each step of MPI may take.
+        job: job file whose data are looked for.
         measure: whether to measure how fast messages are.
+
+    Raises:
+        JobError: there is no such job, or it is invalid.
     """
     launch = detect_launch()
     started = launch.launcher != NO_LAUNCHER
     question_s = min(_QUESTION_S, limit_s)
     marker = f".hpcnn-doctor-{os.urandom(8).hex()}" if launch.size > 1 else ""
     asked = dict(os.environ)  # before NumPy is imported, with one thread
-    own = gather_local(launch.rank, folder, marker, question_s)
+    own = gather_local(launch.rank, folder, marker, question_s, job)
     launchers = find_launchers(_search_path(asked), question_s) if launch.rank == 0 else ()
     everyone = [own]
     try:
@@ -51,7 +57,8 @@ def examine(folder: Path, environment: Mapping[str, str], limit_s: float, *, mea
     # Each node once: some launchers do not say which rank is the first of its node.
     nodes = {local.node.host: local.node for local in reversed(everyone) if local.node is not None}
     packages, slurm = find_packages(question_s), find_slurm(asked, question_s)
-    return Evidence(launch, ranks, tuple(reversed(nodes.values())), probe, launchers, packages, slurm)
+    name = str(job) if job else ""
+    return Evidence(launch, ranks, tuple(reversed(nodes.values())), probe, launchers, packages, slurm, name)
 
 
 def _search_path(environ: Mapping[str, str]) -> str:

@@ -42,9 +42,11 @@ def try_file_system(folder: Path, marker: str = "", *, writes: bool = True) -> F
     """Return what the folder's file system is and can do, by trying it; nothing but the marker is left there."""
     there = existing(folder)
     space = os.statvfs(there)
+    mount, kind = mount_of(there, read_text(Path("/proc/self/mountinfo")))
     found = FileSystem(
         str(there),
-        kind_of(there, read_text(Path("/proc/self/mountinfo"))),
+        kind,
+        mount,
         space.f_bavail * space.f_frsize,
         space.f_favail if space.f_files else None,
     )
@@ -102,19 +104,20 @@ def existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
-def kind_of(folder: Path, mounts: str) -> str:
-    r"""Return the kind of the file system that a folder is on, given the text of /proc/self/mountinfo.
+def mount_of(path: Path, mounts: str) -> tuple[str, str]:
+    r"""Return where the file system of a path is mounted and its kind, given the text of /proc/self/mountinfo.
 
-    >>> kind_of(Path("/home/a"), "22 1 8:1 / / rw - ext4 /dev/a rw\n23 22 0:4 / /home rw - nfs4 server:/home rw")
-    'nfs4'
+    >>> mount_of(Path("/home/a"), "22 1 8:1 / / rw - ext4 /dev/a rw\n23 22 0:4 / /home rw - nfs4 server:/home rw")
+    ('/home', 'nfs4')
     """
     kinds = {}
     for line in mounts.splitlines():
         found = re.match(r"\S+ \S+ \S+ \S+ (\S+) .* - (\S+) ", line + " ")
         if found:
             kinds[re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), found[1])] = found[2]
-    where = folder.resolve()
-    return next((kinds[str(place)] for place in (where, *where.parents) if str(place) in kinds), "unknown")
+    where = path.resolve()
+    places = (str(place) for place in (where, *where.parents))
+    return next(((place, kinds[place]) for place in places if place in kinds), ("", "unknown"))
 
 
 if __name__ == "__main__":

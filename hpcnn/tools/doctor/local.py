@@ -17,8 +17,10 @@ from hpcnn.system.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_th
 from hpcnn.system.control_groups import read_text
 from hpcnn.system.cores import read_cores
 from hpcnn.system.free_memory import free_memory
+from hpcnn.tools.doctor.container import find_container, user_namespace
 from hpcnn.tools.doctor.evidence import Gpus, Interface, Local, Node, Rank
 from hpcnn.tools.doctor.file_systems import probe_file_system
+from hpcnn.tools.doctor.job_data import data_paths, missing_data
 from hpcnn.tools.doctor.shared_memory import SHM
 from hpcnn.tools.doctor.timed_command import run_timed
 
@@ -42,13 +44,23 @@ def local_rank(environ: Mapping[str, str] | None = None) -> int | None:
     return next((int(number) for number in said if number.isdigit()), None)
 
 
-def gather_local(rank: int, run_folder: Path, marker: str, limit_s: float) -> Local:
+def gather_local(rank: int, run_folder: Path, marker: str, limit_s: float, job: Path | None = None) -> Local:
     """Return what this process can find out; to be called before NumPy is imported.
 
-    `rank` is its own, as the launcher says; a file named `marker` is left in `run_folder`, unless the name is empty.
+    `rank` is its own, as the launcher says; a file named `marker` is left in `run_folder`, unless the name is empty;
+    the data of `job` are looked for.
+
+    Raises:
+        JobError: there is no such job, or it is invalid.
     """
+    environ = dict(os.environ)
     own = gather_rank(rank)
-    return Local(own, gather_node(run_folder, marker, limit_s) if not local_rank() else None)
+    if local_rank():
+        return Local(own)
+    from hpcnn.job.load import load_job
+
+    paths = data_paths(load_job(job)) if job else {}
+    return Local(own, gather_node(run_folder, marker, limit_s, environ, paths))
 
 
 def gather_rank(rank: int) -> Rank:
@@ -80,6 +92,7 @@ def gather_rank(rank: int) -> Rank:
         import_s,
         _recompiled(),
         not sys.dont_write_bytecode,
+        user_namespace(),
     )
 
 
@@ -88,8 +101,14 @@ def _recompiled() -> int:
     return sum(bool(spec and spec.has_location and spec.cached and not Path(spec.cached).exists()) for spec in specs)
 
 
-def gather_node(run_folder: Path, marker: str, limit_s: float) -> Node:
-    """Return what is the same for all ranks of a node."""
+def gather_node(
+    run_folder: Path,
+    marker: str,
+    limit_s: float,
+    environ: Mapping[str, str],
+    paths: Mapping[str, tuple[Path, ...]],
+) -> Node:
+    """Return what is the same for all ranks of a node; `paths` are those of a job's data."""
     return Node(
         socket.gethostname(),
         probe_file_system(Path(SHM), limit_s),
@@ -98,6 +117,8 @@ def gather_node(run_folder: Path, marker: str, limit_s: float) -> Node:
         interfaces(),
         find_gpus(limit_s),
         processor_flags(read_text(Path("/proc/cpuinfo"))),
+        find_container(environ),
+        missing_data(paths, limit_s),
     )
 
 

@@ -11,14 +11,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, CommunicatorError, HpcnnError
 from hpcnn.system.blas import use_one_thread
+from hpcnn.system.control_groups import read_text
+from hpcnn.tools.doctor.container import loaded_library
 from hpcnn.tools.doctor.evidence import Local
-from hpcnn.tools.doctor.file_systems import unshared
+from hpcnn.tools.doctor.file_systems import mount_of, unshared
 from hpcnn.tools.doctor.shared_memory import shortage
 
 if TYPE_CHECKING:
@@ -50,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
 
     say(stage=LOADING)
     library, standard = describe_library()
-    say(stage=STARTING, library=library, standard=standard)
+    file = loaded_library(read_text(Path("/proc/self/maps")))
+    mount = mount_of(Path(file), read_text(Path("/proc/self/mountinfo")))[0] if file else ""
+    say(stage=STARTING, library=library, standard=standard, library_file=file, library_mount=mount)
     try:
         if trouble := shortage(library, os.environ):
             raise CommunicatorError(trouble)  # in MPI_Init the launcher would kill whoever could still tell

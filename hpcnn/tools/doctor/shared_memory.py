@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from hpcnn.tools.doctor.evidence import family
 
 SHM = "/dev/shm"
-ENLARGE = f"mount -o remount,size=1G {SHM}   # as root; in a container: docker run --shm-size=1g"
+ENLARGE = (
+    f"mount -o remount,size=1G {SHM}   # as root; in a container: docker run --shm-size=1g, or apptainer exec "
+    f"--bind {SHM}"
+)
 MB = 2**20
 _A_RANK = {"MPICH": 5.2 * MB, "Open MPI": 0.1 * MB, "": 0.1 * MB}
 """As measured for 2 to 8 ranks of a node: MPICH 5.0.2, Open MPI 5.0.11."""

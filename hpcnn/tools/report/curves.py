@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
 
 STYLES = 8
@@ -38,13 +39,18 @@ class Chart:
 
 
 def charts_of_run(run: RunRecord, most: int | None = None) -> Iterator[Chart]:
-    """Yield the charts of the loss and the metrics, `most` of them, and of the learning rate and the throughput."""
+    """Yield the charts of loss and metrics, `most` of them, of learning rate, throughput and noise scale."""
     for name in run.values[:most]:
         both = (("training", name, 0), ("validation", VALIDATION + name, 1))
         yield Chart(name, [Curve(label, run.points(full), style) for label, full, style in both if run.has(full)])
     for style, name in enumerate(("learning_rate", "samples_per_s"), 2):
         if points := run.points(name):
             yield Chart(spelled(name), [Curve(spelled(name), points, style)], from_zero=True)
+    if points := run.points(NOISE_SCALE):
+        curves = [Curve("noise scale", points, 0)]
+        if (batch := run.batch_size) is not None:
+            curves.append(Curve("batch size", [(epoch, batch) for epoch, _ in points], 1))
+        yield Chart("noise scale, samples", curves, from_zero=True)
 
 
 def charts_of_runs(runs: Sequence[RunRecord], names: Sequence[str]) -> Iterator[Chart]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.tools.report.time_accounts import TimeAccount
 from hpcnn.tools.report.values import number, whole
 
@@ -18,7 +19,7 @@ VALIDATION = "val_"
 MOST_VALUES = 24
 """A file with more values an epoch is not hpcnn's; the rest is left out."""
 MOST_CLASSES = 2000
-_NO_VALUES = ("epoch", "step", "learning_rate", "seconds", "samples_per_s")
+_NO_VALUES = ("epoch", "step", "learning_rate", "seconds", "samples_per_s", NOISE_SCALE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class RunRecord:
         """For how many epochs the job is to train."""
         train = self.settings.get("train")
         return whole(train.get("epochs")) if isinstance(train, dict) else whole(self.result.get("epochs_asked"))
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples of a step; None if they are not known, as those of a full batch."""
+        return whole(mapping(self.settings.get("train")).get("batch_size"))
+
+    @property
+    def noise_scale(self) -> float | None:
+        """The last that is known."""
+        return next(iter(self._known(NOISE_SCALE)[::-1]), None)
 
     @property
     def ranks(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
+from hpcnn.core.critical_batch import critical_batch
 from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
 from hpcnn.tools.html import Child, section, table, tag
@@ -85,7 +86,9 @@ def learning(run: RunRecord) -> Element | None:
     if not run.epochs:
         return None
     charts = [svg_chart(chart) for chart in charts_of_run(run)]
-    return section("Learning curves", tag("div", charts, _results(run), class_="charts"))
+    scale, batch = run.noise_scale, run.batch_size
+    note = f"Critical batch {critical_batch(scale, batch)}." if scale and batch else ""
+    return section("Learning curves", tag("div", charts, _results(run), class_="charts"), note=note)
 
 
 def _results(run: RunRecord) -> Element:

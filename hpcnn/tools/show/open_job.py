@@ -19,7 +19,8 @@ from hpcnn.errors import CommunicatorError, ModelError
 from hpcnn.job.load import load_job
 from hpcnn.job.schema import Job
 from hpcnn.nn.network import Network
-from hpcnn.runs.build import build_spec, settled, with_inputs
+from hpcnn.runs.build_checks import settled, with_inputs
+from hpcnn.runs.spec import build_spec
 from hpcnn.tools.open_run import by_numpy
 from hpcnn.training.backend import ModelSpec
 

@@ -63,11 +63,17 @@ def groups_of(shards: int, count: int) -> list[tuple[int, int]]:
     return subtrees
 
 
-def run(layout: list[int], body: Callable[[Communicator], object]) -> None:
+def run(layout: list[int], body: Callable[[Communicator], object], *, halving: bool = False) -> None:
     if len(layout) == 1:
         body(SerialCommunicator())
     else:
-        run_threads(len(layout), body, host_of_rank=layout, timeout_s=30)
+        run_threads(len(layout), body, host_of_rank=layout, timeout_s=30, halving=halving)
+
+
+def run_both(layout: list[int], body: Callable[[Communicator], object]) -> None:
+    """Run it by both algorithms that there are between hosts."""
+    for halving in (False, True)[: min(2, len(set(layout)))]:
+        run(layout, body, halving=halving)
 
 
 def sum_all(comm: Communicator, exchange: ReplicatedExchange, case: Case, turns: Sequence[int]) -> list[Array]:
@@ -135,7 +141,7 @@ def test_sums_follow_the_definition(name: str, kind: str, layout: list[int]) -> 
                 else:
                     assert state == {}
 
-    run(layout, body)
+    run_both(layout, body)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -163,7 +169,7 @@ def test_sharded_sums_follow_the_definition(name: str, kind: str, layout: list[i
             if comm.rank == 0:
                 assert_owed(state, owed)
 
-    run(layout, body)
+    run_both(layout, body)
 
 
 def sharded_sum(comm: Communicator, exchange: Exchange, target: Array, case: Case, turn: int, alignment: int) -> Array:
@@ -196,7 +202,8 @@ def sharded_sum(comm: Communicator, exchange: Exchange, target: Array, case: Cas
 @pytest.mark.parametrize(
     ("before", "after"), [([0, 1, 1], [0]), ([0], [0, 0, 1, 1]), ([0, 1, 0, 1], [0, 1, 2])], ids=str
 )
-def test_what_is_owed_goes_on_with_other_ranks(before: list[int], after: list[int]) -> None:
+@pytest.mark.parametrize("halving", [False, True])
+def test_what_is_owed_goes_on_with_other_ranks(before: list[int], after: list[int], halving: bool) -> None:
     case, compression = CASES["long"][0], Compression("bf16", 2)
     sums, owed = expected(case, compression)
     kept: dict[str, Array] = {}
@@ -218,8 +225,8 @@ def test_what_is_owed_goes_on_with_other_ranks(before: list[int], after: list[in
         if comm.rank == 0:
             assert_owed(state, owed)
 
-    run(before, first)
-    run(after, second)
+    run(before, first, halving=True)
+    run(after, second, halving=halving)
 
 
 def test_what_another_job_owes_is_refused() -> None:

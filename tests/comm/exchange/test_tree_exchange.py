@@ -42,6 +42,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
         block=draw(st.integers(1 + length // 7, length + 2)),
         alignment=draw(st.sampled_from([1, 100, 1024])),
         overlap=draw(st.booleans()),
+        halving=draw(st.booleans()),
     )
 
 
@@ -65,7 +66,7 @@ def test_sums_follow_the_tree_wherever_the_ranks_are(drawn: SimpleNamespace) -> 
             assert exchange.finish()
             check_sums(exchange, case, turn)
 
-    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank, halving=drawn.halving)
 
 
 @few
@@ -90,7 +91,7 @@ def test_owners_give_all_what_they_make_of_the_sums(drawn: SimpleNamespace) -> N
             assert target.array[: case.length].tobytes() == expected.tobytes()
             assert exchange.stats.tobytes() == stats.tobytes()
 
-    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank, halving=drawn.halving)
 
 
 @few
@@ -113,12 +114,13 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
         gather = exchange.cell_gather(range(0, case.length, alignment))
         assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::alignment, None].tolist()
 
-    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank)
+    run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank, halving=drawn.halving)
 
 
+@pytest.mark.parametrize("halving", [False, True])
 @pytest.mark.parametrize("bucket", [0, 1500])
 @pytest.mark.parametrize("host_of_rank", LAYOUTS.values(), ids=LAYOUTS)
-def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: int) -> None:
+def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: int, halving: bool) -> None:
     """Each rank fills its vectors from the end, in partitions and at times of its own, over what must not be seen."""
     case = Case(9, 6000, np.float32, 2)
 
@@ -139,7 +141,7 @@ def test_nothing_is_touched_before_it_is_ready(host_of_rank: list[int], bucket: 
             exchange.finish()
             check_sums(exchange, case, turn)
 
-    run_threads(len(host_of_rank), body, host_of_rank=host_of_rank)
+    run_threads(len(host_of_rank), body, host_of_rank=host_of_rank, halving=halving)
 
 
 def test_one_copy_of_the_sums_for_each_host() -> None:

@@ -20,6 +20,8 @@ def check_run_folder(evidence: Evidence) -> Iterator[Finding]:
     name = "run folder"
     for node in evidence.nodes:
         folder = node.run_folder
+        if folder.trouble and node.container is not None and folder.mount == "/":
+            return  # it is not bound: `checks.container` says how that is done
         if folder.trouble:
             what = f"{folder.folder} can't be written to from {node.host}: {folder.trouble}"
             yield problem(name, what, "hpcnn doctor --out FOLDER   # one that can; then train with --out FOLDER/NAME")

