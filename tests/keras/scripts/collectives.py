@@ -259,7 +259,7 @@ def main() -> None:
     run_checks(globals(), hvd)
     hvd.shutdown()
     assert not hvd.is_initialized()
-    with pytest.raises(CommunicatorError, match=r"call hpcnn.keras.init\(\) first"):
+    with pytest.raises(CommunicatorError, match=r"call init\(\) first"):
         hvd.rank()
     hvd.init()
 
