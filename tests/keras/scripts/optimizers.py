@@ -239,7 +239,7 @@ def check_errors() -> None:
 
 def main() -> None:
     hvd.init()
-    run_checks(vars(dropped) | vars(first_batch) | vars(reported) | globals())
+    run_checks(vars(dropped) | vars(first_batch) | vars(reported) | globals(), hvd)
 
 
 if __name__ == "__main__":
