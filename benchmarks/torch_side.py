@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.problem import BATCH, SAMPLES, make_data
+from benchmarks.problem import BATCH, make_data
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError, HpcnnError
 
@@ -66,20 +67,54 @@ def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool 
         tuned: with what the documentation offers for speed, in place of the defaults.
     """
     torch = load_torch()
-    model = network(widths[:1], widths)
-    rank, size = 0, 1
+    x, y = (torch.from_numpy(array) for array in make_data(widths))
+    rank, size, wrap = 0, 1, None
     if parallel:
         rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        model = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=tuned, static_graph=tuned)
-    optimizer = torch.optim.Adam(model.parameters(), fused=tuned or None)
+        wrap = torch_ddp(tuned=tuned)
+    return module_steps(network(widths[:1], widths), x, y, rank, size, wrap=wrap, tuned=tuned)
+
+
+def torch_ddp(*, tuned: bool) -> Callable[[Any], Any]:
+    """Return what makes a module data-parallel over the process group."""
+    kind = load_torch().nn.parallel.DistributedDataParallel
+    return partial(kind, gradient_as_bucket_view=tuned, static_graph=tuned)
+
+
+def module_steps(
+    module: Any,
+    x: Any,
+    y: Any,
+    rank: int,
+    size: int,
+    *,
+    wrap: Callable[[Any], Any] | None = None,
+    tuned: bool = False,
+    batch: int = BATCH,
+) -> Iterator[None]:
+    """Train a module for ever, one step at a time.
+
+    Args:
+        module: the network.
+        x: its inputs.
+        y: the labels.
+        rank: of this process.
+        size: the number of ranks.
+        wrap: makes it data-parallel.
+        tuned: with the fused Adam.
+        batch: samples per step and rank.
+    """
+    torch = load_torch()
+    if wrap is not None:
+        module = wrap(module)
+    optimizer = torch.optim.Adam(module.parameters(), fused=tuned or None)
     criterion = torch.nn.CrossEntropyLoss()
-    x, y = (torch.from_numpy(array) for array in make_data(widths))
     generator = torch.Generator().manual_seed(0)
     while True:
-        order = torch.randperm(SAMPLES, generator=generator)[rank::size]  # as DistributedSampler deals them
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
+        order = torch.randperm(len(x), generator=generator)[rank::size]  # as DistributedSampler deals them
+        for start in range(0, len(order) - batch + 1, batch):
+            chosen = order[start : start + batch]
             optimizer.zero_grad()
-            criterion(model(x[chosen]), y[chosen]).backward()
+            criterion(module(x[chosen]), y[chosen]).backward()
             optimizer.step()
             yield

@@ -17,6 +17,7 @@ CAPTIONS = {
     "cli": "what commands share",
     "api": "hpcnn.fit, hpcnn.Trainer",
     "keras": "drop-in for Horovod",
+    "torch": "PyTorch drop-in",
     "slurm": "jobs on a cluster",
     "tools": "report, doctor, export, …",
     "runs": "running a job: session, checkpoints on disk, logs, display, watchdog",

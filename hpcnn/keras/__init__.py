@@ -5,15 +5,10 @@ Importing it imports neither Keras nor TensorFlow: each name is fetched when it 
 
 from __future__ import annotations
 
-import importlib
+import hpcnn.comm.tensors.names as _shared
 
-_NAMES = {
-    "collectives": [
-        "Average",
-        "Max",
-        "Min",
-        "Product",
-        "Sum",
+_NAMES = _shared.SHARED | {
+    "hpcnn.keras.collectives": [
         "allgather",
         "allgather_object",
         "allreduce",
@@ -25,49 +20,28 @@ _NAMES = {
         "join",
         "reducescatter",
     ],
-    "compression": ["Compression"],
-    "optimizer": ["DistributedOptimizer", "PartialDistributedOptimizer"],
-    "process_sets": ["ProcessSet", "add_process_set", "global_process_set", "process_set_by_id", "remove_process_set"],
-    "start": ["init"],
-    "tape": ["DistributedGradientTape", "PartialDistributedGradientTape"],
-    "variables": ["broadcast_global_variables", "broadcast_variables", "load_model"],
-    "world": [
-        "ccl_built",
-        "cross_rank",
-        "cross_size",
-        "cuda_built",
-        "ddl_built",
-        "gloo_built",
-        "gloo_enabled",
-        "is_homogeneous",
-        "is_initialized",
-        "local_rank",
-        "local_size",
-        "mpi_built",
-        "mpi_enabled",
-        "mpi_threads_supported",
-        "nccl_built",
-        "rank",
-        "rocm_built",
-        "shutdown",
-        "size",
-    ],
+    "hpcnn.keras.compression": ["Compression"],
+    "hpcnn.keras.optimizer": ["DistributedOptimizer", "PartialDistributedOptimizer"],
+    "hpcnn.keras.tape": ["DistributedGradientTape", "PartialDistributedGradientTape"],
+    "hpcnn.keras.variables": ["broadcast_global_variables", "broadcast_variables", "load_model"],
 }
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+_INSTEAD = {
+    "data": "Give each rank its own part: dataset.shard(hvd.size(), hvd.rank()).",
+    "mxnet": "Write the model in Keras.",
+    "start_timeline": "Use the TensorBoard callback's profiler.",
+    "stop_timeline": "Use the TensorBoard callback's profiler.",
+    "torch": "Scripts for PyTorch use hpcnn.torch.",
+    "SyncBatchNormalization": "Use keras.layers.BatchNormalization, which takes the statistics of each rank's batch, "
+    "or LayerNormalization.",
+}
+_LAZY = _shared.LazyNames("hpcnn.keras", _NAMES, ["callbacks"], _INSTEAD)
+unsupported = _LAZY.unsupported
 
-__all__ = sorted(["callbacks", *_MODULE_OF])
+__all__ = _LAZY.all
 
 
 def __getattr__(name: str) -> object:
-    if name == "callbacks":
-        return importlib.import_module("hpcnn.keras.callbacks")
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(f"hpcnn.keras.{_MODULE_OF[name]}"), name)
-    if name.startswith("__"):
-        raise AttributeError(name)
-    from hpcnn.keras.unsupported import unsupported_name
-
-    raise unsupported_name(name, __all__)
+    return _LAZY.get(name)
 
 
 def __dir__() -> list[str]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcnn.comm.tensors.call_matching import ReduceOp
+from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
+from hpcnn.comm.tensors.world import rank
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.building import build_for, is_complete
 from hpcnn.keras.learning_rates import LearningRateSchedule, LearningRateWarmup
 from hpcnn.keras.numpy_calls import backend
 from hpcnn.keras.optimizer import Distributed
-from hpcnn.keras.process_sets import ProcessSet, global_process_set
 from hpcnn.keras.variables import broadcast_variables, check_replicas
-from hpcnn.keras.world import rank
 from hpcnn.system.output import ERROR, write_line
 
 if TYPE_CHECKING:

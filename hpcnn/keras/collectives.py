@@ -7,27 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from hpcnn.comm.tensors import derivatives
 from hpcnn.comm.tensors.call_matching import ReduceOp
-from hpcnn.errors import CommunicatorError
-from hpcnn.keras.compression import Compression, Compressor, check_compression
+from hpcnn.comm.tensors.compression import Compressor, check_compression
+from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
+from hpcnn.comm.tensors.reductions import SUMS, chosen_op, root_within
+from hpcnn.comm.tensors.world import world
+from hpcnn.keras.compression import Compression
 from hpcnn.keras.gradients import with_gradient
 from hpcnn.keras.numpy_calls import call_numpy, type_of
-from hpcnn.keras.process_sets import ProcessSet, global_process_set
-from hpcnn.keras.world import world
-
-SUMS = (ReduceOp.SUM, ReduceOp.AVERAGE)
-Average, Sum, Min, Max, Product = ReduceOp.AVERAGE, ReduceOp.SUM, ReduceOp.MIN, ReduceOp.MAX, ReduceOp.PRODUCT
-
-
-def chosen_op(op: ReduceOp | None, average: bool | None = None) -> ReduceOp:
-    """Return the reduction that `op`, or the older `average`, selects."""
-    if op is not None and average is not None:
-        raise CommunicatorError(f"op={op} and average={average}: give only op")
-    if op is None:
-        return ReduceOp.SUM if average is False else ReduceOp.AVERAGE
-    if not isinstance(op, ReduceOp):
-        raise CommunicatorError(f"op={op!r} is not one of Average, Sum, Min, Max and Product")
-    return op
 
 
 def allreduce(
@@ -98,15 +86,13 @@ def allgather(tensor: Any, name: str | None = None, process_set: ProcessSet = gl
     given = as_tensor(tensor)
     shape = (None, *tuple(given.shape)[1:])
 
-    def own_rows(arrays: Sequence[Any]) -> list[Any]:
-        (whole,), own = group.allreduce(arrays[:1], ReduceOp.AVERAGE), arrays[1]
-        counts = group.allgather_object(len(np.atleast_1d(own)))
-        first = sum(counts[: group.comm.rank])
-        return [whole[first : first + counts[group.comm.rank]].reshape(own.shape)]
-
     return with_gradient(
         lambda tensors: call_numpy(lambda arrays: [group.allgather(arrays[0])], tensors, [(shape, type_of(given))]),
-        lambda upstream: call_numpy(own_rows, [*upstream, given], [(tuple(given.shape), type_of(given))]),
+        lambda upstream: call_numpy(
+            lambda arrays: [derivatives.of_allgather(group, arrays[0], arrays[1])],
+            [*upstream, given],
+            [(tuple(given.shape), type_of(given))],
+        ),
         [given],
     )[0]
 
@@ -119,13 +105,9 @@ def broadcast(
     given = as_tensor(tensor)
     spec = [(tuple(given.shape), type_of(given))]
 
-    def for_root(arrays: Sequence[Any]) -> list[Any]:
-        (mean,) = group.allreduce(arrays, ReduceOp.AVERAGE)
-        return [mean if group.comm.rank == root else np.zeros_like(mean)]
-
     return with_gradient(
         lambda tensors: call_numpy(lambda arrays: group.broadcast(arrays, root), tensors, spec),
-        lambda upstream: call_numpy(for_root, upstream, spec),
+        lambda upstream: call_numpy(lambda arrays: [derivatives.of_broadcast(group, arrays[0], root)], upstream, spec),
         [given],
     )[0]
 
@@ -175,10 +157,9 @@ def reducescatter(
     group, chosen = process_set.group, chosen_op(op)
     given = as_tensor(tensor)
     rows = ((None, *tuple(given.shape)[1:]), type_of(given))
-    factor = process_set.size() if chosen is ReduceOp.SUM else 1
 
     def of_all(arrays: Sequence[Any]) -> list[Any]:
-        return [group.allgather(arrays[0]) * arrays[0].dtype.type(factor)]
+        return [derivatives.of_reducescatter(group, arrays[0], chosen)]
 
     return with_gradient(
         lambda tensors: call_numpy(lambda arrays: group.reducescatter(arrays, chosen), tensors, [rows]),
@@ -218,13 +199,6 @@ def join() -> int:
     For a rank that has no data left while others do. Returns the last rank to join.
     """
     return world().group.join()
-
-
-def root_within(process_set: ProcessSet, root_rank: int) -> int:
-    """Return the number of a rank within a process set."""
-    if root_rank not in process_set.ranks:
-        raise CommunicatorError(f"root_rank {root_rank} is not one of the ranks {process_set.ranks}")
-    return process_set.ranks.index(root_rank)
 
 
 def as_tensor(value: Any) -> Any:

@@ -3,53 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hpcnn.comm.protocol import Array
 from hpcnn.comm.tensors.call_matching import ReduceOp
-from hpcnn.errors import CommunicatorError
-from hpcnn.keras.compression import Compressor, check_compression
+from hpcnn.comm.tensors.reductions import Reduction
 from hpcnn.keras.numpy_calls import backend, call_numpy, type_of
-from hpcnn.keras.process_sets import ProcessSet
 
 Tensors = Sequence[Any]
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """How gradients are reduced."""
-
-    op: ReduceOp
-    compression: Compressor
-    process_set: ProcessSet
-    predivide: float = 1.0
-    """Gradients are divided by it before the sum, and multiplied by it after."""
-    passes: int = 1
-    """The number of backward passes that a rank accumulates before the exchange."""
-    average_passes: bool = False
-    """Whether accumulated passes are averaged."""
-    sparse_as_dense: bool = False
-
-    def check(self) -> Reduction:
-        """Return this reduction.
-
-        Raises:
-            CommunicatorError: its settings are invalid.
-        """
-        check_compression(self.compression)
-        if self.op not in (ReduceOp.AVERAGE, ReduceOp.SUM):
-            raise CommunicatorError(f"op={self.op}: gradients are reduced by Average or Sum")
-        if self.predivide != 1 and (self.op is not ReduceOp.AVERAGE or not self.predivide > 0):
-            raise CommunicatorError(
-                f"gradient_predivide_factor={self.predivide} with op={self.op}: it must be positive, and "
-                "op must be Average"
-            )
-        if self.passes < 1:
-            raise CommunicatorError(f"backward_passes_per_step={self.passes} must be 1 or more")
-        return self
 
 
 class GradientReducer:

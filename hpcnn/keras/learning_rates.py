@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from hpcnn.comm.tensors.world import rank, size
 from hpcnn.errors import CommunicatorError
 from hpcnn.keras.numpy_calls import backend
-from hpcnn.keras.world import rank, size
 
 
 class LearningRateSchedule:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.protocol import Array
+from hpcnn.comm.tensors.compression import numpy_type
+from hpcnn.comm.tensors.world import remember
 from hpcnn.errors import CommunicatorError, HpcnnError, MissingExtraError
-from hpcnn.keras.world import remember
 
 NumpyFunction = Callable[[Sequence[Array]], Sequence[Array]]
 Shape = tuple[int | None, ...]
@@ -63,16 +64,6 @@ def type_of(tensor: Any) -> np.dtype[Any]:
     if isinstance(tensor, np.ndarray):
         return np.dtype(tensor.dtype)
     return numpy_type(keras.backend.standardize_dtype(tensor.dtype))
-
-
-def numpy_type(name: str) -> np.dtype[Any]:
-    """Return the NumPy type of this name, which may be bfloat16."""
-    if name == "bfloat16":
-        import ml_dtypes  # installed with TensorFlow and jax
-
-        kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return kind
-    return np.dtype(name)
 
 
 def _in_tensorflow(function: NumpyFunction, tensors: Sequence[Any], outputs: Sequence[tuple[Any, Any]]) -> list[Any]:

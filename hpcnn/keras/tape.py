@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import Any
 
 from hpcnn.comm.tensors.call_matching import ReduceOp
+from hpcnn.comm.tensors.compression import Compressor
+from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
+from hpcnn.comm.tensors.reductions import Reduction
 from hpcnn.keras.bridge import make_variables_callable
-from hpcnn.keras.compression import Compression, Compressor
-from hpcnn.keras.gradients import GradientReducer, Reduction
+from hpcnn.keras.compression import Compression
+from hpcnn.keras.gradients import GradientReducer
 from hpcnn.keras.optimizer import LocalVariables, as_list
-from hpcnn.keras.process_sets import ProcessSet, global_process_set
 
 
 class DistributedGradientTape:

@@ -10,12 +10,12 @@ import numpy as np
 
 from hpcnn.comm.protocol import Array
 from hpcnn.comm.tensors.call_matching import ReduceOp
+from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
+from hpcnn.comm.tensors.reductions import root_within
 from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.errors import CommunicatorError, DriftError
-from hpcnn.keras.collectives import root_within
 from hpcnn.keras.numpy_calls import backend, call_numpy, type_of
 from hpcnn.keras.optimizer import DistributedOptimizer
-from hpcnn.keras.process_sets import ProcessSet, global_process_set
 
 _ROUNDING = 1e-5
 """Different processors may move weights apart by this, relative to the largest weight, through rounding alone."""

@@ -173,7 +173,7 @@ def test_what_may_stay(source: str) -> None:
     [
         ("import horovod.keras as hvd\nhvd.elastic.run(f)", "hpcnn.keras has no 'elastic'. Save checkpoints"),
         ("import horovod\nhorovod.run(f, np=2)", "hpcnn.keras has no 'run'. Start the script by mpirun"),
-        ("import horovod.torch as hvd\nhvd.init()", "hpcnn.keras has no 'torch'. Write the model in Keras"),
+        ("import horovod.torch as hvd\nhvd.init()", "hpcnn.keras has no 'torch'. Scripts for PyTorch use hpcnn.torch"),
         ("from horovod.tensorflow.data.compute_service import X", "has no 'data'. Give each rank its own part"),
         ("import horovod.keras as hvd\nhvd.callbacks.Warmup()", "hpcnn.keras.callbacks has no 'Warmup'"),
         (TF + "with tf.Session() as s: pass", "code for the graphs of TensorFlow 1"),

@@ -52,7 +52,7 @@ def test_unknown_callbacks() -> None:
 
 
 def test_before_init() -> None:
-    with pytest.raises(CommunicatorError, match=r"call hpcnn.keras.init\(\) first"):
+    with pytest.raises(CommunicatorError, match=r"not connected: call init\(\) first"):
         hvd.size()
 
 

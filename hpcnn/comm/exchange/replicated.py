@@ -34,6 +34,7 @@ class ReplicatedBase(ABC):
 
     keeps_sums = True
     overlap: bool = False
+    met: bool = False
 
     def __init__(self, contributions: Sequence[Contribution], vector: Array, stats: Array) -> None:
         self.contributions, self.vector, self.stats = contributions, vector, stats

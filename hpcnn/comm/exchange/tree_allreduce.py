@@ -56,6 +56,7 @@ class TreeAllreduce(ReplicatedBase):
 
     def allreduce(self) -> None:
         """Sum all contributions of all ranks."""
+        self._tree.met, self.met = self.met, False
         self._tree.start(self._add)
         self._tree.finish()
 

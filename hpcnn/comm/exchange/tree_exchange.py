@@ -90,6 +90,7 @@ class TreeExchange:
         self._buckets = [self._bucket(number, start) for number, (start, _) in enumerate(bounds)]
         self._thread = ExchangeThread(threaded=len(bounds) > 1)
         self.ready: Callable[[int], None] = self._thread.ready
+        self.met = False
         self.activity = Activity()
 
     def _bucket(self, number: int, start: int) -> _Bucket:
@@ -126,7 +127,11 @@ class TreeExchange:
             if self._thread.threaded:
                 self._enter(OTHER)
                 self._thread.wait_for(bucket.start)
-            self._meet()
+            if self.met:
+                self.met = False
+                self._enter(REDUCE)
+            else:
+                self._meet()
             self._route.gather(bucket.number, spin=self._spin)
             yield bucket
 

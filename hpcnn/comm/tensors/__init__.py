@@ -1,1 +1,1 @@
-"""Collectives for the arrays of users' programs, as the Keras drop-in offers them."""
+"""Collectives for the arrays of users' programs, and what the drop-in modules for them have in common."""

@@ -30,3 +30,14 @@ def group_of(ranks: Sequence[int], everyone: TensorGroup) -> TensorGroup:
     part = MpiCommunicator(world)
     part.activity = everyone.comm.activity
     return TensorGroup(part, MpiByteCollectives(world.Dup()), ranks)
+
+
+def channel_of(group: TensorGroup) -> Communicator:
+    """Return another communicator of the ranks of a group, whose exchanges may run beside its calls. Collective."""
+    if isinstance(group.comm, SerialCommunicator):
+        return SerialCommunicator()
+    from mpi4py import MPI
+
+    channel = MpiCommunicator(MPI.COMM_WORLD.Create_group(MPI.COMM_WORLD.Get_group().Incl(list(group.members)), tag=1))
+    channel.activity = group.comm.activity
+    return channel

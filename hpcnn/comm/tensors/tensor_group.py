@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,10 +37,24 @@ _PAIR: dict[ReduceOp, Callable[[Array, Array], Array]] = {
 }
 _SUMS = (ReduceOp.SUM, ReduceOp.AVERAGE)
 _LEAVE = "the end of its program"
+GRADIENTS = "gradients"
+"""The kind of the calls of `TensorGroup.run` in which ranks that have joined take part, by `TensorGroup.stand_ins`."""
 _ADVICE = (
     "Let every rank take as many steps, and make the same calls in the same order on arrays of the same shapes and "
     "types. Where some have fewer batches, give the same steps_per_epoch, or call join() after the last one."
 )
+
+
+class StandIn(Protocol):
+    """The part of a rank that has joined in a call of `TensorGroup.run` that the others make."""
+
+    def prepare(self) -> None:
+        """Have nothing but zeros to contribute, before the others are met."""
+        ...
+
+    def run(self) -> None:
+        """Take part."""
+        ...
 
 
 class TensorGroup:
@@ -58,6 +72,8 @@ class TensorGroup:
         self._digests = comm.exchange(comm.size, 2, np.int64, 1)
         self._digests.activity = comm.activity
         self._exchanges: dict[tuple[np.dtype[np.generic], int], ReplicatedExchange] = {}
+        self.stand_ins: dict[Call, StandIn] = {}
+        """For calls of `run`, by a rank that has joined."""
 
     # ------------------------------------------------------------------------------------------------------- arrays
 
@@ -165,18 +181,32 @@ class TensorGroup:
         with self._lock:
             self._match(Call(kind, (), detail))
 
+    def run(self, call: Call, body: Callable[[], None]) -> None:
+        """Run `body`, which calls the communicator, once every rank has come here with the same call."""
+        with self._lock:
+            self._match(call)
+            body()
+
     # ------------------------------------------------------------------------------------------------ end of a program
 
     def join(self) -> int:
         """Contribute zeros to the sums of the others until all ranks have joined; return the last one to join."""
         with self._lock:
             waited = 0
-            while self._sum_digests(0, joined=True)[1] < self.comm.size:
+            while self._prepared() and self._sum_digests(0, joined=True)[1] < self.comm.size:
                 call = self._require_same(self.comm.allgather(None))
-                self._reduce(call, [np.zeros(*spec) for spec in call.specs], 1.0, 1.0)
+                if call in self.stand_ins:
+                    self.stand_ins[call].run()
+                else:
+                    self._reduce(call, [np.zeros(*spec) for spec in call.specs], 1.0, 1.0)
                 waited += 1
             rounds = self.comm.allgather(waited)
             return max(rank for rank, count in enumerate(rounds) if count == min(rounds))
+
+    def _prepared(self) -> bool:
+        for stand_in in self.stand_ins.values():
+            stand_in.prepare()
+        return True
 
     def leave(self) -> None:
         """Announce that this rank makes no more calls; ranks that still make one get an error."""
@@ -211,7 +241,8 @@ class TensorGroup:
                 raise CommunicatorError(
                     f"the ranks do not make the same call: rank {first} makes {call}, rank {rank} {other}. {_ADVICE}"
                 )
-        if len(made) < len(calls) and not (call.kind == "allreduce" and call.detail[0] in _SUMS):
+        is_sum = call.kind == "allreduce" and call.detail[0] in _SUMS
+        if len(made) < len(calls) and not (is_sum or call.kind == GRADIENTS):
             raise CommunicatorError(f"{call} while other ranks are in join(), who take part in sums and means alone")
         return call
 

@@ -9,7 +9,6 @@ import hpcnn.keras
 from hpcnn.keras.check.edits import Edit, span
 from hpcnn.keras.check.scope import standard
 from hpcnn.keras.check.tables import GONE, ONLY_IN_TENSORFLOW, PRIVATE, RENAMED, SESSION, STILL_IN_BACKEND
-from hpcnn.keras.unsupported import unsupported_name
 
 _PARTS_OF_HOROVOD = {"compression", "functions", "mpi_ops"}
 """Modules of Horovod whose names its packages also export."""
@@ -23,7 +22,7 @@ def missing(full: str) -> str:
     name = standard(full)
     first, *rest = name.split(".")
     if first == "horovod":
-        return str(unsupported_name(rest[0], ())) if rest else ""
+        return str(hpcnn.keras.unsupported(rest[0])) if rest else ""
     if first != "hvd" or not (rest := [part for part in rest if part not in _PARTS_OF_HOROVOD]):
         return ""
     if rest[0] == "callbacks":
@@ -31,7 +30,7 @@ def missing(full: str) -> str:
 
         known = len(rest) == 1 or rest[1] in callbacks
         return "" if known else f"hpcnn.keras.callbacks has no {rest[1]!r}"
-    return "" if rest[0] in (*hpcnn.keras.__all__, "*") else str(unsupported_name(rest[0], hpcnn.keras.__all__))
+    return "" if rest[0] in (*hpcnn.keras.__all__, "*") else str(hpcnn.keras.unsupported(rest[0]))
 
 
 def renamed(full: str) -> str:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
-from tests.keras.scripts.checks import run_checks
+from tests.mpi.checks import run_checks
 
 NUMBERS = ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64"]
 
@@ -256,10 +256,10 @@ def main() -> None:
     """Run all checks."""
     hvd.init()
     hvd.init()  # of no effect
-    run_checks(globals())
+    run_checks(globals(), hvd)
     hvd.shutdown()
     assert not hvd.is_initialized()
-    with pytest.raises(CommunicatorError, match=r"call hpcnn.keras.init\(\) first"):
+    with pytest.raises(CommunicatorError, match=r"call init\(\) first"):
         hvd.rank()
     hvd.init()
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import hpcnn.keras as hvd
-from tests.keras.scripts.checks import run_checks
+from tests.mpi.checks import run_checks
 
 BATCH, STEPS = 8, 4
 """Samples of one rank, and steps of training."""
@@ -130,7 +130,7 @@ def check_loops_that_broadcast_after_the_first_step() -> None:
 
 def main() -> None:
     hvd.init()
-    run_checks(globals())
+    run_checks(globals(), hvd)
 
 
 if __name__ == "__main__":

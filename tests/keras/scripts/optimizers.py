@@ -13,7 +13,7 @@ import tensorflow as tf
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
 from tests.keras.scripts import dropped, first_batch, reported
-from tests.keras.scripts.checks import run_checks
+from tests.mpi.checks import run_checks
 
 BATCH, STEPS = 8, 6
 """Samples of one rank, and steps of training."""
@@ -239,7 +239,7 @@ def check_errors() -> None:
 
 def main() -> None:
     hvd.init()
-    run_checks(vars(dropped) | vars(first_batch) | vars(reported) | globals())
+    run_checks(vars(dropped) | vars(first_batch) | vars(reported) | globals(), hvd)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 import hpcnn.keras as hvd
 from hpcnn.errors import CommunicatorError
-from tests.keras.scripts.checks import run_checks
+from tests.mpi.checks import run_checks
 
 BATCH, STEPS = 8, 6
 
@@ -72,7 +72,7 @@ def check_rates_within_an_epoch() -> None:
 
 def main() -> None:
     hvd.init()
-    run_checks(globals(), keras.backend.backend())
+    run_checks(globals(), hvd, keras.backend.backend())
 
 
 if __name__ == "__main__":

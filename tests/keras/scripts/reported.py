@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import hpcnn.keras as hvd
-from tests.keras.scripts.checks import run_checks
+from tests.mpi.checks import run_checks
 
 
 class OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -96,7 +96,7 @@ def check_gradients_of_collectives() -> None:
 
 def main() -> None:
     hvd.init()
-    run_checks(globals())
+    run_checks(globals(), hvd)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hpcnn.comm.tensors.process_sets import add_process_set
+from hpcnn.comm.tensors.world import connect_ranks
 from hpcnn.errors import CommunicatorError
-from hpcnn.keras.process_sets import add_process_set
-from hpcnn.keras.world import connect_ranks
 
 
 def init(comm: Any = None, process_sets: Sequence[Any] | None = None) -> None:

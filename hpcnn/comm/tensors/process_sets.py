@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hpcnn.comm.tensors.groups import group_of
 from hpcnn.comm.tensors.tensor_group import TensorGroup
+from hpcnn.comm.tensors.world import world
 from hpcnn.errors import CommunicatorError
-from hpcnn.keras.world import world
 
 
 class ProcessSet:

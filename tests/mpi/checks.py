@@ -6,11 +6,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import hpcnn.keras as hvd
 
+def run_checks(namespace: Mapping[str, Any], hvd: Any, backend: str = "") -> None:
+    """Run every function of a module whose name begins with ``check_``, and say so on rank 0.
 
-def run_checks(namespace: Mapping[str, Any], backend: str = "") -> None:
-    """Run every function of a module whose name begins with ``check_``, and say so on rank 0."""
+    Args:
+        namespace: of the module.
+        hvd: `hpcnn.keras` or `hpcnn.torch`.
+        backend: what is checked.
+    """
     checks = [check for name, check in namespace.items() if name.startswith("check_")]
     for check in checks:
         check()

@@ -102,7 +102,7 @@ def world() -> _World:
         CommunicatorError: `init` was not called.
     """
     if _world is None or not _world.active:
-        raise CommunicatorError("the ranks are not connected: call hpcnn.keras.init() first")
+        raise CommunicatorError("the ranks are not connected: call init() first")
     return _world
 
 

@@ -1,0 +1,149 @@
+"""Gradients of one type in the memory of an exchange: where each belongs, what has come, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+
+from hpcnn.comm.protocol import Communicator
+from hpcnn.errors import CommunicatorError
+from hpcnn.system.memory import ALIGNMENT, aligned_empty
+from hpcnn.torch.tensors import tensor_of
+
+_ON_WIRE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
+"""What gradients of each type are added in, without compression."""
+
+
+def wire_type(parameter: torch.Tensor, wire: np.dtype[Any] | None) -> np.dtype[Any]:
+    """Return the type in which the gradient of a parameter is sent and added.
+
+    Raises:
+        CommunicatorError: there is none for it.
+    """
+    name = str(parameter.dtype).removeprefix("torch.")
+    if name not in _ON_WIRE:
+        raise CommunicatorError(
+            f"a parameter of type {name} can't be trained on several ranks: use {', '.join(_ON_WIRE)}"
+        )
+    return np.dtype(_ON_WIRE[name]) if wire is None or name not in ("float32", "float64") else wire
+
+
+class GradientVector:
+    """The gradients of parameters of one type, one after the other, in the order of the parameters.
+
+    A backward pass fills it from the end. Its first entries say, for each parameter, how many ranks have a gradient.
+
+    Args:
+        parameters: whose gradients these are.
+        kind: the type of the entries.
+        comm: the ranks.
+        stats: sums that travel with it.
+        bucket: bytes that travel while the rest is computed; 0: all at the end.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[torch.nn.Parameter],
+        kind: np.dtype[Any],
+        comm: Communicator,
+        *,
+        stats: int,
+        bucket: int,
+    ) -> None:
+        self.parameters = parameters
+        line = ALIGNMENT // kind.itemsize
+        sizes = [-(-parameter.numel() // line) * line for parameter in parameters]
+        head = -(-len(parameters) // line) * line
+        self.starts = list(accumulate(sizes, initial=head))
+        self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=bucket // kind.itemsize)
+        self.exchange.activity = comm.activity
+        own = tensor_of(self.exchange.contributions[0].vector)
+        own.zero_()  # the gaps between gradients are added, too
+        self._flags = own[: len(parameters)]
+        self.own = self._views(own)
+        # The sums are shared by the ranks of a host, while users may change gradients.
+        self._sums, self._mean = tensor_of(self.exchange.vector), tensor_of(aligned_empty(self.starts[-1], kind))
+        self._results = self._views(self._mean)
+        self.begin()
+
+    def _views(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """Return the place of each gradient, laid out as its parameter."""
+        return [
+            vector[start:].as_strided(parameter.shape, _strides(parameter), start)
+            for start, parameter in zip(self.starts, self.parameters, strict=False)
+        ]
+
+    def begin(self) -> None:
+        """Begin a step, in which nothing has come yet."""
+        self._come = [False] * len(self.parameters)
+        self._first = len(self.parameters)
+        """All parameters from this one on have come."""
+
+    def put(self, number: int, factor: float) -> None:
+        """Take the gradient of a parameter, multiplied by `factor`."""
+        gradient, place = self.parameters[number].grad, self.own[number]
+        assert gradient is not None
+        if gradient.layout != torch.strided:
+            gradient = gradient.to_dense()
+        if factor == 0:  # of a batch without samples, whose mean is not a number
+            place.zero_()
+        elif gradient.dtype == place.dtype and gradient.device == place.device:
+            torch.mul(gradient, factor, out=place)
+        else:
+            place.copy_(gradient)
+            if factor != 1:
+                place.mul_(factor)
+        self._come[number] = True
+        if number == self._first - 1:
+            while self._first and self._come[self._first - 1]:
+                self._first -= 1
+            self.exchange.ready(self.starts[self._first])
+
+    def clear(self) -> None:
+        """Have no gradients, and no weight."""
+        self.exchange.contributions[0].vector[...] = 0
+        self.exchange.contributions[0].stats[...] = 0
+
+    def step(self) -> bool:
+        """Add what the ranks have put: the step of an exchange that begins while gradients are computed."""
+        return True
+
+    def complete(self, factor: float) -> None:
+        """Take the gradients that no backward pass has brought, and say which parameters have one."""
+        if all(self._come):
+            self._flags.fill_(1)
+            return
+        for number, come in enumerate(self._come):
+            if not come and self.parameters[number].grad is not None:
+                self.put(number, factor)
+            elif not come:
+                self.own[number].zero_()
+        self._flags.copy_(torch.tensor(self._come))
+
+    def give(self, factor: float) -> None:
+        """Give each parameter the sum of its gradients, multiplied by `factor`; one that no rank has stays as it is."""
+        torch.mul(self._sums, factor, out=self._mean)
+        everywhere = bool(self._sums[: len(self.parameters)].all())
+        for number, (parameter, result) in enumerate(zip(self.parameters, self._results, strict=True)):
+            if not everywhere and not self._sums[number]:
+                continue
+            if parameter.dtype == result.dtype and parameter.device == result.device:
+                if parameter.grad is not result:
+                    parameter.grad = result
+            else:
+                parameter.grad = result.to(parameter.device, parameter.dtype)
+
+
+def _strides(parameter: torch.Tensor) -> tuple[int, ...]:
+    if parameter.is_contiguous() or not parameter.is_contiguous(memory_format=_last(parameter.dim())):
+        return torch.empty(parameter.shape, device="meta").stride()
+    return parameter.stride()
+
+
+def _last(dimensions: int) -> torch.memory_format:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return formats.get(dimensions, torch.contiguous_format)
