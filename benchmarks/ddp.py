@@ -29,9 +29,9 @@ OURS_ALONE, TORCH_ALONE = "hpcnn, 1 rank", "PyTorch, 1 rank"
 
 def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     tuned = arguments.tuned
-    backend = choose_backend(comm)(load_job(overrides=["backend=torch"]).job)
     settings = {"batch a rank": BATCH, "PyTorch": "tuned" if tuned else "default"}
     with gloo_group(comm):
+        backend = choose_backend(comm)(load_job(overrides=["backend=torch"]).job)
         report = Report(comm, settings, arguments.json)
         for name in arguments.networks:
             widths = NETWORKS[name]

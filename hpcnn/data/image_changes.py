@@ -12,7 +12,6 @@ from hpcnn.data.random_numbers import CounterHash, cosines
 from hpcnn.data.rows import Array, Buffer
 from hpcnn.data.sampler import Indices
 from hpcnn.job.augment import Augment
-from hpcnn.kernels import core
 
 CHANGE_STREAM, MIX_STREAM = 7, 8
 """Random streams of the changes, and of the shares in mixtures."""
@@ -135,6 +134,8 @@ class Draws:
 
     def shares(self, samples: Indices) -> NDArray[np.float64]:
         """Return the share of each sample in its mixture, shape (k,): Beta(mixup, mixup), by Jöhnk (1964)."""
+        from hpcnn.kernels import core
+
         found, left, attempt = np.empty(len(samples)), np.arange(len(samples)), 0
         power = 1 / self.settings.mixup
         while len(left):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.data.row_copies import take_rows
 from hpcnn.data.rows import Array, Buffer
 from hpcnn.data.sampler import Indices
-from hpcnn.kernels import core
 
 
 class PlacedRows:
@@ -44,11 +44,11 @@ class PlacedRows:
         """Write rows into `out`; see `Rows.take`."""
         starts = self._starts[indices // self._chunk_rows] + indices % self._chunk_rows * self._row_bytes
         if out.dtype == self.dtype:
-            core.take_rows(self.array, starts, out.reshape(len(out), -1).view(np.uint8) if out.size else out)
+            take_rows(self.array, starts, out.reshape(len(out), -1).view(np.uint8) if out.size else out)
             return
         for first in range(0, len(indices), self._raw.block):
             part = starts[first : first + self._raw.block]
             raw = self._raw.rows(len(part))
-            core.take_rows(self.array, part, raw)
+            take_rows(self.array, part, raw)
             values = raw.view(self.dtype).reshape(len(part), *self.shape[1:])
             np.copyto(out[first : first + len(part)], values, casting="unsafe")

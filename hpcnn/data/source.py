@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.data.columns import Columns
+from hpcnn.data.row_copies import columns_to_rows
 from hpcnn.data.rows import Array, ReshapedRows, Rows
 from hpcnn.errors import DataError, MissingExtraError, shortened
-from hpcnn.kernels import core
 from hpcnn.system.free_memory import free_memory
 
 DEFLATE_RATIO = 1032
@@ -240,7 +240,7 @@ def column_values(columns: Iterable[Array], n: int) -> Array:
         for first in range(0, n, _COLUMN_PART):
             part = slice(first, first + _COLUMN_PART)
             values = (np.ascontiguousarray(column[part], table.dtype) for column in columns)
-            core.columns_to_rows(tuple(one.view(whole.dtype) for one in values), whole[part])
+            columns_to_rows(tuple(one.view(whole.dtype) for one in values), whole[part])
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import suppress
+from functools import cache
 from types import ModuleType
 from typing import NoReturn
 
@@ -48,6 +49,15 @@ def load_core() -> ModuleType:
         if "HPCNN_ISA" in str(error):
             raise MissingCoreError(str(error)) from None
         _fail(f"The compiled core {MODULE} can't be loaded, as if it were built for another machine: {error}.")
+
+
+@cache
+def find_core() -> ModuleType | None:
+    """Return the compiled module, or None where it can't be loaded: for what it only makes faster."""
+    try:
+        return load_core()
+    except MissingCoreError:
+        return None
 
 
 def _fail(problem: str) -> NoReturn:

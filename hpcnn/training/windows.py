@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -11,13 +12,25 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.data.rows import ArrayRows, Rows
 from hpcnn.data.sampler import Indices, WindowOrder
 from hpcnn.data.source import check_memory
-from hpcnn.kernels import core
+from hpcnn.kernels.loading import find_core
 from hpcnn.training.read_ahead import Reading
 
 SLOTS = 2
 """Windows that are held at once: the one that rows are taken from, and the next."""
 WRITTEN, PASSED = 0, 1
 """Rows of the flags: how many windows a rank has decoded its share of, and how many it needs no longer."""
+
+_LOCK = threading.Lock()
+
+
+def _fence() -> None:
+    """Let all that this thread wrote be seen before what it writes from here on, and read nothing too early."""
+    core = find_core()
+    if core is not None:
+        core.fence()
+        return
+    with _LOCK:  # taking a lock is a fence as well
+        pass
 
 
 class WindowRows:
@@ -99,13 +112,13 @@ class Windows:
             reading.wait_until(self._free)
             self._decode(len(self._share(self._next)), reading)
         reading.wait_until(lambda: bool((self._written > window).all()))
-        core.fence()
+        _fence()
         self._current = window
 
     def leave(self, window: int, position: int) -> None:
         """Say that this rank has taken what it needs up to that place of the order."""
         if position == self._order.ends[window]:
-            core.fence()
+            _fence()
             self._passed[self._rank] = window + 1
 
     def advance(self, position: int, reading: Reading) -> None:
@@ -120,7 +133,7 @@ class Windows:
     def _free(self) -> bool:
         """Return whether nobody needs what was in the place of the next window."""
         free = bool((self._passed > self._next - SLOTS).all())
-        core.fence()
+        _fence()
         return free
 
     def _share(self, window: int) -> Indices:
@@ -140,6 +153,6 @@ class Windows:
             self._decoded += 1
             reading.tick()
         if self._decoded == len(share):
-            core.fence()
+            _fence()
             self._next, self._decoded = self._next + 1, 0
             self._written[self._rank] = self._next

@@ -46,7 +46,7 @@ REFERENCES = sorted(Path(__file__).parent.glob("reference*.c"))
 PORTABLE = sorted(Path(__file__).parent.glob("portable*.c"))
 EXPORTS = Path(__file__).parent / "exports.c"
 MORE_FLAGS = "HPCNN_TEST_CFLAGS"
-_ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "threads.c", "table.c", "dispatch.c")
+_ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "rows.c", "threads.c", "table.c", "dispatch.c")
 """The binding and its tables, which these libraries do without; beside them the files record*.c."""
 
 

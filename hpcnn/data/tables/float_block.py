@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hpcnn.data.columns import counted, stripped
+from hpcnn.data.row_copies import columns_to_rows
 from hpcnn.data.rows import Array
 from hpcnn.data.source import unread
 from hpcnn.data.tables.table import Column
-from hpcnn.kernels import core
 
 
 class FloatBlock:
@@ -49,7 +49,7 @@ class FloatBlock:
             columns = batch.columns
             self._missing |= np.fromiter((column.null_count > 0 for column in columns), bool, len(columns))
             values = tuple(column.to_numpy(zero_copy_only=False) for column in columns)
-            core.columns_to_rows(values, self._rows[self._filled : self._filled + batch.num_rows])
+            columns_to_rows(values, self._rows[self._filled : self._filled + batch.num_rows])
             self._filled += batch.num_rows
         if self._filled != stop and self._names:
             raise self._damaged()
