@@ -23,7 +23,7 @@ from hpcnn.comm.exchange.choice import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message
 from hpcnn.comm.protocol import Array
-from hpcnn.comm.threads import ThreadCommunicator
+from hpcnn.comm.threads import Group, ThreadCommunicator
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")
@@ -176,7 +176,7 @@ class SimulatedWorld:
         self._turns[heapq.heappop(self._ready)[1]].release()
 
 
-class _Group:
+class _Group(Group):
     """Some ranks: a barrier, and one slot for each."""
 
     def __init__(self, world: SimulatedWorld, ranks: Sequence[int], round_s: float) -> None:
@@ -197,14 +197,6 @@ class _Group:
         for each in came:
             world.wake(each, time_s)
         world.pause(rank)
-
-    def share(self, index: int, value: T) -> list[T]:
-        """Return every rank's `value` itself, not a copy, by index."""
-        self.slots[index] = value
-        self.wait(index)
-        everyone = list(self.slots)
-        self.wait(index)
-        return everyone
 
 
 class _SimulatedTransfer:

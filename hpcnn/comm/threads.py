@@ -40,7 +40,11 @@ class Group(Protocol):
 
     def share(self, index: int, value: T) -> list[T]:
         """Return every rank's `value` itself, not a copy, by index."""
-        ...
+        self.slots[index] = value
+        self.wait(index)
+        everyone = list(self.slots)
+        self.wait(index)
+        return everyone
 
 
 class World(Protocol):
@@ -66,7 +70,7 @@ class World(Protocol):
         ...
 
 
-class _Group:
+class _Group(Group):
     """A group of threads: a barrier, and one slot per thread."""
 
     def __init__(self, size: int, timeout_s: float) -> None:
@@ -83,14 +87,6 @@ class _Group:
             self.barrier.wait()
         except threading.BrokenBarrierError:
             raise CommunicatorError("a rank failed, or did not reach a collective in time") from None
-
-    def share(self, index: int, value: T) -> list[T]:
-        """Return every thread's `value` itself, not a copy, by index."""
-        self.slots[index] = value
-        self.wait(index)
-        everyone = list(self.slots)
-        self.wait(index)
-        return everyone
 
 
 class ThreadWorld:
