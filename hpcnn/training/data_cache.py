@@ -60,9 +60,12 @@ def read_data(section: DataSection, base: Path, comm: Communicator) -> Source:
         if turn:
             path = _found_or_made(section, base, comm.host, beat)
         gather_or_raise(comm, None)
-    paths = gather_or_raise(comm, (comm.local_rank == 0, comm.host, path))
-    own = next(path for reads, host, path in paths if reads and host == comm.host)
-    return read_source(section, base) if own is None else _opened(own)
+    everyone = gather_or_raise(comm, (comm.local_rank == 0, comm.host, path))
+    paths = {host: path for reads, host, path in everyone if reads}
+    own = paths[comm.host]
+    if own is None or None in paths.values():
+        return read_once(lambda: read_source(section, base), comm)
+    return _opened(own)
 
 
 def _found_or_made(section: DataSection, base: Path, host: str, beat: Beat) -> Path | None:

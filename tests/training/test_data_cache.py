@@ -69,6 +69,17 @@ def test_one_rank_reads_and_later_runs_read_nothing(kind: str, tmp_path: Path) -
             assert len(files(tmp_path)) == 1
 
 
+def test_what_is_not_cached_is_still_read_once_a_node(tmp_path: Path) -> None:
+    write(tmp_path)
+    section = cached(schema.Csv(path=f"file://{tmp_path / 'd.csv'}", targets=["t"]), tmp_path)
+    found = run_threads(
+        5, lambda comm: agree(comm, lambda: read_data(section, tmp_path, comm)), host_of_rank=[0, 0, 1, 1, 1]
+    )
+    assert len({digests(each.arrays)[-1] for each in found}) == 1
+    assert len(READ) == 2
+    assert not files(tmp_path)
+
+
 def read(section: schema.DataSection, folder: Path) -> Source:
     return read_data(section, folder, SerialCommunicator())
 
