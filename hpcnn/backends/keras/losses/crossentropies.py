@@ -72,6 +72,9 @@ def of_labels(rows_loss: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, 
     return of_labels
 
 
+sparse, sparse_logits = of_labels(categorical), of_labels(categorical_logits)
+
+
 def binary_focal(loss: Any, outputs: Any, targets: Any) -> Any:
     """Return the focal loss of each output."""
     import tensorflow as tf

@@ -6,12 +6,12 @@ Where the model ends in the activation that a loss is stable behind, the loss wo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from hpcnn.backends.keras.losses import crossentropies, overlaps, regressions
 from hpcnn.backends.keras.losses.ctc import ctc
 from hpcnn.backends.keras.losses.heads import head_of
+from hpcnn.backends.loss_terms import loss_terms
 from hpcnn.nn.loss import Loss
 
 
@@ -55,28 +55,5 @@ def sum_of(losses: Any, weights: Any = None) -> Any:
     return tf.reduce_sum(losses if weights is None else losses * tf.cast(weights, tf.float64))
 
 
-_Terms = Callable[[Any, Any, Any], Any]
-LOSSES: dict[str, tuple[_Terms, _Terms | None]] = {
-    "mse": (regressions.mse, None),
-    "mae": (regressions.mae, None),
-    "huber": (regressions.huber, None),
-    "mape": (regressions.mape, None),
-    "msle": (regressions.msle, None),
-    "log_cosh": (regressions.log_cosh, None),
-    "poisson": (regressions.poisson, None),
-    "hinge": (regressions.hinge, None),
-    "binary_crossentropy": (crossentropies.binary, crossentropies.binary_logits),
-    "categorical_crossentropy": (crossentropies.categorical, crossentropies.categorical_logits),
-    "sparse_categorical_crossentropy": (
-        crossentropies.of_labels(crossentropies.categorical),
-        crossentropies.of_labels(crossentropies.categorical_logits),
-    ),
-    "binary_focal_crossentropy": (crossentropies.binary_focal, None),
-    "categorical_focal_crossentropy": (crossentropies.categorical_focal, None),
-    "kl_divergence": (overlaps.kl_divergence, None),
-    "cosine_similarity": (overlaps.cosine_similarity, None),
-    "dice": (overlaps.dice, None),
-    "iou": (overlaps.iou, None),
-    "ctc": (ctc, ctc),
-}
-"""``(loss, outputs, targets) -> terms``, of any shape (n, ...): of outputs, and of logits where that is stable."""
+LOSSES = loss_terms(regressions, crossentropies, overlaps, ctc)
+"""``(loss, outputs, targets) -> terms``, of outputs, and of logits where that is stable."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from hpcnn.backends.loss_terms import loss_terms
 from hpcnn.backends.torch.layers import activation
 from hpcnn.backends.torch.losses import crossentropies, overlaps, regressions
 from hpcnn.backends.torch.losses.ctc import ctc
@@ -52,25 +52,5 @@ def _row(terms: Any) -> Any:
     return terms.flatten(1) if terms.ndim > 1 else terms[:, None]
 
 
-_Terms = Callable[[Any, Any, Any], Any]
-LOSSES: dict[str, tuple[_Terms, _Terms | None]] = {
-    "mse": (regressions.mse, None),
-    "mae": (regressions.mae, None),
-    "huber": (regressions.huber, None),
-    "mape": (regressions.mape, None),
-    "msle": (regressions.msle, None),
-    "log_cosh": (regressions.log_cosh, None),
-    "poisson": (regressions.poisson, None),
-    "hinge": (regressions.hinge, None),
-    "binary_crossentropy": (crossentropies.binary, crossentropies.binary_logits),
-    "categorical_crossentropy": (crossentropies.categorical, crossentropies.categorical_logits),
-    "sparse_categorical_crossentropy": (crossentropies.sparse, crossentropies.sparse_logits),
-    "binary_focal_crossentropy": (crossentropies.binary_focal, None),
-    "categorical_focal_crossentropy": (crossentropies.categorical_focal, None),
-    "kl_divergence": (overlaps.kl_divergence, None),
-    "cosine_similarity": (overlaps.cosine_similarity, None),
-    "dice": (overlaps.dice, None),
-    "iou": (overlaps.iou, None),
-    "ctc": (ctc, ctc),
-}
-"""``(loss, outputs, targets) -> terms``, of any shape (n, ...): of outputs, and of logits where that is stable."""
+LOSSES = loss_terms(regressions, crossentropies, overlaps, ctc)
+"""``(loss, outputs, targets) -> terms``, of outputs, and of logits where that is stable."""
