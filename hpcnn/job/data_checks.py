@@ -224,7 +224,12 @@ def _check_images(data: sources.Images) -> None:
         raise JobError("data.table and data.masks both give the targets: leave one out")
     if data.table and not data.targets:
         raise JobError("data.table needs data.targets: name the columns to predict")
-    for key, needed in (("targets", "table"), ("validation_table", "table"), ("mask_values", "masks")):
+    for key, needed in (
+        ("targets", "table"),
+        ("weights", "table"),
+        ("validation_table", "table"),
+        ("mask_values", "masks"),
+    ):
         if getattr(data, key) and not getattr(data, needed):
             raise JobError(f"data.{key} is for data.{needed}, which is not given: add that, or remove data.{key}")
     if data.classes and data.masks:

@@ -198,8 +198,12 @@ def test_a_table(tmp_path):
     assert (take(source.y).tolist(), source.y.fields) == ([1, 0, 1], (Field("kind", "words", ("apple", "pear")),))
     assert take(read_table(targets=["weight"]).y).tolist() == [0.5, 2, 1]
     assert read_table(validation_table="labels.csv").validation[0].shape == (3, 2, 2, 3)
+    weighted = read_table(validation_table="labels.csv", weights="weight")
+    assert take(weighted.weights).tolist() == take(weighted.validation_weights).tolist() == [0.5, 2, 1]
+    assert read_table().weights is None
     for settings, words in (
         ({"targets": ["knd"]}, "unknown column in .*labels.csv 'knd'. Did you mean 'kind'.*Correct data.targets"),
+        ({"weights": "wait"}, "unknown column in .*labels.csv 'wait'.*Correct data.weights"),
         ({"paths": "path"}, "unknown column in .*labels.csv 'path'.*Correct data.paths"),
         ({"paths": "weight"}, r"lists .*0.5, which does not exist"),
         ({"folder": "."}, r"lists .*2.png, which does not exist"),
@@ -261,6 +265,7 @@ SETTINGS = {
     "one size": ({"size": [3]}, r"data.size = \[3\] is one number"),
     "no targets": ({"table": "t"}, "needs data.targets"),
     "no table": ({"targets": ["a"]}, "data.targets is for data.table"),
+    "weights": ({"weights": "a"}, "data.weights is for data.table"),
     "no masks": ({"mask_values": [1]}, "data.mask_values is for data.masks"),
     "twice": ({"classes": ["a", "a"]}, "'a' twice"),
     "numbers": ({"classes": ["a"], "masks": "m"}, "data.masks gives numbers"),

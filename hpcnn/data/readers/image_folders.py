@@ -32,6 +32,8 @@ class Listing:
     pictures: tuple[Path, ...]
     targets: TableRows | None = None
     """A row a picture: its class in words, or numbers."""
+    weights: TableRows | None = None
+    """A number a picture."""
     masks: tuple[Path, ...] = ()
     left_out: tuple[str, ...] = ()
     """Names of files that are no pictures by their ending."""
@@ -136,13 +138,14 @@ def _is_there(path: Path) -> bool:
 
 
 def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Listing:
-    """Return the pictures that a table lists, with their targets.
+    """Return the pictures that a table lists, with their targets, and weights if a column of them is named.
 
     Raises:
         DataError: the file, a column or a picture is missing, or a cell with a path is empty.
     """
     targets: list[str | int] = [*data.targets]
-    wanted = [data.paths, *data.targets]
+    own_weights = [data.weights] if data.weights else []
+    wanted = [data.paths, *data.targets, *own_weights]
     columns = {data.paths: schema.TableColumn(kind="category")}  # words, whatever they look like
     if table.lower().endswith(ParquetReader.endings):
         found = ParquetReader().table(
@@ -163,4 +166,9 @@ def list_table(table: str, data: schema.Images, folder: Path, base: Path) -> Lis
         if not _is_there(one):
             listed = shortened(one)
             raise DataError(f"{found.path} lists {listed}, which does not exist. Correct the path, or data.folder.")
-    return Listing(tuple(pictures), table_rows(found.pick(target_places(found, targets)).columns, flat=True))
+    weights = found.pick(target_places(found, own_weights, "weights")).columns
+    return Listing(
+        tuple(pictures),
+        table_rows(found.pick(target_places(found, targets)).columns, flat=True),
+        table_rows(weights, flat=True) if weights else None,
+    )

@@ -72,7 +72,8 @@ class ImagesReader(Reader[schema.Images]):
                 y = listing.targets
             parts.append((DecodedRows(listing.pictures, form), y))
         notes = _notes([header for part in headers for header in part], listings)
-        return Source(*parts[0], parts[1] if len(parts) > 1 else None, notes=notes)
+        held_out, held_weights = (parts[1], listings[1].weights) if len(parts) > 1 else (None, None)
+        return Source(*parts[0], held_out, weights=listings[0].weights, validation_weights=held_weights, notes=notes)
 
     def settings_for(self, path: str, columns: Columns | None) -> schema.Images:
         """Return settings for pictures, for a model that was trained on other data."""

@@ -70,6 +70,8 @@ such folders; or with `masks` or `table`, the pictures."""
     """`table`: column of the paths of the pictures in `folder`."""
     targets: list[Text] = []
     """`table`: columns to predict, by name or pattern: words, which are classes, or numbers."""
+    weights: str = ""
+    """`table`: column of the weights of the samples."""
     masks: str = ""
     """Folder of masks, with the same names as the pictures: the class of each pixel."""
 
