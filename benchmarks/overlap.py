@@ -1,4 +1,4 @@
-"""How much of the exchange between hosts hides behind the backward pass.
+"""How much of the exchange between hosts hides behind the backward pass, in NumPy mode, PyTorch mode or a script.
 
 mpirun -hosts node1,node2 -n 2 python -m benchmarks.overlap
 
@@ -14,17 +14,24 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
-from benchmarks.hpcnn_side import hpcnn_steps
+import hpcnn.torch as hvd
+from benchmarks.hpcnn_side import entry_steps, hpcnn_steps
+from benchmarks.problem import SAMPLES
 from benchmarks.report import Report, make_parser, positive
+from benchmarks.torch_networks import TorchNetwork
+from benchmarks.torch_side import torch_steps
 from benchmarks.turns import Runner, milliseconds, take_turns
 from benchmarks.wire import exchanges
+from hpcnn.backends.choice import choose_backend
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import CommunicatorError
+from hpcnn.job.load import load_job
 
 SUM, BESIDE, AFTER, NONE = "sum alone", "exchange beside backward", "exchange after backward", "no exchange"
 WIDTHS = (1024, 1024, 1024, 1024, 1024)
@@ -39,19 +46,17 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     if nodes == 1:
         raise CommunicatorError("all ranks are on one node: there is no wire between them. Start them on two or more.")
     core = arguments.network_core
-    settings = {"nodes": nodes, "batch a rank": arguments.batch, "bucket MB": arguments.bucket_mb, "network core": core}
-    report = Report(comm, settings, arguments.json)
-    steps = hpcnn_steps(WIDTHS, comm, batch=arguments.batch, bucket_mb=arguments.bucket_mb)
+    settings = {"mode": arguments.mode, "nodes": nodes, "batch a rank": arguments.batch}
+    report = Report(comm, settings | {"bucket MB": arguments.bucket_mb, "network core": core}, arguments.json)
+    steps_of = MODES[arguments.mode](arguments.batch)
+    steps = steps_of(comm, arguments.bucket_mb)
     next(steps)  # starts the threads
     sums = take_turns(comm, [Runner(SUM, exchanges(comm, SIZE))], arguments.rounds, arguments.seconds)
     if core is not None:
         _keep_apart(core)
-    runners = [
-        Runner(BESIDE, steps),
-        Runner(NONE, hpcnn_steps(WIDTHS, SerialCommunicator(), batch=arguments.batch)),
-    ]
+    runners = [Runner(BESIDE, steps), Runner(NONE, steps_of(SerialCommunicator(), 0))]
     if core is None:  # else its busy wait would be on the cores that compute
-        runners.append(Runner(AFTER, hpcnn_steps(WIDTHS, comm, batch=arguments.batch, bucket_mb=0)))
+        runners.append(Runner(AFTER, steps_of(comm, 0)))
     seconds = sums | take_turns(comm, runners, arguments.rounds, arguments.seconds)
     figures = milliseconds(seconds) | {"processor time of the exchange": [1000 * _processor_s(steps)]}
     hidden = [
@@ -62,6 +67,37 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     report.add(f"{'-'.join(map(str, WIDTHS))}, Adam", figures, "ms", shares)
     report.write()
     return 0
+
+
+Steps = Callable[[Communicator, float], Iterator[None]]
+"""``ranks, MB of a bucket or 0 -> steps``."""
+
+
+def _numpy_mode(batch: int) -> Steps:
+    return lambda comm, bucket_mb: hpcnn_steps(WIDTHS, comm, batch=batch, bucket_mb=bucket_mb)
+
+
+def _torch_mode(batch: int) -> Steps:
+    backend = choose_backend(SerialCommunicator())(load_job(overrides=["backend=torch"]).job)
+    return lambda comm, bucket_mb: entry_steps(_network(batch), comm, backend, bucket_mb)
+
+
+def _script(batch: int) -> Steps:
+    hvd.init()
+
+    def steps(comm: Communicator, bucket_mb: float) -> Iterator[None]:
+        wrap = partial(hvd.DistributedDataParallel, bucket_cap_mb=bucket_mb) if comm.size > 1 else None
+        network = _network(batch)
+        return torch_steps(network.make(), *network.data(), (comm.rank, comm.size), wrap=wrap, tuned=True, batch=batch)
+
+    return steps
+
+
+def _network(batch: int) -> TorchNetwork:
+    return TorchNetwork("dense", {"widths": list(WIDTHS)}, WIDTHS[:1], batch, SAMPLES)
+
+
+MODES: dict[str, Callable[[int], Steps]] = {"numpy": _numpy_mode, "torch": _torch_mode, "hpcnn.torch": _script}
 
 
 def _keep_apart(core: int) -> None:
@@ -86,6 +122,7 @@ def _processor_s(steps: Iterator[None]) -> float:
 def main() -> int:
     parser = make_parser("overlap", "Measures how much of the exchange between nodes hides.", ranks=2, rounds=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement; 1")
+    parser.add_argument("--mode", choices=list(MODES), default="numpy", help="numpy, torch, or a script; numpy")
     parser.add_argument("--batch", type=positive, default=1024, help="samples a step and rank; 1024")
     parser.add_argument("--bucket-mb", type=float, default=2.0, help="train.bucket_mb; 2")
     parser.add_argument("--network-core", type=int, metavar="CORE", help="a core for the exchange alone")
