@@ -15,16 +15,17 @@ class Members:
     """All ranks of a communicator, by rank."""
 
     processes: Sequence[Process]
-    shown: Sequence[tuple[Process, int]]
-    """Each with the descriptor of its page, by which other ranks of its host open it."""
+    pages: Sequence[int]
+    """The descriptor of each rank's page, by which other ranks of its host open it."""
     topology: Topology
     """Which of them can share memory."""
 
     @classmethod
     def gather(cls, allgather: Callable[[Any], list[Any]], own: Process, page: int, first_of_host: int) -> Members:
         """Return all ranks, of which each brings itself and the first rank of its host. Collective."""
-        # In one message, as tuples: each rank receives as many as there are ranks.
+        # As tuples, and equal texts once: each rank receives and keeps as many as there are ranks.
         fields = own.host, own.number, own.start, own.boot, own.namespace
         everyone = allgather((first_of_host, page, *fields))
-        shown = [(Process(*process), page) for _, page, *process in everyone]
-        return cls([process for process, _ in shown], shown, Topology.of([first for first, *_ in everyone]))
+        texts: dict[Any, Any] = {}
+        processes = [Process(*(texts.setdefault(each, each) for each in process)) for _, _, *process in everyone]
+        return cls(processes, [page for _, page, *_ in everyone], Topology.of([first for first, *_ in everyone]))

@@ -80,7 +80,8 @@ class MpiCommunicator:
             lambda: Members.gather(world.allgather, Process.own(self.host), watched_rank.file, first_of_host),
         )
         if self._of_all:
-            watched_rank.joined(self.activity, self.members.shown, self.rank)
+            shown = list(zip(self.members.processes, self.members.pages, strict=True))
+            watched_rank.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: HostMemory = PrivateMemory()
         self._private = Place(self.rank, Topology.of(range(self.size)), alone, links)
