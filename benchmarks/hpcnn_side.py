@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.problem import BATCH, SAMPLES, make_data
+from benchmarks.torch_networks import TorchNetwork
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.protocol import Array, Communicator
@@ -38,7 +39,6 @@ def hpcnn_steps(
     order_free: bool = False,
     backend: Backend = NUMPY,
     arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
-    entry: str = "",
     built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
     """Train for ever, one step at a time. Building is part of the first step.
@@ -54,7 +54,6 @@ def hpcnn_steps(
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
         backend: what computes.
         arithmetic: `train.arithmetic`.
-        entry: `model.entry`, a function of `widths` too, in place of layers.
         built: told of the network.
     """
     hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
@@ -62,17 +61,26 @@ def hpcnn_steps(
         batch_size=batch * comm.size, shards=shards or comm.size, optimizer_sharding=sharding, bucket_mb=bucket_mb,
         arithmetic=arithmetic,
     )  # fmt: skip
-    if entry:
-        model = sections.Model(entry=entry, options={"widths": list(widths)})
-    else:
-        model = sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")])
     job = Job(
         data=NOT_READ,
-        model=model,
+        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
         loss=sections.SparseCategoricalCrossentropy(),
         train=train,
     )
     return job_steps(job, *make_data(widths, samples), comm, order_free=order_free, backend=backend, built=built)
+
+
+def entry_steps(
+    network: TorchNetwork, comm: Communicator, backend: Backend, bucket_mb: float | Literal["auto"] = "auto"
+) -> Iterator[None]:
+    """Train a module of PyTorch for ever, one step at a time, one gradient shard per rank. See `hpcnn_steps`."""
+    job = Job(
+        data=NOT_READ,
+        model=sections.Model(entry=network.entry, options=network.options),
+        loss=sections.SparseCategoricalCrossentropy(),
+        train=Train(batch_size=network.batch * comm.size, shards=comm.size, bucket_mb=bucket_mb),
+    )
+    return job_steps(job, *network.data(), comm, backend=backend)
 
 
 def job_steps(
