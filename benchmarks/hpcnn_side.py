@@ -17,14 +17,10 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data, layers
 from hpcnn.job import model as sections
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
-from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
-from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica
 from hpcnn.runs.spec import build_spec
-from hpcnn.training.backend import Backend, ModelSpec
+from hpcnn.training.backend import Backend
 from hpcnn.training.loader import Order, ShardLoader
-from hpcnn.training.replica import Replica
-from hpcnn.training.updater import Updater
 
 Sharding = bool | Literal["auto"]
 NOT_READ = data.Synthetic(kind="classification", samples=1)
@@ -103,7 +99,10 @@ def job_steps(
     assert isinstance(shards, int)
     spec = build_spec(job, x.shape[1:], backend)
     built(spec.network)
-    replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
+    exchange = None
+    if order_free:
+        exchange = AllreduceExchange(shards, spec.network.layout.trainable_size, job.train.dtype, spec.stats_length)
+    replica = build_replica(job, spec, comm, exchange=exchange)
     loader = ShardLoader(
         ArrayRows(x), ArrayRows(y), batch_size=batch_size, shards=shards,
         order=Order(0, shuffle=True, arithmetic=job.train.arithmetic), input_shape=x.shape[1:], dtype=np.float32,
@@ -115,11 +114,3 @@ def job_steps(
             replica.train_step(step, partial(loader.shards, number), factor=1.0, stop=False)
             step += 1
             yield
-
-
-def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: int) -> Replica:
-    params, sums, dtype = spec.network.layout, spec.layout, job.train.dtype
-    store = comm.host_array(params.size, dtype, shared=False)
-    exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
-    updater = Updater(store, params, build_optimizer(job.optimizer), exchange, arithmetic_of(job.train.arithmetic))
-    return Replica(spec.backend.make_model(spec, store.array), updater, seed=job.train.seed)

@@ -146,10 +146,11 @@ class Exchange(Protocol):
         """Return whether `ok` holds on every rank, once the whole vector is up to date. Ends the step. Collective."""
         ...
 
-    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
-        """Return what gathers rows of values for the cells of the vector that begin at `starts`. For the step.
+    def cell_gather(self, starts: Sequence[int], columns: int) -> GatherCells:
+        """Return what gathers rows of `columns` values for the cells of the vector that begin at `starts`. Collective.
 
-        Every cell must be within one part. The rows of this rank are those of its parts, in their order.
+        To be called within the step. Every cell must be within one part. The rows of this rank are those of its parts,
+        in their order.
         """
         ...
 

@@ -165,6 +165,9 @@ class Torch(Section, frozen=True, kw_only=True):
 
     autocast: Literal["none", "bfloat16"] = "none"
     """`bfloat16`: products and convolutions in that type, by torch.autocast; weights and gradients stay float32."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """`cuda`: each rank computes on the GPU of its number on the node, and gradients are summed in the memory of the \
+host. It affects the result. `auto`: `cuda` where PyTorch sees a GPU, which must be on all ranks or none."""
 
 
 class Job(Section, frozen=True, kw_only=True):

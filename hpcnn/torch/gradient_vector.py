@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpcnn.backends.torch.device import Cuda, Device
+from hpcnn.backends.torch.gradient_copy import GradientCopy
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
@@ -36,6 +38,7 @@ class GradientVector:
     """The gradients of parameters of one type, one after the other, in the order of the parameters.
 
     A backward pass fills it from the end. Its first entries say, for each parameter, how many ranks have a gradient.
+    Where all parameters are on one GPU, gradients are gathered there, and copied to the host's memory in pieces.
 
     Args:
         parameters: whose gradients these are.
@@ -63,11 +66,14 @@ class GradientVector:
         self.exchange.activity = comm.activity
         own = tensor_of(self.exchange.contributions[0].vector)
         own.zero_()  # the gaps between gradients are added, too
-        self._flags = own[: len(parameters)]
-        self.own = self._views(own)
+        self._own, self._flags = own, own[: len(parameters)]
         # The sums are shared by the ranks of a host, while users may change gradients.
         self._sums, self._mean = tensor_of(self.exchange.vector), tensor_of(aligned_empty(self.starts[-1], kind))
-        self._results = self._views(self._mean)
+        device = device_of_all(parameters)
+        self._copy = None if device is None else GradientCopy(device, self.starts[-1], own.dtype)
+        if self._copy is not None:
+            own, self._mean = self._copy.gradient, torch.empty_like(self._copy.gradient)
+        self.own, self._results = self._views(own), self._views(self._mean)
         self.begin()
 
     def _views(self, vector: torch.Tensor) -> list[torch.Tensor]:
@@ -101,7 +107,11 @@ class GradientVector:
         if number == self._first - 1:
             while self._first and self._come[self._first - 1]:
                 self._first -= 1
-            self.exchange.ready(self.starts[self._first])
+            start = self.starts[self._first]
+            if self._copy is None:
+                self.exchange.ready(start)
+            else:
+                self._copy.reached(start)
 
     def clear(self) -> None:
         """Have no gradients, and no weight."""
@@ -114,6 +124,11 @@ class GradientVector:
 
     def complete(self, factor: float) -> None:
         """Take the gradients that no backward pass has brought, and say which parameters have one."""
+        self._complete(factor)
+        if self._copy is not None:
+            self._copy.finish(self.starts[0], self._own, self.exchange.ready)
+
+    def _complete(self, factor: float) -> None:
         if all(self._come):
             self._flags.fill_(1)
             return
@@ -126,7 +141,10 @@ class GradientVector:
 
     def give(self, factor: float) -> None:
         """Give each parameter the sum of its gradients, multiplied by `factor`; one that no rank has stays as it is."""
-        torch.mul(self._sums, factor, out=self._mean)
+        if self._copy is None:
+            torch.mul(self._sums, factor, out=self._mean)
+        else:
+            self._mean.copy_(self._sums).mul_(factor)
         everywhere = bool(self._sums[: len(self.parameters)].all())
         for number, (parameter, result) in enumerate(zip(self.parameters, self._results, strict=True)):
             if not everywhere and not self._sums[number]:
@@ -136,6 +154,12 @@ class GradientVector:
                     parameter.grad = result
             else:
                 parameter.grad = result.to(parameter.device, parameter.dtype)
+
+
+def device_of_all(parameters: Sequence[torch.Tensor]) -> Device | None:
+    """Return the GPU that all parameters are on; None: there is no such."""
+    places = {parameter.device for parameter in parameters}
+    return Cuda(*places) if len(places) == 1 and parameters[0].device.type == "cuda" else None
 
 
 def _strides(parameter: torch.Tensor) -> tuple[int, ...]:

@@ -71,10 +71,12 @@ def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[di
     """Return `machine_info` of each rank, on all ranks. Collective.
 
     Raises:
-        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one.
+        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one; some on GPUs,
+            and others not.
     """
     machines = comm.allgather(machine_info(job, backend))
     agree(comm, lambda: _check_one_arithmetic([str(machine.get("arithmetic", "numpy")) for machine in machines]))
+    agree(comm, lambda: _check_one_device([str(machine.get("device", "cpu")) for machine in machines]))
     return machines
 
 
@@ -84,4 +86,13 @@ def _check_one_arithmetic(arithmetics: Sequence[str]) -> None:
             raise CommunicatorError(
                 f"the arithmetic of rank 0 is {arithmetics[0]}, and that of rank {rank} is {arithmetic}. Give all "
                 "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
+            )
+
+
+def _check_one_device(devices: Sequence[str]) -> None:
+    for rank, device in enumerate(devices):
+        if device != devices[0]:
+            raise CommunicatorError(
+                f"rank 0 computes on {devices[0]}, and rank {rank} on {device}: all ranks must see a GPU, or none. Set "
+                'torch.device to "cpu", or start all ranks where there are GPUs.'
             )

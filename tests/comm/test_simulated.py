@@ -29,7 +29,7 @@ from hpcnn.comm.simulated import Outcome, _Port, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.errors import CommunicatorError
-from tests.comm.exchanges import Case
+from tests.comm.exchanges import Case, sharded
 
 NETWORK = Network(latency_s=2e-6, overhead_s=2e-7, byte_s=8e-11)
 STATS = 6
@@ -86,6 +86,31 @@ def test_any_number_of_hosts_needs_at_most_twice_the_logarithm_of_messages(hosts
     assert max(count.messages for count in outcome.counts) <= 4 * rounds  # both ways
     most_sums = max(1, 2 * (shards - 1).bit_length())
     assert max(sent) <= (most_sums + 1) * 4 * length + 2 * rounds * (8 * STATS * most_sums + 1)
+
+
+@pytest.mark.parametrize(("hosts", "ranks"), [(16, 2), (13, 1)])
+def test_norms_travel_in_as_many_messages_as_results(hosts: int, ranks: int) -> None:
+    """Those of several buckets in one: each rank sends as many for the norms as for the results of one bucket."""
+    case, alignment, buckets = Case(hosts * ranks, 64 * hosts * ranks, np.float32, STATS), 16, 2
+    cells = range(0, case.length, alignment)
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], bool]:
+        exchange, _ = sharded(comm, case, bucket=case.length // buckets, alignment=alignment)
+        gather = exchange.cell_gather(cells, 2)
+        own = [cell for part in exchange.parts for cell in cells if part.start <= cell < part.stop]
+
+        def step() -> bool:
+            rows = gather(np.array([(cell, -cell) for cell in own], np.float64))
+            return rows.tolist() == [[cell, -cell] for cell in cells]
+
+        return step
+
+    outcome = run_simulated([rank // ranks for rank in range(hosts * ranks)], prepare, network=NETWORK)
+    assert all(outcome.results)
+    rounds = (hosts - 1).bit_length()
+    most = max(count.messages for count in outcome.counts)
+    assert most == rounds if hosts & (hosts - 1) == 0 else rounds <= most <= 2 * rounds
+    assert max(count.sent_bytes for count in outcome.counts) < 2 * 16 * len(cells)
 
 
 def test_hundreds_of_ranks() -> None:

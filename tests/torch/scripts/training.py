@@ -10,9 +10,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import hpcnn.torch as hvd
+from hpcnn.backends.torch import gradient_copy
 from hpcnn.data.readers.digits import load_digits
 from hpcnn.errors import CommunicatorError
+from hpcnn.torch import gradient_vector
 from tests.mpi.checks import run_checks
+from tests.torch.pretended import Pretended
 
 SAMPLES = 23
 """So that some ranks have more than others."""
@@ -68,6 +71,29 @@ def check_gradient_is_the_mean_over_all_samples() -> None:
             assert same(gradients(net), wanted), (bucket, step)
         if bucket and hvd.size() > 1:
             assert parallel._reducer.overlap
+
+
+def check_gradients_through_the_memory_of_a_device() -> None:
+    """The same bits as without, also where ranks use different parameters, in pieces of all sizes."""
+    x, y = (each[own_samples()] for each in data())
+    for bucket, piece in ((0, 2**22), (0, 64), (0.001, 64)):
+        with pytest.MonkeyPatch.context() as patch:
+            found = []
+            for device in (None, Pretended()):
+                patch.setattr(gradient_vector, "device_of_all", lambda parameters, device=device: device)
+                patch.setattr(gradient_copy, "PIECE_BYTES", piece)
+                net = make_net(200)
+                net.append(torch.nn.Linear(3, 3).double())
+                parallel = hvd.DistributedDataParallel(net, bucket_cap_mb=bucket)
+                for step in range(3):
+                    parallel.zero_grad(set_to_none=step > 1)
+                    net[4].requires_grad_(step != 1)
+                    cross_entropy(parallel(x), y).backward()
+                    found.append(gradients(net))
+            half = len(found) // 2
+            for one, other in zip(found[:half], found[half:], strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True)), (bucket, piece)
+            assert device.copies >= (3 if hvd.size() > 1 else 0)
 
 
 def check_passes_without_synchronisation() -> None:
