@@ -12,7 +12,7 @@ from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
 from hpcnn.comm.exchange.allreduce_base import AllreduceBase
 from hpcnn.comm.exchange.plan import check_shards
-from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.comm.protocol import Array, Communicator, Compression, ReplicatedExchange
 from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, load, prepare_samples
@@ -64,9 +64,13 @@ def build_replica(
     comm: Communicator,
     class_weights: Array | None = None,
     optimizer: Optimizer | None = None,
+    exchange: ReplicatedExchange | None = None,
 ) -> Replica:
-    """Return this rank's replica, its weights at their start, the same on all ranks. `optimizer` replaces the job's."""
-    updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
+    """Return this rank's replica, its weights at their start, the same on all ranks.
+
+    `optimizer` replaces the job's, and `exchange` the one that sums its gradients.
+    """
+    updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer), exchange)
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
     assert isinstance(job.train.shards, int)
@@ -77,12 +81,15 @@ def build_replica(
     return replica
 
 
-def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer) -> Updater:
+def _updater(
+    job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer, exchange: ReplicatedExchange | None
+) -> Updater:
     shards, layout = job.train.shards, spec.network.layout
     assert isinstance(shards, int)
     size = layout.trainable_size
-    if sums_by_library(job):
+    if exchange is None and sums_by_library(job):
         exchange = _exchange_of_library(job, spec, comm)
+    if exchange is not None:
         exchange.activity = comm.activity
         store = comm.host_array(layout.size, job.train.dtype, shared=False)
         return Updater(store, layout, optimizer, exchange, arithmetic(job.train.arithmetic))
