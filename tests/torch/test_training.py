@@ -1,4 +1,4 @@
-"""50 steps with layers and losses in PyTorch mode against NumPy mode, as in tests of Keras mode: all three modes agree."""
+"""50 steps with layers and losses in PyTorch mode against NumPy mode; those of Keras mode are the same, so all agree."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def _introduction(study: Study) -> str:
         f"# Scaling of {run.raw['job']}\n\n"
         f"{done}Training on {sizes} nodes with {counted(plan.tasks_per_node, 'rank')} each, a network of "
         f"{counted(run.raw['parameters'], 'parameter')}, {run.raw['arithmetic']} arithmetic. "
-        f"Measured by hpcnn {run.raw['environment']['hpcnn']} until {max(each.raw['time'] for each in _runs(study))}."
+        f"Measured by hpcnn {_each(each.raw['environment']['hpcnn'] for each in _runs(study))} until "
+        f"{max(each.raw['time'] for each in _runs(study))}."
     )
 
 
@@ -66,7 +67,8 @@ def _verdict(study: Study) -> str:
         return ""
     steps = _any(study).raw["sides"][HPCNN]["steps"]
     if len(hashes) == 1:
-        return f"Only {counted(next(iter(hashes)), 'node')} of strong scaling is measured: there is no hash to compare."
+        (nodes,) = hashes
+        return f"Strong scaling is measured on {counted(nodes, 'node')} only: there is no other hash to compare."
     sizes = f"{', '.join(map(str, hashes))} nodes"
     if len(set(hashes.values())) == 1:
         return (
@@ -164,8 +166,8 @@ def _method(study: Study) -> str:
         "the slowest rank has ended.",
         "- One Slurm job has the nodes of the largest size; smaller sizes run on the first of them, so that all sizes "
         "have the same nodes, software and time of day.",
-        f"- Efficiency is samples per second, over those on {counted(plan.nodes[0], 'node')} and over how many times as "
-        "many nodes there are. Each side is compared with itself.",
+        f"- Efficiency is samples per second, over those on {counted(plan.nodes[0], 'node')} and over how many times "
+        "as many nodes there are. Each side is compared with itself.",
     ]
     if len(sides) > 1:
         lines.append(
