@@ -175,6 +175,30 @@ def check_distributed_optimizer() -> None:
         assert same(gradients(net), gradients(whole))
 
 
+def check_compressed_gradients() -> None:
+    """What a step's rounding loses comes with the next: the mean over steps is nearer than any one step."""
+    x, y = (each[: SAMPLES // 6 * 6].chunk(hvd.size())[hvd.rank()] for each in data())
+    for compression, step_loss in ((hvd.Compression.bf16, 2**-8), (hvd.Compression.fp16, 2**-11)):
+        net = make_net()
+        hvd.broadcast_parameters(net.state_dict())
+        inner = torch.optim.SGD(net.parameters(), lr=0.0)
+        alone = copy.deepcopy(net)
+        cross_entropy(alone(x), y).backward()
+        wanted = [hvd.allreduce(each.grad) for each in alone.parameters()]
+        optimizer = hvd.DistributedOptimizer(inner, compression=compression)
+        total = [torch.zeros_like(each) for each in wanted]
+        for _ in range(16):
+            optimizer.zero_grad()
+            cross_entropy(net(x), y).backward()
+            optimizer.step()
+            for own, found, known in zip(total, gradients(net), wanted, strict=True):
+                own += found / 16
+                assert (found - known).abs().max() < 4 * step_loss * known.abs().max()
+        assert not same(gradients(net), wanted)
+        for own, known in zip(total, wanted, strict=True):
+            assert (own - known).abs().max() < step_loss * known.abs().max() / 2
+
+
 def check_a_script_for_horovod_learns() -> None:
     """Train as Horovod's example for MNIST does, on the digits, with a higher learning rate.
 
@@ -204,30 +228,6 @@ def check_a_script_for_horovod_learns() -> None:
     assert accuracy > 0.8
     weights = [each.tolist() for each in net.parameters()]
     assert hvd.allgather_object(weights) == [weights] * hvd.size()
-
-
-def check_compressed_gradients() -> None:
-    """What a step's rounding loses comes with the next: the mean over steps is nearer than any one step."""
-    x, y = (each[: SAMPLES // 6 * 6].chunk(hvd.size())[hvd.rank()] for each in data())
-    for compression, step_loss in ((hvd.Compression.bf16, 2**-8), (hvd.Compression.fp16, 2**-11)):
-        net = make_net()
-        hvd.broadcast_parameters(net.state_dict())
-        inner = torch.optim.SGD(net.parameters(), lr=0.0)
-        alone = copy.deepcopy(net)
-        cross_entropy(alone(x), y).backward()
-        wanted = [hvd.allreduce(each.grad) for each in alone.parameters()]
-        optimizer = hvd.DistributedOptimizer(inner, compression=compression)
-        total = [torch.zeros_like(each) for each in wanted]
-        for _ in range(16):
-            optimizer.zero_grad()
-            cross_entropy(net(x), y).backward()
-            optimizer.step()
-            for own, found, known in zip(total, gradients(net), wanted, strict=True):
-                own += found / 16
-                assert (found - known).abs().max() < 4 * step_loss * known.abs().max()
-        assert not same(gradients(net), wanted)
-        for own, known in zip(total, wanted, strict=True):
-            assert (own - known).abs().max() < step_loss * known.abs().max() / 2
 
 
 def check_ranks_that_have_joined() -> None:
