@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hpcnn.comm.collectives import agree, variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
@@ -189,5 +191,7 @@ def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Trai
 
 
 def _mode_of(job: Job) -> str:
-    settings = {"keras": f", keras.comm = {job.keras.comm!r}", "torch": f", torch.autocast = {job.torch.autocast!r}"}
-    return f"backend = {job.backend!r}{settings.get(job.backend, '')}"
+    of = {"keras": job.keras, "torch": job.torch}.get(job.backend)
+    settings = {} if of is None else msgspec.structs.asdict(of)
+    own = "".join(f", {job.backend}.{key} = {value!r}" for key, value in settings.items())
+    return f"backend = {job.backend!r}{own}"

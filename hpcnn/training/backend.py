@@ -71,10 +71,12 @@ def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[Va
     """Return what `machine_info` there is, each with the first rank that has it, on all ranks. Collective.
 
     Raises:
-        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one.
+        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one; some on GPUs,
+            and others not.
     """
     machines = variants_or_raise(comm, machine_info(job, backend))
     agree(comm, lambda: _check_one_arithmetic(machines))
+    agree(comm, lambda: _check_one_device(machines))
     return machines
 
 
@@ -86,4 +88,15 @@ def _check_one_arithmetic(machines: Sequence[Variant[dict[str, Any]]]) -> None:
             raise CommunicatorError(
                 f"the arithmetic of rank 0 is {first}, and that of rank {each.rank} is {arithmetic}. Give all "
                 "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
+            )
+
+
+def _check_one_device(machines: Sequence[Variant[dict[str, Any]]]) -> None:
+    first, *_ = (str(each.value.get("device", "cpu")) for each in machines)
+    for each in machines:
+        device = str(each.value.get("device", "cpu"))
+        if device != first:
+            raise CommunicatorError(
+                f"rank 0 computes on {first}, and rank {each.rank} on {device}: all ranks must see a GPU, or none. Set "
+                'torch.device to "cpu", or start all ranks where there are GPUs.'
             )

@@ -279,7 +279,8 @@ def evaluate(
             return broken_off
         return collected.piece(*loader.piece(i))
 
-    stats = TreeReduction(comm).sum(loader.pieces, leaf)
+    with model.unchanged_weights():
+        stats = TreeReduction(comm).sum(loader.pieces, leaf)
     comm.activity.enter(OTHER)
     if stats[STOP]:
         raise StoppedError
