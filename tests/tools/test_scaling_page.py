@@ -41,7 +41,7 @@ def figures(run: str, ms: dict[str, float], sha256: str = ONE, **changes: Any) -
         "run": run, "kind": kind, "nodes": nodes, "tasks_per_node": 2, "time": f"2026-01-0{nodes}", "job": "digits",
         "parameters": 1000, "steps": 5, "batch_size": batch, "shards": 8, "arithmetic": "native",
         "sides": {name: side(each, batch, hashes.get(name, "")) for name, each in ms.items()},
-        "left_out": {}, "network": network, "environment": environment, "notes": [],
+        "left_out": {}, "network": network, "environment": environment, "notes": [], "slurm_job": "7.0",
     } | changes  # fmt: skip
 
 
@@ -127,6 +127,15 @@ def test_the_page(files: StudyFiles) -> None:
     assert "Note: 2 ranks are busy (weak-4)." in text
     assert "Its 3 strong-scaling runs have 2 different SHA-256." in text
     assert "runs are done" not in text
+    assert "One Slurm job had the nodes of the largest size" in text
+
+
+def test_runs_of_several_jobs_are_told(files: StudyFiles) -> None:
+    put(files, ALL[0], ALL[1] | {"slurm_job": "7.1"}, ALL[2] | {"slurm_job": "7.1"})
+    text = page(read_study(files))
+    assert "The runs come from 2 starts of Slurm jobs (strong-1; strong-2, weak-2), each with the nodes" in text
+    put(files, ALL[1] | {"slurm_job": ""})
+    assert "Not started by Slurm: strong-2. Nothing says" in page(read_study(files))
 
 
 def test_hashes_that_differ_are_said_first(files: StudyFiles) -> None:

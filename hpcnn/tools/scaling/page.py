@@ -164,8 +164,7 @@ def _method(study: Study) -> str:
         f"- Each figure is the median of {rounds} measurements of {plan.steps} training steps, reading of samples "
         "included, evaluation and checkpoints not; in brackets the fastest and the slowest. A measurement ends when "
         "the slowest rank has ended.",
-        "- One Slurm job has the nodes of the largest size; smaller sizes run on the first of them, so that all sizes "
-        "have the same nodes, software and time of day.",
+        f"- {_jobs(study)}",
         f"- Efficiency is samples per second, over those on {counted(plan.nodes[0], 'node')} and over how many times "
         "as many nodes there are. Each side is compared with itself.",
     ]
@@ -183,7 +182,7 @@ def _method(study: Study) -> str:
     if DDP in sides:
         lines.append(
             "- PyTorch DDP: the same layers, samples, optimizer and cores in PyTorch, with DistributedDataParallel "
-            "over gloo, which sends by TCP. NCCL, for GPUs, is not compared."
+            "over gloo, which sends by TCP; hpcnn also computes the job's metrics. NCCL, for GPUs, is not compared."
         )
     if HOROVOD in sides:
         lines.append(
@@ -196,6 +195,25 @@ def _method(study: Study) -> str:
         lines.append("- Where the samples of an epoch are no multiple of the batch, its last batch is smaller.")
     lines += [f"- {note}" for note in _remarks(study)]
     return "\n".join(["## How it was measured", "", *lines, "", "The raw figures of each run are in [raw](raw/)."])
+
+
+def _jobs(study: Study) -> str:
+    """Return on which nodes the runs were."""
+    jobs: dict[str, list[str]] = {}
+    for name, run in study.runs.items():
+        jobs.setdefault(run.raw["slurm_job"], []).append(name)
+    if "" in jobs:
+        return f"Not started by Slurm: {', '.join(jobs[''])}. Nothing says that these runs had the same nodes."
+    if len(jobs) == 1:
+        return (
+            "One Slurm job had the nodes of the largest size, and smaller sizes ran on the first of them: all sizes "
+            "had the same nodes and software."
+        )
+    parts = "; ".join(", ".join(names) for names in jobs.values())
+    return (
+        f"The runs come from {len(jobs)} starts of Slurm jobs ({parts}), each with the nodes of the largest size, of "
+        "which smaller sizes used the first. The nodes may differ between them."
+    )
 
 
 def _other_hashes(study: Study) -> str:
