@@ -53,7 +53,7 @@ def _parser() -> Parser:
         kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, default="both", help=meaning)
     what.add_argument("--without", action="append", choices=RIVALS, default=[], help="leave one out; may be repeated")
     what.add_argument("--out", type=path_argument, metavar="DIR", help="folder of the study")
-    size = parser.add_argument_group("the Slurm job")
+    size = parser.add_argument_group("the Slurm job; options of sbatch may follow --")
     size.add_argument("--cpus-per-task", metavar="N", help="cores per rank")
     size.add_argument("--time", help="wall time of the whole study; submit it again if that was too short")
     size.add_argument("--partition", metavar="NAME", help="partition; `sinfo -s` lists them")
@@ -65,7 +65,7 @@ def _parser() -> Parser:
         "--missing", type=path_argument, metavar="DIR", help="for scripts: list missing runs, nodes, ranks a node"
     )
     other.add_argument("--measure", nargs=2, metavar=("DIR", "RUN"), help="for scripts: measure one run on these ranks")
-    parser.usage = "%(prog)s [JOB] --nodes N,N,... --out DIR [options] [-- OPTIONS OF SBATCH]"
+    parser.usage = "%(prog)s [JOB] --nodes N,N,... --out DIR [options] [-- OPTIONS]"
     return parser
 
 
