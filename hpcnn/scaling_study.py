@@ -65,7 +65,7 @@ def _parser() -> Parser:
         "--missing", type=path_argument, metavar="DIR", help="for scripts: list missing runs, nodes, ranks a node"
     )
     other.add_argument("--measure", nargs=2, metavar=("DIR", "RUN"), help="for scripts: measure one run on these ranks")
-    parser.usage = "%(prog)s [JOB] --nodes N,N,... --out DIR [options] [-- OPTIONS]"
+    parser.usage = "%(prog)s [JOB] --nodes N,N --out DIR [options] [-- OPTIONS]"
     return parser
 
 
