@@ -9,8 +9,8 @@ from typing import Any
 from hpcnn.core.formatting import counted, percent, three_digits
 from hpcnn.errors import JobError
 from hpcnn.tools.outputs import write_whole
-from hpcnn.tools.scaling.figures import KIND_TITLES, Figures, Study, read_study
-from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, LABELS, STRONG, WEAK
+from hpcnn.tools.scaling.figures import Figures, Study, read_study
+from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, KIND_TITLES, LABELS, STRONG, WEAK
 from hpcnn.tools.scaling.plan import StudyFiles
 from hpcnn.tools.scaling.plot import scaling_plot
 
