@@ -24,11 +24,10 @@ from hpcnn.errors import CommunicatorError, DriftError
 from hpcnn.kernels.loading import find_core
 from hpcnn.runs.build import build_training
 from hpcnn.system.control_groups import read_text
-from hpcnn.system.cores import read_cores
 from hpcnn.tools.bench.outputs import measured_on, warnings
 from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD
 from hpcnn.tools.scaling.plan import Plan, StudyRun
-from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side
+from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side, threads_here
 from hpcnn.training.training import Training
 
 WARM_UP = 20
@@ -155,12 +154,12 @@ def _shared_machine(comm: Communicator) -> list[str]:
 
 
 def _software(training: Training, comm: Communicator) -> dict[str, Any]:
-    """Return what the figures depend on beside the machine, and how many cores the ranks may use. Collective."""
-    cores = [len(rank.cores) for rank in comm.allgather(read_cores())]
+    """Return what the figures depend on beside the machine. Collective."""
+    threads = comm.allgather(threads_here(comm))
     core = find_core()
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "cores_a_rank": [min(cores), max(cores)],
+        "threads_a_rank": [min(threads), max(threads)],
         "cpus_a_node": os.cpu_count(),
         "kernels": core.isa() if core is not None and training.job.train.arithmetic == "native" else "",
         "system": f"{platform.system()} {platform.release()}",

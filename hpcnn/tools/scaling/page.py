@@ -10,7 +10,7 @@ from hpcnn.core.formatting import counted, percent, three_digits
 from hpcnn.errors import JobError
 from hpcnn.tools.outputs import write_whole
 from hpcnn.tools.scaling.figures import Figures, Study, read_study
-from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, KIND_TITLES, LABELS, STRONG, WEAK
+from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, KIND_TITLES, LABELS, RIVALS, STRONG, WEAK
 from hpcnn.tools.scaling.plan import StudyFiles
 from hpcnn.tools.scaling.plot import scaling_plot
 
@@ -142,7 +142,7 @@ def _machine(study: Study) -> str:
     rows = [
         ("processor", _each(one["machine"]["processor"] for one in environments)),
         ("CPUs of a node", _each(one["cpus_a_node"] for one in environments)),
-        ("cores that a rank may use", _each(_range(*one["cores_a_rank"]) for one in environments)),
+        ("threads of a rank", _each(_range(*one["threads_a_rank"]) for one in environments)),
         ("kernels of the compiled core", _each(one["kernels"] for one in environments)),
         ("BLAS of NumPy", _each(one["machine"]["blas"] for one in environments)),
         ("MPI", _each(" ".join(one.get("mpi", "").split()) for one in environments)),
@@ -168,11 +168,12 @@ def _method(study: Study) -> str:
         f"- Efficiency is samples per second, over those on {counted(plan.nodes[0], 'node')} and over how many times "
         "as many nodes there are. Each side is compared with itself.",
     ]
-    if len(sides) > 1:
+    in_turn = [LABELS[side] for side in sides if side != HOROVOD]
+    if len(in_turn) > 1:
         lines.append(
-            "- hpcnn, MPI_Allreduce and PyTorch DDP take turns in one process on each rank. `/ hpcnn` is the time as a "
-            "multiple of hpcnn's, the median over the pairs of measurements that follow each other: on a busy machine "
-            "it differs from the ratio of the two medians."
+            f"- {', '.join(in_turn[:-1])} and {in_turn[-1]} take turns in one process on each rank. `/ hpcnn` is the "
+            "time as a multiple of hpcnn's, the median over the pairs of measurements that follow each other: on a "
+            "busy machine it differs from the ratio of the two medians."
         )
     if ALLREDUCE in sides:
         lines.append(
@@ -239,6 +240,9 @@ def _remarks(study: Study) -> list[str]:
     missing = [run.name for run in study.plan.runs() if run.name not in study.runs]
     if missing:
         said["Not measured yet"] = missing
+    unasked = [LABELS[side] for side in RIVALS if side not in study.plan.rivals]
+    if unasked:
+        said["Left out on request"] = unasked
     return [f"{what} ({', '.join(names)})." for what, names in said.items()]
 
 
