@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -12,6 +12,7 @@ from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.core.activity import Activity
 from hpcnn.core.tree import Subtree
 
+T = TypeVar("T")
 Array = NDArray[Any]
 UpdateStep = Callable[[], bool]
 """Goes through the buckets of an exchange, and returns what `Exchange.complete` does."""
@@ -241,6 +242,15 @@ class Communicator(Protocol):
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
+        ...
+
+    def allreduce(self, value: T, merge: Callable[[T, T], T]) -> T:
+        """Return the small objects `value` of all ranks, merged along a tree in the order of ranks.
+
+        `merge` is associative, raises nothing, and may use up its arguments. Where all values can be merged into one of
+        their size, this takes a time that grows with the logarithm of the number of ranks; `allgather` takes one that
+        grows with the number.
+        """
         ...
 
     def broadcast(self, value: Any) -> Any:

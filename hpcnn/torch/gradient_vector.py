@@ -11,17 +11,17 @@ import torch
 
 from hpcnn.backends.torch.device import Cuda, Device
 from hpcnn.backends.torch.gradient_copy import GradientCopy
-from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.protocol import Communicator, Compression
 from hpcnn.errors import CommunicatorError
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.torch.tensors import tensor_of
 
 _ON_WIRE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
-"""What gradients of each type are added in, without compression."""
+"""What gradients of each type are added in."""
 
 
-def wire_type(parameter: torch.Tensor, wire: np.dtype[Any] | None) -> np.dtype[Any]:
-    """Return the type in which the gradient of a parameter is sent and added.
+def wire_type(parameter: torch.Tensor) -> np.dtype[Any]:
+    """Return the type in which the gradient of a parameter is added.
 
     Raises:
         CommunicatorError: there is none for it.
@@ -31,7 +31,7 @@ def wire_type(parameter: torch.Tensor, wire: np.dtype[Any] | None) -> np.dtype[A
         raise CommunicatorError(
             f"a parameter of type {name} can't be trained on several ranks: use {', '.join(_ON_WIRE)}"
         )
-    return np.dtype(_ON_WIRE[name]) if wire is None or name not in ("float32", "float64") else wire
+    return np.dtype(_ON_WIRE[name])
 
 
 class GradientVector:
@@ -46,6 +46,7 @@ class GradientVector:
         comm: the ranks.
         stats: sums that travel with it.
         bucket: bytes that travel while the rest is computed; 0: all at the end.
+        compression: how sums are rounded on their way; None: they are not.
     """
 
     def __init__(
@@ -56,13 +57,15 @@ class GradientVector:
         *,
         stats: int,
         bucket: int,
+        compression: Compression | None,
     ) -> None:
         self.parameters = parameters
         line = ALIGNMENT // kind.itemsize
         sizes = [-(-parameter.numel() // line) * line for parameter in parameters]
         head = -(-len(parameters) // line) * line
         self.starts = list(accumulate(sizes, initial=head))
-        self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=bucket // kind.itemsize)
+        entries = bucket // kind.itemsize
+        self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=entries, compression=compression)
         self.exchange.activity = comm.activity
         own = tensor_of(self.exchange.contributions[0].vector)
         own.zero_()  # the gaps between gradients are added, too

@@ -25,7 +25,8 @@ from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.shared_memory import PrivateMemory
-from hpcnn.comm.simulated import Outcome, _Port, run_simulated
+from hpcnn.comm.simulated import Outcome, run_simulated
+from hpcnn.comm.simulated_port import Port
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
 from hpcnn.errors import CommunicatorError
@@ -227,7 +228,7 @@ def test_the_fastest_depends_on_hosts_size_and_network() -> None:
 @settings(max_examples=60, deadline=None)
 @given(messages=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=15))
 def test_messages_share_a_port_slot_by_slot(messages: list[tuple[int, int]]) -> None:
-    port, busy = _Port(), set[int]()
+    port, busy = Port(), set[int]()
     for earliest, duration in messages:
         free = list(itertools.islice((slot for slot in itertools.count(earliest) if slot not in busy), duration))
         busy.update(free)

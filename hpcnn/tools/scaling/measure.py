@@ -132,7 +132,7 @@ def _network(comm: Communicator) -> dict[str, float] | None:
     from hpcnn.comm.exchange.allreduce_exchange import plain_links
     from hpcnn.comm.exchange.probe import measure
 
-    return asdict(measure(Place(comm.rank, topology, PrivateMemory(), plain_links()), comm.allgather))
+    return asdict(measure(Place(comm.rank, topology, PrivateMemory(), plain_links()), comm.allreduce))
 
 
 def _slurm_job() -> str:
