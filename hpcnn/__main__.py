@@ -38,6 +38,7 @@ GROUPS = {
         "logs": "prints the log of a run",
         "cancel": "cancels runs after they have saved",
         "sweep": "sweeps over settings of a job",
+        "scaling-study": "measures how a job scales, and writes a page of it",
     },
     "Keras and Horovod": {
         "keras-check": "shows how to port a Horovod script",
@@ -61,7 +62,7 @@ def _command(text: str) -> str:
 def _overview() -> str:
     lines = ["commands, each with its own --help:"]
     for title, commands in GROUPS.items():
-        lines += ["", f"  {title}", *(f"    {name:<13}{what}" for name, what in commands.items())]
+        lines += ["", f"  {title}", *(f"    {name:<15}{what}" for name, what in commands.items())]
     return "\n".join(lines)
 
 
