@@ -29,7 +29,7 @@ GROUPS = {
     "look at runs and machines": {
         "report": "reports the results of runs as a page, a picture or text",
         "checkpoints": "lists and verifies the checkpoints of a run",
-        "bench": "measures the exchange of gradients and the phases of a step",
+        "bench": "measures the network, the exchange of gradients, and a step",
         "doctor": "diagnoses this machine, its MPI and the Slurm job",
     },
     "on a Slurm cluster": {
