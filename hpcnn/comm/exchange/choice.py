@@ -27,9 +27,9 @@ CHOICE = "HPCNN_EXCHANGE"
 
 ADDITION_S = 1e-6
 """To begin one addition."""
-_CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
+CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
 """To add or copy a byte that lies in the cache, or in memory."""
-_CACHE_BYTES = 2**20
+CACHE_BYTES = 2**20
 
 
 def check_choice(text: str) -> str:
@@ -93,7 +93,7 @@ class Traffic:
     def local_s(self) -> float:
         """What a rank's additions take, in seconds."""
         size = self.added_bytes
-        return self.additions * ADDITION_S + size * (_CACHED_BYTE_S if size < _CACHE_BYTES else _BYTE_S)
+        return self.additions * ADDITION_S + size * (CACHED_BYTE_S if size < CACHE_BYTES else _BYTE_S)
 
     def seconds(self, network: Network) -> float:
         """Return how long it takes."""

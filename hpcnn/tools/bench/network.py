@@ -126,7 +126,8 @@ def _slowest(comm: Communicator, action: Callable[[], None], calls: int) -> floa
     begin = time.perf_counter()
     for _ in range(calls):
         action()
-    return max(comm.allgather(time.perf_counter() - begin))
+    everyone: list[float] = comm.allgather(time.perf_counter() - begin)
+    return max(everyone)
 
 
 def memory_byte_s(comm: Communicator, seconds: float) -> float:
