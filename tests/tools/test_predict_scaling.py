@@ -18,8 +18,10 @@ from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import builtin_jobs
 from hpcnn.tools.scaling.compute import Compute
+from hpcnn.tools.scaling.predict import _batch_sums
 from hpcnn.tools.scaling.prediction import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.scaling.report import Prediction, sentences
+from hpcnn.tools.show.open_job import open_job
 
 NETWORK = Network(2e-6, 2e-7, 8e-11)
 CLUSTER = Cluster(Machine(NETWORK, None, 1e-11), 1)
@@ -67,6 +69,32 @@ def test_the_parts_of_a_step() -> None:
     assert two.parts["network"] > 2 * MODEL.length * 4 / 2 * 8e-11
     assert predict_step(MODEL, replace(CLUSTER, hidden=1.0), 4, 32).parts["network"] == 0
     assert predict_step(MODEL, CLUSTER, 4, 10).parts["compute"] == pytest.approx(1.3e-3)  # 3 samples, not 2.5
+
+
+def test_each_sum_of_batch_normalisation_is_an_exchange_that_nothing_hides() -> None:
+    hidden = replace(CLUSTER, hidden=1.0)
+    plain, normal = (predict_step(replace(MODEL, batch_sums=sums), hidden, 16, 16) for sums in ((), (65, 65, 33)))
+    assert plain.parts["network"] == 0
+    assert normal.parts["network"] > 3 * 4 * NETWORK.latency_s
+    assert normal.messages >= plain.messages + 3 * 4
+    assert normal.parts["sums"] > plain.parts["sums"]
+    assert predict_step(replace(MODEL, batch_sums=(65,)), CLUSTER, 1, 16).parts["sums"] == 0
+
+
+def test_batch_normalisation_of_a_job_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text("""
+[data]
+source = "digits"
+[model]
+layers = [
+    { type = "dense", units = 5 },
+    { type = "batch_normalization" },
+    { type = "dense", units = 10, activation = "softmax" },
+]
+[loss]
+name = "sparse_categorical_crossentropy"
+""")
+    assert _batch_sums(open_job(tmp_path / "job.toml", [], 1).network) == [11, 11]
 
 
 def test_sums_of_long_vectors_are_as_fast_as_the_memory_of_a_node() -> None:

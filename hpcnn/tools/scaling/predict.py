@@ -17,6 +17,8 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import load_job
+from hpcnn.nn.layer import BatchLayer
+from hpcnn.nn.network import Network
 from hpcnn.runs.memory import memory_need, shards_by_itself
 from hpcnn.slurm.run_files import read_lines, require_run
 from hpcnn.tools.bench.network import memory_byte_s
@@ -133,4 +135,11 @@ def _model(shown: ShownJob, compute: Compute) -> Model:
         gathers=not compressed,
         shares_update=shares_update,
         memory=memory,
+        batch_sums=_batch_sums(shown.network),
     )
+
+
+def _batch_sums(network: Network) -> list[int]:
+    """Return the entries of count, mean and square of each layer of the whole batch, forward and backward."""
+    found = [node for node in network.nodes if isinstance(node.layer, BatchLayer) and node.layer.synchronized]
+    return [1 + 2 * node.given_shape[-1] for node in found for _ in range(2)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcnn.comm.exchange.choice import (
     ADDITION_S,
@@ -11,6 +12,7 @@ from hpcnn.comm.exchange.choice import (
     CACHED_BYTE_S,
     DIRECT,
     GATHER,
+    HALVING,
     TRAFFIC,
     Workload,
     contributed_bytes,
@@ -27,7 +29,7 @@ COMPUTE, UPDATE, SUMS, NETWORK = "compute", "update", "sums", "network"
 _MEETING_S, _MEETINGS = 1e-6, 3
 """Of a host's ranks, per doubling of their number, where it is not known; and how often they meet in a step."""
 _TOUCHED = 3
-"""How often a byte is read or written that leaves a host and another one that comes: sent, stored, added."""
+"""How often halving reads or writes a byte that it sends, and one that comes: packed, added, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Model:
     """Whether so many ranks update a part each."""
     memory: Callable[[int, int], int]
     """Bytes of a rank, by ranks and batch."""
+    batch_sums: Sequence[int] = ()
+    """Entries of the float64 sums for which all ranks stop within a step, as for batch normalisation."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +94,27 @@ def predict_step(model: Model, cluster: Cluster, nodes: int, batch: int) -> Step
     tasks = cluster.tasks
     ranks = nodes * tasks
     topology = Topology(tuple(tuple(range(node * tasks, (node + 1) * tasks)) for node in range(nodes)))
-    work = Workload(topology, max(model.shards, ranks), model.length, model.item_bytes, model.stats_length)
-    algorithm = _algorithm(model, cluster, work)
-    traffic = TRAFFIC[algorithm](work)
+    gradients = Workload(topology, max(model.shards, ranks), model.length, model.item_bytes, model.stats_length)
     parts = {
         COMPUTE: model.compute.seconds(-(-batch // ranks)),
         UPDATE: model.compute.update_s / (ranks if model.shares_update(ranks) else 1),
-        SUMS: _sums_s(work, cluster, algorithm) if ranks > 1 else 0.0,
+        SUMS: 0.0,
         NETWORK: 0.0,
     }
-    sent = traffic.sent_bytes if nodes > 1 else 0.0
-    if nodes > 1:
-        parts[NETWORK] = (traffic.seconds(_between(cluster)) - traffic.local_s) * (1 - cluster.hidden)
-    messages = traffic.messages if nodes > 1 else 0
-    return Step(nodes, ranks, batch, parts, algorithm, sent / tasks, messages, model.memory(ranks, batch))
+    sent, messages = 0.0, 0
+    algorithm = _algorithm(cluster, gradients, gathers=model.gathers)
+    exchanges = [(gradients, algorithm, 1, 1 - cluster.hidden)]
+    for length, times in Counter(model.batch_sums).items():
+        work = replace(gradients, length=length, item_bytes=8, stats_length=0)
+        exchanges.append((work, _algorithm(cluster, work, gathers=True), times, 1.0))
+    for work, name, times, waited in exchanges if ranks > 1 else ():
+        parts[SUMS] += times * _sums_s(work, cluster, name)
+        if nodes > 1:
+            traffic = TRAFFIC[name](work)
+            parts[NETWORK] += times * waited * (traffic.seconds(_between(cluster)) - traffic.local_s)
+            sent += times * traffic.sent_bytes / tasks
+            messages += times * traffic.messages
+    return Step(nodes, ranks, batch, parts, algorithm, sent, messages, model.memory(ranks, batch))
 
 
 def _between(cluster: Cluster) -> Network:
@@ -111,26 +122,38 @@ def _between(cluster: Cluster) -> Network:
     return cluster.machine.between
 
 
-def _algorithm(model: Model, cluster: Cluster, work: Workload) -> str:
+def _algorithm(cluster: Cluster, work: Workload, *, gathers: bool) -> str:
     """Return what `hpcnn.comm.exchange.probe.Chooser` would choose."""
     if len(work.topology.hosts) == 1:
-        return GATHER if model.gathers and contributed_bytes(work) <= SMALL_BYTES else DIRECT
-    return fastest(work, _between(cluster), gather=model.gathers)
+        return GATHER if gathers and contributed_bytes(work) <= SMALL_BYTES else DIRECT
+    return fastest(work, _between(cluster), gather=gathers)
 
 
 def _sums_s(work: Workload, cluster: Cluster, algorithm: str) -> float:
     """Return what a host's ranks add and copy, together as fast as its memory, and wait for each other."""
-    machine, tasks, several = cluster.machine, cluster.tasks, len(work.topology.hosts) > 1
-    traffic, whole = TRAFFIC[algorithm](work), work.length * work.item_bytes
-    if algorithm == GATHER:
-        moved = traffic.added_bytes * tasks
-    else:
-        slots = tasks * max(len(work.topology.rank_subtrees(work.shards, rank)) for rank in (0, tasks // 2, tasks - 1))
-        moved = (slots + 1) * whole + (_TOUCHED * traffic.sent_bytes if several else 0.0)
+    machine, tasks = cluster.machine, cluster.tasks
+    moved = _moved_bytes(work, algorithm)
     meeting_s = machine.within.latency_s if machine.within else _MEETING_S
     assert machine.memory_byte_s is not None
     byte_s = CACHED_BYTE_S / tasks if moved < CACHE_BYTES * tasks else machine.memory_byte_s
-    return traffic.additions * ADDITION_S + moved * byte_s + _MEETINGS * (tasks - 1).bit_length() * meeting_s
+    additions_s = TRAFFIC[algorithm](work).additions * ADDITION_S
+    return additions_s + moved * byte_s + _MEETINGS * (tasks - 1).bit_length() * meeting_s
+
+
+def _moved_bytes(work: Workload, algorithm: str) -> float:
+    """Return the bytes that the ranks of a host read and write to add: messages themselves are the network's."""
+    topology, traffic = work.topology, TRAFFIC[algorithm](work)
+    hosts, whole = len(topology.hosts), work.length * work.item_bytes
+    some = {0, hosts // 2, hosts - 1}
+    if algorithm == GATHER:
+        return traffic.added_bytes * topology.lanes
+    slots = max(sum(len(topology.rank_subtrees(work.shards, rank)) for rank in topology.hosts[host]) for host in some)
+    sums = max(len(topology.host_subtrees(work.shards, host)) for host in some)
+    here = slots + sums if slots > sums else 0  # what is a sum already is sent where it lies
+    if algorithm == HALVING:
+        return here * whole + _TOUCHED * traffic.sent_bytes
+    relayed = here * whole * (hosts - 1) / hosts
+    return relayed + (slots + (hosts - 1) * sums + 1) * whole / hosts
 
 
 @dataclass(frozen=True)
