@@ -25,8 +25,8 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.core.activity import OPTIMIZER
 from hpcnn.errors import CommunicatorError
 from hpcnn.tools.bench.network import NetworkBench
-from hpcnn.tools.scaling.compute import Compute
-from hpcnn.tools.scaling.prediction import NETWORK, SUMS, Cluster, Model, predict_step
+from hpcnn.tools.prediction.compute import Compute
+from hpcnn.tools.prediction.steps import NETWORK, SUMS, Cluster, Model, predict_step
 from hpcnn.training.tuning import SHARDING_PAYS
 
 ALONE, MEASURED, PREDICTED = "a rank alone", "measured", "predicted"

@@ -107,8 +107,8 @@ def run(comm: Communicator, arguments: argparse.Namespace) -> int:
     """Predict, show and write. Collective."""
     from hpcnn.comm.collectives import agree
     from hpcnn.tools.bench.outputs import check_outputs, write_json
-    from hpcnn.tools.scaling import report
-    from hpcnn.tools.scaling.predict import Request, predict
+    from hpcnn.tools.prediction import report
+    from hpcnn.tools.prediction.predict import Request, predict
 
     agree(comm, lambda: check_outputs(arguments.json, arguments.plot) if comm.rank == 0 else None)
     request = Request(

@@ -17,10 +17,10 @@ from hpcnn.comm.simulated import run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import builtin_jobs
-from hpcnn.tools.scaling.compute import Compute
-from hpcnn.tools.scaling.predict import _batch_sums
-from hpcnn.tools.scaling.prediction import Cluster, Model, Scaling, Step, most_that_pay, predict_step
-from hpcnn.tools.scaling.report import Prediction, sentences
+from hpcnn.tools.prediction.compute import Compute
+from hpcnn.tools.prediction.predict import _batch_sums
+from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
+from hpcnn.tools.prediction.report import Prediction, sentences
 from hpcnn.tools.show.open_job import open_job
 
 NETWORK = Network(2e-6, 2e-7, 8e-11)
