@@ -39,6 +39,7 @@ GROUPS = {
         "logs": "prints the log of a run",
         "cancel": "cancels runs after they have saved",
         "sweep": "sweeps over settings of a job",
+        "scaling-study": "measures how a job scales, and writes a page of it",
     },
     "Keras and Horovod": {
         "keras-check": "shows how to port a Horovod script",

@@ -15,7 +15,7 @@ from hpcnn.job.losses_checks import check_losses
 from hpcnn.job.model_options import check_options, takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
 from hpcnn.job.output_checks import check_class_metrics, check_ending
-from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_horovod
+from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_library
 
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
@@ -39,7 +39,7 @@ def check_job(job: Job) -> None:
         _check_optimizer,
         _check_warmup,
         _check_library,
-        _check_horovod,
+        _check_sums_by_library,
     )
     for check in checks:
         check(job)
@@ -249,8 +249,9 @@ def _check_library(job: Job) -> None:
             )
 
 
-def _check_horovod(job: Job) -> None:
-    if not sums_by_horovod(job):
+def _check_sums_by_library(job: Job) -> None:
+    setting = sums_by_library(job)
+    if not setting:
         return
     for key, asked, value in (
         ("train.optimizer_sharding", job.train.optimizer_sharding is True, "true"),
@@ -259,7 +260,7 @@ def _check_horovod(job: Job) -> None:
     ):
         if asked:
             raise JobError(
-                f'{key} = {value} is not supported with keras.comm = "horovod": remove it, or set keras.comm to "mpi"'
+                f'{key} = {value} is not supported with {setting}: remove it, or set {setting.split()[0]} to "mpi"'
             )
 
 

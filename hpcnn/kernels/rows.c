@@ -1,8 +1,13 @@
 #include "rows.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #define LINE 64 /* bytes that a processor fetches together */
 #define AHEAD 512 /* bytes of a row that are fetched while as many of the one before are copied */
 #define DOWN 512 /* rows of a column that are read one after the other */
+#define LINES 8 /* cache lines that are written one after the other */
 
 /* Copy `count` rows of `bytes` each that begin at `starts`. The next row is fetched meanwhile: no processor foresees it. */
 static void gather(const char *source, const int64_t *starts, index_t count, index_t bytes, char *out) {
@@ -51,25 +56,42 @@ static PyObject *take_rows(PyObject *self, PyObject *const *given, Py_ssize_t co
     return done ? Py_NewRef(Py_None) : NULL;
 }
 
-/* Squares of 4 x 4 in tiles of a cache line of each column, some way down, so that its next lines are foreseen. */
+/* Write bytes past the caches, which would fetch each line first: whole lines, where the processor has a way. */
+static void stream(const char *from, index_t bytes, char *to) {
+    index_t at = 0;
+#ifdef __SSE2__
+    at = bytes < 2 * LINE ? 0 : (index_t)(-(uintptr_t)to % LINE);
+    memcpy(to, from, (size_t)at);
+    for (; at + LINE <= bytes && bytes >= 2 * LINE; at += LINE)
+        for (index_t part = at; part < at + LINE; part += 16)
+            _mm_stream_si128((__m128i *)(to + part), _mm_loadu_si128((const __m128i *)(from + part)));
+#endif
+    memcpy(to + at, from + at, (size_t)(bytes - at));
+}
+
+/* A cache line of each of some columns at a time, some way down, so that its next lines are foreseen. */
 #define TURNED(type) \
-    static void square_##type(const type *const *columns, index_t r, index_t rows, index_t width, index_t stride, type *out) { \
-        if (rows >= 4 && width >= 4) \
-            for (index_t i = 0; i < 4; i++) \
-                for (index_t j = 0; j < 4; j++) out[i * stride + j] = columns[j][r + i]; \
-        else \
-            for (index_t i = 0; i < 4 && i < rows; i++) \
-                for (index_t j = 0; j < 4 && j < width; j++) out[i * stride + j] = columns[j][r + i]; \
-    } \
     static void turned_##type(const type *const *columns, index_t n, index_t m, index_t stride, type *out) { \
-        enum { SIDE = LINE / sizeof(type) }; \
+        enum { SIDE = LINE / sizeof(type), ACROSS = LINES * SIDE }; \
+        type tile[SIDE * ACROSS]; \
         for (index_t top = 0; top < n; top += DOWN) \
-            for (index_t left = 0; left < m; left += SIDE) \
+            for (index_t left = 0; left < m; left += ACROSS) { \
+                index_t width = m - left < ACROSS ? m - left : ACROSS, bytes = width * (index_t)sizeof(type); \
                 for (index_t r = top; r < n && r < top + DOWN; r += SIDE) { \
-                    for (index_t c = left; c < m && c < left + SIDE; c++) __builtin_prefetch(columns[c] + r + SIDE); \
-                    for (index_t i = r; i < n && i < r + SIDE; i += 4) \
-                        for (index_t c = left; c < m && c < left + SIDE; c += 4) square_##type(columns + c, i, n - i, m - c, stride, out + i * stride + c); \
+                    index_t height = n - r < SIDE ? n - r : SIDE; \
+                    for (index_t c = 0; c < width; c++) { \
+                        const type *column = columns[left + c] + r; \
+                        __builtin_prefetch(column + SIDE); \
+                        if (height == SIDE) \
+                            for (index_t i = 0; i < SIDE; i++) tile[i * width + c] = column[i]; \
+                        else \
+                            for (index_t i = 0; i < height; i++) tile[i * width + c] = column[i]; \
+                    } \
+                    if (width == stride) stream((const char *)tile, height * bytes, (char *)(out + r * stride)); \
+                    else \
+                        for (index_t i = 0; i < height; i++) stream((const char *)(tile + i * width), bytes, (char *)(out + (r + i) * stride + left)); \
                 } \
+            } \
     }
 
 TURNED(uint8_t)
@@ -83,6 +105,9 @@ static void turn(const void *const *columns, const struct array *out) {
     else if (out->bits == 16) turned_uint16_t((const uint16_t *const *)columns, n, m, stride, out->data);
     else if (out->bits == 32) turned_uint32_t((const uint32_t *const *)columns, n, m, stride, out->data);
     else turned_uint64_t((const uint64_t *const *)columns, n, m, stride, out->data);
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
 }
 
 static int take_columns(PyObject *given, const struct array *out, const void **columns) {

@@ -125,3 +125,15 @@ def test_row_groups_go_to_rows_one_by_one(tmp_path):
     gaps = np.array([np.nan if one is None else one for one in mixed["b"]])
     np.testing.assert_array_equal(take(source.x), np.stack([columns["a"], gaps, np.arange(50), columns["z"]], 1))
     assert source.x.dtype == np.float64
+
+
+def test_many_columns_are_read_some_at_a_time(tmp_path, monkeypatch):
+    """Of one name "a" pyarrow gives "a.b" too, which is a column of its own."""
+    arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
+    monkeypatch.setattr("hpcnn.data.tables.float_block._TOGETHER", 1)
+    values = np.random.default_rng(0).random((50, 70))
+    names = [f"a{'.b' * (place % 2)}{place // 2:02}" for place in range(68)] + ["a", "a.b"]
+    table = {name: values[:, place] for place, name in enumerate(names)} | {"y": np.arange(50)}
+    parquet.write_table(arrow.table(table), tmp_path / "d.parquet", row_group_size=20)
+    source = read_source(schema.Parquet(path="d.parquet", targets=["y"]), tmp_path)
+    np.testing.assert_array_equal(take(source.x), values[:, sorted(range(70), key=names.__getitem__)])

@@ -137,6 +137,20 @@ def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
     assert quotients[1] == pytest.approx([a / b for a, b in zip(numpy_mode, ours, strict=True)])
 
 
+def test_ddp(mpich: Mpi, tmp_path: Path) -> None:
+    require("torch")
+    words = ("--tuned", "--networks", "784-32-10", "CNN 28x28", "--seconds", "0.01")
+    found = measured(mpich, 2, tmp_path, "benchmarks.ddp", *words, rounds=1)
+    for name, sides in (("784-32-10", 3), ("CNN 28x28", 2)):
+        figures = found[name]
+        labels = {"hpcnn": "hpcnn", "PyTorch mode": "hpcnn, PyTorch mode", "hpcnn.torch": "hpcnn.torch"}
+        compared = [
+            (ratio, figures[side]) for label, side in labels.items() if (ratio := figures.get(f"ratio {label} / DDP"))
+        ]
+        assert len(compared) == sides
+        assert all(ratio == pytest.approx([side[0] / figures["DDP"][0]]) for ratio, side in compared)
+
+
 def test_hashes(mpich: Mpi, tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     done = mpich.run(0, "-m", "benchmarks.hashes", "--ranks", "1", "3", "--sides", "hpcnn", "--json", raw, cwd=ROOT)

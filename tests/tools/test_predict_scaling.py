@@ -19,8 +19,8 @@ from hpcnn.errors import HpcnnError
 from hpcnn.job.load import builtin_jobs
 from hpcnn.tools.prediction.compute import Compute
 from hpcnn.tools.prediction.predict import _batch_sums
-from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.prediction.report import Prediction, sentences
+from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.show.open_job import open_job
 
 NETWORK = Network(2e-6, 2e-7, 8e-11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from collections.abc import Callable
@@ -23,9 +24,14 @@ from hpcnn.comm.exchange.network import NETWORK, Network, read_network
 from hpcnn.comm.exchange.transport import Links, Place
 from hpcnn.errors import CommunicatorError
 
+Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
+"""See `Communicator.allreduce`."""
+
 SHORT_BYTES, _LONG_BYTES = 8, 2**18
 MANY = 16
 """Messages at once, by which the overhead of one is measured."""
+_MOST_PAIRS = 32
+"""Pairs of hosts that measure, spread over all of them."""
 
 SMALL_BYTES = 64 * 1024
 """Up to this size of all contributions together, every rank of one host reads and adds everything fastest itself."""
@@ -55,17 +61,19 @@ def _of_environment() -> tuple[str, Network | None] | str:
         return str(error)
 
 
-def measure(place: Place, allgather: Callable[[Any], list[Any]]) -> Network:
+def measure(place: Place, allreduce: Allreduce) -> Network:
     """Return the network between hosts, the same on all ranks: the first ranks of neighbouring hosts try it in pairs.
 
-    Collective among all ranks. What is measured includes what this program does for each message.
+    Of many hosts some pairs do. Collective among all ranks. What is measured includes what this program does for each
+    message.
     """
     hosts, host = place.topology.hosts, place.host
-    partner = host ^ 1
-    figures = None
-    if place.rank == hosts[host][0] and partner < len(hosts):
-        figures = _measure_pair(place, hosts[partner][0])
-    found = [each for each in allgather(figures) if each is not None]
+    partner, pairs = host ^ 1, len(hosts) // 2
+    measuring = {pairs * number // _MOST_PAIRS for number in range(_MOST_PAIRS)}
+    own = []
+    if place.rank == hosts[host][0] and partner < len(hosts) and host // 2 in measuring:
+        own.append(_measure_pair(place, hosts[partner][0]))
+    found = allreduce(own, operator.add)
     return Network(*(median(column) for column in zip(*found, strict=True)))
 
 
@@ -96,11 +104,11 @@ class Chooser:
 
     Args:
         broadcast: returns rank 0's small object.
-        allgather: returns every rank's small object.
+        allreduce: merges every rank's small object.
     """
 
-    def __init__(self, broadcast: Callable[[Any], Any], allgather: Callable[[Any], list[Any]]) -> None:
-        self._broadcast, self._allgather = broadcast, allgather
+    def __init__(self, broadcast: Callable[[Any], Any], allreduce: Allreduce) -> None:
+        self._broadcast, self._allreduce = broadcast, allreduce
         self._asked: tuple[str, Network | None] | None = None
         self._measured: dict[int, Network] = {}
         """By the number of hosts: ranks that share no memory count as hosts."""
@@ -120,5 +128,5 @@ class Chooser:
         if algorithm:
             return algorithm
         if network is None and hosts not in self._measured:
-            self._measured[hosts] = measure(place, self._allgather)
+            self._measured[hosts] = measure(place, self._allreduce)
         return fastest(work, network or self._measured[hosts], gather=gather)

@@ -99,10 +99,10 @@ def _read_parquet(
     needed = opened.metadata.num_rows * opened.metadata.num_columns * _ENTRY_BYTES
     check_memory(needed, file, _PART)  # a few bytes may encode a million zeros
     names, groups = stripped(opened.schema_arrow.names), range(opened.num_row_groups)
-    if apart is None or not groups:
+    if apart is None or not groups or len({*names}) < len(names):
         return names, opened.read(use_threads=False), None  # the cores are used by the ranks
     block = FloatBlock(opened.schema_arrow, opened.metadata.num_rows, apart, file)
-    rest = [block.put(opened.read_row_group(group, use_threads=False)) for group in groups]
+    rest = [block.read(opened, group) for group in groups]
     return names, concat_tables(rest), block
 
 

@@ -23,8 +23,8 @@ from hpcnn.runs.memory import memory_need, shards_by_itself
 from hpcnn.slurm.run_files import read_lines, require_run
 from hpcnn.tools.bench.network import memory_byte_s
 from hpcnn.tools.prediction.compute import Compute, measure_compute, slowest, threads_of_rank
-from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, predict_step
 from hpcnn.tools.prediction.report import Prediction
+from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, predict_step
 from hpcnn.tools.show.open_job import ShownJob, open_job
 
 _MEMORY_S = 0.05
