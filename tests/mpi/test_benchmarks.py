@@ -63,6 +63,15 @@ def test_exactness(mpich: Mpi, tmp_path: Path) -> None:
         assert ratio == pytest.approx([a / b for a, b in zip(exact, free, strict=True)])
 
 
+def test_predicted_steps(mpich: Mpi, tmp_path: Path) -> None:
+    words = ("--seconds", "0.01", "--networks", "784-32-10")
+    found = measured(mpich, 2, tmp_path, "benchmarks.predicted", *words, rounds=2)
+    steps = found["784-32-10, direct"]
+    assert all(0 < alone < step for alone, step in zip(steps["a rank alone"], steps["predicted"], strict=True))
+    share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
+    assert steps["time predicted / measured"] == pytest.approx(share)
+
+
 def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> None:
     found = measured(mpich, 3, tmp_path, "benchmarks.sharding", "--width", "1500", "--steps", "1")
     memory = found["memory"]
