@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcnn.comm.collectives import agree
 from hpcnn.comm.exchange.choice import (
     Network,
     Traffic,
@@ -29,7 +32,7 @@ from hpcnn.comm.simulated import Outcome, run_simulated
 from hpcnn.comm.simulated_port import Port
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
-from hpcnn.errors import CommunicatorError
+from hpcnn.errors import CommunicatorError, DataError, HpcnnError
 from tests.comm.exchanges import Case, sharded
 
 NETWORK = Network(latency_s=2e-6, overhead_s=2e-7, byte_s=8e-11)
@@ -112,6 +115,32 @@ def test_norms_travel_in_as_many_messages_as_results(hosts: int, ranks: int) -> 
     most = max(count.messages for count in outcome.counts)
     assert most == rounds if hosts & (hosts - 1) == 0 else rounds <= most <= 2 * rounds
     assert max(count.sent_bytes for count in outcome.counts) < 2 * 16 * len(cells)
+
+
+@pytest.mark.parametrize("culprit", [None, 700])
+def test_a_thousand_ranks_agree_on_errors_in_short_messages(culprit: int | None) -> None:
+    """Each sends one towards rank 0 at most, and the logarithm of their number away from it, as long on any number."""
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], str]:
+        def action() -> None:
+            if comm.rank == culprit:
+                raise DataError("a bad file")
+
+        def step() -> str:
+            try:
+                agree(comm, action)
+            except HpcnnError as error:
+                return str(error)
+            return ""
+
+        return step
+
+    outcome = run_simulated(range(1024), prepare, network=NETWORK)
+    told = Counter(re.sub("on .*:", "on a host:", said) for said in outcome.results)
+    failed = {"rank 700 on a host: a bad file": 1023, "a bad file": 1}
+    assert told == ({"": 1024} if culprit is None else failed)
+    assert max(count.messages for count in outcome.counts) <= 1 + 10
+    assert max(count.sent_bytes for count in outcome.counts) < 11 * 200
 
 
 def test_hundreds_of_ranks() -> None:

@@ -195,3 +195,16 @@ def test_exchange_scaling(mpich: Mpi, tmp_path: Path) -> None:
     for found in json.loads(raw.read_text()).values():
         for algorithm in ("direct", "halving"):
             assert found[algorithm]["messages"] == found[algorithm]["simulated"]["messages"]
+
+
+def test_startup_scaling(mpich: Mpi, tmp_path: Path) -> None:
+    """No turn of the start takes more messages than the logarithm of the ranks, nor more files on more ranks."""
+    raw = tmp_path / "raw.json"
+    done = mpich.run(0, "-m", "benchmarks.startup_scaling", "--ranks", "16", "64", "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads(raw.read_text())["ranks"].values()
+    assert many["messages"] / 6 == few["messages"] / 4
+    for name in ("files opened", "metadata operations"):
+        assert many[name] == few[name] > 0
+    assert many["MB"] < 1.5 * few["MB"]
+    assert many["KB"] < 4 * few["KB"]  # names and cores
