@@ -49,7 +49,7 @@ def run(comm: Communicator, arguments: argparse.Namespace) -> int:
     place = MpiCommunicator()._private
     if comm.hosts == 1:
         raise CommunicatorError("all ranks are on one node: both algorithms are the same there. Start them on several.")
-    network = measure(place, comm.allgather)
+    network = measure(place, comm.allreduce)
     report = Report(comm, {"nodes": comm.hosts, "network": str(network)}, arguments.json)
     for length in arguments.lengths:
         runners = [Runner(algorithm, exchanges(algorithm, length)) for algorithm in ALGORITHMS]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.problem import BATCH, SAMPLES, make_data
+from benchmarks.torch_networks import TorchNetwork
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.exchange.allreduce_exchange import AllreduceExchange
 from hpcnn.comm.protocol import Array, Communicator
@@ -16,14 +17,10 @@ from hpcnn.data.rows import ArrayRows
 from hpcnn.job import data, layers
 from hpcnn.job import model as sections
 from hpcnn.job.schema import DEFAULT_ARITHMETIC, Arithmetic, Job, Train
-from hpcnn.optim.arithmetics import arithmetic as arithmetic_of
-from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.build import build_replica
 from hpcnn.runs.spec import build_spec
-from hpcnn.training.backend import Backend, ModelSpec
+from hpcnn.training.backend import Backend
 from hpcnn.training.loader import Order, ShardLoader
-from hpcnn.training.replica import Replica
-from hpcnn.training.updater import Updater
 
 Sharding = bool | Literal["auto"]
 NOT_READ = data.Synthetic(kind="classification", samples=1)
@@ -42,7 +39,6 @@ def hpcnn_steps(
     order_free: bool = False,
     backend: Backend = NUMPY,
     arithmetic: Arithmetic = DEFAULT_ARITHMETIC,
-    entry: str = "",
     built: Callable[[Any], object] = lambda network: None,
 ) -> Iterator[None]:
     """Train for ever, one step at a time. Building is part of the first step.
@@ -58,7 +54,6 @@ def hpcnn_steps(
         order_free: sum gradients by MPI_Allreduce, in place of the exact exchange; each rank then updates everything.
         backend: what computes.
         arithmetic: `train.arithmetic`.
-        entry: `model.entry`, a function of `widths` too, in place of layers.
         built: told of the network.
     """
     hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
@@ -66,17 +61,26 @@ def hpcnn_steps(
         batch_size=batch * comm.size, shards=shards or comm.size, optimizer_sharding=sharding, bucket_mb=bucket_mb,
         arithmetic=arithmetic,
     )  # fmt: skip
-    if entry:
-        model = sections.Model(entry=entry, options={"widths": list(widths)})
-    else:
-        model = sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")])
     job = Job(
         data=NOT_READ,
-        model=model,
+        model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
         loss=sections.SparseCategoricalCrossentropy(),
         train=train,
     )
     return job_steps(job, *make_data(widths, samples), comm, order_free=order_free, backend=backend, built=built)
+
+
+def entry_steps(
+    network: TorchNetwork, comm: Communicator, backend: Backend, bucket_mb: float | Literal["auto"] = "auto"
+) -> Iterator[None]:
+    """Train a module of PyTorch for ever, one step at a time, one gradient shard per rank. See `hpcnn_steps`."""
+    job = Job(
+        data=NOT_READ,
+        model=sections.Model(entry=network.entry, options=network.options),
+        loss=sections.SparseCategoricalCrossentropy(),
+        train=Train(batch_size=network.batch * comm.size, shards=comm.size, bucket_mb=bucket_mb),
+    )
+    return job_steps(job, *network.data(), comm, backend=backend)
 
 
 def job_steps(
@@ -95,7 +99,10 @@ def job_steps(
     assert isinstance(shards, int)
     spec = build_spec(job, x.shape[1:], backend)
     built(spec.network)
-    replica = _order_free_replica(job, spec, comm, shards) if order_free else build_replica(job, spec, comm)
+    exchange = None
+    if order_free:
+        exchange = AllreduceExchange(shards, spec.network.layout.trainable_size, job.train.dtype, spec.stats_length)
+    replica = build_replica(job, spec, comm, exchange=exchange)
     loader = ShardLoader(
         ArrayRows(x), ArrayRows(y), batch_size=batch_size, shards=shards,
         order=Order(0, shuffle=True, arithmetic=job.train.arithmetic), input_shape=x.shape[1:], dtype=np.float32,
@@ -107,11 +114,3 @@ def job_steps(
             replica.train_step(step, partial(loader.shards, number), factor=1.0, stop=False)
             step += 1
             yield
-
-
-def _order_free_replica(job: Job, spec: ModelSpec, comm: Communicator, shards: int) -> Replica:
-    params, sums, dtype = spec.network.layout, spec.layout, job.train.dtype
-    store = comm.host_array(params.size, dtype, shared=False)
-    exchange = AllreduceExchange(shards, params.trainable_size, dtype, sums.size)
-    updater = Updater(store, params, build_optimizer(job.optimizer), exchange, arithmetic_of(job.train.arithmetic))
-    return Replica(spec.backend.make_model(spec, store.array), updater, seed=job.train.seed)

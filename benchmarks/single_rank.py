@@ -14,6 +14,7 @@ import sys
 from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.problem import BATCH, NETWORKS
 from benchmarks.report import Report, make_parser
+from benchmarks.torch_networks import TORCH_NETWORKS
 from benchmarks.torch_side import load_torch, torch_steps
 from benchmarks.turns import Runner, rates, ratios, take_turns
 from hpcnn.cli.parallel import run_parallel
@@ -28,9 +29,10 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     adam = "fused" if arguments.fused else "default"
     report = Report(comm, {"batch": BATCH, "adam of torch": adam}, arguments.json)
     for name, widths in NETWORKS.items():
+        theirs = TORCH_NETWORKS[name]
         runners = [
             Runner("hpcnn", hpcnn_steps(widths, comm)),
-            Runner("torch", torch_steps(widths, tuned=arguments.fused)),
+            Runner("torch", torch_steps(theirs.make(), *theirs.data(), tuned=arguments.fused)),
         ]
         figures = take_turns(comm, runners, arguments.rounds, arguments.seconds)
         measured = rates(figures, {runner.name: BATCH for runner in runners})

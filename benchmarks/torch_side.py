@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.problem import BATCH, make_data
-from hpcnn.comm.protocol import Communicator
+from benchmarks.problem import BATCH
+from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import CommunicatorError, HpcnnError
 
 
@@ -49,44 +48,17 @@ def gloo_group(comm: Communicator) -> Iterator[None]:
         comm.barrier()  # before rank 0 removes its folder
 
 
-def network(input_shape: Sequence[int], widths: Sequence[int]) -> Any:
-    """Return dense layers with relu between them, for the training loop here or the ``model.entry`` of a job."""
-    torch = load_torch()
-    layers = []
-    for before, after in pairwise(widths):
-        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1])
-
-
-def torch_steps(widths: tuple[int, ...], *, parallel: bool = False, tuned: bool = False) -> Iterator[None]:
-    """Train for ever, one step at a time.
-
-    Args:
-        widths: of the network, from the input to the output.
-        parallel: with DistributedDataParallel, on all ranks of the process group.
-        tuned: with what the documentation offers for speed, in place of the defaults.
-    """
-    torch = load_torch()
-    x, y = (torch.from_numpy(array) for array in make_data(widths))
-    rank, size, wrap = 0, 1, None
-    if parallel:
-        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        wrap = torch_ddp(tuned=tuned)
-    return module_steps(network(widths[:1], widths), x, y, rank, size, wrap=wrap, tuned=tuned)
-
-
 def torch_ddp(*, tuned: bool) -> Callable[[Any], Any]:
     """Return what makes a module data-parallel over the process group."""
     kind = load_torch().nn.parallel.DistributedDataParallel
     return partial(kind, gradient_as_bucket_view=tuned, static_graph=tuned)
 
 
-def module_steps(
+def torch_steps(
     module: Any,
-    x: Any,
-    y: Any,
-    rank: int,
-    size: int,
+    x: Array,
+    y: Array,
+    ranks: tuple[int, int] = (0, 1),
     *,
     wrap: Callable[[Any], Any] | None = None,
     tuned: bool = False,
@@ -98,23 +70,24 @@ def module_steps(
         module: the network.
         x: its inputs.
         y: the labels.
-        rank: of this process.
-        size: the number of ranks.
+        ranks: the rank of this process, and their number.
         wrap: makes it data-parallel.
         tuned: with the fused Adam.
         batch: samples per step and rank.
     """
     torch = load_torch()
+    inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     if wrap is not None:
         module = wrap(module)
     optimizer = torch.optim.Adam(module.parameters(), fused=tuned or None)
     criterion = torch.nn.CrossEntropyLoss()
     generator = torch.Generator().manual_seed(0)
+    rank, size = ranks
     while True:
-        order = torch.randperm(len(x), generator=generator)[rank::size]  # as DistributedSampler deals them
+        order = torch.randperm(len(inputs), generator=generator)[rank::size]  # as DistributedSampler deals them
         for start in range(0, len(order) - batch + 1, batch):
             chosen = order[start : start + batch]
             optimizer.zero_grad()
-            criterion(module(x[chosen]), y[chosen]).backward()
+            criterion(module(inputs[chosen]), labels[chosen]).backward()
             optimizer.step()
             yield

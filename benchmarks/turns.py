@@ -56,6 +56,11 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
+def milliseconds(figures: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Return milliseconds, from seconds."""
+    return {name: [1000 * each for each in seconds] for name, seconds in figures.items()}
+
+
 def rates(figures: Mapping[str, Sequence[float]], samples: Mapping[str, int]) -> dict[str, list[float]]:
     """Return samples per second, from seconds per step and samples per step."""
     return {name: [samples[name] / each for each in seconds] for name, seconds in figures.items()}

@@ -1,4 +1,4 @@
-"""How near the exchange comes to the wire between hosts, and how much of it hides behind the backward pass.
+"""How near the exchange comes to the wire between hosts.
 
 mpirun -hosts node1,node2 -n 2 python -m benchmarks.wire
 """
@@ -11,21 +11,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.hpcnn_side import hpcnn_steps
 from benchmarks.report import Report, make_parser, positive
-from benchmarks.turns import Runner, ratios, take_turns
+from benchmarks.turns import Runner, milliseconds, ratios, take_turns
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.exchange.allreduce_exchange import plain_links
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Communicator
-from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import CommunicatorError
 from hpcnn.tools.bench.limits import WireLimit, crossing_bytes
 
 MB = 2**20
 EXACT, ORDER_FREE, WIRE, NOMINAL = "exact sum", "MPI_Allreduce", "wire, measured", "wire, nominal"
-BESIDE, AFTER, NONE = "exchange beside backward", "exchange after backward", "no exchange"
-WIDTHS = (1024, 1024, 1024, 1024, 1024)
 
 
 def exchanges(comm: Communicator, size: int, *, order_free: bool = False) -> Iterator[None]:
@@ -55,7 +51,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     nodes = len(set(comm.allgather(comm.host)))
     if nodes == 1:
         raise CommunicatorError("all ranks are on one node: there is no wire between them. Start them on two or more.")
-    settings = {"nodes": nodes, "MB": arguments.mb, "batch a rank": arguments.batch}
+    settings = {"nodes": nodes, "MB": arguments.mb}
     report = Report(comm, settings, arguments.json)
     size = arguments.mb * MB
     runners = [
@@ -71,27 +67,10 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     if arguments.rate_mbit:
         nominal = crossing_bytes(size, nodes) * 8 / (arguments.rate_mbit * 1e6)
         shares["share of the nominal wire"] = [nominal / each for each in seconds[EXACT]]
-    report.add(f"sum of {arguments.mb} MB", _milliseconds(seconds), "ms", shares)
+    report.add(f"sum of {arguments.mb} MB", milliseconds(seconds), "ms", shares)
 
-    batch = arguments.batch
-    runners = [
-        Runner(BESIDE, hpcnn_steps(WIDTHS, comm, batch=batch, bucket_mb=arguments.bucket_mb)),
-        Runner(AFTER, hpcnn_steps(WIDTHS, comm, batch=batch, bucket_mb=0)),
-        Runner(NONE, hpcnn_steps(WIDTHS, SerialCommunicator(), batch=batch)),
-    ]
-    seconds = take_turns(comm, runners, arguments.rounds, arguments.seconds)
-    hidden = [
-        (after - beside) / (after - none)
-        for beside, after, none in zip(seconds[BESIDE], seconds[AFTER], seconds[NONE], strict=True)
-    ]
-    name = "-".join(map(str, WIDTHS))
-    report.add(f"{name}, Adam", _milliseconds(seconds), "ms per step", {"share of the exchange that hides": hidden})
     report.write()
     return 0
-
-
-def _milliseconds(figures: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [1000 * each for each in seconds] for name, seconds in figures.items()}
 
 
 def main() -> int:
@@ -101,8 +80,6 @@ def main() -> int:
     parser.add_argument(
         "--rate-mbit", type=float, default=0.0, metavar="R", help="what the wire is said to carry, Mbit/s"
     )
-    parser.add_argument("--batch", type=positive, default=1024, help="samples a step and rank; 1024")
-    parser.add_argument("--bucket-mb", type=float, default=2.0, help="train.bucket_mb of the overlapped exchange; 2")
     arguments = parser.parse_args()
     return run_parallel(lambda comm: measure(comm, arguments))
 

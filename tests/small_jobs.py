@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import msgspec
 
+from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.job.checks import check_job
@@ -133,6 +134,7 @@ def train(
     callbacks=(),
     prepare=None,
     saver=None,
+    backend=NUMPY,
 ) -> Outcome:
     """Train `job` on `ranks` threads, from `start` on.
 
@@ -146,10 +148,11 @@ def train(
         callbacks: added after the job's own.
         prepare: called with the built training on each rank.
         saver: called with the built training and the ranks, returns what saves in place of a `Keeper`.
+        backend: what computes.
     """
 
     def body(comm):
-        training = build_training(job, Path(), comm)
+        training = build_training(job, Path(), comm, backend)
         if prepare is not None:
             prepare(training)
         progress = unpack(start, training) if start else None

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.data.content import with_digests
 from hpcnn.data.readers.memory import Names, Pair, Validation, array_settings, array_source
@@ -146,13 +146,13 @@ def check_alike(comm: Communicator, job: Job, **others: Any) -> None:
     Raises:
         JobError: some rank was not; says what differs.
     """
-    first, *rest = gather_or_raise(comm, {**msgspec.to_builtins(job), **others})
-    for rank, settings in enumerate(rest, start=1):
-        if settings != first:
-            raise JobError(
-                f"rank {rank} gives hpcnn.fit other things than rank 0 does: "
-                f"{'; '.join(differing_settings(first, settings))}. Give all ranks the same job, arrays and folder."
-            )
+    first, *rest = variants_or_raise(comm, {**msgspec.to_builtins(job), **others})
+    if rest:
+        different = differing_settings(first.value, rest[0].value)
+        raise JobError(
+            f"rank {rest[0].rank} gives hpcnn.fit other things than rank 0 does: {'; '.join(different)}. Give all "
+            "ranks the same job, arrays and folder."
+        )
 
 
 def table_of(job: AnyJob | None) -> tuple[dict[str, Any], Path]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from hpcnn.api.jobs import Section, names_of_network, trainer_job
 from hpcnn.api.ranks import connect
 from hpcnn.api.sharing import Shared, changes, collective, reads, reads_on_all_ranks
-from hpcnn.comm.collectives import agree, gather_or_raise
+from hpcnn.comm.collectives import agree, variants_or_raise
 from hpcnn.comm.exchange.plan import check_shards
 from hpcnn.comm.protocol import Array
 from hpcnn.data.checks import check_not_empty, check_samples
@@ -283,13 +283,12 @@ class Trainer:
 
     def _check_alike(self, source: Source) -> None:
         """Check, before the first step, that all ranks are given the same batch."""
-        batches = gather_or_raise(self.comm, digests([*source.arrays, *source.others])[-1])
-        for rank, sha256 in enumerate(batches):
-            if sha256 != batches[0]:
-                raise DataError(
-                    f"rank {rank} gives another batch than rank 0. Give every rank the whole batch, in the same "
-                    "order: the trainer deals it out."
-                )
+        _, *others = variants_or_raise(self.comm, digests([*source.arrays, *source.others])[-1])
+        if others:
+            raise DataError(
+                f"rank {others[0].rank} gives another batch than rank 0. Give every rank the whole batch, in the same "
+                "order: the trainer deals it out."
+            )
 
 
 def _not_balanced(classes: int) -> Array:

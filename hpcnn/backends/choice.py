@@ -33,7 +33,7 @@ def _backend_of(comm: Communicator, job: Job) -> Backend:
         from hpcnn.backends.torch.backend import TorchBackend
 
         _say_import(comm, job, "PyTorch", "torch")
-        return TorchBackend.start()
+        return TorchBackend.start(job.torch.device, comm.local_rank)
     from hpcnn.backends.keras.backend import KerasBackend
 
     _say_import(comm, job, "TensorFlow", "tensorflow")

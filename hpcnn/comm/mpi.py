@@ -27,6 +27,8 @@ from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance
+from hpcnn.comm.members import Members
+from hpcnn.comm.merging_tree import merge_along_tree
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats
@@ -42,6 +44,9 @@ T = TypeVar("T")
 
 SHARING = "HPCNN_SHARED_MEMORY"
 """Environment variable: ``off`` keeps the ranks of a host from sharing memory."""
+
+_TREE_TAG = 1
+"""Of the messages of `MpiCommunicator.allreduce`."""
 
 
 class MpiCommunicator:
@@ -69,31 +74,28 @@ class MpiCommunicator:
         self._host = host = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.rank, self.size = world.rank, world.size
         self.local_rank, self.local_size = host.rank, host.size
+        first_of_host = host.Get_group().Translate_ranks([0], world.Get_group())[0]
+        self.members = ulfm.call_checked(
+            world,
+            lambda: Members.gather(world.allgather, Process.own(self.host), watched_rank.file, first_of_host),
+        )
         if self._of_all:
-            shown = ulfm.call_checked(world, lambda: world.allgather((Process.own(self.host), watched_rank.file)))
+            shown = list(zip(self.members.processes, self.members.pages, strict=True))
             watched_rank.joined(self.activity, shown, self.rank)
         links = MpiLinks(world.Dup())
         alone: HostMemory = PrivateMemory()
         self._private = Place(self.rank, Topology.of(range(self.size)), alone, links)
-        first_of_host = host.Get_group().Translate_ranks([0], world.Get_group())[0]
-        self._members = ulfm.call_checked(world, lambda: world.allgather((first_of_host, self.host)))
         memory: HostMemory = alone
         if self.local_size > 1:
             sleeping = partial(_barrier_without_spinning, host)
             memory = SharedMemory(self.local_rank, self.local_size, host.allgather, _barrier_of(host), sleeping)
-        hosts = Topology.of([first for first, _ in self._members])
-        self._shared: Place | None = Place(self.rank, hosts, memory, links)
+        self._shared: Place | None = Place(self.rank, self.members.topology, memory, links)
         if os.environ.get(SHARING) == "off":
             self._shared = None
-        self._chooser = Chooser(self.broadcast, self.allgather)
+        self._chooser = Chooser(self.broadcast, self.allreduce)
         self._leaders = world.Split(0 if self.local_rank == 0 else 1)
         self._open = [world, self._failures, host, links.world, self._leaders]
         """The communicators to revoke when a rank is lost, so that no rank waits for it."""
-
-    @property
-    def hostnames(self) -> list[str]:
-        """The name of each rank's host."""
-        return [host for _, host in self._members]
 
     @property
     def hosts(self) -> int:
@@ -163,13 +165,11 @@ class MpiCommunicator:
                     result = build(self._shared)
             except SharedMemoryError as error:
                 trouble = f"on {self.host}, {error}"
-            troubles = [text for text in self.allgather(trouble) if text]
-            if result is not None and not troubles:
+            trouble = self.allreduce(trouble, lambda left, right: left or right)
+            if result is not None and not trouble:
                 return result
             self._shared = None
-            self.notes.append(
-                f"the ranks of a node send their gradients, since they can't share memory ({troubles[0]})"
-            )
+            self.notes.append(f"the ranks of a node send their gradients, since they can't share memory ({trouble})")
         return build(self._private)
 
     def _broadcast_leaders(self, array: Array) -> None:
@@ -181,6 +181,23 @@ class MpiCommunicator:
         """Return the small object `value` of every rank, by rank."""
         with self.activity.during(WAIT):
             return ulfm.call_checked(self._world, lambda: self._world.allgather(value))
+
+    def allreduce(self, value: T, merge: Callable[[T, T], T]) -> T:
+        """Return the small objects `value` of all ranks, merged along a tree."""
+        world = self._world
+
+        def receive(source: int) -> T:
+            received: T = world.recv(source=source, tag=_TREE_TAG)
+            return received
+
+        def reduce() -> Any:
+            merged = merge_along_tree(
+                self.rank, self.size, value, merge, lambda target, own: world.send(own, target, _TREE_TAG), receive
+            )
+            return world.bcast(merged, root=0)
+
+        with self.activity.during(WAIT):
+            return ulfm.call_checked(world, reduce)  # type: ignore[no-any-return]
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's small object `value`."""
@@ -236,7 +253,7 @@ class MpiFaultTolerance:
             return None
         world = comm._world.Dup()
         comm._open.append(world)
-        return MpiHeartbeats(world, comm.allgather(Process.own(comm.host)))
+        return MpiHeartbeats(world, comm.members.processes)
 
     def all_failing(self, timeout_s: float) -> bool:
         """Return whether every rank comes here within `timeout_s` seconds."""
@@ -261,7 +278,8 @@ class MpiFaultTolerance:
             return []
         atexit.unregister(MPI.Finalize)  # after a loss it may wait for the dead
         comm = self._comm
-        group, names = comm._world.Get_group(), [f"rank {rank} on {host}" for rank, host in enumerate(comm.hostnames)]
+        group = comm._world.Get_group()
+        names = [f"rank {rank} on {process.host}" for rank, process in enumerate(comm.members.processes)]
         with watched_rank.recovering():
             ulfm.revoke(comm._open)
             world = ulfm.shrink(comm._world, progress, comm._join, lambda: comm._open)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 from numpy.typing import DTypeLike, NDArray
 
@@ -12,6 +12,7 @@ from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.core.activity import Activity
 from hpcnn.core.tree import Subtree
 
+T = TypeVar("T")
 Array = NDArray[Any]
 UpdateStep = Callable[[], bool]
 """Goes through the buckets of an exchange, and returns what `Exchange.complete` does."""
@@ -146,10 +147,11 @@ class Exchange(Protocol):
         """Return whether `ok` holds on every rank, once the whole vector is up to date. Ends the step. Collective."""
         ...
 
-    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
-        """Return what gathers rows of values for the cells of the vector that begin at `starts`. For the step.
+    def cell_gather(self, starts: Sequence[int], columns: int) -> GatherCells:
+        """Return what gathers rows of `columns` values for the cells of the vector that begin at `starts`. Collective.
 
-        Every cell must be within one part. The rows of this rank are those of its parts, in their order.
+        To be called within the step. Every cell must be within one part. The rows of this rank are those of its parts,
+        in their order.
         """
         ...
 
@@ -240,6 +242,15 @@ class Communicator(Protocol):
 
     def allgather(self, value: Any) -> list[Any]:
         """Return the small object `value` of every rank, by rank."""
+        ...
+
+    def allreduce(self, value: T, merge: Callable[[T, T], T]) -> T:
+        """Return the small objects `value` of all ranks, merged along a tree in the order of ranks.
+
+        `merge` is associative, raises nothing, and may use up its arguments. Where all values can be merged into one of
+        their size, this takes a time that grows with the logarithm of the number of ranks; `allgather` takes one that
+        grows with the number.
+        """
         ...
 
     def broadcast(self, value: Any) -> Any:

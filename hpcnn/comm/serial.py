@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from typing import Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +20,8 @@ from hpcnn.comm.protocol import Array, Contribution, ExchangeOptions, HostArray,
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
 from hpcnn.system.memory import kept_empty
+
+T = TypeVar("T")
 
 
 class SerialExchange(ReplicatedBase):
@@ -99,6 +101,10 @@ class SerialCommunicator:
     def allgather(self, value: Any) -> list[Any]:
         """Return ``[value]``."""
         return [value]
+
+    def allreduce(self, value: T, merge: Callable[[T, T], T]) -> T:
+        """Return `value`."""
+        return value
 
     def broadcast(self, value: Any) -> Any:
         """Return `value`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import threading
-from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,16 +18,19 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from hpcnn.comm.exchange.choice import Network
+from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message
 from hpcnn.comm.protocol import Array
+from hpcnn.comm.simulated_communicator import ObjectLinks, SimulatedCommunicator
+from hpcnn.comm.simulated_port import Port
 from hpcnn.comm.threads import Group, ThreadCommunicator
 from hpcnn.errors import CommunicatorError
 
 T = TypeVar("T")
 _STACK_BYTES = 256 * 1024
 """Of a rank's thread."""
+_OBJECT_TAG = -1
 _BARRIER_S = 1e-6
 """Of the ranks of one host, per doubling of their number."""
 
@@ -41,32 +43,6 @@ class Count:
     sent_bytes: int = 0
 
 
-class _Port:
-    """One direction of a host's connection: when it is busy. A message takes whatever time others have left free."""
-
-    def __init__(self) -> None:
-        self._begins_s: list[float] = []
-        self._ends_s: list[float] = []
-
-    def reserve(self, earliest_s: float, duration_s: float) -> tuple[float, float]:
-        """Use the port for so long from `earliest_s` on; return when that begins and ends."""
-        begins, ends = self._begins_s, self._ends_s
-        first = place = bisect_left(ends, earliest_s)
-        while place < len(begins) and begins[place] <= earliest_s:
-            earliest_s = ends[place]
-            place += 1
-        end_s, left_s = earliest_s, duration_s
-        while place < len(begins) and begins[place] < end_s + left_s:
-            left_s -= begins[place] - end_s
-            end_s = ends[place]
-            place += 1
-        end_s += left_s
-        # What it takes is free no longer, so that it becomes one busy period with those in between.
-        busy_from_s = min(earliest_s, begins[first]) if first < place else earliest_s
-        begins[first:place], ends[first:place] = [busy_from_s], [end_s]
-        return earliest_s, end_s
-
-
 class SimulatedWorld:
     """What the ranks share: the network, the clocks, and who runs next.
 
@@ -74,9 +50,12 @@ class SimulatedWorld:
         host_of_rank: the host of each rank.
         network: what messages cost.
         halving: whether the exchange between hosts halves and doubles.
+        memory: returns the bytes that are allocated now.
     """
 
-    def __init__(self, host_of_rank: Sequence[int], network: Network, *, halving: bool) -> None:
+    def __init__(
+        self, host_of_rank: Sequence[int], network: Network, *, halving: bool, memory: Callable[[], int]
+    ) -> None:
         self.topology, self.network, self.halving = Topology.of(host_of_rank), network, halving
         self.overhead_s = network.overhead_s / 2
         """Of a message at either end."""
@@ -85,12 +64,15 @@ class SimulatedWorld:
         self.clocks_s = [0.0] * self.size
         """The time of each rank."""
         self.counts = [Count() for _ in range(self.size)]
+        self.used_bytes = [0] * self.size
+        """What each rank has allocated and not freed, by `memory`."""
+        self._memory, self._began_bytes = memory, 0
         self.everyone = _Group(self, range(self.size), network.latency_s)
         self.hosts = [_Group(self, ranks, _BARRIER_S) for ranks in self.topology.hosts]
         self.mail: defaultdict[tuple[int, int, int], deque[tuple[float, Array]]] = defaultdict(deque)
         self.waiting: dict[tuple[int, int, int], int] = {}
         """Which rank waits for a message."""
-        self._out, self._in = ([_Port() for _ in self.topology.hosts] for _ in range(2))
+        self._out, self._in = ([Port() for _ in self.topology.hosts] for _ in range(2))
         self._turns = [threading.Lock() for _ in range(self.size)]
         for turn in self._turns:
             turn.acquire()
@@ -120,6 +102,16 @@ class SimulatedWorld:
             self.wake(waiter, arrival_s)
         return left_s
 
+    def take(self, source: int, rank: int, tag: int) -> Array:
+        """Return the next message from `source`, at the time of `rank`, once it is there."""
+        key = source, rank, tag
+        if not self.mail[key]:
+            self.waiting[key] = rank
+            self.pause(rank)
+        arrival_s, content = self.mail[key].popleft()
+        self.clocks_s[rank] = max(self.clocks_s[rank], arrival_s) + self.overhead_s
+        return content
+
     def wake(self, rank: int, time_s: float) -> None:
         """Let a rank go on, no earlier than `time_s`."""
         self.clocks_s[rank] = max(self.clocks_s[rank], time_s)
@@ -138,10 +130,16 @@ class SimulatedWorld:
             CommunicatorError: another rank has failed, or every rank waits.
         """
         if self.error is None:
+            self._charge(rank)
             self._next(rank)
             self._turns[rank].acquire()
+            self._began_bytes = self._memory()
         if self.error is not None:
             raise CommunicatorError("a rank failed, or all wait for each other")
+
+    def _charge(self, rank: int) -> None:
+        """Charge what was allocated since its turn began to a rank."""
+        self.used_bytes[rank] += self._memory() - self._began_bytes
 
     def _next(self, leaving: int) -> None:
         if self._ready:
@@ -161,9 +159,11 @@ class SimulatedWorld:
     def run(self, rank: int, body: Callable[[], None]) -> None:
         """Run a rank, from its first turn to its end."""
         self._turns[rank].acquire()
+        self._began_bytes = self._memory()
         try:
             if self.error is None:
                 body()
+                self._charge(rank)
         except BaseException as error:  # raised again by run_simulated
             self.fail(error, rank)
         with self._lock:  # after an error several run at a time
@@ -218,13 +218,7 @@ class _SimulatedTransfer:
         """Take what has arrived, when it has."""
         world, rank = self._world, self._rank
         for source, array in self._receives:
-            key = source, rank, self._tag
-            if not world.mail[key]:
-                world.waiting[key] = rank
-                world.pause(rank)
-            arrival_s, content = world.mail[key].popleft()
-            world.clocks_s[rank] = max(world.clocks_s[rank], arrival_s) + world.overhead_s
-            array[...] = content
+            array[...] = world.take(source, rank, self._tag)
         world.clocks_s[rank] = max(world.clocks_s[rank], self._left_s)
         world.let_earlier_ranks_run(rank)
 
@@ -232,7 +226,7 @@ class _SimulatedTransfer:
         """Do nothing."""
 
 
-class SimulatedLinks:
+class SimulatedLinks(ObjectLinks):
     """Links of one rank over the simulated network."""
 
     def __init__(self, world: SimulatedWorld, rank: int) -> None:
@@ -243,10 +237,25 @@ class SimulatedLinks:
         return _SimulatedTransfer(self, sends, receives, tag)
 
     def allgather(self, own: Array, counts: Sequence[int]) -> Array:
-        """Return the vectors of all ranks, one after the other; not counted as messages, since they are MPI's own."""
+        """Return the vectors of all ranks, one after the other, by MPI's own messages; none of them is counted."""
         everyone = self.world.everyone.share(self.rank, own.copy())
         self.world.clocks_s[self.rank] += sum(counts) * own.itemsize * self.world.network.byte_s
         return np.concatenate(everyone)
+
+    def send(self, target: int, data: bytes) -> None:
+        """Send an object's bytes."""
+        self.world.deliver(self.rank, target, _OBJECT_TAG, np.frombuffer(data, np.uint8))
+
+    def receive(self, source: int) -> bytes:
+        """Return the bytes that `source` sends next."""
+        return self.world.take(source, self.rank, _OBJECT_TAG).tobytes()
+
+    def count(self, messages: int, sent_bytes: int) -> None:
+        """Count messages that a library sends."""
+        count = self.world.counts[self.rank]
+        count.messages += messages
+        count.sent_bytes += sent_bytes
+        self.world.clocks_s[self.rank] += sent_bytes * self.world.network.byte_s
 
 
 @dataclass(frozen=True)
@@ -259,6 +268,8 @@ class Outcome(Generic[T]):
     """What each rank sent in the step."""
     seconds: float
     """From the start of the step until the last rank has ended it."""
+    used_bytes: list[int]
+    """What each rank has allocated and kept, as far as that was asked for."""
 
 
 def run_simulated(
@@ -267,8 +278,11 @@ def run_simulated(
     *,
     network: Network,
     halving: bool = True,
+    memory: Callable[[], int] = int,
 ) -> Outcome[T]:
     """Let ranks of these hosts call `prepare` and then, all at once, the step that it returns: that is what is counted.
+
+    `memory` returns the bytes that are allocated now, as ``lambda: tracemalloc.get_traced_memory()[0]`` does.
 
     Raises:
         Exception: what the first failing rank raised.
@@ -279,14 +293,14 @@ def run_simulated(
     >>> outcome.results, outcome.seconds
     ([0, 1, 2], 0.0)
     """
-    world = SimulatedWorld(host_of_rank, network, halving=halving)
+    world = SimulatedWorld(host_of_rank, network, halving=halving, memory=memory)
     results: list[Any] = [None] * world.size
     begin_s = [0.0] * world.size
 
     def call(rank: int) -> None:
-        step = prepare(ThreadCommunicator(world, rank))
+        step = prepare(SimulatedCommunicator(world, rank, world.links(rank)))
         world.everyone.wait(rank)
-        begin_s[rank], world.counts[rank] = world.clocks_s[rank], Count()
+        begin_s[rank], world.counts[rank], world.used_bytes[rank] = world.clocks_s[rank], Count(), 0
         results[rank] = step()
 
     before = threading.stack_size(_STACK_BYTES)
@@ -305,4 +319,4 @@ def run_simulated(
         thread.join()
     if world.error is not None:
         raise world.error
-    return Outcome(results, world.counts, max(world.clocks_s) - begin_s[0])
+    return Outcome(results, world.counts, max(world.clocks_s) - begin_s[0], world.used_bytes)

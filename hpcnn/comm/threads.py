@@ -8,6 +8,7 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Protocol, TypeVar, Unpack
 
 import numpy as np
@@ -242,6 +243,11 @@ class ThreadCommunicator:
         """Return a copy of every rank's `value`, by rank."""
         # copied on both sides: the sender may change its value, and each receiver what it got
         return copy.deepcopy(self.share(copy.deepcopy(value)))
+
+    def allreduce(self, value: T, merge: Callable[[T, T], T]) -> T:
+        """Return copies of the values of all ranks, merged."""
+        everyone: list[T] = self.allgather(value)
+        return reduce(merge, everyone)
 
     def broadcast(self, value: Any) -> Any:
         """Return a copy of rank 0's `value`."""

@@ -165,6 +165,12 @@ class Torch(Section, frozen=True, kw_only=True):
 
     autocast: Literal["none", "bfloat16"] = "none"
     """`bfloat16`: products and convolutions in that type, by torch.autocast; weights and gradients stay float32."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """`cuda`: each rank computes on the GPU of its number on the node, and gradients are summed in the memory of the \
+host. It affects the result. `auto`: `cuda` where PyTorch sees a GPU, which must be on all ranks or none."""
+    comm: Literal["mpi", "distributed"] = "mpi"
+    """`mpi`: as with the NumPy backend, the same bits on any number of ranks. `distributed`: with torch.distributed, \
+NCCL on GPUs and gloo on the CPU, the same up to rounding."""
 
 
 class Job(Section, frozen=True, kw_only=True):
@@ -197,6 +203,10 @@ keys of `[loss]`."""
     """What is shown and stored. Nothing here changes the result."""
 
 
-def sums_by_horovod(job: Job) -> bool:
-    """Return whether Horovod sums the gradients."""
-    return job.backend == "keras" and job.keras.comm == "horovod"
+def sums_by_library(job: Job) -> str:
+    """Return the setting by which another library sums the gradients, in whatever order; empty: hpcnn does."""
+    if job.backend == "keras" and job.keras.comm == "horovod":
+        return 'keras.comm = "horovod"'
+    if job.backend == "torch" and job.torch.comm == "distributed":
+        return 'torch.comm = "distributed"'
+    return ""

@@ -10,8 +10,9 @@ import numpy as np
 
 from hpcnn.backends.numpy.backend import NUMPY
 from hpcnn.comm.collectives import TreeReduction
+from hpcnn.comm.exchange.allreduce_base import AllreduceBase
 from hpcnn.comm.exchange.plan import check_shards
-from hpcnn.comm.protocol import Array, Communicator, Compression
+from hpcnn.comm.protocol import Array, Communicator, Compression, ReplicatedExchange
 from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.data.content import Content
 from hpcnn.data.load import check_characters, load, prepare_samples
@@ -23,7 +24,7 @@ from hpcnn.data.tables.recipe import Recipe
 from hpcnn.data.target_rows import TargetPart, prepare_rows
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job.output_checks import check_class_metrics, check_ending
-from hpcnn.job.schema import Job, Train, sums_by_horovod
+from hpcnn.job.schema import Job, Train, sums_by_library
 from hpcnn.job.shards import shards_of
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.several_losses import BoundLosses, OutputLoss
@@ -63,9 +64,13 @@ def build_replica(
     comm: Communicator,
     class_weights: Array | None = None,
     optimizer: Optimizer | None = None,
+    exchange: ReplicatedExchange | None = None,
 ) -> Replica:
-    """Return this rank's replica, its weights at their start, the same on all ranks. `optimizer` replaces the job's."""
-    updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer))
+    """Return this rank's replica, its weights at their start, the same on all ranks.
+
+    `optimizer` replaces the job's, and `exchange` the one that sums its gradients.
+    """
+    updater = _updater(job, spec, comm, optimizer or build_optimizer(job.optimizer), exchange)
     trial = OverlapTrial(updater.exchange, comm) if job.train.bucket_mb == "auto" and updater.exchange.overlap else None
     model = spec.backend.make_model(spec, updater.store.array)
     assert isinstance(job.train.shards, int)
@@ -76,14 +81,15 @@ def build_replica(
     return replica
 
 
-def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer) -> Updater:
+def _updater(
+    job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer, exchange: ReplicatedExchange | None
+) -> Updater:
     shards, layout = job.train.shards, spec.network.layout
     assert isinstance(shards, int)
     size = layout.trainable_size
-    if sums_by_horovod(job):
-        from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
-
-        exchange = horovod_exchange(comm, shards, size, job.train.dtype, spec.stats_length)
+    if exchange is None and sums_by_library(job):
+        exchange = _exchange_of_library(job, spec, comm)
+    if exchange is not None:
         exchange.activity = comm.activity
         store = comm.host_array(layout.size, job.train.dtype, shared=False)
         return Updater(store, layout, optimizer, exchange, arithmetic(job.train.arithmetic))
@@ -102,9 +108,24 @@ def _updater(job: Job, spec: ModelSpec, comm: Communicator, optimizer: Optimizer
     )
 
 
+def _exchange_of_library(job: Job, spec: ModelSpec, comm: Communicator) -> AllreduceBase:
+    """Return the exchange of the library that the job's backend computes with."""
+    assert isinstance(job.train.shards, int)
+    shards, size, dtype = job.train.shards, spec.network.layout.trainable_size, job.train.dtype
+    if job.backend == "keras":
+        from hpcnn.comm.exchange.horovod_exchange import horovod_exchange
+
+        return horovod_exchange(comm, shards, size, dtype, spec.stats_length)
+    from hpcnn.backends.torch.backend import TorchBackend
+    from hpcnn.backends.torch.group_exchange import group_exchange
+
+    assert isinstance(spec.backend, TorchBackend)
+    return group_exchange(comm, spec.backend.device, shards, size, dtype, spec.stats_length)
+
+
 def shards_optimizer_state(job: Job, spec: ModelSpec, comm: Communicator) -> bool:
     """Return whether each rank updates its own parameters only: not where survivors need the whole state."""
-    if sums_by_horovod(job) or job.run.on_rank_loss == "continue":
+    if sums_by_library(job) or job.run.on_rank_loss == "continue":
         return False
     return shards_optimizer(job.train, spec.network.layout.trainable_size, comm)
 

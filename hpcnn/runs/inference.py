@@ -134,6 +134,8 @@ def open_trained(
         job = job_of(facts.job)
         if backend:
             job = msgspec.structs.replace(job, backend=backend)
+        if job.torch.device == "cuda":  # there may be none where a trained model is used
+            job = msgspec.structs.replace(job, torch=msgspec.structs.replace(job.torch, device="auto"))
         if entry and not _is_described(job.model):  # of a trainer, whose layers no file can hold
             job = msgspec.structs.replace(job, model=msgspec.structs.replace(job.model, entry=entry))
         _check_entry(path, job.model, entry)

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcnn.comm.collectives import agree, gather_or_raise
+import msgspec
+
+from hpcnn.comm.collectives import agree, variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.data.content import Content, DataChange
@@ -143,13 +145,12 @@ def read_on_all_ranks(comm: Communicator, path: Path | None) -> Checkpoint | Non
     if path is None:
         return None
     checkpoint = load_checkpoint(path, beat=partial(comm.activity.enter, SET_UP))
-    hashes = gather_or_raise(comm, (checkpoint.content_sha256, comm.host))
-    for rank, (sha256, host) in enumerate(hashes):
-        if sha256 != hashes[0][0]:
-            raise CheckpointError(
-                f"rank {rank} on {host} reads another {str(path)!r} than rank 0 on {hashes[0][1]} does. "
-                "Use a folder that all nodes share, and try again once its file system is up to date."
-            )
+    first, *others = variants_or_raise(comm, checkpoint.content_sha256)
+    if others:
+        raise CheckpointError(
+            f"rank {others[0].rank} on {others[0].host} reads another {str(path)!r} than rank 0 on {first.host} does. "
+            "Use a folder that all nodes share, and try again once its file system is up to date."
+        )
     return checkpoint
 
 
@@ -168,11 +169,11 @@ def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Trai
     machines = machines_of_ranks(comm, training.job, training.spec.backend)
     if comm.rank != 0:
         return
-    other = next((rank for rank, machine in enumerate(machines) if machine != machines[0]), None)
-    if other is not None:
+    first, *others = machines
+    if others:
         write_line(
             "warning: the ranks run on different machines or libraries, so the bits of the result may depend on which "
-            f"rank computes what: rank 0 {machines[0]}, rank {other} {machines[other]}"
+            f"rank computes what: rank 0 {first.value}, rank {others[0].rank} {others[0].value}"
         )
     if facts is None:
         return
@@ -182,13 +183,15 @@ def _warn_of_differences(comm: Communicator, facts: Facts | None, training: Trai
             f"warning: the run was started with {_mode_of(before)} and is resumed with {_mode_of(now)}, so the bits of "
             "the result differ from those of either alone"
         )
-    elif facts.machine != machines[0]:
+    elif facts.machine != first.value:
         write_line(
             "warning: the run was started on another machine or library, so the bits of the result may differ: "
-            f"then {facts.machine}, now {machines[0]}"
+            f"then {facts.machine}, now {first.value}"
         )
 
 
 def _mode_of(job: Job) -> str:
-    settings = {"keras": f", keras.comm = {job.keras.comm!r}", "torch": f", torch.autocast = {job.torch.autocast!r}"}
-    return f"backend = {job.backend!r}{settings.get(job.backend, '')}"
+    of = {"keras": job.keras, "torch": job.torch}.get(job.backend)
+    settings = {} if of is None else msgspec.structs.asdict(of)
+    own = "".join(f", {job.backend}.{key} = {value!r}" for key, value in settings.items())
+    return f"backend = {job.backend!r}{own}"

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from hpcnn import __version__
-from hpcnn.comm.collectives import agree, gather_or_raise
+from hpcnn.comm.collectives import agree, first_or_raise, variants_or_raise
 from hpcnn.core.critical_batch import NOISE_SCALE, critical_batch
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE, EXIT_FAILURE, EXIT_STOPPED, CheckpointError, DriftError
@@ -148,10 +148,10 @@ class Run:
 
     def report_stop(self, progress: Progress, stop: StopRequest) -> int:
         """Print where the run stopped, and return the exit code. Collective."""
-        reasons, saver = self._comm.allgather(stop.reason), self._saver
+        reason, saver = first_or_raise(self._comm, stop.reason or None), self._saver
         self._write_waiting_lines()
         if self._root and self._training.job.run.display != "none":
-            why = next((f" on {reason}" for reason in reasons if reason), "")
+            why = f" on {reason}" if reason else ""
             place = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._info.steps_per_epoch}"
             stopped = f"stopped{why} after step {progress.step} ({place})"
             if saver.unsaved:
@@ -169,12 +169,12 @@ class Run:
     def complete(self, progress: Progress, seconds: float) -> int:
         """Write the finished model and the result; return the exit code. DriftError: the weights differ. Collective."""
         sha256 = self._training.replica.model.fingerprint()
-        for rank, other in enumerate(gather_or_raise(self._comm, sha256)):
-            if other != sha256:
-                raise DriftError(
-                    f"rank {rank} ended with other weights ({other}) than rank {self._comm.rank} ({sha256}): "
-                    "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
-                )
+        first, *others = variants_or_raise(self._comm, sha256)
+        if others:
+            raise DriftError(
+                f"rank {others[0].rank} ended with other weights ({others[0].value}) than rank 0 ({first.value}): "
+                "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
+            )
         agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else None)
         return EXIT_FAILURE if self._comm.broadcast(self._write_waiting_lines()) else EXIT_DONE
 

@@ -152,7 +152,8 @@ class _Session:
         agree(comm, lambda: check_survivable(self._request.loaded.job, comm))
         agree(comm, lambda: check_loggers(self._run_section.loggers))
         if self._start is None:
-            self._processes = comm.allgather(Process.own())[: None if survives else 1]
+            own = Process.own()
+            self._processes = comm.allgather(own) if survives else [comm.broadcast(own)]
             self._start = on_root(comm, self._choose_start)
         prepared = prepare(comm, self._request, self._start)
         if prepared is not None:

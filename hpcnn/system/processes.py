@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 _STATES = {"T": "is stopped", "t": "is stopped by a debugger", "Z": "has ended", "X": "has ended"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Process:
     """A process of some host. What `/proc` does not tell is empty."""
 

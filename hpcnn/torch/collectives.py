@@ -10,11 +10,11 @@ import torch
 from hpcnn.comm.protocol import Array
 from hpcnn.comm.tensors import derivatives
 from hpcnn.comm.tensors.call_matching import ReduceOp
-from hpcnn.comm.tensors.compression import Compressor, check_compression
+from hpcnn.comm.tensors.compression import check_compression
 from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
 from hpcnn.comm.tensors.reductions import SUMS, chosen_op, root_within
 from hpcnn.comm.tensors.world import world
-from hpcnn.torch.compression import Compression
+from hpcnn.torch.compression import Compression, TensorCompressor
 from hpcnn.torch.pending import settle
 from hpcnn.torch.tensors import array_of, as_tensor, tensor_of
 
@@ -38,7 +38,11 @@ class _Collective(torch.autograd.Function):
 def _on(tensors: Sequence[Tensor], call: OfArrays) -> list[Tensor]:
     settle()
     device = tensors[0].device if tensors else None
-    return [tensor_of(array, device) for array in call([array_of(tensor) for tensor in tensors])]
+    results = [tensor_of(array, device) for array in call([array_of(tensor) for tensor in tensors])]
+    return [
+        result.to(torch.bfloat16) if tensor.dtype == torch.bfloat16 else result
+        for tensor, result in zip(tensors, results, strict=True)
+    ]
 
 
 def _call(tensors: Sequence[Tensor], call: OfArrays, back: OfArrays | None) -> list[Tensor]:
@@ -51,7 +55,7 @@ def allreduce(
     tensor: Any,
     average: bool | None = None,
     name: str | None = None,
-    compression: Compressor = Compression.none,
+    compression: TensorCompressor = Compression.none,
     op: ReduceOp | None = None,
     prescale_factor: float = 1.0,
     postscale_factor: float = 1.0,
@@ -63,7 +67,7 @@ def allreduce(
         tensor: a tensor, an array or a number; of the same shape and type on all ranks.
         average: the older form of `op`; false selects `Sum`.
         name: has no effect: calls are matched by their order.
-        compression: the type in which numbers are sent and added.
+        compression: the type that numbers are rounded to before they are sent.
         op: Average, Sum, Min, Max or Product.
         prescale_factor: multiplies each rank's tensor before the reduction.
         postscale_factor: multiplies the result.
@@ -78,20 +82,23 @@ def grouped_allreduce(
     tensors: Sequence[Any],
     average: bool | None = None,
     name: str | None = None,
-    compression: Compressor = Compression.none,
+    compression: TensorCompressor = Compression.none,
     op: ReduceOp | None = None,
     prescale_factor: float = 1.0,
     postscale_factor: float = 1.0,
     process_set: ProcessSet = global_process_set,
 ) -> list[Tensor]:
     """Return `allreduce` of each of several tensors, in one message per type."""
-    chosen, wire, group = chosen_op(op, average), check_compression(compression).wire, process_set.group
+    chosen, group = chosen_op(op, average), process_set.group
+    check_compression(compression)
 
     def reduce(arrays: Sequence[Array]) -> list[Array]:
-        return group.allreduce(arrays, chosen, prescale=prescale_factor, postscale=postscale_factor, wire=wire)
+        return group.allreduce(arrays, chosen, prescale=prescale_factor, postscale=postscale_factor)
 
+    given = [compression.compress(as_tensor(tensor)) for tensor in tensors]
     # The derivative of a sum with respect to one rank's part comes from every rank.
-    return _call([as_tensor(tensor) for tensor in tensors], reduce, reduce if chosen in SUMS else None)
+    results = _call([tensor for tensor, _ in given], reduce, reduce if chosen in SUMS else None)
+    return [compression.decompress(result, before) for result, (_, before) in zip(results, given, strict=True)]
 
 
 def allreduce_(
@@ -193,7 +200,7 @@ def alltoall(
 def reducescatter(
     tensor: Any,
     name: str | None = None,
-    compression: Compressor = Compression.none,
+    compression: TensorCompressor = Compression.none,
     op: ReduceOp | None = None,
     process_set: ProcessSet = global_process_set,
     prescale_factor: float = 1.0,

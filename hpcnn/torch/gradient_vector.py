@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcnn.comm.protocol import Communicator
+from hpcnn.backends.torch.device import Cuda, Device
+from hpcnn.backends.torch.gradient_copy import GradientCopy
+from hpcnn.comm.protocol import Communicator, Compression
 from hpcnn.errors import CommunicatorError
 from hpcnn.system.memory import ALIGNMENT, aligned_empty
 from hpcnn.torch.tensors import tensor_of
 
 _ON_WIRE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
-"""What gradients of each type are added in, without compression."""
+"""What gradients of each type are added in."""
 
 
-def wire_type(parameter: torch.Tensor, wire: np.dtype[Any] | None) -> np.dtype[Any]:
-    """Return the type in which the gradient of a parameter is sent and added.
+def wire_type(parameter: torch.Tensor) -> np.dtype[Any]:
+    """Return the type in which the gradient of a parameter is added.
 
     Raises:
         CommunicatorError: there is none for it.
@@ -29,13 +31,14 @@ def wire_type(parameter: torch.Tensor, wire: np.dtype[Any] | None) -> np.dtype[A
         raise CommunicatorError(
             f"a parameter of type {name} can't be trained on several ranks: use {', '.join(_ON_WIRE)}"
         )
-    return np.dtype(_ON_WIRE[name]) if wire is None or name not in ("float32", "float64") else wire
+    return np.dtype(_ON_WIRE[name])
 
 
 class GradientVector:
     """The gradients of parameters of one type, one after the other, in the order of the parameters.
 
     A backward pass fills it from the end. Its first entries say, for each parameter, how many ranks have a gradient.
+    Where all parameters are on one GPU, gradients are gathered there, and copied to the host's memory in pieces.
 
     Args:
         parameters: whose gradients these are.
@@ -43,6 +46,7 @@ class GradientVector:
         comm: the ranks.
         stats: sums that travel with it.
         bucket: bytes that travel while the rest is computed; 0: all at the end.
+        compression: how sums are rounded on their way; None: they are not.
     """
 
     def __init__(
@@ -53,21 +57,26 @@ class GradientVector:
         *,
         stats: int,
         bucket: int,
+        compression: Compression | None,
     ) -> None:
         self.parameters = parameters
         line = ALIGNMENT // kind.itemsize
         sizes = [-(-parameter.numel() // line) * line for parameter in parameters]
         head = -(-len(parameters) // line) * line
         self.starts = list(accumulate(sizes, initial=head))
-        self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=bucket // kind.itemsize)
+        entries = bucket // kind.itemsize
+        self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=entries, compression=compression)
         self.exchange.activity = comm.activity
         own = tensor_of(self.exchange.contributions[0].vector)
         own.zero_()  # the gaps between gradients are added, too
-        self._flags = own[: len(parameters)]
-        self.own = self._views(own)
+        self._own, self._flags = own, own[: len(parameters)]
         # The sums are shared by the ranks of a host, while users may change gradients.
         self._sums, self._mean = tensor_of(self.exchange.vector), tensor_of(aligned_empty(self.starts[-1], kind))
-        self._results = self._views(self._mean)
+        device = device_of_all(parameters)
+        self._copy = None if device is None else GradientCopy(device, self.starts[-1], own.dtype)
+        if self._copy is not None:
+            own, self._mean = self._copy.gradient, torch.empty_like(self._copy.gradient)
+        self.own, self._results = self._views(own), self._views(self._mean)
         self.begin()
 
     def _views(self, vector: torch.Tensor) -> list[torch.Tensor]:
@@ -101,7 +110,11 @@ class GradientVector:
         if number == self._first - 1:
             while self._first and self._come[self._first - 1]:
                 self._first -= 1
-            self.exchange.ready(self.starts[self._first])
+            start = self.starts[self._first]
+            if self._copy is None:
+                self.exchange.ready(start)
+            else:
+                self._copy.reached(start)
 
     def clear(self) -> None:
         """Have no gradients, and no weight."""
@@ -114,6 +127,11 @@ class GradientVector:
 
     def complete(self, factor: float) -> None:
         """Take the gradients that no backward pass has brought, and say which parameters have one."""
+        self._complete(factor)
+        if self._copy is not None:
+            self._copy.finish(self.starts[0], self._own, self.exchange.ready)
+
+    def _complete(self, factor: float) -> None:
         if all(self._come):
             self._flags.fill_(1)
             return
@@ -126,7 +144,10 @@ class GradientVector:
 
     def give(self, factor: float) -> None:
         """Give each parameter the sum of its gradients, multiplied by `factor`; one that no rank has stays as it is."""
-        torch.mul(self._sums, factor, out=self._mean)
+        if self._copy is None:
+            torch.mul(self._sums, factor, out=self._mean)
+        else:
+            self._mean.copy_(self._sums).mul_(factor)
         everywhere = bool(self._sums[: len(self.parameters)].all())
         for number, (parameter, result) in enumerate(zip(self.parameters, self._results, strict=True)):
             if not everywhere and not self._sums[number]:
@@ -136,6 +157,12 @@ class GradientVector:
                     parameter.grad = result
             else:
                 parameter.grad = result.to(parameter.device, parameter.dtype)
+
+
+def device_of_all(parameters: Sequence[torch.Tensor]) -> Device | None:
+    """Return the GPU that all parameters are on; None: there is no such."""
+    places = {parameter.device for parameter in parameters}
+    return Cuda(*places) if len(places) == 1 and parameters[0].device.type == "cuda" else None
 
 
 def _strides(parameter: torch.Tensor) -> tuple[int, ...]:

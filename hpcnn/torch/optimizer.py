@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hpcnn.comm.tensors.call_matching import ReduceOp
-from hpcnn.comm.tensors.compression import Compressor
 from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
 from hpcnn.comm.tensors.reductions import Reduction
 from hpcnn.errors import CommunicatorError
-from hpcnn.torch.compression import Compression
+from hpcnn.torch.compression import Compression, TensorCompressor
 from hpcnn.torch.reducer import Reducer
 
 
@@ -87,11 +86,11 @@ class Distributed:
 class _Gradients:
     """The gradients of an optimizer's parameters, put into a `Reducer` by hooks as backward passes compute them."""
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], reduction: Reduction) -> None:
+    def __init__(
+        self, parameters: Sequence[torch.nn.Parameter], reduction: Reduction, compression: TensorCompressor
+    ) -> None:
         self._how, self.passes, self.synchronizes = reduction, reduction.passes, True
-        self.reducer = Reducer(
-            parameters, reduction.process_set.group, detail=(reduction.op,), wire=reduction.compression.wire
-        )
+        self.reducer = Reducer(parameters, reduction.process_set.group, detail=(reduction.op,), compression=compression)
         self._counts = [0] * len(parameters)
         for number, parameter in enumerate(parameters):
             parameter.register_post_accumulate_grad_hook(self._hook(number))  # type: ignore[no-untyped-call]
@@ -126,7 +125,7 @@ class _Gradients:
 def DistributedOptimizer(  # noqa: N802  # a class to those who call it
     optimizer: torch.optim.Optimizer,
     named_parameters: Any = None,
-    compression: Compressor = Compression.none,
+    compression: TensorCompressor = Compression.none,
     backward_passes_per_step: int = 1,
     op: ReduceOp = ReduceOp.AVERAGE,
     gradient_predivide_factor: float = 1.0,
@@ -140,7 +139,7 @@ def DistributedOptimizer(  # noqa: N802  # a class to those who call it
     Args:
         optimizer: of PyTorch; the new one shares its settings and its state.
         named_parameters: ``model.named_parameters()``, to be checked; it may be left out.
-        compression: the type in which gradients are sent and added.
+        compression: the type that sums of gradients are rounded to, with error feedback, to be sent between hosts.
         backward_passes_per_step: the number of backward passes that a rank accumulates per exchange and update.
         op: Average or Sum.
         gradient_predivide_factor: divides gradients before the sum, and multiplies them after it.
@@ -169,7 +168,7 @@ def DistributedOptimizer(  # noqa: N802  # a class to those who call it
     trained = [parameter for parameter in own if parameter.requires_grad]
     alone = process_set.size() == 1 and compression.name is None
     result.hpcnn_reduction = reduction
-    result.hpcnn_gradients = None if alone or not trained else _Gradients(trained, reduction)
+    result.hpcnn_gradients = None if alone or not trained else _Gradients(trained, reduction, compression)
     return result
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 
 from hpcnn.comm.protocol import Array
@@ -13,6 +11,7 @@ from hpcnn.comm.tensors.call_matching import Call, call_of
 from hpcnn.comm.tensors.groups import channel_of
 from hpcnn.comm.tensors.tensor_group import GRADIENTS, TensorGroup
 from hpcnn.comm.tensors.world import mpi_threads_supported
+from hpcnn.torch.compression import Compression, TensorCompressor
 from hpcnn.torch.gradient_vector import GradientVector, wire_type
 from hpcnn.torch.pending import settle
 
@@ -31,7 +30,7 @@ class Reducer:
         parameters: in the order in which the model uses them, of any types.
         group: the ranks.
         detail: what must be the same on all ranks beside shapes and types.
-        wire: the type in which larger numbers are sent and added; None: their own.
+        compression: how sums are rounded that travel between hosts.
         bucket: bytes that travel while the rest is computed; 0: all at the end; None: as it pays.
         extra: numbers that travel with the gradients of a step, beside the weight.
     """
@@ -42,14 +41,14 @@ class Reducer:
         group: TensorGroup,
         *,
         detail: tuple[object, ...] = (),
-        wire: np.dtype[Any] | None = None,
+        compression: TensorCompressor = Compression.none,
         bucket: int | None = None,
         extra: int = 0,
     ) -> None:
         self._group = group
-        kinds = [wire_type(parameter, wire) for parameter in parameters]
+        kinds = [wire_type(parameter) for parameter in parameters]
         specs = tuple((tuple(parameter.shape), kind) for parameter, kind in zip(parameters, kinds, strict=True))
-        self._call: Call = call_of(GRADIENTS, specs, *detail)
+        self._call: Call = call_of(GRADIENTS, specs, *detail, *filter(None, [compression.name]))
         group.run(self._call, lambda: None)  # before memory is laid out for other shapes
         size = sum(kind.itemsize * parameter.numel() for parameter, kind in zip(parameters, kinds, strict=True))
         bucket = self._bucket(size, bucket) if len(set(kinds)) == 1 else 0
@@ -58,7 +57,10 @@ class Reducer:
         self._places: dict[int, tuple[GradientVector, int]] = {}
         for kind in dict.fromkeys(kinds):
             numbers = [number for number, own in enumerate(kinds) if own == kind]
-            vector = GradientVector([parameters[n] for n in numbers], kind, comm, stats=1 + extra, bucket=bucket)
+            vector = GradientVector(
+                [parameters[n] for n in numbers], kind, comm, stats=1 + extra, bucket=bucket,
+                compression=compression.between_hosts(comm.hosts),
+            )  # fmt: skip
             self._vectors.append(vector)
             self._places |= {number: (vector, place) for place, number in enumerate(numbers)}
         self.overlap = self._vectors[0].exchange.overlap

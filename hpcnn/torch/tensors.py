@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from hpcnn.comm.protocol import Array
-from hpcnn.comm.tensors.compression import numpy_type
 from hpcnn.errors import CommunicatorError
 
 
 def array_of(tensor: torch.Tensor) -> Array:
-    """Return the values of a tensor.
+    """Return the values of a tensor; those of bfloat16, which NumPy has not, as float32.
 
     Raises:
         CommunicatorError: NumPy has nothing like it.
@@ -24,17 +23,12 @@ def array_of(tensor: torch.Tensor) -> Array:
             "by to_dense() or dequantize()"
         )
     on_cpu = tensor.detach().resolve_conj().resolve_neg().cpu()
-    if on_cpu.dtype == torch.bfloat16:
-        array: Array = on_cpu.contiguous().view(torch.int16).numpy().view(numpy_type("bfloat16"))
-        return array
-    return on_cpu.numpy()
+    return (on_cpu.float() if on_cpu.dtype == torch.bfloat16 else on_cpu).numpy()
 
 
 def tensor_of(array: Array, device: Any = None) -> torch.Tensor:
     """Return a tensor over the memory of a writable array, or on another device a copy."""
-    tensor = torch.from_numpy(np.asarray(array.view(np.int16) if array.dtype.name == "bfloat16" else array))
-    if array.dtype.name == "bfloat16":
-        tensor = tensor.view(torch.bfloat16)
+    tensor = torch.from_numpy(np.asarray(array))
     return tensor if device is None else tensor.to(device)
 
 

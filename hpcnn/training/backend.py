@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from hpcnn.comm.collectives import agree
+from hpcnn.comm.collectives import Variant, agree, variants_or_raise
 from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import CommunicatorError
 from hpcnn.job.schema import Job
@@ -67,21 +67,36 @@ def machine_info(job: Job, backend: Backend) -> dict[str, Any]:
     return {**native, **libraries, **backend.facts}
 
 
-def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[dict[str, Any]]:
-    """Return `machine_info` of each rank, on all ranks. Collective.
+def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[Variant[dict[str, Any]]]:
+    """Return what `machine_info` there is, each with the first rank that has it, on all ranks. Collective.
 
     Raises:
-        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one.
+        CommunicatorError: the ranks compute by different arithmetics, or by different versions of one; some on GPUs,
+            and others not.
     """
-    machines = comm.allgather(machine_info(job, backend))
-    agree(comm, lambda: _check_one_arithmetic([str(machine.get("arithmetic", "numpy")) for machine in machines]))
+    machines = variants_or_raise(comm, machine_info(job, backend))
+    agree(comm, lambda: _check_one_arithmetic(machines))
+    agree(comm, lambda: _check_one_device(machines))
     return machines
 
 
-def _check_one_arithmetic(arithmetics: Sequence[str]) -> None:
-    for rank, arithmetic in enumerate(arithmetics):
-        if arithmetic != arithmetics[0]:
+def _check_one_arithmetic(machines: Sequence[Variant[dict[str, Any]]]) -> None:
+    first, *_ = (str(each.value.get("arithmetic", "numpy")) for each in machines)
+    for each in machines:
+        arithmetic = str(each.value.get("arithmetic", "numpy"))
+        if arithmetic != first:
             raise CommunicatorError(
-                f"the arithmetic of rank 0 is {arithmetics[0]}, and that of rank {rank} is {arithmetic}. Give all "
+                f"the arithmetic of rank 0 is {first}, and that of rank {each.rank} is {arithmetic}. Give all "
                 "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
+            )
+
+
+def _check_one_device(machines: Sequence[Variant[dict[str, Any]]]) -> None:
+    first, *_ = (str(each.value.get("device", "cpu")) for each in machines)
+    for each in machines:
+        device = str(each.value.get("device", "cpu"))
+        if device != first:
+            raise CommunicatorError(
+                f"rank 0 computes on {first}, and rank {each.rank} on {device}: all ranks must see a GPU, or none. Set "
+                'torch.device to "cpu", or start all ranks where there are GPUs.'
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import gather_or_raise, meet_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.core.formatting import approximate_size
@@ -59,7 +59,7 @@ def read_data(section: DataSection, base: Path, comm: Communicator) -> Source:
     for turn in (comm.rank == 0, comm.rank != 0 and comm.local_rank == 0):
         if turn:
             path = _found_or_made(section, base, comm.host, beat)
-        gather_or_raise(comm, None)
+        meet_or_raise(comm)
     everyone = gather_or_raise(comm, (comm.local_rank == 0, comm.host, path))
     paths = {host: path for reads, host, path in everyone if reads}
     own = paths[comm.host]

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import allreduce_or_raise, meet_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.data.chunks import chunk_rows_of, replaced, stored
@@ -47,7 +47,8 @@ def _nbytes(rows: Rows) -> int:
 
 def _chosen(decoded: Sequence[Rows], keep: str, comm: Communicator) -> list[Rows]:
     """Return those rows, of `decoded` from the smallest to the largest, that are kept; the same on all ranks."""
-    free = min(known for known in [math.inf, *gather_or_raise(comm, free_memory())] if known is not None)
+    known = free_memory()
+    free = allreduce_or_raise(comm, math.inf if known is None else known, min)
     if keep == "memory":
         needed = sum(map(_nbytes, decoded))
         if needed > free:
@@ -70,5 +71,5 @@ def _decode(rows: Rows, comm: Communicator) -> Rows:
         part = values[first : first + size]
         rows.take(np.arange(first, first + len(part), dtype=np.int64), part)
         comm.activity.enter(SET_UP)
-    gather_or_raise(comm, None)  # every rank has written its part
+    meet_or_raise(comm)  # every rank has written its part
     return ArrayRows(values)

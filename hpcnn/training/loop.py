@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hpcnn.comm.collectives import TreeReduction, gather_or_raise
+from hpcnn.comm.collectives import TreeReduction, first_or_raise, variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core import faults
 from hpcnn.core.activity import EVALUATE, OTHER
@@ -158,19 +158,17 @@ class TrainingLoop:
         return float(math.prod(callback.rate_factor() for callback in self._callbacks))
 
     def _common_rate_factor(self) -> float:
-        factors: list[float] = gather_or_raise(self._comm, self._rate_factor())
-        for rank, factor in enumerate(factors):
-            if not 0 <= factor < math.inf:
-                raise JobError(
-                    f"{self._where()}: the callbacks of rank {rank} multiply the learning rate by {factor:g}. Return a "
-                    "number >= 0 that is finite from rate_factor()."
-                )
-            if factor != factors[0]:
+        variants = variants_or_raise(self._comm, self._rate_factor())
+        for each in variants:
+            said = f"{self._where()}: the callbacks of rank {each.rank} multiply the learning rate by {each.value:g}"
+            if not 0 <= each.value < math.inf:
+                raise JobError(f"{said}. Return a number >= 0 that is finite from rate_factor().")
+            if each is not variants[0]:
                 raise DriftError(
-                    f"{self._where()}: the callbacks of rank {rank} multiply the learning rate by {factor:g}, those of "
-                    f"rank 0 by {factors[0]:g}. Return the same rate_factor() on all ranks: derive it from the report."
+                    f"{said}, those of rank 0 by {variants[0].value:g}. Return the same rate_factor() on all ranks: "
+                    "derive it from the report."
                 )
-        return factors[0]
+        return variants[0].value
 
     def _end_epoch(self, train_seconds: float, begun_at: int, control: Control) -> None:
         progress, training = self.progress, self._training
@@ -194,8 +192,8 @@ class TrainingLoop:
         self._warn_of_missing(values)
         for callback in self._callbacks:
             callback.on_epoch_end(report, self._replica, control)
-        reasons = gather_or_raise(self._comm, control.reason)  # as with signals, one rank is enough
-        progress.finish = control.reason = next(filter(None, reasons), "")
+        reason = first_or_raise(self._comm, control.reason or None)  # as with signals, one rank is enough
+        progress.finish = control.reason = reason or ""
         self._checkpoint(values, done=progress.epoch == training.job.train.epochs or bool(control.reason))
 
     def _warn_of_nothing(self, stats: Stats) -> None:
@@ -247,9 +245,9 @@ class TrainingLoop:
 
     def _diverged(self, error: NotFiniteError) -> None:
         """Raise DivergedError on all ranks with what the first rank found that found something."""
-        found = gather_or_raise(self._comm, (error.where, self._comm.host))
-        rank, (where, host) = next(((r, f) for r, f in enumerate(found) if f[0]), (0, ("", self._comm.host)))
-        detail = f"; {where}" if where else ""
+        comm = self._comm
+        found = first_or_raise(comm, (comm.rank, comm.host, f"; {error.where}") if error.where else None)
+        rank, host, detail = found or (0, comm.host, "")
         raise DivergedError(f"{self._where()}, rank {rank} on {host}: {error.what} is not finite{detail}. {_ADVICE}")
 
 
@@ -281,7 +279,8 @@ def evaluate(
             return broken_off
         return collected.piece(*loader.piece(i))
 
-    stats = TreeReduction(comm).sum(loader.pieces, leaf)
+    with model.unchanged_weights():
+        stats = TreeReduction(comm).sum(loader.pieces, leaf)
     comm.activity.enter(OTHER)
     if stats[STOP]:
         raise StoppedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -135,6 +136,10 @@ class Model(ABC):
     @abstractmethod
     def first_not_finite(self, key: tuple[int, ...], x: Array, y: Array, weights: Array | None) -> str | None:
         """Return what is not finite first in the pass of a shard, in words, or None. May be slow."""
+
+    def unchanged_weights(self) -> AbstractContextManager[None]:
+        """Within what this returns all passes are of the same weights: a model may compute with a copy of them."""
+        return nullcontext()
 
     def batch_pass(
         self, contributions: Sequence[Contribution], *, seed: int, weights_of: WeightsOf, add: AddRows

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import allreduce_or_raise, meet_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.data.source import Inputs, Source, check_memory
@@ -32,10 +33,10 @@ def read_once(read: Callable[[], T], comm: Communicator) -> T:
     size = None if packed is None else packed.size
     if size is not None and comm.local_size > 1:
         check_memory(size, "a copy of the data that all ranks share", "Give mapped files, as .npy, or fewer data.")
-    sizes = gather_or_raise(comm, (comm.local_rank == 0, size))
-    if any(reads and size is None for reads, size in sizes):
+    most = allreduce_or_raise(comm, 0 if comm.local_rank else math.inf if size is None else size, max)
+    if most == math.inf:  # some host maps files
         return read() if found is None else found
-    memory = comm.host_array(max(size for _, size in sizes if size is not None), np.uint8, shared=True)
+    memory = comm.host_array(int(most), np.uint8, shared=True)
     if memory.size < comm.local_size:  # it turned out that they can't share any
         return read() if found is None else found
     if packed is not None:
@@ -43,5 +44,5 @@ def read_once(read: Callable[[], T], comm: Communicator) -> T:
             memory.array[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
             comm.activity.enter(SET_UP)
     del found, packed
-    gather_or_raise(comm, None)  # all is written
+    meet_or_raise(comm)  # all is written
     return unpack(memory.array)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.activity import SET_UP
 from hpcnn.data.content import Content, changes, content_of
@@ -30,17 +30,14 @@ def common_content(
     own = content_of(source, partial(comm.activity.enter, SET_UP)) if comm.local_rank == 0 else None
     if own is not None and base is not None and comm.rank == 0:
         own = msgspec.structs.replace(own, files=files_of(section, base))
-    everyone = gather_or_raise(comm, (own, comm.host))
-    first: Content
-    first, first_host = everyone[0]
-    for rank, (content, host) in enumerate(everyone):
-        if content is not None and not content.equals(first):
-            differs = "; ".join(changes(first, content, section, ("on rank 0", f"on rank {rank}")))
-            raise DataError(
-                f"rank {rank} on {host} reads other data than rank 0 on {first_host}: {differs}. Give all nodes the "
-                "same files."
-            )
-    return first
+    first, *others = variants_or_raise(comm, own, Content.equals)
+    for other in others:
+        differs = "; ".join(changes(first.value, other.value, section, ("on rank 0", f"on rank {other.rank}")))
+        raise DataError(
+            f"rank {other.rank} on {other.host} reads other data than rank 0 on {first.host}: {differs}. Give all "
+            "nodes the same files."
+        )
+    return first.value
 
 
 def check_same_data(

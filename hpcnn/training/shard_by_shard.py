@@ -43,13 +43,12 @@ class ShardByShard:
         measure: MeasureShard | None = None,
     ) -> None:
         """Compute one shard after the other."""
-        for sums in self._sums:
-            for leaf in sums.leaves:
-                last = leaf is self._last
-                self._shard(
-                    step, leaf, load, sums.accumulators, exchange, flags=flags if last else None, measure=measure
-                )
-                measure = None
+        with self._model.unchanged_weights():
+            for sums in self._sums:
+                for leaf in sums.leaves:
+                    last = flags if leaf is self._last else None
+                    self._shard(step, leaf, load, sums.accumulators, exchange, flags=last, measure=measure)
+                    measure = None
 
     def _shard(
         self,

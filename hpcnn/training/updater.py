@@ -46,7 +46,9 @@ class Updater:
         self._bound = bound = BoundOptimizer(
             optimizer, params, exchange.parts, parameters, repeats=exchange.keeps_sums, arithmetic=arithmetic
         )
-        self._gather: GatherCells | None = exchange.cell_gather(bound.cells) if bound.reductions else None
+        self._gather: GatherCells | None = (
+            exchange.cell_gather(bound.cells, bound.columns) if bound.reductions else None
+        )
         self._penalty = PenaltyGradient(layout, params, exchange.parts, bound.gradients, arithmetic)
         self._info, self._total = StepInfo(0, 0.0), 0.0
         self._squares: dict[int, Squares] | None = None

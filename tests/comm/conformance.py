@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hpcnn.comm.collectives import TreeReduction, agree
+from hpcnn.comm.collectives import TreeReduction, Variant, agree, first_or_raise, gather_or_raise, variants_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DataError, PeerError
 from tests.comm import exchanges
@@ -78,6 +79,23 @@ def check_gather_arrays(comm: Communicator) -> None:
             assert parts is None
 
 
+def check_values_are_merged_in_the_order_of_ranks(comm: Communicator) -> None:
+    assert comm.allreduce([comm.rank], operator.add) == list(range(comm.size))
+    assert comm.allreduce(comm.rank, max) == comm.size - 1
+
+
+def check_variants(comm: Communicator) -> None:
+    """Of the values of all ranks each is there once, with the first rank that has it; no value counts as none."""
+    hosts = comm.allgather(comm.host)
+    found = variants_or_raise(comm, {"group": comm.rank // 2})
+    assert found == [Variant({"group": rank // 2}, rank, hosts[rank]) for rank in range(0, comm.size, 2)]
+    assert variants_or_raise(comm, comm.rank, lambda left, right: True) == [Variant(0, 0, hosts[0])]
+    assert variants_or_raise(comm, None) == []
+    last = comm.size - 1
+    assert first_or_raise(comm, comm.rank if comm.rank == last else None) == last
+    assert first_or_raise(comm, comm.rank) == 0
+
+
 def check_tree_reduction(comm: Communicator) -> None:
     def leaf(i: int) -> np.ndarray:
         return np.random.default_rng(i).standard_normal(3)
@@ -120,6 +138,10 @@ def check_agree_within_a_reduction(comm: Communicator) -> None:
     with pytest.raises((DataError, PeerError), match="can't read the first piece"):
         agree(comm, action)
     assert TreeReduction(comm).sum(comm.size, lambda _: np.ones(1)) == [comm.size]  # still in step
+    for meet in (gather_or_raise, variants_or_raise, first_or_raise):
+        with pytest.raises((DataError, PeerError), match="can't read the first piece"):
+            agree(comm, lambda meet=meet: leaf(0) if comm.rank == comm.size - 1 else meet(comm, 1))
+    assert comm.allgather(1) == [1] * comm.size
 
 
 CHECKS: dict[str, Check] = {

@@ -169,7 +169,7 @@ def check_all_sums_before_the_first_update(comm: Communicator) -> None:
         cells = sorted({*range(0, case.length, alignment), *(place for place in (5, 77, 300) if place < case.length)})
         for bucket in (0, case.length // 3):
             exchange, target = sharded(comm, case, bucket=bucket, alignment=alignment)
-            gather = exchange.cell_gather(cells)
+            gather = exchange.cell_gather(cells, 2)
             rows: list[Array] = []
 
             def step(exchange=exchange, target=target, case=case, cells=cells, gather=gather, rows=rows) -> bool:
@@ -216,7 +216,7 @@ def check_every_rank_updates_the_whole_of_what_is_replicated(comm: Communicator)
             assert target.tobytes() == (vector + vector).tobytes()
             assert exchange.stats.tobytes() == stats.tobytes()
             values = np.random.default_rng(comm.rank).standard_normal((3, 2))
-            assert exchange.cell_gather([0])(values) is values
+            assert exchange.cell_gather([0], 2)(values) is values
             state = list(exchange.gather_state(target, 7))
             assert np.concatenate(state).tobytes() == target.tobytes()
 

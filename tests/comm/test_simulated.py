@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcnn.comm.collectives import agree
 from hpcnn.comm.exchange.choice import (
-    Network,
     Traffic,
     Workload,
     check_choice,
@@ -21,15 +23,17 @@ from hpcnn.comm.exchange.choice import (
     fastest,
     halving_traffic,
 )
+from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.shared_memory import PrivateMemory
-from hpcnn.comm.simulated import Outcome, _Port, run_simulated
+from hpcnn.comm.simulated import Outcome, run_simulated
+from hpcnn.comm.simulated_port import Port
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.core.tree import fold_leaves, fold_rows
-from hpcnn.errors import CommunicatorError
-from tests.comm.exchanges import Case
+from hpcnn.errors import CommunicatorError, DataError, HpcnnError
+from tests.comm.exchanges import Case, sharded
 
 NETWORK = Network(latency_s=2e-6, overhead_s=2e-7, byte_s=8e-11)
 STATS = 6
@@ -86,6 +90,57 @@ def test_any_number_of_hosts_needs_at_most_twice_the_logarithm_of_messages(hosts
     assert max(count.messages for count in outcome.counts) <= 4 * rounds  # both ways
     most_sums = max(1, 2 * (shards - 1).bit_length())
     assert max(sent) <= (most_sums + 1) * 4 * length + 2 * rounds * (8 * STATS * most_sums + 1)
+
+
+@pytest.mark.parametrize(("hosts", "ranks"), [(16, 2), (13, 1)])
+def test_norms_travel_in_as_many_messages_as_results(hosts: int, ranks: int) -> None:
+    """Those of several buckets in one: each rank sends as many for the norms as for the results of one bucket."""
+    case, alignment, buckets = Case(hosts * ranks, 64 * hosts * ranks, np.float32, STATS), 16, 2
+    cells = range(0, case.length, alignment)
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], bool]:
+        exchange, _ = sharded(comm, case, bucket=case.length // buckets, alignment=alignment)
+        gather = exchange.cell_gather(cells, 2)
+        own = [cell for part in exchange.parts for cell in cells if part.start <= cell < part.stop]
+
+        def step() -> bool:
+            rows = gather(np.array([(cell, -cell) for cell in own], np.float64))
+            return rows.tolist() == [[cell, -cell] for cell in cells]
+
+        return step
+
+    outcome = run_simulated([rank // ranks for rank in range(hosts * ranks)], prepare, network=NETWORK)
+    assert all(outcome.results)
+    rounds = (hosts - 1).bit_length()
+    most = max(count.messages for count in outcome.counts)
+    assert most == rounds if hosts & (hosts - 1) == 0 else rounds <= most <= 2 * rounds
+    assert max(count.sent_bytes for count in outcome.counts) < 2 * 16 * len(cells)
+
+
+@pytest.mark.parametrize("culprit", [None, 700])
+def test_a_thousand_ranks_agree_on_errors_in_short_messages(culprit: int | None) -> None:
+    """Each sends one towards rank 0 at most, and the logarithm of their number away from it, as long on any number."""
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], str]:
+        def action() -> None:
+            if comm.rank == culprit:
+                raise DataError("a bad file")
+
+        def step() -> str:
+            try:
+                agree(comm, action)
+            except HpcnnError as error:
+                return str(error)
+            return ""
+
+        return step
+
+    outcome = run_simulated(range(1024), prepare, network=NETWORK)
+    told = Counter(re.sub("on .*:", "on a host:", said) for said in outcome.results)
+    failed = {"rank 700 on a host: a bad file": 1023, "a bad file": 1}
+    assert told == ({"": 1024} if culprit is None else failed)
+    assert max(count.messages for count in outcome.counts) <= 1 + 10
+    assert max(count.sent_bytes for count in outcome.counts) < 11 * 200
 
 
 def test_hundreds_of_ranks() -> None:
@@ -202,7 +257,7 @@ def test_the_fastest_depends_on_hosts_size_and_network() -> None:
 @settings(max_examples=60, deadline=None)
 @given(messages=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=15))
 def test_messages_share_a_port_slot_by_slot(messages: list[tuple[int, int]]) -> None:
-    port, busy = _Port(), set[int]()
+    port, busy = Port(), set[int]()
     for earliest, duration in messages:
         free = list(itertools.islice((slot for slot in itertools.count(earliest) if slot not in busy), duration))
         busy.update(free)

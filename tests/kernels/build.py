@@ -16,6 +16,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,8 +45,11 @@ ISA_FLAGS = {
 }
 REFERENCES = sorted(Path(__file__).parent.glob("reference*.c"))
 PORTABLE = sorted(Path(__file__).parent.glob("portable*.c"))
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 EXPORTS = Path(__file__).parent / "exports.c"
 MORE_FLAGS = "HPCNN_TEST_CFLAGS"
+_COMPILING_S = 1200
+"""Compiling takes half a minute where nothing else is going on, and many times as long on a busy machine."""
 _ELSEWHERE = ("module.c", "arguments.c", "numbers.c", "rows.c", "threads.c", "table.c", "dispatch.c")
 """The binding and its tables, which these libraries do without; beside them the files record*.c."""
 
@@ -67,11 +71,20 @@ def build_kernels(isa: str, folder: Path) -> Path:
 
 
 def build_program(
-    isa: str, folder: Path, *, flags: dict[str, list[str]] | None = None, compiler: Sequence[str] = ()
+    isa: str,
+    folder: Path,
+    *,
+    flags: dict[str, list[str]] | None = None,
+    compiler: Sequence[str] = (),
+    core: Path | None = None,
 ) -> Path:
-    """Return the program of portable.c for `isa`, made with more `flags` of some sources, and by another `compiler`."""
+    """Return the program of portable.c for `isa`, made with more `flags` of some sources, and by another `compiler`.
+
+    The kernels are those that `compiler` made for a core, if its folder is given.
+    """
     flags = flags or {}
-    ready = [] if compiler else [path for path in _objects_of_core(isa) if path.stem not in flags]
+    ready = _objects(core, isa) if core else [] if compiler else _objects_of_core(isa)
+    ready = [path for path in ready if path.stem not in flags]
     program = [(source, f"_{bits}", _variant(isa, bits)) for source in PORTABLE for bits in (32, 64)]
     jobs = [
         (source, suffix, [*own, *flags.get(source.name, [])])
@@ -88,7 +101,33 @@ def _objects_of_core(isa: str) -> list[Path]:
     linked = folder / MODULE.name
     if os.environ.get(MORE_FLAGS) or not linked.exists() or linked.read_bytes() != Path(core.__file__).read_bytes():
         return []
-    return sorted(folder.glob(f"CMakeFiles/{isa}_*.dir/*.o"))
+    return _objects(folder, isa)
+
+
+def _objects(core: Path, isa: str) -> list[Path]:
+    """Return the objects of the kernels of `isa` in the folder in which CMake built a core."""
+    found = sorted(core.glob(f"CMakeFiles/{isa}_*.dir/*.o"))
+    assert found, core
+    return found
+
+
+def build_core_of_aarch64(folder: Path) -> Path:
+    """Return the folder in which the core for AArch64 is built, once for all who need it."""
+    if not all(map(shutil.which, (CROSS, EMULATOR, "cmake", "ninja"))):
+        missing(
+            f"there is no {CROSS}, {EMULATOR}, CMake or Ninja "
+            "(Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user, cmake, ninja-build)"
+        )
+    made = folder / "core-aarch64"
+    cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={CROSS}"]
+    with _locked(folder):
+        for command in (
+            ["cmake", "-G", "Ninja", "-S", KERNELS, "-B", made, f"-DPython_EXECUTABLE={sys.executable}", *cross],
+            ["cmake", "--build", made],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILING_S, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return made
 
 
 def _kernels(isa: str, ready: Sequence[Path]) -> list[tuple[Path, str, list[str]]]:
@@ -164,7 +203,7 @@ def _run(command: list[str | Path], made: Path) -> None:
     partial = made.with_suffix(f".{os.getpid()}")
     alone = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer's is not for cc
     done = subprocess.run(
-        [*command, "-o", partial], capture_output=True, text=True, timeout=300, check=False, env=alone
+        [*command, "-o", partial], capture_output=True, text=True, timeout=_COMPILING_S, check=False, env=alone
     )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr}"
     partial.replace(made)

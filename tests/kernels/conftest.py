@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.build import build_kernels, build_reference, variants
+from tests.kernels.build import build_core_of_aarch64, build_kernels, build_reference, variants
 from tests.kernels.core import Core
 
 
@@ -33,3 +33,9 @@ def core(request: pytest.FixtureRequest, kernels_folder: Path) -> Core:
 def reference(kernels_folder: Path) -> Core:
     """The scalar references of reference.c, which are called as kernels are."""
     return Core("reference", build_reference(kernels_folder))
+
+
+@pytest.fixture(scope="session")
+def core_of_aarch64(kernels_folder: Path) -> Path:
+    """Return the folder with the core for AArch64 and its objects."""
+    return build_core_of_aarch64(kernels_folder)

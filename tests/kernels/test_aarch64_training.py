@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn.job.dump import resolved_toml
-from tests.kernels.structures import KERNELS
-from tests.kernels.test_portable import CROSS, EMULATOR
+from tests.kernels.build import EMULATOR
 from tests.require import missing
 from tests.small_jobs import make_job
 
@@ -21,20 +20,15 @@ PREFIX = "HPCNN_AARCH64_PREFIX"
 
 
 @pytest.fixture(scope="module")
-def emulated(tmp_path_factory) -> list[str]:
+def emulated(core_of_aarch64: Path, tmp_path_factory) -> list[str]:
     """The command and the environment of Python on AArch64, with hpcnn and its core."""
     prefix = Path(os.environ.get(PREFIX, "/nonexistent"))
     if not (prefix / "site").exists():
         missing(f"there is no Python for AArch64 in {prefix}; {PREFIX} names its folder")
-    if not all(map(shutil.which, (CROSS, EMULATOR, "cmake", "ninja"))):
-        missing(f"there is no {CROSS}, {EMULATOR}, CMake or Ninja")
-    build, package = prefix / "build", tmp_path_factory.mktemp("aarch64") / "hpcnn"
-    cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={CROSS}"]
-    run("cmake", "-G", "Ninja", "-S", KERNELS, "-B", build, f"-DPython_EXECUTABLE={sys.executable}", *cross)
-    run("cmake", "--build", build)
+    package = tmp_path_factory.mktemp("aarch64") / "hpcnn"
     ignored = shutil.ignore_patterns("*.c", "*.h", "*.def", "CMakeLists.txt", "*.so", "__pycache__")
     shutil.copytree(ROOT / "hpcnn", package, ignore=ignored)
-    shutil.copy(build / "core.abi3.so", package / "kernels")
+    shutil.copy(core_of_aarch64 / "core.abi3.so", package / "kernels")
     (python,) = (path for path in (prefix / "root/usr/bin").glob("python3.*") if path.name[8:].isdigit())
     environment = f"PYTHONPATH={package.parent}{os.pathsep}{prefix / 'site'}"
     return [EMULATOR, "-L", str(prefix / "root"), "-E", environment, str(python)]

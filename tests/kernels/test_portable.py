@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from hpcnn.kernels.build import zig
-from tests.kernels.build import FLAGS, ISA_FLAGS, PORTABLE, build_program, variants
+from tests.kernels.build import CROSS, EMULATOR, FLAGS, ISA_FLAGS, PORTABLE, build_program, variants
 from tests.kernels.structures import KERNELS
 from tests.require import missing, require
-
-CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +55,10 @@ def test_instruction_sets_of_this_machine_give_the_same_hashes(kernels_folder, e
 
 
 @pytest.mark.parametrize("isa", ["scalar", "neon"])
-def test_aarch64_gives_the_same_hashes(kernels_folder, expected, isa):
-    if not shutil.which(CROSS) or not shutil.which(EMULATOR):
-        missing(
-            f"there is no {CROSS} or no {EMULATOR} (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)"
-        )
-    quickly = [
-        "-O1",
-        "-Wno-maybe-uninitialized",
-    ]  # test_aarch64_training.py has -O3; vectors filled lane by lane are fine
-    flags = dict.fromkeys((path.name for path in (*KERNELS.glob("*.c"), *PORTABLE)), quickly)
-    program = build_program(isa, kernels_folder, flags=flags, compiler=[CROSS, "-static"])
+def test_aarch64_gives_the_same_hashes(kernels_folder, core_of_aarch64, expected, isa):
+    flags = {path.name: ["-O1"] for path in PORTABLE}
+    compiler = [CROSS, "-static"]
+    program = build_program(isa, kernels_folder, flags=flags, compiler=compiler, core=core_of_aarch64)
     assert printed([EMULATOR, program]) == expected
 
 

@@ -23,6 +23,9 @@ _OPEN_MPI_ENVIRONMENT = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":OVERSUBSCRIBE",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
+LETS_OTHERS_RUN = "MPIR_CVAR_ENABLE_HEAVY_YIELD"
+"""Tests start more ranks than there are cores: one that waits would keep the others from theirs."""
+_OF_MPI = {"openmpi": _OPEN_MPI_ENVIRONMENT, "mpich": {LETS_OTHERS_RUN: "1"}}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Mpi:
 
     def environment(self, extra: dict[str, str] | None = None) -> dict[str, str]:
         inherited = without_the_callers(os.environ)
-        own = _OPEN_MPI_ENVIRONMENT if self.name == "openmpi" else {}
+        own = _OF_MPI[self.name]
         path = f"{self.prefix / 'bin'}:{os.environ['PATH']}"
         return inherited | own | {"PATH": path, "PYTHONPATH": str(ROOT)} | dict(self.variables) | (extra or {})
 

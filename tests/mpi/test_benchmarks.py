@@ -28,11 +28,11 @@ def steps_of(name: str, seconds: float, log: list[str]) -> Iterator[None]:
 
 def test_turns_alternate_and_count_each_step() -> None:
     log: list[str] = []
-    runners = [Runner("slow", steps_of("slow", 0.02, log)), Runner("fast", steps_of("fast", 0.004, log), alone=True)]
-    figures = take_turns(SerialCommunicator(), runners, rounds=3, seconds=0.08)
+    runners = [Runner("slow", steps_of("slow", 0.05, log)), Runner("fast", steps_of("fast", 0.004, log), alone=True)]
+    figures = take_turns(SerialCommunicator(), runners, rounds=3, seconds=0.2)
     assert [len(seconds) for seconds in figures.values()] == [3, 3]
-    assert min(figures["slow"]) >= 0.02
-    assert 0.004 <= min(figures["fast"]) < 0.02
+    assert min(figures["slow"]) >= 0.05
+    assert 0.004 <= min(figures["fast"]) < 0.05
     changes = [name for name, before in zip(log[1:], log, strict=False) if name != before]
     assert changes == ["fast", "slow", "fast", "slow", "fast", "slow", "fast"][: len(changes)]
     assert len(changes) == 1 + 2 * 3
@@ -61,6 +61,15 @@ def test_exactness(mpich: Mpi, tmp_path: Path) -> None:
     for name in NETWORKS:
         exact, free, ratio = found[name].values()
         assert ratio == pytest.approx([a / b for a, b in zip(exact, free, strict=True)])
+
+
+def test_predicted_steps(mpich: Mpi, tmp_path: Path) -> None:
+    words = ("--seconds", "0.01", "--networks", "784-32-10")
+    found = measured(mpich, 2, tmp_path, "benchmarks.predicted", *words, rounds=2)
+    steps = found["784-32-10, direct"]
+    assert all(0 < alone < step for alone, step in zip(steps["a rank alone"], steps["predicted"], strict=True))
+    share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
+    assert steps["time predicted / measured"] == pytest.approx(share)
 
 
 def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> None:
@@ -128,6 +137,20 @@ def test_keras_mode(mpich: Mpi, tmp_path: Path) -> None:
     assert quotients[1] == pytest.approx([a / b for a, b in zip(numpy_mode, ours, strict=True)])
 
 
+def test_ddp(mpich: Mpi, tmp_path: Path) -> None:
+    require("torch")
+    words = ("--tuned", "--networks", "784-32-10", "CNN 28x28", "--seconds", "0.01")
+    found = measured(mpich, 2, tmp_path, "benchmarks.ddp", *words, rounds=1)
+    for name, sides in (("784-32-10", 3), ("CNN 28x28", 2)):
+        figures = found[name]
+        labels = {"hpcnn": "hpcnn", "PyTorch mode": "hpcnn, PyTorch mode", "hpcnn.torch": "hpcnn.torch"}
+        compared = [
+            (ratio, figures[side]) for label, side in labels.items() if (ratio := figures.get(f"ratio {label} / DDP"))
+        ]
+        assert len(compared) == sides
+        assert all(ratio == pytest.approx([side[0] / figures["DDP"][0]]) for ratio, side in compared)
+
+
 def test_hashes(mpich: Mpi, tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     done = mpich.run(0, "-m", "benchmarks.hashes", "--ranks", "1", "3", "--sides", "hpcnn", "--json", raw, cwd=ROOT)
@@ -181,3 +204,16 @@ def test_exchange_scaling(mpich: Mpi, tmp_path: Path) -> None:
     for found in json.loads(raw.read_text()).values():
         for algorithm in ("direct", "halving"):
             assert found[algorithm]["messages"] == found[algorithm]["simulated"]["messages"]
+
+
+def test_startup_scaling(mpich: Mpi, tmp_path: Path) -> None:
+    """No turn of the start takes more messages than the logarithm of the ranks, nor more files on more ranks."""
+    raw = tmp_path / "raw.json"
+    done = mpich.run(0, "-m", "benchmarks.startup_scaling", "--ranks", "16", "64", "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads(raw.read_text())["ranks"].values()
+    assert many["messages"] / 6 == few["messages"] / 4
+    for name in ("files opened", "metadata operations"):
+        assert many[name] == few[name] > 0
+    assert many["MB"] < 1.5 * few["MB"]
+    assert many["KB"] < 4 * few["KB"]  # names and cores

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcnn.comm.exchange.choice import CHOICE, HALVING
+from hpcnn.comm.mpi import SHARING
 from tests.mpi.launch import ROOT, Mpi
 from tests.timing import WAIT_S, check_in_time
 
@@ -69,6 +71,7 @@ PLACES = {
     "connecting": ("fail_in_call('comm.mpi', 'MpiCommunicator.__init__', 1)", "connecting"),
     "set-up": ("fail_in_call('data.samples', 'Samples.__len__', 1)", "phase set-up"),
     "step": ("fail_in_call('training.loader', 'ShardLoader.shards', 2)", r"phase data, step 2 \(epoch 1\)"),
+    "halving": ("fail_in_call('comm.exchange.halving_route', 'HalvingRoute.gather', 3)", "phase reduce"),
     "evaluation": (
         "fail_in_call('training.model', 'Model.eval_piece', 1)",
         r"phase evaluate, step 23 \(epoch 1\)",
@@ -79,11 +82,16 @@ PLACES = {
 """Where in the run, and how the report says it."""
 
 
-def run_failing(mpi: Mpi, folder: Path, place: str, way: str, rank: int = 1) -> tuple[int, str, float]:
-    """Run on two ranks, one of which fails; return the exit code, the error output, and the seconds after it failed."""
+def run_failing(
+    mpi: Mpi, folder: Path, place: str, way: str, rank: int = 1, *, environment: dict[str, str] | None = None
+) -> tuple[int, str, float]:
+    """Run on two ranks, one of which fails; return the exit code, the error output, and the seconds after it failed.
+
+    On more ranks with an `environment` that forces an exchange between them.
+    """
     program = PROGRAM.format(job=str(JOB), when=PLACES[place][0], way=way, rank=rank)
     (folder / "program.py").write_text(program)
-    done = mpi.run(2, "program.py", cwd=folder)
+    done = mpi.run(3 if environment else 2, "program.py", cwd=folder, environment=environment)
     assert (folder / "failed").exists(), f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.returncode, done.stderr, time.time() - float((folder / "failed").read_text())
 
@@ -100,7 +108,7 @@ def check_one_rank_fails(mpi: Mpi, folder: Path, place: str, way: str, rank: int
     check_in_time(seconds, ENDED_WITHIN_S)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "halving"])
 def test_an_exception_on_one_rank(mpi: Mpi, tmp_path: Path, place: str) -> None:
     check_one_rank_fails(mpi, tmp_path, place, "exception", 1)
 
@@ -128,6 +136,16 @@ def test_a_rank_that_can_say_nothing(mpi: Mpi, tmp_path: Path, place: str, numbe
     exit_code, said, seconds = run_failing(mpi, tmp_path, place, way)
     assert exit_code in (number, 128 + number), said
     assert ("Fatal Python error: Segmentation fault" in said) == (number == signal.SIGSEGV)
+    check_in_time(seconds, ENDED_WITHIN_S)
+
+
+def test_a_rank_that_is_killed_in_an_exchange_by_halving(mpi: Mpi, tmp_path: Path) -> None:
+    """As in the third step: the others wait in a round, for it or for one that waits for it."""
+    environment = {SHARING: "off", CHOICE: HALVING}
+    exit_code, said, seconds = run_failing(
+        mpi, tmp_path, "halving", f"os.kill(os.getpid(), {int(signal.SIGKILL)})", environment=environment
+    )
+    assert exit_code in (signal.SIGKILL, 128 + signal.SIGKILL), said
     check_in_time(seconds, ENDED_WITHIN_S)
 
 

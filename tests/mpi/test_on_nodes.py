@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hpcnn.comm.exchange.choice import CHOICE
 from tests.comm.conformance import CHECKS
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
+from tests.require import require
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,17 @@ def test_conformance(nodes: Testbed, mpi: Mpi, tmp_path: Path, layout: list[int]
     assert done.returncode == 0, done.stderr
     expected = f"{len(CHECKS)} checks passed on {sum(layout)} ranks as MpiCommunicator"
     assert done.stdout.startswith(expected), done.stdout
+
+
+@pytest.mark.parametrize(("mpi", "layout"), [("mpich", [1, 2]), ("openmpi", [2])], indirect=["mpi"])
+def test_pytorch_scripts(nodes: Testbed, mpi: Mpi, tmp_path: Path, layout: list[int]) -> None:
+    require("torch")
+    torch_folder = sysconfig.get_path("platlib")  # the environment of Open MPI has no PyTorch of its own
+    command = ("-m", "tests.torch.borrowing", torch_folder, "tests.torch.scripts.training")
+    # Buckets as small as those of the checks would be slower than a gather, which has none.
+    done = nodes.run(mpi, layout, *command, cwd=tmp_path, environment={CHOICE: "direct"})
+    assert done.returncode == 0, done.stderr
+    assert f"checks passed on {sum(layout)} ranks" in done.stdout
 
 
 TRAIN = ("-m", "hpcnn.train", ROOT / "jobs" / "digits_mlp.toml", "--quiet", "--set", "train.epochs=2")

@@ -343,6 +343,13 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
             "and-cuda",
         ),
         (
+            ALONE,
+            lambda f: nodes(gpus=Gpus(("H100",)))(packages(torch="2.13.0+cpu")(f)),
+            WARNING,
+            "a has 1, but PyTorch 2.13.0.cpu is for the CPU: torch.device = 'cuda' fails",
+            "--force-reinstall torch",
+        ),
+        (
             SOUND,
             lambda f: nodes(gpus=Gpus(("H100",) * 2))(ranks(cuda_visible="0")(f)),
             WARNING,

@@ -2,7 +2,8 @@
 
     mpirun -n 2 python -m tests.torch.all_modules OUT [NAME ...] [SETTING=VALUE ...]
 
-The folder OUT gets a run a module, and goes on with what is there.
+The folder OUT gets a run a module, and goes on with what is there. With torch.device=auto they compute on the CPU as on
+a device with memory of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ def main(out: Path, *more: str) -> int:
         from hpcnn.runs.session import train
 
         backend = TorchBackend.start()
+        if "torch.device=auto" in changes:
+            from tests.torch.pretended import Pretended
+
+            backend = TorchBackend(backend.facts, Pretended())
         for name in names:
             loaded = agree(comm, lambda name=name: load_job(overrides=[*settings(name), *changes]))
             train(loaded, comm, out=out / name, resume="auto", backend=backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpcnn.storage.checkpoint import load_checkpoint
@@ -50,6 +51,24 @@ def test_a_killed_run_goes_on_with_the_same_bits_on_other_ranks(
     done = mpich.run(2, *command, cwd=tmp_path)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert hash_of(tmp_path / "cnn") == hash_of(folders[0] / "cnn")
+
+
+def test_the_same_bits_from_the_memory_of_a_device(mpich: Mpi, folders: dict[int, Path], tmp_path: Path) -> None:
+    """In buckets of 10 kB, which are summed while later gradients are copied."""
+    changes = (SHORT, "torch.device=auto", "train.bucket_mb=0.01", "train.optimizer_sharding=true")
+    done = mpich.run(2, "-m", "tests.torch.all_modules", tmp_path, "cnn", *changes, cwd=tmp_path)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert hash_of(tmp_path / "cnn") == hash_of(folders[0] / "cnn")
+
+
+def test_sums_by_a_process_group_are_equal_up_to_rounding(mpich: Mpi, folders: dict[int, Path], tmp_path: Path) -> None:
+    changes = (SHORT, "torch.comm=distributed")
+    done = mpich.run(2, "-m", "tests.torch.all_modules", tmp_path, "mlp", *changes, cwd=tmp_path)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    known, found = (
+        load_checkpoint(folder / "mlp/model.safetensors").part("model") for folder in (folders[0], tmp_path)
+    )
+    assert all(np.allclose(known[name], found[name], atol=1e-5) for name in known)
 
 
 def test_a_missing_pytorch_is_one_message(mpich: Mpi, tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def _check_parameters(source: str, module: Any, dtype: str) -> None:
             )
         if parameter.device.type != "cpu":
             raise ModelError(
-                f"{source}: the parameter {name!r} is on the device {str(parameter.device)!r}, but hpcnn computes on "
-                "the CPU. Build the module there."
+                f"{source}: the parameter {name!r} is on the device {str(parameter.device)!r}. Build the module on "
+                "the CPU: hpcnn moves it to the job's torch.device."
             )
 
 

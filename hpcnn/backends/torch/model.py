@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from hpcnn.backends.torch.device import Device
 from hpcnn.backends.torch.loss_function import loss_function
 from hpcnn.backends.torch.losses import sample_losses
 from hpcnn.backends.torch.network import TorchNetwork
@@ -28,19 +33,35 @@ class TorchModel(Model):
 
     What training changes beside the parameters (the averages of batch normalisation) is part of the vector as well:
     each shard starts from the same values, and the new ones are the mean over all samples.
+
+    On a `device`, parameters are views of a copy of the vector there, which is made again before they are used.
     """
 
     network: TorchNetwork
 
     def __init__(
-        self, network: TorchNetwork, loss: AnyLoss, layout: StatsLayout, vector: Array, arithmetic: str = "numpy"
+        self,
+        network: TorchNetwork,
+        loss: AnyLoss,
+        layout: StatsLayout,
+        vector: Array,
+        arithmetic: str = "numpy",
+        device: Device | None = None,
     ) -> None:
         super().__init__(network, loss, layout, vector, arithmetic)
-        self.module = network.take_module()
-        """Its parameters are views of the vector."""
-        self._state = _bind(self.module, network, self.params)
-        self._kept = [view_of(self.params[spec.name]) for spec in network.state]
-        self._back = PassBack(self.module, network)
+        import torch
+
+        self._device = device
+        self._vector: Any = view_of(vector)
+        self._place = torch.device("cpu") if device is None else device.place
+        self._flat = self._vector if device is None else _like(self._vector, self._place)
+        self._unchanged, self._copied = False, False
+        self.module = network.take_module().to(self._place)
+        """Its parameters are views of the vector, or of its copy."""
+        tensors: dict[str, Any] = network.layout.views(self._flat)
+        self._state = _bind(self.module, network, tensors)
+        self._kept = [tensors[spec.name] for spec in network.state]
+        self._back = PassBack(self.module, network, device)
         self._denormals = FlushDenormals()
         self._ones: Any = ()
         self._function: Any = None
@@ -58,7 +79,7 @@ class TorchModel(Model):
             logits, losses = self._trained(key, x, y)
             sums = self._sums(losses, weights)
             if new_state is not None:
-                np.concatenate([one.numpy().reshape(-1) for one in self._new_state()], out=new_state)
+                np.concatenate([to_array(one).reshape(-1) for one in self._new_state()], out=new_state)
             outputs = self._outputs(logits) if self.layout.metrics else np.empty(0)
         total = losses[0]
 
@@ -96,6 +117,8 @@ class TorchModel(Model):
         if self.network.draws:
             words = np.random.SeedSequence(key).generate_state(1, np.uint64)
             torch.default_generator.manual_seed(int(words[0]))
+            if self._device is not None:
+                self._device.seed(int(words[0]))
         logits = self._called(x, training=True)
         return logits, self._losses(logits, y)
 
@@ -104,8 +127,8 @@ class TorchModel(Model):
         network, module = self.network, self.module
         if module.training != training:
             module.train(training)
-        self.load_state()
-        given = to_tensor(np.ascontiguousarray(x.reshape(len(x), *network.input_shape), network.dtype))
+        self._load()
+        given = self._given(x.reshape(len(x), *network.input_shape), network.dtype)
         try:
             if network.dtype == "float32":
                 return network.call(module, given)
@@ -119,13 +142,35 @@ class TorchModel(Model):
                 f"{'training' if training else 'evaluation'}: {type(error).__name__}: {shortened(error)}"
             ) from error
 
-    def load_state(self) -> None:
-        """Give the buffers that training changes the values that the vector has for them."""
+    @contextmanager
+    def unchanged_weights(self) -> Iterator[None]:
+        """Copy the weights to the device once within it."""
+        self._unchanged, self._copied = True, False
+        try:
+            yield
+        finally:
+            self._unchanged = False
+
+    def module_on_cpu(self) -> Any:
+        """Return the module with the weights as they are, in the host's memory."""
+        self._load()
+        return self.module if self._device is None else copy.deepcopy(self.module).cpu()
+
+    def _load(self) -> None:
+        """Give parameters on a device, and buffers that training changes, the values that the vector has for them."""
         import torch
 
+        if self._device is not None and not (self._unchanged and self._copied):
+            self._flat.copy_(self._vector)
+            self._copied = True
         if self._state:
             with torch.no_grad():
                 torch._foreach_copy_([tensor for _, _, tensor in self._state], self._kept)
+
+    def _given(self, array: Array, dtype: DTypeLike) -> Any:
+        """Return an array as a tensor where the module is."""
+        tensor = to_tensor(np.ascontiguousarray(array, dtype))
+        return tensor if self._device is None else tensor.to(self._place)
 
     def _new_state(self) -> list[Any]:
         """Return what the last call made of the buffers that are state; one may have put a new tensor in its place."""
@@ -139,14 +184,14 @@ class TorchModel(Model):
         """Return the loss of each sample; of several outputs: their sum, then that of each, times its weight."""
         if not isinstance(self.loss, BoundLosses):
             dtype = np.int64 if self.loss.target_kind != "values" else self.network.dtype
-            targets = to_tensor(np.ascontiguousarray(y, dtype))
+            targets = self._given(y, dtype)
             if self._function is not None:
                 return [self._function(logits[0], targets)]
             return [sample_losses(self.loss.loss, logits[0], targets, self.loss.head)]
         each = []
         for part, one in zip(self.loss.parts, logits, strict=True):
             dtype = np.int64 if part.labels else self.network.dtype
-            targets = to_tensor(np.ascontiguousarray(part.targets_in(y), dtype))
+            targets = self._given(part.targets_in(y), dtype)
             each.append(sample_losses(part.bound.loss, one, targets, part.bound.head) * part.weight)
         return [sum(each[1:], start=each[0]), *each]
 
@@ -159,9 +204,9 @@ class TorchModel(Model):
         import torch
 
         if weights is not None:
-            return to_tensor(np.ascontiguousarray(weights, self.network.dtype))
+            return self._given(weights, self.network.dtype)
         if len(self._ones) != samples:
-            self._ones = torch.ones(samples, dtype=getattr(torch, self.network.dtype))
+            self._ones = torch.ones(samples, dtype=getattr(torch, self.network.dtype), device=self._place)
         return self._ones
 
     def _outputs(self, logits: Any) -> Array:
@@ -174,8 +219,14 @@ def _without_gradients() -> Any:
     return torch.no_grad()
 
 
-def _bind(module: Any, network: TorchNetwork, params: dict[str, Array]) -> list[tuple[Any, str, Any]]:
-    """Give the module's parameters and constant buffers the memory of ours.
+def _like(tensor: Any, place: Any) -> Any:
+    import torch
+
+    return torch.empty_like(tensor, device=place)
+
+
+def _bind(module: Any, network: TorchNetwork, params: Mapping[str, Any]) -> list[tuple[Any, str, Any]]:
+    """Give the module's parameters and constant buffers the memory of `params`, by our names.
 
     Returns:
         for each buffer that training changes its owner, its name there, and the tensor that each call begins with.
@@ -185,15 +236,15 @@ def _bind(module: Any, network: TorchNetwork, params: dict[str, Array]) -> list[
     state = {spec.name for spec in network.state}
     changing: dict[str, tuple[Any, str, Any]] = {}
     for name, parameter in module.named_parameters():
-        parameter.data = view_of(params[network.names[name]])
+        parameter.data = params[network.names[name]]
     for name, own in network.names.items():
         owner_name, _, leaf = name.rpartition(".")
         owner = module.get_submodule(owner_name)
         if leaf not in owner._buffers:
             continue
         if own in state:
-            owner._buffers[leaf] = torch.empty(params[own].shape, dtype=getattr(torch, network.dtype))
+            owner._buffers[leaf] = torch.empty_like(params[own])
             changing[own] = owner, leaf, owner._buffers[leaf]
         else:
-            owner._buffers[leaf] = view_of(params[own])
+            owner._buffers[leaf] = params[own]
     return [changing[spec.name] for spec in network.state]

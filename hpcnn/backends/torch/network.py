@@ -88,7 +88,7 @@ class TorchNetwork:
             return self._each(self._called(module, x))
         import torch
 
-        with torch.autocast("cpu", getattr(torch, self.autocast)):
+        with torch.autocast(x.device.type, getattr(torch, self.autocast)):
             found = self._called(module, x)
         return [one.to(x.dtype) for one in self._each(found)]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpcnn.backends.torch.device import Device
+from hpcnn.backends.torch.gradient_copy import GradientCopy
 from hpcnn.backends.torch.network import TorchNetwork
 from hpcnn.backends.torch.tensors import view_of
 from hpcnn.errors import HpcnnError, ModelError, shortened
@@ -15,10 +17,11 @@ class PassBack:
     """Computes gradients of a module whose parameters lie in one vector.
 
     A hook of each parameter takes its gradient, which is still in the processor's caches, and tells from where on the
-    vector is complete: parameters that come late in it have their gradients first.
+    vector is complete: parameters that come late in it have their gradients first. On a device that vector is one
+    there, whose pieces are copied to the host's memory when they are complete.
     """
 
-    def __init__(self, module: Any, network: TorchNetwork) -> None:
+    def __init__(self, module: Any, network: TorchNetwork, device: Device | None) -> None:
         self._source = network.source
         layout = network.layout
         learning = [(layout.offsets[network.names[name]], name, p) for name, p in module.named_parameters()
@@ -26,18 +29,29 @@ class PassBack:
         learning.sort(key=lambda each: each[0])
         self._names = [network.names[name] for _, name, _ in learning]
         self._starts = [start for start, _, _ in learning]
-        self._views: dict[int, tuple[Accumulator, list[Any]]] = {}
+        self._views: dict[int, tuple[Accumulator, list[Any], Any]] = {}
         self._into: list[Any] = []
         self._ready: Ready | None = None
         self._done: list[bool] = []
         self._left = 0
+        self._copy: GradientCopy | None = None
+        if device is not None:
+            self._copy = GradientCopy(device, layout.trainable_size, learning[0][2].dtype)
+            views: dict[str, Any] = layout.gradient_views(self._copy.gradient)
+            self._into = [views[name] for name in self._names]
         for place, (_, _, parameter) in enumerate(learning):
             parameter.register_post_accumulate_grad_hook(self._hook(place))
 
     def run(self, losses: Any, factors: Any, into: Accumulator, ready: Ready | None) -> None:
         """Overwrite the gradient in `into` by that of the sum of losses (n,) x factors (n,)."""
-        _, self._into = self._views.get(id(into)) or self._views.setdefault(id(into), (into, self._views_of(into)))
-        self._ready, self._done, self._left = ready, [False] * len(self._starts), len(self._starts)
+        if id(into) not in self._views:
+            self._views[id(into)] = into, self._views_of(into), view_of(into.vector)
+        kept = self._views[id(into)]
+        if self._copy is None:
+            self._into, self._ready = kept[1], ready
+        else:
+            self._ready = self._copy.reached
+        self._done, self._left = [False] * len(self._starts), len(self._starts)
         try:
             losses.backward(factors)
         except HpcnnError:
@@ -47,6 +61,8 @@ class PassBack:
         for place, done in enumerate(self._done):
             if not done:  # the loss did not depend on it
                 self._into[place].zero_()
+        if self._copy is not None:
+            self._copy.finish(0, kept[2], ready)
 
     def _views_of(self, into: Accumulator) -> list[Any]:
         return [view_of(into.grads[name]) for name in self._names]

@@ -30,6 +30,6 @@ def view_of(array: Array) -> Any:
 
 
 def to_array(tensor: Any) -> Array:
-    """Return the tensor as an array of the same memory, for reading."""
-    array: Array = tensor.detach().numpy()
+    """Return the tensor as an array for reading, of the same memory where that is the host's."""
+    array: Array = tensor.detach().cpu().numpy()
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)

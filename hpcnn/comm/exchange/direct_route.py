@@ -11,9 +11,10 @@ from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.comm.exchange.compression import CompressedSummation, EncodedTransfer, OwnResiduals
 from hpcnn.comm.exchange.flags import Flags
 from hpcnn.comm.exchange.formats import FORMATS, Format
+from hpcnn.comm.exchange.partition import allgather_rows
 from hpcnn.comm.exchange.plan import BucketPlan, Range, piece, plan_bucket, rank_ranges
 from hpcnn.comm.exchange.reduction import Addends, Addition, ExactSummation, Summation
-from hpcnn.comm.exchange.route import FIRST_TAG, FLAGS_TAG, STATE_TAG, STATS_TAG, HostSlots, Job, Part
+from hpcnn.comm.exchange.route import FIRST_TAG, FLAGS_TAG, STATE_TAG, STATS_TAG, HostSlots, Job, Part, RowGather
 from hpcnn.comm.exchange.stats_reduction import StatsReduction
 from hpcnn.comm.exchange.transport import Message, Transfer
 from hpcnn.comm.protocol import Array, Residuals
@@ -150,6 +151,12 @@ class DirectRoute:
         topology = self._place.topology
         own = piece(bounds, len(topology.order), self._job.alignment, topology.positions[rank])
         return [own] if own[0] < own[1] else []
+
+    def cell_gather(self, starts: Sequence[int], columns: int) -> RowGather:
+        """Return what gathers rows of values by one allgather."""
+        return allgather_rows(
+            self._place, lambda rank: [each for bounds in self._job.bounds for each in self.owned(bounds, rank)], starts
+        )
 
     # ------------------------------------------------------------------------------------------------------ a step
 

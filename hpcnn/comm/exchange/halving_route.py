@@ -33,7 +33,8 @@ from hpcnn.comm.exchange.merging import Merge, Piece, Rounding, Step, merging, s
 from hpcnn.comm.exchange.packets import Packet
 from hpcnn.comm.exchange.plan import Range, piece
 from hpcnn.comm.exchange.reduction import Sum
-from hpcnn.comm.exchange.route import FIRST_TAG, STATE_TAG, HostSlots, Job, Part
+from hpcnn.comm.exchange.route import FIRST_TAG, ROWS_TAG, STATE_TAG, HostSlots, Job, Part
+from hpcnn.comm.exchange.row_doubling import RowDoubling
 from hpcnn.comm.exchange.transport import Message, Transfer
 from hpcnn.comm.protocol import Array, Residuals
 from hpcnn.core.tree import Subtree, maximal_subtrees
@@ -106,10 +107,9 @@ class HalvingRoute:
     def _pieces(self, group: Group, bounds: Range, rank: int) -> list[Range]:
         """Return the pieces of a rank's lanes that its host has as a member of a group."""
         topology, alignment = self._place.topology, self._job.alignment
-        host, lanes = topology.host_of(rank), topology.lanes
+        host = topology.host_of(rank)
         pieces = [
-            member_piece(group, host, piece(bounds, lanes, alignment, lane), alignment)
-            for lane in lanes_of(topology, rank)
+            member_piece(group, host, self._bounds_of(lane, bounds), alignment) for lane in lanes_of(topology, rank)
         ]
         return [each for each in pieces if each[0] < each[1]]
 
@@ -120,13 +120,13 @@ class HalvingRoute:
 
     def _bucket(self, number: int, bounds: Range) -> _Bucket:
         place, job = self._place, self._job
-        lanes = [piece(bounds, place.topology.lanes, job.alignment, lane) for lane in self._lanes]
-        plans = [halving_rounds(self._hosts, place.host, each, job.alignment) for each in lanes]
-        stages = [_Stage() for _ in range(len(plans[0]) + 1)]
+        plans = self._plans(bounds)
+        first_plan = plans[self._lanes[0]]
+        stages = [_Stage() for _ in range(len(first_plan) + 1)]
         parts: list[Part] = []
-        stats = HalvingStats(job.stats_length, plans[0], self._subtrees) if number == 0 else None
-        for lane, lane_bounds, plan in zip(self._lanes, lanes, plans, strict=True):
-            parts += self._lane(lane, lane_bounds, plan, stages, stats)
+        stats = HalvingStats(job.stats_length, first_plan, self._subtrees) if number == 0 else None
+        for lane, plan in plans.items():
+            parts += self._lane(lane, self._bounds_of(lane, bounds), plan, stages, stats)
         if stats is not None:
             summing = stats.stages(self._slots.stats, self._slots.subtrees, self.stats)
             for stage, steps in zip(stages, summing, strict=True):
@@ -140,8 +140,18 @@ class HalvingRoute:
             first.after,
             [(transfer, stage.after) for transfer, stage in zip(transfers, others, strict=True)],
             parts,
-            Doubling(place, job.vector, dict(zip(self._lanes, plans, strict=True)), form, flag, tag + 1),
+            Doubling(place, job.vector, plans, form, flag, tag + 1),
         )
+
+    def _plans(self, bounds: Range) -> dict[int, list[Round]]:
+        """Return the rounds of a bucket, for each lane of this rank."""
+        host, alignment = self._place.host, self._job.alignment
+        return {
+            lane: halving_rounds(self._hosts, host, self._bounds_of(lane, bounds), alignment) for lane in self._lanes
+        }
+
+    def _bounds_of(self, lane: int, bounds: Range) -> Range:
+        return piece(bounds, self._place.topology.lanes, self._job.alignment, lane)
 
     def _lane(
         self, lane: int, bounds: Range, plan: Sequence[Round], stages: Sequence[_Stage], stats: HalvingStats | None
@@ -252,6 +262,13 @@ class HalvingRoute:
     def parts(self, bucket: int) -> Sequence[Part]:
         """Return what this rank updates in a bucket."""
         return self._buckets[bucket].parts
+
+    def cell_gather(self, starts: Sequence[int], columns: int) -> RowDoubling:
+        """Return what gathers rows of values by recursive doubling."""
+        place, buckets = self._place, self._job.bounds
+        owned = [each for bounds in buckets for each in self.owned(bounds, place.rank)]
+        plans = [self._plans(bounds) for bounds in buckets]
+        return RowDoubling(place, plans, owned, starts, columns, ROWS_TAG)
 
     # ------------------------------------------------------------------------------------------------------ a step
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from hpcnn.comm.exchange.gather import gather_blocks
 from hpcnn.comm.exchange.plan import Range
+from hpcnn.comm.exchange.route import RowGather
 from hpcnn.comm.exchange.transport import Place
-from hpcnn.comm.protocol import Array, GatherCells
+from hpcnn.comm.protocol import Array
 
 
 class Partitions:
@@ -26,27 +27,6 @@ class Partitions:
     def __init__(self, place: Place, length: int, owned: Callable[[int], Sequence[Range]]) -> None:
         self._place, self._length, self._owned = place, length, owned
 
-    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
-        """Return what gathers rows of values for the cells that begin at `starts`; see `Exchange`."""
-        cells = [
-            [
-                cell
-                for start, stop in self._owned(rank)
-                for cell in range(bisect_left(starts, start), bisect_left(starts, stop))
-            ]
-            for rank in range(len(self._place.topology.order))
-        ]
-        order, allgather = [cell for own in cells for cell in own], self._place.links.allgather
-
-        def gather(values: Array) -> Array:
-            columns = values.shape[1]
-            everyone = allgather(values.reshape(-1), [len(own) * columns for own in cells]).reshape(-1, columns)
-            result = np.empty_like(everyone)
-            result[order] = everyone
-            return result
-
-        return gather
-
     def gather(self, own: Array, block: int, tag: int) -> Iterator[Array | None]:
         """Yield the vector of which `own` holds this rank's partitions in order; see `gather_blocks`. Collective."""
         others = range(1, len(self._place.topology.order)) if self._place.rank == 0 else ()
@@ -57,3 +37,21 @@ class Partitions:
         starts = [start for start, _ in partitions]
         pairs = list(zip(starts, mine, strict=True))
         return gather_blocks(self._place, self._length, own.dtype, block, pairs, theirs, tag)
+
+
+def allgather_rows(place: Place, owned: Callable[[int], Sequence[Range]], starts: Sequence[int]) -> RowGather:
+    """Return what gathers rows of values for the cells that begin at `starts`, each from the rank that owns it."""
+    cells = [
+        [cell for start, stop in owned(rank) for cell in range(bisect_left(starts, start), bisect_left(starts, stop))]
+        for rank in range(len(place.topology.order))
+    ]
+    order, counts = [cell for own in cells for cell in own], [len(own) for own in cells]
+
+    def gather(values: Array, *, spin: bool) -> Array:
+        columns = values.shape[1]
+        everyone = place.links.allgather(values.reshape(-1), [count * columns for count in counts])
+        result = np.empty((len(order), columns))
+        result[order] = everyone.reshape(-1, columns)
+        return result
+
+    return gather

@@ -16,8 +16,8 @@ from hpcnn.comm.protocol import Array, Compression, Contribution, Residuals
 from hpcnn.core.tree import Subtree
 
 PAGE = 4096
-STATE_TAG, STATS_TAG, FLAGS_TAG, FIRST_TAG = range(4)
-"""Of messages: for `gather_state`, for stats and flags that travel alone, and for the first bucket."""
+STATE_TAG, STATS_TAG, FLAGS_TAG, ROWS_TAG, FIRST_TAG = range(5)
+"""Of messages: for `gather_state`, for stats, flags and rows that travel alone, and for the first bucket."""
 
 Part = tuple[slice, Sum]
 """Entries that a rank updates, and what writes their sums."""
@@ -75,6 +75,14 @@ class Job:
     """Whether the results are the sums themselves."""
 
 
+class RowGather(Protocol):
+    """Gathers rows of values for cells of the vector."""
+
+    def __call__(self, values: Array, *, spin: bool) -> Array:
+        """Return the rows of all cells, `values` being those of this rank's parts. Collective."""
+        ...
+
+
 class Route(Protocol):
     """An algorithm, prepared for one rank.
 
@@ -92,6 +100,10 @@ class Route(Protocol):
 
     def owned(self, bounds: Range, rank: int) -> Sequence[Range]:
         """Return what `rank` updates in the bucket of these bounds, in the order of its parts."""
+        ...
+
+    def cell_gather(self, starts: Sequence[int], columns: int) -> RowGather:
+        """Return what gathers rows of values for the cells that begin at `starts`. Collective."""
         ...
 
     def gather(self, bucket: int, *, spin: bool) -> None:

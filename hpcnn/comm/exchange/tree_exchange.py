@@ -173,13 +173,13 @@ class TreeExchange:
 
     # ------------------------------------------------------------------------------------------ what is on each rank
 
-    def cell_gather(self, starts: Sequence[int]) -> GatherCells:
+    def cell_gather(self, starts: Sequence[int], columns: int) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`."""
-        gather = self._partitions.cell_gather(starts)
+        gather = self._route.cell_gather(starts, columns)
 
         def waiting(values: Array) -> Array:
             self._enter(WAIT)
-            result = gather(values)
+            result = gather(values, spin=self._spin)
             self._enter(OPTIMIZER)
             return result
 

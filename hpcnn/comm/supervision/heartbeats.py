@@ -58,6 +58,15 @@ class Status:
         return cls(progress, stuck, *(text.rstrip(b"\0").decode(errors="replace") for text in texts))
 
 
+def distances_of(size: int) -> list[int]:
+    """Return how far to the right the ranks are that each of `size` sends to.
+
+    >>> distances_of(1000)
+    [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+    """
+    return [1 << i for i in range((size - 1).bit_length())]
+
+
 class Heartbeats(Protocol):
     """One rank's side channel, for one thread."""
 
@@ -100,7 +109,7 @@ class MpiHeartbeats:
     def __init__(self, world: MPI.Intracomm, processes: Sequence[Process]) -> None:
         rank, size = world.rank, world.size
         self.processes: Sequence[Process] = processes
-        distances = [1 << i for i in range((size - 1).bit_length())]
+        distances = distances_of(size)
         self.sources: Sequence[int] = [(rank - distance) % size for distance in distances]
         self.left: set[int] = set()
         self._world = world

@@ -52,7 +52,7 @@ def numpy_type(name: str) -> np.dtype[Any]:
         try:
             import ml_dtypes  # installed with TensorFlow and jax
         except ImportError:
-            raise MissingExtraError("ml_dtypes", "torch", "bfloat16 between ranks") from None
+            raise MissingExtraError("ml_dtypes", "keras", "bfloat16 between ranks") from None
 
         kind: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return kind

@@ -30,8 +30,8 @@ def write_state_dict(trained: TrainedModel, path: Path) -> None:
 
     assert isinstance(trained.model, TorchModel)
     with ALONE:
-        trained.model.load_state()
-        tensors = {name: tensor.detach().clone() for name, tensor in trained.model.module.state_dict().items()}
+        state = trained.model.module_on_cpu().state_dict()
+        tensors = {name: tensor.detach().clone() for name, tensor in state.items()}
     with writing(path) as temporary:
         save_file(tensors, temporary, {"format": "pt", "weights_sha256": trained.weights_sha256})
 
@@ -70,12 +70,11 @@ def _write(trained: TrainedModel, path: Path, save: Save, *, scaling: bool) -> N
     assert isinstance(model, TorchModel)
     assert isinstance(network, TorchNetwork)
     with tempfile.TemporaryDirectory() as folder, ALONE, numbers_of(network.dtype):
-        model.load_state()
-        model.module.eval()
+        own = model.module_on_cpu().eval()
         saved = Path(folder) / f"model{path.suffix}"  # PyTorch looks at the ending
         example = torch.zeros(_SAMPLES, *network.input_shape, dtype=getattr(torch, network.dtype))
         try:
-            save(_whole(trained, model.module, network, scaling=scaling), example, saved)
+            save(_whole(trained, own, network, scaling=scaling), example, saved)
         except Exception as error:
             raise HpcnnError(
                 f"PyTorch can't write the model as {path.suffix}: {type(error).__name__}: {shortened(error)}. Use "

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcnn.comm.collectives import gather_or_raise
+from hpcnn.comm.collectives import first_or_raise
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import DivergedError
 from hpcnn.training.replica import NotFiniteError
@@ -103,8 +103,8 @@ class _Running:
 
 def _refuse(comm: Communicator, error: NotFiniteError) -> None:
     """Raise DivergedError on all ranks with the finding of the first rank that has one."""
-    found = [where for where in gather_or_raise(comm, error.where) if where]
-    detail = f" ({found[0]})" if found else ""
+    where = first_or_raise(comm, error.where or None)
+    detail = f" ({where})" if where else ""
     raise DivergedError(
         f"{error.what} is not finite in the first step, before any update{detail}: no learning rate can fix that. "
         "Look at the data and its range; data.scale brings inputs to one scale."

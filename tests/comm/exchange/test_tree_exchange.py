@@ -111,7 +111,7 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
         else:
             assert blocks == [None] * len(blocks)
         firsts = [[whole[i]] for part in exchange.parts for i in range(part.start, part.stop, alignment)]
-        gather = exchange.cell_gather(range(0, case.length, alignment))
+        gather = exchange.cell_gather(range(0, case.length, alignment), 1)
         assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::alignment, None].tolist()
 
     run_threads(len(drawn.host_of_rank), body, host_of_rank=drawn.host_of_rank, halving=drawn.halving)

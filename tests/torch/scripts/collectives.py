@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ import hpcnn.torch as hvd
 from hpcnn.errors import CommunicatorError
 from tests.mpi.checks import run_checks
 
-TYPES = [torch.float16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64]
+sys.modules["ml_dtypes"] = None  # which is not needed for bfloat16
+TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64]
 REDUCTIONS = [(hvd.Sum, np.sum), (hvd.Average, np.mean), (hvd.Min, np.min), (hvd.Max, np.max), (hvd.Product, np.prod)]
 
 
@@ -45,7 +48,14 @@ def check_forms_of_allreduce() -> None:
         assert torch.allclose(got, mean * by)
     assert hvd.poll(grouped)
     assert hvd.allreduce(3, average=False).item() == 3 * hvd.size()
-    assert hvd.allreduce(own(), compression=hvd.Compression.fp16).dtype == torch.float32
+    for compression in (hvd.Compression.fp16, hvd.Compression.bf16):
+        tensor = (own() / 3).requires_grad_()
+        got = hvd.allreduce(tensor, compression=compression)
+        assert got.dtype == torch.float32
+        assert torch.allclose(got, mean / 3, rtol=0.01)
+        assert not torch.equal(got, mean / 3)
+        got.sum().backward()
+        assert torch.equal(tensor.grad, torch.ones_like(tensor))
 
 
 def check_rows() -> None:
@@ -57,6 +67,8 @@ def check_rows() -> None:
     received, counts = hvd.alltoall(torch.full((hvd.size(),), hvd.rank()), splits=[1] * hvd.size())
     assert received.tolist() == list(range(hvd.size()))
     assert counts.tolist() == [1] * hvd.size()
+    half = own().bfloat16()
+    assert torch.equal(hvd.allgather(half), torch.from_numpy(everyone().reshape(-1, 2)).bfloat16())
     share = hvd.reducescatter(torch.arange(6.0), op=hvd.Sum)
     assert torch.equal(hvd.allgather(share), torch.arange(6.0) * hvd.size())
 

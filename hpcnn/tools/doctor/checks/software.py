@@ -58,7 +58,7 @@ def check_torch(evidence: Evidence) -> Iterator[Finding]:
     elif tuple(map(int, version.split(".")[:2])) < _OLDEST_TORCH:
         yield problem(name, f"PyTorch {version} is older than 2.4, which hpcnn needs", "pip install 'torch>=2.4'")
     else:
-        yield ok(name, version)
+        yield ok(name, version + ", which computes on the CPU alone" * version.endswith("+cpu"))
 
 
 def check_horovod(evidence: Evidence) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def check_gpus(evidence: Evidence) -> Iterator[Finding]:
         elif len(ranks) > len(gpus.names) > 0:
             yield warning(
                 name,
-                f"{len(ranks)} ranks on {node.host} share {len(gpus.names)}; that matters to backend = 'keras' alone",
+                f"{len(ranks)} ranks on {node.host} share {len(gpus.names)}; that matters to Keras and PyTorch mode",
                 f"mpirun -n {len(gpus.names)} python -m hpcnn.train JOB   # one rank a GPU",
             )
         elif gpus.names and "tensorflow-cpu" in evidence.packages.versions:
@@ -114,6 +114,12 @@ def check_gpus(evidence: Evidence) -> Iterator[Finding]:
                 name,
                 f"{node.host} has {len(gpus.names)}, but this TensorFlow is tensorflow-cpu",
                 "pip uninstall -y tensorflow-cpu && pip install 'tensorflow[and-cuda]'",
+            )
+        elif gpus.names and (torch := evidence.packages.versions.get("torch", "")).endswith("+cpu"):
+            yield warning(
+                name,
+                f"{node.host} has {len(gpus.names)}, but PyTorch {torch} is for the CPU: torch.device = 'cuda' fails",
+                "pip install --force-reinstall torch   # the build for CUDA",
             )
         else:
             continue

@@ -1,0 +1,34 @@
+"""`hpcnn scaling-study` on a real cluster: a small study of two sizes, and what the same command does afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.mpi.launch import ROOT, Mpi
+from tests.slurm.cluster import Cluster
+from tests.slurm.commands import Commands
+
+STUDY = (
+    *(ROOT / "jobs" / "digits_mlp.toml", "--nodes", "1,2", "--tasks-per-node", "2", "--steps", "5", "--strong"),
+    *("--without", "ddp", "--without", "horovod", "--time", "5", "--out", "study"),
+)
+
+
+def test_two_sizes_have_one_hash(cluster: Cluster, mpich: Mpi, tmp_path: Path) -> None:
+    commands = Commands(cluster, tmp_path)
+    said = commands.output("scaling-study", *STUDY)
+    number = said.split("submitted   job ")[1].split(";")[0]
+    state = cluster.wait(number)
+    assert state == "COMPLETED", (tmp_path / "study" / "logs" / f"slurm-{number}.out").read_text()
+    one, two = (json.loads((tmp_path / f"study/raw/strong-{nodes}.json").read_text()) for nodes in (1, 2))
+    assert (one["environment"]["ranks_by_node"], two["environment"]["ranks_by_node"]) == ([2], [2, 2])
+    assert (one["network"], two["network"]["latency_s"] > 0) == (None, True)
+    assert [*one["sides"]] == [*two["sides"]] == ["hpcnn", "allreduce"]
+    sha256 = one["sides"]["hpcnn"]["weights_sha256"]
+    page = (tmp_path / "study" / "README.md").read_text()
+    assert (
+        f"**All 2 strong-scaling runs have one SHA-256** of the weights after 55 steps, on 1, 2 nodes: `{sha256}`"
+        in page
+    )
+    assert commands.output("scaling-study", *STUDY).endswith("README.md: 2 of 2 runs\n")  # and nothing is submitted
