@@ -99,7 +99,8 @@ def test_a_module_that_was_trained_is_exported(backend, tmp_path: Path) -> None:
     before = (folder / "model.safetensors").read_bytes()
     np.save(tmp_path / "x.npy", np.random.default_rng(0).uniform(0, 16, (5, 8, 8)).astype(np.float32))
     command = [sys.executable, "-m", "tests.torch.exported", str(folder), entry, str(tmp_path / "x.npy")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert (folder / "model.safetensors").read_bytes() == before
     errors = json.loads(done.stdout.splitlines()[-1])
     assert errors.keys() == {"safetensors", "pt2", "onnx"}
