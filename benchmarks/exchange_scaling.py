@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.comm.exchange.choice import ALGORITHMS, DIRECT, GATHER, HALVING, TRAFFIC, Network, Workload, fastest
+from hpcnn.comm.exchange.choice import ALGORITHMS, DIRECT, GATHER, HALVING, TRAFFIC, Workload, fastest
+from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce

@@ -29,7 +29,8 @@ GROUPS = {
     "look at runs and machines": {
         "report": "reports the results of runs as a page, a picture or text",
         "checkpoints": "lists and verifies the checkpoints of a run",
-        "bench": "measures the exchange of gradients and the phases of a step",
+        "predict-scaling": "predicts a step on many nodes, and how many pay",
+        "bench": "measures the network, the exchange of gradients, and a step",
         "doctor": "diagnoses this machine, its MPI and the Slurm job",
     },
     "on a Slurm cluster": {
@@ -62,7 +63,7 @@ def _command(text: str) -> str:
 def _overview() -> str:
     lines = ["commands, each with its own --help:"]
     for title, commands in GROUPS.items():
-        lines += ["", f"  {title}", *(f"    {name:<15}{what}" for name, what in commands.items())]
+        lines += ["", f"  {title}", *(f"    {name:<17}{what}" for name, what in commands.items())]
     return "\n".join(lines)
 
 

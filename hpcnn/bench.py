@@ -1,4 +1,4 @@
-"""Measures the exchange of gradients and the phases of a step: ``mpirun -n 4 python -m hpcnn.bench WHAT``."""
+"""Measures the exchange of gradients, the network, the phases of a step: ``mpirun -n 4 python -m hpcnn.bench WHAT``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpcnn.cli.parallel import build_job, run_parallel
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
 
-BENCHMARKS = ("allreduce", "step")
+BENCHMARKS = ("allreduce", "network", "step")
 _ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
@@ -24,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = Parser(
         "hpcnn bench",
-        "Measure how fast the ranks sum their gradients (allreduce), or the time of each phase of a training step "
-        "(step).",
+        "Measure how fast the ranks sum their gradients (allreduce), what messages and memory cost (network), or the "
+        "time of each phase of a training step (step).",
         example="mpirun -n 4 python -m hpcnn.bench allreduce --max 16M",
     )
     parser.add_argument("what", choices=BENCHMARKS, help="what to measure; each has its own --help")
     what = parser.parse_args(argv[:1] or ["--help"]).what
-    return _allreduce(argv[1:]) if what == "allreduce" else _step(argv[1:])
+    return {"allreduce": _allreduce, "network": _network, "step": _step}[what](argv[1:])
 
 
 def _allreduce_parser() -> Parser:
@@ -84,6 +84,44 @@ def _allreduce(argv: Sequence[str]) -> int:
             report.show(times, arguments.dtype, troubles)
         figures = report.as_json(times, arguments.dtype)
         _write(comm, arguments, figures, lambda path: report.plot(times, path))
+        return 0
+
+    return run_parallel(body)
+
+
+def _network(argv: Sequence[str]) -> int:
+    parser = Parser(
+        "hpcnn bench network",
+        "Measure the latency, the overhead per message and the bandwidth of messages between and within nodes, and the "
+        "memory bandwidth of a node, with the ranks that are there. Runs and hpcnn predict-scaling take the file.",
+        example="mpirun -n 4 python -m hpcnn.bench network --json network.json",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive_seconds,
+        default=0.5,
+        metavar="S",
+        help="approximate time in seconds in which a rate is measured; default: 0.5. Give more where a network sends "
+        "the first bytes faster than it can go on",
+    )
+    parser.add_argument(
+        "--json", type=path_argument, metavar="FILE", help="write the figures to a file, without host names"
+    )
+    parser.add_argument("--hosts", action="store_true", help="include host names in that file")
+    arguments = parser.parse_args(argv)
+    arguments.plot = None
+
+    def body(comm: Communicator) -> int:
+        from hpcnn.tools.bench import network_report as report
+        from hpcnn.tools.bench.network import NetworkBench
+        from hpcnn.tools.bench.outputs import warnings
+
+        _check(comm, arguments)
+        figures = NetworkBench(comm, seconds=arguments.seconds).run()
+        troubles = warnings(comm)
+        _write(comm, arguments, report.as_json(figures), lambda path: None)
+        if comm.rank == 0:
+            report.show(figures, str(arguments.json or ""), troubles)
         return 0
 
     return run_parallel(body)

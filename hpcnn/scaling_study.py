@@ -30,10 +30,10 @@ def _parser() -> Parser:
         "hpcnn scaling-study",
         "Measure strong and weak scaling of a job on a Slurm cluster, with the hash of the weights of each run. "
         "MPI_Allreduce in place of hpcnn's exchange and, where they are installed, PyTorch DDP and Horovod are "
-        "measured in turn with it. One Slurm job of the largest size runs all sizes, each as soon as the one before "
+        "measured beside it. One Slurm job of the largest size runs all sizes, each as soon as the one before "
         "has ended and been written; the same command submits what is missing. The result is one Markdown page with "
         "plots, README.md in the folder.",
-        example="hpcnn scaling-study jobs/digits_mlp.toml --nodes 1,2,4 --tasks-per-node 2 --out runs/scaling",
+        example="hpcnn scaling-study jobs/digits_mlp.toml --nodes 1,2,4 --out runs/scaling",
     )
     add_job_arguments(parser)
     what = parser.add_argument_group("the study")
@@ -53,7 +53,7 @@ def _parser() -> Parser:
         kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, default="both", help=meaning)
     what.add_argument("--without", action="append", choices=RIVALS, default=[], help="leave one out; may be repeated")
     what.add_argument("--out", type=path_argument, metavar="DIR", help="folder of the study")
-    size = parser.add_argument_group("the Slurm job")
+    size = parser.add_argument_group("the Slurm job; options of sbatch may follow --")
     size.add_argument("--cpus-per-task", metavar="N", help="cores per rank")
     size.add_argument("--time", help="wall time of the whole study; submit it again if that was too short")
     size.add_argument("--partition", metavar="NAME", help="partition; `sinfo -s` lists them")
@@ -65,7 +65,7 @@ def _parser() -> Parser:
         "--missing", type=path_argument, metavar="DIR", help="for scripts: list missing runs, nodes, ranks a node"
     )
     other.add_argument("--measure", nargs=2, metavar=("DIR", "RUN"), help="for scripts: measure one run on these ranks")
-    parser.usage = "%(prog)s [JOB] [--set KEY=VALUE] --nodes N,N,... --out DIR [options] [-- OPTIONS OF SBATCH]"
+    parser.usage = "%(prog)s [JOB] --nodes N,N --out DIR [options] [-- OPTIONS]"
     return parser
 
 

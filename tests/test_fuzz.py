@@ -40,6 +40,13 @@ def test_the_fuzzer_notices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"npy 0 ({outcomes[0].damage}): {outcomes[0].fault}" in report(outcomes)
 
 
+def test_a_process_reads_so_many_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "RENEWED", 2)
+    outcomes = pool.run([("npy", number) for number in range(3)], 0, 1, ("tests.fuzz.failing", "process"))
+    first, second, third = (one.message for one in outcomes)
+    assert first == second != third
+
+
 def test_cases_follow_from_the_seed(tmp_path: Path) -> None:
     def contents(seed: int, name: str) -> list[bytes]:
         found = []

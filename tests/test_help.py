@@ -11,7 +11,7 @@ from hpcnn.__main__ import COMMANDS, main
 COMMAND_LINES = [
     [],
     *([name] for name in COMMANDS),
-    *(["bench", name] for name in ("allreduce", "step")),
+    *(["bench", name] for name in ("allreduce", "network", "step")),
     *(["sweep", name] for name in ("args", "collect", "list")),
 ]
 

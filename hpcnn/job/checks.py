@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator
 
 from hpcnn.errors import JobError, nearest
 from hpcnn.job import data as sources
@@ -12,10 +11,12 @@ from hpcnn.job import layers as sections
 from hpcnn.job import model as models
 from hpcnn.job.data_checks import check_data, has_validation
 from hpcnn.job.losses_checks import check_losses
-from hpcnn.job.model_options import check_options, takes_batch_statistics
+from hpcnn.job.model_checks import all_layers, check_model
+from hpcnn.job.model_options import takes_batch_statistics
 from hpcnn.job.optimizer import Constant, Sgd
-from hpcnn.job.output_checks import check_class_metrics, check_ending
 from hpcnn.job.schema import MOST_SHARDS, Job, Train, sums_by_library
+from hpcnn.job.section import tag_of
+from hpcnn.job.target_checks import check_targets
 
 DIGITS_SAMPLES = 1797
 TABLE_METRICS = ("confusion_matrix",)
@@ -24,18 +25,13 @@ COLLECTED_METRICS = ("auc",)
 """Metrics of evaluations alone: they need all samples at once."""
 
 
-_OF_CLASSES = (models.ClassLoss, models.Ctc, models.Dice, models.Iou, models.KLDivergence, models.Hinge)
-"""Losses that make no sense for targets that are numbers."""
-
-
 def check_job(job: Job) -> None:
     """Raise JobError for the first inconsistency between settings of `job`."""
     checks = (
-        _check_model,
+        check_model,
         _check_data,
         check_losses,
-        _check_targets,
-        _check_loss,
+        check_targets,
         _check_optimizer,
         _check_warmup,
         _check_library,
@@ -58,114 +54,8 @@ def produced_values(job: Job) -> list[str]:
     return of_steps + [f"val_{value}" for value in values] if has_validation(job.data) else of_steps
 
 
-def _all_layers(layers: Sequence[sections.Layer], place: str = "model.layers") -> Iterator[tuple[str, sections.Layer]]:
-    for number, layer in enumerate(layers):
-        yield f"{place}.{number}", layer
-        yield from _all_layers(layer.children, f"{place}.{number}.layers")
-
-
-def _check_model(job: Job) -> None:
-    model = job.model
-    given = [key for key in ("layers", "name", "entry") if getattr(model, key)]
-    if len(given) > 1:
-        raise JobError(f"[model] has both {given[0]} and {given[1]}: keep one of them")
-    if not given:
-        raise JobError(
-            '[model] has neither layers nor name nor entry. Add, for example: layers = [{ type = "dense", units = 10 }]'
-        )
-    if model.inputs and model.input_shape is not None:
-        raise JobError(
-            "[model] has both inputs and input_shape: remove input_shape, which follows from those of the inputs"
-        )
-    if (model.inputs or model.outputs) and not model.layers:
-        raise JobError(
-            f"model.inputs and model.outputs are for layers: remove them, what model.{given[0]} gives has its own"
-        )
-    if model.options and model.layers:
-        raise JobError(
-            "model.options are arguments for model.entry or sizes for model.name, which are not given: remove them, or "
-            "add one of the two"
-        )
-    if model.name:
-        check_options(model.name, model.options)
-    module, colon, function = model.entry.partition(":")
-    if model.entry and not (colon and function.isidentifier() and all(p.isidentifier() for p in module.split("."))):
-        raise JobError(f'model.entry = "{model.entry}": expected "package.module:function"')
-    for place, layer in _all_layers(model.layers):
-        if isinstance(layer, sections.Reshape):
-            _check_shape(f"{place}.shape", layer.shape)
-
-
-def _check_shape(key: str, shape: Sequence[int]) -> None:
-    if any(size < 1 and size != -1 for size in shape):
-        raise JobError(f"{key} = {list(shape)}: expected sizes >= 1, one of which may be -1 for the rest")
-    if list(shape).count(-1) > 1:
-        raise JobError(f"{key} = {list(shape)}: only one size may be -1, since the others determine it")
-
-
 def _check_data(job: Job) -> None:
     check_data(job.data)
-
-
-def _label_kind(data: sources.Data) -> Literal["classes", "numbers", "unknown"]:
-    """Return the kind of targets of a source, if its settings determine it."""
-    match data:
-        case sources.Digits() | sources.Idx() | sources.Cifar() | sources.Shapes() | sources.TextFiles():
-            return "classes"
-        case sources.Images() if not data.table:
-            return "classes"
-        case sources.Heat() | sources.Series():
-            return "numbers"
-        case sources.Synthetic():
-            return "classes" if data.kind == "classification" else "numbers"
-        case sources.Sklearn():
-            return "numbers" if data.name in ("diabetes", "linnerud") else "classes"
-    return "unknown"
-
-
-def _check_targets(job: Job) -> None:
-    if job.loss is None:  # of data with several targets nothing is known
-        return
-    loss, one_hot, labels = str(_tag(job.loss)), job.data.one_hot, _label_kind(job.data)
-    source = f"the targets of source {_tag(job.data)!r}"
-    if loss in ("sparse_categorical_crossentropy", "ctc") and one_hot:
-        raise JobError(
-            f'data.one_hot = true does not fit loss.name = "{loss}", which takes integer '
-            'labels: set one_hot to false, or the loss to "categorical_crossentropy"'
-        )
-    if loss in ("categorical_crossentropy", "categorical_focal_crossentropy") and labels == "classes" and not one_hot:
-        raise JobError(
-            f'loss.name = "{loss}" takes one-hot targets, but {source} are integer labels: set '
-            'data.one_hot = true, or the loss to "sparse_categorical_crossentropy"'
-        )
-    if labels == "numbers" and one_hot:
-        raise JobError(f"data.one_hot = true needs integer labels, but {source} are numbers: set it to false")
-    if labels == "numbers" and isinstance(job.loss, _OF_CLASSES):
-        raise JobError(f'loss.name = "{loss}" needs classes, but {source} are numbers: use "mse", "mae" or "huber"')
-
-
-def _check_loss(job: Job) -> None:
-    if job.loss is None:  # the network tells what its outputs end in
-        return
-    ending = _ending(job.model.layers)
-    check_ending(_tag(job.loss), ending)
-    check_class_metrics(_tag(job.loss), ending, job.train.metrics, one_hot=job.data.one_hot)
-
-
-def _ending(layers: Sequence[sections.Layer]) -> str | None:
-    """Return the last activation; None if only the network can tell, when it is built."""
-    for layer in reversed(layers):
-        while isinstance(layer, sections.TimeDistributed) or getattr(layer, "merge_mode", "") == "concat":
-            (layer,) = layer.children  # each of its outputs is one of that layer
-        if isinstance(layer, sections.Dense | sections.SlidingSection | sections.ActivationLayer | sections.SimpleRNN):
-            return layer.activation
-        if isinstance(
-            layer, sections.Residual | sections.LayerNorm | sections.LSTM | sections.GRU | sections.Bidirectional
-        ):
-            return "linear"
-        if not isinstance(layer, sections.Flatten | sections.Reshape | sections.Dropout) or layer.inputs:
-            return None
-    return "linear" if layers else None
 
 
 def _check_optimizer(job: Job) -> None:
@@ -176,7 +66,7 @@ def _check_optimizer(job: Job) -> None:
         raise JobError("optimizer.nesterov = true needs momentum: set optimizer.momentum, for example to 0.9")
     if optimizer.decay and not isinstance(job.schedule, Constant):
         raise JobError(
-            f"optimizer.decay = {optimizer.decay:g} and schedule.name = {_tag(job.schedule)!r} both lower the "
+            f"optimizer.decay = {optimizer.decay:g} and schedule.name = {tag_of(job.schedule)!r} both lower the "
             "learning rate: keep one of them"
         )
 
@@ -236,7 +126,7 @@ def _check_library(job: Job) -> None:
         )
     places = [
         place
-        for place, layer in _all_layers(job.model.layers)
+        for place, layer in all_layers(job.model.layers)
         if isinstance(layer, sections.BatchNormalization) and layer.trainable and layer.statistics == "batch"
     ]
     if job.model.name and takes_batch_statistics(job.model.name, job.model.options):
@@ -308,7 +198,3 @@ def _check_monitor(job: Job, key: str, monitor: str) -> None:
     else:
         why = f"this job computes no such value: see train.metrics.{nearest(monitor, known)}"
     raise JobError(f'{key} = "{monitor}": {why} Known: {", ".join(known)}.')
-
-
-def _tag(section: object) -> str:
-    return str(section.__struct_config__.tag)  # type: ignore[attr-defined]

@@ -22,6 +22,11 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of the job file: immutable, and strict about its keys."""
 
 
+def tag_of(section: object) -> str:
+    """Return the name by which a section of a union is chosen, as ``mse``."""
+    return str(section.__struct_config__.tag)  # type: ignore[attr-defined]
+
+
 Kind = TypeVar("Kind")
 _preparing = threading.Lock()
 """msgspec prepares a type at first use, without a lock: a concurrent thread crashes on a half prepared type."""

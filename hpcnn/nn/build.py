@@ -11,6 +11,7 @@ import msgspec
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job import layers as sections
 from hpcnn.job import model as schema
+from hpcnn.job.section import tag_of
 from hpcnn.nn.layer import Layer, Shape
 from hpcnn.nn.layers import (
     ELU,
@@ -138,7 +139,7 @@ def build_loss(loss: schema.Loss, output_shape: Shape, head: str) -> BoundLoss:
         settings = msgspec.structs.asdict(loss)
         for of_training in ("class_weights", "weight", "metrics"):
             settings.pop(of_training, None)
-        built = LOSSES[_tag(loss)](**settings)
+        built = LOSSES[tag_of(loss)](**settings)
     built.check_output(output_shape, head)
     return built.bind(head)
 
@@ -162,10 +163,6 @@ def build_losses(sections: Mapping[str, schema.Loss], outputs: Sequence[Output])
             for output in outputs
         ]
     )
-
-
-def _tag(section: sections.Layer | schema.Loss) -> str:
-    return str(section.__struct_config__.tag)
 
 
 def sample_shape(model: schema.Model, data_shape: Shape) -> Shape:
@@ -193,7 +190,7 @@ def build_layer(section: sections.Layer) -> Layer:
     settings["inputs"] = tuple(section.inputs)
     if section.children:
         settings["layers"] = [build_layer(child) for child in section.children]
-    return LAYERS[_tag(section)](**settings)
+    return LAYERS[tag_of(section)](**settings)
 
 
 def model_section(network: Network) -> dict[str, Any]:

@@ -90,6 +90,11 @@ def prepare(request: SubmissionRequest) -> Submission:
 
     loaded = load_job(request.job, request.overrides)
     points = read_points(request.sweep) if request.sweep else []
+    if request.template == "scaling_study":
+        raise JobError(
+            "--template scaling_study: it takes a study, not a job. Submit one by: "
+            "hpcnn scaling-study JOB --nodes 1,2,4 --out DIR"
+        )
     template = find_template(request.template)
     folder = _choose_folder(request, loaded.job.name)
     asked = directives(read_template(template)) | parse_options(request.options)

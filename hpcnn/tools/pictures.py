@@ -1,4 +1,4 @@
-"""Pictures in PNG files, drawn with matplotlib (extra `plot`)."""
+"""Pictures in PNG and SVG files, drawn with matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def new_figure(width: float, height: float, purpose: str = "--plot") -> Figure:
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG."""
+    """Write a figure as SVG, if the name says so, or else as PNG."""
     with writing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="svg" if path.suffix == ".svg" else "png", dpi=150)
 
 
 def write_results(folder: Path, name: str, table: str, draw: Callable[[Path], None]) -> str:

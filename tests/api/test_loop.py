@@ -26,6 +26,7 @@ from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.inference import evaluate_trained
 from hpcnn.storage.checkpoint import load_checkpoint, save_checkpoint
 from tests.api.fitting import JOB, X, Y, fit
+from tests.timing import WAIT_S
 
 LAYERS = Dense(8, activation="relu", name="dense_1"), Dense(3, name="dense_2")
 LOSS = "sparse_categorical_crossentropy"
@@ -192,7 +193,7 @@ def test_what_a_trainer_saves_is_a_checkpoint_like_any_other(tmp_path: Path) -> 
 
 def command(name: str, *arguments: Any) -> None:
     line = [sys.executable, "-m", f"hpcnn.{name}", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 0, done.stderr
 
 

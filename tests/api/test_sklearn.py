@@ -22,6 +22,7 @@ from hpcnn.errors import DataError, JobError
 from hpcnn.job.layers.base import Activation
 from hpcnn.sklearn import Classifier, Regressor
 from tests.api.fitting import X, Y
+from tests.timing import WAIT_S
 
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (16,), "max_iter": 12, "learning_rate_init": 0.05, "random_state": 0}
 NAMES = np.array(["low", "middle", "high"])[Y]
@@ -178,7 +179,7 @@ def test_a_stop_ends_a_search_too() -> None:
 
 def test_without_scikit_learn_one_message_says_what_to_install() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import hpcnn.sklearn"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.stderr.splitlines()[-1] == (
         "hpcnn.errors.MissingExtraError: hpcnn.sklearn needs the package 'scikit-learn>=1.6', which is not "
         "installed. Install it with: pip install 'hpcnn[sklearn]'"

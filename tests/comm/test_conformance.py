@@ -5,6 +5,7 @@ from __future__ import annotations
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from tests.comm.conformance import Check, CommunicatorConformance
+from tests.timing import WAIT_S
 
 
 class TestSerial(CommunicatorConformance):
@@ -18,7 +19,7 @@ class TestThreads(CommunicatorConformance):
     sizes = (1, 2, 3, 4, 5)
 
     def run(self, size: int, check: Check) -> None:
-        run_threads(size, check, timeout_s=60)
+        run_threads(size, check, timeout_s=WAIT_S)
 
 
 class TestThreadsOnSeveralNodes(CommunicatorConformance):
@@ -26,7 +27,7 @@ class TestThreadsOnSeveralNodes(CommunicatorConformance):
 
     def run(self, size: int, check: Check) -> None:
         for host_of_rank in HOSTS[size]:
-            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=60)
+            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=WAIT_S)
 
 
 class TestThreadsByHalving(CommunicatorConformance):
@@ -34,7 +35,7 @@ class TestThreadsByHalving(CommunicatorConformance):
 
     def run(self, size: int, check: Check) -> None:
         for host_of_rank in [*HOSTS[size], list(range(size))]:
-            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=60, halving=True)
+            run_threads(size, check, host_of_rank=host_of_rank, timeout_s=WAIT_S, halving=True)
 
 
 HOSTS = {

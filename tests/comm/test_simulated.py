@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.exchange.choice import (
-    Network,
     Traffic,
     Workload,
     check_choice,
@@ -24,6 +23,7 @@ from hpcnn.comm.exchange.choice import (
     fastest,
     halving_traffic,
 )
+from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce

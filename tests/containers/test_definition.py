@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.require import missing
+from tests.timing import WAIT_S
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "containers"
@@ -55,7 +56,7 @@ def test_the_script_refuses(words: list[str], environment: dict[str, str], messa
     """There is no program on its path: it could do nothing if it did not refuse."""
     script = ["/bin/sh", FOLDER / "install.sh", *words]
     env = {"PATH": "/nonexistent", **environment}
-    done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (done.returncode, done.stderr) == (2, f"install.sh: {message}\n")
 
 

@@ -11,6 +11,7 @@ import pytest
 from hpcnn.data import row_copies
 from hpcnn.data.row_copies import columns_to_rows, take_rows
 from hpcnn.kernels.loading import find_core
+from tests.timing import WAIT_S
 
 
 @pytest.fixture(params=["native", "numpy"])
@@ -50,5 +51,5 @@ import sys
 import hpcnn.data.readers.hdf5, hpcnn.data.readers.images, hpcnn.data.tables.float_block, hpcnn.runs.session
 print("hpcnn.kernels.core" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=WAIT_S)
     assert done.stdout == "False\n"

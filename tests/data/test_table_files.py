@@ -365,6 +365,31 @@ def test_addresses_of_nothing(address: str, tmp_path: Path) -> None:
         read(tmp_path, address)
 
 
+def test_an_address_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("pyarrow")
+    require("fsspec")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+    with pytest.raises(
+        DataError, match=r"http://x/d\.csv can't be opened: .*aiohttp.* Install with pip what is missing"
+    ):
+        read(tmp_path, "http://x/d.csv")
+
+
+def test_a_pattern_at_a_server_that_lists_no_files(tmp_path: Path) -> None:
+    memory = require("fsspec.implementations.memory")
+
+    class Files(memory.MemoryFileSystem):  # type: ignore[misc,name-defined]
+        protocol = "files"
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": path, "size": 1, "type": "file"}
+
+    require("fsspec").register_implementation("files", Files, clobber=True)
+    with pytest.raises(DataError, match=r"files://d/\*\.csv is a pattern, but its server does not list files\. Give"):
+        read(tmp_path, "files://d/*.csv")
+
+
 @pytest.mark.parametrize(("package", "address"), [("pyarrow", "s3://b/x.csv"), ("fsspec", "memory://x.csv")])
 def test_missing_packages(package: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("pyarrow")

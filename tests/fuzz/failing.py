@@ -30,6 +30,10 @@ def _refuses_too_late() -> None:
         raise DataError("x.npy is too large") from None
 
 
+def _names_itself() -> None:
+    raise DataError(f"process {os.getpid()}")
+
+
 def _raises(error: Exception) -> Callable[[], None]:
     def fail() -> None:
         raise error
@@ -47,6 +51,7 @@ FAULTS: dict[str, tuple[Callable[[], object], str]] = {
     "memory": (lambda: np.empty(2 * worker.MEMORY_BYTES, np.uint8), "Unable to allocate"),
     "memory, and a message": (_refuses_too_late, "tried to take too much memory"),
     "no name": (_raises(DataError("damaged")), "does not name the file: damaged"),
+    "process": (_names_itself, "does not name the file: process"),
     "long message": (_raises(DataError("x.npy" * 1000)), "a message of 5000 characters"),
     "code": (lambda: Path(MARKER).touch(), "it ran code"),
 }

@@ -17,6 +17,8 @@ from types import TracebackType
 
 HANG_S = 20.0
 START_S = 120.0
+RENEWED = 1000
+"""Cases of one process: after some more, what was freed lies so scattered that a large case meets the limit."""
 ROOT = Path(__file__).parents[2]
 
 Case = tuple[str, int]
@@ -53,6 +55,7 @@ class Worker:
         self._folder.cleanup()
 
     def _start(self) -> None:
+        self._cases = 0
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ARROW_DEFAULT_MEMORY_POOL": "system"}
         environment["MALLOC_ARENA_MAX"] = "1"  # each arena reserves 64 MiB of the addresses that a case may take
         folder = tempfile.mkdtemp(dir=self._folder.name)
@@ -86,6 +89,10 @@ class Worker:
 
     def run(self, case: Case, seed: int) -> Outcome:
         """Return how a case ended."""
+        if self._cases == RENEWED:
+            self._stop()
+            self._start()
+        self._cases += 1
         self._send([*case, seed])
         answer = self._answer(HANG_S)
         if answer:

@@ -12,6 +12,7 @@ import pytest
 from hpcnn.errors import JobError
 from hpcnn.job import LoadedJob, load_job
 from hpcnn.job.load import DEFAULT_JOB, NAME_LIMIT, builtin_jobs
+from tests.timing import WAIT_S
 
 JOB = """
 [data]
@@ -137,12 +138,12 @@ def test_a_name_taken_from_the_file_that_can_not(tmp_path: Path) -> None:
 
 def test_importing_the_package_costs_little() -> None:
     code = "import sys, hpcnn.job; sys.exit(any(name in sys.modules for name in ('numpy', 'msgspec', 'tomllib')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=WAIT_S).returncode == 0
 
 
 def test_loading_a_job_needs_no_numpy() -> None:
     code = "import sys, hpcnn.job; hpcnn.job.load_job(); sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=WAIT_S).returncode == 0
 
 
 def test_whether_the_arithmetic_was_said(tmp_path: Path) -> None:

@@ -12,10 +12,6 @@ from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.runs.build import build_replica, build_spec
 from tests.require import require
 
-TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-STEPS = 50
-"""After the first step and after this one the two modes are compared."""
-
 
 @contextmanager
 def keras_backend() -> Iterator[object]:
@@ -42,8 +38,3 @@ def both_replicas(job, shape, backend, class_weights=None):
     for replica in replicas:
         replica.model.vector[...] = shaken
     return replicas
-
-
-def same(ours, theirs, dtype):
-    tolerance = TOLERANCE[dtype]
-    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(ours).max())))

@@ -13,7 +13,8 @@ from hpcnn.errors import HpcnnError
 from hpcnn.nn.activations import ACTIVATIONS
 from hpcnn.runs.inference import TrainedModel, input_loader, open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
-from tests.keras.modes import TOLERANCE, keras_backend
+from tests.keras.modes import keras_backend
+from tests.nn.two_modes import TOLERANCE
 from tests.small_jobs import make_job, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -16,6 +16,7 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
 from hpcnn.errors import CommunicatorError, HpcnnError, MissingExtraError
+from tests.timing import WAIT_S
 
 TENSORFLOW = "2.21.0"
 WORKS = "init = lambda: None\nsize = lambda: 1\nrank = lambda: 0\n"
@@ -124,7 +125,7 @@ def test_ranks_that_are_alone(site: Path) -> None:
     def check(comm: Communicator) -> None:
         assert "Horovod takes this for rank 0 of 1, but it is rank" in refused(comm)
 
-    run_threads(2, check, timeout_s=60)
+    run_threads(2, check, timeout_s=WAIT_S)
 
 
 def test_more_ranks_than_shards(site: Path) -> None:
@@ -132,7 +133,7 @@ def test_more_ranks_than_shards(site: Path) -> None:
         with pytest.raises(CommunicatorError, match="3 ranks for 2 gradient shards"):
             horovod_exchange(comm, 2, 10, "float32", 1)
 
-    run_threads(3, check, timeout_s=60)
+    run_threads(3, check, timeout_s=WAIT_S)
 
 
 def test_serial_is_no_choice(site: Path, monkeypatch: Patch) -> None:

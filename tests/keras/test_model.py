@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hpcnn.backends.numpy.model import NumpyModel
-from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.errors import ModelError
-from hpcnn.job.optimizer import Sgd
 from hpcnn.nn import (
     Activation,
     Context,
@@ -16,26 +13,21 @@ from hpcnn.nn import (
     Dropout,
     Embedding,
     Flatten,
-    GaussianNoise,
-    Layer,
     Network,
     PaddingMask,
     Residual,
-    SpatialDropout,
 )
 from hpcnn.nn.activations import ACTIVATIONS, apply
 from hpcnn.nn.loss import Loss
 from hpcnn.nn.losses import CTC, MeanSquaredError
-from hpcnn.optim.build import build_optimizer
-from hpcnn.training.replica import Replica
-from hpcnn.training.step_stats import COUNT, LOSS, StatsLayout
-from hpcnn.training.updater import make_updater
-from tests.keras.modes import STEPS, TOLERANCE, keras_backend, same
+from hpcnn.training.step_stats import COUNT, LOSS
+from tests.keras.modes import keras_backend
+from tests.nn import two_modes
 from tests.nn.cases import KERAS_FLOAT32, LAYERS, LOSSES, recurrent
 from tests.nn.cases.losses import fitting_logits, loss_case
 from tests.nn.helpers import normal
+from tests.nn.two_modes import TOLERANCE, check_the_same, same
 from tests.require import require
-from tests.small_jobs import cut
 
 BOTH = pytest.mark.parametrize("dtype", TOLERANCE)
 MEAN_SQUARED_ERROR = MeanSquaredError()
@@ -55,55 +47,21 @@ def tf(backend):
     return require("tensorflow")
 
 
-def draws(layer: Layer) -> bool:
-    return isinstance(layer, Dropout | SpatialDropout | GaussianNoise) or any(
-        draws(inner) for inner in getattr(layer, "layers", ())
-    )
-
-
-def updater_of(network: Network, dtype: str):
-    return make_updater(
-        SerialCommunicator(), network.layout, build_optimizer(Sgd()), shards=1, dtype=dtype,
-        stats_length=StatsLayout([]).size + sum(spec.size for spec in network.state),
-    )  # fmt: skip
-
-
-def replicas_of(network: Network, dtype: str, loss: Loss = MEAN_SQUARED_ERROR):
-    """Return the network in both modes, with the same weights."""
+def model_of(network, loss, sums, vector):
+    """Return the model of a network in Keras mode."""
     from hpcnn.backends.keras.layers import to_keras
     from hpcnn.backends.keras.model import KerasModel
     from hpcnn.backends.keras.network import KerasNetwork
 
+    dtype = str(vector.dtype)
     model, names = to_keras(network, dtype)
-    other = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
-    assert other.output_shape == network.output_shape
-    bound, sums = loss.bind(network.head), StatsLayout([])
-    updaters = [updater_of(network, dtype) for _ in range(2)]
-    ours = Replica(NumpyModel(network, bound, sums, updaters[0].store.array), updaters[0], seed=0)
-    theirs = Replica(KerasModel(other, bound, sums, updaters[1].store.array), updaters[1], seed=0)
-    ours.model.vector += 0.3 * normal(ours.model.vector.size, seed=5, dtype=np.dtype(dtype))
-    theirs.load_weights(ours.weights())
-    return ours, theirs
+    built = KerasNetwork(model, names, network.layout, network.input_shape, dtype, "test")
+    assert built.output_shape == network.output_shape
+    return KerasModel(built, loss, sums, vector)
 
 
-def check_the_same(ours, theirs, dtype, y=None, *, x=None, steps=STEPS):
-    """Compare the two modes before the first step, after it and after the last."""
-    shape = ours.model.network.input_shape, ours.model.network.output_shape
-    x = normal(6, *shape[0], dtype=np.dtype(dtype)) if x is None else x
-    y = normal(6, *shape[1], seed=1, dtype=np.dtype(dtype)) if y is None else y
-
-    def check_outputs():
-        same(ours.model.predict_piece(x), theirs.model.predict_piece(x), dtype)
-        same(ours.model.eval_piece(x, y), theirs.model.eval_piece(x, y), dtype)
-
-    check_outputs()
-    for step in range(steps):
-        sums = [replica.train_step(step, cut(x, y, 1), factor=1.0) for replica in (ours, theirs)]
-        if step in (0, steps - 1):
-            same(*sums, dtype)
-            same(ours.updater.exchange.vector, theirs.updater.exchange.vector, dtype)
-            same(ours.model.vector, theirs.model.vector, dtype)
-            check_outputs()
+def replicas_of(network, dtype, loss=None):
+    return two_modes.replicas_of(network, dtype, model_of, loss)
 
 
 @pytest.mark.parametrize(
@@ -117,16 +75,13 @@ def check_the_same(ours, theirs, dtype, y=None, *, x=None, steps=STEPS):
     ],
 )
 def test_layer(name: str, dtype: str) -> None:
-    layer, input_shape = LAYERS[name]
-    before = Dense(input_shape[-1], name="before")  # so that the gradient of the layer's input counts
-    network = Network([before, layer], input_shape)
     if name in KERAS_FLOAT32 and dtype == "float64":
         with pytest.raises(
             ModelError, match=r"layer 'l': TensorFlow pools volumes in float32 alone\. Set train\.dtype"
         ):
-            replicas_of(network, dtype)
+            replicas_of(two_modes.network_with(name), dtype)
         return
-    check_the_same(*replicas_of(network, dtype), dtype, steps=0 if draws(layer) else STEPS)
+    two_modes.train_with_layer(name, dtype, model_of)
 
 
 @pytest.mark.parametrize("head", ACTIVATIONS)
@@ -162,21 +117,7 @@ def test_loss_behind_each_head(tf, name: str, head: str, outputs: tuple[int, ...
 @BOTH
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_with_each_loss(name: str, dtype: str) -> None:
-    loss = LOSSES[name]
-    head = {
-        "binary": "sigmoid",
-        "categorical": "softmax",
-        "sparse": "softmax",
-        "dice": "sigmoid",
-        "iou": "sigmoid",
-        "kl": "softmax",
-        "poisson": "softplus",
-    }.get(name.partition("_")[0], "linear")
-    network = Network([Dense(5, activation="tanh", name="a"), Dense(3, name="b")], (4,), head)
-    _, targets = loss_case(loss, network.output_shape)
-    targets = targets if loss.target_kind == "labels" else targets.astype(dtype)
-    # The gradient of a percentage is a step 100 times as high as that of mae: soon one mode is on its other side.
-    check_the_same(*replicas_of(network, dtype, loss), dtype, targets, steps=3 if name == "mape" else STEPS)
+    two_modes.train_with_loss(name, dtype, model_of)
 
 
 @pytest.mark.parametrize("head", ["softmax", "linear"])

@@ -8,10 +8,11 @@ import pytest
 from hpcnn.errors import JobError
 from hpcnn.job.load import load_job
 from hpcnn.models.build import build_network
-from tests.keras.modes import keras_backend, same
+from tests.keras.modes import keras_backend
 from tests.models.cases import SMALL, batch_of, section
 from tests.mpi.launch import ROOT
 from tests.nn.helpers import normal
+from tests.nn.two_modes import same
 
 
 @pytest.fixture(scope="module", autouse=True)

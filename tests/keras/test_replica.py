@@ -18,7 +18,8 @@ from hpcnn.training.callbacks import StepReport
 from hpcnn.training.noise_scale import NoiseScaleMeter
 from hpcnn.training.replica import NotFiniteError
 from hpcnn.training.step_stats import STOP
-from tests.keras.modes import STEPS, both_replicas, keras_backend, same
+from tests.keras.modes import both_replicas, keras_backend
+from tests.nn.two_modes import STEPS, same
 from tests.optim.cases import PLAIN, VALUE
 from tests.small_jobs import cut, make_job
 

@@ -10,8 +10,9 @@ from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.runs.inference import open_trained, predict
 from hpcnn.storage.checkpoint import save_checkpoint
 from hpcnn.training.loader import PieceLoader
-from tests.keras.modes import both_replicas, keras_backend, same
+from tests.keras.modes import both_replicas, keras_backend
 from tests.keras_type import keras_type
+from tests.nn.two_modes import same
 from tests.require import require
 from tests.small_jobs import cut, train
 from tests.training.several import INPUTS, LOSSES, WIDTH, job_of_several, samples

@@ -93,7 +93,7 @@ def test_hosts_are_named_on_request_only(mpich: Mpi, tmp_path: Path) -> None:
         (0, ("allreduce",), "one rank has no other rank to exchange with. Start several: mpirun -n 2"),
         (2, ("allreduce", "--min", "1M", "--max", "4"), "--max 4 is less than --min 1048576"),
         (2, ("allreduce", "--json", "gone/a.json"), "there is no folder 'gone'"),
-        (2, ("step", "--plot", "a.pdf"), "--plot 'a.pdf' must be a .png file"),
+        (2, ("step", "--plot", "a.pdf"), "--plot 'a.pdf' must be a .png or a .svg file"),
         (2, ("step", "gone.toml"), "no job file 'gone.toml'"),
         (2, ("step", "--set", "train.shards=1"), "2 ranks for 1 gradient shard"),
     ],

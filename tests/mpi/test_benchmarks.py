@@ -28,11 +28,11 @@ def steps_of(name: str, seconds: float, log: list[str]) -> Iterator[None]:
 
 def test_turns_alternate_and_count_each_step() -> None:
     log: list[str] = []
-    runners = [Runner("slow", steps_of("slow", 0.02, log)), Runner("fast", steps_of("fast", 0.004, log), alone=True)]
-    figures = take_turns(SerialCommunicator(), runners, rounds=3, seconds=0.08)
+    runners = [Runner("slow", steps_of("slow", 0.05, log)), Runner("fast", steps_of("fast", 0.004, log), alone=True)]
+    figures = take_turns(SerialCommunicator(), runners, rounds=3, seconds=0.2)
     assert [len(seconds) for seconds in figures.values()] == [3, 3]
-    assert min(figures["slow"]) >= 0.02
-    assert 0.004 <= min(figures["fast"]) < 0.02
+    assert min(figures["slow"]) >= 0.05
+    assert 0.004 <= min(figures["fast"]) < 0.05
     changes = [name for name, before in zip(log[1:], log, strict=False) if name != before]
     assert changes == ["fast", "slow", "fast", "slow", "fast", "slow", "fast"][: len(changes)]
     assert len(changes) == 1 + 2 * 3
@@ -61,6 +61,15 @@ def test_exactness(mpich: Mpi, tmp_path: Path) -> None:
     for name in NETWORKS:
         exact, free, ratio = found[name].values()
         assert ratio == pytest.approx([a / b for a, b in zip(exact, free, strict=True)])
+
+
+def test_predicted_steps(mpich: Mpi, tmp_path: Path) -> None:
+    words = ("--seconds", "0.01", "--networks", "784-32-10")
+    found = measured(mpich, 2, tmp_path, "benchmarks.predicted", *words, rounds=2)
+    steps = found["784-32-10, direct"]
+    assert all(0 < alone < step for alone, step in zip(steps["a rank alone"], steps["predicted"], strict=True))
+    share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
+    assert steps["time predicted / measured"] == pytest.approx(share)
 
 
 def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hpcnn.nn.matmul import SMALLEST_PIECE, TILE, CutMatmul, matmul_on
 from hpcnn.system.denormals import FlushDenormals
 from tests.forks import ends_in_a_child
 from tests.nn.helpers import Model, normal
+from tests.timing import WAIT_S
 
 BARELY = (256, 1024, 256)
 """Rows, terms and columns of a product that is just large enough for two pieces."""
@@ -75,7 +76,7 @@ def test_a_layer_multiplies_by_the_context(threads):
 
 
 def test_pieces_run_at_the_same_time():
-    everyone = threading.Barrier(3, timeout=10)
+    everyone = threading.Barrier(3, timeout=WAIT_S)
     armed = False
 
     def product(a, b, /, *, out):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.mpi.launch import ROOT
 from tests.slurm.project import Project
+from tests.timing import WAIT_S
 
 # It takes the options that the template gives, and runs the command with the environment of these tests. `NAMESPACE`
 # answers for a container with a user namespace of its own; `--sharens` is known where the word stands in `HELP`.
@@ -93,7 +94,7 @@ def test_a_container_that_can_not_be_run(tmp_path: Path, environment: dict[str, 
     env = {"PATH": f"{tmp_path}/bin:{_PATH}", "HPCNN_SLURM_DIR": str(ROOT / "slurm"), **slurm}
     env |= {name: value.format(tmp_path) for name, value in environment.items()}
     script = ["bash", ROOT / "slurm" / "apptainer.sbatch", "--out", "a-run"]
-    done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert not (tmp_path / "a-run").exists()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.timing import WAIT_S
+
 COMMANDS = ["submit", "status", "logs", "cancel", "sweep"]
 EXAMPLE = Path(__file__).parents[2] / "slurm" / "learning_rates.toml"
 START_LIMIT_S = 0.3
@@ -18,7 +20,7 @@ START_LIMIT_S = 0.3
 def hpcnn(*arguments: str, cwd: Path, path: str = "/nowhere") -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "hpcnn", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=WAIT_S)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,7 +40,7 @@ main({[command, *arguments.get(command, ["x"])]!r})
 print(*[name for name in ("numpy", "mpi4py") if name in sys.modules], file=sys.stderr)
 """
     environ = os.environ | {"PATH": "/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "SLURM_CONF": "/dev/null"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, timeout=WAIT_S)
     assert done.stderr.splitlines()[-1] == b""
 
 
@@ -57,7 +59,9 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     (tmp_path / "many.toml").write_text(f"[values]\ntrain.seed = {list(range(9999))}\n")
     command = f"{sys.executable} -m hpcnn sweep list many.toml | head -n 1"
     environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=WAIT_S
+    )
     assert (done.stdout, done.stderr) == ("0  train.seed=0\n", "")
 
 
@@ -67,5 +71,5 @@ def test_a_terminal_of_another_character_set(tmp_path: Path) -> None:
     environ = os.environ | {"PATH": "/nowhere", "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "hpcnn", "status", "--follow"]
     environ |= {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=WAIT_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "- runs/\\xfc:  done\n", "")

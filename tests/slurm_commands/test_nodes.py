@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.timing import WAIT_S
+
 LIBRARY = Path(__file__).parents[2] / "slurm" / "lib.sh"
 USABLE = ["idle", "alloc", "mix", "comp", "idle~", "alloc#", "mix-"]
 OTHERS = ["down", "down*", "drain", "drain*", "drng", "fail", "failg", "unk", "idle*", "mix*"]
@@ -21,6 +23,6 @@ def test_nodes_that_get_no_work_are_not_counted() -> None:
     nodes = "\n".join(f"n{number} {state}" for number, state in enumerate([*USABLE, *OTHERS]))
     settings = os.environ | {"nodes": nodes, "library": str(LIBRARY), "SLURM_JOB_PARTITION": "main"}
     result = subprocess.run(
-        ["bash", "-c", SCRIPT], env=settings, capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-c", SCRIPT], env=settings, capture_output=True, text=True, check=False, timeout=WAIT_S
     )
     assert (result.stdout, result.stderr) == (f"{len(USABLE) - 1}\n", "")

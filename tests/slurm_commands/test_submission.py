@@ -83,6 +83,7 @@ def test_a_refusal_is_one_message(here: Path, put: Put, capsys: pytest.CaptureFi
         ({"overrides": ["train.epochs=0"]}, "train.epochs"),
         ({"template": "trian"}, r"unknown template 'trian'. Did you mean 'train'\?"),
         ({"template": "./mine.sbatch"}, "--template ./mine.sbatch: no such file"),
+        ({"template": "scaling_study"}, "it takes a study, not a job. Submit one by: hpcnn scaling-study JOB"),
         ({"template": "evaluate"}, "it takes a run, not a job. Submit it by: sbatch --dependency=afterok"),
         ({"options": ["--time=5", "--nodes=4-2"]}, "--nodes 4-2: expected a number"),
         ({"options": ["--time=5", "--ntasks-per-node=5"]}, r"10 ranks on 2 nodes, but has 8 gradient shards"),

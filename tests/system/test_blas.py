@@ -15,6 +15,7 @@ from hpcnn.system import blas
 from hpcnn.system.denormals import FlushDenormals, flushing
 from tests.forks import ends_in_a_child
 from tests.require import missing
+from tests.timing import WAIT_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ def in_python(code, **settings):
         env=clean | {"PYTHONPATH": str(ROOT)} | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=True,
     )
     return json.loads(done.stdout)
@@ -205,9 +206,9 @@ def test_mkl_runs_on_one_thread_in_each_thread_that_computes(tmp_path) -> None:
         missing("there is no C compiler")
     source, library = tmp_path / "mkl.c", tmp_path / "libmkl_rt.so"
     source.write_text(MKL)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=WAIT_S)
     done = subprocess.run(
-        [sys.executable, "-c", IN_MKL, library], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", IN_MKL, library], capture_output=True, text=True, timeout=WAIT_S, check=True
     )
     assert json.loads(done.stdout) == [[1, 8, 1, 4], {"MainThread": [1], "matmul": [1]}]
 

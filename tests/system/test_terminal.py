@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpcnn.system.terminal import terminal_path, terminal_size
+from tests.timing import WAIT_S
 
 ROOT = Path(__file__).parents[2]
 SAY = "import sys; from hpcnn.system.terminal import terminal_path; print(terminal_path(), file=sys.stderr)"
@@ -39,7 +40,9 @@ def terminal(columns=0, lines=0):
 def said(command, stdout):
     """Return what a process says of its terminal, when its output goes to `stdout`."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=env, timeout=60, check=True)
+    done = subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=env, timeout=WAIT_S, check=True
+    )
     return done.stderr.strip()
 
 

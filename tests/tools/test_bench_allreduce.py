@@ -75,15 +75,15 @@ def test_the_slowest_rank_counts_and_actions_take_turns() -> None:
             calls.append(name)
             time.sleep(seconds)
 
-        slow = 0.02 if comm.rank == 1 else 0.002
+        slow = 0.1 if comm.rank == 1 else 0.002
         return calls, in_turn(comm, [partial(act, "a", 0.002), partial(act, "b", slow)], 4, 60)
 
     everyone = run_threads(2, body)
     for calls, (a, b) in everyone:
         assert "".join(calls) == "ab" * 6  # two of them to find out how long it takes
         assert len(a) == len(b) == 4
-        assert 0.002 <= min(a) < 0.02
-        assert min(b) >= 0.02
+        assert 0.002 <= min(a) < 0.1
+        assert min(b) >= 0.1
 
 
 def test_repeats_end_with_the_time_but_there_are_a_few() -> None:

@@ -124,7 +124,7 @@ def test_a_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("gone/a.json", None, r"--json: there is no folder '.*gone' to write 'a.json' to"),
         ("folder", None, r"--json '.*folder' is a folder. Name a file in it"),
         (None, "gone/a.png", r"--plot: there is no folder '.*gone' to write 'a.png' to"),
-        (None, "a.pdf", r"--plot '.*a.pdf' must be a .png file"),
+        (None, "a.pdf", r"--plot '.*a.pdf' must be a .png or a .svg file"),
     ],
 )
 def test_bad_outputs(tmp_path: Path, json_path: str | None, plot_path: str | None, message: str) -> None:

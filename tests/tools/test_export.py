@@ -36,6 +36,7 @@ from tests.nn.cases.recurrent import NOT_IN_ONNX
 from tests.nn.helpers import Model, normal
 from tests.require import require
 from tests.small_jobs import make_job, train
+from tests.timing import WAIT_S
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -272,7 +273,7 @@ def test_the_example_serves(server: tuple[str, Model]) -> None:
     address, model = server
     x = normal(2, 4)
     request = urllib.request.Request(address, json.dumps(x.tolist()).encode(), method="POST")
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
         outputs = json.load(reply)
     logits, _ = model.forward(x, training=False)
     np.testing.assert_allclose(outputs, model.network.head_forward(logits, model.ctx), **TOLERANCE)

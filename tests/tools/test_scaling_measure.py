@@ -82,6 +82,19 @@ def test_another_number_of_ranks_than_the_plan_has() -> None:
         measure_run(plan, plan.run("strong-2"), SerialCommunicator())
 
 
+@pytest.mark.parametrize(("boots", "said"), [(["a", "b", "b"], False), (["a", "a", "a"], True), (["", "", ""], False)])
+def test_nodes_on_one_machine_are_told(boots: list[str], said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def body(comm: ThreadCommunicator) -> list[str]:
+        everyone = comm.allgather
+        monkeypatch.setattr(comm, "allgather", lambda value: everyone((value[0], boots[comm.rank])))
+        return measure._shared_machine(comm)
+
+    notes = run_threads(3, body, host_of_rank=[0, 1, 1])[0]
+    assert bool(notes) == said
+    if said:
+        assert notes[0].startswith("2 nodes here are simulated on 1 machine, whose cores and memory they share")
+
+
 # ------------------------------------------------------------------------------------------------ PyTorch
 
 

@@ -33,7 +33,7 @@ def figures(run: str, ms: dict[str, float], sha256: str = ONE, **changes: Any) -
     hashes = {"hpcnn": sha256, "allreduce": OTHER if nodes == 2 else ONE}
     machine = {"processor": "a | processor", "blas": "a BLAS", "numpy": "2.0"}
     environment = {
-        "hpcnn": "1.0", "machine": machine, "ranks": 2 * nodes, "mpi": "MPI  4", "cores_a_rank": [1, 2],
+        "hpcnn": "1.0", "machine": machine, "ranks": 2 * nodes, "mpi": "MPI  4", "threads_a_rank": [1, 2],
         "cpus_a_node": 2, "kernels": "avx2", "system": "Linux", "python": "3.12", "versions": {"torch": "2.4"},
     }  # fmt: skip
     network = {"latency_s": 2e-6, "overhead_s": 4e-7, "byte_s": 8e-11} if nodes > 1 else None
@@ -41,7 +41,7 @@ def figures(run: str, ms: dict[str, float], sha256: str = ONE, **changes: Any) -
         "run": run, "kind": kind, "nodes": nodes, "tasks_per_node": 2, "time": f"2026-01-0{nodes}", "job": "digits",
         "parameters": 1000, "steps": 5, "batch_size": batch, "shards": 8, "arithmetic": "native",
         "sides": {name: side(each, batch, hashes.get(name, "")) for name, each in ms.items()},
-        "left_out": {}, "network": network, "environment": environment, "notes": [],
+        "left_out": {}, "network": network, "environment": environment, "notes": [], "slurm_job": "7.0",
     } | changes  # fmt: skip
 
 
@@ -122,11 +122,22 @@ def test_the_page(files: StudyFiles) -> None:
     assert machine["latency between nodes"] == "2.00 us, measured"
     assert machine["bandwidth between two ranks"].startswith("100 Gbit/s")
     assert machine["MPI"] == "MPI 4"
-    assert machine["cores that a rank may use"] == "1 to 2"
+    assert machine["threads of a rank"] == "1 to 2"
     assert "PyTorch DDP was left out: no network (strong-4, weak-4)." in text
     assert "Note: 2 ranks are busy (weak-4)." in text
     assert "Its 3 strong-scaling runs have 2 different SHA-256." in text
     assert "runs are done" not in text
+    assert "on request" not in text
+    assert "- hpcnn, MPI_Allreduce and PyTorch DDP take turns" in text
+    assert "One Slurm job had the nodes of the largest size" in text
+
+
+def test_runs_of_several_jobs_are_told(files: StudyFiles) -> None:
+    put(files, ALL[0], ALL[1] | {"slurm_job": "7.1"}, ALL[2] | {"slurm_job": "7.1"})
+    text = page(read_study(files))
+    assert "The runs come from 2 starts of Slurm jobs (strong-1; strong-2, weak-2), each with the nodes" in text
+    put(files, ALL[1] | {"slurm_job": ""})
+    assert "Not started by Slurm: strong-2. Nothing says" in page(read_study(files))
 
 
 def test_hashes_that_differ_are_said_first(files: StudyFiles) -> None:
@@ -157,10 +168,11 @@ def test_files_and_drawings(files: StudyFiles) -> None:
 
 def test_one_kind_alone_has_its_page(tmp_path: Path) -> None:
     files = StudyFiles(tmp_path)
-    files.write_plan(plan_of(kinds=["weak"]))
+    files.write_plan(plan_of(kinds=["weak"], rivals=["ddp"]))
     put(files, figures("weak-1", {"hpcnn": 8.0}), ALL[2])
     text = page(read_study(files))
     assert "## Weak scaling" in text
+    assert "- Left out on request (MPI_Allreduce, Horovod)." in text
     assert "strong-scaling" not in text
     assert "Strong scaling" not in text
 

@@ -12,10 +12,13 @@ import pytest
 from hpcnn.backends.choice import choose_backend
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.errors import CommunicatorError, HpcnnError
+from hpcnn.errors import CommunicatorError, HpcnnError, JobError
 from hpcnn.job.load import load_job
 from hpcnn.runs.build import build_training
 from hpcnn.training.backend import machines_of_ranks
+from tests.nn.cases import LAYERS, LOSSES, LOSSES_BEHIND_HEADS
+from tests.nn.cases.losses import loss_case
+from tests.nn.helpers import alone
 from tests.require import require
 from tests.small_jobs import make_job, train
 from tests.torch.modes import torch_backend
@@ -79,6 +82,40 @@ def test_passes_see_weights_that_have_changed(backend, device) -> None:
     assert np.ptp(after) == 0
 
 
+def check_place(what: object, compute) -> None:
+    """Compute on PyTorch's device without values, and check that no operation takes tensors of the CPU as well."""
+    torch = require("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class OnePlace(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor) and one.dim()]
+            mixed = len({one.device for one in given}) > 1 and operation is not torch.ops.aten.copy_.default
+            assert not mixed, f"{what}: {operation} of tensors on several devices"
+            return operation(*args, **(kwargs or {}))
+
+    with OnePlace(), torch.no_grad():
+        assert compute().device.type == "meta", what
+
+
+def test_layers_and_losses_compute_where_their_inputs_are() -> None:
+    torch = require("torch")
+    from hpcnn.backends.torch.layers import to_torch
+    from hpcnn.backends.torch.losses import sample_losses
+
+    with pytest.raises(AssertionError, match=r"self-test: aten.mm.default of tensors on several devices"):
+        check_place("self-test", lambda: torch.empty(3, 5, device="meta").mm(torch.ones(5, 2)))
+    for name, (layer, shape) in LAYERS.items():
+        module, _ = to_torch(alone(layer, shape).network, "float64")
+        module.to("meta")
+        x = torch.empty(4, *shape, dtype=torch.float64, device="meta")
+        check_place(name, lambda module=module, x=x: module(x, logits=True))
+    for name, head, outputs in dict.fromkeys(case[:3] for case in LOSSES_BEHIND_HEADS):
+        logits, targets = (torch.from_numpy(one).to("meta") for one in loss_case(LOSSES[name], outputs))
+        check_place(name, lambda one=(LOSSES[name], logits, targets, head): sample_losses(*one))
+
+
 def test_a_job_that_asks_for_a_gpu_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = require("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -93,6 +130,48 @@ def test_a_job_that_asks_for_a_gpu_where_there_is_none(monkeypatch: pytest.Monke
         choose_backend(COMM)(load_job(overrides=["backend=torch", "torch.device=cuda"]).job)
     chosen = choose_backend(COMM)(load_job(overrides=["backend=torch", "torch.device=auto"]).job)
     assert chosen.device is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "train.optimizer_sharding=true",
+            'true is not supported with torch.comm = "distributed": remove it, or set torch.',
+        ),
+        ("train.compression=bf16", 'train.compression = "bf16" is not supported with torch.comm'),
+        ("run.on_rank_loss=continue", 'run.on_rank_loss = "continue" is not supported with torch.comm'),
+    ],
+)
+def test_what_a_process_group_does_not_do(setting: str, message: str) -> None:
+    with pytest.raises(JobError, match=re.escape(message)):
+        load_job(overrides=["backend=torch", "torch.comm=distributed", setting])
+    load_job(overrides=["backend=torch", setting])
+
+
+def test_ranks_that_can_be_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    dist = require("torch.distributed")
+    from hpcnn.backends.torch import group_exchange
+
+    with pytest.raises(
+        CommunicatorError, match="ranks 0 and 2 have the same GPU, and NCCL needs one for each: start as"
+    ):
+        group_exchange._check_gpus(["a", "b", "a"])
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
+    with pytest.raises(
+        CommunicatorError, match="this build of PyTorch can't sum by nccl: install another, or let hpcnn"
+    ):
+        group_exchange._is_connected(COMM, "nccl")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    for name, value in (("get_backend", "mpi"), ("get_rank", 1), ("get_world_size", 2)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    with pytest.raises(
+        CommunicatorError, match="rank 0 of 1 is already rank 1 of 2 in PyTorch's default process group"
+    ):
+        group_exchange._is_connected(COMM, "gloo")
+    store = group_exchange._store("localhost", 0, first=True)
+    with pytest.raises(CommunicatorError, match=r"PyTorch can't connect the ranks at localhost:\d+: .* Else let hpcnn"):
+        group_exchange._store("localhost", store.port, first=True)
 
 
 def test_sums_in_any_order_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ message of a rank, and a gap for each byte that leaves a host.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.formats import WIRE_BYTES
 from hpcnn.comm.exchange.halving import halving_rounds
+from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import ExchangeOptions
 from hpcnn.errors import CommunicatorError
@@ -25,50 +25,11 @@ ALGORITHMS = (DIRECT, HALVING)
 CHOICE = "HPCNN_EXCHANGE"
 """Environment variable: one of `ALGORITHMS`, in place of the fastest."""
 
-NETWORK = "HPCNN_NETWORK"
-"""Environment variable: latency and bandwidth between nodes, in place of what is measured."""
-
-_ADDITION_S = 1e-6
+ADDITION_S = 1e-6
 """To begin one addition."""
-_CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
+CACHED_BYTE_S, _BYTE_S = 3e-11, 1.5e-10
 """To add or copy a byte that lies in the cache, or in memory."""
-_CACHE_BYTES = 2**20
-_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
-_RATES = {"Mb/s": 1e6, "Gb/s": 1e9}
-_SHORT_OVERHEAD = 0.2
-"""The overhead of a message as a part of the latency, where nobody has measured it."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """What messages between hosts cost."""
-
-    latency_s: float
-    """Of a short message, until it has arrived."""
-    overhead_s: float
-    """Of each further message that a rank sends, and receives another, at the same time."""
-    byte_s: float
-    """Of each byte that leaves a host."""
-
-    @classmethod
-    def parse(cls, text: str) -> Network:
-        """Return the network of a text such as ``2us,100Gb/s``: latency and bandwidth.
-
-        Raises:
-            CommunicatorError: it is something else.
-
-        >>> Network.parse("2us,100Gb/s")
-        Network(latency_s=2e-06, overhead_s=4e-07, byte_s=8e-11)
-        """
-        number = r"([0-9]+(?:\.[0-9]+)?)"
-        found = re.fullmatch(rf"{number}({'|'.join(_UNITS)}),{number}({'|'.join(_RATES)})", text)
-        if not found or not float(found[3]):
-            raise CommunicatorError(
-                f"{NETWORK} is {text!r}, but must be a latency and a bandwidth between nodes, such as 2us,100Gb/s. "
-                f"Units: {', '.join(_UNITS)}; {', '.join(_RATES)}. Unset it to let the ranks measure both."
-            )
-        latency_s = float(found[1]) * _UNITS[found[2]]
-        return cls(latency_s, _SHORT_OVERHEAD * latency_s, 8 / (float(found[3]) * _RATES[found[4]]))
+CACHE_BYTES = 2**20
 
 
 def check_choice(text: str) -> str:
@@ -123,8 +84,16 @@ class Traffic:
     """Those that a rank sends."""
     sent_bytes: float
     """Those that leave a host."""
-    local_s: float
-    """What a rank's additions take, in seconds."""
+    additions: int
+    """Those of a rank."""
+    added_bytes: float
+    """That they add or copy."""
+
+    @property
+    def local_s(self) -> float:
+        """What a rank's additions take, in seconds."""
+        size = self.added_bytes
+        return self.additions * ADDITION_S + size * (CACHED_BYTE_S if size < CACHE_BYTES else _BYTE_S)
 
     def seconds(self, network: Network) -> float:
         """Return how long it takes."""
@@ -145,7 +114,8 @@ def direct_traffic(work: Workload) -> Traffic:
         work.buckets + 2,  # a bucket is returned while the next one is summed
         (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
         (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
-        _adding_s(2 * hosts * sums, work.length * work.item_bytes * sums / work.topology.lanes),
+        2 * hosts * sums,
+        work.length * work.item_bytes * sums / work.topology.lanes,
     )
 
 
@@ -156,7 +126,8 @@ def halving_traffic(work: Workload) -> Traffic:
         max(each.rounds for each in of_hosts),
         max(each.messages for each in of_hosts),
         max(each.sent_bytes for each in of_hosts),
-        max(each.local_s for each in of_hosts),
+        max(each.additions for each in of_hosts),
+        max(each.added_bytes for each in of_hosts),
     )
 
 
@@ -174,8 +145,8 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
     lanes_of_rank = -(-lanes // len(topology.hosts[host]))
     messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
     # In each round a sum and a copy, of the vector and of the stats; what is returned is packed and unpacked.
-    local_s = _adding_s(4 * len(plan) * work.buckets, 2 * sent / lanes)
-    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, local_s)
+    additions = 4 * len(plan) * work.buckets
+    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, additions, 2 * sent / lanes)
 
 
 def gather_traffic(work: Workload) -> Traffic:
@@ -183,7 +154,7 @@ def gather_traffic(work: Workload) -> Traffic:
     ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
     rounds = (ranks - 1).bit_length()
     sent = on_host * sum_bytes * (ranks - on_host) / ranks
-    return Traffic(rounds, rounds, sent, _adding_s(2 * _slots(work), sum_bytes))
+    return Traffic(rounds, rounds, sent, 2 * _slots(work), sum_bytes)
 
 
 def contributed_bytes(work: Workload) -> int:
@@ -205,10 +176,6 @@ def fastest(work: Workload, network: Network, *, gather: bool) -> str:
     """Return the name of the fastest algorithm; with `gather`, that may be `GATHER`."""
     names = [*ALGORITHMS, GATHER] if gather else ALGORITHMS
     return min(names, key=lambda name: TRAFFIC[name](work).seconds(network))
-
-
-def _adding_s(additions: int, added_bytes: float) -> float:
-    return additions * _ADDITION_S + added_bytes * (_CACHED_BYTE_S if added_bytes < _CACHE_BYTES else _BYTE_S)
 
 
 def _some_hosts(hosts: int) -> set[int]:

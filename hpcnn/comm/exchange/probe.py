@@ -15,20 +15,21 @@ from hpcnn.comm.exchange.choice import (
     CHOICE,
     DIRECT,
     GATHER,
-    NETWORK,
-    Network,
     Workload,
     check_choice,
     contributed_bytes,
     fastest,
 )
-from hpcnn.comm.exchange.transport import Place
+from hpcnn.comm.exchange.network import NETWORK, Network, read_network
+from hpcnn.comm.exchange.transport import Links, Place
+from hpcnn.errors import CommunicatorError
 
 Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
 """See `Communicator.allreduce`."""
 
-_SHORT_BYTES, _LONG_BYTES = 8, 2**18
-_MANY = 16
+SHORT_BYTES, _LONG_BYTES = 8, 2**18
+MANY = 16
+"""Messages at once, by which the overhead of one is measured."""
 _MOST_PAIRS = 32
 """Pairs of hosts that measure, spread over all of them."""
 
@@ -38,14 +39,26 @@ SMALL_BYTES = 64 * 1024
 _PROBE_TAG = 0
 
 
-def asked_for(broadcast: Callable[[Any], Any]) -> tuple[str, Network | None]:
+def asked_for(broadcast: Callable[[Any], Any], rank: int) -> tuple[str, Network | None]:
     """Return the algorithm and the network that rank 0's environment names, if any. Collective.
 
     Raises:
         CommunicatorError: on all ranks alike, if it names something else.
     """
-    choice, network = broadcast((os.environ.get(CHOICE, ""), os.environ.get(NETWORK, "")))
-    return check_choice(choice), Network.parse(network) if network else None
+    found = broadcast(_of_environment() if rank == 0 else None)
+    if isinstance(found, str):
+        raise CommunicatorError(found)
+    algorithm, network = found
+    return algorithm, network
+
+
+def _of_environment() -> tuple[str, Network | None] | str:
+    """Return what the environment names, or what is wrong with it."""
+    network = os.environ.get(NETWORK, "")
+    try:
+        return check_choice(os.environ.get(CHOICE, "")), read_network(network) if network else None
+    except CommunicatorError as error:
+        return str(error)
 
 
 def measure(place: Place, allreduce: Allreduce) -> Network:
@@ -65,16 +78,17 @@ def measure(place: Place, allreduce: Allreduce) -> Network:
 
 
 def _measure_pair(place: Place, partner: int) -> tuple[float, float, float]:
-    short = _seconds(place, partner, _SHORT_BYTES, 1, repeats=12)
-    many = _seconds(place, partner, _SHORT_BYTES, _MANY, repeats=6)
-    long = _seconds(place, partner, _LONG_BYTES, 1, repeats=3)
-    return short, max(0.0, many - short) / (_MANY - 1), max(0.0, long - short) / (_LONG_BYTES - _SHORT_BYTES)
+    links = place.links
+    short = min(pair_seconds(links, partner, SHORT_BYTES, 1, repeats=12))
+    many = min(pair_seconds(links, partner, SHORT_BYTES, MANY, repeats=6))
+    long = min(pair_seconds(links, partner, _LONG_BYTES, 1, repeats=3))
+    return short, max(0.0, many - short) / (MANY - 1), max(0.0, long - short) / (_LONG_BYTES - SHORT_BYTES)
 
 
-def _seconds(place: Place, partner: int, size: int, count: int, *, repeats: int) -> float:
-    """Return the shortest time in which two ranks send each other `count` messages of `size` bytes at once."""
+def pair_seconds(links: Links, partner: int, size: int, count: int, *, repeats: int) -> list[float]:
+    """Return the times in which two ranks send each other `count` messages of `size` bytes at once."""
     sent, received = np.zeros((2, count, size), np.uint8)
-    transfer = place.links.transfer([(partner, row) for row in sent], [(partner, row) for row in received], _PROBE_TAG)
+    transfer = links.transfer([(partner, row) for row in sent], [(partner, row) for row in received], _PROBE_TAG)
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -82,7 +96,7 @@ def _seconds(place: Place, partner: int, size: int, count: int, *, repeats: int)
         transfer.wait(spin=True)
         times.append(time.perf_counter() - begin)
     transfer.free()
-    return min(times)
+    return times
 
 
 class Chooser:
@@ -109,7 +123,7 @@ class Chooser:
         if hosts == 1:
             return GATHER if gather and contributed_bytes(work) <= SMALL_BYTES else DIRECT
         if self._asked is None:
-            self._asked = asked_for(self._broadcast)
+            self._asked = asked_for(self._broadcast, place.rank)
         algorithm, network = self._asked
         if algorithm:
             return algorithm

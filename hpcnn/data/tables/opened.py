@@ -49,6 +49,8 @@ class RemoteFile:
             raise unread(self.url, error) from None
         if info.type == fs.FileType.NotFound:
             raise DataError(f"there is no {self.url}. Check the address.")
+        if info.type == fs.FileType.File and "*" in address:
+            raise DataError(f"{self.url} is a pattern, but its server does not list files. Give the address of one.")
         if info.type == fs.FileType.File:
             return [(self, self.name)]
         pattern = _below(path, root) if "*" in address else "*"
@@ -79,8 +81,12 @@ class RemoteFile:
             raise unread(self.url, error) from None
         try:
             found, path = fsspec.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
+        except ValueError as error:
             raise DataError(f"{self.url} can't be opened: {shortened(error)}. Check the address.") from None
+        except ImportError as error:
+            raise DataError(
+                f"{self.url} can't be opened: {shortened(error)}. Install with pip what is missing, or copy the file."
+            ) from None
         return fs.PyFileSystem(fs.FSSpecHandler(found)), path
 
     def _import(self, module: str) -> Any:

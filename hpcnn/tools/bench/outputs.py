@@ -26,8 +26,8 @@ def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
         if not path.parent.is_dir():
             raise HpcnnError(f"{option}: there is no folder {str(path.parent)!r} to write {path.name!r} to")
     if plot_path is not None:
-        if plot_path.suffix != ".png":
-            raise HpcnnError(f"--plot {str(plot_path)!r} must be a .png file")
+        if plot_path.suffix not in (".png", ".svg"):
+            raise HpcnnError(f"--plot {str(plot_path)!r} must be a .png or a .svg file")
         new_figure(1, 1)
 
 

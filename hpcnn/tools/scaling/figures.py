@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcnn.core.formatting import counted, three_digits
 from hpcnn.errors import JobError
-from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, LABELS, STRONG, WEAK
+from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, LABELS, STRONG
 from hpcnn.tools.scaling.plan import Plan, StudyFiles
 
 
@@ -134,6 +134,3 @@ def summary(raw: Mapping[str, Any]) -> str:
     left_out = [f"without {LABELS[side]}: {why}" for side, why in raw["left_out"].items()]
     where = f"{raw['run']}, {counted(run.ranks, 'rank')}"
     return "; ".join([f"{where}: {', '.join(sides)}, weights sha256 {run.sha256()}", *left_out])
-
-
-KIND_TITLES = {STRONG: "Strong scaling", WEAK: "Weak scaling"}

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from hpcnn.backends.choice import choose_backend
@@ -18,20 +19,22 @@ from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.shared_memory import PrivateMemory
+from hpcnn.core.formatting import counted
 from hpcnn.errors import CommunicatorError, DriftError
 from hpcnn.kernels.loading import find_core
 from hpcnn.runs.build import build_training
-from hpcnn.system.cores import read_cores
+from hpcnn.system.control_groups import read_text
 from hpcnn.tools.bench.outputs import measured_on, warnings
 from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD
 from hpcnn.tools.scaling.plan import Plan, StudyRun
-from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side
+from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side, threads_here
 from hpcnn.training.training import Training
 
 WARM_UP = 20
 """Steps of each side before the measurement: the first ones also allocate memory and tune."""
 ROUNDS = 7
 """Measurements of each side."""
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PACKAGES = ("mpi4py", "torch", "horovod", "tensorflow", "tensorflow-cpu")
 
 
@@ -67,7 +70,8 @@ def measure_run(plan: Plan, run: StudyRun, comm: Communicator) -> dict[str, Any]
         "left_out": left_out,
         "network": _network(comm),
         "environment": measured_on(comm, with_hosts=False) | _software(training, comm),
-        "notes": warnings(comm),
+        "slurm_job": _slurm_job(),
+        "notes": [*warnings(comm), *_shared_machine(comm)],
     }
 
 
@@ -131,13 +135,31 @@ def _network(comm: Communicator) -> dict[str, float] | None:
     return asdict(measure(Place(comm.rank, topology, PrivateMemory(), plain_links()), comm.allreduce))
 
 
+def _slurm_job() -> str:
+    """Return the id of the Slurm job and how often it was requeued before; empty outside Slurm."""
+    number = os.environ.get("SLURM_JOB_ID", "")
+    return number and f"{number}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def _shared_machine(comm: Communicator) -> list[str]:
+    """Return a note if nodes are containers or namespaces of one machine, which has booted once. Collective."""
+    boots = comm.allgather((comm.host, read_text(_BOOT)))
+    nodes, machines = len({host for host, _ in boots}), len({boot for _, boot in boots})
+    if nodes == machines or not all(boot for _, boot in boots):
+        return []
+    return [
+        f"{counted(nodes, 'node')} here are simulated on {counted(machines, 'machine')}, whose cores and memory they "
+        "share: their times do not say how separate nodes scale"
+    ]
+
+
 def _software(training: Training, comm: Communicator) -> dict[str, Any]:
-    """Return what the figures depend on beside the machine, and how many cores the ranks may use. Collective."""
-    cores = [len(rank.cores) for rank in comm.allgather(read_cores())]
+    """Return what the figures depend on beside the machine. Collective."""
+    threads = comm.allgather(threads_here(comm))
     core = find_core()
     versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "cores_a_rank": [min(cores), max(cores)],
+        "threads_a_rank": [min(threads), max(threads)],
         "cpus_a_node": os.cpu_count(),
         "kernels": core.isa() if core is not None and training.job.train.arithmetic == "native" else "",
         "system": f"{platform.system()} {platform.release()}",

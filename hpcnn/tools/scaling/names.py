@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 STRONG, WEAK = "strong", "weak"
+KIND_TITLES = {STRONG: "Strong scaling", WEAK: "Weak scaling"}
 
 HPCNN, ALLREDUCE, DDP, HOROVOD = "hpcnn", "allreduce", "ddp", "horovod"
 RIVALS = (ALLREDUCE, DDP, HOROVOD)

@@ -9,8 +9,8 @@ from typing import Any
 from hpcnn.core.formatting import counted, percent, three_digits
 from hpcnn.errors import JobError
 from hpcnn.tools.outputs import write_whole
-from hpcnn.tools.scaling.figures import KIND_TITLES, Figures, Study, read_study
-from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, LABELS, STRONG, WEAK
+from hpcnn.tools.scaling.figures import Figures, Study, read_study
+from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN, KIND_TITLES, LABELS, RIVALS, STRONG, WEAK
 from hpcnn.tools.scaling.plan import StudyFiles
 from hpcnn.tools.scaling.plot import scaling_plot
 
@@ -142,7 +142,7 @@ def _machine(study: Study) -> str:
     rows = [
         ("processor", _each(one["machine"]["processor"] for one in environments)),
         ("CPUs of a node", _each(one["cpus_a_node"] for one in environments)),
-        ("cores that a rank may use", _each(_range(*one["cores_a_rank"]) for one in environments)),
+        ("threads of a rank", _each(_range(*one["threads_a_rank"]) for one in environments)),
         ("kernels of the compiled core", _each(one["kernels"] for one in environments)),
         ("BLAS of NumPy", _each(one["machine"]["blas"] for one in environments)),
         ("MPI", _each(" ".join(one.get("mpi", "").split()) for one in environments)),
@@ -164,16 +164,16 @@ def _method(study: Study) -> str:
         f"- Each figure is the median of {rounds} measurements of {plan.steps} training steps, reading of samples "
         "included, evaluation and checkpoints not; in brackets the fastest and the slowest. A measurement ends when "
         "the slowest rank has ended.",
-        "- One Slurm job has the nodes of the largest size; smaller sizes run on the first of them, so that all sizes "
-        "have the same nodes, software and time of day.",
+        f"- {_jobs(study)}",
         f"- Efficiency is samples per second, over those on {counted(plan.nodes[0], 'node')} and over how many times "
         "as many nodes there are. Each side is compared with itself.",
     ]
-    if len(sides) > 1:
+    in_turn = [LABELS[side] for side in sides if side != HOROVOD]
+    if len(in_turn) > 1:
         lines.append(
-            "- hpcnn, MPI_Allreduce and PyTorch DDP take turns in one process on each rank. `/ hpcnn` is the time as a "
-            "multiple of hpcnn's, the median over the pairs of measurements that follow each other: on a busy machine "
-            "it differs from the ratio of the two medians."
+            f"- {', '.join(in_turn[:-1])} and {in_turn[-1]} take turns in one process on each rank. `/ hpcnn` is the "
+            "time as a multiple of hpcnn's, the median over the pairs of measurements that follow each other: on a "
+            "busy machine it differs from the ratio of the two medians."
         )
     if ALLREDUCE in sides:
         lines.append(
@@ -183,7 +183,7 @@ def _method(study: Study) -> str:
     if DDP in sides:
         lines.append(
             "- PyTorch DDP: the same layers, samples, optimizer and cores in PyTorch, with DistributedDataParallel "
-            "over gloo, which sends by TCP. NCCL, for GPUs, is not compared."
+            "over gloo, which sends by TCP; hpcnn also computes the job's metrics. NCCL, for GPUs, is not compared."
         )
     if HOROVOD in sides:
         lines.append(
@@ -196,6 +196,25 @@ def _method(study: Study) -> str:
         lines.append("- Where the samples of an epoch are no multiple of the batch, its last batch is smaller.")
     lines += [f"- {note}" for note in _remarks(study)]
     return "\n".join(["## How it was measured", "", *lines, "", "The raw figures of each run are in [raw](raw/)."])
+
+
+def _jobs(study: Study) -> str:
+    """Return on which nodes the runs were."""
+    jobs: dict[str, list[str]] = {}
+    for name, run in study.runs.items():
+        jobs.setdefault(run.raw["slurm_job"], []).append(name)
+    if "" in jobs:
+        return f"Not started by Slurm: {', '.join(jobs[''])}. Nothing says that these runs had the same nodes."
+    if len(jobs) == 1:
+        return (
+            "One Slurm job had the nodes of the largest size, and smaller sizes ran on the first of them: all sizes "
+            "had the same nodes and software."
+        )
+    parts = "; ".join(", ".join(names) for names in jobs.values())
+    return (
+        f"The runs come from {len(jobs)} starts of Slurm jobs ({parts}), each with the nodes of the largest size, of "
+        "which smaller sizes used the first. The nodes may differ between them."
+    )
 
 
 def _other_hashes(study: Study) -> str:
@@ -221,6 +240,9 @@ def _remarks(study: Study) -> list[str]:
     missing = [run.name for run in study.plan.runs() if run.name not in study.runs]
     if missing:
         said["Not measured yet"] = missing
+    unasked = [LABELS[side] for side in RIVALS if side not in study.plan.rivals]
+    if unasked:
+        said["Left out on request"] = unasked
     return [f"{what} ({', '.join(names)})." for what, names in said.items()]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from hpcnn.tools.html import tag
-from hpcnn.tools.report.scales import Scale, log_ticks, nice_ticks
+from hpcnn.tools.report.scales import Scale, nice_ticks
 
 Points = Sequence[tuple[int, float]]
 """Numbers of nodes with values."""
@@ -64,9 +65,10 @@ def scaling_plot(title: str, rates: Mapping[str, Points], efficiencies: Mapping[
 
 
 def _speed_ticks(speed: Scale) -> list[float]:
-    """Return powers of ten, or round values where the scale has too few of them."""
-    ticks = log_ticks(speed.low, speed.high, 5)
-    return ticks if speed.high / speed.low > 100 else nice_ticks(speed.low, speed.high, 5)
+    """Return powers of ten, and their double and fivefold where the scale has few of them."""
+    powers = range(math.floor(math.log10(speed.low)), math.ceil(math.log10(speed.high)) + 1)
+    factors = (1, 2, 5) if len(powers) < 5 else (1,)
+    return [tick for power in powers for factor in factors if speed.low <= (tick := factor * 10.0**power) <= speed.high]
 
 
 def _legend(labels: Sequence[str]) -> Element:

@@ -129,15 +129,13 @@ def ddp_side(training: Training, comm: Communicator, stack: ExitStack) -> Side:
 
     job, spec, owned = training.job, training.spec, training.replica.owned
 
-    def check() -> int:
+    def check() -> None:
         if training.class_weights is not None or training.splits.train.weights is not None:
             raise JobError("weights of classes and samples are not translated to PyTorch")
         check_torch(job, spec.network.input_shape)
-        return 1 if job.backend == "torch" else threads_of(cores[comm.rank][1], together)
 
-    cores = comm.allgather((comm.host, read_cores()))
-    together = [own for host, own in cores if host == comm.host]
-    threads = agree(comm, check)
+    agree(comm, check)
+    threads = 1 if job.backend == "torch" else threads_here(comm)  # what hpcnn computes on as well
     stack.enter_context(process_group(comm))
     steps = TorchSteps(job, spec.network.input_shape, threads)
     loader = shard_loader(job, spec, training.splits, comm)
@@ -147,6 +145,13 @@ def ddp_side(training: Training, comm: Communicator, stack: ExitStack) -> Side:
         return min(loader.batch_size, loader.samples - in_epoch * loader.batch_size)
 
     return Side(DDP, loader, owned, step)
+
+
+def threads_here(comm: Communicator) -> int:
+    """Return on how many threads this rank computes. Collective."""
+    ranks = comm.allgather((comm.host, read_cores()))
+    together = [cores for host, cores in ranks if host == comm.host]
+    return agree(comm, lambda: threads_of(ranks[comm.rank][1], together))
 
 
 def attempt(make: Callable[[], Side], left_out: dict[str, str], name: str) -> list[Side]:

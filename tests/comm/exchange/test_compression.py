@@ -20,6 +20,7 @@ from hpcnn.core.tree import maximal_subtrees
 from hpcnn.errors import CheckpointError
 from tests.comm.exchanges import Case, _tree_sum
 from tests.comm.rounding import nearest
+from tests.timing import WAIT_S
 
 TURNS = 3
 CASES = {
@@ -67,7 +68,7 @@ def run(layout: list[int], body: Callable[[Communicator], object], *, halving: b
     if len(layout) == 1:
         body(SerialCommunicator())
     else:
-        run_threads(len(layout), body, host_of_rank=layout, timeout_s=30, halving=halving)
+        run_threads(len(layout), body, host_of_rank=layout, timeout_s=WAIT_S, halving=halving)
 
 
 def run_both(layout: list[int], body: Callable[[Communicator], object]) -> None:

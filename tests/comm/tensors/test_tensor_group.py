@@ -12,6 +12,7 @@ from hpcnn.comm.tensors.tensor_group import TensorGroup
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import CommunicatorError
 from tests.comm.group_checks import CHECKS, Check
+from tests.timing import WAIT_S
 
 
 class ThreadMoves:
@@ -39,7 +40,7 @@ class ThreadMoves:
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_on_threads(check: Check, size: int) -> None:
-    run_threads(size, lambda comm: check(TensorGroup(comm, ThreadMoves(comm), range(size))), timeout_s=30)
+    run_threads(size, lambda comm: check(TensorGroup(comm, ThreadMoves(comm), range(size))), timeout_s=WAIT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

@@ -1,4 +1,7 @@
-"""Runs the example scripts one after the other on the ranks of mpirun; rank 0 keeps the weights in $OUT."""
+"""Runs the example scripts one after the other on the ranks of mpirun; rank 0 keeps the weights in $OUT.
+
+With the argument ``collectives``, those are checked afterwards, since TensorFlow takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 
 import hpcnn.keras as hvd
 from hpcnn.errors import DriftError
-from tests.keras.scripts import digits_advanced, digits_fit, digits_loop
+from tests.keras.scripts import collectives, digits_advanced, digits_fit, digits_loop
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -60,6 +63,9 @@ def main() -> None:
         check_without_the_optimizer()
     if hvd.rank() == 0:
         sys.stdout.write(f"the examples ran on {hvd.size()} ranks\n")
+    if sys.argv[1:] == ["collectives"]:
+        hvd.shutdown()
+        collectives.main()
 
 
 if __name__ == "__main__":

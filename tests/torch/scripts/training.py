@@ -200,7 +200,10 @@ def check_compressed_gradients() -> None:
 
 
 def check_a_script_for_horovod_learns() -> None:
-    """As Horovod's example for MNIST does, with the digits: they need as many steps, thus more epochs."""
+    """Train as Horovod's example for MNIST does, on the digits, with a higher learning rate.
+
+    With its own, for epochs of 900 steps, two epochs of the digits teach a module nothing in plain PyTorch either.
+    """
     x, y = load_digits()
     images, labels = torch.tensor(x, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16, torch.tensor(y)
     torch.manual_seed(hvd.rank())
