@@ -12,7 +12,6 @@ import hpcnn.torch as hvd
 from hpcnn.errors import CommunicatorError
 from tests.mpi.checks import run_checks
 
-sys.modules["ml_dtypes"] = None  # which is not needed for bfloat16
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64]
 REDUCTIONS = [(hvd.Sum, np.sum), (hvd.Average, np.mean), (hvd.Min, np.min), (hvd.Max, np.max), (hvd.Product, np.prod)]
 
@@ -110,5 +109,6 @@ def check_refusals() -> None:
 
 
 if __name__ == "__main__":
+    sys.modules["ml_dtypes"] = None  # which is not needed for bfloat16
     hvd.init()
     run_checks(globals(), hvd)
