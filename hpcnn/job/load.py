@@ -77,9 +77,9 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
     """
     import msgspec
 
+    from hpcnn.core.conversion import convert
     from hpcnn.job.checks import check_job
     from hpcnn.job.schema import Job
-    from hpcnn.job.section import convert
     from hpcnn.job.validate import SettingError, check, job_type
 
     try:

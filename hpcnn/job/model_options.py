@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcnn.core.conversion import convert, type_info
 from hpcnn.errors import JobError
 from hpcnn.job.models import OPTIONS, ResNet, Transformer, Vgg
-from hpcnn.job.section import Section, convert, type_info
+from hpcnn.job.section import Section
 from hpcnn.job.validate import check
 
 VGG_DEPTHS: Sequence[int] = (11, 13, 16, 19)

@@ -18,9 +18,9 @@ from pathlib import Path
 from msgspec import NODEFAULT
 from msgspec import inspect as kinds
 
+from hpcnn.core.conversion import type_info
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, JobError
 from hpcnn.job.models import OPTIONS
-from hpcnn.job.section import type_info
 from hpcnn.job.validate import describe, job_type, show, tables
 from hpcnn.system.atomic import write_text
 

@@ -11,9 +11,9 @@ from typing import NoReturn
 from msgspec import NODEFAULT
 from msgspec import inspect as kinds
 
+from hpcnn.core.conversion import type_info
 from hpcnn.errors import JobError, nearest
 from hpcnn.job.schema import Job
-from hpcnn.job.section import type_info
 
 Path = tuple[str | int, ...]
 """Keys and list positions, from the top of the file down."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from hpcnn.core.conversion import convert
 from hpcnn.errors import JobError, ModelError
 from hpcnn.job import model as schema
 from hpcnn.job.models import OPTIONS
-from hpcnn.job.section import convert
 from hpcnn.models import fno, lstm_stack, mobilenet, resnet, tcn, transformer, unet, vgg
 from hpcnn.models.entry import entry_network
 from hpcnn.nn.build import build_layer, sample_shape

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn import __version__
+from hpcnn.core.conversion import convert
 from hpcnn.data.content import Content, DataChange
 from hpcnn.data.samples import Scaling
 from hpcnn.data.tables.recipe import Recipe
@@ -21,7 +22,6 @@ from hpcnn.job.data import CONTENT_SETTINGS
 from hpcnn.job.dump import differing_settings, result_settings
 from hpcnn.job.recorded import as_recorded
 from hpcnn.job.schema import Job
-from hpcnn.job.section import convert
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, prefixed
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.storage.tensor_file import can_hold

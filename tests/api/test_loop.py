@@ -18,9 +18,9 @@ from hpcnn.api import loop
 from hpcnn.api.loop import Trainer
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
+from hpcnn.core.conversion import convert
 from hpcnn.errors import CheckpointError, CommunicatorError, DataError, DivergedError, JobError, ModelError
 from hpcnn.job.optimizer import Optimizer
-from hpcnn.job.section import convert
 from hpcnn.nn import Dense, Layer, Network
 from hpcnn.optim.build import build_optimizer
 from hpcnn.runs.inference import evaluate_trained

@@ -145,7 +145,7 @@ def test_types_are_prepared_in_one_place() -> None:
             r"msgspec\.convert\(|(inspect|kinds)\.(multi_)?type_info\(\w+\)$|\.decode\(.*type=", path.read_text(), re.M
         )
     }
-    assert {user for user in users if not user.startswith("tools/doctor/")} == {"job/section.py"}
+    assert {user for user in users if not user.startswith("tools/doctor/")} == {"core/conversion.py"}
 
 
 def test_fits_and_predictions_at_once(fitted: hpcnn.Fitted, tmp_path: Path) -> None:

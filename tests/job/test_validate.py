@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect as kinds
 
-from hpcnn.job import section
+from hpcnn.core import conversion
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.layers import Flatten
 from hpcnn.job.reference import settings as all_settings
@@ -227,6 +227,6 @@ def test_what_msgspec_refuses_is_refused_in_our_words(seed: int, data: st.DataOb
 
 
 def test_a_child_process_reads_jobs_whatever_other_threads_did_as_it_began() -> None:
-    with section._preparing:  # another thread may hold it at that moment
-        assert ends_in_a_child(lambda: section.convert(3, int))
-    assert section.convert(3, int) == 3
+    with conversion._preparing:  # another thread may hold it at that moment
+        assert ends_in_a_child(lambda: conversion.convert(3, int))
+    assert conversion.convert(3, int) == 3

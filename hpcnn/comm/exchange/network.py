@@ -76,9 +76,11 @@ def read_machine(text: str, name: str = NETWORK) -> Machine:
         return Machine(Network.parse(text, name))
     import msgspec
 
+    from hpcnn.core.conversion import convert
+
     where = f"{name}: {shortened(repr(text))}"
     try:
-        found = msgspec.json.decode(Path(text).read_bytes(), type=_File).network
+        found = convert(msgspec.json.decode(Path(text).read_bytes()), _File).network
     except OSError as error:
         raise CommunicatorError(f"{where} can't be read ({error.strerror}). {_REMEDY}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -50,10 +50,10 @@ def count_layers(layers: Sequence[Mapping[str, Any]]) -> int:
 
 def _count_named(model: Mapping[str, Any]) -> int:
     """Return the number of layers of a known network; 0 if it can't be made of these settings."""
+    from hpcnn.core.conversion import convert
     from hpcnn.job.model import Model
     from hpcnn.job.model_options import check_options
     from hpcnn.job.models import OPTIONS
-    from hpcnn.job.section import convert
     from hpcnn.models.build import layers_of as named_layers  # NumPy comes with it
 
     name, options = str(model["name"]), mapping(model.get("options"))

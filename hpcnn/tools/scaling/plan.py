@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hpcnn.core.conversion import convert
 from hpcnn.core.formatting import counted
 from hpcnn.errors import HpcnnError, JobError, unknown_name
 from hpcnn.job.dump import result_settings
@@ -215,7 +216,7 @@ class StudyFiles:
     def read_plan(self) -> Plan:
         """Return the plan. JobError: there is none, or it is damaged."""
         try:
-            return msgspec.json.decode(self.plan.read_bytes(), type=Plan)
+            return convert(msgspec.json.decode(self.plan.read_bytes()), Plan)
         except FileNotFoundError:
             raise JobError(
                 f"there is no scaling study in {str(self.path)!r}: no {self.plan.name}. Submit one: "
