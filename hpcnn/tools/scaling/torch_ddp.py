@@ -20,6 +20,7 @@ from hpcnn.errors import CommunicatorError, JobError, MissingExtraError
 from hpcnn.job import layers, optimizer
 from hpcnn.job.model import BinaryCrossentropy, LossSection, Mse, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job
+from hpcnn.system.denormals import FlushDenormals
 from hpcnn.training.gradient_pass import Shards
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class TorchSteps:
         import torch
 
         torch.set_num_threads(threads)
-        torch.set_flush_denormal(True)  # as hpcnn's arithmetic does; else tiny gradients slow PyTorch down
+        self._denormals = FlushDenormals()  # as hpcnn's arithmetic does; else tiny gradients slow PyTorch down
         ddp: Any = torch.nn.parallel.DistributedDataParallel
         self._module = ddp(make_module(job, input_shape), gradient_as_bucket_view=True, static_graph=True)
         self._optimizer = make_optimizer(job, list(self._module.parameters()))
@@ -166,12 +167,13 @@ class TorchSteps:
         x, y = torch.from_numpy(np.asarray(samples.x)), torch.from_numpy(np.asarray(samples.y))
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate * factor
-        self._optimizer.zero_grad()
-        outputs = self._module(x)
-        targets = y.reshape(-1) if self._labels else y.reshape(outputs.shape).to(outputs.dtype)
-        total = self._criterion(outputs, targets, reduction="sum")
-        (total / max(1, targets.numel())).backward()  # the last batch of an epoch may leave a rank without samples
-        self._optimizer.step()
+        with self._denormals:
+            self._optimizer.zero_grad()
+            outputs = self._module(x)
+            targets = y.reshape(-1) if self._labels else y.reshape(outputs.shape).to(outputs.dtype)
+            total = self._criterion(outputs, targets, reduction="sum")
+            (total / max(1, targets.numel())).backward()  # the last batch of an epoch may leave a rank without samples
+            self._optimizer.step()
 
 
 @contextmanager
