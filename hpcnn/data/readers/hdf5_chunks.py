@@ -62,7 +62,8 @@ class DeflatedChunks:
             DataError: it is damaged.
         """
         try:
-            skipped, packed = self._dataset.id.read_direct_chunk((first, *self._zeros))
+            with h5py_module()._objects.phil:  # h5py's lock, which this call alone does not take
+                skipped, packed = self._dataset.id.read_direct_chunk((first, *self._zeros))
         except FAULTS:  # it was never written
             return False
         if skipped:  # filters that this chunk has not passed
