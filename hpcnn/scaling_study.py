@@ -129,6 +129,7 @@ def _measure(folder: Path, name: str) -> int:
 
 def _study(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     from hpcnn.job.load import load_job
+    from hpcnn.slurm.dry_run import dry_run
     from hpcnn.slurm.study import check_study_folder, prepare_study
     from hpcnn.tools.scaling.plan import StudyFiles, make_plan
 
@@ -153,7 +154,10 @@ def _study(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         _write_page(files.path)
     if not missing:
         return EXIT_DONE
-    return _try(submission) if arguments.dry_run else _submit(submission, plan)
+    if arguments.dry_run:
+        dry_run(submission)
+        return EXIT_DONE
+    return _submit(submission, plan)
 
 
 def _show(loaded: LoadedJob, plan: Plan, files: StudyFiles, submission: Submission) -> None:
@@ -167,18 +171,6 @@ def _show(loaded: LoadedJob, plan: Plan, files: StudyFiles, submission: Submissi
     write_line(f"size        {submission.size}, time {submission.asked.get('time') or 'of SBATCH_TIMELIMIT'}")
     write_line(f"folder      {files.path}")
     write_line(f"command     {shlex.join(submission.command)}")
-
-
-def _try(submission: Submission) -> int:
-    from hpcnn.slurm.client import NoSlurmError
-    from hpcnn.slurm.submission import test_only as ask_slurm
-
-    try:
-        write_line(f"Slurm       would take it {ask_slurm(submission)}".rstrip())
-    except NoSlurmError as error:
-        write_line(f"Slurm       was not asked: {error}")
-    write_line("dry run     nothing was submitted")
-    return EXIT_DONE
 
 
 def _submit(submission: Submission, plan: Plan) -> int:

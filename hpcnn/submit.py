@@ -103,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
+    from hpcnn.slurm.dry_run import dry_run
     from hpcnn.slurm.submission import check_free, prepare, submit
     from hpcnn.slurm.submission import test_only as ask_slurm
 
@@ -111,7 +112,7 @@ def _submit(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     submission = prepare(_request(arguments, more))
     _show(submission)
     if arguments.dry_run:
-        _try(submission)
+        dry_run(submission)
         return EXIT_DONE
     check_free(submission, arguments.after)
     ask_slurm(submission)
@@ -176,17 +177,6 @@ def _show(submission: Submission) -> None:
     write_line(f"size        {each}{size}, time {time}")
     write_line(f"run folder  {submission.folder}")
     write_line(f"command     {shlex.join(submission.command)}")
-
-
-def _try(submission: Submission) -> None:
-    from hpcnn.slurm.client import NoSlurmError
-    from hpcnn.slurm.submission import test_only as ask_slurm
-
-    try:
-        write_line(f"Slurm       would take it {ask_slurm(submission)}".rstrip())
-    except NoSlurmError as error:
-        write_line(f"Slurm       was not asked: {error}")
-    write_line("dry run     nothing was submitted")
 
 
 if __name__ == "__main__":

@@ -81,22 +81,25 @@ def machines_of_ranks(comm: Communicator, job: Job, backend: Backend) -> list[Va
 
 
 def _check_one_arithmetic(machines: Sequence[Variant[dict[str, Any]]]) -> None:
-    first, *_ = (str(each.value.get("arithmetic", "numpy")) for each in machines)
-    for each in machines:
-        arithmetic = str(each.value.get("arithmetic", "numpy"))
-        if arithmetic != first:
-            raise CommunicatorError(
-                f"the arithmetic of rank 0 is {first}, and that of rank {each.rank} is {arithmetic}. Give all "
-                "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
-            )
+    if found := _difference(machines, "arithmetic", "numpy"):
+        first, other, rank = found
+        raise CommunicatorError(
+            f"the arithmetic of rank 0 is {first}, and that of rank {rank} is {other}. Give all "
+            "ranks the same job, with one train.arithmetic, and the same version of hpcnn."
+        )
 
 
 def _check_one_device(machines: Sequence[Variant[dict[str, Any]]]) -> None:
-    first, *_ = (str(each.value.get("device", "cpu")) for each in machines)
-    for each in machines:
-        device = str(each.value.get("device", "cpu"))
-        if device != first:
-            raise CommunicatorError(
-                f"rank 0 computes on {first}, and rank {each.rank} on {device}: all ranks must see a GPU, or none. Set "
-                'torch.device to "cpu", or start all ranks where there are GPUs.'
-            )
+    if found := _difference(machines, "device", "cpu"):
+        first, other, rank = found
+        raise CommunicatorError(
+            f"rank 0 computes on {first}, and rank {rank} on {other}: all ranks must see a GPU, or none. Set "
+            'torch.device to "cpu", or start all ranks where there are GPUs.'
+        )
+
+
+def _difference(machines: Sequence[Variant[dict[str, Any]]], fact: str, default: str) -> tuple[str, str, int] | None:
+    """Return a fact of rank 0, the first other one, and the first rank that has it; None if all are alike."""
+    values = [str(each.value.get(fact, default)) for each in machines]
+    others = [(values[0], value, each.rank) for value, each in zip(values, machines, strict=True) if value != values[0]]
+    return others[0] if others else None

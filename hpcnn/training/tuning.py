@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator, Exchange
 from hpcnn.job.schema import Train
-from hpcnn.system.cores import oversubscription, read_cores, threads_of
+from hpcnn.system.cores import Cores, oversubscription, read_cores, threads_of
 from hpcnn.training.model import Model
 
 SHARDING_PAYS = 4096
@@ -45,10 +46,20 @@ def use_cores(comm: Communicator, model: Model) -> str | None:
 
     Returns, on rank 0, what is to be said if there are more ranks than cores.
     """
-    ranks = comm.allgather((comm.host, read_cores()))
-    together = [cores for host, cores in ranks if host == comm.host]
-    model.use_threads(agree(comm, lambda: threads_of(ranks[comm.rank][1], together)))
+    ranks = cores_of_ranks(comm)
+    model.use_threads(own_threads(comm, ranks))
     return oversubscription(ranks) if comm.rank == 0 else None
+
+
+def cores_of_ranks(comm: Communicator) -> list[tuple[str, Cores]]:
+    """Return each rank's host and cores. Collective."""
+    return comm.allgather((comm.host, read_cores()))
+
+
+def own_threads(comm: Communicator, ranks: Sequence[tuple[str, Cores]]) -> int:
+    """Return on how many threads this rank computes, given `cores_of_ranks`. Collective."""
+    together = [cores for host, cores in ranks if host == comm.host]
+    return agree(comm, lambda: threads_of(ranks[comm.rank][1], together))
 
 
 class OverlapTrial:

@@ -11,9 +11,10 @@ from hpcnn import __version__
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import HpcnnError
 from hpcnn.system.blas import fingerprint
-from hpcnn.system.cores import oversubscription, read_cores
+from hpcnn.system.cores import oversubscription
 from hpcnn.tools.outputs import write_whole
 from hpcnn.tools.pictures import new_figure
+from hpcnn.training.tuning import cores_of_ranks
 
 
 def check_outputs(json_path: Path | None, plot_path: Path | None) -> None:
@@ -45,7 +46,7 @@ def measured_on(comm: Communicator, *, with_hosts: bool) -> dict[str, Any]:
 
 def warnings(comm: Communicator) -> list[str]:
     """Return warnings of what degrades the figures. Collective."""
-    crowd = oversubscription(comm.allgather((comm.host, read_cores())))
+    crowd = oversubscription(cores_of_ranks(comm))
     return [*comm.notes, *([crowd] if crowd else [])]
 
 

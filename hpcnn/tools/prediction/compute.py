@@ -9,15 +9,14 @@ from pathlib import Path
 import msgspec
 
 from hpcnn.backends.choice import choose_backend
-from hpcnn.comm.collectives import agree
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.core.activity import OPTIMIZER
 from hpcnn.job.schema import Job
 from hpcnn.runs.build import build_training
 from hpcnn.system.blas import AUTO, THREADS
-from hpcnn.system.cores import read_cores, threads_of
 from hpcnn.tools.bench.step import measure_steps
+from hpcnn.training.tuning import cores_of_ranks, own_threads
 
 _SMALLER = 4
 """The smaller size is this part of the larger one."""
@@ -96,9 +95,8 @@ def _measured(job: Job, base: Path, batch: int, steps: int, threads: int) -> tup
 
 def threads_of_rank(comm: Communicator, tasks: int) -> int:
     """Return the threads that a rank would have, were there so many on this host. Collective."""
-    ranks = comm.allgather((comm.host, read_cores()))
-    together = [cores for host, cores in ranks if host == comm.host]
-    threads = agree(comm, lambda: threads_of(ranks[comm.rank][1], together))
+    ranks = cores_of_ranks(comm)
+    threads = own_threads(comm, ranks)
     if os.environ.get(THREADS) != AUTO:
         return threads
-    return max(1, threads * len(together) // tasks)
+    return max(1, threads * sum(host == comm.host for host, _ in ranks) // tasks)

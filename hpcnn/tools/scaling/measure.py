@@ -27,8 +27,9 @@ from hpcnn.system.control_groups import read_text
 from hpcnn.tools.bench.outputs import measured_on, warnings
 from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD
 from hpcnn.tools.scaling.plan import Plan, StudyRun
-from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side, threads_here
+from hpcnn.tools.scaling.sides import Side, allreduce_side, attempt, ddp_side, horovod_side, own_side
 from hpcnn.training.training import Training
+from hpcnn.training.tuning import cores_of_ranks, own_threads
 
 WARM_UP = 20
 """Steps of each side before the measurement: the first ones also allocate memory and tune."""
@@ -155,7 +156,7 @@ def _shared_machine(comm: Communicator) -> list[str]:
 
 def _software(training: Training, comm: Communicator) -> dict[str, Any]:
     """Return what the figures depend on beside the machine. Collective."""
-    threads = comm.allgather(threads_here(comm))
+    threads = comm.allgather(own_threads(comm, cores_of_ranks(comm)))
     core = find_core()
     versions = {name: _version(name) for name in _PACKAGES}
     return {

@@ -11,13 +11,12 @@ from hpcnn.comm.protocol import Communicator, ReplicatedExchange
 from hpcnn.errors import CommunicatorError, DivergedError, HpcnnError, JobError
 from hpcnn.runs.build import build_replica
 from hpcnn.runs.reading import shard_loader
-from hpcnn.system.cores import read_cores, threads_of
 from hpcnn.tools.scaling.names import ALLREDUCE, DDP, HOROVOD, HPCNN
 from hpcnn.training.loader import ShardLoader
 from hpcnn.training.replica import NotFiniteError, Replica
 from hpcnn.training.step_stats import COUNT
 from hpcnn.training.training import Training
-from hpcnn.training.tuning import use_cores
+from hpcnn.training.tuning import cores_of_ranks, own_threads, use_cores
 
 
 class Side:
@@ -135,7 +134,7 @@ def ddp_side(training: Training, comm: Communicator, stack: ExitStack) -> Side:
         check_torch(job, spec.network.input_shape)
 
     agree(comm, check)
-    threads = 1 if job.backend == "torch" else threads_here(comm)  # what hpcnn computes on as well
+    threads = 1 if job.backend == "torch" else own_threads(comm, cores_of_ranks(comm))  # what hpcnn computes on as well
     stack.enter_context(process_group(comm))
     steps = TorchSteps(job, spec.network.input_shape, threads)
     loader = shard_loader(job, spec, training.splits, comm)
@@ -145,13 +144,6 @@ def ddp_side(training: Training, comm: Communicator, stack: ExitStack) -> Side:
         return min(loader.batch_size, loader.samples - in_epoch * loader.batch_size)
 
     return Side(DDP, loader, owned, step)
-
-
-def threads_here(comm: Communicator) -> int:
-    """Return on how many threads this rank computes. Collective."""
-    ranks = comm.allgather((comm.host, read_cores()))
-    together = [cores for host, cores in ranks if host == comm.host]
-    return agree(comm, lambda: threads_of(ranks[comm.rank][1], together))
 
 
 def attempt(make: Callable[[], Side], left_out: dict[str, str], name: str) -> list[Side]:
