@@ -24,9 +24,9 @@ from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.core.activity import OPTIMIZER
 from hpcnn.errors import CommunicatorError
+from hpcnn.runs.prediction.compute import Compute
+from hpcnn.runs.prediction.steps import NETWORK, SUMS, Cluster, Model, predict_step
 from hpcnn.tools.bench.network import NetworkBench
-from hpcnn.tools.prediction.compute import Compute
-from hpcnn.tools.prediction.steps import NETWORK, SUMS, Cluster, Model, predict_step
 from hpcnn.training.tuning import SHARDING_PAYS
 
 ALONE, MEASURED, PREDICTED = "a rank alone", "measured", "predicted"

@@ -17,10 +17,10 @@ from hpcnn.comm.simulated import run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import builtin_jobs
-from hpcnn.tools.prediction.compute import Compute
-from hpcnn.tools.prediction.predict import _batch_sums
+from hpcnn.runs.prediction.compute import Compute
+from hpcnn.runs.prediction.model import Sums
+from hpcnn.runs.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.prediction.report import Prediction, sentences
-from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.show.open_job import open_job
 
 NETWORK = Network(2e-6, 2e-7, 8e-11)
@@ -94,7 +94,7 @@ layers = [
 [loss]
 name = "sparse_categorical_crossentropy"
 """)
-    assert _batch_sums(open_job(tmp_path / "job.toml", [], 1).network) == [11, 11]
+    assert Sums.of(open_job(tmp_path / "job.toml", [], 1).spec).batch_sums == (11, 11)
 
 
 def test_sums_of_long_vectors_are_as_fast_as_the_memory_of_a_node() -> None:

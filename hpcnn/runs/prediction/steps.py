@@ -21,7 +21,7 @@ from hpcnn.comm.exchange.choice import (
 from hpcnn.comm.exchange.network import Machine, Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.probe import SMALL_BYTES
-from hpcnn.tools.prediction.compute import Compute
+from hpcnn.runs.prediction.compute import Compute
 
 PAYS = 0.5
 """The least efficiency of nodes that pay."""
