@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.exchange.choice import ALGORITHMS, DIRECT, GATHER, HALVING, TRAFFIC, Workload, fastest
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.network import Network
 from hpcnn.comm.shared_memory import PrivateMemory
 from hpcnn.comm.simulated import Outcome, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator

@@ -23,10 +23,10 @@ from hpcnn.comm.exchange.choice import (
     fastest,
     halving_traffic,
 )
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.network import Network
 from hpcnn.comm.shared_memory import PrivateMemory
 from hpcnn.comm.simulated import Outcome, run_simulated
 from hpcnn.comm.simulated_port import Port

@@ -10,8 +10,8 @@ import pytest
 
 from hpcnn import predict_scaling
 from hpcnn.comm.exchange.choice import TRAFFIC, Workload
-from hpcnn.comm.exchange.network import Machine, Network
 from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.network import Machine, Network
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.simulated import run_simulated
 from hpcnn.comm.threads import ThreadCommunicator

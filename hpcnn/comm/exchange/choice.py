@@ -13,8 +13,8 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.formats import WIRE_BYTES
 from hpcnn.comm.exchange.halving import halving_rounds
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.network import Network
 from hpcnn.comm.protocol import ExchangeOptions
 from hpcnn.errors import CommunicatorError
 

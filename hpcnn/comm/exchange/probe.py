@@ -20,8 +20,8 @@ from hpcnn.comm.exchange.choice import (
     contributed_bytes,
     fastest,
 )
-from hpcnn.comm.exchange.network import NETWORK, Network, read_network
 from hpcnn.comm.exchange.transport import Links, Place
+from hpcnn.comm.network import NETWORK, Network, read_network
 from hpcnn.errors import CommunicatorError
 
 Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
@@ -130,3 +130,8 @@ class Chooser:
         if network is None and hosts not in self._measured:
             self._measured[hosts] = measure(place, self._allreduce)
         return fastest(work, network or self._measured[hosts], gather=gather)
+
+    def network(self, hosts: int) -> Network | None:
+        """Return the network that choices among so many hosts go by; None if none was made by one."""
+        asked = self._asked[1] if self._asked else None
+        return asked or self._measured.get(hosts)

@@ -18,9 +18,9 @@ from hpcnn.comm.exchange.choice import (
     contributed_bytes,
     fastest,
 )
-from hpcnn.comm.exchange.network import Machine, Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.probe import SMALL_BYTES
+from hpcnn.comm.network import Machine, Network
 from hpcnn.runs.prediction.compute import Compute
 
 PAYS = 0.5

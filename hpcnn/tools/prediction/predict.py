@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hpcnn.comm.collectives import agree
-from hpcnn.comm.exchange.network import read_machine
+from hpcnn.comm.network import read_machine
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.errors import HpcnnError
