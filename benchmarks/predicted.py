@@ -52,7 +52,7 @@ def model_of(widths: Sequence[int], batch: int, update: float) -> Model:
         stats_length=STATS,
         shards=1,
         gathers=False,
-        shares_update=lambda ranks: ranks > 1 and length >= SHARDING_PAYS * ranks,
+        shares_update=lambda ranks, nodes: ranks > 1 and length >= SHARDING_PAYS * ranks,
         memory=lambda ranks, samples: 0,
     )
 

@@ -112,7 +112,7 @@ def _model(job: Job, record: ExchangeRecord, times: RunTimes, compute_s: float) 
     """Return the model of a run's steps, all computation in proportion to the samples."""
     ranks = len(times.hosts)
     model = model_of(job, record.sums, Compute.of_step(compute_s, -(-record.batch // ranks)))
-    parts = ranks if model.shares_update(ranks) else 1
+    parts = ranks if model.shares_update(ranks, len(set(times.hosts))) else 1
     update_s = parts * max(times.of(OPTIMIZER)) / times.steps
     compute = Compute(model.compute.fixed_s, model.compute.sample_s, update_s)
     return model_of(job, record.sums, compute)

@@ -15,6 +15,7 @@ from hpcnn.runs.memory import shards_by_itself
 from hpcnn.runs.prediction.compute import Compute
 from hpcnn.runs.prediction.steps import Model
 from hpcnn.training.backend import ModelSpec
+from hpcnn.training.tuning import bucket_entries
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,29 @@ def no_memory(ranks: int, batch: int) -> int:
 def model_of(job: Job, sums: Sums, compute: Compute, memory: Callable[[int, int], int] = no_memory) -> Model:
     """Return the model of a job with a known number of shards."""
     train = job.train
-    compressed = train.compression != "none"
+    compressed, entry_bytes = train.compression != "none", np.dtype(train.dtype).itemsize
     assert isinstance(train.shards, int)
+
+    def shares_update(ranks: int, nodes: int) -> bool:
+        if compressed and nodes > 1 and train.optimizer_sharding == "auto":
+            return False
+        return shards_by_itself(job, sums.length, ranks)
+
+    def buckets(nodes: int) -> int:
+        if train.bucket_mb == "auto" and job.run.on_rank_loss == "continue":
+            return 1
+        return max(1, round(sums.length / (bucket_entries(train, sums.length, nodes) or sums.length)))
+
     return Model(
         compute=compute,
         length=sums.length,
-        item_bytes=WIRE_BYTES if compressed else np.dtype(train.dtype).itemsize,
+        item_bytes=WIRE_BYTES if compressed else entry_bytes,
         stats_length=sums.stats_length,
         shards=train.shards,
         gathers=not compressed,
-        shares_update=lambda ranks: shards_by_itself(job, sums.length, ranks),
+        shares_update=shares_update,
         memory=memory,
+        buckets=buckets,
+        memory_bytes=entry_bytes if compressed else 0,
         batch_sums=sums.batch_sums,
     )
