@@ -130,6 +130,13 @@ def test_settings_of_the_exchange() -> None:
     assert after.parts["sums"] - before.parts["sums"] == pytest.approx(conversions_s + residuals_s, rel=1e-3)
 
 
+def test_short_vectors_are_gathered_where_each_rank_updates_everything() -> None:
+    short = replace(MODEL, length=100, gathers=True)
+    two = Cluster(CLUSTER.machine, 2)
+    found = [predict_step(replace(short, shares_update=lambda *_, s=s: s), two, 1, 8) for s in (False, True)]
+    assert [step.algorithm for step in found] == ["gather", "direct"]
+
+
 def test_more_messages_of_buckets_are_counted() -> None:
     one, eight = (predict_step(model(f"train.bucket_mb={mb}"), CLUSTER, 1024, 1024) for mb in (0, 5))
     assert (one.algorithm, one.messages) == ("direct", 1023 * 4)

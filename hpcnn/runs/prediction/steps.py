@@ -52,7 +52,7 @@ class Model:
     shards: int
     """At least so many; more where there are more ranks."""
     gathers: bool
-    """Whether short vectors may be gathered: not by every kind of exchange."""
+    """Whether short vectors may be gathered, where each rank updates everything."""
     shares_update: Callable[[int, int], bool]
     """Whether so many ranks, on so many nodes, update a part each."""
     memory: Callable[[int, int], int]
@@ -97,14 +97,15 @@ def predict_step(model: Model, cluster: Cluster, nodes: int, batch: int) -> Step
     gradients = Workload(
         topology, shards, model.length, model.item_bytes, model.stats_length, buckets, model.memory_bytes
     )
+    shares = model.shares_update(ranks, nodes)
     parts = {
         COMPUTE: model.compute.seconds(-(-batch // ranks)),
-        UPDATE: model.compute.update_s / (ranks if model.shares_update(ranks, nodes) else 1),
+        UPDATE: model.compute.update_s / (ranks if shares else 1),
         SUMS: 0.0,
         NETWORK: 0.0,
     }
     sent, messages = 0.0, 0
-    algorithm = _algorithm(cluster, gradients, gathers=model.gathers)
+    algorithm = _algorithm(cluster, gradients, gathers=model.gathers and not shares)
     exchanges = [(gradients, algorithm, 1, 1 - cluster.hidden)]
     for length, times in Counter(model.batch_sums).items():
         work = Workload(topology, shards, length, 8, 0)
