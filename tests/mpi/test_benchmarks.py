@@ -68,7 +68,7 @@ def test_predicted_steps(mpich: Mpi, tmp_path: Path) -> None:
     found = measured(mpich, 2, tmp_path, "benchmarks.predicted", *words, rounds=2)
     for name in ("784-32-10", "ResNet-20 32x32"):
         steps = found[f"{name}, 2 a rank, direct"]
-        assert all(0 < each for each in steps["predicted, sums"])
+        assert all(each > 0 for each in steps["predicted, sums"])
         share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
         assert steps["time predicted / measured"] == pytest.approx(share)
 
