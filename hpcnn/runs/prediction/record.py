@@ -62,7 +62,7 @@ class ExchangeRecord:
 
 
 Measure = Callable[[Communicator, Replica, Sequence[str]], ExchangeRecord]
-"""Takes the host of each rank. Collective."""
+"""Takes the host of each rank, as just gathered: so all begin at the same time. Collective."""
 
 
 def measuring(batch: int, sums: Sums) -> Measure:
@@ -81,7 +81,6 @@ def _addition_byte_s(comm: Communicator, vector: Array) -> float:
     """Return what a byte takes a rank, while all add a vector to itself at once. Collective."""
     vector[...] = 0
     seconds = math.inf
-    comm.barrier()
     for _ in range(_REPEATS):
         begin = time.perf_counter()
         np.add(vector, vector, out=vector)
