@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from hpcnn.comm.network import Machine, Network
@@ -69,7 +69,7 @@ class Advice:
             said.append("No part of the model has the rest: ranks that wait for a core, or for one that is slower.")
         if self.network is not None:
             latency, rate = self.network.latency_s * 1e6, 8e-9 / max(self.network.byte_s, 1e-15)
-            said.append(f"The network is as measured: {three_digits(latency)} us, {three_digits(rate)} Gbit/s.")
+            said.append(f"The network is that of the run: {three_digits(latency)} us, {three_digits(rate)} Gbit/s.")
         else:
             why = "All ranks were on one node" if self.own_nodes == 1 else "The run measured no network"
             said.append(
@@ -88,9 +88,9 @@ def advise(job: Job, times: RunTimes, noise_scale: float | None) -> Advice | str
     if record is None or not times.steps or not isinstance(job.train.shards, int):
         return f"{lack}: time.jsonl does not tell what a step's exchange depends on. {_MEASURE}"
     if ranks > MOST_RANKS:
-        return f"{lack} of more than {MOST_RANKS:,} ranks: hpcnn predict-scaling --run RUN looks at so many."
+        return f"{lack}: there were more than {MOST_RANKS:,} ranks. hpcnn predict-scaling --run RUN looks at so many."
     if len(set(of_nodes.values())) > 1:
-        return f"{lack}: they had different numbers of ranks. Start as many on each."
+        return f"{lack}: the nodes had different numbers of ranks. Start as many on each."
     compute_s = max(times.of(FORWARD, BACKWARD)) / times.steps
     measured_s = median(times.of(FORWARD, BACKWARD, OPTIMIZER, WAIT, REDUCE)) / times.steps
     if not compute_s:
@@ -114,8 +114,7 @@ def _model(job: Job, record: ExchangeRecord, times: RunTimes, compute_s: float) 
     model = model_of(job, record.sums, Compute.of_step(compute_s, -(-record.batch // ranks)))
     parts = ranks if model.shares_update(ranks, len(set(times.hosts))) else 1
     update_s = parts * max(times.of(OPTIMIZER)) / times.steps
-    compute = Compute(model.compute.fixed_s, model.compute.sample_s, update_s)
-    return model_of(job, record.sums, compute)
+    return replace(model, compute=replace(model.compute, update_s=update_s))
 
 
 def _search(towards: Callable[[list[int]], list[float]], most: int) -> tuple[int, int | None, float]:

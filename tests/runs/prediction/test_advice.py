@@ -64,7 +64,7 @@ def test_the_network_that_the_run_measured_counts() -> None:
     assert worth[0] >= 0.5 > worth[1]
     assert advice.efficiency == pytest.approx(worth[2], rel=1e-3)
     assert advice.verdict == f"{n} nodes of 1 rank pay; {2 * n} waste {100 * (1 - worth[2]):.0f} % of their time"
-    assert "The network is as measured: 0 us, 0.00800 Gbit/s." in advice.basis
+    assert "The network is that of the run: 0 us, 0.00800 Gbit/s." in advice.basis
 
 
 def test_the_most_that_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +86,9 @@ def test_a_step_that_waits_for_cores_is_named() -> None:
         (times(), 0.0, "the noise scale is not known"),
         (RunTimes(), 256.0, "time.jsonl does not tell what a step's exchange depends on"),
         (times(record=None), 256.0, "time.jsonl does not tell what a step's exchange depends on"),
-        (times("abb"), 256.0, "they had different numbers of ranks. Start as many on each."),
+        (times("abb"), 256.0, "the nodes had different numbers of ranks. Start as many on each."),
         (times(forward=0.0, backward=0.0), 256.0, "its steps were too short to be measured"),
-        (times("a" * 20_000), 256.0, "of more than 16,384 ranks: hpcnn predict-scaling --run RUN"),
+        (times("a" * 20_000), 256.0, "there were more than 16,384 ranks. hpcnn predict-scaling --run RUN"),
     ],
 )
 def test_what_a_run_lacks(given: RunTimes, scale: float | None, lack: str) -> None:
