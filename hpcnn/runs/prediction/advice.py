@@ -122,8 +122,8 @@ def _search(towards: Callable[[list[int]], list[float]], most: int) -> tuple[int
 
     None in place of twice as many, and the efficiency of the largest number itself, if more than `most` would pay.
 
-    >>> _search(lambda nodes: [1 / n**0.25 for n in nodes], 1024)
-    (16, 32, 0.42044820762685725)
+    >>> _search(lambda nodes: [3 / (2 + n) for n in nodes], 1024)
+    (4, 8, 0.3)
     >>> _search(lambda nodes: [1.0 for _ in nodes], 100)
     (64, None, 1.0)
     """
