@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from msgspec.structs import replace
+
 from benchmarks.deep_networks import DEEP, STEPS
 from benchmarks.hpcnn_side import NOT_READ, dense_job, job_steps
 from benchmarks.problem import BATCH, NETWORKS, make_data
@@ -23,6 +25,8 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.core.activity import OPTIMIZER
 from hpcnn.errors import CommunicatorError
+from hpcnn.job.layers import BatchNormalization
+from hpcnn.job.layers.kinds import Layer
 from hpcnn.job.model import Model
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.prediction.compute import Compute
@@ -34,7 +38,9 @@ from hpcnn.tools.bench.network import NetworkBench
 ALONE, MEASURED, PREDICTED = "a rank alone", "measured", "predicted"
 RESNET, RESNET_BATCH = "ResNet-20 32x32", 32
 """A step of a batch of so many takes a tenth of a second."""
-ALL = (*NETWORKS, RESNET)
+NO_STOPS = f"{RESNET} by shard"
+"""The same with the statistics of each shard: no rank stops for others within its step."""
+ALL = (*NETWORKS, RESNET, NO_STOPS)
 
 
 def job_of(name: str, ranks: int, batch: int) -> tuple[Job, Array, Array]:
@@ -42,9 +48,14 @@ def job_of(name: str, ranks: int, batch: int) -> tuple[Job, Array, Array]:
     train = Train(batch_size=batch * ranks, shards=ranks, bucket_mb=0)
     if name in NETWORKS:
         return dense_job(NETWORKS[name], train), *make_data(NETWORKS[name])
-    deep = DEEP[name]
+    deep = DEEP[RESNET]
     x, y = deep.data(STEPS * batch * ranks)
-    return Job(data=NOT_READ, model=Model(layers=deep.layers()), loss=deep.loss, train=train), x, y
+    layers = deep.layers() if name == RESNET else [_by_shard(layer) for layer in deep.layers()]
+    return Job(data=NOT_READ, model=Model(layers=layers), loss=deep.loss, train=train), x, y
+
+
+def _by_shard(layer: Layer) -> Layer:
+    return replace(layer, statistics="shard") if isinstance(layer, BatchNormalization) else layer
 
 
 def compare(
@@ -79,7 +90,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     cluster = Cluster(figures.machine, tasks)
     report = Report(comm, {"nodes": nodes, "tasks": tasks, "machine": repr(figures.machine)}, arguments.json)
     for name in arguments.networks:
-        batch = arguments.batch or (RESNET_BATCH if name == RESNET else BATCH)
+        batch = arguments.batch or (BATCH if name in NETWORKS else RESNET_BATCH)
         algorithm, seconds = compare(comm, cluster, nodes, name, batch, arguments)
         share = {"time predicted / measured": ratios(seconds[PREDICTED], seconds[MEASURED])}
         report.add(f"{name}, {batch} a rank, {algorithm}", milliseconds(seconds), "ms", share)
@@ -91,7 +102,7 @@ def main() -> int:
     parser = make_parser("predicted", "Compares predicted steps with measured ones.", ranks=2, rounds=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement; 0.5")
     parser.add_argument(
-        "--batch", type=positive, help=f"samples a step and rank; {BATCH}, and {RESNET_BATCH} of {RESNET}"
+        "--batch", type=positive, help=f"samples a step and rank; {BATCH}, and {RESNET_BATCH} of ResNet-20"
     )
     parser.add_argument("--networks", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help="default: all")
     arguments = parser.parse_args()
