@@ -10,8 +10,8 @@ from hpcnn.comm.launcher import local_size
 from hpcnn.system.cores import cpus_of_host
 
 SLEEPS = "MPIR_CVAR_ENABLE_HEAVY_YIELD"
-"""Variable that MPICH 4.1 and later read in MPI_Init: a rank that finds no message sleeps for some 50 us before it looks
-again. Otherwise it calls sched_yield, after which it mostly goes on at once."""
+"""Variable that MPICH 4.1 and later read in MPI_Init: a rank that finds no message sleeps for some 50 us before it
+looks again. Otherwise it calls sched_yield, after which it mostly goes on at once."""
 _TRUE = ("1", "on", "true", "yes")
 
 
