@@ -173,9 +173,8 @@ class TorchSteps:
             outputs = self._module(x)
             targets = y.reshape(-1) if self._labels else y.reshape(outputs.shape).to(outputs.dtype)
             total = self._criterion(outputs, targets, reduction="sum")
-            loss: torch.Tensor = total / max(
-                1, targets.numel()
-            )  # the last batch of an epoch may leave a rank without samples
+            count = max(1, targets.numel())  # the last batch of an epoch may leave a rank without samples
+            loss: torch.Tensor = total / count
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
         return loss.detach()
