@@ -32,9 +32,7 @@ def build_in_place(*, on_import: bool = False) -> None:
             newest = newest_source()
             if newest <= built():
                 return
-            if on_import:
-                print("hpcnn: compiling the core once; this takes some minutes", file=sys.stderr, flush=True)
-            _replace(_compile(BUILD / f"core-{platform.machine()}"), newest)
+            _replace(_compile(BUILD / f"core-{platform.machine()}", on_import), newest)
     except OSError as error:
         raise BuildError(f"{error.strerror or error}: {error.filename or BUILD}.") from error
 
@@ -54,14 +52,16 @@ def zig() -> str:
     return f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-{libc}"
 
 
-def _compile(folder: Path) -> Path:
-    """Return the module that CMake makes in `folder`."""
+def _compile(folder: Path, on_import: bool) -> Path:
+    """Return the module that CMake makes in `folder`; an import says so, once it has found what compiles."""
     ours = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     cmake, ninja = program_that_runs("cmake", ours), program_that_runs("ninja", ours)
     tool = ninja or shutil.which("make")
     if not cmake or not tool:
         raise BuildError("CMake, and Ninja or Make, are not installed.")
     cc = compiler()
+    if on_import:
+        print("hpcnn: compiling the core once; this takes some minutes", file=sys.stderr, flush=True)
     environment = os.environ | ({"CC": cc} if cc else {})
     command = [cmake, "-S", str(FOLDER), "-B", str(folder), "-G", "Ninja" if ninja else "Unix Makefiles"]
     command += [f"-DCMAKE_MAKE_PROGRAM={tool}", f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release"]

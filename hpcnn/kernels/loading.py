@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import suppress
 from functools import cache
 from types import ModuleType
 from typing import NoReturn
@@ -20,11 +19,7 @@ def bring_up_to_date() -> None:
     Ranks do so before anything watches their progress: one compiles, for minutes, and the others wait for it. If it
     fails, `load_core` says why, to whoever needs the module.
     """
-    if newest_source() > built():
-        from hpcnn.kernels.build import BuildError, build_in_place
-
-        with suppress(BuildError):
-            build_in_place(on_import=True)
+    _why_not_built(newest_source())
 
 
 def load_core() -> ModuleType:
@@ -33,14 +28,9 @@ def load_core() -> ModuleType:
     Raises:
         MissingCoreError: it is not there, is that of another machine, or is older than its sources and can't be built.
     """
-    if newest_source() > built():
-        from hpcnn.kernels.build import BuildError, build_in_place
-
-        try:
-            build_in_place(on_import=True)
-        except BuildError as error:
-            what = "is older than its sources" if MODULE.exists() else "is not built"
-            _fail(f"The compiled core {MODULE} {what}, and can't be built here: {error}")
+    if why := _why_not_built(newest_source()):
+        what = "is older than its sources" if MODULE.exists() else "is not built"
+        _fail(f"The compiled core {MODULE} {what}, and can't be built here: {why}")
     try:
         return importlib.import_module("hpcnn.kernels.core")
     except ModuleNotFoundError:
@@ -58,6 +48,20 @@ def find_core() -> ModuleType | None:
         return load_core()
     except MissingCoreError:
         return None
+
+
+@cache
+def _why_not_built(newest: int) -> str:
+    """Build the module if it is older than `newest`, and return why that fails; what has failed is not tried again."""
+    if newest <= built():
+        return ""
+    from hpcnn.kernels.build import BuildError, build_in_place
+
+    try:
+        build_in_place(on_import=True)
+    except BuildError as error:
+        return str(error)
+    return ""
 
 
 def _fail(problem: str) -> NoReturn:

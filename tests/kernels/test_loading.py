@@ -156,6 +156,18 @@ def test_source_that_does_not_compile_is_one_message(checkout: Path) -> None:
     assert f"Run `pip install -e .` in {checkout}, with this Python." in message
 
 
+def test_a_build_that_fails_is_not_tried_again(checkout: Path) -> None:
+    (checkout / "hpcnn/kernels/core.c").write_text(SOURCE.replace("NULL}", "nil}"))
+    code = "from hpcnn.errors import HpcnnError\nfrom hpcnn.kernels.loading import bring_up_to_date, load_core\n"
+    code += "bring_up_to_date()\ntry:\n load_core()\nexcept HpcnnError as error:\n print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stderr == "hpcnn: compiling the core once; this takes some minutes\n"
+    assert "can't be built here: CMake failed." in done.stdout
+
+
 def test_changed_source_without_cmake_is_one_message(checkout: Path) -> None:
     assert load(checkout) == "one"
     (checkout / "hpcnn/kernels/core.c").touch()
