@@ -58,7 +58,9 @@ def _parser() -> Parser:
     size.add_argument("--time", help="wall time of the whole study; submit it again if that was too short")
     size.add_argument("--partition", metavar="NAME", help="partition; `sinfo -s` lists them")
     size.add_argument("--account", metavar="NAME", help="account to charge")
-    size.add_argument("--dry-run", action="store_true", help="show and check everything, but submit nothing")
+    instead = size.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="show and check everything, but submit nothing")
+    instead.add_argument("--plan", action="store_true", help="write the plan, but submit nothing; for --measure")
     other = parser.add_argument_group("of a study that was begun").add_mutually_exclusive_group()
     other.add_argument("--page", type=path_argument, metavar="DIR", help="write the page from the runs there are")
     other.add_argument(
@@ -130,7 +132,7 @@ def _measure(folder: Path, name: str) -> int:
 def _study(arguments: argparse.Namespace, more: Sequence[str]) -> int:
     from hpcnn.job.load import load_job
     from hpcnn.slurm.dry_run import dry_run
-    from hpcnn.slurm.study import check_study_folder, prepare_study
+    from hpcnn.slurm.study import check_study_folder, prepare_study, write_plan
     from hpcnn.tools.scaling.plan import StudyFiles, make_plan
 
     loaded = load_job(arguments.job, arguments.overrides)
@@ -156,6 +158,10 @@ def _study(arguments: argparse.Namespace, more: Sequence[str]) -> int:
         return EXIT_DONE
     if arguments.dry_run:
         dry_run(submission)
+        return EXIT_DONE
+    if arguments.plan:
+        write_plan(files, plan)
+        write_line(f"plan        {files.plan}; --missing lists its runs, and --measure measures one")
         return EXIT_DONE
     return _submit(submission, plan)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +27,11 @@ def check_study_folder(files: StudyFiles, plan: Plan) -> None:
 
     Raises:
         JobError: it holds another study, or its path can't be passed to Slurm.
-        CheckpointError: it holds something else.
+        CheckpointError: it holds something else, or can't be written.
     """
     if not str(files.path).isprintable():
         raise JobError(f"--out {str(files.path)!r}: line breaks and control characters can't be passed to Slurm")
+    _check_writable(files.path)
     if not files.plan.exists():
         if holds_any(files.path) or (files.path.exists() and not files.path.is_dir()):
             raise CheckpointError(f"--out {str(files.path)!r} is no scaling study. Choose another folder.")
@@ -41,6 +43,30 @@ def check_study_folder(files: StudyFiles, plan: Plan) -> None:
             f"the study in {str(files.path)!r} was begun with other values of {', '.join(changed)}, and its runs would "
             "not be comparable. Repeat the command that began it, or choose another --out."
         )
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that the folder, or the one in which it is to be made, can be written, and leave nothing there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        return  # what is wrong has a message of its own
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def write_plan(files: StudyFiles, plan: Plan) -> None:
+    """Write the plan. CheckpointError: the folder can't be written."""
+    try:
+        files.write_plan(plan)
+    except OSError as error:
+        raise _not_writable(files.path, error) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"can't write to {str(folder)!r} ({error.strerror}). Choose another one with --out.")
 
 
 def prepare_study(loaded: LoadedJob, plan: Plan, folder: Path, options: Sequence[str]) -> Submission:
@@ -74,11 +100,6 @@ def submit_study(submission: Submission, plan: Plan) -> str:
         CheckpointError: the folder can't be written.
         SlurmError: Slurm refuses.
     """
-    try:
-        StudyFiles(submission.folder).write_plan(plan)
-    except OSError as error:
-        raise CheckpointError(
-            f"can't write to {str(submission.folder)!r} ({error.strerror}). Choose another one with --out."
-        ) from None
+    write_plan(StudyFiles(submission.folder), plan)
     said = run_slurm(*submission.command, environ=submission.environ)
     return said.strip().splitlines()[-1].partition(";")[0]

@@ -43,6 +43,18 @@ def test_a_dry_run_shows_all_and_writes_nothing(here: Path, put: Put, capsys: py
     assert list(here.iterdir()) == []
 
 
+def test_without_slurm_the_plan_alone_is_written(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
+    put("sbatch", "exit 1")
+    assert command.main([*STUDY, "--plan"]) == 0
+    assert capsys.readouterr().out.endswith(
+        f"plan        {here}/study/study.json; --missing lists its runs, and --measure measures one\n"
+    )
+    assert command.main(["--missing", "study"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["strong-1 1 2", "strong-2 2 2"]
+    submit(put)  # as where Slurm is: the same study goes on
+    assert "submitted   job 7" in capsys.readouterr().out
+
+
 def test_one_job_of_the_largest_size_is_submitted(here: Path, put: Put, capsys: pytest.CaptureFixture[str]) -> None:
     submit(put)
     assert "submitted   job 7; its page will be " in capsys.readouterr().out
@@ -100,6 +112,7 @@ def test_another_study_in_the_same_folder(
         ([*STUDY, "--out", "run"], "is no scaling study. Choose another folder"),
         ([*STUDY, "--out", "a\nb"], "line breaks and control characters can't be passed to Slurm"),
         (["none.toml", *STUDY[1:]], "no job file 'none.toml'"),
+        ([*STUDY, "--out", "/proc/study", "--dry-run"], "can't write to '/proc/study' ("),
         (["--missing", "none"], "there is no scaling study in 'none'"),
     ],
 )

@@ -220,7 +220,7 @@ class StudyFiles:
         except FileNotFoundError:
             raise JobError(
                 f"there is no scaling study in {str(self.path)!r}: no {self.plan.name}. Submit one: "
-                "hpcnn scaling-study JOB --nodes 1,2,4 --out DIR"
+                "hpcnn scaling-study JOB --nodes 1,2,4 --out DIR; with --plan it is only written."
             ) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise JobError(
