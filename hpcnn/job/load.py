@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +63,13 @@ def load_job(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedJ
     return check_table(table, path, apply_overrides(table, overrides))
 
 
-def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = frozenset()) -> LoadedJob:
+def check_table(table: dict[str, Any], path: Path, changed: Mapping[Keys, bool] | None = None) -> LoadedJob:
     """Return the job that a table of sections, as in a job file, describes.
 
     Args:
         table: sections by name.
         path: the file, real or notional; its name is the default name of the job.
-        changed: the keys that were overridden.
+        changed: the keys that were overridden; see `hpcnn.job.overrides.apply_overrides`.
 
     Raises:
         JobError: the first setting that is unknown, missing, out of range, or inconsistent with another one.
@@ -79,12 +78,15 @@ def check_table(table: dict[str, Any], path: Path, changed: AbstractSet[Keys] = 
 
     from hpcnn.core.conversion import convert
     from hpcnn.job.checks import check_job
+    from hpcnn.job.overrides import check_emptied
     from hpcnn.job.schema import Job
     from hpcnn.job.validate import SettingError, check, job_type
 
+    changed = changed or {}
     try:
         check(table, job_type())
         job = convert(table, Job)
+        check_emptied(job, changed)
         job = msgspec.structs.replace(job, name=_checked_name(job.name, path))
         check_job(job)
     except SettingError as error:
@@ -176,7 +178,7 @@ def _other_jobs(path: Path) -> str:
     return near or (f" That folder has: {', '.join(f'{stem}.toml' for stem in others)}." if others else "")
 
 
-def _blamed(path: Sequence[str | int], changed: AbstractSet[Keys]) -> str:
+def _blamed(path: Sequence[str | int], changed: Iterable[Keys]) -> str:
     """Return which overrides contribute to an error at `path`: the file alone may be valid."""
     keys = tuple(map(str, path))
     parts = sorted(".".join(one) for one in changed if one[: len(keys)] == keys or keys[: len(one)] == one)

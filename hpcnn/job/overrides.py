@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hpcnn.errors import JobError
@@ -19,20 +19,23 @@ Keys = tuple[str, ...]
 _MISSING = object()
 
 
-def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> set[Keys]:
-    """Change `table` in place by each ``key=value`` in turn, and return the keys that were set.
+def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> dict[Keys, bool]:
+    """Change `table` in place by each ``key=value`` in turn.
 
     In a mapping, values are those that TOML would give, and None removes a setting.
 
     A key is a path, with list positions as numbers: ``model.layers.0.units=64``. A value is TOML, or else a plain
-    string. An empty value removes the setting, so that its default applies. Missing tables are created. Another kind
+    string. An empty value removes the setting, see `check_emptied`. Missing tables are created. Another kind
     (``optimizer.name=sgd``) replaces the whole table, except for earlier overrides: the settings of the old kind do
     not apply to the new one.
+
+    Returns:
+        the keys that were set, each with whether its value is an empty text.
 
     Raises:
         JobError: not of the form ``key=value``, or a path that does not exist.
     """
-    done: set[Keys] = set()
+    done: dict[Keys, bool] = {}
     for override, key, value in _changes(overrides):
         keys = tuple(part.strip() for part in key.split("."))
         if value is _MISSING or not all(keys):
@@ -41,8 +44,31 @@ def apply_overrides(table: dict[str, Any], overrides: Sequence[str] | Mapping[st
             _set(table, keys, value, done)
         except _PathError as error:
             raise JobError(f"--set {override}: {error}") from None
-        done.add(keys)
+        done[keys] = value is None and not isinstance(overrides, Mapping)
     return done
+
+
+def check_emptied(job: object, changed: Mapping[Keys, bool]) -> None:
+    """Check that a setting with an empty value is now without one, as ``train.early_stopping=``.
+
+    One that has a value by default would have that, whatever the job file says, where a variable of a shell is unset.
+
+    Args:
+        job: the job after all overrides.
+        changed: the result of `apply_overrides`.
+
+    Raises:
+        JobError: a setting has a value.
+    """
+    for keys in (keys for keys, emptied in changed.items() if emptied):
+        holder, value = None, job
+        for key in keys:
+            holder, value = value, _inside(value, key)
+        if not isinstance(holder, list | tuple) and value not in (None, "", (), [], {}):
+            key = ".".join(keys)
+            raise JobError(
+                f"--set {key}=: the value is empty, perhaps a variable that is not set. Give one, or leave it out"
+            )
 
 
 def _changes(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -56,11 +82,18 @@ def _changes(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str
         yield override, key, (_parse(text.strip()) if text.strip() else None) if equals else _MISSING
 
 
+def _inside(value: Any, key: str) -> Any:
+    """Return a setting of a section, or an entry of a list; None if there is none."""
+    if isinstance(value, list | tuple):
+        return value[int(key)] if int(key) < len(value) else None
+    return value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+
+
 class _PathError(Exception):
     """A path that does not exist."""
 
 
-def _set(table: dict[str, Any], keys: Keys, value: Any, done: set[Keys]) -> None:
+def _set(table: dict[str, Any], keys: Keys, value: Any, done: Collection[Keys]) -> None:
     node: Any = table
     for depth, key in enumerate(keys[:-1]):
         if isinstance(node, dict) and key not in node:

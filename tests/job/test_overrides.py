@@ -80,8 +80,6 @@ def test_empty_value_takes_a_setting_out() -> None:
 def test_an_empty_string_is_a_value() -> None:
     """It is how an IDX job is told to have no validation files; its settings say so."""
     assert after('name=""')["name"] == ""
-    idx = load_job(None, ["data.source=idx", "data.folder=.", "data.validation_images="]).job.data
-    assert idx.validation_images == "t10k-images-idx3-ubyte"  # type: ignore[union-attr]
     quoted = ['data.validation_images=""', 'data.validation_labels=""']
     bare = load_job(
         None, ["data.source=idx", "data.folder=.", "run.monitor=loss", "train.early_stopping=", *quoted]
@@ -89,6 +87,25 @@ def test_an_empty_string_is_a_value() -> None:
     assert bare.validation_images == ""  # type: ignore[union-attr]
     (row,) = [row for row in settings() if row.key == "validation_images"]
     assert quoted[0] in row.text
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.epochs=", "train.shuffle=", "train.shards=", "optimizer=", "model.layers.1.activation= "],
+)
+def test_an_empty_value_of_a_setting_that_has_a_default_is_refused(override: str) -> None:
+    """As of a variable of a shell that is not set."""
+    with pytest.raises(
+        JobError, match=rf"--set {override.strip()}: the value is empty, perhaps a variable that is not set"
+    ):
+        load_job(None, [override])
+
+
+def test_an_empty_value_of_a_setting_without_one_removes_it() -> None:
+    job = load_job(None, ["schedule.length=3", "schedule.length=", "train.metrics.0=", "run.loggers=", "name="]).job
+    assert (job.schedule.length, len(job.train.metrics), job.run.loggers) == (None, 1, [])  # type: ignore[union-attr]
+    apply_overrides(table := {"train": {"epochs": 3}}, {"train.epochs": None})
+    assert table == {"train": {}}
 
 
 def test_another_kind_replaces_the_table() -> None:
@@ -122,7 +139,7 @@ def test_the_last_of_two_wins() -> None:
 
 
 def test_keys_that_were_set_are_returned() -> None:
-    assert apply_overrides({}, ["train.epochs=1", "name=x"]) == {("train", "epochs"), ("name",)}
+    assert apply_overrides({}, ["train.epochs=1", "name=x"]) == {("train", "epochs"): False, ("name",): False}
 
 
 def test_kinds_are_those_of_the_schema() -> None:

@@ -54,4 +54,4 @@ def test_a_number_stays() -> None:
 
 
 def test_they_are_the_default() -> None:
-    assert shards_of(load_job(overrides=["train.shards=", "train.arithmetic=numpy"]).job) == NUMPY_SHARDS
+    assert shards_of(load_job(overrides=["train.shards=auto", "train.arithmetic=numpy"]).job) == NUMPY_SHARDS

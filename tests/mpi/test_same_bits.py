@@ -55,7 +55,7 @@ def test_the_command_under_each_mpi(mpi: Mpi, tmp_path: Path, reference: str) ->
 VARIANTS = {
     "no dropout": ["model.layers.2.rate=0.0", "model.layers.4.rate=0.0"],
     "other shards, uneven batches": ["train.shards=12", "train.batch_size=50", "run.noise_scale_every=2"],
-    "automatic shards": ["train.shards="],
+    "automatic shards": ["train.shards=auto"],
     "automatic shards of a full batch": ["train.shards=auto", "train.batch_size=full"],
     "batches smaller than the shards": ["train.shards=16", "train.batch_size=10", "train.epochs=1"],
     "float64, clipping, penalties": [

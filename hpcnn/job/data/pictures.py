@@ -23,7 +23,7 @@ class Idx(DataSection, frozen=True, kw_only=True, tag="idx"):
     labels: Text = "train-labels-idx1-ubyte"
     """File of training labels."""
     validation_images: str = "t10k-images-idx3-ubyte"
-    """File of validation images; `""` for none: `--set 'data.validation_images=""'` (without quotes: the default)."""
+    """File of validation images; `""` for none: `--set 'data.validation_images=""'`."""
     validation_labels: str = "t10k-labels-idx1-ubyte"
     """File of validation labels; `""` for none, as with the images."""
 
