@@ -264,15 +264,21 @@ def check_same_job(old: Mapping[str, Any], new: Job, *, data_known: bool = False
         del settings["backend"], settings["keras"], settings["torch"]
         if data_known:
             settings["data"] = {key: value for key, value in settings["data"].items() if key not in CONTENT_SETTINGS}
-    epochs = after["train"]["epochs"]
-    if epochs > before["train"]["epochs"] and before["schedule"].get("length", 0) is not None:
-        before["train"]["epochs"] = epochs  # unless the schedule stretches to the end of the training
+    epochs, why = after["train"]["epochs"], ""
+    if epochs > before["train"]["epochs"]:
+        if before["schedule"].get("length", 0) is not None:
+            before["train"]["epochs"] = epochs
+        else:
+            why = (
+                f" With schedule.name = {before['schedule']['name']!r} and no schedule.length, the learning rates "
+                "follow from the number of epochs: more of them are another training."
+            )
     different = differing_settings(before, after)
     if different:
         raise CheckpointError(
             "the run was started with other settings, which decide its result: "
             + "; ".join(different)
-            + ". Resume with the settings of its job.toml, or start a new run with another --out."
+            + f".{why} Resume with the settings of its job.toml, or start a new run with another --out."
         )
     return new
 

@@ -128,6 +128,17 @@ def test_settings_on_top_are_compared_as_ever(tree: Path) -> None:
     assert run(None, None, str(tree / "run"), "train.epochs=4") == EXIT_DONE
 
 
+def test_more_epochs_are_refused_where_the_rates_follow_from_their_number(tree: Path) -> None:
+    cosine = ["schedule.name=cosine", "run.stop_at_step=2"]
+    assert run(tree / "jobs" / "line.toml", tree / "other", "never", *cosine) == EXIT_STOPPED
+    with pytest.raises(
+        CheckpointError,
+        match=r"train\.epochs: 2 -> 3\. With schedule\.name = 'cosine' and no schedule\.length, the learning rates "
+        r"follow from the number of epochs: more of them are another training\. Resume with",
+    ):
+        run(None, None, str(tree / "other"), "train.epochs=3")
+
+
 @pytest.fixture
 def old_run(tree: Path) -> Path:
     """A run of a version that had one arithmetic, and recorded none."""
