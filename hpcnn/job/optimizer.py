@@ -81,6 +81,10 @@ class Adagrad(AdaptiveSection, frozen=True, kw_only=True, tag="adagrad"):
 Optimizer = Sgd | Adam | AdamW | RmsProp | Adagrad
 
 
+_Length = Annotated[float, Meta(ge=1e-9)]
+"""Of a schedule: a time over it stays a number."""
+
+
 class ScheduleSection(Section, frozen=True, kw_only=True, tag_field="name"):
     """Settings of every schedule."""
 
@@ -99,7 +103,7 @@ class Constant(ScheduleSection, frozen=True, kw_only=True, tag="constant"):
 class Step(ScheduleSection, frozen=True, kw_only=True, tag="step"):
     """Multiplies the rate by `factor` after each `every`."""
 
-    every: Positive
+    every: _Length
     """Length between drops."""
     factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """Factor of each drop."""
@@ -110,7 +114,7 @@ class Exponential(ScheduleSection, frozen=True, kw_only=True, tag="exponential")
 
     rate: Annotated[float, Meta(gt=0, le=1)]
     """Factor per `length`."""
-    length: Positive = 1.0
+    length: _Length = 1.0
     """Length over which `rate` applies once."""
 
 
@@ -119,14 +123,14 @@ class InverseTime(ScheduleSection, frozen=True, kw_only=True, tag="inverse_time"
 
     rate: NonNegative
     """Decay per `length`."""
-    length: Positive = 1.0
+    length: _Length = 1.0
     """Length over which the decay is measured."""
 
 
 class DecaySection(ScheduleSection, frozen=True, kw_only=True):
     """Settings of schedules that decay over the rest of the training."""
 
-    length: Positive | None = None
+    length: _Length | None = None
     """Length of the decay after the warm-up; default: the rest of the training."""
     end: Share = 0.0
     """Fraction of the rate at the end."""

@@ -100,6 +100,8 @@ FAULTS: list[tuple[str, object, str]] = [
     ("data", {"source": "npz", "path": ""}, 'data.path = "": expected a non-empty string'),
     ("data", {"source": "csv", "path": "a", "targets": [1.5]}, "data.targets.0 = 1.5: expected a string, or an"),
     ("data", {"source": "synthetic", "kind": 1}, "missing key 'samples' in [data] of source 'synthetic'"),
+    ("schedule", {"name": "step", "every": 1e-320}, "schedule.every = 1e-320: expected a number >= 1e-09"),
+    ("schedule", {"name": "inverse_time", "rate": 0, "length": 1e-320}, "schedule.length = 1e-320: expected a"),
     ("loss.class_weights", "balancd", 'loss.class_weights = "balancd": expected "balanced" or "none", or a list of n'),
     ("loss.class_weights", ["a"], 'loss.class_weights.0 = "a": expected a number'),
 ]  # fmt: skip
