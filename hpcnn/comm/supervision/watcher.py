@@ -190,8 +190,8 @@ class Watcher:
         busy = any(one.is_at_work and not one.waits and one.idle_s < abort_s for one in self._near)
         limit_s = abort_s * PATIENCE if busy or not self._shown.flags & ALL_NEAR else abort_s
         if self._waited_s >= limit_s:
-            doing = ((one.rank, one.shown.activity if one.shown else "") for one in self._near[:8])
-            others = "; ".join(f"rank {rank} is in {activity or 'none'}" for rank, activity in doing)
+            stopped_first = sorted(self._near, key=lambda one: not one.stopped_s)
+            others = "; ".join(map(_doing, stopped_first[:8]))
             self._end(
                 f"rank {self._rank} has waited for {limit_s:g} s for others in a call that all ranks are to make: "
                 f"{self._shown.activity}{f'; {others}' if others else ''}",
@@ -255,6 +255,12 @@ class Watcher:
             return False
         self._lock = lock
         return True
+
+
+def _doing(one: NearRank) -> str:
+    """Return where another rank is, and whether it is stopped."""
+    stopped = f", whose process {one.process} is stopped," if one.stopped_s else ""
+    return f"rank {one.rank}{stopped} is in {one.shown.activity if one.shown else ''}"
 
 
 def _say(text: str, start: str = "hpcnn: error: ") -> None:

@@ -297,6 +297,16 @@ def test_a_call_that_others_do_not_make(watched: Watched, flags: int, ends: bool
         assert "rank 1 is in phase data" in watched.ended[0]
 
 
+def test_a_call_that_a_rank_was_stopped_before(watched: Watched) -> None:
+    """It was stopped for less long than the others have waited."""
+    watched.near_page.write_activity("phase data")
+    watched.show(stage=CONNECTED, wait=7, flags=ALL_NEAR, abort_s=ABORT_S)
+    assert not watched.pass_s(ABORT_S - 1)
+    send(watched.sleeper.pid, signal.SIGSTOP, "T")
+    watched.pass_s(2)
+    assert f"rank 1, whose process {watched.sleeper.pid} is stopped, is in phase data" in watched.ended[0]
+
+
 @pytest.mark.parametrize("flags", [0, WATCHED, SPARE, SPARE | WATCHED])
 def test_a_rank_that_is_stopped(watched: Watched, flags: int) -> None:
     watched.show(stage=CONNECTED, wait=7, flags=flags | WATCHED, abort_s=ABORT_S)
