@@ -15,7 +15,7 @@ from hpcnn.data.rows import Chunks
 from hpcnn.data.sampler import check_batch
 from hpcnn.data.samples import Splits
 from hpcnn.job.losses_checks import OF_ANY_UNIT
-from hpcnn.job.schema import Job
+from hpcnn.job.schema import Job, Run
 from hpcnn.nn.layers import BatchNormalization
 from hpcnn.nn.network import Network
 from hpcnn.nn.several_losses import BoundLosses
@@ -34,6 +34,11 @@ _OF_CLASSES = ("accuracy", "precision", "recall", "f1", "iou", "mean_iou")
 
 def notes_on(job: Job, spec: ModelSpec, splits: Splits, reduction: Reduction) -> Iterator[str]:
     """Yield warnings of a model and the samples that it is to be trained on. Collective."""
+    if job.train.shards == 1 and job.run.noise_scale_every not in (0, Run().noise_scale_every):
+        yield (
+            f"run.noise_scale_every = {job.run.noise_scale_every}, but the noise scale compares gradient shards, and "
+            "with train.shards = 1 there is one: nothing is measured. Set train.shards to 2 or more, another result."
+        )
     yield from _short_averages(job, spec, len(splits.train))
     yield from _far_targets(job, splits, reduction)
     if isinstance(spec.loss, BoundLosses):

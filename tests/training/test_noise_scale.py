@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.core.critical_batch import NOISE_SCALE
+from hpcnn.job.schema import Run
 from hpcnn.nn import BatchNormalization, Dense, Network
 from hpcnn.runs.build import build_replica, build_spec
 from hpcnn.training.callbacks import StepReport
@@ -158,6 +159,12 @@ def test_nothing_is_measured_where_it_is_off_or_there_is_nothing_to_measure(chan
     training = build(make_job(**{"run": EVERY_STEP} | changes))
     assert training.noise_scale is None
     assert NOISE_SCALE not in training.callbacks
+
+
+@pytest.mark.parametrize(("every", "told"), [(1, True), (0, False), (Run().noise_scale_every, False)])
+def test_who_asks_for_it_with_one_shard_is_told_that_nothing_is_measured(every, told):
+    notes = build(make_job(run={"noise_scale_every": every}, train={"shards": 1})).splits.notes
+    assert any("with train.shards = 1 there is one: nothing is measured" in note for note in notes) == told
 
 
 def test_a_value_that_noise_hides_is_not_defined():

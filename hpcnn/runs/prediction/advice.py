@@ -21,7 +21,8 @@ MOST_RANKS = 2**14
 _MUCH = 1.5
 """Times the prediction from which on the time of a step needs a word."""
 _FREE = Network(0.0, 0.0, 0.0)
-_MEASURE = "Train with train.shards of 2 or more and run.noise_scale_every = 10 for a while."
+MEASURE = "Train with train.shards of 2 or more and run.noise_scale_every = 10 for a while."
+"""How a run comes to a noise scale."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def advise(job: Job, times: RunTimes, noise_scale: float | None) -> Advice | str
     record, lack = times.record, "No advice on how many nodes pay"
     ranks, of_nodes = len(times.hosts), Counter(times.hosts)
     if noise_scale is None or noise_scale <= 0:
-        return f"{lack}: the noise scale is not known. {_MEASURE}"
+        return f"{lack}: the noise scale is not known. {MEASURE}"
     if record is None or not times.steps or not isinstance(job.train.shards, int):
-        return f"{lack}: time.jsonl does not tell what a step's exchange depends on. {_MEASURE}"
+        return f"{lack}: time.jsonl does not tell what a step's exchange depends on. {MEASURE}"
     if ranks > MOST_RANKS:
         return f"{lack}: there were more than {MOST_RANKS:,} ranks. hpcnn predict-scaling --run RUN looks at so many."
     if len(set(of_nodes.values())) > 1:

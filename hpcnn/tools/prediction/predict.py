@@ -16,6 +16,7 @@ from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import load_job
 from hpcnn.runs.memory import memory_need, shards_by_itself
+from hpcnn.runs.prediction.advice import MEASURE
 from hpcnn.runs.prediction.compute import Compute
 from hpcnn.runs.prediction.model import Sums, model_of
 from hpcnn.runs.prediction.steps import Cluster, Model, Scaling, predict_step
@@ -102,7 +103,7 @@ def _run_of(request: Request) -> tuple[Path | None, float | None]:
     if not scales:
         raise HpcnnError(
             f"the run {str(request.run)!r} has no noise scale: its metrics.jsonl names none, or none that is known. "
-            "Train with run.noise_scale_every = 10 for a while, or give the job in place of --run."
+            f"{MEASURE} Or give the job in place of --run."
         )
     return files.job, scales[-1]
 
