@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, positive_seconds, whole_number
+from hpcnn.cli.arguments import Parser, add_job_arguments, path_argument, whole_number
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.errors import EXIT_DONE
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
 
 MOST_RANKS = 2**18
+_NODES = re.compile(r"[0-9]+(-[0-9]+|(,[0-9]+)*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -53,7 +54,6 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--network",
-        default="2us,100Gb/s",
         metavar="NETWORK",
         help="latency and bandwidth between nodes, or the file of hpcnn bench network; default: 2us,100Gb/s",
     )
@@ -108,7 +108,7 @@ def run(comm: Communicator, arguments: argparse.Namespace) -> int:
     from hpcnn.comm.collectives import agree
     from hpcnn.tools.bench.outputs import check_outputs, write_json
     from hpcnn.tools.prediction import report
-    from hpcnn.tools.prediction.predict import Request, predict
+    from hpcnn.tools.prediction.predict import ASSUMED, Request, predict
 
     agree(comm, lambda: check_outputs(arguments.json, arguments.plot) if comm.rank == 0 else None)
     request = Request(
@@ -116,7 +116,8 @@ def run(comm: Communicator, arguments: argparse.Namespace) -> int:
         overrides=arguments.overrides,
         nodes=arguments.nodes,
         tasks=arguments.tasks_per_node,
-        network=arguments.network,
+        network=arguments.network or ASSUMED,
+        is_assumed=arguments.network is None,
         run=arguments.run,
         batch_per_rank=arguments.batch_per_rank,
         step_s=arguments.step,
@@ -140,6 +141,8 @@ def nodes_of(text: str) -> list[int]:
     >>> nodes_of("1-12"), nodes_of("3,1")
     ([1, 2, 4, 8, 12], [1, 3])
     """
+    if not _NODES.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be numbers such as 1,2,6, or a range such as 1-1024")
     number = whole_number(1)
     first, dash, last = text.partition("-")
     if not dash:
@@ -155,9 +158,11 @@ def nodes_of(text: str) -> list[int]:
 
 def _duration(text: str) -> float:
     found = _DURATION.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time. Give a number and us, ms or s, such as 12ms")
-    return positive_seconds(found[1]) * _SECONDS[found[2]]
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a time of more than 0: a number and us, ms or s, such as 12ms"
+        )
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def _rate(text: str) -> float:

@@ -36,6 +36,9 @@ def test_a_command_is_found_with_either_dash_and_else_the_nearest_is_named(capsy
         main(["trian"])
     assert left.value.code == 2
     assert "there is no command 'trian'. Did you mean 'train'? See: hpcnn --help" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["qqq"])
+    assert "there is no command 'qqq'. See: hpcnn --help" in capsys.readouterr().err
 
 
 def test_the_overview_says_what_each_command_does(capsys: pytest.CaptureFixture[str]) -> None:

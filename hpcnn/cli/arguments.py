@@ -24,7 +24,10 @@ class Subparser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with the code of bad input."""
-        end = "" if message.endswith("?") else "."
+        if message.endswith(": expected one argument"):
+            option = message.removeprefix("argument ").partition(":")[0].rpartition("/")[2]
+            message += f"; one that begins with - follows =, as in {option}=-1"
+        end = "" if message.endswith(("?", ".")) else "."
         report_unconnected(self.prog, f"{message}{end} See: {self.prog} --help", EXIT_BAD_INPUT)
         self.exit(EXIT_BAD_INPUT)
 

@@ -48,7 +48,7 @@ class Network:
             raise CommunicatorError(
                 f"{name} is {shortened(repr(text))}, but must be a latency and a bandwidth between nodes, such as "
                 f"2us,100Gb/s, or a .json file of hpcnn bench network. Units: {', '.join(_UNITS)}; "
-                f"{', '.join(_RATES)}. Without it, they are measured."
+                f"{', '.join(_RATES)}."
             )
         latency_s = float(latency[0][1]) * _UNITS[latency[0][2]]
         return cls(latency_s, _SHORT_OVERHEAD * latency_s, 8 / (float(rate[0][1]) * _RATES[rate[0][2]]))

@@ -183,6 +183,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert found["strong"][-1]["ranks"] == 512
 
 
+def test_what_is_assumed_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict("--nodes", "5,10", "--step", "2ms", "--memory", "100") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "the network between nodes is assumed: 2us,100Gb/s. --network names yours" in said
+    assert "the batch of 64 is no multiple of 5 ranks: 12 samples a rank make one of 60" in said
+
+
 def test_a_step_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert predict("--nodes", "1,2", "--steps", "2") == 0
     assert "memory is as fast as the ranks of this command find it" in capsys.readouterr().out
@@ -206,10 +213,14 @@ def test_a_run_says_how_many_nodes_pay(tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["--nodes", "8-1"], "'8-1' ends before it begins"),
+        (["--nodes", "1-"], "'1-' must be numbers such as 1,2,6, or a range such as 1-1024"),
+        (["--nodes=-1"], "'-1' must be numbers such as 1,2,6, or"),
+        (["--nodes", "1,,2"], "'1,,2' must be numbers such as 1,2,6, or"),
         (["--nodes", "0"], "'0' must be an integer from 1"),
         (["--nodes", "1-999999", "--tasks-per-node", "64"], "must be at most 262,144 ranks"),
-        (["--step", "12"], "'12' is no time. Give a number and us, ms or s, such as 12ms"),
-        (["--step", "0ms"], "must be a positive number of seconds"),
+        (["--step", "12"], "'12' must be a time of more than 0: a number and us, ms or s, such as 12ms"),
+        (["--step", "0ms"], "'0ms' must be a time of more than 0"),
+        (["--step", "-1ms"], "expected one argument; one that begins with - follows =, as in --step=-1."),
         (["--hidden", "2"], "'2' must be a number from 0 to 1"),
         (["--memory", "0"], "'0' must be a positive number of GB/s"),
         (["a.toml", "--run", "runs"], "JOB and --run exclude each other"),

@@ -13,6 +13,7 @@ from hpcnn.comm.collectives import agree
 from hpcnn.comm.network import read_machine
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.critical_batch import NOISE_SCALE
+from hpcnn.core.formatting import counted
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import load_job
 from hpcnn.runs.memory import memory_need, shards_by_itself
@@ -26,6 +27,8 @@ from hpcnn.tools.prediction.compute import measure_compute, slowest, threads_of_
 from hpcnn.tools.prediction.report import Prediction
 from hpcnn.tools.show.open_job import ShownJob, open_job
 
+ASSUMED = "2us,100Gb/s"
+"""Latency and bandwidth between nodes where nobody names them."""
 _MEMORY_S = 0.05
 """For which memory is measured."""
 
@@ -39,6 +42,8 @@ class Request:
     nodes: Sequence[int]
     tasks: int
     network: str
+    is_assumed: bool = False
+    """Whether nobody named the network."""
     run: Path | None = None
     batch_per_rank: int | None = None
     step_s: float | None = None
@@ -57,6 +62,13 @@ def predict(comm: Communicator, request: Request) -> Prediction | None:
     batch = request.batch_per_rank or max(1, shown.batch // first)
     machine = agree(comm, lambda: read_machine(request.network, "--network"))
     notes = []
+    if request.is_assumed and request.nodes[-1] > 1:
+        notes.append(f"the network between nodes is assumed: {request.network}. --network names yours")
+    if request.batch_per_rank is None and shown.batch != first * batch:
+        notes.append(
+            f"the batch of {shown.batch:,} is no multiple of {counted(first, 'rank')}: {counted(batch, 'sample')} a rank "
+            f"make one of {first * batch:,}"
+        )
     if machine.between is None and request.nodes[-1] > 1:
         raise HpcnnError(
             f"--network {request.network!r} was measured on one node, which says nothing of {request.nodes[-1]:,}. "
