@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcnn.core.run_paths import RunPaths
+from hpcnn.errors import CheckpointError
 from hpcnn.job.dump import resolved_toml
 from hpcnn.job.load import LoadedJob, check_table, load_job
 from hpcnn.job.origin import run_of
@@ -25,11 +26,26 @@ def load_start_job(job: Path | None, overrides: Sequence[str], out: Path | None,
 
 
 def job_of_run(out: Path | None, resume: str) -> Path | None:
-    """Return the job file of the run that ``--out`` and ``--resume`` name; None if there is none."""
+    """Return the job file of the run that ``--out`` and ``--resume`` name; None if there is none.
+
+    Raises:
+        CheckpointError: the run has checkpoints, but lost its job file.
+    """
     if resume == "never":
         return None
     run = out if resume == "auto" else run_of(Path(resume))
-    return RunPaths(run).job if run is not None and RunPaths(run).job.is_file() else None
+    if run is None:
+        return None
+    paths = RunPaths(run)
+    if paths.job.is_file():
+        return paths.job
+    checkpoints = sorted(paths.checkpoints.glob("*.safetensors"))
+    if checkpoints and not Path(resume).is_file():
+        raise CheckpointError(
+            f"the run {str(run)!r} has checkpoints, but no {paths.job.name}. Give the job that it was started with, "
+            f"or resume a checkpoint, which has the job in it: --resume {checkpoints[-1]}"
+        )
+    return None
 
 
 def _load_from_checkpoint(path: Path, overrides: Sequence[str]) -> LoadedJob:

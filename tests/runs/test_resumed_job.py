@@ -139,6 +139,14 @@ def test_more_epochs_are_refused_where_the_rates_follow_from_their_number(tree: 
         run(None, None, str(tree / "other"), "train.epochs=3")
 
 
+@pytest.mark.parametrize("how", ["auto", "run"])
+def test_a_run_that_lost_its_job_file_is_not_taken_for_one_of_the_default_job(tree: Path, how: str) -> None:
+    (tree / "run" / "job.toml").unlink()
+    with pytest.raises(CheckpointError, match=r"has checkpoints, but no job\.toml\. Give the job .* --resume /.*step-"):
+        run(None, tree / "run", how if how == "auto" else str(tree / "run"))
+    assert run(tree / "jobs" / "line.toml", tree / "run", "auto") == EXIT_DONE
+
+
 @pytest.fixture
 def old_run(tree: Path) -> Path:
     """A run of a version that had one arithmetic, and recorded none."""
