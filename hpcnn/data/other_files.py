@@ -41,9 +41,9 @@ def _find_reader(path: str, data: schema.DataSection, readers: Mapping[str, Read
         known = own
     if known is not None:
         return known
-    suffix = Path(path).suffix.lower()
+    near = nearest(Path(path).suffix.lower()[1:], [ending[1:] for ending in readers]).replace("'", "'.", 1)
     raise DataError(
-        f"{path!r} does not end like a file for {use}.{nearest(suffix, readers) if suffix else ''} "
+        f"{path!r} does not end like a file for {use}.{near} "
         f"Known endings: {', '.join(readers)}; others are read if the job's own data are in a file of that format."
     )
 

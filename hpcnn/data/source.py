@@ -210,7 +210,8 @@ NAME_ARRAYS = "Name those of inputs and targets by data.x and data.y."
 
 def unread(path: object, why: object) -> DataError:
     """Return the error for a file that is damaged or of another format."""
-    return DataError(f"{path} can't be read: {shortened(why)}. Is the file complete, and of the format in the job?")
+    in_one_line = shortened(" ".join(str(why).split()))
+    return DataError(f"{path} can't be read: {in_one_line}. Is the file complete, and of the format in the job?")
 
 
 def read_rest(stream: io.BufferedIOBase, declared: int, what: object) -> NDArray[np.uint8]:

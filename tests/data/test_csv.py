@@ -172,11 +172,12 @@ BAD = {
         {"targets": ["prise"]},
         r"unknown column in .*'prise'. Did you mean 'price'\? Known: a, b, c",
     ),
-    "position": (TEXT, {"targets": [4]}, "no column 4 in .*which has 4 columns. Allowed are -4 to 3"),
+    "position": (TEXT, {"targets": [4]}, "no column 4 in .*d.csv. Allowed are -4 to 3"),
     "negative position": (TEXT, {"targets": [-5]}, "no column -5"),
     "twice": (TEXT, {"targets": ["price", 2]}, r"targets = \['price', 2\] names one column of .* twice"),
-    "ambiguous": ("price,price,a\n1,2,3\n", {}, "'price' names several columns"),
-    "all": ("price\n1\n", {}, "has 1 columns and all are targets"),
+    "ambiguous": ("price,price,a\n1,2,3\n", {}, "several columns of one name: price"),
+    "one name": ("a,b,a,price\n1,2,3,4\n", {}, "has several columns of one name: a. Rename them"),
+    "all": ("price\n1\n", {}, "all columns are targets, or are left out: no input"),
 }
 
 

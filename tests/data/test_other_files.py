@@ -227,6 +227,8 @@ def test_an_empty_folder(tmp_path):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
+        ("d.md", r"for prediction\. Known endings"),
+        ("d.cvs", r"for prediction\. Did you mean '\.csv'\? Known endings"),
         ("d.txt", r"'d.txt' does not end like a file for prediction.*Known endings: \.npy, \.npz, \.csv"),
         ("d.npx", r"Did you mean '\.npz'|Did you mean '\.npy'"),
         ("no.npy", "no data file 'no.npy': looked for"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +15,7 @@ from hpcnn.data.tables.feather_sizes import unpacked_bytes
 from hpcnn.data.tables.float_block import FloatBlock
 from hpcnn.data.tables.opened import File, content_of, is_plain
 from hpcnn.data.tables.parts import Part, constant_columns
-from hpcnn.data.tables.table import Column, Table
+from hpcnn.data.tables.table import Column, Table, check_names
 from hpcnn.data.tables.text import EXACT, coded_column, inexact_integer
 from hpcnn.errors import DataError, shortened
 
@@ -79,9 +78,7 @@ def _read(file: File, form: Format, apart: Sequence[str], *, single: bool) -> _R
         raise
     except (OSError, ValueError, arrow.ArrowException) as error:
         raise unread(file, f"no valid {form} file ({error})") from None
-    twice = sorted(name for name, times in Counter(known).items() if times > 1)
-    if twice:
-        raise DataError(f"{file} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
+    check_names(str(file), known)
     rows = len(block) if block is not None else table.num_rows
     if not rows:
         raise DataError(f"{file} holds no row of data.")

@@ -16,7 +16,7 @@ from hpcnn.data.columns import counted, stripped
 from hpcnn.data.source import check_memory
 from hpcnn.data.tables.dialect import Text, found_delimiter, open_text
 from hpcnn.data.tables.parts import Part, constant_columns
-from hpcnn.data.tables.table import Column, Table
+from hpcnn.data.tables.table import Column, Table, check_names
 from hpcnn.data.tables.text import EXACT, MISSING, coded_column, is_missing, is_number, text_column
 from hpcnn.errors import DataError, shortened
 from hpcnn.job.data import Csv
@@ -137,6 +137,7 @@ def _opened(part: Part, data: Csv, wanted: Sequence[str]) -> _File:
         names = stripped(cells)
         if only_numbers(names) and not (wanted and set(wanted) <= set(names)):
             raise _no_names(text.path, wanted)
+        check_names(text.path, names)
     _, row = next(lines, (0, []))
     if not row:
         raise DataError(f"{text.path} holds no row of data{' below its header' if names else ''}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from hpcnn.errors import DataError
+from hpcnn.errors import DataError, shortened
 
 Kind = Literal["number", "boolean", "words", "date"]
 
@@ -59,3 +60,10 @@ class Table:
             if self.columns[place].fault:
                 raise DataError(f"{self.path}: {self.columns[place].fault}")
         return Table(self.path, tuple(self.columns[place] for place in places), self.named, self.notes)
+
+
+def check_names(path: str, names: Sequence[str]) -> None:
+    """Check that columns with names differ in them. DataError: several have one name."""
+    twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
+    if twice:
+        raise DataError(f"{path} has several columns of one name: {shortened(', '.join(twice))}. Rename them.")
