@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, add_run_arguments
 from hpcnn.cli.parallel import open_run, run_parallel, warn_of_order
+from hpcnn.core.formatting import counted
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -63,7 +64,9 @@ def _show(trained: TrainedModel, what: str, samples: int, values: Mapping[str, o
             json.dumps({"checkpoint": str(trained.path), "data": what, "samples": samples, **plain_values(values)})
         )
     else:
-        print_results(f"{trained.path} on {samples:,} samples: {what}", values, words_of_matrices(trained, values))
+        print_results(
+            f"{trained.path} on {counted(samples, 'sample')}: {what}", values, words_of_matrices(trained, values)
+        )
 
 
 if __name__ == "__main__":

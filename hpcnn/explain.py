@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcnn.cli.arguments import Parser, add_run_arguments, path_argument, whole_number
 from hpcnn.cli.parallel import run_parallel
+from hpcnn.core.formatting import counted
 
 if TYPE_CHECKING:
     from hpcnn.comm.protocol import Communicator  # imports NumPy, which BLAS threads must be set before
@@ -133,7 +134,7 @@ def _permutation(trained: TrainedModel, comm: Communicator, arguments: argparse.
     chosen, samples = agree(comm, lambda: chosen_samples(trained, comm, arguments.input, rows))
     importance = agree(comm, lambda: permutation_importance(trained, comm, samples, repeats))
     if comm.rank == 0:
-        title = f"permutation importance of {trained.job.name}: {len(samples):,} samples, {chosen.what}"
+        title = f"permutation importance of {trained.job.name}: {counted(len(samples), 'sample')}, {chosen.what}"
         outputs.show_importance(title, chosen, importance)
         input_shape = trained.spec.network.input_shape
         shape = pictures.image_shape(input_shape, arguments.shape)

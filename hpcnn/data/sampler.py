@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.core.formatting import counted
 from hpcnn.errors import DataError
 
 Indices = NDArray[np.int64]
@@ -84,7 +85,7 @@ def held_out_count(n: int, fraction: float) -> int:
     held_out = math.floor(n * fraction + 0.5)
     if fraction > 0 and not 0 < held_out < n:
         raise DataError(
-            f"validation_fraction = {fraction:g} of {n} samples leaves {held_out} for validation and {n - held_out} "
+            f"validation_fraction = {fraction:g} of {counted(n, 'sample')} leaves {held_out} for validation and {n - held_out} "
             "for training; each needs at least one. Choose another fraction, or use more data."
         )
     return held_out
@@ -122,7 +123,7 @@ def check_batch(batch_size: int | Literal["full"], n: int) -> int:
         return n
     if batch_size > n:
         raise DataError(
-            f"train.batch_size = {batch_size} is larger than the training data: {n} samples. "
+            f"train.batch_size = {batch_size} is larger than the training data: {counted(n, 'sample')}. "
             f'Choose at most {n}, or "full" for all of them.'
         )
     return batch_size

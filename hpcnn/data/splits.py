@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.core.formatting import counted
 from hpcnn.data.checks import check_counts
 from hpcnn.data.rows import Chunks, Rows
 from hpcnn.data.sampler import SPLIT_STREAM, Indices, held_out_count, permutation
@@ -65,7 +66,7 @@ def _fold_of(text: str) -> tuple[int, int] | None:
 def _sides(held: Mask) -> tuple[Indices, Indices]:
     if held.all() or not held.any():
         raise DataError(
-            f"the split leaves {np.count_nonzero(held)} of {len(held)} samples for validation and "
+            f"the split leaves {np.count_nonzero(held)} of {counted(len(held), 'sample')} for validation and "
             f"{np.count_nonzero(~held)} for training; each needs at least one. Choose another fraction or fold, or use "
             "more data."
         )

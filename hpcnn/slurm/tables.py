@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcnn.core.formatting import duration
+from hpcnn.core.formatting import counted, duration
 from hpcnn.slurm.status import Status
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def card(one: Status) -> Table:
 
     rows, running = Table.grid(padding=(0, 2)), one.state == "running"
     nodes, epoch, step, loss, speed, left, wall_left, restarts = _numbers(one)
-    ranks = f", {one.ranks} ranks" if one.ranks else ""
+    ranks = f", {counted(one.ranks, 'rank')}" if one.ranks else ""
     hosts = f" ({one.hosts})" if one.hosts else ""
     for name, value in (
         ("run", short_path(one.run)),

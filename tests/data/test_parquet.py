@@ -62,7 +62,7 @@ BAD = {
         {"a": [1, 2**53 + 1], "label": [1, 0]},
         r"column 'a' holds integers beyond 2\*\*53, as 9007",
     ),
-    "all": ({"label": [1]}, "1 columns and all are targets"),
+    "all": ({"label": [1]}, "all columns are targets, or are left out: no input"),
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from hpcnn.core.formatting import counted
 from hpcnn.data.columns import Columns
 from hpcnn.data.readers.npy import map_rows
 from hpcnn.data.readers.reader import Reader
@@ -119,7 +120,7 @@ def read_pair(folder: Path, images: str, labels: str) -> tuple[ArrayRows, ArrayR
         raise DataError(f"{label_path} has {len(y.shape)} axes, but labels have one. Are images and labels swapped?")
     if x.shape[0] != y.shape[0]:
         raise DataError(
-            f"{image_path} holds {x.shape[0]} images, but {label_path} {y.shape[0]} labels. "
+            f"{image_path} holds {counted(x.shape[0], 'image')}, but {label_path} {counted(y.shape[0], 'label')}. "
             "Give two files that belong together."
         )
     return x, y

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.core.formatting import counted
 from hpcnn.data.checks import check_each
 from hpcnn.data.columns import listed
 from hpcnn.data.reduction import Reduction
@@ -126,7 +127,9 @@ def encoded_inputs(rows: Rows, recipe: Recipe | None, what: str, reduction: Redu
         return rows
     columns = recipe.columns if recipe and recipe.columns else [_number(field) for field in rows.fields]
     if len(columns) != len(rows.fields):
-        raise DataError(f"{what} has {len(rows.fields)} columns of inputs, but the model takes {len(columns)}.")
+        raise DataError(
+            f"{what} has {counted(len(rows.fields), 'column')} of inputs, but the model takes {len(columns)}."
+        )
     rows = conformed(rows, [raw_kind(column) for column in columns], what)
     check_missing(rows, [column.refuses_missing for column in columns], what, reduction)
     for place, column in enumerate(columns):

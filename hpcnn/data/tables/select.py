@@ -172,10 +172,7 @@ def target_places(table: Table, targets: Sequence[str | int], key: str = "target
 def _position(table: Table, place: int) -> int:
     width = len(table.columns)
     if not -width <= place < width:
-        raise DataError(
-            f"data.targets: no column {place} in {table.path}, which has {width} columns. "
-            f"Allowed are {-width} to {width - 1}."
-        )
+        raise DataError(f"data.targets: no column {place} in {table.path}. Allowed are {-width} to {width - 1}.")
     return place % width
 
 
@@ -244,9 +241,7 @@ def _sorted(table: Table, places: Sequence[int]) -> Places:
 
 
 def _no_input(table: Table) -> DataError:
-    return DataError(
-        f"{table.path} has {len(table.columns)} columns and all are targets, or are left out: no input is left."
-    )
+    return DataError(f"{table.path}: all columns are targets, or are left out: no input is left.")
 
 
 def _absent(table: Table, data: TableSection) -> list[str]:

@@ -55,7 +55,7 @@ def _one(run: RunRecord, title: str, paper: _Paper) -> Iterator[str]:
     yield from _wrapped(f"{run.path}{f' ({run.why})' if run.why else ''}", paper)
     yield ""
     best, of = run.best(run.monitor), f" of {run.epochs_asked:,}" if run.epochs_asked else ""
-    summary = [f"{len(run.epochs):,}{of} epochs", seconds(run.seconds)]
+    summary = [f"{len(run.epochs):,}{of} epochs" if of else counted(len(run.epochs), "epoch"), seconds(run.seconds)]
     summary += [counted(run.ranks, "rank")] if run.ranks else []
     summary += [f"{figure(run.samples_per_s)} samples/s"] if run.samples_per_s else []
     summary += [f"best {run.monitor} {figure(best[1])} in epoch {best[0]:,}"] if best else []

@@ -47,7 +47,8 @@ def measure_run(plan: Plan, run: StudyRun, comm: Communicator) -> dict[str, Any]
     """
     if comm.size != plan.ranks(run):
         raise CommunicatorError(
-            f"the run {run.name} of this study takes {plan.ranks(run)} ranks, but the launcher started {comm.size}"
+            f"the run {run.name} of this study takes {counted(plan.ranks(run), 'rank')}, but the launcher "
+            f"started {comm.size}"
         )
     loaded = agree(comm, lambda: plan.load(run))
     backend = agree(comm, lambda: choose_backend(comm)(loaded.job))
