@@ -85,8 +85,8 @@ def held_out_count(n: int, fraction: float) -> int:
     held_out = math.floor(n * fraction + 0.5)
     if fraction > 0 and not 0 < held_out < n:
         raise DataError(
-            f"validation_fraction = {fraction:g} of {counted(n, 'sample')} leaves {held_out} for validation and {n - held_out} "
-            "for training; each needs at least one. Choose another fraction, or use more data."
+            f"validation_fraction = {fraction:g} of {counted(n, 'sample')} leaves {held_out} for validation and "
+            f"{n - held_out} for training; each needs at least one. Choose another fraction, or use more data."
         )
     return held_out
 

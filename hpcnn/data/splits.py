@@ -206,7 +206,8 @@ def _groups(source: Source) -> Indices:
     if len(missing):
         name = next((f" (column {field.name!r})" for field in fields_of(source.groups)), "")
         raise DataError(
-            f"{len(missing)} samples have no group{name}, the first in row {missing[0]}, counted from 0. Give each one."
+            f"no group{name} for {counted(len(missing), 'sample')}, the first in row {missing[0]}, counted from 0. "
+            "Give each one."
         )
     return _numbered(values)
 

@@ -131,7 +131,7 @@ def test_folds_of_groups_are_filled_evenly():
         (None, r"needs to know which samples belong together: .* or give hpcnn.fit groups="),
         (np.zeros(10), "all samples belong to one group"),
         (np.arange(9), r"the groups have shape \(9,\), but 10 samples need \(10,\)"),
-        (np.where(np.arange(10) == 4, np.nan, 1), "1 samples have no group, the first in row 4"),
+        (np.where(np.arange(10) == 4, np.nan, 1), "no group for 1 sample, the first in row 4"),
     ],
 )
 def test_groups_that_are_none_are_refused(groups, message):

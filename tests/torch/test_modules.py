@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_users_module_is_said_once(backend, entry: str, mes
 def test_a_shard_of_one_sample_is_too_few_for_batch_normalization(backend) -> None:
     training = build_training(job_of("normalized", train={"shards": 16}), Path(), COMM, backend)
     x, y = np.ones((1, 5), np.float32), np.zeros(1, np.int64)
-    with pytest.raises(ModelError, match=r"the module fails on 1 samples in training: ValueError: Expected more than"):
+    with pytest.raises(ModelError, match=r"the module fails on 1 sample in training: ValueError: Expected more than"):
         training.replica.model.forward((0,), x, y, None, None)
 
 

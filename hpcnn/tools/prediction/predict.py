@@ -66,8 +66,8 @@ def predict(comm: Communicator, request: Request) -> Prediction | None:
         notes.append(f"the network between nodes is assumed: {request.network}. --network names yours")
     if request.batch_per_rank is None and shown.batch != first * batch:
         notes.append(
-            f"the batch of {shown.batch:,} is no multiple of {counted(first, 'rank')}: {counted(batch, 'sample')} a rank "
-            f"make one of {first * batch:,}"
+            f"the batch of {shown.batch:,} is no multiple of {counted(first, 'rank')}: {counted(batch, 'sample')} a "
+            f"rank make one of {first * batch:,}"
         )
     if machine.between is None and request.nodes[-1] > 1:
         raise HpcnnError(
