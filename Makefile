@@ -106,7 +106,7 @@ clean:  ## Remove environments, builds and caches; results in runs/ stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/train.stamp: pyproject.toml scripts/venv.sh scripts/build_backend.py
-	@echo "Installing hpcnn and MPI into .venv, once ..."
+	@echo "Installing hpcnn and MPI into .venv, once; this takes some minutes ..."
 	@$(PIP) .venv install --quiet -e '.[mpi]'
 	@touch $@
 
