@@ -144,8 +144,10 @@ class FailureGuard:
         if "atexit" not in (failed.err_msg or ""):
             sys.__unraisablehook__(failed)
             return
-        message, exit_code = _describe(failed.exc_value or failed.exc_type())
-        self.end_alone(f"in {failed.object!r}: {message}", exit_code)
+        error = failed.exc_value or failed.exc_type()
+        message, exit_code = _describe(error)
+        where = "" if isinstance(error, HpcnnError) else f"in {failed.object!r}: "
+        self.end_alone(f"{where}{message}", exit_code)
 
     def _exit_called(self, status: int) -> NoReturn:
         """Replace os._exit: some launchers count a rank that leaves so as a success of the job."""
