@@ -362,8 +362,25 @@ def check_refusals() -> None:
         hvd.DistributedOptimizer(optimizer, list(net.named_parameters())[:2])
     with pytest.raises(CommunicatorError, match="op=Max: gradients are reduced by Average or Sum"):
         hvd.DistributedOptimizer(optimizer, op=hvd.Max)
-    with pytest.raises(CommunicatorError, match="no parameter of the module requires a gradient"):
-        hvd.DistributedDataParallel(torch.nn.ReLU())
+    frozen, complex_one = torch.nn.Linear(3, 1).requires_grad_(False), torch.nn.Linear(3, 1, dtype=torch.complex64)
+    for module, message in (
+        ("x", r"takes a torch\.nn\.Module, not str"),
+        (torch.nn.ReLU(), "no parameter of the module requires a gradient: it has none. Let one learn"),
+        (frozen, "requires a gradient: all 2, from 'weight' on, are frozen"),
+        (
+            torch.nn.Sequential(torch.nn.LazyLinear(3)),
+            r"'0\.weight' of the module has no shape .* Call the module once",
+        ),
+    ):
+        with pytest.raises(CommunicatorError, match=message):
+            hvd.DistributedDataParallel(module)
+    if hvd.size() > 1:
+        with pytest.raises(
+            CommunicatorError, match=r"parameter 'weight' is of type complex64, .* torch\.view_as_complex"
+        ):
+            hvd.DistributedDataParallel(complex_one)
+        with pytest.raises(CommunicatorError, match=r"a parameter of shape \(1, 3\) is of type complex64"):
+            hvd.DistributedOptimizer(torch.optim.SGD(complex_one.parameters(), lr=0.1))
     with pytest.raises(CommunicatorError, match="DistributedDataParallel has no option buckets: leave it out"):
         hvd.DistributedDataParallel(net, buckets=3)
 
