@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpcnn.backends.torch.runtime import drawing_from
-from hpcnn.errors import ModelError, shortened
+from hpcnn.errors import ModelError, in_words
 from hpcnn.nn.layer import Shape
 
 _COUNTER = "num_batches_tracked"
@@ -80,10 +80,9 @@ def call_once(
         return call(torch.from_numpy(numbers * (not zeros)))
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{source}: the module can't be called on samples of shape {shape}: {type(error).__name__}: "
-            f"{shortened(error)}"
+            f"{source}: the module can't be called on samples of shape {shape}: {in_words(error)}"
         ) from error
 
 
