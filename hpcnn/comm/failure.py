@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn.comm.abort import abort_job, exit_alike
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.errors import EXIT_FAILURE, HpcnnError
+from hpcnn.errors import EXIT_FAILURE, EXIT_INTERRUPTED, HpcnnError
 from hpcnn.system.output import ERROR, output, write_line
 from hpcnn.system.resource_errors import explain_resource_error
 from hpcnn.system.terminal import terminal_path
@@ -196,6 +196,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
     """Return a message and an exit code."""
     if isinstance(error, HpcnnError):
         return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_INTERRUPTED
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else EXIT_FAILURE

@@ -75,6 +75,7 @@ def test_checks(torch_environment: Mpi, ranks: int, script: str, checks: int, tm
             "the ranks do not .* rank 0 makes gradients.DistributedDataParallel. of float32 .1, 3.*, rank 1 the end of "
             "its program.*: in PyTorch, give DataLoader batch_sampler=hpcnn.torch.DistributedBatchSampler",
         ),
+        ("early", 2, r"^the ranks are not connected: call init\(\) first\n"),
         ("differs", 2, r"the ranks do not make the same call: rank 0 makes broadcast.*\(1, 3\).* rank 1 .*\(2, 3\)"),
         ("mixes", 2, "rank 0 makes gradients.*, rank 1 allreduce"),
         ("accumulates", 2, "2 backward passes before optimizer.step.*, and backward_passes_per_step=1: give"),
