@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--lengths", type=positive, nargs="+", default=LENGTHS, metavar="N", help="entries, float32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures there")
     given = parser.parse_args()
-    trouble = unavailable()
+    trouble = unavailable(latency=any("latency_us" in NETWORKS[name] for name in given.networks))
     if trouble:
         sys.stderr.write(f"no nodes can be made here: {trouble}\n")
         return 2

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("module", help="the benchmark")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     given = parser.parse_args()
-    trouble = unavailable()
+    trouble = unavailable(latency=given.latency_us is not None)
     if trouble:
         sys.stderr.write(f"no nodes can be made here: {trouble}\n")
         return 2

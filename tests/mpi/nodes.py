@@ -33,6 +33,7 @@ _BURST_BYTES, _BURST_S = 48_000, 0.4e-3  # less, and a late timer costs throughp
 _QUEUE_BYTES = 4_000_000  # deep, so that many senders to one node lose no packets
 _RELAYED_MTU_BYTES = 65_000  # about as much as a network card takes from the kernel at once
 
+_TUN = Path("/dev/net/tun")
 _RELAY = Path(__file__).with_name("relay.c")
 
 _PROBE = "ip link add probe type bridge && ip link add type veth && tc qdisc add dev veth0 root " + (
@@ -56,10 +57,12 @@ exec {enter} sh -c "$*"
 """
 
 
-def unavailable() -> str | None:
-    """Return why there can be no testbed on this machine, or None if there can."""
+def unavailable(*, latency: bool = False) -> str | None:
+    """Return why there can be no testbed on this machine, or none with latency; None if there can."""
     if os.geteuid() != 0:
         return "nodes in namespaces need root"
+    if latency and not (_TUN.exists() and shutil.which("cc")):
+        return f"a network with latency needs {_TUN} and a C compiler"
     try:
         probe = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "sh", "-c", _PROBE]
         done = subprocess.run(probe, capture_output=True, text=True, check=False)
@@ -179,7 +182,7 @@ class Testbed:
         power is cut.
         """
         if silent:
-            self._ip(HEAD, [f"link set {_port(name)} down"])
+            self._ip(name, ["link set eth0 down"])
         _kill(self._hosts.pop(name))
 
     def clear(self) -> None:

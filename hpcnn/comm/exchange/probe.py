@@ -70,10 +70,10 @@ def measure(place: Place, allreduce: Allreduce) -> Network:
     pair, group = neighbours(place.topology, place.rank)
     own = []
     if group:
-        short_s, overhead_s = short_messages(place.links, pair, group, min, repeats=(12, 6))
+        one, overhead_s = short_messages(place.links, pair, group, repeats=(24, 8))
         long_s = min(exchange_seconds(place.links, pair, _LONG_BYTES, repeats=3))
         if pair:
-            own.append((short_s, overhead_s, max(0.0, long_s - short_s) / (_LONG_BYTES - SHORT_BYTES)))
+            own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (_LONG_BYTES - SHORT_BYTES)))
     found = allreduce(own, operator.add)
     return Network(*(median(column) for column in zip(*found, strict=True)))
 
@@ -101,21 +101,18 @@ def neighbours(topology: Topology, rank: int) -> tuple[list[int], list[int]]:
 
 
 def short_messages(
-    links: Links,
-    pair: Sequence[int],
-    group: Sequence[int],
-    middle: Callable[[Sequence[float]], float],
-    *,
-    repeats: tuple[int, int],
-) -> tuple[float, float]:
-    """Return the latency of a short message to the other of a pair, and the overhead of each further one to a group.
+    links: Links, pair: Sequence[int], group: Sequence[int], *, repeats: tuple[int, int]
+) -> tuple[list[float], float]:
+    """Return the times of a short message to the other of a pair, and the overhead of each further one to a group.
 
-    Messages to several ranks cost more than as many to one, which may travel as one packet.
+    The median of the times is the latency: as a rule a round also waits for a rank that is late. The overhead is that
+    of the messages alone, of the shortest times. Messages to several ranks cost more than as many to one, which may
+    travel as one packet.
     """
     many = [*group] * max(1, MANY // len(group))
-    one_s = middle(exchange_seconds(links, pair, SHORT_BYTES, repeats=repeats[0]))
-    many_s = middle(exchange_seconds(links, many, SHORT_BYTES, repeats=repeats[1]))
-    return one_s, max(0.0, many_s - one_s) / (len(many) - 1)
+    one_s = exchange_seconds(links, pair, SHORT_BYTES, repeats=repeats[0])
+    many_s = exchange_seconds(links, many, SHORT_BYTES, repeats=repeats[1])
+    return one_s, max(0.0, min(many_s) - min(one_s)) / (len(many) - 1)
 
 
 def exchange_seconds(links: Links, partners: Sequence[int], size: int, *, repeats: int) -> list[float]:

@@ -89,10 +89,13 @@ class NetworkBench:
         return Network(latency_s, overhead_s, self._call_s(send) / SIZE)
 
     def _short(self, pair: Sequence[int], group: Sequence[int]) -> tuple[float, float]:
-        """Return latency and overhead, the medians over repetitions and pairs."""
+        """Return latency and overhead, the medians over all pairs."""
         self._comm.barrier()
-        own = short_messages(self._links, pair, group, median, repeats=_SHORT_REPEATS) if group else None
-        found = [each for each in self._comm.allgather(own if pair else None) if each is not None]
+        own = None
+        if group:
+            one, overhead_s = short_messages(self._links, pair, group, repeats=_SHORT_REPEATS)
+            own = (median(one), overhead_s) if pair else None
+        found = [each for each in self._comm.allgather(own) if each is not None]
         return median(one for one, _ in found), median(each for _, each in found)
 
     def _call_s(self, action: Callable[[], None]) -> float:
