@@ -1,11 +1,12 @@
 """Which algorithm sums a vector fastest between hosts, by a latency and a bandwidth: a model, without communication.
 
-The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, an overhead for each
-message of a rank, and a gap for each byte that leaves a host.
+The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, and beside it an
+overhead for each further message of a rank, or a gap for each byte that leaves a host, whichever is more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +76,8 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What one step's exchange sends between hosts."""
+class Phase:
+    """Rounds in which messages of one kind travel."""
 
     rounds: int
     """Messages that must wait for each other."""
@@ -84,10 +85,36 @@ class Traffic:
     """Those that a rank sends."""
     sent_bytes: float
     """Those that leave a host."""
+
+    def seconds(self, network: Network) -> float:
+        """Return how long it takes. While the bytes of a message leave, its rank prepares the next one."""
+        further_s = max(0, self.messages - self.rounds) * network.overhead_s
+        return self.rounds * network.latency_s + max(further_s, self.sent_bytes * network.byte_s)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one step's exchange sends between hosts, and what a rank adds."""
+
+    phases: Sequence[Phase]
     additions: int
-    """Those of a rank."""
     added_bytes: float
     """That they add or copy."""
+
+    @property
+    def rounds(self) -> int:
+        """Messages that must wait for each other."""
+        return sum(each.rounds for each in self.phases)
+
+    @property
+    def messages(self) -> int:
+        """Those that a rank sends."""
+        return sum(each.messages for each in self.phases)
+
+    @property
+    def sent_bytes(self) -> float:
+        """Those that leave a host."""
+        return sum(each.sent_bytes for each in self.phases)
 
     @property
     def local_s(self) -> float:
@@ -95,37 +122,45 @@ class Traffic:
         size = self.added_bytes
         return self.additions * ADDITION_S + size * (CACHED_BYTE_S if size < CACHE_BYTES else _BYTE_S)
 
+    def messages_s(self, network: Network) -> float:
+        """Return how long the messages take, in seconds."""
+        return sum(each.seconds(network) for each in self.phases)
+
     def seconds(self, network: Network) -> float:
-        """Return how long it takes."""
-        return (
-            self.rounds * network.latency_s
-            + max(0, self.messages - self.rounds) * network.overhead_s
-            + self.sent_bytes * network.byte_s
-            + self.local_s
-        )
+        """Return how long everything takes."""
+        return self.messages_s(network) + self.local_s
 
 
 def direct_traffic(work: Workload) -> Traffic:
     """Return the traffic of `DirectRoute`: sums and stats, results, and flags, each to every other host."""
-    hosts = len(work.topology.hosts)
+    hosts, lanes = len(work.topology.hosts), work.topology.lanes
     sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
-    small = work.topology.lanes * (hosts - 1) * (8 * work.stats_length * sums + 1)
+    others, part_bytes = hosts - 1, work.length * work.item_bytes * (hosts - 1) / hosts
     return Traffic(
-        work.buckets + 2,  # a bucket is returned while the next one is summed
-        (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
-        (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
+        (  # a bucket is returned while the next one is summed
+            Phase(
+                work.buckets,
+                others * sums * (work.buckets + 1),
+                sums * (part_bytes + 8 * work.stats_length * lanes * others),
+            ),
+            Phase(1, others * work.buckets, part_bytes),
+            Phase(1, others, lanes * others),
+        ),
         2 * hosts * sums,
-        work.length * work.item_bytes * sums / work.topology.lanes,
+        work.length * work.item_bytes * sums / lanes,
     )
 
 
 def halving_traffic(work: Workload) -> Traffic:
     """Return the traffic of `HalvingRoute`."""
     of_hosts = [_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))]
-    return Traffic(
+    most = Phase(
         max(each.rounds for each in of_hosts),
         max(each.messages for each in of_hosts),
         max(each.sent_bytes for each in of_hosts),
+    )
+    return Traffic(
+        [most],
         max(each.additions for each in of_hosts),
         max(each.added_bytes for each in of_hosts),
     )
@@ -146,7 +181,8 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
     messages = sum(len(each.sends) + len(each.receives) for each in plan) * lanes_of_rank
     # In each round a sum and a copy, of the vector and of the stats; what is returned is packed and unpacked.
     additions = 4 * len(plan) * work.buckets
-    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, additions, 2 * sent / lanes)
+    rounds = 2 * len(plan) * work.buckets
+    return Traffic([Phase(rounds, messages * work.buckets, sent)], additions, 2 * sent / lanes)
 
 
 def gather_traffic(work: Workload) -> Traffic:
@@ -154,7 +190,7 @@ def gather_traffic(work: Workload) -> Traffic:
     ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
     rounds = (ranks - 1).bit_length()
     sent = on_host * sum_bytes * (ranks - on_host) / ranks
-    return Traffic(rounds, rounds, sent, 2 * _slots(work), sum_bytes)
+    return Traffic([Phase(rounds, rounds, sent)], 2 * _slots(work), sum_bytes)
 
 
 def contributed_bytes(work: Workload) -> int:

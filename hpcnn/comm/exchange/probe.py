@@ -70,8 +70,8 @@ def measure(place: Place, allreduce: Allreduce) -> Network:
     pair, group = neighbours(place.topology, place.rank)
     own = []
     if group:
-        one, overhead_s = short_messages(place.links, pair, group, repeats=(24, 8))
-        long_s = min(exchange_seconds(place.links, pair, _LONG_BYTES, repeats=3))
+        one, overhead_s = short_messages(place.links, pair, group, repeats=(24, 24))
+        long_s = min(exchange_seconds(place.links, pair, _LONG_BYTES, repeats=6))
         if pair:
             own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (_LONG_BYTES - SHORT_BYTES)))
     found = allreduce(own, operator.add)

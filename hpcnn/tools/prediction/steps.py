@@ -111,7 +111,7 @@ def predict_step(model: Model, cluster: Cluster, nodes: int, batch: int) -> Step
         parts[SUMS] += times * _sums_s(work, cluster, name)
         if nodes > 1:
             traffic = TRAFFIC[name](work)
-            parts[NETWORK] += times * waited * (traffic.seconds(_between(cluster)) - traffic.local_s)
+            parts[NETWORK] += times * waited * traffic.messages_s(_between(cluster))
             sent += times * traffic.sent_bytes / tasks
             messages += times * traffic.messages
     return Step(nodes, ranks, batch, parts, algorithm, sent, messages, model.memory(ranks, batch))
