@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.algorithms import RATIO, STATS
+from benchmarks.algorithms import NETWORK, RATIO, STATS
 from benchmarks.report import positive
 from hpcnn.comm.exchange.choice import HALVING, Workload, fastest
 from hpcnn.comm.exchange.network import Network
@@ -43,7 +43,6 @@ EQUAL = 0.03
 class Cell:
     """One length on one network."""
 
-    length: int
     ratios: Sequence[float]
     """Of the times by halving and directly, round by round."""
     choices: Sequence[str]
@@ -88,13 +87,12 @@ def measured(network: dict[str, float], ranks: Sequence[int], given: argparse.Na
 def cells(found: dict[str, Any], ranks: Sequence[int]) -> Iterator[Cell]:
     """Return the cells of one network."""
     topology = Topology.of([host for host, count in enumerate(ranks) for _ in range(count)])
-    networks = [Network(*each) for each in found["networks"]]
     for name, figures in found.items():
         if "entries" in name:
-            length = int(name.split()[0])
-            work = Workload(topology, len(topology.order), length, 4, STATS)
-            choices = [fastest(work, network, gather=False) for network in networks]
-            yield Cell(length, figures[RATIO], choices)
+            work = Workload(topology, len(topology.order), int(name.split()[0]), 4, STATS)
+            networks = zip(*(figures[part] for part in NETWORK), strict=True)
+            choices = [fastest(work, Network(*(each / 1000 for each in one)), gather=False) for one in networks]
+            yield Cell(figures[RATIO], choices)
 
 
 def main() -> int:

@@ -192,8 +192,9 @@ def test_algorithms(mpich: Mpi, tmp_path: Path) -> None:
     done = mpich.run(2, "-m", "benchmarks.algorithms", *words, cwd=ROOT, environment={"HPCNN_SHARED_MEMORY": "off"})
     assert done.returncode == 0, done.stderr
     (figures,) = (value for name, value in json.loads(raw.read_text()).items() if "50 entries" in name)
-    direct, halving, ratio = figures.values()
+    direct, halving, *network, ratio = figures.values()
     assert ratio == pytest.approx([a / b for a, b in zip(halving, direct, strict=True)])
+    assert min(network)[0] >= 0 < network[0][0] < 1000
 
 
 def test_exchange_scaling(mpich: Mpi, tmp_path: Path) -> None:

@@ -137,15 +137,12 @@ def direct_traffic(work: Workload) -> Traffic:
     sums = max(len(work.topology.host_subtrees(work.shards, host)) for host in _some_hosts(hosts))
     others, part_bytes = hosts - 1, work.length * work.item_bytes * (hosts - 1) / hosts
     return Traffic(
-        (  # a bucket is returned while the next one is summed
-            Phase(
-                work.buckets,
-                others * sums * (work.buckets + 1),
-                sums * (part_bytes + 8 * work.stats_length * lanes * others),
-            ),
-            Phase(1, others * work.buckets, part_bytes),
-            Phase(1, others, lanes * others),
-        ),
+        [
+            Phase(work.buckets, others * sums * work.buckets, sums * part_bytes),
+            Phase(0, others * sums, others * lanes * 8 * work.stats_length * sums),  # stats, beside the first bucket
+            Phase(1, others * work.buckets, part_bytes),  # a bucket is returned while the next one is summed
+            Phase(1, others, others * lanes),
+        ],
         2 * hosts * sums,
         work.length * work.item_bytes * sums / lanes,
     )

@@ -28,7 +28,9 @@ from hpcnn.errors import CommunicatorError
 Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
 """See `Communicator.allreduce`."""
 
-SHORT_BYTES, _LONG_BYTES = 8, 2**18
+SHORT_BYTES = 8
+_LEAST_BYTES, _MOST_BYTES = 2**14, 2**18
+"""Of a message by which the rate is measured."""
 MANY = 16
 """Messages at once, by which the overhead of one is measured; and hosts of a group, where each sends to all others."""
 _MOST_GROUPS = 4
@@ -62,20 +64,27 @@ def _of_environment() -> tuple[str, Network | None] | str:
         return str(error)
 
 
-def measure(place: Place, allreduce: Allreduce) -> Network:
+def measure(place: Place, allreduce: Allreduce, long_bytes: int = _MOST_BYTES) -> Network:
     """Return the network between hosts, the same on all ranks: the first ranks of neighbouring hosts try it.
 
-    Of many hosts some do. Collective among all ranks. What this program does for each message is measured with it.
+    Of many hosts some do. Collective among all ranks. What this program does for each message is measured with it. The
+    rate is that of messages of `long_bytes`: MPI sends short ones and long ones in different ways.
     """
     pair, group = neighbours(place.topology, place.rank)
     own = []
     if group:
         one, overhead_s = short_messages(place.links, pair, group, repeats=(24, 24))
-        long_s = min(exchange_seconds(place.links, pair, _LONG_BYTES, repeats=6))
+        long_s = min(exchange_seconds(place.links, pair, long_bytes, repeats=12))
         if pair:
-            own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (_LONG_BYTES - SHORT_BYTES)))
+            own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (long_bytes - SHORT_BYTES)))
     found = allreduce(own, operator.add)
     return Network(*(median(column) for column in zip(*found, strict=True)))
+
+
+def longest_message(work: Workload) -> int:
+    """Return about how long the longest messages of an exchange are, or how long ones tell as much of the rate."""
+    longest = work.length * work.item_bytes // (2 * work.topology.lanes * work.buckets)
+    return min(_MOST_BYTES, max(_LEAST_BYTES, 1 << max(0, longest.bit_length() - 1)))
 
 
 def neighbours(topology: Topology, rank: int) -> tuple[list[int], list[int]]:
@@ -144,8 +153,8 @@ class Chooser:
     def __init__(self, broadcast: Callable[[Any], Any], allreduce: Allreduce) -> None:
         self._broadcast, self._allreduce = broadcast, allreduce
         self._asked: tuple[str, Network | None] | None = None
-        self._measured: dict[int, Network] = {}
-        """By the number of hosts: ranks that share no memory count as hosts."""
+        self._measured: dict[tuple[int, int], Network] = {}
+        """By the number of hosts, where ranks that share no memory count as hosts, and by the length of messages."""
 
     def choose(self, place: Place, work: Workload, *, gather: bool) -> str:
         """Return the name of an algorithm; with `gather`, that may be `GATHER`. Collective.
@@ -161,6 +170,9 @@ class Chooser:
         algorithm, network = self._asked
         if algorithm:
             return algorithm
-        if network is None and hosts not in self._measured:
-            self._measured[hosts] = measure(place, self._allreduce)
-        return fastest(work, network or self._measured[hosts], gather=gather)
+        if network is None:
+            key = hosts, longest_message(work)
+            if key not in self._measured:
+                self._measured[key] = measure(place, self._allreduce, key[1])
+            network = self._measured[key]
+        return fastest(work, network, gather=gather)
