@@ -1,6 +1,9 @@
 """Whether runs choose the faster algorithm: a table of sizes by networks, on hosts made on this machine. Needs root.
 
 python -m benchmarks.choice
+
+A cell is the time by halving over that of the direct exchange, and what is chosen; ~ where none of the two is faster.
+The network is measured for each cell as often as there are rounds, each time as a run does, and each is one choice.
 """
 
 from __future__ import annotations
@@ -64,20 +67,24 @@ class Cell:
         """How many of the choices are the faster one, or as fast."""
         return sum(not self.decided or (each == HALVING) == (self.ratio < 1) for each in self.choices)
 
+    @property
+    def chosen(self) -> dict[str, int]:
+        """How often which one was chosen, the most frequent first."""
+        return dict(Counter(self.choices).most_common())
+
     def __str__(self) -> str:
-        chosen = ", ".join(f"{name} {count}" for name, count in Counter(self.choices).most_common())
-        mark = "" if self.decided else "~"
-        wrong = " **wrong**" if 2 * self.right < len(self.choices) else ""
-        return f"{mark}{self.ratio:.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f}): {chosen}{wrong}"
+        (name, count), total = next(iter(self.chosen.items())), len(self.choices)
+        said = f"{'' if self.decided else '~'}{self.ratio:.2f} {name}" + (f" {count}/{total}" if count < total else "")
+        return said if 2 * self.right >= total else f"**{said}**"
 
 
-def measured(network: dict[str, float], ranks: Sequence[int], given: argparse.Namespace) -> dict[str, Any]:
-    """Return what `benchmarks.algorithms` writes, run on hosts with these many ranks."""
-    with Testbed(len(ranks), **network) as testbed, tempfile.TemporaryDirectory() as folder:
+def measured(network: dict[str, float], given: argparse.Namespace) -> dict[str, Any]:
+    """Return what `benchmarks.algorithms` writes on hosts of that network."""
+    with Testbed(len(given.ranks), **network) as testbed, tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "raw.json")
         words = ["--rounds", given.rounds, "--seconds", given.seconds, "--json", path, "--lengths", *given.lengths]
         command = ["-m", "benchmarks.algorithms", *map(str, words)]
-        done = testbed.run(mpich(), ranks, *command, cwd=Path.cwd(), timeout_s=600)
+        done = testbed.run(mpich(), given.ranks, *command, cwd=Path.cwd(), timeout_s=600)
         if done.returncode:
             raise RuntimeError(done.stderr)
         found: dict[str, Any] = json.loads(path.read_text())
@@ -85,14 +92,28 @@ def measured(network: dict[str, float], ranks: Sequence[int], given: argparse.Na
 
 
 def cells(found: dict[str, Any], ranks: Sequence[int]) -> Iterator[Cell]:
-    """Return the cells of one network."""
+    """Yield the cells of one network, and keep with the figures what was chosen."""
     topology = Topology.of([host for host, count in enumerate(ranks) for _ in range(count)])
     for name, figures in found.items():
         if "entries" in name:
-            work = Workload(topology, len(topology.order), int(name.split()[0]), 4, STATS)
+            length = int(name.split()[0])
+            work = Workload(topology, len(topology.order), length, 4, STATS)
             networks = zip(*(figures[part] for part in NETWORK), strict=True)
             choices = [fastest(work, Network(*(each / 1000 for each in one)), gather=False) for one in networks]
-            yield Cell(figures[RATIO], choices)
+            cell = Cell(figures[RATIO], choices)
+            figures |= {"entries": length, "chosen": cell.chosen}
+            yield cell
+
+
+def verdict(found: Sequence[Cell]) -> dict[str, int]:
+    """Return how many choices there are, and how many are right: of all, and where one algorithm is faster."""
+    decided = [each for each in found if each.decided]
+    return {
+        "choices": sum(len(each.choices) for each in found),
+        "right": sum(each.right for each in found),
+        "choices where one is faster": sum(len(each.choices) for each in decided),
+        "right where one is faster": sum(each.right for each in decided),
+    }
 
 
 def main() -> int:
@@ -108,22 +129,17 @@ def main() -> int:
     if trouble:
         sys.stderr.write(f"no nodes can be made here: {trouble}\n")
         return 2
-    content: dict[str, Any] = {}
+    content: dict[str, Any] = {"ranks on each node": given.ranks, "rounds": given.rounds}
     everything: list[Cell] = []
-    print(f"| entries | {' | '.join(f'{length:,}' for length in given.lengths)} |")
+    print(f"| | {' | '.join(f'{length:,}' for length in given.lengths)} |")
     print("|---" * (1 + len(given.lengths)) + "|")
     for name in given.networks:
-        content[name] = found = measured(NETWORKS[name], given.ranks, given)
+        content[name] = found = measured(NETWORKS[name], given)
         row = list(cells(found, given.ranks))
         everything += row
         print(f"| {name} | {' | '.join(map(str, row))} |", flush=True)
-    choices, right = sum(len(each.choices) for each in everything), sum(each.right for each in everything)
-    content["choices"], content["right"] = choices, right
-    decided = [each for each in everything if each.decided]
-    of_decided = sum(each.right for each in decided), sum(len(each.choices) for each in decided)
-    print(
-        f"{right} of {choices} choices are the faster one, or as fast; {of_decided[0]} of {of_decided[1]} where one is"
-    )
+    content |= verdict(everything)
+    print("\n" + ", ".join(f"{count} {name}" for name, count in verdict(everything).items()))
     if given.json:
         write_text(given.json, json.dumps(content, indent=1) + "\n")
     return 0
