@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--lengths", type=positive, nargs="+", default=LENGTHS, metavar="N", help="entries, float32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures there")
     given = parser.parse_args()
+    if given.json and not given.json.parent.is_dir():
+        parser.error(f"--json {given.json}: there is no folder {str(given.json.parent)!r}. Make it first.")
     trouble = unavailable(latency=any("latency_us" in NETWORKS[name] for name in given.networks))
     if trouble:
         sys.stderr.write(f"no nodes can be made here: {trouble}\n")

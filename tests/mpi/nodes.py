@@ -94,9 +94,9 @@ class Testbed:
     __test__ = False  # for pytest, which takes this class for tests by its name
 
     def __init__(self, nodes: int, rate_mbit: float | None = None, *, latency_us: float | None = None) -> None:
-        """Describe `nodes` nodes whose links carry `rate_mbit` Mbit/s each way, or whatever the machine can.
+        """Describe nodes, the Mbit/s of each link in each direction, and what is added to a packet's latency.
 
-        `latency_us` is what a packet takes longer from node to node than the machine needs.
+        Without them, links are as fast as the machine.
         """
         self.names = [f"node{index}" for index in range(1, nodes + 1)]
         self._rate_mbit, self._latency_us = rate_mbit, latency_us
@@ -188,7 +188,7 @@ class Testbed:
     def clear(self) -> None:
         """End all that was started here and all that runs on the nodes; the nodes stay up."""
         self._kill_jobs()
-        for name in self._hosts.keys() - {HEAD}:  # "kill" fails where there is nothing to kill
+        for name in self._hosts.keys() & set(self.names):  # "kill" fails where there is nothing to kill
             subprocess.run([*self._enter(name), "sh", "-c", "kill -KILL -1"], capture_output=True, check=False)
 
     def _kill_jobs(self) -> None:
@@ -237,14 +237,13 @@ class Testbed:
 
     def _relay(self, addresses: dict[str, str], latency_us: float) -> None:
         """Connect the nodes and the head by one process that delays what they send."""
-        relay = self._folder / "relay"
+        relay = str(self._folder / "relay")
         subprocess.run(["cc", "-O2", "-o", relay, _RELAY], check=True)
         limits = [str(latency_us), str(self._rate_mbit or 0)]
-        self._boot("relay", [*self._enter(HEAD), str(relay), *limits, *map(_port, addresses)])
+        self._boot("relay", [*self._enter(HEAD), relay, *limits, *map(_port, addresses)])
         for name, address in addresses.items():
             self._ip(HEAD, [f"link set {_port(name)} netns {self._hosts[name].pid} name eth0"])
-            link = f"mtu {_RELAYED_MTU_BYTES} up"
-            self._ip(name, [f"addr add {address}/24 dev eth0", f"link set eth0 {link}"])
+            self._ip(name, [f"addr add {address}/24 dev eth0", f"link set eth0 mtu {_RELAYED_MTU_BYTES} up"])
 
     def _limit(self, rate_mbit: float) -> None:
         burst = max(_BURST_BYTES, int(rate_mbit * 1e6 / 8 * _BURST_S))

@@ -73,7 +73,7 @@ def measure(place: Place, allreduce: Allreduce, long_bytes: int = _MOST_BYTES) -
     pair, group = neighbours(place.topology, place.rank)
     own = []
     if group:
-        one, overhead_s = short_messages(place.links, pair, group, repeats=(24, 24))
+        one, overhead_s = short_messages(place.links, pair, group, repeats=24)
         long_s = min(exchange_seconds(place.links, pair, long_bytes, repeats=12))
         if pair:
             own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (long_bytes - SHORT_BYTES)))
@@ -99,9 +99,8 @@ def neighbours(topology: Topology, rank: int) -> tuple[list[int], list[int]]:
     """
     hosts, host = topology.hosts, topology.host_of(rank)
     groups = max(1, len(hosts) // MANY)
-    if rank != hosts[host][0] or host // MANY not in {
-        groups * number // _MOST_GROUPS for number in range(_MOST_GROUPS)
-    }:
+    measuring = {groups * number // _MOST_GROUPS for number in range(_MOST_GROUPS)}
+    if rank != hosts[host][0] or host // MANY not in measuring:
         return [], []
     start = host // MANY * MANY
     pair = hosts[host ^ 1 : (host ^ 1) + 1]
@@ -110,7 +109,7 @@ def neighbours(topology: Topology, rank: int) -> tuple[list[int], list[int]]:
 
 
 def short_messages(
-    links: Links, pair: Sequence[int], group: Sequence[int], *, repeats: tuple[int, int]
+    links: Links, pair: Sequence[int], group: Sequence[int], *, repeats: int
 ) -> tuple[list[float], float]:
     """Return the times of a short message to the other of a pair, and the overhead of each further one to a group.
 
@@ -119,8 +118,8 @@ def short_messages(
     travel as one packet.
     """
     many = [*group] * max(1, MANY // len(group))
-    one_s = exchange_seconds(links, pair, SHORT_BYTES, repeats=repeats[0])
-    many_s = exchange_seconds(links, many, SHORT_BYTES, repeats=repeats[1])
+    one_s = exchange_seconds(links, pair, SHORT_BYTES, repeats=repeats)
+    many_s = exchange_seconds(links, many, SHORT_BYTES, repeats=repeats)
     return one_s, max(0.0, min(many_s) - min(one_s)) / (len(many) - 1)
 
 

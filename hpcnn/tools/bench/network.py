@@ -21,7 +21,7 @@ from hpcnn.tools.bench.limits import WireLimit, crossing_bytes
 
 SIZE, ADDED = 2**22, 2**24
 """Bytes of the vectors that are sent, and of those that are added: more than a core caches."""
-_REPEATS, _SHORT_REPEATS = 3, (101, 101)
+_REPEATS, _SHORT_REPEATS = 3, 101
 _MANY_TIMES = 4
 """The rate is that of so many times the bytes against once: what a token bucket lets through at first cancels out."""
 _MOST_CALLS = 2**16
@@ -54,7 +54,6 @@ class NetworkBench:
             )
         self._comm, self._seconds, self._links = comm, seconds, make_links()
         self._topology = Topology.of(comm.allgather(comm.host))
-        self._host = self._topology.host_of(comm.rank)
 
     def run(self) -> NetworkFigures:
         """Measure everything."""
@@ -75,7 +74,7 @@ class NetworkBench:
 
     def _within(self) -> Network:
         """Pair neighbouring ranks of each node."""
-        ranks = self._topology.hosts[self._host]
+        ranks = self._topology.hosts[self._topology.host_of(self._comm.rank)]
         other = ranks.index(self._comm.rank) ^ 1
         pair = ranks[other : other + 1]
         latency_s, overhead_s = self._short(pair, pair)
