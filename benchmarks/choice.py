@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.algorithms import NETWORK, RATIO, STATS
 from benchmarks.report import positive
 from hpcnn.comm.exchange.choice import HALVING, Workload, fastest
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.network import Network
 from hpcnn.system.atomic import write_text
 from tests.mpi.launch import mpich
 from tests.mpi.nodes import Testbed, unavailable

@@ -26,10 +26,10 @@ from hpcnn.comm.exchange.choice import (
     fastest,
     halving_traffic,
 )
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.network import Network
 from hpcnn.comm.shared_memory import PrivateMemory
 from hpcnn.comm.simulated import Outcome, run_simulated
 from hpcnn.comm.simulated_port import Port
@@ -80,7 +80,7 @@ def test_messages_bytes_and_time_are_those_of_the_formula(hosts: int, ranks: int
     assert {count.messages for count in outcome.counts} == {traffic.messages}
     assert sent == [traffic.sent_bytes] * hosts
     barriers_s = 2e-6 * (ranks - 1).bit_length()
-    messages_s = traffic.messages_s(NETWORK)  # no time passes in additions
+    messages_s = traffic.network_s(NETWORK)  # no time passes in additions
     assert outcome.seconds == pytest.approx(messages_s + barriers_s, rel=0.15)
 
 

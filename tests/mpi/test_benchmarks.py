@@ -66,12 +66,13 @@ def test_exactness(mpich: Mpi, tmp_path: Path) -> None:
 
 
 def test_predicted_steps(mpich: Mpi, tmp_path: Path) -> None:
-    words = ("--seconds", "0.01", "--networks", "784-32-10")
+    words = ("--seconds", "0.01", "--batch", "2", "--networks", "784-32-10", "ResNet-20 32x32")
     found = measured(mpich, 2, tmp_path, "benchmarks.predicted", *words, rounds=2)
-    steps = found["784-32-10, direct"]
-    assert all(0 < alone < step for alone, step in zip(steps["a rank alone"], steps["predicted"], strict=True))
-    share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
-    assert steps["time predicted / measured"] == pytest.approx(share)
+    for name in ("784-32-10", "ResNet-20 32x32"):
+        steps = found[f"{name}, 2 a rank, direct"]
+        assert all(each > 0 for each in steps["predicted, sums"])
+        share = [a / b for a, b in zip(steps["predicted"], steps["measured"], strict=True)]
+        assert steps["time predicted / measured"] == pytest.approx(share)
 
 
 def test_a_sharded_optimizer_needs_less_memory(mpich: Mpi, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from hpcnn.comm.exchange.choice import (
     contributed_bytes,
     fastest,
 )
-from hpcnn.comm.exchange.network import NETWORK, Network, read_network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Links, Place
+from hpcnn.comm.network import NETWORK, Network, read_network
 from hpcnn.errors import CommunicatorError
 
 Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
@@ -175,3 +175,9 @@ class Chooser:
                 self._measured[key] = measure(place, self._allreduce, key[1])
             network = self._measured[key]
         return fastest(work, network, gather=gather)
+
+    def network(self, hosts: int) -> Network | None:
+        """Return the network that choices among so many hosts go by, that of the longest messages; None without any."""
+        asked = self._asked[1] if self._asked else None
+        sizes = [size for number, size in self._measured if number == hosts]
+        return asked or (self._measured[hosts, max(sizes)] if sizes else None)

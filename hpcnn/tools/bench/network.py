@@ -10,10 +10,10 @@ from statistics import median
 import numpy as np
 
 from hpcnn.comm.exchange.allreduce_exchange import plain_links
-from hpcnn.comm.exchange.network import Machine, Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.probe import neighbours, short_messages
 from hpcnn.comm.exchange.transport import Links
+from hpcnn.comm.network import Machine, Network
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 from hpcnn.system.memory import aligned_empty
