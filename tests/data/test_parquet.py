@@ -83,10 +83,12 @@ def test_two_columns_of_one_name(tmp_path):
 
 def test_damaged(tmp_path):
     content = write(tmp_path / "d.parquet", COLUMNS).read_bytes()
-    for damaged in (b"", b"no file at all", content[: len(content) // 2]):
+    no_metadata = content[:-40] + b"\xff" * 32 + content[-8:]
+    for damaged in (b"", b"no file at all", content[: len(content) // 2], no_metadata):
         (tmp_path / "d.parquet").write_bytes(damaged)
-        with pytest.raises(DataError, match=r"d\.parquet can't be read: no valid Parquet file"):
+        with pytest.raises(DataError, match=r"d\.parquet can't be read: no valid Parquet file") as caught:
             read_source(schema.Parquet(path="d.parquet", targets=["label"]), tmp_path)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("targets", "features"), [(["label"], 3), (["absent"], 4)])

@@ -90,6 +90,12 @@ def test_the_job_trains(mpich: Mpi, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_checkout_is_installed_in_place() -> None:
+    """Else its commands, which find hpcnn in the working folder, would compile the core once more."""
+    assert "pip install -e '.[" in README
+    assert not re.search(r"pip install '?\.", TEXTS)
+
+
 def test_targets_and_extras_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", "\n".join(COMMANDS), re.MULTILINE):
