@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-from hpcnn.core.activity import SAVE, WAIT
+from hpcnn.core.activity import SAVE
+from hpcnn.runs.checkpoints.together import reason, save_together
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.state import facts_of_training, pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
@@ -25,7 +26,9 @@ LAST_TRIES_S, LAST_PAUSE_S = 5.0, 1.0
 
 
 class Saver:
-    """Writes the checkpoints of one run. Every rank has one; rank 0 writes, and its clock decides.
+    """Writes the checkpoints of one run. Every rank has one, and the clock of rank 0 decides.
+
+    Of a large state every rank writes its part; a small one is brought to rank 0, which writes it.
 
     A failed save does not end the run: rank 0 warns, the existing files stay, and the save is retried.
     """
@@ -87,12 +90,9 @@ class Saver:
         again = True
         while again:
             begin, trouble = time.monotonic(), ""
-            if self._root:
+            if isinstance(content, PendingCheckpoint) or self._root:
                 assert content is not None
                 trouble = self._write(content, step, best)
-            elif isinstance(content, PendingCheckpoint):
-                with self._comm.activity.during(WAIT):
-                    content.participate()
             took_s = time.monotonic() - begin
             self._comm.barrier(spin=False)  # rank 0 hashes on the cores that the others leave idle
             again = bool(trouble) and last and time.monotonic() < give_up
@@ -103,29 +103,37 @@ class Saver:
         self._record(step, trouble, took_s)
 
     def _write(self, content: PendingCheckpoint | Checkpoint, step: int, best: bool) -> str:
-        """Write a state; return the reason of a failure, empty for success."""
+        """Write a state; return the reason of a failure, empty for success. Collective for one that is pending."""
         folder = self._folder
-        self._context.check_lease()
-        try:
+        path, names = folder.at_step(step), [folder.best, folder.last] if best else [folder.last]
+
+        def prepare() -> None:
+            self._context.check_lease()
             folder.checkpoints.mkdir(exist_ok=True)
             if self._best is not None and not best:  # first: a run killed between the two does this epoch again
                 save_checkpoint(folder.best, self._best, beat=self._beat, sync_folder=False)  # the next save does so
-        except OSError as error:
-            if isinstance(content, PendingCheckpoint):
-                content.participate()
-            return _reason(error)
-        try:
-            names = [folder.best, folder.last] if best else [folder.last]
-            save_checkpoint(folder.at_step(step), content, also=names, beat=self._beat)
-        except OSError as error:
-            return _reason(error)
+
+        if isinstance(content, PendingCheckpoint):
+            trouble = save_together(self._comm, content, path, also=names, beat=self._beat, prepare=prepare)
+        else:
+            trouble = ""
+            try:
+                prepare()
+                save_checkpoint(path, content, also=names, beat=self._beat)
+            except OSError as error:
+                trouble = reason(error)
+        if self._root and not trouble:
+            self._tidy(step)
+        return trouble
+
+    def _tidy(self, step: int) -> None:
+        """Delete the older files after a save."""
         self._best = None
         self.wait_for_deletion()
         self._context.check_lease()
-        if old := folder.old_files(step, self._run.keep_checkpoints):
+        if old := self._folder.old_files(step, self._run.keep_checkpoints):
             self._deleting = Thread(target=_delete, args=(old,), daemon=True)
             self._deleting.start()  # on a thread: deleting takes a third of a second per GB
-        return ""
 
     def _beat(self) -> None:
         """Show the watchdog progress, and end the save if the folder is another job's."""
@@ -158,7 +166,3 @@ def _delete(files: Sequence[Path]) -> None:
     for path in files:
         with suppress(OSError):  # the folder may be moved away meanwhile
             path.unlink()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

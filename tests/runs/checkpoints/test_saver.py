@@ -14,8 +14,9 @@ from hpcnn.runs.checkpoints import saver as saving
 from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.storage import checkpoint as checkpoint_module
+from hpcnn.storage import disk as disk_module
 from hpcnn.storage.checkpoint import load_checkpoint
+from hpcnn.storage.draft import Draft
 from hpcnn.training.loop import Progress
 from tests.small_jobs import build, make_job, train
 
@@ -40,16 +41,19 @@ def clock(monkeypatch):
 def disk(monkeypatch):
     """A disk that may be full."""
     state = SimpleNamespace(full=False, tries=0)
-    write = checkpoint_module.write_tensors
+    write, write_at = Draft.write, disk_module.write_at
 
-    def write_or_fail(path, arrays, contents, facts, beat):
-        state.tries += 1
+    def counted(draft, descriptor, arrays, share, beat):
+        state.tries += share.root
+        return write(draft, descriptor, arrays, share, beat)
+
+    def write_or_fail(descriptor, data, place):
         if state.full:
-            next(contents)
             raise FULL
-        write(path, arrays, contents, facts, beat)
+        write_at(descriptor, data, place)
 
-    monkeypatch.setattr(checkpoint_module, "write_tensors", write_or_fail)
+    monkeypatch.setattr(Draft, "write", counted)
+    monkeypatch.setattr(disk_module, "write_at", write_or_fail)
     return state
 
 
