@@ -15,13 +15,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
 from hpcnn.runs.checkpoints.index import newest_that_verifies
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.storage import hashing
 from hpcnn.storage.checkpoint import read_facts
 from tests.mpi.launch import ROOT, Mpi, mpich, sha256_of
 
@@ -31,20 +33,25 @@ JOB = (
 )  # fmt: skip
 PROGRAM = """
 import sys
-from hpcnn.storage import tensor_file
+from hpcnn.storage import disk, hashing
 from hpcnn.runs.checkpoints import saver
-saver._SMALL_BYTES = 0  # so that states are gathered while they are written
-tensor_file._SYNC_BYTES = 65536
-save = saver.save_checkpoint
-def noted(path, *arguments, **options):
-    print(f"begins {path.name}", flush=True)
-    save(path, *arguments, **options)
-    print(f"saved {path.name}", flush=True)
-saver.save_checkpoint = noted
+saver._SMALL_BYTES = 0  # so that every rank writes its part
+disk._SYNC_BYTES = hashing.CHUNK = 65536
+save = saver.save_together
+def noted(comm, content, path, **options):
+    if comm.rank == 0:
+        print(f"begins {path.name}", flush=True)
+    trouble = save(comm, content, path, **options)
+    if comm.rank == 0 and not trouble:
+        print(f"saved {path.name}", flush=True)
+    return trouble
+saver.save_together = noted
 from hpcnn.train import main
 sys.exit(main())
 """
 """A training that says when a save begins and when it is complete."""
+
+SMALL_CHUNK = 65536
 
 MOST_DELAY_S = 0.03
 """More than a save takes: some kills come between two."""
@@ -115,6 +122,21 @@ def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: 
 
 def check_left(run: RunFolder, saved: int, tally: Tally) -> None:
     """Check what a killed run left: its newest checkpoint verifies and is no older than the last complete save."""
+    with small_chunks():
+        check_newest(run, saved, tally)
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """Hash as the killed runs do."""
+    chunk, hashing.CHUNK = hashing.CHUNK, SMALL_CHUNK
+    try:
+        yield
+    finally:
+        hashing.CHUNK = chunk
+
+
+def check_newest(run: RunFolder, saved: int, tally: Tally) -> None:
     temporary = any(path.suffix == ".tmp" for path in run.checkpoints.glob(".*")) if run.checkpoints.exists() else False
     tally.left["within a write" if temporary else "between writes"] += 1
     try:
