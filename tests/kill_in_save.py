@@ -70,7 +70,10 @@ class Tally:
 
 
 def kill_while_saving(mpi: Mpi, folder: Path, rng: random.Random) -> list[str]:
-    """Start a run, kill all its processes at once at some save, and return the lines that it printed."""
+    """Start a run, kill one rank or all processes at once at some save, and return the lines that it printed.
+
+    What is left of it after the loss of a rank has to end by itself.
+    """
     process = mpi.start(rng.choice(RANKS), *JOB, "--resume", "auto", cwd=folder)
     assert process.stdout is not None
     lines, wanted = [], rng.randrange(1, 12)
@@ -79,7 +82,9 @@ def kill_while_saving(mpi: Mpi, folder: Path, rng: random.Random) -> list[str]:
         if sum(each.startswith("begins") for each in lines) == wanted:
             time.sleep(rng.uniform(0, MOST_DELAY_S))
             break
-    for each in [*descendants(process.pid), process.pid]:
+    below = descendants(process.pid)
+    chosen = [rng.choice(ranks)] if (ranks := ranks_among(below)) and rng.random() < 0.5 else [*below, process.pid]
+    for each in chosen:
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
     out, _ = process.communicate(timeout=LIMIT_S)
@@ -97,12 +102,24 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def ranks_among(processes: list[int]) -> list[int]:
+    """Return which of these processes are ranks of the program that mpirun started."""
+
+    def command(process: int) -> bytes:
+        with suppress(OSError):
+            return Path(f"/proc/{process}/cmdline").read_bytes()
+        return b""
+
+    words = {process: command(process).split(b"\0") for process in processes}
+    return [process for process in processes if b"python" in words[process][0] and b"program.py" in words[process]]
+
+
 def step_of(name: str) -> int:
     found = re.search(r"step-(\d+)", name)
     return int(found[1]) if found else 0
 
 
-def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: Tally) -> None:
+def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: tuple[str, bytes], tally: Tally) -> None:
     """Kill a run in some saves one after the other, and resume it to its end."""
     folder.mkdir()
     (folder / "program.py").write_text(PROGRAM)
@@ -113,8 +130,10 @@ def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: 
         saved = max((step_of(line) for line in lines if line.startswith("saved step")), default=0)
         check_left(run, saved, tally)
     done = mpi.run(rng.choice(RANKS), *JOB, "--resume", "auto", cwd=folder, timeout_s=LIMIT_S)
-    if done.returncode != 0 or sha256_of(done.stdout) != reference:
+    if done.returncode != 0 or sha256_of(done.stdout) != reference[0]:
         tally.wrong.append(f"resumed: code {done.returncode}\\n{done.stdout}\\n{done.stderr}")
+    elif run.last.read_bytes() != reference[1]:
+        tally.wrong.append("resumed: the last checkpoint is not, byte by byte, the file that one rank writes")
     leftovers = [path.name for path in run.checkpoints.iterdir() if path.suffix == ".tmp"]
     if leftovers:
         tally.wrong.append(f"left over after the end: {leftovers}")
@@ -152,13 +171,13 @@ def check_newest(run: RunFolder, saved: int, tally: Tally) -> None:
             tally.wrong.append(f"{link.name} is a symbolic link")
 
 
-def reference_of(mpi: Mpi, folder: Path) -> str:
-    """Return the hash of a run that nothing happens to."""
+def reference_of(mpi: Mpi, folder: Path) -> tuple[str, bytes]:
+    """Return the hash and the last checkpoint of a run on one rank that nothing happens to."""
     folder.mkdir()
     (folder / "program.py").write_text(PROGRAM)
     done = mpi.run(1, *JOB, cwd=folder, timeout_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
-    return sha256_of(done.stdout)
+    return sha256_of(done.stdout), RunFolder(folder / "run").last.read_bytes()
 
 
 def kill_runs(mpi: Mpi, folder: Path, runs: int, seed: int) -> Tally:

@@ -219,3 +219,21 @@ def test_startup_scaling(mpich: Mpi, tmp_path: Path) -> None:
         assert many[name] == few[name] > 0
     assert many["MB"] < 1.5 * few["MB"]
     assert many["KB"] < 4 * few["KB"]  # names and cores
+
+
+def test_checkpoint_scaling(mpich: Mpi, tmp_path: Path) -> None:
+    """A rank's messages grow with the logarithm of the ranks, and none writes more than its share."""
+    raw = tmp_path / "raw.json"
+    done = mpich.run(0, "-m", "benchmarks.checkpoint_scaling", "--ranks", "16", "64", "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    few, many = (found["a chunk a rank"] for found in json.loads(raw.read_text()).values())
+    ours, alone = (found["each its part"] for found in (few, many)), many["rank 0 everything"]
+    (sent, received), (most_sent, most_received) = (
+        (found["messages sent"], found["messages received"]) for found in ours
+    )
+    assert most_sent - sent <= 4 * 2  # a broadcast, a barrier and two sums along a tree
+    assert most_received - received <= 4
+    assert many["each its part"]["share written"] < 2.01 / 64
+    assert alone["messages received"] > 2 * 63
+    assert alone["share written"] == pytest.approx(1, rel=1e-3)
+    assert {found["files opened"] for found in (many["each its part"], alone)} == {1}
