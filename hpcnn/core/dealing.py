@@ -30,7 +30,7 @@ class Dealing:
     shared: bool = False
     """Whether every rank takes its share; if not, rank 0 takes all."""
     kept: float = 1.0
-    """The part of its share that rank 0 keeps; the other ranks take the rest, since it has more to do than they."""
+    """The part of its share that rank 0 keeps; the ranks beside it take the rest, since it has more to do than they."""
 
 
 class Takers:
@@ -40,21 +40,22 @@ class Takers:
         dealing: how they are dealt.
         length: entries of the vector.
         order: the ranks in the order of their entries in the vector, so that most chunks stay where they are.
+        beside: the other ranks of rank 0's host.
 
-    >>> takers = Takers(Dealing(chunk=10, shared=True, kept=0.5), 60, [0, 1, 2])
+    >>> takers = Takers(Dealing(chunk=10, shared=True, kept=0.5), 60, order=[0, 1, 2], beside=[1])
     >>> [takers.of(number) for number in range(6)], takers.taken_by(1)
     ([0, 1, 1, 1, 2, 2], [1, 2, 3])
     """
 
-    def __init__(self, dealing: Dealing, length: int, order: Sequence[int]) -> None:
-        self._dealing, self._length, self._order = dealing, length, order
+    def __init__(self, dealing: Dealing, length: int, order: Sequence[int], beside: Sequence[int]) -> None:
+        self._dealing, self._length, self._order, self._beside = dealing, length, order, beside
         self.count = max(1, -(-length // dealing.chunk))
         """Chunks of the vector: one even if it is empty."""
         self._root = order.index(0)
         self._end = self._first(self._root + 1)
         """The end of rank 0's share, and the end of what it keeps of that."""
         self._left = self._first(self._root)
-        self._left += round(dealing.kept * (self._end - self._left)) if len(order) > 1 else self._end - self._left
+        self._left += round((dealing.kept if beside else 1) * (self._end - self._left))
 
     def _first(self, position: int) -> int:
         return -(-position * self.count // len(self._order))
@@ -63,10 +64,9 @@ class Takers:
         """Return the rank that takes a chunk."""
         if not self._dealing.shared:
             return 0
-        size = len(self._order)
         if self._left <= number < self._end:
-            return self._order[(self._root + 1 + (number - self._left) % (size - 1)) % size]
-        return self._order[number * size // self.count]
+            return self._beside[(number - self._left) % len(self._beside)]
+        return self._order[number * len(self._order) // self.count]
 
     def taken_by(self, rank: int) -> Sequence[int]:
         """Return the numbers of the chunks that a rank takes, ascending."""
@@ -74,10 +74,11 @@ class Takers:
             return range(0 if rank else self.count)
         if rank == 0:
             return range(self._first(self._root), self._left)
-        size, position = len(self._order), self._order.index(rank)
-        offset = (position - self._root - 1) % size
-        left = range(self._left + offset, self._end, size - 1)
-        return sorted([*left, *range(self._first(position), self._first(position + 1))])
+        position = self._order.index(rank)
+        taken = [*range(self._first(position), self._first(position + 1))]
+        if rank in self._beside:
+            taken += range(self._left + self._beside.index(rank), self._end, len(self._beside))
+        return sorted(taken)
 
     def wanted(self, number: int) -> tuple[int, int]:
         """Return which entries the rank takes with a chunk."""

@@ -43,6 +43,7 @@ class Partitions:
 
     def __init__(self, place: Place, length: int, owned: Callable[[int], Sequence[Range]]) -> None:
         self._place, self._length, self._owned = place, length, owned
+        self._beside_root = [rank for rank in place.topology.hosts[place.topology.host_of(0)] if rank]
 
     def deal(self, own: Array, dealing: Dealing) -> Iterator[Chunk]:
         """Yield the chunks that this rank takes of the vector of which `own` holds its partitions; see `deal_pieces`.
@@ -63,7 +64,7 @@ class Partitions:
         but for rank 0 where it takes everything.
         """
         place, own = self._place, sorted(own, key=lambda piece: piece[0])
-        takers = Takers(dealing, self._length, self._owners.order)
+        takers = Takers(dealing, self._length, self._owners.order, self._beside_root)
         sending = place.links.transfer(list(self._sends(own, takers)), [], STATE_TAG)
         sending.start()
         incomplete = []

@@ -77,10 +77,10 @@ def _save(
             draft = Draft.create(stack.enter_context(atomic_path(path, also, synced=True)), header, content.size_bytes)
         except OSError as error:
             trouble = reason(error)
-    draft, trouble = comm.broadcast((draft, trouble))
+    draft, trouble, beside = comm.broadcast((draft, trouble, comm.local_size - 1))
     if draft is None:
         raise OSError(trouble)
-    part = _write(comm, draft, content, beat)
+    part = _write(comm, draft, content, _kept(comm.size, beside, content), beat)
     if part.error is not None:
         raise part.error
     if comm.rank == 0:
@@ -88,7 +88,7 @@ def _save(
         beat()
 
 
-def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, beat: Callable[[], None]) -> Part:
+def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, kept: float, beat: Callable[[], None]) -> Part:
     """Write this rank's part; return what all have written. Collective."""
     root, alone = comm.rank == 0, comm.size == 1 or not content.spread_bytes
     descriptor, failure = None, None
@@ -99,7 +99,7 @@ def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, beat: C
             except OSError as error:
                 failure = error
         shared = not alone and comm.allreduce(failure is None, lambda left, right: left and right)
-        share = Share(root, shared, _kept(comm.size, content))
+        share = Share(root, shared, kept)
         part = draft.write(descriptor if root or shared else None, in_file_order(content.arrays), share, beat)
         if root:
             part.error = part.error or failure
@@ -114,7 +114,11 @@ def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, beat: C
     return comm.allreduce(part, Part.merge)
 
 
-def _kept(ranks: int, content: PendingCheckpoint) -> float:
-    """Return which part of its share rank 0 keeps, so that it writes as much as others, with what it alone writes."""
-    spread = content.spread_bytes
-    return max(0.0, 1 - (ranks - 1) * (content.size_bytes - spread) / spread) if spread else 1.0
+def _kept(ranks: int, beside: int, content: PendingCheckpoint) -> float:
+    """Return which part of its share rank 0 keeps, so that it writes no more than the ranks of its host if it can.
+
+    It alone writes what every rank has. To ranks of other hosts it leaves nothing: a slow network takes longer to send
+    it than rank 0 takes to write it.
+    """
+    share, alone = content.spread_bytes / ranks, content.size_bytes - content.spread_bytes
+    return max(0.0, 1 - alone * beside / (beside + 1) / share) if share else 1.0
