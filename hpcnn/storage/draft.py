@@ -110,7 +110,7 @@ class _Writer:
     def hash_weights(self, name: str, lazy: LazyArray) -> None:
         """Begin to hash weights, which takes longest, since one thread has to do it."""
         assert lazy.array is not None, "every rank has the weights"
-        self._content.begin_array(name, lazy.dtype, lazy.shape)
+        self._content.begin_array(name, lazy.dtype, lazy.shape, wait=False)
         data = bytes_of(lazy.array)
         for part in chunks(len(data)):
             self._content.add_weights(data[part], wait=False)

@@ -69,9 +69,10 @@ class ContentHash:
         if len(self._waiting) > _AHEAD:
             self._waiting.popleft().result()
 
-    def begin_array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    def begin_array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], *, wait: bool = True) -> None:
         """Begin an array of the weights, whose hash contains its name, type and shape."""
-        self.add_weights(f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n".encode())  # as in `hpcnn.nn.params`
+        text = f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n"  # as in `hpcnn.nn.params`
+        self.add_weights(text.encode(), wait=wait)
 
     def wait(self, beat: Callable[[], None] = lambda: None) -> None:
         """Wait until all that was added is hashed."""

@@ -91,23 +91,22 @@ def _save(
 def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, kept: float, beat: Callable[[], None]) -> Part:
     """Write this rank's part; return what all have written. Collective."""
     root, alone = comm.rank == 0, comm.size == 1 or not content.spread_bytes
-    descriptor, failure = None, None
-    with ExitStack() as stack:
-        if root or not alone:
-            try:
-                descriptor = stack.enter_context(draft.opened())
-            except OSError as error:
-                failure = error
-        shared = not alone and comm.allreduce(failure is None, lambda left, right: left and right)
-        share = Share(root, shared, kept)
-        part = draft.write(descriptor if root or shared else None, in_file_order(content.arrays), share, beat)
-        if root:
-            part.error = part.error or failure
-        if (root or shared) and part.error is None:
-            try:
+    descriptor, failure, part = None, None, Part()
+    try:
+        with ExitStack() as stack:
+            if root or not alone:
+                try:
+                    descriptor = stack.enter_context(draft.opened())
+                except OSError as error:
+                    failure = error
+            shared = not alone and comm.allreduce(failure is None, lambda left, right: left and right)
+            writes, share = root or shared, Share(root, shared, kept)
+            part = draft.write(descriptor if writes else None, in_file_order(content.arrays), share, beat)
+            part.error = part.error or (failure if root else None)
+            if writes and part.error is None:
                 faults.writing(draft.path)
-            except OSError as error:
-                part.error = error
+    except OSError as error:  # of the fault, or of closing the file
+        part.error = part.error or error
     if part.error is not None and not root and part.error.errno not in _FULL:
         part.error = OSError(f"{reason(part.error)} on {comm.host}")
     comm.barrier(spin=False)  # the others hash on the cores that this rank leaves idle
