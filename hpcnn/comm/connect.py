@@ -12,6 +12,7 @@ import time
 from hpcnn.comm.launcher import CHOICE, Launch, detect_foreign, detect_launch, outlive_each_other
 from hpcnn.comm.mpi_info import library_line
 from hpcnn.comm.protocol import Communicator
+from hpcnn.comm.waiting import let_ranks_sleep
 from hpcnn.errors import CommunicatorError, MissingExtraError
 from hpcnn.kernels.loading import bring_up_to_date
 
@@ -99,6 +100,8 @@ def _connect_mpi(launch: Launch, *, known: bool) -> Communicator:
     watched_rank.start(launch)
     watched_rank.finalizes = not MPI.Is_initialized()  # else the program does, after all that runs in Python
     if not MPI.Is_initialized():
+        if not open_mpi:  # which does as much by itself
+            let_ranks_sleep()
         faulthandler.dump_traceback_later(_INIT_S, exit=True)  # no thread could end it, since MPI_Init keeps the GIL
         MPI.Init_thread()
         faulthandler.cancel_dump_traceback_later()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import io
 import os
 import socket
 import sys
@@ -160,6 +161,8 @@ class FailureGuard:
         return f"rank {self.comm.rank} on {self.comm.host}, {self.comm.activity}"
 
     def _report(self, message: str) -> None:
+        if isinstance(sys.stderr, io.StringIO):  # of the hook of torch.distributed, which prints it too late
+            sys.stderr = sys.__stderr__
         write_line(f"hpcnn: error: {message.rstrip()}", ERROR)
         _show_cursor()
 

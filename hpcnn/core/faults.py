@@ -211,7 +211,7 @@ def _inject(fault: Fault) -> None:
         case "freeze":
             import ctypes
 
-            ctypes.PyDLL(None).sleep(2**31 - 1)  # PyDLL keeps the GIL
+            ctypes.PyDLL(None).read(os.pipe()[0], bytes(1), 1)  # PyDLL keeps the GIL; nothing ever comes
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "signal":

@@ -5,7 +5,6 @@ It is a thread of each rank. It observes its own rank, and receives the states o
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Self
 from hpcnn.comm.abort import abort_job
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.supervision.heartbeats import Heartbeats, Status
+from hpcnn.comm.supervision.watched_rank import watched_rank
 from hpcnn.core.activity import SAVE, SET_UP, WAIT
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_STALLED, CommunicatorError, HpcnnError
@@ -92,6 +92,8 @@ class Watchdog:
     def __enter__(self) -> Self:
         if self._limit_s < math.inf:
             self._thread.start()
+        if self._warn_s < math.inf:
+            watched_rank.show_stack_after(self._warn_s)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -103,7 +105,7 @@ class Watchdog:
         self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
-            faulthandler.cancel_dump_traceback_later()
+        watched_rank.show_stack_after(0.0)
         if self._beats is None:
             return
         beats, last = self._beats, time.monotonic()
@@ -121,21 +123,11 @@ class Watchdog:
 
     def _run(self) -> None:
         last = time.monotonic()
-        self._rearm_stack_dump()
         self.look(0.0)
         while not self._closed.wait(self._period_s):
             now = time.monotonic()
             self.look(min(now - last, 2 * self._period_s))
             last = now
-            self._rearm_stack_dump()
-
-    def _rearm_stack_dump(self) -> None:
-        """Have a thread outside Python print the stacks, unless this is called again in time.
-
-        C code may hold the interpreter lock for ever. The right neighbour then misses this rank's heartbeats.
-        """
-        if self._warn_s < math.inf:
-            faulthandler.dump_traceback_later(self._warn_s + self._period_s, file=2)
 
     # ------------------------------------------------------------------------------------------------------- looking
 

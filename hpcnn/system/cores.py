@@ -57,6 +57,19 @@ def read_cores(
     )
 
 
+def cpus_of_host(root: Path = Path("/")) -> float:
+    """Return how many CPUs all ranks of this host have together at most, whatever each of them is bound to.
+
+    Those that are online, or fewer by the limits of this process's control groups; `root` is where the file system
+    starts.
+    """
+    sets = [read_text(root / "sys/devices/system/cpu/online")]
+    for _, folder in groups_of("cpuset", root):
+        sets += [read_text(folder / name) for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")]
+    limits = [float(count) for text in sets if (count := len(set(_numbers(text))))]
+    return min([*limits, *(cpus for _, cpus in _quotas(root))], default=float(os.cpu_count() or 1))
+
+
 def share(own: Cores, together: Sequence[Cores]) -> int:
     """Return this rank's share of the cores, at least 1: what several ranks may use is divided among them.
 

@@ -18,6 +18,8 @@ from hpcnn.torch.tensors import tensor_of
 
 _ON_WIRE = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}
 """What gradients of each type are added in."""
+_EXACT_IN_TWO_BYTES = 256
+"""Compression rounds no sum of so many ones."""
 
 
 def wire_type(parameter: torch.Tensor) -> np.dtype[Any]:
@@ -37,7 +39,8 @@ def wire_type(parameter: torch.Tensor) -> np.dtype[Any]:
 class GradientVector:
     """The gradients of parameters of one type, one after the other, in the order of the parameters.
 
-    A backward pass fills it from the end. Its first entries say, for each parameter, how many ranks have a gradient.
+    A backward pass fills it from the end. Its first entries count, for each parameter, the ranks that have a gradient;
+    with compression, every 256 ranks have a count of their own, since a rounded one would return in the next step.
     Where all parameters are on one GPU, gradients are gathered there, and copied to the host's memory in pieces.
 
     Args:
@@ -62,16 +65,19 @@ class GradientVector:
         self.parameters = parameters
         line = ALIGNMENT // kind.itemsize
         sizes = [-(-parameter.numel() // line) * line for parameter in parameters]
-        head = -(-len(parameters) // line) * line
+        counts = 1 if compression is None else -(-comm.size // _EXACT_IN_TWO_BYTES)
+        head = -(-counts * len(parameters) // line) * line
         self.starts = list(accumulate(sizes, initial=head))
         entries = bucket // kind.itemsize
         self.exchange = comm.exchange(comm.size, self.starts[-1], kind, stats, bucket=entries, compression=compression)
         self.exchange.activity = comm.activity
         own = tensor_of(self.exchange.contributions[0].vector)
         own.zero_()  # the gaps between gradients are added, too
-        self._own, self._flags = own, own[: len(parameters)]
+        self._own, self._flags = own, own[: counts * len(parameters)].view(counts, -1)
+        self._own_flags = self._flags[comm.rank // _EXACT_IN_TWO_BYTES % counts]
         # The sums are shared by the ranks of a host, while users may change gradients.
         self._sums, self._mean = tensor_of(self.exchange.vector), tensor_of(aligned_empty(self.starts[-1], kind))
+        self._counts = self._sums[: counts * len(parameters)].view(counts, -1)
         device = device_of_all(parameters)
         self._copy = None if device is None else GradientCopy(device, self.starts[-1], own.dtype)
         if self._copy is not None:
@@ -132,15 +138,16 @@ class GradientVector:
             self._copy.finish(self.starts[0], self._own, self.exchange.ready)
 
     def _complete(self, factor: float) -> None:
+        self._flags.zero_()  # what an exchange leaves there is partial sums
         if all(self._come):
-            self._flags.fill_(1)
+            self._own_flags.fill_(1)
             return
         for number, come in enumerate(self._come):
             if not come and self.parameters[number].grad is not None:
                 self.put(number, factor)
             elif not come:
                 self.own[number].zero_()
-        self._flags.copy_(torch.tensor(self._come))
+        self._own_flags.copy_(torch.tensor(self._come))
 
     def give(self, factor: float) -> None:
         """Give each parameter the sum of its gradients, multiplied by `factor`; one that no rank has stays as it is."""
@@ -148,9 +155,10 @@ class GradientVector:
             torch.mul(self._sums, factor, out=self._mean)
         else:
             self._mean.copy_(self._sums).mul_(factor)
-        everywhere = bool(self._sums[: len(self.parameters)].all())
+        come = self._counts.any(0)
+        everywhere = bool(come.all())
         for number, (parameter, result) in enumerate(zip(self.parameters, self._results, strict=True)):
-            if not everywhere and not self._sums[number]:
+            if not everywhere and not come[number]:
                 continue
             if parameter.dtype == result.dtype and parameter.device == result.device:
                 if parameter.grad is not result:

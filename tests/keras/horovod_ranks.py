@@ -101,6 +101,20 @@ def train_job(comm: Communicator, out: Path, how: str) -> None:
     train(job, comm, out=out / how, resume="never", backend=KerasBackend.start(comm.local_rank))
 
 
+def study(comm: Communicator) -> dict[str, Any]:
+    """Return what a scaling study finds of Horovod, whose ranks must end with equal weights."""
+    from hpcnn.job.load import load_job
+    from hpcnn.runs.build import build_training
+    from hpcnn.tools.scaling.measure import take_turns
+    from hpcnn.tools.scaling.names import HOROVOD
+    from hpcnn.tools.scaling.sides import attempt, horovod_side
+
+    job = load_job(JOB)
+    training, left_out = build_training(job.job, job.base, comm), dict[str, str]()
+    sides = attempt(lambda: horovod_side(training, comm), left_out, HOROVOD)
+    return take_turns(comm, sides, 1) | left_out
+
+
 def report(comm: Communicator, out: Path) -> int:
     """Do everything, train a job into the folder `out`, and print what came of it."""
     import tensorflow as tf
@@ -108,7 +122,7 @@ def report(comm: Communicator, out: Path) -> int:
     for how in ("horovod",) if comm.size > 1 else ("mpi", "horovod"):
         train_job(comm, out, how)
 
-    added, several = sums(comm), several_subtrees(comm)
+    added, several, measured = sums(comm), several_subtrees(comm), study(comm)
     own = slice(SAMPLES * comm.rank // comm.size, SAMPLES * (comm.rank + 1) // comm.size)
     together, alone = train(own, distributed=True), train(own, distributed=False)
     single = train(slice(None), distributed=False)
@@ -118,6 +132,7 @@ def report(comm: Communicator, out: Path) -> int:
             "tensorflow": tf.__version__,
             "sums": added,
             "several nodes": several,
+            "study": measured,
             "between ranks": float(np.max([np.abs(one - together) for one in everyone])),
             "to one process": float(np.abs(together - single).max()),
             "without": float(np.max([np.abs(one - alone) for one in apart])),

@@ -18,6 +18,7 @@ from tests.mpi.launch import Mpi
 
 RANKS = "tests.keras.horovod_ranks"
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+ONE_RANK = "one rank has nothing to exchange: hpcnn's own figure holds"
 ROUNDING = {"float32": 1e-6, "float64": 1e-14}
 
 
@@ -68,6 +69,13 @@ def test_sums_of_one_process(found_by: By, newest_horovod: Mpi) -> None:
 
 def test_ranks_with_several_subtrees_of_the_tree(found_by: By, newest_horovod: Mpi) -> None:
     assert found_by(newest_horovod, 2).report["several nodes"] == [3.0] * 10 + [30.0] * 2
+
+
+def test_the_side_of_a_scaling_study(found_by: By, newest_horovod: Mpi) -> None:
+    found = found_by(newest_horovod, 2).report["study"]["horovod"]
+    assert found["steps"] == 27
+    assert len(found["seconds"]) == len(found["samples"]) == 7
+    assert found_by(newest_horovod, 0).report["study"] == {"horovod": ONE_RANK}
 
 
 def test_training_equals_that_of_one_process(found_by: By, horovod: Mpi) -> None:

@@ -119,6 +119,25 @@ import hpcnn
 MPI.Finalize()
 hpcnn.connect()
 """
+CROWDED = """
+import ctypes
+import os
+import re
+import hpcnn
+from hpcnn.comm import waiting
+
+waiting.cpus_of_host = lambda root: 1.5
+del os.environ[waiting.SLEEPS]
+comm = hpcnn.connect()
+(library,) = {line.split()[-1] for line in open("/proc/self/maps") if re.search(r"/libmpi\\.so", line)}
+mpi, number, handle, count = ctypes.CDLL(library), ctypes.c_int(), ctypes.c_void_p(), ctypes.c_int()
+value = ctypes.c_int()
+assert mpi.MPI_T_init_thread(0, ctypes.byref(number)) == 0
+assert mpi.MPI_T_cvar_get_index(waiting.SLEEPS.encode(), ctypes.byref(number)) == 0
+assert mpi.MPI_T_cvar_handle_alloc(number, None, ctypes.byref(handle), ctypes.byref(count)) == 0
+assert mpi.MPI_T_cvar_read(handle, ctypes.byref(value)) == 0
+print(f"rank {comm.rank} sleeps: {value.value}")
+"""
 REFUSED = """
 import hpcnn
 
@@ -222,6 +241,15 @@ def test_a_program_that_has_finalized_mpi(mpi: Mpi, tmp_path: Path) -> None:
     done = mpi.run(2, script, cwd=tmp_path)
     assert done.returncode != 0
     assert "this program has finalized MPI already, which can't be undone." in done.stderr
+
+
+def test_ranks_that_outnumber_the_cpus_sleep_while_they_wait(mpich: Mpi, tmp_path: Path) -> None:
+    """As MPICH itself says after MPI_Init."""
+    script = tmp_path / "script.py"
+    script.write_text(CROWDED)
+    done = mpich.run(2, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["rank 0 sleeps: 1", "rank 1 sleeps: 1"]
 
 
 def test_an_error_of_all_ranks_is_one_message(mpich: Mpi, tmp_path: Path) -> None:

@@ -198,6 +198,16 @@ def test_algorithms(mpich: Mpi, tmp_path: Path) -> None:
     assert ratio == pytest.approx([a / b for a, b in zip(halving, direct, strict=True)])
 
 
+def test_oversubscribed(mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    words = ("--ranks", "2", "--networks", "784-32-10", "--steps", "2", "--rounds", "1", "--json", raw)
+    done = mpich.run(0, "-m", "benchmarks.oversubscribed", *words, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    asleep, busy, *processor, ratio, _ = json.loads(raw.read_text())["2 ranks, 784-32-10"].values()
+    assert ratio == pytest.approx([asleep[0] / busy[0]])
+    assert all(seconds > 0 for (seconds,) in processor)
+
+
 def test_exchange_scaling(mpich: Mpi, tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     words = ("--hosts", "2", "8", "--no-choices", "--json", raw)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.mpi.launch import LETS_OTHERS_RUN, ROOT, Mpi, sha256_of
+from hpcnn.comm.waiting import SLEEPS
+from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.rank_server import RankServer
 from tests.mpi.served_training import train
 
@@ -44,9 +45,9 @@ def test_open_mpi(ranks_of_open_mpi: RankServer, ranks: int, tmp_path: Path, ref
 
 
 def test_the_command_under_each_mpi(mpi: Mpi, tmp_path: Path, reference: str) -> None:
-    """A launch of its own, and waiting ranks as users have them; other launches are in other modules."""
+    """A launch of its own, and busy waiting, as users have it; other launches are in other modules."""
     options = [word for setting in SHORT for word in ("--set", setting)]
-    done = mpi.run(3, *TRAIN, JOB, "--quiet", *options, cwd=tmp_path, environment={LETS_OTHERS_RUN: "0"})
+    done = mpi.run(3, *TRAIN, JOB, "--quiet", *options, cwd=tmp_path, environment={SLEEPS: "0"})
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout) == reference
 

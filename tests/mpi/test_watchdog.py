@@ -207,7 +207,8 @@ def test_c_code_that_keeps_the_lock_of_python(mpi: Mpi, tmp_path: Path) -> None:
         job.finish()
     named = check_ended(job, job.find("hpcnn: fault injected")[0])
     assert named.startswith(f"hpcnn: warning: rank 1 on {socket.gethostname()} has given no sign of life for ")
-    job.find("Timeout (")
+    job.find("hpcnn: no Python of rank 1 has run for ")
+    job.find("Stack (most recent call first):")
     assert "faults.py" in job.text()
 
 

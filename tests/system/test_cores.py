@@ -7,7 +7,7 @@ import os
 import pytest
 
 from hpcnn.errors import HpcnnError
-from hpcnn.system.cores import Cores, oversubscription, read_cores, share, threads_of
+from hpcnn.system.cores import Cores, cpus_of_host, oversubscription, read_cores, share, threads_of
 
 
 def write(root, files):
@@ -87,6 +87,27 @@ V1 = "4:memory:/job\n3:cpu,cpuacct:/job/step\n2:cpuset:/job\n"
 def test_quotas_of_control_groups(tmp_path, group, limits, quotas):
     write(tmp_path, {"proc/self/cgroup": group} | {f"sys/fs/cgroup/{name}": text for name, text in limits.items()})
     assert list(read_cores(tmp_path, {0}, {}).quotas) == quotas
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "cpus"),
+    [
+        ("", {}, 8),
+        ("0::/job/step\n", {"job/cpuset.cpus.effective": "0-2,5\n"}, 4),
+        ("0::/job/step\n", {"job/cpuset.cpus.effective": "0-3\n", "job/step/cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/job/step\n", {"job/step/cpuset.cpus.effective": "\n", "cpuset.cpus.effective": "0-31\n"}, 8),
+        (V1, {"cpuset/job/cpuset.cpus": "0-3\n", "cpuset/job/cpuset.effective_cpus": "0-1\n"}, 2),
+    ],
+)
+def test_cpus_of_all_ranks(tmp_path, group, limits, cpus):
+    files = {f"sys/fs/cgroup/{name}": text for name, text in limits.items()}
+    write(tmp_path, {"sys/devices/system/cpu/online": "0-7\n", "proc/self/cgroup": group} | files)
+    assert cpus_of_host(tmp_path) == cpus
+
+
+def test_cpus_of_all_ranks_of_an_unknown_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert cpus_of_host(tmp_path) == 3
 
 
 @pytest.mark.parametrize(("value", "cpus"), [("4", 4), ("", None), ("0", None), ("4(x2)", None), (None, None)])

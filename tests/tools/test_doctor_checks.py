@@ -225,6 +225,9 @@ CASES: dict[Check, list[tuple[Evidence, Change, str, str, str]]] = {
     cores.check_oversubscription: [
         (SOUND, on(1), WARNING, "2 ranks share 1 CPU on a", "mpirun -n 1 "),
         (SOUND, on(8, group=1.5), WARNING, "2 ranks share 1.5 CPUs on a", "mpirun -n 1 "),
+        (SOUND, lambda evidence: ranks(sleeps=True)(on(1)(evidence)), WARNING, r"wait sleep.*_YIELD=1\)\.$", "-n 1 "),
+        (SOUND, on(1), WARNING, "wait keep a CPU busy; export MPIR_CVAR_ENABLE_HEAVY_YIELD=1 lets", "-n 1 "),
+        (SOUND, lambda evidence: probe(library="Open MPI v5")(on(1)(evidence)), WARNING, "of the container.$", "-n 1 "),
     ],
     cores.check_threads: [
         (

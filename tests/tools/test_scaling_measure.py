@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -193,6 +196,24 @@ def test_the_reason_without_pytorch(few: None, monkeypatch: pytest.MonkeyPatch) 
     plan = plan_of(nodes="1,2", tasks_per_node=1, steps=1, rivals=["ddp"])
     left_out = measure_run(plan, plan.run("strong-1"), SerialCommunicator())["left_out"]
     assert "PyTorch DDP needs the package 'torch', which is not installed" in left_out["ddp"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ("tensorflow", "Horovod needs the package 'tensorflow', which is not inst"),
+        ("horovod", "Horovod is not install"),
+    ],
+)
+def test_the_reason_without_horovod(few: None, missing: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ModuleType("tensorflow")
+    found.__spec__ = ModuleSpec("tensorflow", None)
+    monkeypatch.setitem(sys.modules, "tensorflow", found)
+    monkeypatch.setitem(sys.modules, missing, None)
+    plan = plan_of(nodes="1,2", tasks_per_node=1, steps=1, rivals=["horovod"])
+    for raw in run_threads(2, lambda comm: measure_run(plan, plan.run("strong-2"), comm)):
+        assert raw["left_out"]["horovod"].startswith(reason)
+        assert [*raw["sides"]] == ["hpcnn"]
 
 
 def test_the_interface_by_which_a_host_is_reached() -> None:

@@ -58,7 +58,7 @@ def test_importing_it_is_light() -> None:
 
 
 @pytest.mark.parametrize("ranks", [0, 3])
-@pytest.mark.parametrize(("script", "checks"), [("collectives", 6), ("training", 13)])
+@pytest.mark.parametrize(("script", "checks"), [("collectives", 6), ("training", 14)])
 def test_checks(torch_environment: Mpi, ranks: int, script: str, checks: int, tmp_path: Path) -> None:
     done = torch_environment.run(ranks, "-m", f"tests.torch.scripts.{script}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
 from contextlib import suppress
 
@@ -13,12 +14,13 @@ fail, since MPI told it that another one has died."""
 SPARE, WATCHED, ALL_NEAR = 1, 2, 4
 """Flags of a rank: the others can continue without it; its own watchdog limits the time that it waits; all other ranks
 are on its host."""
+STACK_SIGNAL = getattr(signal, "SIGRTMIN", 0) + 9
+"""Upon it a rank prints the stack of its main thread. MPIs, launchers and libraries leave these signals alone."""
 
 PAGE_BYTES = 1 << 16
-_HEADER = struct.Struct("<qqqqqqd160s")
-_PLACES = dict(
-    zip(("stage", "beats", "wait", "end", "flags", "near", "abort_s", "activity"), (*range(0, 56, 8), 56), strict=True)
-)
+_HEADER = struct.Struct("<qqqqqqdd160s")
+_NAMES = ("stage", "beats", "wait", "end", "flags", "near", "abort_s", "stack_s", "activity")
+_PLACES = {name: 8 * number for number, name in enumerate(_NAMES)}
 _ACTIVITY_BYTES = 160
 _ENTRY = struct.Struct("<qqqq")
 _TABLE = 256
@@ -29,7 +31,7 @@ class RankSnapshot:
     """The state of a rank at one moment, as its page shows it."""
 
     def __init__(self, page: RankPage) -> None:
-        stage, beats, wait, _, flags, self.near, abort_s, activity = _HEADER.unpack_from(page.memory)
+        stage, beats, wait, _, flags, self.near, abort_s, stack_s, activity = _HEADER.unpack_from(page.memory)
         self.stage: int = stage
         self.beats: int = beats
         """How often it has looked at itself."""
@@ -38,6 +40,8 @@ class RankSnapshot:
         self.flags: int = flags
         self.abort_s: float = abort_s
         """After how many seconds a stall ends the job."""
+        self.stack_s: float = stack_s
+        """After how many seconds in which no Python runs it shows where it is; 0 for never."""
         self.activity: str = activity.rstrip(b"\0").decode(errors="replace")
 
 
@@ -66,9 +70,9 @@ class RankPage:
         """Return a number."""
         return int(struct.unpack_from("<q", self.memory, _PLACES[name])[0])
 
-    def write_abort_s(self, abort_s: float) -> None:
-        """Show after how many seconds a stall ends the job."""
-        struct.pack_into("<d", self.memory, _PLACES["abort_s"], abort_s)
+    def write_seconds(self, name: str, seconds: float) -> None:
+        """Show a time."""
+        struct.pack_into("<d", self.memory, _PLACES[name], seconds)
 
     def write_activity(self, text: str) -> None:
         """Show what the rank is doing."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from hpcnn.comm.supervision.rank_page import (
     PAGE_BYTES,
     RECOVERING,
     SPARE,
+    STACK_SIGNAL,
     WATCHED,
     RankPage,
 )
@@ -150,6 +153,17 @@ class WatchedRank:
         self._limits[0] = (abort_s, WATCHED * watched)
         self._write_limits()
 
+    def show_stack_after(self, stack_s: float) -> None:
+        """Have the main thread's stack printed if no Python can run for so many seconds; 0 is never.
+
+        C code may keep the interpreter lock for ever. An alarm of faulthandler can't tell whether it does: it may go
+        off just when a process that was stopped goes on, and reading the stack of running Python may crash it.
+        """
+        if self._page is not None and (stack_s == 0 or signal.getsignal(STACK_SIGNAL) is signal.SIG_DFL):
+            if stack_s:  # it stays registered: without it, a signal that is under way would end this rank
+                faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
+            self._page.write_seconds("stack_s", stack_s)
+
     # ------------------------------------------------------------------------------------------------------ showing
 
     def _write(self, name: str, value: int) -> None:
@@ -159,7 +173,7 @@ class WatchedRank:
     def _write_limits(self) -> None:
         abort_s, flags = self._limits[-1]
         if self._page is not None:
-            self._page.write_abort_s(abort_s)
+            self._page.write_seconds("abort_s", abort_s)
         self._write("flags", flags | self._all_near)
 
     def _show(self) -> None:

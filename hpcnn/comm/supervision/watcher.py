@@ -30,6 +30,7 @@ from hpcnn.comm.supervision.rank_page import (
     PAGE_BYTES,
     RECOVERING,
     SPARE,
+    STACK_SIGNAL,
     WATCHED,
     RankPage,
     RankSnapshot,
@@ -76,6 +77,7 @@ class Watcher:
         self._near: list[NearRank] = []
         self._waited_s = self._deaf_s = self._dead_s = self._orphan_s = self._stopped_s = 0.0
         self._regroup_s = self._left_s = 0.0
+        self._stack_shown = False
         self._lock: socket.socket | None = None
 
     def look(self, seconds: float) -> None:
@@ -85,6 +87,7 @@ class Watcher:
             return
         self._stopped_s = 0.0
         self._look_at_page(seconds)
+        self._show_stack()
         stage = self._shown.stage
         self._orphan_s = 0.0 if start_time(self._launcher) == self._launcher_began else self._orphan_s + seconds
         if self._orphan_s > UNREPORTED_S and stage not in (LEAVING, ENDED):
@@ -113,6 +116,19 @@ class Watcher:
             self._waited_s = 0.0
         elif now.beats != before.beats or self._deaf_s < 1.0:
             self._waited_s += seconds
+
+    def _show_stack(self) -> None:
+        """Let a rank in which no Python runs print where it is, once: its neighbour can only say that it is silent.
+
+        Only within a system call its stack is sure to stand still.
+        """
+        late = 0 < self._shown.stack_s <= self._deaf_s
+        if late and not self._stack_shown and state_of(self._process) in "SD":
+            _say(f"no Python of rank {self._rank} has run for {self._deaf_s:.0f} s; its main thread:", "hpcnn: ")
+            os.kill(self._process, STACK_SIGNAL)
+            self._stack_shown = True
+        elif self._deaf_s == 0:
+            self._stack_shown = False
 
     def _look_at_stopped(self, seconds: float) -> None:
         """Handle a rank that is stopped. The others report it, and if all are stopped, the job is suspended.
@@ -241,12 +257,12 @@ class Watcher:
         return True
 
 
-def _say(text: str) -> None:
+def _say(text: str, start: str = "hpcnn: error: ") -> None:
     """Write a message, but wait for its reader for a second at most."""
 
     def write() -> None:
         with suppress(OSError):
-            os.write(2, f"hpcnn: error: {text}\n".encode())
+            os.write(2, f"{start}{text}\n".encode())
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()

@@ -104,6 +104,8 @@ class Rank:
     """Whether Python is allowed to keep that: not if PYTHONDONTWRITEBYTECODE is set."""
     user_namespace: str = ""
     """As the system names it; ranks in different ones can't read each other's memory."""
+    sleeps: bool = False
+    """Whether it is to sleep while it waits, if the MPI is MPICH."""
 
     @property
     def asked_threads(self) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hpcnn import __version__
+from hpcnn.comm.waiting import sleeps_while_waiting
 from hpcnn.system.blas import THREAD_VARIABLES, THREADS, fingerprint, use_one_thread
 from hpcnn.system.control_groups import read_text
 from hpcnn.system.cores import read_cores
@@ -93,6 +94,7 @@ def gather_rank(rank: int) -> Rank:
         _recompiled(),
         not sys.dont_write_bytecode,
         user_namespace(),
+        sleeps_while_waiting(),
     )
 
 

@@ -20,10 +20,25 @@ from hpcnn.training.tuning import cores_of_ranks, own_threads, use_cores
 
 
 class Side:
-    """What trains the job for some steps: `step` takes its number, and returns the samples of the whole batch."""
+    """What trains the job for some steps.
 
-    def __init__(self, name: str, loader: ShardLoader, owned: tuple[int, int], step: Callable[[int, int], int]) -> None:
-        self.name = name
+    Args:
+        name: of the side.
+        loader: brings the samples.
+        owned: the gradient shards of this rank.
+        step: takes the number of a step and its place in the epoch; returns the samples of the whole batch.
+        sha256: returns the SHA-256 of this rank's weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loader: ShardLoader,
+        owned: tuple[int, int],
+        step: Callable[[int, int], int],
+        sha256: Callable[[], str],
+    ) -> None:
+        self.name, self.sha256 = name, sha256
         self.steps = 0
         """Those done so far."""
         self._loader, self._owned, self._step = loader, owned, step
@@ -43,10 +58,6 @@ class Side:
         """End the reading ahead."""
         self._loader.close()
 
-    def sha256(self) -> str:
-        """Return the SHA-256 of the weights; empty for sides that are not hpcnn's replicas."""
-        return ""
-
 
 class ReplicaSide(Side):
     """A side whose network and arithmetic are those of the job."""
@@ -54,7 +65,7 @@ class ReplicaSide(Side):
     def __init__(
         self, name: str, training: Training, comm: Communicator, replica: Replica, loader: ShardLoader
     ) -> None:
-        self._replica, schedule = replica, training.schedule
+        schedule = training.schedule
         replica.synchronize()
         use_cores(comm, replica.model)
 
@@ -68,11 +79,7 @@ class ReplicaSide(Side):
                 ) from None
             return int(sums[COUNT])
 
-        super().__init__(name, loader, replica.owned, step)
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the weights."""
-        return self._replica.model.fingerprint()
+        super().__init__(name, loader, replica.owned, step, replica.model.fingerprint)
 
 
 def own_side(training: Training, comm: Communicator) -> Side:
@@ -143,7 +150,7 @@ def ddp_side(training: Training, comm: Communicator, stack: ExitStack) -> Side:
         steps(loader.shards(in_epoch, *owned), training.schedule(number))
         return min(loader.batch_size, loader.samples - in_epoch * loader.batch_size)
 
-    return Side(DDP, loader, owned, step)
+    return Side(DDP, loader, owned, step, steps.sha256)
 
 
 def attempt(make: Callable[[], Side], left_out: dict[str, str], name: str) -> list[Side]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import math
 import os
 import socket
@@ -160,8 +161,8 @@ class TorchSteps:
         self._labels = isinstance(job.loss, SparseCategoricalCrossentropy)
         self._criterion: Callable[..., Any] = getattr(torch.nn.functional, _loss(job)[1])
 
-    def __call__(self, samples: Shards, factor: float) -> None:
-        """Do one step; `factor` multiplies the learning rate."""
+    def __call__(self, samples: Shards, factor: float) -> torch.Tensor:
+        """Do one step, and return the mean loss of these samples before it; `factor` multiplies the learning rate."""
         import torch
 
         x, y = torch.from_numpy(np.asarray(samples.x)), torch.from_numpy(np.asarray(samples.y))
@@ -172,8 +173,16 @@ class TorchSteps:
             outputs = self._module(x)
             targets = y.reshape(-1) if self._labels else y.reshape(outputs.shape).to(outputs.dtype)
             total = self._criterion(outputs, targets, reduction="sum")
-            (total / max(1, targets.numel())).backward()  # the last batch of an epoch may leave a rank without samples
+            count = max(1, targets.numel())  # the last batch of an epoch may leave a rank without samples
+            loss: torch.Tensor = total / count
+            loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
+        return loss.detach()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the parameters, in their order."""
+        weights = b"".join(parameter.detach().numpy().tobytes() for parameter in self._module.parameters())
+        return hashlib.sha256(weights).hexdigest()
 
 
 @contextmanager

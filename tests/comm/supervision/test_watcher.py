@@ -27,6 +27,7 @@ from hpcnn.comm.supervision.rank_page import (
     PAGE_BYTES,
     RECOVERING,
     SPARE,
+    STACK_SIGNAL,
     WATCHED,
     RankPage,
     RankSnapshot,
@@ -141,7 +142,7 @@ class Watched:
         began = start_time(self.sleeper.pid)
         for name, value in (("stage", stage), ("beats", self._beats), ("wait", wait), ("flags", flags)):
             self.page.write(name, value)
-        self.page.write_abort_s(abort_s)
+        self.page.write_seconds("abort_s", abort_s)
         self.page.write_activity("phase wait")
         if began:
             self.page.write_near([(1, self.sleeper.pid, began, 0)])
@@ -193,6 +194,27 @@ def test_a_rank_in_which_no_python_runs_beside_one_that_is_gone(watched: Watched
     watched.show(stage=CONNECTED)
     assert not watched.pass_s(watcher.DEAF_S - 1, beats=False)
     assert watched.pass_s(2, beats=False)
+
+
+@pytest.mark.parametrize(("state", "shown"), [("S", 2), ("D", 2), ("R", 0)])
+def test_where_a_rank_is_in_which_no_python_runs(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], state: str, shown: int
+) -> None:
+    """Once for each time, and only within a system call: to read the stack of running Python may crash it."""
+    signals: list[int] = []
+    watched.page.write_seconds("stack_s", 30.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher.os, "kill", lambda process, number: signals.append(number))
+        patch.setattr(watcher, "state_of", lambda process: state)
+        for _ in range(2):
+            watched.pass_s(29.5, beats=False)
+            before = len(signals)
+            watched.pass_s(60, beats=False)
+            assert len(signals) - before == shown // 2
+            watched.pass_s(1)
+    assert signals == [STACK_SIGNAL] * shown
+    said = "hpcnn: no Python of rank 0 has run for 30 s; its main thread:\n"
+    assert capfd.readouterr().err == said * shown
 
 
 def test_nobody_waits_for_a_rank_that_has_come_to_its_end(watched: Watched) -> None:

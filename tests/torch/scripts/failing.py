@@ -14,7 +14,8 @@ def step(model: torch.nn.Module) -> None:
 
 
 def raises() -> None:
-    """Fail on rank 1, while the others wait for its gradients."""
+    """Fail on rank 1, while the others wait for its gradients; a process group of PyTorch has put in its own hook."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     model = hvd.DistributedDataParallel(torch.nn.Linear(3, 1))
     if hvd.rank() == 1:
         raise ZeroDivisionError("an error of the script's own")

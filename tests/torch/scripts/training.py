@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 from itertools import chain
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,10 +14,19 @@ from torch.nn.functional import cross_entropy
 
 import hpcnn.torch as hvd
 from hpcnn.backends.torch import gradient_copy
+from hpcnn.comm.connect import connect
 from hpcnn.data.readers.digits import load_digits
 from hpcnn.errors import CommunicatorError
+from hpcnn.runs.build import build_training
+from hpcnn.tools.scaling import torch_ddp
+from hpcnn.tools.scaling.measure import take_turns
+from hpcnn.tools.scaling.names import DDP
+from hpcnn.tools.scaling.sides import ddp_side
+from hpcnn.tools.scaling.torch_ddp import TorchSteps
 from hpcnn.torch import gradient_vector
+from hpcnn.training.gradient_pass import Shards
 from tests.mpi.checks import run_checks
+from tests.small_jobs import make_job
 from tests.torch.pretended import Pretended
 
 SAMPLES = 23
@@ -280,6 +292,31 @@ def check_samplers() -> None:
         assert list(chain.from_iterable(batches)) == list(sampler)
         assert len(set(hvd.allgather_object(len(batches)))) == 1
         assert max(map(len, batches)) <= 8
+
+
+class Recording(TorchSteps):
+    """Keeps the losses."""
+
+    losses: ClassVar[list[float]] = []
+
+    def __call__(self, samples: Shards, factor: float) -> torch.Tensor:
+        loss = super().__call__(samples, factor)
+        self.losses.append(float(loss))
+        return loss
+
+
+def check_pytorchs_own_class_in_a_scaling_study() -> None:
+    """It learns, and all ranks hold equal weights; the last batches of epochs leave ranks without samples."""
+    comm, dense = connect(), {"type": "dense", "units": 9, "activation": "relu"}
+    layers = [dense, dense | {"units": 3, "activation": "softmax"}]
+    training = build_training(make_job(model={"layers": layers}, train={"metrics": []}), Path(), comm)
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_ddp, "TorchSteps", Recording)
+        found = take_turns(comm, [ddp_side(training, comm, stack)], 10)[DDP]
+    losses = Recording.losses
+    assert len(losses) == found["steps"] == 90
+    assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
+    assert hvd.allgather_object(found["weights_sha256"]) == [found["weights_sha256"]] * hvd.size()
 
 
 def check_refusals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from hpcnn.comm.waiting import SLEEPS
 from hpcnn.core.formatting import counted
 from hpcnn.system.cores import oversubscription, share
 from hpcnn.tools.doctor.evidence import Evidence, Rank
@@ -27,7 +28,7 @@ def check_oversubscription(evidence: Evidence) -> Iterator[Finding]:
             if room >= len(ranks)  # they are only bound badly
             else f"mpirun -n {room} python -m hpcnn.train JOB   # on {host}"
         )
-        yield warning("ranks and cores", trouble, fix)
+        yield warning("ranks and cores", f"{trouble}{_while_waiting(evidence)}", fix)
         return
     host, ranks = next(iter(by_host(evidence).items()))
     cpus = counted(len(cpus_of(ranks)), "CPU")
@@ -133,6 +134,15 @@ def by_host(evidence: Evidence) -> dict[str, list[Rank]]:
 def cpus_of(ranks: list[Rank]) -> frozenset[int]:
     """Return the CPUs that some of these ranks of one node may run on."""
     return frozenset[int]().union(*(rank.cores.cpus for rank in ranks))
+
+
+def _while_waiting(evidence: Evidence) -> str:
+    """Return what MPICH's ranks do while they wait, in a sentence; empty of another MPI, which knows by itself."""
+    if not evidence.probe.library.startswith("MPICH"):
+        return ""
+    if all(rank.sleeps for rank in evidence.ranks):
+        return f" Those that wait sleep, and leave the CPUs to the others ({SLEEPS}=1)."
+    return f" Those that wait keep a CPU busy; export {SLEEPS}=1 lets them sleep."
 
 
 def _room(ranks: list[Rank]) -> int:
