@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,8 @@ class Draft:
         """Open the file for writing. OSError: this rank can't, or does not see the file that was created."""
         with self.path.open("rb+", buffering=0) as file:
             descriptor = file.fileno()
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # cache nothing that others are to write
+            with suppress(OSError):  # not every file system has it
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # cache nothing that others are to write
             if os.pread(descriptor, len(self.token), self.token_place) != self.token:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             yield descriptor
