@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.exchange.choice import ALGORITHMS, DIRECT, GATHER, HALVING, TRAFFIC, Workload, fastest
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
+from hpcnn.comm.network import Network
 from hpcnn.comm.shared_memory import PrivateMemory
 from hpcnn.comm.simulated import Outcome, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
@@ -61,7 +61,7 @@ def scaling(hosts: int) -> dict[str, Any]:
     for algorithm in (DIRECT, HALVING, GATHER):
         traffic = TRAFFIC[algorithm](work)
         networks = {latency: Network.parse(f"{latency},100Gb/s") for latency in LATENCIES}
-        times = {latency: (traffic.seconds(network) - traffic.local_s) * 1e6 for latency, network in networks.items()}
+        times = {latency: traffic.network_s(network) * 1e6 for latency, network in networks.items()}
         found: dict[str, Any] = {"messages": traffic.messages, "KB": traffic.sent_bytes / 1000, "us": times}
         if algorithm == HALVING or (algorithm == DIRECT and hosts <= MOST_HOSTS_DIRECT):
             outcome = simulated(hosts, LENGTH, algorithm, networks["2us"])
@@ -114,7 +114,7 @@ def choices() -> dict[str, Any]:
         network = Network.parse(text)
         work = Workload(Topology.of(range(hosts)), hosts, length, 4, STATS)
         seconds = {
-            each: simulated(hosts, length, each, network).seconds + TRAFFIC[each](work).local_s for each in ALGORITHMS
+            each: simulated(hosts, length, each, network).seconds + TRAFFIC[each](work).local_s() for each in ALGORITHMS
         }
         chosen = fastest(work, network, gather=False)
         cases.append({"length": length, "hosts": hosts, "network": text, "chosen": chosen, "seconds": seconds})

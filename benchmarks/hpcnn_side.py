@@ -56,18 +56,23 @@ def hpcnn_steps(
         arithmetic: `train.arithmetic`.
         built: told of the network.
     """
-    hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
     train = Train(
         batch_size=batch * comm.size, shards=shards or comm.size, optimizer_sharding=sharding, bucket_mb=bucket_mb,
         arithmetic=arithmetic,
     )  # fmt: skip
-    job = Job(
+    job = dense_job(widths, train)
+    return job_steps(job, *make_data(widths, samples), comm, order_free=order_free, backend=backend, built=built)
+
+
+def dense_job(widths: tuple[int, ...], train: Train) -> Job:
+    """Return the job of a network of dense layers."""
+    hidden = [layers.Dense(units=width, activation="relu") for width in widths[1:-1]]
+    return Job(
         data=NOT_READ,
         model=sections.Model(layers=[*hidden, layers.Dense(units=widths[-1], activation="softmax")]),
         loss=sections.SparseCategoricalCrossentropy(),
         train=train,
     )
-    return job_steps(job, *make_data(widths, samples), comm, order_free=order_free, backend=backend, built=built)
 
 
 def entry_steps(

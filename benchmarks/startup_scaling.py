@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.collectives import agree
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.members import Members
+from hpcnn.comm.network import Network
 from hpcnn.comm.simulated import run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.job.load import load_job

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TRAIN = ("mpirun", "-n", "2", sys.executable, "-m", "hpcnn.train", "jobs/digits_mlp.toml", "--quiet")
+MEASURED = ("--set", "run.noise_scale_every=10")
+TRAIN = ("mpirun", "-n", "2", sys.executable, "-m", "hpcnn.train", "jobs/digits_mlp.toml", "--quiet", *MEASURED)
 REPORT = (sys.executable, "-m", "hpcnn.report", "runs/digits_mlp", "--title", "Digits on 2 ranks", "-o")
 
 

@@ -29,6 +29,7 @@ from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.comm.members import Members
 from hpcnn.comm.merging_tree import merge_along_tree
+from hpcnn.comm.network import Network
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, HostMemory, PrivateMemory, SharedMemory, SharedMemoryError
 from hpcnn.comm.supervision.heartbeats import Heartbeats, MpiHeartbeats
@@ -101,6 +102,11 @@ class MpiCommunicator:
     def hosts(self) -> int:
         """The number of groups of ranks that share memory."""
         return len((self._shared or self._private).topology.hosts)
+
+    @property
+    def network(self) -> Network | None:
+        """What messages between these groups cost, as far as an exchange had it measured."""
+        return self._chooser.network(self.hosts)
 
     def exchange(
         self, shards: int, length: int, dtype: DTypeLike, stats_length: int, **options: Unpack[ExchangeOptions]

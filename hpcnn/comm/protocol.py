@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 from numpy.typing import DTypeLike, NDArray
 
 from hpcnn.comm.fault_tolerance import FaultTolerance
+from hpcnn.comm.network import Network
 from hpcnn.core.activity import Activity
 from hpcnn.core.dealing import Chunk, Dealing
 from hpcnn.core.tree import Subtree
@@ -221,6 +222,11 @@ class Communicator(Protocol):
     @property
     def hosts(self) -> int:
         """The number of groups of ranks that share memory."""
+        ...
+
+    @property
+    def network(self) -> Network | None:
+        """What messages between these groups cost, as far as an exchange had it measured; the same on all ranks."""
         ...
 
     def exchange(

@@ -16,6 +16,7 @@ from hpcnn.comm.exchange.transport import Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
+from hpcnn.comm.network import Network
 from hpcnn.comm.protocol import Array, Contribution, ExchangeOptions, HostArray, ReplicatedExchange, ShardedOptions
 from hpcnn.comm.shared_memory import CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
@@ -65,6 +66,7 @@ class SerialCommunicator:
     local_rank = 0
     local_size = 1
     hosts = 1
+    network: Network | None = None
 
     def __init__(self) -> None:
         self.host = socket.gethostname()

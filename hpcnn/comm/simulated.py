@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Message
+from hpcnn.comm.network import Network
 from hpcnn.comm.protocol import Array
 from hpcnn.comm.simulated_communicator import ObjectLinks, SimulatedCommunicator
 from hpcnn.comm.simulated_port import Port

@@ -19,6 +19,7 @@ from hpcnn.comm.exchange.transport import Links, Message, Place
 from hpcnn.comm.exchange.tree_allreduce import TreeAllreduce
 from hpcnn.comm.exchange.tree_exchange import TreeExchange
 from hpcnn.comm.fault_tolerance import FaultTolerance, OneProcess
+from hpcnn.comm.network import Network
 from hpcnn.comm.protocol import Array, ExchangeOptions, HostArray, ShardedOptions
 from hpcnn.comm.shared_memory import Bytes, CommonArray, PrivateMemory
 from hpcnn.core.activity import Activity
@@ -198,6 +199,7 @@ class ThreadCommunicator:
         self.rank, self.size = rank, world.size
         self.local_rank, self.local_size = ranks.index(rank), len(ranks)
         self.hosts = len(world.topology.hosts)
+        self.network: Network | None = None
         self.host = f"{socket.gethostname()}-{host}"
         self.notes: list[str] = []
         self.activity = Activity()

@@ -102,7 +102,7 @@ def _updater(
         dtype=job.train.dtype,
         stats_length=spec.stats_length,
         sharded=shards_optimizer_state(job, spec, comm),
-        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm),
+        bucket=0 if survives and job.train.bucket_mb == "auto" else bucket_entries(job.train, size, comm.hosts),
         compression=_compression(job.train),
         arithmetic=arithmetic(job.train.arithmetic),
     )

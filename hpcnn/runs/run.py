@@ -21,6 +21,7 @@ from hpcnn.runs.display import make_display
 from hpcnn.runs.display.console import print_results
 from hpcnn.runs.display.live import LiveDisplay
 from hpcnn.runs.loggers import make_loggers
+from hpcnn.runs.prediction.advice import Advice, advise
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.progress_file import ProgressFile
 from hpcnn.runs.records.time_log import TimeLog, shares, shares_text
@@ -226,7 +227,9 @@ class Run:
             rows |= {"epochs": progress.epoch, "steps": progress.step, "seconds": round(seconds, 1)}
             ended = {"ended early": progress.finish} if progress.finish else {}
             batch = critical_batch(scale, training.shards.batch_size) if not math.isnan(scale) else None
+            advice = advise(training.job, self._records.time.times, scale)
             ended |= {"critical batch": batch} if batch else {}
+            ended |= {"nodes": advice.verdict} if isinstance(advice, Advice) else {}
             words = {"time": shares_text(time_shares), "model": self._folder.model}
             print_results("result", {**rows, **ended, **words})
         if training.job.run.display != "none":

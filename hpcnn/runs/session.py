@@ -15,11 +15,14 @@ from hpcnn.core.activity import RECOVER, SET_UP
 from hpcnn.core.stop_request import StopRequest
 from hpcnn.errors import EXIT_DONE
 from hpcnn.job.load import LoadedJob
+from hpcnn.job.schema import sums_by_library
 from hpcnn.runs.build import build_replica
 from hpcnn.runs.lease.keeper import LeaseKeeper
 from hpcnn.runs.lease.lease import acquire
 from hpcnn.runs.loggers import check_loggers
 from hpcnn.runs.memory import memory_notes
+from hpcnn.runs.prediction.model import Sums
+from hpcnn.runs.prediction.record import measuring
 from hpcnn.runs.prepare import Extras, TrainingRequest, on_root, prepare
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
@@ -183,7 +186,9 @@ class _Session:
         comm, run = self._comm, training.job.run
         timeline = Timeline(comm, folder, training.spec.network, run.timeline_steps) if run.timeline else None
         heirs = comm if self._request.survives else None
-        return Records(MetricsLog(folder, heirs), TimeLog(comm, folder), timeline)
+        measured = training.noise_scale is not None and not sums_by_library(training.job)
+        measure = measuring(training.shards.batch_size, Sums.of(training.spec)) if measured else None
+        return Records(MetricsLog(folder, heirs), TimeLog(comm, folder, measure), timeline)
 
     # ---------------------------------------------------------------------------------------------- when ranks die
 

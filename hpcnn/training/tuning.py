@@ -31,12 +31,12 @@ def shards_optimizer(train: Train, parameters: int, comm: Communicator) -> bool:
     return train.optimizer_sharding
 
 
-def bucket_entries(train: Train, parameters: int, comm: Communicator) -> int:
+def bucket_entries(train: Train, parameters: int, hosts: int) -> int:
     """Return how many gradient entries travel together while the rest is computed; 0: all at the end."""
     size = np.dtype(train.dtype).itemsize
     if train.bucket_mb != "auto":
         return int(train.bucket_mb * 2**20) // size
-    if comm.hosts == 1 or parameters * size < OVERLAP_PAYS:
+    if hosts == 1 or parameters * size < OVERLAP_PAYS:
         return 0
     return max(_SMALLEST_BUCKET, parameters * size // _BUCKETS) // size
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from hpcnn.comm.exchange.choice import CHOICE
+from hpcnn.job.load import builtin_jobs, load_job
+from hpcnn.runs.prediction.advice import Advice, advise
+from hpcnn.tools.report.read import read_run
 from tests.comm.conformance import CHECKS
 from tests.mpi.launch import ROOT, Mpi, sha256_of
 from tests.mpi.nodes import Testbed
@@ -45,6 +48,7 @@ def test_pytorch_scripts(nodes: Testbed, mpi: Mpi, tmp_path: Path, layout: list[
     assert f"checks passed on {sum(layout)} ranks" in done.stdout
 
 
+JOB = load_job(builtin_jobs() / "digits_mlp.toml", ["train.shards=8"]).job
 TRAIN = ("-m", "hpcnn.train", ROOT / "jobs" / "digits_mlp.toml", "--quiet", "--set", "train.epochs=2")
 
 
@@ -72,9 +76,17 @@ def reference(mpich: Mpi, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_same_bits(
     nodes: Testbed, mpi: Mpi, tmp_path: Path, reference: str, layout: list[int], cyclic: bool, exchange: str
 ) -> None:
-    done = nodes.run(mpi, layout, *TRAIN, cwd=tmp_path, cyclic=cyclic, environment={CHOICE: exchange})
+    measured = (*TRAIN, "--set", "run.noise_scale_every=5")
+    done = nodes.run(mpi, layout, *measured, cwd=tmp_path, cyclic=cyclic, environment={CHOICE: exchange})
     assert done.returncode == 0, done.stderr
     assert sha256_of(done.stdout) == reference
+    advice = advise(JOB, read_run(tmp_path / "runs" / "digits_mlp").times, 100.0)
+    if len(set(layout)) > 1:
+        assert "different numbers of ranks" in str(advice)
+    else:
+        assert isinstance(advice, Advice)
+        assert (advice.own_nodes, advice.tasks) == (len(layout), layout[0])
+        assert (advice.network is None) == bool(exchange)  # a choice that was made needs no measurement
 
 
 COMPRESSED = (*TRAIN, "--set", "train.compression=bf16", "--set", "train.compression_groups=2")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcnn.comm.exchange.network import read_machine
+from hpcnn.comm.network import read_machine
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, ThreadLinks, run_threads
 from hpcnn.errors import CommunicatorError

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from hpcnn import predict_scaling
-from hpcnn.comm.exchange.choice import TRAFFIC, Workload
-from hpcnn.comm.exchange.network import Machine, Network
+from hpcnn.comm.exchange.choice import ADDITION_S, CONVERSION_S, ROUNDING_S, TRAFFIC, Workload
 from hpcnn.comm.exchange.plan import Topology
+from hpcnn.comm.network import Machine, Network
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.simulated import run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.errors import HpcnnError
-from hpcnn.job.load import builtin_jobs
-from hpcnn.tools.prediction.compute import Compute
-from hpcnn.tools.prediction.predict import _batch_sums
+from hpcnn.job.load import builtin_jobs, load_job
+from hpcnn.runs.prediction.compute import Compute
+from hpcnn.runs.prediction.model import Sums, model_of
+from hpcnn.runs.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.prediction.report import Prediction, sentences
-from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, Step, most_that_pay, predict_step
 from hpcnn.tools.show.open_job import open_job
 
 NETWORK = Network(2e-6, 2e-7, 8e-11)
@@ -32,7 +32,7 @@ MODEL = Model(
     stats_length=8,
     shards=1,
     gathers=False,
-    shares_update=lambda ranks: ranks > 2,
+    shares_update=lambda ranks, nodes: ranks > 2,
     memory=lambda ranks, batch: 1000 * batch // ranks,
 )
 
@@ -51,10 +51,10 @@ def test_the_messages_are_those_of_the_real_exchange() -> None:
     """Time, bytes and messages of a step against the real exchange on simulated ranks."""
 
     def prepare(comm: ThreadCommunicator):
-        return comm.exchange(16, MODEL.length, "float32", MODEL.stats_length).allreduce
+        return comm.exchange(64, MODEL.length, "float32", MODEL.stats_length).allreduce
 
-    step = predict_step(MODEL, CLUSTER, 16, 16)
-    outcome = run_simulated(range(16), prepare, network=NETWORK, halving=step.algorithm == "halving")
+    step = predict_step(MODEL, CLUSTER, 64, 64)
+    outcome = run_simulated(range(64), prepare, network=NETWORK, halving=step.algorithm == "halving")
     assert step.parts["network"] == pytest.approx(outcome.seconds, rel=0.02)
     assert step.messages == max(count.messages for count in outcome.counts)
     assert step.sent_bytes == pytest.approx(max(count.sent_bytes for count in outcome.counts), rel=0.01)
@@ -94,7 +94,7 @@ layers = [
 [loss]
 name = "sparse_categorical_crossentropy"
 """)
-    assert _batch_sums(open_job(tmp_path / "job.toml", [], 1).network) == [11, 11]
+    assert Sums.of(open_job(tmp_path / "job.toml", [], 1).spec).batch_sums == (11, 11)
 
 
 def test_sums_of_long_vectors_are_as_fast_as_the_memory_of_a_node() -> None:
@@ -103,7 +103,44 @@ def test_sums_of_long_vectors_are_as_fast_as_the_memory_of_a_node() -> None:
     assert one.parts["sums"] == pytest.approx(17 * 4e7 * 1e-11, rel=0.01)
     work = Workload(Topology.of([0] * 16), 16, 100, 4, 8)
     short = predict_step(replace(MODEL, length=100), Cluster(Machine(None, None, 1.0), 16), 1, 16)  # in the cache
-    assert short.parts["sums"] == pytest.approx(TRAFFIC["direct"](work).additions * 1e-6 + 12e-6, rel=0.02)
+    assert short.parts["sums"] == pytest.approx(TRAFFIC["direct"](work).additions * ADDITION_S + 12e-6, rel=0.02)
+
+
+def model(*overrides: str) -> Model:
+    job = load_job(builtin_jobs() / "digits_mlp.toml", ["train.shards=8", *overrides]).job
+    return model_of(job, Sums(10**7, 8, ()), Compute(1.0, 0.0))
+
+
+def test_settings_of_the_exchange() -> None:
+    """Buckets as a run has them; rounded sums travel in two bytes, and rounding and converting takes its time."""
+    exact, rounded = model(), model("train.compression=bf16")
+    assert [exact.buckets(nodes) for nodes in (1, 2)] == [1, 8]
+    assert model("train.bucket_mb=0").buckets(2) == 1
+    assert model("train.bucket_mb=4").buckets(1) == 10
+    assert model("run.on_rank_loss=continue").buckets(2) == 1
+    assert [exact.shares_update(4, nodes) for nodes in (1, 2)] == [True, True]
+    assert [rounded.shares_update(4, nodes) for nodes in (1, 2)] == [True, False]
+    before, after = (predict_step(each, CLUSTER, 2, 16) for each in (exact, rounded))
+    assert after.sent_bytes == pytest.approx(before.sent_bytes / 2, rel=1e-3)
+    # Each host rounds all entries of its sum and half of the total; it decodes half of the sums, and of the results it
+    # encodes one half and decodes the other.
+    conversions_s = 10**7 * (1.5 * ROUNDING_S + 1.5 * CONVERSION_S)
+    # Residuals are read and written: of the sum, and of its half of the total.
+    residuals_s = 4 * 10**7 * (2 + 1) * 1e-11
+    assert after.parts["sums"] - before.parts["sums"] == pytest.approx(conversions_s + residuals_s, rel=1e-3)
+
+
+def test_short_vectors_are_gathered_where_each_rank_updates_everything() -> None:
+    short = replace(MODEL, length=100, gathers=True)
+    two = Cluster(CLUSTER.machine, 2)
+    found = [predict_step(replace(short, shares_update=lambda *_, s=s: s), two, 1, 8) for s in (False, True)]
+    assert [step.algorithm for step in found] == ["gather", "direct"]
+
+
+def test_more_messages_of_buckets_are_counted() -> None:
+    one, eight = (predict_step(model(f"train.bucket_mb={mb}"), CLUSTER, 1024, 1024) for mb in (0, 5))
+    assert (one.algorithm, one.messages) == ("direct", 1023 * 4)
+    assert (eight.algorithm, eight.messages) == ("direct", 1023 * 18)
 
 
 def test_the_line_through_two_measurements_never_falls() -> None:

@@ -111,6 +111,30 @@ def test_what_it_says(run: Path) -> None:
     assert "could not read" not in said
 
 
+def test_how_many_nodes_pay(run: Path) -> None:
+    assert "No advice on how many nodes pay: the noise scale is not known. Train with" in walk(run).said()
+    exchange = {
+        "batch": 64,
+        "sums": {"length": 25_000, "stats_length": 0, "batch_sums": []},
+        "network": None,
+        "memory_byte_s": 1e-11,
+    }
+    (run / "job.toml").write_text((run / "job.toml").read_text().replace("[train]", "[train]\nshards = 8"))
+    line = {**time_line(5, ["n1", "n1"]), "steps": 10}
+    write_lines(run / "time.jsonl", [line | {"exchange": exchange}, line])
+    write_lines(run / "metrics.jsonl", [epoch_line(1, loss=1.0) | {"noise_scale": 260.0}])
+    text = " ".join(" ".join(text_report([read_run(run)], "", width=80, encoding="utf-8")).split())
+    for said in (walk(run).said(), text):
+        assert "t most 6 nodes of 2 ranks pay; 12 waste 68 % of their time; messages between nodes are not co" in said
+        assert "32 samples a rank, 200 ms of computation a step. On 1 node, as here, that makes 200 ms a step;" in said
+        assert "it took 300 ms." in said
+    assert "Critical batch about 260 samples" in text
+    write_lines(run / "time.jsonl", [line | {"exchange": {**exchange, "batch": "64"}}])
+    assert "time.jsonl does not tell what a step's exchange depends on" in walk(run).said()
+    (run / "job.toml").write_text("name = 3")
+    assert "No advice on how many nodes pay: the settings are not known." in walk(run).said()
+
+
 def test_the_results(run: Path) -> None:
     assert "loss 0.2 0.3 0.3 5 accuracy 0.9 0.8 0.8 5" in walk(run).said()
 
@@ -266,7 +290,7 @@ def test_the_critical_batch_is_shown(run: Path) -> None:
     said = walk(run).said()
     assert "Critical batch about 400 samples: 12 times the batch of 32; larger batches up to that save steps" in said
     assert "noise scale, samples" in said
-    assert "noise_scale" not in said  # it is no value to be judged by
+    assert "noise_scale 4" not in said  # it is no value to be judged by
 
 
 def test_how_to_get_a_confusion_matrix(run: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core import activity
 from hpcnn.core.activity import PHASES
+from hpcnn.runs.prediction.record import ExchangeRecord, Measure, RunTimes
 from hpcnn.runs.records.line_log import LineLog
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.run_info import Straggler
@@ -82,12 +83,15 @@ class TimeLog(Callback):
     follow from rank 0's clock, which travels with the seconds. Steps that are done again after a resume count twice.
     """
 
-    def __init__(self, comm: Communicator, folder: RunFolder) -> None:
-        self._comm, self._activity = comm, comm.activity
+    def __init__(self, comm: Communicator, folder: RunFolder, measure: Measure | None = None) -> None:
+        self._comm, self._activity, self._measure = comm, comm.activity, measure
         self._begin = self._since = time.perf_counter()
         self._before: dict[str, float] = {}
         """This rank's seconds at the last line."""
         self._hosts: list[str] = []
+        self._record: ExchangeRecord | None = None
+        """For the next line, which is the first on these ranks."""
+        self.times = RunTimes()
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN
         """Steps since the last line; steps after which one is due at the end of an epoch, and within one."""
         self.log = LineLog(folder.time)
@@ -98,8 +102,9 @@ class TimeLog(Callback):
         """The rank that the others waited for before the last line."""
 
     def on_train_begin(self, epoch: int, replica: Replica) -> None:
-        """Gather the hosts."""
+        """Gather the hosts, and measure what their exchange depends on."""
         self._hosts = self._comm.allgather(self._comm.host)
+        self._record = self._measure(self._comm, replica, self._hosts) if self._measure else None
         self._steps, self._gap, self._within = 0, 1, _FIRST_WITHIN  # lost ranks may have left different counts
 
     def on_step(self, report: StepReport) -> None:
@@ -127,9 +132,11 @@ class TimeLog(Callback):
         for phase, of_ranks in by_phase.items():
             self.totals[phase] += sum(of_ranks)
         self.straggler = find_straggler(self._hosts, by_phase)
-        self._plan(took_s, elapsed_s)
+        self.times.add(self._hosts, by_phase, self._steps, self._record)
         self.log.keep(waiting)
         self.log.waiting.append(self._line(by_phase))
+        self._record = None
+        self._plan(took_s, elapsed_s)
         if comm.rank == 0:
             self.write()
 
@@ -148,6 +155,8 @@ class TimeLog(Callback):
         return {
             "epoch": self._activity.epoch,
             "step": self._activity.step,
+            "steps": self._steps,
             "hosts": self._hosts,
             "seconds": {phase: [round(each, 6) for each in of_ranks] for phase, of_ranks in by_phase.items()},
+            **({"exchange": self._record.plain} if self._record else {}),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from hpcnn.comm.exchange.network import NETWORK, Network
+from hpcnn.comm.network import NETWORK, Network
 from hpcnn.core.formatting import counted, three_digits
 from hpcnn.tools.bench.network import NetworkFigures
 from hpcnn.tools.outputs import print_table
@@ -35,5 +35,5 @@ def _row(name: str, network: Network) -> tuple[str, ...]:
 
 
 def as_json(figures: NetworkFigures) -> dict[str, Any]:
-    """Return the figures, as `hpcnn.comm.exchange.network.read_machine` reads them: seconds, and seconds per byte."""
+    """Return the figures, as `hpcnn.comm.network.read_machine` reads them: seconds, and seconds per byte."""
     return {"benchmark": "network", "network": asdict(figures.machine)}

@@ -8,23 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from hpcnn.comm.collectives import agree
-from hpcnn.comm.exchange.formats import WIRE_BYTES
-from hpcnn.comm.exchange.network import read_machine
+from hpcnn.comm.network import read_machine
 from hpcnn.comm.protocol import Communicator
 from hpcnn.core.critical_batch import NOISE_SCALE
 from hpcnn.errors import HpcnnError
 from hpcnn.job.load import load_job
-from hpcnn.nn.layer import BatchLayer
-from hpcnn.nn.network import Network
 from hpcnn.runs.memory import memory_need, shards_by_itself
+from hpcnn.runs.prediction.compute import Compute
+from hpcnn.runs.prediction.model import Sums, model_of
+from hpcnn.runs.prediction.steps import Cluster, Model, Scaling, predict_step
 from hpcnn.slurm.run_files import read_lines, require_run
 from hpcnn.tools.bench.network import memory_byte_s
-from hpcnn.tools.prediction.compute import Compute, measure_compute, slowest, threads_of_rank
+from hpcnn.tools.prediction.compute import measure_compute, slowest, threads_of_rank
 from hpcnn.tools.prediction.report import Prediction
-from hpcnn.tools.prediction.steps import Cluster, Model, Scaling, predict_step
 from hpcnn.tools.show.open_job import ShownJob, open_job
 
 _MEMORY_S = 0.05
@@ -110,36 +108,16 @@ def _run_of(request: Request) -> tuple[Path | None, float | None]:
 
 
 def _model(shown: ShownJob, compute: Compute) -> Model:
-    job, layout = shown.job, shown.network.layout
-    train, parameters = job.train, layout.trainable_size
-    compressed = train.compression != "none"
+    job, sums = shown.job, Sums.of(shown.spec)
+    train = job.train
     assert isinstance(train.shards, int)
     shards = train.shards
-
-    def shares_update(ranks: int) -> bool:
-        return shards_by_itself(job, parameters, ranks)
 
     def memory(ranks: int, batch: int) -> int:
         larger = msgspec.structs.replace(train, shards=max(shards, ranks), batch_size=batch)
         asked = msgspec.structs.replace(job, train=larger)
-        samples, sharded = max(shown.samples, batch), shares_update(ranks)
+        samples, sharded = max(shown.samples, batch), shards_by_itself(job, sums.length, ranks)
         need = memory_need(asked, shown.spec, samples=samples, held_out=shown.held_out, ranks=ranks, sharded=sharded)
         return need.total
 
-    return Model(
-        compute=compute,
-        length=parameters,
-        item_bytes=WIRE_BYTES if compressed else np.dtype(train.dtype).itemsize,
-        stats_length=shown.spec.stats_length,
-        shards=shards,
-        gathers=not compressed,
-        shares_update=shares_update,
-        memory=memory,
-        batch_sums=_batch_sums(shown.network),
-    )
-
-
-def _batch_sums(network: Network) -> list[int]:
-    """Return the entries of count, mean and square of each layer of the whole batch, forward and backward."""
-    found = [node for node in network.nodes if isinstance(node.layer, BatchLayer) and node.layer.synchronized]
-    return [1 + 2 * node.given_shape[-1] for node in found for _ in range(2)]
+    return model_of(job, sums, compute, memory)

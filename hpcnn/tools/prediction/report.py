@@ -9,11 +9,11 @@ from typing import Any
 
 from hpcnn.core.critical_batch import critical_batch
 from hpcnn.core.formatting import approximate_size, counted, percent, three_digits
+from hpcnn.runs.prediction.compute import Compute
+from hpcnn.runs.prediction.steps import COMPUTE, NETWORK, PAYS, SUMS, UPDATE, Cluster, Scaling, most_that_pay
 from hpcnn.system.output import write_line
 from hpcnn.tools.outputs import print_table
 from hpcnn.tools.pictures import new_figure, save_figure
-from hpcnn.tools.prediction.compute import Compute
-from hpcnn.tools.prediction.steps import COMPUTE, NETWORK, PAYS, SUMS, UPDATE, Cluster, Scaling, most_that_pay
 
 PARTS = (COMPUTE, UPDATE, SUMS, NETWORK)
 _COLUMNS = ("nodes", "ranks", "batch", "step ms", *PARTS, "efficiency", "exchange", "sent/rank", "memory/rank")

@@ -11,6 +11,7 @@ from typing import Any
 from hpcnn.core.formatting import counted
 from hpcnn.errors import CheckpointError, HpcnnError, shortened
 from hpcnn.job.recorded import as_recorded
+from hpcnn.runs.prediction.record import RunTimes
 from hpcnn.slurm.run_files import RunFiles, holds_any, job_numbers, read_json, read_lines, require_run
 from hpcnn.slurm.selection import Selection, queue_or_nothing, writes_to
 from hpcnn.slurm.status import statuses
@@ -52,6 +53,7 @@ def read_run(path: Path) -> RunRecord:
         troubles.append("result.json can't be read: what the run came to is taken from its last epoch.")
     metadata = _checkpoint_metadata(files, troubles) if not result.get("machine") else {}
     state, why = _state(files)
+    accounts, times = _times(files.time, troubles)
     sha256, weights_of = _weights(result, metadata)
     return RunRecord(
         path=path,
@@ -67,7 +69,8 @@ def read_run(path: Path) -> RunRecord:
         weights_sha256=sha256,
         weights_of=weights_of,
         attempts=read_lines(files.attempts),
-        accounts=_accounts(files.time, troubles),
+        accounts=accounts,
+        times=times,
         troubles=troubles,
         input_shape=_shape(mapping(settings.get("model")).get("input_shape")) or _shape_in_checkpoint(files),
     )
@@ -109,14 +112,14 @@ def _epochs(path: Path, troubles: list[str]) -> list[dict[str, Any]]:
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 
-def _accounts(path: Path, troubles: list[str]) -> list[TimeAccount]:
+def _times(path: Path, troubles: list[str]) -> tuple[list[TimeAccount], RunTimes]:
     lines = read_lines(path)
-    accounts, useless = time_accounts(lines)
+    accounts, times, useless = time_accounts(lines)
     _note_damage("time.jsonl", useless + _count_lines(path) - len(lines), troubles)
     if not accounts:
         what = "holds no line yet" if path.exists() else "is missing"
         troubles.append(f"time.jsonl {what}: where the time went is not known.")
-    return accounts
+    return accounts, times
 
 
 def _note_damage(name: str, damaged: int, troubles: list[str]) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcnn.core.critical_batch import NOISE_SCALE
+from hpcnn.core.critical_batch import NOISE_SCALE, critical_batch
+from hpcnn.runs.prediction.record import RunTimes
 from hpcnn.tools.report.time_accounts import TimeAccount
 from hpcnn.tools.report.values import number, whole
 
@@ -46,6 +47,8 @@ class RunRecord:
     """Which weights those are, in words."""
     attempts: Sequence[Mapping[str, Any]]
     accounts: Sequence[TimeAccount]
+    times: RunTimes
+    """Of the ranks that it had last."""
     troubles: Sequence[str]
     """Sentences on missing or damaged files."""
     input_shape: tuple[int, ...] = ()
@@ -101,6 +104,13 @@ class RunRecord:
     def noise_scale(self) -> float | None:
         """The last that is known."""
         return next(iter(self._known(NOISE_SCALE)[::-1]), None)
+
+    @property
+    def critical_batch(self) -> str:
+        """What the noise scale says of the batch, in a sentence; empty where one of them is not known."""
+        record = self.times.record
+        scale, batch = self.noise_scale, self.batch_size or (record and record.batch)
+        return f"Critical batch {critical_batch(scale, batch)}." if scale and batch else ""
 
     @property
     def ranks(self) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element
 
-from hpcnn.core.critical_batch import critical_batch
 from hpcnn.core.formatting import counted
 from hpcnn.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_INTERRUPTED, EXIT_STALLED, EXIT_STOPPED
 from hpcnn.tools.html import Child, section, table, tag
@@ -13,6 +12,7 @@ from hpcnn.tools.report.charts import svg_chart
 from hpcnn.tools.report.confusion import confusion
 from hpcnn.tools.report.curves import charts_of_run
 from hpcnn.tools.report.network import network
+from hpcnn.tools.report.nodes import nodes_in_words
 from hpcnn.tools.report.record import VALIDATION, RunRecord
 from hpcnn.tools.report.values import NONE, figure, moment, number, seconds, whole
 
@@ -33,6 +33,7 @@ def body(run: RunRecord) -> list[Element | None]:
         learning(run),
         confusion(run),
         times(run),
+        nodes(run),
         attempts(run),
         network(run),
         job_and_environment(run),
@@ -86,9 +87,7 @@ def learning(run: RunRecord) -> Element | None:
     if not run.epochs:
         return None
     charts = [svg_chart(chart) for chart in charts_of_run(run)]
-    scale, batch = run.noise_scale, run.batch_size
-    note = f"Critical batch {critical_batch(scale, batch)}." if scale and batch else ""
-    return section("Learning curves", tag("div", charts, _results(run), class_="charts"), note=note)
+    return section("Learning curves", tag("div", charts, _results(run), class_="charts"), note=run.critical_batch)
 
 
 def _results(run: RunRecord) -> Element:
@@ -109,6 +108,14 @@ def times(run: RunRecord) -> Element | None:
     shown = run.accounts[-_MOST_ACCOUNTS:]
     more = f"The last {len(shown)} of {len(run.accounts)} sets of ranks." if len(run.accounts) > len(shown) else ""
     return section("Where the time went", [time_of_ranks(account) for account in shown], note=more) if shown else None
+
+
+def nodes(run: RunRecord) -> Element | None:
+    """Return how many nodes pay, or what the run lacks for that."""
+    if not run.epochs:
+        return None
+    verdict, basis = nodes_in_words(run)
+    return section("Nodes", tag("p", " ".join(basis)) if basis else (), note=verdict)
 
 
 def attempts(run: RunRecord) -> Element | None:

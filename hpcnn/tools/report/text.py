@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from hpcnn.core.formatting import counted, percent
 from hpcnn.runs.records.time_log import GROUPS
 from hpcnn.tools.html import clean
+from hpcnn.tools.report.nodes import nodes_in_words
 from hpcnn.tools.report.ranking import best_first, differing, monitor_of, short_names
 from hpcnn.tools.report.record import VALIDATION, Points, RunRecord
 from hpcnn.tools.report.scales import value_scale
@@ -61,6 +62,7 @@ def _one(run: RunRecord, title: str, paper: _Paper) -> Iterator[str]:
     yield from _wrapped(", ".join(summary), paper)
     yield from _values(run, paper)
     yield from _times(run, paper)
+    yield from _nodes(run, paper)
     yield from _confusion(run, paper)
     for trouble in run.troubles:
         yield from _wrapped(f"! {trouble}", paper)
@@ -70,7 +72,7 @@ def _one(run: RunRecord, title: str, paper: _Paper) -> Iterator[str]:
 
 
 def _wrapped(text: str, paper: _Paper) -> list[str]:
-    return textwrap.wrap(text, min(paper.width, _WIDEST), break_long_words=True)
+    return textwrap.wrap(text, min(paper.width, _WIDEST), break_on_hyphens=False)
 
 
 def _values(run: RunRecord, paper: _Paper) -> Iterator[str]:
@@ -135,6 +137,13 @@ def _times(run: RunRecord, paper: _Paper) -> Iterator[str]:
     if account.slowest:
         yield from _wrapped(account.slowest, paper)
     yield ""
+
+
+def _nodes(run: RunRecord, paper: _Paper) -> Iterator[str]:
+    if run.epochs:
+        verdict, basis = nodes_in_words(run)
+        yield from _wrapped(" ".join([*filter(None, [run.critical_batch]), verdict, *basis]), paper)
+        yield ""
 
 
 def _bars(account: TimeAccount, paper: _Paper) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hpcnn.runs.prediction.record import ExchangeRecord, RunTimes
 from hpcnn.runs.records.time_log import GROUPS, find_straggler
 from hpcnn.tools.report.values import number, whole
 
@@ -71,19 +72,21 @@ class TimeAccount:
         return f"{str(found)[0].upper()}{str(found)[1:]}: they wait for it." if found else ""
 
 
-def time_accounts(lines: Sequence[Mapping[str, Any]]) -> tuple[list[TimeAccount], int]:
-    """Return one account per set of ranks in order, and the number of unusable lines."""
+def time_accounts(lines: Sequence[Mapping[str, Any]]) -> tuple[list[TimeAccount], RunTimes, int]:
+    """Return one account per set of ranks in order, the times of the last ranks, and the number of unusable lines."""
     found: list[TimeAccount] = []
-    useless = 0
+    times, useless = RunTimes(), 0
     for line in lines:
         one = _account(line)
         if one is None:
             useless += 1
-        elif found and found[-1].hosts == one.hosts:
+            continue
+        times.add(one.hosts, one.phases, whole(line.get("steps")) or 0, ExchangeRecord.read(line.get("exchange")))
+        if found and found[-1].hosts == one.hosts:
             found[-1] = _added(found[-1], one)
         else:
             found.append(one)
-    return found, useless
+    return found, times, useless
 
 
 def _account(line: Mapping[str, Any]) -> TimeAccount | None:

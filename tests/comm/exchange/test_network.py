@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpcnn.comm.exchange.network import Machine, Network, read_machine, read_network
 from hpcnn.comm.exchange.probe import asked_for
+from hpcnn.comm.network import Machine, Network, read_machine, read_network
 from hpcnn.errors import CommunicatorError
 
 BETWEEN = {"latency_s": 2e-6, "overhead_s": 1e-7, "byte_s": 1e-10}

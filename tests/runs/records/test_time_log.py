@@ -12,6 +12,8 @@ import pytest
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.core.activity import FORWARD, PHASES, SAVE, SET_UP, WAIT
+from hpcnn.runs.prediction.model import Sums
+from hpcnn.runs.prediction.record import ExchangeRecord
 from hpcnn.runs.records.time_log import GROUPS, TimeLog, find_straggler, shares
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.training.callbacks import Control, EpochReport
@@ -51,6 +53,7 @@ def test_a_line_holds_the_seconds_of_all_ranks_since_the_one_before(tmp_path: Pa
     first, second = lines_of(tmp_path)
     assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 10, 2, 20)
     assert [host.rpartition("-")[2] for host in first["hosts"]] == ["0", "0", "1"]
+    assert (first["steps"], second["steps"]) == (1, 0)
     assert set(first["seconds"]) == set(PHASES)
     assert first["seconds"][FORWARD] == [10.0, 11.0, 12.0]
     assert second["seconds"][FORWARD] == [0.5, 0.5, 0.5]
@@ -58,6 +61,19 @@ def test_a_line_holds_the_seconds_of_all_ranks_since_the_one_before(tmp_path: Pa
     assert all(0 <= each < 5 for each in first["seconds"][SET_UP])
     for account in accounts:  # any of them may be rank 0 once others are lost
         assert account.totals[FORWARD] == pytest.approx(34.5)
+
+
+def test_the_first_line_on_some_ranks_says_what_their_exchange_depends_on(tmp_path: Path) -> None:
+    record = ExchangeRecord(64, Sums(100, 8, ()), None, 1e-11)
+    account = TimeLog(SerialCommunicator(), RunFolder(tmp_path), lambda comm, replica, hosts: record)
+    for _ in range(2):
+        account.on_train_begin(0, None)  # type: ignore[arg-type]
+        for step in (1, 2):
+            account.on_step(at_step(step))
+            account.gather()
+    assert [line["steps"] for line in lines_of(tmp_path)] == [1, 1, 1, 1]
+    assert [line.get("exchange") for line in lines_of(tmp_path)] == [json.loads(json.dumps(record.plain)), None] * 2
+    assert (account.times.record, account.times.hosts) == (record, (SerialCommunicator().host,))
 
 
 def test_what_is_under_way_counts_and_phases_not_met_stay_unknown(tmp_path: Path) -> None:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hpcnn.comm.exchange.choice import (
-    ADDITION_S,
-    CACHE_BYTES,
-    CACHED_BYTE_S,
     DIRECT,
     GATHER,
-    HALVING,
     TRAFFIC,
     Workload,
     contributed_bytes,
     fastest,
 )
-from hpcnn.comm.exchange.network import Machine, Network
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.probe import SMALL_BYTES
-from hpcnn.tools.prediction.compute import Compute
+from hpcnn.comm.network import Machine, Network
+from hpcnn.runs.prediction.compute import Compute
 
 PAYS = 0.5
 """The least efficiency of nodes that pay."""
 COMPUTE, UPDATE, SUMS, NETWORK = "compute", "update", "sums", "network"
-_MEETING_S, _MEETINGS = 1e-6, 3
-"""Of a host's ranks, per doubling of their number, where it is not known; and how often they meet in a step."""
-_TOUCHED = 3
-"""How often halving reads or writes a byte that it sends, and one that comes: packed, added, unpacked."""
+_MEETING_S, _MEETINGS = 1e-6, 2
+"""Of a host's ranks, per doubling of their number, where it is not known; how often they meet in a step, beside once
+for each bucket."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +52,15 @@ class Model:
     shards: int
     """At least so many; more where there are more ranks."""
     gathers: bool
-    """Whether short vectors may be gathered: not by every kind of exchange."""
-    shares_update: Callable[[int], bool]
-    """Whether so many ranks update a part each."""
+    """Whether short vectors may be gathered, where each rank updates everything."""
+    shares_update: Callable[[int, int], bool]
+    """Whether so many ranks, on so many nodes, update a part each."""
     memory: Callable[[int, int], int]
     """Bytes of a rank, by ranks and batch."""
+    buckets: Callable[[int], int] = lambda nodes: 1
+    """In how many parts gradients travel between so many nodes."""
+    memory_bytes: int = 0
+    """Of an entry in memory, where it is rounded on its way; 0: it travels as it is."""
     batch_sums: Sequence[int] = ()
     """Entries of the float64 sums for which all ranks stop within a step, as for batch normalisation."""
 
@@ -94,24 +93,28 @@ def predict_step(model: Model, cluster: Cluster, nodes: int, batch: int) -> Step
     tasks = cluster.tasks
     ranks = nodes * tasks
     topology = Topology(tuple(tuple(range(node * tasks, (node + 1) * tasks)) for node in range(nodes)))
-    gradients = Workload(topology, max(model.shards, ranks), model.length, model.item_bytes, model.stats_length)
+    shards, buckets = max(model.shards, ranks), model.buckets(nodes)
+    gradients = Workload(
+        topology, shards, model.length, model.item_bytes, model.stats_length, buckets, model.memory_bytes
+    )
+    shares = model.shares_update(ranks, nodes)
     parts = {
         COMPUTE: model.compute.seconds(-(-batch // ranks)),
-        UPDATE: model.compute.update_s / (ranks if model.shares_update(ranks) else 1),
+        UPDATE: model.compute.update_s / (ranks if shares else 1),
         SUMS: 0.0,
         NETWORK: 0.0,
     }
     sent, messages = 0.0, 0
-    algorithm = _algorithm(cluster, gradients, gathers=model.gathers)
+    algorithm = _algorithm(cluster, gradients, gathers=model.gathers and not shares)
     exchanges = [(gradients, algorithm, 1, 1 - cluster.hidden)]
     for length, times in Counter(model.batch_sums).items():
-        work = replace(gradients, length=length, item_bytes=8, stats_length=0)
+        work = Workload(topology, shards, length, 8, 0)
         exchanges.append((work, _algorithm(cluster, work, gathers=True), times, 1.0))
     for work, name, times, waited in exchanges if ranks > 1 else ():
         parts[SUMS] += times * _sums_s(work, cluster, name)
         if nodes > 1:
             traffic = TRAFFIC[name](work)
-            parts[NETWORK] += times * waited * (traffic.seconds(_between(cluster)) - traffic.local_s)
+            parts[NETWORK] += times * waited * traffic.network_s(_between(cluster))
             sent += times * traffic.sent_bytes / tasks
             messages += times * traffic.messages
     return Step(nodes, ranks, batch, parts, algorithm, sent, messages, model.memory(ranks, batch))
@@ -132,28 +135,10 @@ def _algorithm(cluster: Cluster, work: Workload, *, gathers: bool) -> str:
 def _sums_s(work: Workload, cluster: Cluster, algorithm: str) -> float:
     """Return what a host's ranks add and copy, together as fast as its memory, and wait for each other."""
     machine, tasks = cluster.machine, cluster.tasks
-    moved = _moved_bytes(work, algorithm)
     meeting_s = machine.within.latency_s if machine.within else _MEETING_S
     assert machine.memory_byte_s is not None
-    byte_s = CACHED_BYTE_S / tasks if moved < CACHE_BYTES * tasks else machine.memory_byte_s
-    additions_s = TRAFFIC[algorithm](work).additions * ADDITION_S
-    return additions_s + moved * byte_s + _MEETINGS * (tasks - 1).bit_length() * meeting_s
-
-
-def _moved_bytes(work: Workload, algorithm: str) -> float:
-    """Return the bytes that the ranks of a host read and write to add: messages themselves are the network's."""
-    topology, traffic = work.topology, TRAFFIC[algorithm](work)
-    hosts, whole = len(topology.hosts), work.length * work.item_bytes
-    some = {0, hosts // 2, hosts - 1}
-    if algorithm == GATHER:
-        return traffic.added_bytes * topology.lanes
-    slots = max(sum(len(topology.rank_subtrees(work.shards, rank)) for rank in topology.hosts[host]) for host in some)
-    sums = max(len(topology.host_subtrees(work.shards, host)) for host in some)
-    here = slots + sums if slots > sums else 0  # what is a sum already is sent where it lies
-    if algorithm == HALVING:
-        return here * whole + _TOUCHED * traffic.sent_bytes
-    relayed = here * whole * (hosts - 1) / hosts
-    return relayed + (slots + (hosts - 1) * sums + 1) * whole / hosts
+    meetings = (_MEETINGS + work.buckets) * (tasks - 1).bit_length()
+    return TRAFFIC[algorithm](work).local_s(machine.memory_byte_s * tasks) + meetings * meeting_s
 
 
 @dataclass(frozen=True)
