@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from hpcnn.comm.exchange.halving import lanes_of, member_piece
-from hpcnn.comm.exchange.network import Network
 from hpcnn.comm.exchange.partition import Partitions
 from hpcnn.comm.exchange.plan import Range, Topology, piece
+from hpcnn.comm.network import Network
 from hpcnn.comm.simulated import SimulatedWorld, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
 from hpcnn.runs.checkpoints.together import save_together
