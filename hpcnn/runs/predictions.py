@@ -15,7 +15,7 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import DataError
 from hpcnn.runs.answers import Answer, answers_of
 from hpcnn.runs.inference import TrainedModel, predict
-from hpcnn.system.atomic import atomic_path, check_place
+from hpcnn.system.output_files import check_output_path, output_path
 from hpcnn.training.loader import PieceLoader
 
 ENDINGS = (".npy", ".csv")
@@ -83,7 +83,7 @@ def write_predictions(
         files: dict[Path, _File] = {}
         for path, shape in shapes.items() if comm.rank == 0 else ():
             with writing(path):
-                temporary = stack.enter_context(atomic_path(path))
+                temporary = stack.enter_context(output_path(path))
                 if answers:
                     files[path] = _TableFile(stack, temporary, answers[path], loader.files)
                 else:
@@ -104,7 +104,7 @@ def check_output(out: Path, *, writes: bool) -> None:
         raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
     if writes:
         with writing(out):
-            check_place(out)
+            check_output_path(out)
 
 
 @contextmanager
