@@ -29,8 +29,8 @@ from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import Outcome
 from hpcnn.runs.state import facts_of
 from hpcnn.storage.checkpoint import new_file, read_facts
-from hpcnn.system.output_files import output_path
 from hpcnn.system.blas import one_thread
+from hpcnn.system.output_files import output_path
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import plain_values

@@ -16,6 +16,12 @@ def put(path, text):
         temporary.write_text(text)
 
 
+def put_half(path):
+    with output_path(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -39,9 +45,8 @@ def test_a_link_is_followed_and_its_file_replaced(tmp_path, old):
 def test_a_block_that_fails_leaves_the_file_behind_a_link(tmp_path):
     (tmp_path / "file").write_text("old")
     (tmp_path / "out").symlink_to("file")
-    with pytest.raises(KeyboardInterrupt), output_path(tmp_path / "out") as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        put_half(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "old"
     assert names(tmp_path) == ["file", "out"]
 
