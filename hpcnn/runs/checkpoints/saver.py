@@ -48,6 +48,12 @@ class Saver:
         self.unsaved = ""
         """Why the last save failed; empty if it succeeded."""
 
+    @property
+    def newest(self) -> str:
+        """The last save that succeeded, in words."""
+        step = self.saved_step
+        return "this job has saved no checkpoint" if step is None else f"the last checkpoint is that of step {step}"
+
     def due(self, step: int) -> bool:
         """Return whether a checkpoint is due after `step`, as far as this rank knows."""
         every = self._run.checkpoint_every_steps
