@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class RunFolder(RunPaths):
     def holds_run(self) -> bool:
         """Return whether a run has begun here."""
         files = (self.job, self.metrics, self.result, self.last, self.best, self.model, *self.step_files())
-        return any(path.exists() for path in files)
+        return any(map(os.path.lexists, files))  # a link to nowhere may be mended
 
     def is_taken(self) -> bool:
         """Return whether a run has begun here, or is about to."""

@@ -284,6 +284,20 @@ def test_a_run_whose_files_are_all_damaged_does_not_start_again(tmp_path, state)
         choose_start("a", folder.path, "auto")
 
 
+def test_a_run_whose_files_are_links_to_nowhere_does_not_start_again(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    for path in (folder.at_step(3), folder.last):
+        path.symlink_to("/nowhere/state")
+    for resume, words in (("auto", r"has 2 checkpoints, and none of them is whole"), ("never", "holds a run already")):
+        with pytest.raises(CheckpointError, match=words):
+            choose_start("a", folder.path, resume)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "there is no checkpoint" in lines[0]
+    assert lines[0].endswith(", a link to '/nowhere/state'. Give a file that hpcnn wrote, or a run folder.")
+
+
 def test_a_fresh_start():
     for resume in ("auto", "never"):
         assert new_folder("a", None, resume) == RunFolder(Path("runs/a"))
