@@ -116,4 +116,10 @@ def _values(line: str) -> dict[str, Any] | None:
 
 def unwritable(path: Path, error: OSError) -> CheckpointError:
     """Return the error for a run folder that can't be written to."""
-    return CheckpointError(f"can't write to the run folder {str(path)!r} ({error.strerror}). Choose another --out.")
+    place, where = str(error.filename2 or error.filename or path), f"{str(path)!r} ({error.strerror})"
+    blocked = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError)
+    if blocked and place != str(path) and os.path.lexists(place):
+        return CheckpointError(
+            f"can't write to the run folder {where}: {place!r} is in the way. Move it away, or choose another --out."
+        )
+    return CheckpointError(f"can't write to the run folder {where}. Choose another --out.")

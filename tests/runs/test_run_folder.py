@@ -113,6 +113,16 @@ def test_a_folder_that_can_not_be_written(tmp_path):
         RunFolder(tmp_path / "file" / "out").begin({})
 
 
+@pytest.mark.parametrize(("name", "make"), [
+    ("checkpoints", lambda path: path.symlink_to("/nowhere")), ("job.toml", Path.mkdir),
+])  # fmt: skip
+def test_what_is_in_the_way_of_a_run_is_named(tmp_path, name, make):
+    make(tmp_path / name)
+    words = rf"can't write to the run folder .*: '.*/{name}' is in the way\. Move it away, or choose another --out"
+    with pytest.raises(CheckpointError, match=words):
+        RunFolder(tmp_path).begin({})
+
+
 def test_a_result_that_can_not_be_read(tmp_path):
     folder = fill(RunFolder(tmp_path / "out"), "result")
     with pytest.raises(CheckpointError, match=r"result.json' can't be read .*Delete it to resume the run"):
