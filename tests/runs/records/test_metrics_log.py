@@ -234,8 +234,8 @@ def test_a_training_whose_folder_stays_away_shows_its_result_and_is_finished_lat
     path = tmp_path / "run"
     job = JOB | {"run": {"display": "quiet", "checkpoint_gap_s": 0}}
     words = (
-        rf"the finished model could not be written to '{path}' \(No such file or directory\); the last checkpoint is "
-        rf"that of step 4\. Put the folder back, or make room, and finish the run with: --resume {path}$"
+        rf"the finished model could not be written to '{path}' \(No such file or directory\); the newest checkpoint "
+        rf"is of step 4\. Put the folder back, or make room, and finish the run with: --resume {path}$"
     )
     with pytest.raises(UnsavedError, match=words) as raised:
         hpcnn.fit(job, out=path, callbacks=[Leaves(path, epoch=2)])
