@@ -8,21 +8,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import astuple
 
 import numpy as np
 
 from benchmarks.report import Report, make_parser, positive
-from benchmarks.turns import Runner, ratios, take_turns
+from benchmarks.turns import Runner, milliseconds, ratios, take_turns
 from hpcnn.cli.parallel import run_parallel
 from hpcnn.comm.exchange.choice import ALGORITHMS, CHOICE, DIRECT, HALVING, Workload, fastest
-from hpcnn.comm.exchange.probe import measure
+from hpcnn.comm.exchange.probe import longest_message, measure
 from hpcnn.comm.mpi import MpiCommunicator
 from hpcnn.comm.protocol import Communicator
 from hpcnn.errors import CommunicatorError
 
 LENGTHS = (100, 2_500, 25_450, 250_000)
 STATS = 6
+NETWORK, RATIO = ("latency", "overhead of a message", "byte"), "time halving / direct"
 
 
 def exchanges(algorithm: str, length: int) -> Iterator[None]:
@@ -46,18 +49,21 @@ def exchanges(algorithm: str, length: int) -> Iterator[None]:
 
 
 def run(comm: Communicator, arguments: argparse.Namespace) -> int:
-    place = MpiCommunicator()._private
+    found = MpiCommunicator()
+    place = found._shared or found._private
     if comm.hosts == 1:
         raise CommunicatorError("all ranks are on one node: both algorithms are the same there. Start them on several.")
-    network = measure(place, comm.allreduce)
-    report = Report(comm, {"nodes": comm.hosts, "network": str(network)}, arguments.json)
+    report = Report(comm, {"nodes": comm.hosts}, arguments.json)
     for length in arguments.lengths:
+        work = Workload(place.topology, comm.size, length, 4, STATS)
+        networks = [measure(place, comm.allreduce, longest_message(work)) for _ in range(arguments.rounds)]
         runners = [Runner(algorithm, exchanges(algorithm, length)) for algorithm in ALGORITHMS]
         seconds = take_turns(comm, runners, arguments.rounds, arguments.seconds)
-        work = Workload(place.topology, comm.size, length, 4, STATS)
-        milliseconds = {name: [1000 * each for each in found] for name, found in seconds.items()}
-        name = f"{length} entries, choice: {fastest(work, network, gather=False)}"
-        report.add(name, milliseconds, "ms", {"time halving / direct": ratios(seconds[HALVING], seconds[DIRECT])})
+        for name, found in zip(NETWORK, zip(*map(astuple, networks), strict=True), strict=True):
+            seconds[name] = list(found)
+        choices = Counter(fastest(work, network, gather=False) for network in networks)
+        name = f"{length} entries, choice: {' '.join(choices)}"
+        report.add(name, milliseconds(seconds), "ms", {RATIO: ratios(seconds[HALVING], seconds[DIRECT])})
     report.write()
     return 0
 

@@ -61,7 +61,7 @@ def scaling(hosts: int) -> dict[str, Any]:
     for algorithm in (DIRECT, HALVING, GATHER):
         traffic = TRAFFIC[algorithm](work)
         networks = {latency: Network.parse(f"{latency},100Gb/s") for latency in LATENCIES}
-        times = {latency: (traffic.network_s(network)) * 1e6 for latency, network in networks.items()}
+        times = {latency: traffic.network_s(network) * 1e6 for latency, network in networks.items()}
         found: dict[str, Any] = {"messages": traffic.messages, "KB": traffic.sent_bytes / 1000, "us": times}
         if algorithm == HALVING or (algorithm == DIRECT and hosts <= MOST_HOSTS_DIRECT):
             outcome = simulated(hosts, LENGTH, algorithm, networks["2us"])

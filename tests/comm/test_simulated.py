@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import re
 import sys
+import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcnn.comm.collectives import agree
+from hpcnn.comm.exchange import probe
 from hpcnn.comm.exchange.choice import (
     Traffic,
     Workload,
@@ -141,6 +144,28 @@ def test_a_thousand_ranks_agree_on_errors_in_short_messages(culprit: int | None)
     assert told == ({"": 1024} if culprit is None else failed)
     assert max(count.messages for count in outcome.counts) <= 1 + 10
     assert max(count.sent_bytes for count in outcome.counts) < 11 * 200
+
+
+@pytest.mark.parametrize("hosts", [2, 5, 40])
+def test_the_network_is_measured_as_it_is_whoever_comes_late(hosts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = threading.local()
+    clock = SimpleNamespace(perf_counter=lambda: own.clocks_s[own.rank])
+    monkeypatch.setattr(probe, "time", clock)
+
+    def prepare(comm: ThreadCommunicator) -> Callable[[], Network]:
+        def step() -> Network:
+            own.clocks_s, own.rank = comm._world.clocks_s, comm.rank  # type: ignore[attr-defined]
+            own.clocks_s[own.rank] += own.rank % 3 * 0.7 * NETWORK.latency_s
+            return probe.measure(comm._place, comm.allreduce)
+
+        return step
+
+    outcome = run_simulated(range(hosts), prepare, network=NETWORK)
+    assert outcome.results == [outcome.results[0]] * hosts
+    found = outcome.results[0]
+    assert [found.latency_s, found.byte_s] == pytest.approx([NETWORK.latency_s, NETWORK.byte_s], rel=0.05)
+    # One message is sent while another one travels: that hides up to half of the overhead.
+    assert 0.5 < found.overhead_s / NETWORK.overhead_s < 1.05
 
 
 def test_hundreds_of_ranks() -> None:

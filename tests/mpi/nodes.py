@@ -1,8 +1,9 @@
 """Several "nodes" on one machine: as far as MPI can tell, hosts that share a file system and a network but no memory.
 
 Each node has its own network, host name, processes, System V memory and /dev/shm (Linux namespaces). A ``head``, where
-mpirun runs, holds the bridge that joins them. All of it hangs on processes whose standard input comes from here: when
-this process ends, in whatever way, the kernel takes everything down. Needs root.
+mpirun runs, holds the bridge that joins them, or the relay where the network is to have latency. All of it hangs on
+processes whose standard input comes from here: when this process ends, in whatever way, the kernel takes everything
+down. Needs root.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ MTU_BYTES = 9000
 _LINK = f"mtu {MTU_BYTES} gso_max_size 18000"
 _BURST_BYTES, _BURST_S = 48_000, 0.4e-3  # less, and a late timer costs throughput; more, and 1 MB goes too fast
 _QUEUE_BYTES = 4_000_000  # deep, so that many senders to one node lose no packets
+_RELAYED_MTU_BYTES = 65_000  # about as much as a network card takes from the kernel at once
+
+_TUN = Path("/dev/net/tun")
+_RELAY = Path(__file__).with_name("relay.c")
 
 _PROBE = "ip link add probe type bridge && ip link add type veth && tc qdisc add dev veth0 root " + (
     f"tbf rate 1gbit burst {_BURST_BYTES} limit {_QUEUE_BYTES}"
@@ -52,10 +57,12 @@ exec {enter} sh -c "$*"
 """
 
 
-def unavailable() -> str | None:
-    """Return why there can be no testbed on this machine, or None if there can."""
+def unavailable(*, latency: bool = False) -> str | None:
+    """Return why there can be no testbed on this machine, or none with latency; None if there can."""
     if os.geteuid() != 0:
         return "nodes in namespaces need root"
+    if latency and not (_TUN.exists() and shutil.which("cc")):
+        return f"a network with latency needs {_TUN} and a C compiler"
     try:
         probe = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "sh", "-c", _PROBE]
         done = subprocess.run(probe, capture_output=True, text=True, check=False)
@@ -86,10 +93,13 @@ class Testbed:
 
     __test__ = False  # for pytest, which takes this class for tests by its name
 
-    def __init__(self, nodes: int, rate_mbit: float | None = None) -> None:
-        """Describe `nodes` nodes whose links carry `rate_mbit` Mbit/s each way, or whatever the machine can."""
+    def __init__(self, nodes: int, rate_mbit: float | None = None, *, latency_us: float | None = None) -> None:
+        """Describe nodes, the Mbit/s of each link in each direction, and what is added to a packet's latency.
+
+        Without them, links are as fast as the machine.
+        """
         self.names = [f"node{index}" for index in range(1, nodes + 1)]
-        self._rate_mbit = rate_mbit
+        self._rate_mbit, self._latency_us = rate_mbit, latency_us
         self._hosts: dict[str, subprocess.Popen[str]] = {}
         self._jobs: list[subprocess.Popen[str]] = []
 
@@ -172,13 +182,13 @@ class Testbed:
         power is cut.
         """
         if silent:
-            self._ip(HEAD, [f"link set {_port(name)} down"])
+            self._ip(name, ["link set eth0 down"])
         _kill(self._hosts.pop(name))
 
     def clear(self) -> None:
         """End all that was started here and all that runs on the nodes; the nodes stay up."""
         self._kill_jobs()
-        for name in self._hosts.keys() - {HEAD}:  # "kill" fails where there is nothing to kill
+        for name in self._hosts.keys() & set(self.names):  # "kill" fails where there is nothing to kill
             subprocess.run([*self._enter(name), "sh", "-c", "kill -KILL -1"], capture_output=True, check=False)
 
     def _kill_jobs(self) -> None:
@@ -197,9 +207,12 @@ class Testbed:
         for name in self.names:
             (self._folder / name).mkdir()
             self._boot(name, [*self._enter(HEAD), *own, "bash", "-c", _BEGIN.format(_BEGIN_NODE), "bash", name])
-        self._connect(addresses)
-        if self._rate_mbit is not None:
-            self._limit(self._rate_mbit)
+        if self._latency_us is not None:
+            self._relay(addresses, self._latency_us)
+        else:
+            self._connect(addresses)
+            if self._rate_mbit is not None:
+                self._limit(self._rate_mbit)
         self._agent = self._folder / "agent"
         self._agent.write_text(self._agent_script())
         self._agent.chmod(0o755)
@@ -221,6 +234,16 @@ class Testbed:
             pair = f"link add {port} type veth peer name eth0 netns {self._hosts[name].pid}"
             self._ip(HEAD, [pair, f"link set {port} master switch {_LINK} up"])
             self._ip(name, [f"addr add {addresses[name]}/24 dev eth0", f"link set eth0 {_LINK} up"])
+
+    def _relay(self, addresses: dict[str, str], latency_us: float) -> None:
+        """Connect the nodes and the head by one process that delays what they send."""
+        relay = str(self._folder / "relay")
+        subprocess.run(["cc", "-O2", "-o", relay, _RELAY], check=True)
+        limits = [str(latency_us), str(self._rate_mbit or 0)]
+        self._boot("relay", [*self._enter(HEAD), relay, *limits, *map(_port, addresses)])
+        for name, address in addresses.items():
+            self._ip(HEAD, [f"link set {_port(name)} netns {self._hosts[name].pid} name eth0"])
+            self._ip(name, [f"addr add {address}/24 dev eth0", f"link set eth0 mtu {_RELAYED_MTU_BYTES} up"])
 
     def _limit(self, rate_mbit: float) -> None:
         burst = max(_BURST_BYTES, int(rate_mbit * 1e6 / 8 * _BURST_S))

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.choice import Cell
 from benchmarks.turns import Runner, rates, ratios, take_turns
 from hpcnn.comm.serial import SerialCommunicator
 from tests.mpi.launch import ROOT, Mpi
+from tests.mpi.nodes import Testbed
 from tests.require import require
 
 NETWORKS = {"784-32-10", "784-512-512-10", "784-2048-2048-10"}
@@ -193,8 +195,37 @@ def test_algorithms(mpich: Mpi, tmp_path: Path) -> None:
     done = mpich.run(2, "-m", "benchmarks.algorithms", *words, cwd=ROOT, environment={"HPCNN_SHARED_MEMORY": "off"})
     assert done.returncode == 0, done.stderr
     (figures,) = (value for name, value in json.loads(raw.read_text()).items() if "50 entries" in name)
-    direct, halving, ratio = figures.values()
+    direct, halving, *network, ratio = figures.values()
     assert ratio == pytest.approx([a / b for a, b in zip(halving, direct, strict=True)])
+    assert min(network)[0] >= 0 < network[0][0] < 1000
+
+
+@pytest.mark.parametrize(
+    ("ratios", "choices", "right", "shown"),
+    [
+        ([0.8, 0.85, 0.9, 0.8, 1.3], ["halving"] * 3, 3, "0.85 halving"),
+        ([0.8, 0.85, 0.9, 0.8, 1.3], ["halving", "direct", "direct"], 1, "**0.85 direct 2/3**"),
+        ([1.2, 1.4, 1.3, 1.2, 0.9], ["halving", "direct"], 1, "1.20 halving 1/2"),
+        ([0.8, 1.3, 1.2, 1.1, 0.9], ["halving"], 1, "~1.10 halving"),
+        ([1.01, 1.02, 1.01, 1.02, 1.02], ["halving"], 1, "~1.02 halving"),
+    ],
+)
+def test_a_choice_is_right_if_the_other_is_not_faster(
+    ratios: list[float], choices: list[str], right: int, shown: str
+) -> None:
+    cell = Cell(ratios, choices)
+    assert (cell.right, str(cell)) == (right, shown)
+
+
+def test_choice(testbed: type[Testbed], mpich: Mpi, tmp_path: Path) -> None:
+    raw = tmp_path / "raw.json"
+    words = ("--ranks", "1", "1", "--networks", "no limit", "--lengths", "50", "--seconds", "0.01", "--rounds", "2")
+    done = mpich.run(0, "-m", "benchmarks.choice", *words, "--json", raw, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(raw.read_text())
+    assert found["choices"] == 2 >= found["right"] >= found["right where one is faster"]
+    (figures,) = (value for name, value in found["no limit"].items() if "50 entries" in name)
+    assert sum(figures["chosen"].values()) == len(figures["time halving / direct"]) == 2
 
 
 def test_oversubscribed(mpich: Mpi, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.mpi.launch import Mpi
 from tests.mpi.nodes import HEAD, MTU_BYTES, Testbed, unavailable
+from tests.require import missing
 from tests.timing import WAIT_S, wait_until
 
 pytestmark = pytest.mark.timed
@@ -66,6 +67,7 @@ def test_says_why_there_can_be_no_nodes(
     for name in ("unshare", "sh"):
         (tmp_path / name).symlink_to(str(shutil.which(name, path=os.defpath)))
     assert "ip: not found" in str(unavailable())
+    assert unavailable(latency=True) == "a network with latency needs /dev/net/tun and a C compiler"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert unavailable() == "nodes in namespaces need root"
 
@@ -137,6 +139,20 @@ def test_a_link_keeps_its_limit(testbed: type[Testbed], tmp_path: Path) -> None:
                 while max(rates) < 0.9 * RATE_MBIT and len(rates) < 200:
                     rates += tcp_rates_mbit(nodes, senders, receiver, size, tmp_path)
                 assert 0.9 * RATE_MBIT < max(rates) < 1.06 * RATE_MBIT, (senders, receiver, size, rates)
+
+
+def test_a_link_has_latency(testbed: type[Testbed], tmp_path: Path) -> None:
+    """A byte takes it there and back; many bytes take their time at the rate on top; never less, and once no more."""
+    if reason := unavailable(latency=True):
+        missing(reason)
+    latency_s, rate_mbit = 20e-3, 100
+    with testbed(2, rate_mbit=rate_mbit, latency_us=latency_s * 1e6) as nodes:
+        for size in (1, 1_000_000):
+            least_s, seconds = 2 * latency_s + size * 8e-6 / rate_mbit, list[float]()
+            while min(seconds, default=1.0) > 1.2 * least_s and len(seconds) < 200:
+                seconds += [size * 8e-6 / each for each in tcp_rates_mbit(nodes, ["node1"], "node2", size, tmp_path)]
+            assert least_s < min(seconds) < 1.2 * least_s, (size, seconds)
+            nodes.clear()  # which leaves the relay alone
 
 
 def test_a_link_without_limit(nodes: Testbed, tmp_path: Path) -> None:

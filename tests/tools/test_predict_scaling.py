@@ -51,10 +51,10 @@ def test_the_messages_are_those_of_the_real_exchange() -> None:
     """Time, bytes and messages of a step against the real exchange on simulated ranks."""
 
     def prepare(comm: ThreadCommunicator):
-        return comm.exchange(32, MODEL.length, "float32", MODEL.stats_length).allreduce
+        return comm.exchange(64, MODEL.length, "float32", MODEL.stats_length).allreduce
 
-    step = predict_step(MODEL, CLUSTER, 32, 32)
-    outcome = run_simulated(range(32), prepare, network=NETWORK, halving=step.algorithm == "halving")
+    step = predict_step(MODEL, CLUSTER, 64, 64)
+    outcome = run_simulated(range(64), prepare, network=NETWORK, halving=step.algorithm == "halving")
     assert step.parts["network"] == pytest.approx(outcome.seconds, rel=0.02)
     assert step.messages == max(count.messages for count in outcome.counts)
     assert step.sent_bytes == pytest.approx(max(count.sent_bytes for count in outcome.counts), rel=0.01)

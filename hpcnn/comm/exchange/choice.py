@@ -1,7 +1,7 @@
 """Which algorithm sums a vector fastest between hosts, by a latency and a bandwidth: a model, without communication.
 
-The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, an overhead for each
-message of a rank, and a gap for each byte that leaves a host.
+The time of a step's exchange is that of LogGP (Alexandrov et al. 1995): a latency for each round, and beside it an
+overhead for each further message of a rank, or a gap for each byte that leaves a host, whichever is more.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """What one step's exchange sends between hosts."""
+class Phase:
+    """Rounds in which messages of one kind travel."""
 
     rounds: int
     """Messages that must wait for each other."""
@@ -97,12 +97,39 @@ class Traffic:
     """Those that a rank sends."""
     sent_bytes: float
     """Those that leave a host."""
+
+    def seconds(self, network: Network) -> float:
+        """Return how long it takes. While the bytes of a message leave, its rank prepares the next one."""
+        further_s = max(0, self.messages - self.rounds) * network.overhead_s
+        return self.rounds * network.latency_s + max(further_s, self.sent_bytes * network.byte_s)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one step's exchange sends between hosts, and what a rank computes for it."""
+
+    phases: Sequence[Phase]
     additions: int
     """And copies, of a rank."""
     moved_bytes: float
     """That a rank reads or writes to add and to copy: what MPI itself does is the network's."""
     converted_s: float = 0.0
     """In which a rank rounds and converts entries."""
+
+    @property
+    def rounds(self) -> int:
+        """Messages that must wait for each other."""
+        return sum(each.rounds for each in self.phases)
+
+    @property
+    def messages(self) -> int:
+        """Those that a rank sends."""
+        return sum(each.messages for each in self.phases)
+
+    @property
+    def sent_bytes(self) -> float:
+        """Those that leave a host."""
+        return sum(each.sent_bytes for each in self.phases)
 
     def local_s(self, memory_byte_s: float = _BYTE_S) -> float:
         """Return what a rank computes, in seconds, by what a byte takes that it reads or writes in memory."""
@@ -111,8 +138,7 @@ class Traffic:
 
     def network_s(self, network: Network) -> float:
         """Return how long the messages take."""
-        further = max(0, self.messages - self.rounds)
-        return self.rounds * network.latency_s + further * network.overhead_s + self.sent_bytes * network.byte_s
+        return sum(each.seconds(network) for each in self.phases)
 
     def seconds(self, network: Network) -> float:
         """Return how long it takes."""
@@ -132,11 +158,14 @@ def direct_traffic(work: Workload) -> Traffic:
         moved += 2 * (relayed + own) * sums + 2 * own  # residuals
         converted_s = ROUNDING_S * (work.length * sums + own)
         converted_s += CONVERSION_S * (own * (hosts - 1) * sums + own + relayed)  # what comes, and what is returned
-    small = work.topology.lanes * (hosts - 1) * (8 * work.stats_length * sums + 1)
+    others, part_bytes = hosts - 1, work.length * work.item_bytes * (hosts - 1) / hosts
     return Traffic(
-        work.buckets + 2,  # a bucket is returned while the next one is summed
-        (hosts - 1) * (work.buckets * (sums + 1) + sums + 1),
-        (sums + 1) * work.length * work.item_bytes * (hosts - 1) / hosts + small,
+        [
+            Phase(work.buckets, others * sums * work.buckets, sums * part_bytes),
+            Phase(0, others * sums, others * lanes * 8 * work.stats_length * sums),  # stats, beside the first bucket
+            Phase(1, others * work.buckets, part_bytes),  # a bucket is returned while the next one is summed
+            Phase(1, others, others * lanes),
+        ],
         hosts * sums * (work.buckets + 1),
         moved * work.entry_bytes / lanes,
         converted_s / lanes,
@@ -146,10 +175,13 @@ def direct_traffic(work: Workload) -> Traffic:
 def halving_traffic(work: Workload) -> Traffic:
     """Return the traffic of `HalvingRoute`."""
     of_hosts = [_halving_traffic(work, host) for host in _some_hosts(len(work.topology.hosts))]
-    return Traffic(
+    most = Phase(
         max(each.rounds for each in of_hosts),
         max(each.messages for each in of_hosts),
         max(each.sent_bytes for each in of_hosts),
+    )
+    return Traffic(
+        [most],
         max(each.additions for each in of_hosts),
         max(each.moved_bytes for each in of_hosts),
         max(each.converted_s for each in of_hosts),
@@ -175,7 +207,8 @@ def _halving_traffic(work: Workload, host: int) -> Traffic:
     moved, converted = _halving_moved(work, host, plan)
     converted_s = (converted * CONVERSION_S + 2 * work.length * ROUNDING_S) / lanes if work.memory_bytes else 0.0
     moved_bytes = moved * work.entry_bytes / lanes
-    return Traffic(2 * len(plan) * work.buckets, messages * work.buckets, sent, additions, moved_bytes, converted_s)
+    phase = Phase(2 * len(plan) * work.buckets, messages * work.buckets, sent)
+    return Traffic([phase], additions, moved_bytes, converted_s)
 
 
 def _halving_moved(work: Workload, host: int, plan: Sequence[Round]) -> tuple[float, float]:
@@ -203,7 +236,7 @@ def gather_traffic(work: Workload) -> Traffic:
     ranks, on_host, sum_bytes = len(work.topology.order), work.topology.lanes, contributed_bytes(work)
     rounds = (ranks - 1).bit_length()
     sent = on_host * sum_bytes * (ranks - on_host) / ranks
-    return Traffic(rounds, rounds, sent, 2 * _slots(work), sum_bytes)
+    return Traffic([Phase(rounds, rounds, sent)], 2 * _slots(work), sum_bytes)
 
 
 def contributed_bytes(work: Workload) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -20,6 +20,7 @@ from hpcnn.comm.exchange.choice import (
     contributed_bytes,
     fastest,
 )
+from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Links, Place
 from hpcnn.comm.network import NETWORK, Network, read_network
 from hpcnn.errors import CommunicatorError
@@ -27,11 +28,13 @@ from hpcnn.errors import CommunicatorError
 Allreduce = Callable[[Any, Callable[[Any, Any], Any]], Any]
 """See `Communicator.allreduce`."""
 
-SHORT_BYTES, _LONG_BYTES = 8, 2**18
+SHORT_BYTES = 8
+_LEAST_BYTES, _MOST_BYTES = 2**14, 2**18
+"""Of a message by which the rate is measured."""
 MANY = 16
-"""Messages at once, by which the overhead of one is measured."""
-_MOST_PAIRS = 32
-"""Pairs of hosts that measure, spread over all of them."""
+"""Messages at once, by which the overhead of one is measured; and hosts of a group, where each sends to all others."""
+_MOST_GROUPS = 4
+"""Groups that measure, spread over all hosts."""
 
 SMALL_BYTES = 64 * 1024
 """Up to this size of all contributions together, every rank of one host reads and adds everything fastest itself."""
@@ -61,42 +64,81 @@ def _of_environment() -> tuple[str, Network | None] | str:
         return str(error)
 
 
-def measure(place: Place, allreduce: Allreduce) -> Network:
-    """Return the network between hosts, the same on all ranks: the first ranks of neighbouring hosts try it in pairs.
+def measure(place: Place, allreduce: Allreduce, long_bytes: int = _MOST_BYTES) -> Network:
+    """Return the network between hosts, the same on all ranks: the first ranks of neighbouring hosts try it.
 
-    Of many hosts some pairs do. Collective among all ranks. What is measured includes what this program does for each
-    message.
+    Of many hosts some do. Collective among all ranks. What this program does for each message is measured with it. The
+    rate is that of messages of `long_bytes`: MPI sends short ones and long ones in different ways.
     """
-    hosts, host = place.topology.hosts, place.host
-    partner, pairs = host ^ 1, len(hosts) // 2
-    measuring = {pairs * number // _MOST_PAIRS for number in range(_MOST_PAIRS)}
+    pair, group = neighbours(place.topology, place.rank)
     own = []
-    if place.rank == hosts[host][0] and partner < len(hosts) and host // 2 in measuring:
-        own.append(_measure_pair(place, hosts[partner][0]))
+    if group:
+        one, overhead_s = short_messages(place.links, pair, group, repeats=24)
+        long_s = min(exchange_seconds(place.links, pair, long_bytes, repeats=12))
+        if pair:
+            own.append((median(one), overhead_s, max(0.0, long_s - min(one)) / (long_bytes - SHORT_BYTES)))
     found = allreduce(own, operator.add)
     return Network(*(median(column) for column in zip(*found, strict=True)))
 
 
-def _measure_pair(place: Place, partner: int) -> tuple[float, float, float]:
-    links = place.links
-    short = min(pair_seconds(links, partner, SHORT_BYTES, 1, repeats=12))
-    many = min(pair_seconds(links, partner, SHORT_BYTES, MANY, repeats=6))
-    long = min(pair_seconds(links, partner, _LONG_BYTES, 1, repeats=3))
-    return short, max(0.0, many - short) / (MANY - 1), max(0.0, long - short) / (_LONG_BYTES - SHORT_BYTES)
+def longest_message(work: Workload) -> int:
+    """Return about how long the longest messages of an exchange are, or how long ones tell as much of the rate."""
+    longest = work.length * work.item_bytes // (2 * work.topology.lanes * work.buckets)
+    return min(_MOST_BYTES, max(_LEAST_BYTES, 1 << max(0, longest.bit_length() - 1)))
 
 
-def pair_seconds(links: Links, partner: int, size: int, count: int, *, repeats: int) -> list[float]:
-    """Return the times in which two ranks send each other `count` messages of `size` bytes at once."""
-    sent, received = np.zeros((2, count, size), np.uint8)
-    transfer = links.transfer([(partner, row) for row in sent], [(partner, row) for row in received], _PROBE_TAG)
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
+def neighbours(topology: Topology, rank: int) -> tuple[list[int], list[int]]:
+    """Return with whom a rank measures: one other rank, or nobody in a group of an odd number; and all of its group.
+
+    These are the first ranks of neighbouring hosts. Other ranks, and groups that need not measure, have nobody.
+
+    >>> neighbours(Topology.of("aabbc"), 2)
+    ([0], [4, 0])
+    >>> neighbours(Topology.of("aabbc"), 4)
+    ([], [0, 2])
+    """
+    hosts, host = topology.hosts, topology.host_of(rank)
+    groups = max(1, len(hosts) // MANY)
+    measuring = {groups * number // _MOST_GROUPS for number in range(_MOST_GROUPS)}
+    if rank != hosts[host][0] or host // MANY not in measuring:
+        return [], []
+    start = host // MANY * MANY
+    pair = hosts[host ^ 1 : (host ^ 1) + 1]
+    others = [*hosts[host + 1 : start + MANY], *hosts[start:host]]
+    return [ranks[0] for ranks in pair], [ranks[0] for ranks in others]
+
+
+def short_messages(
+    links: Links, pair: Sequence[int], group: Sequence[int], *, repeats: int
+) -> tuple[list[float], float]:
+    """Return the times of a short message to the other of a pair, and the overhead of each further one to a group.
+
+    The median of the times is the latency: as a rule a round also waits for a rank that is late. The overhead is that
+    of the messages alone, of the shortest times. Messages to several ranks cost more than as many to one, which may
+    travel as one packet.
+    """
+    many = [*group] * max(1, MANY // len(group))
+    one_s = exchange_seconds(links, pair, SHORT_BYTES, repeats=repeats)
+    many_s = exchange_seconds(links, many, SHORT_BYTES, repeats=repeats)
+    return one_s, max(0.0, min(many_s) - min(one_s)) / (len(many) - 1)
+
+
+def exchange_seconds(links: Links, partners: Sequence[int], size: int, *, repeats: int) -> list[float]:
+    """Return the times in which ranks send each other messages of `size` bytes at once, one for each of `partners`.
+
+    Each is half of that of two in turn: a rank waits longer for the first if others came later, and that much shorter
+    for the second.
+    """
+    sent, received = np.zeros((2, len(partners), size), np.uint8)
+    sends, receives = list(zip(partners, sent, strict=True)), list(zip(partners, received, strict=True))
+    transfer = links.transfer(sends, receives, _PROBE_TAG)
+    ends = [time.perf_counter()]
+    for _ in range(repeats + 1):
         transfer.start()
         transfer.wait(spin=True)
-        times.append(time.perf_counter() - begin)
+        ends.append(time.perf_counter())
     transfer.free()
-    return times
+    return [(end - begin) / 2 for begin, end in zip(ends, ends[2:], strict=False)]
 
 
 class Chooser:
@@ -110,8 +152,8 @@ class Chooser:
     def __init__(self, broadcast: Callable[[Any], Any], allreduce: Allreduce) -> None:
         self._broadcast, self._allreduce = broadcast, allreduce
         self._asked: tuple[str, Network | None] | None = None
-        self._measured: dict[int, Network] = {}
-        """By the number of hosts: ranks that share no memory count as hosts."""
+        self._measured: dict[tuple[int, int], Network] = {}
+        """By the number of hosts, where ranks that share no memory count as hosts, and by the length of messages."""
 
     def choose(self, place: Place, work: Workload, *, gather: bool) -> str:
         """Return the name of an algorithm; with `gather`, that may be `GATHER`. Collective.
@@ -127,11 +169,15 @@ class Chooser:
         algorithm, network = self._asked
         if algorithm:
             return algorithm
-        if network is None and hosts not in self._measured:
-            self._measured[hosts] = measure(place, self._allreduce)
-        return fastest(work, network or self._measured[hosts], gather=gather)
+        if network is None:
+            key = hosts, longest_message(work)
+            if key not in self._measured:
+                self._measured[key] = measure(place, self._allreduce, key[1])
+            network = self._measured[key]
+        return fastest(work, network, gather=gather)
 
     def network(self, hosts: int) -> Network | None:
-        """Return the network that choices among so many hosts go by; None if none was made by one."""
+        """Return the network that choices among so many hosts go by, that of the longest messages; None without any."""
         asked = self._asked[1] if self._asked else None
-        return asked or self._measured.get(hosts)
+        sizes = [size for number, size in self._measured if number == hosts]
+        return asked or (self._measured[hosts, max(sizes)] if sizes else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcnn.comm.exchange.allreduce_exchange import plain_links
 from hpcnn.comm.exchange.plan import Topology
-from hpcnn.comm.exchange.probe import MANY, SHORT_BYTES, pair_seconds
+from hpcnn.comm.exchange.probe import neighbours, short_messages
 from hpcnn.comm.exchange.transport import Links
 from hpcnn.comm.network import Machine, Network
 from hpcnn.comm.protocol import Communicator
@@ -54,7 +54,6 @@ class NetworkBench:
             )
         self._comm, self._seconds, self._links = comm, seconds, make_links()
         self._topology = Topology.of(comm.allgather(comm.host))
-        self._host = self._topology.host_of(comm.rank)
 
     def run(self) -> NetworkFigures:
         """Measure everything."""
@@ -67,22 +66,20 @@ class NetworkBench:
         return NetworkFigures([len(ranks) for ranks in self._topology.hosts], machine)
 
     def _between(self) -> Network:
-        """Pair the first ranks of neighbouring nodes for short messages; let all ranks send for the rate."""
-        hosts, partner = self._topology.hosts, self._host ^ 1
-        leads = self._comm.rank == hosts[self._host][0] and partner < len(hosts)
-        latency_s, overhead_s = self._short(hosts[partner][0] if leads else None)
+        """Let the first ranks of neighbouring nodes send short messages; let all ranks send for the rate."""
+        latency_s, overhead_s = self._short(*neighbours(self._topology, self._comm.rank))
         limit = WireLimit(SIZE, self._topology, self._comm.rank, self._links)
-        return Network(latency_s, overhead_s, self._call_s(limit) / crossing_bytes(SIZE, len(hosts)))
+        byte_s = self._call_s(limit) / crossing_bytes(SIZE, len(self._topology.hosts))
+        return Network(latency_s, overhead_s, byte_s)
 
     def _within(self) -> Network:
         """Pair neighbouring ranks of each node."""
-        ranks = self._topology.hosts[self._host]
+        ranks = self._topology.hosts[self._topology.host_of(self._comm.rank)]
         other = ranks.index(self._comm.rank) ^ 1
-        partner = ranks[other] if other < len(ranks) else None
-        latency_s, overhead_s = self._short(partner)
+        pair = ranks[other : other + 1]
+        latency_s, overhead_s = self._short(pair, pair)
         sent, received = np.ones((2, SIZE), np.uint8)
-        messages = ([(partner, sent)], [(partner, received)]) if partner is not None else ([], [])
-        transfer = self._links.transfer(*messages, 0)
+        transfer = self._links.transfer([(rank, sent) for rank in pair], [(rank, received) for rank in pair], 0)
 
         def send() -> None:
             transfer.start()
@@ -90,14 +87,13 @@ class NetworkBench:
 
         return Network(latency_s, overhead_s, self._call_s(send) / SIZE)
 
-    def _short(self, partner: int | None) -> tuple[float, float]:
-        """Return latency and overhead, the medians over repetitions and pairs."""
+    def _short(self, pair: Sequence[int], group: Sequence[int]) -> tuple[float, float]:
+        """Return latency and overhead, the medians over all pairs."""
         self._comm.barrier()
         own = None
-        if partner is not None:
-            one = median(pair_seconds(self._links, partner, SHORT_BYTES, 1, repeats=_SHORT_REPEATS))
-            many = median(pair_seconds(self._links, partner, SHORT_BYTES, MANY, repeats=_SHORT_REPEATS))
-            own = one, max(0.0, many - one) / (MANY - 1)
+        if group:
+            one, overhead_s = short_messages(self._links, pair, group, repeats=_SHORT_REPEATS)
+            own = (median(one), overhead_s) if pair else None
         found = [each for each in self._comm.allgather(own) if each is not None]
         return median(one for one, _ in found), median(each for _, each in found)
 
