@@ -105,6 +105,20 @@ def shortened(text: object, limit: int = _MOST_CHARACTERS) -> str:
     return text if text.isprintable() else "".join(map(_printable, text))
 
 
+def in_words(error: BaseException) -> str:
+    r"""Return the type and the text of an error of another's code as a piece of one line, cut as `shortened` does.
+
+    >>> in_words(ValueError("no such\n  thing"))
+    'ValueError: no such thing'
+    >>> in_words(SystemExit(3))
+    'sys.exit(3)'
+    """
+    if isinstance(error, SystemExit):  # or of a class of its own, in hpcnn.fit
+        return f"sys.exit({shortened(', '.join(map(repr, error.args)))})"
+    text = " ".join(shortened(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _printable(character: str) -> str:
     return character if character.isprintable() or character == "\n" else repr(character)[1:-1]
 

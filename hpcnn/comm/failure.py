@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hpcnn.comm.abort import abort_job, exit_alike
 from hpcnn.comm.launcher import detect_launch
-from hpcnn.errors import EXIT_FAILURE, HpcnnError
+from hpcnn.errors import EXIT_FAILURE, EXIT_INTERRUPTED, HpcnnError
 from hpcnn.system.output import ERROR, output, write_line
 from hpcnn.system.resource_errors import explain_resource_error
 from hpcnn.system.terminal import terminal_path
@@ -144,8 +144,10 @@ class FailureGuard:
         if "atexit" not in (failed.err_msg or ""):
             sys.__unraisablehook__(failed)
             return
-        message, exit_code = _describe(failed.exc_value or failed.exc_type())
-        self.end_alone(f"in {failed.object!r}: {message}", exit_code)
+        error = failed.exc_value or failed.exc_type()
+        message, exit_code = _describe(error)
+        where = "" if isinstance(error, HpcnnError) else f"in {failed.object!r}: "
+        self.end_alone(f"{where}{message}", exit_code)
 
     def _exit_called(self, status: int) -> NoReturn:
         """Replace os._exit: some launchers count a rank that leaves so as a success of the job."""
@@ -194,6 +196,8 @@ def _describe(error: BaseException) -> tuple[str, int]:
     """Return a message and an exit code."""
     if isinstance(error, HpcnnError):
         return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_INTERRUPTED
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else EXIT_FAILURE

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.errors import HpcnnError, JobError, ModelError, nearest
+from hpcnn.errors import HpcnnError, JobError, ModelError, in_words, nearest
 from hpcnn.job import model as schema
 from hpcnn.nn.draws import INIT_STREAM
 from hpcnn.nn.layer import Shape
@@ -39,8 +39,8 @@ def call_entry(model: schema.Model, input_shape: Shape) -> Any:
         return function(input_shape=input_shape, **model.options)
     except HpcnnError:
         raise
-    except Exception as error:
-        raise ModelError(f"model.entry {model.entry!r} failed with {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"model.entry {model.entry!r} failed with {in_words(error)}") from error
 
 
 def seed_of_libraries(seed: int) -> int:
@@ -90,10 +90,8 @@ def find_entry(entry: str, key: str = "model.entry") -> Callable[..., Any]:
             f"{key} {entry!r}: there is no module {error.name!r}.{nearest(error.name, _siblings(error.name))} "
             "It must be installed, or lie in the working folder or in one of PYTHONPATH."
         ) from None
-    except Exception as error:
-        raise ModelError(
-            f"{key} {entry!r}: importing its module failed with {type(error).__name__}: {error}"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{key} {entry!r}: importing its module failed with {in_words(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         known = [name for name in dir(module) if callable(getattr(module, name)) and not name.startswith("_")]

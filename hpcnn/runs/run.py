@@ -183,7 +183,8 @@ class Run:
         if others:
             raise DriftError(
                 f"rank {others[0].rank} ended with other weights ({others[0].value}) than rank 0 ({first.value}): "
-                "memory or a processor is faulty, or the ranks run different software. Nothing was saved as final."
+                "memory or a processor is faulty, the ranks run different software, or the model's own code changes "
+                "weights. Nothing was saved as final."
             )
         trouble = agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else "")
         if self._root:

@@ -26,6 +26,9 @@ class DistributedDataParallel(torch.nn.Module):
     The gradient of a step is the mean over all its samples, on whichever rank they are: where ranks have batches of
     different sizes, each rank counts by its samples. The loss of each rank is to be the mean over its own batch.
 
+    A copy, by ``copy.deepcopy`` or from a file of ``torch.save``, has weights of its own and takes nothing from the
+    other ranks until it is trained: its first forward pass in training is to be on all of them.
+
     Args:
         module: gets the parameters and buffers of rank 0.
         device_ids: has no effect: the module computes where its parameters are.
@@ -40,7 +43,8 @@ class DistributedDataParallel(torch.nn.Module):
         options: others of PyTorch's own class have no effect: parameters without a gradient count as zeros.
 
     Raises:
-        CommunicatorError: no parameter requires a gradient; the ranks have different modules.
+        CommunicatorError: no module, or one without a parameter that requires a gradient; one of a lazy module, or of
+            a type whose gradients can't be added; the ranks have different modules.
     """
 
     def __init__(
@@ -60,36 +64,62 @@ class DistributedDataParallel(torch.nn.Module):
         super().__init__()
         connect_ranks()
         _check_options(weighting, options)
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if not trained:
-            raise CommunicatorError("DistributedDataParallel: no parameter of the module requires a gradient")
+        _check_module(module)
         self.module, self.dim, self.weighting = module, dim, weighting
         self.require_backward_grad_sync = True
-        ranks = global_process_set if process_group is None else process_group
-        self._buffers_sent = list(module.buffers()) if broadcast_buffers and ranks.size() > 1 else []
+        self.broadcast_buffers = broadcast_buffers
+        self._bucket = None if bucket_cap_mb is None else int(bucket_cap_mb * _MB)
+        self._ranks = global_process_set if process_group is None else process_group
         if init_sync:
-            broadcast_tensors([*module.parameters(), *module.buffers()], ranks.ranks[0], ranks)
+            broadcast_tensors([*module.parameters(), *module.buffers()], self._ranks.ranks[0], self._ranks)
+        self._reset()
+        self._start()
+
+    def _reset(self) -> None:
+        """Be between two steps, and not ready to exchange gradients."""
         self._samples = self._passes = 0
         self._weight = 1.0
-        self._synchronizes = self._running = False
-        self._first_rank = ranks.rank() == 0
+        self._synchronizes = self._running = self._started = False
         self._reducer: Reducer | None = None
+
+    def _start(self) -> None:
+        """Make ready to exchange gradients, where any are computed. Collective."""
+        named = {name: each for name, each in self.module.named_parameters() if each.requires_grad}
+        if not named:
+            return
+        ranks, self._started = self._ranks, True
+        self._first_rank = ranks.rank() == 0
+        self._buffers_sent = list(self.module.buffers()) if self.broadcast_buffers and ranks.size() > 1 else []
         if ranks.size() > 1:
             self._reducer = Reducer(
-                trained,
+                list(named.values()),
                 ranks.group,
                 detail=("DistributedDataParallel",),
-                bucket=None if bucket_cap_mb is None else int(bucket_cap_mb * _MB),
+                names=list(named),
+                bucket=self._bucket,
                 extra=sum(buffer.numel() for buffer in self._buffers_sent),
             )
-            for number, parameter in enumerate(trained):
+            for number, parameter in enumerate(named.values()):
                 hook = _hook(weakref.ref(self), number)
                 parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a file holds: all but what exchanges gradients."""
+        return {name: value for name, value in vars(self).items() if name not in ("_reducer", "_buffers_sent")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be a copy, which exchanges gradients from its first forward pass in training on."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._reset()
+
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Return what the module returns."""
+        trains = torch.is_grad_enabled() and self.training
+        if trains and not self._started:
+            connect_ranks()
+            self._start()
         outputs = self.module(*inputs, **options)
-        if self._reducer is None or not torch.is_grad_enabled() or not self.training:
+        if self._reducer is None or not trains:
             return outputs
         self._synchronizes = self.require_backward_grad_sync
         self._samples += _count(inputs, options, self.dim) if self.weighting == "samples" else 1
@@ -187,6 +217,24 @@ def _count(inputs: Any, options: Any, dim: int) -> int:
         if isinstance(leaf, torch.Tensor) and leaf.dim() > dim:
             return leaf.shape[dim]
     return 1
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, torch.nn.Module):
+        raise CommunicatorError(f"DistributedDataParallel() takes a torch.nn.Module, not {type(module).__name__}")
+    parameters = dict(module.named_parameters())
+    for name, tensor in [*parameters.items(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(tensor):
+            raise CommunicatorError(
+                f"DistributedDataParallel: {name!r} of the module has no shape before the module's first call. Call "
+                "the module once on a batch, before DistributedDataParallel takes it."
+            )
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        why = f"all {len(parameters)}, from {next(iter(parameters))!r} on, are frozen" if parameters else "it has none"
+        raise CommunicatorError(
+            f"DistributedDataParallel: no parameter of the module requires a gradient: {why}. Let one learn, by "
+            "requires_grad_(), or use the module itself: without gradients there is nothing to exchange."
+        )
 
 
 _WITHOUT_EFFECT = {

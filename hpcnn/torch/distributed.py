@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from hpcnn.comm.tensors.process_sets import global_process_set
+from hpcnn.comm.tensors.process_sets import ProcessSet, global_process_set
 from hpcnn.comm.tensors.reductions import Average, Max, Min, Product, Sum
 from hpcnn.comm.tensors.start import init
 from hpcnn.comm.tensors.unsupported import unsupported_name
-from hpcnn.comm.tensors.world import is_initialized, rank, shutdown, size
+from hpcnn.comm.tensors.world import connect_ranks, is_initialized, shutdown
 from hpcnn.torch import collectives
 from hpcnn.torch.broadcasts import broadcast_tensors
 
@@ -46,6 +46,12 @@ def init_process_group(*_unused: Any, **_options: Any) -> None:
     init()
 
 
+def _of(group: Any) -> ProcessSet:
+    """Return a group, or all ranks, connected: a script may leave out `init_process_group`."""
+    connect_ranks()
+    return global_process_set if group is None else group
+
+
 def destroy_process_group(group: Any = None) -> None:
     """Stop working with the other ranks."""
     shutdown()
@@ -53,37 +59,37 @@ def destroy_process_group(group: Any = None) -> None:
 
 def get_rank(group: Any = None) -> int:
     """Return the number of this rank."""
-    return rank() if group is None else int(group.rank())
+    return _of(group).rank()
 
 
 def get_world_size(group: Any = None) -> int:
     """Return the number of ranks."""
-    return size() if group is None else int(group.size())
+    return _of(group).size()
 
 
 def barrier(group: Any = None, **_options: Any) -> None:
     """Return once every rank has come here."""
-    collectives.barrier(group or global_process_set)
+    collectives.barrier(_of(group))
 
 
 def all_reduce(tensor: torch.Tensor, op: Any = ReduceOp.SUM, group: Any = None) -> None:
     """Overwrite `tensor` with its sum over all ranks, or another reduction."""
-    collectives.allreduce_(tensor, op=op, process_set=group or global_process_set)
+    collectives.allreduce_(tensor, op=op, process_set=_of(group))
 
 
 def broadcast(tensor: torch.Tensor, src: int = 0, group: Any = None) -> None:
     """Overwrite `tensor` with that of rank `src`."""
-    broadcast_tensors([tensor], src, group or global_process_set)
+    broadcast_tensors([tensor], src, _of(group))
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
     """Overwrite a list with every rank's object."""
-    object_list[:] = collectives.allgather_object(obj, process_set=group or global_process_set)
+    object_list[:] = collectives.allgather_object(obj, process_set=_of(group))
 
 
 def broadcast_object_list(object_list: list[Any], src: int = 0, group: Any = None) -> None:
     """Overwrite a list with that of rank `src`."""
-    object_list[:] = collectives.broadcast_object(object_list, src, process_set=group or global_process_set)
+    object_list[:] = collectives.broadcast_object(object_list, src, process_set=_of(group))
 
 
 def __getattr__(name: str) -> object:

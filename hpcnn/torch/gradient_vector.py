@@ -22,18 +22,20 @@ _EXACT_IN_TWO_BYTES = 256
 """Compression rounds no sum of so many ones."""
 
 
-def wire_type(parameter: torch.Tensor) -> np.dtype[Any]:
-    """Return the type in which the gradient of a parameter is added.
+def wire_type(parameter: torch.Tensor, name: str = "") -> np.dtype[Any]:
+    """Return the type in which the gradient of a parameter is added, given its name, for messages.
 
     Raises:
         CommunicatorError: there is none for it.
     """
-    name = str(parameter.dtype).removeprefix("torch.")
-    if name not in _ON_WIRE:
+    kind = str(parameter.dtype).removeprefix("torch.")
+    if kind not in _ON_WIRE:
+        which = f"the parameter {name!r}" if name else f"a parameter of shape {tuple(parameter.shape)}"
+        remedy = ", and torch.view_as_complex to compute from pairs of real numbers" if parameter.is_complex() else ""
         raise CommunicatorError(
-            f"a parameter of type {name} can't be trained on several ranks: use {', '.join(_ON_WIRE)}"
+            f"{which} is of type {kind}, which can't be trained on several ranks: use {', '.join(_ON_WIRE)}{remedy}"
         )
-    return np.dtype(_ON_WIRE[name])
+    return np.dtype(_ON_WIRE[kind])
 
 
 class GradientVector:

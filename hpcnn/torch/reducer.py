@@ -30,6 +30,7 @@ class Reducer:
         parameters: in the order in which the model uses them, of any types.
         group: the ranks.
         detail: what must be the same on all ranks beside shapes and types.
+        names: of the parameters, for messages.
         compression: how sums are rounded that travel between hosts.
         bucket: bytes that travel while the rest is computed; 0: all at the end; None: as it pays.
         extra: numbers that travel with the gradients of a step, beside the weight.
@@ -41,12 +42,14 @@ class Reducer:
         group: TensorGroup,
         *,
         detail: tuple[object, ...] = (),
+        names: Sequence[str] = (),
         compression: TensorCompressor = Compression.none,
         bucket: int | None = None,
         extra: int = 0,
     ) -> None:
         self._group = group
-        kinds = [wire_type(parameter) for parameter in parameters]
+        known = names or [""] * len(parameters)
+        kinds = [wire_type(each, name) for each, name in zip(parameters, known, strict=True)]
         specs = tuple((tuple(parameter.shape), kind) for parameter, kind in zip(parameters, kinds, strict=True))
         self._call: Call = call_of(GRADIENTS, specs, *detail, *filter(None, [compression.name]))
         group.run(self._call, lambda: None)  # before memory is laid out for other shapes

@@ -65,10 +65,15 @@ FAILURES = {
     "exit with a text": ("sys.exit('enough')", 1, "sys.exit('enough') was called"),
     "hard exit as if done": ("os._exit(0)", 1, "os._exit(0) was called"),
     "hard exit": ("os._exit(7)", 7, "os._exit(7) was called"),
-    "interrupt": ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
+    "interrupt": ("raise KeyboardInterrupt", 130, f", {PLACE}: interrupted\n"),
     "thread": ("in_thread(lambda: 1 / 0)", 1, "in thread 'reader': unexpected failure\nTraceback"),
     "hard exit in a thread": ("in_thread(lambda: os._exit(0))", 1, "os._exit(0) was called"),
     "exit handler": ("atexit.register(lambda: 1 / 0)", 1, "in <function body.<locals>.<lambda> at"),
+    "bad input in an exit handler": (
+        "def fail():\n    raise JobError('unknown key')\natexit.register(fail)",
+        2,
+        f", {PLACE}: unknown key",
+    ),
     "exit in an exit handler": ("atexit.register(sys.exit, 0)", 1, "sys.exit(0) was called"),
     "hard exit in an exit handler": ("atexit.register(os._exit, 0)", 1, "os._exit(0) was called"),
 }

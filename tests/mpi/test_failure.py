@@ -292,4 +292,5 @@ def test_replicas_that_drift_apart_are_found(mpich: Mpi, tmp_path: Path) -> None
     done = mpich.run(3, "program.py", cwd=tmp_path)
     assert done.returncode == 1
     assert "ended with other weights" in done.stderr
+    assert "or the model's own code changes weights" in done.stderr
     assert not (tmp_path / "run" / "result.json").exists()

@@ -234,6 +234,12 @@ def other_shape(input_shape):
 def nothing(input_shape):
     pass
 
+def long(input_shape):
+    raise ValueError("first\\n  second")
+
+def leaving(input_shape):
+    raise SystemExit(3)
+
 def broken(input_shape):
     return 1 / 0
 
@@ -255,6 +261,7 @@ def package(tmp_path, monkeypatch):
     (folder / "models.py").write_text(CODE)
     (folder / "imports_missing.py").write_text("import a_module_that_is_missing")
     (folder / "raises.py").write_text("1 / 0")
+    (folder / "exits.py").write_text("raise SystemExit('usage')")
     monkeypatch.syspath_prepend(tmp_path)
     yield "users_package"
     for name in [name for name in sys.modules if name.split(".")[0] == "users_package"]:
@@ -312,6 +319,9 @@ MESSAGES = {
         ModelError,
         "models:broken' failed with ZeroDivisionError: division by zero",
     ),
+    "raises lines": ("users_package.models:long", ModelError, "models:long' failed with ValueError: first second"),
+    "exits": ("users_package.models:leaving", ModelError, "models:leaving' failed with sys.exit(3)"),
+    "import_exits": ("users_package.exits:x", ModelError, "importing its module failed with sys.exit('usage')"),
     "network": ("users_package.models:broken_network", ModelError, "a network needs at least one layer, but got none"),
     "shape": (
         "users_package.models:other_shape",

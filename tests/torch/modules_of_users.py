@@ -124,6 +124,17 @@ def its_mean(outputs, targets):
 # ---------------------------------------------------------------------------------------------------------- wrong ones
 
 
+class Ids(nn.Module):
+    """Takes numbers as ids."""
+
+    def forward(self, x):
+        return x.long()
+
+
+def clipped(input_shape):
+    return nn.Sequential(Ids(), nn.Embedding(3, 9, max_norm=0.1), nn.Flatten(), nn.Linear(45, 3))
+
+
 class Calling(nn.Module):
     """Calls a function of what a layer returns, and of the module itself."""
 
@@ -146,6 +157,16 @@ def counted(module, y):
     return y
 
 
+def decayed(module, y):
+    module.inner.weight.data.mul_(0.9)
+    return y
+
+
+def replaced(module, y):
+    module.inner.bias = nn.Parameter(module.inner.bias + 1)
+    return y
+
+
 def failed(module, y):
     raise RuntimeError("out of order")
 
@@ -162,6 +183,8 @@ integers = calling(lambda module, y: y.long())
 one_row = calling(lambda module, y: y.mean(0))
 detached = calling(lambda module, y: y.detach())
 counts = calling(counted)
+changes_weights = calling(decayed)
+replaces_weights = calling(replaced)
 broken = calling(failed)
 of_python = calling(lambda module, y: y * random.random())
 of_numpy = calling(lambda module, y: y * float(np.random.uniform()))  # noqa: NPY002

@@ -58,7 +58,7 @@ def test_importing_it_is_light() -> None:
 
 
 @pytest.mark.parametrize("ranks", [0, 3])
-@pytest.mark.parametrize(("script", "checks"), [("collectives", 6), ("training", 14)])
+@pytest.mark.parametrize(("script", "checks"), [("collectives", 6), ("training", 15)])
 def test_checks(torch_environment: Mpi, ranks: int, script: str, checks: int, tmp_path: Path) -> None:
     done = torch_environment.run(ranks, "-m", f"tests.torch.scripts.{script}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,13 @@ def test_checks(torch_environment: Mpi, ranks: int, script: str, checks: int, tm
     ("what", "code", "message"),
     [
         ("raises", 1, "rank 1 on .*ZeroDivisionError: an error of the script's own"),
-        ("leaves", 2, "rank 0 makes gradients.DistributedDataParallel. of float32 .1, 3.*, rank 1 the end of its prog"),
+        (
+            "leaves",
+            2,
+            "the ranks do not .* rank 0 makes gradients.DistributedDataParallel. of float32 .1, 3.*, rank 1 the end of "
+            "its program.*: in PyTorch, give DataLoader batch_sampler=hpcnn.torch.DistributedBatchSampler",
+        ),
+        ("early", 2, r"^the ranks are not connected: call init\(\) first\n"),
         ("differs", 2, r"the ranks do not make the same call: rank 0 makes broadcast.*\(1, 3\).* rank 1 .*\(2, 3\)"),
         ("mixes", 2, "rank 0 makes gradients.*, rank 1 allreduce"),
         ("accumulates", 2, "2 backward passes before optimizer.step.*, and backward_passes_per_step=1: give"),

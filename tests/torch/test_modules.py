@@ -49,6 +49,12 @@ def job_of(entry: str, **changes):
         ("one_row", r"for 2 samples the module returns a tensor of shape \(3,\). Its first axis must be that of the"),
         ("detached", "the outputs of the module do not depend on its parameters"),
         ("counts", "training changes the buffer 'count', which is int64 and can't be averaged over the shards"),
+        (
+            "changes_weights",
+            r"changes its parameter 'inner\.weight', which only the optimizer may: .*\(register_buffer",
+        ),
+        ("replaces_weights", r"changes its parameter 'inner\.bias', which only the optimizer may"),
+        ("clipped", r"changes its parameter '1\.weight', .* an Embedding must not have max_norm"),
         ("broken", r"the module can't be called on samples of shape \(5,\): RuntimeError: out of order"),
         ("of_python", "the module draws random numbers from Python's random, whose state does not follow"),
         ("of_numpy", "the module draws random numbers from numpy.random, whose state does not follow"),

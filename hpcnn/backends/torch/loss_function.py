@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hpcnn.errors import ModelError, shortened
+from hpcnn.errors import ModelError, in_words
 from hpcnn.models.entry import find_entry
 
 
@@ -23,8 +23,8 @@ def loss_function(entry: str, name: str) -> Callable[[Any, Any], Any]:
     def losses(outputs: Any, targets: Any) -> Any:
         try:
             found = function(outputs, targets)
-        except Exception as error:
-            raise ModelError(f"{source} failed with {type(error).__name__}: {shortened(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise ModelError(f"{source} failed with {in_words(error)}") from error
         if not isinstance(found, torch.Tensor):
             raise ModelError(f"{source} must return a tensor, but returned {type(found).__name__}")
         if found.shape != outputs.shape[:1] or found.dtype != outputs.dtype:

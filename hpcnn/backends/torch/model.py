@@ -18,7 +18,7 @@ from hpcnn.backends.torch.passback import PassBack
 from hpcnn.backends.torch.runtime import ALONE, numbers_of
 from hpcnn.backends.torch.tensors import to_array, to_tensor, view_of
 from hpcnn.comm.protocol import Array
-from hpcnn.errors import HpcnnError, ModelError, shortened
+from hpcnn.errors import HpcnnError, ModelError, in_words
 from hpcnn.nn.loss import BoundLoss
 from hpcnn.nn.losses.function import FunctionOfValues
 from hpcnn.nn.passes import Ready
@@ -139,7 +139,7 @@ class TorchModel(Model):
         except (RuntimeError, ValueError, IndexError) as error:
             raise ModelError(
                 f"{network.source}: the module fails on {len(x)} samples in "
-                f"{'training' if training else 'evaluation'}: {type(error).__name__}: {shortened(error)}"
+                f"{'training' if training else 'evaluation'}: {in_words(error)}"
             ) from error
 
     @contextmanager

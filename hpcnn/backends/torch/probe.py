@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hpcnn.backends.torch.runtime import drawing_from
-from hpcnn.errors import ModelError, shortened
+from hpcnn.errors import ModelError, in_words
 from hpcnn.nn.layer import Shape
 
 _COUNTER = "num_batches_tracked"
@@ -36,16 +36,19 @@ def probe(
     """Call a module in training, on samples of `shape`, and leave its buffers as they were.
 
     Raises:
-        ModelError: it fails, or changes what can't be averaged over shards, or draws from another generator.
+        ModelError: it fails, or changes parameters or what can't be averaged over shards, or draws from another
+            generator.
     """
     import torch
 
+    parameters = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     before = {name: (buffer, buffer._version, buffer.clone()) for name, buffer in module.named_buffers()}
     with drawing_from(0):
         generators = torch.get_rng_state(), random.getstate(), _state_of_numpy()
         outputs = call_once(call, module, shape, dtype, source, training=True, zeros=zeros)
         draws = not torch.equal(generators[0], torch.get_rng_state())
     _check_other_generators(source, generators[1:])
+    _check_parameters_kept(source, module, parameters)
     changed = frozenset(_changed(source, module, before, dtype))
     with torch.no_grad():
         for name, (buffer, _, values) in before.items():
@@ -77,10 +80,9 @@ def call_once(
         return call(torch.from_numpy(numbers * (not zeros)))
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{source}: the module can't be called on samples of shape {shape}: {type(error).__name__}: "
-            f"{shortened(error)}"
+            f"{source}: the module can't be called on samples of shape {shape}: {in_words(error)}"
         ) from error
 
 
@@ -91,6 +93,18 @@ def _check_other_generators(source: str, before: tuple[Any, Any]) -> None:
             raise ModelError(
                 f"{source}: the module draws random numbers from {name}, whose state does not follow from the job's "
                 "seed. Draw by torch's own functions, such as torch.rand."
+            )
+
+
+def _check_parameters_kept(source: str, module: Any, before: dict[str, Any]) -> None:
+    for name, parameter in module.named_parameters():
+        old, new = before.get(name), parameter.detach()
+        # by values: neither a change of .data nor a new parameter has a version that would tell
+        if old is None or old.dtype != new.dtype or not np.array_equal(old.numpy(), new.numpy(), equal_nan=True):
+            raise ModelError(
+                f"{source}: a call of the module changes its parameter {name!r}, which only the optimizer may: the "
+                "ranks would end with different weights. Compute from a changed copy of it, or keep what changes in a "
+                "buffer (register_buffer); an Embedding must not have max_norm."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hpcnn.comm.tensors.groups import group_of
 from hpcnn.comm.tensors.tensor_group import TensorGroup
@@ -61,6 +62,12 @@ class ProcessSet:
                 f"rank {world().comm.rank} is not in {self}: make this call only on its ranks, as in "
                 "`if process_set.included():`"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be the registered set itself in copies, and its number in files."""
+        if self.process_set_id is None:
+            return ProcessSet, (self._ranks,)
+        return process_set_by_id, (self.process_set_id,)
 
     def __str__(self) -> str:
         return f"ProcessSet({self._ranks})" if self._ranks is not None else "global_process_set"

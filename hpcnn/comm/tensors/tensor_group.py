@@ -41,7 +41,8 @@ GRADIENTS = "gradients"
 """The kind of the calls of `TensorGroup.run` in which ranks that have joined take part, by `TensorGroup.stand_ins`."""
 _ADVICE = (
     "Let every rank take as many steps, and make the same calls in the same order on arrays of the same shapes and "
-    "types. Where some have fewer batches, give the same steps_per_epoch, or call join() after the last one."
+    "types. Where some have fewer batches: in PyTorch, give DataLoader batch_sampler=hpcnn.torch."
+    "DistributedBatchSampler(sampler, batch_size), in Keras, the same steps_per_epoch; or call join() after the last."
 )
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from hpcnn.comm.connect import connect
 from hpcnn.comm.failure import FailureGuard
+from hpcnn.comm.launcher import detect_launch
 from hpcnn.comm.protocol import Communicator
 from hpcnn.comm.tensors.groups import group_of_all
 from hpcnn.comm.tensors.tensor_group import TensorGroup
@@ -62,6 +63,11 @@ def _guard(guard: FailureGuard, comm: Communicator) -> None:
     """Make an error that the script does not catch end the job."""
     guard.comm = comm
     guard.install()
+    _catch_errors(guard)
+
+
+def _catch_errors(guard: FailureGuard) -> None:
+    """Have an error that ends this process reported once, and the other ranks ended."""
 
     def failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         atexit.unregister(_leave)
@@ -102,6 +108,8 @@ def world() -> _World:
         CommunicatorError: `init` was not called.
     """
     if _world is None or not _world.active:
+        if _world is None and detect_launch().size > 1:
+            _catch_errors(FailureGuard())
         raise CommunicatorError("the ranks are not connected: call init() first")
     return _world
 

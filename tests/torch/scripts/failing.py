@@ -7,6 +7,7 @@ import sys
 import torch
 
 import hpcnn.torch as hvd
+import hpcnn.torch.distributed as dist
 
 
 def step(model: torch.nn.Module) -> None:
@@ -58,6 +59,12 @@ def zeroes() -> None:
     optimizer.zero_grad()
 
 
+def early() -> None:
+    """Ask for the rank before the ranks are connected."""
+    hvd.rank()
+
+
 if __name__ == "__main__":
-    hvd.init()
+    if sys.argv[1] != "early":
+        assert dist.get_rank() < dist.get_world_size() == 2  # without init_process_group
     globals()[sys.argv[1]]()

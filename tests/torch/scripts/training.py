@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -117,6 +118,39 @@ def check_passes_without_synchronisation() -> None:
         (cross_entropy(parallel(x), y) / 2).backward()
     (cross_entropy(parallel(x), y) / 2).backward()
     assert same(gradients(net), wanted)
+
+
+def check_copies() -> None:
+    """Copies have weights of their own, exchange nothing until they are trained, and then train as the original."""
+    net = make_net()
+    wanted = expected(net)
+    everyone = hvd.DistributedDataParallel(net)
+    x, y = (each[own_samples()] for each in data())
+    cross_entropy(everyone(x), y).backward()
+    kept = io.BytesIO()
+    torch.save(everyone, kept)
+    kept.seek(0)
+    for parallel in (copy.deepcopy(everyone), torch.load(kept, weights_only=False)):
+        frozen = copy.deepcopy(parallel).requires_grad_(False)
+        if hvd.rank() == 0:  # alone
+            assert torch.equal(frozen(x), everyone.eval()(x))
+            everyone.train()
+        assert list(parallel.state_dict()) == list(everyone.state_dict())
+        for one in (parallel, everyone):
+            one.zero_grad()
+            cross_entropy(one(x), y).backward()
+            assert same(gradients(one), wanted)
+    averaged = torch.optim.swa_utils.AveragedModel(everyone, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0))
+    before = copy.deepcopy(net.state_dict())
+    averaged.update_parameters(everyone)
+    with torch.no_grad():
+        net[0].bias += 1
+    assert torch.equal(averaged.module.module[0].bias, before["0.bias"])
+    averaged.update_parameters(everyone)
+    assert torch.equal(averaged.module.module[0].bias, before["0.bias"] + 1)
+    part = hvd.add_process_set([0, hvd.size() - 1]) if hvd.size() > 2 else hvd.ProcessSet([0])
+    assert (copy.deepcopy(part) is part) == (hvd.size() > 2)
+    assert copy.deepcopy(part).ranks == part.ranks
 
 
 class Branches(torch.nn.Module):
@@ -328,8 +362,25 @@ def check_refusals() -> None:
         hvd.DistributedOptimizer(optimizer, list(net.named_parameters())[:2])
     with pytest.raises(CommunicatorError, match="op=Max: gradients are reduced by Average or Sum"):
         hvd.DistributedOptimizer(optimizer, op=hvd.Max)
-    with pytest.raises(CommunicatorError, match="no parameter of the module requires a gradient"):
-        hvd.DistributedDataParallel(torch.nn.ReLU())
+    frozen, complex_one = torch.nn.Linear(3, 1).requires_grad_(False), torch.nn.Linear(3, 1, dtype=torch.complex64)
+    for module, message in (
+        ("x", r"takes a torch\.nn\.Module, not str"),
+        (torch.nn.ReLU(), "no parameter of the module requires a gradient: it has none. Let one learn"),
+        (frozen, "requires a gradient: all 2, from 'weight' on, are frozen"),
+        (
+            torch.nn.Sequential(torch.nn.LazyLinear(3)),
+            r"'0\.weight' of the module has no shape .* Call the module once",
+        ),
+    ):
+        with pytest.raises(CommunicatorError, match=message):
+            hvd.DistributedDataParallel(module)
+    if hvd.size() > 1:
+        with pytest.raises(
+            CommunicatorError, match=r"parameter 'weight' is of type complex64, .* torch\.view_as_complex"
+        ):
+            hvd.DistributedDataParallel(complex_one)
+        with pytest.raises(CommunicatorError, match=r"a parameter of shape \(1, 3\) is of type complex64"):
+            hvd.DistributedOptimizer(torch.optim.SGD(complex_one.parameters(), lr=0.1))
     with pytest.raises(CommunicatorError, match="DistributedDataParallel has no option buckets: leave it out"):
         hvd.DistributedDataParallel(net, buckets=3)
 
