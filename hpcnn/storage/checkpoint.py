@@ -187,7 +187,10 @@ def _header(path: Path) -> Header:
     except OSError as error:
         raise CheckpointError(f"{str(path)!r} can't be read ({error}). Give another checkpoint.") from None
     if not there:
-        raise CheckpointError(f"there is no checkpoint {str(path)!r}. Give a file that hpcnn wrote, or a run folder.")
+        link = f", a link to {str(path.readlink())!r}" if path.is_symlink() else ""
+        raise CheckpointError(
+            f"there is no checkpoint {str(path)!r}{link}. Give a file that hpcnn wrote, or a run folder."
+        )
     return read_header(path)
 
 

@@ -51,6 +51,12 @@ class Saver:
         self.unsaved = ""
         """Why the last save failed; empty if it succeeded."""
 
+    @property
+    def newest(self) -> str:
+        """The last save that succeeded, in words."""
+        step = self.saved_step
+        return "this job has saved no checkpoint" if step is None else f"the newest checkpoint is of step {step}"
+
     def due(self, step: int) -> bool:
         """Return whether a checkpoint is due after `step`, as far as this rank knows."""
         every = self._run.checkpoint_every_steps
@@ -100,7 +106,7 @@ class Saver:
             if again:
                 self._beat()
                 time.sleep(LAST_PAUSE_S)
-        self._record(step, trouble, took_s)
+        self._record(step, trouble, took_s, last=last)
 
     def _write(self, content: PendingCheckpoint | Checkpoint, step: int, best: bool) -> str:
         """Write a state; return the reason of a failure, empty for success. Collective for one that is pending."""
@@ -145,13 +151,16 @@ class Saver:
         if self._deleting is not None:
             self._deleting.join()
 
-    def _record(self, step: int, trouble: str, took_s: float) -> None:
+    def _record(self, step: int, trouble: str, took_s: float, *, last: bool) -> None:
         now = time.monotonic()
         if trouble:
             self._retry_at = now + max(_RETRY_S, min(_RETRY_SHARE * took_s, self._most_s))
-            if self._root and trouble != self.unsaved:
+            place = self._folder.checkpoints
+            if self._root and last:
+                write_line(f"warning: the last checkpoint was not saved in {place} ({trouble}); {self.newest}")
+            elif self._root and trouble != self.unsaved:
                 write_line(
-                    f"warning: the checkpoint at step {step} was not saved in {self._folder.checkpoints} ({trouble}); "
+                    f"warning: the checkpoint at step {step} was not saved in {place} ({trouble}); "
                     "training continues, and it is tried again"
                 )
         else:

@@ -317,6 +317,23 @@ def test_another_reason_is_said_again(folder, clock, monkeypatch, capsys):
     ]
 
 
+def test_the_last_words_say_which_checkpoint_there_is(folder, disk, clock, capsys):
+    saver, progress = saver_of(folder)
+    disk.full = True
+    saver(at(progress, 3))
+    saver(at(progress, 4), last=True)
+    disk.full = False
+    saver(at(progress, 5), last=True)
+    disk.full = True
+    saver(at(progress, 6), last=True)
+    said = [line.partition("); ")[2] for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "training continues, and it is tried again",
+        "this job has saved no checkpoint",
+        "the newest checkpoint is of step 5",
+    ]
+
+
 def test_the_last_state_is_tried_for_some_seconds(folder, disk, clock):
     saver, progress = saver_of(folder)
     disk.full = True
