@@ -10,7 +10,7 @@ import pytest
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.errors import CheckpointError, DataError
+from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.runs.inference import (
     checkpoint_path,
     evaluate_trained,
@@ -85,7 +85,7 @@ def test_code_that_a_file_names_is_run_only_if_it_is_named_to_us_too(path, outco
         open_trained(path)
     with pytest.raises(CheckpointError, match="name it: --entry evil_model:build"):
         open_trained(path, "other:build")
-    with pytest.raises(SystemExit, match="it ran"):
+    with pytest.raises(HpcnnError, match="it ran"):
         open_trained(path, "evil_model:build")
     rewrite(path, {"job": job})
     with pytest.raises(CheckpointError, match=r"--entry evil_model:build, but no Python function builds"):
