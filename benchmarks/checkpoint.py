@@ -1,9 +1,10 @@
 """How long a checkpoint holds up training: hpcnn's, with the SHA-256 of its content, and a plain file of the same.
 
 The plain file is written by `safetensors.numpy.save_file` from arrays that lie ready in memory, and synced; hpcnn's is
-saved as in training: gathered, hashed, written, synced, linked. Older files are deleted beside the training, which
-neither time includes. Both in turn, in one run.
-With more than one rank the optimizer's state lies on all of them, and hpcnn's time includes bringing it together.
+saved as in training: hashed, written, synced, linked. Older files are deleted beside the training, which neither time
+includes. All in turn, in one run.
+With more than one rank the optimizer's state lies on all of them, and each writes its part. Beside that, rank 0 brings
+all together and writes it, as where the others do not see its folder; and by how much the memory of rank 0 grows.
 
     python -m benchmarks.checkpoint --folder /where/runs/are/kept
 """
@@ -11,14 +12,18 @@ With more than one rank the optimizer's state lies on all of them, and hpcnn's t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import ratios
@@ -34,10 +39,12 @@ from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import pack
+from hpcnn.storage import disk, hashing
+from hpcnn.storage.draft import Draft
 from hpcnn.training.loop import Progress
 from hpcnn.training.training import Training
 
-HPCNN, PLAIN = "hpcnn", "safetensors.save_file + fsync"
+HPCNN, ALONE, PLAIN = "hpcnn", "hpcnn, rank 0 writes everything", "safetensors.save_file + fsync"
 INPUTS, OUTPUTS = 784, 10
 WARM_UP = 3
 """Saves before the first that counts: from then on there are older ones to delete."""
@@ -48,23 +55,108 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     progress = Progress(stats=training.replica.model.layout.zeros())
     settings = {"parameters": training.spec.network.layout.size, "optimizer": "adam"}
     report = Report(comm, settings, arguments.json)
-    figures: dict[str, list[float]] = {PLAIN: [], HPCNN: []}
+    ways = (PLAIN, ALONE, HPCNN) if comm.size > 1 else (PLAIN, HPCNN)
+    figures: dict[str, list[float]] = {way: [] for way in ways}
+    memory: dict[str, list[float]] = {}
+    parts: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = RunFolder(Path(comm.broadcast(name)))
         saver = Saver(RunContext(comm, training, folder, folder.path))
+        before = begin_peak()
+        for way in reversed(ways[1:]):  # what needs less comes first, since some of what is freed stays
+            with alone(comm) if way == ALONE else nullcontext():
+                save_or_fail(saver, progress)
+            memory[way] = [(resident("VmHWM") - before) / 1e6]
         plain = plain_save(comm, training, progress, folder.path / "plain.safetensors")
         for step in range(WARM_UP + arguments.rounds):
             save = partial(save_or_fail, saver, replace(progress, step=step))
-            for way, action in ((PLAIN, plain), (HPCNN, save)):
-                took = seconds(comm, action)
+            for way in ways:
+                with alone(comm) if way == ALONE else nullcontext():
+                    took = seconds(comm, plain if way == PLAIN else save)
                 saver.wait_for_deletion()  # what either side deletes does not disturb the other
                 (folder.path / "plain.safetensors").unlink(missing_ok=True)
                 if step >= WARM_UP:
                     figures[way].append(took)
+        for way in ways[1:]:
+            with alone(comm) if way == ALONE else nullcontext():
+                parts |= {f"{way}: {part}": [took] for part, took in parts_of(comm, save).items()}
         comm.barrier()
-    report.add("time of a save", figures, "s", {"hpcnn / plain": ratios(figures[HPCNN], figures[PLAIN])})
+    compared = {"hpcnn / plain": ratios(figures[HPCNN], figures[PLAIN])}
+    if ALONE in figures:
+        compared["hpcnn / rank 0 writes everything"] = ratios(figures[HPCNN], figures[ALONE])
+    report.add("time of a save", figures, "s", compared)
+    report.add("growth of rank 0's memory in the first save", memory, "MB", {})
+    report.add("busiest rank's seconds in one save, on all its threads", parts, "s", {})
     report.write()
     return 0
+
+
+@contextmanager
+def alone(comm: Communicator) -> Iterator[None]:
+    """Let no rank but rank 0 open the file."""
+    opened = Draft.opened
+    if comm.rank:
+        Draft.opened = _not_there  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Draft.opened = opened  # type: ignore[method-assign]
+
+
+def _not_there(_: Draft) -> NoReturn:
+    raise FileNotFoundError
+
+
+def begin_peak() -> int:
+    """Begin to record the most memory of this process anew; return what it has now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def resident(name: str) -> int:
+    """Return the bytes that the system says of the memory of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def parts_of(comm: Communicator, save: Callable[[], None]) -> dict[str, float]:
+    """Return the seconds of each part of a save on the rank where it takes most of them, on all threads together."""
+    spent = {"write": 0.0, "hash": 0.0, "sync": 0.0}
+
+    def timed(part: str, function: Callable[..., Any], clock: Callable[[], float]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            begin = clock()
+            result = function(*arguments)
+            spent[part] += clock() - begin
+            return result
+
+        return call
+
+    class Sha256:
+        """Of the weights."""
+
+        def __init__(self) -> None:
+            self._hash = hashlib.sha256()
+            self.update = timed("hash", self._hash.update, time.thread_time)
+            self.hexdigest = self._hash.hexdigest
+
+    patched = [
+        (disk, "write_at", timed("write", disk.write_at, time.thread_time)),
+        (hashing, "_digest", timed("hash", hashing._digest, time.thread_time)),
+        (hashing, "hashlib", SimpleNamespace(sha256=lambda *data: hashlib.sha256(*data) if data else Sha256())),
+        (os, "fsync", timed("sync", os.fsync, time.perf_counter)),
+        (os, "fdatasync", timed("sync", os.fdatasync, time.perf_counter)),
+    ]
+    originals = [(where, name, getattr(where, name)) for where, name, _ in patched]
+    for where, name, function in patched:
+        setattr(where, name, function)
+    try:
+        spent["whole"] = seconds(comm, save)
+    finally:
+        for where, name, function in originals:
+            setattr(where, name, function)
+    everyone = comm.allgather(spent)
+    return {part: max(each[part] for each in everyone) for part in spent}
 
 
 def trained_once(comm: Communicator, width: int) -> Training:

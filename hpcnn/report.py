@@ -61,10 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
         _write(picture, lambda path: write_png(path, runs, arguments.title))
     if page is not None:
-        from hpcnn.system.atomic import write_text
         from hpcnn.tools.report.page import page as html
 
-        _write(page, lambda path: write_text(path, html(runs, arguments.title)))
+        text = html(runs, arguments.title)
+        _write(page, lambda path: path.write_text(text, encoding="utf-8"))
     return EXIT_DONE
 
 
@@ -90,13 +90,17 @@ def _target(path: Path, suffix: str, option: str) -> Path:
     return path
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    from hpcnn.system.output_files import output_path
+
     try:
-        write(path)
+        with output_path(path) as temporary:
+            write(temporary)
+            size = temporary.stat().st_size
     except OSError as error:
         reason = error.strerror or error
         raise CheckpointError(f"can't write {str(path)!r} ({reason}). Choose another file with -o or --png.") from None
-    write_line(f"wrote {path} ({path.stat().st_size / 1000:,.0f} kB)")
+    write_line(f"wrote {path} ({size / 1000:,.0f} kB)")
 
 
 def _print(runs: Sequence[RunRecord], title: str) -> None:

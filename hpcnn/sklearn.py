@@ -19,7 +19,8 @@ from hpcnn.comm.protocol import Array
 from hpcnn.data.sampler import validation_split
 from hpcnn.errors import CheckpointError, DataError, JobError, MissingExtraError
 from hpcnn.job.schema import DEFAULT_ARITHMETIC
-from hpcnn.system.atomic import atomic_path, unsynced
+from hpcnn.system.atomic import unsynced
+from hpcnn.system.output_files import output_path
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -178,7 +179,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         if connect().rank:
             return
         try:
-            with atomic_path(Path(path)) as temporary:
+            with output_path(Path(path)) as temporary:
                 temporary.write_bytes(self._file)
         except OSError as error:
             raise CheckpointError(f"the model can't be saved to {str(path)!r}: {error}. Choose another path.") from None

@@ -15,13 +15,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcnn.errors import CheckpointError
 from hpcnn.runs.checkpoints.index import newest_that_verifies
 from hpcnn.runs.run_folder import RunFolder
+from hpcnn.storage import hashing
 from hpcnn.storage.checkpoint import read_facts
 from tests.mpi.launch import ROOT, Mpi, mpich, sha256_of
 
@@ -31,20 +33,25 @@ JOB = (
 )  # fmt: skip
 PROGRAM = """
 import sys
-from hpcnn.storage import tensor_file
+from hpcnn.storage import disk, hashing
 from hpcnn.runs.checkpoints import saver
-saver._SMALL_BYTES = 0  # so that states are gathered while they are written
-tensor_file._SYNC_BYTES = 65536
-save = saver.save_checkpoint
-def noted(path, *arguments, **options):
-    print(f"begins {path.name}", flush=True)
-    save(path, *arguments, **options)
-    print(f"saved {path.name}", flush=True)
-saver.save_checkpoint = noted
+saver._SMALL_BYTES = 0  # so that every rank writes its part
+disk._SYNC_BYTES = hashing.CHUNK = 65536
+save = saver.save_together
+def noted(comm, content, path, **options):
+    if comm.rank == 0:
+        print(f"begins {path.name}", flush=True)
+    trouble = save(comm, content, path, **options)
+    if comm.rank == 0 and not trouble:
+        print(f"saved {path.name}", flush=True)
+    return trouble
+saver.save_together = noted
 from hpcnn.train import main
 sys.exit(main())
 """
 """A training that says when a save begins and when it is complete."""
+
+SMALL_CHUNK = 65536
 
 MOST_DELAY_S = 0.03
 """More than a save takes: some kills come between two."""
@@ -63,7 +70,10 @@ class Tally:
 
 
 def kill_while_saving(mpi: Mpi, folder: Path, rng: random.Random) -> list[str]:
-    """Start a run, kill all its processes at once at some save, and return the lines that it printed."""
+    """Start a run, kill one rank or all processes at once at some save, and return the lines that it printed.
+
+    What is left of it after the loss of a rank has to end by itself.
+    """
     process = mpi.start(rng.choice(RANKS), *JOB, "--resume", "auto", cwd=folder)
     assert process.stdout is not None
     lines, wanted = [], rng.randrange(1, 12)
@@ -72,7 +82,9 @@ def kill_while_saving(mpi: Mpi, folder: Path, rng: random.Random) -> list[str]:
         if sum(each.startswith("begins") for each in lines) == wanted:
             time.sleep(rng.uniform(0, MOST_DELAY_S))
             break
-    for each in [*descendants(process.pid), process.pid]:
+    below = descendants(process.pid)
+    chosen = [rng.choice(ranks)] if (ranks := ranks_among(below)) and rng.random() < 0.5 else [*below, process.pid]
+    for each in chosen:
         with suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
     out, _ = process.communicate(timeout=LIMIT_S)
@@ -90,12 +102,24 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def ranks_among(processes: list[int]) -> list[int]:
+    """Return which of these processes are ranks of the program that mpirun started."""
+
+    def command(process: int) -> bytes:
+        with suppress(OSError):
+            return Path(f"/proc/{process}/cmdline").read_bytes()
+        return b""
+
+    words = {process: command(process).split(b"\0") for process in processes}
+    return [process for process in processes if b"python" in words[process][0] and b"program.py" in words[process]]
+
+
 def step_of(name: str) -> int:
     found = re.search(r"step-(\d+)", name)
     return int(found[1]) if found else 0
 
 
-def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: Tally) -> None:
+def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: tuple[str, bytes], tally: Tally) -> None:
     """Kill a run in some saves one after the other, and resume it to its end."""
     folder.mkdir()
     (folder / "program.py").write_text(PROGRAM)
@@ -106,8 +130,10 @@ def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: 
         saved = max((step_of(line) for line in lines if line.startswith("saved step")), default=0)
         check_left(run, saved, tally)
     done = mpi.run(rng.choice(RANKS), *JOB, "--resume", "auto", cwd=folder, timeout_s=LIMIT_S)
-    if done.returncode != 0 or sha256_of(done.stdout) != reference:
+    if done.returncode != 0 or sha256_of(done.stdout) != reference[0]:
         tally.wrong.append(f"resumed: code {done.returncode}\\n{done.stdout}\\n{done.stderr}")
+    elif run.last.read_bytes() != reference[1]:
+        tally.wrong.append("resumed: the last checkpoint is not, byte by byte, the file that one rank writes")
     leftovers = [path.name for path in run.checkpoints.iterdir() if path.suffix == ".tmp"]
     if leftovers:
         tally.wrong.append(f"left over after the end: {leftovers}")
@@ -115,6 +141,21 @@ def run_once(mpi: Mpi, folder: Path, rng: random.Random, reference: str, tally: 
 
 def check_left(run: RunFolder, saved: int, tally: Tally) -> None:
     """Check what a killed run left: its newest checkpoint verifies and is no older than the last complete save."""
+    with small_chunks():
+        check_newest(run, saved, tally)
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """Hash as the killed runs do."""
+    chunk, hashing.CHUNK = hashing.CHUNK, SMALL_CHUNK
+    try:
+        yield
+    finally:
+        hashing.CHUNK = chunk
+
+
+def check_newest(run: RunFolder, saved: int, tally: Tally) -> None:
     temporary = any(path.suffix == ".tmp" for path in run.checkpoints.glob(".*")) if run.checkpoints.exists() else False
     tally.left["within a write" if temporary else "between writes"] += 1
     try:
@@ -130,13 +171,13 @@ def check_left(run: RunFolder, saved: int, tally: Tally) -> None:
             tally.wrong.append(f"{link.name} is a symbolic link")
 
 
-def reference_of(mpi: Mpi, folder: Path) -> str:
-    """Return the hash of a run that nothing happens to."""
+def reference_of(mpi: Mpi, folder: Path) -> tuple[str, bytes]:
+    """Return the hash and the last checkpoint of a run on one rank that nothing happens to."""
     folder.mkdir()
     (folder / "program.py").write_text(PROGRAM)
     done = mpi.run(1, *JOB, cwd=folder, timeout_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
-    return sha256_of(done.stdout)
+    return sha256_of(done.stdout), RunFolder(folder / "run").last.read_bytes()
 
 
 def kill_runs(mpi: Mpi, folder: Path, runs: int, seed: int) -> Tally:

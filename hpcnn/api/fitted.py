@@ -29,8 +29,8 @@ from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import Outcome
 from hpcnn.runs.state import facts_of
 from hpcnn.storage.checkpoint import new_file, read_facts
-from hpcnn.system.atomic import atomic_path
 from hpcnn.system.blas import one_thread
+from hpcnn.system.output_files import output_path
 from hpcnn.training.loader import PieceLoader
 from hpcnn.training.loop import evaluate
 from hpcnn.training.metrics import plain_values
@@ -142,7 +142,7 @@ class Fitted:
             return
         file = new_file(path)
         try:
-            with atomic_path(file) as temporary:
+            with output_path(file) as temporary:
                 shutil.copyfile(self.trained.path, temporary)
                 if read_facts(temporary)["weights_sha256"] != self.weights_sha256:
                     raise CheckpointError(

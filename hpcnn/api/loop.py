@@ -43,6 +43,7 @@ from hpcnn.runs.spec import spec_of
 from hpcnn.runs.state import Facts, facts_for, facts_of, job_of, lasting_facts
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, load_checkpoint, new_file, save_checkpoint
 from hpcnn.system.blas import one_thread
+from hpcnn.system.output_files import output_path
 from hpcnn.training.backend import ModelSpec, machines_of_ranks
 from hpcnn.training.loader import Order, PieceLoader, ShardLoader
 from hpcnn.training.loop import Progress, evaluate
@@ -222,7 +223,8 @@ class Trainer:
         def write() -> None:
             file = new_file(path)
             try:
-                save_checkpoint(file, draft)
+                with output_path(file) as temporary:
+                    save_checkpoint(temporary, draft)
             except OSError as error:
                 raise CheckpointError(f"the state could not be saved: {error}. Choose another path.") from None
 

@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from hpcnn.comm.fault_tolerance import FaultTolerance
 from hpcnn.comm.network import Network
 from hpcnn.core.activity import Activity
+from hpcnn.core.dealing import Chunk, Dealing
 from hpcnn.core.tree import Subtree
 
 T = TypeVar("T")
@@ -58,6 +59,17 @@ class Contribution:
     """Sums that travel with it (loss, metrics, count, stop flag), float64 of shape (stats_length,)."""
 
 
+class SpreadState(Protocol):
+    """Vectors of which each rank holds the entries of its own parts."""
+
+    def deal(self, own: Array, dealing: Dealing) -> Iterator[Chunk]:
+        """Yield the chunks that this rank takes of a vector, of which `own` holds its parts one after the other.
+
+        Collective: all ranks take all of theirs, of one vector after the other. `own` does not change meanwhile.
+        """
+        ...
+
+
 class Residuals(Protocol):
     """What compression has rounded off so far and still owes, each entry on the rank that rounds it."""
 
@@ -66,8 +78,8 @@ class Residuals(Protocol):
         """The names of the vectors that it is kept in."""
         ...
 
-    def gather(self, name: str, block: int) -> Iterator[Array | None]:
-        """Yield a vector of shape (length,) in blocks of `block` entries, on rank 0; None elsewhere. Collective."""
+    def deal(self, name: str, dealing: Dealing) -> Iterator[Chunk]:
+        """Yield the chunks that this rank takes of a vector of shape (length,); see `SpreadState.deal`. Collective."""
         ...
 
     def load(self, state: Mapping[str, Array]) -> None:
@@ -122,6 +134,8 @@ class Exchange(Protocol):
     """Whether what is ready travels while the rest is computed. May be changed between steps, on all ranks alike."""
     residuals: Residuals | None
     """What compression owes; None without it."""
+    spread: SpreadState | None
+    """Brings vectors together that have one entry for each of the exchange's; None where every rank has them whole."""
     ready: Callable[[int], None]
     """``start -> None``: says that the stats, and all contributions' entries from `start` on, are complete."""
 
@@ -153,13 +167,6 @@ class Exchange(Protocol):
 
         To be called within the step. Every cell must be within one part. The rows of this rank are those of its parts,
         in their order.
-        """
-        ...
-
-    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
-        """Yield a vector, of which `own` holds the own parts one after the other, in blocks of `block` entries.
-
-        On rank 0; None or the same elsewhere. Collective: all ranks take all blocks.
         """
         ...
 

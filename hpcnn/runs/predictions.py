@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hpcnn.comm.protocol import Array, Communicator
 from hpcnn.errors import DataError
 from hpcnn.runs.answers import Answer, answers_of
 from hpcnn.runs.inference import TrainedModel, predict
-from hpcnn.system.atomic import atomic_path, check_place
+from hpcnn.system.output_files import check_output_path, output_path
 from hpcnn.training.loader import PieceLoader
 
 ENDINGS = (".npy", ".csv")
@@ -82,18 +83,33 @@ def write_predictions(
     with ExitStack() as stack:
         files: dict[Path, _File] = {}
         for path, shape in shapes.items() if comm.rank == 0 else ():
+            inner = stack.enter_context(_files_of(path))
             with writing(path):
-                temporary = stack.enter_context(atomic_path(path))
+                temporary = inner.enter_context(output_path(path))
                 if answers:
-                    files[path] = _TableFile(stack, temporary, answers[path], loader.files)
+                    files[path] = _TableFile(inner, temporary, answers[path], loader.files)
                 else:
-                    files[path] = _ArrayFile(stack, temporary, (loader.samples, *shape), trained.job.train.dtype)
+                    files[path] = _ArrayFile(inner, temporary, (loader.samples, *shape), trained.job.train.dtype)
         for outputs in predict(trained, comm, loader):
             for path, file in files.items() if outputs is not None else ():
                 assert outputs is not None
                 with writing(path):
                     file.write(named[path].of(outputs) if named else outputs)
     return {path: (loader.samples, *shape) for path, shape in shapes.items()}
+
+
+@contextmanager
+def _files_of(path: Path) -> Iterator[ExitStack]:
+    """Yield a stack of what is open for the output at `path`. To close it may fail, too: it writes what is buffered."""
+    stack = ExitStack()
+    try:
+        yield stack
+    except BaseException:
+        with suppress(OSError):  # the first error tells more
+            stack.__exit__(*sys.exc_info())
+        raise
+    with writing(path):
+        stack.close()
 
 
 def check_output(out: Path, *, writes: bool) -> None:
@@ -104,7 +120,7 @@ def check_output(out: Path, *, writes: bool) -> None:
         raise DataError(f"there is no folder {str(out.parent)!r} to write {out.name!r} to")
     if writes:
         with writing(out):
-            check_place(out)
+            check_output_path(out)
 
 
 @contextmanager

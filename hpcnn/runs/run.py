@@ -39,6 +39,12 @@ from hpcnn.training.loop import Progress, StoppedError, TrainingLoop
 from hpcnn.training.metrics import plain_values, scalars
 
 
+class UnsavedError(CheckpointError):
+    """The training is done, but its result could not be written."""
+
+    exit_code = EXIT_FAILURE
+
+
 @dataclass
 class Records:
     """The logs of a run on each rank. They outlive the loss of other ranks."""
@@ -156,9 +162,7 @@ class Run:
             place = f"epoch {progress.epoch + 1}, step {progress.step_in_epoch} of {self._info.steps_per_epoch}"
             stopped = f"stopped{why} after step {progress.step} ({place})"
             if saver.unsaved:
-                step = saver.saved_step
-                newest = "there is no checkpoint" if step is None else f"the last is of step {step}"
-                write_line(f"{stopped}, but its state could not be saved ({saver.unsaved}); {newest}")
+                write_line(f"{stopped}, but its state could not be saved ({saver.unsaved}); {saver.newest}")
             else:
                 write_line(f"{stopped} and saved")
             write_line(f"resume with: --resume {self._folder.path}")
@@ -168,7 +172,12 @@ class Run:
         return EXIT_FAILURE if saver.unsaved else EXIT_STOPPED
 
     def complete(self, progress: Progress, seconds: float) -> int:
-        """Write the finished model and the result; return the exit code. DriftError: the weights differ. Collective."""
+        """Write the finished model and the result, and print the result; return the exit code. Collective.
+
+        Raises:
+            DriftError: the weights of the ranks differ.
+            UnsavedError: model or result can't be written. The result is printed even so.
+        """
         sha256 = self._training.replica.model.fingerprint()
         first, *others = variants_or_raise(self._comm, sha256)
         if others:
@@ -177,8 +186,12 @@ class Run:
                 "memory or a processor is faulty, the ranks run different software, or the model's own code changes "
                 "weights. Nothing was saved as final."
             )
-        agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else None)
-        return EXIT_FAILURE if self._comm.broadcast(self._write_waiting_lines()) else EXIT_DONE
+        trouble = agree(self._comm, lambda: self._write_result(progress, sha256, seconds) if self._root else "")
+        if self._root:
+            self._print_result(progress, sha256, seconds, written=not trouble)
+        lines_lost = self._comm.broadcast(self._write_waiting_lines())
+        agree(self._comm, lambda: self._check_written(trouble))
+        return EXIT_FAILURE if lines_lost else EXIT_DONE
 
     def _write_waiting_lines(self) -> bool:
         """Write the lines that wait for their file a last time; return whether some are lost."""
@@ -192,9 +205,9 @@ class Run:
                 write_line(f"error: {len(each.log.waiting)} lines of {each.log.name} are lost: {each.log.trouble}")
         return any(each.log.trouble for each in logs)
 
-    def _write_result(self, progress: Progress, sha256: str, seconds: float) -> None:
+    def _write_result(self, progress: Progress, sha256: str, seconds: float) -> str:
+        """Write the model and the result; return the reason of a failure, empty for success."""
         training, monitor, changes = self._training, self._training.monitor, self._training.data_changes
-        time_shares = shares(self._records.time.totals)
         self._context.check_lease()
         try:
             model = pack_model(training, self._context.base, progress)
@@ -209,7 +222,7 @@ class Run:
                     "best": {monitor: progress.best},
                     "values": plain_values(progress.values),
                     "seconds": seconds,
-                    "time": time_shares,
+                    "time": shares(self._records.time.totals),
                     "ranks": self._comm.size,
                     "shards": training.job.train.shards,
                     "hpcnn": __version__,
@@ -218,9 +231,20 @@ class Run:
                 }
             )
         except OSError as error:
-            raise CheckpointError(
-                f"the finished model could not be written to {str(self._folder.path)!r}: {error}"
-            ) from None
+            return error.strerror or str(error)
+        return ""
+
+    def _check_written(self, trouble: str) -> None:
+        """Raise UnsavedError if `trouble` is the reason why model or result could not be written."""
+        if trouble:
+            path = str(self._folder.path)
+            raise UnsavedError(
+                f"the finished model could not be written to {path!r} ({trouble}); {self._saver.newest}. Put the "
+                f"folder back, or make room, and finish the run with: --resume {path}"
+            )
+
+    def _print_result(self, progress: Progress, sha256: str, seconds: float, *, written: bool) -> None:
+        training, monitor = self._training, self._training.monitor
         if not training.job.run.quiet:
             values = scalars(progress.values)
             scale = values.pop(NOISE_SCALE, math.nan)
@@ -231,8 +255,9 @@ class Run:
             advice = advise(training.job, self._records.time.times, scale)
             ended |= {"critical batch": batch} if batch else {}
             ended |= {"nodes": advice.verdict} if isinstance(advice, Advice) else {}
-            words = {"time": shares_text(time_shares), "model": self._folder.model}
-            print_results("result", {**rows, **ended, **words})
+            words = {"time": shares_text(shares(self._records.time.totals))}
+            model = {"model": self._folder.model} if written else {}
+            print_results("result", {**rows, **ended, **words, **model})
         if training.job.run.display != "none":
             write_line(f"weights sha256 {sha256}")
         self._record_lost_output()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class RunFolder(RunPaths):
     def holds_run(self) -> bool:
         """Return whether a run has begun here."""
         files = (self.job, self.metrics, self.result, self.last, self.best, self.model, *self.step_files())
-        return any(path.exists() for path in files)
+        return any(map(os.path.lexists, files))  # a link to nowhere may be mended
 
     def is_taken(self) -> bool:
         """Return whether a run has begun here, or is about to."""
@@ -115,4 +116,10 @@ def _values(line: str) -> dict[str, Any] | None:
 
 def unwritable(path: Path, error: OSError) -> CheckpointError:
     """Return the error for a run folder that can't be written to."""
-    return CheckpointError(f"can't write to the run folder {str(path)!r} ({error.strerror}). Choose another --out.")
+    place, where = str(error.filename2 or error.filename or path), f"{str(path)!r} ({error.strerror})"
+    blocked = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError)
+    if blocked and place != str(path) and os.path.lexists(place):
+        return CheckpointError(
+            f"can't write to the run folder {where}: {place!r} is in the way. Move it away, or choose another --out."
+        )
+    return CheckpointError(f"can't write to the run folder {where}. Choose another --out.")

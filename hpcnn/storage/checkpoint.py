@@ -13,8 +13,9 @@ import numpy as np
 
 from hpcnn.core import faults
 from hpcnn.errors import CheckpointError
+from hpcnn.storage.draft import Draft, Share
 from hpcnn.storage.lazy import Array, LazyArray
-from hpcnn.storage.tensor_file import Beat, Header, in_file_order, map_array, read_header, verify, write_tensors
+from hpcnn.storage.tensor_file import Beat, Header, header_without_hashes, in_file_order, map_array, read_header, verify
 from hpcnn.system.atomic import atomic_path
 
 T = TypeVar("T")
@@ -50,15 +51,22 @@ class PendingCheckpoint:
         """Bytes of all arrays."""
         return sum(lazy.size_bytes for lazy in self.arrays.values())
 
-    def blocks(self) -> Iterator[Array | None]:
-        """Yield the blocks of all arrays in the order of a file. Collective."""
-        for lazy in in_file_order(self.arrays).values():
-            yield from lazy.blocks()
+    @property
+    def spread_bytes(self) -> int:
+        """Bytes of the arrays that are spread over the ranks."""
+        return sum(lazy.size_bytes for lazy in self.arrays.values() if lazy.array is None)
 
     def participate(self) -> None:
-        """Take all blocks and keep none: for ranks that do not write."""
-        for _ in self.blocks():
-            pass
+        """Give rank 0 what it does not have, on the other ranks, while it calls `collect`."""
+        for lazy in in_file_order(self.arrays).values():
+            if lazy.array is None:
+                for _ in lazy.chunks():
+                    pass
+
+    def header(self) -> bytes:
+        """Return the header of the file without hashes; its facts may differ from rank to rank."""
+        facts = json.dumps(self.facts, allow_nan=True, separators=(",", ":"))
+        return header_without_hashes(in_file_order(self.arrays), facts)
 
     def collect(self) -> Checkpoint:
         """Return a copy of everything on rank 0, while the other ranks `participate`."""
@@ -103,28 +111,28 @@ def save_checkpoint(
     beat: Beat = lambda: None,
     sync_folder: bool = True,
 ) -> None:
-    """Write a checkpoint to `path` atomically, on rank 0, while the others call `PendingCheckpoint.participate`.
+    """Write a checkpoint to `path` atomically, on one rank, which has all arrays.
 
     `also` are more names for the same file in the same folder, which appear before `path` does; `sync_folder` as for
     `atomic_path`.
 
     Raises:
-        OSError: it can't be written. All blocks are taken nevertheless, since other ranks may be sending them.
+        OSError: it can't be written.
     """
     if isinstance(content, Checkpoint):
         tensors = {name: np.asarray(array) for name, array in content.tensors.items()}
         content = PendingCheckpoint({name: LazyArray.of(array) for name, array in tensors.items()}, content.facts)
-    facts = json.dumps(content.facts, allow_nan=True, separators=(",", ":"))
-    blocks = content.blocks()
-    try:
-        with atomic_path(path, also, synced=True, sync_folder=sync_folder) as temporary:
-            write_tensors(temporary, in_file_order(content.arrays), blocks, facts, beat)
-            faults.writing(temporary)
-        faults.written(path)
-    except OSError:
-        for _ in blocks:
-            beat()
-        raise
+    arrays, header = in_file_order(content.arrays), content.header()
+    with atomic_path(path, also, synced=True, sync_folder=sync_folder) as temporary:
+        draft = Draft.create(temporary, header, content.size_bytes)
+        with draft.opened() as descriptor:
+            part = draft.write(descriptor, arrays, Share(), beat)
+        if part.error is not None:
+            raise part.error
+        draft.complete(header, part)
+        faults.writing(temporary)
+    faults.written(path)
+    beat()
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -179,7 +187,10 @@ def _header(path: Path) -> Header:
     except OSError as error:
         raise CheckpointError(f"{str(path)!r} can't be read ({error}). Give another checkpoint.") from None
     if not there:
-        raise CheckpointError(f"there is no checkpoint {str(path)!r}. Give a file that hpcnn wrote, or a run folder.")
+        link = f", a link to {str(path.readlink())!r}" if path.is_symlink() else ""
+        raise CheckpointError(
+            f"there is no checkpoint {str(path)!r}{link}. Give a file that hpcnn wrote, or a run folder."
+        )
     return read_header(path)
 
 

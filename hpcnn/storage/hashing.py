@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -26,18 +26,19 @@ _AHEAD = 6
 
 
 class ContentHash:
-    """Hashes the content of a file from start to end: the weights, and everything.
+    """Hashes the content of a file: the weights from start to end, and the other chunks that one rank has.
 
     The weights have one SHA-256, which identifies a result. Each chunk of other content has its own, so that several
-    are computed in parallel.
+    are computed in parallel, by all ranks.
     """
 
     def __init__(self) -> None:
         self._weights = hashlib.sha256()
-        self._digests: list[Future[bytes] | bytes] = []
+        self._digests: dict[int, Future[bytes] | bytes] = {}
         self._last: Future[Any] | None = None
         """The last chunk of the weights that was left to the thread."""
-        self._pending: deque[Future[Any]] = deque()
+        self._waiting_weights: deque[Future[Any]] = deque()
+        self._waiting: deque[Future[Any]] = deque()
         self._sequential, self._parallel = ThreadPoolExecutor(1), ThreadPoolExecutor(_THREADS)
 
     def __enter__(self) -> ContentHash:
@@ -47,48 +48,58 @@ class ContentHash:
         for threads in (self._sequential, self._parallel):
             threads.shutdown(cancel_futures=True)
 
-    def add(self, chunk: Data, *, weights: bool = False) -> None:
-        """Add the next chunk of the weights, or of other content; it must not change."""
-        short, future = len(chunk) <= _SHORT_BYTES, self._last
-        if weights:
-            if short and (future is None or future.done()):  # else it would come before its turn
-                self._weights.update(chunk)
-                return
-            future = self._last = self._sequential.submit(self._weights.update, chunk)
-        elif short:
-            self._digests.append(_digest(chunk))
+    def add_weights(self, chunk: Data, *, wait: bool = True) -> None:
+        """Add the next chunk of the weights; it must not change. Without `wait`, however many chunks are waiting."""
+        future = self._last
+        if len(chunk) <= _SHORT_BYTES and (future is None or future.done()):  # else it would come before its turn
+            self._weights.update(chunk)
             return
-        else:
-            future = self._parallel.submit(_digest, chunk)
-            self._digests.append(future)
-        self._pending.append(future)
-        if len(self._pending) > _AHEAD:
-            self._pending.popleft().result()
+        self._last = self._sequential.submit(self._weights.update, chunk)
+        self._waiting_weights.append(self._last)
+        if wait and len(self._waiting_weights) > _AHEAD:
+            self._waiting_weights.popleft().result()
 
-    def add_array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-        """Begin an array; return whether it belongs to the weights, whose hash contains its name, type and shape."""
-        weights = name.startswith(WEIGHTS)
-        if weights:  # as in `hpcnn.nn.params`
-            self.add(f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n".encode(), weights=True)
-        return weights
+    def add(self, number: int, chunk: Data) -> None:
+        """Add the chunk of that number of the other content; it must not change."""
+        if len(chunk) <= _SHORT_BYTES:
+            self._digests[number] = _digest(chunk)
+            return
+        future = self._digests[number] = self._parallel.submit(_digest, chunk)
+        self._waiting.append(future)
+        if len(self._waiting) > _AHEAD:
+            self._waiting.popleft().result()
 
-    def wait(self) -> None:
+    def begin_array(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], *, wait: bool = True) -> None:
+        """Begin an array of the weights, whose hash contains its name, type and shape."""
+        text = f"{name.removeprefix(WEIGHTS)} {dtype.name} {shape}\n"  # as in `hpcnn.nn.params`
+        self.add_weights(text.encode(), wait=wait)
+
+    def wait(self, beat: Callable[[], None] = lambda: None) -> None:
         """Wait until all that was added is hashed."""
-        while self._pending:
-            self._pending.popleft().result()
+        for waiting in (self._waiting, self._waiting_weights):
+            while waiting:
+                waiting.popleft().result()
+                beat()
 
     def weights(self) -> str:
         """Return the hash of the weights."""
         self.wait()
         return self._weights.hexdigest()
 
-    def content(self, header: bytes) -> str:
-        """Return the hash of everything, `header` being the header without hashes."""
-        whole = hashlib.sha256(header)
-        whole.update(self.weights().encode())
-        for digest in self._digests:
-            whole.update(digest if isinstance(digest, bytes) else digest.result())
-        return whole.hexdigest()
+    def digests(self) -> dict[int, bytes]:
+        """Return the digests of the other chunks by number."""
+        return {
+            number: digest if isinstance(digest, bytes) else digest.result() for number, digest in self._digests.items()
+        }
+
+
+def content_sha256(header: bytes, weights: str, digests: Mapping[int, bytes]) -> str:
+    """Return the hash of everything, of the header without hashes, that of the weights, and those of all chunks."""
+    whole = hashlib.sha256(header)
+    whole.update(weights.encode())
+    for number in range(len(digests)):
+        whole.update(digests[number])
+    return whole.hexdigest()
 
 
 def _digest(chunk: Data) -> bytes:

@@ -1,4 +1,4 @@
-"""Arrays of a checkpoint that are not gathered yet."""
+"""Arrays of a checkpoint, whose entries may be on other ranks."""
 
 from __future__ import annotations
 
@@ -10,35 +10,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcnn.core.dealing import Chunk, Dealing
+from hpcnn.storage import hashing
+
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class LazyArray:
-    """An array of known type and shape whose entries may be on other ranks, and are copied only when needed."""
+    """An array of known type and shape, on every rank or spread over all of them. It does not change meanwhile."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    blocks: Callable[[], Iterator[Array | None]]
-    """Yields its entries in order, in one or more arrays, on rank 0; None or the same elsewhere.
-
-    All but the last have a whole number of chunks (`hpcnn.storage.hashing.CHUNK`). They do not change before the
-    training continues. Collective: all ranks take all blocks of the same arrays in the same order.
-    """
+    array: Array | None = None
+    """Its entries, where every rank has them."""
+    deal: Callable[[Dealing], Iterator[Chunk]] | None = None
+    """Otherwise, yields the chunks that this rank takes. Collective: all ranks call it for the same arrays in order."""
 
     @classmethod
     def of(cls, array: Array) -> LazyArray:
         """Wrap an array that every rank has."""
-        return cls(array.dtype, array.shape, lambda: iter([array]))
+        return cls(array.dtype, array.shape, array)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of its content."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def chunks(self, *, margin_bytes: int = 0, shared: bool = False, kept: float = 1.0) -> Iterator[Chunk]:
+        """Yield what this rank takes of a spread array, in chunks as they are hashed; see `Dealing`. Collective."""
+        assert self.deal is not None
+        size = self.dtype.itemsize
+        return self.deal(Dealing(hashing.CHUNK // size, margin_bytes // size, shared, kept))
+
     def whole(self) -> Array | None:
-        """Return a copy of the array on rank 0; None or the same elsewhere. Collective."""
-        blocks = [block for block in self.blocks() if block is not None]
-        if len(blocks) == 1:
-            return blocks[0].reshape(self.shape).copy()
-        return np.concatenate([block.reshape(-1) for block in blocks]).reshape(self.shape) if blocks else None
+        """Return a copy of the array; None of a spread one on other ranks than 0. Collective."""
+        if self.array is not None:
+            return self.array.copy()
+        found = None
+        for chunk in self.chunks():
+            if found is None:
+                found = np.empty(math.prod(self.shape), self.dtype)
+            start = chunk.number * (hashing.CHUNK // self.dtype.itemsize)
+            found[start : start + chunk.entries.size] = chunk.entries
+        return None if found is None else found.reshape(self.shape)

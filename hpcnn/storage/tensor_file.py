@@ -1,23 +1,19 @@
-"""The format of checkpoint files: safetensors, written as a stream, with the SHA-256 of the content in the header."""
+"""The format of checkpoint files: safetensors, with the SHA-256 of the content in the header."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcnn.errors import CheckpointError, shortened
-from hpcnn.storage.hashing import CHUNK, ContentHash, chunks
+from hpcnn.storage.hashing import CHUNK, WEIGHTS, ContentHash, chunks, content_sha256
 from hpcnn.storage.lazy import LazyArray
-from hpcnn.system.atomic import sync
 
 Array = NDArray[Any]
 Beat = Callable[[], None]
@@ -29,12 +25,11 @@ _TYPES = {
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _NAMES = {np.dtype(name): short for short, name in _TYPES.items()}
-_NO_HASH = "0" * 64
+HASH_DIGITS = 64
+_NO_HASH = "0" * HASH_DIGITS
 _HASHES = ("weights_sha256", "content_sha256")
 _LENGTH_BYTES = 8
 _MOST_HEADER_BYTES = 8 * 2**20
-_SYNC_BYTES, _BACKLOG_BYTES = 64 * 2**20, 256 * 2**20
-"""Written bytes after which a sync begins, and bytes that may wait for it."""
 
 
 @dataclass(frozen=True)
@@ -68,57 +63,18 @@ def in_file_order(arrays: Mapping[str, LazyArray]) -> dict[str, LazyArray]:
     return dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
 
 
-def write_tensors(
-    path: Path, arrays: Mapping[str, LazyArray], contents: Iterator[Array | None], facts: str, beat: Beat
-) -> None:
-    """Write `arrays`, which are in file order, to `path`, with the text `facts` in the header, and sync the file.
+def bytes_of(array: Array) -> memoryview:
+    """Return the content of an array as it is in a file."""
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
 
-    `contents` yields the blocks of one array after the other; each is released as soon as possible.
+
+def header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes:
+    """Return the header with its length, and zeros in place of the hashes.
+
+    Args:
+        arrays: in file order.
+        facts: text that it holds.
     """
-    header = _header_without_hashes(arrays, facts)
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("wb"))
-        content = stack.enter_context(ContentHash())
-        disk = stack.enter_context(_Writeback(file))
-        file.write(header)
-        for name, lazy in arrays.items():
-            _write_array(name, lazy, contents, content, disk, beat)
-        hashes = content.weights(), content.content(header)
-        disk.finish()
-        beat()
-        file.seek(0)
-        file.write(_with_hashes(header, hashes))
-        file.flush()
-        sync(file.fileno())
-    beat()
-
-
-def _write_array(
-    name: str, lazy: LazyArray, contents: Iterator[Array | None], content: ContentHash, disk: _Writeback, beat: Beat
-) -> None:
-    weights = content.add_array(name, lazy.dtype, lazy.shape)
-    left = lazy.size_bytes
-    while True:
-        data = _bytes_of(next(contents), lazy.dtype)
-        for part in chunks(len(data)):
-            content.add(data[part], weights=weights)
-            disk.write(data[part])
-            beat()
-        left -= len(data)
-        if left <= 0:
-            break
-        assert len(data) % CHUNK == 0, "blocks are whole chunks"
-    del data
-    content.wait()
-
-
-def _bytes_of(block: Array | None, dtype: np.dtype[Any]) -> memoryview:
-    assert block is not None, "not on rank 0"
-    return np.asarray(block, dtype.newbyteorder("<"), order="C").reshape(-1).view(np.uint8).data
-
-
-def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes:
-    """Return the header after its length, with zeros in place of the hashes."""
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, **dict.fromkeys(_HASHES, _NO_HASH), "facts": facts}}
     end = 0
     for name, lazy in arrays.items():
@@ -129,42 +85,17 @@ def _header_without_hashes(arrays: Mapping[str, LazyArray], facts: str) -> bytes
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
-def _with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
-    for name, found in zip(_HASHES, hashes, strict=True):
-        start = header.find(f'"{name}":"'.encode()) + len(f'"{name}":"')
+def hash_place(header: bytes, name: str = _HASHES[0]) -> int:
+    """Return where in a header a hash begins."""
+    return header.find(f'"{name}":"'.encode()) + len(f'"{name}":"')
+
+
+def with_hashes(header: bytes, hashes: Sequence[str]) -> bytes:
+    """Return a header with hashes: that of the weights, that of the content, or the first alone."""
+    for name, found in zip(_HASHES, hashes, strict=False):
+        start = hash_place(header, name)
         header = header[:start] + found.encode() + header[start + len(found) :]
     return header
-
-
-class _Writeback:
-    """Writes to a file, and syncs it in the background during the writing: one fsync at the end would take longer.
-
-    Errors of a sync are raised at the next call.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._thread = file, ThreadPoolExecutor(1)
-        self._sync: Future[None] | None = None
-        self._unsynced = 0
-
-    def __enter__(self) -> _Writeback:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
-
-    def write(self, data: memoryview) -> None:
-        self._file.write(data)
-        self._unsynced += len(data)
-        idle = self._sync is None or self._sync.done()
-        if self._unsynced >= (_SYNC_BYTES if idle else _BACKLOG_BYTES):
-            self.finish()
-            self._file.flush()
-            self._sync, self._unsynced = self._thread.submit(os.fdatasync, self._file.fileno()), 0
-
-    def finish(self) -> None:
-        if self._sync is not None:
-            self._sync.result()
 
 
 def read_header(path: Path) -> Header:
@@ -192,7 +123,7 @@ def read_header(path: Path) -> Header:
     unknown = {entry["dtype"] for entry in header.values()} - _TYPES.keys()
     if unknown:
         raise CheckpointError(f"{str(path)!r} has arrays of types that no checkpoint has: {', '.join(unknown)}.")
-    without_hashes = _with_hashes(length.to_bytes(_LENGTH_BYTES, "little") + text, [_NO_HASH, _NO_HASH])
+    without_hashes = with_hashes(length.to_bytes(_LENGTH_BYTES, "little") + text, [_NO_HASH, _NO_HASH])
     arrays = {name: _stored(entry, _LENGTH_BYTES + length) for name, entry in header.items()}
     in_order = dict(sorted(arrays.items(), key=lambda item: (item[1].start, item[1].size)))
     weights_sha256, content_sha256 = (metadata.get(name, "") for name in _HASHES)
@@ -208,13 +139,22 @@ def verify(path: Path, header: Header, beat: Beat) -> None:
     """Check the content of a file against its hash, chunk by chunk. CheckpointError: it does not match."""
     try:
         with path.open("rb", buffering=0) as file, ContentHash() as content:
+            number = 0
             for name, stored in header.arrays.items():
-                weights = content.add_array(name, stored.dtype, stored.shape)
+                weights = name.startswith(WEIGHTS)
+                if weights:
+                    content.begin_array(name, stored.dtype, stored.shape)
                 file.seek(stored.start)
                 for part in chunks(stored.size):
-                    content.add(_read(file, part.stop - part.start), weights=weights)
+                    data = _read(file, part.stop - part.start)
+                    if weights:
+                        content.add_weights(data)
+                    else:
+                        content.add(number, data)
+                        number += 1
                     beat()
-            hashes = content.weights(), content.content(header.without_hashes)
+            found = content.weights()
+            hashes = found, content_sha256(header.without_hashes, found, content.digests())
     except OSError as error:
         raise CheckpointError(f"{str(path)!r} can't be read ({error}). Use another checkpoint of the run.") from None
     if hashes != (header.weights_sha256, header.content_sha256):

@@ -86,13 +86,6 @@ def _link(path: Path, name: Path) -> None:
             temporary.unlink()
 
 
-def check_place(path: Path) -> None:
-    """Raise the OSError that writing to `path` would raise; leave nothing there."""
-    temporary = temporary_path(path)
-    temporary.touch()
-    temporary.unlink(missing_ok=True)
-
-
 def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
     """Remove the temporary files of writers that were killed.
 

@@ -1,4 +1,4 @@
-"""What the tools write: tables on the screen, files that appear whole or not at all."""
+"""What the tools write: tables on the screen, files at paths that a user has named."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from hpcnn.errors import HpcnnError
 from hpcnn.runs.display.console import rich_console
-from hpcnn.system.atomic import atomic_path
 from hpcnn.system.output import write_line
+from hpcnn.system.output_files import output_path
 from hpcnn.system.terminal import terminal_path
 
 _PLAIN_WIDTH = 160
@@ -27,9 +27,9 @@ def make_folder(folder: Path | None) -> None:
 
 @contextmanager
 def writing(path: Path, remedy: str = "Give another file by -o.") -> Iterator[Path]:
-    """Yield the path of a temporary file, which becomes `path` at the end of the block; `remedy` ends the error."""
+    """Yield the path of a temporary file, as `output_path` does; `remedy` ends the error."""
     try:
-        with atomic_path(path) as temporary:
+        with output_path(path) as temporary:
             yield temporary
     except OSError as error:
         raise HpcnnError(f"can't write {str(path)!r}: {error.strerror}. {remedy}") from None

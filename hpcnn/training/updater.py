@@ -14,7 +14,6 @@ from hpcnn.optim.arithmetic import Arithmetic
 from hpcnn.optim.numpy_arithmetic import NUMPY
 from hpcnn.optim.optimizer import NORM_BLOCK, BoundOptimizer, Optimizer
 from hpcnn.optim.transforms import Parameter, StepInfo
-from hpcnn.storage.hashing import CHUNK
 from hpcnn.storage.lazy import LazyArray
 from hpcnn.training.penalty import PenaltyGradient
 from hpcnn.training.squared_norm import Squares, cell_entries, squares_of
@@ -125,12 +124,11 @@ class Updater:
         return list((self._squares or {}).values())
 
     def optimizer_state(self) -> dict[str, LazyArray]:
-        """Return the optimizer's vectors by name, gathered from the ranks when they are taken."""
-        shape, gather = (self.layout.trainable_size,), self.exchange.gather_state
-        return {
-            name: LazyArray(own.dtype, shape, partial(gather, own, CHUNK // own.dtype.itemsize))
-            for name, own in self._bound.state.items()
-        }
+        """Return the optimizer's vectors by name, brought together when they are taken."""
+        state, spread, shape = self._bound.state, self.exchange.spread, (self.layout.trainable_size,)
+        if spread is None:
+            return {name: LazyArray.of(own) for name, own in state.items()}
+        return {name: LazyArray(own.dtype, shape, deal=partial(spread.deal, own)) for name, own in state.items()}
 
     def load_optimizer_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the optimizer's vectors by whole ones of the same names."""
@@ -142,8 +140,7 @@ class Updater:
         if residuals is None:
             return {}
         dtype, shape = self.store.array.dtype, (self.layout.trainable_size,)
-        block = CHUNK // dtype.itemsize
-        return {name: LazyArray(dtype, shape, partial(residuals.gather, name, block)) for name in residuals.names}
+        return {name: LazyArray(dtype, shape, deal=partial(residuals.deal, name)) for name in residuals.names}
 
     def load_compression_state(self, state: Mapping[str, Array]) -> None:
         """Overwrite the residuals of the compression by whole vectors of the same names."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 
 from hpcnn.comm.exchange.buffers import BLOCK
 from hpcnn.comm.protocol import Array, Communicator, Contribution, Exchange, HostArray, UpdateStep
+from hpcnn.core.dealing import Chunk, Dealing
 from hpcnn.core.tree import Subtree
 from hpcnn.errors import CommunicatorError
 
@@ -217,22 +218,39 @@ def check_every_rank_updates_the_whole_of_what_is_replicated(comm: Communicator)
             assert exchange.stats.tobytes() == stats.tobytes()
             values = np.random.default_rng(comm.rank).standard_normal((3, 2))
             assert exchange.cell_gather([0], 2)(values) is values
-            state = list(exchange.gather_state(target, 7))
-            assert np.concatenate(state).tobytes() == target.tobytes()
+            assert exchange.spread is None
 
 
-def check_state_of_all_ranks_is_gathered(comm: Communicator) -> None:
+def assert_dealt(comm: Communicator, deal: Callable[[Dealing], Iterator[Chunk]], dealing: Dealing, whole: Array) -> int:
+    """Check that each chunk of a vector comes to one rank, and is written once; return how many came here."""
+    own = [(number, entries.tobytes(), skipped) for number, entries, skipped in deal(dealing)]
+    everyone = comm.allgather(own)
+    chunks = sorted(chunk for each in everyone for chunk in each)
+    assert [number for number, _, _ in chunks] == list(range(max(1, -(-whole.size // dealing.chunk))))
+    assert dealing.shared or not any(everyone[1:])
+    written = np.zeros(whole.size, np.int64)
+    for number, entries, skipped in chunks:
+        start = number * dealing.chunk
+        stop = start + len(entries) // whole.itemsize
+        assert entries == whole[start:stop].tobytes()
+        assert min(start + dealing.chunk, whole.size) <= stop <= start + dealing.chunk + dealing.margin
+        written[start + skipped : stop] += 1
+    assert (written == 1).all()
+    return len(own)
+
+
+def check_state_of_all_ranks_is_dealt(comm: Communicator) -> None:
     for case in SOME:
         for bucket in (0, case.length // 3):
             exchange, _ = sharded(comm, case, bucket=bucket)
             whole = np.random.default_rng(1).standard_normal(case.length)
             own = np.concatenate([whole[part] for part in exchange.parts] or [np.empty(0)])
-            for block in (case.length // 5 + 1, case.length + 1):
-                blocks = list(exchange.gather_state(own, block))
-                if comm.rank == 0:
-                    assert np.concatenate(blocks).tobytes() == whole.tobytes()
-                else:
-                    assert blocks == [None] * len(blocks)
+            assert exchange.spread is not None
+            deal = partial(exchange.spread.deal, own)
+            for chunk in (case.length // 5 + 1, case.length + 1):
+                assert_dealt(comm, deal, Dealing(chunk), whole)
+                for margin, kept in ((0, 1.0), (chunk, 0.0), (chunk // 3, 0.5)):
+                    assert_dealt(comm, deal, Dealing(chunk, margin, shared=True, kept=kept), whole)
 
 
 def check_too_many_ranks(comm: Communicator) -> None:

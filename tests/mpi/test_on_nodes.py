@@ -135,3 +135,39 @@ def test_few_parameters_are_compressed_too(nodes: Testbed, mpich: Mpi, tmp_path:
     together = nodes.run(mpich, [1, 1], *few, cwd=tmp_path)
     assert together.returncode == 0, together.stderr
     assert sha256_of(together.stdout) == sha256_of(alone.stdout)
+
+
+SAVING = """
+import sys
+from hpcnn.runs.checkpoints import saver
+from hpcnn.storage.draft import Draft
+saver._SMALL_BYTES = 0  # so that every rank writes its part
+write = Draft.write
+def told(draft, descriptor, arrays, share, beat):
+    if not share.root and draft.path.name.startswith(".step"):
+        print("writes" if descriptor is not None else "leaves it to rank 0", flush=True)
+    return write(draft, descriptor, arrays, share, beat)
+Draft.write = told
+from hpcnn.train import main
+sys.exit(main())
+"""
+
+
+def test_a_run_folder_that_each_node_has_for_itself(nodes: Testbed, mpich: Mpi, tmp_path: Path) -> None:
+    """Rank 0 writes the checkpoints then; on a shared one each rank its part. The files are the same."""
+    (tmp_path / "program.py").write_text(SAVING)
+    files, said = {}, {"shared": "writes", "own": "leaves it to rank 0"}
+    (tmp_path / "own").mkdir()
+    nodes.start_on("node2", "mount", "-t", "tmpfs", "tmpfs", tmp_path / "own", cwd=tmp_path).communicate()
+    try:
+        for name, expected in said.items():
+            out = Path(name, "run")
+            done = nodes.run(mpich, [2, 1], "program.py", *TRAIN[2:], "--out", out, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert {line for line in done.stdout.splitlines() if line in said.values()} == {expected}
+            files[name] = (tmp_path / out / "checkpoints" / "last.safetensors").read_bytes()
+        assert files["own"] == files["shared"]
+        listed, _ = nodes.start_on("node2", "ls", tmp_path / "own", cwd=tmp_path).communicate()
+        assert listed == "", "another rank's folder"
+    finally:
+        nodes.start_on("node2", "umount", tmp_path / "own", cwd=tmp_path).communicate()

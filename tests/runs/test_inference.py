@@ -1,5 +1,7 @@
 """A trained model from its file: evaluated and applied by any number of ranks, to the same bits."""
 
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from hpcnn.backends.numpy.model import NumpyModel
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
-from hpcnn.errors import CheckpointError, DataError
+from hpcnn.errors import CheckpointError, DataError, HpcnnError
 from hpcnn.runs.inference import (
     checkpoint_path,
     evaluate_trained,
@@ -83,7 +85,7 @@ def test_code_that_a_file_names_is_run_only_if_it_is_named_to_us_too(path, outco
         open_trained(path)
     with pytest.raises(CheckpointError, match="name it: --entry evil_model:build"):
         open_trained(path, "other:build")
-    with pytest.raises(SystemExit, match="it ran"):
+    with pytest.raises(HpcnnError, match="it ran"):
         open_trained(path, "evil_model:build")
     rewrite(path, {"job": job})
     with pytest.raises(CheckpointError, match=r"--entry evil_model:build, but no Python function builds"):
@@ -149,6 +151,36 @@ def test_an_output_that_can_not_be_written_is_told_beforehand(tmp_path, name, te
     with pytest.raises(DataError, match=text):
         check_output(tmp_path / name, writes=True)
     check_output(tmp_path / "out.npy", writes=True)
+
+
+@pytest.fixture
+def full_disk():
+    """Let no file of this process become longer than 100 bytes within `with`."""
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.csv"])
+@pytest.mark.parametrize("rows", [20, 1500], ids=["at the end", "before"])
+def test_an_output_that_becomes_too_large_for_its_disk(tmp_path, path, full_disk, name, rows):
+    np.save(tmp_path / "rows.npy", np.zeros((rows, 5)))
+    (tmp_path / name).write_text("old")
+    trained, comm = open_trained(path), SerialCommunicator()
+    loader = input_loader(trained, comm, str(tmp_path / "rows.npy"))
+    words = rf"can't write '.*{name}' \(File too large\)\. Give another file by -o"
+    with full_disk(), pytest.raises(DataError, match=words):
+        write_predictions(trained, comm, loader, tmp_path / name)
+    assert (tmp_path / name).read_text() == "old"
+    assert not [*tmp_path.glob(".*")]
 
 
 def filled(tmp_path, *names):

@@ -113,6 +113,16 @@ def test_a_folder_that_can_not_be_written(tmp_path):
         RunFolder(tmp_path / "file" / "out").begin({})
 
 
+@pytest.mark.parametrize(("name", "make"), [
+    ("checkpoints", lambda path: path.symlink_to("/nowhere")), ("job.toml", Path.mkdir),
+])  # fmt: skip
+def test_what_is_in_the_way_of_a_run_is_named(tmp_path, name, make):
+    make(tmp_path / name)
+    words = rf"can't write to the run folder .*: '.*/{name}' is in the way\. Move it away, or choose another --out"
+    with pytest.raises(CheckpointError, match=words):
+        RunFolder(tmp_path).begin({})
+
+
 def test_a_result_that_can_not_be_read(tmp_path):
     folder = fill(RunFolder(tmp_path / "out"), "result")
     with pytest.raises(CheckpointError, match=r"result.json' can't be read .*Delete it to resume the run"):
@@ -282,6 +292,20 @@ def test_a_run_whose_files_are_all_damaged_does_not_start_again(tmp_path, state)
         CheckpointError, match=r"has 2 checkpoints, and none of them is whole\. Resume from another one"
     ):
         choose_start("a", folder.path, "auto")
+
+
+def test_a_run_whose_files_are_links_to_nowhere_does_not_start_again(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    for path in (folder.at_step(3), folder.last):
+        path.symlink_to("/nowhere/state")
+    for resume, words in (("auto", r"has 2 checkpoints, and none of them is whole"), ("never", "holds a run already")):
+        with pytest.raises(CheckpointError, match=words):
+            choose_start("a", folder.path, resume)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "there is no checkpoint" in lines[0]
+    assert lines[0].endswith(", a link to '/nowhere/state'. Give a file that hpcnn wrote, or a run folder.")
 
 
 def test_a_fresh_start():

@@ -17,11 +17,12 @@ from numpy.typing import DTypeLike
 
 from hpcnn.comm.exchange.buffers import BLOCK, fold_block
 from hpcnn.comm.exchange.formats import Format
-from hpcnn.comm.exchange.gather import gather_blocks
+from hpcnn.comm.exchange.partition import Partitions
 from hpcnn.comm.exchange.plan import Range
 from hpcnn.comm.exchange.reduction import Addends, Addition, Fold, Sum, relay
 from hpcnn.comm.exchange.transport import Place, Transfer
 from hpcnn.comm.protocol import Array
+from hpcnn.core.dealing import Chunk, Dealing
 from hpcnn.core.tree import Subtree, leaf_steps
 from hpcnn.errors import CheckpointError
 from hpcnn.system.memory import aligned_empty
@@ -59,7 +60,6 @@ class OwnResiduals:
         groups: the subtrees that are rounded.
         length: entries of the vector.
         dtype: type of the sums.
-        tag: for messages.
         rounded: returns what a rank rounds of the sum of a group, or of all groups (None), in ranges.
     """
 
@@ -69,17 +69,16 @@ class OwnResiduals:
         groups: Sequence[Subtree],
         length: int,
         dtype: DTypeLike,
-        tag: int,
         rounded: Callable[[Subtree | None, int], list[Range]],
     ) -> None:
-        self._place, self._tag, self._dtype = place, tag, np.dtype(dtype)
-        self._length, self._rounded = length, rounded
-        self._groups: dict[str, Subtree | None] = {name_of(number): group for number, group in enumerate(groups)}
-        self._groups[TOTAL] = None
+        self._length, self._dtype = length, np.dtype(dtype)
+        named: dict[str, Subtree | None] = {name_of(number): group for number, group in enumerate(groups)}
+        named[TOTAL] = None
         self._own = {
             name: [(start, np.zeros(stop - start, self._dtype)) for start, stop in rounded(group, place.rank)]
-            for name, group in self._groups.items()
+            for name, group in named.items()
         }
+        self._partitions = {name: Partitions(place, length, partial(rounded, group)) for name, group in named.items()}
 
     def view(self, name: str, start: int, stop: int) -> Array:
         """Return this rank's residual of some entries of one sum."""
@@ -93,11 +92,9 @@ class OwnResiduals:
         """The names of the vectors."""
         return tuple(self._own)
 
-    def gather(self, name: str, block: int) -> Iterator[Array | None]:
-        """Yield a vector block by block, on rank 0; None elsewhere. Collective."""
-        others = range(1, len(self._place.topology.order)) if self._place.rank == 0 else ()
-        theirs = {rank: self._rounded(self._groups[name], rank) for rank in others}
-        return gather_blocks(self._place, self._length, self._dtype, block, self._own[name], theirs, self._tag)
+    def deal(self, name: str, dealing: Dealing) -> Iterator[Chunk]:
+        """Yield the chunks that this rank takes of a vector. Collective."""
+        return self._partitions[name].deal_pieces(self._own[name], self._dtype, dealing)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take the own entries of whole vectors.

@@ -14,7 +14,7 @@ from hpcnn.comm.exchange.formats import FORMATS, Format
 from hpcnn.comm.exchange.partition import allgather_rows
 from hpcnn.comm.exchange.plan import BucketPlan, Range, piece, plan_bucket, rank_ranges
 from hpcnn.comm.exchange.reduction import Addends, Addition, ExactSummation, Summation
-from hpcnn.comm.exchange.route import FIRST_TAG, FLAGS_TAG, STATE_TAG, STATS_TAG, HostSlots, Job, Part, RowGather
+from hpcnn.comm.exchange.route import FIRST_TAG, FLAGS_TAG, STATS_TAG, HostSlots, Job, Part, RowGather
 from hpcnn.comm.exchange.stats_reduction import StatsReduction
 from hpcnn.comm.exchange.transport import Message, Transfer
 from hpcnn.comm.protocol import Array, Residuals
@@ -65,7 +65,7 @@ class DirectRoute:
         kind = slots.vectors[0].dtype
         form = FORMATS[compression.kind](kind)
         groups = maximal_subtrees(slots.shards, (0, slots.shards), count)
-        residuals = OwnResiduals(self._place, groups, self._job.bounds[0][1], kind, STATE_TAG, self._rounded)
+        residuals = OwnResiduals(self._place, groups, self._job.bounds[0][1], kind, self._rounded)
         self.residuals = residuals
         if self._job.gives_sums and self._apart:
             self._form = form

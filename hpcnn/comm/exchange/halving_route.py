@@ -33,7 +33,7 @@ from hpcnn.comm.exchange.merging import Merge, Piece, Rounding, Step, merging, s
 from hpcnn.comm.exchange.packets import Packet
 from hpcnn.comm.exchange.plan import Range, piece
 from hpcnn.comm.exchange.reduction import Sum
-from hpcnn.comm.exchange.route import FIRST_TAG, ROWS_TAG, STATE_TAG, HostSlots, Job, Part
+from hpcnn.comm.exchange.route import FIRST_TAG, ROWS_TAG, HostSlots, Job, Part
 from hpcnn.comm.exchange.row_doubling import RowDoubling
 from hpcnn.comm.exchange.transport import Message, Transfer
 from hpcnn.comm.protocol import Array, Residuals
@@ -87,7 +87,7 @@ class HalvingRoute:
             return None
         kind = slots.vectors[0].dtype
         groups = maximal_subtrees(slots.shards, (0, slots.shards), job.compression.groups)
-        residuals = OwnResiduals(self._place, groups, job.bounds[0][1], kind, STATE_TAG, self._rounded)
+        residuals = OwnResiduals(self._place, groups, job.bounds[0][1], kind, self._rounded)
         self.residuals = residuals
         names = {group: name_of(number) for number, group in enumerate(groups)}
         return Rounding(FORMATS[job.compression.kind](kind), residuals, names)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hpcnn.comm.exchange.buffers import BLOCK
-from hpcnn.comm.protocol import Array, Contribution, GatherCells, Residuals, UpdateStep
+from hpcnn.comm.protocol import Array, Contribution, GatherCells, Residuals, SpreadState, UpdateStep
 from hpcnn.core.activity import OPTIMIZER, Activity
 
 
@@ -40,6 +40,7 @@ class ReplicatedBase(ABC):
         self.contributions, self.vector, self.stats = contributions, vector, stats
         self.activity = Activity()
         self.residuals: Residuals | None = None
+        self.spread: SpreadState | None = None
         self.ready: Callable[[int], None] = _nothing
         length = vector.size
         self.parts: Sequence[slice] = [slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
@@ -74,10 +75,6 @@ class ReplicatedBase(ABC):
     def cell_gather(self, starts: Sequence[int], columns: int) -> GatherCells:
         """Return what returns its argument: every rank has all cells."""
         return lambda values: values
-
-    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
-        """Yield `own`, which every rank has whole."""
-        yield own
 
 
 def _nothing(start: int) -> None:

@@ -17,7 +17,7 @@ from hpcnn.core.tree import Subtree
 
 PAGE = 4096
 STATE_TAG, STATS_TAG, FLAGS_TAG, ROWS_TAG, FIRST_TAG = range(5)
-"""Of messages: for `gather_state`, for stats, flags and rows that travel alone, and for the first bucket."""
+"""Of messages: for `Partitions.deal`, for stats, flags and rows that travel alone, and for the first bucket."""
 
 Part = tuple[slice, Sum]
 """Entries that a rank updates, and what writes their sums."""

@@ -14,9 +14,9 @@ from hpcnn.comm.exchange.halving_route import HalvingRoute
 from hpcnn.comm.exchange.partition import Partitions
 from hpcnn.comm.exchange.plan import Range, buckets
 from hpcnn.comm.exchange.reduction import Sum
-from hpcnn.comm.exchange.route import STATE_TAG, HostSlots, Job, Route
+from hpcnn.comm.exchange.route import HostSlots, Job, Route
 from hpcnn.comm.exchange.transport import Place
-from hpcnn.comm.protocol import Array, Compression, Contribution, GatherCells, UpdateStep
+from hpcnn.comm.protocol import Array, Compression, Contribution, GatherCells, SpreadState, UpdateStep
 from hpcnn.core.activity import OPTIMIZER, OTHER, REDUCE, WAIT, Activity
 from hpcnn.system.memory import ALIGNMENT
 
@@ -82,7 +82,7 @@ class TreeExchange:
         job = Job(self.vector, bounds, alignment, stats_length, compression, gives_sums)
         make = HalvingRoute if halving and len(place.topology.hosts) > 1 else DirectRoute
         self._route: Route = make(slots, job)
-        self._partitions = Partitions(place, length, lambda rank: _owned(self._route, bounds, rank))
+        self.spread: SpreadState | None = Partitions(place, length, lambda rank: _owned(self._route, bounds, rank))
         self.residuals, self.stats = self._route.residuals, self._route.stats
         self._own_parts: list[slice] = []
         self.parts: Sequence[slice] = self._own_parts
@@ -171,8 +171,6 @@ class TreeExchange:
         self.sums[part](out)
         self._enter(OPTIMIZER)
 
-    # ------------------------------------------------------------------------------------------ what is on each rank
-
     def cell_gather(self, starts: Sequence[int], columns: int) -> GatherCells:
         """Return what gathers rows of values for the cells that begin at `starts`."""
         gather = self._route.cell_gather(starts, columns)
@@ -184,10 +182,6 @@ class TreeExchange:
             return result
 
         return waiting
-
-    def gather_state(self, own: Array, block: int) -> Iterator[Array | None]:
-        """Bring the entries of all ranks' parts to rank 0, block by block."""
-        return self._partitions.gather(own, block, STATE_TAG)
 
 
 def _owned(route: Route, bounds: Sequence[Range], rank: int) -> list[Range]:

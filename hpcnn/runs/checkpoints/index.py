@@ -83,11 +83,11 @@ class CheckpointFile:
 
 
 def find_checkpoints(paths: Iterable[Path]) -> list[CheckpointFile]:
-    """Return the files that exist, the newest state first, and damaged headers before all."""
+    """Return the files that exist, the newest state first, and before all those that can't be read."""
     files: dict[tuple[int, int], CheckpointFile] = {}
     for path in paths:
         try:
-            status = path.stat()
+            status = path.stat() if path.exists() else path.lstat()  # of a link to nowhere
         except OSError:
             continue
         key = status.st_dev, status.st_ino

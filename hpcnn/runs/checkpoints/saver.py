@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-from hpcnn.core.activity import SAVE, WAIT
+from hpcnn.core.activity import SAVE
+from hpcnn.runs.checkpoints.together import reason, save_together
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.state import facts_of_training, pack
 from hpcnn.storage.checkpoint import Checkpoint, PendingCheckpoint, save_checkpoint
@@ -25,7 +26,9 @@ LAST_TRIES_S, LAST_PAUSE_S = 5.0, 1.0
 
 
 class Saver:
-    """Writes the checkpoints of one run. Every rank has one; rank 0 writes, and its clock decides.
+    """Writes the checkpoints of one run. Every rank has one, and the clock of rank 0 decides.
+
+    Of a large state every rank writes its part; a small one is brought to rank 0, which writes it.
 
     A failed save does not end the run: rank 0 warns, the existing files stay, and the save is retried.
     """
@@ -47,6 +50,12 @@ class Saver:
         """The duration of that save."""
         self.unsaved = ""
         """Why the last save failed; empty if it succeeded."""
+
+    @property
+    def newest(self) -> str:
+        """The last save that succeeded, in words."""
+        step = self.saved_step
+        return "this job has saved no checkpoint" if step is None else f"the newest checkpoint is of step {step}"
 
     def due(self, step: int) -> bool:
         """Return whether a checkpoint is due after `step`, as far as this rank knows."""
@@ -87,12 +96,9 @@ class Saver:
         again = True
         while again:
             begin, trouble = time.monotonic(), ""
-            if self._root:
+            if isinstance(content, PendingCheckpoint) or self._root:
                 assert content is not None
                 trouble = self._write(content, step, best)
-            elif isinstance(content, PendingCheckpoint):
-                with self._comm.activity.during(WAIT):
-                    content.participate()
             took_s = time.monotonic() - begin
             self._comm.barrier(spin=False)  # rank 0 hashes on the cores that the others leave idle
             again = bool(trouble) and last and time.monotonic() < give_up
@@ -100,32 +106,40 @@ class Saver:
             if again:
                 self._beat()
                 time.sleep(LAST_PAUSE_S)
-        self._record(step, trouble, took_s)
+        self._record(step, trouble, took_s, last=last)
 
     def _write(self, content: PendingCheckpoint | Checkpoint, step: int, best: bool) -> str:
-        """Write a state; return the reason of a failure, empty for success."""
+        """Write a state; return the reason of a failure, empty for success. Collective for one that is pending."""
         folder = self._folder
-        self._context.check_lease()
-        try:
+        path, names = folder.at_step(step), [folder.best, folder.last] if best else [folder.last]
+
+        def prepare() -> None:
+            self._context.check_lease()
             folder.checkpoints.mkdir(exist_ok=True)
             if self._best is not None and not best:  # first: a run killed between the two does this epoch again
                 save_checkpoint(folder.best, self._best, beat=self._beat, sync_folder=False)  # the next save does so
-        except OSError as error:
-            if isinstance(content, PendingCheckpoint):
-                content.participate()
-            return _reason(error)
-        try:
-            names = [folder.best, folder.last] if best else [folder.last]
-            save_checkpoint(folder.at_step(step), content, also=names, beat=self._beat)
-        except OSError as error:
-            return _reason(error)
+
+        if isinstance(content, PendingCheckpoint):
+            trouble = save_together(self._comm, content, path, also=names, beat=self._beat, prepare=prepare)
+        else:
+            trouble = ""
+            try:
+                prepare()
+                save_checkpoint(path, content, also=names, beat=self._beat)
+            except OSError as error:
+                trouble = reason(error)
+        if self._root and not trouble:
+            self._tidy(step)
+        return trouble
+
+    def _tidy(self, step: int) -> None:
+        """Delete the older files after a save."""
         self._best = None
         self.wait_for_deletion()
         self._context.check_lease()
-        if old := folder.old_files(step, self._run.keep_checkpoints):
+        if old := self._folder.old_files(step, self._run.keep_checkpoints):
             self._deleting = Thread(target=_delete, args=(old,), daemon=True)
             self._deleting.start()  # on a thread: deleting takes a third of a second per GB
-        return ""
 
     def _beat(self) -> None:
         """Show the watchdog progress, and end the save if the folder is another job's."""
@@ -137,13 +151,16 @@ class Saver:
         if self._deleting is not None:
             self._deleting.join()
 
-    def _record(self, step: int, trouble: str, took_s: float) -> None:
+    def _record(self, step: int, trouble: str, took_s: float, *, last: bool) -> None:
         now = time.monotonic()
         if trouble:
             self._retry_at = now + max(_RETRY_S, min(_RETRY_SHARE * took_s, self._most_s))
-            if self._root and trouble != self.unsaved:
+            place = self._folder.checkpoints
+            if self._root and last:
+                write_line(f"warning: the last checkpoint was not saved in {place} ({trouble}); {self.newest}")
+            elif self._root and trouble != self.unsaved:
                 write_line(
-                    f"warning: the checkpoint at step {step} was not saved in {self._folder.checkpoints} ({trouble}); "
+                    f"warning: the checkpoint at step {step} was not saved in {place} ({trouble}); "
                     "training continues, and it is tried again"
                 )
         else:
@@ -158,7 +175,3 @@ def _delete(files: Sequence[Path]) -> None:
     for path in files:
         with suppress(OSError):  # the folder may be moved away meanwhile
             path.unlink()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

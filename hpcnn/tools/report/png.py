@@ -8,7 +8,6 @@ from typing import Any
 
 from hpcnn.core.formatting import counted
 from hpcnn.runs.records.time_log import GROUPS
-from hpcnn.system.atomic import atomic_path
 from hpcnn.tools.html import clean
 from hpcnn.tools.pictures import new_figure
 from hpcnn.tools.report.curves import STYLES, Chart, charts_of_run, charts_of_runs
@@ -41,8 +40,7 @@ def write_png(path: Path, runs: Sequence[RunRecord], title: str = "") -> None:
         axes = picture.add_subplot(rows, columns, place + 1)
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        picture.savefig(temporary, format="png")
+    picture.savefig(path, format="png")
 
 
 def _plain(text: str) -> str:

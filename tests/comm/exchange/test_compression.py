@@ -16,6 +16,7 @@ from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.protocol import Array, Communicator, Compression, Exchange, ReplicatedExchange
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import run_threads
+from hpcnn.core.dealing import Dealing
 from hpcnn.core.tree import maximal_subtrees
 from hpcnn.errors import CheckpointError
 from tests.comm.exchanges import Case, _tree_sum
@@ -98,8 +99,9 @@ def assert_bits(got: Sequence[Array], wanted: Sequence[Array]) -> None:
 def owed_by(exchange: Exchange) -> dict[str, Array]:
     """Return what all ranks owe, on rank 0; nothing elsewhere."""
     assert exchange.residuals is not None
-    vectors = {name: list(exchange.residuals.gather(name, 1000)) for name in exchange.residuals.names}
-    return {name: np.concatenate(blocks) for name, blocks in vectors.items() if blocks[0] is not None}
+    residuals, dealing = exchange.residuals, Dealing(1000)
+    vectors = {name: sorted(residuals.deal(name, dealing), key=lambda chunk: chunk.number) for name in residuals.names}
+    return {name: np.concatenate([chunk.entries for chunk in chunks]) for name, chunks in vectors.items() if chunks}
 
 
 def assert_owed(got: dict[str, Array], wanted: dict[str, Array]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import time
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from hpcnn.comm.protocol import ReplicatedExchange
 from hpcnn.comm.serial import SerialCommunicator
 from hpcnn.comm.threads import ThreadCommunicator, run_threads
+from hpcnn.core.dealing import Dealing
 from hpcnn.errors import CommunicatorError
-from tests.comm.exchanges import Case, sharded, step_of, sum_of
+from tests.comm.exchanges import Case, assert_dealt, sharded, step_of, sum_of
 
 few = settings(max_examples=40, deadline=None)
 LAYOUTS = {
@@ -26,6 +28,13 @@ LAYOUTS = {
     "1 + 1 + 1": [0, 1, 2],
     "3 + 1 + 2 in no order": [2, 0, 0, 1, 2, 0],
 }
+
+
+@st.composite
+def dealings(draw: st.DrawFn, length: int) -> Dealing:
+    """Any way to deal out a vector in up to 7 chunks."""
+    chunk = draw(st.integers(1 + length // 7, length + 2))
+    return Dealing(chunk, draw(st.integers(0, chunk)), draw(st.booleans()), draw(st.floats(0, 1)))
 
 
 @st.composite
@@ -39,7 +48,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
         host_of_rank=host_of_rank,
         case=Case(shards, length, draw(st.sampled_from([np.float32, np.float64])), draw(st.integers(0, 3))),
         bucket=draw(st.sampled_from([0, -(-length // 4), -(-length // 2), length])),
-        block=draw(st.integers(1 + length // 7, length + 2)),
+        dealing=draw(dealings(length)),
         alignment=draw(st.sampled_from([1, 100, 1024])),
         overlap=draw(st.booleans()),
         halving=draw(st.booleans()),
@@ -104,12 +113,9 @@ def test_what_lies_on_each_rank_is_put_together(drawn: SimpleNamespace) -> None:
     def body(comm: ThreadCommunicator) -> None:
         exchange, _ = sharded(comm, case, bucket=drawn.bucket, alignment=alignment)
         own = np.concatenate([whole[part] for part in exchange.parts] or [np.empty(0)])
-        blocks = list(exchange.gather_state(own, drawn.block))
-        assert len(blocks) == max(1, -(-case.length // drawn.block))
-        if comm.rank == 0:
-            assert np.concatenate(blocks).tobytes() == whole.tobytes()
-        else:
-            assert blocks == [None] * len(blocks)
+        assert exchange.spread is not None
+        for dealing in (drawn.dealing, Dealing(drawn.dealing.chunk)):  # one vector after the other
+            assert_dealt(comm, partial(exchange.spread.deal, own), dealing, whole)
         firsts = [[whole[i]] for part in exchange.parts for i in range(part.start, part.stop, alignment)]
         gather = exchange.cell_gather(range(0, case.length, alignment), 1)
         assert gather(np.array(firsts).reshape(-1, 1)).tolist() == whole[::alignment, None].tolist()

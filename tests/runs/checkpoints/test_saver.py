@@ -14,8 +14,9 @@ from hpcnn.runs.checkpoints import saver as saving
 from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
-from hpcnn.storage import checkpoint as checkpoint_module
+from hpcnn.storage import disk as disk_module
 from hpcnn.storage.checkpoint import load_checkpoint
+from hpcnn.storage.draft import Draft
 from hpcnn.training.loop import Progress
 from tests.small_jobs import build, make_job, train
 
@@ -40,16 +41,19 @@ def clock(monkeypatch):
 def disk(monkeypatch):
     """A disk that may be full."""
     state = SimpleNamespace(full=False, tries=0)
-    write = checkpoint_module.write_tensors
+    write, write_at = Draft.write, disk_module.write_at
 
-    def write_or_fail(path, arrays, contents, facts, beat):
-        state.tries += 1
+    def counted(draft, descriptor, arrays, share, beat):
+        state.tries += share.root
+        return write(draft, descriptor, arrays, share, beat)
+
+    def write_or_fail(descriptor, data, place):
         if state.full:
-            next(contents)
             raise FULL
-        write(path, arrays, contents, facts, beat)
+        write_at(descriptor, data, place)
 
-    monkeypatch.setattr(checkpoint_module, "write_tensors", write_or_fail)
+    monkeypatch.setattr(Draft, "write", counted)
+    monkeypatch.setattr(disk_module, "write_at", write_or_fail)
     return state
 
 
@@ -310,6 +314,23 @@ def test_another_reason_is_said_again(folder, clock, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("(")[2].partition(")")[0] for line in lines] == [
         os.strerror(code) for code in (errno.ENOSPC, errno.EIO, errno.ESTALE)
+    ]
+
+
+def test_the_last_words_say_which_checkpoint_there_is(folder, disk, clock, capsys):
+    saver, progress = saver_of(folder)
+    disk.full = True
+    saver(at(progress, 3))
+    saver(at(progress, 4), last=True)
+    disk.full = False
+    saver(at(progress, 5), last=True)
+    disk.full = True
+    saver(at(progress, 6), last=True)
+    said = [line.partition("); ")[2] for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [
+        "training continues, and it is tried again",
+        "this job has saved no checkpoint",
+        "the newest checkpoint is of step 5",
     ]
 
 

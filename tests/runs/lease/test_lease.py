@@ -107,7 +107,7 @@ def test_a_folder_that_is_none_or_can_not_be_written(tmp_path: Path, monkeypatch
     with pytest.raises(CheckpointError, match=r"can't write to the run folder '.*file/run' \(Not a directory\)\. Ch"):
         choose_start("a", tmp_path / "file" / "run", "never")
     (tmp_path / "lease").write_text("somebody's")
-    with pytest.raises(CheckpointError, match=r"can't write to the run folder '.*' \(Not a directory\)\. Ch"):
+    with pytest.raises(CheckpointError, match=r"folder '.*' \(Not a directory\): '.*/lease' is in the way\. Move it"):
         choose_start("a", tmp_path, "auto")
     monkeypatch.chdir(tmp_path)
     Path("runs").write_text("")

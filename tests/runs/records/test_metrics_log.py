@@ -16,11 +16,13 @@ from hpcnn.comm.threads import ThreadCommunicator, run_threads
 from hpcnn.errors import EXIT_FAILURE
 from hpcnn.job.load import load_job
 from hpcnn.runs import run
+from hpcnn.runs.checkpoints import saver
 from hpcnn.runs.prepare import Extras
 from hpcnn.runs.records import metrics_log
 from hpcnn.runs.records.line_log import append_lines
 from hpcnn.runs.records.metrics_log import MetricsLog
 from hpcnn.runs.records.time_log import TimeLog
+from hpcnn.runs.run import UnsavedError
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.session import train
 from hpcnn.training.callbacks import Callback, Control, EpochReport
@@ -210,3 +212,38 @@ def test_a_training_whose_log_stays_away(
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"error: 5 lines of metrics.jsonl are lost: .*Is a directory.*", last)
     assert (tmp_path / "run" / "result.json").exists()
+
+
+class Leaves(Callback):
+    """Takes the run folder away after an epoch."""
+
+    def __init__(self, path: Path, epoch: int) -> None:
+        self._path, self._epoch = path, epoch
+
+    def on_epoch_end(self, report: EpochReport, replica: Replica, control: Control) -> None:
+        if report.epoch == self._epoch:
+            self._path.rename(self._path.with_name("away"))
+
+
+def test_a_training_whose_folder_stays_away_shows_its_result_and_is_finished_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (run, saver):
+        monkeypatch.setattr(module, "LAST_TRIES_S", 0.1)
+        monkeypatch.setattr(module, "LAST_PAUSE_S", 0.02)
+    path = tmp_path / "run"
+    job = JOB | {"run": {"display": "quiet", "checkpoint_gap_s": 0}}
+    words = (
+        rf"the finished model could not be written to '{path}' \(No such file or directory\); the newest checkpoint "
+        rf"is of step 4\. Put the folder back, or make room, and finish the run with: --resume {path}$"
+    )
+    with pytest.raises(UnsavedError, match=words) as raised:
+        hpcnn.fit(job, out=path, callbacks=[Leaves(path, epoch=2)])
+    assert raised.value.exit_code == EXIT_FAILURE
+    lines = capsys.readouterr().out.splitlines()
+    sha256 = next(line for line in lines if line.startswith("weights sha256 "))
+    assert any(line.startswith("error: 5 lines of metrics.jsonl are lost: ") for line in lines)
+    (tmp_path / "away").rename(path)
+    hpcnn.fit(job, out=path, resume="auto", callbacks=[Leaves(path, epoch=0)])
+    assert sha256 in capsys.readouterr().out
+    assert epochs_in(path / "metrics.jsonl") == [1, 2, 3, 4, 5, 6]
