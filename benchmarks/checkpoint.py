@@ -3,8 +3,9 @@
 The plain file is written by `safetensors.numpy.save_file` from arrays that lie ready in memory, and synced; hpcnn's is
 saved as in training: hashed, written, synced, linked. Older files are deleted beside the training, which neither time
 includes. All in turn, in one run.
-With more than one rank the optimizer's state lies on all of them, and each writes its part. Beside that, rank 0 brings
-all together and writes it, as where the others do not see its folder; and by how much the memory of rank 0 grows.
+With more than one rank the optimizer's state lies on all of them. Two ways in turn: each rank writes its part, as hpcnn
+does on several nodes, or rank 0 brings all together and writes it, as on one node, or where the others do not see its
+folder; and by how much the memory of rank 0 grows.
 
     python -m benchmarks.checkpoint --folder /where/runs/are/kept
 """
@@ -18,12 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks.report import Report, make_parser, positive
 from benchmarks.turns import ratios
@@ -35,16 +36,16 @@ from hpcnn.job.layers import Dense
 from hpcnn.job.model import Model, SparseCategoricalCrossentropy
 from hpcnn.job.schema import Job, Train
 from hpcnn.runs.build import build_training
+from hpcnn.runs.checkpoints import together
 from hpcnn.runs.checkpoints.saver import Saver
 from hpcnn.runs.run_context import RunContext
 from hpcnn.runs.run_folder import RunFolder
 from hpcnn.runs.state import pack
 from hpcnn.storage import disk, hashing
-from hpcnn.storage.draft import Draft
 from hpcnn.training.loop import Progress
 from hpcnn.training.training import Training
 
-HPCNN, ALONE, PLAIN = "hpcnn", "hpcnn, rank 0 writes everything", "safetensors.save_file + fsync"
+ALONE, EACH, PLAIN = "hpcnn, rank 0 writes", "hpcnn, each rank its part", "safetensors.save_file + fsync"
 INPUTS, OUTPUTS = 784, 10
 WARM_UP = 3
 """Saves before the first that counts: from then on there are older ones to delete."""
@@ -55,7 +56,7 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
     progress = Progress(stats=training.replica.model.layout.zeros())
     settings = {"parameters": training.spec.network.layout.size, "optimizer": "adam"}
     report = Report(comm, settings, arguments.json)
-    ways = (PLAIN, ALONE, HPCNN) if comm.size > 1 else (PLAIN, HPCNN)
+    ways = (PLAIN, ALONE, EACH) if comm.size > 1 else (PLAIN, ALONE)
     figures: dict[str, list[float]] = {way: [] for way in ways}
     memory: dict[str, list[float]] = {}
     parts: dict[str, list[float]] = {}
@@ -64,26 +65,26 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
         saver = Saver(RunContext(comm, training, folder, folder.path))
         before = begin_peak()
         for way in reversed(ways[1:]):  # what needs less comes first, since some of what is freed stays
-            with alone(comm) if way == ALONE else nullcontext():
+            with writers(way):
                 save_or_fail(saver, progress)
             memory[way] = [(resident("VmHWM") - before) / 1e6]
         plain = plain_save(comm, training, progress, folder.path / "plain.safetensors")
         for step in range(WARM_UP + arguments.rounds):
             save = partial(save_or_fail, saver, replace(progress, step=step))
             for way in ways:
-                with alone(comm) if way == ALONE else nullcontext():
+                with writers(way):
                     took = seconds(comm, plain if way == PLAIN else save)
                 saver.wait_for_deletion()  # what either side deletes does not disturb the other
                 (folder.path / "plain.safetensors").unlink(missing_ok=True)
                 if step >= WARM_UP:
                     figures[way].append(took)
         for way in ways[1:]:
-            with alone(comm) if way == ALONE else nullcontext():
+            with writers(way):
                 parts |= {f"{way}: {part}": [took] for part, took in parts_of(comm, save).items()}
         comm.barrier()
-    compared = {"hpcnn / plain": ratios(figures[HPCNN], figures[PLAIN])}
-    if ALONE in figures:
-        compared["hpcnn / rank 0 writes everything"] = ratios(figures[HPCNN], figures[ALONE])
+    compared = {"rank 0 writes / plain": ratios(figures[ALONE], figures[PLAIN])}
+    if EACH in figures:
+        compared["each its part / rank 0 writes"] = ratios(figures[EACH], figures[ALONE])
     report.add("time of a save", figures, "s", compared)
     report.add("growth of rank 0's memory in the first save", memory, "MB", {})
     report.add("busiest rank's seconds in one save, on all its threads", parts, "s", {})
@@ -92,19 +93,14 @@ def measure(comm: Communicator, arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def alone(comm: Communicator) -> Iterator[None]:
-    """Let no rank but rank 0 open the file."""
-    opened = Draft.opened
-    if comm.rank:
-        Draft.opened = _not_there  # type: ignore[method-assign]
+def writers(way: str) -> Iterator[None]:
+    """Let all ranks write, or rank 0 alone, on however many hosts."""
+    fewest = together.FEWEST_HOSTS
+    together.FEWEST_HOSTS = 1 if way == EACH else sys.maxsize
     try:
         yield
     finally:
-        Draft.opened = opened  # type: ignore[method-assign]
-
-
-def _not_there(_: Draft) -> NoReturn:
-    raise FileNotFoundError
+        together.FEWEST_HOSTS = fewest
 
 
 def begin_peak() -> int:

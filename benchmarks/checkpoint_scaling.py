@@ -31,7 +31,7 @@ from hpcnn.comm.exchange.plan import Range, Topology, piece
 from hpcnn.comm.network import Network
 from hpcnn.comm.simulated import SimulatedWorld, run_simulated
 from hpcnn.comm.threads import ThreadCommunicator
-from hpcnn.runs.checkpoints.together import save_together
+from hpcnn.runs.checkpoints import together
 from hpcnn.storage import disk, hashing
 from hpcnn.storage.checkpoint import PendingCheckpoint
 from hpcnn.storage.draft import ALIGNMENT, Draft
@@ -55,8 +55,8 @@ class Counts:
         """The rank of each thread."""
 
     @contextmanager
-    def counted(self, *, together: bool) -> Iterator[None]:
-        """Count within the block; without `together`, rank 0 alone can open the file."""
+    def counted(self, *, shared: bool) -> Iterator[None]:
+        """Count within the block; without `shared`, rank 0 alone can open the file."""
         take, write_at, opened = SimulatedWorld.take, disk.write_at, Draft.opened
 
         def taking(world: SimulatedWorld, source: int, rank: int, tag: int) -> Any:
@@ -71,7 +71,7 @@ class Counts:
         def opening(draft: Draft) -> Iterator[int]:
             rank = self.ranks[threading.get_ident()]
             self.opened[rank] += 1
-            if rank and not together:
+            if rank and not shared:
                 raise FileNotFoundError
             with opened(draft) as descriptor:
                 yield descriptor
@@ -91,7 +91,7 @@ def owned(topology: Topology, length: int, rank: int) -> list[Range]:
     return [each for each in pieces if each[0] < each[1]]
 
 
-def simulated(ranks: int, chunks: int, *, together: bool) -> dict[str, float]:
+def simulated(ranks: int, chunks: int, *, shared: bool) -> dict[str, float]:
     """Save a state whose vectors have so many chunks; return the figures of the busiest ranks."""
     length = chunks * hashing.CHUNK // 4
     weights, counts = np.zeros(LINE, np.float32), Counts()
@@ -106,12 +106,12 @@ def simulated(ranks: int, chunks: int, *, together: bool) -> dict[str, float]:
         def step() -> None:
             counts.ranks[threading.get_ident()] = comm.rank
             content = PendingCheckpoint(arrays, {})
-            trouble = save_together(comm, content, file, also=[], beat=lambda: None, prepare=lambda: None)
+            trouble = together.save_together(comm, content, file, also=[], beat=lambda: None, prepare=lambda: None)
             assert not trouble, trouble
 
         return step
 
-    with tempfile.TemporaryDirectory() as folder, counts.counted(together=together):
+    with tempfile.TemporaryDirectory() as folder, counts.counted(shared=shared):
         file = Path(folder) / "checkpoint.safetensors"
         host_of_rank = [rank // RANKS_OF_HOST for rank in range(ranks)]
         outcome = run_simulated(host_of_rank, prepare, network=Network.parse(NETWORK))
@@ -128,15 +128,15 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, nargs="+", default=[16, 64, 256, 1024], metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the raw figures there")
     given = parser.parse_args()
-    hashing.CHUNK = ALIGNMENT
+    hashing.CHUNK, together.FEWEST_HOSTS = ALIGNMENT, 1
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every simulated rank opens the file in this process
     content: dict[str, Any] = {}
     for ranks in given.ranks:
         for state, chunks in (("a chunk a rank", ranks), (f"{CHUNKS} chunks", CHUNKS)):
-            for way, together in (("each its part", True), ("rank 0 everything", False)):
+            for way, shared in (("each its part", True), ("rank 0 everything", False)):
                 gc.collect()
-                figures = simulated(ranks, chunks, together=together)
+                figures = simulated(ranks, chunks, shared=shared)
                 content.setdefault(str(ranks), {}).setdefault(state, {})[way] = figures
                 row = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
                 print(f"{ranks:>5} ranks, {state}, {way}, the busiest: {row}", flush=True)

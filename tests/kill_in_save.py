@@ -34,8 +34,8 @@ JOB = (
 PROGRAM = """
 import sys
 from hpcnn.storage import disk, hashing
-from hpcnn.runs.checkpoints import saver
-saver._SMALL_BYTES = 0  # so that every rank writes its part
+from hpcnn.runs.checkpoints import saver, together
+saver._SMALL_BYTES, together.FEWEST_HOSTS = 0, 1  # so that every rank writes its part
 disk._SYNC_BYTES = hashing.CHUNK = 65536
 save = saver.save_together
 def noted(comm, content, path, **options):

@@ -15,6 +15,9 @@ from hpcnn.storage.part import Part
 from hpcnn.storage.tensor_file import in_file_order
 from hpcnn.system.atomic import atomic_path
 
+FEWEST_HOSTS = 2
+"""On fewer, rank 0 writes everything: ranks of one host would wait for each other, since Linux does one write to a file
+at a time."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -29,9 +32,10 @@ def save_together(
 ) -> str:
     """Write a checkpoint to `path` atomically; return why that failed, empty for success. Collective.
 
-    Each rank writes and hashes what it takes of the arrays that are spread over the ranks, and syncs it; rank 0 writes
-    the others and the header, and then the file gets its names. A rank that can't open the file that rank 0 has made,
-    or finds another one in its place, as in a folder of its own host, lets rank 0 write everything.
+    On several hosts each rank writes and hashes what it takes of the arrays that are spread over the ranks, and syncs
+    it; rank 0 writes the others and the header, and then the file gets its names. On one host, or if a rank can't open
+    the file that rank 0 has made, or finds another one in its place, as in a folder of its own host, rank 0 writes
+    everything.
 
     Args:
         comm: all ranks.
@@ -90,7 +94,7 @@ def _save(
 
 def _write(comm: Communicator, draft: Draft, content: PendingCheckpoint, kept: float, beat: Callable[[], None]) -> Part:
     """Write this rank's part; return what all have written. Collective."""
-    root, alone = comm.rank == 0, comm.size == 1 or not content.spread_bytes
+    root, alone = comm.rank == 0, comm.hosts < FEWEST_HOSTS or not content.spread_bytes
     descriptor, failure, part = None, None, Part()
     try:
         with ExitStack() as stack:
