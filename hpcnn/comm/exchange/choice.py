@@ -33,6 +33,8 @@ CACHED_BYTE_S, _BYTE_S = 1e-11, 5e-11
 ROUNDING_S, CONVERSION_S = 1.1e-9, 4.5e-10
 """To round an entry to two bytes and keep what that lost, and to turn one into two bytes or back."""
 CACHE_BYTES = 2**20
+SMALL_BYTES = 64 * 1024
+"""Up to this size of all contributions together, every rank of one host reads and adds everything fastest itself."""
 
 
 def check_choice(text: str) -> str:
@@ -259,8 +261,13 @@ def _slots(work: Workload) -> int:
 TRAFFIC = {DIRECT: direct_traffic, HALVING: halving_traffic, GATHER: gather_traffic}
 
 
+def fastest_on_host(work: Workload, *, gather: bool) -> str:
+    """Return the name of the fastest algorithm for ranks of one host; with `gather`, that may be `GATHER`."""
+    return GATHER if gather and contributed_bytes(work) <= SMALL_BYTES else DIRECT
+
+
 def fastest(work: Workload, network: Network, *, gather: bool) -> str:
-    """Return the name of the fastest algorithm; with `gather`, that may be `GATHER`."""
+    """Return the name of the fastest algorithm between hosts; with `gather`, that may be `GATHER`."""
     names = [*ALGORITHMS, GATHER] if gather else ALGORITHMS
     return min(names, key=lambda name: TRAFFIC[name](work).seconds(network))
 

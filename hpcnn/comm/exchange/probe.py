@@ -11,15 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcnn.comm.exchange.choice import (
-    CHOICE,
-    DIRECT,
-    GATHER,
-    Workload,
-    check_choice,
-    contributed_bytes,
-    fastest,
-)
+from hpcnn.comm.exchange.choice import CHOICE, Workload, check_choice, fastest, fastest_on_host
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.exchange.transport import Links, Place
 from hpcnn.comm.network import NETWORK, Network, read_network
@@ -35,9 +27,6 @@ MANY = 16
 """Messages at once, by which the overhead of one is measured; and hosts of a group, where each sends to all others."""
 _MOST_GROUPS = 4
 """Groups that measure, spread over all hosts."""
-
-SMALL_BYTES = 64 * 1024
-"""Up to this size of all contributions together, every rank of one host reads and adds everything fastest itself."""
 
 _PROBE_TAG = 0
 
@@ -163,7 +152,7 @@ class Chooser:
         """
         hosts = len(work.topology.hosts)
         if hosts == 1:
-            return GATHER if gather and contributed_bytes(work) <= SMALL_BYTES else DIRECT
+            return fastest_on_host(work, gather=gather)
         if self._asked is None:
             self._asked = asked_for(self._broadcast, place.rank)
         algorithm, network = self._asked

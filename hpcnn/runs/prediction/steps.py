@@ -6,16 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpcnn.comm.exchange.choice import (
-    DIRECT,
-    GATHER,
-    TRAFFIC,
-    Workload,
-    contributed_bytes,
-    fastest,
-)
+from hpcnn.comm.exchange.choice import TRAFFIC, Workload, fastest, fastest_on_host
 from hpcnn.comm.exchange.plan import Topology
-from hpcnn.comm.exchange.probe import SMALL_BYTES
 from hpcnn.comm.network import Machine, Network
 from hpcnn.runs.prediction.compute import Compute
 
@@ -128,7 +120,7 @@ def _between(cluster: Cluster) -> Network:
 def _algorithm(cluster: Cluster, work: Workload, *, gathers: bool) -> str:
     """Return what `hpcnn.comm.exchange.probe.Chooser` would choose."""
     if len(work.topology.hosts) == 1:
-        return GATHER if gathers and contributed_bytes(work) <= SMALL_BYTES else DIRECT
+        return fastest_on_host(work, gather=gathers)
     return fastest(work, _between(cluster), gather=gathers)
 
 
