@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.algorithms import NETWORK, RATIO, STATS
+from benchmarks.on_testbed import figures_of
 from benchmarks.report import positive
 from hpcnn.comm.exchange.choice import HALVING, Workload, fastest
 from hpcnn.comm.exchange.plan import Topology
 from hpcnn.comm.network import Network
 from hpcnn.system.atomic import write_text
-from tests.mpi.launch import mpich
-from tests.mpi.nodes import Testbed, unavailable
+from tests.mpi.nodes import unavailable
 
 LENGTHS = (100, 1_000, 5_000, 25_450, 100_000, 300_000, 700_000, 2_000_000)
 NETWORKS: dict[str, dict[str, float]] = {
@@ -78,19 +77,6 @@ class Cell:
         return said if 2 * self.right >= total else f"**{said}**"
 
 
-def measured(network: dict[str, float], given: argparse.Namespace) -> dict[str, Any]:
-    """Return what `benchmarks.algorithms` writes on hosts of that network."""
-    with Testbed(len(given.ranks), **network) as testbed, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "raw.json")
-        words = ["--rounds", given.rounds, "--seconds", given.seconds, "--json", path, "--lengths", *given.lengths]
-        command = ["-m", "benchmarks.algorithms", *map(str, words)]
-        done = testbed.run(mpich(), given.ranks, *command, cwd=Path.cwd(), timeout_s=600)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-
-
 def cells(found: dict[str, Any], ranks: Sequence[int]) -> Iterator[Cell]:
     """Yield the cells of one network, and keep with the figures what was chosen."""
     topology = Topology.of([host for host, count in enumerate(ranks) for _ in range(count)])
@@ -131,12 +117,13 @@ def main() -> int:
     if trouble:
         sys.stderr.write(f"no nodes can be made here: {trouble}\n")
         return 2
+    words = list(map(str, ["--rounds", given.rounds, "--seconds", given.seconds, "--lengths", *given.lengths]))
     content: dict[str, Any] = {"ranks on each node": given.ranks, "rounds": given.rounds}
     everything: list[Cell] = []
     print(f"| | {' | '.join(f'{length:,}' for length in given.lengths)} |")
     print("|---" * (1 + len(given.lengths)) + "|")
     for name in given.networks:
-        content[name] = found = measured(NETWORKS[name], given)
+        content[name] = found = figures_of("benchmarks.algorithms", words, given.ranks, **NETWORKS[name])
         row = list(cells(found, given.ranks))
         everything += row
         print(f"| {name} | {' | '.join(map(str, row))} |", flush=True)

@@ -6,11 +6,28 @@ python -m benchmarks.on_testbed --rate-mbit 1000 -- benchmarks.wire --rate-mbit 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.mpi.launch import mpich
 from tests.mpi.nodes import Testbed, unavailable
+
+
+def figures_of(module: str, words: Sequence[str], ranks: Sequence[int], **network: float) -> dict[str, Any]:
+    """Return what a benchmark writes by ``--json`` on hosts of that network; if it fails, show that, and exit."""
+    with Testbed(len(ranks), **network) as testbed, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figures.json"
+        command = ["-m", module, *words, "--json", str(path)]
+        done = testbed.run(mpich(), ranks, *command, cwd=Path.cwd(), timeout_s=900)
+        if done.returncode:
+            sys.stderr.write(done.stdout + done.stderr)
+            raise SystemExit(done.returncode)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
 
 
 def main() -> int:

@@ -8,36 +8,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.on_testbed import figures_of
 from benchmarks.report import positive
 from hpcnn.core.formatting import counted, three_digits
 from hpcnn.system.atomic import write_text
-from tests.mpi.launch import mpich
-from tests.mpi.nodes import Testbed, unavailable
+from tests.mpi.nodes import unavailable
 
 LAYOUTS = ([1, 1], [2, 2], [1, 1, 1, 1])
 """Ranks on each node."""
 RATES_MBIT = (100, 1000, 10000)
 GOOD = 0.15
 RATIO = "time predicted / measured"
-
-
-def measured(ranks: list[int], rate_mbit: int, words: list[str]) -> dict[str, Any]:
-    """Return the raw figures of one testbed."""
-    with tempfile.TemporaryDirectory() as folder, Testbed(len(ranks), rate_mbit) as testbed:
-        figures = Path(folder) / "figures.json"
-        words = ["-m", "benchmarks.predicted", *words, "--json", str(figures)]
-        done = testbed.run(mpich(), ranks, *words, cwd=Path.cwd(), timeout_s=900)
-        if done.returncode:
-            sys.stderr.write(done.stdout + done.stderr)
-            raise SystemExit(done.returncode)
-        found: dict[str, Any] = json.loads(figures.read_text())
-        return found
 
 
 def rows(bed: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -69,7 +55,7 @@ def main() -> int:
     for ranks in LAYOUTS:
         for rate in given.rates_mbit:
             bed = f"{len(ranks)} hosts of {counted(ranks[0], 'rank')}, {rate:,} Mbit/s"
-            content[bed] = measured(ranks, rate, words)
+            content[bed] = figures_of("benchmarks.predicted", words, ranks, rate_mbit=rate)
             for row, ratio in rows(bed, content[bed]):
                 found.append(ratio)
                 print(row, flush=True)
