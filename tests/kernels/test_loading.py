@@ -49,6 +49,13 @@ def start(folder: Path, python: Path = Path(sys.executable), **environment: str)
     )
 
 
+def run(code: str, checkout: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 def load(folder: Path, python: Path = Path(sys.executable), **environment: str) -> str:
     """Return the instruction set of the core in `folder`, or the message that there is none."""
     output, errors = start(folder, python, **environment).communicate(timeout=120)
@@ -138,10 +145,7 @@ def test_ranks_compile_it_before_they_connect(checkout: Path) -> None:
     shutil.copytree(ROOT / "hpcnn", checkout / "hpcnn", ignore=only_python, dirs_exist_ok=True)
     code = "from hpcnn.comm.connect import connect\nfrom hpcnn.kernels.files import MODULE\n"
     code += "assert not MODULE.exists()\nconnect()\nassert MODULE.exists()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run(code, checkout)
     assert done.stderr == "hpcnn: compiling the core once; this takes some minutes\n"
     assert done.returncode == 0
 
@@ -160,10 +164,7 @@ def test_a_build_that_fails_is_not_tried_again(checkout: Path) -> None:
     (checkout / "hpcnn/kernels/core.c").write_text(SOURCE.replace("NULL}", "nil}"))
     code = "from hpcnn.errors import HpcnnError\nfrom hpcnn.kernels.loading import bring_up_to_date, load_core\n"
     code += "bring_up_to_date()\ntry:\n load_core()\nexcept HpcnnError as error:\n print(error)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout)},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run(code, checkout)
     assert done.stderr == "hpcnn: compiling the core once; this takes some minutes\n"
     assert "can't be built here: CMake failed." in done.stdout
 
