@@ -14,8 +14,9 @@ fail, since MPI told it that another one has died."""
 SPARE, WATCHED, ALL_NEAR = 1, 2, 4
 """Flags of a rank: the others can continue without it; its own watchdog limits the time that it waits; all other ranks
 are on its host."""
-STACK_SIGNAL = getattr(signal, "SIGRTMIN", 0) + 9
-"""Upon it a rank prints the stack of its main thread. MPIs, launchers and libraries leave these signals alone."""
+STACK_SIGNAL = signal.SIGRTMIN + 9 if hasattr(signal, "SIGRTMIN") else 0
+"""Upon it a rank prints the stack of its main thread; 0 on systems that have no such signals. MPIs, launchers and
+libraries leave them alone."""
 
 PAGE_BYTES = 1 << 16
 _HEADER = struct.Struct("<qqqqqqdd160s")

@@ -159,7 +159,8 @@ class WatchedRank:
         C code may keep the interpreter lock for ever. An alarm of faulthandler can't tell whether it does: it may go
         off just when a process that was stopped goes on, and reading the stack of running Python may crash it.
         """
-        if self._page is not None and (stack_s == 0 or signal.getsignal(STACK_SIGNAL) is signal.SIG_DFL):
+        free = STACK_SIGNAL and signal.getsignal(STACK_SIGNAL) is signal.SIG_DFL
+        if self._page is not None and (stack_s == 0 or free):
             if stack_s:  # it stays registered: without it, a signal that is under way would end this rank
                 faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
             self._page.write_seconds("stack_s", stack_s)
